@@ -1,0 +1,269 @@
+//! Trains one sparse dictionary: `x → a = pre where pre > threshold → ŷ = a·W_dec + b_dec`, with few entries of `a`
+//! active.
+//!
+//! BatchTopK: of a batch of `n` tokens the `n·k` largest pre-activations are active; the threshold that a single token
+//! needs instead is read off at the end. Features that have died are revived by an auxiliary loss on what is left
+//! unexplained. The map is linear, select, linear, so the gradients are written by hand and touch active entries only.
+//! Letters: `D` width of input and output, `F` features, `N` tokens.
+
+use super::kernels::{add_scaled, sum2};
+use anyhow::Result;
+use candle_core::{Device, Tensor};
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+pub struct Settings {
+    pub features: usize,
+    /// Active features a token, on average.
+    pub k: f32,
+    pub epochs: usize,
+    pub batch: usize,
+    pub rate: f32,
+}
+
+/// Rows of input and of what is to be reconstructed, `[N, D]` each.
+pub struct Pairs {
+    pub d: usize,
+    pub x: Vec<f32>,
+    pub y: Vec<f32>,
+}
+
+/// A finished dictionary in the input's own units, decoder rows of length 1.
+pub struct Sparse {
+    /// `[F, D]`: the transpose of what is saved
+    pub w_enc: Vec<f32>,
+    pub b_enc: Vec<f32>,
+    /// `[F, D]`
+    pub w_dec: Vec<f32>,
+    pub b_dec: Vec<f32>,
+    pub threshold: Vec<f32>,
+}
+
+/// Weight of the auxiliary loss, how many dead features a token may use for it, and how many tokens of silence are
+/// death.
+const REVIVAL: f32 = 1.0 / 16.0;
+const REVIVED: usize = 24;
+const SILENCE: usize = 40_000;
+
+/// Subtracted mean and scale that bring rows to a mean square of 1 per number.
+struct Norm {
+    mean: Vec<f32>,
+    scale: f32,
+}
+
+impl Norm {
+    fn of(rows: &[f32], d: usize) -> Norm {
+        let n = (rows.len() / d) as f64;
+        let mut mean = vec![0f64; d];
+        rows.chunks_exact(d).for_each(|row| row.iter().zip(&mut mean).for_each(|(x, m)| *m += f64::from(*x) / n));
+        let square = |row: &[f32]| row.iter().zip(&mean).map(|(x, m)| (f64::from(*x) - m).powi(2)).sum::<f64>();
+        let variance = rows.chunks_exact(d).map(square).sum::<f64>() / (n * d as f64);
+        Norm { mean: mean.iter().map(|m| *m as f32).collect(), scale: 1.0 / (variance.sqrt() as f32) }
+    }
+
+    fn apply(&self, row: &[f32], out: &mut Vec<f32>) {
+        out.extend(row.iter().zip(&self.mean).map(|(x, m)| (x - m) * self.scale));
+    }
+}
+
+/// Parameters of one kind with Adam's moments.
+struct Adam {
+    value: Vec<f32>,
+    grad: Vec<f32>,
+    first: Vec<f32>,
+    second: Vec<f32>,
+}
+
+impl Adam {
+    fn new(value: Vec<f32>) -> Adam {
+        let zero = vec![0.0; value.len()];
+        Adam { value, grad: zero.clone(), first: zero.clone(), second: zero }
+    }
+
+    fn step(&mut self, rate: f32, t: i32) {
+        const B1: f32 = 0.9;
+        const B2: f32 = 0.99;
+        let (c1, c2) = (1.0 - B1.powi(t), 1.0 - B2.powi(t));
+        let moments = self.first.iter_mut().zip(&mut self.second);
+        for ((value, grad), (m, v)) in self.value.iter_mut().zip(&mut self.grad).zip(moments) {
+            *m = B1 * *m + (1.0 - B1) * *grad;
+            *v = B2 * *v + (1.0 - B2) * *grad * *grad;
+            *value -= rate * (*m / c1) / ((*v / c2).sqrt() + 1e-8);
+            *grad = 0.0;
+        }
+    }
+}
+
+struct Training<'a> {
+    pairs: &'a Pairs,
+    settings: &'a Settings,
+    norms: [Norm; 2],
+    w_enc: Adam,
+    b_enc: Adam,
+    w_dec: Adam,
+    b_dec: Adam,
+    /// Tokens since a feature was last active.
+    silent: Vec<usize>,
+    /// The activation that was just large enough in the last batch.
+    limit: f32,
+}
+
+/// Active entries of one token.
+type Row = Vec<(usize, f32)>;
+
+fn unit(row: &mut [f32]) {
+    let length = sum2(row, row, |x, y| x * y).sqrt().max(1e-8);
+    row.iter_mut().for_each(|x| *x /= length);
+}
+
+impl<'a> Training<'a> {
+    /// Features begin as what single tokens read and write, so that each is active somewhere.
+    fn new(pairs: &'a Pairs, settings: &'a Settings, rng: &mut ChaCha8Rng) -> Training<'a> {
+        let d = pairs.d;
+        let norms = [Norm::of(&pairs.x, d), Norm::of(&pairs.y, d)];
+        let (mut w_enc, mut w_dec) = (Vec::new(), Vec::new());
+        for _ in 0..settings.features {
+            let row = rng.random_range(0..pairs.x.len() / d);
+            norms[0].apply(&pairs.x[row * d..][..d], &mut w_enc);
+            norms[1].apply(&pairs.y[row * d..][..d], &mut w_dec);
+        }
+        w_enc.chunks_exact_mut(d).chain(w_dec.chunks_exact_mut(d)).for_each(unit);
+        // Many features share a token at first, and similar ones add up: each begins with a part of the whole.
+        w_enc.iter_mut().for_each(|w| *w *= 0.1);
+        Training {
+            pairs,
+            settings,
+            norms,
+            w_enc: Adam::new(w_enc),
+            b_enc: Adam::new(vec![0.0; settings.features]),
+            w_dec: Adam::new(w_dec),
+            b_dec: Adam::new(vec![0.0; d]),
+            silent: vec![0; settings.features],
+            limit: 0.0,
+        }
+    }
+
+    fn rows(&self, batch: &[usize]) -> [Vec<f32>; 2] {
+        let d = self.pairs.d;
+        [(&self.pairs.x, &self.norms[0]), (&self.pairs.y, &self.norms[1])].map(|(from, norm)| {
+            let mut out = Vec::with_capacity(batch.len() * d);
+            batch.iter().for_each(|&row| norm.apply(&from[row * d..][..d], &mut out));
+            out
+        })
+    }
+
+    /// Pre-activations `[N, F]`.
+    fn pre(&self, x: &[f32]) -> Result<Vec<f32>> {
+        let (d, f) = (self.pairs.d, self.settings.features);
+        let x = Tensor::from_slice(x, (x.len() / d, d), &Device::Cpu)?;
+        let w = Tensor::from_slice(&self.w_enc.value, (f, d), &Device::Cpu)?;
+        let mut pre = x.matmul(&w.t()?)?.flatten_all()?.to_vec1()?;
+        pre.chunks_exact_mut(f).for_each(|row| add_scaled(row, 1.0, &self.b_enc.value));
+        Ok(pre)
+    }
+
+    /// The activation below which nothing is active, so that `k` a token are.
+    fn batch_limit(&self, pre: &[f32], wanted: usize) -> f32 {
+        // Looking above half of the last limit is almost always enough, and leaves little to sort.
+        for floor in [0.5 * self.limit, 0.0] {
+            let mut large: Vec<f32> = pre.iter().copied().filter(|&a| a > floor).collect();
+            if large.len() > wanted {
+                let (_, nth, _) = large.select_nth_unstable_by(wanted, |a, b| b.total_cmp(a));
+                return *nth;
+            }
+        }
+        0.0
+    }
+
+    /// Adds the gradients of `weight·‖target − a·W_dec‖²` to encoder and decoder; returns `target − a·W_dec`.
+    fn learn(&mut self, x: &[f32], target: &[f32], active: &Row, weight: f32) -> Vec<f32> {
+        let d = self.pairs.d;
+        let mut rest = target.to_vec();
+        active.iter().for_each(|&(f, a)| add_scaled(&mut rest, -a, &self.w_dec.value[f * d..][..d]));
+        for &(f, a) in active {
+            let at = f * d..(f + 1) * d;
+            let slope = -2.0 * weight * sum2(&rest, &self.w_dec.value[at.clone()], |e, w| e * w);
+            add_scaled(&mut self.w_dec.grad[at.clone()], -2.0 * weight * a, &rest);
+            add_scaled(&mut self.w_enc.grad[at], slope, x);
+            self.b_enc.grad[f] += slope;
+        }
+        rest
+    }
+
+    /// The strongest of the dead features for one token.
+    fn revive(&self, pre: &[f32], dead: &[usize]) -> Row {
+        let mut row: Row = dead.iter().map(|&f| (f, pre[f])).filter(|(_, a)| *a > 0.0).collect();
+        row.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        row.truncate(REVIVED);
+        row
+    }
+
+    /// One step on a batch with `k` active features a token; returns the share of variance left unexplained.
+    fn step(&mut self, batch: &[usize], k: f32, rate: f32, t: i32) -> Result<f32> {
+        let (d, f) = (self.pairs.d, self.settings.features);
+        let [x, y] = self.rows(batch);
+        let pre = self.pre(&x)?;
+        self.limit = self.batch_limit(&pre, (k * batch.len() as f32) as usize);
+        let dead: Vec<usize> = (0..f).filter(|&f| self.silent[f] > SILENCE).collect();
+        self.silent.iter_mut().for_each(|n| *n += batch.len());
+        let weight = 1.0 / batch.len() as f32;
+        let mut loss = 0.0;
+        for ((x, y), pre) in x.chunks_exact(d).zip(y.chunks_exact(d)).zip(pre.chunks_exact(f)) {
+            let on = pre.iter().enumerate().filter(|(_, a)| **a > self.limit);
+            let active: Row = on.map(|(f, &a)| (f, a)).collect();
+            active.iter().for_each(|&(f, _)| self.silent[f] = 0);
+            let target: Vec<f32> = y.iter().zip(&self.b_dec.value).map(|(y, b)| y - b).collect();
+            let rest = self.learn(x, &target, &active, weight);
+            add_scaled(&mut self.b_dec.grad, -2.0 * weight, &rest);
+            loss += sum2(&rest, &rest, |a, b| a * b) * weight / d as f32;
+            let revived = self.revive(pre, &dead);
+            self.learn(x, &rest, &revived, weight * REVIVAL);
+        }
+        let parameters = [&mut self.w_enc, &mut self.b_enc, &mut self.w_dec, &mut self.b_dec];
+        parameters.into_iter().for_each(|adam| adam.step(rate, t));
+        self.w_dec.value.chunks_exact_mut(d).for_each(unit);
+        Ok(loss)
+    }
+
+    /// Undoes the normalisation: the same map from raw inputs to raw outputs, with decoder rows of length 1.
+    fn finish(self, limit: f32) -> Sparse {
+        let (d, [x, y]) = (self.pairs.d, self.norms);
+        // A unit of activation now adds a vector of length 1 to the raw output, not to the normalised one.
+        let unit = 1.0 / y.scale;
+        let w_enc: Vec<f32> = self.w_enc.value.iter().map(|w| w * x.scale * unit).collect();
+        let shift = |row: &[f32]| sum2(row, &x.mean, |w, m| w * m);
+        let b_enc = self.b_enc.value.iter().zip(w_enc.chunks_exact(d)).map(|(b, row)| b * unit - shift(row)).collect();
+        let b_dec = self.b_dec.value.iter().zip(&y.mean).map(|(b, m)| b * unit + m).collect();
+        let threshold = vec![limit * unit; self.settings.features];
+        Sparse { w_enc, b_enc, w_dec: self.w_dec.value, b_dec, threshold }
+    }
+}
+
+/// Trains a dictionary; `name` is for the log.
+pub fn train(pairs: &Pairs, settings: &Settings, rng: &mut ChaCha8Rng, name: &str) -> Result<Sparse> {
+    let mut training = Training::new(pairs, settings, rng);
+    let mut order: Vec<usize> = (0..pairs.x.len() / pairs.d).collect();
+    let steps = settings.epochs * (order.len() / settings.batch);
+    let (mut step, mut limits) = (0, Vec::new());
+    for epoch in 0..settings.epochs {
+        order.shuffle(rng);
+        let mut loss = 0.0;
+        for batch in order.chunks_exact(settings.batch) {
+            let done = step as f32 / steps as f32;
+            // Many active features at first, so that all of them learn; a learning rate that ends at zero.
+            let k = settings.k * (1.0 + 4.0 * (1.0 - done / 0.3).max(0.0));
+            let rate = settings.rate * (step as f32 / 50.0).min(1.0) * (1.0 - done).min(0.4) / 0.4;
+            step += 1;
+            loss += training.step(batch, k, rate, step)?;
+            if done > 0.95 {
+                limits.push(training.limit);
+            }
+        }
+        let dead = training.silent.iter().filter(|&&n| n > SILENCE).count();
+        let batches = (order.len() / settings.batch) as f32;
+        println!("{name}: epoch {}, variance left {:.3}, {dead} silent", epoch + 1, loss / batches);
+    }
+    let limit = limits.iter().sum::<f32>() / limits.len() as f32;
+    Ok(training.finish(limit))
+}

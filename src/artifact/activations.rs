@@ -1,0 +1,155 @@
+//! The disk cache of raw activations: a row a token, a binary column a hook, in row groups of a few contexts, so that
+//! neither writing nor reading ever holds a whole shard.
+
+use super::publish::publish;
+use super::store::Store;
+use super::tables::ACTIVATIONS;
+use crate::error::{Hint, Result, hinted};
+use half::f16;
+use polars::prelude::{
+    BinaryChunked, Column, DataFrame, IntoSeries, NewChunkedArray, ParquetCompression, ParquetWriter, SerReader,
+};
+
+/// Contexts of a row group. A constant, so that the file does not depend on the machine.
+pub const GROUP: usize = 32;
+
+/// How a number is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    F32,
+    F16,
+}
+
+impl Precision {
+    /// Bytes of a number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Precision::F32 => 4,
+            Precision::F16 => 2,
+        }
+    }
+
+    /// What a number is after it was kept.
+    pub fn round(self, x: f32) -> f32 {
+        match self {
+            Precision::F32 => x,
+            Precision::F16 => f16::from_f32(x).to_f32(),
+        }
+    }
+
+    fn encode(self, values: &[f32]) -> Vec<u8> {
+        match self {
+            Precision::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Precision::F16 => values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),
+        }
+    }
+
+    fn decode(self, bytes: &[u8], into: &mut Vec<f32>) {
+        match self {
+            Precision::F32 => {
+                into.extend(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)));
+            }
+            Precision::F16 => {
+                into.extend(bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()));
+            }
+        }
+    }
+}
+
+/// What the hooks of one context read: for each hook `[T, width]`, row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HookValues {
+    pub context: u32,
+    pub values: Vec<Vec<f32>>,
+}
+
+/// Writes a part: `next` gives the contexts of each row group until there are none.
+pub fn write_part(
+    store: &Store,
+    fingerprint: &str,
+    part: u32,
+    hooks: &[String],
+    precision: Precision,
+    width: usize,
+    mut next: impl FnMut() -> Result<Option<Vec<HookValues>>>,
+) -> Result<()> {
+    let empty = frame(hooks, precision, width, &[])?;
+    publish(&store.part_path(&ACTIVATIONS, part), |file| {
+        let mut writer = ParquetWriter::new(file)
+            .with_compression(ParquetCompression::Uncompressed)
+            .with_key_value_metadata(Some(ACTIVATIONS.metadata(fingerprint)))
+            .batched(empty.schema())?;
+        while let Some(contexts) = next()? {
+            writer.write_batch(&frame(hooks, precision, width, &contexts)?)?;
+        }
+        writer.finish()?;
+        Ok(())
+    })
+}
+
+fn frame(hooks: &[String], precision: Precision, width: usize, contexts: &[HookValues]) -> Result<DataFrame> {
+    let tokens = |c: &HookValues| c.values.first().map_or(0, |values| values.len() / width);
+    let context: Vec<u32> = contexts.iter().flat_map(|c| vec![c.context; tokens(c)]).collect();
+    let position: Vec<u16> = contexts.iter().flat_map(|c| 0..tokens(c) as u16).collect();
+    let height = context.len();
+    let mut columns = vec![Column::new("context".into(), context), Column::new("position".into(), position)];
+    for (i, hook) in hooks.iter().enumerate() {
+        let bytes: Vec<Vec<u8>> =
+            contexts.iter().flat_map(|c| c.values[i].chunks_exact(width)).map(|row| precision.encode(row)).collect();
+        columns.push(BinaryChunked::from_slice(hook.as_str().into(), &bytes).into_series().into());
+    }
+    Ok(DataFrame::new(height, columns)?)
+}
+
+/// Reads the contexts of a part in turn, a few at a time. `lengths` are the tokens of each context, in order.
+pub fn read_part(
+    store: &Store,
+    part: u32,
+    hooks: &[String],
+    precision: Precision,
+    lengths: &[(u32, usize)],
+    mut each: impl FnMut(Vec<HookValues>) -> Result<()>,
+) -> Result<()> {
+    let path = store.part_path(&ACTIVATIONS, part);
+    let mut from = 0;
+    for group in lengths.chunks(GROUP) {
+        let rows = group.iter().map(|x| x.1).sum();
+        let columns = ["context", "position"].map(String::from).into_iter().chain(hooks.iter().cloned()).collect();
+        let reader = store.open(&path, &ACTIVATIONS)?;
+        let frame = reader.with_columns(Some(columns)).with_slice(Some((from, rows))).finish().hint(
+            || format!("cannot read `{}`", path.display()),
+            "make it again with `circuit-atlas run cache --force`",
+        )?;
+        from += rows;
+        each(contexts(&frame, hooks, precision, group).hint(
+            || format!("`{}` does not hold the contexts of `tokens`", path.display()),
+            "make it again with `circuit-atlas run cache --force`",
+        )?)?;
+    }
+    Ok(())
+}
+
+fn contexts(
+    frame: &DataFrame,
+    hooks: &[String],
+    precision: Precision,
+    group: &[(u32, usize)],
+) -> Result<Vec<HookValues>> {
+    let mut found: Vec<HookValues> =
+        group.iter().map(|&(context, _)| HookValues { context, values: Vec::new() }).collect();
+    let numbers: Vec<u32> = frame.column("context")?.u32()?.iter().flatten().collect();
+    let wanted: Vec<u32> = group.iter().flat_map(|&(context, n)| vec![context; n]).collect();
+    if numbers != wanted {
+        return Err(hinted("its rows are of other contexts", ""));
+    }
+    for hook in hooks {
+        let column = frame.column(hook)?.binary()?;
+        let mut rows = column.iter();
+        for (context, &(_, n)) in found.iter_mut().zip(group) {
+            let mut values = Vec::new();
+            rows.by_ref().take(n).flatten().for_each(|bytes| precision.decode(bytes, &mut values));
+            context.values.push(values);
+        }
+    }
+    Ok(found)
+}

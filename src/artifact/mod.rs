@@ -1,0 +1,13 @@
+//! Artifacts: every table of a run, declared once in `tables`, and the only door to the artifact folder.
+//!
+//! `row` turns rows into Parquet and back, `store` reads and writes whole files under their names, `activations` holds
+//! the one table whose columns depend on the run, `publish` makes a file appear whole or not at all.
+
+pub mod activations;
+pub mod publish;
+mod row;
+mod store;
+pub mod tables;
+
+pub use row::{Column, Row};
+pub use store::{Artifact, Store};

@@ -1,0 +1,45 @@
+//! A file appears under its name whole or not at all: written beside it, synced, renamed.
+
+use crate::error::{Hint, Result};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// The scratch name of a file: in the same folder, so that the rename cannot cross a disk.
+pub fn scratch(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.tmp"))
+}
+
+/// Writes a file through `write` and renames it into place.
+///
+/// # Errors
+/// When the folder cannot be written or the disk is full; nothing is left under either name then.
+pub fn publish(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
+    let scratch = scratch(path);
+    let done = write_scratch(&scratch, write).and_then(|()| {
+        fs::rename(&scratch, path)?;
+        sync_folder(path)
+    });
+    done.inspect_err(|_| drop(fs::remove_file(&scratch))).hint(
+        || format!("cannot write `{}`", path.display()),
+        "check that the folder can be written and that the disk has room, then run again: finished parts are kept",
+    )
+}
+
+fn write_scratch(scratch: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
+    if let Some(folder) = scratch.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut file = BufWriter::new(File::create(scratch)?);
+    write(&mut file)?;
+    file.flush()?;
+    Ok(file.get_ref().sync_all()?)
+}
+
+fn sync_folder(path: &Path) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}

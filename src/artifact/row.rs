@@ -1,0 +1,162 @@
+//! Rows of tables: one struct a table, one line a column, to and from a data frame.
+
+use super::store::Artifact;
+use crate::error::{Context, Result};
+use polars::prelude::{
+    BooleanChunked, DataFrame, DataType, Float32Type, Float64Type, IntoSeries, ListBuilderTrait,
+    ListPrimitiveChunkedBuilder, ListStringChunkedBuilder, NamedFrom, PolarsResult, Series, UInt32Type, UInt64Type,
+};
+
+/// A column of a table.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    pub name: &'static str,
+    pub meaning: &'static str,
+}
+
+/// A row of a declared table.
+pub trait Row: Sized {
+    const ARTIFACT: Artifact;
+    fn to_frame(rows: &[Self]) -> PolarsResult<DataFrame>;
+    fn from_frame(frame: &DataFrame) -> Result<Vec<Self>>;
+}
+
+/// A value of a column.
+pub trait Cell: Sized + Clone {
+    fn series(values: Vec<Self>) -> Series;
+    fn read(series: &Series) -> Result<Vec<Self>>;
+}
+
+/// What a null where none may be is told.
+fn whole<T>(value: Option<T>, series: &Series) -> Result<T> {
+    value.with_context(|| format!("column `{}` has nulls", series.name()))
+}
+
+macro_rules! plain_cell {
+    ($($type:ty => $get:ident),*) => {$(
+        impl Cell for $type {
+            fn series(values: Vec<Self>) -> Series {
+                Series::new("".into(), values)
+            }
+            fn read(series: &Series) -> Result<Vec<Self>> {
+                series.$get()?.iter().map(|value| whole(value, series)).collect()
+            }
+        }
+        impl Cell for Option<$type> {
+            fn series(values: Vec<Self>) -> Series {
+                Series::new("".into(), values)
+            }
+            fn read(series: &Series) -> Result<Vec<Self>> {
+                Ok(series.$get()?.iter().collect())
+            }
+        }
+    )*};
+}
+
+plain_cell!(u16 => u16, u32 => u32, u64 => u64, f32 => f32, f64 => f64);
+
+impl Cell for bool {
+    fn series(values: Vec<Self>) -> Series {
+        BooleanChunked::from_iter(values.into_iter().map(Some)).into_series()
+    }
+    fn read(series: &Series) -> Result<Vec<Self>> {
+        series.bool()?.iter().map(|value| whole(value, series)).collect()
+    }
+}
+
+impl Cell for String {
+    fn series(values: Vec<Self>) -> Series {
+        Series::new("".into(), values)
+    }
+    fn read(series: &Series) -> Result<Vec<Self>> {
+        series.str()?.iter().map(|value| whole(value.map(String::from), series)).collect()
+    }
+}
+
+macro_rules! list_cell {
+    ($($type:ty, $polars:ty, $dtype:expr => $get:ident),*) => {$(
+        impl Cell for Vec<$type> {
+            fn series(values: Vec<Self>) -> Series {
+                let all = values.iter().map(Vec::len).sum();
+                let mut builder =
+                    ListPrimitiveChunkedBuilder::<$polars>::new("".into(), values.len(), all, $dtype);
+                values.iter().for_each(|value| builder.append_slice(value));
+                builder.finish().into_series()
+            }
+            fn read(series: &Series) -> Result<Vec<Self>> {
+                let one = |item: Option<Series>| -> Result<Self> {
+                    let item = whole(item, series)?;
+                    item.$get()?.iter().map(|value| whole(value, series)).collect()
+                };
+                let list = series.list()?;
+                (0..list.len()).map(|i| one(list.get_as_series(i))).collect()
+            }
+        }
+    )*};
+}
+
+list_cell!(
+    u32, UInt32Type, DataType::UInt32 => u32,
+    u64, UInt64Type, DataType::UInt64 => u64,
+    f32, Float32Type, DataType::Float32 => f32,
+    f64, Float64Type, DataType::Float64 => f64
+);
+
+impl Cell for Vec<String> {
+    fn series(values: Vec<Self>) -> Series {
+        let mut builder = ListStringChunkedBuilder::new("".into(), values.len(), values.len());
+        values.iter().for_each(|value| builder.append_values_iter(value.iter().map(String::as_str)));
+        builder.finish().into_series()
+    }
+    fn read(series: &Series) -> Result<Vec<Self>> {
+        let list = series.list()?;
+        let one = |i| String::read(&whole(list.get_as_series(i), series)?);
+        (0..list.len()).map(one).collect()
+    }
+}
+
+/// Declares a table: the struct of its rows, its name, version and columns with their meanings.
+macro_rules! table {
+    ($(#[doc = $doc:literal])* $row:ident = $name:literal, version $version:literal, $shards:ident {
+        $(#[doc = $meaning:literal] $column:ident: $type:ty,)*
+    }) => {
+        $(#[doc = $doc])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $row {
+            $(#[doc = $meaning] pub $column: $type,)*
+        }
+
+        impl $crate::artifact::Row for $row {
+            const ARTIFACT: $crate::artifact::Artifact = $crate::artifact::Artifact {
+                name: $name,
+                version: $version,
+                sharded: table!(@$shards),
+                row: concat!($($doc),*),
+                columns: &[$($crate::artifact::Column { name: stringify!($column), meaning: $meaning }),*],
+            };
+
+            fn to_frame(rows: &[Self]) -> polars::prelude::PolarsResult<polars::prelude::DataFrame> {
+                let columns = vec![$({
+                    let values: Vec<$type> = rows.iter().map(|row| row.$column.clone()).collect();
+                    let mut series = <$type as $crate::artifact::tables::Cell>::series(values);
+                    series.rename(stringify!($column).into());
+                    polars::prelude::Column::from(series)
+                }),*];
+                polars::prelude::DataFrame::new(rows.len(), columns)
+            }
+
+            fn from_frame(frame: &polars::prelude::DataFrame) -> $crate::error::Result<Vec<Self>> {
+                $(
+                    let series = frame.column(stringify!($column))?.as_materialized_series();
+                    let mut $column = <$type as $crate::artifact::tables::Cell>::read(series)?.into_iter();
+                )*
+                let row = |_| Some($row { $($column: $column.next()?),* });
+                Ok((0..frame.height()).map_while(row).collect())
+            }
+        }
+    };
+    (@sharded) => { true };
+    (@whole) => { false };
+}
+
+pub(super) use table;

@@ -1,0 +1,232 @@
+//! The artifact folder: Parquet files that carry their name, version and the fingerprint of what made them.
+
+use super::publish::publish;
+use super::row::{Column, Row};
+use crate::error::{Context, Hint, Result, hinted};
+use polars::prelude::{
+    KeyValueMetadata, ParquetCompression, ParquetReader, ParquetWriter, SerReader,
+};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// A declared table.
+#[derive(Clone, Copy, Debug)]
+pub struct Artifact {
+    pub name: &'static str,
+    pub version: u32,
+    /// In files `NAME/part-NNNNN.parquet` instead of one.
+    pub sharded: bool,
+    /// What a row is.
+    pub row: &'static str,
+    pub columns: &'static [Column],
+}
+
+/// An artifact folder, opened for one run.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+    /// Artifact name → fingerprint that its files must carry.
+    expected: BTreeMap<String, String>,
+}
+
+const NAME: &str = "circuit-atlas.artifact";
+const VERSION: &str = "circuit-atlas.version";
+const FINGERPRINT: &str = "circuit-atlas.fingerprint";
+
+impl Artifact {
+    /// The file or, when sharded, the folder of files, below the artifact folder.
+    pub fn relative(&self) -> String {
+        if self.sharded { self.name.into() } else { format!("{}.parquet", self.name) }
+    }
+
+    /// A part's file below the artifact folder.
+    pub fn part(&self, part: u32) -> String {
+        format!("{}/part-{part:05}.parquet", self.name)
+    }
+
+    /// What a file of this artifact says of itself.
+    pub fn metadata(&self, fingerprint: &str) -> KeyValueMetadata {
+        let pairs = [(NAME, self.name.into()), (VERSION, self.version.to_string()), (FINGERPRINT, fingerprint.into())];
+        KeyValueMetadata::from_static(pairs.map(|(key, value): (&str, String)| (key.to_string(), value)).to_vec())
+    }
+}
+
+impl Store {
+    pub fn new(root: &Path) -> Store {
+        Store { root: root.into(), expected: BTreeMap::new() }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Files of this artifact must carry this fingerprint from now on.
+    pub fn expect(&mut self, artifact: &str, fingerprint: &str) {
+        self.expected.insert(artifact.into(), fingerprint.into());
+    }
+
+    /// The path of an artifact's file, or of its folder.
+    pub fn path(&self, artifact: &Artifact) -> PathBuf {
+        self.root.join(artifact.relative())
+    }
+
+    /// The path of a part.
+    pub fn part_path(&self, artifact: &Artifact, part: u32) -> PathBuf {
+        self.root.join(artifact.part(part))
+    }
+
+    /// Writes a whole table.
+    pub fn write<R: Row>(&self, fingerprint: &str, rows: &[R]) -> Result<()> {
+        self.write_file(&self.path(&R::ARTIFACT), &R::ARTIFACT, fingerprint, rows)
+    }
+
+    /// Writes one part of a sharded table.
+    pub fn write_part<R: Row>(&self, fingerprint: &str, part: u32, rows: &[R]) -> Result<()> {
+        self.write_file(&self.part_path(&R::ARTIFACT, part), &R::ARTIFACT, fingerprint, rows)
+    }
+
+    fn write_file<R: Row>(&self, path: &Path, artifact: &Artifact, fingerprint: &str, rows: &[R]) -> Result<()> {
+        let mut frame = R::to_frame(rows)?;
+        publish(path, |file| {
+            ParquetWriter::new(file)
+                .with_compression(ParquetCompression::Zstd(None))
+                .with_key_value_metadata(Some(artifact.metadata(fingerprint)))
+                .finish(&mut frame)?;
+            Ok(())
+        })
+    }
+
+    /// Reads a whole table.
+    pub fn read<R: Row>(&self) -> Result<Vec<R>> {
+        self.read_file(&self.path(&R::ARTIFACT), &R::ARTIFACT)
+    }
+
+    /// Reads one part of a sharded table.
+    pub fn read_part<R: Row>(&self, part: u32) -> Result<Vec<R>> {
+        self.read_file(&self.part_path(&R::ARTIFACT, part), &R::ARTIFACT)
+    }
+
+    /// Reads all parts of a sharded table, one after the other.
+    pub fn read_parts<R: Row>(&self) -> Result<Vec<R>> {
+        let mut rows = Vec::new();
+        for part in self.parts(&R::ARTIFACT)? {
+            rows.extend(self.read_part::<R>(part)?);
+        }
+        Ok(rows)
+    }
+
+    fn read_file<R: Row>(&self, path: &Path, artifact: &Artifact) -> Result<Vec<R>> {
+        let frame = self.open(path, artifact)?.finish().and_then(|frame| Ok(frame)).hint(
+            || format!("cannot read `{}`", path.display()),
+            "the file is damaged; make it again with `circuit-atlas run STAGE --force`",
+        )?;
+        R::from_frame(&frame).hint(
+            || format!("`{}` has not the columns of the table `{}`", path.display(), artifact.name),
+            "the file was changed by hand; make it again with `circuit-atlas run STAGE --force`",
+        )
+    }
+
+    /// Opens a file whose name, version and fingerprint are those expected.
+    pub fn open(&self, path: &Path, artifact: &Artifact) -> Result<ParquetReader<File>> {
+        let file = File::open(path).hint(
+            || format!("cannot read `{}`", path.display()),
+            "run the stage that writes it; `circuit-atlas status` says which stages are fresh",
+        )?;
+        let mut reader = ParquetReader::new(file);
+        let said = metadata(&mut reader)
+            .hint(|| format!("`{}` is not a whole Parquet file", path.display()), "delete it and run again")?;
+        self.check(path, artifact, &said)?;
+        Ok(reader)
+    }
+
+    fn check(&self, path: &Path, artifact: &Artifact, said: &BTreeMap<String, String>) -> Result<()> {
+        let again = "make it again with `circuit-atlas run STAGE --force`, STAGE being the one that writes it";
+        let path = path.display();
+        if said.get(NAME).map(String::as_str) != Some(artifact.name) {
+            let what = format!("`{path}` was not written by this program as `{}`", artifact.name);
+            return Err(hinted(what, again));
+        }
+        let version = said.get(VERSION).cloned().unwrap_or_default();
+        if version != artifact.version.to_string() {
+            let what = format!("`{path}` is of version {version} of the table, this program reads {}", artifact.version);
+            return Err(hinted(what, again));
+        }
+        match self.expected.get(artifact.name) {
+            Some(expected) if said.get(FINGERPRINT) != Some(expected) => {
+                Err(hinted(format!("`{path}` comes from another run than `atlas.lock` says"), again))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The fingerprint that a part carries, if it is there and whole.
+    pub fn part_fingerprint(&self, artifact: &Artifact, part: u32) -> Option<String> {
+        let mut reader = ParquetReader::new(File::open(self.part_path(artifact, part)).ok()?);
+        let said = metadata(&mut reader).ok()?;
+        let version = artifact.version.to_string();
+        (said.get(NAME)? == artifact.name && *said.get(VERSION)? == version).then(|| said.get(FINGERPRINT).cloned())?
+    }
+
+    /// The numbers of the parts that are there, in order.
+    ///
+    /// # Errors
+    /// When there are none, or one is missing in between.
+    pub fn parts(&self, artifact: &Artifact) -> Result<Vec<u32>> {
+        let folder = self.path(artifact);
+        let parts = self.part_numbers(artifact);
+        let gap = parts.iter().enumerate().find(|(i, part)| *i as u32 != **part);
+        match (parts.is_empty(), gap) {
+            (false, None) => Ok(parts),
+            (true, _) => Err(hinted(format!("`{}` has no parts", folder.display()), "run the stage that writes them")),
+            (_, Some((i, _))) => {
+                let what = format!("`{}` lacks part {i}", folder.display());
+                Err(hinted(what, "run the stage that writes it again; the other parts are kept"))
+            }
+        }
+    }
+
+    fn part_numbers(&self, artifact: &Artifact) -> Vec<u32> {
+        let entries = std::fs::read_dir(self.path(artifact)).into_iter().flatten().flatten();
+        let number = |name: String| name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok();
+        let mut parts: Vec<u32> = entries.filter_map(|e| number(e.file_name().into_string().ok()?)).collect();
+        parts.sort_unstable();
+        parts
+    }
+
+    /// Removes parts from number `from` on, which an earlier run with more shards left.
+    pub fn remove_parts_from(&self, artifact: &Artifact, from: u32) -> Result<()> {
+        for part in self.part_numbers(artifact).into_iter().filter(|part| *part >= from) {
+            let path = self.part_path(artifact, part);
+            std::fs::remove_file(&path).with_context(|| format!("cannot remove `{}`", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Removes an artifact; nothing is done when it is not there.
+    pub fn remove(&self, artifact: &Artifact) -> Result<()> {
+        let path = self.path(artifact);
+        let removed = if artifact.sharded { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        match removed {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove `{}`", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Files of an artifact that are there, below the artifact folder, in order.
+    pub fn files(&self, artifact: &Artifact) -> Vec<String> {
+        if artifact.sharded {
+            return self.part_numbers(artifact).into_iter().map(|part| artifact.part(part)).collect();
+        }
+        self.path(artifact).is_file().then(|| artifact.relative()).into_iter().collect()
+    }
+}
+
+/// The key-value metadata of a Parquet file.
+pub fn metadata(reader: &mut ParquetReader<File>) -> Result<BTreeMap<String, String>> {
+    let metadata = reader.get_metadata()?;
+    let pairs = metadata.key_value_metadata().iter().flatten();
+    Ok(pairs.filter_map(|pair| Some((pair.key.clone(), pair.value.clone()?))).collect())
+}

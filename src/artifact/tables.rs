@@ -1,0 +1,441 @@
+//! Every table of a run, in the order in which the stages write them. Names and columns are what users open.
+
+use super::row::table;
+use super::store::Artifact;
+
+pub use super::row::Cell;
+
+table! {
+    /// a document of the corpus
+    Document = "documents", version 1, whole {
+        /// its number in the source's own order, from 0, empty ones counted
+        document: u32,
+        /// the file that it came from
+        source: String,
+        /// its token ids, without BOS
+        tokens: u32,
+        /// `explain` or `score`: which examples it may give, by a hash of its ids
+        half: String,
+    }
+}
+
+table! {
+    /// a context: a window of a document
+    ContextRow = "tokens", version 1, sharded {
+        /// its number
+        context: u32,
+        /// the document that its first token is from
+        document: u32,
+        /// offset of its first token in that document's ids
+        start: u32,
+        /// token ids, BOS first
+        tokens: Vec<u32>,
+    }
+}
+
+table! {
+    /// a prompt of a task
+    PromptRow = "prompts", version 1, whole {
+        /// the task's name
+        task: String,
+        /// its number within the task
+        prompt: u32,
+        /// prompts of one template have their parts at the same positions
+        template: String,
+        /// the text without BOS
+        text: String,
+        /// token ids, BOS first
+        tokens: Vec<u32>,
+        /// the right answer's token
+        correct: u32,
+        /// the wrong answer's token
+        counter: u32,
+        /// token ids of the corrupted prompt, BOS first
+        corrupted: Vec<u32>,
+        /// logit of the right answer less that of the wrong one, in the clean run
+        logit_difference: f64,
+        /// the task's metric in the clean run
+        metric: f64,
+        /// the model's first choices, best first
+        answers: Vec<u32>,
+        /// their probabilities
+        answer_probabilities: Vec<f32>,
+        /// share of the root's effect that the circuit's links to it cover
+        coverage: f64,
+    }
+}
+
+table! {
+    /// a node of one prompt's circuit
+    NodeRow = "nodes", version 1, whole {
+        /// the task's name
+        task: String,
+        /// the prompt's number
+        prompt: u32,
+        /// its number in the circuit, in node order
+        node: u32,
+        /// `root`, `attention_feature`, `mlp_feature`, `head`, `attention_error`, `mlp_error`, `bias`, `embedding` or `position_embedding`
+        kind: String,
+        /// its layer
+        layer: Option<u32>,
+        /// its position; a head's destination; the root's is the last
+        position: u32,
+        /// the position that a head reads
+        source: Option<u32>,
+        /// the head's number in its layer
+        head: Option<u32>,
+        /// the dictionary feature, or the one that a head serves; null for an error
+        feature: Option<u32>,
+        /// a dictionary feature's activation
+        activation: Option<f32>,
+    }
+}
+
+table! {
+    /// a link of one prompt's circuit
+    EdgeRow = "edges", version 1, whole {
+        /// the task's name
+        task: String,
+        /// the prompt's number
+        prompt: u32,
+        /// the contributing node
+        from: u32,
+        /// the receiving node
+        to: u32,
+        /// where it enters a head: `q`, `k` or `v`; empty for other receivers
+        slot: String,
+        /// direct effect, scales and patterns frozen
+        effect: f32,
+        /// its size as a share of everything that enters the slot
+        share: f32,
+    }
+}
+
+table! {
+    /// a component of a task's circuits
+    ComponentRow = "components", version 1, whole {
+        /// the task's name
+        task: String,
+        /// `L9H9` or `MLP3`
+        component: String,
+        /// its layer
+        layer: u32,
+        /// the head's number, null for an MLP
+        head: Option<u32>,
+        /// fraction of the task's prompts whose circuit contains it
+        frequency: f64,
+        /// distinct features that serve there
+        features: u32,
+    }
+}
+
+table! {
+    /// a feature that serves at a component in a task's circuits
+    CircuitFeature = "circuit_features", version 1, whole {
+        /// the task's name
+        task: String,
+        /// the component
+        component: String,
+        /// the feature
+        feature: String,
+        /// prompts in which it serves there
+        prompts: u32,
+        /// summed share of the links that leave the nodes at which it serves there
+        share: f64,
+    }
+}
+
+table! {
+    /// a measurement of how real a circuit is
+    FaithfulnessRow = "faithfulness", version 1, whole {
+        /// the task's name
+        task: String,
+        /// `component` or `feature`
+        level: String,
+        /// which circuit, such as `frequency >= 0.25`
+        variant: String,
+        /// `found`, `random` or `published`
+        circuit: String,
+        /// components in it
+        size: u32,
+        /// `m_full`, `m_empty`, `m_circuit`, `m_complement`, `faithfulness` or `completeness`
+        metric: String,
+        /// null where the interval of a denominator contains 0
+        value: Option<f64>,
+        /// lower end of the bootstrap's 95 % interval
+        low: Option<f64>,
+        /// upper end
+        high: Option<f64>,
+    }
+}
+
+table! {
+    /// a dictionary, and how well it describes the model on the corpus
+    ConformanceRow = "conformance", version 1, whole {
+        /// `att3` or `mlp3`
+        dictionary: String,
+        /// its layer
+        layer: u32,
+        /// `attention` or `mlp`
+        kind: String,
+        /// its features
+        width: u32,
+        /// mean number of active features a token
+        l0: f64,
+        /// 1 − fraction of variance unexplained of what it reconstructs
+        variance_explained: f64,
+        /// features never active on the sample
+        dead: f64,
+        /// share of the loss recovered by its reconstruction, against zero; null where zero does not hurt
+        loss_recovered: Option<f64>,
+        /// tokens measured on
+        tokens: u64,
+    }
+}
+
+/// The raw activations that the circuit's dictionaries read: `context`, `position` and one binary column a hook
+/// (little-endian f32 or f16). Its columns depend on the run; see [`super::activations`].
+pub const ACTIVATIONS: Artifact =
+    Artifact { name: "activations", version: 1, sharded: true, row: "a token of a context", columns: &[] };
+
+table! {
+    /// an activation above zero
+    ScoreRow = "scores", version 1, sharded {
+        /// the feature's key in `features`
+        feature: u32,
+        /// the context
+        context: u32,
+        /// the position in it, BOS at 0
+        position: u16,
+        /// the activation
+        activation: f32,
+    }
+}
+
+table! {
+    /// a scored feature
+    FeatureRow = "features", version 1, whole {
+        /// its number in `scores`
+        key: u32,
+        /// `att9.16109`
+        feature: String,
+        /// `attention` or `mlp`
+        kind: String,
+        /// its layer
+        layer: u32,
+        /// its number in the dictionary
+        index: u32,
+        /// tokens that count at which it is active
+        active: u64,
+        /// that as a share of all tokens that count
+        density: f64,
+        /// mean over the tokens at which it is active; null if there are none
+        mean_active: Option<f64>,
+        /// largest activation
+        max: f32,
+        /// special tokens at which it is active; they are in no other number
+        special_active: u64,
+        /// 50 equal bins on (0, max]
+        histogram: Vec<u64>,
+        /// the tasks in whose circuits it is
+        tasks: Vec<String>,
+        /// the components at which it serves
+        components: Vec<String>,
+        /// tokens with the largest shares of its summed activation
+        mass_tokens: Vec<u32>,
+        /// those shares
+        mass_shares: Vec<f64>,
+    }
+}
+
+table! {
+    /// an example: a window of a context around the peak of a feature, or of a component's features
+    ExampleRow = "examples", version 1, whole {
+        /// the feature or component
+        subject: String,
+        /// the half that the document is in
+        half: String,
+        /// `top`, `q0` … `q9` (tenths of the active contexts by strength) or `inactive`
+        band: String,
+        /// its place in the band
+        rank: u32,
+        /// the context
+        context: u32,
+        /// the document
+        document: u32,
+        /// position of the peak in the context
+        peak: u16,
+        /// the context's activation: the largest over tokens that count
+        value: f32,
+        /// the window's token ids
+        tokens: Vec<u32>,
+        /// activations at them, 0 at special tokens
+        activations: Vec<f32>,
+        /// position of the window's first token in the context
+        start: u16,
+        /// tokens of the whole context
+        length: u16,
+    }
+}
+
+table! {
+    /// a token that a feature, component or group promotes or suppresses
+    LogitRow = "logits", version 1, whole {
+        /// the feature, component or group
+        subject: String,
+        /// `top` or `bottom`
+        side: String,
+        /// its place
+        rank: u32,
+        /// the token's id
+        token: u32,
+        /// its text
+        text: String,
+        /// logits per unit of activation
+        logit: f32,
+        /// logits at `logits.strength` units
+        at_strength: f32,
+    }
+}
+
+table! {
+    /// a pair of features that serve in the same circuits
+    CircuitPairRow = "pairs_circuit", version 1, whole {
+        /// the task's name
+        task: String,
+        /// where the first serves
+        component_a: String,
+        /// where the second serves
+        component_b: String,
+        /// the first
+        feature_a: String,
+        /// the second
+        feature_b: String,
+        /// prompts in which both do
+        prompts: u32,
+        /// summed share of the direct links between them
+        share: f64,
+    }
+}
+
+table! {
+    /// a pair of features over the corpus; for `window` the first comes before the second
+    CorpusPairRow = "pairs_corpus", version 1, whole {
+        /// the first
+        feature_a: String,
+        /// the second
+        feature_b: String,
+        /// `same` token, or the first within the `window` of tokens before the second
+        lag: String,
+        /// tokens with the first (for `window`: with the first in the window before)
+        n_a: u64,
+        /// tokens with the second
+        n_b: u64,
+        /// tokens with both
+        n_ab: u64,
+        /// what independence would give
+        expected: f64,
+        /// observed over expected
+        lift: f64,
+        /// normalised pointwise mutual information
+        npmi: f64,
+        /// tokens with both over tokens with either
+        jaccard: f64,
+        /// correlation of the indicators; null where one never changes
+        phi: Option<f64>,
+        /// one-sided Fisher exact test: meeting this often or more
+        p: f64,
+        /// Benjamini–Hochberg over all pairs tested at this lag
+        q: f64,
+    }
+}
+
+table! {
+    /// a component's features taken together, over all tasks
+    ClusterRow = "component_clusters", version 1, whole {
+        /// the component
+        component: String,
+        /// distinct features that serve there
+        features: u32,
+        /// prompts, over all tasks, in whose circuit it is
+        prompts: u32,
+        /// its features, most often serving first
+        members: Vec<String>,
+        /// how often each serves
+        weights: Vec<u32>,
+    }
+}
+
+table! {
+    /// an explanation
+    ExplanationRow = "explanations", version 1, whole {
+        /// the feature, component, pair or group
+        subject: String,
+        /// `feature`, `component`, `pair` or `group`
+        kind: String,
+        /// `statistics`, or the prompt that a language model was given
+        explainer: String,
+        /// the language model; empty without one
+        model: String,
+        /// `ok`, `failed` or `refused`
+        status: String,
+        /// what makes it fire
+        input_side: String,
+        /// what it promotes
+        output_side: String,
+        /// both in one
+        text: String,
+        /// why it failed
+        reason: String,
+        /// hash of what was asked; empty without a language model
+        prompt_hash: String,
+    }
+}
+
+table! {
+    /// how good an explanation is on documents that it has not seen
+    EvaluationRow = "evaluations", version 1, whole {
+        /// the feature
+        subject: String,
+        /// whose explanation; `single-token rule` for the rule itself
+        explainer: String,
+        /// `single-token`
+        method: String,
+        /// examples it was tried on
+        examples: u32,
+        /// mean of the hit rates on active and on silent examples; null where there are none of one kind
+        balanced_accuracy: Option<f64>,
+        /// lower end of its 95 % interval
+        low: Option<f64>,
+        /// upper end
+        high: Option<f64>,
+        /// the same for another feature's rule
+        null: Option<f64>,
+    }
+}
+
+table! {
+    /// a call to a language model
+    LedgerRow = "ledger", version 1, whole {
+        /// hash of what was asked
+        prompt_hash: String,
+        /// for which subject
+        subject: String,
+        /// for what
+        purpose: String,
+        /// the language model
+        model: String,
+        /// tokens asked
+        prompt_tokens: u32,
+        /// tokens answered
+        completion_tokens: u32,
+        /// by the price table of the settings
+        cost: f64,
+        /// how long it took
+        seconds: f64,
+        /// tries
+        attempts: u32,
+        /// how it ended
+        status: String,
+    }
+}

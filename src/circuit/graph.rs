@@ -1,0 +1,250 @@
+//! Nodes, links and the circuit of one prompt; and what several circuits have in common.
+
+use crate::ids::{Component, FeatureId, Kind};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The kinds of nodes, in node order (DESIGN.md 4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum NodeKind {
+    Root,
+    AttentionFeature,
+    MlpFeature,
+    Head,
+    AttentionError,
+    MlpError,
+    Bias(Bias),
+    Embedding,
+    PositionEmbedding,
+}
+
+/// The constants among the terms of the residual stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Bias {
+    /// The SAE's `b_dec` through `W_O`.
+    AttentionDictionary,
+    /// `b_O`
+    Attention,
+    /// The transcoder's `b_dec_out`.
+    MlpDictionary,
+}
+
+impl NodeKind {
+    /// The word in artifacts and in `discover.allow`.
+    pub fn word(self) -> &'static str {
+        match self {
+            NodeKind::Root => "root",
+            NodeKind::AttentionFeature => "attention_feature",
+            NodeKind::MlpFeature => "mlp_feature",
+            NodeKind::Head => "head",
+            NodeKind::AttentionError => "attention_error",
+            NodeKind::MlpError => "mlp_error",
+            NodeKind::Bias(_) => "bias",
+            NodeKind::Embedding => "embedding",
+            NodeKind::PositionEmbedding => "position_embedding",
+        }
+    }
+
+    /// The kind with this word; for `bias` any of its kinds, as artifacts do not tell them apart.
+    pub fn from_word(word: &str) -> Option<NodeKind> {
+        use NodeKind::*;
+        [Root, AttentionFeature, MlpFeature, Head, AttentionError, MlpError, Bias(self::Bias::Attention), Embedding]
+            .into_iter()
+            .chain([PositionEmbedding])
+            .find(|kind| kind.word() == word)
+    }
+}
+
+/// A node of a prompt's circuit. Fields that a kind does not have are −1; their order is node order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Node {
+    pub kind: NodeKind,
+    pub layer: i32,
+    /// Where it is; the destination of a head.
+    pub position: i32,
+    /// The position that a head reads.
+    pub source: i32,
+    pub head: i32,
+    /// The dictionary feature; of a head the one it serves, −1 for the SAE's error.
+    pub feature: i32,
+}
+
+impl Node {
+    pub const ROOT: Node = Node { kind: NodeKind::Root, layer: -1, position: -1, source: -1, head: -1, feature: -1 };
+
+    /// A node with a layer and a position and nothing else.
+    pub fn at(kind: NodeKind, layer: usize, position: usize) -> Node {
+        Node { kind, layer: layer as i32, position: position as i32, ..Node::ROOT }
+    }
+
+    /// A dictionary feature at a position.
+    pub fn feature(kind: Kind, layer: usize, position: usize, feature: u32) -> Node {
+        let kind = match kind {
+            Kind::Attention => NodeKind::AttentionFeature,
+            Kind::Mlp => NodeKind::MlpFeature,
+        };
+        Node { feature: feature as i32, ..Node::at(kind, layer, position) }
+    }
+
+    /// The token or position embedding at a position.
+    pub fn embedding(kind: NodeKind, position: usize) -> Node {
+        Node { kind, position: position as i32, ..Node::ROOT }
+    }
+
+    /// The slots of a receiver, in the order a walk takes them; terminal nodes have none.
+    pub fn slots(&self) -> &'static [Slot] {
+        match self.kind {
+            NodeKind::Head => &[Slot::Q, Slot::K, Slot::V],
+            NodeKind::Root | NodeKind::AttentionFeature | NodeKind::MlpFeature | NodeKind::AttentionError => &[Slot::In],
+            _ => &[],
+        }
+    }
+
+    /// The component that the node belongs to.
+    pub fn component(&self) -> Option<Component> {
+        let layer = self.layer as usize;
+        match self.kind {
+            NodeKind::Head => Some(Component::Head { layer, head: self.head as usize }),
+            NodeKind::MlpFeature | NodeKind::MlpError => Some(Component::Mlp { layer }),
+            _ => None,
+        }
+    }
+
+    /// The feature that serves at this node's component; an error is never one.
+    pub fn served(&self) -> Option<FeatureId> {
+        let component = self.component()?;
+        let index = usize::try_from(self.feature).ok()?;
+        Some(FeatureId { dictionary: component.dictionary(), index })
+    }
+
+    /// The dictionary feature that the node itself is.
+    pub fn dictionary_feature(&self) -> Option<FeatureId> {
+        let kind = match self.kind {
+            NodeKind::AttentionFeature => Kind::Attention,
+            NodeKind::MlpFeature => Kind::Mlp,
+            _ => return None,
+        };
+        Some(FeatureId::new(kind, self.layer as usize, usize::try_from(self.feature).ok()?))
+    }
+}
+
+/// Where a contributor enters a receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Slot {
+    In,
+    Q,
+    K,
+    V,
+}
+
+impl Slot {
+    /// The word in artifacts.
+    pub fn word(self) -> &'static str {
+        match self {
+            Slot::In => "",
+            Slot::Q => "q",
+            Slot::K => "k",
+            Slot::V => "v",
+        }
+    }
+}
+
+/// `child` contributes to `parent`'s slot.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Edge {
+    pub child: Node,
+    pub parent: Node,
+    pub slot: Slot,
+    pub effect: f32,
+    /// `|effect| / Σ|effect|` over everything that enters the slot.
+    pub share: f32,
+}
+
+/// The circuit of one prompt.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// In node order, the root first.
+    pub nodes: Vec<Node>,
+    /// In the order they were linked.
+    pub edges: Vec<Edge>,
+}
+
+impl Graph {
+    /// The share of the root's effect that its links cover.
+    pub fn coverage(&self) -> f64 {
+        self.edges.iter().filter(|e| e.parent.kind == NodeKind::Root).map(|e| f64::from(e.share)).sum()
+    }
+
+    /// The components of the circuit.
+    pub fn components(&self) -> BTreeSet<Component> {
+        self.nodes.iter().filter_map(Node::component).collect()
+    }
+
+    /// (component, feature that serves there), each once.
+    pub fn servings(&self) -> BTreeSet<(Component, FeatureId)> {
+        self.nodes.iter().filter_map(|node| Some((node.component()?, node.served()?))).collect()
+    }
+
+    /// For each (component, feature serving there), the summed share of the links that leave the nodes at which it does.
+    pub fn serving_shares(&self) -> BTreeMap<(Component, FeatureId), f64> {
+        let mut shares = BTreeMap::new();
+        for edge in &self.edges {
+            if let (Some(component), Some(feature)) = (edge.child.component(), edge.child.served()) {
+                *shares.entry((component, feature)).or_insert(0.0) += f64::from(edge.share);
+            }
+        }
+        shares
+    }
+
+    /// Summed share of the direct links from feature `f` (served at `a`) to the node at which `g` serves at `b`.
+    fn direct_shares(&self) -> BTreeMap<[(Component, FeatureId); 2], f64> {
+        let mut heads: BTreeMap<Node, BTreeSet<Component>> = BTreeMap::new();
+        for edge in &self.edges {
+            if edge.child.kind == NodeKind::Head {
+                heads.entry(edge.parent).or_default().extend(edge.child.component());
+            }
+        }
+        let mut shares = BTreeMap::new();
+        for edge in &self.edges {
+            let (Some(f), Some(g), Some(b)) =
+                (edge.child.dictionary_feature(), edge.parent.served(), edge.parent.component())
+            else {
+                continue;
+            };
+            let own = edge.child.component().into_iter().collect();
+            let at = if f.dictionary.kind == Kind::Attention { heads.get(&edge.child) } else { Some(&own) };
+            for &a in at.into_iter().flatten() {
+                *shares.entry([(a, f), (b, g)]).or_insert(0.0) += f64::from(edge.share);
+            }
+        }
+        shares
+    }
+}
+
+/// Two features at their components, `a` before `b`.
+pub type Pair = [(Component, FeatureId); 2];
+
+/// In how many prompts both serve, and the summed share of direct links between them, either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PairCount {
+    pub prompts: u32,
+    pub share: f64,
+}
+
+/// Co-occurrence in circuits (DESIGN.md 4.9): every pair of features that serve in the same prompt, each unordered pair
+/// once, the smaller (component, feature) first; at one component, of two different features.
+pub fn pair_counts<'a>(graphs: impl IntoIterator<Item = &'a Graph>) -> BTreeMap<Pair, PairCount> {
+    let mut pairs: BTreeMap<Pair, PairCount> = BTreeMap::new();
+    for graph in graphs {
+        let servings: Vec<_> = graph.servings().into_iter().collect();
+        let shares = graph.direct_shares();
+        let share = |a, b| shares.get(&[a, b]).copied().unwrap_or(0.0);
+        for (i, &a) in servings.iter().enumerate() {
+            for &b in &servings[i + 1..] {
+                let count = pairs.entry([a, b]).or_default();
+                count.prompts += 1;
+                count.share += share(a, b) + share(b, a);
+            }
+        }
+    }
+    pairs
+}

@@ -1,0 +1,558 @@
+//! `pipeline.toml` as structs: every setting, its default, its range. A typo costs a second, not a night.
+//!
+//! Paths in the file are relative to the file's own folder.
+
+use crate::circuit::Greedy;
+use crate::error::{Context, Hint, Result, hinted};
+use crate::ids::FeatureId;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// All settings of a run.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub model: Model,
+    pub dictionaries: Dictionaries,
+    pub corpus: Corpus,
+    pub tasks: Vec<Task>,
+    #[serde(default)]
+    pub discover: Discover,
+    #[serde(default)]
+    pub cache: Cache,
+    #[serde(default)]
+    pub score: Score,
+    #[serde(default)]
+    pub groups: Vec<Group>,
+    #[serde(default)]
+    pub aggregate: Aggregate,
+    #[serde(default)]
+    pub logits: Logits,
+    #[serde(default)]
+    pub llm: Llm,
+    #[serde(default)]
+    pub evaluate: Evaluate,
+    #[serde(default)]
+    pub site: Site,
+    #[serde(default)]
+    pub machine: Machine,
+    #[serde(default)]
+    pub output: Output,
+    /// The folder of the file that this came from.
+    #[serde(skip)]
+    pub folder: PathBuf,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// A Hugging Face folder.
+    pub path: String,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dictionaries {
+    /// A folder with one attention-output SAE a layer.
+    pub attention: String,
+    /// A folder with one MLP transcoder a layer.
+    pub mlp: String,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Corpus {
+    /// A file, a folder, or a pattern with `*`: `.txt`, `.jsonl`, `.jsonl.gz`, `.parquet`.
+    pub path: String,
+    /// The column that holds the text.
+    #[serde(default = "defaults::text")]
+    pub text: String,
+    /// `T`: tokens of a context, BOS included.
+    #[serde(default = "defaults::context")]
+    pub context: usize,
+    /// Windows run across documents, end-of-text between them.
+    #[serde(default)]
+    pub pack: bool,
+    /// 0: all.
+    #[serde(default)]
+    pub max_contexts: usize,
+    /// Order of documents.
+    #[serde(default = "defaults::shuffle_seed")]
+    pub shuffle_seed: u64,
+    /// Contexts of a shard.
+    #[serde(default = "defaults::shard_contexts")]
+    pub shard_contexts: usize,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskKind {
+    Ioi,
+    GreaterThan,
+    Prompts,
+}
+
+impl TaskKind {
+    pub fn word(self) -> &'static str {
+        match self {
+            TaskKind::Ioi => "ioi",
+            TaskKind::GreaterThan => "greater-than",
+            TaskKind::Prompts => "prompts",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// Becomes `tasks/NAME.html`.
+    pub name: String,
+    pub kind: TaskKind,
+    #[serde(default = "defaults::prompts")]
+    pub prompts: usize,
+    #[serde(default = "defaults::seed")]
+    pub seed: u64,
+    /// For `prompts`: JSONL of text, correct, counter, corrupted, template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    Greedy,
+    Influence,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum RootKind {
+    LogitDifference,
+    Logit,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Discover {
+    pub method: Method,
+    pub root: RootKind,
+    pub passes: usize,
+    pub per_node: usize,
+    pub candidates: usize,
+    pub allow: BTreeSet<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    Disk,
+    Stream,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    F32,
+    F16,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cache {
+    /// `disk` keeps the raw activations, `stream` runs the model again while scoring.
+    pub store: StoreKind,
+    pub dtype: Dtype,
+    /// The disk cache is refused above this many GiB.
+    pub max_gib: f64,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum ScoreFeatures {
+    Circuit,
+    None,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Score {
+    pub features: ScoreFeatures,
+    /// Features to score besides.
+    pub extra: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// Becomes `groups/NAME.html`.
+    pub name: String,
+    pub features: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Aggregate {
+    /// Top examples of a feature, in each half of the documents.
+    pub examples: usize,
+    /// Examples of each tenth of a feature's active contexts, in each half.
+    pub band_examples: usize,
+    /// Tokens before a token in which another feature may have been active, for lagged co-occurrence.
+    pub window: usize,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Logits {
+    /// Tokens listed at either end.
+    pub k: usize,
+    /// Units of activation at which promoted logits are shown besides.
+    pub strength: f64,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    None,
+    Openai,
+    Azure,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Llm {
+    pub provider: Provider,
+    pub base_url: String,
+    pub model: String,
+    /// The name of the variable that holds the key, never the key.
+    pub api_key_env: String,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScoreMethod {
+    SingleToken,
+    Detection,
+    Fuzzing,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Evaluate {
+    pub methods: BTreeSet<ScoreMethod>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Site {
+    pub title: String,
+    /// Only for social cards; pages link relatively.
+    pub base_url: String,
+}
+
+/// Never changes a result, and is in no stage's lock.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Machine {
+    /// 0: as many as there are cores.
+    pub threads: usize,
+    pub device: String,
+    /// Contexts in flight at once.
+    pub batch: usize,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Output {
+    pub artifacts: String,
+    pub site: String,
+}
+
+mod defaults {
+    pub fn text() -> String {
+        "text".into()
+    }
+    pub fn context() -> usize {
+        128
+    }
+    pub fn shuffle_seed() -> u64 {
+        42
+    }
+    pub fn shard_contexts() -> usize {
+        1024
+    }
+    pub fn prompts() -> usize {
+        100
+    }
+    pub fn seed() -> u64 {
+        1
+    }
+}
+
+impl Default for Discover {
+    fn default() -> Self {
+        let allow =
+            ["attention_feature", "mlp_feature", "head", "attention_error", "embedding", "position_embedding"];
+        Self {
+            method: Method::Greedy,
+            root: RootKind::LogitDifference,
+            passes: 5,
+            per_node: 1,
+            candidates: 10,
+            allow: allow.map(String::from).into(),
+        }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { store: StoreKind::Disk, dtype: Dtype::F32, max_gib: 20.0 }
+    }
+}
+
+impl Default for Score {
+    fn default() -> Self {
+        Self { features: ScoreFeatures::Circuit, extra: Vec::new() }
+    }
+}
+
+impl Default for Aggregate {
+    fn default() -> Self {
+        Self { examples: 15, band_examples: 3, window: 5 }
+    }
+}
+
+impl Default for Logits {
+    fn default() -> Self {
+        Self { k: 20, strength: 4.0 }
+    }
+}
+
+impl Default for Llm {
+    fn default() -> Self {
+        let api_key_env = "OPENAI_API_KEY".into();
+        Self { provider: Provider::None, base_url: String::new(), model: String::new(), api_key_env }
+    }
+}
+
+impl Default for Evaluate {
+    fn default() -> Self {
+        Self { methods: [ScoreMethod::SingleToken].into() }
+    }
+}
+
+impl Default for Site {
+    fn default() -> Self {
+        Self { title: "circuit-atlas".into(), base_url: String::new() }
+    }
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self { threads: 0, device: "cpu".into(), batch: 32 }
+    }
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self { artifacts: "artifacts".into(), site: "site".into() }
+    }
+}
+
+/// The error of a value that a setting may not have.
+fn out_of_range(key: &str, value: impl std::fmt::Display, wanted: &str) -> Result<()> {
+    Err(hinted(format!("`{key} = {value}` is out of range"), format!("`{key}` must be {wanted}")))
+}
+
+fn within(key: &str, value: usize, low: usize, high: usize) -> Result<()> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    out_of_range(key, value, &format!("from {low} to {high}"))
+}
+
+/// The error of a setting that is known but not built yet.
+fn not_yet(key: &str, value: &str, instead: &str) -> Result<()> {
+    Err(hinted(format!("`{key} = \"{value}\"` is not supported by this version"), instead.to_string()))
+}
+
+/// Names become file names and parts of URLs.
+fn check_name(key: &str, name: &str, seen: &mut BTreeSet<String>) -> Result<()> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+        let wanted = "up to 64 lower-case letters, digits and `-`, as it becomes a file name";
+        return out_of_range(key, format!("{name:?}"), wanted);
+    }
+    if !seen.insert(name.into()) {
+        return Err(hinted(format!("two of `{key}` are `{name}`"), "give each its own name"));
+    }
+    Ok(())
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, has an unknown key, lacks a needed one, or a value is out of range.
+    pub fn load(path: &Path) -> Result<Config> {
+        let text = std::fs::read_to_string(path).hint(
+            || format!("cannot read the settings `{}`", path.display()),
+            "name the file with `--config FILE`; the repository's `pipeline.toml` has every setting with a comment",
+        )?;
+        let mut config: Config = toml::from_str(&text).map_err(|error| {
+            let message = error.to_string();
+            hinted(
+                format!("in `{}`: {}", path.display(), message.trim_end()),
+                "`pipeline.toml` in the repository has every setting with a comment",
+            )
+        })?;
+        config.folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        config.check().with_context(|| format!("in `{}`", path.display()))?;
+        Ok(config)
+    }
+
+    /// A path of the file, relative to the file's folder.
+    pub fn path(&self, written: &str) -> PathBuf {
+        self.folder.join(written)
+    }
+
+    /// The artifact folder.
+    pub fn artifacts(&self) -> PathBuf {
+        self.path(&self.output.artifacts)
+    }
+
+    /// Every feature that groups and `score.extra` name.
+    pub fn named_features(&self) -> BTreeSet<FeatureId> {
+        let groups = self.groups.iter().flat_map(|group| &group.features);
+        groups.chain(&self.score.extra).filter_map(|name| name.parse().ok()).collect()
+    }
+
+    /// The settings as (dotted key, value), but those of `[machine]` and `[output]`, which change no result.
+    pub fn flat(&self) -> BTreeMap<String, String> {
+        let mut flat = BTreeMap::new();
+        let value = serde_json::to_value(self).unwrap_or_default();
+        flatten("", &value, &mut flat);
+        flat.retain(|key, _| !key.starts_with("machine.") && !key.starts_with("output."));
+        flat
+    }
+
+    fn check(&self) -> Result<()> {
+        self.check_sources()?;
+        self.check_tasks()?;
+        self.check_features()?;
+        let discover = &self.discover;
+        if discover.method == Method::Influence {
+            not_yet("discover.method", "influence", "use `greedy`")?;
+        }
+        within("discover.passes", discover.passes, 1, 1000)?;
+        within("discover.per_node", discover.per_node, 1, 1000)?;
+        within("discover.candidates", discover.candidates, 1, 100_000)?;
+        if let Some(kind) = discover.allow.iter().find(|kind| !Greedy::allowable().contains(&kind.as_str())) {
+            let wanted = format!("made of {}", Greedy::allowable().join(", "));
+            out_of_range("discover.allow", format!("[\"{kind}\"]"), &wanted)?;
+        }
+        self.check_outputs()
+    }
+
+    fn check_sources(&self) -> Result<()> {
+        let sources = [
+            ("model.path", &self.model.path),
+            ("dictionaries.attention", &self.dictionaries.attention),
+            ("dictionaries.mlp", &self.dictionaries.mlp),
+            ("corpus.path", &self.corpus.path),
+        ];
+        for (key, path) in sources {
+            if path.starts_with("hf:") {
+                not_yet(key, path, "download the repository and name its folder")?;
+            }
+            if path.is_empty() {
+                out_of_range(key, "\"\"", "a path")?;
+            }
+        }
+        within("corpus.context", self.corpus.context, 2, 65_535)?;
+        within("corpus.shard_contexts", self.corpus.shard_contexts, 1, 1_000_000)
+    }
+
+    fn check_tasks(&self) -> Result<()> {
+        if self.tasks.is_empty() {
+            return Err(hinted("no `[[tasks]]`", "add at least one, with `name` and `kind`"));
+        }
+        let mut seen = BTreeSet::new();
+        for task in &self.tasks {
+            check_name("tasks.name", &task.name, &mut seen)?;
+            within("tasks.prompts", task.prompts, 1, 100_000)?;
+            match (&task.file, task.kind) {
+                (None, TaskKind::Prompts) => {
+                    return Err(hinted(
+                        format!("task `{}` of kind `prompts` has no `file`", task.name),
+                        "name a JSONL file with text, correct, counter, corrupted and template",
+                    ));
+                }
+                (Some(_), TaskKind::Ioi | TaskKind::GreaterThan) => {
+                    return Err(hinted(
+                        format!("task `{}` has a `file`, but its kind writes its own prompts", task.name),
+                        "remove `file`, or set `kind = \"prompts\"`",
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_features(&self) -> Result<()> {
+        let mut seen = BTreeSet::new();
+        for group in &self.groups {
+            check_name("groups.name", &group.name, &mut seen)?;
+            within("groups.features (their number)", group.features.len(), 1, 1000)?;
+        }
+        let extra = self.score.extra.iter().map(|name| ("score.extra", name));
+        let grouped = self.groups.iter().flat_map(|g| g.features.iter().map(|name| ("groups.features", name)));
+        for (key, name) in extra.chain(grouped) {
+            if let Err(error) = name.parse::<FeatureId>() {
+                return Err(hinted(format!("`{key}`: {error}"), "write features as `att9.16109` or `mlp0.10173`"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_outputs(&self) -> Result<()> {
+        if !(self.cache.max_gib > 0.0 && self.cache.max_gib.is_finite()) {
+            out_of_range("cache.max_gib", self.cache.max_gib, "above 0")?;
+        }
+        within("aggregate.examples", self.aggregate.examples, 1, 1000)?;
+        within("aggregate.band_examples", self.aggregate.band_examples, 0, 100)?;
+        within("aggregate.window", self.aggregate.window, 1, 1000)?;
+        within("logits.k", self.logits.k, 1, 1000)?;
+        if !(self.logits.strength > 0.0 && self.logits.strength.is_finite()) {
+            out_of_range("logits.strength", self.logits.strength, "above 0")?;
+        }
+        match self.llm.provider {
+            Provider::None => {}
+            Provider::Openai => not_yet("llm.provider", "openai", "use `none`")?,
+            Provider::Azure => not_yet("llm.provider", "azure", "use `none`")?,
+        }
+        if self.evaluate.methods.iter().any(|method| *method != ScoreMethod::SingleToken) {
+            not_yet("evaluate.methods", "detection or fuzzing", "use `[\"single-token\"]`")?;
+        }
+        if self.machine.device != "cpu" {
+            not_yet("machine.device", &self.machine.device, "use `cpu`")?;
+        }
+        within("machine.threads", self.machine.threads, 0, 4096)?;
+        within("machine.batch", self.machine.batch, 1, 65_536)
+    }
+}
+
+fn flatten(prefix: &str, value: &serde_json::Value, into: &mut BTreeMap<String, String>) {
+    match value {
+        serde_json::Value::Object(map) => {
+            for (key, value) in map {
+                let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                flatten(&key, value, into);
+            }
+        }
+        other => {
+            into.insert(prefix.into(), other.to_string());
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The shared nouns: what a dictionary, a feature, a component and a dictionary kind are called, everywhere.
+//!
+//! Names are permalinks: `att9.16109`, `mlp0.10173`, `L9H9`, `MLP3` appear in artifacts, URLs and settings.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// Which of a layer's two dictionaries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The attention-output SAE: reads `attn.hook_z`.
+    Attention,
+    /// The MLP transcoder: reads `ln2.hook_normalized`, writes `hook_mlp_out`.
+    Mlp,
+}
+
+impl Kind {
+    /// The prefix of a feature's name.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Kind::Attention => "att",
+            Kind::Mlp => "mlp",
+        }
+    }
+
+    /// The word used in artifacts.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Attention => "attention",
+            Kind::Mlp => "mlp",
+        }
+    }
+}
+
+/// A dictionary: its layer and kind. Ordered by layer, attention before MLP, as the model computes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DictionaryId {
+    pub layer: usize,
+    pub kind: Kind,
+}
+
+impl DictionaryId {
+    /// Both dictionaries of every layer, in the order the model computes them.
+    pub fn all(layers: usize) -> impl Iterator<Item = DictionaryId> {
+        (0..layers).flat_map(|layer| [Kind::Attention, Kind::Mlp].map(|kind| DictionaryId { layer, kind }))
+    }
+
+    /// The hook that the dictionary reads, named as in TransformerLens.
+    pub fn hook(self) -> String {
+        match self.kind {
+            Kind::Attention => format!("blocks.{}.attn.hook_z", self.layer),
+            Kind::Mlp => format!("blocks.{}.ln2.hook_normalized", self.layer),
+        }
+    }
+}
+
+impl fmt::Display for DictionaryId {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}{}", self.kind.prefix(), self.layer)
+    }
+}
+
+/// A dictionary feature, written `att9.16109` or `mlp0.10173`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FeatureId {
+    pub dictionary: DictionaryId,
+    pub index: usize,
+}
+
+impl FeatureId {
+    pub fn new(kind: Kind, layer: usize, index: usize) -> Self {
+        Self { dictionary: DictionaryId { layer, kind }, index }
+    }
+}
+
+impl fmt::Display for FeatureId {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}.{}", self.dictionary, self.index)
+    }
+}
+
+/// What a name that is not one is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadName {
+    pub name: String,
+    pub wanted: &'static str,
+}
+
+impl fmt::Display for BadName {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "`{}` is not {}", self.name, self.wanted)
+    }
+}
+
+impl std::error::Error for BadName {}
+
+/// A number as this program writes it: digits only, no sign, no leading zero.
+fn plain_number(text: &str) -> Option<usize> {
+    let number: usize = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
+}
+
+impl FromStr for FeatureId {
+    type Err = BadName;
+
+    fn from_str(name: &str) -> Result<Self, BadName> {
+        let parse = || {
+            let (dictionary, index) = name.split_once('.')?;
+            let (kind, layer) = match dictionary.strip_prefix("att") {
+                Some(layer) => (Kind::Attention, layer),
+                None => (Kind::Mlp, dictionary.strip_prefix("mlp")?),
+            };
+            Some(FeatureId::new(kind, plain_number(layer)?, plain_number(index)?))
+        };
+        parse().ok_or_else(|| BadName { name: name.into(), wanted: "a feature (such as `att9.16109` or `mlp0.10173`)" })
+    }
+}
+
+/// A component of the model: an attention head (`L9H9`) or a layer's MLP (`MLP3`). Ordered by layer, heads first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Component {
+    Head { layer: usize, head: usize },
+    Mlp { layer: usize },
+}
+
+impl Component {
+    /// Every component of a model, in order.
+    pub fn all(layers: usize, heads: usize) -> impl Iterator<Item = Component> {
+        (0..layers).flat_map(move |layer| {
+            (0..heads).map(move |head| Component::Head { layer, head }).chain([Component::Mlp { layer }])
+        })
+    }
+
+    pub fn layer(self) -> usize {
+        match self {
+            Component::Head { layer, .. } | Component::Mlp { layer } => layer,
+        }
+    }
+
+    pub fn head(self) -> Option<usize> {
+        match self {
+            Component::Head { head, .. } => Some(head),
+            Component::Mlp { .. } => None,
+        }
+    }
+
+    /// The dictionary whose features serve at this component.
+    pub fn dictionary(self) -> DictionaryId {
+        let kind = if self.head().is_some() { Kind::Attention } else { Kind::Mlp };
+        DictionaryId { layer: self.layer(), kind }
+    }
+
+    fn order(self) -> (usize, usize) {
+        (self.layer(), self.head().unwrap_or(usize::MAX))
+    }
+}
+
+impl PartialOrd for Component {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Component {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.order().cmp(&other.order())
+    }
+}
+
+impl fmt::Display for Component {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Component::Head { layer, head } => write!(f, "L{layer}H{head}"),
+            Component::Mlp { layer } => write!(f, "MLP{layer}"),
+        }
+    }
+}
+
+impl FromStr for Component {
+    type Err = BadName;
+
+    fn from_str(name: &str) -> Result<Self, BadName> {
+        let parse = || {
+            if let Some(layer) = name.strip_prefix("MLP") {
+                return Some(Component::Mlp { layer: plain_number(layer)? });
+            }
+            let (layer, head) = name.strip_prefix('L')?.split_once('H')?;
+            Some(Component::Head { layer: plain_number(layer)?, head: plain_number(head)? })
+        };
+        parse().ok_or_else(|| BadName { name: name.into(), wanted: "a component (such as `L9H9` or `MLP3`)" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_and_nothing_else_parses() {
+        for name in ["att9.16109", "mlp0.10173", "att0.0"] {
+            assert_eq!(name.parse::<FeatureId>().unwrap().to_string(), name);
+        }
+        for name in ["L9H9", "MLP3", "L0H11"] {
+            assert_eq!(name.parse::<Component>().unwrap().to_string(), name);
+        }
+        for name in ["", "att", "att9", "att9.", "att09.1", "att9.-1", "res9.1", "mlp1.2.3", "../mlp1.2", "mlp+1.2"] {
+            assert!(name.parse::<FeatureId>().is_err(), "{name}");
+        }
+        for name in ["", "L9", "H9", "L9H", "mlp3", "MLP", "MLP03", "L1H2 "] {
+            assert!(name.parse::<Component>().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn components_come_in_the_order_the_model_computes_them() {
+        let all: Vec<_> = Component::all(2, 2).map(|c| c.to_string()).collect();
+        assert_eq!(all, ["L0H0", "L0H1", "MLP0", "L1H0", "L1H1", "MLP1"]);
+        assert!(Component::all(2, 2).is_sorted());
+    }
+}

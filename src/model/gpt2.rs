@@ -1,0 +1,369 @@
+//! GPT-2: loaded from a Hugging Face folder, folded once, run one context at a time.
+//!
+//! A pass is over one context at its own length: no padding, and the same bits whatever runs beside it. Work is spread
+//! over contexts by the caller.
+//! Letters: `D` d_model, `H` heads, `K` d_head, `L` layers, `M` MLP width, `P` positions, `T` tokens, `V` vocabulary.
+
+use super::trace::{Clean, Intervention, LayerTrace, Trace};
+use crate::error::{Context, Hint, Result, hinted};
+use candle_core::{D as Last, DType, Device, Tensor};
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// The sizes of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    pub layers: usize,
+    pub heads: usize,
+    pub d_model: usize,
+    pub d_head: usize,
+    pub d_mlp: usize,
+    pub positions: usize,
+    pub vocabulary: usize,
+}
+
+/// A GPT-2 with LayerNorm, value biases and means folded away (DESIGN.md 4.1).
+pub struct Gpt2 {
+    pub sizes: Sizes,
+    /// LayerNorm's ε.
+    pub epsilon: f64,
+    /// `[V, D]`, rows centred
+    pub w_e: Tensor,
+    /// `[P, D]`, rows centred
+    pub w_p: Tensor,
+    pub layers: Vec<Layer>,
+    /// `[D, V]`
+    pub w_u: Tensor,
+    /// `[V]`
+    pub b_u: Tensor,
+    /// Learned numbers in the file.
+    pub parameters: usize,
+    /// `[P, P]`: 1 where a position must not look.
+    future: Tensor,
+}
+
+/// One folded block.
+pub struct Layer {
+    /// Q, K and V side by side, heads in order within each, `[D, 3D]`
+    pub w_qkv: Tensor,
+    /// `[3D]`; the V third is zero
+    pub b_qkv: Tensor,
+    /// `[H·K, D]`
+    pub w_o: Tensor,
+    /// `[D]`
+    pub b_o: Tensor,
+    /// `[D, M]`
+    pub w_in: Tensor,
+    /// `[M]`
+    pub b_in: Tensor,
+    /// `[M, D]`
+    pub w_out: Tensor,
+    /// `[D]`
+    pub b_out: Tensor,
+}
+
+/// The settings of `config.json` that matter.
+#[derive(Deserialize)]
+struct Config {
+    n_layer: usize,
+    n_head: usize,
+    n_embd: usize,
+    n_positions: usize,
+    vocab_size: usize,
+    #[serde(default = "default_epsilon")]
+    layer_norm_epsilon: f64,
+    #[serde(default = "default_activation")]
+    activation_function: String,
+    n_inner: Option<usize>,
+}
+
+fn default_epsilon() -> f64 {
+    1e-5
+}
+
+fn default_activation() -> String {
+    "gelu_new".into()
+}
+
+impl Config {
+    fn load(path: &Path) -> Result<Config> {
+        let text = std::fs::read_to_string(path).hint(
+            || format!("cannot read the model's `{}`", path.display()),
+            "`model.path` must be a folder with `config.json`, `model.safetensors` and `tokenizer.json`",
+        )?;
+        let config: Config = serde_json::from_str(&text).hint(
+            || format!("`{}` is not the configuration of a GPT-2", path.display()),
+            "it must have n_layer, n_head, n_embd, n_positions and vocab_size, as Hugging Face writes them",
+        )?;
+        config.check(path)?;
+        Ok(config)
+    }
+
+    fn check(&self, path: &Path) -> Result<()> {
+        if self.n_head == 0 || self.n_layer == 0 || !self.n_embd.is_multiple_of(self.n_head) {
+            return Err(hinted(
+                format!("`{}`: n_embd {} is not a multiple of n_head {}", path.display(), self.n_embd, self.n_head),
+                "use the config.json that belongs to the weights",
+            ));
+        }
+        if !["gelu_new", "gelu_pytorch_tanh"].contains(&self.activation_function.as_str()) {
+            return Err(hinted(
+                format!("`{}`: activation_function `{}` is not supported", path.display(), self.activation_function),
+                "GPT-2 uses `gelu_new`, the tanh form",
+            ));
+        }
+        Ok(())
+    }
+
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            layers: self.n_layer,
+            heads: self.n_head,
+            d_model: self.n_embd,
+            d_head: self.n_embd / self.n_head,
+            d_mlp: self.n_inner.unwrap_or(4 * self.n_embd),
+            positions: self.n_positions,
+            vocabulary: self.vocab_size,
+        }
+    }
+}
+
+/// The tensors of a checkpoint, handed out in f64 with their shapes checked.
+struct Checkpoint<'a> {
+    path: &'a Path,
+    tensors: HashMap<String, Tensor>,
+}
+
+impl Checkpoint<'_> {
+    fn load(path: &Path) -> Result<Checkpoint<'_>> {
+        let tensors = candle_core::safetensors::load(path, &Device::Cpu).hint(
+            || format!("cannot read the weights `{}`", path.display()),
+            "the file is missing, cut short or not safetensors; copy it again",
+        )?;
+        let bare = |name: String| name.strip_prefix("transformer.").map(String::from).unwrap_or(name);
+        Ok(Checkpoint { path, tensors: tensors.into_iter().map(|(name, t)| (bare(name), t)).collect() })
+    }
+
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let path = self.path.display();
+        let tensor = self.tensors.get(name).ok_or_else(|| {
+            hinted(format!("`{path}` has no tensor `{name}`"), "the weights must be those of a Hugging Face GPT-2")
+        })?;
+        if tensor.dims() != shape {
+            return Err(hinted(
+                format!("`{path}`: tensor `{name}` is {:?}, not {shape:?}", tensor.dims()),
+                "config.json and model.safetensors belong to different models",
+            ));
+        }
+        let tensor = tensor.to_dtype(DType::F64)?;
+        // A NaN or an infinity anywhere makes the sum one.
+        if !tensor.sum_all()?.to_scalar::<f64>()?.is_finite() {
+            return Err(hinted(
+                format!("`{path}`: tensor `{name}` has values that are not finite"),
+                "the file is damaged; copy it again",
+            ));
+        }
+        Ok(tensor)
+    }
+}
+
+/// Subtracts the mean over the last axis.
+fn centre(x: &Tensor) -> Result<Tensor> {
+    Ok(x.broadcast_sub(&x.mean_keepdim(Last::Minus1)?)?)
+}
+
+fn f32(x: Tensor) -> Result<Tensor> {
+    Ok(x.to_dtype(DType::F32)?.contiguous()?)
+}
+
+/// `b + β·W` and `diag(g)·W` of a LayerNorm that feeds a matrix.
+fn fold_norm(gain: &Tensor, beta: &Tensor, w: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
+    let b = (b + beta.unsqueeze(0)?.matmul(w)?.squeeze(0)?)?;
+    Ok((w.broadcast_mul(&gain.unsqueeze(1)?)?, b))
+}
+
+impl Layer {
+    fn fold(file: &Checkpoint, layer: usize, sizes: &Sizes) -> Result<Layer> {
+        let (d, m) = (sizes.d_model, sizes.d_mlp);
+        let get = |name: &str, shape: &[usize]| file.get(&format!("h.{layer}.{name}"), shape);
+        let (w_qkv, b_qkv) = fold_norm(
+            &get("ln_1.weight", &[d])?,
+            &get("ln_1.bias", &[d])?,
+            &get("attn.c_attn.weight", &[d, 3 * d])?,
+            &get("attn.c_attn.bias", &[3 * d])?,
+        )?;
+        let w_o = get("attn.c_proj.weight", &[d, d])?;
+        let b_v = b_qkv.narrow(0, 2 * d, d)?;
+        let b_o = (get("attn.c_proj.bias", &[d])? + b_v.unsqueeze(0)?.matmul(&w_o)?.squeeze(0)?)?;
+        let no_value_bias = Tensor::cat(&[&b_qkv.narrow(0, 0, 2 * d)?, &b_v.zeros_like()?], 0)?;
+        let (w_in, b_in) = fold_norm(
+            &get("ln_2.weight", &[d])?,
+            &get("ln_2.bias", &[d])?,
+            &get("mlp.c_fc.weight", &[d, m])?,
+            &get("mlp.c_fc.bias", &[m])?,
+        )?;
+        Ok(Layer {
+            w_qkv: f32(w_qkv)?,
+            b_qkv: f32(no_value_bias)?,
+            w_o: f32(centre(&w_o)?)?,
+            b_o: f32(centre(&b_o)?)?,
+            w_in: f32(w_in)?,
+            b_in: f32(b_in)?,
+            w_out: f32(centre(&get("mlp.c_proj.weight", &[m, d])?)?)?,
+            b_out: f32(centre(&get("mlp.c_proj.bias", &[d])?)?)?,
+        })
+    }
+}
+
+impl Gpt2 {
+    /// Reads `config.json` and `model.safetensors` of a Hugging Face folder and folds them.
+    ///
+    /// # Errors
+    /// When a file or tensor is missing, of another shape, damaged, or of a model that is not a GPT-2.
+    pub fn load(folder: &Path) -> Result<Gpt2> {
+        let config = Config::load(&folder.join("config.json"))?;
+        let sizes = config.sizes();
+        let path = folder.join("model.safetensors");
+        let file = Checkpoint::load(&path)?;
+        let (d, v) = (sizes.d_model, sizes.vocabulary);
+        let w_e = file.get("wte.weight", &[v, d])?;
+        let w_p = file.get("wpe.weight", &[sizes.positions, d])?;
+        // The unembedding is folded from the embedding as it is in the file: centring it first would change the logits.
+        let w_u = w_e.t()?.broadcast_mul(&file.get("ln_f.weight", &[d])?.unsqueeze(1)?)?;
+        let b_u = w_e.matmul(&file.get("ln_f.bias", &[d])?.unsqueeze(1)?)?.squeeze(1)?;
+        let layers = (0..sizes.layers).map(|l| Layer::fold(&file, l, &sizes)).collect::<Result<Vec<_>>>()?;
+        let counted = |name: &String| !name.ends_with(".attn.bias") && !name.ends_with("masked_bias") && name != "lm_head.weight";
+        let parameters = file.tensors.iter().filter(|(name, _)| counted(name)).map(|(_, t)| t.elem_count()).sum();
+        Ok(Gpt2 {
+            sizes,
+            epsilon: config.layer_norm_epsilon,
+            w_e: f32(centre(&w_e)?)?,
+            w_p: f32(centre(&w_p)?)?,
+            layers,
+            w_u: f32(centre(&w_u)?)?,
+            b_u: f32(centre(&b_u)?)?,
+            parameters,
+            future: future(sizes.positions)?,
+        })
+    }
+
+    /// A clean pass over one context.
+    ///
+    /// # Errors
+    /// When the context is empty, longer than the model's positions, or holds ids outside the vocabulary.
+    pub fn forward(&self, tokens: &[u32]) -> Result<Trace> {
+        self.forward_with(tokens, &Clean)
+    }
+
+    /// A pass in which `intervention` may replace what components write.
+    pub fn forward_with(&self, tokens: &[u32], intervention: &dyn Intervention) -> Result<Trace> {
+        self.forward_layers(tokens, intervention, self.sizes.layers)
+    }
+
+    /// A pass through the first `layers` blocks only.
+    pub fn forward_layers(&self, tokens: &[u32], intervention: &dyn Intervention, layers: usize) -> Result<Trace> {
+        self.check_tokens(tokens)?;
+        let ids = Tensor::new(tokens, self.w_e.device())?;
+        let mut x = (self.w_e.index_select(&ids, 0)? + self.w_p.narrow(0, 0, tokens.len())?)?;
+        let mut traces = Vec::with_capacity(layers);
+        for (l, layer) in self.layers.iter().enumerate().take(layers) {
+            let trace = self.block(l, layer, x, intervention)?;
+            x = (&trace.resid_mid + &trace.mlp_out)?;
+            traces.push(trace);
+        }
+        let sigma_f = self.scale(&x)?.flatten_all()?.to_vec1()?;
+        Ok(Trace { layers: traces, resid_post: x, sigma_f })
+    }
+
+    fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+        let sizes = &self.sizes;
+        if tokens.is_empty() || tokens.len() > sizes.positions {
+            return Err(hinted(
+                format!("a context of {} tokens does not fit the model's {} positions", tokens.len(), sizes.positions),
+                "lower `corpus.context`, or shorten the prompt",
+            ));
+        }
+        if let Some(id) = tokens.iter().find(|&&id| id as usize >= sizes.vocabulary) {
+            return Err(hinted(
+                format!("token id {id} is outside the model's vocabulary of {}", sizes.vocabulary),
+                "use the tokenizer.json that belongs to the model",
+            ));
+        }
+        Ok(())
+    }
+
+    /// `σ = sqrt(mean(x²) + ε)`, `[T, 1]`
+    fn scale(&self, x: &Tensor) -> Result<Tensor> {
+        Ok((x.sqr()?.mean_keepdim(Last::Minus1)? + self.epsilon)?.sqrt()?)
+    }
+
+    fn block(&self, l: usize, layer: &Layer, x: Tensor, intervention: &dyn Intervention) -> Result<LayerTrace> {
+        let (t, d) = x.dims2()?;
+        let (h, k) = (self.sizes.heads, self.sizes.d_head);
+        let sigma1 = self.scale(&x)?;
+        let qkv = linear(&x.broadcast_div(&sigma1)?, &layer.w_qkv, &layer.b_qkv)?;
+        let part = |i: usize| -> Result<Tensor> {
+            Ok(qkv.narrow(1, i * d, d)?.reshape((t, h, k))?.transpose(0, 1)?.contiguous()?)
+        };
+        let (q, key, v) = (part(0)?, part(1)?, part(2)?);
+        let scores = (q.matmul(&key.t()?)? / (k as f64).sqrt())?;
+        let pattern = candle_nn::ops::softmax_last_dim(&self.causal(&scores, t)?)?;
+        let z = pattern.matmul(&v)?.transpose(0, 1)?.reshape((t, h * k))?;
+        let z = intervention.z(l, z)?;
+        let attn_out = linear(&z, &layer.w_o, &layer.b_o)?;
+        let resid_mid = (&x + &attn_out)?;
+        let sigma2 = self.scale(&resid_mid)?;
+        let x2 = resid_mid.broadcast_div(&sigma2)?;
+        // `Tensor::gelu` is the tanh form, GPT-2's own.
+        let hidden = linear(&x2, &layer.w_in, &layer.b_in)?.gelu()?;
+        let mlp_out = intervention.mlp_out(l, &x2, linear(&hidden, &layer.w_out, &layer.b_out)?)?;
+        Ok(LayerTrace {
+            resid_pre: x,
+            sigma1: sigma1.flatten_all()?.to_vec1()?,
+            q,
+            k: key,
+            v,
+            scores,
+            pattern,
+            z,
+            attn_out,
+            resid_mid,
+            sigma2: sigma2.flatten_all()?.to_vec1()?,
+            x2,
+            mlp_out,
+        })
+    }
+
+    /// `[H, T, T]` with −∞ where a position would look ahead.
+    fn causal(&self, scores: &Tensor, t: usize) -> Result<Tensor> {
+        let ahead = self.future.narrow(0, 0, t)?.narrow(1, 0, t)?.broadcast_as(scores.shape())?;
+        let never = Tensor::new(f32::NEG_INFINITY, scores.device())?.broadcast_as(scores.shape())?;
+        Ok(ahead.where_cond(&never, scores)?)
+    }
+
+    /// Logits of a pass at every position, `[T, V]`.
+    pub fn logits(&self, trace: &Trace) -> Result<Tensor> {
+        self.unembed(&trace.resid_post)
+    }
+
+    /// Logits at the last position, `[V]`.
+    pub fn last_logits(&self, trace: &Trace) -> Result<Vec<f32>> {
+        let last = trace.sigma_f.len() - 1;
+        Ok(self.unembed(&trace.resid_post.narrow(0, last, 1)?)?.squeeze(0)?.to_vec1()?)
+    }
+
+    fn unembed(&self, x: &Tensor) -> Result<Tensor> {
+        linear(&x.broadcast_div(&self.scale(x)?)?, &self.w_u, &self.b_u)
+    }
+}
+
+fn linear(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
+    x.matmul(w)?.broadcast_add(b).context("adding a bias")
+}
+
+/// `[P, P]` of u8: 1 above the diagonal.
+fn future(positions: usize) -> Result<Tensor> {
+    let ahead: Vec<u8> = (0..positions).flat_map(|i| (0..positions).map(move |j| u8::from(j > i))).collect();
+    Ok(Tensor::from_vec(ahead, (positions, positions), &Device::Cpu)?)
+}

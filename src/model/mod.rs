@@ -1,0 +1,9 @@
+//! GPT-2, folded (DESIGN.md 4.1): load it, run it, look inside, replace what a component writes.
+//!
+//! Knows nothing of dictionaries, tasks or tables.
+
+mod gpt2;
+mod trace;
+
+pub use gpt2::{Gpt2, Layer, Sizes};
+pub use trace::{Ablation, Clean, Intervention, LayerTrace, Trace};

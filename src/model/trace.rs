@@ -1,0 +1,83 @@
+//! What one forward pass leaves behind, and the ways to step in while it runs.
+
+use crate::error::Result;
+use candle_core::{DType, Tensor};
+use std::collections::BTreeMap;
+
+/// Everything a pass over one context of `T` tokens leaves, but the logits (see [`super::Gpt2::logits`]).
+pub struct Trace {
+    pub layers: Vec<LayerTrace>,
+    /// The residual stream after the last layer, `[T, D]`.
+    pub resid_post: Tensor,
+    /// Scale of the final LayerNorm, `[T]`.
+    pub sigma_f: Vec<f32>,
+}
+
+/// One layer's part of a [`Trace`]. Names are those of TransformerLens' hooks.
+pub struct LayerTrace {
+    /// `[T, D]`
+    pub resid_pre: Tensor,
+    /// LayerNorm scale before attention, `[T]`
+    pub sigma1: Vec<f32>,
+    /// `[H, T, K]`, with biases
+    pub q: Tensor,
+    /// `[H, T, K]`, with biases
+    pub k: Tensor,
+    /// `[H, T, K]`; there is no value bias
+    pub v: Tensor,
+    /// Attention scores `q·k/√K`, not masked, `[H, T, T]`
+    pub scores: Tensor,
+    /// `[H, T, T]`
+    pub pattern: Tensor,
+    /// `blocks.l.attn.hook_z`, head-major `[T, H·K]`
+    pub z: Tensor,
+    /// `[T, D]`, with `b_O'`
+    pub attn_out: Tensor,
+    /// `[T, D]`
+    pub resid_mid: Tensor,
+    /// LayerNorm scale before the MLP, `[T]`
+    pub sigma2: Vec<f32>,
+    /// `blocks.l.ln2.hook_normalized`, without gain and bias, `[T, D]`
+    pub x2: Tensor,
+    /// `blocks.l.hook_mlp_out`, centred, `[T, D]`
+    pub mlp_out: Tensor,
+}
+
+/// Replaces what a component writes while a pass runs; everything after it is recomputed.
+pub trait Intervention: Sync {
+    /// `z [T, H·K]` of a layer → what is used instead.
+    fn z(&self, _layer: usize, z: Tensor) -> Result<Tensor> {
+        Ok(z)
+    }
+
+    /// `mlp_out [T, D]` of a layer, and the `x2 [T, D]` that it was computed from → what is used instead.
+    fn mlp_out(&self, _layer: usize, _x2: &Tensor, mlp_out: Tensor) -> Result<Tensor> {
+        Ok(mlp_out)
+    }
+}
+
+/// No intervention.
+pub struct Clean;
+
+impl Intervention for Clean {}
+
+/// Components held at given values: heads by a mask over `H·K` columns, MLPs whole.
+#[derive(Default)]
+pub struct Ablation {
+    /// layer → (columns to keep `[1, H·K]` of ones and zeros, values of the others `[T, H·K]`)
+    pub z: BTreeMap<usize, (Tensor, Tensor)>,
+    /// layer → `[T, D]`
+    pub mlp_out: BTreeMap<usize, Tensor>,
+}
+
+impl Intervention for Ablation {
+    fn z(&self, layer: usize, z: Tensor) -> Result<Tensor> {
+        let Some((keep, value)) = self.z.get(&layer) else { return Ok(z) };
+        let keep = keep.broadcast_as(z.shape())?.to_dtype(DType::U8)?;
+        Ok(keep.where_cond(&z, value)?)
+    }
+
+    fn mlp_out(&self, layer: usize, _x2: &Tensor, mlp_out: Tensor) -> Result<Tensor> {
+        Ok(self.mlp_out.get(&layer).cloned().unwrap_or(mlp_out))
+    }
+}

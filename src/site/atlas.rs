@@ -1,0 +1,283 @@
+//! What the site is made from: one plain value, filled by the `render` stage from the artifacts.
+//!
+//! Every text here comes from a corpus, a tokenizer, a settings file or a language model, and is hostile until escaped.
+
+use crate::ids::{Component, DictionaryId, FeatureId};
+use std::collections::BTreeMap;
+
+/// The whole atlas. Features are in the order of their ids, components in the order of the model.
+#[derive(Clone, Debug, Default)]
+pub struct Atlas {
+    pub title: String,
+    /// Only for social cards; may be empty. Pages link relatively.
+    pub base_url: String,
+    /// The program's version.
+    pub version: String,
+    /// When the newest stage before `render` ended, `2026-01-31 04:05 UTC`.
+    pub when: String,
+    /// What was run on what, in the order to be shown: (label, value).
+    pub provenance: Vec<(String, String)>,
+    pub layers: usize,
+    pub heads: usize,
+    pub documents: u64,
+    pub contexts: u64,
+    /// Tokens that count: neither special nor padding.
+    pub tokens: u64,
+    pub tasks: Vec<Task>,
+    pub components: Vec<ComponentPage>,
+    pub features: Vec<Feature>,
+    pub groups: Vec<Group>,
+    pub conformance: Vec<Conformance>,
+    /// Stage name and the seconds it took, in the order of the stages.
+    pub stages: Vec<(String, f64)>,
+}
+
+/// How well a dictionary describes the model, measured on tokens of the corpus.
+#[derive(Clone, Debug)]
+pub struct Conformance {
+    pub dictionary: DictionaryId,
+    pub width: usize,
+    /// Mean number of active features a token.
+    pub l0: f64,
+    /// 1 − fraction of variance unexplained of what it reconstructs.
+    pub variance_explained: f64,
+    /// Features never active on the sample, and that as a share of the width.
+    pub dead: u64,
+    /// Share of the loss recovered when the reconstruction replaces the original, against zero ablation.
+    pub loss_recovered: Option<f64>,
+}
+
+/// A task: its prompts, its circuit summed over them, and how real that circuit is.
+#[derive(Clone, Debug, Default)]
+pub struct Task {
+    pub name: String,
+    /// `ioi`, `greater-than` or `prompts`.
+    pub kind: String,
+    pub prompts: Vec<Prompt>,
+    /// Share of prompts at which the correct answer beats the counter answer.
+    pub accuracy: f64,
+    /// Mean over prompts of the share of the root's effect that the circuit's links to the root cover.
+    pub coverage: f64,
+    /// Every component of the model that is in a circuit, in the order of the model.
+    pub components: Vec<TaskComponent>,
+    pub faithfulness: Vec<Faithfulness>,
+    /// In how many prompts both components are in the circuit; only a < b.
+    pub component_pairs: Vec<(Component, Component, u32)>,
+    /// The strongest feature pairs in circuits, best first.
+    pub pairs: Vec<CircuitPair>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    pub template: String,
+    pub text: String,
+    pub correct: String,
+    pub counter: String,
+    /// Logit of the correct answer less that of the counter answer, in the clean run.
+    pub logit_difference: f64,
+    /// The model's first choices at the last position with their probabilities, best first.
+    pub answers: Vec<(String, f64)>,
+    /// Nodes and links of this prompt's circuit.
+    pub nodes: u32,
+    pub edges: u32,
+    /// Share of the root's effect that the links to the root cover.
+    pub coverage: f64,
+}
+
+#[derive(Clone, Debug)]
+pub struct TaskComponent {
+    pub component: Component,
+    /// Fraction of prompts whose circuit contains it.
+    pub frequency: f64,
+    /// Distinct features that serve there.
+    pub features: u32,
+}
+
+/// One variant of the circuit (components in at least a given share of prompts) and what it does alone.
+#[derive(Clone, Debug)]
+pub struct Faithfulness {
+    /// `component` or `feature`.
+    pub level: String,
+    /// What the circuit is, such as `frequency >= 0.25`.
+    pub variant: String,
+    /// `found`, `random` or `published`.
+    pub circuit: String,
+    /// Components (or features) in it.
+    pub size: u32,
+    /// metric → value with its interval: `faithfulness`, `completeness`, `m_full`, `m_empty`, `m_circuit`. A value is
+    /// absent where its denominator cannot be told from 0.
+    pub metrics: BTreeMap<String, Interval>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interval {
+    pub value: Option<f64>,
+    pub low: Option<f64>,
+    pub high: Option<f64>,
+}
+
+/// Features `a` at component `at_a` and `b` at `at_b`, serving in the same prompts.
+#[derive(Clone, Debug)]
+pub struct CircuitPair {
+    pub at_a: Component,
+    pub a: FeatureId,
+    pub at_b: Component,
+    pub b: FeatureId,
+    pub prompts: u32,
+    /// Summed share of the direct edges between them.
+    pub share: f64,
+}
+
+/// A head or an MLP, over all tasks.
+#[derive(Clone, Debug)]
+pub struct ComponentPage {
+    pub component: Component,
+    /// (task, its frequency there).
+    pub tasks: Vec<(String, f64)>,
+    /// Features that serve here, most often first.
+    pub features: Vec<Serving>,
+    /// What its features promote, weighted by how often each serves.
+    pub promoted: Vec<Promoted>,
+    pub suppressed: Vec<Promoted>,
+    pub explanation: Option<Explanation>,
+    /// Contexts on which its features are strongest, weighted by how often each serves; values are on that scale,
+    /// as shares of the largest.
+    pub examples: Vec<Example>,
+    /// Components found with it in the same circuits: (task, other, prompts).
+    pub neighbours: Vec<(String, Component, u32)>,
+}
+
+/// A feature that serves at a component in some prompts of a task.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    pub task: String,
+    pub component: Component,
+    pub feature: FeatureId,
+    pub prompts: u32,
+    /// Of how many prompts.
+    pub of: u32,
+    /// Summed share of the effects that it has there (see the artifact `circuit_features`).
+    pub share: f64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Promoted {
+    pub text: String,
+    /// Logits per unit of activation.
+    pub logit: f64,
+    /// The same at `logits.strength` units.
+    pub at_strength: f64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Feature {
+    pub id: FeatureId,
+    /// Tokens that count at which it is active.
+    pub active: u64,
+    pub density: f64,
+    pub mean_active: f64,
+    pub max: f64,
+    /// Special tokens at which it is active; they are in no other number.
+    pub special_active: u64,
+    /// 50 equal bins on (0, max].
+    pub histogram: Vec<u64>,
+    /// Tokens by their share of the summed activation, largest first.
+    pub mass: Vec<(String, f64)>,
+    pub promoted: Vec<Promoted>,
+    pub suppressed: Vec<Promoted>,
+    pub servings: Vec<Serving>,
+    /// Bands `top`, `q9` … `q0`, `inactive`; within a band by rank. Both halves of the documents.
+    pub examples: Vec<Example>,
+    /// Features that meet it in the corpus, highest normalised PMI among the significant first.
+    pub corpus_pairs: Vec<CorpusPair>,
+    /// Features that serve with it in circuits, most prompts first.
+    pub circuit_pairs: Vec<(String, CircuitPair)>,
+    pub explanation: Option<Explanation>,
+    pub evaluations: Vec<Evaluation>,
+}
+
+/// A window of a context around the peak.
+#[derive(Clone, Debug)]
+pub struct Example {
+    /// `top`, `q0` … `q9`, `inactive`.
+    pub band: String,
+    /// `explain` or `score`.
+    pub half: String,
+    pub document: u32,
+    pub context: u32,
+    /// Position of the window's first piece in the context.
+    pub start: u32,
+    /// The largest activation in the window's context.
+    pub value: f64,
+    pub pieces: Vec<Piece>,
+    /// Index in `pieces` of the peak.
+    pub peak: usize,
+    /// The window was cut: there is more text of the context before, after.
+    pub more_before: bool,
+    pub more_after: bool,
+}
+
+/// A stretch of text with one activation: a token, or several that share a character (their largest activation).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Piece {
+    pub text: String,
+    pub value: f64,
+    /// Special tokens are shown apart and never coloured.
+    pub special: bool,
+}
+
+/// How often another feature meets this one.
+#[derive(Clone, Debug)]
+pub struct CorpusPair {
+    pub other: FeatureId,
+    /// `same` token, or within a `window` of tokens.
+    pub lag: String,
+    /// For `window`: this feature comes first.
+    pub first: bool,
+    pub together: u64,
+    pub expected: f64,
+    pub lift: f64,
+    pub npmi: f64,
+    pub jaccard: f64,
+    pub phi: f64,
+    /// Benjamini–Hochberg over all pairs tested. Optimistic: tokens of one document are not independent.
+    pub q: f64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// `statistics` when no language model wrote it.
+    pub explainer: String,
+    /// The language model, empty without one.
+    pub model: String,
+    /// `ok`, `failed` or `refused`.
+    pub status: String,
+    pub input_side: String,
+    pub output_side: String,
+    pub text: String,
+    /// Why it failed.
+    pub reason: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    /// `single-token`, `detection`, `fuzzing`.
+    pub method: String,
+    pub explainer: String,
+    pub examples: u32,
+    pub balanced_accuracy: Option<f64>,
+    pub low: Option<f64>,
+    pub high: Option<f64>,
+    /// The same for another feature's explanation (or rule).
+    pub null: Option<f64>,
+}
+
+/// A set of features looked at together.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub name: String,
+    pub features: Vec<FeatureId>,
+    pub promoted: Vec<Promoted>,
+    pub suppressed: Vec<Promoted>,
+    pub explanation: Option<Explanation>,
+}

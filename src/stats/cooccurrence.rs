@@ -1,0 +1,201 @@
+//! How often two features meet at the same token, and whether that is more than chance (DESIGN.md 4.9).
+
+/// Two events over `n` tokens: how often each happens, and both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    pub n: u64,
+    pub f: u64,
+    pub g: u64,
+    pub both: u64,
+}
+
+impl Counts {
+    /// Meetings expected if the two were independent.
+    pub fn expected(&self) -> f64 {
+        self.f as f64 * self.g as f64 / self.n as f64
+    }
+
+    /// A pair is tested when both happen at all.
+    pub fn tested(&self) -> bool {
+        self.f > 0 && self.g > 0
+    }
+
+    /// Observed over expected meetings.
+    pub fn lift(&self) -> f64 {
+        self.both as f64 * self.n as f64 / (self.f as f64 * self.g as f64)
+    }
+
+    /// Normalised pointwise mutual information: −1 never together, 0 independent, 1 always together.
+    pub fn npmi(&self) -> f64 {
+        if self.both == 0 {
+            -1.0
+        } else if self.both == self.n {
+            1.0
+        } else {
+            self.lift().ln() / -(self.both as f64 / self.n as f64).ln()
+        }
+    }
+
+    /// Tokens with both, over tokens with either.
+    pub fn jaccard(&self) -> f64 {
+        self.both as f64 / (self.f + self.g - self.both) as f64
+    }
+
+    /// Correlation of the two indicators; none where one of them never changes.
+    pub fn phi(&self) -> Option<f64> {
+        let [n, f, g, both] = [self.n, self.f, self.g, self.both].map(|x| x as f64);
+        let spread = f.sqrt() * g.sqrt() * (n - f).sqrt() * (n - g).sqrt();
+        (spread > 0.0).then(|| (n * both - f * g) / spread)
+    }
+
+    /// One-sided Fisher exact test: the chance of `both` or more meetings of two independent events with these counts.
+    pub fn fisher_greater(&self) -> f64 {
+        let Counts { n, f, g, both } = *self;
+        let least = (f + g).saturating_sub(n);
+        if both <= least {
+            return 1.0;
+        }
+        // Sum whichever tail falls away from the mode; its terms shrink, so it ends early.
+        if (both as f64) > self.expected() {
+            self.tail(both, |x| (x < f.min(g)).then(|| (x + 1, self.ratio(x)))).min(1.0)
+        } else {
+            1.0 - self.tail(both - 1, |x| (x > least).then(|| (x - 1, 1.0 / self.ratio(x - 1)))).min(1.0)
+        }
+    }
+
+    /// P(x + 1 meetings) / P(x meetings)
+    fn ratio(&self, x: u64) -> f64 {
+        let [n, f, g, x] = [self.n, self.f, self.g, x].map(|x| x as f64);
+        (f - x) * (g - x) / ((x + 1.0) * (n - f - g + x + 1.0))
+    }
+
+    /// Sum of hypergeometric terms from `x` on, as `next` steps along with the ratio of one term to the one before.
+    fn tail(&self, x: u64, next: impl Fn(u64) -> Option<(u64, f64)>) -> f64 {
+        let Counts { n, f, g, .. } = *self;
+        let first = ln_choose(f, x) + ln_choose(n - f, g - x) - ln_choose(n, g);
+        let (mut at, mut term, mut sum) = (x, 1.0, 1.0);
+        while let Some((to, ratio)) = next(at) {
+            term *= ratio;
+            sum += term;
+            at = to;
+            if term < sum * 1e-17 {
+                break;
+            }
+        }
+        (first + f64::ln(sum)).exp()
+    }
+}
+
+fn ln_choose(n: u64, k: u64) -> f64 {
+    let ln_factorial = |x: u64| libm::lgamma(x as f64 + 1.0);
+    ln_factorial(n) - ln_factorial(k) - ln_factorial(n - k)
+}
+
+/// Benjamini–Hochberg: p-values → q-values, in the same order.
+pub fn benjamini_hochberg(p: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p.len()).collect();
+    order.sort_by(|&a, &b| p[a].total_cmp(&p[b]).then(a.cmp(&b)));
+    let (mut q, mut best) = (vec![0.0; p.len()], 1.0f64);
+    for (rank, &i) in order.iter().enumerate().rev() {
+        best = best.min(p[i] * p.len() as f64 / (rank + 1) as f64);
+        q[i] = best;
+    }
+    q
+}
+
+/// Counts of meetings of every two of a set of features, over many contexts.
+pub struct Meetings {
+    features: usize,
+    window: usize,
+    /// `[features, features]`, upper triangle: tokens at which both are active.
+    same: Vec<u32>,
+    /// `[features, features]`: tokens at which the second is active and the first was within the window before.
+    lagged: Vec<u32>,
+    /// Tokens at which each is active.
+    active: Vec<u64>,
+    /// Tokens that have it in the window before them.
+    before: Vec<u64>,
+    tokens: u64,
+}
+
+impl Meetings {
+    /// For `features` features; the window is the `window` tokens before a token, in the same context.
+    pub fn new(features: usize, window: usize) -> Meetings {
+        let pairs = features * features;
+        Meetings {
+            features,
+            window,
+            same: vec![0; pairs],
+            lagged: vec![0; pairs],
+            active: vec![0; features],
+            before: vec![0; features],
+            tokens: 0,
+        }
+    }
+
+    /// Adds a context: for each position whether it counts, and the features active there in rising order.
+    pub fn add(&mut self, counts: &[bool], active: &[Vec<u32>]) {
+        for (p, here) in active.iter().enumerate().filter(|(p, _)| counts[*p]) {
+            self.tokens += 1;
+            for (i, &f) in here.iter().enumerate() {
+                self.active[f as usize] += 1;
+                let row = f as usize * self.features;
+                here[i + 1..].iter().for_each(|&g| self.same[row + g as usize] += 1);
+            }
+            let recent = recent(counts, active, p, self.window);
+            for &f in &recent {
+                self.before[f as usize] += 1;
+                let row = f as usize * self.features;
+                here.iter().for_each(|&g| self.lagged[row + g as usize] += 1);
+            }
+        }
+    }
+
+    /// Meetings at the same token, `f < g`.
+    pub fn same(&self, f: usize, g: usize) -> Counts {
+        let both = u64::from(self.same[f * self.features + g]);
+        Counts { n: self.tokens, f: self.active[f], g: self.active[g], both }
+    }
+
+    /// `g` here and `f` within the window before: the first event is having `f` in the window before.
+    pub fn lagged(&self, f: usize, g: usize) -> Counts {
+        let both = u64::from(self.lagged[f * self.features + g]);
+        Counts { n: self.tokens, f: self.before[f], g: self.active[g], both }
+    }
+}
+
+/// Features active at the counting tokens among the `window` before `p`, each once.
+fn recent(counts: &[bool], active: &[Vec<u32>], p: usize, window: usize) -> Vec<u32> {
+    let from = p.saturating_sub(window);
+    let mut recent: Vec<u32> = (from..p).filter(|&s| counts[s]).flat_map(|s| active[s].iter().copied()).collect();
+    recent.sort_unstable();
+    recent.dedup();
+    recent
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fisher_agrees_with_the_sum_over_all_tables() {
+        let whole = |c: Counts| -> f64 {
+            let term = |x| (ln_choose(c.f, x) + ln_choose(c.n - c.f, c.g - x) - ln_choose(c.n, c.g)).exp();
+            (c.both..=c.f.min(c.g)).filter(|x| c.n - c.f >= c.g - x).map(term).sum()
+        };
+        for (n, f, g) in [(20, 5, 7), (30, 20, 25), (100, 3, 60), (50, 50, 10)] {
+            for both in (f + g - n.min(f + g))..=f.min(g) {
+                let counts = Counts { n, f, g, both };
+                assert!((counts.fisher_greater() - whole(counts)).abs() < 1e-10, "{counts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn q_values_never_fall_below_p_and_keep_their_order() {
+        let p = [0.01, 0.04, 0.03, 0.5];
+        let q = benjamini_hochberg(&p);
+        let expected = [0.04, 0.16 / 3.0, 0.16 / 3.0, 0.5];
+        assert!(q.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{q:?}");
+    }
+}

@@ -1,0 +1,67 @@
+//! Statistics of one feature over a corpus (DESIGN.md 4.7). Special tokens are in no number but their own.
+
+use std::collections::BTreeMap;
+
+/// Bins of a histogram of activations.
+pub const BINS: usize = 50;
+
+/// A feature's activation at a token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Firing {
+    pub context: u32,
+    pub position: u16,
+    pub activation: f32,
+}
+
+/// What a feature does over the tokens that count.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statistics {
+    /// Tokens at which it is active.
+    pub active: u64,
+    /// `active` over all tokens that count.
+    pub density: f64,
+    /// Mean over the tokens at which it is active; none if there are none.
+    pub mean_active: Option<f64>,
+    pub max: f32,
+    /// Special tokens at which it is active.
+    pub special_active: u64,
+    /// Equal bins on (0, max]; a value on an edge belongs to the upper bin, the maximum to the last.
+    pub histogram: Vec<u64>,
+    /// Share of the summed activation by token id, largest first.
+    pub mass: Vec<(u32, f64)>,
+}
+
+/// `firings` of one feature, ordered by context and position; `token(context, position)` gives the id there, or none for
+/// a token that does not count; `tokens` is the number of tokens that count.
+pub fn statistics(firings: &[Firing], tokens: u64, token: impl Fn(u32, u16) -> Option<u32>, top: usize) -> Statistics {
+    let counted: Vec<(u32, f32)> =
+        firings.iter().filter_map(|f| Some((token(f.context, f.position)?, f.activation))).collect();
+    let max = counted.iter().map(|x| x.1).fold(0.0, f32::max);
+    let mut mass: BTreeMap<u32, f64> = BTreeMap::new();
+    for &(id, activation) in &counted {
+        *mass.entry(id).or_insert(0.0) += f64::from(activation);
+    }
+    let whole: f64 = counted.iter().map(|x| f64::from(x.1)).sum();
+    let mut mass: Vec<(u32, f64)> = mass.into_iter().map(|(id, sum)| (id, sum / whole)).collect();
+    mass.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    mass.truncate(top);
+    let active = counted.len() as u64;
+    Statistics {
+        active,
+        density: if tokens > 0 { active as f64 / tokens as f64 } else { 0.0 },
+        mean_active: (active > 0).then(|| whole / active as f64),
+        max,
+        special_active: firings.len() as u64 - active,
+        histogram: histogram(counted.iter().map(|x| x.1), max),
+        mass,
+    }
+}
+
+fn histogram(values: impl Iterator<Item = f32>, max: f32) -> Vec<u64> {
+    let mut bins = vec![0; BINS];
+    for value in values {
+        let bin = (f64::from(value) / f64::from(max) * BINS as f64) as usize;
+        bins[bin.min(BINS - 1)] += 1;
+    }
+    bins
+}

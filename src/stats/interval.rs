@@ -1,0 +1,119 @@
+//! Intervals: how far a number may be from what another sample would have given.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Resamples of a bootstrap.
+const RESAMPLES: usize = 2000;
+
+/// A value with its 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    pub value: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+/// Mean of a slice; 0 of nothing.
+pub fn mean(values: &[f64]) -> f64 {
+    if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
+}
+
+/// The 2.5th and 97.5th percentile.
+fn middle(mut values: Vec<f64>) -> (f64, f64) {
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| values[(share * (values.len() - 1) as f64).round() as usize];
+    (at(0.025), at(0.975))
+}
+
+/// Draws the resamples of `n` prompts that all estimates of one task share, so that they can be compared.
+pub struct Bootstrap {
+    draws: Vec<Vec<usize>>,
+}
+
+impl Bootstrap {
+    pub fn new(n: usize, seed: u64) -> Bootstrap {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let draws = (0..RESAMPLES).map(|_| (0..n).map(|_| rng.random_range(0..n)).collect()).collect();
+        Bootstrap { draws }
+    }
+
+    /// The mean of one value a prompt.
+    pub fn mean(&self, values: &[f64]) -> Estimate {
+        let (low, high) = middle(self.draws.iter().map(|draw| drawn(values, draw)).collect());
+        Estimate { value: mean(values), low, high }
+    }
+
+    /// `(m − m_empty) / (m_full − m_empty)`, a ratio of means; none where the interval of the denominator contains 0.
+    pub fn recovered(&self, m: &[f64], m_empty: &[f64], m_full: &[f64]) -> Option<Estimate> {
+        let parts = |mean_of: &dyn Fn(&[f64]) -> f64| {
+            let empty = mean_of(m_empty);
+            (mean_of(m) - empty, mean_of(m_full) - empty)
+        };
+        let each: Vec<_> = self.draws.iter().map(|draw| parts(&|values| drawn(values, draw))).collect();
+        let (low, high) = middle(each.iter().map(|x| x.1).collect());
+        if low <= 0.0 && high >= 0.0 {
+            return None;
+        }
+        let (top, bottom) = parts(&mean);
+        let (low, high) = middle(each.iter().map(|(top, bottom)| top / bottom).collect());
+        Some(Estimate { value: top / bottom, low, high })
+    }
+}
+
+fn drawn(values: &[f64], draw: &[usize]) -> f64 {
+    draw.iter().map(|&i| values[i]).sum::<f64>() / draw.len() as f64
+}
+
+/// Wilson's 95 % interval of a proportion.
+pub fn wilson(hits: u64, n: u64) -> Estimate {
+    if n == 0 {
+        return Estimate { value: f64::NAN, low: 0.0, high: 1.0 };
+    }
+    let (p, n, z) = (hits as f64 / n as f64, n as f64, 1.959_963_984_540_054);
+    let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
+    let half = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt() / (1.0 + z * z / n);
+    Estimate { value: p, low: centre - half, high: centre + half }
+}
+
+/// Balanced accuracy of `hits` of `positives` and `rejects` of `negatives`: the mean of two proportions. Its interval puts
+/// theirs together as independent (MOVER). None where there is nothing of one kind.
+pub fn balanced_accuracy(hits: u64, positives: u64, rejects: u64, negatives: u64) -> Option<Estimate> {
+    if positives == 0 || negatives == 0 {
+        return None;
+    }
+    let (a, b) = (wilson(hits, positives), wilson(rejects, negatives));
+    let value = (a.value + b.value) / 2.0;
+    let reach = |x: f64, y: f64| x.hypot(y) / 2.0;
+    Some(Estimate {
+        value,
+        low: value - reach(a.value - a.low, b.value - b.low),
+        high: value + reach(a.high - a.value, b.high - b.value),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wilson_matches_a_worked_example() {
+        let e = wilson(8, 10);
+        assert!((e.low - 0.4902).abs() < 1e-4 && (e.high - 0.9433).abs() < 1e-4, "{e:?}");
+    }
+
+    #[test]
+    fn a_ratio_over_nothing_is_refused() {
+        let bootstrap = Bootstrap::new(4, 1);
+        assert!(bootstrap.recovered(&[1.0; 4], &[0.0, 1.0, -1.0, 0.0], &[0.0; 4]).is_none());
+        let e = bootstrap.recovered(&[1.5; 4], &[1.0; 4], &[2.0; 4]).unwrap();
+        assert_eq!((e.value, e.low, e.high), (0.5, 0.5, 0.5));
+    }
+
+    #[test]
+    fn balanced_accuracy_needs_both_kinds() {
+        assert!(balanced_accuracy(0, 0, 3, 3).is_none());
+        let e = balanced_accuracy(3, 3, 3, 3).unwrap();
+        assert!(e.value == 1.0 && e.high <= 1.0 + 1e-9 && e.low > 0.6, "{e:?}");
+    }
+}
