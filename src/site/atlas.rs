@@ -26,6 +26,8 @@ pub struct Atlas {
     pub tasks: Vec<Task>,
     pub components: Vec<ComponentPage>,
     pub features: Vec<Feature>,
+    /// The strongest pairs of the tasks' circuits, by name.
+    pub pairs: Vec<Pair>,
     pub groups: Vec<Group>,
     pub conformance: Vec<Conformance>,
     /// Stage name and the seconds it took, in the order of the stages.
@@ -272,12 +274,31 @@ pub struct Evaluation {
     pub null: Option<f64>,
 }
 
-/// A set of features looked at together.
+/// Two features looked at together; `pairs/A+B.html`, the names in alphabetical order.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    pub a: FeatureId,
+    pub b: FeatureId,
+    /// Where the two serve together: (task, pair).
+    pub circuit: Vec<(String, CircuitPair)>,
+    /// How they meet in the corpus; `other` is `b`.
+    pub corpus: Vec<CorpusPair>,
+    /// What the sum of their write directions promotes.
+    pub promoted: Vec<Promoted>,
+    pub suppressed: Vec<Promoted>,
+    /// Joint examples: values are sums of the two activations, each as a share of its feature's maximum.
+    pub examples: Vec<Example>,
+    pub explanation: Option<Explanation>,
+}
+
+/// A set of features looked at together; `groups/NAME.html`.
 #[derive(Clone, Debug)]
 pub struct Group {
     pub name: String,
     pub features: Vec<FeatureId>,
     pub promoted: Vec<Promoted>,
     pub suppressed: Vec<Promoted>,
+    /// Joint examples: values are sums of activations, each as a share of its feature's maximum.
+    pub examples: Vec<Example>,
     pub explanation: Option<Explanation>,
 }
