@@ -1,8 +1,31 @@
-pub mod artifact;
-pub mod circuit;
-pub mod dictionary;
-pub mod config;
-pub mod error;
+//! circuit-atlas: from a GPT-2, its dictionaries and a corpus to a browsable atlas of the circuits that carry out a task.
+//!
+//! Read [`pipeline`] first: its table names every stage, what it depends on and what it writes. A stage ([`stages`])
+//! reads tables, calls rooms and writes tables. The rooms, from the nouns up:
+//!
+//! - [`ids`], [`error`], [`config`], [`progress`]: names, messages, settings, bars
+//! - [`artifact`]: every table, and the only door to the artifact folder
+//! - [`corpus`], [`task`]: texts and prompts to token ids
+//! - [`model`], [`dictionary`], [`circuit`]: the folded GPT-2, what its dictionaries read, what an answer is made of
+//! - [`stats`], [`explain`]: numbers and sentences about features
+//! - [`site`]: the pages
+//! - [`stages`], [`lock`], [`pipeline`], [`check`], [`cli`]: from settings to a run
+
 pub mod ids;
+pub mod error;
+pub mod config;
+pub mod progress;
+pub mod artifact;
+pub mod corpus;
+pub mod task;
 pub mod model;
+pub mod dictionary;
+pub mod circuit;
 pub mod stats;
+pub mod explain;
+pub mod site;
+pub mod stages;
+pub mod lock;
+pub mod pipeline;
+pub mod check;
+pub mod cli;

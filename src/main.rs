@@ -1,1 +1,12 @@
-fn main(){}
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match circuit_atlas::cli::run(circuit_atlas::cli::Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprint!("{}", circuit_atlas::error::report(&error));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -357,11 +357,9 @@ table! {
         component: String,
         /// distinct features that serve there
         features: u32,
-        /// prompts, over all tasks, in whose circuit it is
-        prompts: u32,
         /// its features, most often serving first
         members: Vec<String>,
-        /// how often each serves
+        /// in how many prompts each serves there
         weights: Vec<u32>,
     }
 }

@@ -137,6 +137,11 @@ pub enum Slot {
 }
 
 impl Slot {
+    /// The slot with this word.
+    pub fn from_word(word: &str) -> Option<Slot> {
+        [Slot::In, Slot::Q, Slot::K, Slot::V].into_iter().find(|slot| slot.word() == word)
+    }
+
     /// The word in artifacts.
     pub fn word(self) -> &'static str {
         match self {

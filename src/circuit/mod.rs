@@ -10,5 +10,7 @@ mod graph;
 
 pub use attribution::{Attribution, Contributions, Root, World};
 pub use discover::{Greedy, greedy};
-pub use faithful::{Ablated, Means, Metric, components_at, keep_only, means, random_circuits, values};
+pub use faithful::{
+    Ablated, Means, Metric, answers, circuits_by_frequency, keep_only, means, random_circuits, values,
+};
 pub use graph::{Bias, Edge, Graph, Node, NodeKind, PairCount, Slot, pair_counts};

@@ -12,10 +12,13 @@ use super::{Dictionary, Encoder};
 use crate::error::{Hint, Result, hinted};
 use crate::ids::{DictionaryId, Kind};
 use crate::model::Sizes;
+use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor, pickle};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+
+const DAMAGED: &str = "the file is missing, cut short, or not what its name says; copy it again";
 
 /// A dictionary on disk, named but not yet read.
 #[derive(Clone, Debug)]
@@ -274,6 +277,25 @@ impl Weights<'_> {
 }
 
 impl Source {
+    /// The number of features, from the file's header alone.
+    pub fn width(&self) -> Result<usize> {
+        let what = || format!("cannot read the dictionary `{}`", self.weights.display());
+        let shape = match self.format {
+            Format::SaeLens { .. } => {
+                // SAFETY: the file is only read, and a change under way at worst gives a wrong shape.
+                let file = unsafe { MmapedSafetensors::new(&self.weights) }.hint(what, DAMAGED)?;
+                file.get("W_enc").hint(what, DAMAGED)?.shape().to_vec()
+            }
+            _ => {
+                let key = matches!(self.format, Format::TranscoderPt).then_some("state_dict");
+                let tensors = pickle::read_pth_tensor_info(&self.weights, false, key).hint(what, DAMAGED)?;
+                let found = tensors.into_iter().find(|tensor| tensor.name == "W_enc");
+                found.map(|tensor| tensor.layout.dims().to_vec()).unwrap_or_default()
+            }
+        };
+        shape.get(1).copied().ok_or_else(|| hinted(what(), DAMAGED))
+    }
+
     /// Reads and checks the dictionary.
     ///
     /// # Errors
@@ -298,7 +320,7 @@ impl Source {
 
     fn tensors(&self) -> Result<HashMap<String, Tensor>> {
         let what = || format!("cannot read the dictionary `{}`", self.weights.display());
-        let hint = "the file is missing, cut short, or not what its name says; copy it again";
+        let hint = DAMAGED;
         let tensors = match self.format {
             // With no key the reader returns no tensors and no error.
             Format::TranscoderPt => pickle::read_all_with_key(&self.weights, Some("state_dict")).hint(what, hint)?,

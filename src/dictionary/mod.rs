@@ -5,9 +5,11 @@
 
 mod conformance;
 mod load;
+mod scorer;
 
 pub use conformance::{Conformance, measure};
 pub use load::{Source, find};
+pub use scorer::{Hit, Hooks, Scorer, hooks, read_hooks};
 
 use crate::error::Result;
 use crate::ids::DictionaryId;

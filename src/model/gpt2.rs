@@ -217,6 +217,11 @@ impl Layer {
 }
 
 impl Gpt2 {
+    /// The sizes that a Hugging Face folder's `config.json` gives.
+    pub fn sizes_of(folder: &Path) -> Result<Sizes> {
+        Ok(Config::load(&folder.join("config.json"))?.sizes())
+    }
+
     /// Reads `config.json` and `model.safetensors` of a Hugging Face folder and folds them.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! How often two features meet at the same token, and whether that is more than chance (DESIGN.md 4.9).
 
+use rayon::prelude::*;
+
 /// Two events over `n` tokens: how often each happens, and both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
@@ -151,6 +153,18 @@ impl Meetings {
         }
     }
 
+    /// Adds the meetings of other contexts.
+    pub fn merge(mut self, other: &Meetings) -> Meetings {
+        let add32 = |a: &mut [u32], b: &[u32]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        let add64 = |a: &mut [u64], b: &[u64]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        add32(&mut self.same, &other.same);
+        add32(&mut self.lagged, &other.lagged);
+        add64(&mut self.active, &other.active);
+        add64(&mut self.before, &other.before);
+        self.tokens += other.tokens;
+        self
+    }
+
     /// Meetings at the same token, `f < g`.
     pub fn same(&self, f: usize, g: usize) -> Counts {
         let both = u64::from(self.same[f * self.features + g]);
@@ -161,6 +175,52 @@ impl Meetings {
     pub fn lagged(&self, f: usize, g: usize) -> Counts {
         let both = u64::from(self.lagged[f * self.features + g]);
         Counts { n: self.tokens, f: self.before[f], g: self.active[g], both }
+    }
+}
+
+/// A pair that was tested: its counts, p-value and q-value.
+#[derive(Clone, Copy, Debug)]
+pub struct Tested {
+    pub f: u32,
+    pub g: u32,
+    pub counts: Counts,
+    pub p: f64,
+    pub q: f64,
+}
+
+impl Meetings {
+    /// Tests every two features at the same token.
+    pub fn test_same(&self) -> Vec<Tested> {
+        self.test(|f, g| f < g, |f, g| self.same(f, g))
+    }
+
+    /// Tests every ordered two features, the first within the window before the second.
+    pub fn test_lagged(&self) -> Vec<Tested> {
+        self.test(|f, g| f != g, |f, g| self.lagged(f, g))
+    }
+
+    /// p-values are corrected over all pairs tested here.
+    fn test(
+        &self,
+        wanted: impl Fn(usize, usize) -> bool + Sync,
+        counts: impl Fn(usize, usize) -> Counts + Sync,
+    ) -> Vec<Tested> {
+        let row = |f: usize| {
+            let pairs = (0..self.features).filter(|&g| wanted(f, g)).map(|g| (g, counts(f, g)));
+            let tested = pairs.filter(|(_, counts)| counts.tested());
+            let one = |(g, counts): (usize, Counts)| Tested {
+                f: f as u32,
+                g: g as u32,
+                counts,
+                p: counts.fisher_greater(),
+                q: 1.0,
+            };
+            tested.map(one).collect::<Vec<_>>()
+        };
+        let mut tested: Vec<Tested> = (0..self.features).into_par_iter().flat_map_iter(row).collect();
+        let q = benjamini_hochberg(&tested.iter().map(|pair| pair.p).collect::<Vec<_>>());
+        tested.iter_mut().zip(q).for_each(|(pair, q)| pair.q = q);
+        tested
     }
 }
 

@@ -111,7 +111,8 @@ pub fn choose<'a>(
     chosen
 }
 
-fn labelled(band: &str, peaks: Vec<Peak>) -> Vec<Chosen> {
+/// Peaks as examples of a band, in their order.
+pub fn labelled(band: &str, peaks: Vec<Peak>) -> Vec<Chosen> {
     let label = |(rank, peak)| Chosen { band: band.into(), rank: rank as u32, peak };
     peaks.into_iter().enumerate().map(label).collect()
 }

@@ -26,6 +26,13 @@ fn middle(mut values: Vec<f64>) -> (f64, f64) {
     (at(0.025), at(0.975))
 }
 
+/// The mean of several draws with their smallest and largest, where there are any.
+pub fn spread(draws: &[f64]) -> Option<Estimate> {
+    let low = draws.iter().copied().min_by(f64::total_cmp)?;
+    let high = draws.iter().copied().max_by(f64::total_cmp)?;
+    Some(Estimate { value: mean(draws), low, high })
+}
+
 /// Draws the resamples of `n` prompts that all estimates of one task share, so that they can be compared.
 pub struct Bootstrap {
     draws: Vec<Vec<usize>>,

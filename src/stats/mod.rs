@@ -4,6 +4,8 @@ pub mod cooccurrence;
 pub mod examples;
 pub mod feature;
 pub mod interval;
+pub mod joint;
+pub mod rule;
 
 /// A fixed mixing of two numbers (SplitMix64's finaliser): the "hash order" in which samples are drawn.
 pub fn mix(a: u64, b: u64) -> u64 {

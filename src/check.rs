@@ -1,0 +1,74 @@
+//! `circuit-atlas check`: everything that would stop a run, found in seconds. A line for each thing, and the dictionaries'
+//! figures on a sample of the corpus as a table.
+
+use crate::config::{Config, Provider};
+use crate::corpus::{Content, Tokenizer, files, read, windows};
+use crate::dictionary::{Conformance, measure};
+use crate::error::{Context, Result, hinted};
+use crate::stages::{SAMPLE, inputs};
+use crate::task;
+
+/// # Errors
+/// At the first thing that would stop a run.
+pub fn check(config: &Config) -> Result<()> {
+    let say = |what: &str, found: String| println!("{what:<10} {found}");
+    say("settings", format!("{} tasks, {} groups", config.tasks.len(), config.groups.len()));
+    let model = inputs::model(config)?;
+    let s = model.sizes;
+    say("model", format!("{} layers, {} heads, {} wide, {} parameters", s.layers, s.heads, s.d_model, model.parameters));
+    let tokenizer = inputs::tokenizer(config)?;
+    say("tokenizer", format!("fits the vocabulary of {}", s.vocabulary));
+    for settings in &config.tasks {
+        let prompts = task::prompts(settings, &config.folder, &tokenizer)
+            .with_context(|| format!("task `{}`", settings.name))?;
+        say("task", format!("{}: {} prompts, such as {:?}", settings.name, prompts.len(), prompts[0].text));
+    }
+    let (number, sample) = sample(config, &tokenizer)?;
+    say("corpus", format!("{number} files; {} contexts read", sample.len()));
+    let provider = if config.llm.provider == Provider::None { "none: summaries of the statistics" } else { "set" };
+    say("llm", provider.into());
+    println!("\n{HEADER}");
+    for source in inputs::sources(config)? {
+        let measured = measure(&model, &source.load(&model.sizes)?, &sample)?;
+        println!("{}", row(&measured));
+        measured.check(&source.weights)?;
+    }
+    Ok(())
+}
+
+const HEADER: &str = "dictionary  features  active a token  variance explained  loss recovered  never active";
+
+fn row(measured: &Conformance) -> String {
+    let recovered = measured.loss_recovered.map_or("-".into(), |share| format!("{share:.3}"));
+    format!(
+        "{:<10} {:>9} {:>15.1} {:>19.3} {:>15} {:>13}",
+        measured.id.to_string(),
+        measured.width,
+        measured.l0,
+        measured.variance_explained,
+        recovered,
+        measured.dead
+    )
+}
+
+/// The number of the corpus's files, and contexts from its first documents.
+fn sample(config: &Config, tokenizer: &Tokenizer) -> Result<(usize, Vec<Vec<u32>>)> {
+    let files = files(&config.path(&config.corpus.path))?;
+    let mut contexts = Vec::new();
+    read(&files, &config.corpus.text, &mut |document| {
+        let ids = match &document.content {
+            Content::Text(text) => tokenizer.encode(text)?,
+            Content::Tokens(ids) => tokenizer.check(ids, &document.source)?,
+        };
+        let cut = windows(0, &ids, config.corpus.context, tokenizer.bos());
+        contexts.extend(cut.into_iter().map(|window| window.tokens));
+        Ok(contexts.len() < SAMPLE)
+    })?;
+    if contexts.is_empty() {
+        return Err(hinted(
+            format!("the corpus `{}` gives no context", config.corpus.path),
+            "it is empty, or every document is shorter than 8 tokens; check `corpus.path` and `corpus.text`",
+        ));
+    }
+    Ok((files.len(), contexts))
+}

@@ -1,0 +1,98 @@
+//! The command line: what a user types, and which part of the library answers.
+
+use crate::config::Config;
+use crate::error::Result;
+use crate::pipeline::{self, Selection};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Finds the circuits of a GPT-2, scores every feature of theirs over a corpus, and publishes the atlas.
+#[derive(Parser)]
+#[command(name = "circuit-atlas", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring the atlas up to date: run every stage that is not fresh, or only those named
+    Run {
+        /// Only these: tokenize, discover, cache, score, aggregate, interpret, evaluate, render
+        stages: Vec<String>,
+        /// Only this stage and those after it
+        #[arg(long, value_name = "STAGE")]
+        from: Option<String>,
+        /// Run them even if they are fresh
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Say which stages are fresh, which would run, and why
+    Status {
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Check settings, model, tokenizer, dictionaries and corpus; runs nothing long
+    Check {
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Remove what the stages wrote: everything, or one stage's work and what was made from it
+    Clean {
+        stage: Option<String>,
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+#[derive(Args)]
+struct Settings {
+    /// The settings
+    #[arg(long, value_name = "FILE", default_value = "pipeline.toml")]
+    config: PathBuf,
+}
+
+impl Settings {
+    fn load(&self) -> Result<Config> {
+        Config::load(&self.config)
+    }
+}
+
+/// Answers a command line.
+pub fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Run { stages, from, force, settings } => {
+            let config = settings.load()?;
+            let whole = stages.is_empty();
+            pipeline::run(&config, &Selection { stages, from, force })?;
+            let index = config.path(&config.output.site).join("index.html");
+            if whole {
+                println!("{}", index.display());
+            }
+            Ok(())
+        }
+        Command::Status { settings } => status(&settings.load()?),
+        Command::Check { settings } => crate::check::check(&settings.load()?),
+        Command::Clean { stage, settings } => {
+            for name in pipeline::clean(&settings.load()?, stage.as_deref())? {
+                eprintln!("{name:<10} removed");
+            }
+            Ok(())
+        }
+    }
+}
+
+fn status(config: &Config) -> Result<()> {
+    for state in pipeline::status(config)? {
+        match state.why.split_first() {
+            None => println!("{:<10} fresh", state.stage.name),
+            Some((first, rest)) => {
+                println!("{:<10} would run: {first}", state.stage.name);
+                rest.iter().for_each(|reason| println!("{:<10}            {reason}", ""));
+            }
+        }
+    }
+    Ok(())
+}

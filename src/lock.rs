@@ -1,0 +1,236 @@
+//! `atlas.lock`: what each stage last ran with, and from that whether it is fresh and, if not, why.
+//!
+//! A stage's *fingerprint* is a hash of its ingredients: its settings, the files of the outside world that it reads, the
+//! fingerprints of the stages before it, and its own version. Results depend on nothing else.
+
+use crate::artifact::publish::publish;
+use crate::error::{Hint, Result, hinted};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::Metadata;
+use std::io::Write;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+/// The name of the file in the artifact folder.
+pub const NAME: &str = "atlas.lock";
+const VERSION: u32 = 1;
+
+/// What a stage is made from: `setting corpus.context` → `128`, `file demo/corpus.jsonl` → its hash, and so on.
+pub type Ingredients = BTreeMap<String, String>;
+
+/// The hash that stands for a set of ingredients.
+pub fn fingerprint(ingredients: &Ingredients) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for (name, value) in ingredients {
+        for part in [name, value] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+    }
+    hasher.finalize().to_hex()[..32].to_string()
+}
+
+/// The whole file.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lock {
+    version: u32,
+    /// The program that wrote it.
+    program: String,
+    /// By stage.
+    #[serde(default)]
+    pub stages: BTreeMap<String, Entry>,
+    /// Files of the outside world, by path, so that they are only hashed again when they change.
+    #[serde(default)]
+    files: BTreeMap<String, Stamp>,
+}
+
+/// What a stage last ran with.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    pub fingerprint: String,
+    /// When it ended, UTC; empty while it runs.
+    pub finished: String,
+    pub seconds: f64,
+    /// What it said of its work.
+    pub summary: String,
+    pub ingredients: Ingredients,
+    /// What it wrote, below the artifact folder.
+    pub files: BTreeMap<String, Stamp>,
+}
+
+/// A file's size, time of change (nanoseconds) and content.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Stamp {
+    size: u64,
+    modified: u64,
+    hash: String,
+}
+
+impl Stamp {
+    /// Hashes a file.
+    pub fn take(path: &Path) -> Result<Stamp> {
+        let hint = "check that the file is there and readable";
+        let what = || format!("cannot read `{}`", path.display());
+        let metadata = path.metadata().hint(what, hint)?;
+        let mut hasher = blake3::Hasher::new();
+        std::fs::File::open(path).and_then(|file| hasher.update_reader(file).map(drop)).hint(what, hint)?;
+        let hash = hasher.finalize().to_hex()[..32].to_string();
+        Ok(Stamp { size: metadata.len(), modified: modified(&metadata), hash })
+    }
+
+    /// The file has not been touched since, as far as its size and time tell.
+    fn untouched(&self, path: &Path) -> bool {
+        path.metadata().is_ok_and(|now| now.len() == self.size && modified(&now) == self.modified)
+    }
+
+    /// The file has the content that it had.
+    fn same(&self, path: &Path) -> bool {
+        self.untouched(path) || Stamp::take(path).is_ok_and(|now| now.hash == self.hash)
+    }
+}
+
+fn modified(metadata: &Metadata) -> u64 {
+    let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| since.as_nanos() as u64)
+}
+
+impl Lock {
+    /// Reads the lock of an artifact folder; an empty one if there is none.
+    ///
+    /// # Errors
+    /// When it is there but cannot be read, or is of another version.
+    pub fn load(folder: &Path) -> Result<Lock> {
+        let path = folder.join(NAME);
+        let text = match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Lock::default()),
+            read => read.hint(|| format!("cannot read `{}`", path.display()), "check that the file is readable")?,
+        };
+        let again = "delete it to run everything again, or use the version of the program that wrote it";
+        let lock: Lock = toml::from_str(&text)
+            .hint(|| format!("`{}` is not a lock that this version can read", path.display()), again)?;
+        if lock.version != VERSION {
+            return Err(hinted(format!("`{}` is of version {}, not {VERSION}", path.display(), lock.version), again));
+        }
+        Ok(lock)
+    }
+
+    /// Replaces the lock of an artifact folder.
+    pub fn save(&mut self, folder: &Path) -> Result<()> {
+        self.version = VERSION;
+        self.program = env!("CARGO_PKG_VERSION").into();
+        let text = toml::to_string(self)?;
+        publish(&folder.join(NAME), |file| Ok(file.write_all(text.as_bytes())?))
+    }
+
+    /// The hash of a file of the outside world, taken again only when its size or time changed. `name` is its path as
+    /// settings write it.
+    pub fn hash(&mut self, name: &str, path: &Path) -> Result<String> {
+        if let Some(stamp) = self.files.get(name).filter(|stamp| stamp.untouched(path)) {
+            return Ok(stamp.hash.clone());
+        }
+        let stamp = Stamp::take(path)?;
+        let hash = stamp.hash.clone();
+        self.files.insert(name.into(), stamp);
+        Ok(hash)
+    }
+
+    /// Why a stage with these ingredients has to run; nothing when it is fresh.
+    pub fn stale(&self, stage: &str, ingredients: &Ingredients, folder: &Path) -> Vec<String> {
+        let Some(entry) = self.stages.get(stage) else { return vec!["it has never been run".into()] };
+        if entry.finished.is_empty() {
+            return vec!["its last run did not finish".into()];
+        }
+        let mut why = changes(&entry.ingredients, ingredients);
+        let gone = |name: &&String| !folder.join(name.as_str()).exists();
+        why.extend(entry.files.keys().find(gone).map(|name| format!("`{name}` is gone")));
+        why
+    }
+
+    /// # Errors
+    /// When a file that a stage wrote has another content than it gave it.
+    pub fn check_untouched(&self, stage: &str, folder: &Path) -> Result<()> {
+        let Some(entry) = self.stages.get(stage) else { return Ok(()) };
+        let changed = |(name, stamp): &(&String, &Stamp)| {
+            let path = folder.join(name.as_str());
+            path.exists() && !stamp.same(&path)
+        };
+        match entry.files.iter().find(changed) {
+            None => Ok(()),
+            Some((name, _)) => Err(hinted(
+                format!("`{}` was changed after `{stage}` wrote it", folder.join(name).display()),
+                format!("make it again with `circuit-atlas run {stage} --force`"),
+            )),
+        }
+    }
+}
+
+/// What differs between two sets of ingredients, in words.
+fn changes(old: &Ingredients, new: &Ingredients) -> Vec<String> {
+    let mut why = Vec::new();
+    for (name, value) in new {
+        match old.get(name) {
+            Some(before) if before == value => {}
+            Some(before) => why.push(change(name, Some(before), value)),
+            None => why.push(change(name, None, value)),
+        }
+    }
+    why.extend(old.keys().filter(|name| !new.contains_key(*name)).map(|name| format!("{} is no more", noun(name))));
+    why
+}
+
+/// `setting corpus.context` → `corpus.context`, in backticks.
+fn noun(name: &str) -> String {
+    format!("`{}`", name.split_once(' ').map_or(name, |(_, rest)| rest))
+}
+
+fn change(name: &str, before: Option<&str>, value: &str) -> String {
+    let kind = name.split(' ').next().unwrap_or_default();
+    match (kind, before) {
+        ("setting", Some(before)) => format!("{} was {}, is {}", noun(name), short(before), short(value)),
+        ("setting", None) => format!("{} is new: {}", noun(name), short(value)),
+        ("stage", _) => format!("{} gives something else now", noun(name)),
+        ("version", _) => "this version of the program does it differently".into(),
+        (_, Some(_)) => format!("{} has changed", noun(name)),
+        (_, None) => format!("{} is new", noun(name)),
+    }
+}
+
+fn short(value: &str) -> String {
+    const LONGEST: usize = 48;
+    if value.chars().count() <= LONGEST {
+        return format!("`{value}`");
+    }
+    format!("`{}…`", value.chars().take(LONGEST).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made_of(pairs: &[(&str, &str)]) -> Ingredients {
+        pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+    }
+
+    #[test]
+    fn a_fingerprint_tells_where_a_name_ends() {
+        let (a, b) = (made_of(&[("ab", "c")]), made_of(&[("a", "bc")]));
+        assert_ne!(fingerprint(&a), fingerprint(&b));
+    }
+
+    #[test]
+    fn every_change_is_named() {
+        let old = made_of(&[("setting corpus.context", "128"), ("file a.txt", "1"), ("stage tokenize", "x")]);
+        let new = made_of(&[("setting corpus.context", "64"), ("file b.txt", "1"), ("stage tokenize", "y")]);
+        let expected = [
+            "`b.txt` is new",
+            "`corpus.context` was `128`, is `64`",
+            "`tokenize` gives something else now",
+            "`a.txt` is no more",
+        ];
+        assert_eq!(changes(&old, &new), expected);
+        assert!(changes(&old, &old).is_empty());
+    }
+}

@@ -1,0 +1,447 @@
+//! The table of stages, and the runner that brings them up to date.
+//!
+//! A stage names the settings, outside files and artifacts that it depends on. From these the runner tells whether it is
+//! fresh, says why if not, runs it, and writes down what it ran with.
+
+use crate::artifact::tables::*;
+use crate::artifact::{Artifact, Row, Store};
+use crate::config::Config;
+use crate::error::{Context, Hint, Result, hinted};
+use crate::lock::{Entry, Ingredients, Lock, Stamp, fingerprint};
+use crate::progress::Progress;
+use crate::stages::{self, Input};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::time::Instant;
+
+/// One step of the pipeline.
+pub struct Stage {
+    pub name: &'static str,
+    /// What it does, for `--help` and `status`.
+    pub does: &'static str,
+    /// Raised when its results change for the same ingredients.
+    version: u32,
+    /// Settings it depends on: keys, or whole tables with a dot at the end.
+    settings: &'static [&'static str],
+    /// Files of the outside world.
+    inputs: &'static [Input],
+    /// What it depends on besides, made from the settings.
+    besides: fn(&Config) -> Ingredients,
+    reads: &'static [Artifact],
+    writes: &'static [Artifact],
+    run: fn(&Run) -> Result<String>,
+}
+
+/// What a stage is given to work with.
+pub struct Run<'a> {
+    pub config: &'a Config,
+    pub store: &'a Store,
+    /// To be carried by every file that the stage writes.
+    pub fingerprint: &'a str,
+    pub progress: &'a Progress,
+    /// What the stages before it ran with.
+    pub lock: &'a Lock,
+}
+
+/// The stages in their order.
+pub const STAGES: [Stage; 8] = [
+    Stage {
+        name: "tokenize",
+        does: "text → documents → contexts of token ids",
+        version: 1,
+        settings: &["corpus."],
+        inputs: &[Input::Corpus, Input::Tokenizer],
+        besides: nothing,
+        reads: &[],
+        writes: &[Document::ARTIFACT, ContextRow::ARTIFACT],
+        run: stages::tokenize::run,
+    },
+    Stage {
+        name: "discover",
+        does: "prompts → a circuit each → components and features of the task; is it real?",
+        version: 1,
+        settings: &["tasks", "discover."],
+        inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries, Input::Prompts],
+        besides: nothing,
+        reads: &[],
+        writes: &[
+            PromptRow::ARTIFACT,
+            NodeRow::ARTIFACT,
+            EdgeRow::ARTIFACT,
+            ComponentRow::ARTIFACT,
+            CircuitFeature::ARTIFACT,
+            FaithfulnessRow::ARTIFACT,
+        ],
+        run: stages::discover::run,
+    },
+    Stage {
+        name: "cache",
+        does: "one pass of the model over every context; keeps what the dictionaries read, and measures them",
+        version: 1,
+        settings: &["cache.store", "cache.dtype", "score.features"],
+        inputs: &[Input::Model, Input::Dictionaries],
+        besides: stages::cache::besides,
+        reads: &[ContextRow::ARTIFACT, CircuitFeature::ARTIFACT],
+        writes: &[ACTIVATIONS, ConformanceRow::ARTIFACT],
+        run: stages::cache::run,
+    },
+    Stage {
+        name: "score",
+        does: "the activation of every circuit feature at every token",
+        version: 1,
+        settings: &["score.", "groups"],
+        inputs: &[Input::Dictionaries],
+        besides: nothing,
+        reads: &[ContextRow::ARTIFACT, CircuitFeature::ARTIFACT, ACTIVATIONS],
+        writes: &[ScoreRow::ARTIFACT],
+        run: stages::score::run,
+    },
+    Stage {
+        name: "aggregate",
+        does: "statistics, examples, promoted tokens, co-occurrence, clusters",
+        version: 1,
+        settings: &["aggregate.", "logits.", "groups"],
+        inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
+        besides: nothing,
+        reads: &[
+            Document::ARTIFACT,
+            ContextRow::ARTIFACT,
+            ScoreRow::ARTIFACT,
+            NodeRow::ARTIFACT,
+            EdgeRow::ARTIFACT,
+            CircuitFeature::ARTIFACT,
+        ],
+        writes: &[
+            FeatureRow::ARTIFACT,
+            ExampleRow::ARTIFACT,
+            LogitRow::ARTIFACT,
+            CircuitPairRow::ARTIFACT,
+            CorpusPairRow::ARTIFACT,
+            ClusterRow::ARTIFACT,
+        ],
+        run: stages::aggregate::run,
+    },
+    Stage {
+        name: "interpret",
+        does: "an explanation for every feature, pair, component and group",
+        version: 1,
+        settings: &["llm.", "groups"],
+        inputs: &[Input::Tokenizer],
+        besides: nothing,
+        reads: &[
+            FeatureRow::ARTIFACT,
+            ExampleRow::ARTIFACT,
+            LogitRow::ARTIFACT,
+            ClusterRow::ARTIFACT,
+            CircuitPairRow::ARTIFACT,
+        ],
+        writes: &[ExplanationRow::ARTIFACT, LedgerRow::ARTIFACT],
+        run: stages::interpret::run,
+    },
+    Stage {
+        name: "evaluate",
+        does: "how well each feature is told apart on documents that its explanation has not seen",
+        version: 1,
+        settings: &["evaluate."],
+        inputs: &[Input::Tokenizer],
+        besides: nothing,
+        reads: &[
+            Document::ARTIFACT,
+            ContextRow::ARTIFACT,
+            ScoreRow::ARTIFACT,
+            FeatureRow::ARTIFACT,
+            ExampleRow::ARTIFACT,
+            ExplanationRow::ARTIFACT,
+        ],
+        writes: &[EvaluationRow::ARTIFACT],
+        run: stages::evaluate::run,
+    },
+    Stage {
+        name: "render",
+        does: "all of it → the site",
+        version: 1,
+        settings: &["site.", "groups"],
+        inputs: &[Input::Tokenizer],
+        besides: stages::render::besides,
+        reads: &[
+            Document::ARTIFACT,
+            PromptRow::ARTIFACT,
+            ConformanceRow::ARTIFACT,
+            FeatureRow::ARTIFACT,
+            ExplanationRow::ARTIFACT,
+            EvaluationRow::ARTIFACT,
+        ],
+        writes: &[],
+        run: stages::render::run,
+    },
+];
+
+/// Which stages a command is about.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// None: all.
+    pub stages: Vec<String>,
+    pub from: Option<String>,
+    /// Run them fresh or not.
+    pub force: bool,
+}
+
+impl Selection {
+    /// # Errors
+    /// When a name is not that of a stage.
+    fn check(&self) -> Result<()> {
+        let known = |name: &&String| !STAGES.iter().any(|stage| stage.name == name.as_str());
+        match self.stages.iter().chain(&self.from).find(known) {
+            None => Ok(()),
+            Some(name) => Err(hinted(format!("`{name}` is not a stage"), format!("the stages are {}", names()))),
+        }
+    }
+
+    fn wants(&self, stage: &str) -> bool {
+        let at = |name: &str| STAGES.iter().position(|stage| stage.name == name);
+        let named = self.stages.is_empty() || self.stages.iter().any(|name| name == stage);
+        named && self.from.as_ref().is_none_or(|from| at(stage) >= at(from))
+    }
+}
+
+fn names() -> String {
+    STAGES.map(|stage| format!("`{}`", stage.name)).join(", ")
+}
+
+/// A stage as it stands: fresh, or with the reasons why it has to run.
+pub struct State {
+    pub stage: &'static Stage,
+    ingredients: Ingredients,
+    pub fingerprint: String,
+    pub why: Vec<String>,
+}
+
+/// The artifact folder of a run, and what the lock says of it.
+struct Workplace<'a> {
+    config: &'a Config,
+    store: Store,
+    lock: Lock,
+}
+
+impl<'a> Workplace<'a> {
+    fn open(config: &'a Config) -> Result<Workplace<'a>> {
+        let store = Store::new(&config.artifacts());
+        let lock = Lock::load(store.root())?;
+        Ok(Workplace { config, store, lock })
+    }
+
+    fn ingredients(&mut self, stage: &Stage, before: &[State]) -> Result<Ingredients> {
+        let mut all = Ingredients::from([("version".into(), stage.version.to_string())]);
+        let flat = self.config.flat();
+        for wanted in stage.settings {
+            let fits = |key: &&String| *key == wanted || (wanted.ends_with('.') && key.starts_with(wanted));
+            all.extend(flat.keys().filter(fits).map(|key| (format!("setting {key}"), flat[key].clone())));
+        }
+        all.extend((stage.besides)(self.config));
+        for input in stage.inputs {
+            for (name, path) in input.files(self.config)? {
+                all.insert(format!("file {name}"), self.lock.hash(&name, &path)?);
+            }
+        }
+        for state in before.iter().filter(|state| stage.reads_from(state.stage)) {
+            all.insert(format!("stage {}", state.stage.name), state.fingerprint.clone());
+        }
+        Ok(all)
+    }
+
+    /// Every stage with the reasons why it would run; a stage whose maker will run runs too.
+    fn states(&mut self) -> Result<Vec<State>> {
+        let mut states: Vec<State> = Vec::new();
+        for stage in &STAGES {
+            let ingredients = self.ingredients(stage, &states)?;
+            let mut why = self.lock.stale(stage.name, &ingredients, self.store.root());
+            if stage.name == "render" && why.is_empty() {
+                why.extend(stages::render::stale(self.config));
+            }
+            let fingerprint = fingerprint(&ingredients);
+            for artifact in stage.writes {
+                self.store.expect(artifact.name, &fingerprint);
+            }
+            states.push(State { stage, ingredients, fingerprint, why });
+        }
+        Ok(states)
+    }
+
+    fn run(&mut self, state: &State, force: bool) -> Result<()> {
+        let stage = state.stage;
+        let progress = Progress::new(stage.name);
+        if force {
+            stage.writes.iter().try_for_each(|artifact| self.store.remove(artifact))?;
+        }
+        // Should it be killed, what it leaves behind must not pass for the work of its last whole run.
+        self.lock.stages.insert(stage.name.into(), Entry::default());
+        self.lock.save(self.store.root())?;
+        let start = Instant::now();
+        let run = Run {
+            config: self.config,
+            store: &self.store,
+            fingerprint: &state.fingerprint,
+            progress: &progress,
+            lock: &self.lock,
+        };
+        let done = (stage.run)(&run);
+        progress.end();
+        let summary = done.with_context(|| format!("stage `{}`", stage.name))?;
+        let seconds = start.elapsed().as_secs_f64();
+        eprintln!("{:<10} {summary} ({})", stage.name, duration(seconds));
+        let files = self.stamps(stage)?;
+        let finished = now();
+        let ingredients = state.ingredients.clone();
+        let fingerprint = state.fingerprint.clone();
+        self.lock.stages.insert(stage.name.into(), Entry { fingerprint, finished, seconds, summary, ingredients, files });
+        self.lock.save(self.store.root())
+    }
+
+    fn stamps(&self, stage: &Stage) -> Result<BTreeMap<String, Stamp>> {
+        let files = stage.writes.iter().flat_map(|artifact| self.store.files(artifact));
+        files.map(|name| Ok((name.clone(), Stamp::take(&self.store.root().join(&name))?))).collect()
+    }
+}
+
+impl Stage {
+    fn reads_from(&self, other: &Stage) -> bool {
+        self.reads.iter().any(|read| other.writes.iter().any(|written| written.name == read.name))
+    }
+}
+
+fn nothing(_: &Config) -> Ingredients {
+    Ingredients::new()
+}
+
+/// The time of day, for people; no result depends on it.
+fn now() -> String {
+    chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now()).format("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+/// How long something took, for people.
+pub fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 60.0 => format!("{s:.1} s"),
+        s if s < 3600.0 => format!("{} min {:02} s", s as u64 / 60, s as u64 % 60),
+        s => format!("{} h {:02} min", s as u64 / 3600, s as u64 % 3600 / 60),
+    }
+}
+
+/// Holds an artifact folder for one run; the system lets go of it when the process ends, however it ends.
+fn hold(folder: &Path) -> Result<File> {
+    std::fs::create_dir_all(folder).hint(
+        || format!("cannot make the artifact folder `{}`", folder.display()),
+        "set `output.artifacts` to a folder that can be written",
+    )?;
+    let path = folder.join(".running");
+    let file = File::options().create(true).append(true).open(&path).hint(
+        || format!("cannot write `{}`", path.display()),
+        "set `output.artifacts` to a folder that can be written",
+    )?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => Err(hinted(
+            format!("another run is using the artifact folder `{}`", folder.display()),
+            "wait for it to end, or set another `output.artifacts`",
+        )),
+    }
+}
+
+/// Brings the selected stages up to date.
+///
+/// # Errors
+/// When a stage fails; when a stage that is not selected has to run first; when an artifact was changed by hand.
+pub fn run(config: &Config, selection: &Selection) -> Result<()> {
+    selection.check()?;
+    set_threads(config)?;
+    let _held = hold(&config.artifacts())?;
+    let mut place = Workplace::open(config)?;
+    let states = place.states()?;
+    let wanted = |state: &&State| selection.wants(state.stage.name);
+    let runs: Vec<&State> = states.iter().filter(wanted).filter(|s| selection.force || !s.why.is_empty()).collect();
+    check_before(&states, &runs)?;
+    let will_run = |state: &State| runs.iter().any(|run| run.stage.name == state.stage.name);
+    for state in states.iter().filter(|state| state.why.is_empty() && !will_run(state)) {
+        place.lock.check_untouched(state.stage.name, place.store.root())?;
+    }
+    for state in states.iter().filter(wanted) {
+        if !will_run(state) {
+            eprintln!("{:<10} fresh", state.stage.name);
+            continue;
+        }
+        for reason in state.why.iter().take(4) {
+            eprintln!("{:<10} runs: {reason}", state.stage.name);
+        }
+        place.run(state, selection.force)?;
+    }
+    if runs.is_empty() {
+        eprintln!("nothing to do: every stage is fresh");
+    }
+    // What was hashed on the way is worth keeping even when nothing ran.
+    place.lock.save(place.store.root())
+}
+
+/// Every stage that a selected one reads from must be fresh or selected too.
+fn check_before(states: &[State], runs: &[&State]) -> Result<()> {
+    let will_run = |state: &State| runs.iter().any(|run| run.stage.name == state.stage.name);
+    for run in runs {
+        let before = states.iter().filter(|state| run.stage.reads_from(state.stage));
+        for state in before.filter(|state| !will_run(state)) {
+            if let Some(why) = state.why.first() {
+                return Err(hinted(
+                    format!("`{}` reads what `{}` writes, and that is not fresh: {why}", run.stage.name, state.stage.name),
+                    format!("run it first: `circuit-atlas run --from {}`", state.stage.name),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Rayon's threads, and through them candle's.
+fn set_threads(config: &Config) -> Result<()> {
+    let threads = config.machine.threads;
+    // Only the first run of a process can set them; tests make several.
+    drop(rayon::ThreadPoolBuilder::new().num_threads(threads).build_global());
+    Ok(())
+}
+
+/// The stages with their states, for `status`.
+pub fn status(config: &Config) -> Result<Vec<State>> {
+    let mut place = Workplace::open(config)?;
+    let states = place.states()?;
+    for state in states.iter().filter(|state| state.why.is_empty()) {
+        place.lock.check_untouched(state.stage.name, place.store.root())?;
+    }
+    Ok(states)
+}
+
+/// Removes what a stage wrote and what is made from it; with none, everything that the pipeline wrote.
+///
+/// # Errors
+/// When `stage` is not one, or something cannot be removed.
+pub fn clean(config: &Config, stage: Option<&str>) -> Result<Vec<&'static str>> {
+    let selection = Selection { from: stage.map(String::from), ..Selection::default() };
+    selection.check()?;
+    if !config.artifacts().exists() {
+        return Ok(Vec::new());
+    }
+    let _held = hold(&config.artifacts())?;
+    let mut place = Workplace::open(config)?;
+    let mut cleaned: Vec<&Stage> = Vec::new();
+    for each in &STAGES {
+        let named = stage.is_none_or(|name| name == each.name);
+        if !named && !cleaned.iter().any(|before| each.reads_from(before)) {
+            continue;
+        }
+        each.writes.iter().try_for_each(|artifact| place.store.remove(artifact))?;
+        if each.name == "render" {
+            stages::render::remove(config)?;
+        }
+        place.lock.stages.remove(each.name);
+        cleaned.push(each);
+    }
+    place.lock.save(place.store.root())?;
+    Ok(cleaned.iter().map(|stage| stage.name).collect())
+}

@@ -1,0 +1,63 @@
+//! What a person sees while a stage works: a bar with rate and time left on a terminal, nothing but the stage's closing
+//! line elsewhere. Everything goes to stderr.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::time::Duration;
+
+/// The progress of one stage, or none.
+#[derive(Clone)]
+pub struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    /// A bar for the stage `name`; hidden when stderr is not a terminal.
+    pub fn new(name: &str) -> Progress {
+        let target = if std::io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr_with_hz(8)
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(None, target).with_prefix(name.to_string());
+        bar.set_style(style("{spinner} {prefix:<10} {msg}"));
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Progress { bar }
+    }
+
+    /// One that shows nothing.
+    pub fn hidden() -> Progress {
+        Progress { bar: ProgressBar::hidden() }
+    }
+
+    /// Begins a part of the work: `total` things called `what`, of which `done` were there already.
+    pub fn begin(&self, what: &'static str, total: u64, done: u64) {
+        self.bar.set_style(style(
+            "{spinner} {prefix:<10} [{bar:32}] {human_pos}/{human_len} {msg} {per_sec:.dim} {eta} left",
+        ));
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+        self.bar.reset_eta();
+        self.bar.set_message(what);
+    }
+
+    /// Says what is going on where nothing can be counted.
+    pub fn say(&self, what: &'static str) {
+        self.bar.set_style(style("{spinner} {prefix:<10} {msg} {elapsed}"));
+        self.bar.set_message(what);
+    }
+
+    pub fn add(&self, n: u64) {
+        self.bar.inc(n);
+    }
+
+    /// Takes the bar away.
+    pub fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    let plain = ProgressStyle::default_bar();
+    plain.clone().template(template).unwrap_or(plain).progress_chars("━╸ ")
+}

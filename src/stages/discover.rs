@@ -1,0 +1,302 @@
+//! `discover`: a circuit for each prompt of each task; what the circuits of a task have in common; whether they are real.
+
+use super::inputs;
+use crate::artifact::tables::{CircuitFeature, ComponentRow, EdgeRow, FaithfulnessRow, NodeRow, PromptRow};
+use crate::circuit::{
+    Ablated, Attribution, Graph, Greedy, Metric, Node, NodeKind, Root, World, circuits_by_frequency, greedy, means,
+    random_circuits, values,
+};
+use crate::config::{Config, Discover, RootKind};
+use crate::corpus::Tokenizer;
+use crate::error::{Context, Result, hinted};
+use crate::ids::{Component, FeatureId};
+use crate::pipeline::Run;
+use crate::stats::interval::{Bootstrap, Estimate, mean, spread};
+use crate::task::{self, Measure, Prompt};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Answers of the model that are kept of each prompt.
+const ANSWERS: usize = 5;
+/// Random circuits of each size.
+const RANDOM: usize = 10;
+
+/// A prompt with its circuit.
+struct Solved {
+    prompt: Prompt,
+    metric: Metric,
+    graph: Graph,
+    /// Activation of each node, for features.
+    activations: Vec<Option<f32>>,
+    answers: Vec<(u32, f32)>,
+    logit_difference: f64,
+    clean: f64,
+}
+
+/// The rows of all tables, as the tasks add to them.
+#[derive(Default)]
+struct Tables {
+    prompts: Vec<PromptRow>,
+    nodes: Vec<NodeRow>,
+    edges: Vec<EdgeRow>,
+    components: Vec<ComponentRow>,
+    features: Vec<CircuitFeature>,
+    faithfulness: Vec<FaithfulnessRow>,
+}
+
+pub fn run(run: &Run) -> Result<String> {
+    let tokenizer = inputs::tokenizer(run.config)?;
+    run.progress.say("loading the model and its dictionaries");
+    let world = inputs::world(run.config)?;
+    let mut tables = Tables::default();
+    for settings in &run.config.tasks {
+        let what = || format!("task `{}`", settings.name);
+        let prompts = task::prompts(settings, &run.config.folder, &tokenizer).with_context(what)?;
+        let solved = solve(run, &world, &tokenizer, prompts).with_context(what)?;
+        tables.add_circuits(&settings.name, &solved);
+        let frequencies = tables.add_summary(&settings.name, &solved);
+        run.progress.say("measuring faithfulness");
+        tables.faithfulness.extend(faithfulness(&world, settings, &solved, &frequencies).with_context(what)?);
+    }
+    tables.write(run)?;
+    Ok(summary(run.config, &tables))
+}
+
+fn summary(config: &Config, tables: &Tables) -> String {
+    let features: BTreeSet<&String> = tables.features.iter().map(|row| &row.feature).collect();
+    let (tasks, prompts) = (config.tasks.len(), tables.prompts.len());
+    format!("{tasks} tasks, {prompts} prompts, {} links, {} distinct features", tables.edges.len(), features.len())
+}
+
+fn settings(discover: &Discover) -> Greedy {
+    Greedy {
+        passes: discover.passes,
+        per_node: discover.per_node,
+        candidates: discover.candidates,
+        allow: discover.allow.clone(),
+    }
+}
+
+/// Finds the circuit of every prompt.
+fn solve(run: &Run, world: &World, tokenizer: &Tokenizer, prompts: Vec<Prompt>) -> Result<Vec<Solved>> {
+    let digits = task::digits(tokenizer).map(Arc::new);
+    let greedy = settings(&run.config.discover);
+    run.progress.begin("prompts", prompts.len() as u64, 0);
+    let one = |prompt: Prompt| {
+        let metric = metric(&prompt, digits.as_ref())?;
+        let solved = solve_one(world, &greedy, run.config.discover.root, prompt, metric)?;
+        run.progress.add(1);
+        Ok(solved)
+    };
+    prompts.into_par_iter().map(one).collect()
+}
+
+fn metric(prompt: &Prompt, digits: Option<&Arc<Vec<u32>>>) -> Result<Metric> {
+    let (correct, counter) = (prompt.correct, prompt.counter);
+    match (prompt.measure, digits) {
+        (Measure::LogitDifference, _) => Ok(Metric::LogitDifference { correct, counter }),
+        (Measure::GreaterThan { year }, Some(digits)) => Ok(Metric::GreaterThan { digits: digits.clone(), year }),
+        (Measure::GreaterThan { .. }, None) => Err(hinted(
+            "this tokenizer has not a token for each of `00` … `99`",
+            "use a task of `kind = \"prompts\"` instead of `greater-than`",
+        )),
+    }
+}
+
+fn solve_one(world: &World, settings: &Greedy, root: RootKind, prompt: Prompt, metric: Metric) -> Result<Solved> {
+    let root = match root {
+        RootKind::LogitDifference => Root::LogitDifference { correct: prompt.correct, counter: prompt.counter },
+        RootKind::Logit => Root::Logit(prompt.correct),
+    };
+    let attribution = Attribution::new(world, &prompt.tokens, root)?;
+    let graph = greedy(&attribution, settings)?;
+    let activations = graph.nodes.iter().map(|node| attribution.activation(node)).collect();
+    let logits = world.model.last_logits(attribution.trace())?;
+    let difference = Metric::LogitDifference { correct: prompt.correct, counter: prompt.counter };
+    Ok(Solved {
+        answers: crate::circuit::answers(&logits, ANSWERS),
+        logit_difference: difference.of(&logits),
+        clean: metric.of(&logits),
+        prompt,
+        metric,
+        graph,
+        activations,
+    })
+}
+
+impl Tables {
+    fn add_circuits(&mut self, task: &str, solved: &[Solved]) {
+        for (number, solved) in (0u32..).zip(solved) {
+            self.prompts.push(prompt_row(task, number, solved));
+            let graph = &solved.graph;
+            let last = solved.prompt.tokens.len() as u32 - 1;
+            for (i, (node, activation)) in graph.nodes.iter().zip(&solved.activations).enumerate() {
+                self.nodes.push(node_row(task, number, i as u32, node, *activation, last));
+            }
+            let places: BTreeMap<Node, u32> = graph.nodes.iter().copied().zip(0..).collect();
+            let mut edges: Vec<EdgeRow> = graph
+                .edges
+                .iter()
+                .map(|edge| EdgeRow {
+                    task: task.into(),
+                    prompt: number,
+                    from: places[&edge.child],
+                    to: places[&edge.parent],
+                    slot: edge.slot.word().into(),
+                    effect: edge.effect,
+                    share: edge.share,
+                })
+                .collect();
+            edges.sort_by(|a, b| (a.from, a.to, &a.slot).cmp(&(b.from, b.to, &b.slot)));
+            self.edges.extend(edges);
+        }
+    }
+
+    /// Adds what the circuits of a task have in common; returns how frequent each component is.
+    fn add_summary(&mut self, task: &str, solved: &[Solved]) -> BTreeMap<Component, f64> {
+        let mut contained: BTreeMap<Component, u32> = BTreeMap::new();
+        let mut serving: BTreeMap<(Component, FeatureId), (u32, f64)> = BTreeMap::new();
+        for solved in solved {
+            solved.graph.components().into_iter().for_each(|component| *contained.entry(component).or_default() += 1);
+            solved.graph.servings().into_iter().for_each(|key| serving.entry(key).or_default().0 += 1);
+            for (key, share) in solved.graph.serving_shares() {
+                serving.entry(key).or_default().1 += share;
+            }
+        }
+        let frequency = |prompts: u32| f64::from(prompts) / solved.len() as f64;
+        for (&component, &prompts) in &contained {
+            let features = serving.keys().filter(|(at, _)| *at == component).count();
+            self.components.push(ComponentRow {
+                task: task.into(),
+                component: component.to_string(),
+                layer: component.layer() as u32,
+                head: component.head().map(|head| head as u32),
+                frequency: frequency(prompts),
+                features: features as u32,
+            });
+        }
+        self.features.extend(serving.into_iter().map(|((component, feature), (prompts, share))| CircuitFeature {
+            task: task.into(),
+            component: component.to_string(),
+            feature: feature.to_string(),
+            prompts,
+            share,
+        }));
+        contained.into_iter().map(|(component, prompts)| (component, frequency(prompts))).collect()
+    }
+
+    fn write(&self, run: &Run) -> Result<()> {
+        let (store, fingerprint) = (run.store, run.fingerprint);
+        store.write(fingerprint, &self.prompts)?;
+        store.write(fingerprint, &self.nodes)?;
+        store.write(fingerprint, &self.edges)?;
+        store.write(fingerprint, &self.components)?;
+        store.write(fingerprint, &self.features)?;
+        store.write(fingerprint, &self.faithfulness)
+    }
+}
+
+fn prompt_row(task: &str, number: u32, solved: &Solved) -> PromptRow {
+    let prompt = &solved.prompt;
+    PromptRow {
+        task: task.into(),
+        prompt: number,
+        template: prompt.template.clone(),
+        text: prompt.text.clone(),
+        tokens: prompt.tokens.clone(),
+        correct: prompt.correct,
+        counter: prompt.counter,
+        corrupted: prompt.corrupted.clone(),
+        logit_difference: solved.logit_difference,
+        metric: solved.clean,
+        answers: solved.answers.iter().map(|(id, _)| *id).collect(),
+        answer_probabilities: solved.answers.iter().map(|(_, p)| *p).collect(),
+        coverage: solved.graph.coverage(),
+    }
+}
+
+fn node_row(task: &str, prompt: u32, number: u32, node: &Node, activation: Option<f32>, last: u32) -> NodeRow {
+    let some = |x: i32| u32::try_from(x).ok();
+    NodeRow {
+        task: task.into(),
+        prompt,
+        node: number,
+        kind: node.kind.word().into(),
+        layer: some(node.layer),
+        position: if node.kind == NodeKind::Root { last } else { node.position as u32 },
+        source: some(node.source),
+        head: some(node.head),
+        feature: some(node.feature),
+        activation,
+    }
+}
+
+/// One measured circuit, on its way to becoming rows.
+struct Measured<'a> {
+    task: &'a str,
+    variant: String,
+    circuit: &'a str,
+    size: usize,
+}
+
+impl Measured<'_> {
+    fn row(&self, metric: &str, estimate: Option<Estimate>) -> FaithfulnessRow {
+        FaithfulnessRow {
+            task: self.task.into(),
+            level: "component".into(),
+            variant: self.variant.clone(),
+            circuit: self.circuit.into(),
+            size: self.size as u32,
+            metric: metric.into(),
+            value: estimate.map(|e| e.value),
+            low: estimate.map(|e| e.low),
+            high: estimate.map(|e| e.high),
+        }
+    }
+}
+
+/// The found circuits of a task at several sizes, and random ones beside them: each is run.
+fn faithfulness(
+    world: &World,
+    task: &crate::config::Task,
+    solved: &[Solved],
+    frequencies: &BTreeMap<Component, f64>,
+) -> Result<Vec<FaithfulnessRow>> {
+    let model = &world.model;
+    let corrupted: Vec<(&str, &[u32])> =
+        solved.iter().map(|s| (s.prompt.template.as_str(), s.prompt.corrupted.as_slice())).collect();
+    let means = means(model, &corrupted)?;
+    let prompts: Vec<Ablated> = solved
+        .iter()
+        .map(|s| Ablated { tokens: &s.prompt.tokens, template: &s.prompt.template, metric: s.metric.clone() })
+        .collect();
+    let m = |keep: &BTreeSet<Component>| values(model, &prompts, keep, &means);
+    let all: BTreeSet<Component> = Component::all(model.sizes.layers, model.sizes.heads).collect();
+    let full: Vec<f64> = solved.iter().map(|s| s.clean).collect();
+    let empty = m(&BTreeSet::new())?;
+    let bootstrap = Bootstrap::new(prompts.len(), task.seed);
+    let mut rows = Vec::new();
+    for (variant, circuit) in circuits_by_frequency(frequencies) {
+        let size = circuit.len();
+        let (inside, outside) = (m(&circuit)?, m(&all.difference(&circuit).copied().collect())?);
+        let found = Measured { task: &task.name, variant: variant.clone(), circuit: "found", size };
+        rows.extend([
+            found.row("m_full", Some(bootstrap.mean(&full))),
+            found.row("m_empty", Some(bootstrap.mean(&empty))),
+            found.row("m_circuit", Some(bootstrap.mean(&inside))),
+            found.row("m_complement", Some(bootstrap.mean(&outside))),
+            found.row("faithfulness", bootstrap.recovered(&inside, &empty, &full)),
+            found.row("completeness", bootstrap.recovered(&outside, &empty, &full)),
+        ]);
+        let draws = random_circuits(model, size, RANDOM, task.seed);
+        let each = draws.iter().map(&m).collect::<Result<Vec<_>>>()?;
+        let of: Vec<f64> = each.iter().filter_map(|d| Some(bootstrap.recovered(d, &empty, &full)?.value)).collect();
+        let random = Measured { circuit: "random", ..found };
+        rows.push(random.row("m_circuit", spread(&each.iter().map(|draw| mean(draw)).collect::<Vec<_>>())));
+        rows.push(random.row("faithfulness", spread(&of)));
+    }
+    let key = |row: &FaithfulnessRow| (row.variant.clone(), row.circuit.clone(), row.size, row.metric.clone());
+    rows.sort_by_key(key);
+    Ok(rows)
+}

@@ -1,0 +1,88 @@
+//! `evaluate`: the single-token rule of each feature, learned on the *explain* half, tried on examples of the *score* half.
+
+use super::inputs::Contexts;
+use crate::artifact::tables::{EvaluationRow, ExampleRow, FeatureRow, ScoreRow};
+use crate::config::ScoreMethod;
+use crate::corpus::Half;
+use crate::error::Result;
+use crate::pipeline::Run;
+use crate::stats::interval::balanced_accuracy;
+use crate::stats::mix;
+use crate::stats::rule::{Rule, Trial, learn, score};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+
+pub fn run(run: &Run) -> Result<String> {
+    if !run.config.evaluate.methods.contains(&ScoreMethod::SingleToken) {
+        run.store.write::<EvaluationRow>(run.fingerprint, &[])?;
+        return Ok("no method is set".into());
+    }
+    run.progress.say("learning and trying single-token rules");
+    let contexts = Contexts::load(run.config, run.store)?;
+    let features = run.store.read::<FeatureRow>()?;
+    let rules = rules(run, &contexts, features.len())?;
+    let trials = trials(&contexts, run.store.read::<ExampleRow>()?);
+    let none = Vec::new();
+    let evaluate = |row: &FeatureRow| {
+        let trials = trials.get(&row.feature).unwrap_or(&none);
+        evaluation(&row.feature, trials, &rules[row.key as usize], &rules[stranger(row.key, features.len())])
+    };
+    let mut rows: Vec<EvaluationRow> = features.par_iter().map(evaluate).collect();
+    rows.sort_by(|a, b| a.subject.cmp(&b.subject));
+    run.store.write(run.fingerprint, &rows)?;
+    Ok(format!("{} features by their single-token rule", rows.len()))
+}
+
+/// Another feature, whose rule stands for chance.
+fn stranger(key: u32, features: usize) -> usize {
+    let step = 1 + mix(u64::from(key), 1) as usize % features.saturating_sub(1).max(1);
+    (key as usize + step) % features
+}
+
+fn evaluation(subject: &str, trials: &[Trial], rule: &Rule, null: &Rule) -> EvaluationRow {
+    let accuracy = |rule: &Rule| {
+        let tally = score(rule, trials);
+        balanced_accuracy(tally.hits, tally.positives, tally.rejects, tally.negatives)
+    };
+    let own = accuracy(rule);
+    EvaluationRow {
+        subject: subject.into(),
+        explainer: "single-token rule".into(),
+        method: "single-token".into(),
+        examples: trials.len() as u32,
+        balanced_accuracy: own.map(|e| e.value),
+        low: own.map(|e| e.low),
+        high: own.map(|e| e.high),
+        null: accuracy(null).map(|e| e.value),
+    }
+}
+
+/// The rule of each feature, by key, from the *explain* half.
+fn rules(run: &Run, contexts: &Contexts, features: usize) -> Result<Vec<Rule>> {
+    let mut seen: BTreeMap<u32, u64> = BTreeMap::new();
+    let explain = |context: u32| contexts.explain[context as usize];
+    for row in contexts.rows.iter().filter(|row| explain(row.context)) {
+        let counting = (0..row.tokens.len() as u16).filter_map(|p| contexts.counting(row.context, p));
+        counting.for_each(|id| *seen.entry(id).or_default() += 1);
+    }
+    let mut active: Vec<Vec<u32>> = vec![Vec::new(); features];
+    for part in run.store.parts(&super::scores())? {
+        for row in run.store.read_part::<ScoreRow>(part)?.iter().filter(|row| explain(row.context)) {
+            if let Some(id) = contexts.counting(row.context, row.position) {
+                active[row.feature as usize].push(id);
+            }
+        }
+    }
+    Ok(active.into_par_iter().map(|ids| learn(ids.into_iter(), &seen)).collect())
+}
+
+/// The examples of the *score* half, by feature.
+fn trials(contexts: &Contexts, rows: Vec<ExampleRow>) -> BTreeMap<String, Vec<Trial>> {
+    let mut trials: BTreeMap<String, Vec<Trial>> = BTreeMap::new();
+    for row in rows.into_iter().filter(|row| row.half == Half::Score.word()) {
+        let positions = row.start..row.start + row.tokens.len() as u16;
+        let tokens = positions.filter_map(|p| contexts.counting(row.context, p)).collect();
+        trials.entry(row.subject).or_default().push(Trial { tokens, active: row.band != "inactive" });
+    }
+    trials
+}

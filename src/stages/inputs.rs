@@ -1,0 +1,157 @@
+//! What several stages read: files of the outside world, and tables that are looked up by key.
+
+use crate::artifact::Store;
+use crate::artifact::tables::{CircuitFeature, ContextRow, Document};
+use crate::circuit::World;
+use crate::config::{Config, ScoreFeatures};
+use crate::corpus::{Half, Tokenizer, files};
+use crate::dictionary::{self, Source};
+use crate::error::{Result, hinted};
+use crate::ids::{FeatureId, Kind};
+use crate::model::Gpt2;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+/// Files of the outside world that a stage reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    Model,
+    Tokenizer,
+    Dictionaries,
+    Corpus,
+    /// The files of tasks that bring their own prompts.
+    Prompts,
+}
+
+impl Input {
+    /// Its files: the path as settings write it, and where it is.
+    ///
+    /// # Errors
+    /// When files cannot be found.
+    pub fn files(self, config: &Config) -> Result<Vec<(String, PathBuf)>> {
+        let below = |folder: &str, name: &str| (format!("{folder}/{name}"), config.path(folder).join(name));
+        match self {
+            Input::Model => Ok(["config.json", "model.safetensors"].map(|name| below(&config.model.path, name)).into()),
+            Input::Tokenizer => Ok(vec![below(&config.model.path, "tokenizer.json")]),
+            Input::Dictionaries => {
+                let sources = sources(config)?;
+                let paths = sources.into_iter().flat_map(|source| [Some(source.weights), source.config]).flatten();
+                Ok(paths.map(|path| (named(config, &path), path)).collect())
+            }
+            Input::Corpus => {
+                let files = files(&config.path(&config.corpus.path))?;
+                Ok(files.into_iter().map(|path| (named(config, &path), path)).collect())
+            }
+            Input::Prompts => {
+                let files = config.tasks.iter().filter_map(|task| task.file.as_ref());
+                Ok(files.map(|file| (file.clone(), config.path(file))).collect())
+            }
+        }
+    }
+}
+
+/// A path as settings would write it: relative to their folder where it is below it.
+fn named(config: &Config, path: &std::path::Path) -> String {
+    path.strip_prefix(&config.folder).unwrap_or(path).to_string_lossy().into_owned()
+}
+
+/// The dictionaries on disk, in the order that the model computes what they read.
+pub fn sources(config: &Config) -> Result<Vec<Source>> {
+    let layers = Gpt2::sizes_of(&config.path(&config.model.path))?.layers;
+    let mut sources = dictionary::find(&config.path(&config.dictionaries.attention), Kind::Attention, layers)?;
+    sources.extend(dictionary::find(&config.path(&config.dictionaries.mlp), Kind::Mlp, layers)?);
+    sources.sort_by_key(|source| source.id);
+    Ok(sources)
+}
+
+pub fn model(config: &Config) -> Result<Gpt2> {
+    Gpt2::load(&config.path(&config.model.path))
+}
+
+pub fn tokenizer(config: &Config) -> Result<Tokenizer> {
+    let folder = config.path(&config.model.path);
+    Tokenizer::load(&folder, Gpt2::sizes_of(&folder)?.vocabulary)
+}
+
+/// The model with all its dictionaries.
+pub fn world(config: &Config) -> Result<World> {
+    let model = model(config)?;
+    let (mut attention, mut mlp) = (Vec::new(), Vec::new());
+    for source in sources(config)? {
+        let dictionary = source.load(&model.sizes)?;
+        match source.id.kind {
+            Kind::Attention => attention.push(dictionary),
+            Kind::Mlp => mlp.push(dictionary),
+        }
+    }
+    World::new(model, attention, mlp)
+}
+
+/// The features that are scored, in order; a feature's place is its key.
+///
+/// # Errors
+/// When settings name a feature that its dictionary does not have.
+pub fn scored_features(config: &Config, circuit: &[CircuitFeature]) -> Result<Vec<FeatureId>> {
+    let mut features: BTreeSet<FeatureId> = config.named_features();
+    check_named(config, &features)?;
+    if config.score.features == ScoreFeatures::Circuit {
+        features.extend(circuit.iter().filter_map(|row| row.feature.parse::<FeatureId>().ok()));
+    }
+    Ok(features.into_iter().collect())
+}
+
+fn check_named(config: &Config, named: &BTreeSet<FeatureId>) -> Result<()> {
+    if named.is_empty() {
+        return Ok(());
+    }
+    let widths: BTreeMap<_, _> =
+        sources(config)?.iter().map(|source| Ok((source.id, source.width()?))).collect::<Result<_>>()?;
+    for feature in named {
+        let width = widths.get(&feature.dictionary).copied().unwrap_or(0);
+        if feature.index >= width {
+            return Err(hinted(
+                format!("`{feature}` does not exist: `{}` has {width} features", feature.dictionary),
+                "correct `score.extra` or `groups.features`; features are counted from 0",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The corpus as the stages after `tokenize` see it.
+pub struct Contexts {
+    /// By context number.
+    pub rows: Vec<ContextRow>,
+    /// By context number: whether it may give examples to explanations.
+    pub explain: Vec<bool>,
+    tokenizer: Tokenizer,
+}
+
+impl Contexts {
+    pub fn load(config: &Config, store: &Store) -> Result<Contexts> {
+        let rows = store.read_parts::<ContextRow>()?;
+        let halves: BTreeMap<u32, bool> = store
+            .read::<Document>()?
+            .into_iter()
+            .map(|document| (document.document, document.half == Half::Explain.word()))
+            .collect();
+        let explain = rows.iter().map(|row| halves.get(&row.document).copied().unwrap_or(false)).collect();
+        Ok(Contexts { rows, explain, tokenizer: tokenizer(config)? })
+    }
+
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The token that counts at a position: none for special ones and position 0.
+    pub fn counting(&self, context: u32, position: u16) -> Option<u32> {
+        let id = *self.rows.get(context as usize)?.tokens.get(position as usize)?;
+        (position > 0 && !self.tokenizer.is_special(id)).then_some(id)
+    }
+
+    /// Tokens that count, of all contexts.
+    pub fn tokens(&self) -> u64 {
+        let special = |id: &u32| self.tokenizer.is_special(*id);
+        self.rows.iter().map(|row| row.tokens[1..].iter().filter(|id| !special(id)).count() as u64).sum()
+    }
+}

@@ -1,0 +1,121 @@
+//! `interpret`: an explanation for every feature, pair, component and group. Without a language model, a summary of the
+//! statistics that says so.
+
+use super::inputs;
+use crate::artifact::tables::{
+    CircuitPairRow, ClusterRow, ExampleRow, ExplanationRow, FeatureRow, LedgerRow, LogitRow,
+};
+use crate::corpus::{Half, Tokenizer};
+use crate::error::Result;
+use crate::explain::{Facts, Sentences, feature, together};
+use crate::pipeline::Run;
+use std::collections::BTreeMap;
+
+/// The explainer's name when no language model was asked.
+pub const STATISTICS: &str = "statistics";
+
+/// A subject's promoted and suppressed tokens, best first.
+type Tokens = BTreeMap<String, [Vec<String>; 2]>;
+
+pub fn run(run: &Run) -> Result<String> {
+    run.progress.say("writing summaries");
+    let tokenizer = inputs::tokenizer(run.config)?;
+    let logits = logits(run.store.read::<LogitRow>()?);
+    let examples = examples(run.store.read::<ExampleRow>()?);
+    let none = Vec::new();
+    let of = |subject: &str| examples.get(subject).unwrap_or(&none).as_slice();
+    let mut rows = Vec::new();
+    for row in run.store.read::<FeatureRow>()? {
+        let said = of_feature(&row, of(&row.feature), &logits, &tokenizer);
+        rows.push(explanation(&row.feature, "feature", said));
+    }
+    for (subject, kind, what) in sets(run)? {
+        let [up, down] = logits.get(&subject).cloned().unwrap_or_default();
+        let peaks = often(of(&subject).iter().map(|example| tokenizer.token(at_peak(example, 0))));
+        rows.push(explanation(&subject, kind, together(&what, &peaks, &up, &down)));
+    }
+    rows.sort_by(|a, b| a.subject.cmp(&b.subject));
+    run.store.write(run.fingerprint, &rows)?;
+    run.store.write::<LedgerRow>(run.fingerprint, &[])?;
+    Ok(format!("{} summaries of the statistics; no language model is set", rows.len()))
+}
+
+/// Everything that is not a feature: its name, its kind, and how the sentence about it begins.
+fn sets(run: &Run) -> Result<Vec<(String, &'static str, String)>> {
+    let mut sets = Vec::new();
+    for row in run.store.read::<ClusterRow>()? {
+        let what = match row.features {
+            1 => "One feature serves here".to_string(),
+            n => format!("{n} features serve here"),
+        };
+        sets.push((row.component, "component", what));
+    }
+    let pairs = run.store.read::<CircuitPairRow>()?;
+    let strongest = super::pairs::strongest(&pairs);
+    let mut names: Vec<String> = strongest.into_values().flatten().collect();
+    names.sort();
+    names.dedup();
+    sets.extend(names.into_iter().map(|name| (name, "pair", "Both features".to_string())));
+    let groups = run.config.groups.iter();
+    sets.extend(groups.map(|group| (group.name.clone(), "group", format!("{} features", group.features.len()))));
+    Ok(sets)
+}
+
+fn explanation(subject: &str, kind: &str, said: Sentences) -> ExplanationRow {
+    ExplanationRow {
+        subject: subject.into(),
+        kind: kind.into(),
+        explainer: STATISTICS.into(),
+        model: String::new(),
+        status: "ok".into(),
+        text: format!("{} {}", said.input_side, said.output_side),
+        input_side: said.input_side,
+        output_side: said.output_side,
+        reason: String::new(),
+        prompt_hash: String::new(),
+    }
+}
+
+fn of_feature(row: &FeatureRow, examples: &[ExampleRow], logits: &Tokens, tokenizer: &Tokenizer) -> Sentences {
+    let mass: Vec<(String, f64)> =
+        row.mass_tokens.iter().map(|&id| tokenizer.token(id)).zip(row.mass_shares.iter().copied()).collect();
+    let behind = examples.iter().filter(|example| example.peak > example.start.max(1));
+    let before = often(behind.map(|example| tokenizer.token(at_peak(example, 1))));
+    let [promoted, suppressed] = logits.get(&row.feature).cloned().unwrap_or_default();
+    feature(&Facts { mass: &mass, before: &before, density: row.density, promoted: &promoted, suppressed: &suppressed })
+}
+
+/// The token `back` places before an example's peak.
+fn at_peak(example: &ExampleRow, back: u16) -> u32 {
+    example.tokens[usize::from(example.peak - example.start - back)]
+}
+
+/// Texts by the share of times that they come up, most often first.
+fn often(texts: impl Iterator<Item = String>) -> Vec<(String, f64)> {
+    let mut times: BTreeMap<String, u32> = BTreeMap::new();
+    texts.for_each(|text| *times.entry(text).or_default() += 1);
+    let all: u32 = times.values().sum();
+    let mut order: Vec<(String, u32)> = times.into_iter().collect();
+    order.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+    order.into_iter().map(|(text, n)| (text, f64::from(n) / f64::from(all))).collect()
+}
+
+fn logits(rows: Vec<LogitRow>) -> Tokens {
+    let mut tokens = Tokens::new();
+    // Rows are by subject, side and rank.
+    for row in rows {
+        let sides = tokens.entry(row.subject).or_default();
+        sides[usize::from(row.side == "bottom")].push(row.text);
+    }
+    tokens
+}
+
+/// The top examples of the *explain* half, the only ones that an explanation may see.
+fn examples(rows: Vec<ExampleRow>) -> BTreeMap<String, Vec<ExampleRow>> {
+    let mut by_subject: BTreeMap<String, Vec<ExampleRow>> = BTreeMap::new();
+    let seen = |row: &ExampleRow| row.half == Half::Explain.word() && row.band == "top";
+    for row in rows.into_iter().filter(seen) {
+        by_subject.entry(row.subject.clone()).or_default().push(row);
+    }
+    by_subject
+}

@@ -1,0 +1,29 @@
+//! Which pairs of features are looked at more closely: the strongest of each task's circuits.
+
+use crate::artifact::tables::CircuitPairRow;
+use std::collections::BTreeMap;
+
+/// Pairs of each task that get examples, promoted tokens and a page.
+const STRONGEST: usize = 40;
+
+/// The name of a pair: its features in alphabetical order.
+pub fn pair_name(a: &str, b: &str) -> String {
+    if a <= b { format!("{a}+{b}") } else { format!("{b}+{a}") }
+}
+
+/// The strongest pairs of each task, by the share of direct links between them, then by prompts.
+pub fn strongest(pairs: &[CircuitPairRow]) -> BTreeMap<String, Vec<String>> {
+    let mut strength: BTreeMap<&str, BTreeMap<String, (f64, u32)>> = BTreeMap::new();
+    for row in pairs.iter().filter(|row| row.feature_a != row.feature_b) {
+        let name = pair_name(&row.feature_a, &row.feature_b);
+        let so_far = strength.entry(&row.task).or_default().entry(name).or_default();
+        so_far.0 += row.share;
+        so_far.1 = so_far.1.max(row.prompts);
+    }
+    let best = |pairs: BTreeMap<String, (f64, u32)>| {
+        let mut pairs: Vec<_> = pairs.into_iter().collect();
+        pairs.sort_by(|(a, (s, n)), (b, (t, m))| t.total_cmp(s).then(m.cmp(n)).then(a.cmp(b)));
+        pairs.into_iter().take(STRONGEST).map(|(name, _)| name).collect()
+    };
+    strength.into_iter().map(|(task, pairs)| (task.to_string(), best(pairs))).collect()
+}

@@ -1,0 +1,609 @@
+//! `render`: everything above → the static site. Built beside its place and swapped in whole.
+
+use super::inputs::{Contexts, sources};
+use super::pairs::strongest;
+use crate::artifact::tables::{
+    CircuitFeature, CircuitPairRow, ClusterRow, ComponentRow, ConformanceRow, CorpusPairRow, Document, EvaluationRow,
+    ExampleRow, ExplanationRow, FaithfulnessRow, FeatureRow, LogitRow, NodeRow, PromptRow,
+};
+use crate::config::Config;
+use crate::corpus::Half;
+use crate::error::{Context, Hint, Result, hinted};
+use crate::ids::{Component, FeatureId};
+use crate::lock::Ingredients;
+use crate::model::Gpt2;
+use crate::pipeline::{Run, STAGES};
+use crate::site::atlas::{self, Atlas};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Written last into the site: it is whole, and it is ours to replace.
+const MARK: &str = "atlas.json";
+/// GitHub Pages serves a site with this file as it is. It alone may be in the folder before the first run.
+const PLAIN: &str = ".nojekyll";
+
+/// Feature pairs on a task's page.
+const TASK_PAIRS: usize = 60;
+/// Corpus pairs on a feature's page, at each lag.
+const FEATURE_PAIRS: usize = 16;
+
+/// The program's version is on every page.
+pub fn besides(_: &Config) -> Ingredients {
+    Ingredients::from([("setting version of the program".into(), env!("CARGO_PKG_VERSION").into())])
+}
+
+/// Why the site has to be made although its ingredients are the same.
+pub fn stale(config: &Config) -> Option<String> {
+    let site = config.path(&config.output.site);
+    (!site.join(MARK).is_file()).then(|| format!("there is no site in `{}`", config.output.site))
+}
+
+pub fn run(run: &Run) -> Result<String> {
+    let site = run.config.path(&run.config.output.site);
+    check_ours(&site)?;
+    run.progress.say("reading artifacts");
+    let atlas = Reader::load(run)?.atlas()?;
+    run.progress.say("writing pages");
+    let pages = publish(&atlas, &site, run.fingerprint)?;
+    Ok(format!("{pages} pages in `{}`", run.config.output.site))
+}
+
+/// Removes the site, if it is one of ours.
+pub fn remove(config: &Config) -> Result<()> {
+    let site = config.path(&config.output.site);
+    if site.join(MARK).is_file() {
+        std::fs::remove_dir_all(&site).with_context(|| format!("cannot remove `{}`", site.display()))?;
+    }
+    Ok(())
+}
+
+/// # Errors
+/// When the folder holds anything that is not a site of ours: it would be lost.
+fn check_ours(site: &Path) -> Result<()> {
+    let what = || format!("cannot use `{}` for the site", site.display());
+    let entries = match std::fs::read_dir(site) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        read => read.hint(what, "set `output.site` to a folder")?,
+    };
+    let foreign = entries.flatten().any(|entry| entry.file_name() != PLAIN);
+    if foreign && !site.join(MARK).is_file() {
+        return Err(hinted(
+            format!("`{}` holds files that are not a site of this program", site.display()),
+            "set `output.site` to an empty folder, or empty this one; `render` replaces the whole folder",
+        ));
+    }
+    Ok(())
+}
+
+/// A folder beside the site.
+fn beside(site: &Path, what: &str) -> PathBuf {
+    let name = site.file_name().unwrap_or_default().to_string_lossy();
+    site.with_file_name(format!(".{name}.{what}"))
+}
+
+/// Builds the site beside its place, then swaps the two folders.
+fn publish(atlas: &Atlas, site: &Path, fingerprint: &str) -> Result<usize> {
+    let (new, old) = (beside(site, "new"), beside(site, "old"));
+    let swap = || -> Result<usize> {
+        for folder in [&new, &old] {
+            if folder.exists() {
+                std::fs::remove_dir_all(folder)?;
+            }
+        }
+        std::fs::create_dir_all(&new)?;
+        let pages = crate::site::build(atlas, &new)?;
+        std::fs::write(new.join(PLAIN), "")?;
+        let mark = serde_json::json!({
+            "generator": "circuit-atlas", "version": env!("CARGO_PKG_VERSION"), "fingerprint": fingerprint,
+        });
+        std::fs::write(new.join(MARK), format!("{mark:#}\n"))?;
+        if site.exists() {
+            std::fs::rename(site, &old)?;
+        }
+        std::fs::rename(&new, site)?;
+        if old.exists() {
+            std::fs::remove_dir_all(&old)?;
+        }
+        Ok(pages)
+    };
+    swap().hint(
+        || format!("cannot write the site `{}`", site.display()),
+        "check that the folder above it can be written and that the disk has room; the site before it is kept",
+    )
+}
+
+/// The artifacts, by what they are looked up by.
+struct Reader<'a> {
+    run: &'a Run<'a>,
+    contexts: Contexts,
+    documents: u64,
+    prompts: Vec<PromptRow>,
+    /// By task and prompt.
+    nodes: BTreeMap<(String, u32), u32>,
+    edges: BTreeMap<(String, u32), u32>,
+    /// By task and prompt: the circuit's components.
+    contained: BTreeMap<(String, u32), BTreeSet<Component>>,
+    components: Vec<ComponentRow>,
+    serving: Vec<CircuitFeature>,
+    faithfulness: Vec<FaithfulnessRow>,
+    features: Vec<FeatureRow>,
+    examples: BTreeMap<String, Vec<ExampleRow>>,
+    logits: BTreeMap<String, [Vec<atlas::Promoted>; 2]>,
+    circuit_pairs: Vec<CircuitPairRow>,
+    corpus_pairs: BTreeMap<String, Vec<CorpusPairRow>>,
+    clusters: Vec<ClusterRow>,
+    explanations: BTreeMap<String, ExplanationRow>,
+    evaluations: BTreeMap<String, Vec<EvaluationRow>>,
+    conformance: Vec<ConformanceRow>,
+}
+
+/// Rows by a key of theirs.
+fn by<K: Ord, R>(rows: Vec<R>, key: impl Fn(&R) -> K) -> BTreeMap<K, Vec<R>> {
+    let mut map: BTreeMap<K, Vec<R>> = BTreeMap::new();
+    rows.into_iter().for_each(|row| map.entry(key(&row)).or_default().push(row));
+    map
+}
+
+fn feature_id(name: &str) -> Result<FeatureId> {
+    Ok(name.parse::<FeatureId>()?)
+}
+
+fn component(name: &str) -> Result<Component> {
+    Ok(name.parse::<Component>()?)
+}
+
+impl<'a> Reader<'a> {
+    fn load(run: &'a Run<'a>) -> Result<Reader<'a>> {
+        let store = run.store;
+        let nodes = store.read::<NodeRow>()?;
+        let mut contained: BTreeMap<(String, u32), BTreeSet<Component>> = BTreeMap::new();
+        for row in &nodes {
+            contained.entry((row.task.clone(), row.prompt)).or_default().extend(node_component(row));
+        }
+        let count = |keys: BTreeMap<(String, u32), Vec<()>>| keys.into_iter().map(|(k, v)| (k, v.len() as u32)).collect();
+        let keyed = |rows: Vec<(String, u32)>| {
+            let mut map: BTreeMap<(String, u32), Vec<()>> = BTreeMap::new();
+            rows.into_iter().for_each(|key| map.entry(key).or_default().push(()));
+            map
+        };
+        let edges = store.read::<crate::artifact::tables::EdgeRow>()?;
+        Ok(Reader {
+            run,
+            contexts: Contexts::load(run.config, store)?,
+            documents: store.read::<Document>()?.len() as u64,
+            prompts: store.read()?,
+            nodes: count(keyed(nodes.into_iter().map(|row| (row.task, row.prompt)).collect())),
+            edges: count(keyed(edges.into_iter().map(|row| (row.task, row.prompt)).collect())),
+            contained,
+            components: store.read()?,
+            serving: store.read()?,
+            faithfulness: store.read()?,
+            features: store.read()?,
+            examples: by(store.read::<ExampleRow>()?, |row| row.subject.clone()),
+            logits: promoted(store.read::<LogitRow>()?),
+            circuit_pairs: store.read()?,
+            corpus_pairs: both_ways(store.read::<CorpusPairRow>()?),
+            clusters: store.read()?,
+            explanations: store
+                .read::<ExplanationRow>()?
+                .into_iter()
+                .map(|row| (row.subject.clone(), row))
+                .collect(),
+            evaluations: by(store.read::<EvaluationRow>()?, |row| row.subject.clone()),
+            conformance: store.read()?,
+        })
+    }
+
+    fn atlas(&self) -> Result<Atlas> {
+        let config = self.run.config;
+        let sizes = Gpt2::sizes_of(&config.path(&config.model.path))?;
+        let strongest = strongest(&self.circuit_pairs);
+        let newest = self.run.lock.stages.values().map(|entry| entry.finished.clone()).max().unwrap_or_default();
+        Ok(Atlas {
+            title: config.site.title.clone(),
+            base_url: config.site.base_url.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            when: newest,
+            provenance: self.provenance(&sizes)?,
+            layers: sizes.layers,
+            heads: sizes.heads,
+            documents: self.documents,
+            contexts: self.contexts.rows.len() as u64,
+            tokens: self.contexts.tokens(),
+            tasks: config.tasks.iter().map(|task| self.task(task)).collect::<Result<_>>()?,
+            components: self.clusters.iter().map(|row| self.component_page(row)).collect::<Result<_>>()?,
+            features: self.features.iter().map(|row| self.feature(row)).collect::<Result<_>>()?,
+            pairs: self.pairs(&strongest)?,
+            groups: config.groups.iter().map(|group| self.group(group)).collect::<Result<_>>()?,
+            conformance: self.conformance.iter().map(conformance).collect::<Result<_>>()?,
+            stages: self.stages(),
+        })
+    }
+
+    fn stages(&self) -> Vec<(String, f64)> {
+        let entry = |name: &str| self.run.lock.stages.get(name).filter(|entry| !entry.finished.is_empty());
+        STAGES.iter().filter_map(|stage| Some((stage.name.to_string(), entry(stage.name)?.seconds))).collect()
+    }
+
+    fn provenance(&self, sizes: &crate::model::Sizes) -> Result<Vec<(String, String)>> {
+        let config = self.run.config;
+        let widths: Vec<usize> = self.conformance.iter().map(|row| row.width as usize).collect();
+        let width = match (widths.iter().min(), widths.iter().max()) {
+            (Some(low), Some(high)) if low == high => low.to_string(),
+            (Some(low), Some(high)) => format!("{low} to {high}"),
+            _ => "?".into(),
+        };
+        let discover = &config.discover;
+        let model = format!(
+            "{}: {} layers of {} heads, {} wide, vocabulary {}",
+            config.model.path, sizes.layers, sizes.heads, sizes.d_model, sizes.vocabulary
+        );
+        let corpus = &config.corpus;
+        let circuits = format!(
+            "greedy: {} passes, {} a slot, {} candidates",
+            discover.passes, discover.per_node, discover.candidates
+        );
+        Ok([
+            ("Model", model),
+            ("Attention SAEs", config.dictionaries.attention.clone()),
+            ("MLP transcoders", config.dictionaries.mlp.clone()),
+            ("Features a dictionary", width),
+            ("Dictionaries", sources(config)?.len().to_string()),
+            ("Corpus", format!("{}, contexts of {} tokens", corpus.path, corpus.context)),
+            ("Circuits", circuits),
+        ]
+        .map(|(label, value)| (label.to_string(), value))
+        .into())
+    }
+
+    fn task(&self, task: &crate::config::Task) -> Result<atlas::Task> {
+        let prompts: Vec<&PromptRow> = self.prompts.iter().filter(|row| row.task == task.name).collect();
+        let n = prompts.len().max(1) as f64;
+        let own = |row: &&ComponentRow| row.task == task.name;
+        let mut components: Vec<atlas::TaskComponent> =
+            self.components.iter().filter(own).map(task_component).collect::<Result<_>>()?;
+        components.sort_by_key(|c| c.component);
+        Ok(atlas::Task {
+            name: task.name.clone(),
+            kind: task.kind.word().into(),
+            accuracy: prompts.iter().filter(|row| row.logit_difference > 0.0).count() as f64 / n,
+            coverage: prompts.iter().map(|row| row.coverage).sum::<f64>() / n,
+            prompts: prompts.iter().map(|row| self.prompt(row)).collect(),
+            components,
+            faithfulness: faithfulness(self.faithfulness.iter().filter(|row| row.task == task.name)),
+            component_pairs: self.component_pairs(&task.name),
+            pairs: self.task_pairs(&task.name)?,
+        })
+    }
+
+    fn prompt(&self, row: &PromptRow) -> atlas::Prompt {
+        let tokenizer = self.contexts.tokenizer();
+        let key = (row.task.clone(), row.prompt);
+        let answers = row.answers.iter().zip(&row.answer_probabilities);
+        atlas::Prompt {
+            template: row.template.clone(),
+            text: row.text.clone(),
+            correct: tokenizer.token(row.correct),
+            counter: tokenizer.token(row.counter),
+            logit_difference: row.logit_difference,
+            answers: answers.map(|(id, p)| (tokenizer.token(*id), f64::from(*p))).collect(),
+            nodes: self.nodes.get(&key).copied().unwrap_or(0),
+            edges: self.edges.get(&key).copied().unwrap_or(0),
+            coverage: row.coverage,
+        }
+    }
+
+    /// In how many prompts both components are in the circuit.
+    fn component_pairs(&self, task: &str) -> Vec<(Component, Component, u32)> {
+        let mut pairs: BTreeMap<(Component, Component), u32> = BTreeMap::new();
+        for (_, components) in self.contained.iter().filter(|((name, _), _)| name == task) {
+            let all: Vec<Component> = components.iter().copied().collect();
+            for (i, &a) in all.iter().enumerate() {
+                all[i + 1..].iter().for_each(|&b| *pairs.entry((a, b)).or_default() += 1);
+            }
+        }
+        pairs.into_iter().map(|((a, b), prompts)| (a, b, prompts)).collect()
+    }
+
+    fn task_pairs(&self, task: &str) -> Result<Vec<atlas::CircuitPair>> {
+        let mut rows: Vec<&CircuitPairRow> = self.circuit_pairs.iter().filter(|row| row.task == task).collect();
+        rows.sort_by(|a, b| b.share.total_cmp(&a.share).then(b.prompts.cmp(&a.prompts)));
+        rows.into_iter().take(TASK_PAIRS).map(circuit_pair).collect()
+    }
+
+    fn component_page(&self, row: &ClusterRow) -> Result<atlas::ComponentPage> {
+        let own = component(&row.component)?;
+        let here = self.serving.iter().filter(|serving| serving.component == row.component);
+        let mut features: Vec<atlas::Serving> = here.map(|row| self.serving(row)).collect::<Result<_>>()?;
+        features.sort_by_key(|serving| (std::cmp::Reverse(serving.prompts), serving.feature));
+        let [promoted, suppressed] = self.logits.get(&row.component).cloned().unwrap_or_default();
+        let tasks = self.components.iter().filter(|c| c.component == row.component);
+        Ok(atlas::ComponentPage {
+            component: own,
+            tasks: tasks.map(|row| (row.task.clone(), row.frequency)).collect(),
+            features,
+            promoted,
+            suppressed,
+            explanation: self.explanation(&row.component),
+            examples: self.examples(&row.component, &["top"]),
+            neighbours: self.neighbours(own),
+        })
+    }
+
+    fn neighbours(&self, own: Component) -> Vec<(String, Component, u32)> {
+        let other = |(a, b, prompts): (Component, Component, u32)| match own {
+            c if c == a => Some((b, prompts)),
+            c if c == b => Some((a, prompts)),
+            _ => None,
+        };
+        let of_task = |task: &crate::config::Task| {
+            let mut found: Vec<_> = self.component_pairs(&task.name).into_iter().filter_map(other).collect();
+            found.sort_by_key(|(component, prompts)| (std::cmp::Reverse(*prompts), *component));
+            found.into_iter().map(|(component, prompts)| (task.name.clone(), component, prompts)).collect::<Vec<_>>()
+        };
+        self.run.config.tasks.iter().flat_map(of_task).collect()
+    }
+
+    fn serving(&self, row: &CircuitFeature) -> Result<atlas::Serving> {
+        Ok(atlas::Serving {
+            task: row.task.clone(),
+            component: component(&row.component)?,
+            feature: feature_id(&row.feature)?,
+            prompts: row.prompts,
+            of: self.prompts.iter().filter(|prompt| prompt.task == row.task).count() as u32,
+            share: row.share,
+        })
+    }
+
+    fn feature(&self, row: &FeatureRow) -> Result<atlas::Feature> {
+        let tokenizer = self.contexts.tokenizer();
+        let serving = self.serving.iter().filter(|serving| serving.feature == row.feature);
+        let [promoted, suppressed] = self.logits.get(&row.feature).cloned().unwrap_or_default();
+        let mass = row.mass_tokens.iter().zip(&row.mass_shares);
+        Ok(atlas::Feature {
+            id: feature_id(&row.feature)?,
+            active: row.active,
+            density: row.density,
+            mean_active: row.mean_active.unwrap_or(0.0),
+            max: f64::from(row.max),
+            special_active: row.special_active,
+            histogram: row.histogram.clone(),
+            mass: mass.map(|(id, share)| (tokenizer.token(*id), *share)).collect(),
+            promoted,
+            suppressed,
+            servings: serving.map(|row| self.serving(row)).collect::<Result<_>>()?,
+            examples: self.examples(&row.feature, &BANDS),
+            corpus_pairs: self.feature_pairs(&row.feature)?,
+            circuit_pairs: self.feature_circuit_pairs(&row.feature)?,
+            explanation: self.explanation(&row.feature),
+            evaluations: self.evaluations.get(&row.feature).into_iter().flatten().map(evaluation).collect(),
+        })
+    }
+
+    /// The closest of those that meet it, at each lag.
+    fn feature_pairs(&self, feature: &str) -> Result<Vec<atlas::CorpusPair>> {
+        let rows = self.corpus_pairs.get(feature).map(Vec::as_slice).unwrap_or_default();
+        let mut found = Vec::new();
+        for lag in ["same", "window"] {
+            let mut own: Vec<&CorpusPairRow> = rows.iter().filter(|row| row.lag == lag).collect();
+            own.sort_by(|a, b| b.npmi.total_cmp(&a.npmi).then(a.q.total_cmp(&b.q)));
+            let pairs = own.into_iter().take(FEATURE_PAIRS).map(|row| corpus_pair(row, feature));
+            found.extend(pairs.collect::<Result<Vec<_>>>()?);
+        }
+        Ok(found)
+    }
+
+    fn feature_circuit_pairs(&self, feature: &str) -> Result<Vec<(String, atlas::CircuitPair)>> {
+        let mut rows: Vec<&CircuitPairRow> = self
+            .circuit_pairs
+            .iter()
+            .filter(|row| row.share > 0.0 && (row.feature_a == feature || row.feature_b == feature))
+            .collect();
+        rows.sort_by(|a, b| b.share.total_cmp(&a.share).then(b.prompts.cmp(&a.prompts)));
+        rows.into_iter().take(FEATURE_PAIRS).map(|row| Ok((row.task.clone(), circuit_pair(row)?))).collect()
+    }
+
+    fn pairs(&self, strongest: &BTreeMap<String, Vec<String>>) -> Result<Vec<atlas::Pair>> {
+        let names: BTreeSet<&String> = strongest.values().flatten().collect();
+        names.into_iter().filter_map(|name| name.split_once('+')).map(|(a, b)| self.pair(a, b)).collect()
+    }
+
+    fn pair(&self, a: &str, b: &str) -> Result<atlas::Pair> {
+        let name = format!("{a}+{b}");
+        let [promoted, suppressed] = self.logits.get(&name).cloned().unwrap_or_default();
+        let both = |row: &&CircuitPairRow| {
+            (row.feature_a == a && row.feature_b == b) || (row.feature_a == b && row.feature_b == a)
+        };
+        let circuit = self.circuit_pairs.iter().filter(both);
+        let meets = self.corpus_pairs.get(a).map(Vec::as_slice).unwrap_or_default().iter();
+        let meets = meets.filter(|row| row.feature_a == b || row.feature_b == b);
+        Ok(atlas::Pair {
+            a: feature_id(a)?,
+            b: feature_id(b)?,
+            circuit: circuit.map(|row| Ok((row.task.clone(), circuit_pair(row)?))).collect::<Result<_>>()?,
+            corpus: meets.map(|row| corpus_pair(row, a)).collect::<Result<_>>()?,
+            promoted,
+            suppressed,
+            examples: self.examples(&name, &["top"]),
+            explanation: self.explanation(&name),
+        })
+    }
+
+    fn group(&self, group: &crate::config::Group) -> Result<atlas::Group> {
+        let [promoted, suppressed] = self.logits.get(&group.name).cloned().unwrap_or_default();
+        Ok(atlas::Group {
+            name: group.name.clone(),
+            features: group.features.iter().map(|name| feature_id(name)).collect::<Result<_>>()?,
+            promoted,
+            suppressed,
+            examples: self.examples(&group.name, &["top"]),
+            explanation: self.explanation(&group.name),
+        })
+    }
+
+    fn explanation(&self, subject: &str) -> Option<atlas::Explanation> {
+        let row = self.explanations.get(subject)?;
+        Some(atlas::Explanation {
+            explainer: row.explainer.clone(),
+            model: row.model.clone(),
+            status: row.status.clone(),
+            input_side: row.input_side.clone(),
+            output_side: row.output_side.clone(),
+            text: row.text.clone(),
+            reason: row.reason.clone(),
+        })
+    }
+
+    /// The examples of some bands, the halves together, strongest first within a band; no more of a band than one half
+    /// was asked for, which keeps the pages small.
+    fn examples(&self, subject: &str, bands: &[&str]) -> Vec<atlas::Example> {
+        let rows = self.examples.get(subject).map(Vec::as_slice).unwrap_or_default();
+        let aggregate = &self.run.config.aggregate;
+        let mut chosen = Vec::new();
+        for band in bands {
+            let most = if *band == "top" { aggregate.examples } else { aggregate.band_examples };
+            let mut own: Vec<&ExampleRow> = rows.iter().filter(|row| row.band == *band).collect();
+            own.sort_by(|a, b| b.value.total_cmp(&a.value).then(a.context.cmp(&b.context)));
+            chosen.extend(own.into_iter().take(most).map(|row| self.example(row)));
+        }
+        chosen
+    }
+
+    fn example(&self, row: &ExampleRow) -> atlas::Example {
+        let peak = usize::from(row.peak - row.start);
+        let cut = self.contexts.tokenizer().pieces(&row.tokens);
+        let piece = |piece: &crate::corpus::Piece| atlas::Piece {
+            text: piece.text.clone(),
+            value: row.activations[piece.tokens.clone()].iter().copied().map(f64::from).fold(0.0, f64::max),
+            special: piece.special,
+        };
+        atlas::Example {
+            band: row.band.clone(),
+            half: row.half.clone(),
+            document: row.document,
+            context: row.context,
+            start: u32::from(row.start),
+            value: f64::from(row.value),
+            peak: cut.iter().position(|piece| piece.tokens.contains(&peak)).unwrap_or(0),
+            pieces: cut.iter().map(piece).collect(),
+            more_before: row.start > 1,
+            more_after: usize::from(row.start) + row.tokens.len() < usize::from(row.length),
+        }
+    }
+}
+
+/// All bands of a feature, in the order of its page.
+const BANDS: [&str; 12] = ["top", "q9", "q8", "q7", "q6", "q5", "q4", "q3", "q2", "q1", "q0", "inactive"];
+
+/// The component that a node belongs to (as in the circuit room).
+fn node_component(row: &NodeRow) -> Option<Component> {
+    let layer = row.layer? as usize;
+    match row.kind.as_str() {
+        "head" => Some(Component::Head { layer, head: row.head? as usize }),
+        "mlp_feature" | "mlp_error" => Some(Component::Mlp { layer }),
+        _ => None,
+    }
+}
+
+/// Rows by both of their features.
+fn both_ways(rows: Vec<CorpusPairRow>) -> BTreeMap<String, Vec<CorpusPairRow>> {
+    let mut map: BTreeMap<String, Vec<CorpusPairRow>> = BTreeMap::new();
+    for row in rows {
+        map.entry(row.feature_a.clone()).or_default().push(row.clone());
+        map.entry(row.feature_b.clone()).or_default().push(row);
+    }
+    map
+}
+
+fn promoted(rows: Vec<LogitRow>) -> BTreeMap<String, [Vec<atlas::Promoted>; 2]> {
+    let mut map: BTreeMap<String, [Vec<atlas::Promoted>; 2]> = BTreeMap::new();
+    for row in rows {
+        let (logit, at_strength) = (f64::from(row.logit), f64::from(row.at_strength));
+        let sides = map.entry(row.subject).or_default();
+        sides[usize::from(row.side == "bottom")].push(atlas::Promoted { text: row.text, logit, at_strength });
+    }
+    map
+}
+
+fn task_component(row: &ComponentRow) -> Result<atlas::TaskComponent> {
+    Ok(atlas::TaskComponent {
+        component: component(&row.component)?,
+        frequency: row.frequency,
+        features: row.features,
+    })
+}
+
+/// One row a circuit, its metrics together.
+fn faithfulness<'a>(rows: impl Iterator<Item = &'a FaithfulnessRow>) -> Vec<atlas::Faithfulness> {
+    let mut found: Vec<atlas::Faithfulness> = Vec::new();
+    for row in rows {
+        let same = |f: &&mut atlas::Faithfulness| {
+            (&f.level, &f.variant, &f.circuit, f.size) == (&row.level, &row.variant, &row.circuit, row.size)
+        };
+        let interval = atlas::Interval { value: row.value, low: row.low, high: row.high };
+        match found.iter_mut().find(same) {
+            Some(known) => drop(known.metrics.insert(row.metric.clone(), interval)),
+            None => found.push(atlas::Faithfulness {
+                level: row.level.clone(),
+                variant: row.variant.clone(),
+                circuit: row.circuit.clone(),
+                size: row.size,
+                metrics: BTreeMap::from([(row.metric.clone(), interval)]),
+            }),
+        }
+    }
+    found.sort_by(|a, b| (&a.circuit, a.size).cmp(&(&b.circuit, b.size)));
+    found
+}
+
+fn circuit_pair(row: &CircuitPairRow) -> Result<atlas::CircuitPair> {
+    Ok(atlas::CircuitPair {
+        at_a: component(&row.component_a)?,
+        a: feature_id(&row.feature_a)?,
+        at_b: component(&row.component_b)?,
+        b: feature_id(&row.feature_b)?,
+        prompts: row.prompts,
+        share: row.share,
+    })
+}
+
+/// A row as seen from one of its features.
+fn corpus_pair(row: &CorpusPairRow, from: &str) -> Result<atlas::CorpusPair> {
+    let first = row.feature_a == from;
+    Ok(atlas::CorpusPair {
+        other: feature_id(if first { &row.feature_b } else { &row.feature_a })?,
+        lag: row.lag.clone(),
+        first,
+        together: row.n_ab,
+        expected: row.expected,
+        lift: row.lift,
+        npmi: row.npmi,
+        jaccard: row.jaccard,
+        phi: row.phi.unwrap_or(f64::NAN),
+        q: row.q,
+    })
+}
+
+fn evaluation(row: &EvaluationRow) -> atlas::Evaluation {
+    atlas::Evaluation {
+        method: row.method.clone(),
+        explainer: row.explainer.clone(),
+        examples: row.examples,
+        balanced_accuracy: row.balanced_accuracy,
+        low: row.low,
+        high: row.high,
+        null: row.null,
+    }
+}
+
+fn conformance(row: &ConformanceRow) -> Result<atlas::Conformance> {
+    let kind = if row.kind == "attention" { crate::ids::Kind::Attention } else { crate::ids::Kind::Mlp };
+    Ok(atlas::Conformance {
+        dictionary: crate::ids::DictionaryId { layer: row.layer as usize, kind },
+        width: row.width as usize,
+        l0: row.l0,
+        variance_explained: row.variance_explained,
+        dead: row.dead as u64,
+        loss_recovered: row.loss_recovered,
+    })
+}

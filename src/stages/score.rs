@@ -1,0 +1,81 @@
+//! `score`: the activation of every chosen feature at every token, from the disk cache or from the live model.
+
+use super::{cache, inputs, tokens};
+use crate::artifact::Row;
+use crate::artifact::activations::{GROUP, read_part};
+use crate::artifact::tables::{CircuitFeature, ContextRow, ScoreRow};
+use crate::config::StoreKind;
+use crate::dictionary::{Hit, Scorer, read_hooks};
+use crate::error::{Result, hinted};
+use crate::model::Gpt2;
+use crate::pipeline::Run;
+use rayon::prelude::*;
+
+/// A context's number and its hits.
+type Scored = (u32, Vec<Hit>);
+
+pub fn run(run: &Run) -> Result<String> {
+    let features = inputs::scored_features(run.config, &run.store.read::<CircuitFeature>()?)?;
+    let sizes = Gpt2::sizes_of(&run.config.path(&run.config.model.path))?;
+    let sources = inputs::sources(run.config)?;
+    let scorer = Scorer::new(&features, |id| match sources.iter().find(|source| source.id == id) {
+        Some(source) => source.load(&sizes),
+        None => Err(hinted(format!("there is no dictionary `{id}`"), "check `[dictionaries]`")),
+    })?;
+    let live = match run.config.cache.store {
+        StoreKind::Stream => Some(inputs::model(run.config)?),
+        StoreKind::Disk => None,
+    };
+    let parts = run.store.parts(&tokens())?;
+    run.store.remove_parts_from(&ScoreRow::ARTIFACT, parts.len() as u32)?;
+    let done = |part: &&u32| run.store.part_fingerprint(&ScoreRow::ARTIFACT, **part).as_deref() == Some(run.fingerprint);
+    run.progress.begin("shards", parts.len() as u64, parts.iter().filter(done).count() as u64);
+    for &part in parts.iter().filter(|part| !done(part)) {
+        let contexts = run.store.read_part::<ContextRow>(part)?;
+        let scored = match &live {
+            Some(model) => score_live(run, &scorer, model, &contexts)?,
+            None => score_cached(run, &scorer, part, &contexts)?,
+        };
+        run.store.write_part(run.fingerprint, part, &rows(&scored))?;
+        run.progress.add(1);
+    }
+    Ok(format!("{} features of {} dictionaries over {} shards", features.len(), scorer.hooks().len(), parts.len()))
+}
+
+fn score_live(run: &Run, scorer: &Scorer, model: &Gpt2, contexts: &[ContextRow]) -> Result<Vec<Scored>> {
+    let (hooks, precision) = (scorer.hooks(), cache::precision(run.config));
+    let score = |row: &ContextRow| {
+        let mut values = read_hooks(model, &row.tokens, &hooks)?;
+        // Rounded as the disk would, so that both ways give the same scores.
+        values.iter_mut().flatten().for_each(|x| *x = precision.round(*x));
+        Ok((row.context, scorer.score(&values)?))
+    };
+    contexts.par_iter().map(score).collect()
+}
+
+fn score_cached(run: &Run, scorer: &Scorer, part: u32, contexts: &[ContextRow]) -> Result<Vec<Scored>> {
+    let hooks: Vec<String> = scorer.hooks().iter().map(|id| id.hook()).collect();
+    let lengths: Vec<(u32, usize)> = contexts.iter().map(|row| (row.context, row.tokens.len())).collect();
+    let mut scored = Vec::with_capacity(contexts.len().next_multiple_of(GROUP));
+    read_part(run.store, part, &hooks, cache::precision(run.config), &lengths, |group| {
+        let score = |read: &crate::artifact::activations::HookValues| Ok((read.context, scorer.score(&read.values)?));
+        scored.extend(group.par_iter().map(score).collect::<Result<Vec<Scored>>>()?);
+        Ok(())
+    })?;
+    Ok(scored)
+}
+
+/// By feature, context and position.
+fn rows(scored: &[Scored]) -> Vec<ScoreRow> {
+    let each = scored.iter().flat_map(|(context, hits)| hits.iter().map(move |hit| (*context, hit)));
+    let mut rows: Vec<ScoreRow> = each
+        .map(|(context, hit)| ScoreRow {
+            feature: hit.key,
+            context,
+            position: hit.position,
+            activation: hit.activation,
+        })
+        .collect();
+    rows.par_sort_unstable_by_key(|row| (row.feature, row.context, row.position));
+    rows
+}

@@ -1,0 +1,119 @@
+//! `tokenize`: text → documents → contexts of token ids, BOS first, in shards.
+
+use super::inputs;
+use crate::artifact::Row;
+use crate::artifact::tables::{ContextRow, Document};
+use crate::config::Corpus;
+use crate::corpus::{Content, Half, Packer, RawDocument, Tokenizer, Window, files, half, order, read, windows};
+use crate::error::{Result, hinted};
+use crate::pipeline::Run;
+use rayon::prelude::*;
+
+/// Documents that are encoded at once.
+const BATCH: usize = 4096;
+
+/// A document's ids, and where they came from.
+struct Encoded {
+    source: String,
+    ids: Vec<u32>,
+}
+
+pub fn run(run: &Run) -> Result<String> {
+    let corpus = &run.config.corpus;
+    let tokenizer = inputs::tokenizer(run.config)?;
+    run.progress.say("reading and encoding the corpus");
+    let documents = encode(run, &tokenizer)?;
+    let windows = cut(&documents, corpus, tokenizer.bos());
+    if windows.is_empty() {
+        return Err(hinted(
+            format!("the corpus `{}` gives no context", corpus.path),
+            "it is empty, or every document is shorter than 8 tokens; check `corpus.path` and `corpus.text`",
+        ));
+    }
+    write_documents(run, &documents)?;
+    let contexts = write_contexts(run, windows)?;
+    let ids: usize = documents.iter().map(|document| document.ids.len()).sum();
+    Ok(format!("{} documents of {ids} tokens, {contexts} contexts", documents.len()))
+}
+
+/// Reads documents in the source's own order; with `max_contexts`, only as many as are needed to fill them.
+fn encode(run: &Run, tokenizer: &Tokenizer) -> Result<Vec<Encoded>> {
+    let corpus = &run.config.corpus;
+    let files = files(&run.config.path(&corpus.path))?;
+    let (mut documents, mut batch): (Vec<Encoded>, Vec<RawDocument>) = (Vec::new(), Vec::new());
+    read(&files, &corpus.text, &mut |document| {
+        batch.push(document);
+        if batch.len() == BATCH {
+            documents.extend(encode_batch(&batch, tokenizer)?);
+            batch.clear();
+        }
+        Ok(corpus.max_contexts == 0 || !enough(&documents, corpus))
+    })?;
+    documents.extend(encode_batch(&batch, tokenizer)?);
+    Ok(documents)
+}
+
+fn enough(documents: &[Encoded], corpus: &Corpus) -> bool {
+    let whole = corpus.context - 1;
+    documents.iter().map(|document| document.ids.len() / whole).sum::<usize>() >= corpus.max_contexts
+}
+
+fn encode_batch(batch: &[RawDocument], tokenizer: &Tokenizer) -> Result<Vec<Encoded>> {
+    let encode = |document: &RawDocument| {
+        let ids = match &document.content {
+            Content::Text(text) => tokenizer.encode(text)?,
+            Content::Tokens(ids) => tokenizer.check(ids, &document.source)?,
+        };
+        Ok(Encoded { source: document.source.clone(), ids })
+    };
+    batch.par_iter().map(encode).collect()
+}
+
+/// Windows in the order of `shuffle_seed`; packed ones never hold documents of both halves.
+fn cut(documents: &[Encoded], corpus: &Corpus, bos: u32) -> Vec<Window> {
+    let order = order(documents.len(), corpus.shuffle_seed);
+    let mut all = Vec::new();
+    if corpus.pack {
+        let mut packers = [Half::Explain, Half::Score].map(|half| (half, Packer::new(corpus.context, bos)));
+        for document in order {
+            let ids = &documents[document].ids;
+            let own = half(ids);
+            for (_, packer) in packers.iter_mut().filter(|(half, _)| *half == own) {
+                all.extend(packer.add(document as u32, ids));
+            }
+        }
+        all.extend(packers.into_iter().filter_map(|(_, packer)| packer.finish()));
+    } else {
+        let each = |document| windows(document as u32, &documents[document].ids, corpus.context, bos);
+        all.extend(order.into_iter().flat_map(each));
+    }
+    if corpus.max_contexts > 0 {
+        all.truncate(corpus.max_contexts);
+    }
+    all
+}
+
+fn write_documents(run: &Run, documents: &[Encoded]) -> Result<()> {
+    let row = |(number, document): (usize, &Encoded)| Document {
+        document: number as u32,
+        source: document.source.clone(),
+        tokens: document.ids.len() as u32,
+        half: half(&document.ids).word().into(),
+    };
+    run.store.write(run.fingerprint, &documents.iter().enumerate().map(row).collect::<Vec<_>>())
+}
+
+fn write_contexts(run: &Run, windows: Vec<Window>) -> Result<usize> {
+    let contexts = windows.len();
+    let rows: Vec<ContextRow> = (0..)
+        .zip(windows)
+        .map(|(context, w)| ContextRow { context, document: w.document, start: w.start, tokens: w.tokens })
+        .collect();
+    let shards = rows.chunks(run.config.corpus.shard_contexts);
+    let parts = shards.len() as u32;
+    for (part, rows) in shards.enumerate() {
+        run.store.write_part(run.fingerprint, part as u32, rows)?;
+    }
+    run.store.remove_parts_from(&ContextRow::ARTIFACT, parts)?;
+    Ok(contexts)
+}

@@ -1,0 +1,60 @@
+//! The single-token rule: "it is active at these tokens" (DESIGN.md 4.10). Learned on one half of the documents and tried
+//! on the other, it is what any explanation has to beat.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The token ids at which a feature is active at least half of the time.
+pub type Rule = BTreeSet<u32>;
+
+/// `active`: at which token ids the feature was active, once for each time; `seen`: how often each id was seen at all.
+pub fn learn(active: impl Iterator<Item = u32>, seen: &BTreeMap<u32, u64>) -> Rule {
+    let mut times: BTreeMap<u32, u64> = BTreeMap::new();
+    active.for_each(|id| *times.entry(id).or_default() += 1);
+    let often = |(id, times): (u32, u64)| (2 * times >= seen.get(&id).copied().unwrap_or(0)).then_some(id);
+    times.into_iter().filter_map(often).collect()
+}
+
+/// A text to try a rule on: its tokens that count, and whether the feature is active in it.
+pub struct Trial {
+    pub tokens: Vec<u32>,
+    pub active: bool,
+}
+
+/// How a rule did: right on `hits` of `positives` active texts and on `rejects` of `negatives` silent ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub hits: u64,
+    pub positives: u64,
+    pub rejects: u64,
+    pub negatives: u64,
+}
+
+/// Tries a rule: it says that a feature is active in a text with any of its tokens.
+pub fn score(rule: &Rule, trials: &[Trial]) -> Tally {
+    let mut tally = Tally::default();
+    for trial in trials {
+        let says = trial.tokens.iter().any(|id| rule.contains(id));
+        let (right, all) = match trial.active {
+            true => (&mut tally.hits, &mut tally.positives),
+            false => (&mut tally.rejects, &mut tally.negatives),
+        };
+        *all += 1;
+        *right += u64::from(says == trial.active);
+    }
+    tally
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_holds_what_is_active_half_of_the_time() {
+        let seen = BTreeMap::from([(1, 4), (2, 4), (3, 1)]);
+        let rule = learn([1, 1, 2, 3].into_iter(), &seen);
+        assert_eq!(rule, Rule::from([1, 3]));
+        let trial = |tokens: &[u32], active| Trial { tokens: tokens.into(), active };
+        let trials = [trial(&[7, 1], true), trial(&[2], true), trial(&[2, 9], false), trial(&[3], false)];
+        assert_eq!(score(&rule, &trials), Tally { hits: 1, positives: 2, rejects: 1, negatives: 2 });
+    }
+}
