@@ -3,11 +3,10 @@
 use super::inputs::{Contexts, sources};
 use super::pairs::strongest;
 use crate::artifact::tables::{
-    CircuitFeature, CircuitPairRow, ClusterRow, ComponentRow, ConformanceRow, CorpusPairRow, Document, EvaluationRow,
+    CircuitFeature, CircuitPairRow, ClusterRow, ComponentRow, ConformanceRow, CorpusPairRow, Document, EdgeRow, EvaluationRow,
     ExampleRow, ExplanationRow, FaithfulnessRow, FeatureRow, LogitRow, NodeRow, PromptRow,
 };
 use crate::config::Config;
-use crate::corpus::Half;
 use crate::error::{Context, Hint, Result, hinted};
 use crate::ids::{Component, FeatureId};
 use crate::lock::Ingredients;
@@ -144,6 +143,13 @@ fn by<K: Ord, R>(rows: Vec<R>, key: impl Fn(&R) -> K) -> BTreeMap<K, Vec<R>> {
     map
 }
 
+/// How often each key comes up.
+fn counted<K: Ord>(keys: impl Iterator<Item = K>) -> BTreeMap<K, u32> {
+    let mut map = BTreeMap::new();
+    keys.for_each(|key| *map.entry(key).or_default() += 1);
+    map
+}
+
 fn feature_id(name: &str) -> Result<FeatureId> {
     Ok(name.parse::<FeatureId>()?)
 }
@@ -160,20 +166,14 @@ impl<'a> Reader<'a> {
         for row in &nodes {
             contained.entry((row.task.clone(), row.prompt)).or_default().extend(node_component(row));
         }
-        let count = |keys: BTreeMap<(String, u32), Vec<()>>| keys.into_iter().map(|(k, v)| (k, v.len() as u32)).collect();
-        let keyed = |rows: Vec<(String, u32)>| {
-            let mut map: BTreeMap<(String, u32), Vec<()>> = BTreeMap::new();
-            rows.into_iter().for_each(|key| map.entry(key).or_default().push(()));
-            map
-        };
-        let edges = store.read::<crate::artifact::tables::EdgeRow>()?;
+        let edges = store.read::<EdgeRow>()?;
         Ok(Reader {
             run,
             contexts: Contexts::load(run.config, store)?,
             documents: store.read::<Document>()?.len() as u64,
             prompts: store.read()?,
-            nodes: count(keyed(nodes.into_iter().map(|row| (row.task, row.prompt)).collect())),
-            edges: count(keyed(edges.into_iter().map(|row| (row.task, row.prompt)).collect())),
+            nodes: counted(nodes.into_iter().map(|row| (row.task, row.prompt))),
+            edges: counted(edges.into_iter().map(|row| (row.task, row.prompt))),
             contained,
             components: store.read()?,
             serving: store.read()?,

@@ -50,7 +50,12 @@ fn score_live(run: &Run, scorer: &Scorer, model: &Gpt2, contexts: &[ContextRow])
         values.iter_mut().flatten().for_each(|x| *x = precision.round(*x));
         Ok((row.context, scorer.score(&values)?))
     };
-    contexts.par_iter().map(score).collect()
+    // Only a batch at a time, as each context in flight holds a whole pass of the model.
+    let mut scored = Vec::with_capacity(contexts.len());
+    for batch in contexts.chunks(run.config.machine.batch) {
+        scored.extend(batch.par_iter().map(score).collect::<Result<Vec<_>>>()?);
+    }
+    Ok(scored)
 }
 
 fn score_cached(run: &Run, scorer: &Scorer, part: u32, contexts: &[ContextRow]) -> Result<Vec<Scored>> {

@@ -1,0 +1,181 @@
+//! A run of the program on a small part of the demo world, in a folder of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+use tempfile::TempDir;
+
+pub const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Settings of every test run: 96 contexts in 4 shards, 2 tasks of 4 prompts.
+const SETTINGS: &str = r#"
+[model]
+path = "[repo]/demo/model"
+[dictionaries]
+attention = "[repo]/demo/attention_sae"
+mlp = "[repo]/demo/transcoder"
+[corpus]
+path = "[repo]/demo/corpus.jsonl"
+max_contexts = 96
+shard_contexts = 24
+[[tasks]]
+name = "ioi"
+kind = "ioi"
+prompts = 4
+[[tasks]]
+name = "greater-than"
+kind = "greater-than"
+prompts = 4
+[discover]
+passes = 2
+[aggregate]
+examples = 4
+band_examples = 1
+[[groups]]
+name = "two"
+features = ["att1.3", "mlp2.5"]
+"#;
+
+/// A folder with settings, and in it the artifacts and the site once it has run.
+pub struct Bench {
+    pub folder: TempDir,
+    settings: String,
+}
+
+/// What a command said.
+pub struct Said {
+    pub ok: bool,
+    pub out: String,
+    pub err: String,
+}
+
+impl Bench {
+    pub fn new() -> Bench {
+        let folder = TempDir::new().unwrap();
+        let bench = Bench { folder, settings: SETTINGS.replace("[repo]", REPOSITORY) };
+        bench.save();
+        bench
+    }
+
+    /// One that has run from start to end. It ran once, and is copied for each test.
+    pub fn finished() -> Bench {
+        static DONE: OnceLock<Bench> = OnceLock::new();
+        let done = DONE.get_or_init(|| {
+            let bench = Bench::new();
+            bench.run(&[]).succeeded();
+            bench
+        });
+        let bench = Bench::new();
+        copy(done.path(), bench.path());
+        bench
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// Replaces a piece of the settings.
+    pub fn set(mut self, from: &str, to: &str) -> Bench {
+        let from = from.replace("[repo]", REPOSITORY);
+        assert!(self.settings.contains(&from), "the settings have no {from:?}");
+        self.settings = self.settings.replace(&from, &to.replace("[repo]", REPOSITORY));
+        self.save();
+        self
+    }
+
+    /// Adds to the settings.
+    pub fn add(mut self, text: &str) -> Bench {
+        self.settings.push_str(text);
+        self.save();
+        self
+    }
+
+    fn save(&self) {
+        std::fs::write(self.file("pipeline.toml"), &self.settings).unwrap();
+    }
+
+    /// A command of the program, to be changed before it is started.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_circuit-atlas"));
+        command.args(arguments).arg("--config").arg(self.file("pipeline.toml"));
+        command
+    }
+
+    pub fn call(&self, arguments: &[&str]) -> Said {
+        self.said(self.command(arguments).output().unwrap())
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Said {
+        self.call(&[&["run"], arguments].concat())
+    }
+
+    /// An output with the names of this machine's folders taken out.
+    pub fn said(&self, output: Output) -> Said {
+        let plain = |bytes: Vec<u8>| {
+            let text = String::from_utf8(bytes).unwrap();
+            text.replace(self.path().to_str().unwrap(), "[folder]").replace(REPOSITORY, "[repo]")
+        };
+        Said { ok: output.status.success(), out: plain(output.stdout), err: plain(output.stderr) }
+    }
+
+    /// Every file of the artifacts and the site with its content, but the lock, which holds times.
+    pub fn results(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut files = Vec::new();
+        for folder in ["artifacts", "site"] {
+            walk(&self.file(folder), &mut |path| {
+                let name = path.strip_prefix(self.path()).unwrap().to_path_buf();
+                files.push((name, std::fs::read(path).unwrap()));
+            });
+        }
+        files.retain(|(name, _)| !name.ends_with("atlas.lock") && !name.ends_with(".running"));
+        files
+    }
+}
+
+impl Said {
+    #[track_caller]
+    pub fn succeeded(self) -> Said {
+        assert!(self.ok, "{}", self.err);
+        self
+    }
+
+    #[track_caller]
+    pub fn failed(self) -> Said {
+        assert!(!self.ok, "it succeeded: {}{}", self.out, self.err);
+        self
+    }
+
+    /// The error and its hint, without what the stages said before.
+    pub fn error(&self) -> &str {
+        self.err.find("error: ").map_or("", |at| &self.err[at..])
+    }
+
+    /// The stages that ran.
+    pub fn ran(&self) -> Vec<&str> {
+        let ran = |line: &&str| line.contains(" runs: ");
+        let mut names: Vec<&str> = self.err.lines().filter(ran).map(|line| line.split(' ').next().unwrap()).collect();
+        names.dedup();
+        names
+    }
+}
+
+/// Calls `each` with every file below a folder, in order.
+pub fn walk(folder: &Path, each: &mut dyn FnMut(&Path)) {
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() { walk(&path, each) } else { each(&path) }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    walk(from, &mut |path| {
+        let target = to.join(path.strip_prefix(from).unwrap());
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        std::fs::copy(path, target).unwrap();
+    });
+}

@@ -1,0 +1,79 @@
+//! What others make of our files: the artifacts in Python's polars and DuckDB, the site in Chromium. Skipped, with the
+//! reason printed, where the tool is missing.
+
+use crate::bench::{Bench, REPOSITORY};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+#[test]
+fn polars_and_duckdb_open_every_artifact() {
+    let python = std::env::var("CIRCUIT_ATLAS_PYTHON").unwrap_or_else(|_| "python3".into());
+    let has = Command::new(&python).args(["-c", "import polars, duckdb"]).output();
+    if !has.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: `{python}` has not polars and duckdb; name one that has in CIRCUIT_ATLAS_PYTHON");
+        return;
+    }
+    let bench = Bench::finished();
+    let script = Path::new(REPOSITORY).join("tests/open_artifacts.py");
+    let output = Command::new(python).arg(script).arg(bench.file("artifacts")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// One page of each kind.
+fn pages(site: &Path) -> Vec<PathBuf> {
+    let first = |folder: &str| {
+        let mut names: Vec<PathBuf> = std::fs::read_dir(site.join(folder)).unwrap().map(|e| e.unwrap().path()).collect();
+        names.sort();
+        names.into_iter().find(|path| path.file_name().is_some_and(|name| name != "index.html")).unwrap()
+    };
+    let mut pages = vec![site.join("index.html")];
+    pages.extend(["tasks", "components", "features", "pairs", "groups"].map(first));
+    pages
+}
+
+/// Puts the pages into frames of a phone's width and asks each how wide it is and whether a script of it failed.
+const ASK: &str = r#"<script>
+let failed = 0;
+addEventListener("error", () => failed++);
+addEventListener("load", () => setTimeout(() => parent.postMessage(
+  `${document.documentElement.scrollWidth} wide, ${failed} errors, ${document.querySelectorAll("h1").length} headings`, "*"), 100));
+</script>"#;
+
+#[test]
+fn pages_fit_a_phone_and_run_without_errors_in_chromium() {
+    let Some(chromium) = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| {
+        Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
+    }) else {
+        eprintln!("skipped: there is no chromium");
+        return;
+    };
+    let bench = Bench::finished();
+    let site = bench.file("site");
+    let mut frames = String::new();
+    let pages = pages(&site);
+    for page in &pages {
+        let text = std::fs::read_to_string(page).unwrap();
+        let asked = page.with_extension("asked.html");
+        std::fs::write(&asked, text.replacen("<head>", &format!("<head>{ASK}"), 1)).unwrap();
+        let source = asked.strip_prefix(&site).unwrap().display();
+        frames.push_str(&format!("<iframe src=\"{source}\" width=\"390\" height=\"800\"></iframe>"));
+    }
+    let listen = "<script>addEventListener('message', e => document.body.append(`[${e.data}]`))</script>";
+    std::fs::write(site.join("phone.html"), format!("<body>{listen}{frames}</body>")).unwrap();
+    let dom = dump(chromium, &bench, &site.join("phone.html"));
+    let fine = dom.matches("[390 wide, 0 errors, 1 headings]").count();
+    let told: Vec<&str> = dom.split("[").skip(1).filter(|part| part.contains(" wide, ")).collect();
+    assert_eq!(fine, pages.len(), "{told:?}");
+}
+
+fn dump(chromium: &str, bench: &Bench, page: &Path) -> String {
+    let output = Command::new(chromium)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .args(["--virtual-time-budget=8000", "--window-size=1280,900", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", bench.file("chromium").display()))
+        .arg(format!("file://{}", page.display()))
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

@@ -1,0 +1,172 @@
+//! The runner: what is run again, what is kept, what a killed run leaves, and that results depend on nothing else.
+
+use crate::bench::Bench;
+use std::time::{Duration, Instant};
+
+const ALL: [&str; 8] = ["tokenize", "discover", "cache", "score", "aggregate", "interpret", "evaluate", "render"];
+
+#[test]
+fn a_rerun_with_nothing_changed_does_nothing_and_says_so() {
+    let bench = Bench::finished();
+    let before = bench.results();
+    let said = bench.run(&[]).succeeded();
+    assert!(said.ran().is_empty(), "{}", said.err);
+    assert!(said.err.contains("nothing to do: every stage is fresh"), "{}", said.err);
+    assert!(said.out.ends_with("site/index.html\n"), "{}", said.out);
+    assert!(bench.results() == before);
+}
+
+#[test]
+fn changing_one_setting_reruns_exactly_what_depends_on_it() {
+    let after = |from: &str, to: &str| {
+        let bench = Bench::finished().set(from, to);
+        bench.call(&["status"]).succeeded().out
+    };
+    let stale = |status: &str| -> Vec<String> {
+        let would = status.lines().filter(|line| line.contains(" would run: "));
+        would.map(|line| line.split(' ').next().unwrap().to_string()).collect()
+    };
+    let cases: [(&str, &str, &[&str]); 7] = [
+        ("max_contexts = 96", "max_contexts = 72", &["tokenize", "cache", "score", "aggregate", "interpret", "evaluate", "render"]),
+        ("passes = 2", "passes = 1", &["discover", "cache", "score", "aggregate", "interpret", "evaluate", "render"]),
+        ("\"att1.3\"", "\"att1.4\"", &["score", "aggregate", "interpret", "evaluate", "render"]),
+        ("\"att1.3\", \"mlp2.5\"]", "\"att1.3\", \"mlp2.5\"]\n[cache]\ndtype = \"f16\"", &["cache", "score", "aggregate", "interpret", "evaluate", "render"]),
+        ("examples = 4", "examples = 5", &["aggregate", "interpret", "evaluate", "render"]),
+        ("\"mlp2.5\"]", "\"mlp2.5\"]\n[site]\ntitle = \"another\"", &["render"]),
+        ("\"mlp2.5\"]", "\"mlp2.5\"]\n[machine]\nbatch = 7\nthreads = 1", &[]),
+    ];
+    for (from, to, expected) in cases {
+        assert_eq!(stale(&after(from, to)), expected, "{from} → {to}");
+    }
+}
+
+#[test]
+fn a_changed_setting_is_named_as_the_reason() {
+    let bench = Bench::finished().set("examples = 4", "examples = 5");
+    let said = bench.run(&[]).succeeded();
+    assert_eq!(said.ran(), &ALL[4..]);
+    assert!(said.err.contains("aggregate  runs: `aggregate.examples` was `4`, is `5`"), "{}", said.err);
+    assert!(said.err.contains("render     runs: `aggregate` gives something else now"), "{}", said.err);
+}
+
+#[test]
+fn results_do_not_depend_on_threads_or_time() {
+    let bench = Bench::new().add("[machine]\nthreads = 1\nbatch = 5\n");
+    bench.run(&[]).succeeded();
+    let (one, other) = (bench.results(), Bench::finished().results());
+    assert_eq!(one.len(), other.len());
+    for ((name, a), (other_name, b)) in one.iter().zip(&other) {
+        assert_eq!(name, other_name);
+        // The index tells how long each stage took.
+        assert!(a == b || name.ends_with("index.html"), "{} differs", name.display());
+    }
+}
+
+#[test]
+fn the_disk_cache_and_the_live_model_give_the_same_scores() {
+    for dtype in ["f32", "f16"] {
+        let scores = |store: &str| {
+            let settings = format!("[cache]\nstore = \"{store}\"\ndtype = \"{dtype}\"\n");
+            let bench = Bench::new().add(&settings);
+            bench.run(&["tokenize", "discover", "cache", "score"]).succeeded();
+            let cached = bench.file("artifacts/activations").exists();
+            assert_eq!(cached, store == "disk");
+            (0..4).map(|part| rows(&bench, &format!("scores/part-{part:05}.parquet"))).collect::<Vec<_>>()
+        };
+        assert!(scores("disk") == scores("stream"), "{dtype}");
+    }
+}
+
+/// The rows of a table of scores, without what the file says of its maker.
+fn rows(bench: &Bench, name: &str) -> Vec<circuit_atlas::artifact::tables::ScoreRow> {
+    use circuit_atlas::artifact::Store;
+    let part = name.trim_end_matches(".parquet")[name.len() - 13..].parse().unwrap();
+    Store::new(&bench.file("artifacts")).read_part(part).unwrap()
+}
+
+#[test]
+fn a_killed_run_goes_on_at_the_shard_it_was_in() {
+    let bench = Bench::new();
+    let mut run = bench.command(&["run"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let second = bench.file("artifacts/scores/part-00001.parquet");
+    let start = Instant::now();
+    while !second.exists() && start.elapsed() < Duration::from_secs(120) && run.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let kept = |name: &str| std::fs::metadata(bench.file(name)).and_then(|m| m.modified()).ok();
+    let first = "artifacts/scores/part-00000.parquet";
+    let before = kept(first).expect("a finished shard is there");
+    let said = bench.run(&[]).succeeded();
+    assert_eq!(kept(first), Some(before), "a finished shard was made again");
+    assert!(!said.ran().contains(&"cache"), "{}", said.err);
+    assert!(bench.results() == Bench::finished().results() || differ_only_in_times(&bench));
+}
+
+fn differ_only_in_times(bench: &Bench) -> bool {
+    let (one, other) = (bench.results(), Bench::finished().results());
+    let same = |((a, x), (b, y)): (&(std::path::PathBuf, Vec<u8>), &(std::path::PathBuf, Vec<u8>))| {
+        a == b && (x == y || a.ends_with("site/index.html"))
+    };
+    one.len() == other.len() && one.iter().zip(&other).all(same)
+}
+
+#[test]
+fn a_named_stage_runs_alone_and_gives_the_same_bytes() {
+    let bench = Bench::finished();
+    let before = bench.results();
+    let said = bench.run(&["aggregate", "--force"]).succeeded();
+    assert!(said.err.starts_with("aggregate "), "{}", said.err);
+    assert!(bench.results() == before);
+}
+
+#[test]
+fn from_runs_a_stage_and_those_after_it() {
+    let bench = Bench::finished().set("examples = 4", "examples = 3");
+    let said = bench.run(&["--from", "interpret"]).failed();
+    assert!(said.error().contains("reads what `aggregate` writes"), "{}", said.err);
+    assert_eq!(bench.run(&["--from", "aggregate"]).succeeded().ran(), &ALL[4..]);
+}
+
+#[test]
+fn clean_removes_a_stage_and_what_was_made_from_it_and_nothing_else() {
+    let bench = Bench::finished();
+    std::fs::write(bench.file("artifacts/mine.txt"), "a user's own").unwrap();
+    let said = bench.call(&["clean", "score"]).succeeded();
+    assert!(!bench.file("artifacts/scores").exists() && !bench.file("artifacts/features.parquet").exists());
+    assert!(bench.file("artifacts/tokens").exists() && bench.file("artifacts/mine.txt").exists(), "{}", said.err);
+    bench.run(&[]).succeeded();
+    bench.call(&["clean"]).succeeded();
+    assert!(!bench.file("site").exists() && !bench.file("artifacts/tokens").exists());
+    assert!(bench.file("artifacts/mine.txt").exists());
+}
+
+#[test]
+fn examples_never_cross_the_halves_and_are_one_a_document() {
+    use circuit_atlas::artifact::Store;
+    use circuit_atlas::artifact::tables::{Document, ExampleRow};
+    use std::collections::{BTreeMap, BTreeSet};
+    let bench = Bench::finished();
+    let store = Store::new(&bench.file("artifacts"));
+    let halves: BTreeMap<u32, String> =
+        store.read::<Document>().unwrap().into_iter().map(|row| (row.document, row.half)).collect();
+    assert_eq!(halves.values().collect::<BTreeSet<_>>().len(), 2);
+    let mut seen = BTreeSet::new();
+    let examples = store.read::<ExampleRow>().unwrap();
+    assert!(!examples.is_empty());
+    for row in examples {
+        assert_eq!(row.half, halves[&row.document]);
+        assert!(seen.insert((row.subject.clone(), row.document)), "{} twice for {}", row.document, row.subject);
+        assert!(row.start <= row.peak && usize::from(row.peak - row.start) < row.tokens.len());
+        if row.band != "inactive" {
+            assert_eq!(row.activations[usize::from(row.peak - row.start)], row.value);
+        }
+    }
+}
+
+#[test]
+fn check_prints_a_line_for_each_dictionary() {
+    let said = Bench::new().call(&["check"]).succeeded();
+    assert_eq!(said.out.lines().filter(|line| line.starts_with("att") || line.starts_with("mlp")).count(), 8);
+}

@@ -1,0 +1,81 @@
+//! The rules of the rooms, read off the sources.
+
+use crate::bench::{REPOSITORY, walk};
+use std::path::Path;
+
+/// The rooms from the nouns up: a room uses only rooms before it, those of the same rank not each other.
+const RANKS: [&[&str]; 7] = [
+    &["ids", "error"],
+    &["progress", "stats", "artifact", "explain", "model"],
+    &["dictionary"],
+    &["circuit"],
+    &["config", "site"],
+    &["corpus", "task"],
+    &["stages", "lock", "pipeline", "check", "cli"],
+];
+
+fn rank(room: &str) -> usize {
+    RANKS.iter().position(|rooms| rooms.contains(&room)).unwrap_or_else(|| panic!("`{room}` is no room"))
+}
+
+/// Every source with its room and its text, without its tests.
+fn sources() -> Vec<(String, String, String)> {
+    let root = Path::new(REPOSITORY).join("src");
+    let mut sources = Vec::new();
+    walk(&root, &mut |path| {
+        let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_string();
+        let text = std::fs::read_to_string(path).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap().to_string();
+        let room = name.split(['/', '.']).next().unwrap().to_string();
+        if !["lib", "main"].contains(&room.as_str()) {
+            sources.push((name, room, text));
+        }
+    });
+    sources
+}
+
+/// The rooms that a text names with `crate::`.
+fn named(text: &str) -> Vec<&str> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let names = code.flat_map(|line| line.split("crate::").skip(1));
+    names.map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap()).filter(|n| !n.is_empty()).collect()
+}
+
+#[test]
+fn a_room_uses_only_rooms_below_it() {
+    for (name, room, text) in sources() {
+        for other in named(&text).into_iter().filter(|other| *other != room) {
+            let allowed = rank(other) < rank(&room) || (rank(other) == rank(&room) && rank(&room) == 6);
+            assert!(allowed || (room == "task" && other == "corpus"), "`{name}` uses `{other}`");
+        }
+    }
+}
+
+#[test]
+fn stages_never_call_each_other_and_hold_no_tensors() {
+    for (name, _, text) in sources().into_iter().filter(|(_, room, _)| room == "stages") {
+        assert!(!text.contains("Tensor") && !text.contains("candle"), "`{name}` uses tensors");
+        let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        for stage in ["tokenize", "discover", "aggregate", "interpret", "evaluate", "render"] {
+            let calls = code.iter().any(|line| line.contains(&format!("{stage}::run")));
+            assert!(!calls, "`{name}` calls `{stage}`");
+        }
+    }
+}
+
+#[test]
+fn each_library_stays_in_its_room() {
+    let homes: [(&str, &[&str]); 4] = [
+        ("polars::", &["artifact", "corpus"]),
+        ("candle_", &["model", "dictionary", "circuit"]),
+        ("tokenizers::", &["corpus"]),
+        ("minijinja::", &["site"]),
+    ];
+    for (name, room, text) in sources() {
+        for (library, rooms) in homes {
+            assert!(!text.contains(library) || rooms.contains(&room.as_str()), "`{name}` uses `{library}`");
+        }
+        let network = ["std::net", "TcpStream", "reqwest", "ureq"];
+        assert!(!network.iter().any(|word| text.contains(word)), "`{name}` uses the network");
+    }
+}
