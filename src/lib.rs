@@ -1,8 +1,10 @@
 pub mod artifact;
 pub mod circuit;
+pub mod corpus;
 pub mod dictionary;
 pub mod config;
 pub mod error;
 pub mod ids;
 pub mod model;
 pub mod stats;
+pub mod task;
