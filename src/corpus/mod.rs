@@ -1,0 +1,14 @@
+//! From a corpus to token ids: files to documents, documents to ids, ids to windows, and ids back to text for people.
+//!
+//! The only room that knows the `tokenizers` crate. It must not know the model, artifacts or settings: a caller names
+//! files, columns and numbers. All text that comes through here is a stranger's: it is passed on, never obeyed.
+
+mod lines;
+mod parquet;
+pub mod source;
+pub mod tokenizer;
+pub mod windows;
+
+pub use source::{Content, RawDocument};
+pub use tokenizer::{Piece, Tokenizer};
+pub use windows::{Half, Packer, Window};

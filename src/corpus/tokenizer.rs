@@ -1,0 +1,294 @@
+//! A model's tokenizer: text to ids, and ids back to text that a person can read.
+//!
+//! GPT-2's tokens are pieces of bytes, written in its file with a stand-in letter for every byte (`Ġ` is a space). Those
+//! letters never leave this file, and a character that several tokens share is never shown as `�`.
+
+use crate::error::{Hint, Result, hinted};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::Path;
+
+const END_OF_TEXT: &str = "<|endoftext|>";
+const BELONGS: &str = "use the `tokenizer.json` that belongs to the model";
+
+/// A loaded `tokenizer.json`. Many threads may use it at once.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    bos: u32,
+    specials: BTreeSet<u32>,
+    /// What each id stands for.
+    bytes: BTreeMap<u32, Vec<u8>>,
+}
+
+/// Readable text of one or more tokens that belong together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    pub text: String,
+    /// Places in the ids that were asked for.
+    pub tokens: Range<usize>,
+    /// A special token is a piece of its own.
+    pub special: bool,
+}
+
+impl Tokenizer {
+    /// Loads `tokenizer.json` from a model's folder. `vocabulary` is the number of the model's embedding rows.
+    ///
+    /// # Errors
+    /// When the file is missing or no tokenizer, has no `<|endoftext|>`, or has an id for which the model has no row.
+    pub fn load(folder: &Path, vocabulary: usize) -> Result<Tokenizer> {
+        let path = folder.join("tokenizer.json");
+        let file = std::fs::read(&path).hint(|| format!("cannot read `{}`", path.display()), BELONGS)?;
+        let wrong = |what: String| hinted(format!("`{}` {what}", path.display()), BELONGS);
+        let mut inner = tokenizers::Tokenizer::from_bytes(&file).map_err(|e| wrong(format!("is no tokenizer: {e}")))?;
+        let bos = prepare(&mut inner).ok_or_else(|| wrong(format!("has no `{END_OF_TEXT}`")))?;
+        let bytes = bytes_of_ids(&inner);
+        match bytes.last_key_value() {
+            Some((&last, _)) if last as usize >= vocabulary => {
+                Err(wrong(format!("has ids up to {last}, but the model has {vocabulary} embedding rows")))
+            }
+            _ => Ok(Tokenizer { specials: specials(&inner, bos), inner, bos, bytes }),
+        }
+    }
+
+    /// `<|endoftext|>`, GPT-2's begin of sequence and end of text.
+    pub fn bos(&self) -> u32 {
+        self.bos
+    }
+
+    /// Whether an id is a special token, which rankings and statistics leave out.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.specials.contains(&id)
+    }
+
+    /// The ids of a text, without BOS. `<|endoftext|>` written in the text becomes the special token.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, false);
+        let encoding = encoding.map_err(|error| hinted(format!("cannot tokenise a text: {error}"), BELONGS))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The id of a text that is exactly one token.
+    pub fn single(&self, text: &str) -> Option<u32> {
+        match self.encode(text).ok()?[..] {
+            [id] => Some(id),
+            _ => None,
+        }
+    }
+
+    /// One token's text. Bytes that are no whole character are written `\xE2\x80`.
+    pub fn token(&self, id: u32) -> String {
+        readable(&self.bytes(id))
+    }
+
+    /// The text of ids, cut where tokens end. Tokens that share a character stay together.
+    pub fn pieces(&self, ids: &[u32]) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        let mut start = 0;
+        let mut bytes = Vec::new();
+        for (i, &id) in ids.iter().enumerate() {
+            bytes.extend_from_slice(&self.bytes(id));
+            let shares = unfinished(&bytes) && ids.get(i + 1).is_some_and(|&next| self.continues(next));
+            if !shares {
+                pieces.push(Piece { text: readable(&bytes), tokens: start..i + 1, special: self.is_special(id) });
+                start = i + 1;
+                bytes.clear();
+            }
+        }
+        pieces
+    }
+
+    /// The text of ids, special tokens and all.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        self.pieces(ids).into_iter().map(|piece| piece.text).collect()
+    }
+
+    /// A model may have more rows than there are tokens; those are named by their number.
+    fn bytes(&self, id: u32) -> Cow<'_, [u8]> {
+        match self.bytes.get(&id) {
+            Some(bytes) => Cow::Borrowed(bytes),
+            None => Cow::Owned(format!("[unused {id}]").into_bytes()),
+        }
+    }
+
+    /// Whether a token begins in the middle of a character.
+    fn continues(&self, id: u32) -> bool {
+        self.bytes(id).first().is_some_and(|byte| byte & 0b1100_0000 == 0b1000_0000)
+    }
+}
+
+/// Turns off what a file may ask for besides tokens, and makes `<|endoftext|>` special where it is only a word of the
+/// vocabulary. Gives its id.
+fn prepare(inner: &mut tokenizers::Tokenizer) -> Option<u32> {
+    inner.with_padding(None).with_truncation(None).ok()?;
+    let bos = inner.token_to_id(END_OF_TEXT)?;
+    if !inner.get_added_tokens_decoder().contains_key(&bos) {
+        inner.add_special_tokens([tokenizers::AddedToken::from(END_OF_TEXT, true)]).ok()?;
+    }
+    Some(bos)
+}
+
+fn specials(inner: &tokenizers::Tokenizer, bos: u32) -> BTreeSet<u32> {
+    let added = inner.get_added_tokens_decoder();
+    added.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).chain([bos]).collect()
+}
+
+fn bytes_of_ids(inner: &tokenizers::Tokenizer) -> BTreeMap<u32, Vec<u8>> {
+    let letters = byte_letters();
+    let byte_level = |token: String| token.chars().flat_map(|c| bytes_of_letter(&letters, c)).collect();
+    let learned = inner.get_vocab(false).into_iter().map(|(token, id)| (id, byte_level(token)));
+    // An added token is written in the file as it is.
+    let added = inner.get_added_tokens_decoder().into_iter().map(|(id, token)| (id, token.content.into_bytes()));
+    learned.chain(added).collect()
+}
+
+fn bytes_of_letter(letters: &BTreeMap<char, u8>, letter: char) -> Vec<u8> {
+    letters.get(&letter).map_or_else(|| letter.to_string().into_bytes(), |&byte| vec![byte])
+}
+
+/// GPT-2's letters for bytes: printable bytes are themselves, the others come from U+0100 on, in order.
+fn byte_letters() -> BTreeMap<char, u8> {
+    let printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    let own = (0..=u8::MAX).filter(printable).map(|byte| (char::from(byte), byte));
+    let moved = ('\u{100}'..).zip((0..=u8::MAX).filter(|byte| !printable(byte)));
+    own.chain(moved).collect()
+}
+
+/// Whether bytes end within a character that further bytes could complete.
+fn unfinished(bytes: &[u8]) -> bool {
+    let rest = bytes.utf8_chunks().last().map_or(&[][..], |chunk| chunk.invalid());
+    std::str::from_utf8(rest).is_err_and(|error| error.error_len().is_none())
+}
+
+fn readable(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02X}")));
+    }
+    text
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::error::report;
+
+    /// The tokenizer of the demo model.
+    pub fn demo() -> Tokenizer {
+        Tokenizer::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/model"), 2560).unwrap()
+    }
+
+    /// The demo's tokenizer file, changed.
+    fn changed(change: impl FnOnce(&mut serde_json::Value)) -> Result<Tokenizer> {
+        let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/model/tokenizer.json");
+        let mut file: serde_json::Value = serde_json::from_slice(&std::fs::read(demo).unwrap()).unwrap();
+        change(&mut file);
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("tokenizer.json"), file.to_string()).unwrap();
+        Tokenizer::load(folder.path(), 2560)
+    }
+
+    #[test]
+    fn text_comes_back_as_it_was() {
+        let tokenizer = demo();
+        for text in ["", "When Mary and John", "Søren's café — “naïve” 日本 🦀\n\n\t<b>&amp;</b>", " \u{FFFD} \u{0} x"]
+        {
+            let ids = tokenizer.encode(text).unwrap();
+            assert_eq!(tokenizer.decode(&ids), text);
+            let pieces = tokenizer.pieces(&ids);
+            let covered: Vec<usize> = pieces.iter().flat_map(|piece| piece.tokens.clone()).collect();
+            assert_eq!(covered, (0..ids.len()).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn tokens_that_share_a_character_are_one_piece() {
+        let tokenizer = demo();
+        let ids = tokenizer.encode("a🦀b").unwrap();
+        let crab = ids.len() - 2;
+        assert!(crab > 1, "the crab should be rare enough to be split: {ids:?}");
+        let pieces = tokenizer.pieces(&ids);
+        let texts: Vec<&str> = pieces.iter().map(|piece| piece.text.as_str()).collect();
+        assert_eq!(texts, ["a", "🦀", "b"]);
+        assert_eq!(pieces[1].tokens, 1..1 + crab);
+    }
+
+    #[test]
+    fn a_cut_character_is_escaped_byte_by_byte() {
+        let tokenizer = demo();
+        let ids = tokenizer.encode("🦀").unwrap();
+        assert!(ids.len() > 1);
+        let (head, tail) = ids.split_at(1);
+        let (head, tail) = (tokenizer.decode(head), tokenizer.decode(tail));
+        assert_eq!(format!("{head}{tail}"), "\\xF0\\x9F\\xA6\\x80");
+        let bos = tokenizer.bos();
+        let pieces = tokenizer.pieces(&[ids[0], bos]);
+        assert_eq!(pieces.len(), 2, "a special token is a piece of its own, even behind half a character");
+        assert_eq!(pieces[1], Piece { text: END_OF_TEXT.into(), tokens: 1..2, special: true });
+    }
+
+    #[test]
+    fn a_token_is_shown_without_stand_ins() {
+        let tokenizer = demo();
+        let mary = tokenizer.single(" Mary").unwrap();
+        assert_eq!(tokenizer.token(mary), " Mary");
+        assert_eq!(tokenizer.token(2559), END_OF_TEXT);
+        assert_eq!(tokenizer.token(99_999), "[unused 99999]");
+        let shown: String = (0..2560).map(|id| tokenizer.token(id)).collect();
+        assert!(!shown.contains(['�', 'Ġ', 'Ċ']), "{shown}");
+    }
+
+    #[test]
+    fn end_of_text_in_a_text_is_the_special_token() {
+        let tokenizer = demo();
+        let ids = tokenizer.encode("one<|endoftext|> two").unwrap();
+        let specials: Vec<&u32> = ids.iter().filter(|id| tokenizer.is_special(**id)).collect();
+        assert_eq!(specials, [&tokenizer.bos()]);
+        assert!(!tokenizer.is_special(0));
+        assert_eq!(tokenizer.single("<|endoftext|>"), Some(tokenizer.bos()));
+    }
+
+    #[test]
+    fn end_of_text_is_special_even_where_the_file_has_it_as_a_plain_word() {
+        let tokenizer = changed(|file| {
+            file["added_tokens"] = serde_json::json!([]);
+            file["model"]["vocab"][END_OF_TEXT] = 2559.into();
+        });
+        let tokenizer = tokenizer.unwrap();
+        assert_eq!(tokenizer.single(END_OF_TEXT), Some(2559));
+        assert!(tokenizer.is_special(2559));
+        assert_eq!(tokenizer.token(2559), END_OF_TEXT);
+    }
+
+    #[test]
+    fn padding_and_truncation_of_the_file_are_ignored() {
+        let tokenizer = changed(|file| {
+            let cut = "{\"max_length\": 2, \"strategy\": \"LongestFirst\", \"stride\": 0, \"direction\": \"Right\"}";
+            file["truncation"] = serde_json::from_str(cut).unwrap();
+        });
+        let text = "When Mary and John went to the store";
+        assert_eq!(tokenizer.unwrap().encode(text).unwrap(), demo().encode(text).unwrap());
+    }
+
+    #[test]
+    fn a_tokenizer_that_does_not_fit_is_refused() {
+        let without = changed(|file| file["added_tokens"] = serde_json::json!([]));
+        assert!(report(&without.unwrap_err()).contains("has no `<|endoftext|>`"));
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/model");
+        let small = report(&Tokenizer::load(&folder, 2559).unwrap_err());
+        assert!(small.contains("has ids up to 2559, but the model has 2559 embedding rows"), "{small}");
+        assert!(small.contains("hint: use the `tokenizer.json` that belongs to the model"), "{small}");
+        let missing = tempfile::tempdir().unwrap();
+        assert!(report(&Tokenizer::load(missing.path(), 9).unwrap_err()).contains("cannot read"));
+        std::fs::write(missing.path().join("tokenizer.json"), "{}").unwrap();
+        assert!(report(&Tokenizer::load(missing.path(), 9).unwrap_err()).contains("is no tokenizer"));
+    }
+
+    #[test]
+    fn threads_share_a_tokenizer() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Tokenizer>();
+    }
+}

@@ -1,0 +1,206 @@
+//! Documents of ids to contexts (DESIGN.md 4.0), which half a document serves in, and the order in which they are taken.
+//!
+//! Pure functions of ids and numbers: no text, no files.
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+/// A last window of fewer ids, BOS not counted, is dropped.
+pub const SHORTEST: usize = 8;
+
+/// A context: up to `T` ids, BOS first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    pub document: u32,
+    /// Where the first id behind BOS is in the document's own ids.
+    pub start: u32,
+    pub tokens: Vec<u32>,
+}
+
+/// The windows of one document, in order; `context` is `T`.
+pub fn windows(document: u32, ids: &[u32], context: usize, bos: u32) -> Vec<Window> {
+    let step = step(context);
+    let long_enough = |cut: &&[u32]| cut.len() == step || cut.len() >= SHORTEST;
+    let window = |(i, cut): (usize, &[u32])| {
+        let tokens = [&[bos], cut].concat();
+        Window { document, start: (i * step) as u32, tokens }
+    };
+    ids.chunks(step).filter(long_enough).enumerate().map(window).collect()
+}
+
+/// Ids of a context without BOS.
+fn step(context: usize) -> usize {
+    context.saturating_sub(1).max(1)
+}
+
+/// Windows across documents: all of them joined, end-of-text between one and the next.
+///
+/// A window is named after the document and place of its first id; the end-of-text behind a document of `n` ids is at
+/// its place `n`. Empty documents leave no trace. A window may hold several documents: whoever must keep two sets of
+/// documents apart gives each a packer of its own.
+#[derive(Clone, Debug)]
+pub struct Packer {
+    context: usize,
+    bos: u32,
+    open: Option<Window>,
+    /// The last document and its length.
+    last: Option<(u32, usize)>,
+}
+
+impl Packer {
+    /// `context` is `T`; `bos` is also the end-of-text.
+    pub fn new(context: usize, bos: u32) -> Packer {
+        Packer { context, bos, open: None, last: None }
+    }
+
+    /// Adds a document, and gives the windows that it fills.
+    pub fn add(&mut self, document: u32, ids: &[u32]) -> Vec<Window> {
+        let mut full = Vec::new();
+        if ids.is_empty() {
+            return full;
+        }
+        if let Some((last, length)) = self.last.replace((document, ids.len())) {
+            full.extend(self.push(last, length, self.bos));
+        }
+        full.extend(ids.iter().enumerate().filter_map(|(start, &id)| self.push(document, start, id)));
+        full
+    }
+
+    /// The last window, if it is long enough.
+    pub fn finish(self) -> Option<Window> {
+        self.open.filter(|window| window.tokens.len() > SHORTEST)
+    }
+
+    fn push(&mut self, document: u32, start: usize, id: u32) -> Option<Window> {
+        let bos = self.bos;
+        let new = || Window { document, start: start as u32, tokens: vec![bos] };
+        let mut window = self.open.take().unwrap_or_else(new);
+        window.tokens.push(id);
+        if window.tokens.len() > step(self.context) {
+            return Some(window);
+        }
+        self.open = Some(window);
+        None
+    }
+}
+
+/// What a document's examples are for. No example crosses: an explanation is scored on documents it has never seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Half {
+    Explain,
+    Score,
+}
+
+impl Half {
+    /// The word used in artifacts.
+    pub fn word(self) -> &'static str {
+        match self {
+            Half::Explain => "explain",
+            Half::Score => "score",
+        }
+    }
+}
+
+/// A document's half, by a hash of its ids, so that copies of a text are never on both sides.
+pub fn half(ids: &[u32]) -> Half {
+    let mut hasher = blake3::Hasher::new();
+    ids.iter().for_each(|id| {
+        hasher.update(&id.to_le_bytes());
+    });
+    if hasher.finalize().as_bytes()[0] & 1 == 0 { Half::Explain } else { Half::Score }
+}
+
+/// The numbers below `n` in the order of a seed.
+pub fn order(n: usize, seed: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOS: u32 = 99;
+
+    fn lengths(ids: usize, context: usize) -> Vec<usize> {
+        let ids: Vec<u32> = (0..ids as u32).collect();
+        windows(0, &ids, context, BOS).iter().map(|window| window.tokens.len()).collect()
+    }
+
+    #[test]
+    fn windows_cover_a_document_and_start_with_bos() {
+        let ids: Vec<u32> = (0..28).collect();
+        let windows = windows(7, &ids, 11, BOS);
+        assert_eq!(windows.iter().map(|window| window.start).collect::<Vec<_>>(), [0, 10, 20]);
+        assert!(windows.iter().all(|window| window.tokens[0] == BOS && window.document == 7));
+        let inside: Vec<u32> = windows.iter().flat_map(|window| window.tokens[1..].to_vec()).collect();
+        assert_eq!(inside, ids);
+    }
+
+    #[test]
+    fn only_a_last_window_of_fewer_than_eight_is_dropped() {
+        assert_eq!(lengths(0, 11), [] as [usize; 0]);
+        assert_eq!(lengths(7, 11), [] as [usize; 0]);
+        assert_eq!(lengths(8, 11), [9]);
+        assert_eq!(lengths(17, 11), [11]);
+        assert_eq!(lengths(18, 11), [11, 9]);
+        assert_eq!(lengths(20, 11), [11, 11]);
+        assert_eq!(lengths(9, 5), [5, 5], "a full window is kept however short the context");
+    }
+
+    #[test]
+    fn packed_documents_are_joined_by_end_of_text() {
+        let mut packer = Packer::new(6, BOS);
+        assert_eq!(packer.add(0, &[1, 2, 3]), []);
+        assert_eq!(packer.add(1, &[]), []);
+        let full = packer.add(2, &[4, 5]);
+        assert_eq!(full, [Window { document: 0, start: 0, tokens: vec![BOS, 1, 2, 3, BOS, 4] }]);
+        let full = packer.add(3, &[6, 7, 8, 9]);
+        assert_eq!(full, [Window { document: 2, start: 1, tokens: vec![BOS, 5, BOS, 6, 7, 8] }]);
+        assert_eq!(packer.finish(), None, "one id is left, which is too short");
+    }
+
+    #[test]
+    fn a_window_may_begin_with_the_end_of_a_document() {
+        let mut packer = Packer::new(10, BOS);
+        assert_eq!(packer.add(0, &[1; 9]).len(), 1);
+        packer.add(1, &[2; 7]);
+        let last = Window { document: 0, start: 9, tokens: [vec![BOS, BOS], vec![2; 7]].concat() };
+        assert_eq!(packer.finish(), Some(last));
+    }
+
+    #[test]
+    fn packing_loses_nothing_but_a_short_end() {
+        let documents: Vec<Vec<u32>> = (1..30).map(|n| vec![n; n as usize * 7 % 23]).collect();
+        let mut packer = Packer::new(12, BOS);
+        let mut packed: Vec<Window> =
+            documents.iter().enumerate().flat_map(|(i, ids)| packer.add(i as u32, ids)).collect();
+        packed.extend(packer.finish());
+        let filled: Vec<Vec<u32>> = documents.into_iter().filter(|ids| !ids.is_empty()).collect();
+        let joined = filled.join(&BOS);
+        let inside: Vec<u32> = packed.iter().flat_map(|window| window.tokens[1..].to_vec()).collect();
+        assert_eq!(inside, joined[..inside.len()]);
+        assert!(joined.len() - inside.len() < SHORTEST);
+    }
+
+    #[test]
+    fn halves_are_even_and_depend_on_the_text_alone() {
+        let explain = (0..2000).filter(|&n| half(&[n, 1, n]) == Half::Explain).count();
+        assert!((900..1100).contains(&explain), "{explain}");
+        assert_eq!(half(&[1, 2, 3]), half(&[1, 2, 3]));
+        assert_eq!([Half::Explain.word(), Half::Score.word()], ["explain", "score"]);
+    }
+
+    #[test]
+    fn an_order_is_a_permutation_that_its_seed_fixes() {
+        let mut order_42 = order(1000, 42);
+        assert_eq!(order_42, order(1000, 42));
+        assert_ne!(order_42, order(1000, 43));
+        assert_ne!(order_42, (0..1000).collect::<Vec<_>>());
+        order_42.sort_unstable();
+        assert_eq!(order_42, (0..1000).collect::<Vec<_>>());
+        assert_eq!(order(8, 42), [7, 1, 5, 4, 6, 0, 3, 2], "what a seed gives must never change");
+    }
+}

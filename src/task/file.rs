@@ -1,0 +1,148 @@
+//! Prompts that somebody wrote: JSONL of text, correct, counter, corrupted and template.
+//!
+//! Answers are text with its leading space, and one token each.
+
+use super::{Measure, Prompt, Written};
+use crate::corpus::Tokenizer;
+use crate::error::{Context, Hint, Result, hinted};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+#[derive(Deserialize)]
+struct Line {
+    text: String,
+    correct: String,
+    counter: String,
+    corrupted: String,
+    template: String,
+}
+
+/// The first `n` prompts of a file; blank lines are skipped.
+pub fn prompts(path: &Path, n: usize, tokenizer: &Tokenizer) -> Result<Vec<Prompt>> {
+    let text = std::fs::read_to_string(path).hint(
+        || format!("cannot read the prompts `{}`", path.display()),
+        "set the task's `file` to a JSONL file in UTF-8, relative to the settings file",
+    )?;
+    let mut lengths = BTreeMap::new();
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()).take(n);
+    let prompt = |(number, line)| -> Result<Prompt> {
+        let prompt = read(line, tokenizer).and_then(|prompt| line_up(prompt, number, &mut lengths));
+        prompt.with_context(|| format!("`{}` line {number}", path.display()))
+    };
+    let prompts: Vec<Prompt> = lines.map(prompt).collect::<Result<_>>()?;
+    if prompts.is_empty() {
+        return Err(hinted(format!("`{}` is empty", path.display()), FIELDS));
+    }
+    Ok(prompts)
+}
+
+const FIELDS: &str =
+    "write one JSON object a line, with the strings `text`, `correct`, `counter`, `corrupted` and `template`";
+
+fn read(line: &str, tokenizer: &Tokenizer) -> Result<Prompt> {
+    let Line { text, correct, counter, corrupted, template } =
+        serde_json::from_str(line).map_err(|error| hinted(format!("not a prompt: {error}"), FIELDS))?;
+    let (correct, counter) = (answer("correct", &correct, tokenizer)?, answer("counter", &counter, tokenizer)?);
+    if correct == counter {
+        return Err(hinted("`correct` and `counter` are the same", "give a wrong answer as `counter`"));
+    }
+    Written { template, text, corrupted, correct, counter, measure: Measure::LogitDifference }.tokenise(tokenizer)
+}
+
+fn answer(field: &str, text: &str, tokenizer: &Tokenizer) -> Result<u32> {
+    tokenizer.single(text).ok_or_else(|| {
+        let hint = "an answer is one token, with its leading space if it has one, such as \" Mary\"";
+        hinted(format!("`{field}`, {text:?}, is not a single token"), hint)
+    })
+}
+
+/// Passes a prompt on if it is as long as the first one of its template.
+fn line_up(prompt: Prompt, line: u32, lengths: &mut BTreeMap<String, (usize, u32)>) -> Result<Prompt> {
+    let length = prompt.tokens.len();
+    let (first, at) = *lengths.entry(prompt.template.clone()).or_insert((length, line));
+    if first == length {
+        return Ok(prompt);
+    }
+    let (n, first) = (length - 1, first - 1);
+    let what = format!("{n} tokens, but line {at} of the same template {:?} has {first}", prompt.template);
+    Err(hinted(what, "prompts of a template line up token by token; give this one a template of its own"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corpus::tokenizer::tests::demo;
+    use crate::error::report;
+
+    const GOOD: &str = r#"{"text": "Mary gave John", "correct": " a", "counter": " the", "corrupted": "Mary gave Mary", "template": "t", "id": 1}"#;
+
+    fn from(text: &str, n: usize) -> Result<Vec<Prompt>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.jsonl");
+        std::fs::write(&path, text).unwrap();
+        prompts(&path, n, &demo())
+    }
+
+    /// The message about a second line, in which `old` is `new`.
+    fn message(old: &str, new: &str) -> String {
+        assert!(GOOD.contains(old));
+        report(&from(&format!("{GOOD}\n{}\n", GOOD.replace(old, new)), 9).unwrap_err())
+    }
+
+    #[test]
+    fn prompts_are_read_as_they_are_written() {
+        let tokenizer = demo();
+        let prompts = from(&format!("{GOOD}\n\n{GOOD}\n{GOOD}\n"), 2).unwrap();
+        assert_eq!(prompts.len(), 2);
+        let prompt = &prompts[0];
+        assert_eq!((prompt.text.as_str(), prompt.template.as_str()), ("Mary gave John", "t"));
+        assert_eq!(prompt.tokens[0], tokenizer.bos());
+        assert_eq!(tokenizer.decode(&prompt.tokens[1..]), "Mary gave John");
+        assert_eq!(tokenizer.decode(&prompt.corrupted[1..]), "Mary gave Mary");
+        assert_eq!([prompt.correct, prompt.counter].map(|id| tokenizer.token(id)), [" a", " the"]);
+        assert_eq!(prompt.measure, Measure::LogitDifference);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        let cases = [
+            ("{", "", "not a prompt", "write one JSON object a line"),
+            ("\"counter\"", "\"contra\"", "missing field `counter`", "write one JSON object a line"),
+            ("\" a\"", "\" a b\"", "`correct`, \" a b\", is not a single token", "an answer is one token"),
+            ("\" the\"", "\"\"", "`counter`, \"\", is not a single token", "an answer is one token"),
+            ("\" the\"", "\" a\"", "`correct` and `counter` are the same", "a wrong answer"),
+            ("gave Mary", "gave Mary a", "has 3 tokens and its corrupted twin 4", "as many tokens"),
+            ("\"Mary gave John\"", "\"\"", "a text is empty", "before the answer"),
+            (
+                "\"Mary gave",
+                "\"<|endoftext|>Mary gave",
+                "begins with `<|endoftext|>`",
+                "put before every prompt anyway",
+            ),
+        ];
+        for (old, new, what, hint) in cases {
+            let message = message(old, new);
+            assert!(message.contains("mine.jsonl` line 2"), "{message}");
+            assert!(message.contains(what), "{message}");
+            assert!(message.lines().any(|line| line.starts_with("hint: ") && line.contains(hint)), "{message}");
+        }
+    }
+
+    #[test]
+    fn prompts_of_a_template_are_of_one_length() {
+        let longer = GOOD.replace("Mary gave", "Then Mary gave");
+        let message = report(&from(&format!("\n{GOOD}\n{longer}\n"), 9).unwrap_err());
+        assert!(message.contains("mine.jsonl` line 3"), "{message}");
+        assert!(message.contains("but line 2 of the same template \"t\" has"), "{message}");
+        let other = longer.replace("\"t\"", "\"u\"");
+        assert_eq!(from(&format!("{GOOD}\n{other}\n"), 9).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn an_empty_or_missing_file_is_an_error() {
+        assert!(report(&from("\n\n", 9).unwrap_err()).contains("mine.jsonl` is empty"));
+        let missing = prompts(Path::new("no/such.jsonl"), 9, &demo()).unwrap_err();
+        assert!(report(&missing).contains("cannot read the prompts `no/such.jsonl`"));
+    }
+}
