@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn peaks_of(seed: u64) -> Vec<Peak> {
-        let active = (0..300u32).filter(|c| mix(seed, u64::from(*c)) % 3 != 0);
+        let active = (0..300u32).filter(|c| !mix(seed, u64::from(*c)).is_multiple_of(3));
         let peak = |c: u32| Peak {
             context: c,
             position: (1 + c % 39) as u16,
