@@ -127,6 +127,11 @@ fn flat(x: &Tensor) -> Result<Vec<f32>> {
     Ok(x.flatten_all()?.to_vec1()?)
 }
 
+/// Row `p` of `[T, n]`.
+fn row(x: &Tensor, p: usize) -> Result<Vec<f32>> {
+    flat(&x.narrow(0, p, 1)?)
+}
+
 /// Dot product in eight lanes, which the compiler turns into vector instructions.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0f32; 8];
@@ -223,10 +228,11 @@ impl<'a> Attribution<'a> {
     fn on_mlp_feature(&self, node: &Node) -> Result<Contributions> {
         let (l, p, f) = (node.layer as usize, node.position as usize, node.feature as usize);
         let dictionary = &self.world.mlp[l];
-        let sigma = self.trace.layers[l].sigma2[p];
-        let (nodes, effects) = self.linear(2 * l + 1, p, &dictionary.read_direction(f)?, sigma);
-        let total = self.activation(node).unwrap_or(f32::NAN);
-        Ok(Contributions { nodes, effects, bias: dictionary.read_bias(f)?, total })
+        let direction = dictionary.read_direction(f)?;
+        let (nodes, effects) = self.linear(2 * l + 1, p, &direction, self.trace.layers[l].sigma2[p]);
+        let bias = dictionary.read_bias(f)?;
+        let total = dot(&row(&self.trace.layers[l].x2, p)?, &direction) + bias;
+        Ok(Contributions { nodes, effects, bias, total })
     }
 
     /// What an attention feature, an SAE error, or the head that serves one, reads from `z`: `[H·K]`
@@ -255,12 +261,8 @@ impl<'a> Attribution<'a> {
         }
         let is_feature = node.kind == NodeKind::AttentionFeature;
         let bias = if is_feature { self.world.attention[l].read_bias(node.feature as usize)? } else { 0.0 };
-        let total = if is_feature { self.activation(node).unwrap_or(f32::NAN) } else { dot(&self.z(l, p)?, &g) };
+        let total = dot(&row(&self.trace.layers[l].z, p)?, &g) + bias;
         Ok(Contributions { nodes, effects, bias, total })
-    }
-
-    fn z(&self, l: usize, p: usize) -> Result<Vec<f32>> {
-        flat(&self.trace.layers[l].z.narrow(0, p, 1)?)
     }
 
     /// `A[h, p, s]·(v_{h,s}·g_h)`

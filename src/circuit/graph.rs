@@ -94,7 +94,9 @@ impl Node {
     pub fn slots(&self) -> &'static [Slot] {
         match self.kind {
             NodeKind::Head => &[Slot::Q, Slot::K, Slot::V],
-            NodeKind::Root | NodeKind::AttentionFeature | NodeKind::MlpFeature | NodeKind::AttentionError => &[Slot::In],
+            NodeKind::Root | NodeKind::AttentionFeature | NodeKind::MlpFeature | NodeKind::AttentionError => {
+                &[Slot::In]
+            }
             _ => &[],
         }
     }

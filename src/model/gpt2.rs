@@ -238,7 +238,8 @@ impl Gpt2 {
         let w_u = w_e.t()?.broadcast_mul(&file.get("ln_f.weight", &[d])?.unsqueeze(1)?)?;
         let b_u = w_e.matmul(&file.get("ln_f.bias", &[d])?.unsqueeze(1)?)?.squeeze(1)?;
         let layers = (0..sizes.layers).map(|l| Layer::fold(&file, l, &sizes)).collect::<Result<Vec<_>>>()?;
-        let counted = |name: &String| !name.ends_with(".attn.bias") && !name.ends_with("masked_bias") && name != "lm_head.weight";
+        let counted =
+            |name: &String| !name.ends_with(".attn.bias") && !name.ends_with("masked_bias") && name != "lm_head.weight";
         let parameters = file.tensors.iter().filter(|(name, _)| counted(name)).map(|(_, t)| t.elem_count()).sum();
         Ok(Gpt2 {
             sizes,

@@ -143,3 +143,96 @@ fn silent<'a>(
     };
     order.into_iter().map(at).filter(|peak| used.take(peak, &info(peak.context))).take(k).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WANTED: Wanted = Wanted { top: 6, per_band: 2 };
+
+    /// 300 contexts of 40 tokens from 100 documents; every seventh has the text of the one before it.
+    fn texts() -> Vec<Vec<u32>> {
+        let text = |c: u64| (0..40).map(|p| mix(c - u64::from(c % 7 == 6), p) as u32 % 50).collect();
+        (0..300).map(text).collect()
+    }
+
+    fn peaks_of(seed: u64) -> Vec<Peak> {
+        let active = (0..300u32).filter(|c| !mix(seed, u64::from(*c)).is_multiple_of(3));
+        let peak = |c: u32| Peak {
+            context: c,
+            position: (1 + c % 39) as u16,
+            value: (mix(u64::from(c), seed) % 97 + 1) as f32,
+        };
+        active.map(peak).collect()
+    }
+
+    fn chosen(seed: u64, texts: &[Vec<u32>]) -> Vec<Chosen> {
+        let info = |c: u32| ContextInfo { document: c / 3, tokens: &texts[c as usize], explain: true };
+        let contexts: Vec<u32> = (0..300).collect();
+        choose(&peaks_of(seed), &contexts, &info, WANTED, seed, &mut Used::default())
+    }
+
+    #[test]
+    fn no_document_and_no_text_comes_twice() {
+        let texts = texts();
+        for seed in 0..20 {
+            let chosen = chosen(seed, &texts);
+            let documents: HashSet<u32> = chosen.iter().map(|x| x.peak.context / 3).collect();
+            let text = |x: &Chosen| {
+                let (start, end) = window(x.peak.position as usize, 40);
+                &texts[x.peak.context as usize][start..end]
+            };
+            let windows: HashSet<&[u32]> = chosen.iter().map(text).collect();
+            assert_eq!((documents.len(), windows.len()), (chosen.len(), chosen.len()), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn bands_hold_what_was_asked_for_in_the_order_of_strength() {
+        let texts = texts();
+        for seed in 0..20 {
+            let chosen = chosen(seed, &texts);
+            let band = |name: &str| chosen.iter().filter(|x| x.band == name).collect::<Vec<_>>();
+            let top = band("top");
+            assert_eq!(top.len(), WANTED.top);
+            assert!(top.is_sorted_by(|a, b| a.peak.value >= b.peak.value && a.rank < b.rank));
+            for q in 0..10 {
+                let members = band(&format!("q{q}"));
+                assert!(members.len() <= WANTED.per_band && members.iter().all(|x| x.peak.value > 0.0));
+                let above = band(&format!("q{}", q + 1));
+                assert!(members.iter().all(|x| above.iter().all(|y| x.peak.value <= y.peak.value)), "q{q}");
+            }
+            let peaks = peaks_of(seed);
+            let silent = band("inactive");
+            assert_eq!(silent.len(), 10 * WANTED.per_band);
+            assert!(silent.iter().all(|x| x.peak.value == 0.0 && peaks.iter().all(|p| p.context != x.peak.context)));
+            assert!(silent.iter().all(|x| x.peak.position > 0), "BOS is no example");
+        }
+    }
+
+    #[test]
+    fn the_order_in_which_contexts_are_seen_changes_nothing() {
+        let texts = texts();
+        let info = |c: u32| ContextInfo { document: c / 3, tokens: &texts[c as usize], explain: true };
+        let (mut peaks, mut contexts): (_, Vec<u32>) = (peaks_of(1), (0..300).collect());
+        peaks.reverse();
+        contexts.reverse();
+        assert_eq!(choose(&peaks, &contexts, &info, WANTED, 1, &mut Used::default()), chosen(1, &texts));
+    }
+
+    #[test]
+    fn a_peak_is_the_first_place_of_the_maximum() {
+        let firing = |context, position, activation| Firing { context, position, activation };
+        let found = peaks([firing(0, 2, 1.0), firing(0, 5, 3.0), firing(0, 9, 3.0), firing(4, 1, 0.5)].into_iter());
+        let peak = |context, position, value| Peak { context, position, value };
+        assert_eq!(found, [peak(0, 5, 3.0), peak(4, 1, 0.5)]);
+    }
+
+    #[test]
+    fn a_window_is_cut_at_the_ends_of_the_context() {
+        assert_eq!(
+            [window(0, 128), window(60, 128), window(127, 128), window(3, 5)],
+            [(0, 17), (44, 77), (111, 128), (0, 5)]
+        );
+    }
+}

@@ -80,7 +80,8 @@ pub fn wilson(hits: u64, n: u64) -> Estimate {
     let (p, n, z) = (hits as f64 / n as f64, n as f64, 1.959_963_984_540_054);
     let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
     let half = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt() / (1.0 + z * z / n);
-    Estimate { value: p, low: centre - half, high: centre + half }
+    // Rounding may put an end just inside of the proportion itself, or outside of what one can be.
+    Estimate { value: p, low: (centre - half).clamp(0.0, p), high: (centre + half).clamp(p, 1.0) }
 }
 
 /// Balanced accuracy of `hits` of `positives` and `rejects` of `negatives`: the mean of two proportions. Its interval puts
@@ -122,5 +123,39 @@ mod tests {
         assert!(balanced_accuracy(0, 0, 3, 3).is_none());
         let e = balanced_accuracy(3, 3, 3, 3).unwrap();
         assert!(e.value == 1.0 && e.high <= 1.0 + 1e-9 && e.low > 0.6, "{e:?}");
+    }
+
+    #[test]
+    fn wilson_holds_the_proportion_and_narrows_with_more_data() {
+        for n in [1u64, 2, 7, 50, 1000] {
+            for hits in [0, n / 3, n / 2, n] {
+                let (e, more) = (wilson(hits, n), wilson(10 * hits, 10 * n));
+                assert!(0.0 <= e.low && e.low <= e.value && e.value <= e.high && e.high <= 1.0, "{hits}/{n}: {e:?}");
+                assert!(more.high - more.low < e.high - e.low, "{hits}/{n}");
+                let misses = wilson(n - hits, n);
+                assert!((misses.low - (1.0 - e.high)).abs() < 1e-12, "{hits}/{n}: not the mirror of its misses");
+            }
+        }
+    }
+
+    #[test]
+    fn a_bootstrap_comes_again_and_reaches_about_two_standard_errors() {
+        let values: Vec<f64> = (0..400).map(|i| f64::from(i % 20)).collect();
+        let e = Bootstrap::new(400, 7).mean(&values);
+        assert_eq!(e, Bootstrap::new(400, 7).mean(&values));
+        assert_ne!(e, Bootstrap::new(400, 8).mean(&values));
+        // Standard deviation of 0 … 19 is 5.766.
+        let reach = 1.96 * 5.766 / 20.0;
+        assert!((e.high - e.value - reach).abs() < 0.1 && (e.value - e.low - reach).abs() < 0.1, "{e:?}");
+    }
+
+    #[test]
+    fn a_ratio_is_of_means_and_not_a_mean_of_ratios() {
+        let (full, empty) = ([1.0, 3.0, 2.0, 2.0], [0.0, 0.0, 0.0, 0.0]);
+        let e = Bootstrap::new(4, 1).recovered(&[1.0, 0.0, 1.0, 1.0], &empty, &full).unwrap();
+        assert_eq!(e.value, 3.0 / 8.0);
+        assert!(e.low <= e.value && e.value <= e.high);
+        let all = Bootstrap::new(4, 1).recovered(&full, &empty, &full).unwrap();
+        assert_eq!((all.value, all.low, all.high), (1.0, 1.0, 1.0));
     }
 }

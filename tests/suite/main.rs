@@ -1,4 +1,20 @@
-//! One binary for all tests that go through the library's doors, a module a topic.
+//! The tests, in one binary: a module a topic.
 
+mod bench;
+mod fixture;
+
+mod attribution;
 mod corpus;
+mod dictionary;
+mod discover;
+mod faithful;
+mod intervention;
+mod messages;
+mod model;
+mod outside;
+mod pipeline;
+mod promote;
+mod refusals;
+mod rooms;
+mod statistics;
 mod task;

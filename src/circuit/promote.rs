@@ -1,0 +1,111 @@
+//! Promoted tokens: what features write, read straight off the unembedding (DESIGN.md 4.8).
+//!
+//! There is no LayerNorm scale in it, so the numbers are logits per unit of activation. Attention features go through
+//! `W_O'`, never straight from `z` to the vocabulary. Knows nothing of what the tokens say.
+
+use super::attribution::World;
+use crate::error::{Context, Result, hinted};
+use crate::ids::{FeatureId, Kind};
+use candle_core::{D, Tensor};
+
+/// Features looked at as one, each with its weight: of one feature `[(f, 1.0)]`, of a component how often each serves.
+pub type Weighted = Vec<(FeatureId, f64)>;
+
+/// The tokens raised and lowered most: (token id, logits), the strongest first, ties by token id.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Promoted {
+    pub top: Vec<(u32, f32)>,
+    pub bottom: Vec<(u32, f32)>,
+}
+
+/// Sets multiplied with the unembedding at once: it is read from memory that much less often.
+const AT_ONCE: usize = 32;
+
+/// The `k` tokens that each set promotes most, and least.
+///
+/// # Errors
+/// When there is no dictionary or feature of a name.
+pub fn promoted(world: &World, sets: &[Weighted], k: usize) -> Result<Vec<Promoted>> {
+    let mut each = Vec::with_capacity(sets.len());
+    for some in sets.chunks(AT_ONCE) {
+        each.extend(promoted_logits(world, some)?.iter().map(|logits| extremes(logits, k)));
+    }
+    Ok(each)
+}
+
+/// What each set adds to the logits for each unit of activation (times its weights), `[V]` a set.
+///
+/// # Errors
+/// When there is no dictionary or feature of a name.
+pub fn promoted_logits(world: &World, sets: &[Weighted]) -> Result<Vec<Vec<f32>>> {
+    if sets.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = sets.iter().map(|set| written_by(world, set)).collect::<Result<Vec<_>>>()?;
+    let rows = Tensor::cat(&rows, 0)?;
+    let centred = rows.broadcast_sub(&rows.mean_keepdim(D::Minus1)?)?;
+    centred.matmul(&world.model.w_u)?.to_vec2().context("reading promoted tokens")
+}
+
+/// `Σ weight · u_f`, `[1, D]`
+fn written_by(world: &World, set: &Weighted) -> Result<Tensor> {
+    let w_u = &world.model.w_u;
+    let mut sum = Tensor::zeros((1, world.model.sizes.d_model), w_u.dtype(), w_u.device())?;
+    for &(feature, weight) in set {
+        sum = (sum + (write_direction(world, feature)? * weight)?)?;
+    }
+    Ok(sum)
+}
+
+/// What a feature writes to the residual stream, not centred, `[1, D]`
+fn write_direction(world: &World, feature: FeatureId) -> Result<Tensor> {
+    let layer = feature.dictionary.layer;
+    let dictionaries = match feature.dictionary.kind {
+        Kind::Attention => &world.attention,
+        Kind::Mlp => &world.mlp,
+    };
+    let Some(dictionary) = dictionaries.get(layer).filter(|dictionary| feature.index < dictionary.width()) else {
+        return Err(hinted(
+            format!("there is no feature `{feature}` in the dictionaries"),
+            "use a layer of the model and an index below the dictionary's number of features",
+        ));
+    };
+    let row = dictionary.w_dec.narrow(0, feature.index, 1)?;
+    match feature.dictionary.kind {
+        Kind::Attention => row.matmul(&world.model.layers[layer].w_o).context("writing through `W_O`"),
+        Kind::Mlp => Ok(row),
+    }
+}
+
+/// The `k` largest and the `k` smallest of `[V]` logits.
+pub fn extremes(logits: &[f32], k: usize) -> Promoted {
+    let ranked = |sign: f32| {
+        let by_strength = |a: &u32, b: &u32| {
+            let [a_value, b_value] = [a, b].map(|&id| sign * logits[id as usize]);
+            b_value.total_cmp(&a_value).then(a.cmp(b))
+        };
+        let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
+        if 0 < k && k < ids.len() {
+            ids.select_nth_unstable_by(k - 1, by_strength);
+        }
+        ids.truncate(k);
+        ids.sort_unstable_by(by_strength);
+        ids.into_iter().map(|id| (id, logits[id as usize])).collect()
+    };
+    Promoted { top: ranked(1.0), bottom: ranked(-1.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extremes_put_the_strongest_first_and_break_ties_by_id() {
+        let logits = [0.5, -1.0, 2.0, 2.0, 0.0, -1.0];
+        let found = extremes(&logits, 3);
+        assert_eq!(found.top, [(2, 2.0), (3, 2.0), (0, 0.5)]);
+        assert_eq!(found.bottom, [(1, -1.0), (5, -1.0), (4, 0.0)]);
+        assert_eq!(extremes(&logits, 9).top.len(), 6);
+        assert!(extremes(&logits, 0).top.is_empty());
+    }
+}

@@ -1,0 +1,338 @@
+//! The recorded world in `tests/data/tiny` (its README says what is in it), loaded once, and how numbers are compared.
+
+use candle_core::{DType, Device, Tensor};
+use circuit_atlas::circuit::{Attribution, Bias, Greedy, Node, NodeKind, Root, Slot, World};
+use circuit_atlas::dictionary::{Dictionary, find};
+use circuit_atlas::ids::{DictionaryId, FeatureId, Kind};
+use circuit_atlas::model::{Gpt2, Sizes, Trace};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// What a program in f32 may be off by, of the largest absolute value.
+pub const TOLERANCE: f64 = 2e-4;
+
+pub struct Fixture {
+    pub world: World,
+    pub expected: Expected,
+    tensors: HashMap<String, Tensor>,
+    /// The passes over all contexts.
+    contexts: OnceLock<Vec<Trace>>,
+}
+
+/// `expected.json`; the README has its meaning.
+#[derive(Deserialize)]
+pub struct Expected {
+    pub special_token_id: u32,
+    pub settings: Settings,
+    pub prompts: Vec<Prompt>,
+    pub hooked_prompts: Vec<usize>,
+    pub effects: Vec<Effects>,
+    pub circuits: Vec<Circuit>,
+    pub circuit_variants: Vec<Circuit>,
+    pub task: Task,
+    pub circuit_pairs: Vec<CircuitPairs>,
+    pub faithfulness: Vec<Faithfulness>,
+    pub promoted: Vec<Promoted>,
+    pub contexts: Vec<Context>,
+    pub scored_features: Vec<String>,
+    pub feature_statistics: BTreeMap<String, FeatureStatistics>,
+    pub pairs: Vec<Pair>,
+    pub dictionaries: Vec<Measured>,
+}
+
+#[derive(Clone, Deserialize)]
+pub struct Settings {
+    passes: usize,
+    per_node: usize,
+    candidates: usize,
+    allow: BTreeSet<String>,
+}
+
+#[derive(Deserialize)]
+pub struct Prompt {
+    pub tokens: Vec<u32>,
+    pub corrupted_tokens: Vec<u32>,
+    pub correct_id: u32,
+    pub counter_id: u32,
+    pub template: String,
+    pub logit_difference: f64,
+}
+
+#[derive(Deserialize)]
+pub struct Effects {
+    pub prompt: usize,
+    pub receiver: String,
+    pub slot: String,
+    pub rows: Vec<(String, f64, f64)>,
+    pub bias: (f64, f64),
+    pub total: f64,
+}
+
+#[derive(Deserialize)]
+pub struct Circuit {
+    pub prompt: usize,
+    pub nodes: Vec<NamedNode>,
+    pub edges: Vec<(String, String, String, f64, f64, usize)>,
+    #[serde(flatten)]
+    pub settings: Option<Settings>,
+}
+
+#[derive(Deserialize)]
+pub struct NamedNode {
+    pub id: String,
+}
+
+#[derive(Deserialize)]
+pub struct Task {
+    pub components: BTreeMap<String, Frequency>,
+    pub features: BTreeMap<String, BTreeMap<String, u32>>,
+}
+
+#[derive(Deserialize)]
+pub struct Frequency {
+    pub prompts: u32,
+    pub frequency: f64,
+}
+
+#[derive(Deserialize)]
+pub struct CircuitPairs {
+    pub a: String,
+    pub b: String,
+    pub rows: Vec<(String, String, u32, f64)>,
+}
+
+#[derive(Deserialize)]
+pub struct Faithfulness {
+    pub name: String,
+    pub circuit: Vec<String>,
+    pub m_model: f64,
+    pub m_empty: f64,
+    pub m_circuit: f64,
+    pub m_complement: f64,
+    pub faithfulness: f64,
+    pub completeness: f64,
+}
+
+#[derive(Deserialize)]
+pub struct Promoted {
+    pub feature: String,
+    pub top: Vec<(u32, f64)>,
+    pub bottom: Vec<(u32, f64)>,
+}
+
+#[derive(Deserialize)]
+pub struct Context {
+    pub document: u32,
+    pub tokens: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+pub struct FeatureStatistics {
+    pub tokens: u64,
+    pub active: u64,
+    pub density: f64,
+    pub max: f64,
+    pub mean_active: Option<f64>,
+    pub masked_active: u64,
+    pub histogram: Vec<u64>,
+    pub mass: Vec<(u32, f64)>,
+    pub context_max: Vec<f64>,
+    pub top_contexts: Vec<(u32, u16, f64)>,
+}
+
+#[derive(Deserialize)]
+pub struct Pair {
+    pub f: String,
+    pub g: String,
+    pub n: u64,
+    pub n_f: u64,
+    pub n_g: u64,
+    pub n_fg: u64,
+    pub n_f_then_g: u64,
+    pub n_g_then_f: u64,
+    pub expected: f64,
+    pub lift: Option<f64>,
+    pub npmi: Option<f64>,
+    pub jaccard: Option<f64>,
+    pub phi: Option<f64>,
+    pub p: Option<f64>,
+    pub q: Option<f64>,
+}
+
+#[derive(Deserialize)]
+pub struct Measured {
+    pub dictionary: String,
+    pub tokens: u64,
+    pub l0: f64,
+    pub fvu: f64,
+    pub dead: u64,
+}
+
+/// A path below the recorded world.
+pub fn tiny(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny").join(path)
+}
+
+pub fn fixture() -> &'static Fixture {
+    static FIXTURE: OnceLock<Fixture> = OnceLock::new();
+    FIXTURE.get_or_init(Fixture::load)
+}
+
+/// The dictionaries of a kind, as a run would load them.
+pub fn dictionaries(folder: &Path, kind: Kind, sizes: &Sizes) -> Vec<Dictionary> {
+    find(folder, kind, sizes.layers).unwrap().iter().map(|source| source.load(sizes).unwrap()).collect()
+}
+
+impl Fixture {
+    fn load() -> Fixture {
+        let model = Gpt2::load(&tiny("model")).unwrap();
+        let attention = dictionaries(&tiny("attention_sae"), Kind::Attention, &model.sizes);
+        let mlp = dictionaries(&tiny("transcoder"), Kind::Mlp, &model.sizes);
+        Fixture {
+            world: World::new(model, attention, mlp).unwrap(),
+            expected: serde_json::from_slice(&std::fs::read(tiny("expected.json")).unwrap()).unwrap(),
+            tensors: candle_core::safetensors::load(tiny("expected.safetensors"), &Device::Cpu).unwrap(),
+            contexts: OnceLock::new(),
+        }
+    }
+
+    /// A tensor of `expected.safetensors`.
+    pub fn tensor(&self, name: &str) -> &Tensor {
+        self.tensors.get(name).unwrap_or_else(|| panic!("no tensor {name}"))
+    }
+
+    pub fn model(&self) -> &Gpt2 {
+        &self.world.model
+    }
+
+    pub fn dictionary(&self, id: DictionaryId) -> &Dictionary {
+        match id.kind {
+            Kind::Attention => &self.world.attention[id.layer],
+            Kind::Mlp => &self.world.mlp[id.layer],
+        }
+    }
+
+    /// All dictionaries of the model.
+    pub fn every_dictionary(&self) -> impl Iterator<Item = &Dictionary> {
+        DictionaryId::all(self.model().sizes.layers).map(|id| self.dictionary(id))
+    }
+
+    /// A clean pass over a prompt, taken apart.
+    pub fn attribution(&self, prompt: usize) -> Attribution<'_> {
+        let Prompt { tokens, correct_id, counter_id, .. } = &self.expected.prompts[prompt];
+        let root = Root::LogitDifference { correct: *correct_id, counter: *counter_id };
+        Attribution::new(&self.world, tokens, root).unwrap()
+    }
+
+    /// The passes over all contexts of the corpus.
+    pub fn contexts(&self) -> &[Trace] {
+        let pass = |context: &Context| self.model().forward(&context.tokens).unwrap();
+        self.contexts.get_or_init(|| self.expected.contexts.iter().map(pass).collect())
+    }
+}
+
+/// What a dictionary reads in a pass, `[T, d_in]`.
+pub fn read_by(id: DictionaryId, trace: &Trace) -> &Tensor {
+    match id.kind {
+        Kind::Attention => &trace.layers[id.layer].z,
+        Kind::Mlp => &trace.layers[id.layer].x2,
+    }
+}
+
+impl Settings {
+    pub fn greedy(&self) -> Greedy {
+        let allow = self.allow.iter().map(|kind| if kind.ends_with("_bias") { "bias".into() } else { kind.clone() });
+        let Settings { passes, per_node, candidates, .. } = *self;
+        Greedy { passes, per_node, candidates, allow: allow.collect() }
+    }
+}
+
+// ---- names: the recorded world's ids
+
+/// `attn1.23@5`, `L1H2:3>5:f23`, … of a node.
+pub fn node_name(node: &Node) -> String {
+    let Node { kind, layer, position, source, head, feature } = node;
+    let serves = if *feature >= 0 { format!("f{feature}") } else { "err".into() };
+    match kind {
+        NodeKind::Root => "root".into(),
+        NodeKind::AttentionFeature | NodeKind::AttentionError => format!("attn{layer}.{serves}@{position}"),
+        NodeKind::MlpFeature | NodeKind::MlpError => format!("mlp{layer}.{serves}@{position}"),
+        NodeKind::Head => format!("L{layer}H{head}:{source}>{position}:{serves}"),
+        NodeKind::Bias(Bias::AttentionDictionary) => format!("attn{layer}.b_dec@{position}"),
+        NodeKind::Bias(Bias::Attention) => format!("attn{layer}.b_O@{position}"),
+        NodeKind::Bias(Bias::MlpDictionary) => format!("mlp{layer}.b_dec_out@{position}"),
+        NodeKind::Embedding => format!("emb@{position}"),
+        NodeKind::PositionEmbedding => format!("pos@{position}"),
+    }
+}
+
+/// The receiver with a name: root, feature, SAE error or head.
+pub fn receiver(name: &str) -> Node {
+    let number = |text: &str| text.parse::<usize>().unwrap_or_else(|_| panic!("{name}"));
+    let parts: Vec<&str> = name.split([':', '>', '@', '.']).collect();
+    let served = |text: &str| text.strip_prefix('f').map_or(-1, |f| number(f) as i32);
+    match parts[..] {
+        ["root"] => Node::ROOT,
+        [at, source, position, what] => {
+            let (layer, head) = at[1..].split_once('H').unwrap();
+            let node = Node::at(NodeKind::Head, number(layer), number(position));
+            Node { head: number(head) as i32, source: number(source) as i32, feature: served(what), ..node }
+        }
+        [dictionary, "err", position] => Node::at(NodeKind::AttentionError, number(&dictionary[4..]), number(position)),
+        [dictionary, feature, position] => {
+            let id = feature_id(&format!("{dictionary}.{feature}"));
+            Node::feature(id.dictionary.kind, id.dictionary.layer, number(position), id.index as u32)
+        }
+        _ => panic!("{name}"),
+    }
+}
+
+/// `attn1.f23` → the feature.
+pub fn feature_id(name: &str) -> FeatureId {
+    name.replace("attn", "att").replace(".f", ".").parse().unwrap()
+}
+
+/// The feature → `attn1.f23`.
+pub fn feature_name(id: FeatureId) -> String {
+    id.to_string().replace("att", "attn").replace('.', ".f")
+}
+
+/// `in`, `q`, `k`, `v`
+pub fn slot_name(slot: Slot) -> &'static str {
+    if slot == Slot::In { "in" } else { slot.word() }
+}
+
+pub fn slot(name: &str) -> Slot {
+    [Slot::In, Slot::Q, Slot::K, Slot::V].into_iter().find(|slot| slot_name(*slot) == name).unwrap()
+}
+
+// ---- comparing
+
+pub fn numbers(tensor: &Tensor) -> Vec<f64> {
+    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn largest(values: &[f64]) -> f64 {
+    values.iter().fold(0.0, |top, x| top.max(x.abs()))
+}
+
+/// Every value is within `tolerance` of the largest expected one.
+pub fn assert_near(what: &str, actual: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(actual.len(), expected.len(), "{what}: number of values");
+    let reach = tolerance * largest(expected);
+    for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
+        assert!((a - e).abs() <= reach, "{what}[{i}]: {a}, expected {e} ± {reach:.1e}");
+    }
+}
+
+/// Two numbers within an absolute reach.
+pub fn assert_within(what: &str, actual: f64, expected: f64, reach: f64) {
+    assert!((actual - expected).abs() <= reach, "{what}: {actual}, expected {expected} ± {reach:.1e}");
+}
+
+/// A tensor within the tolerance of a recorded one; shapes may differ, sizes not.
+pub fn assert_tensor(what: &str, actual: &Tensor, expected: &Tensor) {
+    assert_near(what, &numbers(actual), &numbers(expected), TOLERANCE);
+}

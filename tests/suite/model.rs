@@ -1,0 +1,87 @@
+//! The folded model against the recorded Hugging Face model and its hooks.
+
+use crate::fixture::{assert_tensor, assert_within, fixture, read_by};
+use candle_core::{D, Tensor};
+use circuit_atlas::circuit::Metric;
+use circuit_atlas::ids::{DictionaryId, Kind};
+
+#[test]
+fn logits_are_those_of_the_unfolded_model_less_their_mean() {
+    let f = fixture();
+    for (i, prompt) in f.expected.prompts.iter().enumerate() {
+        let trace = f.model().forward(&prompt.tokens).unwrap();
+        let unfolded = f.tensor(&format!("hf_logits/{i}"));
+        let expected = unfolded.broadcast_sub(&unfolded.mean_keepdim(D::Minus1).unwrap()).unwrap();
+        let logits = f.model().logits(&trace).unwrap();
+        assert_tensor(&format!("logits of prompt {i}"), &logits, &expected);
+        let last = Tensor::new(f.model().last_logits(&trace).unwrap(), logits.device()).unwrap();
+        assert_tensor("last logits", &last, &expected.get(prompt.tokens.len() - 1).unwrap());
+    }
+}
+
+#[test]
+fn logit_differences_are_the_recorded_ones() {
+    let f = fixture();
+    let largest = f.expected.prompts.iter().fold(0.0, |top: f64, p| top.max(p.logit_difference.abs()));
+    for (i, prompt) in f.expected.prompts.iter().enumerate() {
+        let logits = f.model().last_logits(&f.model().forward(&prompt.tokens).unwrap()).unwrap();
+        let metric = Metric::LogitDifference { correct: prompt.correct_id, counter: prompt.counter_id };
+        assert_within(&format!("prompt {i}"), metric.of(&logits), prompt.logit_difference, 2e-4 * largest);
+    }
+}
+
+#[test]
+fn hooks_are_the_recorded_ones() {
+    let f = fixture();
+    for &i in &f.expected.hooked_prompts {
+        let trace = f.model().forward(&f.expected.prompts[i].tokens).unwrap();
+        for (l, layer) in trace.layers.iter().enumerate() {
+            let resid_post = trace.layers.get(l + 1).map_or(&trace.resid_post, |next| &next.resid_pre);
+            let hooks = [
+                ("hook_resid_pre", &layer.resid_pre),
+                ("attn.hook_pattern", &layer.pattern),
+                ("attn.hook_z", &layer.z),
+                ("hook_attn_out", &layer.attn_out),
+                ("hook_resid_mid", &layer.resid_mid),
+                ("ln2.hook_normalized", &layer.x2),
+                ("hook_mlp_out", &layer.mlp_out),
+                ("hook_resid_post", resid_post),
+            ];
+            for (name, actual) in hooks {
+                let name = format!("hooks/{i}/blocks.{l}.{name}");
+                assert_tensor(&name, actual, f.tensor(&name));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pass_through_some_layers_is_the_beginning_of_a_whole_one() {
+    let f = fixture();
+    let tokens = &f.expected.prompts[0].tokens;
+    let whole = f.model().forward(tokens).unwrap();
+    let part = f.model().forward_layers(tokens, &circuit_atlas::model::Clean, 2).unwrap();
+    assert_eq!(part.layers.len(), 2);
+    assert_tensor("the stream behind layer 1", &part.resid_post, &whole.layers[2].resid_pre);
+    for kind in [Kind::Attention, Kind::Mlp] {
+        let id = DictionaryId { layer: 1, kind };
+        assert_tensor("what layer 1's dictionaries read", read_by(id, &part), read_by(id, &whole));
+    }
+}
+
+#[test]
+fn later_tokens_change_nothing_before_them() {
+    let f = fixture();
+    let tokens = &f.expected.prompts[0].tokens;
+    let [whole, part] = [&tokens[..], &tokens[..9]].map(|tokens| f.model().forward(tokens).unwrap());
+    assert_tensor("a prefix", &part.resid_post, &whole.resid_post.narrow(0, 0, 9).unwrap());
+}
+
+#[test]
+fn parameters_are_counted_without_the_mask_buffers() {
+    let sizes = fixture().model().sizes;
+    let (d, m) = (sizes.d_model, sizes.d_mlp);
+    let block = 2 * 2 * d + (3 * d * d + 3 * d) + (d * d + d) + (d * m + m) + (m * d + d);
+    let all = (sizes.vocabulary + sizes.positions) * d + sizes.layers * block + 2 * d;
+    assert_eq!(fixture().model().parameters, all);
+}

@@ -1,0 +1,62 @@
+//! Promoted tokens against the recorded ones.
+
+use crate::fixture::{TOLERANCE, assert_near, feature_id, fixture};
+use circuit_atlas::circuit::{Weighted, promoted, promoted_logits};
+
+#[test]
+fn promoted_tokens_are_the_recorded_ones() {
+    let f = fixture();
+    let sets: Vec<Weighted> = f.expected.promoted.iter().map(|row| vec![(feature_id(&row.feature), 1.0)]).collect();
+    let found = promoted(&f.world, &sets, 10).unwrap();
+    assert_eq!(found.len(), f.expected.promoted.len());
+    for (found, expected) in found.iter().zip(&f.expected.promoted) {
+        for (found, expected) in [(&found.top, &expected.top), (&found.bottom, &expected.bottom)] {
+            let ids = |found: &[(u32, f64)]| found.iter().map(|x| x.0).collect::<Vec<_>>();
+            let found: Vec<(u32, f64)> = found.iter().map(|&(id, logit)| (id, logit.into())).collect();
+            assert_eq!(ids(&found), ids(expected), "{}", found.len());
+            let logits = |rows: &[(u32, f64)]| rows.iter().map(|x| x.1).collect::<Vec<_>>();
+            assert_near("promoted", &logits(&found), &logits(expected), TOLERANCE);
+        }
+    }
+}
+
+#[test]
+fn a_set_promotes_the_weighted_sum_of_its_features() {
+    let f = fixture();
+    let ids: Vec<_> = f.expected.promoted.iter().map(|row| feature_id(&row.feature)).collect();
+    let (a, b) = (ids[0], ids[6]);
+    let sets = [vec![(a, 1.0)], vec![(b, 1.0)], vec![(a, 2.0), (b, 0.5)], vec![]];
+    let logits = promoted_logits(&f.world, &sets).unwrap();
+    let sum: Vec<f64> =
+        logits[0].iter().zip(&logits[1]).map(|(a, b)| 2.0 * f64::from(*a) + 0.5 * f64::from(*b)).collect();
+    let numbers = |row: &[f32]| row.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+    assert_near("the sum", &numbers(&logits[2]), &sum, 1e-5);
+    assert!(logits[3].iter().all(|&x| x == 0.0));
+}
+
+/// What a feature promotes is what it adds to the logits when more of it is written, at a scale that is held.
+#[test]
+fn promoting_is_writing_more_at_a_frozen_scale() {
+    let f = fixture();
+    let attribution = f.attribution(0);
+    let last = f.expected.prompts[0].tokens.len() - 1;
+    let (nodes, rows) = attribution.terms(2 * f.model().sizes.layers, last);
+    let d = f.model().sizes.d_model;
+    for (node, row) in nodes.iter().zip(rows.chunks_exact(d)) {
+        let Some(feature) = node.dictionary_feature() else { continue };
+        let activation = f64::from(attribution.activation(node).unwrap());
+        let logits = promoted_logits(&f.world, &[vec![(feature, activation)]]).unwrap().remove(0);
+        let w_u = f.model().w_u.t().unwrap().to_vec2::<f32>().unwrap();
+        let by_hand = w_u.iter().map(|column| column.iter().zip(row).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum());
+        let logits: Vec<f64> = logits.iter().map(|&x| x.into()).collect();
+        assert_near(&feature.to_string(), &logits, &by_hand.collect::<Vec<f64>>(), 1e-4);
+    }
+}
+
+#[test]
+fn a_feature_that_does_not_exist_is_refused_by_name() {
+    for name in ["attn0.f160", "mlp3.f0"] {
+        let error = promoted(&fixture().world, &[vec![(feature_id(name), 1.0)]], 3).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{}`", feature_id(name))), "{error}");
+    }
+}

@@ -1,0 +1,187 @@
+//! Scores, statistics, examples and pairs over the recorded corpus.
+
+use crate::fixture::{TOLERANCE, assert_near, assert_within, feature_id, fixture, numbers, read_by};
+use circuit_atlas::ids::{DictionaryId, FeatureId};
+use circuit_atlas::stats::cooccurrence::{Counts, Meetings, benjamini_hochberg};
+use circuit_atlas::stats::examples::{ContextInfo, Peak, Used, peaks, top};
+use circuit_atlas::stats::feature::{Firing, Statistics, statistics};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::OnceLock;
+
+/// Every nonzero activation of each scored feature, in their order; only their columns are encoded.
+fn firings() -> &'static [Vec<Firing>] {
+    static FIRINGS: OnceLock<Vec<Vec<Firing>>> = OnceLock::new();
+    FIRINGS.get_or_init(|| {
+        let ids: Vec<FeatureId> = fixture().expected.scored_features.iter().map(|name| feature_id(name)).collect();
+        let mut all = vec![Vec::new(); ids.len()];
+        for id in DictionaryId::all(fixture().model().sizes.layers) {
+            let which: Vec<usize> = (0..ids.len()).filter(|&i| ids[i].dictionary == id).collect();
+            score(id, &which, &ids, &mut all);
+        }
+        all
+    })
+}
+
+fn score(id: DictionaryId, which: &[usize], ids: &[FeatureId], all: &mut [Vec<Firing>]) {
+    let columns: Vec<usize> = which.iter().map(|&i| ids[i].index).collect();
+    let encoder = fixture().dictionary(id).encoder.select(&columns).unwrap();
+    for (context, trace) in fixture().contexts().iter().enumerate() {
+        for (position, active) in encoder.active(read_by(id, trace)).unwrap().into_iter().enumerate() {
+            for (column, activation) in active {
+                let firing = Firing { context: context as u32, position: position as u16, activation };
+                all[which[column as usize]].push(firing);
+            }
+        }
+    }
+}
+
+/// The token at a place, if it counts: not BOS, not special.
+fn counted(context: u32, position: u16) -> Option<u32> {
+    let id = fixture().expected.contexts[context as usize].tokens[position as usize];
+    (position > 0 && id != fixture().expected.special_token_id).then_some(id)
+}
+
+fn counting_tokens() -> u64 {
+    let contexts = fixture().expected.contexts.iter().enumerate();
+    contexts.map(|(c, x)| (0..x.tokens.len()).filter(|&p| counted(c as u32, p as u16).is_some()).count() as u64).sum()
+}
+
+fn counting_peaks(firings: &[Firing]) -> Vec<Peak> {
+    peaks(firings.iter().copied().filter(|f| counted(f.context, f.position).is_some()))
+}
+
+#[test]
+fn scores_are_the_recorded_ones() {
+    let f = fixture();
+    let places = f.tensor("scores/where").to_dtype(candle_core::DType::I64).unwrap().to_vec2::<i64>().unwrap();
+    let recorded: BTreeMap<Vec<i64>, f64> = places.into_iter().zip(numbers(f.tensor("scores/values"))).collect();
+    let place = |i: usize, x: &Firing| vec![i as i64, i64::from(x.context), i64::from(x.position)];
+    let each = firings()
+        .iter()
+        .enumerate()
+        .flat_map(|(i, all)| all.iter().map(move |x| (place(i, x), f64::from(x.activation))));
+    let found: BTreeMap<Vec<i64>, f64> = each.collect();
+    assert!(found.keys().eq(recorded.keys()), "where features are active");
+    let values = |map: &BTreeMap<Vec<i64>, f64>| map.values().copied().collect::<Vec<_>>();
+    assert_near("scores", &values(&found), &values(&recorded), TOLERANCE);
+}
+
+fn of(feature: usize) -> Statistics {
+    statistics(&firings()[feature], counting_tokens(), counted, usize::MAX)
+}
+
+#[test]
+fn statistics_of_features_are_the_recorded_ones() {
+    for (i, name) in fixture().expected.scored_features.iter().enumerate() {
+        let (found, expected) = (of(i), &fixture().expected.feature_statistics[name]);
+        assert_eq!(counting_tokens(), expected.tokens);
+        assert_eq!((found.active, found.special_active), (expected.active, expected.masked_active), "{name}");
+        assert_within(name, found.density, expected.density, 1e-12);
+        assert_within(name, found.max.into(), expected.max, TOLERANCE * expected.max);
+        assert_eq!(found.mean_active.is_some(), expected.mean_active.is_some(), "{name}");
+        assert_within(
+            name,
+            found.mean_active.unwrap_or(0.0),
+            expected.mean_active.unwrap_or(0.0),
+            TOLERANCE * expected.max,
+        );
+        assert_eq!(found.histogram.iter().sum::<u64>(), found.active, "{name}");
+        let moved: u64 = found.histogram.iter().zip(&expected.histogram).map(|(a, b)| a.abs_diff(*b)).sum();
+        assert_eq!(found.histogram.len(), expected.histogram.len());
+        assert!(moved <= 4, "{name}: more than two values in a neighbouring bin: {:?}", found.histogram);
+    }
+}
+
+#[test]
+fn the_mass_of_activation_lies_on_the_recorded_tokens() {
+    for (i, name) in fixture().expected.scored_features.iter().enumerate() {
+        let (found, expected) = (of(i).mass, &fixture().expected.feature_statistics[name].mass);
+        let share: BTreeMap<u32, f64> = found.iter().copied().collect();
+        assert!(expected.len() == 5 || expected.len() == found.len(), "{name}");
+        for (rank, (id, wanted)) in expected.iter().enumerate() {
+            assert_within(&format!("{name}: token {id}"), share[id], *wanted, TOLERANCE);
+            assert_within(&format!("{name}: rank {rank}"), found[rank].1, *wanted, TOLERANCE);
+        }
+        assert!(found.is_empty() || (found.iter().map(|x| x.1).sum::<f64>() - 1.0).abs() < 1e-9, "{name}");
+    }
+}
+
+#[test]
+fn a_context_has_the_recorded_peak() {
+    for (i, name) in fixture().expected.scored_features.iter().enumerate() {
+        let expected = &fixture().expected.feature_statistics[name].context_max;
+        let mut found = vec![0.0; expected.len()];
+        counting_peaks(&firings()[i]).iter().for_each(|peak| found[peak.context as usize] = peak.value.into());
+        assert_near(name, &found, expected, TOLERANCE);
+    }
+}
+
+#[test]
+fn the_best_contexts_are_the_recorded_ones() {
+    let contexts = &fixture().expected.contexts;
+    let info = |c: u32| {
+        let context = &contexts[c as usize];
+        ContextInfo { document: context.document, tokens: &context.tokens, explain: true }
+    };
+    for (i, name) in fixture().expected.scored_features.iter().enumerate() {
+        let found = top(&counting_peaks(&firings()[i]), &info, 5, &mut Used::default());
+        let expected = &fixture().expected.feature_statistics[name].top_contexts;
+        let places: Vec<_> = found.iter().map(|peak| (peak.context, peak.position)).collect();
+        assert_eq!(places, expected.iter().map(|x| (x.0, x.1)).collect::<Vec<_>>(), "{name}");
+        let values: Vec<f64> = found.iter().map(|peak| peak.value.into()).collect();
+        assert_near(name, &values, &expected.iter().map(|x| x.2).collect::<Vec<_>>(), TOLERANCE);
+        let documents: HashSet<u32> = found.iter().map(|peak| info(peak.context).document).collect();
+        assert_eq!(documents.len(), found.len(), "{name}: two of one document");
+    }
+}
+
+/// The meetings of the scored features, each context's active features by position.
+fn meetings() -> Meetings {
+    let contexts = &fixture().expected.contexts;
+    let mut active: Vec<Vec<Vec<u32>>> = contexts.iter().map(|c| vec![Vec::new(); c.tokens.len()]).collect();
+    for (i, all) in firings().iter().enumerate() {
+        all.iter().for_each(|x| active[x.context as usize][x.position as usize].push(i as u32));
+    }
+    let mut meetings = Meetings::new(firings().len(), 4);
+    for (c, active) in active.iter().enumerate() {
+        let counts: Vec<bool> = (0..active.len()).map(|p| counted(c as u32, p as u16).is_some()).collect();
+        meetings.add(&counts, active);
+    }
+    meetings
+}
+
+/// Relative to what is expected; what is below 1e-290 is as good as 0.
+fn assert_probability(what: &str, found: Option<f64>, expected: Option<f64>) {
+    assert_eq!(found.is_some(), expected.is_some(), "{what}");
+    let (found, expected) = (found.unwrap_or(0.0), expected.unwrap_or(0.0));
+    assert_within(what, found, expected, (1e-6 * expected).max(1e-290));
+}
+
+#[test]
+fn pairs_in_the_corpus_are_the_recorded_ones() {
+    let (meetings, expected) = (meetings(), &fixture().expected);
+    let index = |name: &str| expected.scored_features.iter().position(|f| f == name).unwrap();
+    let counts: Vec<Counts> = expected.pairs.iter().map(|x| meetings.same(index(&x.f), index(&x.g))).collect();
+    let tested: Vec<usize> = (0..counts.len()).filter(|&i| counts[i].tested()).collect();
+    let q = benjamini_hochberg(&tested.iter().map(|&i| counts[i].fisher_greater()).collect::<Vec<_>>());
+    let q: BTreeMap<usize, f64> = tested.into_iter().zip(q).collect();
+    for (i, (pair, counts)) in expected.pairs.iter().zip(&counts).enumerate() {
+        let what = format!("{} and {}", pair.f, pair.g);
+        assert_eq!([counts.n, counts.f, counts.g, counts.both], [pair.n, pair.n_f, pair.n_g, pair.n_fg], "{what}");
+        let (f, g) = (index(&pair.f), index(&pair.g));
+        let lagged = [meetings.lagged(f, g).both, meetings.lagged(g, f).both];
+        assert_eq!(lagged, [pair.n_f_then_g, pair.n_g_then_f], "{what}: one, then the other");
+        assert_within(&what, counts.expected(), pair.expected, 1e-9);
+        let (found, wanted) = (counts.tested(), pair.p.is_some());
+        assert_eq!(found, wanted, "{what}: tested");
+        if found {
+            let numbers = [Some(counts.lift()), Some(counts.npmi()), Some(counts.jaccard()), counts.phi()];
+            for (found, wanted) in numbers.into_iter().zip([pair.lift, pair.npmi, pair.jaccard, pair.phi]) {
+                assert_eq!(found.is_some(), wanted.is_some(), "{what}");
+                assert_within(&what, found.unwrap_or(0.0), wanted.unwrap_or(0.0), 1e-9);
+            }
+            assert_probability(&format!("{what}: p"), Some(counts.fisher_greater()), pair.p);
+        }
+        assert_probability(&format!("{what}: q"), q.get(&i).copied(), pair.q);
+    }
+}
