@@ -5,4 +5,5 @@ pub mod config;
 pub mod error;
 pub mod ids;
 pub mod model;
+pub mod site;
 pub mod stats;
