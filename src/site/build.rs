@@ -1,0 +1,125 @@
+//! Writes the site: one visible list of all pages, each with its template and its view, rendered side by side.
+
+use super::atlas::Atlas;
+use super::links::{Site, pair_path};
+use super::views::{
+    ComponentView, ComponentsView, FeatureView, FeaturesView, GroupView, IndexView, PairView, PairsView, SearchView,
+    TaskView,
+};
+use crate::error::{Context, Hint, Result};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Serde, Value};
+use minijinja::{Environment, UndefinedBehavior};
+use rayon::prelude::*;
+use serde::Serialize;
+use std::path::Path;
+
+/// Templates by name; the ending decides how what is put into them is escaped.
+const TEMPLATES: [(&str, &str); 12] = [
+    ("base.html", include_str!("../../templates/base.html")),
+    ("parts.html", include_str!("../../templates/parts.html")),
+    ("index.html", include_str!("../../templates/index.html")),
+    ("task.html", include_str!("../../templates/task.html")),
+    ("components.html", include_str!("../../templates/components.html")),
+    ("component.html", include_str!("../../templates/component.html")),
+    ("features.html", include_str!("../../templates/features.html")),
+    ("feature.html", include_str!("../../templates/feature.html")),
+    ("pairs.html", include_str!("../../templates/pairs.html")),
+    ("pair.html", include_str!("../../templates/pair.html")),
+    ("group.html", include_str!("../../templates/group.html")),
+    ("search.js", include_str!("../../templates/search.js")),
+];
+
+/// Files that are the same in every site.
+const ASSETS: [(&str, &str); 2] =
+    [("style.css", include_str!("../../templates/style.css")), ("atlas.js", include_str!("../../templates/atlas.js"))];
+
+const FOLDERS: [&str; 5] = ["tasks", "components", "features", "pairs", "groups"];
+
+/// A file to be rendered.
+struct File<'a> {
+    path: String,
+    template: &'static str,
+    view: Box<dyn Fn() -> Value + Send + Sync + 'a>,
+}
+
+fn file<'a, V: Serialize>(
+    path: impl Into<String>,
+    template: &'static str,
+    view: impl Fn() -> V + Send + Sync + 'a,
+) -> File<'a> {
+    File { path: path.into(), template, view: Box::new(move || Value::from(Serde(view()))) }
+}
+
+/// Everything that is rendered.
+fn files<'a>(site: &'a Site) -> Vec<File<'a>> {
+    let atlas = site.atlas;
+    let mut files = vec![
+        file("index.html", "index.html", || IndexView::new(site)),
+        file("components/index.html", "components.html", || ComponentsView::new(site)),
+        file("features/index.html", "features.html", || FeaturesView::new(site)),
+        file("search.js", "search.js", || SearchView::new(site)),
+    ];
+    if !atlas.pairs.is_empty() {
+        files.push(file("pairs/index.html", "pairs.html", || PairsView::new(site)));
+    }
+    files.extend(
+        atlas.tasks.iter().map(|t| file(format!("tasks/{}.html", t.name), "task.html", || TaskView::new(site, t))),
+    );
+    files.extend(atlas.components.iter().enumerate().map(|(i, c)| {
+        file(format!("components/{}.html", c.component), "component.html", move || ComponentView::new(site, i))
+    }));
+    files.extend(
+        atlas
+            .features
+            .iter()
+            .enumerate()
+            .map(|(i, f)| file(format!("features/{}.html", f.id), "feature.html", move || FeatureView::new(site, i))),
+    );
+    files.extend(atlas.pairs.iter().map(|p| file(pair_path(p.a, p.b), "pair.html", || PairView::new(site, p))));
+    files.extend(
+        atlas.groups.iter().map(|g| file(format!("groups/{}.html", g.name), "group.html", || GroupView::new(site, g))),
+    );
+    files
+}
+
+/// Writes the whole site into the empty folder `into`, and says how many pages it has.
+///
+/// # Errors
+/// When a task or group has a name that cannot be a file's, or a file cannot be written.
+pub fn build(atlas: &Atlas, into: &Path) -> Result<usize> {
+    let site = Site::new(atlas)?;
+    let environment = environment()?;
+    for folder in FOLDERS {
+        let path = into.join(folder);
+        std::fs::create_dir_all(&path).with_context(|| format!("cannot make the folder `{}`", path.display()))?;
+    }
+    for (name, text) in ASSETS {
+        write(into, name, text)?;
+    }
+    let files = files(&site);
+    files.par_iter().try_for_each(|file| write(into, &file.path, &render(&environment, file)?))?;
+    Ok(files.iter().filter(|f| f.path.ends_with(".html")).count())
+}
+
+/// Undefined names are errors: a typo in a template must not be a blank in two thousand pages.
+fn environment() -> Result<Environment<'static>> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    for (name, source) in TEMPLATES {
+        environment.add_template(name, source).with_context(|| format!("cannot read the template `{name}`"))?;
+    }
+    Ok(environment)
+}
+
+fn render(environment: &Environment, file: &File) -> Result<String> {
+    let template = environment.get_template(file.template)?;
+    template.render((file.view)()).with_context(|| format!("cannot make the page `{}`", file.path))
+}
+
+fn write(into: &Path, name: &str, text: &str) -> Result<()> {
+    let path = into.join(name);
+    std::fs::write(&path, text)
+        .hint(|| format!("cannot write `{}`", path.display()), "check free space and permissions of the folder")
+}

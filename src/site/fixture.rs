@@ -1,0 +1,346 @@
+//! An atlas made up for the tests: real texts, and features that fire at words of them.
+
+use super::atlas::*;
+use crate::ids::{Component, DictionaryId, FeatureId, Kind};
+use crate::stats::mix;
+use std::collections::BTreeMap;
+
+pub const LAYERS: usize = 4;
+pub const HEADS: usize = 6;
+const TRIGGERS: [&[&str]; 8] = [
+    &["said", "asked", "called"],
+    &["John", "Mary", "James", "Allison", "Ryan", "Patrick"],
+    &["and", "but", "so"],
+    &["gold", "coin", "horse", "rice"],
+    &["the", "a", "an"],
+    &["lasted", "from", "to"],
+    &["Monday", "Friday", "Saturday"],
+    &["."],
+];
+
+/// A number in [0, 1) that depends on two others.
+fn unit(a: u64, b: u64) -> f64 {
+    (mix(a, b) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// Words with the space before them, punctuation apart: near enough to tokens.
+pub fn pieces_of(text: &str) -> Vec<String> {
+    let mut pieces: Vec<String> = Vec::new();
+    for c in text.chars() {
+        match pieces.last_mut() {
+            Some(last) if c.is_alphanumeric() && last.chars().all(|l| l.is_alphanumeric() || l == ' ') => last.push(c),
+            _ => pieces.push(c.into()),
+        }
+    }
+    pieces
+}
+
+/// The first texts of the demo's corpus.
+pub fn texts(n: usize) -> Vec<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/corpus.jsonl");
+    let lines = std::fs::read_to_string(path).unwrap();
+    let text = |line: &str| serde_json::from_str::<BTreeMap<String, String>>(line).unwrap()["text"].clone();
+    lines.lines().take(n).map(text).collect()
+}
+
+pub fn feature_ids() -> Vec<FeatureId> {
+    let index = |d: DictionaryId, i: usize| (mix(d.layer as u64, (i + 7 * d.kind as usize) as u64) % 900) as usize;
+    let of = |d: DictionaryId| (0..4).map(move |i| FeatureId { dictionary: d, index: index(d, i) });
+    let mut ids: Vec<FeatureId> = DictionaryId::all(LAYERS).flat_map(of).collect();
+    ids.sort();
+    ids.dedup();
+    ids
+}
+
+fn components() -> Vec<Component> {
+    let in_circuit = |c: &Component| unit(c.layer() as u64, 40 + c.head().unwrap_or(9) as u64) < 0.72;
+    Component::all(LAYERS, HEADS).filter(in_circuit).collect()
+}
+
+fn pieces(text: &str, feature: u64) -> Vec<Piece> {
+    let triggers = TRIGGERS[(feature % 8) as usize];
+    let value = |i: usize, word: &str| match triggers.contains(&word) {
+        true => 2.0 + 9.0 * unit(feature, i as u64 * 31 + word.len() as u64),
+        false if unit(feature + 99, i as u64 + text.len() as u64) < 0.08 => unit(feature, i as u64) * 2.0,
+        false => 0.0,
+    };
+    let piece = |(i, text): (usize, String)| Piece { value: value(i, text.trim()), text, special: false };
+    pieces_of(text).into_iter().take(120).enumerate().map(piece).collect()
+}
+
+fn example(texts: &[String], feature: u64, i: usize, band: &str) -> Example {
+    let document = (mix(feature, i as u64) % texts.len() as u64) as u32;
+    let mut all = pieces(&texts[document as usize], feature);
+    if band == "inactive" {
+        all.iter_mut().for_each(|p| p.value = 0.0);
+    }
+    let share = band.strip_prefix('q').map_or(1.0, |n| (n.parse::<f64>().unwrap() + 0.6) / 10.0);
+    all.iter_mut().for_each(|p| p.value *= share);
+    let peak = (0..all.len()).max_by(|&a, &b| all[a].value.total_cmp(&all[b].value)).unwrap();
+    let (start, end) = (peak.saturating_sub(16), (peak + 17).min(all.len()));
+    let mut window = all[start..end].to_vec();
+    if start == 0 {
+        window.insert(0, Piece { text: "<|endoftext|>".into(), value: 0.0, special: true });
+    }
+    Example {
+        band: band.into(),
+        half: if document % 2 == 0 { "explain" } else { "score" }.into(),
+        document,
+        context: document * 2,
+        start: start as u32,
+        value: all[peak].value,
+        peak: peak - start + usize::from(start == 0),
+        pieces: window,
+        more_before: start > 0,
+        more_after: end < all.len(),
+    }
+}
+
+fn examples(texts: &[String], feature: u64) -> Vec<Example> {
+    let mut top: Vec<Example> = (0..30).map(|i| example(texts, feature, i, "top")).collect();
+    top.sort_by(|a, b| b.value.total_cmp(&a.value));
+    let bands = (0..10).rev().map(|n| format!("q{n}")).chain(["inactive".into()]);
+    let banded = bands.flat_map(|band| (0..3).map(move |i| (band.clone(), i)));
+    top.into_iter().chain(banded.map(|(band, i)| example(texts, feature, 50 + i, &band))).collect()
+}
+
+fn promoted(seed: u64, sign: f64) -> Vec<Promoted> {
+    const WORDS: [&str; 12] = [" Mary", " said", "\n", " ", "ing", " the", " 1880", "\"", " John", " gold", "<b", "'s"];
+    let logit = |i: usize| sign * 2.4 * (1.0 - i as f64 / 24.0) * (0.7 + 0.3 * unit(seed, 5));
+    let word = |i: usize| WORDS[(mix(seed, i as u64) % 12) as usize].to_string();
+    (0..20).map(|i| Promoted { text: word(i), logit: logit(i), at_strength: 4.0 * logit(i) }).collect()
+}
+
+pub fn explained(text: &str) -> Option<Explanation> {
+    Some(Explanation {
+        explainer: "statistics".into(),
+        model: String::new(),
+        status: "ok".into(),
+        input_side: format!("Active at {text}, mostly after a quotation mark."),
+        output_side: "Promotes \u{201c} Mary\u{201d} and other names.".into(),
+        text: format!(
+            "Active at {text}, mostly after a quotation mark. Promotes \u{201c} Mary\u{201d} and other names."
+        ),
+        reason: String::new(),
+    })
+}
+
+fn circuit_pair(ids: &[FeatureId], at: &[Component], seed: u64) -> CircuitPair {
+    let pick = |k: u64| ids[(mix(seed, k) % ids.len() as u64) as usize];
+    let place = |f: FeatureId| at.iter().copied().find(|c| c.dictionary() == f.dictionary).unwrap_or(at[0]);
+    let (a, b) = (pick(1), pick(2));
+    CircuitPair { at_a: place(a), a, at_b: place(b), b, prompts: 90 - seed as u32 * 2, share: 12.0 * unit(seed, 3) }
+}
+
+fn corpus_pair(other: FeatureId, i: usize) -> CorpusPair {
+    CorpusPair {
+        other,
+        lag: if i % 3 == 2 { "window" } else { "same" }.into(),
+        first: i % 2 == 0,
+        together: 1200 - 30 * i as u64,
+        expected: 13.21,
+        lift: 90.8 / (i + 1) as f64,
+        npmi: 0.83 - 0.02 * i as f64,
+        jaccard: 0.41,
+        phi: 0.57,
+        q: 1.3e-12 * (i as f64).exp(),
+    }
+}
+
+fn servings(task: &str, ids: &[FeatureId], c: Component) -> Vec<Serving> {
+    let here = ids.iter().filter(|f| f.dictionary == c.dictionary());
+    let serving = |(i, &feature): (usize, &FeatureId)| Serving {
+        task: task.into(),
+        component: c,
+        feature,
+        prompts: 80 - 17 * i as u32,
+        of: 100,
+        share: 3.2 / (i + 1) as f64,
+    };
+    here.enumerate().map(serving).collect()
+}
+
+fn feature(texts: &[String], ids: &[FeatureId], at: &[Component], i: usize) -> Feature {
+    let (id, seed) = (ids[i], i as u64);
+    let examples = examples(texts, seed);
+    let max = examples.iter().map(|e| e.value).fold(0.0, f64::max);
+    let words = TRIGGERS[i % 8];
+    let served = at.iter().flat_map(|&c| servings("ioi", ids, c)).filter(|s| s.feature == id);
+    Feature {
+        id,
+        active: 3480 + mix(seed, 8) % 9000,
+        density: 0.011 + 0.02 * unit(seed, 9),
+        mean_active: max * 0.31,
+        max,
+        special_active: mix(seed, 3) % 40,
+        histogram: (0..50)
+            .map(|b| (900.0 * (-0.13 * f64::from(b)).exp() * (0.6 + unit(seed, b as u64))) as u64)
+            .collect(),
+        mass: words.iter().enumerate().map(|(k, w)| (format!(" {w}"), 0.4 / (k + 1) as f64)).collect(),
+        promoted: promoted(seed, 1.0),
+        suppressed: promoted(seed + 50, -0.8),
+        servings: served.collect(),
+        examples,
+        corpus_pairs: ids.iter().filter(|&&o| o != id).enumerate().map(|(k, &o)| corpus_pair(o, k)).collect(),
+        circuit_pairs: (0..9)
+            .map(|k| ("ioi".into(), CircuitPair { a: id, ..circuit_pair(ids, at, k + seed % 5) }))
+            .collect(),
+        explanation: explained(&words.join(", ")),
+        evaluations: vec![Evaluation {
+            method: "single-token".into(),
+            explainer: "statistics".into(),
+            examples: 46,
+            balanced_accuracy: Some(0.87),
+            low: Some(0.76),
+            high: Some(0.94),
+            null: Some(0.52),
+        }],
+    }
+}
+
+fn faithfulness() -> Vec<Faithfulness> {
+    let interval = |v: f64| Interval { value: Some(v), low: Some(v - 0.08), high: Some(v + 0.06) };
+    let row = |i: usize, circuit: &str, v: f64| Faithfulness {
+        level: "component".into(),
+        variant: format!("frequency >= {}", ["1", "0.75", "0.5", "0.25", "0.1", "0"][i]),
+        circuit: circuit.into(),
+        size: [2, 5, 8, 12, 17, 21][i],
+        metrics: BTreeMap::from([
+            ("faithfulness".into(), interval(v)),
+            (
+                "completeness".into(),
+                if i == 0 { Interval { value: None, low: None, high: None } } else { interval(1.0 - v) },
+            ),
+            ("m_full".into(), interval(3.41)),
+            ("m_empty".into(), interval(0.02)),
+            ("m_circuit".into(), interval(3.4 * v)),
+        ]),
+    };
+    let found = (0..6).map(|i| row(i, "found", [0.31, 0.62, 0.8, 0.93, 1.02, 1.0][i]));
+    found.chain((0..6).map(|i| row(i, "random", [-0.05, 0.02, 0.11, 0.2, 0.48, 0.93][i]))).collect()
+}
+
+fn prompts(kind: &str) -> Vec<Prompt> {
+    let names = ["John", "Mary", "James", "Allison", "Ryan", "Patrick"];
+    let prompt = |i: usize| {
+        let (a, b) = (names[i % 6], names[(i + 1 + i / 6) % 6]);
+        let text = match kind {
+            "ioi" => format!("Then {a} and {b} went to the market. {b} gave a feather to"),
+            _ => format!("The flood lasted from the year 18{:02} to the year 18", 10 + i),
+        };
+        let correct = if kind == "ioi" { format!(" {a}") } else { format!("{}", 40 + i) };
+        let answers =
+            vec![(correct.clone(), 0.71), (format!(" {b}"), 0.12), (" the".into(), 0.034), (" her".into(), 0.0031)];
+        let logit_difference = 3.1 - 4.2 * unit(i as u64, 4).powi(4);
+        let (template, counter) = ("ABB".into(), format!(" {b}"));
+        Prompt { template, text, correct, counter, logit_difference, answers, nodes: 61, edges: 143, coverage: 0.63 }
+    };
+    (0..40).map(prompt).collect()
+}
+
+fn task(name: &str, ids: &[FeatureId], at: &[Component]) -> Task {
+    let frequency = |c: Component| unit(c.layer() as u64 * 20 + name.len() as u64, c.head().unwrap_or(8) as u64);
+    let pairs = at.iter().enumerate().flat_map(|(i, &a)| at[i + 1..].iter().map(move |&b| (a, b)));
+    Task {
+        name: name.into(),
+        kind: name.into(),
+        prompts: prompts(name),
+        accuracy: 0.925,
+        coverage: 0.634,
+        components: at
+            .iter()
+            .map(|&component| TaskComponent {
+                component,
+                frequency: frequency(component),
+                features: 1 + (frequency(component) * 14.0) as u32,
+            })
+            .collect(),
+        faithfulness: faithfulness(),
+        component_pairs: pairs.map(|(a, b)| (a, b, (40.0 * frequency(a) * frequency(b)) as u32)).collect(),
+        pairs: (0..16).map(|k| circuit_pair(ids, at, k)).collect(),
+    }
+}
+
+fn component(texts: &[String], ids: &[FeatureId], at: &[Component], i: usize) -> ComponentPage {
+    let c = at[i];
+    let others = at.iter().filter(|&&o| o != c);
+    ComponentPage {
+        component: c,
+        tasks: vec![("ioi".into(), 0.1 + 0.85 * unit(i as u64, 2)), ("greater-than".into(), 0.5 * unit(i as u64, 6))],
+        features: ["ioi", "greater-than"].iter().flat_map(|task| servings(task, ids, c)).collect(),
+        promoted: promoted(i as u64 + 300, 1.0),
+        suppressed: promoted(i as u64 + 400, -0.7),
+        explanation: explained("names"),
+        examples: (0..8).map(|k| example(texts, i as u64, k, "top")).collect(),
+        neighbours: others.take(9).enumerate().map(|(k, &o)| ("ioi".into(), o, 80 - 5 * k as u32)).collect(),
+    }
+}
+
+/// Two tasks, some thirty features, everything linked.
+pub fn atlas() -> Atlas {
+    let (texts, ids, at) = (texts(150), feature_ids(), components());
+    let tasks: Vec<Task> = ["ioi", "greater-than"].iter().map(|name| task(name, &ids, &at)).collect();
+    let pair = |k: usize| Pair {
+        a: ids[k],
+        b: ids[k + 9],
+        circuit: vec![("ioi".into(), CircuitPair { a: ids[k], b: ids[k + 9], ..circuit_pair(&ids, &at, k as u64) })],
+        corpus: vec![corpus_pair(ids[k + 9], k), CorpusPair { lag: "window".into(), ..corpus_pair(ids[k + 9], k + 1) }],
+        promoted: promoted(k as u64 + 70, 1.0),
+        suppressed: promoted(k as u64 + 80, -0.9),
+        examples: (0..10).map(|i| example(&texts, k as u64, i, "top")).collect(),
+        explanation: explained("quotations"),
+    };
+    Atlas {
+        title: "circuit-atlas demo".into(),
+        base_url: String::new(),
+        version: "0.1.0".into(),
+        when: "2026-01-31 04:05 UTC".into(),
+        provenance: [
+            ("model", "demo/model: GPT-2, 4 layers, 6 heads, width 96"),
+            ("attention SAEs", "demo/attention_sae"),
+            ("MLP transcoders", "demo/transcoder"),
+            ("corpus", "demo/corpus.jsonl, column text, contexts of 128 tokens"),
+            ("discovery", "greedy, 5 passes, logit-difference"),
+            ("explanations", "none: summaries of the statistics"),
+        ]
+        .map(|(label, value)| (label.into(), value.into()))
+        .into(),
+        layers: LAYERS,
+        heads: HEADS,
+        documents: 2300,
+        contexts: 3121,
+        tokens: 264_210,
+        components: (0..at.len()).map(|i| component(&texts, &ids, &at, i)).collect(),
+        features: (0..ids.len()).map(|i| feature(&texts, &ids, &at, i)).collect(),
+        pairs: (0..6).map(pair).collect(),
+        groups: vec![Group {
+            name: "quotation".into(),
+            features: vec![ids[0], ids[9], ids[20]],
+            promoted: promoted(500, 1.0),
+            suppressed: promoted(501, -1.0),
+            examples: (0..6).map(|i| example(&texts, 3, i, "top")).collect(),
+            explanation: explained("speech"),
+        }],
+        conformance: DictionaryId::all(LAYERS)
+            .map(|dictionary| Conformance {
+                dictionary,
+                width: 768,
+                l0: 11.3 + dictionary.layer as f64,
+                variance_explained: 0.913,
+                dead: 14,
+                loss_recovered: (dictionary.kind == Kind::Mlp).then_some(0.974),
+            })
+            .collect(),
+        stages: [
+            ("tokenize", 1.2),
+            ("discover", 64.0),
+            ("cache", 8.2),
+            ("score", 3.4),
+            ("aggregate", 5.9),
+            ("interpret", 0.1),
+        ]
+        .map(|(name, s)| (name.into(), s))
+        .into(),
+        tasks,
+    }
+}

@@ -1,0 +1,146 @@
+//! Which pages there are, and how one page links to another. A link to a page that is not there is plain text.
+
+use super::atlas::{Atlas, Explanation, Feature};
+use super::text::{Html, cut, escape, html, token_plain};
+use crate::error::{Result, hinted};
+use crate::ids::{Component, FeatureId};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A text that may lead somewhere.
+#[derive(Clone, Debug, Serialize)]
+pub struct Link {
+    pub text: String,
+    pub href: Option<Html>,
+}
+
+impl Link {
+    pub fn plain(text: impl Into<String>) -> Link {
+        Link { text: text.into(), href: None }
+    }
+}
+
+/// The atlas, and what it has a page for.
+pub struct Site<'a> {
+    pub atlas: &'a Atlas,
+    features: BTreeMap<FeatureId, &'a Feature>,
+    components: BTreeSet<Component>,
+    pairs: BTreeSet<(FeatureId, FeatureId)>,
+    tasks: BTreeSet<&'a str>,
+}
+
+impl<'a> Site<'a> {
+    /// # Errors
+    /// When a task or a group has a name that cannot be a file's.
+    pub fn new(atlas: &'a Atlas) -> Result<Site<'a>> {
+        atlas.tasks.iter().map(|t| t.name.as_str()).try_for_each(|name| check_name("task", name))?;
+        atlas.groups.iter().map(|g| g.name.as_str()).try_for_each(|name| check_name("group", name))?;
+        Ok(Site {
+            atlas,
+            features: atlas.features.iter().map(|f| (f.id, f)).collect(),
+            components: atlas.components.iter().map(|c| c.component).collect(),
+            pairs: atlas.pairs.iter().map(|p| in_order(p.a, p.b)).collect(),
+            tasks: atlas.tasks.iter().map(|t| t.name.as_str()).collect(),
+        })
+    }
+
+    pub fn feature(&self, id: FeatureId) -> Option<&'a Feature> {
+        self.features.get(&id).copied()
+    }
+
+    /// A few words on a feature for lists, empty of one that has no page.
+    pub fn gist(&self, id: FeatureId) -> String {
+        self.feature(id).map(gist).unwrap_or_default()
+    }
+
+    /// Links as seen from the front page.
+    pub fn at_root(&self) -> Links<'_> {
+        Links { site: self, root: "" }
+    }
+
+    /// Links as seen from any other page: all are one folder down.
+    pub fn in_folder(&self) -> Links<'_> {
+        Links { site: self, root: "../" }
+    }
+}
+
+/// Names of tasks and groups become file names and parts of URLs. The settings promise this; a wrong one would write
+/// outside of the folder.
+fn check_name(what: &str, name: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if !name.is_empty() && name.chars().all(plain) {
+        return Ok(());
+    }
+    Err(hinted(
+        format!("the {what} `{name}` cannot have a page"),
+        "give it a name of lower-case letters, digits and `-`, as it becomes a file name",
+    ))
+}
+
+/// The explanation if there is one, else the tokens that it is active at.
+fn gist(feature: &Feature) -> String {
+    match feature.explanation.as_ref().map(sentence) {
+        Some(text) if !text.is_empty() => cut(&text, 110),
+        _ => feature.mass.iter().take(5).map(|(token, _)| token_plain(token.trim())).collect::<Vec<_>>().join(" · "),
+    }
+}
+
+/// An explanation in one line; empty when there is none.
+pub fn sentence(explanation: &Explanation) -> String {
+    let Explanation { status, text, input_side, output_side, .. } = explanation;
+    match text.as_str() {
+        _ if status != "ok" => String::new(),
+        "" => format!("{input_side} {output_side}").trim().into(),
+        text => text.into(),
+    }
+}
+
+/// Two features in the alphabetical order of their names, which is not that of their ids: `att10.1` before `att9.1`.
+pub fn in_order(a: FeatureId, b: FeatureId) -> (FeatureId, FeatureId) {
+    if a.to_string() <= b.to_string() { (a, b) } else { (b, a) }
+}
+
+/// `pairs/A+B.html`
+pub fn pair_path(a: FeatureId, b: FeatureId) -> String {
+    let (a, b) = in_order(a, b);
+    format!("pairs/{a}+{b}.html")
+}
+
+/// Links from one page.
+#[derive(Clone, Copy)]
+pub struct Links<'a> {
+    pub site: &'a Site<'a>,
+    /// From the page to the site's folder: empty or `../`.
+    pub root: &'static str,
+}
+
+impl Links<'_> {
+    /// To a file of the site, given from its folder.
+    pub fn page(&self, text: impl Into<String>, path: &str) -> Link {
+        Link { text: text.into(), href: Some(self.href(path)) }
+    }
+
+    pub fn href(&self, path: &str) -> Html {
+        html(format!("{}{}", self.root, escape(path)))
+    }
+
+    fn page_if(&self, there: bool, text: String, path: String) -> Link {
+        if there { self.page(text, &path) } else { Link::plain(text) }
+    }
+
+    pub fn feature(&self, id: FeatureId) -> Link {
+        self.page_if(self.site.features.contains_key(&id), id.to_string(), format!("features/{id}.html"))
+    }
+
+    pub fn component(&self, c: Component) -> Link {
+        self.page_if(self.site.components.contains(&c), c.to_string(), format!("components/{c}.html"))
+    }
+
+    pub fn task(&self, name: &str) -> Link {
+        self.page_if(self.site.tasks.contains(name), name.into(), format!("tasks/{name}.html"))
+    }
+
+    pub fn pair(&self, text: &str, a: FeatureId, b: FeatureId) -> Link {
+        self.page_if(self.site.pairs.contains(&in_order(a, b)), text.into(), pair_path(a, b))
+    }
+}

@@ -1,0 +1,21 @@
+//! The website: an [`Atlas`] becomes a folder of static pages that need no server, no network and no JavaScript.
+//!
+//! Knows neither tables, tensors nor settings, and nothing of publishing: it writes files into an empty folder. Every text
+//! that it is given is hostile until escaped, by the templates or by [`text`].
+
+pub mod atlas;
+mod build;
+mod chart;
+mod links;
+mod number;
+mod svg;
+mod text;
+mod views;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
+
+pub use atlas::Atlas;
+pub use build::build;

@@ -1,0 +1,220 @@
+//! Pictures made of rectangles: maps of the model, who meets whom, histograms, intervals. Colours are in the style sheet.
+//!
+//! Each cell carries its numbers as text or title, so that nothing is told by colour or by hovering alone.
+
+use super::atlas::Evaluation;
+use super::links::Links;
+use super::number::{count, fixed, significant};
+use super::text::{Html, STEPS, escape, html};
+use crate::ids::Component;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// What a map shows of a component.
+pub struct Cell {
+    /// 0 to 1, how deep its colour is.
+    pub shade: f64,
+    pub label: String,
+    pub title: String,
+}
+
+const CELL: (usize, usize) = (44, 28);
+const GAP: usize = 3;
+
+/// An `<svg>` of that size; it shrinks to the page's width, down to what can still be read.
+fn picture(class: &str, (width, height): (usize, usize), title: &str, body: &str) -> Html {
+    let least = width * 3 / 5;
+    let title = escape(title);
+    html(format!(
+        "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" style=\"max-width:{width}px;min-width:{least}px\" \
+         role=\"group\" aria-label=\"{title}\">{body}</svg>"
+    ))
+}
+
+/// Text on a dark cell must be light, and the other way round.
+fn ink(shade: f64) -> &'static str {
+    if shade > 0.55 { " class=\"on\"" } else { "" }
+}
+
+/// Layers × heads, and a column of MLPs. A component without a cell is in no circuit and left empty.
+pub fn model_map(links: Links, title: &str, cells: &BTreeMap<Component, Cell>) -> Html {
+    let (layers, heads) = (links.site.atlas.layers, links.site.atlas.heads);
+    let x = |c: Component| 30 + c.head().map_or(heads * (CELL.0 + GAP) + 10, |h| h * (CELL.0 + GAP));
+    let y = |layer: usize| 22 + layer * (CELL.1 + GAP);
+    let mut body = String::new();
+    for head in 0..heads {
+        label(&mut body, 30 + head * (CELL.0 + GAP) + CELL.0 / 2, 13, "middle", &format!("H{head}"));
+    }
+    label(&mut body, x(Component::Mlp { layer: 0 }) + CELL.0 / 2, 13, "middle", "MLP");
+    for layer in 0..layers {
+        label(&mut body, 24, y(layer) + CELL.1 / 2 + 4, "end", &format!("L{layer}"));
+    }
+    for component in Component::all(layers, heads) {
+        let at = (x(component), y(component.layer()));
+        body.push_str(&model_cell(links, component, at, cells.get(&component)));
+    }
+    picture("map", (x(Component::Mlp { layer: 0 }) + CELL.0 + 2, y(layers)), title, &body)
+}
+
+fn model_cell(links: Links, component: Component, (x, y): (usize, usize), cell: Option<&Cell>) -> String {
+    let (w, h) = CELL;
+    let Some(cell) = cell else {
+        return format!(
+            "<g><title>{component}: in no circuit</title>\
+             <rect class=\"none\" x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" rx=\"3\"/></g>"
+        );
+    };
+    let inner = format!(
+        "<title>{component}: {}</title>\
+         <rect class=\"base\" x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" rx=\"3\"/>\
+         <rect x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" rx=\"3\" fill-opacity=\"{:.2}\"/>\
+         <text x=\"{}\" y=\"{}\"{}>{}</text>",
+        escape(&cell.title),
+        cell.shade,
+        x + w / 2,
+        y + h / 2 + 4,
+        ink(cell.shade),
+        escape(&cell.label),
+    );
+    anchored(links.component(component).href, inner)
+}
+
+/// In a link, if there is somewhere to go.
+fn anchored(href: Option<Html>, inner: String) -> String {
+    match href {
+        Some(href) => format!("<a href=\"{href}\">{inner}</a>"),
+        None => format!("<g>{inner}</g>"),
+    }
+}
+
+fn label(body: &mut String, x: usize, y: usize, anchor: &str, text: &str) {
+    let _ = write!(body, "<text class=\"l\" x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\">{text}</text>");
+}
+
+/// The lower half of a square: how often two of `components` are together, out of `of`.
+pub fn triangle(
+    links: Links,
+    components: &[Component],
+    together: &BTreeMap<(Component, Component), u32>,
+    of: u32,
+) -> Html {
+    const SIDE: usize = 28;
+    const LEFT: usize = 52;
+    let at = |i: usize| i * (SIDE + 2);
+    let mut body = String::new();
+    for (row, &a) in components.iter().enumerate() {
+        let text =
+            format!("<text class=\"l\" x=\"{}\" y=\"{}\" text-anchor=\"end\">{a}</text>", LEFT - 6, at(row) + 18);
+        body.push_str(&anchored(links.component(a).href, text));
+        for (column, &b) in components[..row].iter().enumerate() {
+            let n = together.get(&(a.min(b), a.max(b))).copied().unwrap_or(0);
+            body.push_str(&meeting((LEFT + at(column), at(row)), SIDE, (a, b), n, of));
+        }
+        let (x, y) = (LEFT + at(row) + 4, at(row) + 18);
+        let text = format!("<text class=\"l\" x=\"{x}\" y=\"{y}\">{a}</text>");
+        body.push_str(&anchored(links.component(a).href, text));
+    }
+    let size = (LEFT + at(components.len()) + 24, at(components.len()) + 4);
+    picture("map", size, "components in the same circuits", &body)
+}
+
+fn meeting((x, y): (usize, usize), side: usize, (a, b): (Component, Component), n: u32, of: u32) -> String {
+    if n == 0 {
+        return format!("<rect class=\"none\" x=\"{x}\" y=\"{y}\" width=\"{side}\" height=\"{side}\" rx=\"3\"/>");
+    }
+    let shade = f64::from(n) / f64::from(of.max(1));
+    let middle = (x + side / 2, y + side / 2 + 4);
+    format!(
+        "<g><title>{a} with {b}: {n} of {of} prompts</title>\
+         <rect x=\"{x}\" y=\"{y}\" width=\"{side}\" height=\"{side}\" rx=\"3\" fill-opacity=\"{shade:.2}\"/>\
+         <text x=\"{}\" y=\"{}\"{}>{n}</text></g>",
+        middle.0,
+        middle.1,
+        ink(shade),
+    )
+}
+
+/// Counts in equal bins on (0, max], on a logarithmic scale, over the colours that the values have in the examples.
+pub fn histogram(bins: &[u64], max: f64) -> Html {
+    const SIZE: (usize, usize) = (640, 190);
+    const PLOT: (f64, f64, f64, f64) = (44.0, 626.0, 10.0, 140.0); // left, right, top, bottom
+    let (left, right, top, bottom) = PLOT;
+    let tallest = bins.iter().copied().max().unwrap_or(0).max(1);
+    // Half a decade above nothing, so that one token can be seen.
+    let scale = |n: f64| (n.log10() + 0.5) / ((tallest as f64).log10() + 0.5);
+    let mut body = String::new();
+    for power in (0..20).map(|p| 10u64.pow(p)).take_while(|&p| p <= tallest) {
+        let y = bottom - scale(power as f64) * (bottom - top);
+        let _ = write!(
+            body,
+            "<path class=\"grid\" d=\"M{left} {y:.1}H{right}\"/>\
+             <text class=\"l\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            left - 6.0,
+            y + 4.0,
+            count(power)
+        );
+    }
+    let width = (right - left) / bins.len().max(1) as f64;
+    for (i, &n) in bins.iter().enumerate().filter(|(_, n)| **n > 0) {
+        let height = scale(n as f64) * (bottom - top);
+        let _ = write!(
+            body,
+            "<g><title>{}</title><rect class=\"bar\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{height:.1}\"/></g>",
+            bin_title(i, bins.len(), max, n),
+            left + i as f64 * width + 0.5,
+            bottom - height,
+            width - 1.0,
+        );
+    }
+    push_heat_axis(&mut body, PLOT, max);
+    picture("plot", SIZE, "how many tokens have which activation", &body)
+}
+
+fn bin_title(i: usize, bins: usize, max: f64, n: u64) -> String {
+    let edge = |i: usize| significant(max * i as f64 / bins as f64, 3);
+    format!("{} to {}: {} token{}", edge(i), edge(i + 1), count(n), if n == 1 { "" } else { "s" })
+}
+
+/// The colours of activations as an axis: it is the key to the examples, too.
+fn push_heat_axis(body: &mut String, (left, right, _, bottom): (f64, f64, f64, f64), max: f64) {
+    let width = (right - left) / STEPS as f64;
+    for step in 1..=STEPS {
+        let x = left + (step - 1) as f64 * width;
+        let _ = write!(
+            body,
+            "<rect class=\"heat a{step}\" x=\"{x:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"10\"/>",
+            bottom + 3.0
+        );
+    }
+    for quarter in 0..=4 {
+        let x = left + (right - left) * f64::from(quarter) / 4.0;
+        let anchor = ["start", "middle", "middle", "middle", "end"][quarter as usize];
+        let value = significant(max * f64::from(quarter) / 4.0, 3);
+        let _ = write!(
+            body,
+            "<text class=\"l\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{value}</text>",
+            bottom + 30.0
+        );
+    }
+}
+
+/// An accuracy on a line from 0 to 1: its interval, itself, and a hollow mark for the null.
+pub fn accuracy(e: &Evaluation) -> Html {
+    let x = |value: f64| 6.0 + value.clamp(0.0, 1.0) * 168.0;
+    let mut body = format!("<path class=\"grid\" d=\"M6 12H174M{0:.1} 4V20\"/>", x(0.5));
+    if let (Some(low), Some(high)) = (e.low, e.high) {
+        let _ = write!(body, "<path class=\"reach\" d=\"M{:.1} 12H{:.1}\"/>", x(low), x(high));
+    }
+    if let Some(null) = e.null {
+        let _ = write!(
+            body,
+            "<g><title>null: {}</title><circle class=\"null\" cx=\"{:.1}\" cy=\"12\" r=\"4\"/></g>",
+            fixed(null, 2),
+            x(null)
+        );
+    }
+    if let Some(value) = e.balanced_accuracy {
+        let _ = write!(body, "<circle class=\"dot\" cx=\"{:.1}\" cy=\"12\" r=\"4.5\"/>", x(value));
+    }
+    picture("plot", (180, 24), "balanced accuracy from 0 to 1", &body)
+}

@@ -1,0 +1,299 @@
+//! The whole site, as files: every link leads somewhere, no text becomes markup, no other host is asked.
+
+use super::atlas::*;
+use super::{build, fixture};
+use crate::ids::{FeatureId, Kind};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Everything under a folder, by path from it.
+fn read(folder: &Path) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let (path, name) = entry.map(|e| (e.path(), e.file_name().into_string().unwrap())).unwrap();
+        if path.is_dir() {
+            files.extend(read(&path).into_iter().map(|(inner, text)| (format!("{name}/{inner}"), text)));
+        } else {
+            files.insert(name, std::fs::read_to_string(path).unwrap());
+        }
+    }
+    files
+}
+
+fn built(atlas: &Atlas) -> BTreeMap<String, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let pages = build(atlas, folder.path()).unwrap();
+    let files = read(folder.path());
+    assert_eq!(files.keys().filter(|name| name.ends_with(".html")).count(), pages);
+    files
+}
+
+fn pages(files: &BTreeMap<String, String>) -> impl Iterator<Item = (&String, &String)> {
+    files.iter().filter(|(name, _)| name.ends_with(".html"))
+}
+
+/// Values of an attribute in a page.
+fn values<'a>(page: &'a str, attribute: &str) -> Vec<&'a str> {
+    let start = format!(" {attribute}=\"");
+    page.split(&start).skip(1).filter_map(|rest| rest.split('"').next()).collect()
+}
+
+/// A link's file, from the folder of the site.
+fn resolve(from: &str, link: &str) -> String {
+    let mut at: Vec<&str> = from.split('/').collect();
+    at.pop();
+    for part in link.split('/') {
+        match part {
+            ".." => assert!(at.pop().is_some(), "`{link}` in `{from}` leaves the site"),
+            part => at.push(part),
+        }
+    }
+    at.join("/")
+}
+
+#[test]
+fn every_link_and_anchor_leads_somewhere() {
+    let files = built(&fixture::atlas());
+    let ids: BTreeMap<&String, BTreeSet<&str>> =
+        pages(&files).map(|(name, page)| (name, values(page, "id").into_iter().collect())).collect();
+    let mut links = 0;
+    for (name, page) in pages(&files) {
+        for link in values(page, "href").into_iter().chain(values(page, "src")).filter(|l| !l.starts_with("data:")) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { name.clone() } else { resolve(name, path) };
+            assert!(files.contains_key(&target), "`{link}` in `{name}` leads nowhere");
+            assert!(anchor.is_empty() || ids[&target].contains(anchor), "no `#{anchor}` in `{target}`, from `{name}`");
+            links += 1;
+        }
+    }
+    assert!(links > 2000, "only {links} links");
+}
+
+#[test]
+fn every_page_can_be_reached_from_the_front_page() {
+    let files = built(&fixture::atlas());
+    let (mut seen, mut todo) = (BTreeSet::new(), vec!["index.html".to_string()]);
+    while let Some(name) = todo.pop() {
+        if name.ends_with(".html") && seen.insert(name.clone()) {
+            let links = values(&files[&name], "href").into_iter().filter(|l| !l.starts_with("data:"));
+            todo.extend(links.filter(|l| !l.starts_with('#')).map(|l| resolve(&name, l.split('#').next().unwrap())));
+        }
+    }
+    assert_eq!(seen, pages(&files).map(|(name, _)| name.clone()).collect());
+}
+
+#[test]
+fn an_id_is_given_once_a_page() {
+    for (name, page) in pages(&built(&fixture::atlas())) {
+        let ids = values(page, "id");
+        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "{name}: {ids:?}");
+    }
+}
+
+#[test]
+fn names_of_pages_are_permalinks() {
+    let mut atlas = fixture::atlas();
+    let (a, b) = (FeatureId::new(Kind::Attention, 9, 1), FeatureId::new(Kind::Attention, 10, 2));
+    atlas.pairs[0].a = a;
+    atlas.pairs[0].b = b;
+    let files = built(&atlas);
+    let feature = format!("features/{}.html", atlas.features[0].id);
+    let component = format!("components/{}.html", atlas.components[0].component);
+    let fixed = ["index.html", "tasks/ioi.html", "groups/quotation.html", "pairs/att10.2+att9.1.html"];
+    for name in fixed.into_iter().chain([feature.as_str(), component.as_str()]) {
+        assert!(files.contains_key(name), "{name}");
+    }
+}
+
+#[test]
+fn no_other_host_is_asked() {
+    for (name, text) in built(&fixture::atlas()) {
+        for host in ["http:", "https:", "\"//", "'//", "(//", "url(", "@import"] {
+            assert!(!text.contains(host), "`{host}` in `{name}`");
+        }
+    }
+}
+
+#[test]
+fn only_social_cards_know_the_address() {
+    let atlas = Atlas { base_url: "https://example.org/atlas/".into(), ..fixture::atlas() };
+    for (name, page) in pages(&built(&atlas)) {
+        assert_eq!(page.matches("https:").count(), 2, "{name}");
+        assert_eq!(values(page, "content").iter().filter(|c| c.starts_with("https:")).count(), 1, "{name}");
+    }
+}
+
+const HOSTILE: &str = "<script>alert(1)</script>&\"'{{ 7919*7907 }}\u{202e}\n";
+
+/// The fixture with every text in it replaced, but for names that become files.
+fn hostile() -> Atlas {
+    let mut atlas = fixture::atlas();
+    let bad = || HOSTILE.to_string();
+    let promoted = |list: &mut Vec<Promoted>| list.iter_mut().for_each(|p| p.text = HOSTILE.into());
+    let examples = |list: &mut Vec<Example>| {
+        for e in list {
+            (e.band, e.half) = (format!("{HOSTILE}{}", e.band), HOSTILE.into());
+            e.pieces.iter_mut().for_each(|p| p.text = HOSTILE.into());
+        }
+    };
+    let explanation = |e: &mut Option<Explanation>| {
+        *e = Some(Explanation {
+            explainer: bad(),
+            model: bad(),
+            status: "ok".into(),
+            input_side: bad(),
+            output_side: bad(),
+            text: bad() + "more",
+            reason: bad(),
+        });
+    };
+    (atlas.title, atlas.version, atlas.when) = (bad(), bad(), bad());
+    atlas.provenance = vec![(bad(), bad())];
+    atlas.stages.iter_mut().for_each(|s| s.0 = HOSTILE.into());
+    for t in &mut atlas.tasks {
+        t.kind = bad();
+        for p in &mut t.prompts {
+            (p.template, p.text, p.correct, p.counter) = (bad(), bad(), bad(), bad());
+            p.answers.iter_mut().for_each(|a| a.0 = HOSTILE.into());
+        }
+        for f in &mut t.faithfulness {
+            (f.level, f.variant, f.circuit) = (bad(), bad(), bad());
+            f.metrics.insert(bad(), Interval { value: None, low: None, high: None });
+        }
+    }
+    for c in &mut atlas.components {
+        c.tasks.iter_mut().for_each(|t| t.0 = HOSTILE.into());
+        c.features.iter_mut().for_each(|s| s.task = HOSTILE.into());
+        c.neighbours.iter_mut().for_each(|n| n.0 = HOSTILE.into());
+        promoted(&mut c.promoted);
+        promoted(&mut c.suppressed);
+        examples(&mut c.examples);
+        explanation(&mut c.explanation);
+    }
+    for f in &mut atlas.features {
+        f.mass.iter_mut().for_each(|m| m.0 = HOSTILE.into());
+        f.servings.iter_mut().for_each(|s| s.task = HOSTILE.into());
+        f.corpus_pairs.iter_mut().for_each(|p| p.lag = HOSTILE.into());
+        f.circuit_pairs.iter_mut().for_each(|p| p.0 = HOSTILE.into());
+        f.evaluations.iter_mut().for_each(|e| (e.method, e.explainer) = (HOSTILE.into(), HOSTILE.into()));
+        promoted(&mut f.promoted);
+        promoted(&mut f.suppressed);
+        examples(&mut f.examples);
+        explanation(&mut f.explanation);
+    }
+    atlas.features[0].explanation.as_mut().unwrap().status = bad();
+    for p in &mut atlas.pairs {
+        p.circuit.iter_mut().for_each(|c| c.0 = HOSTILE.into());
+        p.corpus.iter_mut().for_each(|c| c.lag = HOSTILE.into());
+        promoted(&mut p.promoted);
+        promoted(&mut p.suppressed);
+        examples(&mut p.examples);
+        explanation(&mut p.explanation);
+    }
+    for g in &mut atlas.groups {
+        promoted(&mut g.promoted);
+        promoted(&mut g.suppressed);
+        examples(&mut g.examples);
+        explanation(&mut g.explanation);
+    }
+    atlas
+}
+
+/// What is left of a page when its tags are taken out: the start of each, and its attributes by name.
+fn tags(page: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for tag in page.split('<').skip(1) {
+        let end = tag.find('>').unwrap_or_else(|| panic!("a stray `<` before `{}`", &tag[..tag.len().min(60)]));
+        let outside: String = tag[..end].split('"').step_by(2).collect();
+        names.extend(
+            outside.split_whitespace().map(|word| word.trim_end_matches('=').trim_end_matches('/').to_string()),
+        );
+    }
+    names
+}
+
+#[test]
+fn hostile_text_stays_text() {
+    let (plain, hostile) = (built(&fixture::atlas()), built(&hostile()));
+    assert_eq!(plain.keys().collect::<Vec<_>>(), hostile.keys().collect::<Vec<_>>());
+    let known: BTreeSet<String> = pages(&plain).flat_map(|(_, page)| tags(page)).collect();
+    for (name, text) in pages(&hostile) {
+        assert!(!text.contains("<script>") && !text.contains("alert(1)</"), "{name}: a text became markup");
+        assert!(!text.contains("62615533"), "{name}: a text was taken for a template");
+    }
+    for (name, page) in pages(&hostile) {
+        assert!(page.contains("&lt;script&gt;"), "`{name}` shows nothing of the texts");
+        let new: Vec<String> = tags(page).difference(&known).cloned().collect();
+        assert!(new.is_empty(), "`{name}` has tags or attributes that no other page has: {new:?}");
+    }
+}
+
+#[test]
+fn the_search_is_data() {
+    for atlas in [fixture::atlas(), hostile()] {
+        let files = built(&atlas);
+        let call = files["search.js"].trim_end().strip_prefix("window.atlasEntries(").unwrap();
+        let entries: Vec<[String; 3]> = serde_json::from_str(call.strip_suffix(");").unwrap()).unwrap();
+        assert!(entries.len() > 50 && entries.iter().all(|[_, path, _]| files.contains_key(path)));
+    }
+}
+
+#[test]
+fn a_name_that_cannot_be_a_files_is_refused() {
+    for name in ["../up", "", "a/b", "<b>", "A"] {
+        let mut atlas = fixture::atlas();
+        atlas.tasks[0].name = name.into();
+        let folder = tempfile::tempdir().unwrap();
+        assert!(build(&atlas, folder.path()).is_err(), "{name}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn the_same_atlas_gives_the_same_bytes() {
+    assert!(built(&fixture::atlas()) == built(&fixture::atlas()));
+}
+
+#[test]
+fn an_empty_atlas_is_a_site() {
+    let files = built(&Atlas { title: "nothing".into(), layers: 2, heads: 2, ..Atlas::default() });
+    assert!(files["index.html"].contains("nothing"));
+    assert!(!files.contains_key("pairs/index.html"));
+}
+
+#[test]
+fn pages_are_small() {
+    let files = built(&fixture::atlas());
+    for (name, page) in files.iter().filter(|(name, _)| name.starts_with("features/")) {
+        assert!(page.len() < 60_000, "`{name}` has {} bytes", page.len());
+    }
+}
+
+#[test]
+fn who_wrote_an_explanation_is_said() {
+    let mut atlas = fixture::atlas();
+    let written = atlas.features[1].explanation.as_mut().unwrap();
+    (written.explainer, written.model) = ("model".into(), "some-model".into());
+    let failed = atlas.features[2].explanation.as_mut().unwrap();
+    (failed.status, failed.reason) = ("failed".into(), "no JSON in the reply".into());
+    let files = built(&atlas);
+    let page = |i: usize| &files[&format!("features/{}.html", atlas.features[i].id)];
+    assert!(page(0).contains("Not written by a language model"));
+    assert!(page(1).contains("Written by the language model some-model") && !page(1).contains("Not written"));
+    assert!(page(2).contains("failed: no JSON in the reply") && !page(2).contains("class=\"side\""));
+}
+
+#[test]
+fn what_cannot_be_told_is_a_dash_with_a_reason() {
+    let files = built(&fixture::atlas());
+    assert!(files["tasks/ioi.html"].contains("— stands where the denominator cannot be told from 0"));
+}
+
+#[test]
+#[ignore]
+fn look() {
+    let out = std::env::var("SITE_OUT").unwrap();
+    let _ = std::fs::remove_dir_all(&out);
+    std::fs::create_dir_all(&out).unwrap();
+    build(&fixture::atlas(), Path::new(&out)).unwrap();
+}

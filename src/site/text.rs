@@ -1,0 +1,158 @@
+//! Text of a corpus or a tokenizer as markup: escaped, with spaces and line breaks that can be seen, and coloured.
+//!
+//! The only place, with [`super::svg`] and [`super::chart`], at which markup is put together by hand.
+
+use super::atlas::{Example, Piece};
+use super::number::significant;
+use minijinja::Value;
+
+/// Markup that may stand in a page as it is.
+pub type Html = Value;
+
+/// Steps of heat; the style sheet has a class for each, `a1` … `a20`.
+pub const STEPS: usize = 20;
+
+/// Declares a string to be markup; everything foreign in it went through [`escape`].
+pub fn html(markup: String) -> Html {
+    Value::from_safe_string(markup)
+}
+
+/// Text as markup, in an element or a quoted attribute. A control character is shown as its picture.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 8);
+    text.chars().for_each(|c| push_escaped(&mut out, c));
+    out
+}
+
+fn push_escaped(out: &mut String, c: char) {
+    match c {
+        '&' => out.push_str("&amp;"),
+        '<' => out.push_str("&lt;"),
+        '>' => out.push_str("&gt;"),
+        '"' => out.push_str("&quot;"),
+        '\'' => out.push_str("&#39;"),
+        '\n' | '\t' => out.push(c),
+        '\0'..'\u{20}' => out.push(char::from_u32(0x2400 + c as u32).unwrap_or(c)),
+        '\u{7f}' => out.push('\u{2421}'),
+        _ => out.push(c),
+    }
+}
+
+/// Running text: spaces stay, line breaks and tabs are marked.
+fn push_running(out: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("<b>↵</b>"),
+            '\t' => out.push_str("<b>⇥</b>"),
+            _ => push_escaped(out, c),
+        }
+    }
+}
+
+/// A token by itself: spaces too are marked, or one could not tell ` a` from `a`.
+pub fn token(text: &str) -> Html {
+    let mut out = String::from("<span class=\"t\">");
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("<b>↵</b>"),
+            '\t' => out.push_str("<b>⇥</b>"),
+            ' ' => out.push_str("<b>␣</b>"),
+            c if c.is_whitespace() => out.push_str(&format!("<b>U+{:04X}</b>", c as u32)),
+            _ => push_escaped(&mut out, c),
+        }
+    }
+    html(out + "</span>")
+}
+
+/// A token in plain text, for titles and descriptions.
+pub fn token_plain(text: &str) -> String {
+    text.replace('\n', "↵").replace('\t', "⇥")
+}
+
+/// The step of heat of a value, 0 of none, where `max` is the hottest.
+pub fn heat(value: f64, max: f64) -> usize {
+    if !(value > 0.0 && max > 0.0) {
+        return 0;
+    }
+    ((value / max * STEPS as f64).ceil() as usize).clamp(1, STEPS)
+}
+
+/// An example with every piece coloured by its value as a share of `max`, the same for all examples of a page: a colour
+/// scaled to each example would make all of them look equally hot. Silent pieces in a row are one run of plain text.
+pub fn example(example: &Example, max: f64) -> Html {
+    let mut out = String::new();
+    if example.more_before {
+        out.push('…');
+    }
+    for (i, piece) in example.pieces.iter().enumerate() {
+        push_piece(&mut out, piece, i == example.peak, max);
+    }
+    if example.more_after {
+        out.push('…');
+    }
+    html(out)
+}
+
+fn push_piece(out: &mut String, piece: &Piece, peak: bool, max: f64) {
+    let step = heat(piece.value, max);
+    if piece.special {
+        out.push_str(&format!("<u>{}</u>", escape(&piece.text)));
+    } else if step == 0 {
+        push_running(out, &piece.text);
+    } else {
+        let mark = if peak { " p" } else { "" };
+        out.push_str(&format!("<i class=\"a{step}{mark}\" title=\"{}\">", significant(piece.value, 3)));
+        push_running(out, &piece.text);
+        out.push_str("</i>");
+    }
+}
+
+/// The first `limit` characters, with an ellipsis if there are more.
+pub fn cut(text: &str, limit: usize) -> String {
+    match text.char_indices().nth(limit) {
+        Some((end, _)) => format!("{}…", text[..end].trim_end()),
+        None => text.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(text: &str, value: f64) -> Piece {
+        Piece { text: text.into(), value, special: false }
+    }
+
+    fn example_of(pieces: Vec<Piece>, peak: usize) -> Example {
+        let (band, half) = ("top".into(), "score".into());
+        let (document, context, start, value) = (0, 0, 0, 1.0);
+        Example { band, half, document, context, start, value, pieces, peak, more_before: true, more_after: false }
+    }
+
+    #[test]
+    fn silent_pieces_join_and_the_peak_is_marked() {
+        let pieces = vec![piece(" a", 0.0), piece(" <b", 0.0), piece("\n", 0.5), piece(" hot", 4.0), piece(" c", 0.0)];
+        let markup = example(&example_of(pieces, 3), 4.0).to_string();
+        let wanted =
+            "… a &lt;b<i class=\"a3\" title=\"0.500\"><b>↵</b></i><i class=\"a20 p\" title=\"4.00\"> hot</i> c";
+        assert_eq!(markup, wanted);
+    }
+
+    #[test]
+    fn whitespace_can_be_seen_and_control_characters_do_not_work() {
+        assert_eq!(token(" \n").to_string(), "<span class=\"t\"><b>␣</b><b>↵</b></span>");
+        assert_eq!(token("\u{a0}").to_string(), "<span class=\"t\"><b>U+00A0</b></span>");
+        assert_eq!(escape("a\0\u{1b}\"'"), "a␀␛&quot;&#39;");
+    }
+
+    #[test]
+    fn heat_has_a_floor_and_a_ceiling() {
+        assert_eq!([0.0, 1e-9, 0.05, 0.051, 1.0, 7.0, f64::NAN].map(|x| heat(x, 1.0)), [0, 1, 1, 2, 20, 20, 0]);
+        assert_eq!(heat(1.0, 0.0), 0);
+    }
+
+    #[test]
+    fn cutting_counts_characters() {
+        assert_eq!((cut("äöü", 2), cut("äöü", 3), cut("a b", 2)), ("äö…".into(), "äöü".into(), "a…".into()));
+    }
+}

@@ -1,0 +1,75 @@
+//! A head or an MLP: the features that serve there, what they promote together, and what is found beside it.
+
+use super::parts::{ExampleView, ExplanationView, Logits, Page, ServingRow, describe, example, hottest, serving};
+use crate::ids::Component;
+use crate::site::atlas::ComponentPage;
+use crate::site::links::{Link, Site};
+use crate::site::number::{counted, percent};
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+#[derive(Serialize)]
+pub struct ComponentView {
+    page: Page,
+    what: String,
+    dictionary: String,
+    tasks: Vec<(Link, String)>,
+    feature_total: String,
+    explanation: Option<ExplanationView>,
+    features: Vec<ServingRow>,
+    logits: Logits,
+    examples: Vec<ExampleView>,
+    neighbours: Vec<Neighbour>,
+    previous: Option<Link>,
+    next: Option<Link>,
+}
+
+#[derive(Serialize)]
+struct Neighbour {
+    task: Link,
+    component: Link,
+    prompts: u32,
+}
+
+impl ComponentView {
+    /// `at` is the component's place in the atlas.
+    pub fn new(site: &Site, at: usize) -> ComponentView {
+        let (links, all) = (site.in_folder(), &site.atlas.components);
+        let c = &all[at];
+        let name = c.component.to_string();
+        let features: BTreeSet<_> = c.features.iter().map(|s| s.feature).collect();
+        let feature_total = counted(features.len(), "feature");
+        let description =
+            describe(c.explanation.as_ref(), format!("{}, with the {feature_total} that serve there.", what(c)));
+        let max = hottest(&c.examples);
+        ComponentView {
+            page: Page::new(links, "components", &format!("components/{name}.html"), name, description),
+            what: what(c),
+            dictionary: c.component.dictionary().to_string(),
+            tasks: c.tasks.iter().map(|(task, f)| (links.task(task), percent(*f))).collect(),
+            feature_total,
+            explanation: ExplanationView::of(c.explanation.as_ref()),
+            features: c.features.iter().map(|s| serving(links, s)).collect(),
+            logits: Logits::of(&c.promoted, &c.suppressed),
+            examples: c.examples.iter().map(|e| example(e, max)).collect(),
+            neighbours: c
+                .neighbours
+                .iter()
+                .map(|(task, other, prompts)| Neighbour {
+                    task: links.task(task),
+                    component: links.component(*other),
+                    prompts: *prompts,
+                })
+                .collect(),
+            previous: at.checked_sub(1).and_then(|i| all.get(i)).map(|c| links.component(c.component)),
+            next: all.get(at + 1).map(|c| links.component(c.component)),
+        }
+    }
+}
+
+fn what(c: &ComponentPage) -> String {
+    match c.component {
+        Component::Head { layer, head } => format!("Attention head {head} of layer {layer}"),
+        Component::Mlp { layer } => format!("The MLP of layer {layer}"),
+    }
+}

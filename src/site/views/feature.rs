@@ -1,0 +1,125 @@
+//! A feature: what it is active at, what it promotes, where it serves, and how well all that is explained.
+
+use super::parts::{
+    Band, CircuitPairRow, CorpusPairRow, ExplanationView, Logits, Page, ServingRow, bands, circuit_pair_from,
+    corpus_pair, describe, serving,
+};
+use crate::ids::Kind;
+use crate::site::atlas::{Evaluation, Feature};
+use crate::site::links::{Link, Site};
+use crate::site::number::{count, fixed, percent, significant, with_interval};
+use crate::site::svg;
+use crate::site::text::{Html, token};
+use serde::Serialize;
+
+/// Rows of a table of neighbours; there may be thousands.
+const NEIGHBOURS: usize = 20;
+
+#[derive(Serialize)]
+pub struct FeatureView {
+    page: Page,
+    what: String,
+    explanation: Option<ExplanationView>,
+    active: String,
+    density: String,
+    one_in: String,
+    mean_active: String,
+    max: String,
+    special_active: String,
+    histogram: Html,
+    silent: bool,
+    mass: Vec<MassRow>,
+    logits: Logits,
+    servings: Vec<ServingRow>,
+    bands: Vec<Band>,
+    corpus_pairs: Vec<CorpusPairRow>,
+    corpus_total: String,
+    circuit_pairs: Vec<CircuitPairRow>,
+    circuit_total: String,
+    evaluations: Vec<EvaluationRow>,
+    previous: Option<Link>,
+    next: Option<Link>,
+}
+
+#[derive(Serialize)]
+struct MassRow {
+    token: Html,
+    share: String,
+    /// Length of its bar in percent of the longest.
+    width: String,
+}
+
+#[derive(Serialize)]
+struct EvaluationRow {
+    method: String,
+    explainer: String,
+    examples: u32,
+    accuracy: String,
+    null: String,
+    picture: Html,
+}
+
+impl FeatureView {
+    /// `at` is the feature's place in the atlas.
+    pub fn new(site: &Site, at: usize) -> FeatureView {
+        let (links, all) = (site.in_folder(), &site.atlas.features);
+        let f = &all[at];
+        let name = f.id.to_string();
+        let description = describe(f.explanation.as_ref(), format!("{}.", what(f)));
+        let circuit_pairs = f.circuit_pairs.iter().take(NEIGHBOURS);
+        FeatureView {
+            page: Page::new(links, "features", &format!("features/{name}.html"), name, description),
+            what: what(f),
+            explanation: ExplanationView::of(f.explanation.as_ref()),
+            active: count(f.active),
+            density: percent(f.density),
+            one_in: if f.density > 0.0 { significant(1.0 / f.density, 2) } else { String::new() },
+            mean_active: significant(f.mean_active, 3),
+            max: significant(f.max, 3),
+            special_active: count(f.special_active),
+            histogram: svg::histogram(&f.histogram, f.max),
+            silent: f.active == 0,
+            mass: mass(&f.mass),
+            logits: Logits::of(&f.promoted, &f.suppressed),
+            servings: f.servings.iter().map(|s| serving(links, s)).collect(),
+            bands: bands(&f.examples, f.max),
+            corpus_pairs: f.corpus_pairs.iter().take(NEIGHBOURS).map(|p| corpus_pair(links, f.id, p)).collect(),
+            corpus_total: beyond(f.corpus_pairs.len()),
+            circuit_pairs: circuit_pairs.map(|(task, p)| circuit_pair_from(links, f.id, task, p)).collect(),
+            circuit_total: beyond(f.circuit_pairs.len()),
+            evaluations: f.evaluations.iter().map(evaluation).collect(),
+            previous: at.checked_sub(1).and_then(|i| all.get(i)).map(|f| links.feature(f.id)),
+            next: all.get(at + 1).map(|f| links.feature(f.id)),
+        }
+    }
+}
+
+fn what(f: &Feature) -> String {
+    let dictionary = match f.id.dictionary.kind {
+        Kind::Attention => "attention SAE",
+        Kind::Mlp => "MLP transcoder",
+    };
+    format!("Feature {} of the {dictionary} of layer {}", f.id.index, f.id.dictionary.layer)
+}
+
+/// How many there are, where not all are shown.
+fn beyond(n: usize) -> String {
+    if n > NEIGHBOURS { format!("the first {NEIGHBOURS} of {}", count(n as u64)) } else { String::new() }
+}
+
+fn mass(mass: &[(String, f64)]) -> Vec<MassRow> {
+    let longest = mass.first().map_or(0.0, |m| m.1);
+    let width = |share: f64| format!("{:.0}", if longest > 0.0 { share / longest * 100.0 } else { 0.0 });
+    mass.iter().map(|(text, s)| MassRow { token: token(text), share: percent(*s), width: width(*s) }).collect()
+}
+
+fn evaluation(e: &Evaluation) -> EvaluationRow {
+    EvaluationRow {
+        method: e.method.clone(),
+        explainer: e.explainer.clone(),
+        examples: e.examples,
+        accuracy: with_interval(e.balanced_accuracy, e.low, e.high),
+        null: e.null.map_or_else(|| "—".into(), |n| fixed(n, 2)),
+        picture: svg::accuracy(e),
+    }
+}

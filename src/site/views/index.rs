@@ -1,0 +1,157 @@
+//! The front page: what was run on what, and the way to everything.
+
+use super::parts::Page;
+use crate::ids::Component;
+use crate::site::atlas::{Atlas, Conformance, Group, Task};
+use crate::site::links::{Link, Links, Site, sentence};
+use crate::site::number::{count, counted, fixed, percent, seconds, significant};
+use crate::site::svg::{Cell, model_map};
+use crate::site::text::Html;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+#[derive(Serialize)]
+pub struct IndexView {
+    page: Page,
+    /// (label, number)
+    counts: Vec<(String, String)>,
+    provenance: Vec<(String, String)>,
+    map: Html,
+    tasks: Vec<TaskCard>,
+    groups: Vec<GroupRow>,
+    conformance: Vec<ConformanceRow>,
+    stages: Vec<StageRow>,
+    total: String,
+}
+
+#[derive(Serialize)]
+struct TaskCard {
+    link: Link,
+    kind: String,
+    prompts: String,
+    example: String,
+    correct: String,
+    accuracy: String,
+    coverage: String,
+    components: usize,
+}
+
+#[derive(Serialize)]
+struct GroupRow {
+    link: Link,
+    features: Vec<Link>,
+    gist: String,
+}
+
+#[derive(Serialize)]
+struct ConformanceRow {
+    dictionary: String,
+    kind: &'static str,
+    width: String,
+    l0: String,
+    variance_explained: String,
+    dead: String,
+    dead_share: String,
+    loss_recovered: String,
+}
+
+#[derive(Serialize)]
+struct StageRow {
+    name: String,
+    seconds: String,
+    /// Length of its bar in percent of the longest.
+    width: String,
+}
+
+impl IndexView {
+    pub fn new(site: &Site) -> IndexView {
+        let (atlas, links) = (site.atlas, site.at_root());
+        let description = format!(
+            "{} and {} in the circuits of {}, over {} tokens.",
+            counted(atlas.features.len(), "feature"),
+            counted(atlas.components.len(), "component"),
+            counted(atlas.tasks.len(), "task"),
+            count(atlas.tokens)
+        );
+        IndexView {
+            page: Page::new(links, "overview", "index.html", atlas.title.clone(), description),
+            counts: counts(atlas),
+            provenance: atlas.provenance.clone(),
+            map: map(links),
+            tasks: atlas.tasks.iter().map(|t| task_card(links, t)).collect(),
+            groups: atlas.groups.iter().map(|g| group_row(links, g)).collect(),
+            conformance: atlas.conformance.iter().map(conformance_row).collect(),
+            stages: stages(&atlas.stages),
+            total: seconds(atlas.stages.iter().map(|s| s.1).sum()),
+        }
+    }
+}
+
+fn counts(atlas: &Atlas) -> Vec<(String, String)> {
+    let numbers = [
+        ("tasks", atlas.tasks.len() as u64),
+        ("components", atlas.components.len() as u64),
+        ("features", atlas.features.len() as u64),
+        ("pairs", atlas.pairs.len() as u64),
+        ("documents", atlas.documents),
+        ("contexts", atlas.contexts),
+        ("tokens", atlas.tokens),
+    ];
+    numbers.map(|(label, n)| (label.into(), count(n))).into()
+}
+
+/// The model, each component as deep as it is frequent in the task that uses it most.
+fn map(links: Links) -> Html {
+    let cell = |tasks: &[(String, f64)]| {
+        let shade = tasks.iter().map(|t| t.1).fold(0.0, f64::max);
+        let told: Vec<String> = tasks.iter().map(|(task, f)| format!("{} of {task}", percent(*f))).collect();
+        Cell { shade, label: fixed(shade * 100.0, 0), title: told.join(", ") }
+    };
+    let cells: BTreeMap<Component, Cell> =
+        links.site.atlas.components.iter().map(|c| (c.component, cell(&c.tasks))).collect();
+    model_map(links, "components in circuits, in percent of prompts", &cells)
+}
+
+fn task_card(links: Links, task: &Task) -> TaskCard {
+    let first = task.prompts.first();
+    TaskCard {
+        link: links.task(&task.name),
+        kind: task.kind.clone(),
+        prompts: counted(task.prompts.len(), "prompt"),
+        example: first.map(|p| p.text.clone()).unwrap_or_default(),
+        correct: first.map(|p| p.correct.clone()).unwrap_or_default(),
+        accuracy: percent(task.accuracy),
+        coverage: percent(task.coverage),
+        components: task.components.len(),
+    }
+}
+
+fn group_row(links: Links, group: &Group) -> GroupRow {
+    GroupRow {
+        link: links.page(&group.name, &format!("groups/{}.html", group.name)),
+        features: group.features.iter().map(|&f| links.feature(f)).collect(),
+        gist: group.explanation.as_ref().map(sentence).unwrap_or_default(),
+    }
+}
+
+fn conformance_row(c: &Conformance) -> ConformanceRow {
+    ConformanceRow {
+        dictionary: c.dictionary.to_string(),
+        kind: match c.dictionary.kind {
+            crate::ids::Kind::Attention => "attention SAE",
+            crate::ids::Kind::Mlp => "MLP transcoder",
+        },
+        width: count(c.width as u64),
+        l0: significant(c.l0, 3),
+        variance_explained: percent(c.variance_explained),
+        dead: count(c.dead),
+        dead_share: percent(c.dead as f64 / c.width.max(1) as f64),
+        loss_recovered: c.loss_recovered.map_or_else(|| "—".into(), percent),
+    }
+}
+
+fn stages(stages: &[(String, f64)]) -> Vec<StageRow> {
+    let longest = stages.iter().map(|s| s.1).fold(0.0, f64::max);
+    let width = |s: f64| format!("{:.1}", if longest > 0.0 { s / longest * 100.0 } else { 0.0 });
+    stages.iter().map(|(name, s)| StageRow { name: name.clone(), seconds: seconds(*s), width: width(*s) }).collect()
+}

@@ -1,0 +1,160 @@
+//! Everything of one kind in a table, and what the search looks through.
+
+use super::parts::Page;
+use crate::site::atlas::{ComponentPage, Feature, Pair};
+use crate::site::links::{Link, Links, Site, sentence};
+use crate::site::number::{counted, fixed, percent, significant};
+use crate::site::text::{self, Html};
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+#[derive(Serialize)]
+pub struct FeaturesView {
+    page: Page,
+    total: String,
+    rows: Vec<FeatureRow>,
+}
+
+#[derive(Serialize)]
+struct FeatureRow {
+    link: Link,
+    tasks: Vec<Link>,
+    components: Vec<Link>,
+    prompts: u32,
+    density: String,
+    max: String,
+    tokens: Vec<Html>,
+    gist: String,
+}
+
+impl FeaturesView {
+    pub fn new(site: &Site) -> FeaturesView {
+        let links = site.in_folder();
+        let total = counted(site.atlas.features.len(), "feature");
+        let description = format!("The {total} of the circuits, with what they are active at.");
+        FeaturesView {
+            page: Page::new(links, "features", "features/index.html", "Features".into(), description),
+            total,
+            rows: site.atlas.features.iter().map(|f| feature_row(links, f)).collect(),
+        }
+    }
+}
+
+fn feature_row(links: Links, f: &Feature) -> FeatureRow {
+    let tasks: BTreeSet<&str> = f.servings.iter().map(|s| s.task.as_str()).collect();
+    let components: BTreeSet<_> = f.servings.iter().map(|s| s.component).collect();
+    FeatureRow {
+        link: links.feature(f.id),
+        tasks: tasks.into_iter().map(|t| links.task(t)).collect(),
+        components: components.into_iter().map(|c| links.component(c)).collect(),
+        prompts: f.servings.iter().map(|s| s.prompts).sum(),
+        density: percent(f.density),
+        max: significant(f.max, 3),
+        tokens: f.mass.iter().take(3).map(|(t, _)| text::token(t)).collect(),
+        gist: links.site.gist(f.id),
+    }
+}
+
+#[derive(Serialize)]
+pub struct ComponentsView {
+    page: Page,
+    total: String,
+    rows: Vec<ComponentRow>,
+}
+
+#[derive(Serialize)]
+struct ComponentRow {
+    link: Link,
+    tasks: Vec<(Link, String)>,
+    features: usize,
+    gist: String,
+}
+
+impl ComponentsView {
+    pub fn new(site: &Site) -> ComponentsView {
+        let links = site.in_folder();
+        let total = counted(site.atlas.components.len(), "component");
+        let description = format!("The {total} of the model that are in a circuit.");
+        ComponentsView {
+            page: Page::new(links, "components", "components/index.html", "Components".into(), description),
+            total,
+            rows: site.atlas.components.iter().map(|c| component_row(links, c)).collect(),
+        }
+    }
+}
+
+fn component_row(links: Links, c: &ComponentPage) -> ComponentRow {
+    let features: BTreeSet<_> = c.features.iter().map(|s| s.feature).collect();
+    ComponentRow {
+        link: links.component(c.component),
+        tasks: c.tasks.iter().map(|(task, frequency)| (links.task(task), percent(*frequency))).collect(),
+        features: features.len(),
+        gist: text::cut(&c.explanation.as_ref().map(sentence).unwrap_or_default(), 140),
+    }
+}
+
+#[derive(Serialize)]
+pub struct PairsView {
+    page: Page,
+    total: String,
+    rows: Vec<PairRow>,
+}
+
+#[derive(Serialize)]
+struct PairRow {
+    link: Link,
+    a: Link,
+    b: Link,
+    prompts: u32,
+    share: String,
+    npmi: String,
+    gist: String,
+}
+
+impl PairsView {
+    pub fn new(site: &Site) -> PairsView {
+        let links = site.in_folder();
+        let total = counted(site.atlas.pairs.len(), "pair");
+        let description = format!("The {total} of features that serve together most.");
+        PairsView {
+            page: Page::new(links, "pairs", "pairs/index.html", "Pairs".into(), description),
+            total,
+            rows: site.atlas.pairs.iter().map(|p| pair_row(links, p)).collect(),
+        }
+    }
+}
+
+fn pair_row(links: Links, p: &Pair) -> PairRow {
+    let same = p.corpus.iter().find(|c| c.lag == "same");
+    PairRow {
+        link: links.pair("open", p.a, p.b),
+        a: links.feature(p.a),
+        b: links.feature(p.b),
+        prompts: p.circuit.iter().map(|(_, c)| c.prompts).sum(),
+        share: significant(p.circuit.iter().map(|(_, c)| c.share).sum(), 3),
+        npmi: same.map_or_else(|| "—".into(), |c| fixed(c.npmi, 2)),
+        gist: text::cut(&p.explanation.as_ref().map(sentence).unwrap_or_default(), 140),
+    }
+}
+
+/// Entries of the search: name, file from the site's folder, a few words.
+#[derive(Serialize)]
+pub struct SearchView {
+    entries: Vec<(String, String, String)>,
+}
+
+impl SearchView {
+    pub fn new(site: &Site) -> SearchView {
+        let atlas = site.atlas;
+        let tasks = atlas.tasks.iter().map(|t| (t.name.clone(), format!("tasks/{}.html", t.name), t.kind.clone()));
+        let groups =
+            atlas.groups.iter().map(|g| (g.name.clone(), format!("groups/{}.html", g.name), "group".to_string()));
+        let components = atlas.components.iter().map(|c| {
+            let gist = c.explanation.as_ref().map(sentence).unwrap_or_default();
+            (c.component.to_string(), format!("components/{}.html", c.component), text::cut(&gist, 110))
+        });
+        let features =
+            atlas.features.iter().map(|f| (f.id.to_string(), format!("features/{}.html", f.id), site.gist(f.id)));
+        SearchView { entries: tasks.chain(groups).chain(components).chain(features).collect() }
+    }
+}

@@ -1,0 +1,16 @@
+//! What each page shows, as plain values for its template: every number is text already, every link is made.
+
+mod component;
+mod feature;
+mod index;
+mod lists;
+mod parts;
+mod task;
+mod together;
+
+pub use component::ComponentView;
+pub use feature::FeatureView;
+pub use index::IndexView;
+pub use lists::{ComponentsView, FeaturesView, PairsView, SearchView};
+pub use task::TaskView;
+pub use together::{GroupView, PairView};

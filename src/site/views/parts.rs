@@ -1,0 +1,310 @@
+//! What several pages have in common: the frame, explanations, promoted tokens, examples.
+
+use crate::ids::FeatureId;
+use crate::site::atlas::{CircuitPair, CorpusPair, Example, Explanation, Promoted};
+use crate::site::links::{Link, Links, sentence};
+use crate::site::number::{count, fixed, percent, significant};
+use crate::site::text::{self, Html};
+use serde::Serialize;
+
+/// The frame of every page.
+#[derive(Serialize)]
+pub struct Page {
+    pub title: String,
+    pub description: String,
+    pub site: String,
+    pub version: String,
+    pub when: String,
+    /// From the page to the site's folder.
+    pub root: Html,
+    /// Which entry of the navigation is current.
+    pub section: &'static str,
+    /// The way here from the front page, without the page itself.
+    pub crumbs: Vec<Link>,
+    /// The page's own address, if the site has one.
+    pub url: Option<String>,
+    pub has_pairs: bool,
+    pub has_groups: bool,
+}
+
+impl Page {
+    /// `path` is the page's file in the site's folder.
+    pub fn new(links: Links, section: &'static str, path: &str, title: String, description: String) -> Page {
+        let atlas = links.site.atlas;
+        let crumbs = match section {
+            "overview" => vec![],
+            "tasks" | "groups" => vec![links.page(section, &format!("index.html#{section}"))],
+            _ if path.ends_with("/index.html") => vec![],
+            _ => vec![links.page(section, &format!("{section}/index.html"))],
+        };
+        Page {
+            title,
+            description: text::cut(&description, 200),
+            site: atlas.title.clone(),
+            version: atlas.version.clone(),
+            when: atlas.when.clone(),
+            root: links.href(""),
+            section,
+            crumbs,
+            url: (!atlas.base_url.is_empty()).then(|| format!("{}/{path}", atlas.base_url.trim_end_matches('/'))),
+            has_pairs: !atlas.pairs.is_empty(),
+            has_groups: !atlas.groups.is_empty(),
+        }
+    }
+}
+
+/// An explanation, or why there is none.
+#[derive(Serialize)]
+pub struct ExplanationView {
+    /// One line that says it all; empty where the two sides do.
+    pub lead: String,
+    pub input_side: String,
+    pub output_side: String,
+    /// Whether a language model wrote it, and which.
+    pub by_model: bool,
+    pub model: String,
+    /// Why there is none.
+    pub failure: Option<String>,
+}
+
+impl ExplanationView {
+    pub fn of(explanation: Option<&Explanation>) -> Option<ExplanationView> {
+        let e = explanation?;
+        let said = e.text.contains(&e.input_side) && e.text.contains(&e.output_side);
+        let sides = !e.input_side.is_empty() && !e.output_side.is_empty();
+        let reason = if e.reason.is_empty() { "no reason was recorded" } else { &e.reason };
+        Some(ExplanationView {
+            lead: if sides && said { String::new() } else { e.text.clone() },
+            input_side: e.input_side.clone(),
+            output_side: e.output_side.clone(),
+            by_model: e.explainer != "statistics",
+            model: if e.model.is_empty() { e.explainer.clone() } else { e.model.clone() },
+            failure: (e.status != "ok").then(|| format!("{}: {reason}", e.status)),
+        })
+    }
+}
+
+/// For a page's description: the explanation, or else what the page is.
+pub fn describe(explanation: Option<&Explanation>, otherwise: String) -> String {
+    explanation.map(sentence).filter(|text| !text.is_empty()).unwrap_or(otherwise)
+}
+
+/// A promoted or suppressed token.
+#[derive(Serialize)]
+pub struct TokenRow {
+    pub token: Html,
+    pub logit: String,
+    pub at_strength: String,
+    /// Length of its bar in percent of the longest.
+    pub width: String,
+}
+
+/// Both ends of the vocabulary.
+#[derive(Serialize)]
+pub struct Logits {
+    pub promoted: Vec<TokenRow>,
+    pub suppressed: Vec<TokenRow>,
+    /// Units of activation of the second column; empty where that is not known.
+    pub strength: String,
+}
+
+impl Logits {
+    pub fn of(promoted: &[Promoted], suppressed: &[Promoted]) -> Logits {
+        let all = || promoted.iter().chain(suppressed);
+        let longest = all().map(|p| p.logit.abs()).fold(0.0, f64::max);
+        let row = |p: &Promoted| TokenRow {
+            token: text::token(&p.text),
+            logit: fixed(p.logit, 2),
+            at_strength: fixed(p.at_strength, 1),
+            width: format!("{:.0}", if longest > 0.0 { p.logit.abs() / longest * 100.0 } else { 0.0 }),
+        };
+        let largest = all().max_by(|a, b| a.logit.abs().total_cmp(&b.logit.abs())).filter(|p| p.logit != 0.0);
+        Logits {
+            promoted: promoted.iter().map(row).collect(),
+            suppressed: suppressed.iter().map(row).collect(),
+            strength: largest.map(|p| trimmed(p.at_strength / p.logit)).unwrap_or_default(),
+        }
+    }
+}
+
+/// `4` and not `4.00`.
+fn trimmed(x: f64) -> String {
+    let text = fixed(x, 2);
+    text.trim_end_matches('0').trim_end_matches('.').into()
+}
+
+#[derive(Serialize)]
+pub struct ExampleView {
+    pub text: Html,
+    pub value: String,
+    pub heat: usize,
+    pub document: u32,
+    pub context: u32,
+    pub half: String,
+}
+
+/// Examples of one band of strength.
+#[derive(Serialize)]
+pub struct Band {
+    pub id: String,
+    pub label: String,
+    pub examples: Vec<ExampleView>,
+}
+
+/// The hottest value of a set of examples, for subjects without a maximum of their own.
+pub fn hottest(examples: &[Example]) -> f64 {
+    let pieces = examples.iter().flat_map(|e| &e.pieces).map(|p| p.value);
+    pieces.chain(examples.iter().map(|e| e.value)).fold(0.0, f64::max)
+}
+
+pub fn example(e: &Example, max: f64) -> ExampleView {
+    ExampleView {
+        text: text::example(e, max),
+        value: significant(e.value, 3),
+        heat: text::heat(e.value, max),
+        document: e.document,
+        context: e.context,
+        half: e.half.clone(),
+    }
+}
+
+/// Examples under their bands, in the order in which the bands first come.
+pub fn bands(examples: &[Example], max: f64) -> Vec<Band> {
+    let mut bands: Vec<Band> = Vec::new();
+    for e in examples {
+        let i = bands.iter().position(|b| b.id == e.band).unwrap_or_else(|| {
+            bands.push(Band { id: e.band.clone(), label: band_label(&e.band), examples: Vec::new() });
+            bands.len() - 1
+        });
+        bands[i].examples.push(example(e, max));
+    }
+    bands
+}
+
+fn band_label(band: &str) -> String {
+    match band.strip_prefix('q').and_then(|n| n.parse::<u32>().ok()) {
+        Some(n) => format!("{}–{}%", n * 10, n * 10 + 10),
+        None => band.into(),
+    }
+}
+
+/// Two features that serve in the same prompts of a task.
+#[derive(Serialize)]
+pub struct CircuitPairRow {
+    pub task: Link,
+    pub a: Link,
+    pub at_a: Link,
+    pub b: Link,
+    pub at_b: Link,
+    pub prompts: u32,
+    pub share: String,
+    pub pair: Link,
+}
+
+pub fn circuit_pair(links: Links, task: &str, p: &CircuitPair) -> CircuitPairRow {
+    CircuitPairRow {
+        task: links.task(task),
+        a: links.feature(p.a),
+        at_a: links.component(p.at_a),
+        b: links.feature(p.b),
+        at_b: links.component(p.at_b),
+        prompts: p.prompts,
+        share: significant(p.share, 3),
+        pair: links.pair("pair", p.a, p.b),
+    }
+}
+
+/// The same as seen from `id`: the other one is `b`.
+pub fn circuit_pair_from(links: Links, id: FeatureId, task: &str, p: &CircuitPair) -> CircuitPairRow {
+    if p.b != id || p.a == id {
+        return circuit_pair(links, task, p);
+    }
+    let turned = CircuitPair { at_a: p.at_b, a: p.b, at_b: p.at_a, b: p.a, ..p.clone() };
+    circuit_pair(links, task, &turned)
+}
+
+/// Two features that meet in the corpus.
+#[derive(Serialize)]
+pub struct CorpusPairRow {
+    pub other: Link,
+    pub gist: String,
+    pub lag: String,
+    pub together: String,
+    pub expected: String,
+    pub lift: String,
+    pub npmi: String,
+    pub jaccard: String,
+    pub phi: String,
+    pub q: String,
+    pub pair: Link,
+}
+
+pub fn corpus_pair(links: Links, from: FeatureId, p: &CorpusPair) -> CorpusPairRow {
+    let lag = match (p.lag.as_str(), p.first) {
+        ("same", _) => "same token".into(),
+        ("window", true) => format!("after {from}"),
+        ("window", false) => format!("before {from}"),
+        (other, _) => other.into(),
+    };
+    CorpusPairRow {
+        other: links.feature(p.other),
+        gist: links.site.gist(p.other),
+        lag,
+        together: count(p.together),
+        expected: significant(p.expected, 2),
+        lift: significant(p.lift, 2),
+        npmi: fixed(p.npmi, 2),
+        jaccard: fixed(p.jaccard, 2),
+        phi: fixed(p.phi, 2),
+        q: significant(p.q, 2),
+        pair: links.pair("pair", from, p.other),
+    }
+}
+
+/// A feature at a component of a task's circuit.
+#[derive(Serialize)]
+pub struct ServingRow {
+    pub feature: Link,
+    pub gist: String,
+    pub task: Link,
+    pub component: Link,
+    pub prompts: u32,
+    pub of: u32,
+    pub rate: String,
+    /// Length of its bar in percent.
+    pub width: String,
+    pub share: String,
+}
+
+pub fn serving(links: Links, s: &crate::site::atlas::Serving) -> ServingRow {
+    let rate = f64::from(s.prompts) / f64::from(s.of.max(1));
+    ServingRow {
+        feature: links.feature(s.feature),
+        gist: links.site.gist(s.feature),
+        task: links.task(&s.task),
+        component: links.component(s.component),
+        prompts: s.prompts,
+        of: s.of,
+        rate: percent(rate),
+        width: format!("{:.0}", rate * 100.0),
+        share: significant(s.share, 3),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bands_are_told_in_shares_of_the_maximum() {
+        assert_eq!(["top", "q9", "q0", "inactive"].map(band_label), ["top", "90–100%", "0–10%", "inactive"]);
+    }
+
+    #[test]
+    fn the_strength_is_read_off_the_largest_logit() {
+        let promoted = |logit: f64| Promoted { text: "a".into(), logit, at_strength: logit * 4.0 };
+        let logits = Logits::of(&[promoted(2.0)], &[promoted(-1.0)]);
+        assert_eq!((logits.strength.as_str(), logits.suppressed[0].width.as_str()), ("4", "50"));
+        assert_eq!(Logits::of(&[], &[]).strength, "");
+    }
+}

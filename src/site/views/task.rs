@@ -1,0 +1,202 @@
+//! A task: its prompts, its circuit over all of them, and how real that circuit is.
+
+use super::parts::{CircuitPairRow, Page, circuit_pair};
+use crate::ids::Component;
+use crate::site::atlas::{Faithfulness, Prompt, Task, TaskComponent};
+use crate::site::chart::{Point, chart};
+use crate::site::links::{Links, Site};
+use crate::site::number::{count, counted, fixed, percent, with_interval};
+use crate::site::svg::{Cell, model_map, triangle};
+use crate::site::text::{Html, token};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// More components than this cannot be told apart in a square; the most frequent ones are shown.
+const SQUARE: usize = 28;
+
+#[derive(Serialize)]
+pub struct TaskView {
+    page: Page,
+    kind: String,
+    accuracy: String,
+    coverage: String,
+    prompt_count: usize,
+    component_count: usize,
+    feature_total: String,
+    prompts: Vec<PromptRow>,
+    frequency: Html,
+    features: Html,
+    together: Html,
+    /// Components in the square.
+    together_shown: usize,
+    pairs: Vec<CircuitPairRow>,
+    charts: Vec<ChartView>,
+    /// Columns of the table of faithfulness.
+    metrics: Vec<String>,
+    faithfulness: Vec<FaithfulnessRow>,
+    some_absent: bool,
+}
+
+#[derive(Serialize)]
+struct PromptRow {
+    number: usize,
+    template: String,
+    text: String,
+    correct: Html,
+    counter: Html,
+    logit_difference: String,
+    right: bool,
+    answers: Vec<Answer>,
+    size: String,
+    coverage: String,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    token: Html,
+    probability: String,
+    correct: bool,
+}
+
+#[derive(Serialize)]
+struct ChartView {
+    metric: String,
+    level: String,
+    picture: Html,
+}
+
+#[derive(Serialize)]
+struct FaithfulnessRow {
+    level: String,
+    variant: String,
+    circuit: String,
+    size: u32,
+    values: Vec<String>,
+}
+
+impl TaskView {
+    pub fn new(site: &Site, task: &Task) -> TaskView {
+        let links = site.in_folder();
+        let description = format!(
+            "The circuit of {}: {} over {}, faithful or not.",
+            task.name,
+            counted(task.components.len(), "component"),
+            counted(task.prompts.len(), "prompt")
+        );
+        let square = most_frequent(&task.components);
+        let metrics = metrics(&task.faithfulness);
+        TaskView {
+            page: Page::new(links, "tasks", &format!("tasks/{}.html", task.name), task.name.clone(), description),
+            kind: task.kind.clone(),
+            accuracy: percent(task.accuracy),
+            coverage: percent(task.coverage),
+            prompt_count: task.prompts.len(),
+            component_count: task.components.len(),
+            feature_total: count(task.components.iter().map(|c| u64::from(c.features)).sum()),
+            prompts: task.prompts.iter().enumerate().map(|(i, p)| prompt_row(i, p)).collect(),
+            frequency: model_map(links, "frequency of components in circuits", &frequencies(&task.components)),
+            features: model_map(links, "distinct features at components", &distinct_features(&task.components)),
+            together: together(links, task, &square),
+            together_shown: square.len(),
+            pairs: task.pairs.iter().map(|p| circuit_pair(links, &task.name, p)).collect(),
+            charts: charts(&task.faithfulness),
+            faithfulness: task.faithfulness.iter().map(|f| faithfulness_row(f, &metrics)).collect(),
+            some_absent: task.faithfulness.iter().any(|f| f.metrics.values().any(|m| m.value.is_none())),
+            metrics,
+        }
+    }
+}
+
+fn prompt_row(i: usize, p: &Prompt) -> PromptRow {
+    let answer = |(text, probability): &(String, f64)| Answer {
+        token: token(text),
+        probability: percent(*probability),
+        correct: *text == p.correct,
+    };
+    PromptRow {
+        number: i + 1,
+        template: p.template.clone(),
+        text: p.text.clone(),
+        correct: token(&p.correct),
+        counter: token(&p.counter),
+        logit_difference: fixed(p.logit_difference, 2),
+        right: p.logit_difference > 0.0,
+        answers: p.answers.iter().map(answer).collect(),
+        size: format!("{} / {}", count(p.nodes.into()), count(p.edges.into())),
+        coverage: percent(p.coverage),
+    }
+}
+
+fn frequencies(components: &[TaskComponent]) -> BTreeMap<Component, Cell> {
+    let cell = |c: &TaskComponent| Cell {
+        shade: c.frequency,
+        label: fixed(c.frequency * 100.0, 0),
+        title: format!("in {} of circuits, {}", percent(c.frequency), counted(c.features as usize, "feature")),
+    };
+    components.iter().map(|c| (c.component, cell(c))).collect()
+}
+
+fn distinct_features(components: &[TaskComponent]) -> BTreeMap<Component, Cell> {
+    let most = components.iter().map(|c| c.features).max().unwrap_or(0).max(1);
+    let cell = |c: &TaskComponent| Cell {
+        shade: f64::from(c.features) / f64::from(most),
+        label: c.features.to_string(),
+        title: format!("{}, in {} of circuits", counted(c.features as usize, "feature"), percent(c.frequency)),
+    };
+    components.iter().map(|c| (c.component, cell(c))).collect()
+}
+
+/// The most frequent components, in the order of the model.
+fn most_frequent(components: &[TaskComponent]) -> Vec<Component> {
+    let mut ranked: Vec<&TaskComponent> = components.iter().collect();
+    ranked.sort_by(|a, b| b.frequency.total_cmp(&a.frequency).then(a.component.cmp(&b.component)));
+    ranked.truncate(SQUARE);
+    let mut chosen: Vec<Component> = ranked.iter().map(|c| c.component).collect();
+    chosen.sort();
+    chosen
+}
+
+fn together(links: Links, task: &Task, components: &[Component]) -> Html {
+    let counts = task.component_pairs.iter().map(|&(a, b, n)| ((a.min(b), a.max(b)), n)).collect();
+    triangle(links, components, &counts, task.prompts.len() as u32)
+}
+
+/// The metrics that were measured, those first that say most.
+fn metrics(rows: &[Faithfulness]) -> Vec<String> {
+    const FIRST: [&str; 6] = ["faithfulness", "completeness", "m_circuit", "m_complement", "m_empty", "m_full"];
+    let mut all: Vec<&String> =
+        rows.iter().flat_map(|f| f.metrics.keys()).collect::<BTreeSet<_>>().into_iter().collect();
+    all.sort_by_key(|m| FIRST.iter().position(|f| f == m).unwrap_or(FIRST.len()));
+    all.into_iter().cloned().collect()
+}
+
+fn faithfulness_row(f: &Faithfulness, metrics: &[String]) -> FaithfulnessRow {
+    // Not measured is empty, not to be told is a dash.
+    let value = |m: &String| f.metrics.get(m).map(|i| with_interval(i.value, i.low, i.high)).unwrap_or_default();
+    FaithfulnessRow {
+        level: f.level.clone(),
+        variant: f.variant.clone(),
+        circuit: f.circuit.clone(),
+        size: f.size,
+        values: metrics.iter().map(value).collect(),
+    }
+}
+
+/// A chart for each level and ratio that has a value.
+fn charts(rows: &[Faithfulness]) -> Vec<ChartView> {
+    let levels: BTreeSet<&str> = rows.iter().map(|f| f.level.as_str()).collect();
+    let each = levels.into_iter().flat_map(|level| ["faithfulness", "completeness"].map(|metric| (level, metric)));
+    each.filter_map(|(level, metric)| {
+        let points: Vec<Point> = rows.iter().filter(|f| f.level == level).filter_map(|f| point(f, metric)).collect();
+        let picture = (!points.is_empty()).then(|| chart(metric, level, &points))?;
+        Some(ChartView { metric: metric.into(), level: level.into(), picture })
+    })
+    .collect()
+}
+
+fn point(f: &Faithfulness, metric: &str) -> Option<Point> {
+    let interval = f.metrics.get(metric)?;
+    let value = interval.value.filter(|v| v.is_finite())?;
+    let (circuit, variant) = (f.circuit.clone(), f.variant.clone());
+    Some(Point { circuit, variant, size: f.size, value, low: interval.low, high: interval.high })
+}

@@ -1,0 +1,108 @@
+//! Features looked at together: two that serve together, or a set that somebody chose.
+
+use super::parts::{
+    CircuitPairRow, CorpusPairRow, ExampleView, ExplanationView, Logits, Page, circuit_pair, corpus_pair, describe,
+    example, hottest,
+};
+use crate::ids::FeatureId;
+use crate::site::atlas::{Group, Pair};
+use crate::site::links::{Link, Links, Site, in_order, pair_path};
+use crate::site::number::{counted, percent, significant};
+use crate::site::text::{self, Html};
+use serde::Serialize;
+
+/// One of the features.
+#[derive(Serialize)]
+struct Member {
+    link: Link,
+    gist: String,
+    density: String,
+    max: String,
+    tokens: Vec<Html>,
+    /// Where it serves: component and task.
+    servings: Vec<(Link, Link)>,
+}
+
+fn member(links: Links, id: FeatureId) -> Member {
+    let feature = links.site.feature(id);
+    Member {
+        link: links.feature(id),
+        gist: links.site.gist(id),
+        density: feature.map_or_else(|| "—".into(), |f| percent(f.density)),
+        max: feature.map_or_else(|| "—".into(), |f| significant(f.max, 3)),
+        tokens: feature.iter().flat_map(|f| f.mass.iter().take(5)).map(|(t, _)| text::token(t)).collect(),
+        servings: feature
+            .iter()
+            .flat_map(|f| f.servings.iter().take(8))
+            .map(|s| (links.component(s.component), links.task(&s.task)))
+            .collect(),
+    }
+}
+
+#[derive(Serialize)]
+pub struct PairView {
+    page: Page,
+    members: Vec<Member>,
+    explanation: Option<ExplanationView>,
+    circuit: Vec<CircuitPairRow>,
+    corpus: Vec<CorpusPairRow>,
+    logits: Logits,
+    examples: Vec<ExampleView>,
+}
+
+impl PairView {
+    pub fn new(site: &Site, p: &Pair) -> PairView {
+        let links = site.in_folder();
+        let (a, b) = in_order(p.a, p.b);
+        let otherwise = format!("Features {a} and {b}, where they serve and meet.");
+        let max = hottest(&p.examples);
+        PairView {
+            page: Page::new(
+                links,
+                "pairs",
+                &pair_path(a, b),
+                format!("{a} + {b}"),
+                describe(p.explanation.as_ref(), otherwise),
+            ),
+            members: vec![member(links, a), member(links, b)],
+            explanation: ExplanationView::of(p.explanation.as_ref()),
+            circuit: p.circuit.iter().map(|(task, c)| circuit_pair(links, task, c)).collect(),
+            corpus: p.corpus.iter().map(|c| corpus_pair(links, p.a, c)).collect(),
+            logits: Logits::of(&p.promoted, &p.suppressed),
+            examples: p.examples.iter().map(|e| example(e, max)).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub struct GroupView {
+    page: Page,
+    members: Vec<Member>,
+    explanation: Option<ExplanationView>,
+    logits: Logits,
+    examples: Vec<ExampleView>,
+    /// Pairs among the members that have a page.
+    pairs: Vec<Link>,
+}
+
+impl GroupView {
+    pub fn new(site: &Site, g: &Group) -> GroupView {
+        let links = site.in_folder();
+        let otherwise = format!("{} looked at together.", counted(g.features.len(), "feature"));
+        let max = hottest(&g.examples);
+        let description = describe(g.explanation.as_ref(), otherwise);
+        GroupView {
+            page: Page::new(links, "groups", &format!("groups/{}.html", g.name), g.name.clone(), description),
+            members: g.features.iter().map(|&f| member(links, f)).collect(),
+            explanation: ExplanationView::of(g.explanation.as_ref()),
+            logits: Logits::of(&g.promoted, &g.suppressed),
+            examples: g.examples.iter().map(|e| example(e, max)).collect(),
+            pairs: pairs_among(links, &g.features),
+        }
+    }
+}
+
+fn pairs_among(links: Links, features: &[FeatureId]) -> Vec<Link> {
+    let two = features.iter().enumerate().flat_map(|(i, &a)| features[i + 1..].iter().map(move |&b| in_order(a, b)));
+    two.map(|(a, b)| links.pair(&format!("{a} + {b}"), a, b)).filter(|link| link.href.is_some()).collect()
+}

@@ -1,0 +1,157 @@
+// What the pages can do beyond being read: search, sort, filter, and values at a touch. They are whole without it.
+"use strict";
+(() => {
+  const root = document.currentScript.dataset.root;
+
+  const make = (tag, properties = {}, ...children) => {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...children);
+    return element;
+  };
+
+  // Search: the entries are a script, since a page opened from a disk may not fetch a file.
+  const search = (box) => {
+    const [input, list] = [box.querySelector("input"), box.querySelector("ul")];
+    let entries = null;
+    let chosen = -1;
+    window.atlasEntries = (all) => {
+      entries = all.map((entry) => [...entry, entry.join(" ").toLowerCase()]);
+      show();
+    };
+    const load = () => {
+      if (entries) return;
+      entries = [];
+      document.head.append(make("script", { src: root + "search.js" }));
+    };
+    const rank = (name, word) => (name === word ? 0 : name.startsWith(word) ? 1 : name.includes(word) ? 2 : 3);
+    const found = (query) => {
+      const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+      if (!words.length) return [];
+      const hits = entries.filter(([, , , all]) => words.every((word) => all.includes(word)));
+      const order = (entry) => rank(entry[0].toLowerCase(), words[0]);
+      return hits.sort((a, b) => order(a) - order(b)).slice(0, 12);
+    };
+    const show = () => {
+      const hits = found(input.value);
+      chosen = -1;
+      list.replaceChildren(...hits.map(([name, path, gist]) =>
+        make("li", {}, make("a", { href: root + path }, make("b", { textContent: name }), make("span", { textContent: gist })))));
+      list.hidden = !hits.length;
+    };
+    const choose = (step) => {
+      const items = [...list.children];
+      if (!items.length) return;
+      chosen = (chosen + step + items.length) % items.length;
+      items.forEach((item, i) => item.classList.toggle("on", i === chosen));
+      items[chosen].scrollIntoView({ block: "nearest" });
+    };
+    input.addEventListener("focus", load);
+    input.addEventListener("input", () => entries && show());
+    input.addEventListener("keydown", (event) => {
+      if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+        event.preventDefault();
+        choose(event.key === "ArrowDown" ? 1 : -1);
+      } else if (event.key === "Enter") {
+        const item = list.children[Math.max(chosen, 0)];
+        if (item) item.firstChild.click();
+      } else if (event.key === "Escape") {
+        list.hidden = true;
+      }
+    });
+    document.addEventListener("click", (event) => { if (!box.contains(event.target)) list.hidden = true; });
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "/" && !/^(INPUT|TEXTAREA)$/.test(document.activeElement.tagName)) {
+        event.preventDefault();
+        input.focus();
+      }
+    });
+    box.hidden = false;
+  };
+
+  // Sorting: numbers as they are written here, everything else by name.
+  const names = new Intl.Collator("en", { numeric: true });
+  const number = (text) => {
+    const match = text.replace(/\u202f/g, "").replace(/\u2212/g, "-").match(/^-?\d[\d.]*(e-?\d+)?/);
+    return match ? Number(match[0]) : -Infinity;
+  };
+  const sortable = (table) => {
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head, column) => {
+      if (!head.textContent.trim()) return;
+      const numeric = head.classList.contains("n");
+      const text = (row) => row.cells[column].textContent.trim();
+      const compare = numeric ? (a, b) => number(text(a)) - number(text(b)) : (a, b) => names.compare(text(a), text(b));
+      const button = make("button", { type: "button" }, ...head.childNodes);
+      button.addEventListener("click", () => {
+        const before = head.ariaSort || head.getAttribute("aria-sort");
+        const up = before ? before === "descending" : !numeric;
+        heads.forEach((other) => other.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", up ? "ascending" : "descending");
+        const rows = [...table.tBodies[0].rows].sort((a, b) => (up ? compare(a, b) : compare(b, a)));
+        table.tBodies[0].append(...rows);
+      });
+      head.append(button);
+    });
+  };
+
+  const filterable = (table) => {
+    const rows = [...table.tBodies[0].rows].map((row) => [row, row.textContent.toLowerCase()]);
+    const input = make("input", { type: "search", placeholder: "Filter", autocomplete: "off" });
+    input.setAttribute("aria-label", "Filter the table");
+    const told = make("output");
+    const filter = () => {
+      const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let shown = 0;
+      for (const [row, text] of rows) {
+        row.hidden = !words.every((word) => text.includes(word));
+        shown += !row.hidden;
+      }
+      told.textContent = words.length ? shown + " of " + rows.length : "";
+    };
+    input.addEventListener("input", filter);
+    table.closest(".scroll").before(make("div", { className: "filter" }, input, told));
+  };
+
+  // Values at once on hovering, and on a touch, where titles never show.
+  const tips = () => {
+    const tip = make("div", { className: "tip", hidden: true });
+    document.body.append(tip);
+    const told = new WeakMap();
+    const words = (element) => {
+      if (told.has(element)) return told.get(element);
+      const title = element.querySelector(":scope > title");
+      const text = title ? title.textContent : element.getAttribute("title");
+      // The browser's own would come on top of it.
+      if (title) title.remove();
+      element.removeAttribute("title");
+      if (text) element.setAttribute("aria-label", text);
+      told.set(element, text);
+      return text;
+    };
+    const show = (event) => {
+      const element = event.target.closest && event.target.closest(".x i, svg a, svg g, [title], [aria-label]:is(th, td, span)");
+      const text = element && (told.has(element) || element.matches("[title]") || element.querySelector(":scope > title")) && words(element);
+      tip.hidden = !text;
+      if (!text) return;
+      tip.textContent = text;
+      const [at, size] = [element.getBoundingClientRect(), tip.getBoundingClientRect()];
+      const x = at.width > 300 ? event.clientX : at.left + at.width / 2;
+      tip.style.left = Math.max(4, Math.min(x - size.width / 2, innerWidth - size.width - 4)) + "px";
+      tip.style.top = (at.top > size.height + 8 ? at.top - size.height - 5 : at.bottom + 5) + "px";
+    };
+    document.addEventListener("pointerover", show);
+    document.addEventListener("scroll", () => { tip.hidden = true; }, true);
+  };
+
+  search(document.getElementById("search"));
+  document.querySelectorAll("table.sortable").forEach(sortable);
+  document.querySelectorAll("table.filterable").forEach(filterable);
+  tips();
+  // A link into a closed part opens it.
+  const reveal = () => {
+    const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (target && target.tagName === "DETAILS") target.open = true;
+  };
+  addEventListener("hashchange", reveal);
+  reveal();
+})();
