@@ -2,7 +2,7 @@
 //! figures on a sample of the corpus as a table.
 
 use crate::config::{Config, Provider};
-use crate::corpus::{Content, Tokenizer, files, read, windows};
+use crate::corpus::{Tokenizer, files, read, windows};
 use crate::dictionary::{Conformance, measure};
 use crate::error::{Context, Result, hinted};
 use crate::stages::{SAMPLE, inputs};
@@ -56,10 +56,7 @@ fn sample(config: &Config, tokenizer: &Tokenizer) -> Result<(usize, Vec<Vec<u32>
     let files = files(&config.path(&config.corpus.path))?;
     let mut contexts = Vec::new();
     read(&files, &config.corpus.text, &mut |document| {
-        let ids = match &document.content {
-            Content::Text(text) => tokenizer.encode(text)?,
-            Content::Tokens(ids) => tokenizer.check(ids, &document.source)?,
-        };
+        let ids = tokenizer.ids(&document)?;
         let cut = windows(0, &ids, config.corpus.context, tokenizer.bos());
         contexts.extend(cut.into_iter().map(|window| window.tokens));
         Ok(contexts.len() < SAMPLE)

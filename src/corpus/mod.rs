@@ -9,6 +9,6 @@ pub mod source;
 pub mod tokenizer;
 pub mod windows;
 
-pub use source::{Content, RawDocument};
+pub use source::{Content, RawDocument, files, read};
 pub use tokenizer::{Piece, Tokenizer};
-pub use windows::{Half, Packer, Window};
+pub use windows::{Half, Packer, Window, half, order, windows};

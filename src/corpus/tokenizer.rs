@@ -3,6 +3,7 @@
 //! GPT-2's tokens are pieces of bytes, written in its file with a stand-in letter for every byte (`Ġ` is a space). Those
 //! letters never leave this file, and a character that several tokens share is never shown as `�`.
 
+use super::source::{Content, RawDocument};
 use crate::error::{Hint, Result, hinted};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,8 @@ const BELONGS: &str = "use the `tokenizer.json` that belongs to the model";
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     bos: u32,
+    /// Embedding rows of the model.
+    vocabulary: usize,
     specials: BTreeSet<u32>,
     /// What each id stands for.
     bytes: BTreeMap<u32, Vec<u8>>,
@@ -48,7 +51,7 @@ impl Tokenizer {
             Some((&last, _)) if last as usize >= vocabulary => {
                 Err(wrong(format!("has ids up to {last}, but the model has {vocabulary} embedding rows")))
             }
-            _ => Ok(Tokenizer { specials: specials(&inner, bos), inner, bos, bytes }),
+            _ => Ok(Tokenizer { specials: specials(&inner, bos), inner, bos, vocabulary, bytes }),
         }
     }
 
@@ -67,6 +70,23 @@ impl Tokenizer {
         let encoding = self.inner.encode_fast(text, false);
         let encoding = encoding.map_err(|error| hinted(format!("cannot tokenise a text: {error}"), BELONGS))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The ids of a document, without BOS: its text encoded, or the ids that it came with.
+    ///
+    /// # Errors
+    /// When it came with an id for which the model has no row.
+    pub fn ids(&self, document: &RawDocument) -> Result<Vec<u32>> {
+        let ids = match &document.content {
+            Content::Text(text) => return self.encode(text),
+            Content::Tokens(ids) => ids,
+        };
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= self.vocabulary) {
+            let what = format!("a document of `{}` has the id {id}, but the model has {} rows", document.source, self.vocabulary);
+            return Err(hinted(what, "use a corpus that was tokenised for this model, or one of texts"));
+        }
+        // Every window gets a BOS of its own; a second one would be read as the end of another text.
+        Ok(ids.strip_prefix(&[self.bos]).unwrap_or(ids).to_vec())
     }
 
     /// The id of a text that is exactly one token.

@@ -4,7 +4,7 @@ use super::inputs;
 use crate::artifact::Row;
 use crate::artifact::tables::{ContextRow, Document};
 use crate::config::Corpus;
-use crate::corpus::{Content, Half, Packer, RawDocument, Tokenizer, Window, files, half, order, read, windows};
+use crate::corpus::{Half, Packer, RawDocument, Tokenizer, Window, files, half, order, read, windows};
 use crate::error::{Result, hinted};
 use crate::pipeline::Run;
 use rayon::prelude::*;
@@ -60,11 +60,7 @@ fn enough(documents: &[Encoded], corpus: &Corpus) -> bool {
 
 fn encode_batch(batch: &[RawDocument], tokenizer: &Tokenizer) -> Result<Vec<Encoded>> {
     let encode = |document: &RawDocument| {
-        let ids = match &document.content {
-            Content::Text(text) => tokenizer.encode(text)?,
-            Content::Tokens(ids) => tokenizer.check(ids, &document.source)?,
-        };
-        Ok(Encoded { source: document.source.clone(), ids })
+        Ok(Encoded { source: document.source.clone(), ids: tokenizer.ids(document)? })
     };
     batch.par_iter().map(encode).collect()
 }
@@ -84,7 +80,7 @@ fn cut(documents: &[Encoded], corpus: &Corpus, bos: u32) -> Vec<Window> {
         }
         all.extend(packers.into_iter().filter_map(|(_, packer)| packer.finish()));
     } else {
-        let each = |document| windows(document as u32, &documents[document].ids, corpus.context, bos);
+        let each = |document: usize| windows(document as u32, &documents[document].ids, corpus.context, bos);
         all.extend(order.into_iter().flat_map(each));
     }
     if corpus.max_contexts > 0 {
