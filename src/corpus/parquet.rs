@@ -1,4 +1,4 @@
-//! Documents in Parquet files: a column of text, or of ids that are tokens already. One row group is in memory at a time.
+//! Documents in Parquet files: a column of text, or of ids that are tokens already. One row group is read at a time.
 
 use super::lines::missing;
 use super::source::{Content, Pass, open};
@@ -9,6 +9,8 @@ use std::path::Path;
 /// Columns of ids, looked for where the text's column is not there.
 const IDS: [&str; 2] = ["input_ids", "tokens"];
 const DAMAGED: &str = "the file is damaged or no Parquet file; get it again";
+const UNREADABLE: &str =
+    "the rows are damaged or their text is not UTF-8; get the file again, or write it anew as UTF-8";
 
 /// The documents of a file, a row each; a null is an empty one. Gives whether more is wanted.
 pub fn read(file: &Path, column: &str, pass: &mut Pass) -> Result<bool> {
@@ -23,7 +25,7 @@ pub fn read(file: &Path, column: &str, pass: &mut Pass) -> Result<bool> {
         let mut reader = ParquetReader::new(open(file)?);
         reader.set_metadata(metadata.clone());
         let frame = reader.with_columns(Some(vec![column.clone()])).with_slice(Some((first, rows))).finish();
-        let frame = frame.hint(group, DAMAGED)?;
+        let frame = frame.hint(group, UNREADABLE)?;
         if !each_row(file, frame.column(&column).hint(group, DAMAGED)?, first, pass)? {
             return Ok(false);
         }
@@ -93,7 +95,7 @@ mod tests {
     use super::*;
     use crate::corpus::source::{RawDocument, read};
     use crate::error::report;
-    use polars::prelude::{DataFrame, IntoColumn, NamedFrom, ParquetWriter};
+    use polars::prelude::{DataFrame, IntoColumn, NamedFrom, ParquetCompression, ParquetWriter};
 
     fn written(columns: Vec<Series>) -> (tempfile::TempDir, std::path::PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -101,6 +103,7 @@ mod tests {
         let columns: Vec<Column> = columns.into_iter().map(IntoColumn::into_column).collect();
         let mut frame = DataFrame::new(columns[0].len(), columns).unwrap();
         let writer = ParquetWriter::new(std::fs::File::create(&path).unwrap());
+        let writer = writer.with_compression(ParquetCompression::Uncompressed);
         writer.with_row_group_size(Some(2)).finish(&mut frame).unwrap();
         (folder, path)
     }
@@ -152,6 +155,18 @@ mod tests {
         let negative = report(&contents(&path, "text", 9).unwrap_err());
         assert!(negative.contains("row 2 (the first is 0) has no list of ids in `input_ids`"), "{negative}");
         assert!(negative.contains("hint: ids are whole numbers"), "{negative}");
+    }
+
+    #[test]
+    fn text_that_is_not_utf8_is_refused_with_its_rows() {
+        let (_folder, path) = written(vec![Series::new("text".into(), ["a", "b", "c", "naQve"])]);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let places: Vec<usize> = (0..bytes.len()).filter(|i| bytes[*i..].starts_with(b"naQve")).collect();
+        places.iter().for_each(|i| bytes[i + 2] = 0xEF);
+        std::fs::write(&path, bytes).unwrap();
+        let message = report(&contents(&path, "text", 9).unwrap_err());
+        assert!(message.contains("data.parquet` cannot be read from row 2 to row 3"), "{message}");
+        assert!(message.contains("write it anew as UTF-8"), "{message}");
     }
 
     #[test]

@@ -111,8 +111,8 @@ fn matching(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(found.flatten().filter(|file| file.is_file()).collect())
 }
 
-/// The documents of files, in order, each given to `each` until that returns false. `column` names the text in lines and
-/// rows; a Parquet file without it may have ids in `input_ids` or `tokens` instead.
+/// The documents of files, in order, each given to `each` until that returns false. `column` names the text in lines
+/// and rows; a Parquet file without it may have ids in `input_ids` or `tokens` instead.
 ///
 /// # Errors
 /// When a file cannot be read to its end, is not UTF-8, a line is no JSON, or the column is not there.

@@ -1,7 +1,7 @@
 //! A model's tokenizer: text to ids, and ids back to text that a person can read.
 //!
-//! GPT-2's tokens are pieces of bytes, written in its file with a stand-in letter for every byte (`Ġ` is a space). Those
-//! letters never leave this file, and a character that several tokens share is never shown as `�`.
+//! GPT-2's tokens are bytes, written in its file with a stand-in letter for every byte (`Ġ` is a space). Those letters
+//! never leave this file, and a character that several tokens share is never shown as `�`.
 
 use super::source::{Content, RawDocument};
 use crate::error::{Hint, Result, hinted};

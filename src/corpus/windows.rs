@@ -1,4 +1,4 @@
-//! Documents of ids to contexts (DESIGN.md 4.0), which half a document serves in, and the order in which they are taken.
+//! Documents of ids to contexts (DESIGN.md 4.0), which half a document serves in, and the order of documents.
 //!
 //! Pure functions of ids and numbers: no text, no files.
 

@@ -75,7 +75,10 @@ mod tests {
     use crate::corpus::tokenizer::tests::demo;
     use crate::error::report;
 
-    const GOOD: &str = r#"{"text": "Mary gave John", "correct": " a", "counter": " the", "corrupted": "Mary gave Mary", "template": "t", "id": 1}"#;
+    const GOOD: &str = concat!(
+        r#"{"text": "Mary gave John", "correct": " a", "counter": " the", "#,
+        r#""corrupted": "Mary gave Mary", "template": "t", "id": 1}"#
+    );
 
     fn from(text: &str, n: usize) -> Result<Vec<Prompt>> {
         let folder = tempfile::tempdir().unwrap();
