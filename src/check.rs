@@ -15,12 +15,15 @@ pub fn check(config: &Config) -> Result<()> {
     say("settings", format!("{} tasks, {} groups", config.tasks.len(), config.groups.len()));
     let model = inputs::model(config)?;
     let s = model.sizes;
-    say("model", format!("{} layers, {} heads, {} wide, {} parameters", s.layers, s.heads, s.d_model, model.parameters));
+    say(
+        "model",
+        format!("{} layers, {} heads, {} wide, {} parameters", s.layers, s.heads, s.d_model, model.parameters),
+    );
     let tokenizer = inputs::tokenizer(config)?;
     say("tokenizer", format!("fits the vocabulary of {}", s.vocabulary));
     for settings in &config.tasks {
-        let prompts = task::prompts(settings, &config.folder, &tokenizer)
-            .with_context(|| format!("task `{}`", settings.name))?;
+        let prompts =
+            task::prompts(settings, &config.folder, &tokenizer).with_context(|| format!("task `{}`", settings.name))?;
         say("task", format!("{}: {} prompts, such as {:?}", settings.name, prompts.len(), prompts[0].text));
     }
     let (number, sample) = sample(config, &tokenizer)?;

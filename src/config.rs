@@ -291,8 +291,7 @@ mod defaults {
 
 impl Default for Discover {
     fn default() -> Self {
-        let allow =
-            ["attention_feature", "mlp_feature", "head", "attention_error", "embedding", "position_embedding"];
+        let allow = ["attention_feature", "mlp_feature", "head", "attention_error", "embedding", "position_embedding"];
         Self {
             method: Method::Greedy,
             root: RootKind::LogitDifference,

@@ -45,7 +45,12 @@ fn input_side(facts: &Facts) -> String {
     };
     let often = format!("active at {} of tokens", percent(facts.density));
     if *share >= ALMOST_ALL {
-        return format!("Fires at {} ({} of its activation){}; {often}.", quoted(first), percent(*share), behind(facts));
+        return format!(
+            "Fires at {} ({} of its activation){}; {often}.",
+            quoted(first),
+            percent(*share),
+            behind(facts)
+        );
     }
     let named: f64 = facts.mass.iter().take(NAMED).map(|x| x.1).sum();
     if named < 0.25 {

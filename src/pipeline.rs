@@ -294,7 +294,9 @@ impl<'a> Workplace<'a> {
         let finished = now();
         let ingredients = state.ingredients.clone();
         let fingerprint = state.fingerprint.clone();
-        self.lock.stages.insert(stage.name.into(), Entry { fingerprint, finished, seconds, summary, ingredients, files });
+        self.lock
+            .stages
+            .insert(stage.name.into(), Entry { fingerprint, finished, seconds, summary, ingredients, files });
         self.lock.save(self.store.root())
     }
 
@@ -390,7 +392,10 @@ fn check_before(states: &[State], runs: &[&State]) -> Result<()> {
         for state in before.filter(|state| !will_run(state)) {
             if let Some(why) = state.why.first() {
                 return Err(hinted(
-                    format!("`{}` reads what `{}` writes, and that is not fresh: {why}", run.stage.name, state.stage.name),
+                    format!(
+                        "`{}` reads what `{}` writes, and that is not fresh: {why}",
+                        run.stage.name, state.stage.name
+                    ),
                     format!("run it first: `circuit-atlas run --from {}`", state.stage.name),
                 ));
             }

@@ -3,9 +3,7 @@
 use super::publish::publish;
 use super::row::{Column, Row};
 use crate::error::{Context, Hint, Result, hinted};
-use polars::prelude::{
-    KeyValueMetadata, ParquetCompression, ParquetReader, ParquetWriter, SerReader,
-};
+use polars::prelude::{KeyValueMetadata, ParquetCompression, ParquetReader, ParquetWriter, SerReader};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -149,7 +147,8 @@ impl Store {
         }
         let version = said.get(VERSION).cloned().unwrap_or_default();
         if version != artifact.version.to_string() {
-            let what = format!("`{path}` is of version {version} of the table, this program reads {}", artifact.version);
+            let what =
+                format!("`{path}` is of version {version} of the table, this program reads {}", artifact.version);
             return Err(hinted(what, again));
         }
         match self.expected.get(artifact.name) {

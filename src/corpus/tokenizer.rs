@@ -82,7 +82,10 @@ impl Tokenizer {
             Content::Tokens(ids) => ids,
         };
         if let Some(id) = ids.iter().find(|&&id| id as usize >= self.vocabulary) {
-            let what = format!("a document of `{}` has the id {id}, but the model has {} rows", document.source, self.vocabulary);
+            let what = format!(
+                "a document of `{}` has the id {id}, but the model has {} rows",
+                document.source, self.vocabulary
+            );
             return Err(hinted(what, "use a corpus that was tokenised for this model, or one of texts"));
         }
         // Every window gets a BOS of its own; a second one would be read as the end of another text.

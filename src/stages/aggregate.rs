@@ -1,6 +1,7 @@
 //! `aggregate`: what the scores say of each feature, of features together, and of each component.
 
 use super::inputs::{self, Contexts};
+use super::pairs::strongest;
 use crate::artifact::tables::{
     CircuitFeature, CircuitPairRow, ClusterRow, CorpusPairRow, EdgeRow, ExampleRow, FeatureRow, LogitRow, NodeRow,
     ScoreRow,
@@ -9,7 +10,6 @@ use crate::circuit::{Edge, Graph, Node, NodeKind, Promoted, Slot, Weighted, Worl
 use crate::corpus::Half;
 use crate::error::{Result, hinted};
 use crate::ids::{Component, FeatureId};
-use super::pairs::strongest;
 use crate::pipeline::Run;
 use crate::stats::cooccurrence::{Meetings, Tested};
 use crate::stats::examples::{Chosen, ContextInfo, Peak, Used, Wanted, choose, labelled, peaks, top, window};
@@ -53,7 +53,10 @@ pub fn run(run: &Run) -> Result<String> {
     write_logits(&work, &sets)?;
     let tokens = work.contexts.tokens();
     let features = work.features.len();
-    Ok(format!("{features} features over {tokens} tokens, {} pairs in circuits, {corpus_pairs} in the corpus", pairs.len()))
+    Ok(format!(
+        "{features} features over {tokens} tokens, {} pairs in circuits, {corpus_pairs} in the corpus",
+        pairs.len()
+    ))
 }
 
 impl<'a> Work<'a> {
@@ -335,9 +338,7 @@ fn write_examples(work: &Work, sets: &[Set]) -> Result<()> {
     };
     let mut rows: Vec<ExampleRow> = (0..work.features.len()).into_par_iter().flat_map_iter(of_feature).collect();
     rows.par_extend(sets.par_iter().flat_map_iter(of_set));
-    rows.par_sort_by(|a, b| {
-        (&a.subject, &a.half, &a.band, a.rank).cmp(&(&b.subject, &b.half, &b.band, b.rank))
-    });
+    rows.par_sort_by(|a, b| (&a.subject, &a.half, &a.band, a.rank).cmp(&(&b.subject, &b.half, &b.band, b.rank)));
     work.run.store.write(work.run.fingerprint, &rows)
 }
 

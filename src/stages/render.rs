@@ -3,8 +3,8 @@
 use super::inputs::{Contexts, sources};
 use super::pairs::strongest;
 use crate::artifact::tables::{
-    CircuitFeature, CircuitPairRow, ClusterRow, ComponentRow, ConformanceRow, CorpusPairRow, Document, EdgeRow, EvaluationRow,
-    ExampleRow, ExplanationRow, FaithfulnessRow, FeatureRow, LogitRow, NodeRow, PromptRow,
+    CircuitFeature, CircuitPairRow, ClusterRow, ComponentRow, ConformanceRow, CorpusPairRow, Document, EdgeRow,
+    EvaluationRow, ExampleRow, ExplanationRow, FaithfulnessRow, FeatureRow, LogitRow, NodeRow, PromptRow,
 };
 use crate::config::Config;
 use crate::error::{Context, Hint, Result, hinted};
@@ -184,11 +184,7 @@ impl<'a> Reader<'a> {
             circuit_pairs: store.read()?,
             corpus_pairs: both_ways(store.read::<CorpusPairRow>()?),
             clusters: store.read()?,
-            explanations: store
-                .read::<ExplanationRow>()?
-                .into_iter()
-                .map(|row| (row.subject.clone(), row))
-                .collect(),
+            explanations: store.read::<ExplanationRow>()?.into_iter().map(|row| (row.subject.clone(), row)).collect(),
             evaluations: by(store.read::<EvaluationRow>()?, |row| row.subject.clone()),
             conformance: store.read()?,
         })
@@ -526,11 +522,7 @@ fn promoted(rows: Vec<LogitRow>) -> BTreeMap<String, [Vec<atlas::Promoted>; 2]> 
 }
 
 fn task_component(row: &ComponentRow) -> Result<atlas::TaskComponent> {
-    Ok(atlas::TaskComponent {
-        component: component(&row.component)?,
-        frequency: row.frequency,
-        features: row.features,
-    })
+    Ok(atlas::TaskComponent { component: component(&row.component)?, frequency: row.frequency, features: row.features })
 }
 
 /// One row a circuit, its metrics together.

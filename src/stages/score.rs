@@ -28,7 +28,8 @@ pub fn run(run: &Run) -> Result<String> {
     };
     let parts = run.store.parts(&tokens())?;
     run.store.remove_parts_from(&ScoreRow::ARTIFACT, parts.len() as u32)?;
-    let done = |part: &&u32| run.store.part_fingerprint(&ScoreRow::ARTIFACT, **part).as_deref() == Some(run.fingerprint);
+    let done =
+        |part: &&u32| run.store.part_fingerprint(&ScoreRow::ARTIFACT, **part).as_deref() == Some(run.fingerprint);
     run.progress.begin("shards", parts.len() as u64, parts.iter().filter(done).count() as u64);
     for &part in parts.iter().filter(|part| !done(part)) {
         let contexts = run.store.read_part::<ContextRow>(part)?;

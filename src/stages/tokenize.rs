@@ -59,9 +59,8 @@ fn enough(documents: &[Encoded], corpus: &Corpus) -> bool {
 }
 
 fn encode_batch(batch: &[RawDocument], tokenizer: &Tokenizer) -> Result<Vec<Encoded>> {
-    let encode = |document: &RawDocument| {
-        Ok(Encoded { source: document.source.clone(), ids: tokenizer.ids(document)? })
-    };
+    let encode =
+        |document: &RawDocument| Ok(Encoded { source: document.source.clone(), ids: tokenizer.ids(document)? });
     batch.par_iter().map(encode).collect()
 }
 

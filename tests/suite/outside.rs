@@ -22,7 +22,8 @@ fn polars_and_duckdb_open_every_artifact() {
 /// One page of each kind.
 fn pages(site: &Path) -> Vec<PathBuf> {
     let first = |folder: &str| {
-        let mut names: Vec<PathBuf> = std::fs::read_dir(site.join(folder)).unwrap().map(|e| e.unwrap().path()).collect();
+        let mut names: Vec<PathBuf> =
+            std::fs::read_dir(site.join(folder)).unwrap().map(|e| e.unwrap().path()).collect();
         names.sort();
         names.into_iter().find(|path| path.file_name().is_some_and(|name| name != "index.html")).unwrap()
     };
@@ -41,9 +42,10 @@ addEventListener("load", () => setTimeout(() => parent.postMessage(
 
 #[test]
 fn pages_fit_a_phone_and_run_without_errors_in_chromium() {
-    let Some(chromium) = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| {
-        Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
-    }) else {
+    let Some(chromium) = ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .find(|name| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success()))
+    else {
         eprintln!("skipped: there is no chromium");
         return;
     };

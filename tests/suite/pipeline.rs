@@ -27,10 +27,18 @@ fn changing_one_setting_reruns_exactly_what_depends_on_it() {
         would.map(|line| line.split(' ').next().unwrap().to_string()).collect()
     };
     let cases: [(&str, &str, &[&str]); 7] = [
-        ("max_contexts = 96", "max_contexts = 72", &["tokenize", "cache", "score", "aggregate", "interpret", "evaluate", "render"]),
+        (
+            "max_contexts = 96",
+            "max_contexts = 72",
+            &["tokenize", "cache", "score", "aggregate", "interpret", "evaluate", "render"],
+        ),
         ("passes = 2", "passes = 1", &["discover", "cache", "score", "aggregate", "interpret", "evaluate", "render"]),
         ("\"att1.3\"", "\"att1.4\"", &["score", "aggregate", "interpret", "evaluate", "render"]),
-        ("\"att1.3\", \"mlp2.5\"]", "\"att1.3\", \"mlp2.5\"]\n[cache]\ndtype = \"f16\"", &["cache", "score", "aggregate", "interpret", "evaluate", "render"]),
+        (
+            "\"att1.3\", \"mlp2.5\"]",
+            "\"att1.3\", \"mlp2.5\"]\n[cache]\ndtype = \"f16\"",
+            &["cache", "score", "aggregate", "interpret", "evaluate", "render"],
+        ),
         ("examples = 4", "examples = 5", &["aggregate", "interpret", "evaluate", "render"]),
         ("\"mlp2.5\"]", "\"mlp2.5\"]\n[site]\ntitle = \"another\"", &["render"]),
         ("\"mlp2.5\"]", "\"mlp2.5\"]\n[machine]\nbatch = 7\nthreads = 1", &[]),

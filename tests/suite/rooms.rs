@@ -38,7 +38,10 @@ fn sources() -> Vec<(String, String, String)> {
 fn named(text: &str) -> Vec<&str> {
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     let names = code.flat_map(|line| line.split("crate::").skip(1));
-    names.map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap()).filter(|n| !n.is_empty()).collect()
+    names
+        .map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap())
+        .filter(|n| !n.is_empty())
+        .collect()
 }
 
 #[test]
