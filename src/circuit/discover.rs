@@ -65,11 +65,9 @@ impl Search<'_> {
         let free = self.candidates[&(node, slot)].iter().filter(|c| !linked.contains(&c.node));
         let chosen: Vec<_> = free.take(self.settings.per_node).map(|c| (c.node, c.effect, c.share)).collect();
         for (child, effect, share) in chosen {
-            // Asked before the link is made: what counts is what the child had been given until now.
-            let unexplored = !self.explored(child)?;
             self.links.entry((node, slot)).or_default().insert(child);
             self.edges.push(Edge { child, parent: node, slot, effect, share });
-            if unexplored {
+            if !self.explored(child)? {
                 queue.push_back(child);
             }
         }

@@ -1,6 +1,6 @@
 //! Dictionaries against recorded activations, in each file format.
 
-use crate::fixture::{TOLERANCE, assert_tensor, assert_within, dictionaries, fixture, numbers, read_by, tiny};
+use crate::fixture::{TOLERANCE, assert_tensor, assert_within, copy, dictionaries, fixture, numbers, read_by, tiny};
 use candle_core::Tensor;
 use circuit_atlas::dictionary::{Dictionary, find, measure};
 use circuit_atlas::error::Result;
@@ -49,13 +49,10 @@ fn some_features_encode_as_all_do() {
     }
 }
 
-/// A folder of the recorded world whose entries are linked into a fresh one, which then holds nothing else.
-fn folder_of(entries: &[&str]) -> tempfile::TempDir {
+/// A folder with copies of these SAELens folders of the recorded world, and nothing else.
+fn folder_of(names: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for entry in entries {
-        let name = entry.rsplit('/').next().unwrap();
-        std::os::unix::fs::symlink(tiny(entry), folder.path().join(name)).unwrap();
-    }
+    names.iter().for_each(|name| copy(&tiny("saelens").join(name), &folder.path().join(name)));
     folder
 }
 
@@ -68,7 +65,7 @@ fn a_saelens_folder_is_the_same_dictionary_as_its_pt_file() {
     let f = fixture();
     let trace = f.model().forward(&f.expected.prompts[8].tokens).unwrap();
     for (kind, name) in [(Kind::Attention, "attention"), (Kind::Mlp, "transcoder")] {
-        let folder = folder_of(&[&format!("saelens/{name}.0"), &format!("saelens/{name}.1")]);
+        let folder = folder_of(&[&format!("{name}.0"), &format!("{name}.1")]);
         for saelens in dictionaries(folder.path(), kind, &two_layers()) {
             let (pt, x) = (f.dictionary(saelens.id), read_by(saelens.id, &trace));
             let [a, b] = [&saelens, pt].map(|dictionary| dictionary.encoder.encode(x).unwrap());
@@ -81,7 +78,7 @@ fn a_saelens_folder_is_the_same_dictionary_as_its_pt_file() {
 #[test]
 fn jumprelu_is_silent_below_its_threshold_and_unchanged_above() {
     let f = fixture();
-    let folder = folder_of(&["saelens/jumprelu.0"]);
+    let folder = folder_of(&["jumprelu.0"]);
     let sizes = Sizes { layers: 1, ..f.model().sizes };
     let dictionary = dictionaries(folder.path(), Kind::Attention, &sizes).remove(0);
     let trace = f.model().forward(&f.expected.prompts[0].tokens).unwrap();

@@ -1,6 +1,6 @@
 //! Files that must not be believed: each is refused by name, and nothing in them is ever run.
 
-use crate::fixture::{fixture, tiny};
+use crate::fixture::{copy, fixture, tiny};
 use candle_core::{DType, Device, Tensor};
 use circuit_atlas::dictionary::find;
 use circuit_atlas::error::{Result, report};
@@ -21,16 +21,6 @@ struct Bad {
 fn load(folder: &Path, kind: Kind, layers: usize) -> Result<()> {
     let sizes = Sizes { layers, ..fixture().model().sizes };
     find(folder, kind, layers)?.iter().try_for_each(|source| source.load(&sizes).map(drop))
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
-        }
-    }
 }
 
 /// The dictionary of a case in a folder of its own: files side by side, or a SAELens folder as an entry.
