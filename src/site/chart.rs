@@ -66,7 +66,7 @@ pub fn chart(metric: &str, unit: &str, points: &[Point]) -> Html {
     let title = escape(&format!("{metric} over circuit size"));
     let unit = escape(unit);
     html(format!(
-        "<svg class=\"plot chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" style=\"max-width:{WIDTH}px;min-width:340px\" role=\"group\" \
+        "<svg class=\"plot chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" style=\"--w:{WIDTH}px\" role=\"group\" \
          aria-label=\"{title}\">{body}<text class=\"l\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">{unit}s in the circuit</text></svg>",
         (LEFT + RIGHT) / 2.0,
         HEIGHT - 6.0,
