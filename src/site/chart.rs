@@ -22,6 +22,15 @@ const RIGHT: f64 = 546.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 238.0;
 
+/// What the style sheet calls a kind of circuit.
+pub fn class(circuit: &str) -> &'static str {
+    match circuit {
+        "found" => "found",
+        "random" => "random",
+        _ => "other",
+    }
+}
+
 /// From values to places.
 struct Axes {
     /// The largest size.
@@ -115,11 +124,7 @@ fn push_curve(body: &mut String, axes: &Axes, points: &[Point]) {
 
 fn push_point(body: &mut String, axes: &Axes, p: &Point) {
     let (x, y) = (axes.x(f64::from(p.size)), axes.y(p.value));
-    let class = match p.circuit.as_str() {
-        "found" => "found",
-        "random" => "random",
-        _ => "other",
-    };
+    let class = class(&p.circuit);
     let title =
         format!("{}, {}, size {}: {}", p.circuit, p.variant, p.size, with_interval(Some(p.value), p.low, p.high));
     let _ = write!(body, "<g class=\"{class}\"><title>{}</title>", escape(&title));

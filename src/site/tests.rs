@@ -147,7 +147,7 @@ fn hostile() -> Atlas {
             reason: bad(),
         });
     };
-    (atlas.title, atlas.version, atlas.when) = (bad(), bad(), bad());
+    (atlas.title, atlas.version, atlas.when, atlas.base_url) = (bad(), bad(), bad(), bad());
     atlas.provenance = vec![(bad(), bad())];
     atlas.stages.iter_mut().for_each(|s| s.0 = HOSTILE.into());
     for t in &mut atlas.tasks {
