@@ -288,12 +288,3 @@ fn what_cannot_be_told_is_a_dash_with_a_reason() {
     let files = built(&fixture::atlas());
     assert!(files["tasks/ioi.html"].contains("— stands where the denominator cannot be told from 0"));
 }
-
-#[test]
-#[ignore]
-fn look() {
-    let out = std::env::var("SITE_OUT").unwrap();
-    let _ = std::fs::remove_dir_all(&out);
-    std::fs::create_dir_all(&out).unwrap();
-    build(&fixture::atlas(), Path::new(&out)).unwrap();
-}
