@@ -117,20 +117,23 @@
     const tip = make("div", { className: "tip", hidden: true });
     document.body.append(tip);
     const told = new WeakMap();
-    const words = (element) => {
-      if (told.has(element)) return told.get(element);
+    const titled = (element) => {
       const title = element.querySelector(":scope > title");
-      const text = title ? title.textContent : element.getAttribute("title");
-      // The browser's own would come on top of it.
-      if (title) title.remove();
-      element.removeAttribute("title");
-      if (text) element.setAttribute("aria-label", text);
+      return title ? title.textContent : element.getAttribute("title");
+    };
+    // The browser's own tip would come on top of this one, so titles become labels.
+    const take = (element) => {
+      const text = titled(element);
       told.set(element, text);
-      return text;
+      element.querySelector(":scope > title")?.remove();
+      element.removeAttribute("title");
+      element.setAttribute("aria-label", text);
     };
     const show = (event) => {
-      const element = event.target.closest && event.target.closest(".x i, svg a, svg g, [title], [aria-label]:is(th, td, span)");
-      const text = element && (told.has(element) || element.matches("[title]") || element.querySelector(":scope > title")) && words(element);
+      let element = event.target;
+      while (element && !told.has(element) && !titled(element)) element = element.parentElement;
+      if (element && !told.has(element)) take(element);
+      const text = element && told.get(element);
       tip.hidden = !text;
       if (!text) return;
       tip.textContent = text;

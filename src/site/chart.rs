@@ -22,6 +22,15 @@ const RIGHT: f64 = 546.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 238.0;
 
+/// What the style sheet calls a kind of circuit.
+pub fn class(circuit: &str) -> &'static str {
+    match circuit {
+        "found" => "found",
+        "random" => "random",
+        _ => "other",
+    }
+}
+
 /// From values to places.
 struct Axes {
     /// The largest size.
@@ -66,7 +75,7 @@ pub fn chart(metric: &str, unit: &str, points: &[Point]) -> Html {
     let title = escape(&format!("{metric} over circuit size"));
     let unit = escape(unit);
     html(format!(
-        "<svg class=\"plot chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" style=\"max-width:{WIDTH}px;min-width:340px\" role=\"group\" \
+        "<svg class=\"plot chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" style=\"--w:{WIDTH}px\" role=\"group\" \
          aria-label=\"{title}\">{body}<text class=\"l\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">{unit}s in the circuit</text></svg>",
         (LEFT + RIGHT) / 2.0,
         HEIGHT - 6.0,
@@ -115,11 +124,7 @@ fn push_curve(body: &mut String, axes: &Axes, points: &[Point]) {
 
 fn push_point(body: &mut String, axes: &Axes, p: &Point) {
     let (x, y) = (axes.x(f64::from(p.size)), axes.y(p.value));
-    let class = match p.circuit.as_str() {
-        "found" => "found",
-        "random" => "random",
-        _ => "other",
-    };
+    let class = class(&p.circuit);
     let title =
         format!("{}, {}, size {}: {}", p.circuit, p.variant, p.size, with_interval(Some(p.value), p.low, p.high));
     let _ = write!(body, "<g class=\"{class}\"><title>{}</title>", escape(&title));

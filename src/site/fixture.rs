@@ -2,7 +2,6 @@
 
 use super::atlas::*;
 use crate::ids::{Component, DictionaryId, FeatureId, Kind};
-use crate::stats::mix;
 use std::collections::BTreeMap;
 
 pub const LAYERS: usize = 4;
@@ -17,6 +16,14 @@ const TRIGGERS: [&[&str]; 8] = [
     &["Monday", "Friday", "Saturday"],
     &["."],
 ];
+
+/// A number that looks drawn by lot (SplitMix64).
+fn mix(a: u64, b: u64) -> u64 {
+    let mut x = a.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(b).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}
 
 /// A number in [0, 1) that depends on two others.
 fn unit(a: u64, b: u64) -> f64 {
@@ -84,7 +91,7 @@ fn example(texts: &[String], feature: u64, i: usize, band: &str) -> Example {
     }
     Example {
         band: band.into(),
-        half: if document % 2 == 0 { "explain" } else { "score" }.into(),
+        half: if document.is_multiple_of(2) { "explain" } else { "score" }.into(),
         document,
         context: document * 2,
         start: start as u32,
@@ -136,7 +143,7 @@ fn corpus_pair(other: FeatureId, i: usize) -> CorpusPair {
     CorpusPair {
         other,
         lag: if i % 3 == 2 { "window" } else { "same" }.into(),
-        first: i % 2 == 0,
+        first: i.is_multiple_of(2),
         together: 1200 - 30 * i as u64,
         expected: 13.21,
         lift: 90.8 / (i + 1) as f64,

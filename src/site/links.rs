@@ -80,7 +80,7 @@ fn check_name(what: &str, name: &str) -> Result<()> {
 /// The explanation if there is one, else the tokens that it is active at.
 fn gist(feature: &Feature) -> String {
     match feature.explanation.as_ref().map(sentence) {
-        Some(text) if !text.is_empty() => cut(&text, 110),
+        Some(text) if !text.is_empty() => cut(&text, 96),
         _ => feature.mass.iter().take(5).map(|(token, _)| token_plain(token.trim())).collect::<Vec<_>>().join(" · "),
     }
 }

@@ -4,7 +4,7 @@
 
 use super::atlas::Evaluation;
 use super::links::Links;
-use super::number::{count, fixed, significant};
+use super::number::{count, counted, fixed, significant};
 use super::text::{Html, STEPS, escape, html};
 use crate::ids::Component;
 use std::collections::BTreeMap;
@@ -21,19 +21,18 @@ pub struct Cell {
 const CELL: (usize, usize) = (44, 28);
 const GAP: usize = 3;
 
-/// An `<svg>` of that size; it shrinks to the page's width, down to what can still be read.
+/// An `<svg>` of that size; the style sheet lets it shrink to the page's width, down to what can still be read.
 fn picture(class: &str, (width, height): (usize, usize), title: &str, body: &str) -> Html {
-    let least = width * 3 / 5;
     let title = escape(title);
     html(format!(
-        "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" style=\"max-width:{width}px;min-width:{least}px\" \
+        "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" style=\"--w:{width}px\" \
          role=\"group\" aria-label=\"{title}\">{body}</svg>"
     ))
 }
 
 /// Text on a dark cell must be light, and the other way round.
 fn ink(shade: f64) -> &'static str {
-    if shade > 0.55 { " class=\"on\"" } else { "" }
+    if shade > 0.72 { " class=\"on\"" } else { "" }
 }
 
 /// Layers × heads, and a column of MLPs. A component without a cell is in no circuit and left empty.
@@ -103,16 +102,19 @@ pub fn triangle(
     let at = |i: usize| i * (SIDE + 2);
     let mut body = String::new();
     for (row, &a) in components.iter().enumerate() {
-        let text =
-            format!("<text class=\"l\" x=\"{}\" y=\"{}\" text-anchor=\"end\">{a}</text>", LEFT - 6, at(row) + 18);
-        body.push_str(&anchored(links.component(a).href, text));
+        let name = |x: usize, anchor: &str| {
+            let mut text = String::new();
+            label(&mut text, x, at(row) + 18, anchor, &a.to_string());
+            anchored(links.component(a).href, text)
+        };
+        if row > 0 {
+            body.push_str(&name(LEFT - 6, "end"));
+        }
         for (column, &b) in components[..row].iter().enumerate() {
             let n = together.get(&(a.min(b), a.max(b))).copied().unwrap_or(0);
             body.push_str(&meeting((LEFT + at(column), at(row)), SIDE, (a, b), n, of));
         }
-        let (x, y) = (LEFT + at(row) + 4, at(row) + 18);
-        let text = format!("<text class=\"l\" x=\"{x}\" y=\"{y}\">{a}</text>");
-        body.push_str(&anchored(links.component(a).href, text));
+        body.push_str(&name(LEFT + at(row) + 4, "start"));
     }
     let size = (LEFT + at(components.len()) + 24, at(components.len()) + 4);
     picture("map", size, "components in the same circuits", &body)
@@ -134,67 +136,56 @@ fn meeting((x, y): (usize, usize), side: usize, (a, b): (Component, Component), 
     )
 }
 
+/// The histogram's plot: left, right, top, bottom.
+const PLOT: [f64; 4] = [42.0, 536.0, 10.0, 150.0];
+
 /// Counts in equal bins on (0, max], on a logarithmic scale, over the colours that the values have in the examples.
 pub fn histogram(bins: &[u64], max: f64) -> Html {
-    const SIZE: (usize, usize) = (640, 190);
-    const PLOT: (f64, f64, f64, f64) = (44.0, 626.0, 10.0, 140.0); // left, right, top, bottom
-    let (left, right, top, bottom) = PLOT;
     let tallest = bins.iter().copied().max().unwrap_or(0).max(1);
     // Half a decade above nothing, so that one token can be seen.
-    let scale = |n: f64| (n.log10() + 0.5) / ((tallest as f64).log10() + 0.5);
+    let height = |n: u64| ((n as f64).log10() + 0.5) / ((tallest as f64).log10() + 0.5) * (PLOT[3] - PLOT[2]);
     let mut body = String::new();
     for power in (0..20).map(|p| 10u64.pow(p)).take_while(|&p| p <= tallest) {
-        let y = bottom - scale(power as f64) * (bottom - top);
-        let _ = write!(
-            body,
-            "<path class=\"grid\" d=\"M{left} {y:.1}H{right}\"/>\
-             <text class=\"l\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-            left - 6.0,
-            y + 4.0,
-            count(power)
-        );
+        push_count(&mut body, power, PLOT[3] - height(power));
     }
-    let width = (right - left) / bins.len().max(1) as f64;
+    body.push_str("<g class=\"columns\">");
+    let width = (PLOT[1] - PLOT[0]) / bins.len().max(1) as f64;
     for (i, &n) in bins.iter().enumerate().filter(|(_, n)| **n > 0) {
-        let height = scale(n as f64) * (bottom - top);
-        let _ = write!(
-            body,
-            "<g><title>{}</title><rect class=\"bar\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{height:.1}\"/></g>",
-            bin_title(i, bins.len(), max, n),
-            left + i as f64 * width + 0.5,
-            bottom - height,
-            width - 1.0,
-        );
+        let (x, w, h) = (PLOT[0] + i as f64 * width + 0.5, width - 1.0, height(n));
+        let title = bin_title(i, bins.len(), max, n);
+        let _ = write!(body, "<path d=\"M{x:.1} {}v-{h:.1}h{w:.1}v{h:.1}z\"><title>{title}</title></path>", PLOT[3]);
     }
-    push_heat_axis(&mut body, PLOT, max);
-    picture("plot", SIZE, "how many tokens have which activation", &body)
+    body.push_str("</g>");
+    push_heat_axis(&mut body, max);
+    picture("plot histogram", (540, 194), "how many tokens have which activation", &body)
+}
+
+/// A line across the plot at a count.
+fn push_count(body: &mut String, n: u64, y: f64) {
+    let [left, right, ..] = PLOT;
+    let _ = write!(body, "<path class=\"grid\" d=\"M{left} {y:.1}H{right}\"/>");
+    label(body, left as usize - 6, y as usize + 4, "end", &count(n));
 }
 
 fn bin_title(i: usize, bins: usize, max: f64, n: u64) -> String {
     let edge = |i: usize| significant(max * i as f64 / bins as f64, 3);
-    format!("{} to {}: {} token{}", edge(i), edge(i + 1), count(n), if n == 1 { "" } else { "s" })
+    format!("{} to {}: {}", edge(i), edge(i + 1), counted(n as usize, "token"))
 }
 
 /// The colours of activations as an axis: it is the key to the examples, too.
-fn push_heat_axis(body: &mut String, (left, right, _, bottom): (f64, f64, f64, f64), max: f64) {
+fn push_heat_axis(body: &mut String, max: f64) {
+    let [left, right, _, bottom] = PLOT;
     let width = (right - left) / STEPS as f64;
+    body.push_str("<g class=\"heat\">");
     for step in 1..=STEPS {
-        let x = left + (step - 1) as f64 * width;
-        let _ = write!(
-            body,
-            "<rect class=\"heat a{step}\" x=\"{x:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"10\"/>",
-            bottom + 3.0
-        );
+        let (x, y) = (left + (step - 1) as f64 * width, bottom + 3.0);
+        let _ = write!(body, "<path class=\"a{step}\" d=\"M{x:.1} {y}h{width:.1}v10h-{width:.1}z\"/>");
     }
-    for quarter in 0..=4 {
-        let x = left + (right - left) * f64::from(quarter) / 4.0;
-        let anchor = ["start", "middle", "middle", "middle", "end"][quarter as usize];
-        let value = significant(max * f64::from(quarter) / 4.0, 3);
-        let _ = write!(
-            body,
-            "<text class=\"l\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{value}</text>",
-            bottom + 30.0
-        );
+    body.push_str("</g>");
+    for (quarter, anchor) in ["start", "middle", "middle", "middle", "end"].into_iter().enumerate() {
+        let share = quarter as f64 / 4.0;
+        let x = (left + (right - left) * share).round() as usize;
+        label(body, x, bottom as usize + 30, anchor, &significant(max * share, 3));
     }
 }
 

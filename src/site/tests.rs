@@ -147,7 +147,7 @@ fn hostile() -> Atlas {
             reason: bad(),
         });
     };
-    (atlas.title, atlas.version, atlas.when) = (bad(), bad(), bad());
+    (atlas.title, atlas.version, atlas.when, atlas.base_url) = (bad(), bad(), bad(), bad());
     atlas.provenance = vec![(bad(), bad())];
     atlas.stages.iter_mut().for_each(|s| s.0 = HOSTILE.into());
     for t in &mut atlas.tasks {
@@ -287,13 +287,4 @@ fn who_wrote_an_explanation_is_said() {
 fn what_cannot_be_told_is_a_dash_with_a_reason() {
     let files = built(&fixture::atlas());
     assert!(files["tasks/ioi.html"].contains("— stands where the denominator cannot be told from 0"));
-}
-
-#[test]
-#[ignore]
-fn look() {
-    let out = std::env::var("SITE_OUT").unwrap();
-    let _ = std::fs::remove_dir_all(&out);
-    std::fs::create_dir_all(&out).unwrap();
-    build(&fixture::atlas(), Path::new(&out)).unwrap();
 }

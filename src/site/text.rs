@@ -100,9 +100,14 @@ fn push_piece(out: &mut String, piece: &Piece, peak: bool, max: f64) {
     } else if step == 0 {
         push_running(out, &piece.text);
     } else {
+        // The space before a word stays outside, or the colour would be left behind where a line breaks.
+        let (space, word) = match piece.text.strip_prefix(' ') {
+            Some(word) if !word.trim().is_empty() => (" ", word),
+            _ => ("", piece.text.as_str()),
+        };
         let mark = if peak { " p" } else { "" };
-        out.push_str(&format!("<i class=\"a{step}{mark}\" title=\"{}\">", significant(piece.value, 3)));
-        push_running(out, &piece.text);
+        out.push_str(&format!("{space}<i class=\"a{step}{mark}\" title=\"{}\">", significant(piece.value, 3)));
+        push_running(out, word);
         out.push_str("</i>");
     }
 }
@@ -134,7 +139,7 @@ mod tests {
         let pieces = vec![piece(" a", 0.0), piece(" <b", 0.0), piece("\n", 0.5), piece(" hot", 4.0), piece(" c", 0.0)];
         let markup = example(&example_of(pieces, 3), 4.0).to_string();
         let wanted =
-            "… a &lt;b<i class=\"a3\" title=\"0.500\"><b>↵</b></i><i class=\"a20 p\" title=\"4.00\"> hot</i> c";
+            "… a &lt;b<i class=\"a3\" title=\"0.500\"><b>↵</b></i> <i class=\"a20 p\" title=\"4.00\">hot</i> c";
         assert_eq!(markup, wanted);
     }
 

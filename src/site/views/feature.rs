@@ -104,7 +104,7 @@ fn what(f: &Feature) -> String {
 
 /// How many there are, where not all are shown.
 fn beyond(n: usize) -> String {
-    if n > NEIGHBOURS { format!("the first {NEIGHBOURS} of {}", count(n as u64)) } else { String::new() }
+    if n > NEIGHBOURS { format!("The first {NEIGHBOURS} of {}.", count(n as u64)) } else { String::new() }
 }
 
 fn mass(mass: &[(String, f64)]) -> Vec<MassRow> {

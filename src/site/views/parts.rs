@@ -1,7 +1,7 @@
 //! What several pages have in common: the frame, explanations, promoted tokens, examples.
 
 use crate::ids::FeatureId;
-use crate::site::atlas::{CircuitPair, CorpusPair, Example, Explanation, Promoted};
+use crate::site::atlas::{CircuitPair, CorpusPair, Example, Explanation, Promoted, Serving};
 use crate::site::links::{Link, Links, sentence};
 use crate::site::number::{count, fixed, percent, significant};
 use crate::site::text::{self, Html};
@@ -276,7 +276,7 @@ pub struct ServingRow {
     pub share: String,
 }
 
-pub fn serving(links: Links, s: &crate::site::atlas::Serving) -> ServingRow {
+pub fn serving(links: Links, s: &Serving) -> ServingRow {
     let rate = f64::from(s.prompts) / f64::from(s.of.max(1));
     ServingRow {
         feature: links.feature(s.feature),

@@ -3,7 +3,7 @@
 use super::parts::{CircuitPairRow, Page, circuit_pair};
 use crate::ids::Component;
 use crate::site::atlas::{Faithfulness, Prompt, Task, TaskComponent};
-use crate::site::chart::{Point, chart};
+use crate::site::chart::{Point, chart, class};
 use crate::site::links::{Links, Site};
 use crate::site::number::{count, counted, fixed, percent, with_interval};
 use crate::site::svg::{Cell, model_map, triangle};
@@ -31,6 +31,8 @@ pub struct TaskView {
     together_shown: usize,
     pairs: Vec<CircuitPairRow>,
     charts: Vec<ChartView>,
+    /// Kinds of circuits: class in the style sheet, name.
+    key: Vec<(&'static str, String)>,
     /// Columns of the table of faithfulness.
     metrics: Vec<String>,
     faithfulness: Vec<FaithfulnessRow>,
@@ -100,6 +102,7 @@ impl TaskView {
             together_shown: square.len(),
             pairs: task.pairs.iter().map(|p| circuit_pair(links, &task.name, p)).collect(),
             charts: charts(&task.faithfulness),
+            key: key(&task.faithfulness),
             faithfulness: task.faithfulness.iter().map(|f| faithfulness_row(f, &metrics)).collect(),
             some_absent: task.faithfulness.iter().any(|f| f.metrics.values().any(|m| m.value.is_none())),
             metrics,
@@ -175,11 +178,21 @@ fn faithfulness_row(f: &Faithfulness, metrics: &[String]) -> FaithfulnessRow {
     let value = |m: &String| f.metrics.get(m).map(|i| with_interval(i.value, i.low, i.high)).unwrap_or_default();
     FaithfulnessRow {
         level: f.level.clone(),
-        variant: f.variant.clone(),
+        variant: variant(f),
         circuit: f.circuit.clone(),
         size: f.size,
         values: metrics.iter().map(value).collect(),
     }
+}
+
+fn key(rows: &[Faithfulness]) -> Vec<(&'static str, String)> {
+    let kinds: BTreeSet<&String> = rows.iter().map(|f| &f.circuit).collect();
+    kinds.into_iter().map(|kind| (class(kind), kind.clone())).collect()
+}
+
+/// `frequency >= 0.25` as one would print it.
+fn variant(f: &Faithfulness) -> String {
+    f.variant.replace(">=", "≥")
 }
 
 /// A chart for each level and ratio that has a value.
@@ -197,6 +210,6 @@ fn charts(rows: &[Faithfulness]) -> Vec<ChartView> {
 fn point(f: &Faithfulness, metric: &str) -> Option<Point> {
     let interval = f.metrics.get(metric)?;
     let value = interval.value.filter(|v| v.is_finite())?;
-    let (circuit, variant) = (f.circuit.clone(), f.variant.clone());
+    let (circuit, variant) = (f.circuit.clone(), variant(f));
     Some(Point { circuit, variant, size: f.size, value, low: interval.low, high: interval.high })
 }
