@@ -115,7 +115,7 @@ impl Store {
     }
 
     fn read_file<R: Row>(&self, path: &Path, artifact: &Artifact) -> Result<Vec<R>> {
-        let frame = self.open(path, artifact)?.finish().and_then(|frame| Ok(frame)).hint(
+        let frame = self.open(path, artifact)?.finish().hint(
             || format!("cannot read `{}`", path.display()),
             "the file is damaged; make it again with `circuit-atlas run STAGE --force`",
         )?;

@@ -1,6 +1,7 @@
 //! Is the circuit real? The model run with everything outside it replaced by its mean over corrupted prompts
 //! (DESIGN.md 4.6, at the level of components).
 
+use super::promote::extremes;
 use crate::error::{Result, hinted};
 use crate::ids::Component;
 use crate::model::{Ablation, Gpt2};
@@ -124,13 +125,18 @@ pub fn values(
     prompts.par_iter().map(run).collect()
 }
 
+/// The components with at least this frequency.
+pub fn components_at(frequencies: &BTreeMap<Component, f64>, at_least: f64) -> BTreeSet<Component> {
+    frequencies.iter().filter(|(_, f)| **f >= at_least).map(|(c, _)| *c).collect()
+}
+
 /// The circuits of a task at several sizes: components that are in at least a given share of its prompts' circuits, from
 /// the largest on. Each comes with what it is called.
 pub fn circuits_by_frequency(frequencies: &BTreeMap<Component, f64>) -> Vec<(String, BTreeSet<Component>)> {
     const AT_LEAST: [f64; 8] = [0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0];
     let mut circuits: Vec<(String, BTreeSet<Component>)> = Vec::new();
     for least in AT_LEAST {
-        let circuit: BTreeSet<Component> = frequencies.iter().filter(|(_, f)| **f >= least).map(|(c, _)| *c).collect();
+        let circuit = components_at(frequencies, least);
         if !circuit.is_empty() && circuits.last().is_none_or(|(_, last)| last.len() != circuit.len()) {
             circuits.push((format!("frequency >= {least}"), circuit));
         }
@@ -140,13 +146,11 @@ pub fn circuits_by_frequency(frequencies: &BTreeMap<Component, f64>) -> Vec<(Str
 
 /// The tokens with the highest logits and their probabilities, best first.
 pub fn answers(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
-    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-    let by_logit = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
-    order.sort_by(by_logit);
-    let Some(top) = order.first().map(|&id| logits[id as usize]) else { return Vec::new() };
-    let weight = |logit: f32| f64::from(logit - top).exp();
+    let top = extremes(logits, count).top;
+    let Some(&(_, most)) = top.first() else { return Vec::new() };
+    let weight = |logit: f32| f64::from(logit - most).exp();
     let whole: f64 = logits.iter().map(|&logit| weight(logit)).sum();
-    order.iter().take(count).map(|&id| (id, (weight(logits[id as usize]) / whole) as f32)).collect()
+    top.into_iter().map(|(id, logit)| (id, (weight(logit) / whole) as f32)).collect()
 }
 
 /// `count` circuits of `size` components drawn from the whole model.

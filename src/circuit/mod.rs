@@ -12,6 +12,8 @@ mod promote;
 
 pub use attribution::{Attribution, Contributions, Root, World};
 pub use discover::{Greedy, greedy};
-pub use faithful::{Ablated, Means, Metric, answers, circuits_by_frequency, keep_only, means, random_circuits, values};
+pub use faithful::{
+    Ablated, Means, Metric, answers, circuits_by_frequency, components_at, keep_only, means, random_circuits, values,
+};
 pub use graph::{Bias, Edge, Graph, Node, NodeKind, PairCount, Slot, pair_counts};
 pub use promote::{Promoted, Weighted, extremes, promoted, promoted_logits};
