@@ -4,7 +4,7 @@
 use crate::config::{Config, Provider};
 use crate::corpus::{Tokenizer, files, read, windows};
 use crate::dictionary::{Conformance, measure};
-use crate::error::{Context, Result, hinted};
+use crate::error::{Result, hinted};
 use crate::stages::{SAMPLE, inputs};
 use crate::task;
 
@@ -13,6 +13,7 @@ use crate::task;
 pub fn check(config: &Config) -> Result<()> {
     let say = |what: &str, found: String| println!("{what:<10} {found}");
     say("settings", format!("{} tasks, {} groups", config.tasks.len(), config.groups.len()));
+    inputs::check(config)?;
     let model = inputs::model(config)?;
     let s = model.sizes;
     say(
@@ -22,8 +23,7 @@ pub fn check(config: &Config) -> Result<()> {
     let tokenizer = inputs::tokenizer(config)?;
     say("tokenizer", format!("fits the vocabulary of {}", s.vocabulary));
     for settings in &config.tasks {
-        let prompts =
-            task::prompts(settings, &config.folder, &tokenizer).with_context(|| format!("task `{}`", settings.name))?;
+        let prompts = task::prompts(settings, &config.folder, &tokenizer)?;
         say("task", format!("{}: {} prompts, such as {:?}", settings.name, prompts.len(), prompts[0].text));
     }
     let (number, sample) = sample(config, &tokenizer)?;

@@ -241,6 +241,7 @@ impl<'a> Workplace<'a> {
         all.extend((stage.besides)(self.config));
         for input in stage.inputs {
             for (name, path) in input.files(self.config)? {
+                File::open(&path).hint(|| format!("cannot read `{}`", path.display()), input.hint())?;
                 all.insert(format!("file {name}"), self.lock.hash(&name, &path)?);
             }
         }
@@ -363,6 +364,9 @@ pub fn run(config: &Config, selection: &Selection) -> Result<()> {
     let wanted = |state: &&State| selection.wants(state.stage.name);
     let runs: Vec<&State> = states.iter().filter(wanted).filter(|s| selection.force || !s.why.is_empty()).collect();
     check_before(&states, &runs)?;
+    if !runs.is_empty() {
+        stages::inputs::check(config)?;
+    }
     let will_run = |state: &State| runs.iter().any(|run| run.stage.name == state.stage.name);
     for state in states.iter().filter(|state| state.why.is_empty() && !will_run(state)) {
         place.lock.check_untouched(state.stage.name, place.store.root())?;

@@ -64,7 +64,7 @@ impl<'a> Work<'a> {
         run.progress.say("reading scores");
         let contexts = Contexts::load(run.config, run.store)?;
         let serving = run.store.read::<CircuitFeature>()?;
-        let features = inputs::scored_features(run.config, &serving)?;
+        let features = inputs::scored_features(run.config, &serving);
         let firings = firings(run, features.len())?;
         let tokens = contexts.tokens();
         let of = |firings: &Vec<Firing>| statistics(firings, tokens, |c, p| contexts.counting(c, p), MASS);

@@ -29,7 +29,7 @@ pub fn run(run: &Run) -> Result<String> {
     let model = inputs::model(run.config)?;
     let contexts = run.store.read_parts::<ContextRow>()?;
     let measured = conformance(run, &model, &contexts)?;
-    let features = inputs::scored_features(run.config, &run.store.read::<CircuitFeature>()?)?;
+    let features = inputs::scored_features(run.config, &run.store.read::<CircuitFeature>()?);
     let hooks = hooks(&features);
     if run.config.cache.store == StoreKind::Stream {
         run.store.remove(&ACTIVATIONS)?;

@@ -52,7 +52,7 @@ pub fn run(run: &Run) -> Result<String> {
     let mut tables = Tables::default();
     for settings in &run.config.tasks {
         let what = || format!("task `{}`", settings.name);
-        let prompts = task::prompts(settings, &run.config.folder, &tokenizer).with_context(what)?;
+        let prompts = task::prompts(settings, &run.config.folder, &tokenizer)?;
         let solved = solve(run, &world, &tokenizer, prompts).with_context(what)?;
         tables.add_circuits(&settings.name, &solved);
         let frequencies = tables.add_summary(&settings.name, &solved);

@@ -50,6 +50,35 @@ impl Input {
     }
 }
 
+impl Input {
+    /// What to do when one of its files cannot be read.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Input::Model | Input::Tokenizer => {
+                "`model.path` must be a folder with `config.json`, `model.safetensors` and `tokenizer.json`"
+            }
+            Input::Dictionaries => "`dictionaries.attention` and `dictionaries.mlp` must be folders of readable files",
+            Input::Corpus => "check that the files of `corpus.path` are there and readable",
+            Input::Prompts => "check the `file` of the task",
+        }
+    }
+}
+
+/// What can be told from the settings and the sizes of the model alone, before anything runs.
+///
+/// # Errors
+/// When contexts are longer than the model allows, or settings name a feature that its dictionary does not have.
+pub fn check(config: &Config) -> Result<()> {
+    let (context, positions) = (config.corpus.context, Gpt2::sizes_of(&config.path(&config.model.path))?.positions);
+    if context > positions {
+        return Err(hinted(
+            format!("`corpus.context = {context}` is more than the model's {positions} positions"),
+            format!("set `corpus.context` to {positions} or less"),
+        ));
+    }
+    check_named(config, &config.named_features())
+}
+
 /// A path as settings would write it: relative to their folder where it is below it.
 fn named(config: &Config, path: &std::path::Path) -> String {
     path.strip_prefix(&config.folder).unwrap_or(path).to_string_lossy().into_owned()
@@ -88,16 +117,12 @@ pub fn world(config: &Config) -> Result<World> {
 }
 
 /// The features that are scored, in order; a feature's place is its key.
-///
-/// # Errors
-/// When settings name a feature that its dictionary does not have.
-pub fn scored_features(config: &Config, circuit: &[CircuitFeature]) -> Result<Vec<FeatureId>> {
+pub fn scored_features(config: &Config, circuit: &[CircuitFeature]) -> Vec<FeatureId> {
     let mut features: BTreeSet<FeatureId> = config.named_features();
-    check_named(config, &features)?;
     if config.score.features == ScoreFeatures::Circuit {
         features.extend(circuit.iter().filter_map(|row| row.feature.parse::<FeatureId>().ok()));
     }
-    Ok(features.into_iter().collect())
+    features.into_iter().collect()
 }
 
 fn check_named(config: &Config, named: &BTreeSet<FeatureId>) -> Result<()> {

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 type Scored = (u32, Vec<Hit>);
 
 pub fn run(run: &Run) -> Result<String> {
-    let features = inputs::scored_features(run.config, &run.store.read::<CircuitFeature>()?)?;
+    let features = inputs::scored_features(run.config, &run.store.read::<CircuitFeature>()?);
     let sizes = Gpt2::sizes_of(&run.config.path(&run.config.model.path))?;
     let sources = inputs::sources(run.config)?;
     let scorer = Scorer::new(&features, |id| match sources.iter().find(|source| source.id == id) {

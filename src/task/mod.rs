@@ -52,7 +52,7 @@ pub fn prompts(task: &config::Task, folder: &Path, tokenizer: &Tokenizer) -> Res
             file::prompts(&folder.join(task.file.as_deref().unwrap_or_default()), task.prompts, tokenizer)
         }
     };
-    prompts.with_context(|| format!("task `{}` has no prompts", task.name))
+    prompts.with_context(|| format!("cannot make the prompts of the task `{}`", task.name))
 }
 
 /// A prompt in words.

@@ -215,7 +215,7 @@ fn a_full_disk() {
     let bench = Bench::new();
     let disk = bench.file("artifacts");
     std::fs::create_dir(&disk).unwrap();
-    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=96k", "tmpfs"]).arg(&disk).output();
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=400k", "tmpfs"]).arg(&disk).output();
     if !mount.is_ok_and(|output| output.status.success()) {
         eprintln!("skipped: a small file system cannot be mounted here");
         return;
@@ -246,22 +246,33 @@ fn artifacts_changed_by_hand_or_of_another_version() {
     std::fs::write(&lock, text.replacen("version = 1", "version = 99", 1)).unwrap();
     assert_snapshot!("lock_of_another_version", refused(&bench));
 
-    let bench = other_version();
+    let bench = Bench::finished().set("\"mlp2.5\"]", "\"mlp2.5\"]\n[site]\ntitle = \"x\"");
+    let table = bench.file("artifacts/conformance.parquet");
+    std::fs::write(&table, of_version_9(std::fs::read(&table).unwrap())).unwrap();
+    vouch(&bench, "conformance.parquet");
     assert_snapshot!("artifact_of_another_version", refused(&bench));
+
+    let bench = Bench::finished().set("\"mlp2.5\"]", "\"mlp2.5\"]\n[site]\ntitle = \"x\"");
+    from_another_run(&bench);
+    assert_snapshot!("artifact_of_another_run", refused(&bench));
 }
 
-/// A finished run one of whose tables says that it is of version 99, with a lock that vouches for it.
-fn other_version() -> Bench {
+/// The bytes of a table, saying that it is of version 9.
+fn of_version_9(mut bytes: Vec<u8>) -> Vec<u8> {
+    let key = b"circuit-atlas.version";
+    let at = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len() + 2;
+    assert_eq!(bytes[at], b'1');
+    bytes[at] = b'9';
+    bytes
+}
+
+/// Puts a table of the same rows but another fingerprint in place of one, with a lock that vouches for it.
+fn from_another_run(bench: &Bench) {
     use circuit_atlas::artifact::Store;
     use circuit_atlas::artifact::tables::ConformanceRow;
-    let bench = Bench::finished().set("\"mlp2.5\"]", "\"mlp2.5\"]\n[site]\ntitle = \"x\"");
-    let path = bench.file("artifacts/conformance.parquet");
-    let rows = Store::new(&bench.file("artifacts")).read::<ConformanceRow>().unwrap();
-    let elsewhere = Store::new(&bench.file("elsewhere"));
-    elsewhere.write("another run", &rows).unwrap();
-    std::fs::copy(bench.file("elsewhere/conformance.parquet"), &path).unwrap();
-    vouch(&bench, "conformance.parquet");
-    bench
+    let store = Store::new(&bench.file("artifacts"));
+    store.write("another run", &store.read::<ConformanceRow>().unwrap()).unwrap();
+    vouch(bench, "conformance.parquet");
 }
 
 /// Makes the lock believe in a file as it is now.
