@@ -262,7 +262,7 @@ impl<'a> Workplace<'a> {
             }
             let fingerprint = fingerprint(&ingredients);
             for artifact in stage.writes {
-                self.store.expect(artifact.name, &fingerprint);
+                self.store.expect(artifact, &fingerprint, stage.name);
             }
             states.push(State { stage, ingredients, fingerprint, why });
         }

@@ -66,7 +66,7 @@ def check(folder: Path, name: str, columns: dict) -> None:
                 assert group.select(keys).equals(group.select(keys).sort(keys)), f"{file} is not sorted by {keys}"
         said = pl.read_parquet_metadata(file)
         assert said["circuit-atlas.artifact"] == name and len(said["circuit-atlas.fingerprint"]) == 32, said
-        counted = duckdb.sql(f"select count(*) from read_parquet('{file}')").fetchone()[0]
+        counted = duckdb.sql(f"select count(*) from read_parquet('{file}')").fetchall()[0][0]
         described = {row[0] for row in duckdb.sql(f"describe select * from read_parquet('{file}')").fetchall()}
         assert counted == frame.height and set(frame.columns) == described, f"{file}: DuckDB reads something else"
         rows += frame.height

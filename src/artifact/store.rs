@@ -24,8 +24,14 @@ pub struct Artifact {
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
-    /// Artifact name → fingerprint that its files must carry.
-    expected: BTreeMap<String, String>,
+    /// Artifact name → what its files must carry, and who writes them.
+    expected: BTreeMap<String, Expected>,
+}
+
+#[derive(Clone, Debug)]
+struct Expected {
+    fingerprint: String,
+    stage: &'static str,
 }
 
 const NAME: &str = "circuit-atlas.artifact";
@@ -59,9 +65,15 @@ impl Store {
         &self.root
     }
 
-    /// Files of this artifact must carry this fingerprint from now on.
-    pub fn expect(&mut self, artifact: &str, fingerprint: &str) {
-        self.expected.insert(artifact.into(), fingerprint.into());
+    /// Files of this artifact, which `stage` writes, must carry this fingerprint from now on.
+    pub fn expect(&mut self, artifact: &Artifact, fingerprint: &str, stage: &'static str) {
+        self.expected.insert(artifact.name.into(), Expected { fingerprint: fingerprint.into(), stage });
+    }
+
+    /// The next step when a file of an artifact cannot be used.
+    fn again(&self, artifact: &Artifact) -> String {
+        let stage = self.expected.get(artifact.name).map_or("STAGE", |expected| expected.stage);
+        format!("make it again with `circuit-atlas run {stage} --force`")
     }
 
     /// The path of an artifact's file, or of its folder.
@@ -115,13 +127,13 @@ impl Store {
     }
 
     fn read_file<R: Row>(&self, path: &Path, artifact: &Artifact) -> Result<Vec<R>> {
-        let frame = self.open(path, artifact)?.finish().hint(
-            || format!("cannot read `{}`", path.display()),
-            "the file is damaged; make it again with `circuit-atlas run STAGE --force`",
-        )?;
+        let frame = self
+            .open(path, artifact)?
+            .finish()
+            .hint(|| format!("cannot read `{}`", path.display()), &self.again(artifact))?;
         R::from_frame(&frame).hint(
             || format!("`{}` has not the columns of the table `{}`", path.display(), artifact.name),
-            "the file was changed by hand; make it again with `circuit-atlas run STAGE --force`",
+            &self.again(artifact),
         )
     }
 
@@ -139,7 +151,7 @@ impl Store {
     }
 
     fn check(&self, path: &Path, artifact: &Artifact, said: &BTreeMap<String, String>) -> Result<()> {
-        let again = "make it again with `circuit-atlas run STAGE --force`, STAGE being the one that writes it";
+        let again = self.again(artifact);
         let path = path.display();
         if said.get(NAME).map(String::as_str) != Some(artifact.name) {
             let what = format!("`{path}` was not written by this program as `{}`", artifact.name);
@@ -152,7 +164,7 @@ impl Store {
             return Err(hinted(what, again));
         }
         match self.expected.get(artifact.name) {
-            Some(expected) if said.get(FINGERPRINT) != Some(expected) => {
+            Some(expected) if said.get(FINGERPRINT) != Some(&expected.fingerprint) => {
                 Err(hinted(format!("`{path}` comes from another run than `atlas.lock` says"), again))
             }
             _ => Ok(()),
