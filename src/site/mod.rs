@@ -1,7 +1,7 @@
 //! The website: an [`Atlas`] becomes a folder of static pages that need no server, no network and no JavaScript.
 //!
 //! Knows neither tables, tensors nor settings, and nothing of publishing: it writes files into an empty folder. Every text
-//! that it is given is hostile until escaped, by the templates or by [`text`].
+//! that it is given is hostile until escaped, by the templates or by `text`.
 
 pub mod atlas;
 mod build;

@@ -143,7 +143,7 @@ mod tests {
         let task =
             Task { name: "mine".into(), kind: TaskKind::Prompts, prompts: 1, seed: 1, file: Some("no.jsonl".into()) };
         let message = crate::error::report(&prompts(&task, Path::new("nowhere"), &demo()).unwrap_err());
-        assert!(message.starts_with("error: task `mine` has no prompts\n"), "{message}");
+        assert!(message.starts_with("error: cannot make the prompts of the task `mine`\n"), "{message}");
         assert!(message.contains("nowhere/no.jsonl"), "{message}");
     }
 

@@ -1,5 +1,6 @@
 //! A run of the program on a small part of the demo world, in a folder of its own.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -123,16 +124,27 @@ impl Bench {
     }
 
     /// Every file of the artifacts and the site with its content, but the lock, which holds times.
-    pub fn results(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        let mut files = Vec::new();
+    pub fn results(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut files = BTreeMap::new();
         for folder in ["artifacts", "site"] {
             walk(&self.file(folder), &mut |path| {
                 let name = path.strip_prefix(self.path()).unwrap().to_path_buf();
-                files.push((name, std::fs::read(path).unwrap()));
+                files.insert(name, std::fs::read(path).unwrap());
             });
         }
-        files.retain(|(name, _)| !name.ends_with("atlas.lock") && !name.ends_with(".running"));
+        files.retain(|name, _| !name.ends_with("atlas.lock") && !name.ends_with(".running"));
         files
+    }
+
+    /// The same files with the same bytes, but for times of day and of stages, which stand on every page's foot and on
+    /// the index.
+    #[track_caller]
+    pub fn assert_same_results(&self, other: &Bench) {
+        let (own, others) = (self.results(), other.results());
+        assert!(own.keys().eq(others.keys()), "not the same files");
+        for (name, bytes) in own.iter().filter(|(name, _)| !name.ends_with("site/index.html")) {
+            assert!(without_times(bytes) == without_times(&others[name]), "{} differs", name.display());
+        }
     }
 }
 
@@ -161,6 +173,11 @@ impl Said {
         names.dedup();
         names
     }
+}
+
+/// A page without the line that says of when its results are; anything else as it is.
+fn without_times(bytes: &[u8]) -> Vec<&[u8]> {
+    bytes.split(|byte| *byte == b'\n').filter(|line| !line.windows(11).any(|at| at == b"results of ")).collect()
 }
 
 /// Calls `each` with every file below a folder, in order.

@@ -61,13 +61,7 @@ fn a_changed_setting_is_named_as_the_reason() {
 fn results_do_not_depend_on_threads_or_time() {
     let bench = Bench::new().add("[machine]\nthreads = 1\nbatch = 5\n");
     bench.run(&[]).succeeded();
-    let (one, other) = (bench.results(), Bench::finished().results());
-    assert_eq!(one.len(), other.len());
-    for ((name, a), (other_name, b)) in one.iter().zip(&other) {
-        assert_eq!(name, other_name);
-        // The index tells how long each stage took.
-        assert!(a == b || name.ends_with("index.html"), "{} differs", name.display());
-    }
+    bench.assert_same_results(&Bench::finished());
 }
 
 #[test]
@@ -109,15 +103,7 @@ fn a_killed_run_goes_on_at_the_shard_it_was_in() {
     let said = bench.run(&[]).succeeded();
     assert_eq!(kept(first), Some(before), "a finished shard was made again");
     assert!(!said.ran().contains(&"cache"), "{}", said.err);
-    assert!(bench.results() == Bench::finished().results() || differ_only_in_times(&bench));
-}
-
-fn differ_only_in_times(bench: &Bench) -> bool {
-    let (one, other) = (bench.results(), Bench::finished().results());
-    let same = |((a, x), (b, y)): (&(std::path::PathBuf, Vec<u8>), &(std::path::PathBuf, Vec<u8>))| {
-        a == b && (x == y || a.ends_with("site/index.html"))
-    };
-    one.len() == other.len() && one.iter().zip(&other).all(same)
+    bench.assert_same_results(&Bench::finished());
 }
 
 #[test]

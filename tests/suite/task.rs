@@ -41,7 +41,7 @@ fn a_tokenizer_without_the_words_is_told_what_to_do() {
     assert!(ioi.contains("names are single tokens, at least 5 are needed"), "{ioi}");
     let greater_than = report(&drawn(TaskKind::GreaterThan, None).unwrap_err());
     for message in [ioi, greater_than] {
-        assert!(message.starts_with("error: task `task` has no prompts\n"), "{message}");
+        assert!(message.starts_with("error: cannot make the prompts of the task `task`\n"), "{message}");
         assert!(message.contains("hint: this tokenizer does not suit the task"), "{message}");
     }
 }
