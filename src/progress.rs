@@ -1,7 +1,8 @@
 //! What a person sees while a stage works: a bar with rate and time left on a terminal, nothing but the stage's closing
 //! line elsewhere. Everything goes to stderr.
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ impl Progress {
     /// Begins a part of the work: `total` things called `what`, of which `done` were there already.
     pub fn begin(&self, what: &'static str, total: u64, done: u64) {
         self.bar.set_style(style(
-            "{spinner} {prefix:<10} [{bar:32}] {human_pos}/{human_len} {msg} {per_sec:.dim} {eta} left",
+            "{spinner} {prefix:<10} [{bar:32}] {human_pos}/{human_len} {msg}, {rate}, {eta} left",
         ));
         self.bar.set_length(total);
         self.bar.set_position(done);
@@ -59,5 +60,9 @@ impl Progress {
 
 fn style(template: &str) -> ProgressStyle {
     let plain = ProgressStyle::default_bar();
-    plain.clone().template(template).unwrap_or(plain).progress_chars("━╸ ")
+    let styled = plain.clone().template(template).unwrap_or(plain).progress_chars("━╸ ");
+    styled.with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
+        // A bar that cannot be written is not worth stopping for.
+        let _ = write!(out, "{:.1} a second", state.per_sec());
+    })
 }
