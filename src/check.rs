@@ -1,7 +1,7 @@
 //! `circuit-atlas check`: everything that would stop a run, found in seconds. A line for each thing, and the dictionaries'
 //! figures on a sample of the corpus as a table.
 
-use crate::config::{Config, Provider};
+use crate::config::Config;
 use crate::corpus::{Tokenizer, files, read, windows};
 use crate::dictionary::{Conformance, measure};
 use crate::error::{Result, hinted};
@@ -13,7 +13,8 @@ use crate::task;
 pub fn check(config: &Config) -> Result<()> {
     let say = |what: &str, found: String| println!("{what:<10} {found}");
     say("settings", format!("{} tasks, {} groups", config.tasks.len(), config.groups.len()));
-    inputs::check(config)?;
+    crate::pipeline::set_threads(config);
+    crate::stages::check(config)?;
     let model = inputs::model(config)?;
     let s = model.sizes;
     say(
@@ -28,8 +29,7 @@ pub fn check(config: &Config) -> Result<()> {
     }
     let (number, sample) = sample(config, &tokenizer)?;
     say("corpus", format!("{number} files; {} contexts read", sample.len()));
-    let provider = if config.llm.provider == Provider::None { "none: summaries of the statistics" } else { "set" };
-    say("llm", provider.into());
+    say("llm", "none: explanations will be summaries of the statistics".into());
     println!("\n{HEADER}");
     for source in inputs::sources(config)? {
         let measured = measure(&model, &source.load(&model.sizes)?, &sample)?;
@@ -64,6 +64,7 @@ fn sample(config: &Config, tokenizer: &Tokenizer) -> Result<(usize, Vec<Vec<u32>
         contexts.extend(cut.into_iter().map(|window| window.tokens));
         Ok(contexts.len() < SAMPLE)
     })?;
+    contexts.truncate(SAMPLE);
     if contexts.is_empty() {
         return Err(hinted(
             format!("the corpus `{}` gives no context", config.corpus.path),

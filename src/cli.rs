@@ -17,8 +17,9 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Bring the atlas up to date: run every stage that is not fresh, or only those named
+    #[command(after_help = pipeline::help())]
     Run {
-        /// Only these: tokenize, discover, cache, score, aggregate, interpret, evaluate, render
+        /// Only these stages
         stages: Vec<String>,
         /// Only this stage and those after it
         #[arg(long, value_name = "STAGE")]

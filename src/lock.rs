@@ -63,6 +63,7 @@ pub struct Entry {
 
 /// A file's size, time of change (nanoseconds) and content.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Stamp {
     size: u64,
     modified: u64,

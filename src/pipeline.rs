@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::error::{Context, Hint, Result, hinted};
 use crate::lock::{Entry, Ingredients, Lock, Stamp, fingerprint};
 use crate::progress::Progress;
-use crate::stages::{self, Input};
+use crate::stages::{self, Input, Run};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
@@ -18,7 +18,7 @@ use std::time::Instant;
 /// One step of the pipeline.
 pub struct Stage {
     pub name: &'static str,
-    /// What it does, for `--help` and `status`.
+    /// What it does, for the help.
     pub does: &'static str,
     /// Raised when its results change for the same ingredients.
     version: u32,
@@ -30,18 +30,15 @@ pub struct Stage {
     besides: fn(&Config) -> Ingredients,
     reads: &'static [Artifact],
     writes: &'static [Artifact],
+    writes_besides: Option<Besides>,
     run: fn(&Run) -> Result<String>,
 }
 
-/// What a stage is given to work with.
-pub struct Run<'a> {
-    pub config: &'a Config,
-    pub store: &'a Store,
-    /// To be carried by every file that the stage writes.
-    pub fingerprint: &'a str,
-    pub progress: &'a Progress,
-    /// What the stages before it ran with.
-    pub lock: &'a Lock,
+/// What a stage writes besides artifacts.
+struct Besides {
+    /// Why it has to be made again although its ingredients are the same.
+    stale: fn(&Config) -> Option<String>,
+    remove: fn(&Config) -> Result<()>,
 }
 
 /// The stages in their order.
@@ -55,6 +52,7 @@ pub const STAGES: [Stage; 8] = [
         besides: nothing,
         reads: &[],
         writes: &[Document::ARTIFACT, ContextRow::ARTIFACT],
+        writes_besides: None,
         run: stages::tokenize::run,
     },
     Stage {
@@ -73,6 +71,7 @@ pub const STAGES: [Stage; 8] = [
             CircuitFeature::ARTIFACT,
             FaithfulnessRow::ARTIFACT,
         ],
+        writes_besides: None,
         run: stages::discover::run,
     },
     Stage {
@@ -84,6 +83,7 @@ pub const STAGES: [Stage; 8] = [
         besides: stages::cache::besides,
         reads: &[ContextRow::ARTIFACT, CircuitFeature::ARTIFACT],
         writes: &[ACTIVATIONS, ConformanceRow::ARTIFACT],
+        writes_besides: None,
         run: stages::cache::run,
     },
     Stage {
@@ -95,6 +95,7 @@ pub const STAGES: [Stage; 8] = [
         besides: nothing,
         reads: &[ContextRow::ARTIFACT, CircuitFeature::ARTIFACT, ACTIVATIONS],
         writes: &[ScoreRow::ARTIFACT],
+        writes_besides: None,
         run: stages::score::run,
     },
     Stage {
@@ -108,6 +109,7 @@ pub const STAGES: [Stage; 8] = [
             Document::ARTIFACT,
             ContextRow::ARTIFACT,
             ScoreRow::ARTIFACT,
+            PromptRow::ARTIFACT,
             NodeRow::ARTIFACT,
             EdgeRow::ARTIFACT,
             CircuitFeature::ARTIFACT,
@@ -120,6 +122,7 @@ pub const STAGES: [Stage; 8] = [
             CorpusPairRow::ARTIFACT,
             ClusterRow::ARTIFACT,
         ],
+        writes_besides: None,
         run: stages::aggregate::run,
     },
     Stage {
@@ -137,6 +140,7 @@ pub const STAGES: [Stage; 8] = [
             CircuitPairRow::ARTIFACT,
         ],
         writes: &[ExplanationRow::ARTIFACT, LedgerRow::ARTIFACT],
+        writes_besides: None,
         run: stages::interpret::run,
     },
     Stage {
@@ -152,9 +156,9 @@ pub const STAGES: [Stage; 8] = [
             ScoreRow::ARTIFACT,
             FeatureRow::ARTIFACT,
             ExampleRow::ARTIFACT,
-            ExplanationRow::ARTIFACT,
         ],
         writes: &[EvaluationRow::ARTIFACT],
+        writes_besides: None,
         run: stages::evaluate::run,
     },
     Stage {
@@ -166,13 +170,25 @@ pub const STAGES: [Stage; 8] = [
         besides: stages::render::besides,
         reads: &[
             Document::ARTIFACT,
+            ContextRow::ARTIFACT,
             PromptRow::ARTIFACT,
+            NodeRow::ARTIFACT,
+            EdgeRow::ARTIFACT,
+            ComponentRow::ARTIFACT,
+            CircuitFeature::ARTIFACT,
+            FaithfulnessRow::ARTIFACT,
             ConformanceRow::ARTIFACT,
             FeatureRow::ARTIFACT,
+            ExampleRow::ARTIFACT,
+            LogitRow::ARTIFACT,
+            CircuitPairRow::ARTIFACT,
+            CorpusPairRow::ARTIFACT,
+            ClusterRow::ARTIFACT,
             ExplanationRow::ARTIFACT,
             EvaluationRow::ARTIFACT,
         ],
         writes: &[],
+        writes_besides: Some(Besides { stale: stages::render::stale, remove: stages::render::remove }),
         run: stages::render::run,
     },
 ];
@@ -194,7 +210,10 @@ impl Selection {
         let known = |name: &&String| !STAGES.iter().any(|stage| stage.name == name.as_str());
         match self.stages.iter().chain(&self.from).find(known) {
             None => Ok(()),
-            Some(name) => Err(hinted(format!("`{name}` is not a stage"), format!("the stages are {}", names()))),
+            Some(name) => Err(hinted(
+                format!("`{name}` is not a stage"),
+                format!("the stages are {}", NAMES.map(|name| format!("`{name}`")).join(", ")),
+            )),
         }
     }
 
@@ -205,8 +224,21 @@ impl Selection {
     }
 }
 
-fn names() -> String {
-    STAGES.map(|stage| format!("`{}`", stage.name)).join(", ")
+/// The names of all stages, in their order.
+const NAMES: [&str; STAGES.len()] = {
+    let mut names = [""; STAGES.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = STAGES[i].name;
+        i += 1;
+    }
+    names
+};
+
+/// The stages and what each does, for the help.
+pub fn help() -> String {
+    let line = |stage: &Stage| format!("\n  {:<10} {}", stage.name, stage.does);
+    format!("Stages:{}", STAGES.iter().map(line).collect::<String>())
 }
 
 /// A stage as it stands: fresh, or with the reasons why it has to run.
@@ -233,7 +265,7 @@ impl<'a> Workplace<'a> {
 
     fn ingredients(&mut self, stage: &Stage, before: &[State]) -> Result<Ingredients> {
         let mut all = Ingredients::from([("version".into(), stage.version.to_string())]);
-        let flat = self.config.flat();
+        let flat = self.config.flat()?;
         for wanted in stage.settings {
             let fits = |key: &&String| *key == wanted || (wanted.ends_with('.') && key.starts_with(wanted));
             all.extend(flat.keys().filter(fits).map(|key| (format!("setting {key}"), flat[key].clone())));
@@ -257,8 +289,8 @@ impl<'a> Workplace<'a> {
         for stage in &STAGES {
             let ingredients = self.ingredients(stage, &states)?;
             let mut why = self.lock.stale(stage.name, &ingredients, self.store.root());
-            if stage.name == "render" && why.is_empty() {
-                why.extend(stages::render::stale(self.config));
+            if let Some(besides) = stage.writes_besides.as_ref().filter(|_| why.is_empty()) {
+                why.extend((besides.stale)(self.config));
             }
             let fingerprint = fingerprint(&ingredients);
             for artifact in stage.writes {
@@ -267,6 +299,13 @@ impl<'a> Workplace<'a> {
             states.push(State { stage, ingredients, fingerprint, why });
         }
         Ok(states)
+    }
+
+    /// # Errors
+    /// When a fresh stage's file was changed after it was written.
+    fn check_untouched<'s>(&self, mut states: impl Iterator<Item = &'s State>) -> Result<()> {
+        let check = |state: &State| self.lock.check_untouched(state.stage.name, self.store.root());
+        states.try_for_each(|state| if state.why.is_empty() { check(state) } else { Ok(()) })
     }
 
     fn run(&mut self, state: &State, force: bool) -> Result<()> {
@@ -285,6 +324,7 @@ impl<'a> Workplace<'a> {
             fingerprint: &state.fingerprint,
             progress: &progress,
             lock: &self.lock,
+            order: &NAMES,
         };
         let done = (stage.run)(&run);
         progress.end();
@@ -357,21 +397,20 @@ fn hold(folder: &Path) -> Result<File> {
 /// When a stage fails; when a stage that is not selected has to run first; when an artifact was changed by hand.
 pub fn run(config: &Config, selection: &Selection) -> Result<()> {
     selection.check()?;
-    set_threads(config)?;
+    set_threads(config);
     let _held = hold(&config.artifacts())?;
     let mut place = Workplace::open(config)?;
     let states = place.states()?;
-    let wanted = |state: &&State| selection.wants(state.stage.name);
-    let runs: Vec<&State> = states.iter().filter(wanted).filter(|s| selection.force || !s.why.is_empty()).collect();
-    check_before(&states, &runs)?;
-    if !runs.is_empty() {
-        stages::inputs::check(config)?;
+    let will_run = |state: &State| selection.wants(state.stage.name) && (selection.force || !state.why.is_empty());
+    check_before(&states, &will_run)?;
+    place.check_untouched(states.iter().filter(|state| !will_run(state)))?;
+    if !states.iter().any(will_run) {
+        eprintln!("nothing to do: every stage is fresh");
+        // What was hashed on the way is worth keeping.
+        return place.lock.save(place.store.root());
     }
-    let will_run = |state: &State| runs.iter().any(|run| run.stage.name == state.stage.name);
-    for state in states.iter().filter(|state| state.why.is_empty() && !will_run(state)) {
-        place.lock.check_untouched(state.stage.name, place.store.root())?;
-    }
-    for state in states.iter().filter(wanted) {
+    stages::check(config)?;
+    for state in states.iter().filter(|state| selection.wants(state.stage.name)) {
         if !will_run(state) {
             eprintln!("{:<10} fresh", state.stage.name);
             continue;
@@ -381,17 +420,12 @@ pub fn run(config: &Config, selection: &Selection) -> Result<()> {
         }
         place.run(state, selection.force)?;
     }
-    if runs.is_empty() {
-        eprintln!("nothing to do: every stage is fresh");
-    }
-    // What was hashed on the way is worth keeping even when nothing ran.
-    place.lock.save(place.store.root())
+    Ok(())
 }
 
-/// Every stage that a selected one reads from must be fresh or selected too.
-fn check_before(states: &[State], runs: &[&State]) -> Result<()> {
-    let will_run = |state: &State| runs.iter().any(|run| run.stage.name == state.stage.name);
-    for run in runs {
+/// Every stage that one that runs reads from must be fresh or run too.
+fn check_before(states: &[State], will_run: &impl Fn(&State) -> bool) -> Result<()> {
+    for run in states.iter().filter(|state| will_run(state)) {
         let before = states.iter().filter(|state| run.stage.reads_from(state.stage));
         for state in before.filter(|state| !will_run(state)) {
             if let Some(why) = state.why.first() {
@@ -408,21 +442,17 @@ fn check_before(states: &[State], runs: &[&State]) -> Result<()> {
     Ok(())
 }
 
-/// Rayon's threads, and through them candle's.
-fn set_threads(config: &Config) -> Result<()> {
-    let threads = config.machine.threads;
-    // Only the first run of a process can set them; tests make several.
-    drop(rayon::ThreadPoolBuilder::new().num_threads(threads).build_global());
-    Ok(())
+/// Sets rayon's threads, and through them candle's.
+pub fn set_threads(config: &Config) {
+    // Only the first call of a process can; it is the only one but in tests.
+    drop(rayon::ThreadPoolBuilder::new().num_threads(config.machine.threads).build_global());
 }
 
 /// The stages with their states, for `status`.
 pub fn status(config: &Config) -> Result<Vec<State>> {
     let mut place = Workplace::open(config)?;
     let states = place.states()?;
-    for state in states.iter().filter(|state| state.why.is_empty()) {
-        place.lock.check_untouched(state.stage.name, place.store.root())?;
-    }
+    place.check_untouched(states.iter())?;
     Ok(states)
 }
 
@@ -445,8 +475,8 @@ pub fn clean(config: &Config, stage: Option<&str>) -> Result<Vec<&'static str>> 
             continue;
         }
         each.writes.iter().try_for_each(|artifact| place.store.remove(artifact))?;
-        if each.name == "render" {
-            stages::render::remove(config)?;
+        if let Some(besides) = &each.writes_besides {
+            (besides.remove)(config)?;
         }
         place.lock.stages.remove(each.name);
         cleaned.push(each);

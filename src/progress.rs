@@ -26,16 +26,10 @@ impl Progress {
         Progress { bar }
     }
 
-    /// One that shows nothing.
-    pub fn hidden() -> Progress {
-        Progress { bar: ProgressBar::hidden() }
-    }
-
     /// Begins a part of the work: `total` things called `what`, of which `done` were there already.
     pub fn begin(&self, what: &'static str, total: u64, done: u64) {
-        self.bar.set_style(style(
-            "{spinner} {prefix:<10} [{bar:32}] {human_pos}/{human_len} {msg}, {rate}, {eta} left",
-        ));
+        self.bar
+            .set_style(style("{spinner} {prefix:<10} [{bar:32}] {human_pos}/{human_len} {msg}, {rate}, {eta} left"));
         self.bar.set_length(total);
         self.bar.set_position(done);
         self.bar.reset_eta();

@@ -4,7 +4,7 @@
 use super::publish::publish;
 use super::store::Store;
 use super::tables::ACTIVATIONS;
-use crate::error::{Hint, Result, hinted};
+use crate::error::{Hint, Result};
 use half::f16;
 use polars::prelude::{
     BinaryChunked, Column, DataFrame, IntoSeries, NewChunkedArray, ParquetCompression, ParquetWriter, SerReader,
@@ -140,7 +140,7 @@ fn contexts(
     let numbers: Vec<u32> = frame.column("context")?.u32()?.iter().flatten().collect();
     let wanted: Vec<u32> = group.iter().flat_map(|&(context, n)| vec![context; n]).collect();
     if numbers != wanted {
-        return Err(hinted("its rows are of other contexts", ""));
+        anyhow::bail!("its rows are of other contexts");
     }
     for hook in hooks {
         let column = frame.column(hook)?.binary()?;

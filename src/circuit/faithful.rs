@@ -72,15 +72,16 @@ fn mean_of(model: &Gpt2, template: &str, prompts: &[&[u32]]) -> Result<Means> {
             "prompts of one template must have the same number of tokens, as they are averaged by position",
         ));
     }
-    let traces = prompts.par_iter().map(|tokens| model.forward(tokens)).collect::<Result<Vec<_>>>()?;
-    let mean = |pick: &dyn Fn(&crate::model::LayerTrace) -> Tensor, l: usize| -> Result<Tensor> {
-        let all: Vec<Tensor> = traces.iter().map(|trace| pick(&trace.layers[l])).collect();
-        Ok(Tensor::stack(&all, 0)?.mean(0)?)
+    // Only what is averaged is kept of each pass.
+    let written = |tokens: &&[u32]| -> Result<Vec<(Tensor, Tensor)>> {
+        Ok(model.forward(tokens)?.layers.into_iter().map(|layer| (layer.z, layer.mlp_out)).collect())
     };
+    let passes = prompts.par_iter().map(written).collect::<Result<Vec<_>>>()?;
+    let mean = |all: Vec<&Tensor>| -> Result<Tensor> { Ok(Tensor::stack(&all, 0)?.mean(0)?) };
     let layers = 0..model.sizes.layers;
     Ok(Means {
-        z: layers.clone().map(|l| mean(&|t| t.z.clone(), l)).collect::<Result<_>>()?,
-        mlp_out: layers.map(|l| mean(&|t| t.mlp_out.clone(), l)).collect::<Result<_>>()?,
+        z: layers.clone().map(|l| mean(passes.iter().map(|pass| &pass[l].0).collect())).collect::<Result<_>>()?,
+        mlp_out: layers.map(|l| mean(passes.iter().map(|pass| &pass[l].1).collect())).collect::<Result<_>>()?,
     })
 }
 

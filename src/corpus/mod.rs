@@ -11,4 +11,4 @@ pub mod windows;
 
 pub use source::{Content, RawDocument, files, read};
 pub use tokenizer::{Piece, Tokenizer};
-pub use windows::{Half, Packer, Window, half, order, windows};
+pub use windows::{Half, Packer, SHORTEST, Window, half, order, windows};

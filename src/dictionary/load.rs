@@ -315,7 +315,7 @@ impl Source {
         let limit = if jump { Some(weights.get("threshold", &[f])?.relu()?) } else { None };
         let bias = (weights.get("b_enc", &[f])? - b_in.unsqueeze(0)?.matmul(&w_enc)?.squeeze(0)?)?;
         let encoder = Encoder { w: w_enc, bias, limit };
-        Ok(Dictionary { id: self.id, encoder, b_in, w_dec: weights.get("W_dec", &[f, d])?, b_out })
+        Ok(Dictionary { id: self.id, encoder, w_dec: weights.get("W_dec", &[f, d])?, b_out })
     }
 
     fn tensors(&self) -> Result<HashMap<String, Tensor>> {

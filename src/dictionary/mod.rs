@@ -19,8 +19,6 @@ use candle_core::Tensor;
 pub struct Dictionary {
     pub id: DictionaryId,
     pub encoder: Encoder,
-    /// What is subtracted from the input, `[d_in]`; already in the encoder's bias.
-    pub b_in: Tensor,
     /// `[F, d_out]`
     pub w_dec: Tensor,
     /// What is added to the reconstruction, `[d_out]`
@@ -32,7 +30,7 @@ pub struct Dictionary {
 pub struct Encoder {
     /// `[d_in, n]`
     pub w: Tensor,
-    /// `b_enc − b_in·W_enc`, `[n]`
+    /// `b_enc − b_in·W_enc`, `b_in` being what is subtracted from the input, `[n]`
     pub bias: Tensor,
     /// JumpReLU's `max(threshold, 0)`, `[n]`; none for ReLU
     pub limit: Option<Tensor>,

@@ -2,15 +2,16 @@
 
 use super::inputs::{self, Contexts};
 use super::pairs::strongest;
+use crate::artifact::Row;
 use crate::artifact::tables::{
     CircuitFeature, CircuitPairRow, ClusterRow, CorpusPairRow, EdgeRow, ExampleRow, FeatureRow, LogitRow, NodeRow,
-    ScoreRow,
+    PromptRow, ScoreRow,
 };
-use crate::circuit::{Edge, Graph, Node, NodeKind, Promoted, Slot, Weighted, World, pair_counts, promoted};
+use crate::circuit::{Edge, Graph, Promoted, Slot, Weighted, World, pair_counts, promoted};
 use crate::corpus::Half;
 use crate::error::{Result, hinted};
 use crate::ids::{Component, FeatureId};
-use crate::pipeline::Run;
+use crate::stages::Run;
 use crate::stats::cooccurrence::{Meetings, Tested};
 use crate::stats::examples::{Chosen, ContextInfo, Peak, Used, Wanted, choose, labelled, peaks, top, window};
 use crate::stats::feature::{Firing, Statistics, statistics};
@@ -32,21 +33,25 @@ struct Work<'a> {
     serving: Vec<CircuitFeature>,
 }
 
-/// Features looked at together, each with a weight.
-pub struct Set {
+/// Features looked at together.
+struct Set {
     /// Its name: of a component, a pair (`A+B`) or a group.
-    pub subject: String,
-    pub members: Weighted,
+    subject: String,
+    /// Each with its weight in promoted tokens: the share of all prompts in which it serves (of a group: 1).
+    members: Weighted,
+    /// Whether joint examples weigh them in the same way, or each alike.
+    weighted_examples: bool,
 }
 
 pub fn run(run: &Run) -> Result<String> {
     let work = Work::load(run)?;
-    run.store.write(run.fingerprint, &work.feature_rows()?)?;
+    run.store.write(run.fingerprint, &work.feature_rows())?;
     let pairs = write_circuit_pairs(run)?;
-    let clusters = clusters(&work.serving);
+    let prompts = run.store.read::<PromptRow>()?.len() as f64;
+    let clusters = clusters(&work.serving, prompts);
     run.store.write(run.fingerprint, &clusters.iter().map(|(row, _)| row.clone()).collect::<Vec<_>>())?;
     let mut sets: Vec<Set> = clusters.into_iter().map(|(_, set)| set).collect();
-    sets.extend(pair_sets(run, &pairs, &work.serving));
+    sets.extend(pair_sets(&pairs, &work.serving, prompts));
     sets.extend(group_sets(run));
     let corpus_pairs = write_corpus_pairs(&work)?;
     write_examples(&work, &sets)?;
@@ -78,20 +83,25 @@ impl<'a> Work<'a> {
         self.firings[key].iter().filter(counts).copied()
     }
 
-    fn feature_rows(&self) -> Result<Vec<FeatureRow>> {
+    fn feature_rows(&self) -> Vec<FeatureRow> {
+        let mut serving: BTreeMap<&str, Vec<&CircuitFeature>> = BTreeMap::new();
+        self.serving.iter().for_each(|row| serving.entry(&row.feature).or_default().push(row));
         let each = self.features.iter().zip(&self.statistics).zip(0u32..);
-        Ok(each.map(|((feature, statistics), key)| self.feature_row(key, feature, statistics)).collect())
+        let row = |((feature, statistics), key): ((&FeatureId, &Statistics), u32)| {
+            let name = feature.to_string();
+            let serving = serving.get(name.as_str()).map(Vec::as_slice).unwrap_or_default();
+            self.feature_row(key, feature, statistics, serving)
+        };
+        each.map(row).collect()
     }
 
-    fn feature_row(&self, key: u32, feature: &FeatureId, s: &Statistics) -> FeatureRow {
-        let name = feature.to_string();
-        let serving = self.serving.iter().filter(|row| row.feature == name);
-        let components: BTreeSet<Component> = serving.clone().filter_map(|row| row.component.parse().ok()).collect();
+    fn feature_row(&self, key: u32, feature: &FeatureId, s: &Statistics, serving: &[&CircuitFeature]) -> FeatureRow {
+        let components: BTreeSet<Component> = serving.iter().filter_map(|row| row.component.parse().ok()).collect();
         let tasks = self.run.config.tasks.iter().map(|task| &task.name);
-        let in_it = |task: &&String| serving.clone().any(|row| row.task == **task);
+        let in_it = |task: &&String| serving.iter().any(|row| row.task == **task);
         FeatureRow {
             key,
-            feature: name.clone(),
+            feature: feature.to_string(),
             kind: feature.dictionary.kind.word().into(),
             layer: feature.dictionary.layer as u32,
             index: feature.index as u32,
@@ -110,8 +120,7 @@ impl<'a> Work<'a> {
 
     fn info(&self, context: u32) -> ContextInfo<'_> {
         let row = &self.contexts.rows[context as usize];
-        let explain = self.contexts.explain[context as usize];
-        ContextInfo { document: row.document, tokens: &row.tokens, explain }
+        ContextInfo { document: row.document, tokens: &row.tokens }
     }
 
     fn wanted(&self) -> Wanted {
@@ -125,13 +134,14 @@ impl<'a> Work<'a> {
         (0u32..).zip(&self.contexts.explain).filter(own).map(|(context, _)| context).collect()
     }
 
-    /// The firings of a set as one: each feature scaled by its maximum, times its weight over the largest weight.
+    /// The firings of a set as one: each feature scaled by its maximum and, if wanted, by its weight over the largest.
     fn together(&self, set: &Set) -> Vec<Firing> {
         let largest = set.members.iter().map(|(_, weight)| *weight).fold(0.0, f64::max);
         let of = |(feature, weight): &(FeatureId, f64)| {
             let key = self.features.binary_search(feature).ok()?;
             let max = f64::from(self.statistics[key].max);
-            (max > 0.0).then(|| (self.counting(key).collect::<Vec<_>>(), weight / largest / max))
+            let scale = if set.weighted_examples { weight / largest / max } else { 1.0 / max };
+            (max > 0.0).then(|| (self.counting(key).collect::<Vec<_>>(), scale))
         };
         let members: Vec<(Vec<Firing>, f64)> = set.members.iter().filter_map(of).collect();
         summed(&members.iter().map(|(firings, scale)| (firings.as_slice(), *scale)).collect::<Vec<_>>())
@@ -141,7 +151,7 @@ impl<'a> Work<'a> {
 /// All scores, by feature.
 fn firings(run: &Run, features: usize) -> Result<Vec<Vec<Firing>>> {
     let mut firings = vec![Vec::new(); features];
-    for part in run.store.parts(&super::scores())? {
+    for part in run.store.parts(&ScoreRow::ARTIFACT)? {
         for row in run.store.read_part::<ScoreRow>(part)? {
             let Some(own) = firings.get_mut(row.feature as usize) else {
                 return Err(hinted(
@@ -159,37 +169,21 @@ fn firings(run: &Run, features: usize) -> Result<Vec<Vec<Firing>>> {
 fn graphs(run: &Run) -> Result<BTreeMap<String, Vec<Graph>>> {
     let mut graphs: BTreeMap<(String, u32), Graph> = BTreeMap::new();
     for row in run.store.read::<NodeRow>()? {
-        graphs.entry((row.task.clone(), row.prompt)).or_default().nodes.push(node(&row)?);
+        graphs.entry((row.task.clone(), row.prompt)).or_default().nodes.push(inputs::node(&row)?);
     }
     for row in run.store.read::<EdgeRow>()? {
         let graph = graphs.entry((row.task.clone(), row.prompt)).or_default();
         let at = |number: u32| graph.nodes.get(number as usize).copied();
-        if let (Some(child), Some(parent)) = (at(row.from), at(row.to)) {
-            let slot = Slot::from_word(&row.slot).unwrap_or(Slot::In);
-            graph.edges.push(Edge { child, parent, slot, effect: row.effect, share: row.share });
-        }
+        let (Some(child), Some(parent), Some(slot)) = (at(row.from), at(row.to), Slot::from_word(&row.slot)) else {
+            let what =
+                format!("`edges` holds a link of prompt {} of `{}` that `nodes` does not know", row.prompt, row.task);
+            return Err(hinted(what, inputs::DISCOVER));
+        };
+        graph.edges.push(Edge { child, parent, slot, effect: row.effect, share: row.share });
     }
     let mut by_task: BTreeMap<String, Vec<Graph>> = BTreeMap::new();
     graphs.into_iter().for_each(|((task, _), graph)| by_task.entry(task).or_default().push(graph));
     Ok(by_task)
-}
-
-fn node(row: &NodeRow) -> Result<Node> {
-    let Some(kind) = NodeKind::from_word(&row.kind) else {
-        return Err(hinted(
-            format!("`nodes` holds a node of the unknown kind `{}`", row.kind),
-            "make it again with `circuit-atlas run discover --force`",
-        ));
-    };
-    let number = |x: Option<u32>| x.map_or(-1, |x| x as i32);
-    Ok(Node {
-        kind,
-        layer: number(row.layer),
-        position: if kind == NodeKind::Root { -1 } else { row.position as i32 },
-        source: number(row.source),
-        head: number(row.head),
-        feature: number(row.feature),
-    })
 }
 
 fn write_circuit_pairs(run: &Run) -> Result<Vec<CircuitPairRow>> {
@@ -210,8 +204,8 @@ fn write_circuit_pairs(run: &Run) -> Result<Vec<CircuitPairRow>> {
     Ok(rows)
 }
 
-/// The features of each component over all tasks, weighted by the share of prompts in which each serves there.
-fn clusters(serving: &[CircuitFeature]) -> Vec<(ClusterRow, Set)> {
+/// The features of each component over all tasks.
+fn clusters(serving: &[CircuitFeature], prompts: f64) -> Vec<(ClusterRow, Set)> {
     let mut members: BTreeMap<Component, BTreeMap<FeatureId, u32>> = BTreeMap::new();
     for row in serving {
         if let (Ok(component), Ok(feature)) = (row.component.parse::<Component>(), row.feature.parse::<FeatureId>()) {
@@ -221,32 +215,34 @@ fn clusters(serving: &[CircuitFeature]) -> Vec<(ClusterRow, Set)> {
     let cluster = |(component, members): (Component, BTreeMap<FeatureId, u32>)| {
         let mut members: Vec<(FeatureId, u32)> = members.into_iter().collect();
         members.sort_by_key(|(feature, prompts)| (std::cmp::Reverse(*prompts), *feature));
-        let all = members.iter().map(|(_, prompts)| f64::from(*prompts)).sum::<f64>();
         let row = ClusterRow {
             component: component.to_string(),
             features: members.len() as u32,
             members: members.iter().map(|(feature, _)| feature.to_string()).collect(),
             weights: members.iter().map(|(_, prompts)| *prompts).collect(),
         };
-        let weighted = members.iter().map(|(feature, prompts)| (*feature, f64::from(*prompts) / all)).collect();
-        (row, Set { subject: component.to_string(), members: weighted })
+        let members = members.into_iter().map(|(feature, times)| (feature, f64::from(times) / prompts)).collect();
+        (row, Set { subject: component.to_string(), members, weighted_examples: true })
     };
     members.into_iter().map(cluster).collect()
 }
 
-/// Each member is weighted by how often it serves.
-fn pair_sets(run: &Run, pairs: &[CircuitPairRow], serving: &[CircuitFeature]) -> Vec<Set> {
-    let prompts: u32 = run.config.tasks.iter().map(|task| task.prompts as u32).sum();
-    let mut often: BTreeMap<&str, u32> = BTreeMap::new();
+/// A member counts by the prompts in which it serves at the component where it does so most.
+fn pair_sets(pairs: &[CircuitPairRow], serving: &[CircuitFeature], prompts: f64) -> Vec<Set> {
+    let mut at: BTreeMap<(&str, &str), u32> = BTreeMap::new();
     for row in serving {
-        let most = often.entry(&row.feature).or_default();
-        *most = (*most).max(row.prompts);
+        *at.entry((&row.feature, &row.component)).or_default() += row.prompts;
+    }
+    let mut often: BTreeMap<&str, u32> = BTreeMap::new();
+    for ((feature, _), times) in at {
+        let most = often.entry(feature).or_default();
+        *most = (*most).max(times);
     }
     let names: BTreeSet<String> = strongest(pairs).into_values().flatten().collect();
     let set = |subject: String| {
-        let weight = |name: &str| f64::from(often.get(name).copied().unwrap_or(1)) / f64::from(prompts.max(1));
+        let weight = |name: &str| f64::from(often.get(name).copied().unwrap_or(0)) / prompts;
         let members = subject.split('+').filter_map(|name| Some((name.parse().ok()?, weight(name)))).collect();
-        Set { subject, members }
+        Set { subject, members, weighted_examples: false }
     };
     names.into_iter().map(set).collect()
 }
@@ -255,6 +251,7 @@ fn group_sets(run: &Run) -> Vec<Set> {
     let set = |group: &crate::config::Group| Set {
         subject: group.name.clone(),
         members: group.features.iter().filter_map(|name| Some((name.parse().ok()?, 1.0))).collect(),
+        weighted_examples: false,
     };
     run.config.groups.iter().map(set).collect()
 }
@@ -266,7 +263,7 @@ fn write_corpus_pairs(work: &Work) -> Result<usize> {
     let named = |lag: &'static str| move |pair: Tested| (lag, pair);
     let tested = meetings.test_same().into_iter().map(named("same"));
     let tested = tested.chain(meetings.test_lagged().into_iter().map(named("window")));
-    let kept = tested.filter(|(_, pair)| pair.q <= SIGNIFICANT && pair.counts.lift() > 1.0);
+    let kept = tested.filter(|(_, pair)| pair.q <= SIGNIFICANT);
     let mut rows: Vec<CorpusPairRow> = kept.map(|(lag, pair)| corpus_pair(&work.features, lag, &pair)).collect();
     rows.sort_by(|a, b| (&a.feature_a, &a.feature_b, &a.lag).cmp(&(&b.feature_a, &b.feature_b, &b.lag)));
     work.run.store.write(work.run.fingerprint, &rows)?;
@@ -274,7 +271,7 @@ fn write_corpus_pairs(work: &Work) -> Result<usize> {
 }
 
 /// Pairs are kept up to this q-value.
-pub const SIGNIFICANT: f64 = 0.01;
+const SIGNIFICANT: f64 = 0.01;
 
 fn corpus_pair(features: &[FeatureId], lag: &str, pair: &Tested) -> CorpusPairRow {
     let counts = pair.counts;
@@ -348,7 +345,7 @@ fn feature_examples(work: &Work, key: usize, firings: &[Firing], halves: &[(bool
     for (explain, contexts) in halves {
         let own = of_half(work, &all, *explain);
         let info = |context| work.info(context);
-        let chosen = choose(&own, contexts, &info, work.wanted(), key as u64, &mut Used::default());
+        let chosen = choose(&own, contexts, &info, work.wanted(), key as u64);
         let subject = work.features[key].to_string();
         rows.extend(chosen.iter().map(|example| example_row(work, &subject, *explain, example, firings)));
     }

@@ -2,15 +2,15 @@
 //! `cache.store = "stream"`; measures every dictionary on a sample of contexts either way.
 
 use super::inputs;
-use crate::artifact::activations::{GROUP, HookValues, Precision, write_part};
+use crate::artifact::activations::{GROUP, HookValues, write_part};
 use crate::artifact::tables::{ACTIVATIONS, CircuitFeature, ConformanceRow, ContextRow};
-use crate::config::{Config, Dtype, StoreKind};
+use crate::config::{Config, StoreKind};
 use crate::dictionary::{Conformance, hooks, measure, read_hooks};
 use crate::error::{Result, hinted};
 use crate::ids::DictionaryId;
 use crate::lock::Ingredients;
 use crate::model::Gpt2;
-use crate::pipeline::Run;
+use crate::stages::Run;
 use rayon::prelude::*;
 
 /// Contexts on which dictionaries are measured: enough for two figures, few enough to cost little.
@@ -28,29 +28,23 @@ pub fn besides(config: &Config) -> Ingredients {
 pub fn run(run: &Run) -> Result<String> {
     let model = inputs::model(run.config)?;
     let contexts = run.store.read_parts::<ContextRow>()?;
-    let measured = conformance(run, &model, &contexts)?;
     let features = inputs::scored_features(run.config, &run.store.read::<CircuitFeature>()?);
     let hooks = hooks(&features);
-    if run.config.cache.store == StoreKind::Stream {
+    let store = run.config.cache.store;
+    // Refused before the model runs at all.
+    let gib = if store == StoreKind::Disk { check_size(run.config, &model, &contexts, &hooks)? } else { 0.0 };
+    let measured = conformance(run, &model, &contexts)?;
+    if store == StoreKind::Stream {
         run.store.remove(&ACTIVATIONS)?;
         return Ok(format!("nothing kept, as `cache.store = \"stream\"`; {measured} dictionaries measured"));
     }
-    let gib = check_size(run.config, &model, &contexts, &hooks)?;
     keep(run, &model, &hooks)?;
     Ok(format!("{} hooks of {} contexts, {gib:.2} GiB; {measured} dictionaries measured", hooks.len(), contexts.len()))
 }
 
-/// How activations are kept.
-pub fn precision(config: &Config) -> Precision {
-    match config.cache.dtype {
-        Dtype::F32 => Precision::F32,
-        Dtype::F16 => Precision::F16,
-    }
-}
-
 fn check_size(config: &Config, model: &Gpt2, contexts: &[ContextRow], hooks: &[DictionaryId]) -> Result<f64> {
     let tokens: usize = contexts.iter().map(|row| row.tokens.len()).sum();
-    let gib = (tokens * hooks.len() * model.sizes.d_model * precision(config).bytes()) as f64 / GIB;
+    let gib = (tokens * hooks.len() * model.sizes.d_model * inputs::precision(config).bytes()) as f64 / GIB;
     if gib <= config.cache.max_gib {
         return Ok(gib);
     }
@@ -62,22 +56,27 @@ fn check_size(config: &Config, model: &Gpt2, contexts: &[ContextRow], hooks: &[D
 
 /// Writes the parts that are not there yet, a row group at a time.
 fn keep(run: &Run, model: &Gpt2, hooks: &[DictionaryId]) -> Result<()> {
-    let parts = run.store.parts(&super::tokens())?;
-    run.store.remove_parts_from(&ACTIVATIONS, parts.len() as u32)?;
-    let done = |part: &u32| run.store.part_fingerprint(&ACTIVATIONS, *part).as_deref() == Some(run.fingerprint);
-    let (done, open): (Vec<u32>, Vec<u32>) = parts.iter().partition(|part| done(part));
-    run.progress.begin("shards", parts.len() as u64, done.len() as u64);
+    let (done, open) = inputs::done_and_open(run, &ACTIVATIONS)?;
+    run.progress.begin("shards", (done.len() + open.len()) as u64, done.len() as u64);
     let names: Vec<String> = hooks.iter().map(|id| id.hook()).collect();
     for part in open {
         let rows = run.store.read_part::<ContextRow>(part)?;
         let mut groups = rows.chunks(GROUP);
-        write_part(run.store, run.fingerprint, part, &names, precision(run.config), model.sizes.d_model, || {
-            let Some(group) = groups.next() else { return Ok(None) };
-            let read = |row: &ContextRow| {
-                Ok(HookValues { context: row.context, values: read_hooks(model, &row.tokens, hooks)? })
-            };
-            group.par_iter().map(read).collect::<Result<Vec<_>>>().map(Some)
-        })?;
+        write_part(
+            run.store,
+            run.fingerprint,
+            part,
+            &names,
+            inputs::precision(run.config),
+            model.sizes.d_model,
+            || {
+                let Some(group) = groups.next() else { return Ok(None) };
+                let read = |row: &ContextRow| {
+                    Ok(HookValues { context: row.context, values: read_hooks(model, &row.tokens, hooks)? })
+                };
+                group.par_iter().map(read).collect::<Result<Vec<_>>>().map(Some)
+            },
+        )?;
         run.progress.add(1);
     }
     Ok(())

@@ -3,14 +3,15 @@
 use super::inputs;
 use crate::artifact::tables::{CircuitFeature, ComponentRow, EdgeRow, FaithfulnessRow, NodeRow, PromptRow};
 use crate::circuit::{
-    Ablated, Attribution, Graph, Greedy, Metric, Node, NodeKind, Root, World, circuits_by_frequency, greedy, means,
-    random_circuits, values,
+    Ablated, Attribution, Graph, Greedy, Means, Metric, Node, NodeKind, Root, World, circuits_by_frequency, greedy,
+    means, random_circuits, values,
 };
-use crate::config::{Config, Discover, RootKind};
+use crate::config::{Config, Discover, RootKind, Task};
 use crate::corpus::Tokenizer;
 use crate::error::{Context, Result, hinted};
 use crate::ids::{Component, FeatureId};
-use crate::pipeline::Run;
+use crate::model::Gpt2;
+use crate::stages::Run;
 use crate::stats::interval::{Bootstrap, Estimate, mean, spread};
 use crate::task::{self, Measure, Prompt};
 use rayon::prelude::*;
@@ -256,47 +257,88 @@ impl Measured<'_> {
     }
 }
 
+/// What every measurement of one task shares.
+struct Experiment<'a> {
+    model: &'a Gpt2,
+    task: &'a Task,
+    prompts: Vec<Ablated<'a>>,
+    means: BTreeMap<&'a str, Means>,
+    /// The metric of each prompt in the whole model, and with every component ablated.
+    full: Vec<f64>,
+    empty: Vec<f64>,
+    bootstrap: Bootstrap,
+}
+
 /// The found circuits of a task at several sizes, and random ones beside them: each is run.
 fn faithfulness(
     world: &World,
-    task: &crate::config::Task,
+    task: &Task,
     solved: &[Solved],
     frequencies: &BTreeMap<Component, f64>,
 ) -> Result<Vec<FaithfulnessRow>> {
-    let model = &world.model;
-    let corrupted: Vec<(&str, &[u32])> =
-        solved.iter().map(|s| (s.prompt.template.as_str(), s.prompt.corrupted.as_slice())).collect();
-    let means = means(model, &corrupted)?;
-    let prompts: Vec<Ablated> = solved
-        .iter()
-        .map(|s| Ablated { tokens: &s.prompt.tokens, template: &s.prompt.template, metric: s.metric.clone() })
-        .collect();
-    let m = |keep: &BTreeSet<Component>| values(model, &prompts, keep, &means);
-    let all: BTreeSet<Component> = Component::all(model.sizes.layers, model.sizes.heads).collect();
-    let full: Vec<f64> = solved.iter().map(|s| s.clean).collect();
-    let empty = m(&BTreeSet::new())?;
-    let bootstrap = Bootstrap::new(prompts.len(), task.seed);
+    let experiment = Experiment::new(&world.model, task, solved)?;
     let mut rows = Vec::new();
     for (variant, circuit) in circuits_by_frequency(frequencies) {
-        let size = circuit.len();
-        let (inside, outside) = (m(&circuit)?, m(&all.difference(&circuit).copied().collect())?);
-        let found = Measured { task: &task.name, variant: variant.clone(), circuit: "found", size };
-        rows.extend([
-            found.row("m_full", Some(bootstrap.mean(&full))),
-            found.row("m_empty", Some(bootstrap.mean(&empty))),
-            found.row("m_circuit", Some(bootstrap.mean(&inside))),
-            found.row("m_complement", Some(bootstrap.mean(&outside))),
-            found.row("faithfulness", bootstrap.recovered(&inside, &empty, &full)),
-            found.row("completeness", bootstrap.recovered(&outside, &empty, &full)),
-        ]);
-        let draws = random_circuits(model, size, RANDOM, task.seed);
-        let each = draws.iter().map(&m).collect::<Result<Vec<_>>>()?;
-        let of: Vec<f64> = each.iter().filter_map(|d| Some(bootstrap.recovered(d, &empty, &full)?.value)).collect();
-        let random = Measured { circuit: "random", ..found };
-        rows.push(random.row("m_circuit", spread(&each.iter().map(|draw| mean(draw)).collect::<Vec<_>>())));
-        rows.push(random.row("faithfulness", spread(&of)));
+        let measured =
+            |kind| Measured { task: &task.name, variant: variant.clone(), circuit: kind, size: circuit.len() };
+        rows.extend(experiment.found(&measured("found"), &circuit)?);
+        rows.extend(experiment.random(&measured("random"))?);
     }
-    let key = |row: &FaithfulnessRow| (row.variant.clone(), row.circuit.clone(), row.size, row.metric.clone());
-    rows.sort_by_key(key);
+    rows.sort_by(|a, b| (&a.variant, &a.circuit, a.size, &a.metric).cmp(&(&b.variant, &b.circuit, b.size, &b.metric)));
     Ok(rows)
+}
+
+impl<'a> Experiment<'a> {
+    fn new(model: &'a Gpt2, task: &'a Task, solved: &'a [Solved]) -> Result<Experiment<'a>> {
+        let corrupted = |s: &'a Solved| (s.prompt.template.as_str(), s.prompt.corrupted.as_slice());
+        let ablated = |s: &'a Solved| Ablated {
+            tokens: &s.prompt.tokens,
+            template: &s.prompt.template,
+            metric: s.metric.clone(),
+        };
+        let mut experiment = Experiment {
+            model,
+            task,
+            prompts: solved.iter().map(ablated).collect(),
+            means: means(model, &solved.iter().map(corrupted).collect::<Vec<_>>())?,
+            full: solved.iter().map(|s| s.clean).collect(),
+            empty: Vec::new(),
+            bootstrap: Bootstrap::new(solved.len(), task.seed),
+        };
+        experiment.empty = experiment.keeping(&BTreeSet::new())?;
+        Ok(experiment)
+    }
+
+    /// The metric of each prompt with everything outside `keep` ablated.
+    fn keeping(&self, keep: &BTreeSet<Component>) -> Result<Vec<f64>> {
+        values(self.model, &self.prompts, keep, &self.means)
+    }
+
+    fn recovered(&self, m: &[f64]) -> Option<Estimate> {
+        self.bootstrap.recovered(m, &self.empty, &self.full)
+    }
+
+    fn found(&self, measured: &Measured, circuit: &BTreeSet<Component>) -> Result<[FaithfulnessRow; 6]> {
+        let all = Component::all(self.model.sizes.layers, self.model.sizes.heads);
+        let (inside, outside) =
+            (self.keeping(circuit)?, self.keeping(&all.filter(|c| !circuit.contains(c)).collect())?);
+        let mean = |values: &[f64]| Some(self.bootstrap.mean(values));
+        Ok([
+            measured.row("m_full", mean(&self.full)),
+            measured.row("m_empty", mean(&self.empty)),
+            measured.row("m_circuit", mean(&inside)),
+            measured.row("m_complement", mean(&outside)),
+            measured.row("faithfulness", self.recovered(&inside)),
+            measured.row("completeness", self.recovered(&outside)),
+        ])
+    }
+
+    /// The mean over random circuits of the same size, with the smallest and the largest of them.
+    fn random(&self, measured: &Measured) -> Result<[FaithfulnessRow; 2]> {
+        let draws = random_circuits(self.model, measured.size, RANDOM, self.task.seed);
+        let each = draws.iter().map(|draw| self.keeping(draw)).collect::<Result<Vec<_>>>()?;
+        let m: Vec<f64> = each.iter().map(|draw| mean(draw)).collect();
+        let recovered: Vec<f64> = each.iter().filter_map(|draw| Some(self.recovered(draw)?.value)).collect();
+        Ok([measured.row("m_circuit", spread(&m)), measured.row("faithfulness", spread(&recovered))])
+    }
 }

@@ -1,11 +1,12 @@
 //! `evaluate`: the single-token rule of each feature, learned on the *explain* half, tried on examples of the *score* half.
 
 use super::inputs::Contexts;
+use crate::artifact::Row;
 use crate::artifact::tables::{EvaluationRow, ExampleRow, FeatureRow, ScoreRow};
 use crate::config::ScoreMethod;
 use crate::corpus::Half;
 use crate::error::Result;
-use crate::pipeline::Run;
+use crate::stages::Run;
 use crate::stats::interval::balanced_accuracy;
 use crate::stats::mix;
 use crate::stats::rule::{Rule, Trial, learn, score};
@@ -25,7 +26,8 @@ pub fn run(run: &Run) -> Result<String> {
     let none = Vec::new();
     let evaluate = |row: &FeatureRow| {
         let trials = trials.get(&row.feature).unwrap_or(&none);
-        evaluation(&row.feature, trials, &rules[row.key as usize], &rules[stranger(row.key, features.len())])
+        let null = stranger(row.key, features.len()).map(|key| &rules[key]);
+        evaluation(&row.feature, trials, &rules[row.key as usize], null)
     };
     let mut rows: Vec<EvaluationRow> = features.par_iter().map(evaluate).collect();
     rows.sort_by(|a, b| a.subject.cmp(&b.subject));
@@ -33,13 +35,14 @@ pub fn run(run: &Run) -> Result<String> {
     Ok(format!("{} features by their single-token rule", rows.len()))
 }
 
-/// Another feature, whose rule stands for chance.
-fn stranger(key: u32, features: usize) -> usize {
-    let step = 1 + mix(u64::from(key), 1) as usize % features.saturating_sub(1).max(1);
-    (key as usize + step) % features
+/// Another feature, whose rule stands for chance; none when there is no other.
+fn stranger(key: u32, features: usize) -> Option<usize> {
+    let others = features.checked_sub(1).filter(|others| *others > 0)?;
+    let step = 1 + mix(u64::from(key), 1) as usize % others;
+    Some((key as usize + step) % features)
 }
 
-fn evaluation(subject: &str, trials: &[Trial], rule: &Rule, null: &Rule) -> EvaluationRow {
+fn evaluation(subject: &str, trials: &[Trial], rule: &Rule, null: Option<&Rule>) -> EvaluationRow {
     let accuracy = |rule: &Rule| {
         let tally = score(rule, trials);
         balanced_accuracy(tally.hits, tally.positives, tally.rejects, tally.negatives)
@@ -53,7 +56,7 @@ fn evaluation(subject: &str, trials: &[Trial], rule: &Rule, null: &Rule) -> Eval
         balanced_accuracy: own.map(|e| e.value),
         low: own.map(|e| e.low),
         high: own.map(|e| e.high),
-        null: accuracy(null).map(|e| e.value),
+        null: null.and_then(accuracy).map(|e| e.value),
     }
 }
 
@@ -65,15 +68,15 @@ fn rules(run: &Run, contexts: &Contexts, features: usize) -> Result<Vec<Rule>> {
         let counting = (0..row.tokens.len() as u16).filter_map(|p| contexts.counting(row.context, p));
         counting.for_each(|id| *seen.entry(id).or_default() += 1);
     }
-    let mut active: Vec<Vec<u32>> = vec![Vec::new(); features];
-    for part in run.store.parts(&super::scores())? {
+    let mut active: Vec<BTreeMap<u32, u64>> = vec![BTreeMap::new(); features];
+    for part in run.store.parts(&ScoreRow::ARTIFACT)? {
         for row in run.store.read_part::<ScoreRow>(part)?.iter().filter(|row| explain(row.context)) {
             if let Some(id) = contexts.counting(row.context, row.position) {
-                active[row.feature as usize].push(id);
+                *active[row.feature as usize].entry(id).or_default() += 1;
             }
         }
     }
-    Ok(active.into_par_iter().map(|ids| learn(ids.into_iter(), &seen)).collect())
+    Ok(active.par_iter().map(|active| learn(active, &seen)).collect())
 }
 
 /// The examples of the *score* half, by feature.

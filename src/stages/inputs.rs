@@ -1,9 +1,11 @@
 //! What several stages read: files of the outside world, and tables that are looked up by key.
 
-use crate::artifact::Store;
-use crate::artifact::tables::{CircuitFeature, ContextRow, Document};
-use crate::circuit::World;
-use crate::config::{Config, ScoreFeatures};
+use super::Run;
+use crate::artifact::activations::Precision;
+use crate::artifact::tables::{CircuitFeature, ContextRow, Document, NodeRow};
+use crate::artifact::{Artifact, Row, Store};
+use crate::circuit::{Greedy, Node, NodeKind, World};
+use crate::config::{Config, Dtype, ScoreFeatures};
 use crate::corpus::{Half, Tokenizer, files};
 use crate::dictionary::{self, Source};
 use crate::error::{Result, hinted};
@@ -76,6 +78,11 @@ pub fn check(config: &Config) -> Result<()> {
             format!("set `corpus.context` to {positions} or less"),
         ));
     }
+    let allowable = Greedy::allowable();
+    if let Some(kind) = config.discover.allow.iter().find(|kind| !allowable.contains(&kind.as_str())) {
+        let hint = format!("`discover.allow` may hold {}", allowable.join(", "));
+        return Err(hinted(format!("`discover.allow` has `{kind}`, which is no kind of node"), hint));
+    }
     check_named(config, &config.named_features())
 }
 
@@ -93,10 +100,12 @@ pub fn sources(config: &Config) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
+/// The model of the settings, folded.
 pub fn model(config: &Config) -> Result<Gpt2> {
     Gpt2::load(&config.path(&config.model.path))
 }
 
+/// The model's tokenizer.
 pub fn tokenizer(config: &Config) -> Result<Tokenizer> {
     let folder = config.path(&config.model.path);
     Tokenizer::load(&folder, Gpt2::sizes_of(&folder)?.vocabulary)
@@ -142,6 +151,45 @@ fn check_named(config: &Config, named: &BTreeSet<FeatureId>) -> Result<()> {
     }
     Ok(())
 }
+
+/// How activations are kept.
+pub fn precision(config: &Config) -> Precision {
+    match config.cache.dtype {
+        Dtype::F32 => Precision::F32,
+        Dtype::F16 => Precision::F16,
+    }
+}
+
+/// The parts that `artifact` is to have, one for each part of the contexts: those that this run has made already, and
+/// those that are still to be made. Parts of an earlier, larger corpus are removed.
+pub fn done_and_open(run: &Run, artifact: &Artifact) -> Result<(Vec<u32>, Vec<u32>)> {
+    let parts = run.store.parts(&ContextRow::ARTIFACT)?;
+    run.store.remove_parts_from(artifact, parts.len() as u32)?;
+    let done = |part: &u32| run.store.part_fingerprint(artifact, *part).as_deref() == Some(run.fingerprint);
+    Ok(parts.into_iter().partition(done))
+}
+
+/// A node as `discover` wrote it.
+///
+/// # Errors
+/// When its kind is not one.
+pub fn node(row: &NodeRow) -> Result<Node> {
+    let Some(kind) = NodeKind::from_word(&row.kind) else {
+        return Err(hinted(format!("`nodes` holds a node of the unknown kind `{}`", row.kind), DISCOVER));
+    };
+    let number = |x: Option<u32>| x.map_or(-1, |x| x as i32);
+    Ok(Node {
+        kind,
+        layer: number(row.layer),
+        position: if kind == NodeKind::Root { -1 } else { row.position as i32 },
+        source: number(row.source),
+        head: number(row.head),
+        feature: number(row.feature),
+    })
+}
+
+/// What to do about circuits that cannot be read.
+pub const DISCOVER: &str = "make it again with `circuit-atlas run discover --force`";
 
 /// The corpus as the stages after `tokenize` see it.
 pub struct Contexts {

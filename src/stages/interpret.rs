@@ -8,7 +8,7 @@ use crate::artifact::tables::{
 use crate::corpus::{Half, Tokenizer};
 use crate::error::Result;
 use crate::explain::{Facts, Sentences, feature, together};
-use crate::pipeline::Run;
+use crate::stages::Run;
 use std::collections::BTreeMap;
 
 /// The explainer's name when no language model was asked.

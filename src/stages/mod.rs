@@ -15,12 +15,32 @@ mod pairs;
 pub use cache::SAMPLE;
 pub use inputs::Input;
 
-/// The table of contexts, by whose parts the sharded stages work.
-fn tokens() -> crate::artifact::Artifact {
-    <crate::artifact::tables::ContextRow as crate::artifact::Row>::ARTIFACT
+use crate::artifact::Store;
+use crate::config::Config;
+use crate::error::Result;
+use crate::lock::Lock;
+use crate::progress::Progress;
+
+/// What a stage is given to work with.
+pub struct Run<'a> {
+    pub config: &'a Config,
+    pub store: &'a Store,
+    /// To be carried by every file that the stage writes.
+    pub fingerprint: &'a str,
+    pub progress: &'a Progress,
+    /// What the stages before it ran with.
+    pub lock: &'a Lock,
+    /// The names of all stages, in their order.
+    pub order: &'a [&'static str],
 }
 
-/// The table of activations above zero.
-fn scores() -> crate::artifact::Artifact {
-    <crate::artifact::tables::ScoreRow as crate::artifact::Row>::ARTIFACT
+/// Everything that would stop a run later on and can be told at once.
+///
+/// # Errors
+/// When settings do not fit the model, its dictionaries or its tokenizer, or the site's folder is somebody else's.
+pub fn check(config: &Config) -> Result<()> {
+    inputs::check(config)?;
+    render::check(config)?;
+    let tokenizer = inputs::tokenizer(config)?;
+    config.tasks.iter().try_for_each(|task| crate::task::prompts(task, &config.folder, &tokenizer).map(drop))
 }

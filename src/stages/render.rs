@@ -11,8 +11,8 @@ use crate::error::{Context, Hint, Result, hinted};
 use crate::ids::{Component, FeatureId};
 use crate::lock::Ingredients;
 use crate::model::Gpt2;
-use crate::pipeline::{Run, STAGES};
 use crate::site::atlas::{self, Atlas};
+use crate::stages::Run;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,7 @@ pub fn stale(config: &Config) -> Option<String> {
 
 pub fn run(run: &Run) -> Result<String> {
     let site = run.config.path(&run.config.output.site);
-    check_ours(&site)?;
+    check(run.config)?;
     run.progress.say("reading artifacts");
     let atlas = Reader::load(run)?.atlas()?;
     run.progress.say("writing pages");
@@ -57,10 +57,11 @@ pub fn remove(config: &Config) -> Result<()> {
 }
 
 /// # Errors
-/// When the folder holds anything that is not a site of ours: it would be lost.
-fn check_ours(site: &Path) -> Result<()> {
+/// When the site's folder holds anything that is not a site of ours: it would be lost.
+pub fn check(config: &Config) -> Result<()> {
+    let site = config.path(&config.output.site);
     let what = || format!("cannot use `{}` for the site", site.display());
-    let entries = match std::fs::read_dir(site) {
+    let entries = match std::fs::read_dir(&site) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         read => read.hint(what, "set `output.site` to a folder")?,
     };
@@ -218,7 +219,7 @@ impl<'a> Reader<'a> {
 
     fn stages(&self) -> Vec<(String, f64)> {
         let entry = |name: &str| self.run.lock.stages.get(name).filter(|entry| !entry.finished.is_empty());
-        STAGES.iter().filter_map(|stage| Some((stage.name.to_string(), entry(stage.name)?.seconds))).collect()
+        self.run.order.iter().filter_map(|name| Some((name.to_string(), entry(name)?.seconds))).collect()
     }
 
     fn provenance(&self, sizes: &crate::model::Sizes) -> Result<Vec<(String, String)>> {

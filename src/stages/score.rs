@@ -1,6 +1,6 @@
 //! `score`: the activation of every chosen feature at every token, from the disk cache or from the live model.
 
-use super::{cache, inputs, tokens};
+use super::inputs;
 use crate::artifact::Row;
 use crate::artifact::activations::{GROUP, read_part};
 use crate::artifact::tables::{CircuitFeature, ContextRow, ScoreRow};
@@ -8,7 +8,7 @@ use crate::config::StoreKind;
 use crate::dictionary::{Hit, Scorer, read_hooks};
 use crate::error::{Result, hinted};
 use crate::model::Gpt2;
-use crate::pipeline::Run;
+use crate::stages::Run;
 use rayon::prelude::*;
 
 /// A context's number and its hits.
@@ -26,12 +26,10 @@ pub fn run(run: &Run) -> Result<String> {
         StoreKind::Stream => Some(inputs::model(run.config)?),
         StoreKind::Disk => None,
     };
-    let parts = run.store.parts(&tokens())?;
-    run.store.remove_parts_from(&ScoreRow::ARTIFACT, parts.len() as u32)?;
-    let done =
-        |part: &&u32| run.store.part_fingerprint(&ScoreRow::ARTIFACT, **part).as_deref() == Some(run.fingerprint);
-    run.progress.begin("shards", parts.len() as u64, parts.iter().filter(done).count() as u64);
-    for &part in parts.iter().filter(|part| !done(part)) {
+    let (done, open) = inputs::done_and_open(run, &ScoreRow::ARTIFACT)?;
+    let parts = done.len() + open.len();
+    run.progress.begin("shards", parts as u64, done.len() as u64);
+    for part in open {
         let contexts = run.store.read_part::<ContextRow>(part)?;
         let scored = match &live {
             Some(model) => score_live(run, &scorer, model, &contexts)?,
@@ -40,11 +38,11 @@ pub fn run(run: &Run) -> Result<String> {
         run.store.write_part(run.fingerprint, part, &rows(&scored))?;
         run.progress.add(1);
     }
-    Ok(format!("{} features of {} dictionaries over {} shards", features.len(), scorer.hooks().len(), parts.len()))
+    Ok(format!("{} features of {} dictionaries over {parts} shards", features.len(), scorer.hooks().len()))
 }
 
 fn score_live(run: &Run, scorer: &Scorer, model: &Gpt2, contexts: &[ContextRow]) -> Result<Vec<Scored>> {
-    let (hooks, precision) = (scorer.hooks(), cache::precision(run.config));
+    let (hooks, precision) = (scorer.hooks(), inputs::precision(run.config));
     let score = |row: &ContextRow| {
         let mut values = read_hooks(model, &row.tokens, &hooks)?;
         // Rounded as the disk would, so that both ways give the same scores.
@@ -61,9 +59,12 @@ fn score_live(run: &Run, scorer: &Scorer, model: &Gpt2, contexts: &[ContextRow])
 
 fn score_cached(run: &Run, scorer: &Scorer, part: u32, contexts: &[ContextRow]) -> Result<Vec<Scored>> {
     let hooks: Vec<String> = scorer.hooks().iter().map(|id| id.hook()).collect();
+    if hooks.is_empty() {
+        return Ok(contexts.iter().map(|row| (row.context, Vec::new())).collect());
+    }
     let lengths: Vec<(u32, usize)> = contexts.iter().map(|row| (row.context, row.tokens.len())).collect();
     let mut scored = Vec::with_capacity(contexts.len().next_multiple_of(GROUP));
-    read_part(run.store, part, &hooks, cache::precision(run.config), &lengths, |group| {
+    read_part(run.store, part, &hooks, inputs::precision(run.config), &lengths, |group| {
         let score = |read: &crate::artifact::activations::HookValues| Ok((read.context, scorer.score(&read.values)?));
         scored.extend(group.par_iter().map(score).collect::<Result<Vec<Scored>>>()?);
         Ok(())

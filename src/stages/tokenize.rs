@@ -4,9 +4,9 @@ use super::inputs;
 use crate::artifact::Row;
 use crate::artifact::tables::{ContextRow, Document};
 use crate::config::Corpus;
-use crate::corpus::{Half, Packer, RawDocument, Tokenizer, Window, files, half, order, read, windows};
+use crate::corpus::{Half, Packer, RawDocument, SHORTEST, Tokenizer, Window, files, half, order, read, windows};
 use crate::error::{Result, hinted};
-use crate::pipeline::Run;
+use crate::stages::Run;
 use rayon::prelude::*;
 
 /// Documents that are encoded at once.
@@ -41,21 +41,26 @@ fn encode(run: &Run, tokenizer: &Tokenizer) -> Result<Vec<Encoded>> {
     let corpus = &run.config.corpus;
     let files = files(&run.config.path(&corpus.path))?;
     let (mut documents, mut batch): (Vec<Encoded>, Vec<RawDocument>) = (Vec::new(), Vec::new());
+    let mut contexts = 0;
     read(&files, &corpus.text, &mut |document| {
         batch.push(document);
-        if batch.len() == BATCH {
-            documents.extend(encode_batch(&batch, tokenizer)?);
-            batch.clear();
+        if batch.len() < BATCH {
+            return Ok(true);
         }
-        Ok(corpus.max_contexts == 0 || !enough(&documents, corpus))
+        let encoded = encode_batch(&batch, tokenizer)?;
+        contexts += encoded.iter().map(|document| contexts_of(document.ids.len(), corpus)).sum::<usize>();
+        documents.extend(encoded);
+        batch.clear();
+        Ok(corpus.max_contexts == 0 || contexts < corpus.max_contexts)
     })?;
     documents.extend(encode_batch(&batch, tokenizer)?);
     Ok(documents)
 }
 
-fn enough(documents: &[Encoded], corpus: &Corpus) -> bool {
-    let whole = corpus.context - 1;
-    documents.iter().map(|document| document.ids.len() / whole).sum::<usize>() >= corpus.max_contexts
+/// Contexts that a document of this many ids gives, or gives at least when documents are packed.
+fn contexts_of(ids: usize, corpus: &Corpus) -> usize {
+    let step = corpus.context - 1;
+    ids / step + usize::from(!corpus.pack && ids % step >= SHORTEST)
 }
 
 fn encode_batch(batch: &[RawDocument], tokenizer: &Tokenizer) -> Result<Vec<Encoded>> {

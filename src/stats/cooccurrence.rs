@@ -93,13 +93,14 @@ fn ln_choose(n: u64, k: u64) -> f64 {
     ln_factorial(n) - ln_factorial(k) - ln_factorial(n - k)
 }
 
-/// Benjamini–Hochberg: p-values → q-values, in the same order.
-pub fn benjamini_hochberg(p: &[f64]) -> Vec<f64> {
+/// Benjamini–Hochberg: p-values → q-values, in the same order. `tested` is the number of tests made; when that is more
+/// than there are values, the ones left out must be larger than any q-value that matters.
+pub fn benjamini_hochberg(p: &[f64], tested: usize) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|&a, &b| p[a].total_cmp(&p[b]).then(a.cmp(&b)));
     let (mut q, mut best) = (vec![0.0; p.len()], 1.0f64);
     for (rank, &i) in order.iter().enumerate().rev() {
-        best = best.min(p[i] * p.len() as f64 / (rank + 1) as f64);
+        best = best.min(p[i] * tested as f64 / (rank + 1) as f64);
         q[i] = best;
     }
     q
@@ -178,7 +179,7 @@ impl Meetings {
     }
 }
 
-/// A pair that was tested: its counts, p-value and q-value.
+/// A pair that was tested and meets more often than expected: its counts, p-value and q-value.
 #[derive(Clone, Copy, Debug)]
 pub struct Tested {
     pub f: u32,
@@ -189,38 +190,37 @@ pub struct Tested {
 }
 
 impl Meetings {
-    /// Tests every two features at the same token.
+    /// Tests every two features at the same token; gives the pairs that meet more often than expected.
     pub fn test_same(&self) -> Vec<Tested> {
         self.test(|f, g| f < g, |f, g| self.same(f, g))
     }
 
-    /// Tests every ordered two features, the first within the window before the second.
+    /// Tests every ordered two features, the first within the window before the second; gives the pairs that meet more
+    /// often than expected.
     pub fn test_lagged(&self) -> Vec<Tested> {
         self.test(|f, g| f != g, |f, g| self.lagged(f, g))
     }
 
-    /// p-values are corrected over all pairs tested here.
+    /// p-values are corrected over all pairs tested here. Those that meet no more often than expected are counted but not
+    /// kept: there may be millions of them, and their p-values are about one half or more.
     fn test(
         &self,
         wanted: impl Fn(usize, usize) -> bool + Sync,
         counts: impl Fn(usize, usize) -> Counts + Sync,
     ) -> Vec<Tested> {
         let row = |f: usize| {
-            let pairs = (0..self.features).filter(|&g| wanted(f, g)).map(|g| (g, counts(f, g)));
-            let tested = pairs.filter(|(_, counts)| counts.tested());
-            let one = |(g, counts): (usize, Counts)| Tested {
-                f: f as u32,
-                g: g as u32,
-                counts,
-                p: counts.fisher_greater(),
-                q: 1.0,
-            };
-            tested.map(one).collect::<Vec<_>>()
+            let others = (0..self.features).filter(|&g| wanted(f, g));
+            let tested: Vec<(usize, Counts)> =
+                others.map(|g| (g, counts(f, g))).filter(|(_, counts)| counts.tested()).collect();
+            let often = tested.iter().filter(|(_, counts)| counts.lift() > 1.0);
+            let kept = often.map(|&(g, counts)| (f as u32, g as u32, counts, counts.fisher_greater()));
+            (tested.len(), kept.collect::<Vec<_>>())
         };
-        let mut tested: Vec<Tested> = (0..self.features).into_par_iter().flat_map_iter(row).collect();
-        let q = benjamini_hochberg(&tested.iter().map(|pair| pair.p).collect::<Vec<_>>());
-        tested.iter_mut().zip(q).for_each(|(pair, q)| pair.q = q);
-        tested
+        let rows: Vec<(usize, Vec<_>)> = (0..self.features).into_par_iter().map(row).collect();
+        let tested = rows.iter().map(|(tested, _)| tested).sum();
+        let kept: Vec<_> = rows.into_iter().flat_map(|(_, kept)| kept).collect();
+        let q = benjamini_hochberg(&kept.iter().map(|pair| pair.3).collect::<Vec<_>>(), tested);
+        kept.into_iter().zip(q).map(|((f, g, counts, p), q)| Tested { f, g, counts, p, q }).collect()
     }
 }
 
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn q_values_never_fall_below_p_and_keep_their_order() {
         let p = [0.01, 0.04, 0.03, 0.5];
-        let q = benjamini_hochberg(&p);
+        let q = benjamini_hochberg(&p, 4);
         let expected = [0.04, 0.16 / 3.0, 0.16 / 3.0, 0.5];
         assert!(q.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{q:?}");
     }

@@ -21,8 +21,6 @@ pub struct Peak {
 pub struct ContextInfo<'a> {
     pub document: u32,
     pub tokens: &'a [u32],
-    /// The half that its document is in.
-    pub explain: bool,
 }
 
 /// A chosen context.
@@ -95,9 +93,9 @@ pub fn choose<'a>(
     info: &dyn Fn(u32) -> ContextInfo<'a>,
     wanted: Wanted,
     salt: u64,
-    used: &mut Used,
 ) -> Vec<Chosen> {
-    let mut chosen = labelled("top", top(peaks, info, wanted.top, used));
+    let mut used = Used::default();
+    let mut chosen = labelled("top", top(peaks, info, wanted.top, &mut used));
     let mut by_strength = peaks.to_vec();
     by_strength.sort_by(|a, b| a.value.total_cmp(&b.value).then(a.context.cmp(&b.context)));
     for band in (0..10).rev() {
@@ -107,7 +105,7 @@ pub fn choose<'a>(
         let taken = members.into_iter().filter(|peak| used.take(peak, &info(peak.context))).take(wanted.per_band);
         chosen.extend(labelled(&format!("q{band}"), taken.collect()));
     }
-    chosen.extend(labelled("inactive", silent(peaks, contexts, info, 10 * wanted.per_band, salt, used)));
+    chosen.extend(labelled("inactive", silent(peaks, contexts, info, 10 * wanted.per_band, salt, &mut used)));
     chosen
 }
 
@@ -167,9 +165,9 @@ mod tests {
     }
 
     fn chosen(seed: u64, texts: &[Vec<u32>]) -> Vec<Chosen> {
-        let info = |c: u32| ContextInfo { document: c / 3, tokens: &texts[c as usize], explain: true };
+        let info = |c: u32| ContextInfo { document: c / 3, tokens: &texts[c as usize] };
         let contexts: Vec<u32> = (0..300).collect();
-        choose(&peaks_of(seed), &contexts, &info, WANTED, seed, &mut Used::default())
+        choose(&peaks_of(seed), &contexts, &info, WANTED, seed)
     }
 
     #[test]
@@ -213,11 +211,11 @@ mod tests {
     #[test]
     fn the_order_in_which_contexts_are_seen_changes_nothing() {
         let texts = texts();
-        let info = |c: u32| ContextInfo { document: c / 3, tokens: &texts[c as usize], explain: true };
+        let info = |c: u32| ContextInfo { document: c / 3, tokens: &texts[c as usize] };
         let (mut peaks, mut contexts): (_, Vec<u32>) = (peaks_of(1), (0..300).collect());
         peaks.reverse();
         contexts.reverse();
-        assert_eq!(choose(&peaks, &contexts, &info, WANTED, 1, &mut Used::default()), chosen(1, &texts));
+        assert_eq!(choose(&peaks, &contexts, &info, WANTED, 1), chosen(1, &texts));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A run of the program on a small part of the demo world, in a folder of its own.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -175,6 +176,11 @@ impl Said {
     }
 }
 
+/// Says why a test is skipped; unlike `eprintln`, also when it passes.
+pub fn skipped(why: &str) {
+    std::io::stderr().write_all(format!("skipped: {why}\n").as_bytes()).unwrap();
+}
+
 /// A page without the line that says of when its results are; anything else as it is.
 fn without_times(bytes: &[u8]) -> Vec<&[u8]> {
     bytes.split(|byte| *byte == b'\n').filter(|line| !line.windows(11).any(|at| at == b"results of ")).collect()
@@ -189,7 +195,8 @@ pub fn walk(folder: &Path, each: &mut dyn FnMut(&Path)) {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a folder.
+pub fn copy(from: &Path, to: &Path) {
     walk(from, &mut |path| {
         let target = to.join(path.strip_prefix(from).unwrap());
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();

@@ -1,20 +1,12 @@
 //! Contexts against recorded ones, which another implementation cut from the same text.
 
+use crate::fixture::{tiny, tokenizer};
 use circuit_atlas::corpus::{Content, Packer, Tokenizer, Window, source, windows};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
-
-fn tiny() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny")
-}
-
-fn tokenizer() -> Tokenizer {
-    Tokenizer::load(&tiny().join("model"), 600).unwrap()
-}
 
 /// The ids of each document.
 fn documents(tokenizer: &Tokenizer) -> Vec<Vec<u32>> {
-    let files = source::files(&tiny().join("corpus.jsonl")).unwrap();
+    let files = source::files(&tiny("corpus.jsonl")).unwrap();
     let mut documents = Vec::new();
     source::read(&files, "text", &mut |document| {
         assert_eq!(document.source, "corpus.jsonl");
@@ -29,7 +21,7 @@ fn documents(tokenizer: &Tokenizer) -> Vec<Vec<u32>> {
 }
 
 fn recorded() -> Vec<Window> {
-    let expected: Value = serde_json::from_slice(&std::fs::read(tiny().join("expected.json")).unwrap()).unwrap();
+    let expected: Value = serde_json::from_slice(&std::fs::read(tiny("expected.json")).unwrap()).unwrap();
     let number = |value: &Value| value.as_u64().unwrap() as u32;
     let window = |context: &Value| Window {
         document: number(&context["document"]),

@@ -1,6 +1,7 @@
 //! Dictionaries against recorded activations, in each file format.
 
-use crate::fixture::{TOLERANCE, assert_tensor, assert_within, copy, dictionaries, fixture, numbers, read_by, tiny};
+use crate::bench::copy;
+use crate::fixture::{TOLERANCE, assert_tensor, assert_within, dictionaries, fixture, numbers, read_by, tiny};
 use candle_core::Tensor;
 use circuit_atlas::dictionary::{Dictionary, find, measure};
 use circuit_atlas::error::Result;

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use circuit_atlas::circuit::{Attribution, Bias, Greedy, Node, NodeKind, Root, Slot, World};
+use circuit_atlas::corpus::Tokenizer;
 use circuit_atlas::dictionary::{Dictionary, find};
 use circuit_atlas::ids::{DictionaryId, FeatureId, Kind};
 use circuit_atlas::model::{Gpt2, Sizes, Trace};
@@ -175,15 +176,9 @@ pub fn tiny(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny").join(path)
 }
 
-/// Copies the files of a folder.
-pub fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
-        }
-    }
+/// Its tokenizer.
+pub fn tokenizer() -> Tokenizer {
+    Tokenizer::load(&tiny("model"), 600).unwrap()
 }
 
 pub fn fixture() -> &'static Fixture {

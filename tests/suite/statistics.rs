@@ -121,7 +121,7 @@ fn the_best_contexts_are_the_recorded_ones() {
     let contexts = &fixture().expected.contexts;
     let info = |c: u32| {
         let context = &contexts[c as usize];
-        ContextInfo { document: context.document, tokens: &context.tokens, explain: true }
+        ContextInfo { document: context.document, tokens: &context.tokens }
     };
     for (i, name) in fixture().expected.scored_features.iter().enumerate() {
         let found = top(&counting_peaks(&firings()[i]), &info, 5, &mut Used::default());
@@ -163,7 +163,8 @@ fn pairs_in_the_corpus_are_the_recorded_ones() {
     let index = |name: &str| expected.scored_features.iter().position(|f| f == name).unwrap();
     let counts: Vec<Counts> = expected.pairs.iter().map(|x| meetings.same(index(&x.f), index(&x.g))).collect();
     let tested: Vec<usize> = (0..counts.len()).filter(|&i| counts[i].tested()).collect();
-    let q = benjamini_hochberg(&tested.iter().map(|&i| counts[i].fisher_greater()).collect::<Vec<_>>());
+    let p: Vec<f64> = tested.iter().map(|&i| counts[i].fisher_greater()).collect();
+    let q = benjamini_hochberg(&p, p.len());
     let q: BTreeMap<usize, f64> = tested.into_iter().zip(q).collect();
     for (i, (pair, counts)) in expected.pairs.iter().zip(&counts).enumerate() {
         let what = format!("{} and {}", pair.f, pair.g);

@@ -1,28 +1,19 @@
 //! Prompts of a file against recorded ids, and what a tokenizer that knows no names is told.
 
+use crate::fixture::{tiny, tokenizer};
 use circuit_atlas::config::{Task, TaskKind};
-use circuit_atlas::corpus::Tokenizer;
 use circuit_atlas::error::{Result, report};
 use circuit_atlas::task::{Prompt, digits, prompts};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
-
-fn tiny() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny")
-}
-
-fn tokenizer() -> Tokenizer {
-    Tokenizer::load(&tiny().join("model"), 600).unwrap()
-}
 
 fn drawn(kind: TaskKind, file: Option<&str>) -> Result<Vec<Prompt>> {
     let task = Task { name: "task".into(), kind, prompts: 100, seed: 1, file: file.map(String::from) };
-    prompts(&task, &tiny(), &tokenizer())
+    prompts(&task, &tiny(""), &tokenizer())
 }
 
 #[test]
 fn prompts_of_a_file_are_those_of_the_reference() {
-    let expected: Value = serde_json::from_slice(&std::fs::read(tiny().join("expected.json")).unwrap()).unwrap();
+    let expected: Value = serde_json::from_slice(&std::fs::read(tiny("expected.json")).unwrap()).unwrap();
     let expected = expected["prompts"].as_array().unwrap();
     let prompts = drawn(TaskKind::Prompts, Some("prompts.jsonl")).unwrap();
     assert_eq!(prompts.len(), expected.len());
