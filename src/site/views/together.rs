@@ -2,7 +2,7 @@
 
 use super::parts::{
     CircuitPairRow, CorpusPairRow, ExampleView, ExplanationView, Logits, Page, circuit_pair, corpus_pair, describe,
-    example, hottest,
+    example, gist, hottest,
 };
 use crate::ids::FeatureId;
 use crate::site::atlas::{Group, Pair};
@@ -15,7 +15,7 @@ use serde::Serialize;
 #[derive(Serialize)]
 struct Member {
     link: Link,
-    gist: String,
+    gist: Html,
     density: String,
     max: String,
     tokens: Vec<Html>,
@@ -27,7 +27,7 @@ fn member(links: Links, id: FeatureId) -> Member {
     let feature = links.site.feature(id);
     Member {
         link: links.feature(id),
-        gist: links.site.gist(id),
+        gist: gist(links, id),
         density: feature.map_or_else(|| "—".into(), |f| percent(f.density)),
         max: feature.map_or_else(|| "—".into(), |f| significant(f.max, 3)),
         tokens: feature.iter().flat_map(|f| f.mass.iter().take(5)).map(|(t, _)| text::token(t)).collect(),
