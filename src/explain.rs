@@ -81,7 +81,9 @@ fn input_side(facts: &Facts) -> String {
 fn many(facts: &Facts) -> String {
     let named: f64 = facts.mass.iter().take(NAMED).map(|x| x.1).sum();
     let listed = shares(facts.mass);
-    match kind_of_most(facts.peaks) {
+    // Most of its peaks may be of a kind and most of its activation elsewhere: it is not a feature of that kind then.
+    let main = facts.mass.first().and_then(|(token, _)| Kind::of(token));
+    match kind_of_most(facts.peaks).filter(|(kind, _)| main == Some(*kind)) {
         Some((kind, n)) => format!("{} ({n} of {} examples), most at {listed}", kind.plural(), facts.peaks.len()),
         None if named < 0.25 => format!("many different tokens, most at {listed}"),
         None => listed,

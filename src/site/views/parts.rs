@@ -299,7 +299,6 @@ pub struct ServingRow {
     pub task: Link,
     pub component: Link,
     pub prompts: u32,
-    pub of: u32,
     pub rate: String,
     /// Length of its bar in percent.
     pub width: String,
@@ -314,7 +313,6 @@ pub fn serving(links: Links, s: &Serving) -> ServingRow {
         task: links.task(&s.task),
         component: links.component(s.component),
         prompts: s.prompts,
-        of: s.of,
         rate: percent(rate),
         width: format!("{:.0}", rate * 100.0),
         share: significant(s.share, 3),
