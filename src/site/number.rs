@@ -66,11 +66,13 @@ pub fn seconds(s: f64) -> String {
     }
 }
 
-/// `0.83 [0.71, 0.94]`, or a dash.
+/// `0.83 [0.71, 0.94]`, never broken across lines, or a dash.
 pub fn with_interval(value: Option<f64>, low: Option<f64>, high: Option<f64>) -> String {
     match (value, low, high) {
         (None, ..) => ABSENT.into(),
-        (Some(value), Some(low), Some(high)) => format!("{} [{}, {}]", fixed(value, 2), fixed(low, 2), fixed(high, 2)),
+        (Some(value), Some(low), Some(high)) => {
+            format!("{}\u{a0}[{},\u{a0}{}]", fixed(value, 2), fixed(low, 2), fixed(high, 2))
+        }
         (Some(value), ..) => fixed(value, 2),
     }
 }
@@ -80,7 +82,9 @@ pub fn percent_with_interval(value: Option<f64>, low: Option<f64>, high: Option<
     let whole = |x: f64| fixed(100.0 * x, 0);
     match (value, low, high) {
         (None, ..) => ABSENT.into(),
-        (Some(value), Some(low), Some(high)) => format!("{}% [{}, {}]", whole(value), whole(low), whole(high)),
+        (Some(value), Some(low), Some(high)) => {
+            format!("{}%\u{a0}[{},\u{a0}{}]", whole(value), whole(low), whole(high))
+        }
         (Some(value), ..) => format!("{}%", whole(value)),
     }
 }
@@ -133,8 +137,8 @@ mod tests {
             (seconds(0.844), seconds(125.0), seconds(3725.0)),
             ("0.84 s".into(), "2 min 05 s".into(), "1 h 02 min".into())
         );
-        assert_eq!(with_interval(Some(0.834), Some(0.7), Some(0.9)), "0.83 [0.70, 0.90]");
-        assert_eq!(percent_with_interval(Some(0.996), Some(-0.012), Some(1.094)), "100% [−1, 109]");
+        assert_eq!(with_interval(Some(0.834), Some(0.7), Some(0.9)), "0.83\u{a0}[0.70,\u{a0}0.90]");
+        assert_eq!(percent_with_interval(Some(0.996), Some(-0.012), Some(1.094)), "100%\u{a0}[−1,\u{a0}109]");
         assert_eq!(with_interval(None, Some(0.7), Some(0.9)), "—");
     }
 }

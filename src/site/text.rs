@@ -103,6 +103,9 @@ fn next_token(text: &str) -> Option<(String, usize, usize)> {
     None
 }
 
+/// Stands for the rest of an explanation, never alone on a line.
+const REST: &str = "\u{a0}…";
+
 /// An explanation as markup, its tokens as tokens are shown everywhere; about `limit` characters of it, and no token
 /// cut in two.
 pub fn prose(text: &str, limit: usize) -> Html {
@@ -113,8 +116,9 @@ pub fn prose(text: &str, limit: usize) -> Html {
             Part::Token(token) => token.chars().count(),
         };
         match part {
-            Part::Words(words) => out.push_str(&escape(&cut(words, left))),
-            Part::Token(_) if length > left => out.push('…'),
+            Part::Words(words) if length > left => out.push_str(&escape(&cut_at_clause(words, left))),
+            Part::Words(words) => out.push_str(&escape(words)),
+            Part::Token(_) if length > left => out = format!("{}{REST}", out.trim_end_matches([' ', ','])),
             Part::Token(text) => out.push_str(&token(&text).to_string()),
         }
         if length > left {
@@ -123,6 +127,14 @@ pub fn prose(text: &str, limit: usize) -> Html {
         left -= length;
     }
     html(out)
+}
+
+/// At most `limit` characters of words, up to the end of a clause or else of a word, with an ellipsis.
+fn cut_at_clause(words: &str, limit: usize) -> String {
+    let end = words.char_indices().nth(limit).map_or(words.len(), |(end, _)| end);
+    let head = &words[..end];
+    let end = head.rfind(';').or_else(|| head.rfind(' ')).unwrap_or(0);
+    format!("{}{REST}", head[..end].trim_end_matches([' ', ',']))
 }
 
 /// An explanation in plain text, its tokens in quotation marks and without the spaces around them.
@@ -209,7 +221,8 @@ mod tests {
             prose(text, 99).to_string(),
             "At <span class=\"t\"><b>␣</b>&lt;Mary&gt;</span>, <span class=\"t\"><b>␣</b>Ann</span>."
         );
-        assert_eq!(prose(text, 13).to_string(), "At <span class=\"t\"><b>␣</b>&lt;Mary&gt;</span>, …");
+        assert_eq!(prose(text, 13).to_string(), "At <span class=\"t\"><b>␣</b>&lt;Mary&gt;</span>\u{a0}…");
+        assert_eq!(prose("At a; its best of", 14).to_string(), "At a\u{a0}…");
         assert_eq!((plain(text, 99), plain(text, 9)), ("At “<Mary>”, “Ann”.".into(), "At “<Mary…".into()));
         assert_eq!(plain("At `\\n`", 99), "At “↵”");
     }

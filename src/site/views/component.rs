@@ -76,12 +76,13 @@ impl ComponentView {
     }
 }
 
-/// Tasks in the order in which they first come.
+/// In the order of the tasks.
 fn by_task(links: Links, c: &ComponentPage) -> Vec<InTask> {
     let mut names: Vec<&str> = Vec::new();
-    for s in &c.features {
-        if !names.contains(&s.task.as_str()) {
-            names.push(&s.task);
+    let all = c.tasks.iter().map(|(task, _)| task).chain(c.features.iter().map(|s| &s.task));
+    for name in all.filter(|name| c.features.iter().any(|s| s.task == **name)) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
         }
     }
     let frequency = |name: &str| c.tasks.iter().find(|(task, _)| task == name).map(|(_, f)| percent(*f));

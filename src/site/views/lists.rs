@@ -113,13 +113,19 @@ impl PairsView {
     pub fn new(site: &Site) -> PairsView {
         let links = site.in_folder();
         let total = counted(site.atlas.pairs.len(), "pair");
+        let mut ranked: Vec<&Pair> = site.atlas.pairs.iter().collect();
+        ranked.sort_by(|a, b| summed_share(b).total_cmp(&summed_share(a)));
         let description = format!("The {total} of features that serve together most.");
         PairsView {
             page: Page::new(links, "pairs", "pairs/index.html", "Pairs".into(), description),
             total,
-            rows: site.atlas.pairs.iter().map(|p| pair_row(links, p)).collect(),
+            rows: ranked.into_iter().map(|p| pair_row(links, p)).collect(),
         }
     }
+}
+
+fn summed_share(p: &Pair) -> f64 {
+    p.circuit.iter().map(|(_, c)| c.share).sum()
 }
 
 fn pair_row(links: Links, p: &Pair) -> PairRow {
@@ -129,7 +135,7 @@ fn pair_row(links: Links, p: &Pair) -> PairRow {
         a: links.feature(p.a),
         b: links.feature(p.b),
         prompts: p.circuit.iter().map(|(_, c)| c.prompts).sum(),
-        share: significant(p.circuit.iter().map(|(_, c)| c.share).sum(), 3),
+        share: significant(summed_share(p), 3),
         npmi: same.map_or_else(|| "—".into(), |c| fixed(c.npmi, 2)),
         gist: gist_among(p.explanation.as_ref()),
     }

@@ -96,9 +96,9 @@ impl ExplanationView {
 }
 
 /// Characters of an explanation in a table.
-const GIST: usize = 110;
+const GIST: usize = 220;
 /// The same where two stand side by side.
-const SHORT: usize = 64;
+const SHORT: usize = 150;
 
 /// A few words on a feature.
 pub fn gist(links: Links, id: FeatureId) -> Html {
@@ -286,7 +286,8 @@ pub fn corpus_pair(links: Links, from: FeatureId, p: &CorpusPair) -> CorpusPairR
         npmi: fixed(p.npmi, 2),
         jaccard: fixed(p.jaccard, 2),
         phi: fixed(p.phi, 2),
-        q: significant(p.q, 2),
+        // Too small for a number; nothing is certain.
+        q: if p.q == 0.0 { "<\u{202f}1e−300".into() } else { significant(p.q, 2) },
         pair: links.pair("pair", from, p.other),
     }
 }

@@ -133,8 +133,8 @@ impl TaskView {
 /// What a task of this kind measures.
 fn measure(kind: &str) -> &'static str {
     match kind {
-        "greater-than" => "P(>\u{202f}YY) − P(≤\u{202f}YY)",
-        _ => "logit difference",
+        "greater-than" => "P(>\u{202f}YY)\u{a0}−\u{a0}P(≤\u{202f}YY)",
+        _ => "the logit difference",
     }
 }
 
@@ -148,7 +148,7 @@ pub fn finding(task: &Task) -> Option<String> {
     let random = components().find(|f| f.circuit == "random" && f.size == found.size);
     let n = found.size as usize;
     let kept = format!(
-        "The {} found keep {} of the {}",
+        "The {} found keep {} of {}",
         counted(n, "component"),
         share(found, "faithfulness")?,
         measure(&task.kind)
