@@ -146,10 +146,18 @@
     document.addEventListener("scroll", () => { tip.hidden = true; }, true);
   };
 
+  // What can be scrolled by touch can be scrolled by keys.
+  const reachable = () => {
+    for (const box of document.querySelectorAll(".scroll")) {
+      if (box.scrollWidth > box.clientWidth && !box.querySelector("a, button")) box.tabIndex = 0;
+    }
+  };
+
   search(document.getElementById("search"));
   document.querySelectorAll("table.sortable").forEach(sortable);
   document.querySelectorAll("table.filterable").forEach(filterable);
   tips();
+  reachable();
   // A link into a closed part opens it.
   const reveal = () => {
     const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));

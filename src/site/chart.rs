@@ -127,7 +127,7 @@ fn push_point(body: &mut String, axes: &Axes, p: &Point) {
     let class = class(&p.circuit);
     let title =
         format!("{}, {}, size {}: {}", p.circuit, p.variant, p.size, with_interval(Some(p.value), p.low, p.high));
-    let _ = write!(body, "<g class=\"{class}\"><title>{}</title>", escape(&title));
+    let _ = write!(body, "<g class=\"{class}\" role=\"img\"><title>{}</title>", escape(&title));
     if let (Some(low), Some(high)) = (p.low, p.high) {
         let _ = write!(body, "<path class=\"reach\" d=\"M{x:.1} {:.1}V{:.1}\"/>", axes.y(low), axes.y(high));
     }

@@ -1,8 +1,9 @@
 //! Which pages there are, and how one page links to another. A link to a page that is not there is plain text.
 
 use super::atlas::{Atlas, Explanation, Feature};
-use super::text::{Html, cut, escape, html, token_plain};
+use super::text::{Html, escape, html};
 use crate::error::{Result, hinted};
+use crate::explain::quoted;
 use crate::ids::{Component, FeatureId};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,7 +49,7 @@ impl<'a> Site<'a> {
         self.features.get(&id).copied()
     }
 
-    /// A few words on a feature for lists, empty of one that has no page.
+    /// What a feature is, tokens in backticks; empty of one that has no page.
     pub fn gist(&self, id: FeatureId) -> String {
         self.feature(id).map(gist).unwrap_or_default()
     }
@@ -79,20 +80,27 @@ fn check_name(what: &str, name: &str) -> Result<()> {
 
 /// The explanation if there is one, else the tokens that it is active at.
 fn gist(feature: &Feature) -> String {
-    match feature.explanation.as_ref().map(sentence) {
-        Some(text) if !text.is_empty() => cut(&text, 96),
-        _ => feature.mass.iter().take(5).map(|(token, _)| token_plain(token.trim())).collect::<Vec<_>>().join(" · "),
+    match feature.explanation.as_ref().map(gist_of) {
+        Some(text) if !text.is_empty() => text,
+        _ => feature.mass.iter().take(5).map(|(token, _)| quoted(token)).collect::<Vec<_>>().join(" · "),
     }
 }
 
-/// An explanation in one line; empty when there is none.
-pub fn sentence(explanation: &Explanation) -> String {
-    let Explanation { status, text, input_side, output_side, .. } = explanation;
-    match text.as_str() {
-        _ if status != "ok" => String::new(),
-        "" => format!("{input_side} {output_side}").trim().into(),
+/// An explanation in one line, tokens in backticks: what it says of the whole, else of what makes it fire. Empty when
+/// there is none.
+pub fn gist_of(explanation: &Explanation) -> String {
+    match lead(explanation) {
+        _ if explanation.status != "ok" => String::new(),
+        "" => explanation.input_side.clone(),
         text => text.into(),
     }
+}
+
+/// What an explanation says besides its two sides; empty where they are all of it.
+pub fn lead(explanation: &Explanation) -> &str {
+    let Explanation { text, input_side, output_side, .. } = explanation;
+    let sides = !input_side.is_empty() && !output_side.is_empty();
+    if sides && text.contains(input_side) && text.contains(output_side) { "" } else { text }
 }
 
 /// Two features in the alphabetical order of their names, which is not that of their ids: `att10.1` before `att9.1`.

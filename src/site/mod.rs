@@ -19,3 +19,4 @@ mod tests;
 
 pub use atlas::Atlas;
 pub use build::build;
+pub use number::count;

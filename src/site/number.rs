@@ -66,12 +66,26 @@ pub fn seconds(s: f64) -> String {
     }
 }
 
-/// `0.83 [0.71, 0.94]`, or a dash.
+/// `0.83 [0.71, 0.94]`, never broken across lines, or a dash.
 pub fn with_interval(value: Option<f64>, low: Option<f64>, high: Option<f64>) -> String {
     match (value, low, high) {
         (None, ..) => ABSENT.into(),
-        (Some(value), Some(low), Some(high)) => format!("{} [{}, {}]", fixed(value, 2), fixed(low, 2), fixed(high, 2)),
+        (Some(value), Some(low), Some(high)) => {
+            format!("{}\u{a0}[{},\u{a0}{}]", fixed(value, 2), fixed(low, 2), fixed(high, 2))
+        }
         (Some(value), ..) => fixed(value, 2),
+    }
+}
+
+/// A share with its interval in percent: `83% [71, 94]`; a dash for one that is not there.
+pub fn percent_with_interval(value: Option<f64>, low: Option<f64>, high: Option<f64>) -> String {
+    let whole = |x: f64| fixed(100.0 * x, 0);
+    match (value, low, high) {
+        (None, ..) => ABSENT.into(),
+        (Some(value), Some(low), Some(high)) => {
+            format!("{}%\u{a0}[{},\u{a0}{}]", whole(value), whole(low), whole(high))
+        }
+        (Some(value), ..) => format!("{}%", whole(value)),
     }
 }
 
@@ -79,12 +93,9 @@ fn signed(x: f64, magnitude: String) -> String {
     if x < 0.0 { format!("{MINUS}{magnitude}") } else { magnitude }
 }
 
-/// Groups of three in the whole part, from five digits on.
+/// Groups of three in the whole part.
 fn grouped(plain: &str) -> String {
     let (whole, rest) = plain.split_at(plain.find('.').unwrap_or(plain.len()));
-    if whole.len() < 5 {
-        return plain.into();
-    }
     let mut text = String::with_capacity(plain.len() + 6);
     for (i, digit) in whole.chars().enumerate() {
         if i > 0 && (whole.len() - i).is_multiple_of(3) {
@@ -112,7 +123,7 @@ mod tests {
         assert_eq!((fixed(-0.001, 2), fixed(-1.5, 2)), ("0.00".into(), "−1.50".into()));
         assert_eq!(
             (count(999), count(1234), count(1234567)),
-            ("999".into(), "1234".into(), "1\u{202f}234\u{202f}567".into())
+            ("999".into(), "1\u{202f}234".into(), "1\u{202f}234\u{202f}567".into())
         );
     }
 
@@ -126,7 +137,8 @@ mod tests {
             (seconds(0.844), seconds(125.0), seconds(3725.0)),
             ("0.84 s".into(), "2 min 05 s".into(), "1 h 02 min".into())
         );
-        assert_eq!(with_interval(Some(0.834), Some(0.7), Some(0.9)), "0.83 [0.70, 0.90]");
+        assert_eq!(with_interval(Some(0.834), Some(0.7), Some(0.9)), "0.83\u{a0}[0.70,\u{a0}0.90]");
+        assert_eq!(percent_with_interval(Some(0.996), Some(-0.012), Some(1.094)), "100%\u{a0}[−1,\u{a0}109]");
         assert_eq!(with_interval(None, Some(0.7), Some(0.9)), "—");
     }
 }

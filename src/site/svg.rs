@@ -30,9 +30,10 @@ fn picture(class: &str, (width, height): (usize, usize), title: &str, body: &str
     ))
 }
 
-/// Text on a dark cell must be light, and the other way round.
+/// Text on a deep cell has another colour. The style sheet's colours of cells are chosen for this depth: up to it the
+/// one, from it on the other has a contrast of 4.5.
 fn ink(shade: f64) -> &'static str {
-    if shade > 0.72 { " class=\"on\"" } else { "" }
+    if shade > 0.8 { " class=\"on\"" } else { "" }
 }
 
 /// Layers × heads, and a column of MLPs. A component without a cell is in no circuit and left empty.
@@ -59,7 +60,7 @@ fn model_cell(links: Links, component: Component, (x, y): (usize, usize), cell: 
     let (w, h) = CELL;
     let Some(cell) = cell else {
         return format!(
-            "<g><title>{component}: in no circuit</title>\
+            "<g role=\"img\"><title>{component}: in no circuit</title>\
              <rect class=\"none\" x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" rx=\"3\"/></g>"
         );
     };
@@ -127,7 +128,7 @@ fn meeting((x, y): (usize, usize), side: usize, (a, b): (Component, Component), 
     let shade = f64::from(n) / f64::from(of.max(1));
     let middle = (x + side / 2, y + side / 2 + 4);
     format!(
-        "<g><title>{a} with {b}: {n} of {of} prompts</title>\
+        "<g role=\"img\"><title>{a} with {b}: {n} of {of} prompts</title>\
          <rect x=\"{x}\" y=\"{y}\" width=\"{side}\" height=\"{side}\" rx=\"3\" fill-opacity=\"{shade:.2}\"/>\
          <text x=\"{}\" y=\"{}\"{}>{n}</text></g>",
         middle.0,
@@ -153,7 +154,11 @@ pub fn histogram(bins: &[u64], max: f64) -> Html {
     for (i, &n) in bins.iter().enumerate().filter(|(_, n)| **n > 0) {
         let (x, w, h) = (PLOT[0] + i as f64 * width + 0.5, width - 1.0, height(n));
         let title = bin_title(i, bins.len(), max, n);
-        let _ = write!(body, "<path d=\"M{x:.1} {}v-{h:.1}h{w:.1}v{h:.1}z\"><title>{title}</title></path>", PLOT[3]);
+        let _ = write!(
+            body,
+            "<path d=\"M{x:.1} {}v-{h:.1}h{w:.1}v{h:.1}z\" role=\"img\"><title>{title}</title></path>",
+            PLOT[3]
+        );
     }
     body.push_str("</g>");
     push_heat_axis(&mut body, max);
@@ -199,7 +204,7 @@ pub fn accuracy(e: &Evaluation) -> Html {
     if let Some(null) = e.null {
         let _ = write!(
             body,
-            "<g><title>null: {}</title><circle class=\"null\" cx=\"{:.1}\" cy=\"12\" r=\"4\"/></g>",
+            "<g role=\"img\"><title>null: {}</title><circle class=\"null\" cx=\"{:.1}\" cy=\"12\" r=\"4\"/></g>",
             fixed(null, 2),
             x(null)
         );

@@ -64,9 +64,87 @@ pub fn token(text: &str) -> Html {
     html(out + "</span>")
 }
 
-/// A token in plain text, for titles and descriptions.
-pub fn token_plain(text: &str) -> String {
-    text.replace('\n', "↵").replace('\t', "⇥")
+/// A stretch of an explanation: words, or a token that was written in backticks (see [`crate::explain::quoted`]).
+#[derive(Debug, PartialEq)]
+enum Part<'a> {
+    Words(&'a str),
+    Token(String),
+}
+
+/// An explanation in its parts. A backtick that is never closed is a word like others.
+fn parts(text: &str) -> Vec<Part<'_>> {
+    let (mut parts, mut rest) = (Vec::new(), text);
+    while let Some((token, start, end)) = next_token(rest) {
+        parts.extend((start > 0).then(|| Part::Words(&rest[..start])));
+        parts.push(Part::Token(token));
+        rest = &rest[end..];
+    }
+    parts.extend((!rest.is_empty()).then_some(Part::Words(rest)));
+    parts
+}
+
+/// The first token in backticks, and from where to where it is with them.
+fn next_token(text: &str) -> Option<(String, usize, usize)> {
+    let start = text.find('`')?;
+    let (mut token, mut escaped) = (String::new(), false);
+    for (i, c) in text[start + 1..].char_indices() {
+        match c {
+            'n' if escaped => token.push('\n'),
+            '`' | '\\' if escaped => token.push(c),
+            '`' => return Some((token, start, start + 1 + i + 1)),
+            '\\' => {
+                escaped = true;
+                continue;
+            }
+            _ => token.extend(escaped.then_some('\\').into_iter().chain([c])),
+        }
+        escaped = false;
+    }
+    None
+}
+
+/// Stands for the rest of an explanation, never alone on a line.
+const REST: &str = "\u{a0}…";
+
+/// An explanation as markup, its tokens as tokens are shown everywhere; about `limit` characters of it, and no token
+/// cut in two.
+pub fn prose(text: &str, limit: usize) -> Html {
+    let (mut out, mut left) = (String::new(), limit);
+    for part in parts(text) {
+        let length = match &part {
+            Part::Words(words) => words.chars().count(),
+            Part::Token(token) => token.chars().count(),
+        };
+        match part {
+            Part::Words(words) if length > left => out.push_str(&escape(&cut_at_clause(words, left))),
+            Part::Words(words) => out.push_str(&escape(words)),
+            Part::Token(_) if length > left => out = format!("{}{REST}", out.trim_end_matches([' ', ','])),
+            Part::Token(text) => out.push_str(&token(&text).to_string()),
+        }
+        if length > left {
+            break;
+        }
+        left -= length;
+    }
+    html(out)
+}
+
+/// At most `limit` characters of words, up to the end of a clause or else of a word, with an ellipsis.
+fn cut_at_clause(words: &str, limit: usize) -> String {
+    let end = words.char_indices().nth(limit).map_or(words.len(), |(end, _)| end);
+    let head = &words[..end];
+    let end = head.rfind(';').or_else(|| head.rfind(' ')).unwrap_or(0);
+    format!("{}{REST}", head[..end].trim_end_matches([' ', ',']))
+}
+
+/// An explanation in plain text, its tokens in quotation marks and without the spaces around them.
+pub fn plain(text: &str, limit: usize) -> String {
+    let told = parts(text).into_iter().map(|part| match part {
+        Part::Words(words) => words.to_string(),
+        Part::Token(token) if token.trim().is_empty() => format!("“{}”", token.replace('\n', "↵").replace(' ', "␣")),
+        Part::Token(token) => format!("“{}”", token.trim().replace('\n', "↵")),
+    });
+    cut(&told.collect::<String>(), limit)
 }
 
 /// The step of heat of a value, 0 of none, where `max` is the hottest.
@@ -123,6 +201,31 @@ pub fn cut(text: &str, limit: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::explain::quoted;
+
+    #[test]
+    fn tokens_of_an_explanation_are_read_back() {
+        for text in [" Mary", "\n", "`", "\\", "\\n", "``\\`", "", "<b>", "\\xC2", " "] {
+            let said = format!("At {}, so.", quoted(text));
+            let expected = [Part::Words("At "), Part::Token(text.into()), Part::Words(", so.")];
+            assert_eq!(parts(&said), expected, "{said}");
+        }
+        assert_eq!(parts("a `b"), [Part::Words("a `b")]);
+        assert_eq!(parts(r"`\d`"), [Part::Token(r"\d".into())], "what is no escape stays");
+    }
+
+    #[test]
+    fn explanations_are_cut_between_tokens() {
+        let text = "At ` <Mary>`, ` Ann`.";
+        assert_eq!(
+            prose(text, 99).to_string(),
+            "At <span class=\"t\"><b>␣</b>&lt;Mary&gt;</span>, <span class=\"t\"><b>␣</b>Ann</span>."
+        );
+        assert_eq!(prose(text, 13).to_string(), "At <span class=\"t\"><b>␣</b>&lt;Mary&gt;</span>\u{a0}…");
+        assert_eq!(prose("At a; its best of", 14).to_string(), "At a\u{a0}…");
+        assert_eq!((plain(text, 99), plain(text, 9)), ("At “<Mary>”, “Ann”.".into(), "At “<Mary…".into()));
+        assert_eq!(plain("At `\\n`", 99), "At “↵”");
+    }
 
     fn piece(text: &str, value: f64) -> Piece {
         Piece { text: text.into(), value, special: false }

@@ -7,12 +7,15 @@ use crate::artifact::tables::{
 };
 use crate::corpus::{Half, Tokenizer};
 use crate::error::Result;
-use crate::explain::{Facts, Sentences, feature, together};
+use crate::explain::{Around, Facts, Sentences, feature, together};
 use crate::stages::Run;
 use std::collections::BTreeMap;
 
 /// The explainer's name when no language model was asked.
 pub const STATISTICS: &str = "statistics";
+
+/// The band of the strongest examples.
+const TOP: &str = "top";
 
 /// A subject's promoted and suppressed tokens, best first.
 type Tokens = BTreeMap<String, [Vec<String>; 2]>;
@@ -29,10 +32,10 @@ pub fn run(run: &Run) -> Result<String> {
         let said = of_feature(&row, of(&row.feature), &logits, &tokenizer);
         rows.push(explanation(&row.feature, "feature", said));
     }
-    for (subject, kind, what) in sets(run)? {
+    for (subject, kind, lead) in sets(run)? {
         let [up, down] = logits.get(&subject).cloned().unwrap_or_default();
-        let peaks = often(of(&subject).iter().map(|example| tokenizer.token(at_peak(example, 0))));
-        rows.push(explanation(&subject, kind, together(&what, &peaks, &up, &down)));
+        let peaks = peaks(of(&subject).iter().filter(|example| example.band == TOP), &tokenizer);
+        rows.push(explanation(&subject, kind, together(&lead, &peaks, &up, &down)));
     }
     rows.sort_by(|a, b| a.subject.cmp(&b.subject));
     run.store.write(run.fingerprint, &rows)?;
@@ -44,20 +47,24 @@ pub fn run(run: &Run) -> Result<String> {
 fn sets(run: &Run) -> Result<Vec<(String, &'static str, String)>> {
     let mut sets = Vec::new();
     for row in run.store.read::<ClusterRow>()? {
-        let what = match row.features {
-            1 => "One feature serves here".to_string(),
-            n => format!("{n} features serve here"),
+        let lead = match row.features {
+            1 => "One feature serves here, strongest".to_string(),
+            n => format!("{n} features serve here, together strongest"),
         };
-        sets.push((row.component, "component", what));
+        sets.push((row.component, "component", lead));
     }
     let pairs = run.store.read::<CircuitPairRow>()?;
     let strongest = super::pairs::strongest(&pairs);
     let mut names: Vec<String> = strongest.into_values().flatten().collect();
     names.sort();
     names.dedup();
-    sets.extend(names.into_iter().map(|name| (name, "pair", "Both features".to_string())));
+    sets.extend(names.into_iter().map(|name| (name, "pair", "Together strongest".to_string())));
     let groups = run.config.groups.iter();
-    sets.extend(groups.map(|group| (group.name.clone(), "group", format!("{} features", group.features.len()))));
+    sets.extend(
+        groups.map(|group| {
+            (group.name.clone(), "group", format!("{} features, together strongest", group.features.len()))
+        }),
+    );
     Ok(sets)
 }
 
@@ -79,25 +86,29 @@ fn explanation(subject: &str, kind: &str, said: Sentences) -> ExplanationRow {
 fn of_feature(row: &FeatureRow, examples: &[ExampleRow], logits: &Tokens, tokenizer: &Tokenizer) -> Sentences {
     let mass: Vec<(String, f64)> =
         row.mass_tokens.iter().map(|&id| tokenizer.token(id)).zip(row.mass_shares.iter().copied()).collect();
-    let behind = examples.iter().filter(|example| example.peak > example.start.max(1));
-    let before = often(behind.map(|example| tokenizer.token(at_peak(example, 1))));
+    let strongest: Vec<Around> =
+        examples.iter().filter(|example| example.band == TOP).map(|example| around(example, tokenizer)).collect();
     let [promoted, suppressed] = logits.get(&row.feature).cloned().unwrap_or_default();
-    feature(&Facts { mass: &mass, before: &before, density: row.density, promoted: &promoted, suppressed: &suppressed })
+    feature(&Facts {
+        mass: &mass,
+        density: row.density,
+        peaks: &peaks(examples.iter(), tokenizer),
+        strongest: &strongest,
+        promoted: &promoted,
+        suppressed: &suppressed,
+    })
 }
 
-/// The token `back` places before an example's peak.
-fn at_peak(example: &ExampleRow, back: u16) -> u32 {
-    example.tokens[usize::from(example.peak - example.start - back)]
+fn peaks<'a>(examples: impl Iterator<Item = &'a ExampleRow>, tokenizer: &Tokenizer) -> Vec<String> {
+    examples.map(|example| around(example, tokenizer).peak).collect()
 }
 
-/// Texts by the share of times that they come up, most often first.
-fn often(texts: impl Iterator<Item = String>) -> Vec<(String, f64)> {
-    let mut times: BTreeMap<String, u32> = BTreeMap::new();
-    texts.for_each(|text| *times.entry(text).or_default() += 1);
-    let all: u32 = times.values().sum();
-    let mut order: Vec<(String, u32)> = times.into_iter().collect();
-    order.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-    order.into_iter().map(|(text, n)| (text, f64::from(n) / f64::from(all))).collect()
+/// The peak of an example and its neighbours. BOS, at position 0, is no text.
+fn around(example: &ExampleRow, tokenizer: &Tokenizer) -> Around {
+    let at = usize::from(example.peak - example.start);
+    let before = at.checked_sub(1).filter(|_| example.peak > 1).map(|i| tokenizer.token(example.tokens[i]));
+    let after = example.tokens.get(at + 1).map(|&id| tokenizer.token(id));
+    Around { before, peak: tokenizer.token(example.tokens[at]), after }
 }
 
 fn logits(rows: Vec<LogitRow>) -> Tokens {
@@ -110,10 +121,10 @@ fn logits(rows: Vec<LogitRow>) -> Tokens {
     tokens
 }
 
-/// The top examples of the *explain* half, the only ones that an explanation may see.
+/// The active examples of the *explain* half, the only ones that an explanation may see.
 fn examples(rows: Vec<ExampleRow>) -> BTreeMap<String, Vec<ExampleRow>> {
     let mut by_subject: BTreeMap<String, Vec<ExampleRow>> = BTreeMap::new();
-    let seen = |row: &ExampleRow| row.half == Half::Explain.word() && row.band == "top";
+    let seen = |row: &ExampleRow| row.half == Half::Explain.word() && row.band != "inactive";
     for row in rows.into_iter().filter(seen) {
         by_subject.entry(row.subject.clone()).or_default().push(row);
     }

@@ -6,12 +6,13 @@ use crate::artifact::tables::{
     CircuitFeature, CircuitPairRow, ClusterRow, ComponentRow, ConformanceRow, CorpusPairRow, Document, EdgeRow,
     EvaluationRow, ExampleRow, ExplanationRow, FaithfulnessRow, FeatureRow, LogitRow, NodeRow, PromptRow,
 };
-use crate::config::Config;
+use crate::config::{Config, Provider};
 use crate::error::{Context, Hint, Result, hinted};
 use crate::ids::{Component, FeatureId};
 use crate::lock::Ingredients;
 use crate::model::Gpt2;
 use crate::site::atlas::{self, Atlas};
+use crate::site::count;
 use crate::stages::Run;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -155,6 +156,16 @@ fn feature_id(name: &str) -> Result<FeatureId> {
     Ok(name.parse::<FeatureId>()?)
 }
 
+/// A setting as the settings file spells it.
+fn word(setting: &impl serde::Serialize) -> String {
+    serde_json::to_value(setting).ok().and_then(|value| Some(value.as_str()?.to_string())).unwrap_or_default()
+}
+
+fn task_settings(task: &crate::config::Task) -> String {
+    let file = task.file.as_ref().map(|file| format!(" of `{file}`")).unwrap_or_default();
+    format!("{}, {} prompts{file}, seed {}", task.kind.word(), task.prompts, task.seed)
+}
+
 fn component(name: &str) -> Result<Component> {
     Ok(name.parse::<Component>()?)
 }
@@ -226,31 +237,53 @@ impl<'a> Reader<'a> {
         let config = self.run.config;
         let widths: Vec<usize> = self.conformance.iter().map(|row| row.width as usize).collect();
         let width = match (widths.iter().min(), widths.iter().max()) {
-            (Some(low), Some(high)) if low == high => low.to_string(),
-            (Some(low), Some(high)) => format!("{low} to {high}"),
+            (Some(low), Some(high)) if low == high => count(*low as u64),
+            (Some(low), Some(high)) => format!("{} to {}", count(*low as u64), count(*high as u64)),
             _ => "?".into(),
         };
         let discover = &config.discover;
         let model = format!(
             "{}: {} layers of {} heads, {} wide, vocabulary {}",
-            config.model.path, sizes.layers, sizes.heads, sizes.d_model, sizes.vocabulary
+            config.model.path,
+            sizes.layers,
+            sizes.heads,
+            count(sizes.d_model as u64),
+            count(sizes.vocabulary as u64)
         );
         let corpus = &config.corpus;
+        let aggregate = &config.aggregate;
         let circuits = format!(
-            "greedy: {} passes, {} a slot, {} candidates",
-            discover.passes, discover.per_node, discover.candidates
+            "greedy from the {}: {} passes, {} a slot, {} candidates",
+            word(&discover.root).replace('-', " "),
+            discover.passes,
+            discover.per_node,
+            discover.candidates
         );
-        Ok([
+        let examples = format!(
+            "the {} strongest and {} of each tenth of the maximum, in each half of the documents; together within {} tokens",
+            aggregate.examples, aggregate.band_examples, aggregate.window
+        );
+        let explanations = match config.llm.model.as_str() {
+            _ if config.llm.provider == Provider::None => "summaries of the statistics; no language model",
+            model => model,
+        };
+        let allowed: Vec<&str> = discover.allow.iter().map(String::as_str).collect();
+        let fixed = [
             ("Model", model),
             ("Attention SAEs", config.dictionaries.attention.clone()),
             ("MLP transcoders", config.dictionaries.mlp.clone()),
-            ("Features a dictionary", width),
-            ("Dictionaries", sources(config)?.len().to_string()),
+            ("Dictionaries", format!("{} of {width} features", sources(config)?.len())),
             ("Corpus", format!("{}, contexts of {} tokens", corpus.path, corpus.context)),
+        ];
+        let tasks = config.tasks.iter().map(|task| (format!("Task {}", task.name), task_settings(task)));
+        let rest = [
             ("Circuits", circuits),
-        ]
-        .map(|(label, value)| (label.to_string(), value))
-        .into())
+            ("Nodes", allowed.join(", ").replace('_', " ")),
+            ("Examples", examples),
+            ("Explanations", explanations.to_string()),
+        ];
+        let named = |(label, value): (&str, String)| (label.to_string(), value);
+        Ok(fixed.map(named).into_iter().chain(tasks).chain(rest.map(named)).collect())
     }
 
     fn task(&self, task: &crate::config::Task) -> Result<atlas::Task> {

@@ -3,7 +3,7 @@
 use super::parts::{ExampleView, ExplanationView, Logits, Page, ServingRow, describe, example, hottest, serving};
 use crate::ids::Component;
 use crate::site::atlas::ComponentPage;
-use crate::site::links::{Link, Site};
+use crate::site::links::{Link, Links, Site};
 use crate::site::number::{counted, percent};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -16,12 +16,21 @@ pub struct ComponentView {
     tasks: Vec<(Link, String)>,
     feature_total: String,
     explanation: Option<ExplanationView>,
-    features: Vec<ServingRow>,
+    features: Vec<InTask>,
     logits: Logits,
     examples: Vec<ExampleView>,
     neighbours: Vec<Neighbour>,
     previous: Option<Link>,
     next: Option<Link>,
+}
+
+/// The features that serve here in one task.
+#[derive(Serialize)]
+struct InTask {
+    task: Link,
+    /// Share of the task's circuits that the component is in; empty where that is not known.
+    frequency: String,
+    rows: Vec<ServingRow>,
 }
 
 #[derive(Serialize)]
@@ -49,7 +58,7 @@ impl ComponentView {
             tasks: c.tasks.iter().map(|(task, f)| (links.task(task), percent(*f))).collect(),
             feature_total,
             explanation: ExplanationView::of(c.explanation.as_ref()),
-            features: c.features.iter().map(|s| serving(links, s)).collect(),
+            features: by_task(links, c),
             logits: Logits::of(&c.promoted, &c.suppressed),
             examples: c.examples.iter().map(|e| example(e, max)).collect(),
             neighbours: c
@@ -65,6 +74,22 @@ impl ComponentView {
             next: all.get(at + 1).map(|c| links.component(c.component)),
         }
     }
+}
+
+/// In the order of the tasks.
+fn by_task(links: Links, c: &ComponentPage) -> Vec<InTask> {
+    let mut names: Vec<&str> = Vec::new();
+    let all = c.tasks.iter().map(|(task, _)| task).chain(c.features.iter().map(|s| &s.task));
+    for name in all.filter(|name| c.features.iter().any(|s| s.task == **name)) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    let frequency = |name: &str| c.tasks.iter().find(|(task, _)| task == name).map(|(_, f)| percent(*f));
+    let rows = |name: &str| c.features.iter().filter(|s| s.task == name).map(|s| serving(links, s)).collect();
+    let part =
+        |name| InTask { task: links.task(name), frequency: frequency(name).unwrap_or_default(), rows: rows(name) };
+    names.into_iter().map(part).collect()
 }
 
 fn what(c: &ComponentPage) -> String {

@@ -1,9 +1,9 @@
 //! The front page: what was run on what, and the way to everything.
 
-use super::parts::Page;
+use super::parts::{Page, gist_among};
 use crate::ids::Component;
 use crate::site::atlas::{Atlas, Conformance, Group, Task};
-use crate::site::links::{Link, Links, Site, sentence};
+use crate::site::links::{Link, Links, Site};
 use crate::site::number::{count, counted, fixed, percent, seconds, significant};
 use crate::site::svg::{Cell, model_map};
 use crate::site::text::Html;
@@ -32,15 +32,15 @@ struct TaskCard {
     example: String,
     correct: String,
     accuracy: String,
-    coverage: String,
-    components: usize,
+    components: String,
+    finding: Option<String>,
 }
 
 #[derive(Serialize)]
 struct GroupRow {
     link: Link,
     features: Vec<Link>,
-    gist: String,
+    gist: Html,
 }
 
 #[derive(Serialize)]
@@ -121,8 +121,8 @@ fn task_card(links: Links, task: &Task) -> TaskCard {
         example: first.map(|p| p.text.clone()).unwrap_or_default(),
         correct: first.map(|p| p.correct.clone()).unwrap_or_default(),
         accuracy: percent(task.accuracy),
-        coverage: percent(task.coverage),
-        components: task.components.len(),
+        components: counted(task.components.len(), "component"),
+        finding: super::task::finding(task),
     }
 }
 
@@ -130,7 +130,7 @@ fn group_row(links: Links, group: &Group) -> GroupRow {
     GroupRow {
         link: links.page(&group.name, &format!("groups/{}.html", group.name)),
         features: group.features.iter().map(|&f| links.feature(f)).collect(),
-        gist: group.explanation.as_ref().map(sentence).unwrap_or_default(),
+        gist: gist_among(group.explanation.as_ref()),
     }
 }
 

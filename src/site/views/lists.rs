@@ -1,8 +1,8 @@
 //! Everything of one kind in a table, and what the search looks through.
 
-use super::parts::Page;
+use super::parts::{Page, gist, gist_among};
 use crate::site::atlas::{ComponentPage, Feature, Pair};
-use crate::site::links::{Link, Links, Site, sentence};
+use crate::site::links::{Link, Links, Site, gist_of};
 use crate::site::number::{counted, fixed, percent, significant};
 use crate::site::text::{self, Html};
 use serde::Serialize;
@@ -23,8 +23,7 @@ struct FeatureRow {
     prompts: u32,
     density: String,
     max: String,
-    tokens: Vec<Html>,
-    gist: String,
+    gist: Html,
 }
 
 impl FeaturesView {
@@ -50,8 +49,7 @@ fn feature_row(links: Links, f: &Feature) -> FeatureRow {
         prompts: f.servings.iter().map(|s| s.prompts).sum(),
         density: percent(f.density),
         max: significant(f.max, 3),
-        tokens: f.mass.iter().take(3).map(|(t, _)| text::token(t)).collect(),
-        gist: links.site.gist(f.id),
+        gist: gist(links, f.id),
     }
 }
 
@@ -67,7 +65,7 @@ struct ComponentRow {
     link: Link,
     tasks: Vec<(Link, String)>,
     features: usize,
-    gist: String,
+    gist: Html,
 }
 
 impl ComponentsView {
@@ -89,7 +87,7 @@ fn component_row(links: Links, c: &ComponentPage) -> ComponentRow {
         link: links.component(c.component),
         tasks: c.tasks.iter().map(|(task, frequency)| (links.task(task), percent(*frequency))).collect(),
         features: features.len(),
-        gist: text::cut(&c.explanation.as_ref().map(sentence).unwrap_or_default(), 140),
+        gist: gist_among(c.explanation.as_ref()),
     }
 }
 
@@ -108,20 +106,26 @@ struct PairRow {
     prompts: u32,
     share: String,
     npmi: String,
-    gist: String,
+    gist: Html,
 }
 
 impl PairsView {
     pub fn new(site: &Site) -> PairsView {
         let links = site.in_folder();
         let total = counted(site.atlas.pairs.len(), "pair");
+        let mut ranked: Vec<&Pair> = site.atlas.pairs.iter().collect();
+        ranked.sort_by(|a, b| summed_share(b).total_cmp(&summed_share(a)));
         let description = format!("The {total} of features that serve together most.");
         PairsView {
             page: Page::new(links, "pairs", "pairs/index.html", "Pairs".into(), description),
             total,
-            rows: site.atlas.pairs.iter().map(|p| pair_row(links, p)).collect(),
+            rows: ranked.into_iter().map(|p| pair_row(links, p)).collect(),
         }
     }
+}
+
+fn summed_share(p: &Pair) -> f64 {
+    p.circuit.iter().map(|(_, c)| c.share).sum()
 }
 
 fn pair_row(links: Links, p: &Pair) -> PairRow {
@@ -131,9 +135,9 @@ fn pair_row(links: Links, p: &Pair) -> PairRow {
         a: links.feature(p.a),
         b: links.feature(p.b),
         prompts: p.circuit.iter().map(|(_, c)| c.prompts).sum(),
-        share: significant(p.circuit.iter().map(|(_, c)| c.share).sum(), 3),
+        share: significant(summed_share(p), 3),
         npmi: same.map_or_else(|| "—".into(), |c| fixed(c.npmi, 2)),
-        gist: text::cut(&p.explanation.as_ref().map(sentence).unwrap_or_default(), 140),
+        gist: gist_among(p.explanation.as_ref()),
     }
 }
 
@@ -150,11 +154,13 @@ impl SearchView {
         let groups =
             atlas.groups.iter().map(|g| (g.name.clone(), format!("groups/{}.html", g.name), "group".to_string()));
         let components = atlas.components.iter().map(|c| {
-            let gist = c.explanation.as_ref().map(sentence).unwrap_or_default();
-            (c.component.to_string(), format!("components/{}.html", c.component), text::cut(&gist, 110))
+            let gist = c.explanation.as_ref().map(gist_of).unwrap_or_default();
+            (c.component.to_string(), format!("components/{}.html", c.component), text::plain(&gist, 110))
         });
-        let features =
-            atlas.features.iter().map(|f| (f.id.to_string(), format!("features/{}.html", f.id), site.gist(f.id)));
+        let features = atlas
+            .features
+            .iter()
+            .map(|f| (f.id.to_string(), format!("features/{}.html", f.id), text::plain(&site.gist(f.id), 110)));
         SearchView { entries: tasks.chain(groups).chain(components).chain(features).collect() }
     }
 }

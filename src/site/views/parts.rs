@@ -2,7 +2,7 @@
 
 use crate::ids::FeatureId;
 use crate::site::atlas::{CircuitPair, CorpusPair, Example, Explanation, Promoted, Serving};
-use crate::site::links::{Link, Links, sentence};
+use crate::site::links::{Link, Links, gist_of, lead};
 use crate::site::number::{count, fixed, percent, significant};
 use crate::site::text::{self, Html};
 use serde::Serialize;
@@ -11,6 +11,8 @@ use serde::Serialize;
 #[derive(Serialize)]
 pub struct Page {
     pub title: String,
+    /// The title behind what kind of thing it is, for a window's frame: `Feature att3.51`.
+    pub window: String,
     pub description: String,
     pub site: String,
     pub version: String,
@@ -37,9 +39,19 @@ impl Page {
             _ if path.ends_with("/index.html") => vec![],
             _ => vec![links.page(section, &format!("{section}/index.html"))],
         };
+        let kind = match section {
+            _ if path.ends_with("index.html") => "",
+            "tasks" => "Task ",
+            "components" => "Component ",
+            "features" => "Feature ",
+            "pairs" => "Pair ",
+            "groups" => "Group ",
+            _ => "",
+        };
         Page {
+            window: format!("{kind}{title}"),
             title,
-            description: text::cut(&description, 200),
+            description: text::plain(&description, 200),
             site: atlas.title.clone(),
             version: atlas.version.clone(),
             when: atlas.when.clone(),
@@ -56,10 +68,10 @@ impl Page {
 /// An explanation, or why there is none.
 #[derive(Serialize)]
 pub struct ExplanationView {
-    /// One line that says it all; empty where the two sides do.
-    pub lead: String,
-    pub input_side: String,
-    pub output_side: String,
+    /// One line that says it all; absent where the two sides do.
+    pub lead: Option<Html>,
+    pub input_side: Option<Html>,
+    pub output_side: Option<Html>,
     /// Whether a language model wrote it, and which.
     pub by_model: bool,
     pub model: String,
@@ -70,13 +82,12 @@ pub struct ExplanationView {
 impl ExplanationView {
     pub fn of(explanation: Option<&Explanation>) -> Option<ExplanationView> {
         let e = explanation?;
-        let said = e.text.contains(&e.input_side) && e.text.contains(&e.output_side);
-        let sides = !e.input_side.is_empty() && !e.output_side.is_empty();
+        let said = |text: &str| (!text.is_empty()).then(|| text::prose(text, usize::MAX));
         let reason = if e.reason.is_empty() { "no reason was recorded" } else { &e.reason };
         Some(ExplanationView {
-            lead: if sides && said { String::new() } else { e.text.clone() },
-            input_side: e.input_side.clone(),
-            output_side: e.output_side.clone(),
+            lead: said(lead(e)),
+            input_side: said(&e.input_side),
+            output_side: said(&e.output_side),
             by_model: e.explainer != "statistics",
             model: if e.model.is_empty() { e.explainer.clone() } else { e.model.clone() },
             failure: (e.status != "ok").then(|| format!("{}: {reason}", e.status)),
@@ -84,9 +95,24 @@ impl ExplanationView {
     }
 }
 
+/// Characters of an explanation in a table.
+const GIST: usize = 220;
+/// The same where two stand side by side.
+const SHORT: usize = 150;
+
+/// A few words on a feature.
+pub fn gist(links: Links, id: FeatureId) -> Html {
+    text::prose(&links.site.gist(id), GIST)
+}
+
+/// A few words from an explanation of several features.
+pub fn gist_among(explanation: Option<&Explanation>) -> Html {
+    text::prose(&explanation.map(gist_of).unwrap_or_default(), GIST)
+}
+
 /// For a page's description: the explanation, or else what the page is.
 pub fn describe(explanation: Option<&Explanation>, otherwise: String) -> String {
-    explanation.map(sentence).filter(|text| !text.is_empty()).unwrap_or(otherwise)
+    explanation.map(gist_of).filter(|text| !text.is_empty()).unwrap_or(otherwise)
 }
 
 /// A promoted or suppressed token.
@@ -193,8 +219,10 @@ fn band_label(band: &str) -> String {
 pub struct CircuitPairRow {
     pub task: Link,
     pub a: Link,
+    pub gist_a: Html,
     pub at_a: Link,
     pub b: Link,
+    pub gist_b: Html,
     pub at_b: Link,
     pub prompts: u32,
     pub share: String,
@@ -205,8 +233,10 @@ pub fn circuit_pair(links: Links, task: &str, p: &CircuitPair) -> CircuitPairRow
     CircuitPairRow {
         task: links.task(task),
         a: links.feature(p.a),
+        gist_a: text::prose(&links.site.gist(p.a), SHORT),
         at_a: links.component(p.at_a),
         b: links.feature(p.b),
+        gist_b: text::prose(&links.site.gist(p.b), SHORT),
         at_b: links.component(p.at_b),
         prompts: p.prompts,
         share: significant(p.share, 3),
@@ -227,7 +257,7 @@ pub fn circuit_pair_from(links: Links, id: FeatureId, task: &str, p: &CircuitPai
 #[derive(Serialize)]
 pub struct CorpusPairRow {
     pub other: Link,
-    pub gist: String,
+    pub gist: Html,
     pub lag: String,
     pub together: String,
     pub expected: String,
@@ -248,7 +278,7 @@ pub fn corpus_pair(links: Links, from: FeatureId, p: &CorpusPair) -> CorpusPairR
     };
     CorpusPairRow {
         other: links.feature(p.other),
-        gist: links.site.gist(p.other),
+        gist: gist(links, p.other),
         lag,
         together: count(p.together),
         expected: significant(p.expected, 2),
@@ -256,7 +286,8 @@ pub fn corpus_pair(links: Links, from: FeatureId, p: &CorpusPair) -> CorpusPairR
         npmi: fixed(p.npmi, 2),
         jaccard: fixed(p.jaccard, 2),
         phi: fixed(p.phi, 2),
-        q: significant(p.q, 2),
+        // Too small for a number; nothing is certain.
+        q: if p.q == 0.0 { "<\u{202f}1e−300".into() } else { significant(p.q, 2) },
         pair: links.pair("pair", from, p.other),
     }
 }
@@ -265,11 +296,10 @@ pub fn corpus_pair(links: Links, from: FeatureId, p: &CorpusPair) -> CorpusPairR
 #[derive(Serialize)]
 pub struct ServingRow {
     pub feature: Link,
-    pub gist: String,
+    pub gist: Html,
     pub task: Link,
     pub component: Link,
     pub prompts: u32,
-    pub of: u32,
     pub rate: String,
     /// Length of its bar in percent.
     pub width: String,
@@ -280,11 +310,10 @@ pub fn serving(links: Links, s: &Serving) -> ServingRow {
     let rate = f64::from(s.prompts) / f64::from(s.of.max(1));
     ServingRow {
         feature: links.feature(s.feature),
-        gist: links.site.gist(s.feature),
+        gist: gist(links, s.feature),
         task: links.task(&s.task),
         component: links.component(s.component),
         prompts: s.prompts,
-        of: s.of,
         rate: percent(rate),
         width: format!("{:.0}", rate * 100.0),
         share: significant(s.share, 3),

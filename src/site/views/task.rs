@@ -2,10 +2,10 @@
 
 use super::parts::{CircuitPairRow, Page, circuit_pair};
 use crate::ids::Component;
-use crate::site::atlas::{Faithfulness, Prompt, Task, TaskComponent};
+use crate::site::atlas::{Faithfulness, Interval, Prompt, Task, TaskComponent};
 use crate::site::chart::{Point, chart, class};
 use crate::site::links::{Links, Site};
-use crate::site::number::{count, counted, fixed, percent, with_interval};
+use crate::site::number::{count, counted, fixed, percent, percent_with_interval, with_interval};
 use crate::site::svg::{Cell, model_map, triangle};
 use crate::site::text::{Html, token};
 use serde::Serialize;
@@ -37,6 +37,14 @@ pub struct TaskView {
     metrics: Vec<String>,
     faithfulness: Vec<FaithfulnessRow>,
     some_absent: bool,
+    /// What is measured, as one writes it.
+    measure: &'static str,
+    finding: Option<String>,
+    /// The measure in the whole model and with everything replaced, where it is the same in all rows.
+    full: Option<String>,
+    empty: Option<String>,
+    /// Whether there is more than one level to tell apart.
+    levels: bool,
 }
 
 #[derive(Serialize)]
@@ -79,14 +87,21 @@ struct FaithfulnessRow {
 impl TaskView {
     pub fn new(site: &Site, task: &Task) -> TaskView {
         let links = site.in_folder();
+        let finding = finding(task);
         let description = format!(
-            "The circuit of {}: {} over {}, faithful or not.",
+            "The circuit of {}: {} over {}. {}",
             task.name,
             counted(task.components.len(), "component"),
-            counted(task.prompts.len(), "prompt")
+            counted(task.prompts.len(), "prompt"),
+            finding.as_deref().unwrap_or_default()
         );
         let square = most_frequent(&task.components);
-        let metrics = metrics(&task.faithfulness);
+        let mut metrics = metrics(&task.faithfulness);
+        let [full, empty] = ["m_full", "m_empty"].map(|metric| {
+            let value = constant(&task.faithfulness, metric)?;
+            metrics.retain(|m| m != metric);
+            Some(with_interval(value.value, value.low, value.high))
+        });
         TaskView {
             page: Page::new(links, "tasks", &format!("tasks/{}.html", task.name), task.name.clone(), description),
             kind: task.kind.clone(),
@@ -105,8 +120,57 @@ impl TaskView {
             key: key(&task.faithfulness),
             faithfulness: task.faithfulness.iter().map(|f| faithfulness_row(f, &metrics)).collect(),
             some_absent: task.faithfulness.iter().any(|f| f.metrics.values().any(|m| m.value.is_none())),
-            metrics,
+            metrics: metrics.iter().map(|m| heading(m)).collect(),
+            measure: measure(&task.kind),
+            finding,
+            full,
+            empty,
+            levels: task.faithfulness.iter().map(|f| &f.level).collect::<BTreeSet<_>>().len() > 1,
         }
+    }
+}
+
+/// What a task of this kind measures.
+fn measure(kind: &str) -> &'static str {
+    match kind {
+        "greater-than" => "P(>\u{202f}YY)\u{a0}−\u{a0}P(≤\u{202f}YY)",
+        _ => "the logit difference",
+    }
+}
+
+/// What the largest found circuit does alone, beside random ones of its size; none where that cannot be told.
+pub fn finding(task: &Task) -> Option<String> {
+    let components = || task.faithfulness.iter().filter(|f| f.level == "component");
+    let share = |f: &Faithfulness, metric: &str| {
+        f.metrics.get(metric).filter(|i| i.value.is_some()).map(|i| percent_with_interval(i.value, i.low, i.high))
+    };
+    let found = components().filter(|f| f.circuit == "found").max_by_key(|f| f.size)?;
+    let random = components().find(|f| f.circuit == "random" && f.size == found.size);
+    let n = found.size as usize;
+    let kept = format!(
+        "The {} found keep {} of {}",
+        counted(n, "component"),
+        share(found, "faithfulness")?,
+        measure(&task.kind)
+    );
+    let beside = random.and_then(|f| share(f, "faithfulness")).map(|s| format!("; {n} random ones {s}"));
+    let left = share(found, "completeness").map(|s| format!(" Without them, {s} of it is left."));
+    Some(kept + &beside.unwrap_or_default() + "." + &left.unwrap_or_default())
+}
+
+/// The value of a metric that is the same in every row that has it.
+fn constant(rows: &[Faithfulness], metric: &str) -> Option<Interval> {
+    let mut values = rows.iter().filter_map(|f| f.metrics.get(metric));
+    let first = values.next().filter(|i| i.value.is_some())?;
+    values.all(|other| other == first).then_some(*first)
+}
+
+/// The head of a column.
+fn heading(metric: &str) -> String {
+    match metric {
+        "m_circuit" => "of the circuit".into(),
+        "m_complement" => "of the rest".into(),
+        other => other.into(),
     }
 }
 

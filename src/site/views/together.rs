@@ -2,23 +2,22 @@
 
 use super::parts::{
     CircuitPairRow, CorpusPairRow, ExampleView, ExplanationView, Logits, Page, circuit_pair, corpus_pair, describe,
-    example, hottest,
+    example, gist, hottest,
 };
 use crate::ids::FeatureId;
 use crate::site::atlas::{Group, Pair};
 use crate::site::links::{Link, Links, Site, in_order, pair_path};
 use crate::site::number::{counted, percent, significant};
-use crate::site::text::{self, Html};
+use crate::site::text::Html;
 use serde::Serialize;
 
 /// One of the features.
 #[derive(Serialize)]
 struct Member {
     link: Link,
-    gist: String,
+    gist: Html,
     density: String,
     max: String,
-    tokens: Vec<Html>,
     /// Where it serves: component and task.
     servings: Vec<(Link, Link)>,
 }
@@ -27,10 +26,9 @@ fn member(links: Links, id: FeatureId) -> Member {
     let feature = links.site.feature(id);
     Member {
         link: links.feature(id),
-        gist: links.site.gist(id),
+        gist: gist(links, id),
         density: feature.map_or_else(|| "—".into(), |f| percent(f.density)),
         max: feature.map_or_else(|| "—".into(), |f| significant(f.max, 3)),
-        tokens: feature.iter().flat_map(|f| f.mass.iter().take(5)).map(|(t, _)| text::token(t)).collect(),
         servings: feature
             .iter()
             .flat_map(|f| f.servings.iter().take(8))
