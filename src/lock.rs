@@ -178,7 +178,11 @@ fn changes(old: &Ingredients, new: &Ingredients) -> Vec<String> {
             None => why.push(change(name, None, value)),
         }
     }
-    why.extend(old.keys().filter(|name| !new.contains_key(*name)).map(|name| format!("{} is no more", noun(name))));
+    why.extend(
+        old.keys()
+            .filter(|name| !new.contains_key(*name))
+            .map(|name| format!("it no longer depends on {}", noun(name))),
+    );
     why
 }
 
@@ -229,7 +233,7 @@ mod tests {
             "`b.txt` is new",
             "`corpus.context` was `128`, is `64`",
             "`tokenize` gives something else now",
-            "`a.txt` is no more",
+            "it no longer depends on `a.txt`",
         ];
         assert_eq!(changes(&old, &new), expected);
         assert!(changes(&old, &old).is_empty());

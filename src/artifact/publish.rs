@@ -43,3 +43,41 @@ fn sync_folder(path: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+/// A folder beside another one.
+fn beside(folder: &Path, what: &str) -> PathBuf {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    folder.with_file_name(format!(".{name}.{what}"))
+}
+
+fn remove_folder(folder: &Path) -> std::io::Result<()> {
+    if folder.exists() { fs::remove_dir_all(folder) } else { Ok(()) }
+}
+
+/// Fills a folder through `write`, beside its place, and swaps it in for the one that was there.
+///
+/// # Errors
+/// When the folder above cannot be written or the disk is full; what was there before is kept then.
+pub fn publish_folder<T>(folder: &Path, write: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let (new, old) = (beside(folder, "new"), beside(folder, "old"));
+    let swap = || -> Result<T> {
+        // Killed between its two renames, an earlier run has left the whole folder under the name of the old one.
+        if old.exists() && !folder.exists() {
+            fs::rename(&old, folder)?;
+        }
+        remove_folder(&old)?;
+        remove_folder(&new)?;
+        fs::create_dir_all(&new)?;
+        let written = write(&new)?;
+        if folder.exists() {
+            fs::rename(folder, &old)?;
+        }
+        fs::rename(&new, folder)?;
+        remove_folder(&old)?;
+        Ok(written)
+    };
+    swap().hint(
+        || format!("cannot write the folder `{}`", folder.display()),
+        "check that the folder above it can be written and that the disk has room; what was there before is kept",
+    )
+}

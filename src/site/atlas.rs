@@ -192,8 +192,12 @@ pub struct Feature {
     pub examples: Vec<Example>,
     /// Features that meet it in the corpus, highest normalised PMI among the significant first.
     pub corpus_pairs: Vec<CorpusPair>,
+    /// How many there are in all.
+    pub corpus_total: u64,
     /// Features that serve with it in circuits, most prompts first.
     pub circuit_pairs: Vec<(String, CircuitPair)>,
+    /// How many there are in all.
+    pub circuit_total: u64,
     pub explanation: Option<Explanation>,
     pub evaluations: Vec<Evaluation>,
 }

@@ -189,6 +189,8 @@ fn feature(texts: &[String], ids: &[FeatureId], at: &[Component], i: usize) -> F
         servings: served.collect(),
         examples,
         corpus_pairs: ids.iter().filter(|&&o| o != id).enumerate().map(|(k, &o)| corpus_pair(o, k)).collect(),
+        corpus_total: 4000,
+        circuit_total: 9,
         circuit_pairs: (0..9)
             .map(|k| ("ioi".into(), CircuitPair { a: id, ..circuit_pair(ids, at, k + seed % 5) }))
             .collect(),

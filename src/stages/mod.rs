@@ -11,6 +11,7 @@ pub mod tokenize;
 
 pub mod inputs;
 mod pairs;
+mod reader;
 
 pub use cache::SAMPLE;
 pub use inputs::Input;

@@ -12,9 +12,6 @@ use crate::site::svg;
 use crate::site::text::{Html, token};
 use serde::Serialize;
 
-/// Rows of a table of neighbours; there may be thousands.
-const NEIGHBOURS: usize = 20;
-
 #[derive(Serialize)]
 pub struct FeatureView {
     page: Page,
@@ -66,7 +63,7 @@ impl FeatureView {
         let f = &all[at];
         let name = f.id.to_string();
         let description = describe(f.explanation.as_ref(), format!("{}.", what(f)));
-        let circuit_pairs = f.circuit_pairs.iter().take(NEIGHBOURS);
+        let circuit_pairs = f.circuit_pairs.iter();
         FeatureView {
             page: Page::new(links, "features", &format!("features/{name}.html"), name, description),
             what: what(f),
@@ -83,10 +80,10 @@ impl FeatureView {
             logits: Logits::of(&f.promoted, &f.suppressed),
             servings: f.servings.iter().map(|s| serving(links, s)).collect(),
             bands: bands(&f.examples, f.max),
-            corpus_pairs: f.corpus_pairs.iter().take(NEIGHBOURS).map(|p| corpus_pair(links, f.id, p)).collect(),
-            corpus_total: beyond(f.corpus_pairs.len()),
+            corpus_pairs: f.corpus_pairs.iter().map(|p| corpus_pair(links, f.id, p)).collect(),
+            corpus_total: beyond(f.corpus_pairs.len(), f.corpus_total),
             circuit_pairs: circuit_pairs.map(|(task, p)| circuit_pair_from(links, f.id, task, p)).collect(),
-            circuit_total: beyond(f.circuit_pairs.len()),
+            circuit_total: beyond(f.circuit_pairs.len(), f.circuit_total),
             evaluations: f.evaluations.iter().map(evaluation).collect(),
             previous: at.checked_sub(1).and_then(|i| all.get(i)).map(|f| links.feature(f.id)),
             next: all.get(at + 1).map(|f| links.feature(f.id)),
@@ -103,8 +100,8 @@ fn what(f: &Feature) -> String {
 }
 
 /// How many there are, where not all are shown.
-fn beyond(n: usize) -> String {
-    if n > NEIGHBOURS { format!("The first {NEIGHBOURS} of {}.", count(n as u64)) } else { String::new() }
+fn beyond(shown: usize, all: u64) -> String {
+    if all > shown as u64 { format!("The closest {shown} of {}.", count(all)) } else { String::new() }
 }
 
 fn mass(mass: &[(String, f64)]) -> Vec<MassRow> {

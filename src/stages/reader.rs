@@ -1,0 +1,577 @@
+//! The atlas, read from the artifacts: rows put together by what they are about, for the pages.
+
+use super::pairs::strongest;
+use super::{Run, inputs};
+use crate::artifact::Row;
+use crate::artifact::tables::{
+    CircuitFeature, CircuitPairRow, ClusterRow, ComponentRow, ConformanceRow, ContextRow, CorpusPairRow, Document,
+    EdgeRow, EvaluationRow, ExampleRow, ExplanationRow, FaithfulnessRow, FeatureRow, LogitRow, NodeRow, PromptRow,
+};
+use crate::config::Provider;
+use crate::corpus::Tokenizer;
+use crate::error::Result;
+use crate::ids::{Component, FeatureId};
+use crate::model::Gpt2;
+use crate::site::atlas::{self, Atlas};
+use crate::site::count;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Feature pairs on a task's page.
+const TASK_PAIRS: usize = 60;
+/// Corpus pairs on a feature's page, at each lag.
+const FEATURE_PAIRS: usize = 16;
+
+/// Two components, and in how many prompts both are in the circuit.
+type Together = Vec<(Component, Component, u32)>;
+
+/// The artifacts, by what they are looked up by.
+pub struct Reader<'a> {
+    run: &'a Run<'a>,
+    tokenizer: Tokenizer,
+    /// Documents, contexts, and tokens that count.
+    corpus: [u64; 3],
+    prompts: Vec<PromptRow>,
+    /// Prompts of each task.
+    prompts_of: BTreeMap<String, u32>,
+    /// By task and prompt.
+    nodes: BTreeMap<(String, u32), u32>,
+    edges: BTreeMap<(String, u32), u32>,
+    /// By task: in how many prompts both components are in the circuit; only a < b.
+    together: BTreeMap<String, Together>,
+    components: Vec<ComponentRow>,
+    /// By feature, and by component.
+    serving: BTreeMap<String, Vec<CircuitFeature>>,
+    serving_at: BTreeMap<String, Vec<CircuitFeature>>,
+    faithfulness: Vec<FaithfulnessRow>,
+    features: Vec<FeatureRow>,
+    examples: BTreeMap<String, Vec<ExampleRow>>,
+    logits: BTreeMap<String, [Vec<atlas::Promoted>; 2]>,
+    /// The largest share first.
+    circuit_pairs: Vec<CircuitPairRow>,
+    /// By feature: its places in `circuit_pairs`.
+    circuit_pairs_of: BTreeMap<String, Vec<usize>>,
+    corpus_pairs: BTreeMap<String, Vec<CorpusPairRow>>,
+    clusters: Vec<ClusterRow>,
+    explanations: BTreeMap<String, ExplanationRow>,
+    evaluations: BTreeMap<String, Vec<EvaluationRow>>,
+    conformance: Vec<ConformanceRow>,
+}
+
+/// Rows by a key of theirs.
+fn by<K: Ord, R>(rows: Vec<R>, key: impl Fn(&R) -> K) -> BTreeMap<K, Vec<R>> {
+    let mut map: BTreeMap<K, Vec<R>> = BTreeMap::new();
+    rows.into_iter().for_each(|row| map.entry(key(&row)).or_default().push(row));
+    map
+}
+
+/// How often each key comes up.
+fn counted<K: Ord>(keys: impl Iterator<Item = K>) -> BTreeMap<K, u32> {
+    let mut map = BTreeMap::new();
+    keys.for_each(|key| *map.entry(key).or_default() += 1);
+    map
+}
+
+fn feature_id(name: &str) -> Result<FeatureId> {
+    Ok(name.parse::<FeatureId>()?)
+}
+
+/// A setting as the settings file spells it.
+fn word(setting: &impl serde::Serialize) -> String {
+    serde_json::to_value(setting).ok().and_then(|value| Some(value.as_str()?.to_string())).unwrap_or_default()
+}
+
+fn task_settings(task: &crate::config::Task) -> String {
+    let file = task.file.as_ref().map(|file| format!(" of `{file}`")).unwrap_or_default();
+    format!("{}, {} prompts{file}, seed {}", task.kind.word(), task.prompts, task.seed)
+}
+
+fn component(name: &str) -> Result<Component> {
+    Ok(name.parse::<Component>()?)
+}
+
+impl<'a> Reader<'a> {
+    /// Reads everything that the pages are made from.
+    pub fn load(run: &'a Run<'a>) -> Result<Reader<'a>> {
+        let store = run.store;
+        let tokenizer = inputs::tokenizer(run.config)?;
+        let (nodes, edges) = (store.read::<NodeRow>()?, store.read::<EdgeRow>()?);
+        let (prompts, serving) = (store.read::<PromptRow>()?, store.read::<CircuitFeature>()?);
+        let mut circuit_pairs = store.read::<CircuitPairRow>()?;
+        circuit_pairs.sort_by(|a, b| b.share.total_cmp(&a.share).then(b.prompts.cmp(&a.prompts)));
+        Ok(Reader {
+            run,
+            corpus: corpus(run, &tokenizer)?,
+            tokenizer,
+            prompts_of: counted(prompts.iter().map(|row| row.task.clone())),
+            prompts,
+            together: together(&nodes)?,
+            nodes: counted(nodes.into_iter().map(|row| (row.task, row.prompt))),
+            edges: counted(edges.into_iter().map(|row| (row.task, row.prompt))),
+            components: store.read()?,
+            serving_at: by(serving.clone(), |row| row.component.clone()),
+            serving: by(serving, |row| row.feature.clone()),
+            faithfulness: store.read()?,
+            features: store.read()?,
+            examples: by(store.read::<ExampleRow>()?, |row| row.subject.clone()),
+            logits: promoted(store.read::<LogitRow>()?),
+            circuit_pairs_of: places(&circuit_pairs),
+            circuit_pairs,
+            corpus_pairs: both_ways(store.read::<CorpusPairRow>()?),
+            clusters: store.read()?,
+            explanations: store.read::<ExplanationRow>()?.into_iter().map(|row| (row.subject.clone(), row)).collect(),
+            evaluations: by(store.read::<EvaluationRow>()?, |row| row.subject.clone()),
+            conformance: store.read()?,
+        })
+    }
+
+    /// The whole atlas.
+    pub fn atlas(&self) -> Result<Atlas> {
+        let config = self.run.config;
+        let sizes = Gpt2::sizes_of(&config.path(&config.model.path))?;
+        let strongest = strongest(&self.circuit_pairs);
+        let newest = self.run.lock.stages.values().map(|entry| entry.finished.clone()).max().unwrap_or_default();
+        Ok(Atlas {
+            title: config.site.title.clone(),
+            base_url: config.site.base_url.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            when: newest,
+            provenance: self.provenance(&sizes)?,
+            layers: sizes.layers,
+            heads: sizes.heads,
+            documents: self.corpus[0],
+            contexts: self.corpus[1],
+            tokens: self.corpus[2],
+            tasks: config.tasks.iter().map(|task| self.task(task)).collect::<Result<_>>()?,
+            components: self.clusters.iter().map(|row| self.component_page(row)).collect::<Result<_>>()?,
+            features: self.features.iter().map(|row| self.feature(row)).collect::<Result<_>>()?,
+            pairs: self.pairs(&strongest)?,
+            groups: config.groups.iter().map(|group| self.group(group)).collect::<Result<_>>()?,
+            conformance: self.conformance.iter().map(conformance).collect::<Result<_>>()?,
+            stages: self.stages(),
+        })
+    }
+
+    fn stages(&self) -> Vec<(String, f64)> {
+        let entry = |name: &str| self.run.lock.stages.get(name).filter(|entry| !entry.finished.is_empty());
+        self.run.order.iter().filter_map(|name| Some((name.to_string(), entry(name)?.seconds))).collect()
+    }
+
+    fn provenance(&self, sizes: &crate::model::Sizes) -> Result<Vec<(String, String)>> {
+        let config = self.run.config;
+        let widths: Vec<usize> = self.conformance.iter().map(|row| row.width as usize).collect();
+        let width = match (widths.iter().min(), widths.iter().max()) {
+            (Some(low), Some(high)) if low == high => count(*low as u64),
+            (Some(low), Some(high)) => format!("{} to {}", count(*low as u64), count(*high as u64)),
+            _ => "?".into(),
+        };
+        let discover = &config.discover;
+        let model = format!(
+            "{}: {} layers of {} heads, {} wide, vocabulary {}",
+            config.model.path,
+            sizes.layers,
+            sizes.heads,
+            count(sizes.d_model as u64),
+            count(sizes.vocabulary as u64)
+        );
+        let corpus = &config.corpus;
+        let aggregate = &config.aggregate;
+        let circuits = format!(
+            "greedy from the {}: {} passes, {} a slot, {} candidates",
+            word(&discover.root).replace('-', " "),
+            discover.passes,
+            discover.per_node,
+            discover.candidates
+        );
+        let examples = format!(
+            "the {} strongest and {} of each tenth of the active contexts, in each half of the documents; together within {} tokens",
+            aggregate.examples, aggregate.band_examples, aggregate.window
+        );
+        let explanations = match config.llm.model.as_str() {
+            _ if config.llm.provider == Provider::None => "summaries of the statistics; no language model",
+            model => model,
+        };
+        let allowed: Vec<&str> = discover.allow.iter().map(String::as_str).collect();
+        let fixed = [
+            ("Model", model),
+            ("Attention SAEs", config.dictionaries.attention.clone()),
+            ("MLP transcoders", config.dictionaries.mlp.clone()),
+            ("Dictionaries", format!("{} of {width} features", inputs::sources(config)?.len())),
+            ("Corpus", format!("{}, contexts of {} tokens", corpus.path, corpus.context)),
+        ];
+        let tasks = config.tasks.iter().map(|task| (format!("Task {}", task.name), task_settings(task)));
+        let rest = [
+            ("Circuits", circuits),
+            ("Nodes", allowed.join(", ").replace('_', " ")),
+            ("Examples", examples),
+            ("Explanations", explanations.to_string()),
+        ];
+        let named = |(label, value): (&str, String)| (label.to_string(), value);
+        Ok(fixed.map(named).into_iter().chain(tasks).chain(rest.map(named)).collect())
+    }
+
+    fn task(&self, task: &crate::config::Task) -> Result<atlas::Task> {
+        let prompts: Vec<&PromptRow> = self.prompts.iter().filter(|row| row.task == task.name).collect();
+        let n = prompts.len().max(1) as f64;
+        let own = |row: &&ComponentRow| row.task == task.name;
+        let mut components: Vec<atlas::TaskComponent> =
+            self.components.iter().filter(own).map(task_component).collect::<Result<_>>()?;
+        components.sort_by_key(|c| c.component);
+        Ok(atlas::Task {
+            name: task.name.clone(),
+            kind: task.kind.word().into(),
+            accuracy: prompts.iter().filter(|row| row.logit_difference > 0.0).count() as f64 / n,
+            coverage: prompts.iter().map(|row| row.coverage).sum::<f64>() / n,
+            prompts: prompts.iter().map(|row| self.prompt(row)).collect(),
+            components,
+            faithfulness: faithfulness(self.faithfulness.iter().filter(|row| row.task == task.name)),
+            component_pairs: self.component_pairs(&task.name).to_vec(),
+            pairs: self.task_pairs(&task.name)?,
+        })
+    }
+
+    fn prompt(&self, row: &PromptRow) -> atlas::Prompt {
+        let tokenizer = &self.tokenizer;
+        let key = (row.task.clone(), row.prompt);
+        let answers = row.answers.iter().zip(&row.answer_probabilities);
+        atlas::Prompt {
+            template: row.template.clone(),
+            text: row.text.clone(),
+            correct: tokenizer.token(row.correct),
+            counter: tokenizer.token(row.counter),
+            logit_difference: row.logit_difference,
+            answers: answers.map(|(id, p)| (tokenizer.token(*id), f64::from(*p))).collect(),
+            nodes: self.nodes.get(&key).copied().unwrap_or(0),
+            edges: self.edges.get(&key).copied().unwrap_or(0),
+            coverage: row.coverage,
+        }
+    }
+
+    fn component_pairs(&self, task: &str) -> &[(Component, Component, u32)] {
+        self.together.get(task).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn task_pairs(&self, task: &str) -> Result<Vec<atlas::CircuitPair>> {
+        self.circuit_pairs.iter().filter(|row| row.task == task).take(TASK_PAIRS).map(circuit_pair).collect()
+    }
+
+    fn component_page(&self, row: &ClusterRow) -> Result<atlas::ComponentPage> {
+        let own = component(&row.component)?;
+        let here = self.serving_at.get(&row.component).into_iter().flatten();
+        let mut features: Vec<atlas::Serving> = here.map(|row| self.serving(row)).collect::<Result<_>>()?;
+        features.sort_by_key(|serving| (std::cmp::Reverse(serving.prompts), serving.feature));
+        let [promoted, suppressed] = self.logits.get(&row.component).cloned().unwrap_or_default();
+        let tasks = self.components.iter().filter(|c| c.component == row.component);
+        Ok(atlas::ComponentPage {
+            component: own,
+            tasks: tasks.map(|row| (row.task.clone(), row.frequency)).collect(),
+            features,
+            promoted,
+            suppressed,
+            explanation: self.explanation(&row.component),
+            examples: self.examples(&row.component, &["top"]),
+            neighbours: self.neighbours(own),
+        })
+    }
+
+    fn neighbours(&self, own: Component) -> Vec<(String, Component, u32)> {
+        let other = |&(a, b, prompts): &(Component, Component, u32)| match own {
+            c if c == a => Some((b, prompts)),
+            c if c == b => Some((a, prompts)),
+            _ => None,
+        };
+        let of_task = |task: &crate::config::Task| {
+            let mut found: Vec<_> = self.component_pairs(&task.name).iter().filter_map(other).collect();
+            found.sort_by_key(|(component, prompts)| (std::cmp::Reverse(*prompts), *component));
+            found.into_iter().map(|(component, prompts)| (task.name.clone(), component, prompts)).collect::<Vec<_>>()
+        };
+        self.run.config.tasks.iter().flat_map(of_task).collect()
+    }
+
+    fn serving(&self, row: &CircuitFeature) -> Result<atlas::Serving> {
+        Ok(atlas::Serving {
+            task: row.task.clone(),
+            component: component(&row.component)?,
+            feature: feature_id(&row.feature)?,
+            prompts: row.prompts,
+            of: self.prompts_of.get(&row.task).copied().unwrap_or(0),
+            share: row.share,
+        })
+    }
+
+    fn feature(&self, row: &FeatureRow) -> Result<atlas::Feature> {
+        let serving = self.serving.get(&row.feature).into_iter().flatten();
+        let circuit_pairs = self.feature_circuit_pairs(&row.feature);
+        let shown = circuit_pairs.iter().take(FEATURE_PAIRS);
+        let [promoted, suppressed] = self.logits.get(&row.feature).cloned().unwrap_or_default();
+        let mass = row.mass_tokens.iter().zip(&row.mass_shares);
+        Ok(atlas::Feature {
+            id: feature_id(&row.feature)?,
+            active: row.active,
+            density: row.density,
+            mean_active: row.mean_active.unwrap_or(0.0),
+            max: f64::from(row.max),
+            special_active: row.special_active,
+            histogram: row.histogram.clone(),
+            mass: mass.map(|(id, share)| (self.tokenizer.token(*id), *share)).collect(),
+            promoted,
+            suppressed,
+            servings: serving.map(|row| self.serving(row)).collect::<Result<_>>()?,
+            examples: self.examples(&row.feature, &BANDS),
+            corpus_pairs: self.feature_pairs(&row.feature)?,
+            corpus_total: self.corpus_pairs.get(&row.feature).map_or(0, Vec::len) as u64,
+            circuit_pairs: shown.map(|pair| Ok((pair.task.clone(), circuit_pair(pair)?))).collect::<Result<_>>()?,
+            circuit_total: circuit_pairs.len() as u64,
+            explanation: self.explanation(&row.feature),
+            evaluations: self.evaluations.get(&row.feature).into_iter().flatten().map(evaluation).collect(),
+        })
+    }
+
+    /// The closest of those that meet it, at each lag.
+    fn feature_pairs(&self, feature: &str) -> Result<Vec<atlas::CorpusPair>> {
+        let rows = self.corpus_pairs.get(feature).map(Vec::as_slice).unwrap_or_default();
+        let mut found = Vec::new();
+        for lag in ["same", "window"] {
+            let mut own: Vec<&CorpusPairRow> = rows.iter().filter(|row| row.lag == lag).collect();
+            own.sort_by(|a, b| b.npmi.total_cmp(&a.npmi).then(a.q.total_cmp(&b.q)));
+            let pairs = own.into_iter().take(FEATURE_PAIRS).map(|row| corpus_pair(row, feature));
+            found.extend(pairs.collect::<Result<Vec<_>>>()?);
+        }
+        Ok(found)
+    }
+
+    /// Those with a direct link between the two, the largest share first.
+    fn feature_circuit_pairs(&self, feature: &str) -> Vec<&CircuitPairRow> {
+        let places = self.circuit_pairs_of.get(feature).into_iter().flatten();
+        places.map(|&place| &self.circuit_pairs[place]).filter(|row| row.share > 0.0).collect()
+    }
+
+    fn pairs(&self, strongest: &BTreeMap<String, Vec<String>>) -> Result<Vec<atlas::Pair>> {
+        let names: BTreeSet<&String> = strongest.values().flatten().collect();
+        names.into_iter().filter_map(|name| name.split_once('+')).map(|(a, b)| self.pair(a, b)).collect()
+    }
+
+    fn pair(&self, a: &str, b: &str) -> Result<atlas::Pair> {
+        let name = format!("{a}+{b}");
+        let [promoted, suppressed] = self.logits.get(&name).cloned().unwrap_or_default();
+        let of_a = self.circuit_pairs_of.get(a).into_iter().flatten().map(|&place| &self.circuit_pairs[place]);
+        let circuit = of_a.filter(|row| row.feature_a == b || row.feature_b == b);
+        let meets = self.corpus_pairs.get(a).map(Vec::as_slice).unwrap_or_default().iter();
+        let meets = meets.filter(|row| row.feature_a == b || row.feature_b == b);
+        Ok(atlas::Pair {
+            a: feature_id(a)?,
+            b: feature_id(b)?,
+            circuit: circuit.map(|row| Ok((row.task.clone(), circuit_pair(row)?))).collect::<Result<_>>()?,
+            corpus: meets.map(|row| corpus_pair(row, a)).collect::<Result<_>>()?,
+            promoted,
+            suppressed,
+            examples: self.examples(&name, &["top"]),
+            explanation: self.explanation(&name),
+        })
+    }
+
+    fn group(&self, group: &crate::config::Group) -> Result<atlas::Group> {
+        let [promoted, suppressed] = self.logits.get(&group.name).cloned().unwrap_or_default();
+        Ok(atlas::Group {
+            name: group.name.clone(),
+            features: group.features.iter().map(|name| feature_id(name)).collect::<Result<_>>()?,
+            promoted,
+            suppressed,
+            examples: self.examples(&group.name, &["top"]),
+            explanation: self.explanation(&group.name),
+        })
+    }
+
+    fn explanation(&self, subject: &str) -> Option<atlas::Explanation> {
+        let row = self.explanations.get(subject)?;
+        Some(atlas::Explanation {
+            explainer: row.explainer.clone(),
+            model: row.model.clone(),
+            status: row.status.clone(),
+            input_side: row.input_side.clone(),
+            output_side: row.output_side.clone(),
+            text: row.text.clone(),
+            reason: row.reason.clone(),
+        })
+    }
+
+    /// The examples of some bands, the halves together, strongest first within a band; no more of a band than one half
+    /// was asked for, which keeps the pages small.
+    fn examples(&self, subject: &str, bands: &[&str]) -> Vec<atlas::Example> {
+        let rows = self.examples.get(subject).map(Vec::as_slice).unwrap_or_default();
+        let aggregate = &self.run.config.aggregate;
+        let mut chosen = Vec::new();
+        for band in bands {
+            let most = if *band == "top" { aggregate.examples } else { aggregate.band_examples };
+            let mut own: Vec<&ExampleRow> = rows.iter().filter(|row| row.band == *band).collect();
+            own.sort_by(|a, b| b.value.total_cmp(&a.value).then(a.context.cmp(&b.context)));
+            chosen.extend(own.into_iter().take(most).map(|row| self.example(row)));
+        }
+        chosen
+    }
+
+    fn example(&self, row: &ExampleRow) -> atlas::Example {
+        let peak = usize::from(row.peak - row.start);
+        let cut = self.tokenizer.pieces(&row.tokens);
+        let piece = |piece: &crate::corpus::Piece| atlas::Piece {
+            text: piece.text.clone(),
+            value: row.activations[piece.tokens.clone()].iter().copied().map(f64::from).fold(0.0, f64::max),
+            special: piece.special,
+        };
+        atlas::Example {
+            band: row.band.clone(),
+            half: row.half.clone(),
+            document: row.document,
+            context: row.context,
+            start: u32::from(row.start),
+            value: f64::from(row.value),
+            peak: cut.iter().position(|piece| piece.tokens.contains(&peak)).unwrap_or(0),
+            pieces: cut.iter().map(piece).collect(),
+            more_before: row.start > 1,
+            more_after: usize::from(row.start) + row.tokens.len() < usize::from(row.length),
+        }
+    }
+}
+
+/// All bands of a feature, in the order of its page.
+const BANDS: [&str; 12] = ["top", "q9", "q8", "q7", "q6", "q5", "q4", "q3", "q2", "q1", "q0", "inactive"];
+
+/// Documents, contexts, and tokens that count.
+fn corpus(run: &Run, tokenizer: &Tokenizer) -> Result<[u64; 3]> {
+    let (mut contexts, mut tokens) = (0, 0);
+    for part in run.store.parts(&ContextRow::ARTIFACT)? {
+        let rows = run.store.read_part::<ContextRow>(part)?;
+        contexts += rows.len() as u64;
+        let counts = |row: &ContextRow| row.tokens[1..].iter().filter(|id| !tokenizer.is_special(**id)).count() as u64;
+        tokens += rows.iter().map(counts).sum::<u64>();
+    }
+    Ok([run.store.read::<Document>()?.len() as u64, contexts, tokens])
+}
+
+/// In how many prompts of each task both components are in the circuit.
+fn together(nodes: &[NodeRow]) -> Result<BTreeMap<String, Together>> {
+    let mut circuits: BTreeMap<(&str, u32), BTreeSet<Component>> = BTreeMap::new();
+    for row in nodes {
+        circuits.entry((&row.task, row.prompt)).or_default().extend(inputs::node(row)?.component());
+    }
+    let mut pairs: BTreeMap<&str, BTreeMap<(Component, Component), u32>> = BTreeMap::new();
+    for ((task, _), components) in circuits {
+        let all: Vec<Component> = components.into_iter().collect();
+        let own = pairs.entry(task).or_default();
+        for (i, &a) in all.iter().enumerate() {
+            all[i + 1..].iter().for_each(|&b| *own.entry((a, b)).or_default() += 1);
+        }
+    }
+    let listed = |own: BTreeMap<(Component, Component), u32>| own.into_iter().map(|((a, b), n)| (a, b, n)).collect();
+    Ok(pairs.into_iter().map(|(task, own)| (task.to_string(), listed(own))).collect())
+}
+
+/// Where each feature's pairs are.
+fn places(pairs: &[CircuitPairRow]) -> BTreeMap<String, Vec<usize>> {
+    let mut places: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (place, row) in pairs.iter().enumerate() {
+        places.entry(row.feature_a.clone()).or_default().push(place);
+        if row.feature_b != row.feature_a {
+            places.entry(row.feature_b.clone()).or_default().push(place);
+        }
+    }
+    places
+}
+
+/// Rows by both of their features.
+fn both_ways(rows: Vec<CorpusPairRow>) -> BTreeMap<String, Vec<CorpusPairRow>> {
+    let mut map: BTreeMap<String, Vec<CorpusPairRow>> = BTreeMap::new();
+    for row in rows {
+        map.entry(row.feature_a.clone()).or_default().push(row.clone());
+        map.entry(row.feature_b.clone()).or_default().push(row);
+    }
+    map
+}
+
+fn promoted(rows: Vec<LogitRow>) -> BTreeMap<String, [Vec<atlas::Promoted>; 2]> {
+    let mut map: BTreeMap<String, [Vec<atlas::Promoted>; 2]> = BTreeMap::new();
+    for row in rows {
+        let (logit, at_strength) = (f64::from(row.logit), f64::from(row.at_strength));
+        let sides = map.entry(row.subject).or_default();
+        sides[usize::from(row.side == "bottom")].push(atlas::Promoted { text: row.text, logit, at_strength });
+    }
+    map
+}
+
+fn task_component(row: &ComponentRow) -> Result<atlas::TaskComponent> {
+    Ok(atlas::TaskComponent { component: component(&row.component)?, frequency: row.frequency, features: row.features })
+}
+
+/// One row a circuit, its metrics together.
+fn faithfulness<'a>(rows: impl Iterator<Item = &'a FaithfulnessRow>) -> Vec<atlas::Faithfulness> {
+    let mut found: Vec<atlas::Faithfulness> = Vec::new();
+    for row in rows {
+        let same = |f: &&mut atlas::Faithfulness| {
+            (&f.level, &f.variant, &f.circuit, f.size) == (&row.level, &row.variant, &row.circuit, row.size)
+        };
+        let interval = atlas::Interval { value: row.value, low: row.low, high: row.high };
+        match found.iter_mut().find(same) {
+            Some(known) => drop(known.metrics.insert(row.metric.clone(), interval)),
+            None => found.push(atlas::Faithfulness {
+                level: row.level.clone(),
+                variant: row.variant.clone(),
+                circuit: row.circuit.clone(),
+                size: row.size,
+                metrics: BTreeMap::from([(row.metric.clone(), interval)]),
+            }),
+        }
+    }
+    found.sort_by(|a, b| (&a.circuit, a.size).cmp(&(&b.circuit, b.size)));
+    found
+}
+
+fn circuit_pair(row: &CircuitPairRow) -> Result<atlas::CircuitPair> {
+    Ok(atlas::CircuitPair {
+        at_a: component(&row.component_a)?,
+        a: feature_id(&row.feature_a)?,
+        at_b: component(&row.component_b)?,
+        b: feature_id(&row.feature_b)?,
+        prompts: row.prompts,
+        share: row.share,
+    })
+}
+
+/// A row as seen from one of its features.
+fn corpus_pair(row: &CorpusPairRow, from: &str) -> Result<atlas::CorpusPair> {
+    let first = row.feature_a == from;
+    Ok(atlas::CorpusPair {
+        other: feature_id(if first { &row.feature_b } else { &row.feature_a })?,
+        lag: row.lag.clone(),
+        first,
+        together: row.n_ab,
+        expected: row.expected,
+        lift: row.lift,
+        npmi: row.npmi,
+        jaccard: row.jaccard,
+        phi: row.phi.unwrap_or(f64::NAN),
+        q: row.q,
+    })
+}
+
+fn evaluation(row: &EvaluationRow) -> atlas::Evaluation {
+    atlas::Evaluation {
+        method: row.method.clone(),
+        explainer: row.explainer.clone(),
+        examples: row.examples,
+        balanced_accuracy: row.balanced_accuracy,
+        low: row.low,
+        high: row.high,
+        null: row.null,
+    }
+}
+
+fn conformance(row: &ConformanceRow) -> Result<atlas::Conformance> {
+    let kind = if row.kind == "attention" { crate::ids::Kind::Attention } else { crate::ids::Kind::Mlp };
+    Ok(atlas::Conformance {
+        dictionary: crate::ids::DictionaryId { layer: row.layer as usize, kind },
+        width: row.width as usize,
+        l0: row.l0,
+        variance_explained: row.variance_explained,
+        dead: row.dead as u64,
+        loss_recovered: row.loss_recovered,
+    })
+}
