@@ -108,8 +108,9 @@ pub struct Task {
     /// Becomes `tasks/NAME.html`.
     pub name: String,
     pub kind: TaskKind,
-    #[serde(default = "defaults::prompts")]
-    pub prompts: usize,
+    /// How many; not set: 100, or all of `file`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<usize>,
     #[serde(default = "defaults::seed")]
     pub seed: u64,
     /// For `prompts`: JSONL of text, correct, counter, corrupted, template.
@@ -280,9 +281,6 @@ mod defaults {
     pub fn shard_contexts() -> usize {
         1024
     }
-    pub fn prompts() -> usize {
-        100
-    }
     pub fn seed() -> u64 {
         1
     }
@@ -429,7 +427,19 @@ impl Config {
     pub fn flat(&self) -> Result<BTreeMap<String, String>> {
         let mut flat = BTreeMap::new();
         flatten("", &serde_json::to_value(self)?, &mut flat);
-        flat.retain(|key, _| !key.starts_with("machine.") && !key.starts_with("output."));
+        flat.retain(|key, _| !["machine.", "output.", "tasks", "groups"].iter().any(|table| key.starts_with(table)));
+        if self.llm.provider == Provider::None {
+            flat.retain(|key, _| !key.starts_with("llm.") || key == "llm.provider");
+        }
+        for task in &self.tasks {
+            flatten(&format!("tasks.{}", task.name), &serde_json::to_value(task)?, &mut flat);
+        }
+        for group in &self.groups {
+            flatten(&format!("groups.{}", group.name), &serde_json::to_value(group)?, &mut flat);
+        }
+        let names = |all: Vec<&String>| all.into_iter().cloned().collect::<Vec<_>>().join(", ");
+        flat.insert("tasks.order".into(), names(self.tasks.iter().map(|task| &task.name).collect()));
+        flat.insert("groups.order".into(), names(self.groups.iter().map(|group| &group.name).collect()));
         Ok(flat)
     }
 
@@ -473,7 +483,7 @@ impl Config {
         let mut seen = BTreeSet::new();
         for task in &self.tasks {
             check_name("tasks.name", &task.name, &mut seen)?;
-            within("tasks.prompts", task.prompts, 1, 100_000)?;
+            within("tasks.prompts", task.prompts.unwrap_or(1), 1, 100_000)?;
             match (&task.file, task.kind) {
                 (None, TaskKind::Prompts) => {
                     return Err(hinted(
@@ -498,6 +508,13 @@ impl Config {
         for group in &self.groups {
             check_name("groups.name", &group.name, &mut seen)?;
             within("groups.features (their number)", group.features.len(), 1, 1000)?;
+            let mut members = BTreeSet::new();
+            if let Some(twice) = group.features.iter().find(|name| !members.insert(*name)) {
+                return Err(hinted(
+                    format!("the group `{}` has `{twice}` twice", group.name),
+                    "name each feature once: it would count twice in sums",
+                ));
+            }
         }
         let extra = self.score.extra.iter().map(|name| ("score.extra", name));
         let grouped = self.groups.iter().flat_map(|g| g.features.iter().map(|name| ("groups.features", name)));

@@ -151,9 +151,16 @@ impl Lock {
     }
 
     /// # Errors
-    /// When a file that a stage wrote has another content than it gave it.
-    pub fn check_untouched(&self, stage: &str, folder: &Path) -> Result<()> {
+    /// When a file that a stage wrote has another content than it gave it, or one of `files`, which are there now, is
+    /// not of its making.
+    pub fn check_untouched(&self, stage: &str, folder: &Path, mut files: impl Iterator<Item = String>) -> Result<()> {
         let Some(entry) = self.stages.get(stage) else { return Ok(()) };
+        if let Some(extra) = files.find(|name| !entry.files.contains_key(name)) {
+            return Err(hinted(
+                format!("`{}` is not of the making of `{stage}`", folder.join(extra).display()),
+                "remove it: it would be taken for a part of the artifact",
+            ));
+        }
         let changed = |(name, stamp): &(&String, &Stamp)| {
             let path = folder.join(name.as_str());
             path.exists() && !stamp.same(&path)

@@ -36,8 +36,8 @@ pub struct Stage {
 
 /// What a stage writes besides artifacts.
 struct Besides {
-    /// Why it has to be made again although its ingredients are the same.
-    stale: fn(&Config) -> Option<String>,
+    /// Why it has to be made again although its ingredients, which have this fingerprint, are the same.
+    stale: fn(&Config, &str) -> Option<String>,
     remove: fn(&Config) -> Result<()>,
 }
 
@@ -59,7 +59,7 @@ pub const STAGES: [Stage; 8] = [
         name: "discover",
         does: "prompts → a circuit each → components and features of the task; is it real?",
         version: 1,
-        settings: &["tasks", "discover."],
+        settings: &["tasks.", "discover."],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries, Input::Prompts],
         besides: nothing,
         reads: &[],
@@ -90,7 +90,7 @@ pub const STAGES: [Stage; 8] = [
         name: "score",
         does: "the activation of every circuit feature at every token",
         version: 1,
-        settings: &["score.", "groups"],
+        settings: &["score.", "groups."],
         inputs: &[Input::Dictionaries],
         besides: nothing,
         reads: &[ContextRow::ARTIFACT, CircuitFeature::ARTIFACT, ACTIVATIONS],
@@ -102,7 +102,7 @@ pub const STAGES: [Stage; 8] = [
         name: "aggregate",
         does: "statistics, examples, promoted tokens, co-occurrence, clusters",
         version: 1,
-        settings: &["aggregate.", "logits.", "groups"],
+        settings: &["aggregate.", "logits.", "groups."],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
         besides: nothing,
         reads: &[
@@ -129,7 +129,7 @@ pub const STAGES: [Stage; 8] = [
         name: "interpret",
         does: "an explanation for every feature, pair, component and group",
         version: 1,
-        settings: &["llm.", "groups"],
+        settings: &["llm.", "groups."],
         inputs: &[Input::Tokenizer],
         besides: nothing,
         reads: &[
@@ -165,11 +165,10 @@ pub const STAGES: [Stage; 8] = [
         name: "render",
         does: "all of it → the site",
         version: 1,
-        settings: &["site.", "groups"],
+        settings: &["site.", "groups."],
         inputs: &[Input::Tokenizer],
         besides: stages::render::besides,
         reads: &[
-            Document::ARTIFACT,
             ContextRow::ARTIFACT,
             PromptRow::ARTIFACT,
             NodeRow::ARTIFACT,
@@ -289,10 +288,10 @@ impl<'a> Workplace<'a> {
         for stage in &STAGES {
             let ingredients = self.ingredients(stage, &states)?;
             let mut why = self.lock.stale(stage.name, &ingredients, self.store.root());
-            if let Some(besides) = stage.writes_besides.as_ref().filter(|_| why.is_empty()) {
-                why.extend((besides.stale)(self.config));
-            }
             let fingerprint = fingerprint(&ingredients);
+            if let Some(besides) = stage.writes_besides.as_ref().filter(|_| why.is_empty()) {
+                why.extend((besides.stale)(self.config, &fingerprint));
+            }
             for artifact in stage.writes {
                 self.store.expect(artifact, &fingerprint, stage.name);
             }
@@ -304,7 +303,10 @@ impl<'a> Workplace<'a> {
     /// # Errors
     /// When a fresh stage's file was changed after it was written.
     fn check_untouched<'s>(&self, mut states: impl Iterator<Item = &'s State>) -> Result<()> {
-        let check = |state: &State| self.lock.check_untouched(state.stage.name, self.store.root());
+        let check = |state: &State| {
+            let files = state.stage.writes.iter().flat_map(|artifact| self.store.files(artifact));
+            self.lock.check_untouched(state.stage.name, self.store.root(), files)
+        };
         states.try_for_each(|state| if state.why.is_empty() { check(state) } else { Ok(()) })
     }
 
@@ -384,7 +386,11 @@ fn hold(folder: &Path) -> Result<File> {
     )?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(_) => Err(hinted(
+        Err(std::fs::TryLockError::Error(error)) => Err(error).hint(
+            || format!("cannot hold `{}`", path.display()),
+            "the file system must support locks; set `output.artifacts` to a folder on another one",
+        ),
+        Err(std::fs::TryLockError::WouldBlock) => Err(hinted(
             format!("another run is using the artifact folder `{}`", folder.display()),
             "wait for it to end, or set another `output.artifacts`",
         )),

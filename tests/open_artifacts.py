@@ -42,11 +42,16 @@ TABLES = {
     "conformance": dict(dictionary=TEXT, layer=U32, kind=TEXT, width=U32, l0=F64, variance_explained=F64, dead=F64,
                         loss_recovered=F64),
 }
-# Tables whose order is that of the model or of the run, not that of their names.
+# The leading columns by which each table is sorted.
 BY_LEADING = {
-    "documents": ["document"], "tokens": ["context"], "nodes": ["prompt", "node"], "scores": ["feature", "context", "position"],
-    "features": ["key"], "examples": ["subject", "half", "band", "rank"], "logits": ["subject", "side", "rank"],
-    "pairs_corpus": ["feature_a", "feature_b", "lag"], "explanations": ["subject"], "evaluations": ["subject"],
+    "documents": ["document"], "tokens": ["context"], "prompts": ["task", "prompt"], "nodes": ["task", "prompt", "node"],
+    "edges": ["task", "prompt", "from", "to"], "components": ["task", "component"],
+    "circuit_features": ["task", "component", "feature"], "faithfulness": ["task", "variant", "circuit", "size", "metric"],
+    "activations": ["context", "position"], "scores": ["feature", "context", "position"], "features": ["key"],
+    "examples": ["subject", "half", "band", "rank"], "logits": ["subject", "side", "rank"],
+    "pairs_circuit": ["task", "component_a", "component_b", "feature_a", "feature_b"],
+    "pairs_corpus": ["feature_a", "feature_b", "lag"], "component_clusters": ["component"],
+    "explanations": ["subject"], "evaluations": ["subject"], "ledger": [], "conformance": ["dictionary"],
 }
 
 
@@ -59,11 +64,8 @@ def check(folder: Path, name: str, columns: dict) -> None:
         frame = pl.read_parquet(file)
         for column, dtype in columns.items():
             assert frame.schema.get(column) == dtype, f"{file}: {column} is {frame.schema.get(column)}, not {dtype}"
-        if name in BY_LEADING:
-            by = (["task"] if name == "nodes" else []) + BY_LEADING[name]
-            for _, group in frame.group_by(by[0], maintain_order=True) if name == "nodes" else [(None, frame)]:
-                keys = [key for key in by if key != "task"]
-                assert group.select(keys).equals(group.select(keys).sort(keys)), f"{file} is not sorted by {keys}"
+        keys = frame.select(BY_LEADING[name])
+        assert not BY_LEADING[name] or keys.equals(keys.sort(BY_LEADING[name])), f"{file} is not sorted"
         said = pl.read_parquet_metadata(file)
         assert said["circuit-atlas.artifact"] == name and len(said["circuit-atlas.fingerprint"]) == 32, said
         counted = duckdb.sql(f"select count(*) from read_parquet('{file}')").fetchall()[0][0]

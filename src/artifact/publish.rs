@@ -76,7 +76,7 @@ pub fn publish_folder<T>(folder: &Path, write: impl FnOnce(&Path) -> Result<T>) 
         remove_folder(&old)?;
         Ok(written)
     };
-    swap().hint(
+    swap().inspect_err(|_| drop(remove_folder(&new))).hint(
         || format!("cannot write the folder `{}`", folder.display()),
         "check that the folder above it can be written and that the disk has room; what was there before is kept",
     )

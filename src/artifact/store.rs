@@ -1,6 +1,6 @@
 //! The artifact folder: Parquet files that carry their name, version and the fingerprint of what made them.
 
-use super::publish::publish;
+use super::publish::{publish, scratch};
 use super::row::{Column, Row};
 use crate::error::{Context, Hint, Result, hinted};
 use polars::prelude::{KeyValueMetadata, ParquetCompression, ParquetReader, ParquetWriter, SerReader};
@@ -97,6 +97,7 @@ impl Store {
     }
 
     fn write_file<R: Row>(&self, path: &Path, artifact: &Artifact, fingerprint: &str, rows: &[R]) -> Result<()> {
+        check_ours(path)?;
         let mut frame = R::to_frame(rows)?;
         publish(path, |file| {
             ParquetWriter::new(file)
@@ -173,10 +174,12 @@ impl Store {
 
     /// The fingerprint that a part carries, if it is there and whole.
     pub fn part_fingerprint(&self, artifact: &Artifact, part: u32) -> Option<String> {
-        let mut reader = ParquetReader::new(File::open(self.part_path(artifact, part)).ok()?);
-        let said = metadata(&mut reader).ok()?;
-        let version = artifact.version.to_string();
-        (said.get(NAME)? == artifact.name && *said.get(VERSION)? == version).then(|| said.get(FINGERPRINT).cloned())?
+        fingerprint(artifact, &self.part_path(artifact, part))
+    }
+
+    /// The fingerprint that a whole table carries, if it is there.
+    pub fn fingerprint(&self, artifact: &Artifact) -> Option<String> {
+        fingerprint(artifact, &self.path(artifact))
     }
 
     /// The numbers of the parts that are there, in order.
@@ -207,23 +210,22 @@ impl Store {
 
     /// Removes parts from number `from` on, which an earlier run with more shards left.
     pub fn remove_parts_from(&self, artifact: &Artifact, from: u32) -> Result<()> {
-        for part in self.part_numbers(artifact).into_iter().filter(|part| *part >= from) {
-            let path = self.part_path(artifact, part);
-            std::fs::remove_file(&path).with_context(|| format!("cannot remove `{}`", path.display()))?;
-        }
-        Ok(())
+        let parts = self.part_numbers(artifact).into_iter().filter(|part| *part >= from);
+        parts.map(|part| self.part_path(artifact, part)).try_for_each(|path| remove_if_there(&path))
     }
 
-    /// Removes an artifact; nothing is done when it is not there.
+    /// Removes an artifact's files, finished or not, and its folder if nothing else is in it.
     pub fn remove(&self, artifact: &Artifact) -> Result<()> {
-        let path = self.path(artifact);
-        let removed = if artifact.sharded { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-        match removed {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove `{}`", path.display()))
-            }
-            _ => Ok(()),
+        for name in self.files(artifact) {
+            let path = self.root.join(name);
+            remove_if_there(&scratch(&path))?;
+            remove_if_there(&path)?;
         }
+        if artifact.sharded {
+            // It stays where a user has put something into it.
+            drop(std::fs::remove_dir(self.path(artifact)));
+        }
+        Ok(())
     }
 
     /// Files of an artifact that are there, below the artifact folder, in order.
@@ -232,6 +234,35 @@ impl Store {
             return self.part_numbers(artifact).into_iter().map(|part| artifact.part(part)).collect();
         }
         self.path(artifact).is_file().then(|| artifact.relative()).into_iter().collect()
+    }
+}
+
+/// The fingerprint that a file carries, if it is a whole one of this artifact and version.
+fn fingerprint(artifact: &Artifact, path: &Path) -> Option<String> {
+    let said = metadata(&mut ParquetReader::new(File::open(path).ok()?)).ok()?;
+    let version = artifact.version.to_string();
+    (said.get(NAME)? == artifact.name && *said.get(VERSION)? == version).then(|| said.get(FINGERPRINT).cloned())?
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove `{}`", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// # Errors
+/// When there is a whole Parquet file of another program under this name: it would be lost.
+fn check_ours(path: &Path) -> Result<()> {
+    let Ok(file) = File::open(path) else { return Ok(()) };
+    match metadata(&mut ParquetReader::new(file)) {
+        Ok(said) if !said.contains_key(NAME) => Err(hinted(
+            format!("`{}` was not written by this program, and would be replaced", path.display()),
+            "move it away, or set another `output.artifacts`",
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -162,9 +162,9 @@ table! {
         metric: String,
         /// null where the interval of a denominator contains 0
         value: Option<f64>,
-        /// lower end of the bootstrap's 95 % interval
+        /// lower end of the bootstrap's 95 % interval over prompts; for `random` the smallest of ten draws
         low: Option<f64>,
-        /// upper end
+        /// upper end; for `random` the largest of ten draws
         high: Option<f64>,
     }
 }
@@ -245,6 +245,12 @@ table! {
         mass_tokens: Vec<u32>,
         /// those shares
         mass_shares: Vec<f64>,
+        /// the same two on the *explain* half alone, which explanations may see
+        explain_tokens: Vec<u32>,
+        /// those shares
+        explain_shares: Vec<f64>,
+        /// `density` on the *explain* half alone
+        explain_density: f64,
     }
 }
 
@@ -319,7 +325,7 @@ table! {
 }
 
 table! {
-    /// a pair of features over the corpus; for `window` the first comes before the second
+    /// a pair of features that meet in the corpus more often than by chance (q ≤ 0.01); for `window` the first comes before the second
     CorpusPairRow = "pairs_corpus", version 1, whole {
         /// the first
         feature_a: String,
@@ -345,7 +351,7 @@ table! {
         phi: Option<f64>,
         /// one-sided Fisher exact test: meeting this often or more
         p: f64,
-        /// Benjamini–Hochberg over all pairs tested at this lag
+        /// Benjamini–Hochberg over all pairs tested at this lag, also those that are not listed
         q: f64,
     }
 }

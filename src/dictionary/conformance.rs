@@ -38,7 +38,7 @@ impl Conformance {
                 source.display(),
                 self.variance_explained
             ),
-            "the likely causes: another layer's file, another hook, a value bias left in `z`, or training on an unfolded model",
+            "the likely causes: another layer's file, another hook, a value bias left in `z`, training on an unfolded model, or a corpus that is not text",
         ))
     }
 }

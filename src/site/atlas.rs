@@ -47,6 +47,8 @@ pub struct Conformance {
     pub dead: u64,
     /// Share of the loss recovered when the reconstruction replaces the original, against zero ablation.
     pub loss_recovered: Option<f64>,
+    /// Tokens that it was measured on.
+    pub tokens: u64,
 }
 
 /// A task: its prompts, its circuit summed over them, and how real that circuit is.

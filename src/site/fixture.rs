@@ -188,7 +188,7 @@ fn feature(texts: &[String], ids: &[FeatureId], at: &[Component], i: usize) -> F
         suppressed: promoted(seed + 50, -0.8),
         servings: served.collect(),
         examples,
-        corpus_pairs: ids.iter().filter(|&&o| o != id).enumerate().map(|(k, &o)| corpus_pair(o, k)).collect(),
+        corpus_pairs: ids.iter().filter(|&&o| o != id).take(24).enumerate().map(|(k, &o)| corpus_pair(o, k)).collect(),
         corpus_total: 4000,
         circuit_total: 9,
         circuit_pairs: (0..9)
@@ -338,6 +338,7 @@ pub fn atlas() -> Atlas {
                 variance_explained: 0.913,
                 dead: 14,
                 loss_recovered: (dictionary.kind == Kind::Mlp).then_some(0.974),
+                tokens: 4090,
             })
             .collect(),
         stages: [

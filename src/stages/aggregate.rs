@@ -30,6 +30,8 @@ struct Work<'a> {
     /// By key; by context and position.
     firings: Vec<Vec<Firing>>,
     statistics: Vec<Statistics>,
+    /// The same on the *explain* half alone.
+    explain: Vec<Statistics>,
     serving: Vec<CircuitFeature>,
 }
 
@@ -49,7 +51,9 @@ pub fn run(run: &Run) -> Result<String> {
     let pairs = write_circuit_pairs(run)?;
     let prompts = run.store.read::<PromptRow>()?.len() as f64;
     let clusters = clusters(&work.serving, prompts);
-    run.store.write(run.fingerprint, &clusters.iter().map(|(row, _)| row.clone()).collect::<Vec<_>>())?;
+    let mut rows: Vec<ClusterRow> = clusters.iter().map(|(row, _)| row.clone()).collect();
+    rows.sort_by(|a, b| a.component.cmp(&b.component));
+    run.store.write(run.fingerprint, &rows)?;
     let mut sets: Vec<Set> = clusters.into_iter().map(|(_, set)| set).collect();
     sets.extend(pair_sets(&pairs, &work.serving, prompts));
     sets.extend(group_sets(run));
@@ -73,8 +77,11 @@ impl<'a> Work<'a> {
         let firings = firings(run, features.len())?;
         let tokens = contexts.tokens();
         let of = |firings: &Vec<Firing>| statistics(firings, tokens, |c, p| contexts.counting(c, p), MASS);
-        let statistics = firings.par_iter().map(of).collect();
-        Ok(Work { run, contexts, features, firings, statistics, serving })
+        let all = firings.par_iter().map(of).collect();
+        let half = contexts.tokens_of(|context| contexts.explain[context as usize]);
+        let seen = |c: u32, p: u16| contexts.counting(c, p).filter(|_| contexts.explain[c as usize]);
+        let explain = firings.par_iter().map(|firings| statistics(firings, half, seen, MASS)).collect();
+        Ok(Work { run, contexts, features, firings, statistics: all, explain, serving })
     }
 
     /// Firings of a feature at tokens that count.
@@ -96,6 +103,7 @@ impl<'a> Work<'a> {
     }
 
     fn feature_row(&self, key: u32, feature: &FeatureId, s: &Statistics, serving: &[&CircuitFeature]) -> FeatureRow {
+        let explain = &self.explain[key as usize];
         let components: BTreeSet<Component> = serving.iter().filter_map(|row| row.component.parse().ok()).collect();
         let tasks = self.run.config.tasks.iter().map(|task| &task.name);
         let in_it = |task: &&String| serving.iter().any(|row| row.task == **task);
@@ -115,6 +123,9 @@ impl<'a> Work<'a> {
             components: components.iter().map(ToString::to_string).collect(),
             mass_tokens: s.mass.iter().map(|(id, _)| *id).collect(),
             mass_shares: s.mass.iter().map(|(_, share)| *share).collect(),
+            explain_tokens: explain.mass.iter().map(|(id, _)| *id).collect(),
+            explain_shares: explain.mass.iter().map(|(_, share)| *share).collect(),
+            explain_density: explain.density,
         }
     }
 
@@ -200,6 +211,10 @@ fn write_circuit_pairs(run: &Run) -> Result<Vec<CircuitPairRow>> {
         };
         rows.extend(pair_counts(&graphs).into_iter().map(pair));
     }
+    let key = |row: &CircuitPairRow| {
+        [&row.task, &row.component_a, &row.component_b, &row.feature_a, &row.feature_b].map(String::clone)
+    };
+    rows.sort_by_cached_key(key);
     run.store.write(run.fingerprint, &rows)?;
     Ok(rows)
 }
@@ -275,12 +290,18 @@ const SIGNIFICANT: f64 = 0.01;
 
 fn corpus_pair(features: &[FeatureId], lag: &str, pair: &Tested) -> CorpusPairRow {
     let counts = pair.counts;
+    let (mut a, mut b) =
+        ((features[pair.f as usize].to_string(), counts.f), (features[pair.g as usize].to_string(), counts.g));
+    // At the same token neither is first; the names are in the order of a pair's name.
+    if lag == "same" && a.0 > b.0 {
+        std::mem::swap(&mut a, &mut b);
+    }
     CorpusPairRow {
-        feature_a: features[pair.f as usize].to_string(),
-        feature_b: features[pair.g as usize].to_string(),
+        feature_a: a.0,
+        feature_b: b.0,
         lag: lag.into(),
-        n_a: counts.f,
-        n_b: counts.g,
+        n_a: a.1,
+        n_b: b.1,
         n_ab: counts.both,
         expected: counts.expected(),
         lift: counts.lift(),

@@ -60,6 +60,7 @@ pub fn run(run: &Run) -> Result<String> {
         run.progress.say("measuring faithfulness");
         tables.faithfulness.extend(faithfulness(&world, settings, &solved, &frequencies).with_context(what)?);
     }
+    tables.sort();
     tables.write(run)?;
     Ok(summary(run.config, &tables))
 }
@@ -185,6 +186,18 @@ impl Tables {
             share,
         }));
         contained.into_iter().map(|(component, prompts)| (component, frequency(prompts))).collect()
+    }
+
+    /// By the leading columns; components by name.
+    fn sort(&mut self) {
+        // Stable: within a task, rows were added by prompt and node.
+        self.prompts.sort_by(|a, b| a.task.cmp(&b.task));
+        self.nodes.sort_by(|a, b| a.task.cmp(&b.task));
+        self.edges.sort_by(|a, b| a.task.cmp(&b.task));
+        self.components.sort_by(|a, b| (&a.task, &a.component).cmp(&(&b.task, &b.component)));
+        let key = |row: &CircuitFeature| (row.task.clone(), row.component.clone(), row.feature.clone());
+        self.features.sort_by_cached_key(key);
+        self.faithfulness.sort_by(|a, b| a.task.cmp(&b.task));
     }
 
     fn write(&self, run: &Run) -> Result<()> {

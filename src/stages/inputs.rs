@@ -224,7 +224,13 @@ impl Contexts {
 
     /// Tokens that count, of all contexts.
     pub fn tokens(&self) -> u64 {
+        self.tokens_of(|_| true)
+    }
+
+    /// Tokens that count, of some contexts.
+    pub fn tokens_of(&self, wanted: impl Fn(u32) -> bool) -> u64 {
         let special = |id: &u32| self.tokenizer.is_special(*id);
-        self.rows.iter().map(|row| row.tokens[1..].iter().filter(|id| !special(id)).count() as u64).sum()
+        let rows = self.rows.iter().filter(|row| wanted(row.context));
+        rows.map(|row| row.tokens[1..].iter().filter(|id| !special(id)).count() as u64).sum()
     }
 }

@@ -58,7 +58,7 @@ fn sets(run: &Run) -> Result<Vec<(String, &'static str, String)>> {
     let mut names: Vec<String> = strongest.into_values().flatten().collect();
     names.sort();
     names.dedup();
-    sets.extend(names.into_iter().map(|name| (name, "pair", "Together strongest".to_string())));
+    sets.extend(names.into_iter().map(|name| (name, "pair", "The sum of the two is largest".to_string())));
     let groups = run.config.groups.iter();
     sets.extend(
         groups.map(|group| {
@@ -85,13 +85,13 @@ fn explanation(subject: &str, kind: &str, said: Sentences) -> ExplanationRow {
 
 fn of_feature(row: &FeatureRow, examples: &[ExampleRow], logits: &Tokens, tokenizer: &Tokenizer) -> Sentences {
     let mass: Vec<(String, f64)> =
-        row.mass_tokens.iter().map(|&id| tokenizer.token(id)).zip(row.mass_shares.iter().copied()).collect();
+        row.explain_tokens.iter().map(|&id| tokenizer.token(id)).zip(row.explain_shares.iter().copied()).collect();
     let strongest: Vec<Around> =
         examples.iter().filter(|example| example.band == TOP).map(|example| around(example, tokenizer)).collect();
     let [promoted, suppressed] = logits.get(&row.feature).cloned().unwrap_or_default();
     feature(&Facts {
         mass: &mass,
-        density: row.density,
+        density: row.explain_density,
         peaks: &peaks(examples.iter(), tokenizer),
         strongest: &strongest,
         promoted: &promoted,

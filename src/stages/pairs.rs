@@ -11,13 +11,15 @@ pub fn pair_name(a: &str, b: &str) -> String {
     if a <= b { format!("{a}+{b}") } else { format!("{b}+{a}") }
 }
 
-/// The strongest pairs of each task, by the share of direct links between them, then by prompts.
+/// The strongest pairs of each task, by the share of direct links between them at the two components where that is
+/// largest, then by prompts. Shares at several heads are not added up: a link from an attention feature counts at every
+/// head that serves it.
 pub fn strongest(pairs: &[CircuitPairRow]) -> BTreeMap<String, Vec<String>> {
     let mut strength: BTreeMap<&str, BTreeMap<String, (f64, u32)>> = BTreeMap::new();
     for row in pairs.iter().filter(|row| row.feature_a != row.feature_b) {
         let name = pair_name(&row.feature_a, &row.feature_b);
         let so_far = strength.entry(&row.task).or_default().entry(name).or_default();
-        so_far.0 += row.share;
+        so_far.0 = so_far.0.max(row.share);
         so_far.1 = so_far.1.max(row.prompts);
     }
     let best = |pairs: BTreeMap<String, (f64, u32)>| {

@@ -4,8 +4,8 @@ use super::pairs::strongest;
 use super::{Run, inputs};
 use crate::artifact::Row;
 use crate::artifact::tables::{
-    CircuitFeature, CircuitPairRow, ClusterRow, ComponentRow, ConformanceRow, ContextRow, CorpusPairRow, Document,
-    EdgeRow, EvaluationRow, ExampleRow, ExplanationRow, FaithfulnessRow, FeatureRow, LogitRow, NodeRow, PromptRow,
+    CircuitFeature, CircuitPairRow, ClusterRow, ComponentRow, ConformanceRow, ContextRow, CorpusPairRow, EdgeRow,
+    EvaluationRow, ExampleRow, ExplanationRow, FaithfulnessRow, FeatureRow, LogitRow, NodeRow, PromptRow,
 };
 use crate::config::Provider;
 use crate::corpus::Tokenizer;
@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Feature pairs on a task's page.
 const TASK_PAIRS: usize = 60;
 /// Corpus pairs on a feature's page, at each lag.
-const FEATURE_PAIRS: usize = 16;
+const FEATURE_PAIRS: usize = 12;
 
 /// Two components, and in how many prompts both are in the circuit.
 type Together = Vec<(Component, Component, u32)>;
@@ -82,7 +82,8 @@ fn word(setting: &impl serde::Serialize) -> String {
 
 fn task_settings(task: &crate::config::Task) -> String {
     let file = task.file.as_ref().map(|file| format!(" of `{file}`")).unwrap_or_default();
-    format!("{}, {} prompts{file}, seed {}", task.kind.word(), task.prompts, task.seed)
+    let prompts = task.prompts.map(|n| format!(", {n} prompts{file}")).unwrap_or(file);
+    format!("{}{prompts}, seed {}", task.kind.word(), task.seed)
 }
 
 fn component(name: &str) -> Result<Component> {
@@ -435,16 +436,17 @@ impl<'a> Reader<'a> {
 /// All bands of a feature, in the order of its page.
 const BANDS: [&str; 12] = ["top", "q9", "q8", "q7", "q6", "q5", "q4", "q3", "q2", "q1", "q0", "inactive"];
 
-/// Documents, contexts, and tokens that count.
+/// Documents with a context, contexts, and tokens that count.
 fn corpus(run: &Run, tokenizer: &Tokenizer) -> Result<[u64; 3]> {
-    let (mut contexts, mut tokens) = (0, 0);
+    let (mut documents, mut contexts, mut tokens) = (BTreeSet::new(), 0, 0);
     for part in run.store.parts(&ContextRow::ARTIFACT)? {
         let rows = run.store.read_part::<ContextRow>(part)?;
+        documents.extend(rows.iter().map(|row| row.document));
         contexts += rows.len() as u64;
         let counts = |row: &ContextRow| row.tokens[1..].iter().filter(|id| !tokenizer.is_special(**id)).count() as u64;
         tokens += rows.iter().map(counts).sum::<u64>();
     }
-    Ok([run.store.read::<Document>()?.len() as u64, contexts, tokens])
+    Ok([documents.len() as u64, contexts, tokens])
 }
 
 /// In how many prompts of each task both components are in the circuit.
@@ -573,5 +575,6 @@ fn conformance(row: &ConformanceRow) -> Result<atlas::Conformance> {
         variance_explained: row.variance_explained,
         dead: row.dead as u64,
         loss_recovered: row.loss_recovered,
+        tokens: row.tokens,
     })
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 
 /// Written last into the site: it is whole, and it is ours to replace.
 const MARK: &str = "atlas.json";
+const GENERATOR: &str = "circuit-atlas";
 /// GitHub Pages serves a site with this file as it is. It alone may be in the folder before the first run.
 const PLAIN: &str = ".nojekyll";
 
@@ -18,10 +19,21 @@ pub fn besides(_: &Config) -> Ingredients {
     Ingredients::from([("setting version of the program".into(), env!("CARGO_PKG_VERSION").into())])
 }
 
+/// What a site says of itself; nothing if the folder holds none of ours.
+fn marked(site: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(site.join(MARK)).ok()?;
+    let mark: serde_json::Value = serde_json::from_str(&text).ok()?;
+    (mark["generator"] == GENERATOR).then(|| mark["fingerprint"].as_str().unwrap_or_default().to_string())
+}
+
 /// Why the site has to be made although its ingredients are the same.
-pub fn stale(config: &Config) -> Option<String> {
-    let site = config.path(&config.output.site);
-    (!site.join(MARK).is_file()).then(|| format!("there is no site in `{}`", config.output.site))
+pub fn stale(config: &Config, fingerprint: &str) -> Option<String> {
+    let name = &config.output.site;
+    match marked(&config.path(name)) {
+        None => Some(format!("there is no site in `{name}`")),
+        Some(mark) if mark != fingerprint => Some(format!("the site in `{name}` is of another run")),
+        Some(_) => None,
+    }
 }
 
 /// Fills the atlas and writes its pages.
@@ -41,7 +53,7 @@ pub fn run(run: &Run) -> Result<String> {
 
 fn mark(folder: &Path, fingerprint: &str) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
-    let mark = serde_json::json!({ "generator": "circuit-atlas", "version": version, "fingerprint": fingerprint });
+    let mark = serde_json::json!({ "generator": GENERATOR, "version": version, "fingerprint": fingerprint });
     std::fs::write(folder.join(PLAIN), "")?;
     Ok(std::fs::write(folder.join(MARK), format!("{mark:#}\n"))?)
 }
@@ -49,7 +61,7 @@ fn mark(folder: &Path, fingerprint: &str) -> Result<()> {
 /// Removes the site, if it is one of ours.
 pub fn remove(config: &Config) -> Result<()> {
     let site = config.path(&config.output.site);
-    if site.join(MARK).is_file() {
+    if marked(&site).is_some() {
         std::fs::remove_dir_all(&site).with_context(|| format!("cannot remove `{}`", site.display()))?;
     }
     Ok(())
@@ -59,17 +71,42 @@ pub fn remove(config: &Config) -> Result<()> {
 /// When the site's folder holds anything that is not a site of ours: it would be lost.
 pub fn check(config: &Config) -> Result<()> {
     let site = config.path(&config.output.site);
+    check_apart(config, &site)?;
     let what = || format!("cannot use `{}` for the site", site.display());
     let entries = match std::fs::read_dir(&site) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         read => read.hint(what, "set `output.site` to a folder")?,
     };
     let foreign = entries.flatten().any(|entry| entry.file_name() != PLAIN);
-    if foreign && !site.join(MARK).is_file() {
+    if foreign && marked(&site).is_none() {
         return Err(hinted(
             format!("`{}` holds files that are not a site of this program", site.display()),
             "set `output.site` to an empty folder, or empty this one; `render` replaces the whole folder",
         ));
+    }
+    Ok(())
+}
+
+/// # Errors
+/// When anything that a run reads or keeps is inside the site's folder, which is replaced whole, or the site is inside
+/// the artifacts.
+fn check_apart(config: &Config, site: &Path) -> Result<()> {
+    let real = |path: &Path| std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+    let site = real(site)?;
+    let read = [&config.model.path, &config.dictionaries.attention, &config.dictionaries.mlp, &config.corpus.path];
+    let mut kept = vec![("the settings", real(&config.folder)?), ("output.artifacts", real(&config.artifacts())?)];
+    for path in read {
+        kept.push(("what the run reads", real(&config.path(path))?));
+    }
+    let inside = kept.iter().find(|(_, path)| path.starts_with(&site));
+    if let Some((what, path)) = inside {
+        return Err(hinted(
+            format!("`output.site` would replace `{}`, which holds {what}", path.display()),
+            "set `output.site` to a folder of its own",
+        ));
+    }
+    if site.starts_with(&kept[1].1) {
+        return Err(hinted("`output.site` is inside `output.artifacts`", "set `output.site` to a folder of its own"));
     }
     Ok(())
 }

@@ -45,9 +45,12 @@ pub enum Measure {
 /// # Errors
 /// When the tokenizer does not suit the task, or the file of prompts is missing or wrong somewhere.
 pub fn prompts(task: &config::Task, folder: &Path, tokenizer: &Tokenizer) -> Result<Vec<Prompt>> {
+    /// Written prompts, where settings do not say how many.
+    const WRITTEN: usize = 100;
+    let n = task.prompts.unwrap_or(WRITTEN);
     let prompts = match task.kind {
-        config::TaskKind::Ioi => ioi::prompts(task.prompts, task.seed, tokenizer),
-        config::TaskKind::GreaterThan => greater_than::prompts(task.prompts, task.seed, tokenizer),
+        config::TaskKind::Ioi => ioi::prompts(n, task.seed, tokenizer),
+        config::TaskKind::GreaterThan => greater_than::prompts(n, task.seed, tokenizer),
         config::TaskKind::Prompts => {
             file::prompts(&folder.join(task.file.as_deref().unwrap_or_default()), task.prompts, tokenizer)
         }
@@ -140,8 +143,13 @@ mod tests {
 
     #[test]
     fn a_task_is_named_in_its_errors() {
-        let task =
-            Task { name: "mine".into(), kind: TaskKind::Prompts, prompts: 1, seed: 1, file: Some("no.jsonl".into()) };
+        let task = Task {
+            name: "mine".into(),
+            kind: TaskKind::Prompts,
+            prompts: None,
+            seed: 1,
+            file: Some("no.jsonl".into()),
+        };
         let message = crate::error::report(&prompts(&task, Path::new("nowhere"), &demo()).unwrap_err());
         assert!(message.starts_with("error: cannot make the prompts of the task `mine`\n"), "{message}");
         assert!(message.contains("nowhere/no.jsonl"), "{message}");

@@ -137,14 +137,13 @@ impl Bench {
         files
     }
 
-    /// The same files with the same bytes, but for times of day and of stages, which stand on every page's foot and on
-    /// the index.
+    /// The same files with the same bytes, but for the index of the site, which tells how long each stage took.
     #[track_caller]
     pub fn assert_same_results(&self, other: &Bench) {
         let (own, others) = (self.results(), other.results());
         assert!(own.keys().eq(others.keys()), "not the same files");
         for (name, bytes) in own.iter().filter(|(name, _)| !name.ends_with("site/index.html")) {
-            assert!(without_times(bytes) == without_times(&others[name]), "{} differs", name.display());
+            assert!(*bytes == others[name], "{} differs", name.display());
         }
     }
 }
@@ -179,11 +178,6 @@ impl Said {
 /// Says why a test is skipped; unlike `eprintln`, also when it passes.
 pub fn skipped(why: &str) {
     std::io::stderr().write_all(format!("skipped: {why}\n").as_bytes()).unwrap();
-}
-
-/// A page without the line that says of when its results are; anything else as it is.
-fn without_times(bytes: &[u8]) -> Vec<&[u8]> {
-    bytes.split(|byte| *byte == b'\n').filter(|line| !line.windows(11).any(|at| at == b"results of ")).collect()
 }
 
 /// Calls `each` with every file below a folder, in order.

@@ -206,6 +206,36 @@ fn outputs_that_cannot_be_written() {
 }
 
 #[test]
+fn nothing_of_a_user_is_destroyed() {
+    let outputs = |artifacts: &str, site: &str| format!("[output]\nartifacts = \"{artifacts}\"\nsite = \"{site}\"\n");
+    assert_snapshot!("artifacts_inside_the_site", refused(&Bench::new().add(&outputs("site/data", "site"))));
+    assert_snapshot!("site_inside_the_artifacts", refused(&Bench::new().add(&outputs("out", "out/site"))));
+    assert_snapshot!("site_is_where_the_settings_are", refused(&Bench::new().add(&outputs("artifacts", "."))));
+
+    // A file of the mark's name that is not ours does not make the folder ours.
+    let bench = Bench::new().add(&outputs("artifacts", "mine"));
+    std::fs::create_dir(bench.file("mine")).unwrap();
+    std::fs::write(bench.file("mine/atlas.json"), "{\"frames\": []}").unwrap();
+    assert_snapshot!("site_with_a_foreign_mark", refused(&bench));
+    bench.call(&["clean"]).succeeded();
+    assert!(bench.file("mine/atlas.json").exists());
+
+    let bench = Bench::finished();
+    std::fs::write(bench.file("artifacts/activations/notes.txt"), "mine").unwrap();
+    bench.call(&["clean"]).succeeded();
+    assert!(bench.file("artifacts/activations/notes.txt").exists());
+    assert!(!bench.file("artifacts/activations/part-00000.parquet").exists());
+}
+
+#[test]
+fn a_part_too_many_is_not_taken_for_one_of_ours() {
+    let bench = Bench::finished().set("examples = 4", "examples = 5");
+    let part = |n: u32| bench.file(&format!("artifacts/scores/part-0000{n}.parquet"));
+    std::fs::copy(part(0), part(4)).unwrap();
+    assert_snapshot!("a_part_too_many", refused(&bench));
+}
+
+#[test]
 fn a_full_disk() {
     let bench = Bench::new();
     let disk = bench.file("artifacts");

@@ -126,6 +126,16 @@ fn from_runs_a_stage_and_those_after_it() {
 }
 
 #[test]
+fn a_site_of_other_settings_in_the_same_place_is_made_again() {
+    let bench = Bench::finished();
+    let other = Bench::finished().set("\"mlp2.5\"]", "\"mlp2.5\"]\n[site]\ntitle = \"another\"");
+    other.run(&[]).succeeded();
+    std::fs::remove_dir_all(bench.file("site")).unwrap();
+    crate::bench::copy(&other.file("site"), &bench.file("site"));
+    assert_eq!(bench.run(&[]).succeeded().ran(), ["render"]);
+}
+
+#[test]
 fn clean_removes_a_stage_and_what_was_made_from_it_and_nothing_else() {
     let bench = Bench::finished();
     std::fs::write(bench.file("artifacts/mine.txt"), "a user's own").unwrap();

@@ -20,6 +20,8 @@ pub struct IndexView {
     tasks: Vec<TaskCard>,
     groups: Vec<GroupRow>,
     conformance: Vec<ConformanceRow>,
+    /// Tokens on which the dictionaries were measured.
+    sample: String,
     stages: Vec<StageRow>,
     total: String,
 }
@@ -81,6 +83,7 @@ impl IndexView {
             tasks: atlas.tasks.iter().map(|t| task_card(links, t)).collect(),
             groups: atlas.groups.iter().map(|g| group_row(links, g)).collect(),
             conformance: atlas.conformance.iter().map(conformance_row).collect(),
+            sample: count(atlas.conformance.iter().map(|c| c.tokens).max().unwrap_or(0)),
             stages: stages(&atlas.stages),
             total: seconds(atlas.stages.iter().map(|s| s.1).sum()),
         }

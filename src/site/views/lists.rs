@@ -46,7 +46,7 @@ fn feature_row(links: Links, f: &Feature) -> FeatureRow {
         link: links.feature(f.id),
         tasks: tasks.into_iter().map(|t| links.task(t)).collect(),
         components: components.into_iter().map(|c| links.component(c)).collect(),
-        prompts: f.servings.iter().map(|s| s.prompts).sum(),
+        prompts: f.servings.iter().map(|s| s.prompts).max().unwrap_or(0),
         density: percent(f.density),
         max: significant(f.max, 3),
         gist: gist(links, f.id),
@@ -114,7 +114,7 @@ impl PairsView {
         let links = site.in_folder();
         let total = counted(site.atlas.pairs.len(), "pair");
         let mut ranked: Vec<&Pair> = site.atlas.pairs.iter().collect();
-        ranked.sort_by(|a, b| summed_share(b).total_cmp(&summed_share(a)));
+        ranked.sort_by(|a, b| largest_share(b).total_cmp(&largest_share(a)));
         let description = format!("The {total} of features that serve together most.");
         PairsView {
             page: Page::new(links, "pairs", "pairs/index.html", "Pairs".into(), description),
@@ -124,8 +124,9 @@ impl PairsView {
     }
 }
 
-fn summed_share(p: &Pair) -> f64 {
-    p.circuit.iter().map(|(_, c)| c.share).sum()
+/// The share of direct links at the two components where it is largest.
+fn largest_share(p: &Pair) -> f64 {
+    p.circuit.iter().map(|(_, c)| c.share).fold(0.0, f64::max)
 }
 
 fn pair_row(links: Links, p: &Pair) -> PairRow {
@@ -134,8 +135,8 @@ fn pair_row(links: Links, p: &Pair) -> PairRow {
         link: links.pair("open", p.a, p.b),
         a: links.feature(p.a),
         b: links.feature(p.b),
-        prompts: p.circuit.iter().map(|(_, c)| c.prompts).sum(),
-        share: significant(summed_share(p), 3),
+        prompts: p.circuit.iter().map(|(_, c)| c.prompts).max().unwrap_or(0),
+        share: significant(largest_share(p), 3),
         npmi: same.map_or_else(|| "—".into(), |c| fixed(c.npmi, 2)),
         gist: gist_among(p.explanation.as_ref()),
     }
