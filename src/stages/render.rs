@@ -91,12 +91,13 @@ pub fn check(config: &Config) -> Result<()> {
 /// When anything that a run reads or keeps is inside the site's folder, which is replaced whole, or the site is inside
 /// the artifacts.
 fn check_apart(config: &Config, site: &Path) -> Result<()> {
-    let real = |path: &Path| std::fs::canonicalize(path).or_else(|_| std::path::absolute(path));
-    let site = real(site)?;
+    let here = std::env::current_dir()?;
+    let real = |path: &Path| std::fs::canonicalize(here.join(path)).unwrap_or_else(|_| here.join(path));
+    let site = real(site);
     let read = [&config.model.path, &config.dictionaries.attention, &config.dictionaries.mlp, &config.corpus.path];
-    let mut kept = vec![("the settings", real(&config.folder)?), ("output.artifacts", real(&config.artifacts())?)];
+    let mut kept = vec![("the settings", real(&config.folder)), ("output.artifacts", real(&config.artifacts()))];
     for path in read {
-        kept.push(("what the run reads", real(&config.path(path))?));
+        kept.push(("what the run reads", real(&config.path(path))));
     }
     let inside = kept.iter().find(|(_, path)| path.starts_with(&site));
     if let Some((what, path)) = inside {
