@@ -96,7 +96,7 @@ impl ExplanationView {
 }
 
 /// Characters of an explanation in a table.
-const GIST: usize = 170;
+const GIST: usize = 190;
 /// The same where two stand side by side.
 const SHORT: usize = 150;
 
