@@ -188,7 +188,7 @@ fn feature(texts: &[String], ids: &[FeatureId], at: &[Component], i: usize) -> F
         suppressed: promoted(seed + 50, -0.8),
         servings: served.collect(),
         examples,
-        corpus_pairs: ids.iter().filter(|&&o| o != id).take(24).enumerate().map(|(k, &o)| corpus_pair(o, k)).collect(),
+        corpus_pairs: ids.iter().filter(|&&o| o != id).take(20).enumerate().map(|(k, &o)| corpus_pair(o, k)).collect(),
         corpus_total: 4000,
         circuit_total: 9,
         circuit_pairs: (0..9)

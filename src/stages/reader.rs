@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Feature pairs on a task's page.
 const TASK_PAIRS: usize = 60;
 /// Corpus pairs on a feature's page, at each lag.
-const FEATURE_PAIRS: usize = 12;
+const FEATURE_PAIRS: usize = 10;
 
 /// Two components, and in how many prompts both are in the circuit.
 type Together = Vec<(Component, Component, u32)>;

@@ -6,8 +6,8 @@ use std::path::Path;
 /// The rooms from the nouns up: a room uses only rooms of the lines before its own.
 const RANKS: [&[&str]; 10] = [
     &["ids", "error"],
-    &["config", "progress", "stats", "explain", "artifact", "corpus", "model", "site"],
-    &["dictionary", "lock", "task"],
+    &["config", "progress", "stats", "explain", "artifact", "corpus", "model"],
+    &["dictionary", "lock", "task", "site"],
     &["circuit"],
     &["stages"],
     &["pipeline"],
