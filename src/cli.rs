@@ -87,6 +87,10 @@ pub fn run(cli: Cli) -> Result<()> {
 
 fn status(config: &Config) -> Result<()> {
     for state in pipeline::status(config)? {
+        if let Some(refused) = state.refused {
+            println!("{:<10} would be refused: {refused}", state.stage.name);
+            continue;
+        }
         match state.why.split_first() {
             None => println!("{:<10} fresh", state.stage.name),
             Some((first, rest)) => {

@@ -246,6 +246,8 @@ pub struct State {
     ingredients: Ingredients,
     pub fingerprint: String,
     pub why: Vec<String>,
+    /// Why a run would refuse to take it for fresh.
+    pub refused: Option<String>,
 }
 
 /// The artifact folder of a run, and what the lock says of it.
@@ -295,7 +297,7 @@ impl<'a> Workplace<'a> {
             for artifact in stage.writes {
                 self.store.expect(artifact, &fingerprint, stage.name);
             }
-            states.push(State { stage, ingredients, fingerprint, why });
+            states.push(State { stage, ingredients, fingerprint, why, refused: None });
         }
         Ok(states)
     }
@@ -457,8 +459,10 @@ pub fn set_threads(config: &Config) {
 /// The stages with their states, for `status`.
 pub fn status(config: &Config) -> Result<Vec<State>> {
     let mut place = Workplace::open(config)?;
-    let states = place.states()?;
-    place.check_untouched(states.iter())?;
+    let mut states = place.states()?;
+    for state in &mut states {
+        state.refused = place.check_untouched([&*state].into_iter()).err().map(|error| error.to_string());
+    }
     Ok(states)
 }
 

@@ -17,8 +17,6 @@ use rayon::prelude::*;
 /// Contexts on which dictionaries are measured: enough for two figures, few enough to cost little.
 pub const SAMPLE: usize = 48;
 
-const GIB: f64 = (1u64 << 30) as f64;
-
 /// Only the dictionaries that settings name matter here, not which of their features.
 pub fn besides(config: &Config) -> Ingredients {
     let named: Vec<_> = config.named_features().into_iter().collect();
@@ -45,7 +43,7 @@ pub fn run(run: &Run) -> Result<String> {
 
 fn check_size(config: &Config, model: &Gpt2, contexts: &[ContextRow], hooks: &[DictionaryId]) -> Result<f64> {
     let tokens: usize = contexts.iter().map(|row| row.tokens.len()).sum();
-    let gib = (tokens * hooks.len() * model.sizes.d_model * inputs::precision(config).bytes()) as f64 / GIB;
+    let gib = inputs::cache_gib(config, tokens, hooks.len(), model.sizes.d_model);
     if gib <= config.cache.max_gib {
         return Ok(gib);
     }

@@ -160,6 +160,11 @@ pub fn precision(config: &Config) -> Precision {
     }
 }
 
+/// What the disk cache of some hooks takes, in GiB.
+pub fn cache_gib(config: &Config, tokens: usize, hooks: usize, width: usize) -> f64 {
+    (tokens * hooks * width * precision(config).bytes()) as f64 / (1u64 << 30) as f64
+}
+
 /// The parts that `artifact` is to have, one for each part of the contexts: those that this run has made already, and
 /// those that are still to be made. Parts of an earlier, larger corpus are removed.
 pub fn done_and_open(run: &Run, artifact: &Artifact) -> Result<(Vec<u32>, Vec<u32>)> {

@@ -3,11 +3,22 @@
 use super::inputs;
 use crate::artifact::Row;
 use crate::artifact::tables::{ContextRow, Document};
-use crate::config::Corpus;
+use crate::config::{Corpus, StoreKind};
 use crate::corpus::{Half, Packer, RawDocument, SHORTEST, Tokenizer, Window, files, half, order, read, windows};
 use crate::error::{Result, hinted};
+use crate::model::Gpt2;
 use crate::stages::Run;
 use rayon::prelude::*;
+
+/// What the disk cache is going to take at most: whether there is room is better known before `discover` than after it.
+fn outlook(run: &Run, tokens: usize) -> Result<String> {
+    if run.config.cache.store == StoreKind::Stream {
+        return Ok(String::new());
+    }
+    let sizes = Gpt2::sizes_of(&run.config.path(&run.config.model.path))?;
+    let gib = inputs::cache_gib(run.config, tokens, 2 * sizes.layers, sizes.d_model);
+    Ok(format!("; the disk cache will take {gib:.2} GiB at most, of {} allowed", run.config.cache.max_gib))
+}
 
 /// Documents that are encoded at once.
 const BATCH: usize = 4096;
@@ -31,9 +42,9 @@ pub fn run(run: &Run) -> Result<String> {
         ));
     }
     write_documents(run, &documents)?;
+    let tokens = windows.iter().map(|window| window.tokens.len()).sum();
     let contexts = write_contexts(run, windows)?;
-    let ids: usize = documents.iter().map(|document| document.ids.len()).sum();
-    Ok(format!("{} documents of {ids} tokens, {contexts} contexts", documents.len()))
+    Ok(format!("{} documents, {contexts} contexts of {tokens} tokens{}", documents.len(), outlook(run, tokens)?))
 }
 
 /// Reads documents in the source's own order; with `max_contexts`, only as many as are needed to fill them.

@@ -262,6 +262,7 @@ fn artifacts_changed_by_hand_or_of_another_version() {
     bytes[middle] ^= 1;
     std::fs::write(&features, bytes).unwrap();
     assert_snapshot!("edited_artifact", refused(&bench));
+    assert_snapshot!("edited_artifact_status", bench.call(&["status"]).succeeded().out);
     bench.run(&["aggregate", "--force"]).succeeded();
     assert!(bench.run(&[]).succeeded().err.contains("nothing to do"));
 

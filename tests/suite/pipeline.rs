@@ -172,6 +172,35 @@ fn examples_never_cross_the_halves_and_are_one_a_document() {
 }
 
 #[test]
+fn what_explains_a_feature_is_from_the_explain_half() {
+    use circuit_atlas::artifact::Store;
+    use circuit_atlas::artifact::tables::{ContextRow, Document, FeatureRow, ScoreRow};
+    use std::collections::{BTreeMap, BTreeSet};
+    let bench = Bench::finished();
+    let store = Store::new(&bench.file("artifacts"));
+    let documents = store.read::<Document>().unwrap();
+    let explain: BTreeSet<u32> = documents.iter().filter(|d| d.half == "explain").map(|d| d.document).collect();
+    let contexts: BTreeMap<u32, ContextRow> =
+        store.read_parts::<ContextRow>().unwrap().into_iter().map(|row| (row.context, row)).collect();
+    let seen = |context: u32| explain.contains(&contexts[&context].document);
+    let end_of_text = contexts[&0].tokens[0];
+    let counts = |row: &ContextRow, p: usize| p > 0 && row.tokens[p] != end_of_text;
+    let of_half = contexts.values().filter(|row| seen(row.context));
+    let tokens: usize = of_half.map(|row| (0..row.tokens.len()).filter(|&p| counts(row, p)).count()).sum();
+    let mut active: BTreeMap<u32, usize> = BTreeMap::new();
+    for row in store.read_parts::<ScoreRow>().unwrap() {
+        if seen(row.context) && counts(&contexts[&row.context], row.position.into()) {
+            *active.entry(row.feature).or_default() += 1;
+        }
+    }
+    for row in store.read::<FeatureRow>().unwrap() {
+        let expected = active.get(&row.key).copied().unwrap_or(0) as f64 / tokens as f64;
+        assert!((row.explain_density - expected).abs() < 1e-12, "{}", row.feature);
+        assert_eq!(row.explain_tokens.is_empty(), expected == 0.0, "{}", row.feature);
+    }
+}
+
+#[test]
 fn check_prints_a_line_for_each_dictionary() {
     let said = Bench::new().call(&["check"]).succeeded();
     assert_eq!(said.out.lines().filter(|line| line.starts_with("att") || line.starts_with("mlp")).count(), 8);
