@@ -4,7 +4,7 @@
 use super::Dictionary;
 use crate::error::{Result, hinted};
 use crate::ids::{DictionaryId, Kind};
-use crate::model::{Gpt2, Intervention, Trace};
+use crate::model::{Gpt2, Intervention};
 use candle_core::{D, DType, Tensor};
 use rayon::prelude::*;
 
@@ -72,10 +72,9 @@ impl Intervention for Replace<'_> {
     }
 }
 
-/// Summed loss of predicting each token but the first, and how many there are.
-fn loss(model: &Gpt2, trace: &Trace, tokens: &[u32]) -> Result<f64> {
-    let n = tokens.len() - 1;
-    let logits = model.logits(trace)?.narrow(0, 0, n)?;
+/// Summed loss of predicting each token but the first from logits `[T, V]`.
+fn loss(logits: &Tensor, tokens: &[u32]) -> Result<f64> {
+    let logits = logits.narrow(0, 0, tokens.len() - 1)?;
     let log_p = candle_nn::ops::log_softmax(&logits, D::Minus1)?;
     let next = Tensor::new(&tokens[1..], logits.device())?.unsqueeze(1)?;
     Ok(-log_p.gather(&next, 1)?.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?)
@@ -119,14 +118,15 @@ fn measure_context(model: &Gpt2, dictionary: &Dictionary, tokens: &[u32]) -> Res
     let a = dictionary.encoder.encode(&x)?;
     let (y64, e) = (y.to_dtype(DType::F64)?, (&y - dictionary.decode(&a)?)?.to_dtype(DType::F64)?);
     let on = a.ne(&a.zeros_like()?)?.to_dtype(DType::F64)?;
-    let with = |zero: bool| loss(model, &model.forward_with(tokens, &Replace { dictionary, zero })?, tokens);
+    let with =
+        |zero: bool| loss(&model.logits_from(&clean, dictionary.id.layer, &Replace { dictionary, zero })?, tokens);
     Ok(Sums {
         active: on.sum_all()?.to_scalar()?,
         residual: e.sqr()?.sum_all()?.to_scalar()?,
         y: y64.sum(0)?.to_vec1()?,
         y2: y64.sqr()?.sum_all()?.to_scalar()?,
         alive: on.sum(0)?.to_vec1::<f64>()?.iter().map(|&n| n > 0.0).collect(),
-        losses: [loss(model, &clean, tokens)?, with(false)?, with(true)?],
+        losses: [loss(&model.logits(&clean)?, tokens)?, with(false)?, with(true)?],
         tokens: n as u64,
     })
 }

@@ -348,6 +348,16 @@ impl Gpt2 {
         Ok(ahead.where_cond(&never, scores)?)
     }
 
+    /// Logits `[T, V]` of a pass that is `clean` before block `layer` and has the intervention from there on.
+    pub fn logits_from(&self, clean: &Trace, layer: usize, intervention: &dyn Intervention) -> Result<Tensor> {
+        let mut x = clean.layers[layer].resid_pre.clone();
+        for (l, block) in self.layers.iter().enumerate().skip(layer) {
+            let trace = self.block(l, block, x, intervention)?;
+            x = (&trace.resid_mid + &trace.mlp_out)?;
+        }
+        self.unembed(&x)
+    }
+
     /// Logits of a pass at every position, `[T, V]`.
     pub fn logits(&self, trace: &Trace) -> Result<Tensor> {
         self.unembed(&trace.resid_post)
