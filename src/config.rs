@@ -43,6 +43,7 @@ pub struct Config {
     pub folder: PathBuf,
 }
 
+/// The model that is taken apart.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
@@ -50,6 +51,7 @@ pub struct Model {
     pub path: String,
 }
 
+/// Where its dictionaries are.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dictionaries {
@@ -59,6 +61,7 @@ pub struct Dictionaries {
     pub mlp: String,
 }
 
+/// The texts over which features are scored.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Corpus {
@@ -84,6 +87,7 @@ pub struct Corpus {
     pub shard_contexts: usize,
 }
 
+/// Where the prompts of a task come from.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum TaskKind {
@@ -102,6 +106,7 @@ impl TaskKind {
     }
 }
 
+/// A task whose circuit is looked for.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Task {
@@ -111,6 +116,7 @@ pub struct Task {
     /// How many; not set: 100, or all of `file`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompts: Option<usize>,
+    /// The same seed gives the same prompts.
     #[serde(default = "defaults::seed")]
     pub seed: u64,
     /// For `prompts`: JSONL of text, correct, counter, corrupted, template.
@@ -118,6 +124,7 @@ pub struct Task {
     pub file: Option<String>,
 }
 
+/// How a circuit grows.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
@@ -125,6 +132,7 @@ pub enum Method {
     Influence,
 }
 
+/// What a circuit explains.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum RootKind {
@@ -132,17 +140,23 @@ pub enum RootKind {
     Logit,
 }
 
+/// How circuits are found.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Discover {
     pub method: Method,
     pub root: RootKind,
+    /// Walks from the root.
     pub passes: usize,
+    /// Links that a walk adds in each slot.
     pub per_node: usize,
+    /// Contributors of a slot that may ever be linked.
     pub candidates: usize,
+    /// Kinds of nodes that may be linked.
     pub allow: BTreeSet<String>,
 }
 
+/// Where raw activations are between `cache` and `score`.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum StoreKind {
@@ -150,6 +164,7 @@ pub enum StoreKind {
     Stream,
 }
 
+/// How a raw activation is kept.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
@@ -157,6 +172,7 @@ pub enum Dtype {
     F16,
 }
 
+/// The raw activations that dictionaries read.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cache {
@@ -167,6 +183,7 @@ pub struct Cache {
     pub max_gib: f64,
 }
 
+/// Which features of the circuits are scored.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum ScoreFeatures {
@@ -174,6 +191,7 @@ pub enum ScoreFeatures {
     None,
 }
 
+/// The features that are scored.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Score {
@@ -182,6 +200,7 @@ pub struct Score {
     pub extra: Vec<String>,
 }
 
+/// A set of features looked at together, over any layers.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
@@ -190,6 +209,7 @@ pub struct Group {
     pub features: Vec<String>,
 }
 
+/// How much is kept of each feature.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Aggregate {
@@ -201,6 +221,7 @@ pub struct Aggregate {
     pub window: usize,
 }
 
+/// Promoted tokens.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Logits {
@@ -210,6 +231,7 @@ pub struct Logits {
     pub strength: f64,
 }
 
+/// Who writes explanations.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
@@ -218,6 +240,7 @@ pub enum Provider {
     Azure,
 }
 
+/// The language model that writes explanations.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Llm {
@@ -228,6 +251,7 @@ pub struct Llm {
     pub api_key_env: String,
 }
 
+/// A way to score explanations.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScoreMethod {
@@ -236,12 +260,14 @@ pub enum ScoreMethod {
     Fuzzing,
 }
 
+/// How explanations are scored.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Evaluate {
     pub methods: BTreeSet<ScoreMethod>,
 }
 
+/// The site.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Site {
@@ -261,10 +287,13 @@ pub struct Machine {
     pub batch: usize,
 }
 
+/// Where results go.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Output {
+    /// The folder of the artifacts.
     pub artifacts: String,
+    /// The folder of the site, which `render` replaces whole.
     pub site: String,
 }
 

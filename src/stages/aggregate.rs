@@ -45,6 +45,7 @@ struct Set {
     weighted_examples: bool,
 }
 
+/// Sums up what the scores and circuits say.
 pub fn run(run: &Run) -> Result<String> {
     let work = Work::load(run)?;
     run.store.write(run.fingerprint, &work.feature_rows())?;

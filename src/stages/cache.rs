@@ -24,6 +24,7 @@ pub fn besides(config: &Config) -> Ingredients {
     Ingredients::from([("setting dictionaries of score.extra and groups".into(), dictionaries.join(" "))])
 }
 
+/// Measures the dictionaries and keeps what they read.
 pub fn run(run: &Run) -> Result<String> {
     let model = inputs::model(run.config)?;
     let contexts = run.store.read_parts::<ContextRow>()?;

@@ -46,6 +46,7 @@ struct Tables {
     faithfulness: Vec<FaithfulnessRow>,
 }
 
+/// Finds and measures the circuits of every task.
 pub fn run(run: &Run) -> Result<String> {
     let tokenizer = inputs::tokenizer(run.config)?;
     run.progress.say("loading the model and its dictionaries");

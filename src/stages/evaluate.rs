@@ -13,6 +13,7 @@ use crate::stats::rule::{Rule, Trial, learn, score};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
+/// Learns and tries the single-token rule of every feature.
 pub fn run(run: &Run) -> Result<String> {
     if !run.config.evaluate.methods.contains(&ScoreMethod::SingleToken) {
         run.store.write::<EvaluationRow>(run.fingerprint, &[])?;

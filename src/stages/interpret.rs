@@ -20,6 +20,7 @@ const TOP: &str = "top";
 /// A subject's promoted and suppressed tokens, best first.
 type Tokens = BTreeMap<String, [Vec<String>; 2]>;
 
+/// Writes an explanation for everything that has a page.
 pub fn run(run: &Run) -> Result<String> {
     run.progress.say("writing summaries");
     let tokenizer = inputs::tokenizer(run.config)?;

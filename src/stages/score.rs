@@ -14,6 +14,7 @@ use rayon::prelude::*;
 /// A context's number and its hits.
 type Scored = (u32, Vec<Hit>);
 
+/// Scores the chosen features, shard by shard.
 pub fn run(run: &Run) -> Result<String> {
     let features = inputs::scored_features(run.config, &run.store.read::<CircuitFeature>()?);
     let sizes = Gpt2::sizes_of(&run.config.path(&run.config.model.path))?;

@@ -29,6 +29,7 @@ struct Encoded {
     ids: Vec<u32>,
 }
 
+/// Encodes the corpus and cuts it into contexts.
 pub fn run(run: &Run) -> Result<String> {
     let corpus = &run.config.corpus;
     let tokenizer = inputs::tokenizer(run.config)?;
