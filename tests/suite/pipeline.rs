@@ -86,9 +86,8 @@ fn rows(bench: &Bench, name: &str) -> Vec<circuit_atlas::artifact::tables::Score
     Store::new(&bench.file("artifacts")).read_part(part).unwrap()
 }
 
-#[test]
-fn a_killed_run_goes_on_at_the_shard_it_was_in() {
-    let bench = Bench::new();
+/// Kills a run once its second shard of scores is there; false if `score` was done by then.
+fn killed_in_score(bench: &Bench) -> bool {
     let mut run = bench.command(&["run"]).stderr(std::process::Stdio::null()).spawn().unwrap();
     let second = bench.file("artifacts/scores/part-00001.parquet");
     let start = Instant::now();
@@ -98,7 +97,18 @@ fn a_killed_run_goes_on_at_the_shard_it_was_in() {
     run.kill().unwrap();
     run.wait().unwrap();
     let lock = std::fs::read_to_string(bench.file("artifacts/atlas.lock")).unwrap();
-    assert!(lock.contains("[stages.score]\nfingerprint = \"\"\n"), "`score` ended before it was killed: {lock}");
+    lock.contains("[stages.score]\nfingerprint = \"\"\n")
+}
+
+#[test]
+fn a_killed_run_goes_on_at_the_shard_it_was_in() {
+    let bench = Bench::new();
+    // On a busy machine `score` may end before the kill arrives; then it is undone and tried again.
+    let killed = (0..20).any(|_| {
+        bench.call(&["clean", "score"]).succeeded();
+        killed_in_score(&bench)
+    });
+    assert!(killed, "`score` always ended before it was killed");
     let kept = |name: &str| std::fs::metadata(bench.file(name)).and_then(|m| m.modified()).ok();
     let first = "artifacts/scores/part-00000.parquet";
     let before = kept(first).expect("a finished shard is there");
