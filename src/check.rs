@@ -4,7 +4,7 @@
 use crate::config::Config;
 use crate::corpus::{Tokenizer, files, read, windows};
 use crate::dictionary::{Conformance, measure};
-use crate::error::{Result, hinted};
+use crate::error::Result;
 use crate::stages::{SAMPLE, inputs};
 use crate::task;
 
@@ -66,10 +66,7 @@ fn sample(config: &Config, tokenizer: &Tokenizer) -> Result<(usize, Vec<Vec<u32>
     })?;
     contexts.truncate(SAMPLE);
     if contexts.is_empty() {
-        return Err(hinted(
-            format!("the corpus `{}` gives no context", config.corpus.path),
-            "it is empty, or every document is shorter than 8 tokens; check `corpus.path` and `corpus.text`",
-        ));
+        return Err(inputs::no_context(config));
     }
     Ok((files.len(), contexts))
 }

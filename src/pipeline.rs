@@ -244,7 +244,7 @@ pub fn help() -> String {
 pub struct State {
     pub stage: &'static Stage,
     ingredients: Ingredients,
-    pub fingerprint: String,
+    fingerprint: String,
     pub why: Vec<String>,
     /// Why a run would refuse to take it for fresh.
     pub refused: Option<String>,
@@ -461,7 +461,7 @@ pub fn status(config: &Config) -> Result<Vec<State>> {
     let mut place = Workplace::open(config)?;
     let mut states = place.states()?;
     for state in &mut states {
-        state.refused = place.check_untouched([&*state].into_iter()).err().map(|error| error.to_string());
+        state.refused = place.check_untouched(std::iter::once(&*state)).err().map(|error| error.to_string());
     }
     Ok(states)
 }

@@ -1,8 +1,7 @@
 //! The disk cache of raw activations: a row a token, a binary column a hook, in row groups of a few contexts, so that
 //! neither writing nor reading ever holds a whole shard.
 
-use super::publish::publish;
-use super::store::Store;
+use super::store::{Store, publish_ours};
 use super::tables::ACTIVATIONS;
 use crate::error::{Hint, Result};
 use half::f16;
@@ -74,7 +73,7 @@ pub fn write_part(
     mut next: impl FnMut() -> Result<Option<Vec<HookValues>>>,
 ) -> Result<()> {
     let empty = frame(hooks, precision, width, &[])?;
-    publish(&store.part_path(&ACTIVATIONS, part), |file| {
+    publish_ours(&store.part_path(&ACTIVATIONS, part), |file| {
         let mut writer = ParquetWriter::new(file)
             .with_compression(ParquetCompression::Uncompressed)
             .with_key_value_metadata(Some(ACTIVATIONS.metadata(fingerprint)))

@@ -6,6 +6,7 @@ use crate::error::{Context, Hint, Result, hinted};
 use polars::prelude::{KeyValueMetadata, ParquetCompression, ParquetReader, ParquetWriter, SerReader};
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 /// A declared table.
@@ -97,9 +98,8 @@ impl Store {
     }
 
     fn write_file<R: Row>(&self, path: &Path, artifact: &Artifact, fingerprint: &str, rows: &[R]) -> Result<()> {
-        check_ours(path)?;
         let mut frame = R::to_frame(rows)?;
-        publish(path, |file| {
+        publish_ours(path, |file| {
             ParquetWriter::new(file)
                 .with_compression(ParquetCompression::Zstd(None))
                 .with_key_value_metadata(Some(artifact.metadata(fingerprint)))
@@ -201,9 +201,20 @@ impl Store {
     }
 
     fn part_numbers(&self, artifact: &Artifact) -> Vec<u32> {
+        self.numbered(artifact, |name| name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok())
+    }
+
+    /// The numbers of the parts that are there, or that a killed run was writing.
+    fn begun(&self, artifact: &Artifact) -> Vec<u32> {
+        self.numbered(artifact, |name| {
+            let name = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp")).unwrap_or(name);
+            name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok()
+        })
+    }
+
+    fn numbered(&self, artifact: &Artifact, number: impl Fn(&str) -> Option<u32>) -> Vec<u32> {
         let entries = std::fs::read_dir(self.path(artifact)).into_iter().flatten().flatten();
-        let number = |name: String| name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok();
-        let mut parts: Vec<u32> = entries.filter_map(|e| number(e.file_name().into_string().ok()?)).collect();
+        let mut parts: Vec<u32> = entries.filter_map(|entry| number(entry.file_name().to_str()?)).collect();
         parts.sort_unstable();
         parts
     }
@@ -216,8 +227,11 @@ impl Store {
 
     /// Removes an artifact's files, finished or not, and its folder if nothing else is in it.
     pub fn remove(&self, artifact: &Artifact) -> Result<()> {
-        for name in self.files(artifact) {
-            let path = self.root.join(name);
+        let paths = match artifact.sharded {
+            true => self.begun(artifact).into_iter().map(|part| self.part_path(artifact, part)).collect(),
+            false => vec![self.path(artifact)],
+        };
+        for path in paths {
             remove_if_there(&scratch(&path))?;
             remove_if_there(&path)?;
         }
@@ -253,17 +267,19 @@ fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
+/// Publishes a Parquet file.
+///
 /// # Errors
 /// When there is a whole Parquet file of another program under this name: it would be lost.
-fn check_ours(path: &Path) -> Result<()> {
-    let Ok(file) = File::open(path) else { return Ok(()) };
-    match metadata(&mut ParquetReader::new(file)) {
-        Ok(said) if !said.contains_key(NAME) => Err(hinted(
+pub(super) fn publish_ours(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
+    let there = File::open(path).ok().and_then(|file| metadata(&mut ParquetReader::new(file)).ok());
+    if there.is_some_and(|said| !said.contains_key(NAME)) {
+        return Err(hinted(
             format!("`{}` was not written by this program, and would be replaced", path.display()),
             "move it away, or set another `output.artifacts`",
-        )),
-        _ => Ok(()),
+        ));
     }
+    publish(path, write)
 }
 
 /// The key-value metadata of a Parquet file.

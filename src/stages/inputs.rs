@@ -50,9 +50,7 @@ impl Input {
             }
         }
     }
-}
 
-impl Input {
     /// What to do when one of its files cannot be read.
     pub fn hint(self) -> &'static str {
         match self {
@@ -196,6 +194,19 @@ pub fn node(row: &NodeRow) -> Result<Node> {
 /// What to do about circuits that cannot be read.
 pub const DISCOVER: &str = "make it again with `circuit-atlas run discover --force`";
 
+/// Tokens of a context that count: not special ones, not position 0.
+pub fn counting(row: &ContextRow, tokenizer: &Tokenizer) -> u64 {
+    row.tokens[1..].iter().filter(|id| !tokenizer.is_special(**id)).count() as u64
+}
+
+/// What is said of a corpus of which nothing is left.
+pub fn no_context(config: &Config) -> anyhow::Error {
+    hinted(
+        format!("the corpus `{}` gives no context", config.corpus.path),
+        "it is empty, or every document is shorter than 8 tokens; check `corpus.path` and `corpus.text`",
+    )
+}
+
 /// The corpus as the stages after `tokenize` see it.
 pub struct Contexts {
     /// By context number.
@@ -234,8 +245,7 @@ impl Contexts {
 
     /// Tokens that count, of some contexts.
     pub fn tokens_of(&self, wanted: impl Fn(u32) -> bool) -> u64 {
-        let special = |id: &u32| self.tokenizer.is_special(*id);
         let rows = self.rows.iter().filter(|row| wanted(row.context));
-        rows.map(|row| row.tokens[1..].iter().filter(|id| !special(id)).count() as u64).sum()
+        rows.map(|row| counting(row, &self.tokenizer)).sum()
     }
 }

@@ -443,8 +443,7 @@ fn corpus(run: &Run, tokenizer: &Tokenizer) -> Result<[u64; 3]> {
         let rows = run.store.read_part::<ContextRow>(part)?;
         documents.extend(rows.iter().map(|row| row.document));
         contexts += rows.len() as u64;
-        let counts = |row: &ContextRow| row.tokens[1..].iter().filter(|id| !tokenizer.is_special(**id)).count() as u64;
-        tokens += rows.iter().map(counts).sum::<u64>();
+        tokens += rows.iter().map(|row| inputs::counting(row, tokenizer)).sum::<u64>();
     }
     Ok([documents.len() as u64, contexts, tokens])
 }

@@ -5,7 +5,7 @@ use crate::artifact::Row;
 use crate::artifact::tables::{ContextRow, Document};
 use crate::config::{Corpus, StoreKind};
 use crate::corpus::{Half, Packer, RawDocument, SHORTEST, Tokenizer, Window, files, half, order, read, windows};
-use crate::error::{Result, hinted};
+use crate::error::Result;
 use crate::model::Gpt2;
 use crate::stages::Run;
 use rayon::prelude::*;
@@ -37,10 +37,7 @@ pub fn run(run: &Run) -> Result<String> {
     let documents = encode(run, &tokenizer)?;
     let windows = cut(&documents, corpus, tokenizer.bos());
     if windows.is_empty() {
-        return Err(hinted(
-            format!("the corpus `{}` gives no context", corpus.path),
-            "it is empty, or every document is shorter than 8 tokens; check `corpus.path` and `corpus.text`",
-        ));
+        return Err(inputs::no_context(run.config));
     }
     write_documents(run, &documents)?;
     let tokens = windows.iter().map(|window| window.tokens.len()).sum();

@@ -71,7 +71,7 @@ fn draw(events: &[Word], years: &[(u32, u32)], digits: &[u32], rng: &mut impl Rn
 mod tests {
     use super::*;
     use crate::corpus::tokenizer::tests::demo;
-    use std::collections::BTreeSet;
+    use crate::task::tests::assert_drawn_well;
 
     fn value(id: u32, digits: &[u32]) -> u32 {
         digits.iter().position(|digit| *digit == id).unwrap() as u32
@@ -108,10 +108,6 @@ mod tests {
     #[test]
     fn prompts_are_distinct_and_their_seed_fixes_them() {
         let tokenizer = demo();
-        let drawn = prompts(500, 1, &tokenizer).unwrap();
-        let texts: BTreeSet<&str> = drawn.iter().map(|prompt| prompt.text.as_str()).collect();
-        assert_eq!(texts.len(), 500);
-        assert_eq!(drawn[..20], prompts(20, 1, &tokenizer).unwrap());
-        assert_ne!(drawn[..20], prompts(20, 2, &tokenizer).unwrap());
+        assert_drawn_well(|n, seed| prompts(n, seed, &tokenizer).unwrap());
     }
 }

@@ -68,6 +68,7 @@ fn draw(template: usize, words: &mut Words, rng: &mut impl Rng) -> Written {
 mod tests {
     use super::*;
     use crate::corpus::tokenizer::tests::demo;
+    use crate::task::tests::assert_drawn_well;
     use std::collections::{BTreeMap, BTreeSet};
 
     fn names_in(ids: &[u32], tokenizer: &Tokenizer) -> Vec<u32> {
@@ -120,11 +121,7 @@ mod tests {
     #[test]
     fn prompts_are_distinct_and_their_seed_fixes_them() {
         let tokenizer = demo();
-        let drawn = prompts(500, 1, &tokenizer).unwrap();
-        let texts: BTreeSet<&str> = drawn.iter().map(|prompt| prompt.text.as_str()).collect();
-        assert_eq!(texts.len(), 500);
-        assert_eq!(drawn[..20], prompts(20, 1, &tokenizer).unwrap());
-        assert_ne!(drawn[..20], prompts(20, 2, &tokenizer).unwrap());
+        assert_drawn_well(|n, seed| prompts(n, seed, &tokenizer).unwrap());
     }
 
     #[test]

@@ -136,10 +136,19 @@ fn distinct(n: usize, mut draw: impl FnMut(usize) -> Written) -> Vec<Written> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::config::{Task, TaskKind};
     use crate::corpus::tokenizer::tests::demo;
+
+    /// Prompts of `(how many, seed)` are all different, and come again with their seed.
+    pub fn assert_drawn_well(prompts: impl Fn(usize, u64) -> Vec<Prompt>) {
+        let drawn = prompts(500, 1);
+        let texts: HashSet<&str> = drawn.iter().map(|prompt| prompt.text.as_str()).collect();
+        assert_eq!(texts.len(), 500);
+        assert_eq!(drawn[..20], prompts(20, 1));
+        assert_ne!(drawn[..20], prompts(20, 2));
+    }
 
     #[test]
     fn a_task_is_named_in_its_errors() {

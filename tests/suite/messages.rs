@@ -222,9 +222,13 @@ fn nothing_of_a_user_is_destroyed() {
 
     let bench = Bench::finished();
     std::fs::write(bench.file("artifacts/activations/notes.txt"), "mine").unwrap();
+    // What a killed run leaves is ours.
+    let unfinished = bench.file("artifacts/scores/.part-00007.parquet.tmp");
+    std::fs::write(&unfinished, "half").unwrap();
     bench.call(&["clean"]).succeeded();
     assert!(bench.file("artifacts/activations/notes.txt").exists());
     assert!(!bench.file("artifacts/activations/part-00000.parquet").exists());
+    assert!(!unfinished.exists());
 }
 
 #[test]
