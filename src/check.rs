@@ -3,9 +3,12 @@
 
 use crate::config::Config;
 use crate::corpus::{Tokenizer, files, read, windows};
-use crate::dictionary::{Conformance, measure};
+use crate::dictionary::{Conformance, Sample, measure};
 use crate::error::Result;
-use crate::stages::{SAMPLE, inputs};
+use crate::lock::Lock;
+use crate::progress::Progress;
+use crate::stages::inputs;
+use crate::stages::measure::{SAMPLE, sample as first};
 use crate::task;
 
 /// # Errors
@@ -30,11 +33,15 @@ pub fn check(config: &Config) -> Result<()> {
     let (number, sample) = sample(config, &tokenizer)?;
     say("corpus", format!("{number} files; {} contexts read", sample.len()));
     say("llm", "none: explanations will be summaries of the statistics".into());
-    println!("\n{HEADER}");
-    for source in inputs::sources(config)? {
-        let measured = measure(&model, &source.load(&model.sizes)?, &sample)?;
+    let (lock, progress) = (Lock::load(&config.artifacts())?, Progress::new("check"));
+    let dictionaries = inputs::opened(config, &lock, &progress);
+    progress.end();
+    let sample = Sample::new(&model, &sample)?;
+    println!("the model's loss on {SAMPLE} tokens is {:.2} nats\n\n{HEADER}", sample.loss());
+    for dictionary in &dictionaries? {
+        let measured = measure(&model, dictionary, &sample)?;
         println!("{}", row(&measured));
-        measured.check(&source.weights)?;
+        measured.check(&dictionary.origin)?;
     }
     Ok(())
 }
@@ -62,9 +69,9 @@ fn sample(config: &Config, tokenizer: &Tokenizer) -> Result<(usize, Vec<Vec<u32>
         let ids = tokenizer.ids(&document)?;
         let cut = windows(0, &ids, config.corpus.context, tokenizer.bos());
         contexts.extend(cut.into_iter().map(|window| window.tokens));
-        Ok(contexts.len() < SAMPLE)
+        Ok(contexts.iter().map(Vec::len).sum::<usize>() < SAMPLE)
     })?;
-    contexts.truncate(SAMPLE);
+    let contexts = first(contexts);
     if contexts.is_empty() {
         return Err(inputs::no_context(config));
     }

@@ -295,6 +295,9 @@ pub struct Output {
     pub artifacts: String,
     /// The folder of the site, which `render` replaces whole.
     pub site: String,
+    /// Where dictionaries are kept in the form that the program works from; several settings may share one. Empty:
+    /// `dictionaries` in the artifact folder.
+    pub dictionaries: String,
 }
 
 mod defaults {
@@ -380,7 +383,7 @@ impl Default for Machine {
 
 impl Default for Output {
     fn default() -> Self {
-        Self { artifacts: "artifacts".into(), site: "site".into() }
+        Self { artifacts: "artifacts".into(), site: "site".into(), dictionaries: String::new() }
     }
 }
 
@@ -444,6 +447,14 @@ impl Config {
     /// The artifact folder.
     pub fn artifacts(&self) -> PathBuf {
         self.path(&self.output.artifacts)
+    }
+
+    /// The folder of converted dictionaries.
+    pub fn converted(&self) -> PathBuf {
+        match self.output.dictionaries.as_str() {
+            "" => self.artifacts().join("dictionaries"),
+            folder => self.path(folder),
+        }
     }
 
     /// Every feature that groups and `score.extra` name.

@@ -138,6 +138,14 @@ impl Lock {
         Ok(hash)
     }
 
+    /// The hash of a file of the outside world that [`Lock::hash`] took, or one taken now.
+    pub fn known(&self, name: &str, path: &Path) -> Result<String> {
+        match self.files.get(name).filter(|stamp| stamp.untouched(path)) {
+            Some(stamp) => Ok(stamp.hash.clone()),
+            None => Ok(Stamp::take(path)?.hash),
+        }
+    }
+
     /// Why a stage with these ingredients has to run; nothing when it is fresh.
     pub fn stale(&self, stage: &str, ingredients: &Ingredients, folder: &Path) -> Vec<String> {
         let Some(entry) = self.stages.get(stage) else { return vec!["it has never been run".into()] };

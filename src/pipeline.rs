@@ -29,6 +29,8 @@ pub struct Stage {
     /// What it depends on besides, made from the settings.
     besides: fn(&Config) -> Ingredients,
     reads: &'static [Artifact],
+    /// A stage whose results are not read, but that must have passed.
+    after: Option<&'static str>,
     writes: &'static [Artifact],
     writes_besides: Option<Besides>,
     run: fn(&Run) -> Result<String>,
@@ -42,7 +44,7 @@ struct Besides {
 }
 
 /// The stages in their order.
-pub const STAGES: [Stage; 8] = [
+pub const STAGES: [Stage; 9] = [
     Stage {
         name: "tokenize",
         does: "text → documents → contexts of token ids",
@@ -51,9 +53,23 @@ pub const STAGES: [Stage; 8] = [
         inputs: &[Input::Corpus, Input::Tokenizer],
         besides: nothing,
         reads: &[],
+        after: None,
         writes: &[Document::ARTIFACT, ContextRow::ARTIFACT],
         writes_besides: None,
         run: stages::tokenize::run,
+    },
+    Stage {
+        name: "measure",
+        does: "how well each dictionary describes the model; refuses one that is another's or is read wrongly",
+        version: 1,
+        settings: &[],
+        inputs: &[Input::Model, Input::Dictionaries],
+        besides: nothing,
+        reads: &[ContextRow::ARTIFACT],
+        after: None,
+        writes: &[ConformanceRow::ARTIFACT],
+        writes_besides: None,
+        run: stages::measure::run,
     },
     Stage {
         name: "discover",
@@ -63,6 +79,7 @@ pub const STAGES: [Stage; 8] = [
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries, Input::Prompts],
         besides: nothing,
         reads: &[],
+        after: Some("measure"),
         writes: &[
             PromptRow::ARTIFACT,
             NodeRow::ARTIFACT,
@@ -76,13 +93,14 @@ pub const STAGES: [Stage; 8] = [
     },
     Stage {
         name: "cache",
-        does: "one pass of the model over every context; keeps what the dictionaries read, and measures them",
-        version: 1,
+        does: "one pass of the model over every context; keeps what the dictionaries read",
+        version: 2,
         settings: &["cache.store", "cache.dtype", "score.features"],
-        inputs: &[Input::Model, Input::Dictionaries],
+        inputs: &[Input::Model],
         besides: stages::cache::besides,
         reads: &[ContextRow::ARTIFACT, CircuitFeature::ARTIFACT],
-        writes: &[ACTIVATIONS, ConformanceRow::ARTIFACT],
+        after: None,
+        writes: &[ACTIVATIONS],
         writes_besides: None,
         run: stages::cache::run,
     },
@@ -94,6 +112,7 @@ pub const STAGES: [Stage; 8] = [
         inputs: &[Input::Dictionaries],
         besides: nothing,
         reads: &[ContextRow::ARTIFACT, CircuitFeature::ARTIFACT, ACTIVATIONS],
+        after: None,
         writes: &[ScoreRow::ARTIFACT],
         writes_besides: None,
         run: stages::score::run,
@@ -114,6 +133,7 @@ pub const STAGES: [Stage; 8] = [
             EdgeRow::ARTIFACT,
             CircuitFeature::ARTIFACT,
         ],
+        after: None,
         writes: &[
             FeatureRow::ARTIFACT,
             ExampleRow::ARTIFACT,
@@ -139,6 +159,7 @@ pub const STAGES: [Stage; 8] = [
             ClusterRow::ARTIFACT,
             CircuitPairRow::ARTIFACT,
         ],
+        after: None,
         writes: &[ExplanationRow::ARTIFACT, LedgerRow::ARTIFACT],
         writes_besides: None,
         run: stages::interpret::run,
@@ -157,6 +178,7 @@ pub const STAGES: [Stage; 8] = [
             FeatureRow::ARTIFACT,
             ExampleRow::ARTIFACT,
         ],
+        after: None,
         writes: &[EvaluationRow::ARTIFACT],
         writes_besides: None,
         run: stages::evaluate::run,
@@ -186,6 +208,7 @@ pub const STAGES: [Stage; 8] = [
             ExplanationRow::ARTIFACT,
             EvaluationRow::ARTIFACT,
         ],
+        after: None,
         writes: &[],
         writes_besides: Some(Besides { stale: stages::render::stale, remove: stages::render::remove }),
         run: stages::render::run,
@@ -355,6 +378,11 @@ impl Stage {
     fn reads_from(&self, other: &Stage) -> bool {
         self.reads.iter().any(|read| other.writes.iter().any(|written| written.name == read.name))
     }
+
+    /// That stage must be fresh before this one runs.
+    fn needs(&self, other: &Stage) -> bool {
+        self.reads_from(other) || self.after == Some(other.name)
+    }
 }
 
 fn nothing(_: &Config) -> Ingredients {
@@ -434,12 +462,12 @@ pub fn run(config: &Config, selection: &Selection) -> Result<()> {
 /// Every stage that one that runs reads from must be fresh or run too.
 fn check_before(states: &[State], will_run: &impl Fn(&State) -> bool) -> Result<()> {
     for run in states.iter().filter(|state| will_run(state)) {
-        let before = states.iter().filter(|state| run.stage.reads_from(state.stage));
+        let before = states.iter().filter(|state| run.stage.needs(state.stage));
         for state in before.filter(|state| !will_run(state)) {
             if let Some(why) = state.why.first() {
                 return Err(hinted(
                     format!(
-                        "`{}` reads what `{}` writes, and that is not fresh: {why}",
+                        "`{}` needs what `{}` does, and that is not fresh: {why}",
                         run.stage.name, state.stage.name
                     ),
                     format!("run it first: `circuit-atlas run --from {}`", state.stage.name),
@@ -490,6 +518,9 @@ pub fn clean(config: &Config, stage: Option<&str>) -> Result<Vec<&'static str>> 
         }
         place.lock.stages.remove(each.name);
         cleaned.push(each);
+    }
+    if stage.is_none() {
+        crate::dictionary::clear(&config.converted())?;
     }
     place.lock.save(place.store.root())?;
     Ok(cleaned.iter().map(|stage| stage.name).collect())

@@ -134,7 +134,13 @@ fn load(model: &Gpt2, demo: &Path) -> Result<Vec<Dictionary>> {
     let mut all = Vec::new();
     for kind in [Kind::Attention, Kind::Mlp] {
         for source in dictionary::find(&folder(demo, kind), kind, model.sizes.layers)? {
-            all.push(source.load(&model.sizes)?);
+            let content = blake3::hash(&std::fs::read(&source.weights)?).to_hex();
+            all.push(Dictionary::open(
+                &source,
+                model.sizes.d_model,
+                &std::env::temp_dir().join("demo_world"),
+                &content,
+            )?);
         }
     }
     all.sort_by_key(|dictionary| dictionary.id);
@@ -148,7 +154,7 @@ fn alive(model: &Gpt2, dictionaries: &[Dictionary], context: &[u32]) -> Result<V
     for dictionary in dictionaries {
         let layer = &trace.layers[dictionary.id.layer];
         let x = if dictionary.id.kind == Kind::Attention { &layer.z } else { &layer.x2 };
-        let active = dictionary.encoder.active(&x.narrow(0, 1, context.len() - 1)?)?;
+        let active = dictionary.encoder()?.active(&x.narrow(0, 1, context.len() - 1)?)?;
         let mut features: Vec<usize> = active.concat().into_iter().map(|(f, _)| f as usize).collect();
         features.sort_unstable();
         features.dedup();
@@ -167,10 +173,10 @@ pub fn measure(words: &Words, kept: &Kept, demo: &Path) -> Result<Vec<Measured>>
     for context in &each {
         seen.iter_mut().zip(context).for_each(|(seen, active)| active.iter().for_each(|&f| seen[f] = true));
     }
-    let sample = &contexts[..MEASURED.min(contexts.len())];
+    let sample = dictionary::Sample::new(&model, &contexts[..MEASURED.min(contexts.len())])?;
     let mut all = Vec::new();
     for (dictionary, seen) in dictionaries.iter().zip(seen) {
-        let conformance = dictionary::measure(&model, dictionary, sample)?;
+        let conformance = dictionary::measure(&model, dictionary, &sample)?;
         all.push(Measured { conformance, dead: seen.iter().filter(|alive| !**alive).count() });
     }
     Ok(all)

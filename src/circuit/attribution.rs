@@ -5,11 +5,12 @@
 //! terms along one direction, which is a loop, not a matrix product.
 
 use super::graph::{Bias, Node, NodeKind, Slot};
-use crate::dictionary::{Active, Dictionary, sparse};
+use crate::dictionary::{Active, Dictionary};
 use crate::error::Result;
 use crate::ids::Kind;
 use crate::model::{Gpt2, Trace};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 
 /// A model and its dictionaries, with what attribution reads from them laid out for it.
 pub struct World {
@@ -80,7 +81,46 @@ struct Terms {
     before: Vec<usize>,
 }
 
-/// A clean pass over one prompt with all dictionaries applied.
+/// A clean pass over a prompt, and what its dictionaries make of it.
+pub struct Pass {
+    trace: Trace,
+    /// By layer and position.
+    attention: Vec<Vec<Active>>,
+    /// By layer and position.
+    mlp: Vec<Vec<Active>>,
+}
+
+impl World {
+    /// Runs the model over prompts (BOS first) and encodes what the dictionaries read, one dictionary at a time for all of
+    /// them: a whole encoder is large, and is copied into memory only once here.
+    pub fn passes(&self, prompts: &[&[u32]]) -> Result<Vec<Pass>> {
+        let run = |tokens: &&[u32]| self.model.forward(tokens);
+        let traces = prompts.par_iter().map(run).collect::<Result<Vec<Trace>>>()?;
+        let mut passes: Vec<Pass> =
+            traces.into_iter().map(|trace| Pass { trace, attention: Vec::new(), mlp: Vec::new() }).collect();
+        for layer in 0..self.model.sizes.layers {
+            let z = encoded(&self.attention[layer], passes.iter().map(|pass| &pass.trace.layers[layer].z))?;
+            let x2 = encoded(&self.mlp[layer], passes.iter().map(|pass| &pass.trace.layers[layer].x2))?;
+            for ((pass, z), x2) in passes.iter_mut().zip(z).zip(x2) {
+                pass.attention.push(z);
+                pass.mlp.push(x2);
+            }
+        }
+        Ok(passes)
+    }
+}
+
+/// The active features of each token of each input `[T, d_in]`.
+fn encoded<'t>(dictionary: &Dictionary, inputs: impl Iterator<Item = &'t Tensor>) -> Result<Vec<Vec<Active>>> {
+    let inputs: Vec<&Tensor> = inputs.collect();
+    if inputs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut active = dictionary.encoder()?.active(&Tensor::cat(&inputs, 0)?)?.into_iter();
+    inputs.iter().map(|x| Ok(active.by_ref().take(x.dim(0)?).collect())).collect()
+}
+
+/// A clean pass over one prompt with all dictionaries applied, taken apart.
 pub struct Attribution<'a> {
     world: &'a World,
     root: Root,
@@ -110,10 +150,11 @@ fn listed(active: &[Active]) -> Vec<(usize, u32, f32)> {
 
 /// `a_f·W_dec[f]` of each listed feature, `[n, d_out]`
 fn written(dictionary: &Dictionary, listed: &[(usize, u32, f32)]) -> Result<Tensor> {
-    let device = dictionary.w_dec.device();
-    let index = Tensor::from_iter(listed.iter().map(|x| x.1), device)?;
-    let scale = Tensor::from_iter(listed.iter().map(|x| x.2), device)?.unsqueeze(1)?;
-    Ok(dictionary.w_dec.index_select(&index, 0)?.broadcast_mul(&scale)?)
+    let row = |&(_, f, a): &(usize, u32, f32)| -> Result<Vec<f32>> {
+        Ok(dictionary.write_direction(f as usize)?.into_iter().map(|w| a * w).collect())
+    };
+    let rows = listed.iter().map(row).collect::<Result<Vec<_>>>()?;
+    Ok(Tensor::from_vec(rows.concat(), (listed.len(), dictionary.b_out().len()), &Device::Cpu)?)
 }
 
 fn centre(rows: &mut [f32], d: usize) {
@@ -155,11 +196,17 @@ impl Terms {
 impl<'a> Attribution<'a> {
     /// Runs the model over a prompt (BOS first) and takes the pass apart.
     pub fn new(world: &'a World, tokens: &[u32], root: Root) -> Result<Attribution<'a>> {
-        let trace = world.model.forward(tokens)?;
+        let pass = world.passes(&[tokens])?.remove(0);
+        Attribution::of(world, pass, tokens, root)
+    }
+
+    /// Takes a pass over a prompt apart.
+    pub fn of(world: &'a World, pass: Pass, tokens: &[u32], root: Root) -> Result<Attribution<'a>> {
+        let Pass { trace, attention, mlp } = pass;
         let mut positions = embeddings(&world.model, tokens)?;
         let mut layers = Vec::with_capacity(trace.layers.len());
-        for l in 0..trace.layers.len() {
-            layers.push(add_layer(world, &trace, l, &mut positions)?);
+        for (l, active) in attention.into_iter().zip(mlp).enumerate() {
+            layers.push(add_layer(world, &trace, l, active, &mut positions)?);
         }
         positions.iter_mut().for_each(|terms| terms.before.push(terms.nodes.len()));
         Ok(Attribution { world, root, trace, layers, positions, t: tokens.len() })
@@ -230,7 +277,7 @@ impl<'a> Attribution<'a> {
         let dictionary = &self.world.mlp[l];
         let direction = dictionary.read_direction(f)?;
         let (nodes, effects) = self.linear(2 * l + 1, p, &direction, self.trace.layers[l].sigma2[p]);
-        let bias = dictionary.read_bias(f)?;
+        let bias = dictionary.read_bias(f);
         let total = dot(&row(&self.trace.layers[l].x2, p)?, &direction) + bias;
         Ok(Contributions { nodes, effects, bias, total })
     }
@@ -260,7 +307,7 @@ impl<'a> Attribution<'a> {
             }
         }
         let is_feature = node.kind == NodeKind::AttentionFeature;
-        let bias = if is_feature { self.world.attention[l].read_bias(node.feature as usize)? } else { 0.0 };
+        let bias = if is_feature { self.world.attention[l].read_bias(node.feature as usize) } else { 0.0 };
         let total = dot(&row(&self.trace.layers[l].z, p)?, &g) + bias;
         Ok(Contributions { nodes, effects, bias, total })
     }
@@ -312,37 +359,38 @@ fn embeddings(model: &Gpt2, tokens: &[u32]) -> Result<Vec<Terms>> {
 }
 
 /// Adds one layer's terms at every position, and returns the layer's parts.
-fn add_layer(world: &World, trace: &Trace, l: usize, positions: &mut [Terms]) -> Result<Parts> {
+fn add_layer(
+    world: &World,
+    trace: &Trace,
+    l: usize,
+    (attention, mlp): (Vec<Active>, Vec<Active>),
+    positions: &mut [Terms],
+) -> Result<Parts> {
     let (layer, t) = (&trace.layers[l], positions.len());
     let d = world.model.sizes.d_model;
     positions.iter_mut().for_each(|terms| terms.before.push(terms.nodes.len()));
     let (sae, w_o) = (&world.attention[l], &world.model.layers[l].w_o);
-    let a = sae.encoder.encode(&layer.z)?;
-    let attention: Vec<Active> = a.to_vec2::<f32>()?.iter().map(|row| sparse(row)).collect();
-    let error = (&layer.z - sae.decode(&a)?)?;
+    let error = (&layer.z - sae.decode(&attention)?)?;
     let list = listed(&attention);
     add_features(positions, Kind::Attention, l, &list, || flat(&written(sae, &list)?.matmul(w_o)?))?;
     add_each(positions, &flat(&error.matmul(w_o)?)?, |p| Node::at(NodeKind::AttentionError, l, p));
-    let b_dec = flat(&sae.b_out.unsqueeze(0)?.matmul(w_o)?)?;
+    let b_dec = flat(&Tensor::new(sae.b_out(), w_o.device())?.unsqueeze(0)?.matmul(w_o)?)?;
     let b_o = flat(&world.model.layers[l].b_o)?;
     add_each(positions, &b_dec.repeat(t), |p| Node::at(NodeKind::Bias(Bias::AttentionDictionary), l, p));
     add_each(positions, &b_o.repeat(t), |p| Node::at(NodeKind::Bias(Bias::Attention), l, p));
 
     positions.iter_mut().for_each(|terms| terms.before.push(terms.nodes.len()));
     let transcoder = &world.mlp[l];
-    let a = transcoder.encoder.encode(&layer.x2)?;
-    let mlp: Vec<Active> = a.to_vec2::<f32>()?.iter().map(|row| sparse(row)).collect();
     let list = listed(&mlp);
     // What the projection takes off these rows cancels, as `mlp_out` itself is centred.
-    let centred = |x: &Tensor| -> Result<Vec<f32>> {
-        let mut rows = flat(x)?;
+    let centred = |mut rows: Vec<f32>| {
         centre(&mut rows, d);
-        Ok(rows)
+        rows
     };
-    add_features(positions, Kind::Mlp, l, &list, || centred(&written(transcoder, &list)?))?;
-    let missed = centred(&(&layer.mlp_out - transcoder.decode(&a)?)?)?;
+    add_features(positions, Kind::Mlp, l, &list, || Ok(centred(flat(&written(transcoder, &list)?)?)))?;
+    let missed = centred(flat(&(&layer.mlp_out - transcoder.decode(&mlp)?)?)?);
     add_each(positions, &missed, |p| Node::at(NodeKind::MlpError, l, p));
-    let b_out = centred(&transcoder.b_out)?;
+    let b_out = centred(transcoder.b_out().to_vec());
     add_each(positions, &b_out.repeat(t), |p| Node::at(NodeKind::Bias(Bias::MlpDictionary), l, p));
 
     let [q, k, v] = [flat(&layer.q)?, flat(&layer.k)?, flat(&layer.v)?];

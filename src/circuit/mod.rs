@@ -10,7 +10,7 @@ mod faithful;
 mod graph;
 mod promote;
 
-pub use attribution::{Attribution, Contributions, Root, World};
+pub use attribution::{Attribution, Contributions, Pass, Root, World};
 pub use discover::{Greedy, greedy};
 pub use faithful::{
     Ablated, Means, Metric, answers, circuits_by_frequency, components_at, keep_only, means, random_circuits, values,

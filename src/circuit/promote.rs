@@ -70,7 +70,7 @@ fn write_direction(world: &World, feature: FeatureId) -> Result<Tensor> {
             "use a layer of the model and an index below the dictionary's number of features",
         ));
     };
-    let row = dictionary.w_dec.narrow(0, feature.index, 1)?;
+    let row = Tensor::new(dictionary.write_direction(feature.index)?, world.model.w_u.device())?.unsqueeze(0)?;
     match feature.dictionary.kind {
         Kind::Attention => row.matmul(&world.model.layers[layer].w_o).context("writing through `W_O`"),
         Kind::Mlp => Ok(row),

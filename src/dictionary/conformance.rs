@@ -1,12 +1,18 @@
 //! How well a dictionary describes the model, measured on real tokens: L0, variance explained, dead features and loss
-//! recovered (DESIGN.md 4.2). A negative variance explained means that the dictionary is not one of this model's hook.
+//! recovered (DESIGN.md 4.2).
+//!
+//! A dictionary that is read wrongly, or is another's, mostly still gives numbers. So each is also read in the ways in
+//! which people have gone wrong (`suspects`); where one of these fits far better, or none explains anything, it is refused.
 
-use super::Dictionary;
+mod suspects;
+
+use super::{Active, Dictionary, Encoder};
 use crate::error::{Result, hinted};
 use crate::ids::{DictionaryId, Kind};
-use crate::model::{Gpt2, Intervention};
+use crate::model::{Clean, Gpt2, Intervention};
 use candle_core::{D, DType, Tensor};
 use rayon::prelude::*;
+use suspects::{Suspect, better};
 
 /// What was measured of one dictionary, over the positions behind BOS.
 #[derive(Clone, Debug)]
@@ -23,38 +29,112 @@ pub struct Conformance {
     pub loss_recovered: Option<f64>,
     /// Tokens measured on.
     pub tokens: u64,
+    /// A reading that fits far better than the one that its file asks for.
+    suspect: Option<Suspect>,
 }
 
 impl Conformance {
     /// # Errors
-    /// When the dictionary explains less than the mean does.
+    /// When the dictionary explains less than the mean does, or another reading of it fits far better.
     pub fn check(&self, source: &std::path::Path) -> Result<()> {
-        if self.variance_explained >= 0.0 {
+        let (file, hook, explained) = (source.display(), self.id.hook(), self.variance_explained);
+        if let Some(suspect) = &self.suspect {
+            let what = format!(
+                "`{file}` explains {explained:.2} of the variance of its hook `{hook}`, but {:.2} {}",
+                suspect.explained, suspect.when
+            );
+            return Err(hinted(what, suspect.hint));
+        }
+        if explained >= 0.0 {
             return Ok(());
         }
         Err(hinted(
             format!(
-                "`{}` explains a negative share of the variance of its hook ({:.2}): it is not a dictionary of this model",
-                source.display(),
-                self.variance_explained
+                "`{file}` explains a negative share of the variance of its hook `{hook}` ({explained:.2}): it is not a dictionary of this model"
             ),
-            "the likely causes: another layer's file, another hook, a value bias left in `z`, training on an unfolded model, or a corpus that is not text",
+            "no other layer, bias or fold makes it fit; use the dictionaries that were trained on this very model, and check that the corpus is text",
         ))
+    }
+}
+
+/// Clean passes over some contexts, with what is compared with.
+pub struct Sample {
+    contexts: Vec<Passed>,
+}
+
+struct Passed {
+    tokens: Vec<u32>,
+    layers: Vec<Hooked>,
+    /// Summed over all tokens but the first.
+    loss: f64,
+}
+
+/// What a pass leaves of a layer, `[T, D]` each.
+struct Hooked {
+    resid_pre: Tensor,
+    z: Tensor,
+    x2: Tensor,
+    mlp_out: Tensor,
+}
+
+impl Hooked {
+    /// What a dictionary reads, and what it reconstructs.
+    fn of(&self, kind: Kind) -> (&Tensor, &Tensor) {
+        match kind {
+            Kind::Attention => (&self.z, &self.z),
+            Kind::Mlp => (&self.x2, &self.mlp_out),
+        }
+    }
+}
+
+impl Sample {
+    /// Runs the model over contexts (token ids, BOS first); those of one token are passed over.
+    ///
+    /// # Errors
+    /// When no context has two tokens.
+    pub fn new(model: &Gpt2, contexts: &[Vec<u32>]) -> Result<Sample> {
+        let usable: Vec<&Vec<u32>> = contexts.iter().filter(|tokens| tokens.len() > 1).collect();
+        if usable.is_empty() {
+            return Err(hinted("no context to measure the dictionaries on", "the corpus is empty or too short"));
+        }
+        let contexts = usable.par_iter().map(|tokens| Passed::new(model, tokens)).collect::<Result<_>>()?;
+        Ok(Sample { contexts })
+    }
+
+    /// The model's loss on it, in nats a token.
+    pub fn loss(&self) -> f64 {
+        let tokens: usize = self.contexts.iter().map(|context| context.tokens.len() - 1).sum();
+        self.contexts.iter().map(|context| context.loss).sum::<f64>() / tokens as f64
+    }
+}
+
+impl Passed {
+    fn new(model: &Gpt2, tokens: &[u32]) -> Result<Passed> {
+        let trace = model.forward_with(tokens, &Clean)?;
+        let loss = loss(&model.logits(&trace)?, tokens)?;
+        let hooked = trace.layers.into_iter().map(|layer| Hooked {
+            resid_pre: layer.resid_pre,
+            z: layer.z,
+            x2: layer.x2,
+            mlp_out: layer.mlp_out,
+        });
+        Ok(Passed { tokens: tokens.to_vec(), layers: hooked.collect(), loss })
     }
 }
 
 /// Replaces what one dictionary reconstructs: by its reconstruction, or by zero.
 struct Replace<'a> {
     dictionary: &'a Dictionary,
+    encoder: &'a Encoder,
     zero: bool,
 }
 
 impl Replace<'_> {
-    fn instead(&self, x: &Tensor, of: Tensor) -> Result<Tensor> {
+    fn instead(&self, x: &Tensor, of: &Tensor) -> Result<Tensor> {
         if self.zero {
             return Ok(of.zeros_like()?);
         }
-        self.dictionary.decode(&self.dictionary.encoder.encode(x)?)
+        self.dictionary.decode(&self.encoder.active(x)?)
     }
 
     fn here(&self, layer: usize, kind: Kind) -> bool {
@@ -64,11 +144,11 @@ impl Replace<'_> {
 
 impl Intervention for Replace<'_> {
     fn z(&self, layer: usize, z: Tensor) -> Result<Tensor> {
-        if self.here(layer, Kind::Attention) { self.instead(&z.clone(), z) } else { Ok(z) }
+        if self.here(layer, Kind::Attention) { self.instead(&z, &z) } else { Ok(z) }
     }
 
     fn mlp_out(&self, layer: usize, x2: &Tensor, mlp_out: Tensor) -> Result<Tensor> {
-        if self.here(layer, Kind::Mlp) { self.instead(x2, mlp_out) } else { Ok(mlp_out) }
+        if self.here(layer, Kind::Mlp) { self.instead(x2, &mlp_out) } else { Ok(mlp_out) }
     }
 }
 
@@ -83,75 +163,103 @@ fn loss(logits: &Tensor, tokens: &[u32]) -> Result<f64> {
 /// Sums over tokens that are added up over contexts.
 struct Sums {
     active: f64,
-    residual: f64,
-    y: Vec<f64>,
-    y2: f64,
+    fit: Fit,
     alive: Vec<bool>,
-    losses: [f64; 3],
+    losses: [f64; 2],
     tokens: u64,
 }
 
 impl Sums {
     fn add(mut self, other: Sums) -> Sums {
         self.active += other.active;
-        self.residual += other.residual;
-        self.y.iter_mut().zip(&other.y).for_each(|(a, b)| *a += b);
-        self.y2 += other.y2;
+        self.fit = self.fit.add(other.fit);
         self.alive.iter_mut().zip(&other.alive).for_each(|(a, b)| *a |= b);
-        (0..3).for_each(|i| self.losses[i] += other.losses[i]);
+        (0..2).for_each(|i| self.losses[i] += other.losses[i]);
         self.tokens += other.tokens;
         self
     }
 }
 
-/// Sums of one context of at least two tokens.
-fn measure_context(model: &Gpt2, dictionary: &Dictionary, tokens: &[u32]) -> Result<Sums> {
-    let clean = model.forward(tokens)?;
-    let layer = &clean.layers[dictionary.id.layer];
-    let (x, y) = match dictionary.id.kind {
-        Kind::Attention => (&layer.z, &layer.z),
-        Kind::Mlp => (&layer.x2, &layer.mlp_out),
-    };
+/// What variance explained is made of.
+struct Fit {
+    residual: f64,
+    y: Vec<f64>,
+    y2: f64,
+    tokens: f64,
+}
+
+impl Fit {
+    /// Of what is reconstructed `y [T, D]`, and its reconstruction.
+    fn of(y: &Tensor, reconstruction: &Tensor) -> Result<Fit> {
+        let (y64, e) = (y.to_dtype(DType::F64)?, (y - reconstruction)?.to_dtype(DType::F64)?);
+        Ok(Fit {
+            residual: e.sqr()?.sum_all()?.to_scalar()?,
+            y: y64.sum(0)?.to_vec1()?,
+            y2: y64.sqr()?.sum_all()?.to_scalar()?,
+            tokens: y.dim(0)? as f64,
+        })
+    }
+
+    fn add(mut self, other: Fit) -> Fit {
+        self.residual += other.residual;
+        self.y.iter_mut().zip(&other.y).for_each(|(a, b)| *a += b);
+        self.y2 += other.y2;
+        self.tokens += other.tokens;
+        self
+    }
+
+    fn explained(&self) -> f64 {
+        let variance = self.y2 - self.y.iter().map(|y| y * y).sum::<f64>() / self.tokens;
+        if variance > 0.0 { 1.0 - self.residual / variance } else { 0.0 }
+    }
+}
+
+fn alive(active: &[Active], width: usize) -> Vec<bool> {
+    let mut alive = vec![false; width];
+    active.iter().flatten().for_each(|(f, _)| alive[*f as usize] = true);
+    alive
+}
+
+/// Sums of one context.
+fn measure_context(model: &Gpt2, dictionary: &Dictionary, encoder: &Encoder, context: &Passed) -> Result<Sums> {
+    let (layer, tokens) = (&context.layers[dictionary.id.layer], &context.tokens);
+    let (x, y) = layer.of(dictionary.id.kind);
     let n = tokens.len() - 1;
     // BOS is left out: its activations are like no other token's and would carry most of the variance.
-    let (x, y) = (x.narrow(0, 1, n)?, y.narrow(0, 1, n)?);
-    let a = dictionary.encoder.encode(&x)?;
-    let (y64, e) = (y.to_dtype(DType::F64)?, (&y - dictionary.decode(&a)?)?.to_dtype(DType::F64)?);
-    let on = a.ne(&a.zeros_like()?)?.to_dtype(DType::F64)?;
-    let with =
-        |zero: bool| loss(&model.logits_from(&clean, dictionary.id.layer, &Replace { dictionary, zero })?, tokens);
+    let active = encoder.active(&x.narrow(0, 1, n)?)?;
+    let fit = Fit::of(&y.narrow(0, 1, n)?, &dictionary.decode(&active)?)?;
+    let with = |zero: bool| {
+        let replace = Replace { dictionary, encoder, zero };
+        loss(&model.logits_from(&layer.resid_pre, dictionary.id.layer, &replace)?, tokens)
+    };
     Ok(Sums {
-        active: on.sum_all()?.to_scalar()?,
-        residual: e.sqr()?.sum_all()?.to_scalar()?,
-        y: y64.sum(0)?.to_vec1()?,
-        y2: y64.sqr()?.sum_all()?.to_scalar()?,
-        alive: on.sum(0)?.to_vec1::<f64>()?.iter().map(|&n| n > 0.0).collect(),
-        losses: [loss(&model.logits(&clean)?, tokens)?, with(false)?, with(true)?],
+        active: active.iter().map(Vec::len).sum::<usize>() as f64,
+        fit,
+        alive: alive(&active, dictionary.width()),
+        losses: [with(false)?, with(true)?],
         tokens: n as u64,
     })
 }
 
-/// Measures a dictionary on `contexts` (token ids, BOS first); contexts of one token are passed over.
-///
-/// # Errors
-/// When no context has two tokens.
-pub fn measure(model: &Gpt2, dictionary: &Dictionary, contexts: &[Vec<u32>]) -> Result<Conformance> {
-    let usable = contexts.par_iter().filter(|c| c.len() > 1);
-    let each = usable.map(|c| measure_context(model, dictionary, c)).collect::<Result<Vec<_>>>()?;
+/// Measures a dictionary.
+pub fn measure(model: &Gpt2, dictionary: &Dictionary, sample: &Sample) -> Result<Conformance> {
+    let encoder = dictionary.encoder()?;
+    let of = |context: &Passed| measure_context(model, dictionary, &encoder, context);
+    let each = sample.contexts.par_iter().map(of).collect::<Result<Vec<_>>>()?;
     // Added up in the order of the contexts, so that the sums do not depend on the threads.
     let Some(sums) = each.into_iter().reduce(Sums::add) else {
         return Err(hinted("no context to measure the dictionaries on", "the corpus is empty or too short"));
     };
-    let n = sums.tokens as f64;
-    let variance = sums.y2 - sums.y.iter().map(|y| y * y).sum::<f64>() / n;
-    let [clean, with, zero] = sums.losses;
+    let clean: f64 = sample.contexts.iter().map(|context| context.loss).sum();
+    let [with, zero] = sums.losses;
     Ok(Conformance {
         id: dictionary.id,
         width: dictionary.width(),
-        l0: sums.active / n,
-        variance_explained: if variance > 0.0 { 1.0 - sums.residual / variance } else { 0.0 },
+        l0: sums.active / sums.tokens as f64,
+        variance_explained: sums.fit.explained(),
         dead: sums.alive.iter().filter(|alive| !**alive).count() as u64,
         loss_recovered: (zero > clean).then(|| (zero - with) / (zero - clean)),
         tokens: sums.tokens,
+        suspect: better(model, dictionary, &encoder, sample)?,
     })
 }

@@ -4,18 +4,20 @@
 //! |---|---|
 //! | `NAME.pt` beside `NAME_cfg.json` | an attention SAE as ckkissane's |
 //! | `…blocks.L.ln2.hook_normalized….pt` | a transcoder as pchlenski's |
-//! | a folder with `cfg.json` and `sae_weights.safetensors` | SAELens 6: standard, jumprelu, transcoder, jumprelu_transcoder |
+//! | a folder with `cfg.json` and `sae_weights.safetensors` | SAELens, before 6.0 and since (see `saelens`) |
 //!
 //! Pickles are parsed by candle's reader, which runs nothing. Anything not supported is refused by name.
 
-use super::{Dictionary, Encoder};
+mod saelens;
+
+use super::{Encoder, Rule};
 use crate::error::{Hint, Result, hinted};
 use crate::ids::{DictionaryId, Kind};
-use crate::model::Sizes;
+use candle_core::pickle::{self, Object, PthTensors};
 use candle_core::safetensors::MmapedSafetensors;
-use candle_core::{DType, Device, Tensor, pickle};
+use candle_core::{DType, Device, Tensor};
+use saelens::SaeLens;
 use serde::Deserialize;
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 const DAMAGED: &str = "the file is missing, cut short, or not what its name says; copy it again";
@@ -35,7 +37,18 @@ pub struct Source {
 enum Format {
     AttentionPt,
     TranscoderPt,
-    SaeLens { jump: bool, subtract_b_dec: bool },
+    SaeLens(SaeLens),
+}
+
+/// A dictionary read into memory, in one form whatever its format.
+pub struct Whole {
+    pub encoder: Encoder,
+    /// What is subtracted from the input, `[d_in]`; the encoder's bias has it in it.
+    pub b_in: Tensor,
+    /// `[F, d_out]`
+    pub w_dec: Tensor,
+    /// What is added to the reconstruction, `[d_out]`
+    pub b_out: Tensor,
 }
 
 /// Finds the dictionaries of one kind in a folder: exactly one for each layer of the model, in the order of layers.
@@ -91,7 +104,7 @@ fn entries(folder: &Path, kind: Kind) -> Result<Vec<PathBuf>> {
 fn look(path: &Path, kind: Kind) -> Result<Option<Source>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     if path.join("cfg.json").is_file() {
-        return saelens(path, kind).map(Some);
+        return saelens::look(path, kind).map(Some);
     }
     let Some(stem) = name.strip_suffix(".pt") else { return Ok(None) };
     let config = path.with_file_name(format!("{stem}_cfg.json"));
@@ -108,7 +121,39 @@ fn look(path: &Path, kind: Kind) -> Result<Option<Source>> {
         ));
     };
     let id = checked_hook(path, kind, layer, &hook)?;
+    if let Some(inside) = pickled_hook(path).filter(|inside| *inside != id.hook()) {
+        return Err(hinted(
+            format!("`{}` was saved as a dictionary of `{inside}`, not of the hook in its name", path.display()),
+            "this is the file of another layer or hook; fetch the right one",
+        ));
+    }
     Ok(Some(Source { id, weights: path.into(), config: None, format: Format::TranscoderPt }))
+}
+
+/// The hook that the config pickled with the weights names, where there is one. The class that it is an object of need
+/// not exist: nothing is made of it, its fields are only looked at.
+fn pickled_hook(path: &Path) -> Option<String> {
+    let mut zip = zip::ZipArchive::new(std::fs::File::open(path).ok()?).ok()?;
+    let names: Vec<String> = zip.file_names().filter_map(|name| Some(name.ok()?.into_owned())).collect();
+    let entry = zip.by_name(names.iter().find(|name| name.ends_with("data.pkl"))?).ok()?;
+    let mut stack = pickle::Stack::empty();
+    stack.read_loop(&mut std::io::BufReader::new(entry)).ok()?;
+    hook_point(&stack.finalize().ok()?)
+}
+
+/// The value of the first `hook_point` in pickled objects.
+fn hook_point(object: &Object) -> Option<String> {
+    match object {
+        Object::Dict(pairs) => pairs.iter().find_map(|pair| match pair {
+            (Object::Unicode(key), Object::Unicode(value)) if key == "hook_point" => Some(value.clone()),
+            (_, value) => hook_point(value),
+        }),
+        Object::Build { callable, args } | Object::Reduce { callable, args } => {
+            hook_point(callable).or_else(|| hook_point(args))
+        }
+        Object::Tuple(items) | Object::List(items) => items.iter().find_map(hook_point),
+        _ => None,
+    }
 }
 
 /// The layer and the rest of `blocks.L.REST` in a name.
@@ -175,87 +220,71 @@ fn attention_pt(path: &Path, config: PathBuf, kind: Kind) -> Result<Source> {
     Ok(Source { id, weights: path.into(), config: Some(config), format: Format::AttentionPt })
 }
 
-#[derive(Deserialize)]
-struct SaeLensConfig {
-    architecture: String,
-    #[serde(default = "yes")]
-    apply_b_dec_to_input: bool,
-    #[serde(default = "none")]
-    normalize_activations: String,
-    metadata: SaeLensMetadata,
-}
-
-#[derive(Deserialize)]
-struct SaeLensMetadata {
-    hook_name: String,
-    hook_name_out: Option<String>,
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn none() -> String {
-    "none".into()
-}
-
-fn saelens(folder: &Path, kind: Kind) -> Result<Source> {
-    let config = folder.join("cfg.json");
-    let read: SaeLensConfig = json(&config)?;
-    let path = config.display();
-    let refuse = |what: String| Err(hinted(format!("`{path}`: {what}"), "convert the dictionary, or use another"));
-    let (jump, of) = match read.architecture.as_str() {
-        "standard" => (false, Kind::Attention),
-        "jumprelu" => (true, Kind::Attention),
-        "transcoder" => (false, Kind::Mlp),
-        "jumprelu_transcoder" => (true, Kind::Mlp),
-        other => return refuse(format!("the architecture `{other}` is not supported")),
-    };
-    if of != kind {
-        return refuse(format!("an architecture of `{}` is not one of {}", read.architecture, wanted(kind)));
-    }
-    if read.normalize_activations != "none" {
-        return refuse(format!("normalize_activations `{}` is not supported", read.normalize_activations));
-    }
-    if kind == Kind::Mlp && read.apply_b_dec_to_input {
-        return refuse("apply_b_dec_to_input must be false for a transcoder".into());
-    }
-    let Some((layer, hook)) = hook_in(&read.metadata.hook_name) else {
-        return refuse(format!("the hook `{}` names no layer", read.metadata.hook_name));
-    };
-    let id = checked_hook(&config, kind, layer, &hook)?;
-    if let (Kind::Mlp, Some(out)) = (kind, &read.metadata.hook_name_out)
-        && *out != format!("blocks.{layer}.hook_mlp_out")
-    {
-        return refuse(format!("it writes to `{out}`, not to `blocks.{layer}.hook_mlp_out`"));
-    }
-    let format = Format::SaeLens { jump, subtract_b_dec: read.apply_b_dec_to_input };
-    Ok(Source { id, weights: folder.join("sae_weights.safetensors"), config: Some(config), format })
-}
-
-/// Tensors of a dictionary's file, handed out in f32 with their shapes checked.
+/// The tensors of a dictionary's file, read one at a time, in f32 and with their shapes checked.
 struct Weights<'a> {
     path: &'a Path,
-    tensors: HashMap<String, Tensor>,
+    file: File,
+}
+
+enum File {
+    Safetensors(MmapedSafetensors),
+    Pickle(PthTensors),
 }
 
 impl Weights<'_> {
+    fn open<'a>(path: &'a Path, format: &Format) -> Result<Weights<'a>> {
+        let what = || format!("cannot read the dictionary `{}`", path.display());
+        let file = match format {
+            // SAFETY: the file is only read, and a change under way at worst gives wrong numbers.
+            Format::SaeLens(_) => File::Safetensors(unsafe { MmapedSafetensors::new(path) }.hint(what, DAMAGED)?),
+            Format::AttentionPt => File::Pickle(PthTensors::new(path, None).hint(what, DAMAGED)?),
+            // With no key the reader returns no tensors and no error.
+            Format::TranscoderPt => File::Pickle(PthTensors::new(path, Some("state_dict")).hint(what, DAMAGED)?),
+        };
+        let weights = Weights { path, file };
+        if weights.names().is_empty() {
+            return Err(hinted(format!("`{}` holds no tensors", path.display()), DAMAGED));
+        }
+        Ok(weights)
+    }
+
+    fn names(&self) -> Vec<String> {
+        match &self.file {
+            File::Safetensors(file) => file.tensors().into_iter().map(|(name, _)| name).collect(),
+            File::Pickle(file) => file.tensor_infos().keys().cloned().collect(),
+        }
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        match &self.file {
+            File::Safetensors(file) => Some(file.get(name).ok()?.shape().to_vec()),
+            File::Pickle(file) => Some(file.tensor_infos().get(name)?.layout.dims().to_vec()),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Tensor>> {
+        match &self.file {
+            File::Safetensors(file) => Ok(Some(file.load(name, &Device::Cpu)?)),
+            File::Pickle(file) => Ok(file.get(name)?),
+        }
+    }
+
     fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let path = self.path.display();
-        let Some(tensor) = self.tensors.get(name) else {
+        let Some(found) = self.shape(name) else {
             return Err(hinted(
                 format!("`{path}` has no tensor `{name}`"),
                 "the file is not a dictionary of the format that its name and config promise",
             ));
         };
-        if tensor.dims() != shape {
-            return Err(hinted(
-                format!("`{path}`: tensor `{name}` is {:?}, not {shape:?}", tensor.dims()),
-                "the dictionary is of another model, another width or another hook",
-            ));
+        if found != shape {
+            return Err(wrong_shape(self.path, name, &found, shape));
         }
+        let what = || format!("cannot read tensor `{name}` of `{path}`");
+        let tensor = self.read(name).hint(what, DAMAGED)?.ok_or_else(|| hinted(what(), DAMAGED))?;
         let tensor = tensor.to_dtype(DType::F32)?.contiguous()?;
-        if !tensor.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?.is_finite() {
+        // A NaN or an infinity anywhere makes the sum one.
+        if !tensor.sum_all()?.to_scalar::<f32>()?.is_finite() {
             return Err(hinted(
                 format!("`{path}`: tensor `{name}` has values that are not finite"),
                 "the file is damaged; copy it again",
@@ -266,7 +295,7 @@ impl Weights<'_> {
 
     /// The number of features, read off the encoder.
     fn width(&self) -> Result<usize> {
-        let found = self.tensors.get("W_enc").and_then(|w| w.dims().get(1).copied());
+        let found = self.shape("W_enc").and_then(|shape| shape.get(1).copied());
         found.ok_or_else(|| {
             hinted(
                 format!("`{}` has no matrix `W_enc`", self.path.display()),
@@ -276,63 +305,47 @@ impl Weights<'_> {
     }
 }
 
+fn wrong_shape(path: &Path, name: &str, found: &[usize], wanted: &[usize]) -> anyhow::Error {
+    let what = format!("`{}`: tensor `{name}` is {found:?}, not {wanted:?}", path.display());
+    let turned: Vec<usize> = found.iter().rev().copied().collect();
+    if found.len() == 2 && turned == wanted {
+        return hinted(what, format!("it is transposed: save `{name}` the other way round"));
+    }
+    hinted(what, "the dictionary is of another model, another width or another hook")
+}
+
 impl Source {
     /// The number of features, from the file's header alone.
     pub fn width(&self) -> Result<usize> {
-        let what = || format!("cannot read the dictionary `{}`", self.weights.display());
-        let shape = match self.format {
-            Format::SaeLens { .. } => {
-                // SAFETY: the file is only read, and a change under way at worst gives a wrong shape.
-                let file = unsafe { MmapedSafetensors::new(&self.weights) }.hint(what, DAMAGED)?;
-                file.get("W_enc").hint(what, DAMAGED)?.shape().to_vec()
-            }
-            _ => {
-                let key = matches!(self.format, Format::TranscoderPt).then_some("state_dict");
-                let tensors = pickle::read_pth_tensor_info(&self.weights, false, key).hint(what, DAMAGED)?;
-                let found = tensors.into_iter().find(|tensor| tensor.name == "W_enc");
-                found.map(|tensor| tensor.layout.dims().to_vec()).unwrap_or_default()
-            }
-        };
-        shape.get(1).copied().ok_or_else(|| hinted(what(), DAMAGED))
+        Weights::open(&self.weights, &self.format)?.width()
     }
 
     /// Reads and checks the dictionary.
     ///
     /// # Errors
     /// When a tensor is missing, of the wrong shape, or has values that are not finite.
-    pub fn load(&self, sizes: &Sizes) -> Result<Dictionary> {
-        let weights = Weights { path: &self.weights, tensors: self.tensors()? };
-        let (d, f) = (sizes.d_model, weights.width()?);
-        let w_enc = weights.get("W_enc", &[d, f])?;
+    pub fn read(&self, d_model: usize) -> Result<Whole> {
+        let weights = Weights::open(&self.weights, &self.format)?;
+        let (d, f) = (d_model, weights.width()?);
         let b_dec = weights.get("b_dec", &[d])?;
-        let (b_in, b_out) = match self.format {
+        let (b_in, b_out) = match &self.format {
             Format::AttentionPt => (b_dec.clone(), b_dec),
             Format::TranscoderPt => (b_dec, weights.get("b_dec_out", &[d])?),
-            Format::SaeLens { subtract_b_dec: true, .. } => (b_dec.clone(), b_dec),
-            Format::SaeLens { subtract_b_dec: false, .. } => (b_dec.zeros_like()?, b_dec),
+            Format::SaeLens(read) if read.subtract_b_dec => (b_dec.clone(), b_dec),
+            Format::SaeLens(_) => (b_dec.zeros_like()?, b_dec),
         };
-        let jump = matches!(self.format, Format::SaeLens { jump: true, .. });
-        let limit = if jump { Some(weights.get("threshold", &[f])?.relu()?) } else { None };
-        let bias = (weights.get("b_enc", &[f])? - b_in.unsqueeze(0)?.matmul(&w_enc)?.squeeze(0)?)?;
-        let encoder = Encoder { w: w_enc, bias, limit };
-        Ok(Dictionary { id: self.id, encoder, w_dec: weights.get("W_dec", &[f, d])?, b_out })
-    }
-
-    fn tensors(&self) -> Result<HashMap<String, Tensor>> {
-        let what = || format!("cannot read the dictionary `{}`", self.weights.display());
-        let hint = DAMAGED;
-        let tensors = match self.format {
-            // With no key the reader returns no tensors and no error.
-            Format::TranscoderPt => pickle::read_all_with_key(&self.weights, Some("state_dict")).hint(what, hint)?,
-            Format::AttentionPt => pickle::read_all(&self.weights).hint(what, hint)?,
-            Format::SaeLens { .. } => {
-                let read = candle_core::safetensors::load(&self.weights, &Device::Cpu).hint(what, hint)?;
-                read.into_iter().collect()
-            }
-        };
-        if tensors.is_empty() {
-            return Err(hinted(format!("`{}` holds no tensors", self.weights.display()), hint));
+        let w_dec = weights.get("W_dec", &[f, d])?;
+        let w_enc = weights.get("W_enc", &[d, f])?;
+        let shift = b_in.unsqueeze(0)?.matmul(&w_enc)?.squeeze(0)?;
+        let w = w_enc.t()?.contiguous()?;
+        drop(w_enc);
+        if let Format::SaeLens(read) = &self.format {
+            return read.finish(
+                &weights,
+                Whole { encoder: Encoder { w, bias: shift.neg()?, rule: Rule::Relu }, b_in, w_dec, b_out },
+            );
         }
-        Ok(tensors.into_iter().collect())
+        let bias = (weights.get("b_enc", &[f])? - shift)?;
+        Ok(Whole { encoder: Encoder { w, bias, rule: Rule::Relu }, b_in, w_dec, b_out })
     }
 }

@@ -1,98 +1,138 @@
 //! Dictionaries: attention-output SAEs and MLP transcoders as one thing (DESIGN.md 4.2).
 //!
-//! `load` knows the file formats, `conformance` measures how well a dictionary describes the model. Knows nothing of
-//! circuits or tables.
+//! `load` knows the file formats, `store` is the one form that the program works from, `conformance` measures how well a
+//! dictionary describes the model. Knows nothing of circuits or tables.
 
 mod conformance;
 mod load;
 mod scorer;
+mod store;
 
-pub use conformance::{Conformance, measure};
-pub use load::{Source, find};
+pub use conformance::{Conformance, Sample, measure};
+pub use load::{Source, Whole, find};
 pub use scorer::{Hit, Hooks, Scorer, hooks, read_hooks};
+pub use store::{Dictionary, clear};
 
 use crate::error::Result;
-use crate::ids::DictionaryId;
 use candle_core::Tensor;
+use rayon::prelude::*;
 
-/// A dictionary of `F` features that reads `d_in` numbers of a hook and reconstructs `d_out`.
-pub struct Dictionary {
-    pub id: DictionaryId,
-    pub encoder: Encoder,
-    /// `[F, d_out]`
-    pub w_dec: Tensor,
-    /// What is added to the reconstruction, `[d_out]`
-    pub b_out: Tensor,
-}
-
-/// The reading half of a dictionary, or of some of its features: `pre = x·W + bias`, active where `pre > limit`.
+/// The reading half of a dictionary, or of some of its features: `pre = W·x + bias`, active as the rule says.
 #[derive(Clone)]
 pub struct Encoder {
-    /// `[d_in, n]`
+    /// A feature a row, `[n, d_in]`
     pub w: Tensor,
-    /// `b_enc − b_in·W_enc`, `b_in` being what is subtracted from the input, `[n]`
+    /// `b_enc − W·b_in`, `b_in` being what is subtracted from the input, `[n]`
     pub bias: Tensor,
-    /// JumpReLU's `max(threshold, 0)`, `[n]`; none for ReLU
-    pub limit: Option<Tensor>,
+    pub rule: Rule,
+}
+
+/// Which pre-activations are activations; all others are 0.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rule {
+    /// Those above 0.
+    Relu,
+    /// JumpReLU: those above `max(threshold, 0)` of their feature, `[n]`
+    Jump(Vec<f32>),
+    /// The largest of a token, if above 0.
+    TopK(usize),
 }
 
 /// The active features of one token: (feature, activation), by feature.
 pub type Active = Vec<(u32, f32)>;
 
+/// Tokens encoded at once: the pre-activations of a wide dictionary take 100 KB a token.
+const ROWS: usize = 512;
+
+impl Rule {
+    /// Sets what is not active to 0 in the pre-activations of one token.
+    fn apply(&self, row: &mut [f32]) {
+        match self {
+            Rule::Relu => row.iter_mut().for_each(|x| *x = x.max(0.0)),
+            Rule::Jump(limits) => {
+                row.iter_mut().zip(limits).for_each(|(x, limit)| *x = if *x > *limit { *x } else { 0.0 });
+            }
+            Rule::TopK(k) => keep_largest(row, *k),
+        }
+    }
+
+    /// The rule of some features only; a top-k is one of all features or none.
+    fn select(&self, features: &[usize]) -> Rule {
+        match self {
+            Rule::Jump(limits) => Rule::Jump(features.iter().map(|&f| limits[f]).collect()),
+            other => other.clone(),
+        }
+    }
+}
+
+/// Sets all but the `k` largest values to 0, and those not above 0; of equal values the first are kept.
+fn keep_largest(row: &mut [f32], k: usize) {
+    let mut positive: Vec<u32> = (0u32..).zip(row.iter()).filter(|(_, x)| **x > 0.0).map(|(f, _)| f).collect();
+    if positive.len() > k {
+        let larger = |a: &u32, b: &u32| row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b));
+        positive.select_nth_unstable_by(k.saturating_sub(1), larger);
+        positive.truncate(k);
+    }
+    let kept: Active = positive.into_iter().map(|f| (f, row[f as usize])).collect();
+    row.fill(0.0);
+    kept.into_iter().for_each(|(f, x)| row[f as usize] = x);
+}
+
 impl Encoder {
+    /// Number of features.
+    pub fn width(&self) -> usize {
+        self.bias.elem_count()
+    }
+
     /// `x [T, d_in]` → pre-activations `[T, n]`
     pub fn pre(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.matmul(&self.w)?.broadcast_add(&self.bias)?)
+        Ok(x.matmul(&self.w.t()?)?.broadcast_add(&self.bias)?)
     }
 
     /// `x [T, d_in]` → activations `[T, n]`
     pub fn encode(&self, x: &Tensor) -> Result<Tensor> {
-        let pre = self.pre(x)?;
-        Ok(match &self.limit {
-            None => pre.relu()?,
-            Some(limit) => (&pre * pre.broadcast_gt(limit)?.to_dtype(pre.dtype())?)?,
-        })
+        Ok(Tensor::from_vec(self.activations(x)?, (x.dim(0)?, self.width()), x.device())?)
     }
 
     /// `x [T, d_in]` → the active features of each token.
     pub fn active(&self, x: &Tensor) -> Result<Vec<Active>> {
-        Ok(self.encode(x)?.to_vec2::<f32>()?.iter().map(|row| sparse(row)).collect())
+        let tokens = x.dim(0)?;
+        let mut active = Vec::with_capacity(tokens);
+        for start in (0..tokens).step_by(ROWS) {
+            let some = self.activations(&x.narrow(0, start, ROWS.min(tokens - start))?)?;
+            active.par_extend(some.par_chunks_exact(self.width()).map(sparse));
+        }
+        Ok(active)
     }
 
-    /// The encoder of some features only, in the order given.
-    pub fn select(&self, features: &[usize]) -> Result<Encoder> {
-        let index = Tensor::from_iter(features.iter().map(|&f| f as u32), self.w.device())?;
-        Ok(Encoder {
-            w: self.w.index_select(&index, 1)?.contiguous()?,
-            bias: self.bias.index_select(&index, 0)?,
-            limit: self.limit.as_ref().map(|limit| limit.index_select(&index, 0)).transpose()?,
-        })
+    fn activations(&self, x: &Tensor) -> Result<Vec<f32>> {
+        let mut rows: Vec<f32> = self.pre(x)?.flatten_all()?.to_vec1()?;
+        rows.par_chunks_exact_mut(self.width()).for_each(|row| self.rule.apply(row));
+        Ok(rows)
     }
 }
 
 /// The nonzero entries of a row of activations.
-pub fn sparse(row: &[f32]) -> Active {
+fn sparse(row: &[f32]) -> Active {
     row.iter().enumerate().filter(|(_, a)| **a != 0.0).map(|(f, &a)| (f as u32, a)).collect()
 }
 
-impl Dictionary {
-    /// Number of features, `F`.
-    pub fn width(&self) -> usize {
-        self.encoder.bias.elem_count()
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Activations `[T, F]` → reconstruction `[T, d_out]`
-    pub fn decode(&self, activations: &Tensor) -> Result<Tensor> {
-        Ok(activations.matmul(&self.w_dec)?.broadcast_add(&self.b_out)?)
-    }
-
-    /// What feature `f` reads from its hook, `W_enc[:, f]`, `[d_in]`
-    pub fn read_direction(&self, f: usize) -> Result<Vec<f32>> {
-        Ok(self.encoder.w.narrow(1, f, 1)?.flatten_all()?.to_vec1()?)
-    }
-
-    /// The constant in feature `f`'s pre-activation: `b_enc[f] − b_in·W_enc[:, f]`
-    pub fn read_bias(&self, f: usize) -> Result<f32> {
-        Ok(self.encoder.bias.get(f)?.to_scalar()?)
+    #[test]
+    fn each_rule_keeps_what_it_says() {
+        let pre = [0.5, -1.0, 2.0, 0.25, 2.0, 0.0];
+        let after = |rule: Rule| {
+            let mut row = pre;
+            rule.apply(&mut row);
+            row
+        };
+        assert_eq!(after(Rule::Relu), [0.5, 0.0, 2.0, 0.25, 2.0, 0.0]);
+        assert_eq!(after(Rule::Jump(vec![0.5, 0.0, 1.0, 0.0, 3.0, 0.0])), [0.0, 0.0, 2.0, 0.25, 0.0, 0.0]);
+        assert_eq!(after(Rule::TopK(3)), [0.5, 0.0, 2.0, 0.0, 2.0, 0.0]);
+        assert_eq!(after(Rule::TopK(1)), [0.0, 0.0, 2.0, 0.0, 0.0, 0.0]);
+        assert_eq!(after(Rule::TopK(9)), after(Rule::Relu));
     }
 }

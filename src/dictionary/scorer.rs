@@ -1,11 +1,12 @@
-//! Activations of chosen features of many dictionaries, at every token of a context: only their columns of each encoder
-//! are multiplied.
+//! Activations of chosen features of many dictionaries, at every token of a context: only their rows of each encoder are
+//! read and multiplied.
 
 use super::{Dictionary, Encoder};
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, hinted};
 use crate::ids::{DictionaryId, FeatureId, Kind};
 use crate::model::{Clean, Gpt2};
 use candle_core::{Device, Tensor};
+use std::collections::BTreeMap;
 
 /// The chosen features, by dictionary.
 pub struct Scorer {
@@ -14,8 +15,8 @@ pub struct Scorer {
 
 struct Reader {
     id: DictionaryId,
-    /// The key of each column.
-    keys: Vec<u32>,
+    /// The key of each row of the encoder that is scored.
+    keys: BTreeMap<u32, u32>,
     encoder: Encoder,
 }
 
@@ -52,16 +53,20 @@ pub fn read_hooks(model: &Gpt2, tokens: &[u32], hooks: &[DictionaryId]) -> Resul
 }
 
 impl Scorer {
-    /// `features` in order, their places being their keys; `load` gives each dictionary once.
-    pub fn new(features: &[FeatureId], mut load: impl FnMut(DictionaryId) -> Result<Dictionary>) -> Result<Scorer> {
-        let mut readers = Vec::new();
-        for id in hooks(features) {
-            let chosen = || (0u32..).zip(features).filter(move |(_, feature)| feature.dictionary == id);
-            let columns: Vec<usize> = chosen().map(|(_, feature)| feature.index).collect();
-            let encoder = load(id)?.encoder.select(&columns)?;
-            readers.push(Reader { id, keys: chosen().map(|(key, _)| key).collect(), encoder });
-        }
-        Ok(Scorer { readers })
+    /// `features` in order, their places being their keys.
+    ///
+    /// # Errors
+    /// When there is no dictionary of a feature, or it has not that many.
+    pub fn new(features: &[FeatureId], dictionaries: &[Dictionary]) -> Result<Scorer> {
+        let reader = |id: DictionaryId| {
+            let chosen = (0u32..).zip(features).filter(|(_, feature)| feature.dictionary == id);
+            let (keys, rows): (Vec<u32>, Vec<usize>) = chosen.map(|(key, feature)| (key, feature.index)).unzip();
+            match dictionaries.iter().find(|dictionary| dictionary.id == id) {
+                Some(dictionary) => Reader::new(dictionary, &keys, &rows),
+                None => Err(hinted(format!("there is no dictionary `{id}`"), "check `[dictionaries]`")),
+            }
+        };
+        Ok(Scorer { readers: hooks(features).into_iter().map(reader).collect::<Result<_>>()? })
     }
 
     /// The dictionaries that are read, in order.
@@ -81,16 +86,22 @@ impl Scorer {
 }
 
 impl Reader {
+    fn new(dictionary: &Dictionary, keys: &[u32], features: &[usize]) -> Result<Reader> {
+        let whole = dictionary.needs_all();
+        let encoder = if whole { dictionary.encoder()? } else { dictionary.select(features)? };
+        let row = |(i, &feature): (usize, &usize)| if whole { feature as u32 } else { i as u32 };
+        let keys = features.iter().enumerate().map(row).zip(keys.iter().copied()).collect();
+        Ok(Reader { id: dictionary.id, keys, encoder })
+    }
+
     fn score(&self, values: &[f32], hits: &mut Vec<Hit>) -> Result<()> {
-        let d_in = self.encoder.w.dim(0)?;
+        let d_in = self.encoder.w.dim(1)?;
         let x = Tensor::from_slice(values, (values.len() / d_in, d_in), &Device::Cpu)?;
         for (position, active) in self.encoder.active(&x)?.into_iter().enumerate() {
-            let hit = |(column, activation): (u32, f32)| Hit {
-                key: self.keys[column as usize],
-                position: position as u16,
-                activation,
+            let hit = |(row, activation): (u32, f32)| {
+                self.keys.get(&row).map(|&key| Hit { key, position: position as u16, activation })
             };
-            hits.extend(active.into_iter().map(hit));
+            hits.extend(active.into_iter().filter_map(hit));
         }
         Ok(())
     }

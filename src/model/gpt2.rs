@@ -61,6 +61,16 @@ pub struct Layer {
     pub w_out: Tensor,
     /// `[D]`
     pub b_out: Tensor,
+    /// What was folded away, to tell a dictionary of the unfolded model by.
+    pub unfolded: Unfolded,
+}
+
+/// What folding takes out of a block.
+pub struct Unfolded {
+    /// `b_V'`, `[H·K]`: what `z` would have besides if the value bias were left in it
+    pub value_bias: Tensor,
+    /// Gain and bias of ln_2, `[D]` each
+    pub norm2: (Tensor, Tensor),
 }
 
 /// The settings of `config.json` that matter.
@@ -197,12 +207,8 @@ impl Layer {
         let b_v = b_qkv.narrow(0, 2 * d, d)?;
         let b_o = (get("attn.c_proj.bias", &[d])? + b_v.unsqueeze(0)?.matmul(&w_o)?.squeeze(0)?)?;
         let no_value_bias = Tensor::cat(&[&b_qkv.narrow(0, 0, 2 * d)?, &b_v.zeros_like()?], 0)?;
-        let (w_in, b_in) = fold_norm(
-            &get("ln_2.weight", &[d])?,
-            &get("ln_2.bias", &[d])?,
-            &get("mlp.c_fc.weight", &[d, m])?,
-            &get("mlp.c_fc.bias", &[m])?,
-        )?;
+        let (gain, beta) = (get("ln_2.weight", &[d])?, get("ln_2.bias", &[d])?);
+        let (w_in, b_in) = fold_norm(&gain, &beta, &get("mlp.c_fc.weight", &[d, m])?, &get("mlp.c_fc.bias", &[m])?)?;
         Ok(Layer {
             w_qkv: f32(w_qkv)?,
             b_qkv: f32(no_value_bias)?,
@@ -212,6 +218,7 @@ impl Layer {
             b_in: f32(b_in)?,
             w_out: f32(centre(&get("mlp.c_proj.weight", &[m, d])?)?)?,
             b_out: f32(centre(&get("mlp.c_proj.bias", &[d])?)?)?,
+            unfolded: Unfolded { value_bias: f32(b_v)?, norm2: (f32(gain)?, f32(beta)?) },
         })
     }
 }
@@ -348,14 +355,20 @@ impl Gpt2 {
         Ok(ahead.where_cond(&never, scores)?)
     }
 
-    /// Logits `[T, V]` of a pass that is `clean` before block `layer` and has the intervention from there on.
-    pub fn logits_from(&self, clean: &Trace, layer: usize, intervention: &dyn Intervention) -> Result<Tensor> {
-        let mut x = clean.layers[layer].resid_pre.clone();
+    /// Logits `[T, V]` of a pass that goes on from the residual stream before block `layer` with an intervention.
+    pub fn logits_from(&self, resid_pre: &Tensor, layer: usize, intervention: &dyn Intervention) -> Result<Tensor> {
+        let mut x = resid_pre.clone();
         for (l, block) in self.layers.iter().enumerate().skip(layer) {
             let trace = self.block(l, block, x, intervention)?;
             x = (&trace.resid_mid + &trace.mlp_out)?;
         }
         self.unembed(&x)
+    }
+
+    /// The MLP of a layer with the erf form of GELU, which GPT-2 does not use: `x2 [T, D]` → `[T, D]`
+    pub fn mlp_with_erf(&self, layer: usize, x2: &Tensor) -> Result<Tensor> {
+        let layer = &self.layers[layer];
+        linear(&linear(x2, &layer.w_in, &layer.b_in)?.gelu_erf()?, &layer.w_out, &layer.b_out)
     }
 
     /// Logits of a pass at every position, `[T, V]`.

@@ -5,5 +5,5 @@
 mod gpt2;
 mod trace;
 
-pub use gpt2::{Gpt2, Layer, Sizes};
+pub use gpt2::{Gpt2, Layer, Sizes, Unfolded};
 pub use trace::{Ablation, Clean, Intervention, LayerTrace, Trace};

@@ -420,7 +420,7 @@ fn example_row(work: &Work, subject: &str, explain: bool, example: &Chosen, firi
 
 fn write_logits(work: &Work, sets: &[Set]) -> Result<()> {
     work.run.progress.say("reading off promoted tokens");
-    let world: World = inputs::world(work.run.config)?;
+    let world: World = inputs::world(work.run)?;
     let alone = work.features.iter().map(|&feature| (feature.to_string(), vec![(feature, 1.0)]));
     let together = sets.iter().map(|set| (set.subject.clone(), set.members.clone()));
     let (subjects, members): (Vec<String>, Vec<Weighted>) = alone.chain(together).unzip();

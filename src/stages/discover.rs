@@ -3,8 +3,8 @@
 use super::inputs;
 use crate::artifact::tables::{CircuitFeature, ComponentRow, EdgeRow, FaithfulnessRow, NodeRow, PromptRow};
 use crate::circuit::{
-    Ablated, Attribution, Graph, Greedy, Means, Metric, Node, NodeKind, Root, World, circuits_by_frequency, greedy,
-    means, random_circuits, values,
+    Ablated, Attribution, Graph, Greedy, Means, Metric, Node, NodeKind, Pass, Root, World, circuits_by_frequency,
+    greedy, means, random_circuits, values,
 };
 use crate::config::{Config, Discover, RootKind, Task};
 use crate::corpus::Tokenizer;
@@ -20,6 +20,8 @@ use std::sync::Arc;
 
 /// Answers of the model that are kept of each prompt.
 const ANSWERS: usize = 5;
+/// Prompts whose passes are held at once.
+const PROMPTS: usize = 32;
 /// Random circuits of each size.
 const RANDOM: usize = 10;
 
@@ -50,7 +52,7 @@ struct Tables {
 pub fn run(run: &Run) -> Result<String> {
     let tokenizer = inputs::tokenizer(run.config)?;
     run.progress.say("loading the model and its dictionaries");
-    let world = inputs::world(run.config)?;
+    let world = inputs::world(run)?;
     let mut tables = Tables::default();
     for settings in &run.config.tasks {
         let what = || format!("task `{}`", settings.name);
@@ -86,13 +88,20 @@ fn solve(run: &Run, world: &World, tokenizer: &Tokenizer, prompts: Vec<Prompt>) 
     let digits = task::digits(tokenizer).map(Arc::new);
     let greedy = settings(&run.config.discover);
     run.progress.begin("prompts", prompts.len() as u64, 0);
-    let one = |prompt: Prompt| {
-        let metric = metric(&prompt, digits.as_ref())?;
-        let solved = solve_one(world, &greedy, run.config.discover.root, prompt, metric)?;
+    let one = |(prompt, pass): (&Prompt, Pass)| {
+        let metric = metric(prompt, digits.as_ref())?;
+        let solved = solve_one(world, &greedy, run.config.discover.root, prompt.clone(), pass, metric)?;
         run.progress.add(1);
         Ok(solved)
     };
-    prompts.into_par_iter().map(one).collect()
+    let mut solved = Vec::with_capacity(prompts.len());
+    for some in prompts.chunks(PROMPTS) {
+        let tokens: Vec<&[u32]> = some.iter().map(|prompt| prompt.tokens.as_slice()).collect();
+        let passes = world.passes(&tokens)?;
+        let each = some.par_iter().zip(passes).map(one);
+        solved.extend(each.collect::<Result<Vec<_>>>()?);
+    }
+    Ok(solved)
 }
 
 fn metric(prompt: &Prompt, digits: Option<&Arc<Vec<u32>>>) -> Result<Metric> {
@@ -107,12 +116,19 @@ fn metric(prompt: &Prompt, digits: Option<&Arc<Vec<u32>>>) -> Result<Metric> {
     }
 }
 
-fn solve_one(world: &World, settings: &Greedy, root: RootKind, prompt: Prompt, metric: Metric) -> Result<Solved> {
+fn solve_one(
+    world: &World,
+    settings: &Greedy,
+    root: RootKind,
+    prompt: Prompt,
+    pass: Pass,
+    metric: Metric,
+) -> Result<Solved> {
     let root = match root {
         RootKind::LogitDifference => Root::LogitDifference { correct: prompt.correct, counter: prompt.counter },
         RootKind::Logit => Root::Logit(prompt.correct),
     };
-    let attribution = Attribution::new(world, &prompt.tokens, root)?;
+    let attribution = Attribution::of(world, pass, &prompt.tokens, root)?;
     let graph = greedy(&attribution, settings)?;
     let activations = graph.nodes.iter().map(|node| attribution.activation(node)).collect();
     let logits = world.model.last_logits(attribution.trace())?;

@@ -7,10 +7,12 @@ use crate::artifact::{Artifact, Row, Store};
 use crate::circuit::{Greedy, Node, NodeKind, World};
 use crate::config::{Config, Dtype, ScoreFeatures};
 use crate::corpus::{Half, Tokenizer, files};
-use crate::dictionary::{self, Source};
+use crate::dictionary::{self, Dictionary, Source};
 use crate::error::{Result, hinted};
 use crate::ids::{FeatureId, Kind};
-use crate::model::Gpt2;
+use crate::lock::Lock;
+use crate::model::{Gpt2, Sizes};
+use crate::progress::Progress;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -109,18 +111,48 @@ pub fn tokenizer(config: &Config) -> Result<Tokenizer> {
     Tokenizer::load(&folder, Gpt2::sizes_of(&folder)?.vocabulary)
 }
 
-/// The model with all its dictionaries.
-pub fn world(config: &Config) -> Result<World> {
-    let model = model(config)?;
-    let (mut attention, mut mlp) = (Vec::new(), Vec::new());
-    for source in sources(config)? {
-        let dictionary = source.load(&model.sizes)?;
-        match source.id.kind {
-            Kind::Attention => attention.push(dictionary),
-            Kind::Mlp => mlp.push(dictionary),
-        }
+/// The sizes of the model of the settings.
+pub fn sizes(config: &Config) -> Result<Sizes> {
+    Gpt2::sizes_of(&config.path(&config.model.path))
+}
+
+/// All dictionaries in order, each converted first if it never was.
+pub fn dictionaries(run: &Run) -> Result<Vec<Dictionary>> {
+    opened(run.config, run.lock, run.progress)
+}
+
+/// The same outside a run.
+pub fn opened(config: &Config, lock: &Lock, progress: &Progress) -> Result<Vec<Dictionary>> {
+    let (d_model, folder) = (sizes(config)?.d_model, config.converted());
+    let sources = sources(config)?;
+    let contents = sources.iter().map(|source| content(config, lock, source)).collect::<Result<Vec<_>>>()?;
+    let with_content = || sources.iter().zip(&contents);
+    let new = with_content().filter(|(source, content)| Dictionary::is_new(source, &folder, content)).count();
+    if new > 0 {
+        progress.begin("dictionaries converted", sources.len() as u64, (sources.len() - new) as u64);
     }
-    World::new(model, attention, mlp)
+    let open = |(source, content): (&Source, &String)| {
+        let is_new = Dictionary::is_new(source, &folder, content);
+        let dictionary = Dictionary::open(source, d_model, &folder, content)?;
+        progress.add(u64::from(is_new));
+        Ok(dictionary)
+    };
+    // One after the other: each is held in memory whole while it is converted.
+    with_content().map(open).collect()
+}
+
+/// The hash of a dictionary's files.
+fn content(config: &Config, lock: &Lock, source: &Source) -> Result<String> {
+    let files = [Some(&source.weights), source.config.as_ref()].into_iter().flatten();
+    let hashes = files.map(|path| lock.known(&named(config, path), path)).collect::<Result<Vec<_>>>()?;
+    Ok(hashes.join(" "))
+}
+
+/// The model with all its dictionaries.
+pub fn world(run: &Run) -> Result<World> {
+    let dictionaries = dictionaries(run)?;
+    let (attention, mlp) = dictionaries.into_iter().partition(|dictionary| dictionary.id.kind == Kind::Attention);
+    World::new(model(run.config)?, attention, mlp)
 }
 
 /// The features that are scored, in order; a feature's place is its key.

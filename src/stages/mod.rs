@@ -5,6 +5,7 @@ pub mod cache;
 pub mod discover;
 pub mod evaluate;
 pub mod interpret;
+pub mod measure;
 pub mod render;
 pub mod score;
 pub mod tokenize;
@@ -13,7 +14,6 @@ pub mod inputs;
 mod pairs;
 mod reader;
 
-pub use cache::SAMPLE;
 pub use inputs::Input;
 
 use crate::artifact::Store;

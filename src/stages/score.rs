@@ -6,7 +6,7 @@ use crate::artifact::activations::{GROUP, read_part};
 use crate::artifact::tables::{CircuitFeature, ContextRow, ScoreRow};
 use crate::config::StoreKind;
 use crate::dictionary::{Hit, Scorer, read_hooks};
-use crate::error::{Result, hinted};
+use crate::error::Result;
 use crate::model::Gpt2;
 use crate::stages::Run;
 use rayon::prelude::*;
@@ -17,12 +17,7 @@ type Scored = (u32, Vec<Hit>);
 /// Scores the chosen features, shard by shard.
 pub fn run(run: &Run) -> Result<String> {
     let features = inputs::scored_features(run.config, &run.store.read::<CircuitFeature>()?);
-    let sizes = Gpt2::sizes_of(&run.config.path(&run.config.model.path))?;
-    let sources = inputs::sources(run.config)?;
-    let scorer = Scorer::new(&features, |id| match sources.iter().find(|source| source.id == id) {
-        Some(source) => source.load(&sizes),
-        None => Err(hinted(format!("there is no dictionary `{id}`"), "check `[dictionaries]`")),
-    })?;
+    let scorer = Scorer::new(&features, &inputs::dictionaries(run)?)?;
     let live = match run.config.cache.store {
         StoreKind::Stream => Some(inputs::model(run.config)?),
         StoreKind::Disk => None,

@@ -3,7 +3,8 @@
 use candle_core::{DType, Device, Tensor};
 use circuit_atlas::circuit::{Attribution, Bias, Greedy, Node, NodeKind, Root, Slot, World};
 use circuit_atlas::corpus::Tokenizer;
-use circuit_atlas::dictionary::{Dictionary, find};
+use circuit_atlas::dictionary::{Dictionary, Source, find};
+use circuit_atlas::error::Result;
 use circuit_atlas::ids::{DictionaryId, FeatureId, Kind};
 use circuit_atlas::model::{Gpt2, Sizes, Trace};
 use serde::Deserialize;
@@ -188,7 +189,15 @@ pub fn fixture() -> &'static Fixture {
 
 /// The dictionaries of a kind, as a run would load them.
 pub fn dictionaries(folder: &Path, kind: Kind, sizes: &Sizes) -> Vec<Dictionary> {
-    find(folder, kind, sizes.layers).unwrap().iter().map(|source| source.load(sizes).unwrap()).collect()
+    find(folder, kind, sizes.layers).unwrap().iter().map(|source| opened(source, sizes).unwrap()).collect()
+}
+
+/// A dictionary as a run would open it, converted into a folder that is kept from one test run to the next.
+pub fn opened(source: &Source, sizes: &Sizes) -> Result<Dictionary> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dictionaries");
+    let file = |path: &PathBuf| std::fs::read(path).map(|bytes| blake3::hash(&bytes).to_hex().to_string());
+    let content = [Some(&source.weights), source.config.as_ref()].into_iter().flatten().map(|path| file(path).unwrap());
+    Dictionary::open(source, sizes.d_model, &folder, &content.collect::<String>())
 }
 
 impl Fixture {

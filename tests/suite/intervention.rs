@@ -4,7 +4,7 @@
 //! pass is run with all else held, and what the receiver reads is computed forwards from the stream that comes out.
 
 use crate::fixture::{Fixture, assert_near, assert_within, fixture, node_name, numbers, read_by};
-use candle_core::{D, Tensor};
+use candle_core::{D, Device, Tensor};
 use circuit_atlas::circuit::{Attribution, Bias, Node, NodeKind, Slot, greedy};
 use circuit_atlas::error::Result;
 use circuit_atlas::ids::{DictionaryId, Kind};
@@ -46,6 +46,10 @@ fn less_at(x: &Tensor, position: usize, vector: &Tensor) -> Tensor {
     Tensor::new(rows, x.device()).unwrap()
 }
 
+fn vector(values: &[f32]) -> Tensor {
+    Tensor::new(values, &Device::Cpu).unwrap()
+}
+
 fn centred(x: Tensor) -> Tensor {
     x.broadcast_sub(&x.mean_keepdim(D::Minus1).unwrap()).unwrap()
 }
@@ -53,7 +57,7 @@ fn centred(x: Tensor) -> Tensor {
 /// What is left of a hook when the dictionary's output is taken off it, `[d_out]`.
 fn missed(f: &Fixture, id: DictionaryId, clean: &Trace, position: usize) -> Tensor {
     let (dictionary, layer) = (f.dictionary(id), &clean.layers[id.layer]);
-    let reconstruction = dictionary.decode(&dictionary.encoder.encode(read_by(id, clean)).unwrap()).unwrap();
+    let reconstruction = dictionary.decode(&dictionary.encoder().unwrap().active(read_by(id, clean)).unwrap()).unwrap();
     let of = if id.kind == Kind::Attention { &layer.z } else { &layer.mlp_out };
     (of - reconstruction).unwrap().get(position).unwrap()
 }
@@ -61,9 +65,9 @@ fn missed(f: &Fixture, id: DictionaryId, clean: &Trace, position: usize) -> Tens
 /// `a_f·W_dec[f]`, `[d_out]`
 fn written(f: &Fixture, id: DictionaryId, clean: &Trace, node: &Node) -> Tensor {
     let (dictionary, feature) = (f.dictionary(id), node.feature as usize);
-    let activations = dictionary.encoder.encode(read_by(id, clean)).unwrap();
+    let activations = dictionary.encoder().unwrap().encode(read_by(id, clean)).unwrap();
     let a: f32 = activations.get(node.position as usize).unwrap().get(feature).unwrap().to_scalar().unwrap();
-    (dictionary.w_dec.get(feature).unwrap() * f64::from(a)).unwrap()
+    (vector(&dictionary.write_direction(feature).unwrap()) * f64::from(a)).unwrap()
 }
 
 /// The pass without a term that goes through a hook, or the vector of one that does not.
@@ -78,10 +82,10 @@ fn remove(f: &Fixture, clean: &Trace, tokens: &[u32], node: &Node) -> Removed {
     let (id, vector) = match node.kind {
         NodeKind::AttentionFeature => (attention, written(f, attention, clean, node)),
         NodeKind::AttentionError => (attention, missed(f, attention, clean, position)),
-        NodeKind::Bias(Bias::AttentionDictionary) => (attention, f.dictionary(attention).b_out.clone()),
+        NodeKind::Bias(Bias::AttentionDictionary) => (attention, vector(f.dictionary(attention).b_out())),
         NodeKind::MlpFeature => (mlp, centred(written(f, mlp, clean, node))),
         NodeKind::MlpError => (mlp, centred(missed(f, mlp, clean, position))),
-        NodeKind::Bias(Bias::MlpDictionary) => (mlp, centred(f.dictionary(mlp).b_out.clone())),
+        NodeKind::Bias(Bias::MlpDictionary) => (mlp, centred(vector(f.dictionary(mlp).b_out()))),
         NodeKind::Bias(Bias::Attention) => return Removed::Vector(f.model().layers[layer].b_o.clone()),
         NodeKind::Embedding => return Removed::Vector(f.model().w_e.get(tokens[position] as usize).unwrap()),
         NodeKind::PositionEmbedding => return Removed::Vector(f.model().w_p.get(position).unwrap()),
@@ -115,7 +119,7 @@ fn reading_position(node: &Node, slot: Slot, last: usize) -> usize {
 fn direction(f: &Fixture, clean: &Trace, node: &Node) -> Tensor {
     let id = DictionaryId { layer: node.layer as usize, kind: Kind::Attention };
     if node.feature >= 0 {
-        return f.dictionary(id).encoder.w.t().unwrap().get(node.feature as usize).unwrap();
+        return vector(&f.dictionary(id).read_direction(node.feature as usize).unwrap());
     }
     let error = missed(f, id, clean, node.position as usize);
     let norm = numbers(&error).iter().map(|e| e * e).sum::<f64>().sqrt();
@@ -140,7 +144,7 @@ fn reads(f: &Fixture, prompt: usize, clean: &Trace, node: &Node, slot: Slot, x: 
         }
         NodeKind::MlpFeature => {
             let dictionary = f.dictionary(DictionaryId { layer: node.layer as usize, kind: Kind::Mlp });
-            let pre = dictionary.encoder.pre(&scaled(&clean.layers[node.layer as usize].sigma2)).unwrap();
+            let pre = dictionary.encoder().unwrap().pre(&scaled(&clean.layers[node.layer as usize].sigma2)).unwrap();
             numbers(&pre)[node.feature as usize]
         }
         _ => head_reads(f, clean, node, slot, &scaled(&clean.layers[node.layer as usize].sigma1)),
@@ -233,7 +237,7 @@ fn removing_a_heads_source_changes_attention_features_and_errors_by_its_effect()
         let id = DictionaryId { layer: node.layer as usize, kind: Kind::Attention };
         let read = |z: &Tensor| match node.kind {
             NodeKind::AttentionFeature => {
-                numbers(&f.dictionary(id).encoder.pre(z).unwrap().get(node.position as usize).unwrap())
+                numbers(&f.dictionary(id).encoder().unwrap().pre(z).unwrap().get(node.position as usize).unwrap())
                     [node.feature as usize]
             }
             _ => product(&z.get(node.position as usize).unwrap(), &direction(f, &clean, &node)),

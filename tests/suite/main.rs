@@ -17,4 +17,5 @@ mod promote;
 mod refusals;
 mod rooms;
 mod statistics;
+mod suspects;
 mod task;

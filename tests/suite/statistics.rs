@@ -24,7 +24,7 @@ fn firings() -> &'static [Vec<Firing>] {
 
 fn score(id: DictionaryId, which: &[usize], ids: &[FeatureId], all: &mut [Vec<Firing>]) {
     let columns: Vec<usize> = which.iter().map(|&i| ids[i].index).collect();
-    let encoder = fixture().dictionary(id).encoder.select(&columns).unwrap();
+    let encoder = fixture().dictionary(id).select(&columns).unwrap();
     for (context, trace) in fixture().contexts().iter().enumerate() {
         for (position, active) in encoder.active(read_by(id, trace)).unwrap().into_iter().enumerate() {
             for (column, activation) in active {

@@ -1,0 +1,223 @@
+//! The one form that the program works from: a dictionary converted once, whatever its file's format, into a file that is
+//! memory-mapped. Features are rows of it, so that a few hundred features touch only their own pages.
+
+use super::load::{Source, Whole};
+use super::{Active, Encoder, Rule};
+use crate::artifact::publish::publish;
+use crate::error::{Hint, Result, hinted};
+use crate::ids::{DictionaryId, FeatureId};
+use candle_core::safetensors::MmapedSafetensors;
+use candle_core::{Device, Tensor};
+use rayon::prelude::*;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Raised when the form changes; part of every file's name.
+const FORM: u32 = 1;
+const AGAIN: &str = "remove the file: it is made again from the dictionary's own";
+
+/// A converted dictionary of `F` features that reads `d_in` numbers of a hook and reconstructs `d_out`.
+pub struct Dictionary {
+    pub id: DictionaryId,
+    /// The file that it was converted from.
+    pub origin: PathBuf,
+    path: PathBuf,
+    map: MmapedSafetensors,
+    width: usize,
+    d_in: usize,
+    bias: Vec<f32>,
+    rule: Rule,
+    b_in: Vec<f32>,
+    b_out: Vec<f32>,
+}
+
+impl Dictionary {
+    /// Opens a dictionary, converted into `folder` first if it is not there yet. `content` is the hash of its files.
+    ///
+    /// # Errors
+    /// When its file cannot be read or is refused, or `folder` cannot be written.
+    pub fn open(source: &Source, d_model: usize, folder: &Path, content: &str) -> Result<Dictionary> {
+        let path = folder.join(file_name(source, content));
+        if !path.exists() {
+            let _held = hold(folder)?;
+            // Another run that shares the folder may have made it meanwhile.
+            if !path.exists() {
+                write(&path, source.read(d_model)?)?;
+            }
+        }
+        Dictionary::map(source, path)
+    }
+
+    /// Whether [`Dictionary::open`] would convert it first.
+    pub fn is_new(source: &Source, folder: &Path, content: &str) -> bool {
+        !folder.join(file_name(source, content)).exists()
+    }
+
+    fn map(source: &Source, path: PathBuf) -> Result<Dictionary> {
+        let map = mapped(&path)?;
+        let [width, d_in] = *map.get("w_enc")?.shape() else {
+            return Err(hinted(format!("`{}` is not a converted dictionary", path.display()), AGAIN));
+        };
+        let vector = |name: &str| -> Result<Vec<f32>> { Ok(map.load(name, &Device::Cpu)?.to_vec1()?) };
+        let rule = match (map.get("limit").is_ok(), map.get("top_k").is_ok()) {
+            (true, _) => Rule::Jump(vector("limit")?),
+            (_, true) => Rule::TopK(map.load("top_k", &Device::Cpu)?.to_vec1::<u32>()?.iter().sum::<u32>() as usize),
+            _ => Rule::Relu,
+        };
+        let [bias, b_in, b_out] = ["bias", "b_in", "b_out"].map(vector);
+        let (bias, b_in, b_out) = (bias?, b_in?, b_out?);
+        Ok(Dictionary {
+            id: source.id,
+            origin: source.weights.clone(),
+            path,
+            map,
+            width,
+            d_in,
+            bias,
+            rule,
+            b_in,
+            b_out,
+        })
+    }
+
+    /// Number of features, `F`.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// All features' reading half, copied into memory.
+    pub fn encoder(&self) -> Result<Encoder> {
+        // Through a mapping of its own, so that the pages are let go of when the copy is there.
+        let w = mapped(&self.path)?.load("w_enc", &Device::Cpu)?;
+        Ok(Encoder { w, bias: Tensor::new(self.bias.as_slice(), &Device::Cpu)?, rule: self.rule.clone() })
+    }
+
+    /// The reading half of some features, in the order given. A top-k needs all features to know any: see [`Rule`].
+    pub fn select(&self, features: &[usize]) -> Result<Encoder> {
+        let rows = features.iter().map(|&f| self.read_direction(f)).collect::<Result<Vec<_>>>()?.concat();
+        Ok(Encoder {
+            w: Tensor::from_vec(rows, (features.len(), self.d_in), &Device::Cpu)?,
+            bias: Tensor::from_iter(features.iter().map(|&f| self.bias[f]), &Device::Cpu)?,
+            rule: self.rule.select(features),
+        })
+    }
+
+    /// Whether an activation depends on all other features of the token.
+    pub fn needs_all(&self) -> bool {
+        matches!(self.rule, Rule::TopK(_))
+    }
+
+    /// What feature `f` reads from its hook, `[d_in]`
+    pub fn read_direction(&self, f: usize) -> Result<Vec<f32>> {
+        self.row("w_enc", f)
+    }
+
+    /// What feature `f` adds to the reconstruction for each unit of activation, `[d_out]`
+    pub fn write_direction(&self, f: usize) -> Result<Vec<f32>> {
+        self.row("w_dec", f)
+    }
+
+    /// The constant in feature `f`'s pre-activation: `b_enc[f] − b_in·W_enc[:, f]`
+    pub fn read_bias(&self, f: usize) -> f32 {
+        self.bias[f]
+    }
+
+    /// What is subtracted from the input, `[d_in]`; [`Dictionary::read_bias`] has it in it.
+    pub fn b_in(&self) -> &[f32] {
+        &self.b_in
+    }
+
+    /// What is added to the reconstruction, `[d_out]`
+    pub fn b_out(&self) -> &[f32] {
+        &self.b_out
+    }
+
+    /// Active features of each token → reconstruction `[T, d_out]`
+    pub fn decode(&self, active: &[Active]) -> Result<Tensor> {
+        let one = |active: &Active| {
+            let mut sum = self.b_out.clone();
+            for &(f, a) in active {
+                let row = self.write_direction(f as usize)?;
+                sum.iter_mut().zip(row).for_each(|(sum, w)| *sum += a * w);
+            }
+            Ok(sum)
+        };
+        let rows = active.par_iter().map(one).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::from_vec(rows.concat(), (active.len(), self.b_out.len()), &Device::Cpu)?)
+    }
+
+    fn row(&self, name: &str, f: usize) -> Result<Vec<f32>> {
+        let view = self.map.get(name)?;
+        let bytes = view.shape().last().copied().unwrap_or(0) * size_of::<f32>();
+        let row = view.data().get(f * bytes..(f + 1) * bytes).ok_or_else(|| {
+            hinted(
+                format!("there is no feature `{}.{f}`", self.id),
+                format!("features of `{}` are counted from 0 to {}", self.id, self.width - 1),
+            )
+        })?;
+        Ok(row.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    }
+}
+
+fn file_name(source: &Source, content: &str) -> String {
+    let key = blake3::hash(format!("{FORM} {content}").as_bytes()).to_hex();
+    format!("{}-{}.safetensors", source.id, &key[..16])
+}
+
+/// Keeps others from converting into the folder at the same time; the system lets go of it however the process ends.
+fn hold(folder: &Path) -> Result<File> {
+    let path = folder.join(".converting");
+    let what = || format!("cannot hold `{}`", path.display());
+    let hint = "set `output.dictionaries` to a folder that can be written";
+    std::fs::create_dir_all(folder).hint(what, hint)?;
+    let file = File::options().create(true).append(true).open(&path).hint(what, hint)?;
+    file.lock().hint(what, hint)?;
+    Ok(file)
+}
+
+fn mapped(path: &Path) -> Result<MmapedSafetensors> {
+    // SAFETY: the file appeared under its name whole and is never written again, only removed.
+    unsafe { MmapedSafetensors::new(path) }.hint(|| format!("cannot read `{}`", path.display()), AGAIN)
+}
+
+/// Writes a dictionary's converted form.
+fn write(path: &Path, whole: Whole) -> Result<()> {
+    let device = &Device::Cpu;
+    let mut tensors = vec![
+        ("w_enc", whole.encoder.w.contiguous()?),
+        ("bias", whole.encoder.bias),
+        ("w_dec", whole.w_dec),
+        ("b_in", whole.b_in),
+        ("b_out", whole.b_out),
+    ];
+    match whole.encoder.rule {
+        Rule::Relu => {}
+        Rule::Jump(limits) => tensors.push(("limit", Tensor::new(limits, device)?)),
+        Rule::TopK(k) => tensors.push(("top_k", Tensor::new(&[k as u32], device)?)),
+    }
+    let bytes = safetensors::serialize(tensors.iter().map(|(name, tensor)| (*name, tensor)), None)?;
+    publish(path, |file| Ok(file.write_all(&bytes)?))
+}
+
+/// Removes every converted dictionary of a folder, and the folder if nothing else is in it.
+///
+/// # Errors
+/// When one cannot be removed.
+pub fn clear(folder: &Path) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let ours = name.strip_suffix(".safetensors").and_then(|stem| stem.split_once('-'));
+        if ours.is_some_and(|(id, key)| format!("{id}.0").parse::<FeatureId>().is_ok() && key.len() == 16) {
+            std::fs::remove_file(entry.path()).hint(
+                || format!("cannot remove `{}`", entry.path().display()),
+                "check that the folder can be written",
+            )?;
+        }
+    }
+    drop(std::fs::remove_file(folder.join(".converting")));
+    // Not empty: somebody else's files are in it.
+    drop(std::fs::remove_dir(folder));
+    Ok(())
+}

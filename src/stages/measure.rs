@@ -1,0 +1,57 @@
+//! `measure`: how well each dictionary describes the model, on a sample of the contexts; refuses one that is read wrongly
+//! or is another's, before anything is made of it.
+
+use super::inputs;
+use crate::artifact::tables::{ConformanceRow, ContextRow};
+use crate::dictionary::{Conformance, Sample, measure};
+use crate::error::Result;
+use crate::stages::Run;
+
+/// Tokens on which dictionaries are measured: enough for two figures, few enough to cost a minute or two at GPT-2's size.
+pub const SAMPLE: usize = 2048;
+
+/// The first contexts that have at least [`SAMPLE`] tokens together.
+pub fn sample(contexts: impl IntoIterator<Item = Vec<u32>>) -> Vec<Vec<u32>> {
+    let mut tokens = 0;
+    let wanted = |context: &Vec<u32>| {
+        let more = tokens < SAMPLE;
+        tokens += context.len();
+        more
+    };
+    contexts.into_iter().take_while(wanted).collect()
+}
+
+/// Measures every dictionary.
+pub fn run(run: &Run) -> Result<String> {
+    let model = inputs::model(run.config)?;
+    let dictionaries = inputs::dictionaries(run)?;
+    run.progress.say("running the model over a sample");
+    let contexts = run.store.read_part::<ContextRow>(0)?;
+    let sample = Sample::new(&model, &sample(contexts.into_iter().map(|row| row.tokens)))?;
+    run.progress.begin("dictionaries measured", dictionaries.len() as u64, 0);
+    let mut rows = Vec::new();
+    for dictionary in &dictionaries {
+        let measured = measure(&model, dictionary, &sample)?;
+        measured.check(&dictionary.origin)?;
+        rows.push(row(&measured));
+        run.progress.add(1);
+    }
+    rows.sort_by(|a, b| a.dictionary.cmp(&b.dictionary));
+    run.store.write(run.fingerprint, &rows)?;
+    let tokens = rows.first().map_or(0, |row| row.tokens);
+    Ok(format!("{} dictionaries on {tokens} tokens; the model's loss there is {:.2}", rows.len(), sample.loss()))
+}
+
+fn row(measured: &Conformance) -> ConformanceRow {
+    ConformanceRow {
+        dictionary: measured.id.to_string(),
+        layer: measured.id.layer as u32,
+        kind: measured.id.kind.word().into(),
+        width: measured.width as u32,
+        l0: measured.l0,
+        variance_explained: measured.variance_explained,
+        dead: measured.dead as f64,
+        loss_recovered: measured.loss_recovered,
+        tokens: measured.tokens,
+    }
+}
