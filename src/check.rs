@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::stages::inputs;
-use crate::stages::measure::{SAMPLE, sample as first};
+use crate::stages::measure::{SAMPLE, sample as spread};
 use crate::task;
 
 /// # Errors
@@ -71,7 +71,7 @@ fn sample(config: &Config, tokenizer: &Tokenizer) -> Result<(usize, Vec<Vec<u32>
         contexts.extend(cut.into_iter().map(|window| window.tokens));
         Ok(contexts.iter().map(Vec::len).sum::<usize>() < SAMPLE)
     })?;
-    let contexts = first(contexts);
+    let contexts = spread(&contexts);
     if contexts.is_empty() {
         return Err(inputs::no_context(config));
     }

@@ -269,7 +269,7 @@ impl Weights<'_> {
         }
     }
 
-    fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+    fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
         let path = self.path.display();
         let Some(found) = self.shape(name) else {
             return Err(hinted(
@@ -277,9 +277,12 @@ impl Weights<'_> {
                 "the file is not a dictionary of the format that its name and config promise",
             ));
         };
-        if found != shape {
-            return Err(wrong_shape(self.path, name, &found, shape));
-        }
+        if found == shape { Ok(()) } else { Err(wrong_shape(self.path, name, &found, shape)) }
+    }
+
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.check(name, shape)?;
+        let path = self.path.display();
         let what = || format!("cannot read tensor `{name}` of `{path}`");
         let tensor = self.read(name).hint(what, DAMAGED)?.ok_or_else(|| hinted(what(), DAMAGED))?;
         let tensor = tensor.to_dtype(DType::F32)?.contiguous()?;
@@ -327,6 +330,8 @@ impl Source {
     pub fn read(&self, d_model: usize) -> Result<Whole> {
         let weights = Weights::open(&self.weights, &self.format)?;
         let (d, f) = (d_model, weights.width()?);
+        // First, as its shape says most: of another model, another hook.
+        weights.check("W_enc", &[d, f])?;
         let b_dec = weights.get("b_dec", &[d])?;
         let (b_in, b_out) = match &self.format {
             Format::AttentionPt => (b_dec.clone(), b_dec),

@@ -10,15 +10,11 @@ use crate::stages::Run;
 /// Tokens on which dictionaries are measured: enough for two figures, few enough to cost a minute or two at GPT-2's size.
 pub const SAMPLE: usize = 2048;
 
-/// The first contexts that have at least [`SAMPLE`] tokens together.
-pub fn sample(contexts: impl IntoIterator<Item = Vec<u32>>) -> Vec<Vec<u32>> {
-    let mut tokens = 0;
-    let wanted = |context: &Vec<u32>| {
-        let more = tokens < SAMPLE;
-        tokens += context.len();
-        more
-    };
-    contexts.into_iter().take_while(wanted).collect()
+/// Contexts that have at least [`SAMPLE`] tokens together, evenly spread over all.
+pub fn sample(contexts: &[Vec<u32>]) -> Vec<Vec<u32>> {
+    let tokens: usize = contexts.iter().map(Vec::len).sum();
+    let wanted = (SAMPLE * contexts.len()).div_ceil(tokens.max(1)).clamp(1, contexts.len().max(1));
+    (0..wanted).filter_map(|i| contexts.get(i * contexts.len() / wanted)).cloned().collect()
 }
 
 /// Measures every dictionary.
@@ -26,8 +22,8 @@ pub fn run(run: &Run) -> Result<String> {
     let model = inputs::model(run.config)?;
     let dictionaries = inputs::dictionaries(run)?;
     run.progress.say("running the model over a sample");
-    let contexts = run.store.read_part::<ContextRow>(0)?;
-    let sample = Sample::new(&model, &sample(contexts.into_iter().map(|row| row.tokens)))?;
+    let contexts: Vec<Vec<u32>> = run.store.read_parts::<ContextRow>()?.into_iter().map(|row| row.tokens).collect();
+    let sample = Sample::new(&model, &sample(&contexts))?;
     run.progress.begin("dictionaries measured", dictionaries.len() as u64, 0);
     let mut rows = Vec::new();
     for dictionary in &dictionaries {

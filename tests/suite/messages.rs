@@ -133,8 +133,10 @@ fn dictionaries_of_another_layer_or_width() {
     let [from, to] = [0, 3].map(|layer| folder.join(format!("blocks.{layer}.attn.hook_z/sae_weights.safetensors")));
     std::fs::copy(from, to).unwrap();
     let said = refused(&bench);
-    let number = said.split_once("its hook (").unwrap().1.split(')').next().unwrap().to_string();
-    assert_snapshot!("dictionary_wrong_weights", said.replace(&number, "[number]"));
+    let number = |text: &str, before: &str| text.split_once(before).unwrap().1.split(' ').next().unwrap().to_string();
+    let numbers = [number(&said, "explains "), number(&said, "but ")];
+    let said = numbers.iter().fold(said, |said, number| said.replace(number, "[number]"));
+    assert_snapshot!("dictionary_wrong_weights", said);
 
     let bench = Bench::new().set("demo/attention_sae", "demo/transcoder");
     assert_snapshot!("dictionary_of_another_kind", refused(&bench));

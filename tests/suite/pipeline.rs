@@ -3,7 +3,7 @@
 use crate::bench::Bench;
 use std::time::{Duration, Instant};
 
-const ALL: [&str; 8] = ["tokenize", "discover", "cache", "score", "aggregate", "interpret", "evaluate", "render"];
+const ALL: [&str; 9] = ["tokenize", "measure", "discover", "cache", "score", "aggregate", "interpret", "evaluate", "render"];
 
 #[test]
 fn a_rerun_with_nothing_changed_does_nothing_and_says_so() {
@@ -30,7 +30,7 @@ fn changing_one_setting_reruns_exactly_what_depends_on_it() {
         (
             "max_contexts = 96",
             "max_contexts = 72",
-            &["tokenize", "cache", "score", "aggregate", "interpret", "evaluate", "render"],
+            &["tokenize", "measure", "cache", "score", "aggregate", "interpret", "evaluate", "render"],
         ),
         ("passes = 2", "passes = 1", &["discover", "cache", "score", "aggregate", "interpret", "evaluate", "render"]),
         ("\"att1.3\"", "\"att1.4\"", &["score", "aggregate", "interpret", "evaluate", "render"]),
@@ -52,7 +52,7 @@ fn changing_one_setting_reruns_exactly_what_depends_on_it() {
 fn a_changed_setting_is_named_as_the_reason() {
     let bench = Bench::finished().set("examples = 4", "examples = 5");
     let said = bench.run(&[]).succeeded();
-    assert_eq!(said.ran(), &ALL[4..]);
+    assert_eq!(said.ran(), &ALL[5..]);
     assert!(said.err.contains("aggregate  runs: `aggregate.examples` was `4`, is `5`"), "{}", said.err);
     assert!(said.err.contains("render     runs: `aggregate` gives something else now"), "{}", said.err);
 }
@@ -70,7 +70,7 @@ fn the_disk_cache_and_the_live_model_give_the_same_scores() {
         let scores = |store: &str| {
             let settings = format!("[cache]\nstore = \"{store}\"\ndtype = \"{dtype}\"\n");
             let bench = Bench::new().add(&settings);
-            bench.run(&["tokenize", "discover", "cache", "score"]).succeeded();
+            bench.run(&["tokenize", "measure", "discover", "cache", "score"]).succeeded();
             let cached = bench.file("artifacts/activations").exists();
             assert_eq!(cached, store == "disk");
             (0..4).map(|part| rows(&bench, &format!("scores/part-{part:05}.parquet"))).collect::<Vec<_>>()
@@ -131,8 +131,8 @@ fn a_named_stage_runs_alone_and_gives_the_same_bytes() {
 fn from_runs_a_stage_and_those_after_it() {
     let bench = Bench::finished().set("examples = 4", "examples = 3");
     let said = bench.run(&["--from", "interpret"]).failed();
-    assert!(said.error().contains("reads what `aggregate` writes"), "{}", said.err);
-    assert_eq!(bench.run(&["--from", "aggregate"]).succeeded().ran(), &ALL[4..]);
+    assert!(said.error().contains("needs what `aggregate` does"), "{}", said.err);
+    assert_eq!(bench.run(&["--from", "aggregate"]).succeeded().ran(), &ALL[5..]);
 }
 
 #[test]

@@ -143,8 +143,16 @@ fn a_config_that_means_something_else_is_refused() {
             "reads the hook `blocks.0.hook_resid_mid`",
         ),
         ("transcoder.0", "blocks.0.ln2", "embed.ln2", "names no layer"),
-        ("transcoder.0", "\"architecture\"", "\"architect\"", "is not the config of a dictionary"),
-        ("attention.0", "\"standard\"", "\"gated\"", "the architecture `gated` is not supported"),
+        (
+            "transcoder.0",
+            "\"architecture\"",
+            "\"architect\"",
+            "an architecture of `standard` is not one of transcoders",
+        ),
+        ("attention.0", "\"metadata\": {", "\"metadata\": 3, \"was\": {", "is not the config of a dictionary"),
+        ("attention.0", "\"standard\"", "\"batchtopk\"", "the architecture `batchtopk` is not supported"),
+        ("attention.0", "\"standard\"", "\"topk\"", "a top-k without its `k`"),
+        ("attention.0", "\"standard\"", "\"gated\"", "has no tensor `r_mag`"),
         ("attention.0", "\"standard\"", "\"jumprelu\"", "has no tensor `threshold`"),
     ];
     for (name, old, new, why) in cases {
