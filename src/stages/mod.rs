@@ -11,7 +11,8 @@ pub mod tokenize;
 
 pub mod inputs;
 mod pairs;
-mod reader;
+pub mod reader;
+pub mod scored;
 
 pub use cache::SAMPLE;
 pub use inputs::Input;
