@@ -6,7 +6,7 @@ use super::pairs::{Named, pairs_table};
 use super::{Answer, names};
 use crate::error::Result;
 use crate::ids::Component;
-use crate::site::atlas::{ComponentPage, Serving};
+use crate::site::atlas::{ComponentPage, Example, Explanation, Promoted, Serving};
 use crate::site::number::{percent, significant};
 use crate::site::text::plain;
 use crate::stages::Run;
@@ -20,9 +20,11 @@ pub struct ComponentAnswer {
     /// The largest share of direct links first.
     pairs: Vec<Named>,
     pairs_total: usize,
-    /// Over all tasks.
-    #[serde(flatten)]
-    page: ComponentPage,
+    /// Of its features, weighted by how often each serves; as are the next three.
+    explanation: Option<Explanation>,
+    promoted: Vec<Promoted>,
+    suppressed: Vec<Promoted>,
+    examples: Vec<Example>,
     /// Units of activation of `at_strength`.
     strength: f64,
 }
@@ -75,7 +77,10 @@ pub fn ask(run: &Run, name: &str, most: usize) -> Result<ComponentAnswer> {
     pairs.truncate(most);
     let page = reader.component(component)?;
     let tasks = page.tasks.iter().map(|(task, frequency)| of_task(&reader, &page, task, *frequency, most)).collect();
-    Ok(ComponentAnswer { component, tasks, pairs, pairs_total, page, strength: run.config.logits.strength })
+    let ComponentPage { explanation, promoted, suppressed, mut examples, .. } = page;
+    examples.truncate(most);
+    let strength = run.config.logits.strength;
+    Ok(ComponentAnswer { component, tasks, pairs, pairs_total, explanation, promoted, suppressed, examples, strength })
 }
 
 fn of_task(reader: &Reader, page: &ComponentPage, task: &str, frequency: f64, most: usize) -> OfTask {
@@ -98,14 +103,19 @@ impl Answer for ComponentAnswer {
             None => format!("MLP of layer {layer}"),
         };
         page.title(&self.component.to_string(), &what);
-        explained(page, self.page.explanation.as_ref());
+        explained(page, self.explanation.as_ref());
         self.tasks.iter().for_each(|task| task.print(page));
         if !self.pairs.is_empty() {
             page.heading("Strongest pairs", "by the share of direct links");
             page.table(&pairs_table(&self.pairs));
             page.rest(self.pairs.len(), self.pairs_total, "--top");
         }
-        page.promoted(&self.page.promoted, &self.page.suppressed, self.strength);
+        page.promoted(&self.promoted, &self.suppressed, self.strength);
+        if !self.examples.is_empty() {
+            page.heading("Strongest examples", "of its features together, weighted by how often each serves");
+            let hottest = self.examples.iter().map(|example| example.value).fold(0.0, f64::max);
+            page.examples(&self.examples, hottest);
+        }
     }
 }
 

@@ -49,7 +49,7 @@ fn band_in_words(band: &str) -> String {
     match band.strip_prefix('q').and_then(|tenth| tenth.parse::<u32>().ok()) {
         Some(9) => "Strongest tenth of its contexts".into(),
         Some(0) => "Weakest tenth".into(),
-        Some(tenth) => format!("Tenth {} of 10", tenth + 1),
+        Some(tenth) => format!("Tenth {} of 10 by strength", tenth + 1),
         None if band == "top" => "Strongest examples".into(),
         None => "Contexts without it".into(),
     }
@@ -128,6 +128,7 @@ impl FeatureAnswer {
 }
 
 fn mass(mass: &[(String, f64)]) -> String {
-    let shares: Vec<String> = mass.iter().map(|(text, share)| format!("{} {}", token(text), percent(*share))).collect();
+    let one = |(text, share): &(String, f64)| format!("“{}” {}", token(text), percent(*share));
+    let shares: Vec<String> = mass.iter().map(one).collect();
     format!("of its activation: {}", shares.join(", "))
 }

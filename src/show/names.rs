@@ -3,7 +3,7 @@
 use crate::artifact::tables::FeatureRow;
 use crate::config::{Config, Task};
 use crate::error::{Result, hinted};
-use crate::ids::{Component, FeatureId};
+use crate::ids::{BadName, Component, FeatureId};
 use crate::stages::reader::Reader;
 use std::collections::BTreeSet;
 
@@ -20,25 +20,34 @@ fn list(names: &[impl ToString]) -> String {
 /// # Errors
 /// When it is none.
 pub fn feature_id(name: &str) -> Result<FeatureId> {
-    name.parse().map_err(|error: crate::ids::BadName| {
-        hinted(error.to_string(), "`circuit-atlas show component MLP3` and `show task NAME` list features")
-    })
+    name.parse().map_err(|error: BadName| hinted(error.to_string(), LISTED))
 }
 
+const LISTED: &str = "`circuit-atlas show task NAME` and `show component NAME` list features";
+
 /// The features of arguments: features themselves, or groups for theirs; each once, as they come.
+///
+/// # Errors
+/// When one is neither.
 pub fn features_of(config: &Config, names: &[String]) -> Result<Vec<FeatureId>> {
     let mut features = Vec::new();
     for name in names {
         let group = config.groups.iter().find(|group| group.name == *name);
         let members = group.map_or(std::slice::from_ref(name), |group| &group.features);
         for member in members {
-            let feature = feature_id(member)?;
+            let feature = member.parse().map_err(|error: BadName| neither(config, &error))?;
             if !features.contains(&feature) {
                 features.push(feature);
             }
         }
     }
     Ok(features)
+}
+
+fn neither(config: &Config, error: &BadName) -> anyhow::Error {
+    let groups: Vec<&str> = config.groups.iter().map(|group| group.name.as_str()).collect();
+    let hint = if groups.is_empty() { LISTED.into() } else { format!("the groups are {}; {LISTED}", list(&groups)) };
+    hinted(format!("{error}, nor a group"), hint)
 }
 
 /// A feature that was scored.

@@ -206,7 +206,7 @@ impl Page {
         if promoted.is_empty() {
             return;
         }
-        let note = format!("logits for each unit of activation, and at {} units", significant(strength, 2));
+        let note = format!("logits for a unit of activation, and for {}", significant(strength, 2));
         self.heading("Promoted and suppressed tokens", &note);
         let cells = |side: &[Promoted], i: usize| match side.get(i) {
             None => [const { String::new() }; 3],
@@ -292,15 +292,21 @@ fn step(piece: &crate::site::atlas::Piece, max: f64) -> usize {
 /// The characters of a piece. The space before a word is not coloured.
 fn letters(text: &str, step: usize) -> Vec<Letter> {
     let text = visible(text);
-    let spaces = text.len() - text.trim_start_matches(' ').len();
-    let spaces = if spaces < text.len() { spaces } else { 0 };
+    let spaces = leading_spaces(&text);
     text.char_indices().map(|(i, c)| Letter { c, step: if i < spaces { 0 } else { step }, peak: false }).collect()
+}
+
+/// Spaces before a word; none where there is nothing else.
+fn leading_spaces(text: &str) -> usize {
+    let spaces = text.len() - text.trim_start_matches(' ').len();
+    if spaces < text.len() { spaces } else { 0 }
 }
 
 /// The characters of the peak, marked so that it is seen without colours.
 fn marked(text: &str, step: usize) -> Vec<Letter> {
-    let mut marked: Vec<Letter> = letters(text, step).into_iter().map(|l| Letter { peak: l.step > 0, ..l }).collect();
-    let start = marked.iter().position(|letter| letter.step > 0).unwrap_or(0);
+    let start = leading_spaces(text);
+    let mut marked = letters(text, step);
+    marked[start..].iter_mut().for_each(|letter| letter.peak = true);
     let mark = |c| Letter { c, step, peak: true };
     marked.insert(start, mark('«'));
     marked.push(mark('»'));
@@ -331,4 +337,93 @@ fn fitting(letters: impl Iterator<Item = Letter>, room: usize, more: bool) -> Ve
         all.push(ellipsis());
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::atlas::Piece;
+
+    const HOSTILE: &str = "\u{1b}[31mred\u{1b}]0;title\u{7} \r\n\t\u{9b}2J\u{7f}\u{202e}a\u{200b}b\u{feff}";
+
+    fn harmless(text: &str) -> bool {
+        !text.chars().any(|c| (c.is_control() && c != '\n') || steers(c))
+    }
+
+    fn example(pieces: &[(&str, f64)], peak: usize, more: bool) -> Example {
+        let piece = |&(text, value): &(&str, f64)| Piece { text: text.into(), value, special: false };
+        Example {
+            band: "top".into(),
+            half: "score".into(),
+            document: 0,
+            context: 0,
+            start: 1,
+            value: pieces[peak].1,
+            pieces: pieces.iter().map(piece).collect(),
+            peak,
+            more_before: more,
+            more_after: more,
+        }
+    }
+
+    fn written(width: usize, coloured: bool, write: impl FnOnce(&mut Page)) -> String {
+        let mut page = Page::new(width, coloured);
+        write(&mut page);
+        page.text()
+    }
+
+    #[test]
+    fn nothing_reaches_the_terminal_raw() {
+        let all = written(80, false, |page| {
+            page.title(HOSTILE, HOSTILE);
+            page.heading(HOSTILE, HOSTILE);
+            page.line(HOSTILE);
+            page.table(&Table::new(&["a", ">b"]).with([[HOSTILE.to_string(), HOSTILE.to_string()]].into_iter()));
+            let promoted = || vec![Promoted { text: HOSTILE.into(), logit: 1.0, at_strength: 4.0 }];
+            page.promoted(&promoted(), &promoted(), 4.0);
+            page.examples(&[example(&[(HOSTILE, 0.0), (HOSTILE, 1.0), (HOSTILE, 0.5)], 1, true)], 1.0);
+        });
+        assert!(harmless(&all), "{all:?}");
+        assert!(all.starts_with("␛[31mred␛]0;title␇ ␍↵⇥U+009B2J␡U+202EaU+200BbU+FEFF · "), "{all}");
+    }
+
+    #[test]
+    fn json_is_the_same_document_without_what_steers_a_terminal() {
+        let document = serde_json::to_string_pretty(&[HOSTILE, "\u{e0041}", "é 日本"]).unwrap();
+        let made = harmless_json(&document);
+        assert!(harmless(&made) && made.contains("é 日本"), "{made:?}");
+        let read: Vec<String> = serde_json::from_str(&made).unwrap();
+        assert_eq!(read, [HOSTILE, "\u{e0041}", "é 日本"]);
+    }
+
+    #[test]
+    fn peaks_stand_below_each_other_whatever_is_around_them() {
+        let long = "many words before it and after it, too many for a line";
+        let wide = example(&[("日本語の文章が続きます日本語の文章", 0.1), (" 東京", 2.0), (long, 0.0)], 1, true);
+        let short = example(&[(" now", 1.0)], 0, false);
+        let begun = example(&[(long, 0.0), (" old", 0.0), (" x", 0.0)], 1, false);
+        let page = written(60, false, |page| page.examples(&[wide, short, begun], 2.0));
+        let lines: Vec<&str> = page.lines().collect();
+        let column = |line: &&str| measure_text_width(line.split('«').next().unwrap());
+        let columns: Vec<usize> = lines.iter().map(column).collect();
+        assert!(columns.iter().all(|c| c.abs_diff(columns[0]) <= 1), "{columns:?}\n{page}");
+        assert!(lines.iter().all(|line| measure_text_width(line) <= 60), "{page}");
+        assert!(page.contains(" «now»\n") && page.contains(" «old» x\n") && page.contains("«東京»"), "{page}");
+    }
+
+    #[test]
+    fn a_table_fits_the_width() {
+        let rows = [["a".to_string(), "1".into(), "x".repeat(200)], ["bbb".into(), "22".into(), "é".into()]];
+        let page = written(40, false, |page| page.table(&Table::new(&["k", ">n", "text"]).with(rows.into_iter())));
+        let lines: Vec<&str> = page.lines().collect();
+        assert_eq!(lines[0], "k     n  text");
+        assert_eq!(lines[1], format!("a     1  {}…", "x".repeat(30)));
+        assert_eq!(lines[2], "bbb  22  é");
+    }
+
+    #[test]
+    fn histograms_are_bars() {
+        let page = written(80, false, |page| page.histogram(&[1000, 100, 10, 1, 0, 1], 2.5));
+        assert_eq!(page, "0 █▆▄▂ ▂ 2.50\n");
+    }
 }

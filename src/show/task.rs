@@ -59,7 +59,7 @@ impl Answer for TaskAnswer {
             percent(task.coverage),
         ));
         if let Some(prompt) = task.prompts.first() {
-            let answers = format!("{}, not {}", token(&prompt.correct), token(&prompt.counter));
+            let answers = format!("“{}”, not “{}”", token(&prompt.correct), token(&prompt.counter));
             page.line(&format!("such as “{}” → {answers}", prompt.text));
         }
         self.components(page);
@@ -89,8 +89,7 @@ impl TaskAnswer {
         let row = |f: &Faithfulness| {
             let random = self.task.faithfulness.iter().find(|r| r.circuit == "random" && same_size(r, f));
             let random = random.map_or("—".into(), |random| metric(random, "faithfulness"));
-            let what = format!("{}, {}", f.circuit, f.variant);
-            [what, f.size.to_string(), metric(f, "faithfulness"), random, metric(f, "completeness")]
+            [variant(f), f.size.to_string(), metric(f, "faithfulness"), random, metric(f, "completeness")]
         };
         let columns = ["circuit", ">size", ">faithfulness", ">random of its size", ">completeness"];
         page.table(&Table::new(&columns).with(found.map(row)));
@@ -106,6 +105,14 @@ impl TaskAnswer {
         let columns = ["feature", "at", ">prompts", ">share", "explanation"];
         page.table(&Table::new(&columns).with(self.features.iter().map(row)));
         page.rest(self.features.len(), self.features_total, "--top");
+    }
+}
+
+/// `≥ 0.25` for the components in at least that share of the circuits.
+fn variant(f: &Faithfulness) -> String {
+    match f.variant.strip_prefix("frequency >= ") {
+        Some(least) if f.circuit == "found" => format!("in ≥ {least}"),
+        _ => format!("{}, {}", f.circuit, f.variant),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::site::number::{count, percent, significant};
 use crate::site::text::plain;
 use crate::stages::inputs::{self, Contexts};
 use crate::stages::reader::Reader;
-use crate::stages::{Run, scored};
+use crate::stages::{Run, firings};
 use crate::stats::cooccurrence::{Counts, Meetings};
 use crate::stats::examples::{ContextInfo, Used, labelled, peaks, top};
 use crate::stats::feature::Firing;
@@ -110,7 +110,7 @@ pub fn ask(run: &Run, arguments: &[String], examples: usize) -> Result<TogetherA
 impl Corpus {
     fn load(run: &Run, keys: &[u32], maxima: Vec<f64>) -> Result<Corpus> {
         let contexts = Contexts::load(run.config, run.store)?;
-        let mut by_key = scored::firings_of(run.store, &keys.iter().copied().collect())?;
+        let mut by_key = firings::of(run.store, &keys.iter().copied().collect())?;
         let counts = |f: &Firing| contexts.counting(f.context, f.position).is_some();
         by_key.values_mut().for_each(|firings| firings.retain(counts));
         let firings = keys.iter().map(|key| by_key.remove(key).unwrap_or_default()).collect();
@@ -133,7 +133,7 @@ impl Corpus {
             ContextInfo { document: row.document, tokens: &row.tokens }
         };
         let best = top(&peaks(sum.iter().copied()), &info, wanted, &mut Used::default());
-        let example = |chosen| reader.example(&scored::example_row(&self.contexts, "", &chosen, &sum));
+        let example = |chosen| reader.example(&firings::example_row(&self.contexts, "", &chosen, &sum));
         labelled("top", best).into_iter().map(example).collect()
     }
 

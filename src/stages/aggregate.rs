@@ -1,8 +1,8 @@
 //! `aggregate`: what the scores say of each feature, of features together, and of each component.
 
+use super::firings::{self, example_row};
 use super::inputs::{self, Contexts};
 use super::pairs::strongest;
-use super::scored::{self, example_row};
 use crate::artifact::tables::{
     CircuitFeature, CircuitPairRow, ClusterRow, CorpusPairRow, EdgeRow, ExampleRow, FeatureRow, LogitRow, NodeRow,
     PromptRow,
@@ -74,7 +74,7 @@ impl<'a> Work<'a> {
         let contexts = Contexts::load(run.config, run.store)?;
         let serving = run.store.read::<CircuitFeature>()?;
         let features = inputs::scored_features(run.config, &serving);
-        let firings = scored::firings(run.store, features.len())?;
+        let firings = firings::all(run.store, features.len())?;
         let tokens = contexts.tokens();
         let of = |firings: &Vec<Firing>| statistics(firings, tokens, |c, p| contexts.counting(c, p), MASS);
         let all = firings.par_iter().map(of).collect();

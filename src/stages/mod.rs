@@ -9,10 +9,10 @@ pub mod render;
 pub mod score;
 pub mod tokenize;
 
+pub mod firings;
 pub mod inputs;
 mod pairs;
 pub mod reader;
-pub mod scored;
 
 pub use cache::SAMPLE;
 pub use inputs::Input;

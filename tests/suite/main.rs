@@ -16,5 +16,6 @@ mod pipeline;
 mod promote;
 mod refusals;
 mod rooms;
+mod show;
 mod statistics;
 mod task;

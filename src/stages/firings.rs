@@ -17,7 +17,7 @@ fn firing(row: &ScoreRow) -> Firing {
 ///
 /// # Errors
 /// When the scores hold another feature than the first `features`.
-pub fn firings(store: &Store, features: usize) -> Result<Vec<Vec<Firing>>> {
+pub fn all(store: &Store, features: usize) -> Result<Vec<Vec<Firing>>> {
     let mut firings = vec![Vec::new(); features];
     for part in store.parts(&ScoreRow::ARTIFACT)? {
         for row in store.read_part::<ScoreRow>(part)? {
@@ -34,7 +34,7 @@ pub fn firings(store: &Store, features: usize) -> Result<Vec<Vec<Firing>>> {
 }
 
 /// The scores of a few features, by key; each by context and position.
-pub fn firings_of(store: &Store, keys: &BTreeSet<u32>) -> Result<BTreeMap<u32, Vec<Firing>>> {
+pub fn of(store: &Store, keys: &BTreeSet<u32>) -> Result<BTreeMap<u32, Vec<Firing>>> {
     let mut firings: BTreeMap<u32, Vec<Firing>> = keys.iter().map(|key| (*key, Vec::new())).collect();
     for part in store.parts(&ScoreRow::ARTIFACT)? {
         for row in store.read_part_of::<ScoreRow>(part, "feature", keys)? {
