@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::error::Result;
 use crate::pipeline::{self, Selection};
+use crate::show::{self, Look, Question};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -40,6 +41,15 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Answer a question from what a run left behind, in tables or as JSON
+    Show {
+        #[command(subcommand)]
+        question: Question,
+        #[command(flatten)]
+        look: Look,
+        #[command(flatten)]
+        settings: Settings,
+    },
     /// Remove what the stages wrote: everything, or one stage's work and what was made from it
     Clean {
         stage: Option<String>,
@@ -51,7 +61,7 @@ enum Command {
 #[derive(Args)]
 struct Settings {
     /// The settings
-    #[arg(long, value_name = "FILE", default_value = "pipeline.toml")]
+    #[arg(long, value_name = "FILE", global = true, default_value = "pipeline.toml")]
     config: PathBuf,
 }
 
@@ -76,6 +86,7 @@ pub fn run(cli: Cli) -> Result<()> {
         }
         Command::Status { settings } => status(&settings.load()?),
         Command::Check { settings } => crate::check::check(&settings.load()?),
+        Command::Show { question, look, settings } => show::show(&settings.load()?, &question, &look),
         Command::Clean { stage, settings } => {
             for name in pipeline::clean(&settings.load()?, stage.as_deref())? {
                 eprintln!("{name:<10} removed");

@@ -81,6 +81,19 @@ impl fmt::Display for FeatureId {
     }
 }
 
+/// Names are serialised as they are written.
+macro_rules! serialized_as_written {
+    ($($name:ty),*) => {$(
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    )*};
+}
+
+serialized_as_written!(DictionaryId, FeatureId, Component);
+
 /// What a name that is not one is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadName {

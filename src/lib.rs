@@ -10,6 +10,7 @@
 //! - [`stats`], [`explain`]: numbers and sentences about features
 //! - [`site`]: the pages
 //! - [`stages`], [`lock`], [`pipeline`], [`check`], [`cli`]: from settings to a run
+//! - [`show`]: questions answered in the terminal
 
 pub mod ids;
 pub mod error;
@@ -28,4 +29,5 @@ pub mod stages;
 pub mod lock;
 pub mod pipeline;
 pub mod check;
+pub mod show;
 pub mod cli;

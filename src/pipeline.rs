@@ -494,6 +494,53 @@ pub fn status(config: &Config) -> Result<Vec<State>> {
     Ok(states)
 }
 
+/// Asks what a run left behind, be it fresh or not; says in a line on stderr if it is not.
+///
+/// # Errors
+/// When a stage that writes tables has not been run to its end, or what is asked fails.
+pub fn ask<T>(config: &Config, question: impl FnOnce(&Run) -> Result<T>) -> Result<T> {
+    let mut place = Workplace::open(config)?;
+    let writing = || STAGES.iter().filter(|stage| !stage.writes.is_empty());
+    let finished = |stage: &&Stage| place.lock.stages.get(stage.name).is_some_and(|entry| !entry.finished.is_empty());
+    if let Some(stage) = writing().find(|stage| !finished(stage)) {
+        let folder = place.store.root().display();
+        return Err(hinted(
+            format!("there is no finished run in `{folder}`: `{}` has not been run to its end", stage.name),
+            "run it with `circuit-atlas run`",
+        ));
+    }
+    if let Some(why) = outdated(&mut place) {
+        eprintln!("note: this is of an earlier run, {why}; `circuit-atlas run` brings it up to date");
+    }
+    let mut store = Store::new(place.store.root());
+    for stage in writing() {
+        let fingerprint = &place.lock.stages[stage.name].fingerprint;
+        stage.writes.iter().for_each(|artifact| store.expect(artifact, fingerprint, stage.name));
+    }
+    let progress = Progress::new("show");
+    let answer = question(&Run {
+        config,
+        store: &store,
+        fingerprint: "",
+        progress: &progress,
+        lock: &place.lock,
+        order: &NAMES,
+    });
+    progress.end();
+    answer
+}
+
+/// Why the tables are not what a run would make now.
+fn outdated(place: &mut Workplace) -> Option<String> {
+    match place.states() {
+        Err(error) => Some(format!("and whether it is fresh cannot be told ({error})")),
+        Ok(states) => {
+            let stale = states.into_iter().find(|state| !state.stage.writes.is_empty() && !state.why.is_empty())?;
+            Some(format!("`{}` would run again: {}", stale.stage.name, stale.why.first()?))
+        }
+    }
+}
+
 /// Removes what a stage wrote and what is made from it; with none, everything that the pipeline wrote.
 ///
 /// # Errors

@@ -3,8 +3,11 @@
 use super::publish::{publish, scratch};
 use super::row::{Column, Row};
 use crate::error::{Context, Hint, Result, hinted};
-use polars::prelude::{KeyValueMetadata, ParquetCompression, ParquetReader, ParquetWriter, SerReader};
-use std::collections::BTreeMap;
+use polars::prelude::{
+    BooleanChunked, DataFrame, KeyValueMetadata, NewChunkedArray, ParquetCompression, ParquetReader, ParquetWriter,
+    PolarsResult, SerReader,
+};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -118,6 +121,28 @@ impl Store {
         self.read_file(&self.part_path(&R::ARTIFACT, part), &R::ARTIFACT)
     }
 
+    /// Reads the rows of a whole table of which one of these columns holds one of these texts; the others are passed over
+    /// before they become rows.
+    pub fn read_about<R: Row>(&self, columns: &[&str], wanted: &BTreeSet<String>) -> Result<Vec<R>> {
+        self.read_where(&self.path(&R::ARTIFACT), |frame| {
+            let mut mask = vec![false; frame.height()];
+            for column in columns {
+                let own = frame.column(column)?.str()?.iter();
+                let is_wanted = own.map(|text| text.is_some_and(|text| wanted.contains(text)));
+                mask.iter_mut().zip(is_wanted).for_each(|(any, own)| *any |= own);
+            }
+            Ok(mask)
+        })
+    }
+
+    /// Reads the rows of one part of a sharded table of which a column holds one of these numbers.
+    pub fn read_part_of<R: Row>(&self, part: u32, column: &str, wanted: &BTreeSet<u32>) -> Result<Vec<R>> {
+        self.read_where(&self.part_path(&R::ARTIFACT, part), |frame| {
+            let own = frame.column(column)?.u32()?.iter();
+            Ok(own.map(|number| number.is_some_and(|number| wanted.contains(&number))).collect())
+        })
+    }
+
     /// Reads all parts of a sharded table, one after the other.
     pub fn read_parts<R: Row>(&self) -> Result<Vec<R>> {
         let mut rows = Vec::new();
@@ -128,14 +153,30 @@ impl Store {
     }
 
     fn read_file<R: Row>(&self, path: &Path, artifact: &Artifact) -> Result<Vec<R>> {
-        let frame = self
-            .open(path, artifact)?
-            .finish()
-            .hint(|| format!("cannot read `{}`", path.display()), &self.again(artifact))?;
-        R::from_frame(&frame).hint(
-            || format!("`{}` has not the columns of the table `{}`", path.display(), artifact.name),
-            &self.again(artifact),
-        )
+        self.rows(path, artifact, &self.frame(path, artifact)?)
+    }
+
+    /// The rows for which `wanted` says so.
+    fn read_where<R: Row>(
+        &self,
+        path: &Path,
+        wanted: impl Fn(&DataFrame) -> PolarsResult<Vec<bool>>,
+    ) -> Result<Vec<R>> {
+        let artifact = R::ARTIFACT;
+        let frame = self.frame(path, &artifact)?;
+        let some = wanted(&frame)
+            .and_then(|mask| frame.filter(&BooleanChunked::from_iter_values("".into(), mask.into_iter())));
+        let some = some.hint(|| without_columns(path, &artifact), &self.again(&artifact))?;
+        self.rows(path, &artifact, &some)
+    }
+
+    fn frame(&self, path: &Path, artifact: &Artifact) -> Result<DataFrame> {
+        let read = self.open(path, artifact)?.finish();
+        read.hint(|| format!("cannot read `{}`", path.display()), &self.again(artifact))
+    }
+
+    fn rows<R: Row>(&self, path: &Path, artifact: &Artifact, frame: &DataFrame) -> Result<Vec<R>> {
+        R::from_frame(frame).hint(|| without_columns(path, artifact), &self.again(artifact))
     }
 
     /// Opens a file whose name, version and fingerprint are those expected.
@@ -249,6 +290,10 @@ impl Store {
         }
         self.path(artifact).is_file().then(|| artifact.relative()).into_iter().collect()
     }
+}
+
+fn without_columns(path: &Path, artifact: &Artifact) -> String {
+    format!("`{}` has not the columns of the table `{}`", path.display(), artifact.name)
 }
 
 /// The fingerprint that a file carries, if it is a whole one of this artifact and version.

@@ -3,10 +3,11 @@
 //! Every text here comes from a corpus, a tokenizer, a settings file or a language model, and is hostile until escaped.
 
 use crate::ids::{Component, DictionaryId, FeatureId};
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// The whole atlas. Features are in the order of their ids, components in the order of the model.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Atlas {
     pub title: String,
     /// Only for social cards; may be empty. Pages link relatively.
@@ -35,7 +36,7 @@ pub struct Atlas {
 }
 
 /// How well a dictionary describes the model, measured on tokens of the corpus.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Conformance {
     pub dictionary: DictionaryId,
     pub width: usize,
@@ -52,7 +53,7 @@ pub struct Conformance {
 }
 
 /// A task: its prompts, its circuit summed over them, and how real that circuit is.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Task {
     pub name: String,
     /// `ioi`, `greater-than` or `prompts`.
@@ -71,7 +72,7 @@ pub struct Task {
     pub pairs: Vec<CircuitPair>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Prompt {
     pub template: String,
     pub text: String,
@@ -79,6 +80,8 @@ pub struct Prompt {
     pub counter: String,
     /// Logit of the correct answer less that of the counter answer, in the clean run.
     pub logit_difference: f64,
+    /// The task's metric in the clean run.
+    pub metric: f64,
     /// The model's first choices at the last position with their probabilities, best first.
     pub answers: Vec<(String, f64)>,
     /// Nodes and links of this prompt's circuit.
@@ -88,7 +91,7 @@ pub struct Prompt {
     pub coverage: f64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct TaskComponent {
     pub component: Component,
     /// Fraction of prompts whose circuit contains it.
@@ -98,7 +101,7 @@ pub struct TaskComponent {
 }
 
 /// One variant of the circuit (components in at least a given share of prompts) and what it does alone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Faithfulness {
     /// `component` or `feature`.
     pub level: String,
@@ -113,7 +116,7 @@ pub struct Faithfulness {
     pub metrics: BTreeMap<String, Interval>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Interval {
     pub value: Option<f64>,
     pub low: Option<f64>,
@@ -121,7 +124,7 @@ pub struct Interval {
 }
 
 /// Features `a` at component `at_a` and `b` at `at_b`, serving in the same prompts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct CircuitPair {
     pub at_a: Component,
     pub a: FeatureId,
@@ -133,7 +136,7 @@ pub struct CircuitPair {
 }
 
 /// A head or an MLP, over all tasks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct ComponentPage {
     pub component: Component,
     /// (task, its frequency there).
@@ -152,7 +155,7 @@ pub struct ComponentPage {
 }
 
 /// A feature that serves at a component in some prompts of a task.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Serving {
     pub task: String,
     pub component: Component,
@@ -164,7 +167,7 @@ pub struct Serving {
     pub share: f64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Promoted {
     pub text: String,
     /// Logits per unit of activation.
@@ -173,7 +176,7 @@ pub struct Promoted {
     pub at_strength: f64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Feature {
     pub id: FeatureId,
     /// Tokens that count at which it is active.
@@ -205,7 +208,7 @@ pub struct Feature {
 }
 
 /// A window of a context around the peak.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Example {
     /// `top`, `q0` … `q9`, `inactive`.
     pub band: String,
@@ -226,7 +229,7 @@ pub struct Example {
 }
 
 /// A stretch of text with one activation: a token, or several that share a character (their largest activation).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Piece {
     pub text: String,
     pub value: f64,
@@ -235,7 +238,7 @@ pub struct Piece {
 }
 
 /// How often another feature meets this one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct CorpusPair {
     pub other: FeatureId,
     /// `same` token, or within a `window` of tokens.
@@ -252,7 +255,7 @@ pub struct CorpusPair {
     pub q: f64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
     /// `statistics` when no language model wrote it.
     pub explainer: String,
@@ -267,7 +270,7 @@ pub struct Explanation {
     pub reason: String,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Evaluation {
     /// `single-token`, `detection`, `fuzzing`.
     pub method: String,
@@ -281,7 +284,7 @@ pub struct Evaluation {
 }
 
 /// Two features looked at together; `pairs/A+B.html`, the names in alphabetical order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Pair {
     pub a: FeatureId,
     pub b: FeatureId,
@@ -298,7 +301,7 @@ pub struct Pair {
 }
 
 /// A set of features looked at together; `groups/NAME.html`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Group {
     pub name: String,
     pub features: Vec<FeatureId>,

@@ -242,7 +242,18 @@ fn prompts(kind: &str) -> Vec<Prompt> {
             vec![(correct.clone(), 0.71), (format!(" {b}"), 0.12), (" the".into(), 0.034), (" her".into(), 0.0031)];
         let logit_difference = 3.1 - 4.2 * unit(i as u64, 4).powi(4);
         let (template, counter) = ("ABB".into(), format!(" {b}"));
-        Prompt { template, text, correct, counter, logit_difference, answers, nodes: 61, edges: 143, coverage: 0.63 }
+        Prompt {
+            template,
+            text,
+            correct,
+            counter,
+            logit_difference,
+            metric: logit_difference,
+            answers,
+            nodes: 61,
+            edges: 143,
+            coverage: 0.63,
+        }
     };
     (0..40).map(prompt).collect()
 }

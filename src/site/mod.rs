@@ -7,9 +7,9 @@ pub mod atlas;
 mod build;
 mod chart;
 mod links;
-mod number;
+pub mod number;
 mod svg;
-mod text;
+pub mod text;
 mod views;
 
 #[cfg(test)]

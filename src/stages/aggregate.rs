@@ -1,19 +1,18 @@
 //! `aggregate`: what the scores say of each feature, of features together, and of each component.
 
+use super::firings::{self, example_row};
 use super::inputs::{self, Contexts};
 use super::pairs::strongest;
-use crate::artifact::Row;
 use crate::artifact::tables::{
     CircuitFeature, CircuitPairRow, ClusterRow, CorpusPairRow, EdgeRow, ExampleRow, FeatureRow, LogitRow, NodeRow,
-    PromptRow, ScoreRow,
+    PromptRow,
 };
 use crate::circuit::{Edge, Graph, Promoted, Slot, Weighted, World, pair_counts, promoted};
-use crate::corpus::Half;
 use crate::error::{Result, hinted};
 use crate::ids::{Component, FeatureId};
 use crate::stages::Run;
 use crate::stats::cooccurrence::{Meetings, Tested};
-use crate::stats::examples::{Chosen, ContextInfo, Peak, Used, Wanted, choose, labelled, peaks, top, window};
+use crate::stats::examples::{ContextInfo, Peak, Used, Wanted, choose, labelled, peaks, top};
 use crate::stats::feature::{Firing, Statistics, statistics};
 use crate::stats::joint::summed;
 use rayon::prelude::*;
@@ -75,7 +74,7 @@ impl<'a> Work<'a> {
         let contexts = Contexts::load(run.config, run.store)?;
         let serving = run.store.read::<CircuitFeature>()?;
         let features = inputs::scored_features(run.config, &serving);
-        let firings = firings(run, features.len())?;
+        let firings = firings::all(run.store, features.len())?;
         let tokens = contexts.tokens();
         let of = |firings: &Vec<Firing>| statistics(firings, tokens, |c, p| contexts.counting(c, p), MASS);
         let all = firings.par_iter().map(of).collect();
@@ -158,23 +157,6 @@ impl<'a> Work<'a> {
         let members: Vec<(Vec<Firing>, f64)> = set.members.iter().filter_map(of).collect();
         summed(&members.iter().map(|(firings, scale)| (firings.as_slice(), *scale)).collect::<Vec<_>>())
     }
-}
-
-/// All scores, by feature.
-fn firings(run: &Run, features: usize) -> Result<Vec<Vec<Firing>>> {
-    let mut firings = vec![Vec::new(); features];
-    for part in run.store.parts(&ScoreRow::ARTIFACT)? {
-        for row in run.store.read_part::<ScoreRow>(part)? {
-            let Some(own) = firings.get_mut(row.feature as usize) else {
-                return Err(hinted(
-                    format!("the scores hold a feature of key {}, but {features} are scored", row.feature),
-                    "make them again with `circuit-atlas run score --force`",
-                ));
-            };
-            own.push(Firing { context: row.context, position: row.position, activation: row.activation });
-        }
-    }
-    Ok(firings)
 }
 
 /// The circuits as `discover` left them.
@@ -369,7 +351,7 @@ fn feature_examples(work: &Work, key: usize, firings: &[Firing], halves: &[(bool
         let info = |context| work.info(context);
         let chosen = choose(&own, contexts, &info, work.wanted(), key as u64);
         let subject = work.features[key].to_string();
-        rows.extend(chosen.iter().map(|example| example_row(work, &subject, *explain, example, firings)));
+        rows.extend(chosen.iter().map(|example| example_row(&work.contexts, &subject, example, firings)));
     }
     rows
 }
@@ -382,40 +364,13 @@ fn set_examples(work: &Work, set: &Set) -> Vec<ExampleRow> {
         let own = of_half(work, &all, explain);
         let best = top(&own, &|context| work.info(context), work.wanted().top, &mut Used::default());
         let chosen = labelled("top", best);
-        rows.extend(chosen.iter().map(|example| example_row(work, &set.subject, explain, example, &firings)));
+        rows.extend(chosen.iter().map(|example| example_row(&work.contexts, &set.subject, example, &firings)));
     }
     rows
 }
 
 fn of_half(work: &Work, peaks: &[Peak], explain: bool) -> Vec<Peak> {
     peaks.iter().filter(|peak| work.contexts.explain[peak.context as usize] == explain).copied().collect()
-}
-
-fn example_row(work: &Work, subject: &str, explain: bool, example: &Chosen, firings: &[Firing]) -> ExampleRow {
-    let peak = example.peak;
-    let row = &work.contexts.rows[peak.context as usize];
-    let (start, end) = window(peak.position as usize, row.tokens.len());
-    let mut activations = vec![0.0; end - start];
-    let first = firings.partition_point(|f| (f.context, f.position) < (peak.context, start as u16));
-    let inside = |f: &&Firing| f.context == peak.context && (f.position as usize) < end;
-    for firing in firings[first..].iter().take_while(inside) {
-        activations[firing.position as usize - start] = firing.activation;
-    }
-    let half = if explain { Half::Explain } else { Half::Score };
-    ExampleRow {
-        subject: subject.into(),
-        half: half.word().into(),
-        band: example.band.clone(),
-        rank: example.rank,
-        context: peak.context,
-        document: row.document,
-        peak: peak.position,
-        value: peak.value,
-        tokens: row.tokens[start..end].to_vec(),
-        activations,
-        start: start as u16,
-        length: row.tokens.len() as u16,
-    }
 }
 
 fn write_logits(work: &Work, sets: &[Set]) -> Result<()> {

@@ -10,9 +10,10 @@ pub mod render;
 pub mod score;
 pub mod tokenize;
 
+pub mod firings;
 pub mod inputs;
 mod pairs;
-mod reader;
+pub mod reader;
 
 pub use inputs::Input;
 

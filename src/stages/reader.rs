@@ -1,4 +1,4 @@
-//! The atlas, read from the artifacts: rows put together by what they are about, for the pages.
+//! The atlas, read from the artifacts: rows put together by what they are about, for pages and answers.
 
 use super::pairs::strongest;
 use super::{Run, inputs};
@@ -24,18 +24,20 @@ const FEATURE_PAIRS: usize = 10;
 /// Two components, and in how many prompts both are in the circuit.
 type Together = Vec<(Component, Component, u32)>;
 
+/// What is in each circuit, by task and prompt: components, and the features that serve there.
+pub type Circuits = BTreeMap<(String, u32), BTreeSet<(Component, Option<FeatureId>)>>;
+
 /// The artifacts, by what they are looked up by.
 pub struct Reader<'a> {
     run: &'a Run<'a>,
     tokenizer: Tokenizer,
-    /// Documents, contexts, and tokens that count.
-    corpus: [u64; 3],
     prompts: Vec<PromptRow>,
     /// Prompts of each task.
     prompts_of: BTreeMap<String, u32>,
     /// By task and prompt.
     nodes: BTreeMap<(String, u32), u32>,
     edges: BTreeMap<(String, u32), u32>,
+    circuits: Circuits,
     /// By task: in how many prompts both components are in the circuit; only a < b.
     together: BTreeMap<String, Together>,
     components: Vec<ComponentRow>,
@@ -94,18 +96,36 @@ impl<'a> Reader<'a> {
     /// Reads everything that the pages are made from.
     pub fn load(run: &'a Run<'a>) -> Result<Reader<'a>> {
         let store = run.store;
+        Reader::with(run, store.read()?, store.read()?, store.read()?)
+    }
+
+    /// Reads of the large tables (examples, promoted tokens, corpus pairs) only what is about these subjects.
+    pub fn about(run: &'a Run<'a>, subjects: &BTreeSet<String>) -> Result<Reader<'a>> {
+        let store = run.store;
+        let pairs = store.read_about(&["feature_a", "feature_b"], subjects)?;
+        Reader::with(run, store.read_about(&["subject"], subjects)?, store.read_about(&["subject"], subjects)?, pairs)
+    }
+
+    fn with(
+        run: &'a Run<'a>,
+        examples: Vec<ExampleRow>,
+        logits: Vec<LogitRow>,
+        corpus_pairs: Vec<CorpusPairRow>,
+    ) -> Result<Reader<'a>> {
+        let store = run.store;
         let tokenizer = inputs::tokenizer(run.config)?;
         let (nodes, edges) = (store.read::<NodeRow>()?, store.read::<EdgeRow>()?);
         let (prompts, serving) = (store.read::<PromptRow>()?, store.read::<CircuitFeature>()?);
         let mut circuit_pairs = store.read::<CircuitPairRow>()?;
         circuit_pairs.sort_by(|a, b| b.share.total_cmp(&a.share).then(b.prompts.cmp(&a.prompts)));
+        let circuits = circuits(&nodes)?;
         Ok(Reader {
             run,
-            corpus: corpus(run, &tokenizer)?,
             tokenizer,
             prompts_of: counted(prompts.iter().map(|row| row.task.clone())),
             prompts,
-            together: together(&nodes)?,
+            together: together(&circuits),
+            circuits,
             nodes: counted(nodes.into_iter().map(|row| (row.task, row.prompt))),
             edges: counted(edges.into_iter().map(|row| (row.task, row.prompt))),
             components: store.read()?,
@@ -113,11 +133,11 @@ impl<'a> Reader<'a> {
             serving: by(serving, |row| row.feature.clone()),
             faithfulness: store.read()?,
             features: store.read()?,
-            examples: by(store.read::<ExampleRow>()?, |row| row.subject.clone()),
-            logits: promoted(store.read::<LogitRow>()?),
+            examples: by(examples, |row| row.subject.clone()),
+            logits: promoted(logits),
             circuit_pairs_of: places(&circuit_pairs),
             circuit_pairs,
-            corpus_pairs: both_ways(store.read::<CorpusPairRow>()?),
+            corpus_pairs: both_ways(corpus_pairs),
             clusters: store.read()?,
             explanations: store.read::<ExplanationRow>()?.into_iter().map(|row| (row.subject.clone(), row)).collect(),
             evaluations: by(store.read::<EvaluationRow>()?, |row| row.subject.clone()),
@@ -130,6 +150,7 @@ impl<'a> Reader<'a> {
         let config = self.run.config;
         let sizes = Gpt2::sizes_of(&config.path(&config.model.path))?;
         let strongest = strongest(&self.circuit_pairs);
+        let [documents, contexts, tokens] = self.corpus()?;
         let newest = self.run.lock.stages.values().map(|entry| entry.finished.clone()).max().unwrap_or_default();
         Ok(Atlas {
             title: config.site.title.clone(),
@@ -139,17 +160,68 @@ impl<'a> Reader<'a> {
             provenance: self.provenance(&sizes)?,
             layers: sizes.layers,
             heads: sizes.heads,
-            documents: self.corpus[0],
-            contexts: self.corpus[1],
-            tokens: self.corpus[2],
+            documents,
+            contexts,
+            tokens,
             tasks: config.tasks.iter().map(|task| self.task(task)).collect::<Result<_>>()?,
-            components: self.clusters.iter().map(|row| self.component_page(row)).collect::<Result<_>>()?,
+            components: self
+                .clusters
+                .iter()
+                .map(|row| self.component(component(&row.component)?))
+                .collect::<Result<_>>()?,
             features: self.features.iter().map(|row| self.feature(row)).collect::<Result<_>>()?,
             pairs: self.pairs(&strongest)?,
             groups: config.groups.iter().map(|group| self.group(group)).collect::<Result<_>>()?,
             conformance: self.conformance.iter().map(conformance).collect::<Result<_>>()?,
             stages: self.stages(),
         })
+    }
+
+    /// Documents with a context, contexts, and tokens that count.
+    fn corpus(&self) -> Result<[u64; 3]> {
+        let (mut documents, mut contexts, mut tokens) = (BTreeSet::new(), 0, 0);
+        for part in self.run.store.parts(&ContextRow::ARTIFACT)? {
+            let rows = self.run.store.read_part::<ContextRow>(part)?;
+            documents.extend(rows.iter().map(|row| row.document));
+            contexts += rows.len() as u64;
+            tokens += rows.iter().map(|row| inputs::counting(row, &self.tokenizer)).sum::<u64>();
+        }
+        Ok([documents.len() as u64, contexts, tokens])
+    }
+
+    /// What is in each circuit.
+    pub fn circuits(&self) -> &Circuits {
+        &self.circuits
+    }
+
+    /// Every scored feature, in order.
+    pub fn features(&self) -> &[FeatureRow] {
+        &self.features
+    }
+
+    /// Prompts of a task.
+    pub fn prompts_of(&self, task: &str) -> u32 {
+        self.prompts_of.get(task).copied().unwrap_or(0)
+    }
+
+    /// The features of a task's circuits and where they serve, the largest share first.
+    pub fn strongest_servings(&self, task: &str) -> Result<Vec<atlas::Serving>> {
+        let own = self.serving.values().flatten().filter(|row| row.task == task);
+        let mut servings: Vec<atlas::Serving> = own.map(|row| self.serving(row)).collect::<Result<_>>()?;
+        servings.sort_by(|a, b| b.share.total_cmp(&a.share).then(a.feature.cmp(&b.feature)));
+        Ok(servings)
+    }
+
+    /// Every pair of features in circuits with its task, the largest share first.
+    pub fn circuit_pairs(&self) -> impl Iterator<Item = Result<(&str, atlas::CircuitPair)>> {
+        self.circuit_pairs.iter().map(|row| Ok((row.task.as_str(), circuit_pair(row)?)))
+    }
+
+    /// The significant meetings of two features in the corpus, as seen from the first.
+    pub fn meetings(&self, a: FeatureId, b: FeatureId) -> Result<Vec<atlas::CorpusPair>> {
+        let name = a.to_string();
+        let rows = self.corpus_pairs.get(&name).into_iter().flatten().map(|row| corpus_pair(row, &name));
+        rows.filter(|pair| pair.as_ref().map_or(true, |pair| pair.other == b)).collect()
     }
 
     fn stages(&self) -> Vec<(String, f64)> {
@@ -210,7 +282,8 @@ impl<'a> Reader<'a> {
         Ok(fixed.map(named).into_iter().chain(tasks).chain(rest.map(named)).collect())
     }
 
-    fn task(&self, task: &crate::config::Task) -> Result<atlas::Task> {
+    /// A task with its circuit.
+    pub fn task(&self, task: &crate::config::Task) -> Result<atlas::Task> {
         let prompts: Vec<&PromptRow> = self.prompts.iter().filter(|row| row.task == task.name).collect();
         let n = prompts.len().max(1) as f64;
         let own = |row: &&ComponentRow| row.task == task.name;
@@ -240,6 +313,7 @@ impl<'a> Reader<'a> {
             correct: tokenizer.token(row.correct),
             counter: tokenizer.token(row.counter),
             logit_difference: row.logit_difference,
+            metric: row.metric,
             answers: answers.map(|(id, p)| (tokenizer.token(*id), f64::from(*p))).collect(),
             nodes: self.nodes.get(&key).copied().unwrap_or(0),
             edges: self.edges.get(&key).copied().unwrap_or(0),
@@ -247,7 +321,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn component_pairs(&self, task: &str) -> &[(Component, Component, u32)] {
+    /// In how many prompts of a task both components are in the circuit; only a < b.
+    pub fn component_pairs(&self, task: &str) -> &[(Component, Component, u32)] {
         self.together.get(task).map(Vec::as_slice).unwrap_or_default()
     }
 
@@ -255,21 +330,22 @@ impl<'a> Reader<'a> {
         self.circuit_pairs.iter().filter(|row| row.task == task).take(TASK_PAIRS).map(circuit_pair).collect()
     }
 
-    fn component_page(&self, row: &ClusterRow) -> Result<atlas::ComponentPage> {
-        let own = component(&row.component)?;
-        let here = self.serving_at.get(&row.component).into_iter().flatten();
+    /// A component, over all tasks.
+    pub fn component(&self, own: Component) -> Result<atlas::ComponentPage> {
+        let name = own.to_string();
+        let here = self.serving_at.get(&name).into_iter().flatten();
         let mut features: Vec<atlas::Serving> = here.map(|row| self.serving(row)).collect::<Result<_>>()?;
         features.sort_by_key(|serving| (std::cmp::Reverse(serving.prompts), serving.feature));
-        let [promoted, suppressed] = self.logits.get(&row.component).cloned().unwrap_or_default();
-        let tasks = self.components.iter().filter(|c| c.component == row.component);
+        let [promoted, suppressed] = self.logits.get(&name).cloned().unwrap_or_default();
+        let tasks = self.components.iter().filter(|c| c.component == name);
         Ok(atlas::ComponentPage {
             component: own,
             tasks: tasks.map(|row| (row.task.clone(), row.frequency)).collect(),
             features,
             promoted,
             suppressed,
-            explanation: self.explanation(&row.component),
-            examples: self.examples(&row.component, &["top"]),
+            explanation: self.explanation(&name),
+            examples: self.examples(&name, &["top"]),
             neighbours: self.neighbours(own),
         })
     }
@@ -299,7 +375,8 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn feature(&self, row: &FeatureRow) -> Result<atlas::Feature> {
+    /// A scored feature.
+    pub fn feature(&self, row: &FeatureRow) -> Result<atlas::Feature> {
         let serving = self.serving.get(&row.feature).into_iter().flatten();
         let circuit_pairs = self.feature_circuit_pairs(&row.feature);
         let shown = circuit_pairs.iter().take(FEATURE_PAIRS);
@@ -382,7 +459,8 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn explanation(&self, subject: &str) -> Option<atlas::Explanation> {
+    /// The explanation of a feature, component, pair or group.
+    pub fn explanation(&self, subject: &str) -> Option<atlas::Explanation> {
         let row = self.explanations.get(subject)?;
         Some(atlas::Explanation {
             explainer: row.explainer.clone(),
@@ -410,7 +488,8 @@ impl<'a> Reader<'a> {
         chosen
     }
 
-    fn example(&self, row: &ExampleRow) -> atlas::Example {
+    /// An example with its text.
+    pub fn example(&self, row: &ExampleRow) -> atlas::Example {
         let peak = usize::from(row.peak - row.start);
         let cut = self.tokenizer.pieces(&row.tokens);
         let piece = |piece: &crate::corpus::Piece| atlas::Piece {
@@ -436,34 +515,30 @@ impl<'a> Reader<'a> {
 /// All bands of a feature, in the order of its page.
 const BANDS: [&str; 12] = ["top", "q9", "q8", "q7", "q6", "q5", "q4", "q3", "q2", "q1", "q0", "inactive"];
 
-/// Documents with a context, contexts, and tokens that count.
-fn corpus(run: &Run, tokenizer: &Tokenizer) -> Result<[u64; 3]> {
-    let (mut documents, mut contexts, mut tokens) = (BTreeSet::new(), 0, 0);
-    for part in run.store.parts(&ContextRow::ARTIFACT)? {
-        let rows = run.store.read_part::<ContextRow>(part)?;
-        documents.extend(rows.iter().map(|row| row.document));
-        contexts += rows.len() as u64;
-        tokens += rows.iter().map(|row| inputs::counting(row, tokenizer)).sum::<u64>();
+/// What is in each circuit.
+fn circuits(nodes: &[NodeRow]) -> Result<Circuits> {
+    let mut circuits = Circuits::new();
+    for row in nodes {
+        let node = inputs::node(row)?;
+        let own = circuits.entry((row.task.clone(), row.prompt)).or_default();
+        own.extend(node.component().map(|component| (component, node.served())));
     }
-    Ok([documents.len() as u64, contexts, tokens])
+    Ok(circuits)
 }
 
 /// In how many prompts of each task both components are in the circuit.
-fn together(nodes: &[NodeRow]) -> Result<BTreeMap<String, Together>> {
-    let mut circuits: BTreeMap<(&str, u32), BTreeSet<Component>> = BTreeMap::new();
-    for row in nodes {
-        circuits.entry((&row.task, row.prompt)).or_default().extend(inputs::node(row)?.component());
-    }
+fn together(circuits: &Circuits) -> BTreeMap<String, Together> {
     let mut pairs: BTreeMap<&str, BTreeMap<(Component, Component), u32>> = BTreeMap::new();
-    for ((task, _), components) in circuits {
-        let all: Vec<Component> = components.into_iter().collect();
+    for ((task, _), members) in circuits {
+        let all: BTreeSet<Component> = members.iter().map(|(component, _)| *component).collect();
+        let all: Vec<Component> = all.into_iter().collect();
         let own = pairs.entry(task).or_default();
         for (i, &a) in all.iter().enumerate() {
             all[i + 1..].iter().for_each(|&b| *own.entry((a, b)).or_default() += 1);
         }
     }
     let listed = |own: BTreeMap<(Component, Component), u32>| own.into_iter().map(|((a, b), n)| (a, b, n)).collect();
-    Ok(pairs.into_iter().map(|(task, own)| (task.to_string(), listed(own))).collect())
+    pairs.into_iter().map(|(task, own)| (task.to_string(), listed(own))).collect()
 }
 
 /// Where each feature's pairs are.

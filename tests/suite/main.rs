@@ -16,6 +16,7 @@ mod pipeline;
 mod promote;
 mod refusals;
 mod rooms;
+mod show;
 mod statistics;
 mod suspects;
 mod task;

@@ -243,7 +243,7 @@ fn a_part_too_many_is_not_taken_for_one_of_ours() {
 
 #[test]
 fn a_full_disk() {
-    let bench = Bench::new();
+    let bench = Bench::new().add("[output]\ndictionaries = \"converted\"\n");
     let disk = bench.file("artifacts");
     std::fs::create_dir(&disk).unwrap();
     let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=400k", "tmpfs"]).arg(&disk).output();

@@ -3,7 +3,8 @@
 use crate::bench::Bench;
 use std::time::{Duration, Instant};
 
-const ALL: [&str; 9] = ["tokenize", "measure", "discover", "cache", "score", "aggregate", "interpret", "evaluate", "render"];
+const ALL: [&str; 9] =
+    ["tokenize", "measure", "discover", "cache", "score", "aggregate", "interpret", "evaluate", "render"];
 
 #[test]
 fn a_rerun_with_nothing_changed_does_nothing_and_says_so() {

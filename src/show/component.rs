@@ -1,0 +1,140 @@
+//! `show component`: a head or an MLP, the features that serve there, and with what it is found.
+
+use super::feature::explained;
+use super::page::{Page, Table};
+use super::pairs::{Named, pairs_table};
+use super::{Answer, names};
+use crate::error::Result;
+use crate::ids::Component;
+use crate::site::atlas::{ComponentPage, Example, Explanation, Promoted, Serving};
+use crate::site::number::{percent, significant};
+use crate::site::text::plain;
+use crate::stages::Run;
+use crate::stages::reader::Reader;
+use serde::Serialize;
+
+#[derive(Serialize)]
+pub struct ComponentAnswer {
+    component: Component,
+    tasks: Vec<OfTask>,
+    /// The largest share of direct links first.
+    pairs: Vec<Named>,
+    pairs_total: usize,
+    /// Of its features, weighted by how often each serves; as are the next three.
+    explanation: Option<Explanation>,
+    promoted: Vec<Promoted>,
+    suppressed: Vec<Promoted>,
+    examples: Vec<Example>,
+    /// Units of activation of `at_strength`.
+    strength: f64,
+}
+
+/// A component in the circuits of a task.
+#[derive(Serialize)]
+struct OfTask {
+    task: String,
+    /// Share of prompts whose circuit contains it.
+    frequency: f64,
+    features: Vec<Explained>,
+    features_total: usize,
+    /// Components found with it in most prompts.
+    neighbours: Vec<(Component, u32)>,
+}
+
+/// A feature where it serves, with its explanation.
+#[derive(Serialize)]
+pub struct Explained {
+    #[serde(flatten)]
+    pub serving: Serving,
+    explanation: Option<String>,
+}
+
+impl Explained {
+    pub fn new(reader: &Reader, serving: Serving) -> Explained {
+        let explanation = reader.explanation(&serving.feature.to_string()).filter(|e| e.status == "ok");
+        Explained { serving, explanation: explanation.map(|e| e.text) }
+    }
+
+    /// Its explanation in short.
+    pub fn short(&self) -> String {
+        self.explanation.as_deref().map(|text| plain(text, 200)).unwrap_or_default()
+    }
+}
+
+/// # Errors
+/// When the component is in no circuit.
+pub fn ask(run: &Run, name: &str, most: usize) -> Result<ComponentAnswer> {
+    let reader = Reader::about(run, &[name.to_string()].into())?;
+    let component = names::component(&reader, name)?;
+    let mut pairs = Vec::new();
+    for row in reader.circuit_pairs() {
+        let (task, pair) = row?;
+        if pair.at_a == component || pair.at_b == component {
+            pairs.push(Named::new(&reader, task, pair));
+        }
+    }
+    let pairs_total = pairs.len();
+    pairs.truncate(most);
+    let page = reader.component(component)?;
+    let tasks = page.tasks.iter().map(|(task, frequency)| of_task(&reader, &page, task, *frequency, most)).collect();
+    let ComponentPage { explanation, promoted, suppressed, mut examples, .. } = page;
+    examples.truncate(most);
+    let strength = run.config.logits.strength;
+    Ok(ComponentAnswer { component, tasks, pairs, pairs_total, explanation, promoted, suppressed, examples, strength })
+}
+
+fn of_task(reader: &Reader, page: &ComponentPage, task: &str, frequency: f64, most: usize) -> OfTask {
+    let own: Vec<&Serving> = page.features.iter().filter(|serving| serving.task == task).collect();
+    let neighbours = page.neighbours.iter().filter(|(of, ..)| of == task);
+    OfTask {
+        task: task.into(),
+        frequency,
+        features_total: own.len(),
+        features: own.into_iter().take(most).map(|serving| Explained::new(reader, serving.clone())).collect(),
+        neighbours: neighbours.take(most).map(|(_, other, prompts)| (*other, *prompts)).collect(),
+    }
+}
+
+impl Answer for ComponentAnswer {
+    fn print(&self, page: &mut Page) {
+        let layer = self.component.layer();
+        let what = match self.component.head() {
+            Some(head) => format!("head {head} of layer {layer}"),
+            None => format!("MLP of layer {layer}"),
+        };
+        page.title(&self.component.to_string(), &what);
+        explained(page, self.explanation.as_ref());
+        self.tasks.iter().for_each(|task| task.print(page));
+        if !self.pairs.is_empty() {
+            page.heading("Strongest pairs", "by the share of direct links");
+            page.table(&pairs_table(&self.pairs));
+            page.rest(self.pairs.len(), self.pairs_total, "--top");
+        }
+        page.promoted(&self.promoted, &self.suppressed, self.strength);
+        if !self.examples.is_empty() {
+            page.heading("Strongest examples", "of its features together, weighted by how often each serves");
+            let hottest = self.examples.iter().map(|example| example.value).fold(0.0, f64::max);
+            page.examples(&self.examples, hottest);
+        }
+    }
+}
+
+impl OfTask {
+    fn print(&self, page: &mut Page) {
+        page.heading(&self.task, &format!("in {} of its circuits", percent(self.frequency)));
+        if !self.features.is_empty() {
+            let row = |e: &Explained| {
+                let prompts = format!("{} of {}", e.serving.prompts, e.serving.of);
+                [e.serving.feature.to_string(), prompts, significant(e.serving.share, 3), e.short()]
+            };
+            page.table(
+                &Table::new(&["feature", ">prompts", ">share", "explanation"]).with(self.features.iter().map(row)),
+            );
+            page.rest(self.features.len(), self.features_total, "--top");
+        }
+        let others: Vec<String> = self.neighbours.iter().map(|(other, prompts)| format!("{other} {prompts}")).collect();
+        if !others.is_empty() {
+            page.line(&format!("with, in prompts: {}", others.join(", ")));
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! `circuit-atlas show`: questions about features, components, circuits and tasks, answered in the terminal from the
+//! tables of a finished run.
+//!
+//! A file a question. Each gathers one plain value, its [`Answer`], of which both the tables and the JSON are made. Text
+//! of corpora, tokenizers and language models reaches the terminal only through [`page`], which makes it harmless.
+
+mod component;
+mod feature;
+mod names;
+mod page;
+mod pairs;
+mod task;
+mod together;
+mod tuples;
+
+use crate::config::Config;
+use crate::error::{Context, Result};
+use crate::pipeline;
+use crate::stages::Run;
+use clap::{Args, Subcommand, ValueEnum};
+use page::{Page, harmless_json};
+use serde::Serialize;
+use std::io::{ErrorKind, IsTerminal, Write};
+
+/// What can be asked.
+#[derive(Subcommand)]
+pub enum Question {
+    /// One feature: statistics, explanation, promoted tokens, examples
+    Feature {
+        /// Such as `att9.16109` or `mlp0.10173`
+        feature: String,
+        /// Examples of each band of strength; without it, ten of the strongest
+        #[arg(long, value_name = "N")]
+        examples: Option<usize>,
+    },
+    /// Several features as one: summed examples, combined logits, how often they meet
+    Features {
+        /// Features that were scored, or names of groups
+        #[arg(required = true)]
+        features: Vec<String>,
+        /// Summed examples
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        examples: usize,
+    },
+    /// A head or an MLP: the features that serve there, and with what it is found
+    Component {
+        /// Such as `L9H9` or `MLP3`
+        component: String,
+        /// Rows of each table
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        top: usize,
+    },
+    /// Pairs of features in circuits, between two components or features (in either order), or of one with any other
+    Pairs {
+        /// A component or a feature
+        a: String,
+        b: Option<String>,
+        /// Only in this task
+        #[arg(long)]
+        task: Option<String>,
+        /// Pairs at most
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        top: usize,
+    },
+    /// What serves together in the circuits of most prompts: sets of features, or of components
+    Tuples {
+        /// Sets of each task
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        top: usize,
+        /// Members of a set
+        #[arg(long, value_name = "K", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=6))]
+        size: u8,
+        /// Sets of components instead of features
+        #[arg(long)]
+        components: bool,
+        /// Only in this task
+        #[arg(long)]
+        task: Option<String>,
+    },
+    /// A task: how well the model does it, its circuit, and whether that is real
+    Task {
+        task: String,
+        /// Rows of each table
+        #[arg(long, value_name = "N", default_value_t = 15)]
+        top: usize,
+    },
+}
+
+/// How an answer is written.
+#[derive(Args)]
+pub struct Look {
+    /// One JSON document with all numbers in full
+    #[arg(long, global = true)]
+    json: bool,
+    /// When to colour; auto: on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: When,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum When {
+    Auto,
+    Always,
+    Never,
+}
+
+impl Look {
+    fn coloured(&self) -> bool {
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        match self.color {
+            When::Always => true,
+            When::Never => false,
+            When::Auto => std::io::stdout().is_terminal() && !set("NO_COLOR"),
+        }
+    }
+}
+
+/// An answer: its fields are the JSON.
+trait Answer: Serialize {
+    /// The same as tables.
+    fn print(&self, page: &mut Page);
+}
+
+/// Answers a question from what a run left behind.
+///
+/// # Errors
+/// When there is no finished run, or it knows nothing of a name.
+pub fn show(config: &Config, question: &Question, look: &Look) -> Result<()> {
+    pipeline::set_threads(config);
+    let text = pipeline::ask(config, |run| answer(run, question, look))?;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads it has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write the answer"),
+    }
+}
+
+fn answer(run: &Run, question: &Question, look: &Look) -> Result<String> {
+    match question {
+        Question::Feature { feature, examples } => written(&feature::ask(run, feature, *examples)?, look),
+        Question::Features { features, examples } => written(&together::ask(run, features, *examples)?, look),
+        Question::Component { component, top } => written(&component::ask(run, component, *top)?, look),
+        Question::Pairs { a, b, task, top } => written(&pairs::ask(run, a, b.as_deref(), task.as_deref(), *top)?, look),
+        Question::Tuples { top, size, components, task } => {
+            written(&tuples::ask(run, usize::from(*size), *components, task.as_deref(), *top)?, look)
+        }
+        Question::Task { task, top } => written(&task::ask(run, task, *top)?, look),
+    }
+}
+
+fn written(answer: &impl Answer, look: &Look) -> Result<String> {
+    if look.json {
+        return Ok(harmless_json(&serde_json::to_string_pretty(answer)?) + "\n");
+    }
+    let mut page = Page::new(page::terminal_width(), look.coloured());
+    answer.print(&mut page);
+    Ok(page.text())
+}

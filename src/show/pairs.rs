@@ -1,0 +1,152 @@
+//! `show pairs`: features that serve in the same circuits, between two components or features or of one with any other.
+
+use super::page::{Page, Table};
+use super::{Answer, names};
+use crate::error::Result;
+use crate::ids::{Component, FeatureId};
+use crate::site::atlas::CircuitPair;
+use crate::site::number::{counted, significant};
+use crate::stages::Run;
+use crate::stages::reader::Reader;
+use serde::Serialize;
+use std::fmt;
+
+/// What a pair may be asked for by.
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    Component(Component),
+    Feature(FeatureId),
+}
+
+impl Side {
+    fn of(reader: &Reader, name: &str) -> Result<Side> {
+        match name.starts_with(['L', 'M']) {
+            true => Ok(Side::Component(names::component(reader, name)?)),
+            false => Ok(Side::Feature(names::serving(reader, name)?)),
+        }
+    }
+
+    fn fits(self, component: Component, feature: FeatureId) -> bool {
+        match self {
+            Side::Component(own) => own == component,
+            Side::Feature(own) => own == feature,
+        }
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Side::Component(component) => component.fmt(f),
+            Side::Feature(feature) => feature.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Side {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A pair with its task.
+#[derive(Serialize)]
+pub struct Named {
+    task: String,
+    #[serde(flatten)]
+    pair: CircuitPair,
+    /// Prompts of the task.
+    of: u32,
+}
+
+impl Named {
+    pub fn new(reader: &Reader, task: &str, pair: CircuitPair) -> Named {
+        Named { task: task.into(), pair, of: reader.prompts_of(task) }
+    }
+}
+
+#[derive(Serialize)]
+pub struct PairsAnswer {
+    /// What was asked for, in the order of the pairs.
+    between: Vec<Side>,
+    /// Prompts in whose circuits both components are.
+    components: Vec<Together>,
+    /// How many there are in all.
+    total: usize,
+    /// The largest share first.
+    pairs: Vec<Named>,
+}
+
+#[derive(Serialize)]
+struct Together {
+    task: String,
+    prompts: u32,
+    of: u32,
+}
+
+/// # Errors
+/// When a name is in no circuit.
+pub fn ask(run: &Run, a: &str, b: Option<&str>, task: Option<&str>, most: usize) -> Result<PairsAnswer> {
+    let reader = Reader::about(run, &Default::default())?;
+    let tasks = names::tasks(&reader, run.config, task)?;
+    let mut between = vec![Side::of(&reader, a)?];
+    between.extend(b.map(|b| Side::of(&reader, b)).transpose()?);
+    if let &[Side::Component(x), Side::Component(y)] = &between[..] {
+        between = [x.min(y), x.max(y)].map(Side::Component).to_vec();
+    }
+    let fits = |pair: &CircuitPair| {
+        let fits = |x: Side, y: Option<Side>| x.fits(pair.at_a, pair.a) && y.is_none_or(|y| y.fits(pair.at_b, pair.b));
+        match between[..] {
+            [x] => fits(x, None) || x.fits(pair.at_b, pair.b),
+            [x, y, ..] => fits(x, Some(y)) || fits(y, Some(x)),
+            [] => false,
+        }
+    };
+    let mut pairs = Vec::new();
+    for row in reader.circuit_pairs() {
+        let (task, pair) = row?;
+        if tasks.iter().any(|wanted| wanted.name == task) && fits(&pair) {
+            pairs.push(Named::new(&reader, task, pair));
+        }
+    }
+    let (total, components) = (pairs.len(), components(&reader, &tasks, &between));
+    pairs.truncate(most);
+    Ok(PairsAnswer { between, components, total, pairs })
+}
+
+fn components(reader: &Reader, tasks: &[&crate::config::Task], between: &[Side]) -> Vec<Together> {
+    let &[Side::Component(a), Side::Component(b)] = between else { return Vec::new() };
+    let together = |task: &&crate::config::Task| {
+        let of_task = reader.component_pairs(&task.name).iter();
+        let prompts = of_task.filter(|(x, y, _)| (*x, *y) == (a, b)).map(|(_, _, prompts)| *prompts).sum();
+        (prompts > 0).then(|| Together { task: task.name.clone(), prompts, of: reader.prompts_of(&task.name) })
+    };
+    tasks.iter().filter_map(together).collect()
+}
+
+/// Pairs as a table.
+pub fn pairs_table(pairs: &[Named]) -> Table {
+    let row = |named: &Named| {
+        let pair = &named.pair;
+        let prompts = format!("{} of {}", pair.prompts, named.of);
+        let [at_a, at_b] = [pair.at_a, pair.at_b].map(|component| component.to_string());
+        let [a, b] = [pair.a, pair.b].map(|feature| feature.to_string());
+        [named.task.clone(), at_a, a, at_b, b, prompts, significant(pair.share, 3)]
+    };
+    Table::new(&["task", "at", "feature", "at", "feature", ">prompts", ">share"]).with(pairs.iter().map(row))
+}
+
+impl Answer for PairsAnswer {
+    fn print(&self, page: &mut Page) {
+        let names: Vec<String> = self.between.iter().map(ToString::to_string).collect();
+        let what = format!("{} in circuits, by the share of direct links", counted(self.total, "pair"));
+        page.title(&names.join(" and "), &what);
+        for together in &self.components {
+            page.line(&format!("both in {} of {} prompts of {}", together.prompts, together.of, together.task));
+        }
+        if !self.pairs.is_empty() {
+            page.table(&pairs_table(&self.pairs));
+            page.rest(self.pairs.len(), self.total, "--top");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! `show task`: how well the model does a task, what its circuits are made of, and whether they are real.
+
+use super::component::Explained;
+use super::page::{Page, Table, token};
+use super::{Answer, names};
+use crate::error::Result;
+use crate::site::atlas::{Faithfulness, Task, TaskComponent};
+use crate::site::number::{percent, significant, with_interval};
+use crate::stages::Run;
+use crate::stages::reader::Reader;
+use crate::stats::interval::mean;
+use serde::Serialize;
+
+#[derive(Serialize)]
+pub struct TaskAnswer {
+    /// Prompts at which the right answer beats the wrong one.
+    right: usize,
+    /// Means over the prompts, in the clean run.
+    metric: f64,
+    logit_difference: f64,
+    /// Features of the circuits at their components, the largest share first.
+    features: Vec<Explained>,
+    features_total: usize,
+    #[serde(flatten)]
+    task: Task,
+    #[serde(skip)]
+    top: usize,
+}
+
+/// # Errors
+/// When there is no such task.
+pub fn ask(run: &Run, name: &str, top: usize) -> Result<TaskAnswer> {
+    let reader = Reader::about(run, &Default::default())?;
+    let task = reader.task(names::task(&reader, run.config, name)?)?;
+    let servings = reader.strongest_servings(name)?;
+    let of = |value: fn(&crate::site::atlas::Prompt) -> f64| mean(&task.prompts.iter().map(value).collect::<Vec<_>>());
+    Ok(TaskAnswer {
+        right: task.prompts.iter().filter(|prompt| prompt.logit_difference > 0.0).count(),
+        metric: of(|prompt| prompt.metric),
+        logit_difference: of(|prompt| prompt.logit_difference),
+        features_total: servings.len(),
+        features: servings.into_iter().take(top).map(|serving| Explained::new(&reader, serving)).collect(),
+        task,
+        top,
+    })
+}
+
+impl Answer for TaskAnswer {
+    fn print(&self, page: &mut Page) {
+        let task = &self.task;
+        page.title(&task.name, &format!("{} prompts of kind {}", task.prompts.len(), task.kind));
+        page.line(&format!(
+            "right at {} of {} ({}); mean metric {}, mean logit difference {}; a circuit's links cover {} of the answer",
+            self.right,
+            task.prompts.len(),
+            percent(task.accuracy),
+            significant(self.metric, 3),
+            significant(self.logit_difference, 3),
+            percent(task.coverage),
+        ));
+        if let Some(prompt) = task.prompts.first() {
+            let answers = format!("“{}”, not “{}”", token(&prompt.correct), token(&prompt.counter));
+            page.line(&format!("such as “{}” → {answers}", prompt.text));
+        }
+        self.components(page);
+        self.faithfulness(page);
+        self.features(page);
+    }
+}
+
+impl TaskAnswer {
+    fn components(&self, page: &mut Page) {
+        let mut components: Vec<&TaskComponent> = self.task.components.iter().collect();
+        components.sort_by(|a, b| b.frequency.total_cmp(&a.frequency).then(a.component.cmp(&b.component)));
+        page.heading("Components", "by the share of circuits that they are in");
+        let row = |c: &&TaskComponent| [c.component.to_string(), percent(c.frequency), c.features.to_string()];
+        let shown = components.iter().take(self.top);
+        page.table(&Table::new(&["component", ">circuits", ">features"]).with(shown.map(row)));
+        page.rest(self.top.min(components.len()), components.len(), "--top");
+    }
+
+    /// Each circuit, and beside it the random ones of its size.
+    fn faithfulness(&self, page: &mut Page) {
+        if self.task.faithfulness.is_empty() {
+            return;
+        }
+        page.heading("Faithfulness", "of the circuit alone, the rest of the model held at its mean");
+        let found = self.task.faithfulness.iter().filter(|f| f.circuit != "random");
+        let row = |f: &Faithfulness| {
+            let random = self.task.faithfulness.iter().find(|r| r.circuit == "random" && same_size(r, f));
+            let random = random.map_or("—".into(), |random| metric(random, "faithfulness"));
+            [variant(f), f.size.to_string(), metric(f, "faithfulness"), random, metric(f, "completeness")]
+        };
+        let columns = ["circuit", ">size", ">faithfulness", ">random of its size", ">completeness"];
+        page.table(&Table::new(&columns).with(found.map(row)));
+    }
+
+    fn features(&self, page: &mut Page) {
+        page.heading("Strongest features", "by the summed share of their links");
+        let row = |e: &Explained| {
+            let s = &e.serving;
+            let prompts = format!("{} of {}", s.prompts, s.of);
+            [s.feature.to_string(), s.component.to_string(), prompts, significant(s.share, 3), e.short()]
+        };
+        let columns = ["feature", "at", ">prompts", ">share", "explanation"];
+        page.table(&Table::new(&columns).with(self.features.iter().map(row)));
+        page.rest(self.features.len(), self.features_total, "--top");
+    }
+}
+
+/// `≥ 0.25` for the components in at least that share of the circuits.
+fn variant(f: &Faithfulness) -> String {
+    match f.variant.strip_prefix("frequency >= ") {
+        Some(least) if f.circuit == "found" => format!("in ≥ {least}"),
+        _ => format!("{}, {}", f.circuit, f.variant),
+    }
+}
+
+fn same_size(a: &Faithfulness, b: &Faithfulness) -> bool {
+    (&a.level, a.size) == (&b.level, b.size)
+}
+
+fn metric(f: &Faithfulness, name: &str) -> String {
+    f.metrics.get(name).map_or("—".into(), |interval| with_interval(interval.value, interval.low, interval.high))
+}

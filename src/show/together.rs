@@ -1,0 +1,257 @@
+//! `show features`: any scored features as one, whether or not the run looked at them together.
+
+use super::page::{Page, Table};
+use super::pairs::{Named, pairs_table};
+use super::{Answer, names};
+use crate::circuit::{Weighted, promoted};
+use crate::error::Result;
+use crate::ids::FeatureId;
+use crate::site::atlas::{Example, Promoted};
+use crate::site::number::{count, percent, significant};
+use crate::site::text::plain;
+use crate::stages::inputs::{self, Contexts};
+use crate::stages::reader::Reader;
+use crate::stages::{Run, firings};
+use crate::stats::cooccurrence::{Counts, Meetings};
+use crate::stats::examples::{ContextInfo, Used, labelled, peaks, top};
+use crate::stats::feature::Firing;
+use crate::stats::joint::summed;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Serialize)]
+pub struct TogetherAnswer {
+    features: Vec<Member>,
+    /// Tokens at which all of them are active.
+    all_active: u64,
+    /// Tasks with prompts in whose circuits all of them serve.
+    all_serve: Vec<Shared>,
+    meetings: Vec<Meeting>,
+    /// Where two of them serve in the same circuits.
+    circuit_pairs: Vec<Named>,
+    promoted: Vec<Promoted>,
+    suppressed: Vec<Promoted>,
+    /// Units of activation of `at_strength`.
+    strength: f64,
+    /// Values are sums of activations, each as a share of its feature's maximum.
+    examples: Vec<Example>,
+    /// Tokens before a token, of the lag `window`.
+    window: usize,
+}
+
+#[derive(Serialize)]
+struct Member {
+    feature: FeatureId,
+    density: f64,
+    max: f64,
+    explanation: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Shared {
+    task: String,
+    prompts: u32,
+    of: u32,
+}
+
+/// How often two features meet in the corpus.
+#[derive(Serialize)]
+struct Meeting {
+    a: FeatureId,
+    b: FeatureId,
+    /// `same` token, or `a` in the `window` of tokens before `b`.
+    lag: &'static str,
+    n_a: u64,
+    n_b: u64,
+    together: u64,
+    expected: f64,
+    lift: f64,
+    npmi: f64,
+    /// Over all pairs of the run; absent for those that do not meet significantly more often than by chance.
+    q: Option<f64>,
+}
+
+/// What the scores say of the features, at tokens that count.
+struct Corpus {
+    contexts: Contexts,
+    /// By place in the question; by context and position.
+    firings: Vec<Vec<Firing>>,
+    maxima: Vec<f64>,
+}
+
+/// # Errors
+/// When one was not scored, or the model cannot be read.
+pub fn ask(run: &Run, arguments: &[String], examples: usize) -> Result<TogetherAnswer> {
+    let features = names::features_of(run.config, arguments)?;
+    let reader = Reader::about(run, &features.iter().map(ToString::to_string).collect())?;
+    let rows = features.iter().map(|&f| names::scored(&reader, run.config, f)).collect::<Result<Vec<_>>>()?;
+    run.progress.say("reading scores");
+    let keys: Vec<u32> = rows.iter().map(|row| row.key).collect();
+    let corpus = Corpus::load(run, &keys, rows.iter().map(|row| f64::from(row.max)).collect())?;
+    let member = |row: &&crate::artifact::tables::FeatureRow| {
+        let explanation = reader.explanation(&row.feature).filter(|e| e.status == "ok").map(|e| e.text);
+        Ok(Member { feature: row.feature.parse()?, density: row.density, max: f64::from(row.max), explanation })
+    };
+    let [promoted, suppressed] = combined(run, &corpus, &features)?;
+    Ok(TogetherAnswer {
+        features: rows.iter().map(member).collect::<Result<_>>()?,
+        all_active: corpus.all_active(),
+        all_serve: all_serve(run, &reader, &features),
+        meetings: meetings(run, &reader, &corpus, &features)?,
+        circuit_pairs: circuit_pairs(&reader, &features)?,
+        promoted,
+        suppressed,
+        strength: run.config.logits.strength,
+        examples: corpus.examples(&reader, examples),
+        window: run.config.aggregate.window,
+    })
+}
+
+impl Corpus {
+    fn load(run: &Run, keys: &[u32], maxima: Vec<f64>) -> Result<Corpus> {
+        let contexts = Contexts::load(run.config, run.store)?;
+        let mut by_key = firings::of(run.store, &keys.iter().copied().collect())?;
+        let counts = |f: &Firing| contexts.counting(f.context, f.position).is_some();
+        by_key.values_mut().for_each(|firings| firings.retain(counts));
+        let firings = keys.iter().map(|key| by_key.remove(key).unwrap_or_default()).collect();
+        Ok(Corpus { contexts, firings, maxima })
+    }
+
+    fn all_active(&self) -> u64 {
+        let mut active: BTreeMap<(u32, u16), usize> = BTreeMap::new();
+        self.firings.iter().flatten().for_each(|f| *active.entry((f.context, f.position)).or_default() += 1);
+        active.values().filter(|features| **features == self.firings.len()).count() as u64
+    }
+
+    /// The contexts in which the features, each scaled by its maximum, are strongest together.
+    fn examples(&self, reader: &Reader, wanted: usize) -> Vec<Example> {
+        let active = self.firings.iter().zip(&self.maxima).filter(|(_, max)| **max > 0.0);
+        let sum = summed(&active.map(|(firings, max)| (firings.as_slice(), 1.0 / max)).collect::<Vec<_>>());
+        let rows = &self.contexts.rows;
+        let info = |context: u32| {
+            let row = &rows[context as usize];
+            ContextInfo { document: row.document, tokens: &row.tokens }
+        };
+        let best = top(&peaks(sum.iter().copied()), &info, wanted, &mut Used::default());
+        let example = |chosen| reader.example(&firings::example_row(&self.contexts, "", &chosen, &sum));
+        labelled("top", best).into_iter().map(example).collect()
+    }
+
+    fn meetings(&self, window: usize) -> Meetings {
+        let mut active: Vec<Vec<(u16, u32)>> = vec![Vec::new(); self.contexts.rows.len()];
+        for (place, firings) in (0u32..).zip(&self.firings) {
+            firings.iter().for_each(|f| active[f.context as usize].push((f.position, place)));
+        }
+        let mut meetings = Meetings::new(self.firings.len(), window);
+        for (row, active) in self.contexts.rows.iter().zip(active) {
+            let counts = |position| self.contexts.counting(row.context, position).is_some();
+            let mut at = vec![Vec::new(); row.tokens.len()];
+            active.iter().for_each(|&(position, place)| at[usize::from(position)].push(place));
+            meetings.add(&(0..row.tokens.len() as u16).map(counts).collect::<Vec<_>>(), &at);
+        }
+        meetings
+    }
+}
+
+/// Every two features at the same token, and one in the window before the other.
+fn meetings(run: &Run, reader: &Reader, corpus: &Corpus, features: &[FeatureId]) -> Result<Vec<Meeting>> {
+    let counted = corpus.meetings(run.config.aggregate.window);
+    let mut found = Vec::new();
+    for (i, &a) in features.iter().enumerate() {
+        for (j, &b) in features.iter().enumerate().skip(i + 1) {
+            let known = reader.meetings(a, b)?;
+            let q = |lag: &str, first| {
+                known.iter().find(|m| m.lag == lag && (lag == "same" || m.first == first)).map(|m| m.q)
+            };
+            found.push(meeting(a, b, "same", counted.same(i, j), q("same", true)));
+            found.push(meeting(a, b, "window", counted.lagged(i, j), q("window", true)));
+            found.push(meeting(b, a, "window", counted.lagged(j, i), q("window", false)));
+        }
+    }
+    Ok(found)
+}
+
+fn meeting(a: FeatureId, b: FeatureId, lag: &'static str, counts: Counts, q: Option<f64>) -> Meeting {
+    let (n_a, n_b, together) = (counts.f, counts.g, counts.both);
+    Meeting { a, b, lag, n_a, n_b, together, expected: counts.expected(), lift: counts.lift(), npmi: counts.npmi(), q }
+}
+
+/// What the sum of their write directions promotes, and suppresses.
+fn combined(run: &Run, corpus: &Corpus, features: &[FeatureId]) -> Result<[Vec<Promoted>; 2]> {
+    run.progress.say("reading off promoted tokens");
+    let set: Weighted = features.iter().map(|&feature| (feature, 1.0)).collect();
+    let found = promoted(&inputs::world(run)?, &[set], run.config.logits.k)?;
+    let strength = run.config.logits.strength;
+    let told = |&(id, logit): &(u32, f32)| {
+        let (text, logit) = (corpus.contexts.tokenizer().token(id), f64::from(logit));
+        Promoted { text, logit, at_strength: logit * strength }
+    };
+    let sides = |p: &crate::circuit::Promoted| [&p.top, &p.bottom].map(|side| side.iter().map(told).collect());
+    Ok(found.first().map(sides).unwrap_or_default())
+}
+
+fn all_serve(run: &Run, reader: &Reader, features: &[FeatureId]) -> Vec<Shared> {
+    let all_in = |circuit: &BTreeSet<(_, Option<FeatureId>)>| {
+        features.iter().all(|feature| circuit.iter().any(|(_, served)| *served == Some(*feature)))
+    };
+    let shared = |task: &crate::config::Task| {
+        let circuits = reader.circuits().iter().filter(|((name, _), _)| *name == task.name);
+        let prompts = circuits.filter(|(_, circuit)| all_in(circuit)).count() as u32;
+        (prompts > 0).then(|| Shared { task: task.name.clone(), prompts, of: reader.prompts_of(&task.name) })
+    };
+    run.config.tasks.iter().filter_map(shared).collect()
+}
+
+fn circuit_pairs(reader: &Reader, features: &[FeatureId]) -> Result<Vec<Named>> {
+    let mut found = Vec::new();
+    for row in reader.circuit_pairs() {
+        let (task, pair) = row?;
+        if features.contains(&pair.a) && features.contains(&pair.b) {
+            found.push(Named::new(reader, task, pair));
+        }
+    }
+    Ok(found)
+}
+
+impl Answer for TogetherAnswer {
+    fn print(&self, page: &mut Page) {
+        let names: Vec<String> = self.features.iter().map(|member| member.feature.to_string()).collect();
+        page.title(&names.join(" + "), "together");
+        let row = |m: &Member| {
+            let explanation = m.explanation.as_deref().map(|text| plain(text, 200)).unwrap_or_default();
+            [m.feature.to_string(), percent(m.density), significant(m.max, 3), explanation]
+        };
+        page.table(&Table::new(&["feature", ">active", ">max", "explanation"]).with(self.features.iter().map(row)));
+        self.meet(page);
+        if !self.circuit_pairs.is_empty() {
+            page.heading("In circuits", &self.shared());
+            page.table(&pairs_table(&self.circuit_pairs));
+        }
+        page.promoted(&self.promoted, &self.suppressed, self.strength);
+        page.heading("Summed examples", "activations added up, each as a share of its feature's maximum");
+        let hottest = self.examples.iter().map(|example| example.value).fold(0.0, f64::max);
+        page.examples(&self.examples, hottest);
+    }
+}
+
+impl TogetherAnswer {
+    fn shared(&self) -> String {
+        let of = |s: &Shared| format!("all in {} of {} prompts of {}", s.prompts, s.of, s.task);
+        self.all_serve.iter().map(of).collect::<Vec<_>>().join(", ")
+    }
+
+    fn meet(&self, page: &mut Page) {
+        let all = format!("all active at {} tokens", count(self.all_active));
+        page.heading("In the corpus", if self.features.len() > 2 { &all } else { "" });
+        let before = format!("≤ {} before", self.window);
+        let row = |m: &Meeting| {
+            let lag = if m.lag == "same" { "with".to_string() } else { before.clone() };
+            let numbers = [count(m.n_a), count(m.n_b), count(m.together), significant(m.expected, 3)];
+            let [n_a, n_b, together, expected] = numbers;
+            let q = m.q.map_or("—".into(), |q| significant(q, 2));
+            [m.a.to_string(), lag, m.b.to_string(), n_a, n_b, together, expected, significant(m.lift, 3), q]
+        };
+        let columns = ["a", "", "b", ">tokens a", ">tokens b", ">both", ">by chance", ">lift", ">q"];
+        page.table(&Table::new(&columns).with(self.meetings.iter().map(row)));
+    }
+}

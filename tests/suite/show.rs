@@ -1,0 +1,265 @@
+//! `show`: its tables, its JSON against the artifacts, and what is said to who asks for what is not there.
+
+use crate::bench::{Bench, Said};
+use circuit_atlas::artifact::tables::{CircuitPairRow, ContextRow, FeatureRow, NodeRow, ScoreRow};
+use circuit_atlas::artifact::{Row, Store};
+use insta::assert_snapshot;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+fn show(bench: &Bench, question: &[&str]) -> Said {
+    bench.call(&[&["show"], question].concat())
+}
+
+#[track_caller]
+fn table(bench: &Bench, question: &[&str]) -> String {
+    let said = show(bench, question).succeeded();
+    assert_eq!(said.err, "");
+    assert!(!said.out.contains('\u{1b}'), "colours, but not on a terminal");
+    said.out
+}
+
+#[track_caller]
+fn json(bench: &Bench, question: &[&str]) -> Value {
+    let said = show(bench, &[question, &["--json"]].concat()).succeeded();
+    serde_json::from_str(&said.out).unwrap()
+}
+
+fn store(bench: &Bench) -> Store {
+    Store::new(&bench.file("artifacts"))
+}
+
+fn features(bench: &Bench) -> BTreeMap<String, FeatureRow> {
+    store(bench).read::<FeatureRow>().unwrap().into_iter().map(|row| (row.feature.clone(), row)).collect()
+}
+
+fn names<'a>(values: &'a Value, keys: &[&str]) -> Vec<Vec<&'a str>> {
+    let row = |value: &'a Value| keys.iter().map(|key| value[key].as_str().unwrap()).collect();
+    values.as_array().unwrap().iter().map(row).collect()
+}
+
+#[test]
+fn every_question_has_a_table() {
+    let bench = Bench::finished();
+    assert_snapshot!("feature", table(&bench, &["feature", "mlp0.942"]));
+    assert_snapshot!("feature_bands", table(&bench, &["feature", "mlp0.942", "--examples", "1"]));
+    assert_snapshot!("features", table(&bench, &["features", "two", "mlp0.942", "--examples", "3"]));
+    assert_snapshot!("component", table(&bench, &["component", "MLP0", "--top", "4"]));
+    assert_snapshot!("pairs", table(&bench, &["pairs", "MLP0", "L2H4", "--top", "5"]));
+    assert_snapshot!("pairs_of_one", table(&bench, &["pairs", "mlp0.942", "--task", "ioi", "--top", "3"]));
+    assert_snapshot!("tuples", table(&bench, &["tuples", "--top", "3", "--size", "3"]));
+    assert_snapshot!("tuples_of_components", table(&bench, &["tuples", "--components", "--top", "3"]));
+    assert_snapshot!("task", table(&bench, &["task", "ioi", "--top", "5"]));
+}
+
+#[test]
+fn colours_are_asked_for_or_left() {
+    let bench = Bench::finished();
+    let said = show(&bench, &["feature", "mlp0.942", "--color", "always"]).succeeded();
+    let example = said.out.lines().find(|line| line.contains('«')).unwrap();
+    assert_snapshot!("coloured_example", example.replace('\u{1b}', "ESC"));
+    let plain = table(&bench, &["feature", "mlp0.942", "--color", "never"]);
+    let mut kept = String::new();
+    for piece in said.out.split("\u{1b}[") {
+        kept.push_str(if kept.is_empty() && !said.out.starts_with('\u{1b}') {
+            piece
+        } else {
+            piece.split_once('m').map_or("", |(_, text)| text)
+        });
+    }
+    let lines = |text: &str| text.lines().map(|line| line.trim_end().to_string()).collect::<Vec<_>>();
+    assert_eq!(lines(&kept), lines(&plain), "colours change nothing but colours");
+}
+
+#[test]
+fn a_feature_is_that_of_the_tables() {
+    let bench = Bench::finished();
+    let row = &features(&bench)["mlp0.942"];
+    let said = json(&bench, &["feature", "mlp0.942", "--examples", "2"]);
+    assert_eq!(said["id"], "mlp0.942");
+    assert_eq!((said["kind"].as_str(), said["layer"].as_u64()), (Some("mlp"), Some(0)));
+    assert_eq!((said["active"].as_u64(), said["density"].as_f64()), (Some(row.active), Some(row.density)));
+    assert_eq!(said["max"].as_f64(), Some(f64::from(row.max)));
+    let histogram: Vec<u64> = serde_json::from_value(said["histogram"].clone()).unwrap();
+    assert_eq!(histogram, row.histogram);
+    let mut bands: BTreeMap<&str, usize> = BTreeMap::new();
+    names(&said["examples"], &["band"]).iter().for_each(|band| *bands.entry(band[0]).or_default() += 1);
+    assert!(bands.len() > 5 && bands.values().all(|n| *n <= 2), "{bands:?}");
+    assert_eq!(bands["top"], 2);
+}
+
+/// Two features that serve in circuits and are both active at some token.
+fn two_that_meet(bench: &Bench) -> [String; 2] {
+    let said = json(bench, &["pairs", "MLP0", "--top", "1"]);
+    ["a", "b"].map(|side| said["pairs"][0][side].as_str().unwrap().to_string())
+}
+
+#[test]
+fn summed_examples_are_the_sums_of_the_features_own_activations() {
+    let bench = Bench::finished();
+    let [a, b] = two_that_meet(&bench);
+    let said = json(&bench, &["features", &a, &b, "--examples", "5"]);
+    let rows = features(&bench);
+    let mut share: BTreeMap<(u32, u32, u32), f64> = BTreeMap::new();
+    for row in store(&bench).read_parts::<ScoreRow>().unwrap() {
+        share.insert((row.feature, row.context, u32::from(row.position)), f64::from(row.activation));
+    }
+    let own = |name: &String, context, position| {
+        let row = &rows[name];
+        share.get(&(row.key, context, position)).copied().unwrap_or(0.0) / f64::from(row.max)
+    };
+    let examples = said["examples"].as_array().unwrap();
+    assert_eq!(examples.len(), 5);
+    assert!(examples.iter().any(|example| example["value"].as_f64().unwrap() > 1.0), "they never meet");
+    for example in examples {
+        let number = |key: &str| example[key].as_u64().unwrap() as u32;
+        let (context, start) = (number("context"), number("start"));
+        // In the demo's text no character is shared by tokens, so that a piece is a token.
+        for (position, piece) in (start..).zip(example["pieces"].as_array().unwrap()) {
+            let sum = own(&a, context, position) + own(&b, context, position);
+            let value = piece["value"].as_f64().unwrap();
+            let wanted = if piece["special"] == true { 0.0 } else { sum };
+            assert!((value - wanted).abs() < 1e-6, "{value} is not {wanted} at {position} of context {context}");
+        }
+    }
+}
+
+#[test]
+fn meetings_are_counted_over_the_corpus() {
+    let bench = Bench::finished();
+    let [a, b] = two_that_meet(&bench);
+    let keys = [&a, &b].map(|name| features(&bench)[name].key);
+    let contexts = store(&bench).read_parts::<ContextRow>().unwrap();
+    let special = contexts[0].tokens[0];
+    let mut active = [BTreeSet::new(), BTreeSet::new()];
+    for row in store(&bench).read_parts::<ScoreRow>().unwrap() {
+        let counts = contexts[row.context as usize].tokens[usize::from(row.position)] != special;
+        for (key, own) in keys.iter().zip(&mut active) {
+            own.extend((*key == row.feature && counts).then_some((row.context, row.position)));
+        }
+    }
+    let said = json(&bench, &["features", &a, &b]);
+    let same = &said["meetings"][0];
+    let both = active[0].intersection(&active[1]).count();
+    let counts = ["n_a", "n_b", "together"].map(|key| same[key].as_u64().unwrap() as usize);
+    assert_eq!(counts, [active[0].len(), active[1].len(), both]);
+    assert_eq!(said["all_active"].as_u64().unwrap() as usize, both);
+}
+
+#[test]
+fn combined_logits_of_a_group_are_those_of_the_run() {
+    let bench = Bench::finished();
+    let said = json(&bench, &["features", "two"]);
+    let rows = store(&bench).read::<circuit_atlas::artifact::tables::LogitRow>().unwrap();
+    let own: Vec<_> = rows.iter().filter(|row| row.subject == "two" && row.side == "top").collect();
+    let promoted = said["promoted"].as_array().unwrap();
+    assert_eq!(promoted.len(), own.len());
+    for (said, row) in promoted.iter().zip(own) {
+        assert_eq!(said["text"], row.text);
+        assert!((said["logit"].as_f64().unwrap() - f64::from(row.logit)).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn pairs_are_the_same_either_way_and_all_there() {
+    let bench = Bench::finished();
+    let [one, other] =
+        [["MLP0", "L2H4"], ["L2H4", "MLP0"]].map(|[a, b]| json(&bench, &["pairs", a, b, "--top", "999"]));
+    assert_eq!(one, other);
+    let rows = store(&bench).read::<CircuitPairRow>().unwrap();
+    let key = |row: &CircuitPairRow| (row.component_a.clone(), row.component_b.clone());
+    let own = rows.iter().filter(|row| key(row) == ("MLP0".into(), "L2H4".into()));
+    let mut own: Vec<_> = own.map(|row| vec![row.task.as_str(), &row.feature_a, &row.feature_b]).collect();
+    let mut said = names(&one["pairs"], &["task", "a", "b"]);
+    assert!(!said.is_empty());
+    own.sort();
+    said.sort();
+    assert_eq!(said, own);
+    let shares: Vec<f64> = one["pairs"].as_array().unwrap().iter().map(|p| p["share"].as_f64().unwrap()).collect();
+    assert!(shares.is_sorted_by(|a, b| a >= b), "{shares:?}");
+}
+
+#[test]
+fn tuples_are_counted_in_the_circuits() {
+    let bench = Bench::finished();
+    let said = json(&bench, &["tuples", "--size", "3", "--top", "4", "--task", "ioi"]);
+    let mut circuits: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
+    for row in store(&bench).read::<NodeRow>().unwrap().iter().filter(|row| row.task == "ioi") {
+        let prefix = match row.kind.as_str() {
+            "head" => "att",
+            "mlp_feature" => "mlp",
+            _ => continue,
+        };
+        let name = row.feature.map(|feature| format!("{prefix}{}.{feature}", row.layer.unwrap()));
+        circuits.entry(row.prompt).or_default().extend(name);
+    }
+    let tuples = said["tasks"][0]["tuples"].as_array().unwrap();
+    assert_eq!((tuples.len(), said["tasks"].as_array().unwrap().len()), (4, 1));
+    for tuple in tuples {
+        let members: BTreeSet<String> = serde_json::from_value(tuple["members"].clone()).unwrap();
+        let prompts = circuits.values().filter(|circuit| circuit.is_superset(&members)).count();
+        assert_eq!((tuple["prompts"].as_u64(), members.len()), (Some(prompts as u64), 3));
+    }
+}
+
+#[test]
+fn json_has_the_rest_too() {
+    let bench = Bench::finished();
+    let task = json(&bench, &["task", "ioi"]);
+    assert_eq!((task["name"].as_str(), task["prompts"].as_array().unwrap().len()), (Some("ioi"), 4));
+    assert!(task["right"].as_u64().unwrap() <= 4 && task["metric"].is_number());
+    let component = json(&bench, &["component", "MLP0"]);
+    assert_eq!(component["component"], "MLP0");
+    assert!(component["tasks"][0]["features"][0]["explanation"].is_string());
+    assert!(!component["examples"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn who_asks_for_what_is_not_there_is_told_what_is() {
+    let bench = Bench::finished();
+    let refused = |question: &[&str]| show(&bench, question).failed().error().to_string();
+    assert_snapshot!("not_scored", refused(&["feature", "att1.4"]));
+    assert_snapshot!("no_feature", refused(&["feature", "MLP0"]));
+    assert_snapshot!("neither_feature_nor_group", refused(&["features", "att1.3", "three"]));
+    assert_snapshot!("one_not_scored", refused(&["features", "att1.3", "mlp7.1"]));
+    assert_snapshot!("component_in_no_circuit", refused(&["component", "L9H9"]));
+    assert_snapshot!("no_component", refused(&["component", "mlp0"]));
+    assert_snapshot!("serves_nowhere", refused(&["pairs", "att1.3"]));
+    assert_snapshot!("no_task", refused(&["task", "iio"]));
+    assert_snapshot!("no_task_of_pairs", refused(&["pairs", "MLP0", "--task", "iio"]));
+    assert_snapshot!("no_run", show(&Bench::new(), &["task", "ioi"]).failed().error());
+}
+
+#[test]
+fn a_run_of_other_settings_still_answers_and_says_so() {
+    let bench = Bench::finished().add("[score]\nextra = [\"att1.4\"]\n");
+    let said = show(&bench, &["pairs", "MLP0", "--top", "1"]).succeeded();
+    assert_snapshot!("outdated", said.err);
+    assert!(said.out.starts_with("MLP0 · "), "{}", said.out);
+    assert_snapshot!("not_scored_yet", show(&bench, &["feature", "att1.4"]).failed().error());
+}
+
+#[test]
+fn a_damaged_table_is_not_believed() {
+    let bench = Bench::finished();
+    let other = Bench::finished();
+    let nodes = NodeRow::ARTIFACT.relative();
+    let rows = store(&bench).read::<NodeRow>().unwrap();
+    store(&other).write("another", &rows).unwrap();
+    std::fs::copy(other.file("artifacts").join(&nodes), bench.file("artifacts").join(&nodes)).unwrap();
+    let said = show(&bench, &["tuples"]).failed();
+    assert!(said.error().contains("comes from another run"), "{}", said.error());
+}
+
+#[test]
+fn a_reader_may_stop_early() {
+    let bench = Bench::finished();
+    let line = format!(
+        "{} show task ioi --json --config {} | head -n 1",
+        env!("CARGO_BIN_EXE_circuit-atlas"),
+        bench.file("pipeline.toml").display()
+    );
+    let said = bench.said(Command::new("sh").args(["-c", &line]).output().unwrap());
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("{\n", ""));
+}
