@@ -10,7 +10,7 @@ use crate::corpus::{Half, Tokenizer, files};
 use crate::dictionary::{self, Source};
 use crate::error::{Result, hinted};
 use crate::ids::{FeatureId, Kind};
-use crate::model::Gpt2;
+use crate::model::{self, Gpt2};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -33,7 +33,11 @@ impl Input {
     pub fn files(self, config: &Config) -> Result<Vec<(String, PathBuf)>> {
         let below = |folder: &str, name: &str| (format!("{folder}/{name}"), config.path(folder).join(name));
         match self {
-            Input::Model => Ok(["config.json", "model.safetensors"].map(|name| below(&config.model.path, name)).into()),
+            Input::Model => {
+                let weights = model::weights(&config.path(&config.model.path))?;
+                let name = weights.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                Ok(["config.json", &name].map(|name| below(&config.model.path, name)).into())
+            }
             Input::Tokenizer => Ok(vec![below(&config.model.path, "tokenizer.json")]),
             Input::Dictionaries => {
                 let sources = sources(config)?;
@@ -54,9 +58,7 @@ impl Input {
     /// What to do when one of its files cannot be read.
     pub fn hint(self) -> &'static str {
         match self {
-            Input::Model | Input::Tokenizer => {
-                "`model.path` must be a folder with `config.json`, `model.safetensors` and `tokenizer.json`"
-            }
+            Input::Model | Input::Tokenizer => model::FOLDER,
             Input::Dictionaries => "`dictionaries.attention` and `dictionaries.mlp` must be folders of readable files",
             Input::Corpus => "check that the files of `corpus.path` are there and readable",
             Input::Prompts => "check the `file` of the task",

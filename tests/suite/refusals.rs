@@ -52,7 +52,7 @@ fn cases(f: &Fixture) -> Vec<Bad> {
 }
 
 /// Where a command in a pickle has left its mark.
-fn executed() -> Option<PathBuf> {
+pub fn executed() -> Option<PathBuf> {
     let mut found = None;
     walk(&data(""), &mut |path| found = path.ends_with("EXECUTED").then(|| path.into()).or(found.take()));
     let folders = [std::env::current_dir().unwrap(), std::env::temp_dir()];
