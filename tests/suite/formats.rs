@@ -1,11 +1,13 @@
 //! One model in every form in which its weights may lie, and forms that must be refused.
 
-use crate::bench::copy;
+use crate::bench::{Bench, copy};
 use crate::fixture::{Fixture, assert_near, assert_tensor, data, in_every_world, numbers};
 use crate::refusals::executed;
 use candle_core::{DType, Device, Tensor};
+use circuit_atlas::config::Config;
 use circuit_atlas::error::report;
 use circuit_atlas::model::{Gpt2, weights};
+use circuit_atlas::stages::inputs::Input;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -113,6 +115,23 @@ fn safetensors_win_over_a_pickle() {
     std::fs::copy(data("tiny/model/model.safetensors"), folder.path().join("model.safetensors")).unwrap();
     assert_eq!(weights(folder.path()).unwrap(), folder.path().join("model.safetensors"));
     assert!(Gpt2::load(folder.path()).is_ok());
+}
+
+/// What a stage ran with is the hash of the file that was read, not of one that is not there.
+#[test]
+fn the_weights_that_are_hashed_are_those_that_are_read() {
+    let bench = Bench::new().set("\"[repo]/demo/model\"", "\"model\"");
+    let config = Config::load(&bench.file("pipeline.toml")).unwrap();
+    let named = || -> Vec<String> {
+        let files = Input::Model.files(&config).unwrap();
+        assert!(files.iter().all(|(name, path)| *path == bench.file(name) && path.is_file()));
+        files.into_iter().map(|(name, _)| name).collect()
+    };
+    let model = bench.file("model");
+    copy(pickled("f32").path(), &model);
+    assert_eq!(named(), ["model/config.json", "model/pytorch_model.bin"]);
+    std::fs::copy(data("tiny/model/model.safetensors"), model.join("model.safetensors")).unwrap();
+    assert_eq!(named(), ["model/config.json", "model/model.safetensors"]);
 }
 
 #[test]
