@@ -4,11 +4,11 @@
 //! over contexts by the caller.
 //! Letters: `D` d_model, `H` heads, `K` d_head, `L` layers, `M` MLP width, `P` positions, `T` tokens, `V` vocabulary.
 
+use super::checkpoint::{Checkpoint, FOLDER, blocks};
 use super::trace::{Clean, Intervention, LayerTrace, Trace};
 use crate::error::{Context, Hint, Result, hinted};
 use candle_core::{D as Last, DType, Device, Tensor};
 use serde::Deserialize;
-use std::collections::HashMap;
 use std::path::Path;
 
 /// The sizes of a model.
@@ -37,7 +37,7 @@ pub struct Gpt2 {
     pub w_u: Tensor,
     /// `[V]`
     pub b_u: Tensor,
-    /// Learned numbers in the file.
+    /// Learned numbers in the file, a repeated embedding counted once.
     pub parameters: usize,
     /// `[P, P]`: 1 where a position must not look.
     future: Tensor,
@@ -86,6 +86,11 @@ struct Config {
     #[serde(default = "default_activation")]
     activation_function: String,
     n_inner: Option<usize>,
+    model_type: Option<String>,
+    #[serde(default = "default_scale")]
+    scale_attn_weights: bool,
+    #[serde(default)]
+    scale_attn_by_inverse_layer_idx: bool,
 }
 
 fn default_epsilon() -> f64 {
@@ -96,12 +101,14 @@ fn default_activation() -> String {
     "gelu_new".into()
 }
 
+fn default_scale() -> bool {
+    true
+}
+
 impl Config {
     fn load(path: &Path) -> Result<Config> {
-        let text = std::fs::read_to_string(path).hint(
-            || format!("cannot read the model's `{}`", path.display()),
-            "`model.path` must be a folder with `config.json`, `model.safetensors` and `tokenizer.json`",
-        )?;
+        let text =
+            std::fs::read_to_string(path).hint(|| format!("cannot read the model's `{}`", path.display()), FOLDER)?;
         let config: Config = serde_json::from_str(&text).hint(
             || format!("`{}` is not the configuration of a GPT-2", path.display()),
             "it must have n_layer, n_head, n_embd, n_positions and vocab_size, as Hugging Face writes them",
@@ -117,11 +124,23 @@ impl Config {
                 "use the config.json that belongs to the weights",
             ));
         }
-        if !["gelu_new", "gelu_pytorch_tanh"].contains(&self.activation_function.as_str()) {
-            return Err(hinted(
-                format!("`{}`: activation_function `{}` is not supported", path.display(), self.activation_function),
-                "GPT-2 uses `gelu_new`, the tanh form",
-            ));
+        let unsupported =
+            |setting: &str, hint: &str| Err(hinted(format!("`{}`: {setting} is not supported", path.display()), hint));
+        let activation = self.activation_function.as_str();
+        if !["gelu_new", "gelu_pytorch_tanh"].contains(&activation) {
+            return unsupported(
+                &format!("activation_function `{activation}`"),
+                "GPT-2 uses `gelu_new`, the tanh form; `gelu`, the erf form, gives other numbers",
+            );
+        }
+        if let Some(other) = self.model_type.as_ref().filter(|name| *name != "gpt2") {
+            return unsupported(&format!("model_type `{other}`"), "only GPT-2 models can be read");
+        }
+        if !self.scale_attn_weights || self.scale_attn_by_inverse_layer_idx {
+            return unsupported(
+                "attention that is not scaled by √d_head alone",
+                "scale_attn_weights must be true and scale_attn_by_inverse_layer_idx false",
+            );
         }
         Ok(())
     }
@@ -139,45 +158,6 @@ impl Config {
     }
 }
 
-/// The tensors of a checkpoint, handed out in f64 with their shapes checked.
-struct Checkpoint<'a> {
-    path: &'a Path,
-    tensors: HashMap<String, Tensor>,
-}
-
-impl Checkpoint<'_> {
-    fn load(path: &Path) -> Result<Checkpoint<'_>> {
-        let tensors = candle_core::safetensors::load(path, &Device::Cpu).hint(
-            || format!("cannot read the weights `{}`", path.display()),
-            "the file is missing, cut short or not safetensors; copy it again",
-        )?;
-        let bare = |name: String| name.strip_prefix("transformer.").map(String::from).unwrap_or(name);
-        Ok(Checkpoint { path, tensors: tensors.into_iter().map(|(name, t)| (bare(name), t)).collect() })
-    }
-
-    fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let path = self.path.display();
-        let tensor = self.tensors.get(name).ok_or_else(|| {
-            hinted(format!("`{path}` has no tensor `{name}`"), "the weights must be those of a Hugging Face GPT-2")
-        })?;
-        if tensor.dims() != shape {
-            return Err(hinted(
-                format!("`{path}`: tensor `{name}` is {:?}, not {shape:?}", tensor.dims()),
-                "config.json and model.safetensors belong to different models",
-            ));
-        }
-        let tensor = tensor.to_dtype(DType::F64)?;
-        // A NaN or an infinity anywhere makes the sum one.
-        if !tensor.sum_all()?.to_scalar::<f64>()?.is_finite() {
-            return Err(hinted(
-                format!("`{path}`: tensor `{name}` has values that are not finite"),
-                "the file is damaged; copy it again",
-            ));
-        }
-        Ok(tensor)
-    }
-}
-
 /// Subtracts the mean over the last axis.
 fn centre(x: &Tensor) -> Result<Tensor> {
     Ok(x.broadcast_sub(&x.mean_keepdim(Last::Minus1)?)?)
@@ -191,6 +171,27 @@ fn f32(x: Tensor) -> Result<Tensor> {
 fn fold_norm(gain: &Tensor, beta: &Tensor, w: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
     let b = (b + beta.unsqueeze(0)?.matmul(w)?.squeeze(0)?)?;
     Ok((w.broadcast_mul(&gain.unsqueeze(1)?)?, b))
+}
+
+/// `W_E`, `W_U` and `b_U`. The unembedding is folded from the embedding as it is in the file: centring it first would
+/// change the logits.
+fn fold_embedding(file: &Checkpoint, sizes: &Sizes) -> Result<(Tensor, Tensor, Tensor)> {
+    let (d, v) = (sizes.d_model, sizes.vocabulary);
+    let stored = file.stored("wte.weight", &[v, d])?;
+    file.check_tied(&stored)?;
+    let gain = file.get("ln_f.weight", &[d])?;
+    let beta = file.get("ln_f.bias", &[d])?.unsqueeze(1)?;
+    let sum = blocks(&stored).try_fold(gain.zeros_like()?, |sum, rows| -> Result<_> { Ok((sum + rows?.sum(0)?)?) })?;
+    let mean = (sum / v as f64)?;
+    let (mut w_e, mut w_u, mut b_u) = (Vec::new(), Vec::new(), Vec::new());
+    for rows in blocks(&stored) {
+        let rows = rows?;
+        w_e.push(f32(centre(&rows)?)?);
+        w_u.push(f32(rows.broadcast_sub(&mean)?.broadcast_mul(&gain)?)?);
+        b_u.push(rows.matmul(&beta)?.squeeze(1)?);
+    }
+    let w_u = Tensor::cat(&w_u, 0)?.t()?.contiguous()?;
+    Ok((Tensor::cat(&w_e, 0)?, w_u, f32(centre(&Tensor::cat(&b_u, 0)?)?)?))
 }
 
 impl Layer {
@@ -229,34 +230,25 @@ impl Gpt2 {
         Ok(Config::load(&folder.join("config.json"))?.sizes())
     }
 
-    /// Reads `config.json` and `model.safetensors` of a Hugging Face folder and folds them.
+    /// Reads `config.json` and the weights of a Hugging Face folder and folds them, one tensor at a time.
     ///
     /// # Errors
     /// When a file or tensor is missing, of another shape, damaged, or of a model that is not a GPT-2.
     pub fn load(folder: &Path) -> Result<Gpt2> {
         let config = Config::load(&folder.join("config.json"))?;
         let sizes = config.sizes();
-        let path = folder.join("model.safetensors");
-        let file = Checkpoint::load(&path)?;
-        let (d, v) = (sizes.d_model, sizes.vocabulary);
-        let w_e = file.get("wte.weight", &[v, d])?;
-        let w_p = file.get("wpe.weight", &[sizes.positions, d])?;
-        // The unembedding is folded from the embedding as it is in the file: centring it first would change the logits.
-        let w_u = w_e.t()?.broadcast_mul(&file.get("ln_f.weight", &[d])?.unsqueeze(1)?)?;
-        let b_u = w_e.matmul(&file.get("ln_f.bias", &[d])?.unsqueeze(1)?)?.squeeze(1)?;
-        let layers = (0..sizes.layers).map(|l| Layer::fold(&file, l, &sizes)).collect::<Result<Vec<_>>>()?;
-        let counted =
-            |name: &String| !name.ends_with(".attn.bias") && !name.ends_with("masked_bias") && name != "lm_head.weight";
-        let parameters = file.tensors.iter().filter(|(name, _)| counted(name)).map(|(_, t)| t.elem_count()).sum();
+        let file = Checkpoint::open(folder)?;
+        let (w_e, w_u, b_u) = fold_embedding(&file, &sizes)?;
+        let w_p = file.get("wpe.weight", &[sizes.positions, sizes.d_model])?;
         Ok(Gpt2 {
             sizes,
             epsilon: config.layer_norm_epsilon,
-            w_e: f32(centre(&w_e)?)?,
+            w_e,
             w_p: f32(centre(&w_p)?)?,
-            layers,
-            w_u: f32(centre(&w_u)?)?,
-            b_u: f32(centre(&b_u)?)?,
-            parameters,
+            layers: (0..sizes.layers).map(|l| Layer::fold(&file, l, &sizes)).collect::<Result<_>>()?,
+            w_u,
+            b_u,
+            parameters: file.parameters(),
             future: future(sizes.positions)?,
         })
     }

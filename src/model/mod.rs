@@ -2,8 +2,10 @@
 //!
 //! Knows nothing of dictionaries, tasks or tables.
 
+mod checkpoint;
 mod gpt2;
 mod trace;
 
+pub use checkpoint::{FOLDER, weights};
 pub use gpt2::{Gpt2, Layer, Sizes, Unfolded};
 pub use trace::{Ablation, Clean, Intervention, LayerTrace, Trace};

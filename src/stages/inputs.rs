@@ -11,7 +11,7 @@ use crate::dictionary::{self, Dictionary, Source};
 use crate::error::{Result, hinted};
 use crate::ids::{FeatureId, Kind};
 use crate::lock::Lock;
-use crate::model::{Gpt2, Sizes};
+use crate::model::{self, Gpt2, Sizes};
 use crate::progress::Progress;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -35,7 +35,11 @@ impl Input {
     pub fn files(self, config: &Config) -> Result<Vec<(String, PathBuf)>> {
         let below = |folder: &str, name: &str| (format!("{folder}/{name}"), config.path(folder).join(name));
         match self {
-            Input::Model => Ok(["config.json", "model.safetensors"].map(|name| below(&config.model.path, name)).into()),
+            Input::Model => {
+                let weights = model::weights(&config.path(&config.model.path))?;
+                let name = weights.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                Ok(["config.json", &name].map(|name| below(&config.model.path, name)).into())
+            }
             Input::Tokenizer => Ok(vec![below(&config.model.path, "tokenizer.json")]),
             Input::Dictionaries => {
                 let sources = sources(config)?;
@@ -56,9 +60,7 @@ impl Input {
     /// What to do when one of its files cannot be read.
     pub fn hint(self) -> &'static str {
         match self {
-            Input::Model | Input::Tokenizer => {
-                "`model.path` must be a folder with `config.json`, `model.safetensors` and `tokenizer.json`"
-            }
+            Input::Model | Input::Tokenizer => model::FOLDER,
             Input::Dictionaries => "`dictionaries.attention` and `dictionaries.mlp` must be folders of readable files",
             Input::Corpus => "check that the files of `corpus.path` are there and readable",
             Input::Prompts => "check the `file` of the task",

@@ -1,9 +1,18 @@
 //! Direct effects against the recorded tables, and the sums that must hold (DESIGN.md 4.3, 4.4).
 
-use crate::fixture::{TOLERANCE, assert_near, assert_within, fixture, node_name, numbers, receiver, slot};
+use crate::fixture::{
+    Fixture, TOLERANCE, assert_near, assert_within, in_every_world, node_name, numbers, receiver, slot,
+};
 use circuit_atlas::circuit::{Attribution, Contributions, Node, NodeKind, greedy};
 use circuit_atlas::ids::Kind;
 use std::collections::BTreeSet;
+
+in_every_world!(
+    effects_are_the_recorded_tables,
+    terms_sum_to_the_residual_stream_before_every_sublayer,
+    effects_and_bias_sum_to_what_the_receiver_reads,
+    what_a_feature_reads_is_its_pre_activation_active_or_not,
+);
 
 /// (name, effect, share) of every contributor, in node order.
 fn table(all: &Contributions) -> Vec<(String, f64, f64)> {
@@ -12,9 +21,7 @@ fn table(all: &Contributions) -> Vec<(String, f64, f64)> {
     rows.into_iter().map(|((node, effect), share)| (node_name(node), f64::from(*effect), f64::from(share))).collect()
 }
 
-#[test]
-fn effects_are_the_recorded_tables() {
-    let f = fixture();
+fn effects_are_the_recorded_tables(f: &'static Fixture) {
     for expected in &f.expected.effects {
         let what = format!("prompt {}, {} of {}", expected.prompt, expected.slot, expected.receiver);
         let attribution = f.attribution(expected.prompt);
@@ -40,9 +47,7 @@ fn effects_are_the_recorded_tables() {
     }
 }
 
-#[test]
-fn terms_sum_to_the_residual_stream_before_every_sublayer() {
-    let f = fixture();
+fn terms_sum_to_the_residual_stream_before_every_sublayer(f: &'static Fixture) {
     for &i in &f.expected.hooked_prompts {
         let attribution = f.attribution(i);
         let trace = attribution.trace();
@@ -62,8 +67,7 @@ fn terms_sum_to_the_residual_stream_before_every_sublayer() {
 }
 
 /// Every node of the prompt's circuit, and every feature that is active at its last position.
-fn receivers(attribution: &Attribution, prompt: usize) -> BTreeSet<Node> {
-    let f = fixture();
+fn receivers(f: &Fixture, attribution: &Attribution, prompt: usize) -> BTreeSet<Node> {
     let circuit = greedy(attribution, &f.expected.settings.greedy()).unwrap();
     let last = f.expected.prompts[prompt].tokens.len() - 1;
     let (terms, _) = attribution.terms(2 * f.model().sizes.layers, last);
@@ -72,13 +76,11 @@ fn receivers(attribution: &Attribution, prompt: usize) -> BTreeSet<Node> {
     circuit.nodes.iter().chain(terms).copied().chain(errors).collect()
 }
 
-#[test]
-fn effects_and_bias_sum_to_what_the_receiver_reads() {
-    let f = fixture();
+fn effects_and_bias_sum_to_what_the_receiver_reads(f: &'static Fixture) {
     let mut seen = BTreeSet::new();
     for &i in &f.expected.hooked_prompts {
         let attribution = f.attribution(i);
-        for node in receivers(&attribution, i) {
+        for node in receivers(f, &attribution, i) {
             for &slot in node.slots() {
                 let all = attribution.contributions(&node, slot).unwrap();
                 let sum = all.effects.iter().chain([&all.bias]).map(|&x| f64::from(x)).sum::<f64>();
@@ -93,9 +95,7 @@ fn effects_and_bias_sum_to_what_the_receiver_reads() {
     assert_eq!(seen.len(), 4 + 3, "root, two kinds of features, error, and three slots of heads: {seen:?}");
 }
 
-#[test]
-fn what_a_feature_reads_is_its_pre_activation_active_or_not() {
-    let f = fixture();
+fn what_a_feature_reads_is_its_pre_activation_active_or_not(f: &'static Fixture) {
     let attribution = f.attribution(0);
     for (kind, name) in [(Kind::Attention, "attention"), (Kind::Mlp, "mlp")] {
         let pre = f.tensor(&format!("dictionary/0/{name}.1.pre")).to_vec2::<f32>().unwrap();

@@ -1,12 +1,23 @@
 //! Dictionaries against recorded activations, in each file format.
 
 use crate::bench::copy;
-use crate::fixture::{TOLERANCE, assert_tensor, assert_within, dictionaries, fixture, numbers, read_by, tiny};
+use crate::fixture::{
+    Fixture, TOLERANCE, assert_tensor, assert_within, dictionaries, in_every_world, numbers, read_by,
+};
 use candle_core::Tensor;
 use circuit_atlas::dictionary::{Dictionary, Sample, measure};
 use circuit_atlas::error::Result;
 use circuit_atlas::ids::{DictionaryId, Kind};
-use circuit_atlas::model::{Intervention, Sizes};
+use circuit_atlas::model::{Gpt2, Intervention, Sizes};
+
+in_every_world!(
+    activations_are_the_recorded_ones,
+    some_features_encode_as_all_do,
+    a_saelens_folder_is_the_same_dictionary_as_its_pt_file,
+    jumprelu_is_silent_below_its_threshold_and_unchanged_above,
+    the_conformance_report_measures_what_is_recorded,
+    loss_recovered_is_that_of_splicing_the_reconstruction_in,
+);
 
 /// The name of a dictionary in the recorded world: `attention.1`, `mlp.0`.
 fn recorded_name(dictionary: &Dictionary) -> String {
@@ -18,9 +29,7 @@ fn decoded(dictionary: &Dictionary, x: &Tensor) -> Tensor {
     dictionary.decode(&dictionary.encoder().unwrap().active(x).unwrap()).unwrap()
 }
 
-#[test]
-fn activations_are_the_recorded_ones() {
-    let f = fixture();
+fn activations_are_the_recorded_ones(f: &'static Fixture) {
     for &i in &f.expected.hooked_prompts {
         let trace = f.model().forward(&f.expected.prompts[i].tokens).unwrap();
         for dictionary in f.every_dictionary() {
@@ -35,9 +44,7 @@ fn activations_are_the_recorded_ones() {
     }
 }
 
-#[test]
-fn some_features_encode_as_all_do() {
-    let f = fixture();
+fn some_features_encode_as_all_do(f: &'static Fixture) {
     let trace = f.model().forward(&f.expected.prompts[0].tokens).unwrap();
     for dictionary in f.every_dictionary() {
         let x = read_by(dictionary.id, &trace);
@@ -56,23 +63,21 @@ fn some_features_encode_as_all_do() {
 }
 
 /// A folder with copies of these SAELens folders of the recorded world, and nothing else.
-fn folder_of(names: &[&str]) -> tempfile::TempDir {
+fn folder_of(f: &Fixture, names: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    names.iter().for_each(|name| copy(&tiny("saelens").join(name), &folder.path().join(name)));
+    names.iter().for_each(|name| copy(&f.path("saelens").join(name), &folder.path().join(name)));
     folder
 }
 
-fn two_layers() -> Sizes {
-    Sizes { layers: 2, ..fixture().model().sizes }
+fn two_layers(f: &Fixture) -> Sizes {
+    Sizes { layers: 2, ..f.model().sizes }
 }
 
-#[test]
-fn a_saelens_folder_is_the_same_dictionary_as_its_pt_file() {
-    let f = fixture();
-    let trace = f.model().forward(&f.expected.prompts[8].tokens).unwrap();
+fn a_saelens_folder_is_the_same_dictionary_as_its_pt_file(f: &'static Fixture) {
+    let trace = f.model().forward(&f.expected.prompts[f.expected.hooked_prompts[1]].tokens).unwrap();
     for (kind, name) in [(Kind::Attention, "attention"), (Kind::Mlp, "transcoder")] {
-        let folder = folder_of(&[&format!("{name}.0"), &format!("{name}.1")]);
-        for saelens in dictionaries(folder.path(), kind, &two_layers()) {
+        let folder = folder_of(f, &[&format!("{name}.0"), &format!("{name}.1")]);
+        for saelens in dictionaries(folder.path(), kind, &two_layers(f)) {
             let (pt, x) = (f.dictionary(saelens.id), read_by(saelens.id, &trace));
             let [a, b] = [&saelens, pt].map(|dictionary| dictionary.encoder().unwrap().encode(x).unwrap());
             assert_tensor(&format!("{name}: activations"), &a, &b);
@@ -81,10 +86,8 @@ fn a_saelens_folder_is_the_same_dictionary_as_its_pt_file() {
     }
 }
 
-#[test]
-fn jumprelu_is_silent_below_its_threshold_and_unchanged_above() {
-    let f = fixture();
-    let folder = folder_of(&["jumprelu.0"]);
+fn jumprelu_is_silent_below_its_threshold_and_unchanged_above(f: &'static Fixture) {
+    let folder = folder_of(f, &["jumprelu.0"]);
     let sizes = Sizes { layers: 1, ..f.model().sizes };
     let dictionary = dictionaries(folder.path(), Kind::Attention, &sizes).remove(0);
     let trace = f.model().forward(&f.expected.prompts[0].tokens).unwrap();
@@ -100,9 +103,7 @@ fn jumprelu_is_silent_below_its_threshold_and_unchanged_above() {
     assert!(jumped > 0, "the threshold does nothing on this prompt");
 }
 
-#[test]
-fn the_conformance_report_measures_what_is_recorded() {
-    let f = fixture();
+fn the_conformance_report_measures_what_is_recorded(f: &'static Fixture) {
     let contexts: Vec<Vec<u32>> = f.expected.contexts.iter().map(|context| context.tokens.clone()).collect();
     let sample = Sample::new(f.model(), &contexts).unwrap();
     let largest = f.expected.dictionaries.iter().fold(0.0, |top: f64, measured| top.max(measured.l0));
@@ -114,19 +115,17 @@ fn the_conformance_report_measures_what_is_recorded() {
         // Some features were made to be rare by a bias that puts them within rounding of 0 at some tokens.
         assert_within(&name, measured.l0, recorded.l0, TOLERANCE * largest);
         assert_within(&name, 1.0 - measured.variance_explained, recorded.fvu, TOLERANCE);
-        measured.check(&tiny("attention_sae")).unwrap();
+        measured.check(&f.path("attention_sae")).unwrap();
     }
 }
 
 /// Loss recovered by hand: next-token losses of the clean pass, of the reconstruction spliced in, and of zero.
-#[test]
-fn loss_recovered_is_that_of_splicing_the_reconstruction_in() {
-    let f = fixture();
+fn loss_recovered_is_that_of_splicing_the_reconstruction_in(f: &'static Fixture) {
     let tokens = &f.expected.prompts[0].tokens;
     let sample = Sample::new(f.model(), std::slice::from_ref(tokens)).unwrap();
     for dictionary in f.every_dictionary() {
         let [clean, zero, spliced] = [Splice::Nothing, Splice::Zero, Splice::Reconstruction]
-            .map(|splice| loss(tokens, &Spliced { dictionary, splice }));
+            .map(|splice| loss(f.model(), tokens, &Spliced { dictionary, splice }));
         let measured = measure(f.model(), dictionary, &sample).unwrap();
         let expected = (zero > clean).then(|| (zero - spliced) / (zero - clean));
         assert_eq!(measured.loss_recovered.is_some(), expected.is_some(), "{}", dictionary.id);
@@ -170,8 +169,7 @@ impl Intervention for Spliced<'_> {
 }
 
 /// `Σ −ln P(next token)` in plain loops.
-fn loss(tokens: &[u32], intervention: &dyn Intervention) -> f64 {
-    let model = fixture().model();
+fn loss(model: &Gpt2, tokens: &[u32], intervention: &dyn Intervention) -> f64 {
     let logits = model.logits(&model.forward_with(tokens, intervention).unwrap()).unwrap().to_vec2::<f32>().unwrap();
     let surprise = |(row, next): (&Vec<f32>, &u32)| {
         let whole: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();

@@ -1,12 +1,14 @@
-//! The recorded world in `tests/data/tiny` (its README says what is in it), loaded once, and how numbers are compared.
+//! The recorded worlds in `tests/data/tiny` (its README says what is in it) and `tests/data/other`, each loaded once, and
+//! how numbers are compared.
 
 use candle_core::{DType, Device, Tensor};
-use circuit_atlas::circuit::{Attribution, Bias, Greedy, Node, NodeKind, Root, Slot, World};
+use circuit_atlas::circuit::{Attribution, Bias, Graph, Greedy, Node, NodeKind, Root, Slot, World, greedy};
 use circuit_atlas::corpus::Tokenizer;
 use circuit_atlas::dictionary::{Dictionary, Source, find};
 use circuit_atlas::error::Result;
 use circuit_atlas::ids::{DictionaryId, FeatureId, Kind};
 use circuit_atlas::model::{Gpt2, Sizes, Trace};
+use circuit_atlas::stats::feature::Firing;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -16,16 +18,43 @@ use std::sync::OnceLock;
 pub const TOLERANCE: f64 = 2e-4;
 
 pub struct Fixture {
+    /// Its folder in `tests/data`.
+    folder: &'static str,
     pub world: World,
     pub expected: Expected,
     tensors: HashMap<String, Tensor>,
-    /// The passes over all contexts.
     contexts: OnceLock<Vec<Trace>>,
+    circuits: OnceLock<Vec<Graph>>,
+    /// Every nonzero activation of each scored feature, in their order.
+    pub firings: OnceLock<Vec<Vec<Firing>>>,
 }
 
-/// `expected.json`; the README has its meaning.
+/// Makes tests of these functions: `NAME::tiny` and `NAME::other`, one in each recorded world.
+macro_rules! in_every_world {
+    ($($name:ident),* $(,)?) => { $(
+        mod $name {
+            use crate::fixture::Fixture;
+
+            #[test]
+            fn tiny() {
+                super::$name(Fixture::tiny());
+            }
+
+            #[test]
+            fn other() {
+                super::$name(Fixture::other());
+            }
+        }
+    )* };
+}
+pub(crate) use in_every_world;
+
+/// `expected.json`; the README has its meaning. A key that is not read here, or by no test, does not compile or load.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Expected {
+    pub format: u32,
+    pub seed: u64,
     pub special_token_id: u32,
     pub settings: Settings,
     pub prompts: Vec<Prompt>,
@@ -44,15 +73,21 @@ pub struct Expected {
     pub dictionaries: Vec<Measured>,
 }
 
-#[derive(Clone, Deserialize)]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Settings {
-    passes: usize,
-    per_node: usize,
-    candidates: usize,
-    allow: BTreeSet<String>,
+    pub context: usize,
+    pub min_tail: usize,
+    pub passes: usize,
+    pub per_node: usize,
+    pub candidates: usize,
+    pub allow: BTreeSet<String>,
+    pub pair_window: usize,
+    pub histogram_bins: usize,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Prompt {
     pub tokens: Vec<u32>,
     pub corrupted_tokens: Vec<u32>,
@@ -63,6 +98,7 @@ pub struct Prompt {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Effects {
     pub prompt: usize,
     pub receiver: String,
@@ -73,32 +109,48 @@ pub struct Effects {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Circuit {
     pub prompt: usize,
     pub nodes: Vec<NamedNode>,
+    /// Child, parent, slot, effect, share, pass.
     pub edges: Vec<(String, String, String, f64, f64, usize)>,
-    #[serde(flatten)]
-    pub settings: Option<Settings>,
+    pub margin: f64,
+    /// What a variant has instead of the settings of all.
+    pub passes: Option<usize>,
+    pub per_node: Option<usize>,
+    pub candidates: Option<usize>,
+    pub allow: Option<BTreeSet<String>>,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NamedNode {
     pub id: String,
+    pub kind: String,
+    pub layer: Option<i32>,
+    pub position: Option<i32>,
+    pub source: Option<i32>,
+    pub head: Option<i32>,
+    pub feature: Option<i32>,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Task {
     pub components: BTreeMap<String, Frequency>,
     pub features: BTreeMap<String, BTreeMap<String, u32>>,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Frequency {
     pub prompts: u32,
     pub frequency: f64,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CircuitPairs {
     pub a: String,
     pub b: String,
@@ -106,6 +158,7 @@ pub struct CircuitPairs {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Faithfulness {
     pub name: String,
     pub circuit: Vec<String>,
@@ -118,6 +171,7 @@ pub struct Faithfulness {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Promoted {
     pub feature: String,
     pub top: Vec<(u32, f64)>,
@@ -125,12 +179,15 @@ pub struct Promoted {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Context {
     pub document: u32,
+    pub start: u32,
     pub tokens: Vec<u32>,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct FeatureStatistics {
     pub tokens: u64,
     pub active: u64,
@@ -145,6 +202,7 @@ pub struct FeatureStatistics {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pair {
     pub f: String,
     pub g: String,
@@ -164,6 +222,7 @@ pub struct Pair {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Measured {
     pub dictionary: String,
     pub tokens: u64,
@@ -172,19 +231,9 @@ pub struct Measured {
     pub dead: u64,
 }
 
-/// A path below the recorded world.
-pub fn tiny(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny").join(path)
-}
-
-/// Its tokenizer.
-pub fn tokenizer() -> Tokenizer {
-    Tokenizer::load(&tiny("model"), 600).unwrap()
-}
-
-pub fn fixture() -> &'static Fixture {
-    static FIXTURE: OnceLock<Fixture> = OnceLock::new();
-    FIXTURE.get_or_init(Fixture::load)
+/// A path below `tests/data`.
+pub fn data(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(path)
 }
 
 /// The dictionaries of a kind, as a run would load them.
@@ -201,16 +250,46 @@ pub fn opened(source: &Source, sizes: &Sizes) -> Result<Dictionary> {
 }
 
 impl Fixture {
-    fn load() -> Fixture {
-        let model = Gpt2::load(&tiny("model")).unwrap();
-        let attention = dictionaries(&tiny("attention_sae"), Kind::Attention, &model.sizes);
-        let mlp = dictionaries(&tiny("transcoder"), Kind::Mlp, &model.sizes);
+    pub fn tiny() -> &'static Fixture {
+        static TINY: OnceLock<Fixture> = OnceLock::new();
+        TINY.get_or_init(|| Fixture::load("tiny"))
+    }
+
+    pub fn other() -> &'static Fixture {
+        static OTHER: OnceLock<Fixture> = OnceLock::new();
+        OTHER.get_or_init(|| Fixture::load("other"))
+    }
+
+    fn load(folder: &'static str) -> Fixture {
+        let path = |name: &str| data(folder).join(name);
+        let model = Gpt2::load(&path("model")).unwrap();
+        let attention = dictionaries(&path("attention_sae"), Kind::Attention, &model.sizes);
+        let mlp = dictionaries(&path("transcoder"), Kind::Mlp, &model.sizes);
+        let expected: Expected = serde_json::from_slice(&std::fs::read(path("expected.json")).unwrap()).unwrap();
+        assert_eq!(expected.format, 1);
         Fixture {
+            folder,
             world: World::new(model, attention, mlp).unwrap(),
-            expected: serde_json::from_slice(&std::fs::read(tiny("expected.json")).unwrap()).unwrap(),
-            tensors: candle_core::safetensors::load(tiny("expected.safetensors"), &Device::Cpu).unwrap(),
+            expected,
+            tensors: candle_core::safetensors::load(path("expected.safetensors"), &Device::Cpu).unwrap(),
             contexts: OnceLock::new(),
+            circuits: OnceLock::new(),
+            firings: OnceLock::new(),
         }
+    }
+
+    /// A path below the recorded world.
+    pub fn path(&self, name: &str) -> PathBuf {
+        data(self.folder).join(name)
+    }
+
+    pub fn tokenizer(&self) -> Tokenizer {
+        Tokenizer::load(&self.path("model"), self.model().sizes.vocabulary).unwrap()
+    }
+
+    /// The names in `expected.safetensors`.
+    pub fn tensor_names(&self) -> BTreeSet<&str> {
+        self.tensors.keys().map(String::as_str).collect()
     }
 
     /// A tensor of `expected.safetensors`.
@@ -246,6 +325,18 @@ impl Fixture {
         let pass = |context: &Context| self.model().forward(&context.tokens).unwrap();
         self.contexts.get_or_init(|| self.expected.contexts.iter().map(pass).collect())
     }
+
+    /// A prompt's circuit.
+    pub fn circuit(&self, prompt: usize, settings: &Greedy) -> Graph {
+        greedy(&self.attribution(prompt), settings).unwrap()
+    }
+
+    /// The circuits of all prompts.
+    pub fn circuits(&self) -> &[Graph] {
+        let settings = self.expected.settings.greedy();
+        let all = 0..self.expected.prompts.len();
+        self.circuits.get_or_init(|| all.map(|i| self.circuit(i, &settings)).collect())
+    }
 }
 
 /// What a dictionary reads in a pass, `[T, d_in]`.
@@ -258,10 +349,27 @@ pub fn read_by(id: DictionaryId, trace: &Trace) -> &Tensor {
 
 impl Settings {
     pub fn greedy(&self) -> Greedy {
-        let allow = self.allow.iter().map(|kind| if kind.ends_with("_bias") { "bias".into() } else { kind.clone() });
         let Settings { passes, per_node, candidates, .. } = *self;
-        Greedy { passes, per_node, candidates, allow: allow.collect() }
+        Greedy { passes, per_node, candidates, allow: allowed(&self.allow) }
     }
+}
+
+impl Circuit {
+    /// The settings of a variant.
+    pub fn greedy(&self) -> Greedy {
+        let said = "a variant names its settings";
+        Greedy {
+            passes: self.passes.expect(said),
+            per_node: self.per_node.expect(said),
+            candidates: self.candidates.expect(said),
+            allow: allowed(self.allow.as_ref().expect(said)),
+        }
+    }
+}
+
+/// The recorded kinds in the words of the settings, which have one for all biases.
+fn allowed(kinds: &BTreeSet<String>) -> BTreeSet<String> {
+    kinds.iter().map(|kind| if kind.ends_with("_bias") { "bias".into() } else { kind.clone() }).collect()
 }
 
 // ---- names: the recorded world's ids

@@ -3,13 +3,20 @@
 //! The way here shares nothing with the attribution: a term is taken out of what its dictionary writes, the model's own
 //! pass is run with all else held, and what the receiver reads is computed forwards from the stream that comes out.
 
-use crate::fixture::{Fixture, assert_near, assert_within, fixture, node_name, numbers, read_by};
+use crate::fixture::{Fixture, assert_near, assert_within, in_every_world, node_name, numbers, read_by};
 use candle_core::{D, Device, Tensor};
 use circuit_atlas::circuit::{Attribution, Bias, Node, NodeKind, Slot, greedy};
 use circuit_atlas::error::Result;
 use circuit_atlas::ids::{DictionaryId, Kind};
 use circuit_atlas::model::{Intervention, LayerTrace, Trace};
 use std::collections::HashMap;
+
+in_every_world!(
+    removing_a_term_changes_the_logit_difference_by_its_effect,
+    removing_a_term_changes_mlp_features_by_its_effect,
+    removing_a_term_changes_what_heads_ask_offer_and_carry,
+    removing_a_heads_source_changes_attention_features_and_errors_by_its_effect,
+);
 
 /// Removed effects may be off by this of the largest.
 const REACH: f64 = 1e-4;
@@ -170,18 +177,17 @@ fn head_reads(f: &Fixture, clean: &Trace, node: &Node, slot: Slot, x: &Tensor) -
     }
 }
 
-fn receivers(attribution: &Attribution, of: &[NodeKind]) -> Vec<Node> {
-    let circuit = greedy(attribution, &fixture().expected.settings.greedy()).unwrap();
+fn receivers(f: &Fixture, attribution: &Attribution, of: &[NodeKind]) -> Vec<Node> {
+    let circuit = greedy(attribution, &f.expected.settings.greedy()).unwrap();
     circuit.nodes.into_iter().filter(|node| of.contains(&node.kind)).collect()
 }
 
 /// Removes every term that enters the receivers of these kinds in a prompt's circuit.
-fn measure(prompt: usize, kinds: &[NodeKind], slots: &[Slot]) {
-    let f = fixture();
+fn measure(f: &Fixture, prompt: usize, kinds: &[NodeKind], slots: &[Slot]) {
     let tokens = &f.expected.prompts[prompt].tokens;
     let (attribution, clean) = (f.attribution(prompt), f.model().forward(tokens).unwrap());
     let mut removed: HashMap<Node, Removed> = HashMap::new();
-    let receivers = receivers(&attribution, kinds);
+    let receivers = receivers(f, &attribution, kinds);
     assert!(!receivers.is_empty(), "the circuit has no {kinds:?}");
     for (node, &slot) in receivers.iter().flat_map(|node| slots.iter().map(move |slot| (node, slot))) {
         let what = format!("prompt {prompt}, {} of {}", slot.word(), node_name(node));
@@ -207,32 +213,29 @@ fn measure(prompt: usize, kinds: &[NodeKind], slots: &[Slot]) {
     }
 }
 
-#[test]
-fn removing_a_term_changes_the_logit_difference_by_its_effect() {
-    for prompt in [0, 8, 16] {
-        measure(prompt, &[NodeKind::Root], &[Slot::In]);
+fn removing_a_term_changes_the_logit_difference_by_its_effect(f: &'static Fixture) {
+    for &prompt in &f.expected.hooked_prompts {
+        measure(f, prompt, &[NodeKind::Root], &[Slot::In]);
     }
 }
 
-#[test]
-fn removing_a_term_changes_mlp_features_by_its_effect() {
-    measure(0, &[NodeKind::MlpFeature], &[Slot::In]);
-    measure(8, &[NodeKind::MlpFeature], &[Slot::In]);
+fn removing_a_term_changes_mlp_features_by_its_effect(f: &'static Fixture) {
+    for &prompt in &f.expected.hooked_prompts[..2] {
+        measure(f, prompt, &[NodeKind::MlpFeature], &[Slot::In]);
+    }
 }
 
-#[test]
-fn removing_a_term_changes_what_heads_ask_offer_and_carry() {
-    measure(0, &[NodeKind::Head], &[Slot::Q, Slot::K, Slot::V]);
-    measure(8, &[NodeKind::Head], &[Slot::Q, Slot::K, Slot::V]);
+fn removing_a_term_changes_what_heads_ask_offer_and_carry(f: &'static Fixture) {
+    for &prompt in &f.expected.hooked_prompts[..2] {
+        measure(f, prompt, &[NodeKind::Head], &[Slot::Q, Slot::K, Slot::V]);
+    }
 }
 
 /// A head's reading of one source is taken out of `z`, and the feature, or the error's direction, read again.
-#[test]
-fn removing_a_heads_source_changes_attention_features_and_errors_by_its_effect() {
-    let f = fixture();
+fn removing_a_heads_source_changes_attention_features_and_errors_by_its_effect(f: &'static Fixture) {
     let (sizes, tokens) = (f.model().sizes, &f.expected.prompts[0].tokens);
     let (attribution, clean) = (f.attribution(0), f.model().forward(tokens).unwrap());
-    for node in receivers(&attribution, &[NodeKind::AttentionFeature, NodeKind::AttentionError]) {
+    for node in receivers(f, &attribution, &[NodeKind::AttentionFeature, NodeKind::AttentionError]) {
         let layer = &clean.layers[node.layer as usize];
         let id = DictionaryId { layer: node.layer as usize, kind: Kind::Attention };
         let read = |z: &Tensor| match node.kind {

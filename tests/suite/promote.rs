@@ -1,11 +1,16 @@
 //! Promoted tokens against the recorded ones.
 
-use crate::fixture::{TOLERANCE, assert_near, feature_id, fixture};
+use crate::fixture::{Fixture, TOLERANCE, assert_near, feature_id, in_every_world};
 use circuit_atlas::circuit::{Weighted, promoted, promoted_logits};
 
-#[test]
-fn promoted_tokens_are_the_recorded_ones() {
-    let f = fixture();
+in_every_world!(
+    promoted_tokens_are_the_recorded_ones,
+    a_set_promotes_the_weighted_sum_of_its_features,
+    promoting_is_writing_more_at_a_frozen_scale,
+    a_feature_that_does_not_exist_is_refused_by_name,
+);
+
+fn promoted_tokens_are_the_recorded_ones(f: &'static Fixture) {
     let sets: Vec<Weighted> = f.expected.promoted.iter().map(|row| vec![(feature_id(&row.feature), 1.0)]).collect();
     let found = promoted(&f.world, &sets, 10).unwrap();
     assert_eq!(found.len(), f.expected.promoted.len());
@@ -20,9 +25,7 @@ fn promoted_tokens_are_the_recorded_ones() {
     }
 }
 
-#[test]
-fn a_set_promotes_the_weighted_sum_of_its_features() {
-    let f = fixture();
+fn a_set_promotes_the_weighted_sum_of_its_features(f: &'static Fixture) {
     let ids: Vec<_> = f.expected.promoted.iter().map(|row| feature_id(&row.feature)).collect();
     let (a, b) = (ids[0], ids[6]);
     let sets = [vec![(a, 1.0)], vec![(b, 1.0)], vec![(a, 2.0), (b, 0.5)], vec![]];
@@ -35,9 +38,7 @@ fn a_set_promotes_the_weighted_sum_of_its_features() {
 }
 
 /// What a feature promotes is what it adds to the logits when more of it is written, at a scale that is held.
-#[test]
-fn promoting_is_writing_more_at_a_frozen_scale() {
-    let f = fixture();
+fn promoting_is_writing_more_at_a_frozen_scale(f: &'static Fixture) {
     let attribution = f.attribution(0);
     let last = f.expected.prompts[0].tokens.len() - 1;
     let (nodes, rows) = attribution.terms(2 * f.model().sizes.layers, last);
@@ -53,10 +54,10 @@ fn promoting_is_writing_more_at_a_frozen_scale() {
     }
 }
 
-#[test]
-fn a_feature_that_does_not_exist_is_refused_by_name() {
-    for name in ["attn0.f160", "mlp3.f0"] {
-        let error = promoted(&fixture().world, &[vec![(feature_id(name), 1.0)]], 3).unwrap_err().to_string();
-        assert!(error.contains(&format!("`{}`", feature_id(name))), "{error}");
+fn a_feature_that_does_not_exist_is_refused_by_name(f: &'static Fixture) {
+    let (width, layers) = (f.world.attention[0].width(), f.model().sizes.layers);
+    for id in [format!("attn0.f{width}"), format!("mlp{layers}.f0")].map(|name| feature_id(&name)) {
+        let error = promoted(&f.world, &[vec![(id, 1.0)]], 3).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{id}`")), "{error}");
     }
 }

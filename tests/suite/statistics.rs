@@ -1,31 +1,38 @@
 //! Scores, statistics, examples and pairs over the recorded corpus.
 
-use crate::fixture::{TOLERANCE, assert_near, assert_within, feature_id, fixture, numbers, read_by};
+use crate::fixture::{Fixture, TOLERANCE, assert_near, assert_within, feature_id, in_every_world, numbers, read_by};
 use circuit_atlas::ids::{DictionaryId, FeatureId};
 use circuit_atlas::stats::cooccurrence::{Counts, Meetings, benjamini_hochberg};
 use circuit_atlas::stats::examples::{ContextInfo, Peak, Used, peaks, top};
 use circuit_atlas::stats::feature::{Firing, Statistics, statistics};
 use std::collections::{BTreeMap, HashSet};
-use std::sync::OnceLock;
+
+in_every_world!(
+    scores_are_the_recorded_ones,
+    statistics_of_features_are_the_recorded_ones,
+    the_mass_of_activation_lies_on_the_recorded_tokens,
+    a_context_has_the_recorded_peak,
+    the_best_contexts_are_the_recorded_ones,
+    pairs_in_the_corpus_are_the_recorded_ones,
+);
 
 /// Every nonzero activation of each scored feature, in their order; only their columns are encoded.
-fn firings() -> &'static [Vec<Firing>] {
-    static FIRINGS: OnceLock<Vec<Vec<Firing>>> = OnceLock::new();
-    FIRINGS.get_or_init(|| {
-        let ids: Vec<FeatureId> = fixture().expected.scored_features.iter().map(|name| feature_id(name)).collect();
+fn firings(f: &'static Fixture) -> &'static [Vec<Firing>] {
+    f.firings.get_or_init(|| {
+        let ids: Vec<FeatureId> = f.expected.scored_features.iter().map(|name| feature_id(name)).collect();
         let mut all = vec![Vec::new(); ids.len()];
-        for id in DictionaryId::all(fixture().model().sizes.layers) {
+        for id in DictionaryId::all(f.model().sizes.layers) {
             let which: Vec<usize> = (0..ids.len()).filter(|&i| ids[i].dictionary == id).collect();
-            score(id, &which, &ids, &mut all);
+            score(f, id, &which, &ids, &mut all);
         }
         all
     })
 }
 
-fn score(id: DictionaryId, which: &[usize], ids: &[FeatureId], all: &mut [Vec<Firing>]) {
+fn score(f: &Fixture, id: DictionaryId, which: &[usize], ids: &[FeatureId], all: &mut [Vec<Firing>]) {
     let columns: Vec<usize> = which.iter().map(|&i| ids[i].index).collect();
-    let encoder = fixture().dictionary(id).select(&columns).unwrap();
-    for (context, trace) in fixture().contexts().iter().enumerate() {
+    let encoder = f.dictionary(id).select(&columns).unwrap();
+    for (context, trace) in f.contexts().iter().enumerate() {
         for (position, active) in encoder.active(read_by(id, trace)).unwrap().into_iter().enumerate() {
             for (column, activation) in active {
                 let firing = Firing { context: context as u32, position: position as u16, activation };
@@ -36,27 +43,27 @@ fn score(id: DictionaryId, which: &[usize], ids: &[FeatureId], all: &mut [Vec<Fi
 }
 
 /// The token at a place, if it counts: not BOS, not special.
-fn counted(context: u32, position: u16) -> Option<u32> {
-    let id = fixture().expected.contexts[context as usize].tokens[position as usize];
-    (position > 0 && id != fixture().expected.special_token_id).then_some(id)
+fn counted(f: &Fixture, context: u32, position: u16) -> Option<u32> {
+    let id = f.expected.contexts[context as usize].tokens[position as usize];
+    (position > 0 && id != f.expected.special_token_id).then_some(id)
 }
 
-fn counting_tokens() -> u64 {
-    let contexts = fixture().expected.contexts.iter().enumerate();
-    contexts.map(|(c, x)| (0..x.tokens.len()).filter(|&p| counted(c as u32, p as u16).is_some()).count() as u64).sum()
+fn counting_tokens(f: &Fixture) -> u64 {
+    let contexts = f.expected.contexts.iter().enumerate();
+    contexts
+        .map(|(c, x)| (0..x.tokens.len()).filter(|&p| counted(f, c as u32, p as u16).is_some()).count() as u64)
+        .sum()
 }
 
-fn counting_peaks(firings: &[Firing]) -> Vec<Peak> {
-    peaks(firings.iter().copied().filter(|f| counted(f.context, f.position).is_some()))
+fn counting_peaks(f: &Fixture, firings: &[Firing]) -> Vec<Peak> {
+    peaks(firings.iter().copied().filter(|x| counted(f, x.context, x.position).is_some()))
 }
 
-#[test]
-fn scores_are_the_recorded_ones() {
-    let f = fixture();
+fn scores_are_the_recorded_ones(f: &'static Fixture) {
     let places = f.tensor("scores/where").to_dtype(candle_core::DType::I64).unwrap().to_vec2::<i64>().unwrap();
     let recorded: BTreeMap<Vec<i64>, f64> = places.into_iter().zip(numbers(f.tensor("scores/values"))).collect();
     let place = |i: usize, x: &Firing| vec![i as i64, i64::from(x.context), i64::from(x.position)];
-    let each = firings()
+    let each = firings(f)
         .iter()
         .enumerate()
         .flat_map(|(i, all)| all.iter().map(move |x| (place(i, x), f64::from(x.activation))));
@@ -66,15 +73,15 @@ fn scores_are_the_recorded_ones() {
     assert_near("scores", &values(&found), &values(&recorded), TOLERANCE);
 }
 
-fn of(feature: usize) -> Statistics {
-    statistics(&firings()[feature], counting_tokens(), counted, usize::MAX)
+fn of(f: &'static Fixture, feature: usize) -> Statistics {
+    let counted = |context, position| counted(f, context, position);
+    statistics(&firings(f)[feature], counting_tokens(f), counted, usize::MAX)
 }
 
-#[test]
-fn statistics_of_features_are_the_recorded_ones() {
-    for (i, name) in fixture().expected.scored_features.iter().enumerate() {
-        let (found, expected) = (of(i), &fixture().expected.feature_statistics[name]);
-        assert_eq!(counting_tokens(), expected.tokens);
+fn statistics_of_features_are_the_recorded_ones(f: &'static Fixture) {
+    for (i, name) in f.expected.scored_features.iter().enumerate() {
+        let (found, expected) = (of(f, i), &f.expected.feature_statistics[name]);
+        assert_eq!(counting_tokens(f), expected.tokens);
         assert_eq!((found.active, found.special_active), (expected.active, expected.masked_active), "{name}");
         assert_within(name, found.density, expected.density, 1e-12);
         assert_within(name, found.max.into(), expected.max, TOLERANCE * expected.max);
@@ -87,15 +94,15 @@ fn statistics_of_features_are_the_recorded_ones() {
         );
         assert_eq!(found.histogram.iter().sum::<u64>(), found.active, "{name}");
         let moved: u64 = found.histogram.iter().zip(&expected.histogram).map(|(a, b)| a.abs_diff(*b)).sum();
-        assert_eq!(found.histogram.len(), expected.histogram.len());
+        let bins = f.expected.settings.histogram_bins;
+        assert_eq!((found.histogram.len(), expected.histogram.len()), (bins, bins));
         assert!(moved <= 4, "{name}: more than two values in a neighbouring bin: {:?}", found.histogram);
     }
 }
 
-#[test]
-fn the_mass_of_activation_lies_on_the_recorded_tokens() {
-    for (i, name) in fixture().expected.scored_features.iter().enumerate() {
-        let (found, expected) = (of(i).mass, &fixture().expected.feature_statistics[name].mass);
+fn the_mass_of_activation_lies_on_the_recorded_tokens(f: &'static Fixture) {
+    for (i, name) in f.expected.scored_features.iter().enumerate() {
+        let (found, expected) = (of(f, i).mass, &f.expected.feature_statistics[name].mass);
         let share: BTreeMap<u32, f64> = found.iter().copied().collect();
         assert!(expected.len() == 5 || expected.len() == found.len(), "{name}");
         for (rank, (id, wanted)) in expected.iter().enumerate() {
@@ -106,26 +113,24 @@ fn the_mass_of_activation_lies_on_the_recorded_tokens() {
     }
 }
 
-#[test]
-fn a_context_has_the_recorded_peak() {
-    for (i, name) in fixture().expected.scored_features.iter().enumerate() {
-        let expected = &fixture().expected.feature_statistics[name].context_max;
+fn a_context_has_the_recorded_peak(f: &'static Fixture) {
+    for (i, name) in f.expected.scored_features.iter().enumerate() {
+        let expected = &f.expected.feature_statistics[name].context_max;
         let mut found = vec![0.0; expected.len()];
-        counting_peaks(&firings()[i]).iter().for_each(|peak| found[peak.context as usize] = peak.value.into());
+        counting_peaks(f, &firings(f)[i]).iter().for_each(|peak| found[peak.context as usize] = peak.value.into());
         assert_near(name, &found, expected, TOLERANCE);
     }
 }
 
-#[test]
-fn the_best_contexts_are_the_recorded_ones() {
-    let contexts = &fixture().expected.contexts;
+fn the_best_contexts_are_the_recorded_ones(f: &'static Fixture) {
+    let contexts = &f.expected.contexts;
     let info = |c: u32| {
         let context = &contexts[c as usize];
         ContextInfo { document: context.document, tokens: &context.tokens }
     };
-    for (i, name) in fixture().expected.scored_features.iter().enumerate() {
-        let found = top(&counting_peaks(&firings()[i]), &info, 5, &mut Used::default());
-        let expected = &fixture().expected.feature_statistics[name].top_contexts;
+    for (i, name) in f.expected.scored_features.iter().enumerate() {
+        let found = top(&counting_peaks(f, &firings(f)[i]), &info, 5, &mut Used::default());
+        let expected = &f.expected.feature_statistics[name].top_contexts;
         let places: Vec<_> = found.iter().map(|peak| (peak.context, peak.position)).collect();
         assert_eq!(places, expected.iter().map(|x| (x.0, x.1)).collect::<Vec<_>>(), "{name}");
         let values: Vec<f64> = found.iter().map(|peak| peak.value.into()).collect();
@@ -136,15 +141,15 @@ fn the_best_contexts_are_the_recorded_ones() {
 }
 
 /// The meetings of the scored features, each context's active features by position.
-fn meetings() -> Meetings {
-    let contexts = &fixture().expected.contexts;
+fn meetings(f: &'static Fixture) -> Meetings {
+    let contexts = &f.expected.contexts;
     let mut active: Vec<Vec<Vec<u32>>> = contexts.iter().map(|c| vec![Vec::new(); c.tokens.len()]).collect();
-    for (i, all) in firings().iter().enumerate() {
+    for (i, all) in firings(f).iter().enumerate() {
         all.iter().for_each(|x| active[x.context as usize][x.position as usize].push(i as u32));
     }
-    let mut meetings = Meetings::new(firings().len(), 4);
+    let mut meetings = Meetings::new(firings(f).len(), f.expected.settings.pair_window);
     for (c, active) in active.iter().enumerate() {
-        let counts: Vec<bool> = (0..active.len()).map(|p| counted(c as u32, p as u16).is_some()).collect();
+        let counts: Vec<bool> = (0..active.len()).map(|p| counted(f, c as u32, p as u16).is_some()).collect();
         meetings.add(&counts, active);
     }
     meetings
@@ -157,9 +162,8 @@ fn assert_probability(what: &str, found: Option<f64>, expected: Option<f64>) {
     assert_within(what, found, expected, (1e-6 * expected).max(1e-290));
 }
 
-#[test]
-fn pairs_in_the_corpus_are_the_recorded_ones() {
-    let (meetings, expected) = (meetings(), &fixture().expected);
+fn pairs_in_the_corpus_are_the_recorded_ones(f: &'static Fixture) {
+    let (meetings, expected) = (meetings(f), &f.expected);
     let index = |name: &str| expected.scored_features.iter().position(|f| f == name).unwrap();
     let counts: Vec<Counts> = expected.pairs.iter().map(|x| meetings.same(index(&x.f), index(&x.g))).collect();
     let tested: Vec<usize> = (0..counts.len()).filter(|&i| counts[i].tested()).collect();

@@ -1,16 +1,28 @@
 //! The ways in which dictionaries have been read wrongly, each planted in a recorded dictionary and caught with its cause.
 
-use crate::fixture::{fixture, opened, read_by};
+use crate::fixture::{Fixture, in_every_world, opened, read_by};
 use candle_core::{Device, Tensor};
 use circuit_atlas::dictionary::{Dictionary, Sample, find, measure};
 use circuit_atlas::error::report;
 use circuit_atlas::ids::{DictionaryId, Kind};
 use std::collections::HashMap;
 
+in_every_world!(
+    as_they_were_recorded_nothing_is_said,
+    a_value_bias_left_in_z,
+    a_layer_norm_that_is_not_folded,
+    the_file_of_another_layer,
+    a_bias_subtracted_that_should_not_be,
+    the_wrong_bias_subtracted,
+    the_erf_form_of_gelu,
+    a_transposed_decoder,
+);
+
 const LAYER: usize = 1;
 
 /// A dictionary as SAELens writes it, in plain tensors.
 struct Planted {
+    f: &'static Fixture,
     kind: Kind,
     w_enc: Tensor,
     b_enc: Tensor,
@@ -30,14 +42,15 @@ fn rows(width: usize, row: impl Fn(usize) -> Vec<f32>) -> Tensor {
 
 impl Planted {
     /// The recorded dictionary of [`LAYER`], the bias that it subtracts moved into `b_enc`.
-    fn recorded(kind: Kind) -> Planted {
-        let dictionary = fixture().dictionary(DictionaryId { layer: LAYER, kind });
-        let f = dictionary.width();
+    fn recorded(f: &'static Fixture, kind: Kind) -> Planted {
+        let dictionary = f.dictionary(DictionaryId { layer: LAYER, kind });
+        let width = dictionary.width();
         Planted {
+            f,
             kind,
-            w_enc: rows(f, |i| dictionary.read_direction(i).unwrap()),
-            b_enc: Tensor::from_iter((0..f).map(|i| dictionary.read_bias(i)), &Device::Cpu).unwrap(),
-            w_dec: rows(f, |i| dictionary.write_direction(i).unwrap()),
+            w_enc: rows(width, |i| dictionary.read_direction(i).unwrap()),
+            b_enc: Tensor::from_iter((0..width).map(|i| dictionary.read_bias(i)), &Device::Cpu).unwrap(),
+            w_dec: rows(width, |i| dictionary.write_direction(i).unwrap()),
             b_dec: vector(dictionary.b_out()),
             subtract: false,
         }
@@ -58,9 +71,9 @@ impl Planted {
     fn told_at(&self, layer: usize, contexts: usize) -> Option<String> {
         let folder = tempfile::tempdir().unwrap();
         let dictionary = self.saved(folder.path(), layer);
-        let tokens = fixture().expected.contexts.iter().take(contexts).map(|context| context.tokens.clone());
-        let sample = Sample::new(fixture().model(), &tokens.collect::<Vec<_>>()).unwrap();
-        let measured = measure(fixture().model(), &dictionary, &sample).unwrap();
+        let tokens = self.f.expected.contexts.iter().take(contexts).map(|context| context.tokens.clone());
+        let sample = Sample::new(self.f.model(), &tokens.collect::<Vec<_>>()).unwrap();
+        let measured = measure(self.f.model(), &dictionary, &sample).unwrap();
         measured.check(std::path::Path::new("planted")).err().map(|error| report(&error))
     }
 
@@ -82,20 +95,20 @@ impl Planted {
             ("b_dec", self.b_dec.clone()),
         ];
         candle_core::safetensors::save(&HashMap::from(tensors), own.join("sae_weights.safetensors")).unwrap();
-        only(folder, self.kind, layer)
+        only(self.f, folder, self.kind, layer)
     }
 }
 
 /// The one dictionary of a folder, whatever its layer.
-fn only(folder: &std::path::Path, kind: Kind, layer: usize) -> Dictionary {
+fn only(f: &Fixture, folder: &std::path::Path, kind: Kind, layer: usize) -> Dictionary {
     // `find` wants every layer: the recorded ones fill the folder up.
-    let recorded = crate::fixture::tiny("saelens");
+    let recorded = f.path("saelens");
     let prefix = if kind == Kind::Mlp { "transcoder" } else { "attention" };
     for other in (0..2).filter(|other| *other != layer) {
         crate::bench::copy(&recorded.join(format!("{prefix}.{other}")), &folder.join(format!("other{other}")));
     }
     let sources = find(folder, kind, 2).unwrap();
-    opened(sources.iter().find(|source| source.id.layer == layer).unwrap(), &fixture().model().sizes).unwrap()
+    opened(sources.iter().find(|source| source.id.layer == layer).unwrap(), &f.model().sizes).unwrap()
 }
 
 #[track_caller]
@@ -104,16 +117,14 @@ fn assert_told(told: Option<String>, words: &[&str]) {
     words.iter().for_each(|word| assert!(told.contains(word), "no `{word}` in: {told}"));
 }
 
-#[test]
-fn as_they_were_recorded_nothing_is_said() {
-    assert_eq!(Planted::recorded(Kind::Attention).told(), None);
-    assert_eq!(Planted::recorded(Kind::Mlp).told(), None);
+fn as_they_were_recorded_nothing_is_said(f: &'static Fixture) {
+    assert_eq!(Planted::recorded(f, Kind::Attention).told(), None);
+    assert_eq!(Planted::recorded(f, Kind::Mlp).told(), None);
 }
 
-#[test]
-fn a_value_bias_left_in_z() {
-    let bias = &fixture().model().layers[LAYER].unfolded.value_bias;
-    let mut planted = Planted::recorded(Kind::Attention).shifted_input(bias);
+fn a_value_bias_left_in_z(f: &'static Fixture) {
+    let bias = &f.model().layers[LAYER].unfolded.value_bias;
+    let mut planted = Planted::recorded(f, Kind::Attention).shifted_input(bias);
     planted.b_dec = (planted.b_dec + bias).unwrap();
     assert_told(
         planted.told(),
@@ -121,10 +132,9 @@ fn a_value_bias_left_in_z() {
     );
 }
 
-#[test]
-fn a_layer_norm_that_is_not_folded() {
-    let (gain, bias) = &fixture().model().layers[LAYER].unfolded.norm2;
-    let mut planted = Planted::recorded(Kind::Mlp);
+fn a_layer_norm_that_is_not_folded(f: &'static Fixture) {
+    let (gain, bias) = &f.model().layers[LAYER].unfolded.norm2;
+    let mut planted = Planted::recorded(f, Kind::Mlp);
     planted.w_enc = planted.w_enc.broadcast_div(gain).unwrap();
     let planted = planted.shifted_input(bias);
     assert_told(
@@ -133,27 +143,24 @@ fn a_layer_norm_that_is_not_folded() {
     );
 }
 
-#[test]
-fn the_file_of_another_layer() {
+fn the_file_of_another_layer(f: &'static Fixture) {
     for kind in [Kind::Attention, Kind::Mlp] {
         assert_told(
-            Planted::recorded(kind).told_at(0, 30),
+            Planted::recorded(f, kind).told_at(0, 30),
             &["of that of layer 1", "hint: it is the file of another layer"],
         );
     }
 }
 
-#[test]
-fn a_bias_subtracted_that_should_not_be() {
-    let mut planted = Planted::recorded(Kind::Attention);
+fn a_bias_subtracted_that_should_not_be(f: &'static Fixture) {
+    let mut planted = Planted::recorded(f, Kind::Attention);
     planted.subtract = true;
     assert_told(planted.told(), &["when no bias is subtracted from its input", "hint: correct `apply_b_dec_to_input`"]);
 }
 
 /// A pickled transcoder has two biases, and its input's is subtracted; here the output's has been.
-#[test]
-fn the_wrong_bias_subtracted() {
-    let planted = Planted::recorded(Kind::Attention);
+fn the_wrong_bias_subtracted(f: &'static Fixture) {
+    let planted = Planted::recorded(f, Kind::Attention);
     let bias = planted.b_dec.clone();
     // Trained with `b_dec` subtracted, but its config says otherwise.
     let planted = planted.shifted_input(&bias.neg().unwrap());
@@ -165,7 +172,7 @@ fn the_wrong_bias_subtracted() {
 
 /// A transcoder that knows some inputs `x [n, D]` by heart: a feature for each, 1 there and silent at all others.
 /// Normalised inputs are equally long, so none is nearer to another's direction than its own.
-fn by_heart(x: &Tensor, y: &Tensor) -> Planted {
+fn by_heart(f: &'static Fixture, x: &Tensor, y: &Tensor) -> Planted {
     let near = x.matmul(&x.t().unwrap()).unwrap().to_vec2::<f32>().unwrap();
     let (mut own, mut gains, mut biases) = (Vec::new(), Vec::new(), Vec::new());
     for (i, row) in near.iter().enumerate() {
@@ -181,6 +188,7 @@ fn by_heart(x: &Tensor, y: &Tensor) -> Planted {
     let index = Tensor::new(own, &Device::Cpu).unwrap();
     let some = |rows: &Tensor| rows.index_select(&index, 0).unwrap();
     Planted {
+        f,
         kind: Kind::Mlp,
         w_enc: some(x).broadcast_mul(&vector(&gains).unsqueeze(1).unwrap()).unwrap(),
         b_enc: vector(&biases),
@@ -191,27 +199,25 @@ fn by_heart(x: &Tensor, y: &Tensor) -> Planted {
 }
 
 /// Outputs of the two forms differ by a thousandth, so only a dictionary that is nearly exact can tell.
-#[test]
-fn the_erf_form_of_gelu() {
-    let f = fixture();
+fn the_erf_form_of_gelu(f: &'static Fixture) {
     let id = DictionaryId { layer: LAYER, kind: Kind::Mlp };
     let inputs = f.contexts()[..4].iter().map(|trace| read_by(id, trace));
     let x =
         Tensor::cat(&inputs.map(|x| x.narrow(0, 1, x.dim(0).unwrap() - 1).unwrap()).collect::<Vec<_>>(), 0).unwrap();
-    let erf = by_heart(&x, &f.model().mlp_with_erf(LAYER, &x).unwrap());
+    let erf = by_heart(f, &x, &f.model().mlp_with_erf(LAYER, &x).unwrap());
     assert_told(
         erf.told_at(LAYER, 4),
         &["of an MLP with the erf form of GELU", "hint: it was trained on a model with another activation"],
     );
 }
 
-#[test]
-fn a_transposed_decoder() {
+fn a_transposed_decoder(f: &'static Fixture) {
     // Square, so that its shape does not tell, and always active, so linear: a = R·z + 50, ẑ = Rᵀ·(a − 50).
-    let d = fixture().model().sizes.d_model;
+    let d = f.model().sizes.d_model;
     let (turn, lift) = (rotation(d), Tensor::full(50f32, d, &Device::Cpu).unwrap());
     let offset = turn.t().unwrap().matmul(&lift.unsqueeze(1).unwrap()).unwrap().squeeze(1).unwrap();
     let right = Planted {
+        f,
         kind: Kind::Attention,
         w_enc: turn.clone(),
         b_enc: lift,

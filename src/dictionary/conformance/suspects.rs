@@ -17,6 +17,8 @@ const TOKENS: usize = 256;
 
 /// A reading is suspected when it leaves less than this share of what the dictionary's own leaves unexplained.
 const LEFT: f64 = 0.9;
+/// Of a dictionary that explains little either way, no reading is evidence against another.
+const ENOUGH: f64 = 0.4;
 /// What rounding alone leaves unexplained of an exact dictionary, with room to spare.
 const ROUNDING: f64 = 1e-8;
 
@@ -70,7 +72,8 @@ pub fn better(model: &Gpt2, dictionary: &Dictionary, encoder: &Encoder, sample: 
     for reading in readings(model, dictionary, sample, &x, &y)? {
         let explained = reading.explained(dictionary, encoder)?;
         let far_better = 1.0 - own > ROUNDING && 1.0 - explained < LEFT * (1.0 - own);
-        if far_better && explained > 0.0 && best.as_ref().is_none_or(|best| explained > best.explained) {
+        let evidence = explained > if own < 0.0 { 0.0 } else { ENOUGH };
+        if far_better && evidence && best.as_ref().is_none_or(|best| explained > best.explained) {
             best = Some(Suspect { when: reading.when, hint: reading.hint, explained });
         }
     }
