@@ -177,7 +177,7 @@ fn a_dictionary_of_another_layer_explains_less_than_nothing() {
     let f = fixture();
     let contexts: Vec<Vec<u32>> = f.expected.contexts[..60].iter().map(|context| context.tokens.clone()).collect();
     let folder = tiny("attention_sae");
-    let mut swapped = find(&folder, Kind::Attention, 3).unwrap()[0].load(&f.model().sizes).unwrap();
+    let mut swapped = find(&folder, &[], Kind::Attention, 3).unwrap()[0].load(&f.model().sizes).unwrap();
     swapped.id.layer = 2;
     let measured = measure(f.model(), &swapped, &contexts).unwrap();
     let error = format!("{:#}", measured.check(&folder).unwrap_err());

@@ -21,7 +21,7 @@ struct Bad {
 /// A folder of dictionaries as far as `layers` go: found and loaded, or the message.
 fn load(folder: &Path, kind: Kind, layers: usize) -> Result<()> {
     let sizes = Sizes { layers, ..fixture().model().sizes };
-    find(folder, kind, layers)?.iter().try_for_each(|source| source.load(&sizes).map(drop))
+    find(folder, &[], kind, layers)?.iter().try_for_each(|source| source.load(&sizes).map(drop))
 }
 
 /// The dictionary of a case in a folder of its own: files side by side, or a SAELens folder as an entry.
