@@ -188,7 +188,7 @@ pub fn fixture() -> &'static Fixture {
 
 /// The dictionaries of a kind, as a run would load them.
 pub fn dictionaries(folder: &Path, kind: Kind, sizes: &Sizes) -> Vec<Dictionary> {
-    find(folder, kind, sizes.layers).unwrap().iter().map(|source| source.load(sizes).unwrap()).collect()
+    find(folder, &[], kind, sizes.layers).unwrap().iter().map(|source| source.load(sizes).unwrap()).collect()
 }
 
 impl Fixture {

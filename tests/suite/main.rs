@@ -8,6 +8,7 @@ mod corpus;
 mod dictionary;
 mod discover;
 mod faithful;
+mod hub;
 mod intervention;
 mod messages;
 mod model;
