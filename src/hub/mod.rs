@@ -139,7 +139,8 @@ impl Hub {
     /// Asks for the commit of a revision and its files, and keeps the answer.
     fn ask(&self, name: &HubName, revision: &str) -> Result<(String, Vec<String>)> {
         let url = format!("{}/api/{}", self.web.endpoint(), disk::repo(name, revision).api_url());
-        let text = self.web.text(Asked { name, file: None }, &url)?;
+        let asked = HubName { revision: revision.into(), ..name.clone() };
+        let text = self.web.text(Asked { name: &asked, file: None }, &url)?;
         let info: Option<Info> = serde_json::from_str(&text).ok();
         let Some(info) = info.filter(|info| is_commit(&info.sha) && (!is_commit(revision) || info.sha == revision))
         else {

@@ -283,12 +283,12 @@ impl Web {
             (_, "RevisionNotFound") => (
                 format!("`{place}` has no revision `{revision}`"),
                 format!(
-                    "{endpoint}/{place}/commits/main lists the commits; a branch, a tag or a whole commit may stand after `@`"
+                    "{endpoint}/{place}/commits/main lists the commits; a branch, a tag or a whole commit may stand after `@`; `circuit-atlas fetch --update` replaces a pinned one that is gone"
                 ),
             ),
             (_, "EntryNotFound") => no_file(asked),
             (401, code) if denied || (code.is_empty() && self.token.is_some()) => (
-                format!("`{endpoint}` does not accept the token of `HF_TOKEN`"),
+                format!("`{endpoint}` does not accept the token of `HF_TOKEN` (or of `hf auth login`)"),
                 format!(
                     "make a new one at {endpoint}/settings/tokens, or unset `HF_TOKEN` for repositories that all may read"
                 ),
