@@ -2,7 +2,7 @@
 //! figures on a sample of the corpus as a table.
 
 use crate::config::Config;
-use crate::corpus::{Tokenizer, files, read, windows};
+use crate::corpus::{Tokenizer, read, windows};
 use crate::dictionary::{Conformance, Sample, measure};
 use crate::error::Result;
 use crate::lock::Lock;
@@ -17,6 +17,7 @@ pub fn check(config: &Config) -> Result<()> {
     let say = |what: &str, found: String| println!("{what:<10} {found}");
     say("settings", format!("{} tasks, {} groups", config.tasks.len(), config.groups.len()));
     crate::pipeline::set_threads(config);
+    let config = &crate::pipeline::with_hub(config)?;
     crate::stages::check(config)?;
     let model = inputs::model(config)?;
     let s = model.sizes;
@@ -63,17 +64,26 @@ fn row(measured: &Conformance) -> String {
 
 /// The number of the corpus's files, and contexts from its first documents.
 fn sample(config: &Config, tokenizer: &Tokenizer) -> Result<(usize, Vec<Vec<u32>>)> {
-    let files = files(&config.path(&config.corpus.path))?;
-    let mut contexts = Vec::new();
-    read(&files, &config.corpus.text, &mut |document| {
-        let ids = tokenizer.ids(&document)?;
-        let cut = windows(0, &ids, config.corpus.context, tokenizer.bos());
-        contexts.extend(cut.into_iter().map(|window| window.tokens));
-        Ok(contexts.iter().map(Vec::len).sum::<usize>() < SAMPLE)
-    })?;
+    let progress = Progress::new("corpus");
+    let mut shards = inputs::corpus(config, &progress)?;
+    let (mut files, mut contexts) = (0, Vec::new());
+    for shard in shards.by_ref() {
+        files += 1;
+        let more = read(&shard?, &config.corpus.text, &mut |document| {
+            let ids = tokenizer.ids(&document)?;
+            let cut = windows(0, &ids, config.corpus.context, tokenizer.bos());
+            contexts.extend(cut.into_iter().map(|window| window.tokens));
+            Ok(contexts.iter().map(Vec::len).sum::<usize>() < SAMPLE)
+        })?;
+        if !more {
+            break;
+        }
+    }
+    progress.end();
     let contexts = spread(&contexts);
     if contexts.is_empty() {
         return Err(inputs::no_context(config));
     }
-    Ok((files.len(), contexts))
+    // Those that are left are only counted, not downloaded.
+    Ok((files + shards.size_hint().0, contexts))
 }

@@ -50,6 +50,17 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Download what the settings name by `hf:…`, and pin its revisions; `run` does so too
+    Fetch {
+        /// Pin each revision to what it stands for now
+        #[arg(long)]
+        update: bool,
+        /// The whole corpus too; `run` downloads of it what it reads
+        #[arg(long)]
+        corpus: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
     /// Remove what the stages wrote: everything, or one stage's work and what was made from it
     Clean {
         stage: Option<String>,
@@ -87,6 +98,16 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Status { settings } => status(&settings.load()?),
         Command::Check { settings } => crate::check::check(&settings.load()?),
         Command::Show { question, look, settings } => show::show(&settings.load()?, &question, &look),
+        Command::Fetch { update, corpus, settings } => {
+            let snapshots = pipeline::fetch(&settings.load()?, corpus, update)?;
+            if snapshots.is_empty() {
+                eprintln!("nothing to download: the settings name no `hf:…`");
+            }
+            for snapshot in snapshots {
+                println!("{} → {}, {}", snapshot.name, snapshot.commit, snapshot.folder.display());
+            }
+            Ok(())
+        }
         Command::Clean { stage, settings } => {
             for name in pipeline::clean(&settings.load()?, stage.as_deref())? {
                 eprintln!("{name:<10} removed");

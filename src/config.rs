@@ -1,9 +1,9 @@
 //! `pipeline.toml` as structs: every setting, its default, its range. A typo costs a second, not a night.
 //!
-//! Paths in the file are relative to the file's own folder.
+//! Paths in the file are relative to the file's own folder; `hf:…` names a repository of the hub.
 
 use crate::error::{Context, Hint, Result, hinted};
-use crate::ids::FeatureId;
+use crate::ids::{FeatureId, HubName, Kind};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -41,13 +41,28 @@ pub struct Config {
     /// The folder of the file that this came from.
     #[serde(skip)]
     pub folder: PathBuf,
+    /// Where on this machine the repositories are that are named by `hf:…`, by that name.
+    #[serde(skip)]
+    pub snapshots: BTreeMap<String, Snapshot>,
+}
+
+/// A repository of the hub at a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    pub name: HubName,
+    /// What the revision stands for.
+    pub commit: String,
+    /// Where its files are, as far as they have been downloaded.
+    pub folder: PathBuf,
+    /// All files of the repository, by name; a stranger's.
+    pub files: Vec<String>,
 }
 
 /// The model that is taken apart.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
-    /// A Hugging Face folder.
+    /// A Hugging Face folder, or `hf:REPO@REVISION`.
     pub path: String,
 }
 
@@ -59,13 +74,29 @@ pub struct Dictionaries {
     pub attention: String,
     /// A folder with one MLP transcoder a layer.
     pub mlp: String,
+    /// The files or folders of `attention` to use; empty: all.
+    #[serde(default)]
+    pub attention_files: Vec<String>,
+    /// The files or folders of `mlp` to use; empty: all.
+    #[serde(default)]
+    pub mlp_files: Vec<String>,
+}
+
+impl Dictionaries {
+    /// The folder of one kind, and what to use of it.
+    pub fn of(&self, kind: Kind) -> (&str, &[String]) {
+        match kind {
+            Kind::Attention => (&self.attention, &self.attention_files),
+            Kind::Mlp => (&self.mlp, &self.mlp_files),
+        }
+    }
 }
 
 /// The texts over which features are scored.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Corpus {
-    /// A file, a folder, or a pattern with `*`: `.txt`, `.jsonl`, `.jsonl.gz`, `.parquet`.
+    /// A file, a folder, or a pattern with `*`: `.txt`, `.jsonl`, `.jsonl.gz`, `.parquet`; or `hf:datasets/REPO@REVISION`.
     pub path: String,
     /// The column that holds the text.
     #[serde(default = "defaults::text")]
@@ -404,6 +435,21 @@ fn not_yet(key: &str, value: &str, instead: &str) -> Result<()> {
     Err(hinted(format!("`{key} = \"{value}\"` is not supported by this version"), instead.to_string()))
 }
 
+/// # Errors
+/// When a text that begins as a name of the hub is none, or does not name data where data is wanted.
+fn check_hub(key: &str, path: &str) -> Result<()> {
+    let hint = "write `hf:REPO@REVISION`, where the revision is a commit, a tag or a branch: `@main` is the newest commit of the \
+         first run, which `atlas.lock` then pins";
+    let name: HubName = path.parse().hint(|| format!("`{key} = \"{path}\"` cannot be downloaded"), hint)?;
+    if key == "corpus.path" && !name.dataset {
+        return Err(hinted(
+            format!("`{key} = \"{path}\"` names a model, not a data set"),
+            format!("write `hf:datasets/{}@{}`", name.repository, name.revision),
+        ));
+    }
+    Ok(())
+}
+
 /// Names become file names and parts of URLs.
 fn check_name(key: &str, name: &str, seen: &mut BTreeSet<String>) -> Result<()> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -439,9 +485,15 @@ impl Config {
         Ok(config)
     }
 
-    /// A path of the file, relative to the file's folder.
+    /// A path of the file, relative to the file's folder; for `hf:…` where it has been downloaded to.
     pub fn path(&self, written: &str) -> PathBuf {
-        self.folder.join(written)
+        self.snapshots.get(written).map_or_else(|| self.folder.join(written), |snapshot| snapshot.folder.clone())
+    }
+
+    /// Whether anything is to be had from the hub.
+    pub fn uses_hub(&self) -> bool {
+        let paths = [&self.model.path, &self.dictionaries.attention, &self.dictionaries.mlp, &self.corpus.path];
+        paths.iter().any(|path| path.starts_with(HubName::PREFIX))
     }
 
     /// The artifact folder.
@@ -505,11 +557,18 @@ impl Config {
             ("corpus.path", &self.corpus.path),
         ];
         for (key, path) in sources {
-            if path.starts_with("hf:") {
-                not_yet(key, path, "download the repository and name its folder")?;
+            if path.starts_with(HubName::PREFIX) {
+                check_hub(key, path)?;
             }
             if path.is_empty() {
                 out_of_range(key, "\"\"", "a path")?;
+            }
+        }
+        for kind in [Kind::Attention, Kind::Mlp] {
+            let odd = |name: &&String| name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']);
+            if let Some(name) = self.dictionaries.of(kind).1.iter().find(odd) {
+                let key = format!("dictionaries.{}_files", kind.word());
+                out_of_range(&key, format!("{name:?}"), "names of files or folders, without the folder they are in")?;
             }
         }
         within("corpus.context", self.corpus.context, 2, 65_535)?;

@@ -26,6 +26,11 @@ pub fn hinted(what: impl Into<String>, hint: impl Into<String>) -> anyhow::Error
     Hinted { what: what.into(), hint: hint.into() }.into()
 }
 
+/// An error that says `what`, because of another one, with a `hint` at what to do about it.
+pub fn because(cause: impl Into<anyhow::Error>, what: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    cause.into().context(Hinted { what: what.into(), hint: hint.into() })
+}
+
 /// A result's error put under a message with a hint.
 pub trait Hint<T> {
     fn hint(self, what: impl FnOnce() -> String, hint: &str) -> Result<T>;
@@ -33,7 +38,7 @@ pub trait Hint<T> {
 
 impl<T, E: Into<anyhow::Error>> Hint<T> for Result<T, E> {
     fn hint(self, what: impl FnOnce() -> String, hint: &str) -> Result<T> {
-        self.map_err(|error| error.into().context(Hinted { what: what(), hint: hint.into() }))
+        self.map_err(|error| because(error, what(), hint))
     }
 }
 

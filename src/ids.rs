@@ -1,4 +1,4 @@
-//! The shared nouns: what a dictionary, a feature, a component and a dictionary kind are called, everywhere.
+//! The shared nouns: what a dictionary, a feature, a component, a dictionary kind and a repository are called, everywhere.
 //!
 //! Names are permalinks: `att9.16109`, `mlp0.10173`, `L9H9`, `MLP3` appear in artifacts, URLs and settings.
 
@@ -206,6 +206,57 @@ impl FromStr for Component {
     }
 }
 
+/// A repository of the hub at a revision, written `hf:REPO@REVISION` or `hf:datasets/REPO@REVISION`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HubName {
+    /// It holds data, not weights.
+    pub dataset: bool,
+    /// `gpt2` or `openai-community/gpt2`.
+    pub repository: String,
+    /// A branch, a tag, a commit, or a reference such as `refs/pr/1`.
+    pub revision: String,
+}
+
+impl HubName {
+    /// How settings begin that name one.
+    pub const PREFIX: &str = "hf:";
+
+    /// `openai-community/gpt2` or `datasets/Skylion007/openwebtext`.
+    pub fn place(&self) -> String {
+        format!("{}{}", if self.dataset { "datasets/" } else { "" }, self.repository)
+    }
+}
+
+impl fmt::Display for HubName {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}{}@{}", Self::PREFIX, self.place(), self.revision)
+    }
+}
+
+/// Whether a text is made of parts that can be names of folders, with `/` between them. Repositories and revisions become
+/// paths of the cache and of URLs, so that only the characters that the hub allows may be in them.
+fn plain_parts(text: &str, most: usize) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-+".contains(c);
+    let part = |part: &str| !part.is_empty() && !part.starts_with('.') && part.chars().all(plain);
+    text.len() <= 256 && text.split('/').count() <= most && text.split('/').all(part)
+}
+
+impl FromStr for HubName {
+    type Err = BadName;
+
+    fn from_str(name: &str) -> Result<Self, BadName> {
+        let parse = || {
+            let (place, revision) = name.strip_prefix(Self::PREFIX)?.split_once('@')?;
+            let data = place.strip_prefix("datasets/");
+            let repository = data.unwrap_or(place);
+            let good = plain_parts(repository, 2) && !repository.contains("--") && plain_parts(revision, 16);
+            good.then(|| HubName { dataset: data.is_some(), repository: repository.into(), revision: revision.into() })
+        };
+        let wanted = "a repository of the hub with its revision (such as `hf:openai-community/gpt2@main`)";
+        parse().ok_or_else(|| BadName { name: name.into(), wanted })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,6 +274,18 @@ mod tests {
         }
         for name in ["", "L9", "H9", "L9H", "mlp3", "MLP", "MLP03", "L1H2 "] {
             assert!(name.parse::<Component>().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_of_the_hub_are_safe_as_paths() {
+        for name in ["hf:gpt2@main", "hf:a-b/c.d_e@refs/pr/1", "hf:datasets/x/y@0123456789abcdef", "hf:x/y@v1.0+b"] {
+            assert_eq!(name.parse::<HubName>().unwrap().to_string(), name);
+        }
+        let bad = ["hf:gpt2", "hf:gpt2@", "hf:@main", "gpt2@main", "hf:a/b/c@main", "hf:../x@main", "hf:x/y@../main"];
+        for name in bad.into_iter().chain(["hf:x/y@/main", "hf:x y@main", "hf:x/y@a//b", "hf:x/y@a?b", "hf:x--y@main"])
+        {
+            assert!(name.parse::<HubName>().is_err(), "{name}");
         }
     }
 

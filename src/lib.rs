@@ -5,6 +5,7 @@
 //!
 //! - [`ids`], [`error`], [`config`], [`progress`]: names, messages, settings, bars
 //! - [`artifact`]: every table, and the only door to the artifact folder
+//! - [`hub`]: repositories of the Hugging Face hub as folders
 //! - [`corpus`], [`task`]: texts and prompts to token ids
 //! - [`model`], [`dictionary`], [`circuit`]: the folded GPT-2, what its dictionaries read, what an answer is made of
 //! - [`stats`], [`explain`]: numbers and sentences about features
@@ -17,6 +18,7 @@ pub mod error;
 pub mod config;
 pub mod progress;
 pub mod artifact;
+pub mod hub;
 pub mod corpus;
 pub mod task;
 pub mod model;

@@ -41,6 +41,9 @@ pub struct Lock {
     /// By stage.
     #[serde(default)]
     pub stages: BTreeMap<String, Entry>,
+    /// What revisions of the hub stand for: `REPO@REVISION` → a commit.
+    #[serde(default)]
+    pub hub: BTreeMap<String, String>,
     /// Files of the outside world, by path, so that they are only hashed again when they change.
     #[serde(default)]
     files: BTreeMap<String, Stamp>,
@@ -212,10 +215,16 @@ fn change(name: &str, before: Option<&str>, value: &str) -> String {
         ("setting", Some(before)) => format!("{} was {}, is {}", noun(name), short(before), short(value)),
         ("setting", None) => format!("{} is new: {}", noun(name), short(value)),
         ("stage", _) => format!("{} gives something else now", noun(name)),
+        ("hub", Some(before)) => format!("{} was of commit {}, is of {}", noun(name), commit(before), commit(value)),
         ("version", _) => "this version of the program does it differently".into(),
         (_, Some(_)) => format!("{} has changed", noun(name)),
         (_, None) => format!("{} is new", noun(name)),
     }
+}
+
+/// As much of a commit as people write of it.
+fn commit(value: &str) -> String {
+    format!("`{}`", value.chars().take(12).collect::<String>())
 }
 
 fn short(value: &str) -> String {

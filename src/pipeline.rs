@@ -5,8 +5,9 @@
 
 use crate::artifact::tables::*;
 use crate::artifact::{Artifact, Row, Store};
-use crate::config::Config;
+use crate::config::{Config, Snapshot};
 use crate::error::{Context, Hint, Result, hinted};
+use crate::hub;
 use crate::lock::{Entry, Ingredients, Lock, Stamp, fingerprint};
 use crate::progress::Progress;
 use crate::stages::{self, Input, Run};
@@ -296,6 +297,7 @@ impl<'a> Workplace<'a> {
         }
         all.extend((stage.besides)(self.config));
         for input in stage.inputs {
+            all.extend(input.pinned(self.config)?);
             for (name, path) in input.files(self.config)? {
                 File::open(&path).hint(|| format!("cannot read `{}`", path.display()), input.hint())?;
                 all.insert(format!("file {name}"), self.lock.hash(&name, &path)?);
@@ -435,6 +437,7 @@ pub fn run(config: &Config, selection: &Selection) -> Result<()> {
     selection.check()?;
     set_threads(config);
     let _held = hold(&config.artifacts())?;
+    let config = &fetched(config, false)?;
     let mut place = Workplace::open(config)?;
     let states = place.states()?;
     let will_run = |state: &State| selection.wants(state.stage.name) && (selection.force || !state.why.is_empty());
@@ -457,6 +460,65 @@ pub fn run(config: &Config, selection: &Selection) -> Result<()> {
         place.run(state, selection.force)?;
     }
     Ok(())
+}
+
+/// The settings with what they name by `hf:…` downloaded, and pinned in the lock. Whoever calls it holds the folder.
+fn fetched(config: &Config, update: bool) -> Result<Config> {
+    let mut config = config.clone();
+    if !config.uses_hub() {
+        return Ok(config);
+    }
+    let folder = config.artifacts();
+    let mut lock = Lock::load(&folder)?;
+    let before = lock.hub.clone();
+    let progress = Progress::new("download");
+    let done = hub::fetch(&mut config, &mut lock.hub, update, &progress);
+    progress.end();
+    if lock.hub != before {
+        lock.save(&folder)?;
+    }
+    done.map(|()| config)
+}
+
+/// The settings with what they name by `hf:…` where it is, downloaded already or not.
+///
+/// # Errors
+/// When it cannot be had, or has to be and another run is using the artifact folder.
+pub fn with_hub(config: &Config) -> Result<Config> {
+    if let Ok(config) = downloaded(config) {
+        return Ok(config);
+    }
+    let _held = hold(&config.artifacts())?;
+    fetched(config, false)
+}
+
+/// The settings with what they name by `hf:…` where it has been downloaded to. Never uses the network.
+fn downloaded(config: &Config) -> Result<Config> {
+    let mut config = config.clone();
+    if config.uses_hub() {
+        let pins = Lock::load(&config.artifacts())?.hub;
+        hub::downloaded(&mut config, &pins)?;
+    }
+    Ok(config)
+}
+
+/// Downloads what the settings name by `hf:…`, and with `corpus` every file of the corpus too; with `update`, revisions
+/// are pinned anew to what they stand for now. Where everything is then.
+///
+/// # Errors
+/// When something cannot be had, or another run is using the artifact folder.
+pub fn fetch(config: &Config, corpus: bool, update: bool) -> Result<Vec<Snapshot>> {
+    if !config.uses_hub() {
+        return Ok(Vec::new());
+    }
+    let _held = hold(&config.artifacts())?;
+    let config = fetched(config, update)?;
+    let progress = Progress::new("download");
+    if corpus {
+        stages::inputs::corpus(&config, &progress)?.try_for_each(|shard| shard.map(drop))?;
+    }
+    progress.end();
+    Ok(config.snapshots.into_values().collect())
 }
 
 /// Every stage that one that runs reads from must be fresh or run too.
@@ -486,6 +548,7 @@ pub fn set_threads(config: &Config) {
 
 /// The stages with their states, for `status`.
 pub fn status(config: &Config) -> Result<Vec<State>> {
+    let config = &downloaded(config)?;
     let mut place = Workplace::open(config)?;
     let mut states = place.states()?;
     for state in &mut states {
@@ -499,6 +562,7 @@ pub fn status(config: &Config) -> Result<Vec<State>> {
 /// # Errors
 /// When a stage that writes tables has not been run to its end, or what is asked fails.
 pub fn ask<T>(config: &Config, question: impl FnOnce(&Run) -> Result<T>) -> Result<T> {
+    let config = &downloaded(config)?;
     let mut place = Workplace::open(config)?;
     let writing = || STAGES.iter().filter(|stage| !stage.writes.is_empty());
     let finished = |stage: &&Stage| place.lock.stages.get(stage.name).is_some_and(|entry| !entry.finished.is_empty());

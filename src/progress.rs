@@ -6,6 +6,16 @@ use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::Duration;
 
+/// A number of bytes, for people.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        b if b < 1_000 => format!("{b} bytes"),
+        b if b < 1_000_000 => format!("{:.1} kB", b as f64 / 1e3),
+        b if b < 1_000_000_000 => format!("{:.1} MB", b as f64 / 1e6),
+        b => format!("{:.2} GB", b as f64 / 1e9),
+    }
+}
+
 /// The progress of one stage, or none.
 #[derive(Clone)]
 pub struct Progress {
@@ -36,10 +46,33 @@ impl Progress {
         self.bar.set_message(what);
     }
 
+    /// Begins to count bytes: those of the file `name`, `done` of which are there already. `total` 0: nobody knows.
+    pub fn bytes(&self, name: &str, total: u64, done: u64) {
+        let template = match total {
+            0 => "{spinner} {prefix:<10} {bytes} {bytes_per_sec} {wide_msg}",
+            _ => "{spinner} {prefix:<10} [{bar:32}] {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left  {wide_msg}",
+        };
+        self.bar.set_style(style(template));
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+        self.bar.reset_eta();
+        self.bar.set_message(name.to_string());
+    }
+
+    /// Says something that stays on the screen, or in the log.
+    pub fn line(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
     /// Says what is going on where nothing can be counted.
     pub fn say(&self, what: &'static str) {
         self.bar.set_style(style("{spinner} {prefix:<10} {msg} {elapsed}"));
         self.bar.set_message(what);
+    }
+
+    /// Sets what has been done of it.
+    pub fn at(&self, done: u64) {
+        self.bar.set_position(done);
     }
 
     pub fn add(&self, n: u64) {

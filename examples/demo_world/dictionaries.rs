@@ -133,7 +133,7 @@ pub struct Measured {
 fn load(model: &Gpt2, demo: &Path) -> Result<Vec<Dictionary>> {
     let mut all = Vec::new();
     for kind in [Kind::Attention, Kind::Mlp] {
-        for source in dictionary::find(&folder(demo, kind), kind, model.sizes.layers)? {
+        for source in dictionary::find(&folder(demo, kind), &[], kind, model.sizes.layers)? {
             let content = blake3::hash(&std::fs::read(&source.weights)?).to_hex();
             all.push(Dictionary::open(
                 &source,

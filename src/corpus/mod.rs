@@ -9,6 +9,6 @@ pub mod source;
 pub mod tokenizer;
 pub mod windows;
 
-pub use source::{Content, RawDocument, files, read};
+pub use source::{Content, RawDocument, Shard, files, read, readable, shards};
 pub use tokenizer::{Piece, Tokenizer};
 pub use windows::{Half, Packer, SHORTEST, Window, half, order, windows};

@@ -93,7 +93,7 @@ fn whole_ids(ids: &Series) -> Result<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::corpus::source::{RawDocument, read};
+    use crate::corpus::source::{RawDocument, read, shards};
     use crate::error::report;
     use polars::prelude::{DataFrame, IntoColumn, NamedFrom, ParquetCompression, ParquetWriter};
 
@@ -115,7 +115,7 @@ mod tests {
             all.push(document.content);
             Ok(all.len() < limit)
         };
-        read(&[path.into()], column, &mut each)?;
+        read(&shards(vec![path.into()])[0], column, &mut each)?;
         Ok(all)
     }
 

@@ -111,21 +111,33 @@ fn matching(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(found.flatten().filter(|file| file.is_file()).collect())
 }
 
-/// The documents of files, in order, each given to `each` until that returns false. `column` names the text in lines
-/// and rows; a Parquet file without it may have ids in `input_ids` or `tokens` instead.
+/// A file of a corpus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Its name below the folder that all files of the corpus share.
+    pub source: String,
+    pub path: PathBuf,
+}
+
+/// Files with the names that their documents get.
+pub fn shards(files: Vec<PathBuf>) -> Vec<Shard> {
+    let base = shared_folder(&files);
+    files.into_iter().map(|path| Shard { source: name_below(&base, &path), path }).collect()
+}
+
+/// Whether a file of this name can be read, and is not hidden.
+pub fn readable(name: &str) -> bool {
+    Format::of(Path::new(name)).is_some() && !name.split('/').any(|part| part.starts_with('.'))
+}
+
+/// The documents of a file, in order, each given to `each` until that returns false; whether more is wanted. `column`
+/// names the text in lines and rows; a Parquet file without it may have ids in `input_ids` or `tokens` instead.
 ///
 /// # Errors
-/// When a file cannot be read to its end, is not UTF-8, a line is no JSON, or the column is not there.
-pub fn read(files: &[PathBuf], column: &str, each: &mut dyn FnMut(RawDocument) -> Result<bool>) -> Result<()> {
-    let base = shared_folder(files);
-    for file in files {
-        let source = name_below(&base, file);
-        let mut pass = |content| each(RawDocument { source: source.clone(), content });
-        if !read_file(file, column, &mut pass)? {
-            break;
-        }
-    }
-    Ok(())
+/// When the file cannot be read to its end, is not UTF-8, a line is no JSON, or the column is not there.
+pub fn read(shard: &Shard, column: &str, each: &mut dyn FnMut(RawDocument) -> Result<bool>) -> Result<bool> {
+    let mut pass = |content| each(RawDocument { source: shard.source.clone(), content });
+    read_file(&shard.path, column, &mut pass)
 }
 
 /// Whether more is wanted.
@@ -182,11 +194,13 @@ mod tests {
 
     fn documents(folder: &Path, path: &str) -> Result<Vec<(String, String)>> {
         let mut all = Vec::new();
-        read(&files(&folder.join(path))?, "text", &mut |document| {
-            let Content::Text(text) = document.content else { panic!("ids in {}", document.source) };
-            all.push((document.source, text));
-            Ok(true)
-        })?;
+        for shard in shards(files(&folder.join(path))?) {
+            read(&shard, "text", &mut |document| {
+                let Content::Text(text) = document.content else { panic!("ids in {}", document.source) };
+                all.push((document.source, text));
+                Ok(true)
+            })?;
+        }
         Ok(all)
     }
 
@@ -256,16 +270,14 @@ mod tests {
 
     #[test]
     fn reading_stops_when_told() {
-        let folder =
-            folder(&[("a.jsonl", b"{\"text\": \"1\"}\n{\"text\": \"2\"}\nnot read"), ("b.jsonl", b"not read")]);
+        let folder = folder(&[("a.jsonl", b"{\"text\": \"1\"}\n{\"text\": \"2\"}\nnot read")]);
         let mut seen = 0;
-        let files = files(folder.path()).unwrap();
-        read(&files, "text", &mut |_| {
+        let shards = shards(files(folder.path()).unwrap());
+        let more = read(&shards[0], "text", &mut |_| {
             seen += 1;
             Ok(seen < 2)
-        })
-        .unwrap();
-        assert_eq!(seen, 2);
+        });
+        assert_eq!((seen, more.unwrap()), (2, false));
     }
 
     #[test]

@@ -51,13 +51,14 @@ pub struct Whole {
     pub b_out: Tensor,
 }
 
-/// Finds the dictionaries of one kind in a folder: exactly one for each layer of the model, in the order of layers.
+/// Finds the dictionaries of one kind in a folder: exactly one for each layer of the model, in the order of layers. Only
+/// `files` are looked at, which are names of files or folders in it; none: all.
 ///
 /// # Errors
 /// When the folder cannot be read, holds a format or hook that does not fit, or a layer has none or more than one.
-pub fn find(folder: &Path, kind: Kind, layers: usize) -> Result<Vec<Source>> {
+pub fn find(folder: &Path, files: &[String], kind: Kind, layers: usize) -> Result<Vec<Source>> {
     let mut found: Vec<Source> = Vec::new();
-    for path in entries(folder, kind)? {
+    for path in entries(folder, files, kind)? {
         let Some(source) = look(&path, kind)? else { continue };
         let layer = source.id.layer;
         if layer >= layers {
@@ -91,11 +92,19 @@ fn setting(kind: Kind) -> &'static str {
     }
 }
 
-fn entries(folder: &Path, kind: Kind) -> Result<Vec<PathBuf>> {
+fn entries(folder: &Path, files: &[String], kind: Kind) -> Result<Vec<PathBuf>> {
     let what = || format!("cannot read the folder of dictionaries `{}`", folder.display());
     let hint = format!("set `dictionaries.{}` to a folder with one dictionary a layer", setting(kind));
     let read = std::fs::read_dir(folder).hint(what, &hint)?;
     let mut paths = read.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>().hint(what, &hint)?;
+    let is = |path: &Path, name: &String| path.file_name() == Some(std::ffi::OsStr::new(name));
+    if let Some(missing) = files.iter().find(|name| !paths.iter().any(|path| is(path, name))) {
+        return Err(hinted(
+            format!("`{}` has no `{missing}`", folder.display()),
+            format!("correct `dictionaries.{}_files`", setting(kind)),
+        ));
+    }
+    paths.retain(|path| files.is_empty() || files.iter().any(|name| is(path, name)));
     paths.sort();
     Ok(paths)
 }

@@ -6,11 +6,12 @@ use crate::artifact::tables::{CircuitFeature, ContextRow, Document, NodeRow};
 use crate::artifact::{Artifact, Row, Store};
 use crate::circuit::{Greedy, Node, NodeKind, World};
 use crate::config::{Config, Dtype, ScoreFeatures};
-use crate::corpus::{Half, Tokenizer, files};
+use crate::corpus::{Half, Shard, Tokenizer, files, readable, shards};
 use crate::dictionary::{self, Dictionary, Source};
 use crate::error::{Result, hinted};
+use crate::hub::Hub;
 use crate::ids::{FeatureId, Kind};
-use crate::lock::Lock;
+use crate::lock::{Ingredients, Lock};
 use crate::model::{self, Gpt2, Sizes};
 use crate::progress::Progress;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,11 +29,34 @@ pub enum Input {
 }
 
 impl Input {
-    /// Its files: the path as settings write it, and where it is.
+    /// Its files that are a user's own: the path as settings write it, and where it is.
     ///
     /// # Errors
     /// When files cannot be found.
     pub fn files(self, config: &Config) -> Result<Vec<(String, PathBuf)>> {
+        if self == Input::Corpus && config.snapshots.contains_key(&config.corpus.path) {
+            return Ok(Vec::new());
+        }
+        let mut files = self.all_files(config)?;
+        files.retain(|(_, path)| from_hub(config, path).is_none());
+        Ok(files)
+    }
+
+    /// Its files that are of the hub, by the commit that they are of: that stands for what is in them.
+    ///
+    /// # Errors
+    /// When files cannot be found.
+    pub fn pinned(self, config: &Config) -> Result<Ingredients> {
+        if let Some(snapshot) = config.snapshots.get(&config.corpus.path).filter(|_| self == Input::Corpus) {
+            return Ok(Ingredients::from([(format!("hub {}", snapshot.name.place()), snapshot.commit.clone())]));
+        }
+        if self == Input::Corpus || config.snapshots.is_empty() {
+            return Ok(Ingredients::new());
+        }
+        Ok(self.all_files(config)?.into_iter().filter_map(|(_, path)| from_hub(config, &path)).collect())
+    }
+
+    fn all_files(self, config: &Config) -> Result<Vec<(String, PathBuf)>> {
         let below = |folder: &str, name: &str| (format!("{folder}/{name}"), config.path(folder).join(name));
         match self {
             Input::Model => {
@@ -88,6 +112,14 @@ pub fn check(config: &Config) -> Result<()> {
     check_named(config, &config.named_features())
 }
 
+/// A downloaded file as an ingredient: its name in the repository, and the commit.
+fn from_hub(config: &Config, path: &std::path::Path) -> Option<(String, String)> {
+    config.snapshots.values().find_map(|snapshot| {
+        let below = path.strip_prefix(&snapshot.folder).ok()?;
+        Some((format!("hub {}/{}", snapshot.name.place(), below.display()), snapshot.commit.clone()))
+    })
+}
+
 /// A path as settings would write it: relative to their folder where it is below it.
 fn named(config: &Config, path: &std::path::Path) -> String {
     path.strip_prefix(&config.folder).unwrap_or(path).to_string_lossy().into_owned()
@@ -96,8 +128,11 @@ fn named(config: &Config, path: &std::path::Path) -> String {
 /// The dictionaries on disk, in the order that the model computes what they read.
 pub fn sources(config: &Config) -> Result<Vec<Source>> {
     let layers = Gpt2::sizes_of(&config.path(&config.model.path))?.layers;
-    let mut sources = dictionary::find(&config.path(&config.dictionaries.attention), Kind::Attention, layers)?;
-    sources.extend(dictionary::find(&config.path(&config.dictionaries.mlp), Kind::Mlp, layers)?);
+    let mut sources = Vec::new();
+    for kind in [Kind::Attention, Kind::Mlp] {
+        let (folder, files) = config.dictionaries.of(kind);
+        sources.extend(dictionary::find(&config.path(folder), files, kind, layers)?);
+    }
     sources.sort_by_key(|source| source.id);
     Ok(sources)
 }
@@ -143,11 +178,14 @@ pub fn opened(config: &Config, lock: &Lock, progress: &Progress) -> Result<Vec<D
     with_content().map(open).collect()
 }
 
-/// The hash of a dictionary's files.
+/// What stands for the content of a dictionary's files: their hashes, or of those of the hub the commit.
 fn content(config: &Config, lock: &Lock, source: &Source) -> Result<String> {
     let files = [Some(&source.weights), source.config.as_ref()].into_iter().flatten();
-    let hashes = files.map(|path| lock.known(&named(config, path), path)).collect::<Result<Vec<_>>>()?;
-    Ok(hashes.join(" "))
+    let of = |path: &PathBuf| match from_hub(config, path) {
+        Some((name, commit)) => Ok(format!("{name} {commit}")),
+        None => lock.known(&named(config, path), path),
+    };
+    Ok(files.map(of).collect::<Result<Vec<_>>>()?.join(" "))
 }
 
 /// The model with all its dictionaries.
@@ -155,6 +193,27 @@ pub fn world(run: &Run) -> Result<World> {
     let dictionaries = dictionaries(run)?;
     let (attention, mlp) = dictionaries.into_iter().partition(|dictionary| dictionary.id.kind == Kind::Attention);
     World::new(model(run.config)?, attention, mlp)
+}
+
+/// The files of the corpus, in order. One of the hub is downloaded when it is come to, so that nobody waits for files that
+/// are not read.
+///
+/// # Errors
+/// When there are none.
+pub fn corpus<'a>(config: &'a Config, progress: &'a Progress) -> Result<Box<dyn Iterator<Item = Result<Shard>> + 'a>> {
+    let Some(snapshot) = config.snapshots.get(&config.corpus.path) else {
+        return Ok(Box::new(shards(files(&config.path(&config.corpus.path))?).into_iter().map(Ok)));
+    };
+    let files: Vec<&String> = snapshot.files.iter().filter(|file| readable(file)).collect();
+    if files.is_empty() {
+        return Err(hinted(
+            format!("`{}` holds no corpus file", snapshot.name),
+            "it must have `.parquet`, `.jsonl`, `.jsonl.gz` or `.txt` files; often `@refs/convert/parquet` does where `@main` does not",
+        ));
+    }
+    let hub = Hub::from_env()?;
+    let shard = move |file: &String| Ok(Shard { source: file.clone(), path: hub.file(snapshot, file, progress)? });
+    Ok(Box::new(files.into_iter().map(shard)))
 }
 
 /// The features that are scored, in order; a feature's place is its key.

@@ -4,7 +4,7 @@ use super::inputs;
 use crate::artifact::Row;
 use crate::artifact::tables::{ContextRow, Document};
 use crate::config::{Corpus, StoreKind};
-use crate::corpus::{Half, Packer, RawDocument, SHORTEST, Tokenizer, Window, files, half, order, read, windows};
+use crate::corpus::{Half, Packer, RawDocument, SHORTEST, Tokenizer, Window, half, order, read, windows};
 use crate::error::Result;
 use crate::model::Gpt2;
 use crate::stages::Run;
@@ -33,7 +33,6 @@ struct Encoded {
 pub fn run(run: &Run) -> Result<String> {
     let corpus = &run.config.corpus;
     let tokenizer = inputs::tokenizer(run.config)?;
-    run.progress.say("reading and encoding the corpus");
     let documents = encode(run, &tokenizer)?;
     let windows = cut(&documents, corpus, tokenizer.bos());
     if windows.is_empty() {
@@ -45,25 +44,43 @@ pub fn run(run: &Run) -> Result<String> {
     Ok(format!("{} documents, {contexts} contexts of {tokens} tokens{}", documents.len(), outlook(run, tokens)?))
 }
 
-/// Reads documents in the source's own order; with `max_contexts`, only as many as are needed to fill them.
+/// The documents that have been read.
+struct Reading<'a> {
+    corpus: &'a Corpus,
+    tokenizer: &'a Tokenizer,
+    batch: Vec<RawDocument>,
+    documents: Vec<Encoded>,
+    contexts: usize,
+}
+
+impl Reading<'_> {
+    /// Encodes what waits for it; whether more is wanted.
+    fn encode(&mut self) -> Result<bool> {
+        let encoded = encode_batch(&self.batch, self.tokenizer)?;
+        self.contexts += encoded.iter().map(|document| contexts_of(document.ids.len(), self.corpus)).sum::<usize>();
+        self.documents.extend(encoded);
+        self.batch.clear();
+        Ok(self.corpus.max_contexts == 0 || self.contexts < self.corpus.max_contexts)
+    }
+}
+
+/// Reads documents in the source's own order; with `max_contexts`, only as many as are needed to fill them, and no file
+/// behind the one that does.
 fn encode(run: &Run, tokenizer: &Tokenizer) -> Result<Vec<Encoded>> {
     let corpus = &run.config.corpus;
-    let files = files(&run.config.path(&corpus.path))?;
-    let (mut documents, mut batch): (Vec<Encoded>, Vec<RawDocument>) = (Vec::new(), Vec::new());
-    let mut contexts = 0;
-    read(&files, &corpus.text, &mut |document| {
-        batch.push(document);
-        if batch.len() < BATCH {
-            return Ok(true);
+    let mut reading = Reading { corpus, tokenizer, batch: Vec::new(), documents: Vec::new(), contexts: 0 };
+    for shard in inputs::corpus(run.config, run.progress)? {
+        let shard = shard?;
+        run.progress.say("reading and encoding the corpus");
+        let more = read(&shard, &corpus.text, &mut |document| {
+            reading.batch.push(document);
+            if reading.batch.len() < BATCH { Ok(true) } else { reading.encode() }
+        })?;
+        if !(more && reading.encode()?) {
+            break;
         }
-        let encoded = encode_batch(&batch, tokenizer)?;
-        contexts += encoded.iter().map(|document| contexts_of(document.ids.len(), corpus)).sum::<usize>();
-        documents.extend(encoded);
-        batch.clear();
-        Ok(corpus.max_contexts == 0 || contexts < corpus.max_contexts)
-    })?;
-    documents.extend(encode_batch(&batch, tokenizer)?);
-    Ok(documents)
+    }
+    Ok(reading.documents)
 }
 
 /// Contexts that a document of this many ids gives, or gives at least when documents are packed.

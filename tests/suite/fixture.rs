@@ -238,7 +238,7 @@ pub fn data(path: &str) -> PathBuf {
 
 /// The dictionaries of a kind, as a run would load them.
 pub fn dictionaries(folder: &Path, kind: Kind, sizes: &Sizes) -> Vec<Dictionary> {
-    find(folder, kind, sizes.layers).unwrap().iter().map(|source| opened(source, sizes).unwrap()).collect()
+    find(folder, &[], kind, sizes.layers).unwrap().iter().map(|source| opened(source, sizes).unwrap()).collect()
 }
 
 /// A dictionary as a run would open it, converted into a folder that is kept from one test run to the next.

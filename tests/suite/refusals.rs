@@ -35,7 +35,7 @@ struct Bad {
 
 /// A folder of dictionaries as far as `layers` go: found and loaded, or the message.
 fn load(f: &Fixture, folder: &Path, kind: Kind, layers: usize) -> Result<()> {
-    find(folder, kind, layers)?.iter().try_for_each(|source| source.read(f.model().sizes.d_model).map(drop))
+    find(folder, &[], kind, layers)?.iter().try_for_each(|source| source.read(f.model().sizes.d_model).map(drop))
 }
 
 /// The dictionary of a case in a folder of its own: files side by side, or a SAELens folder as an entry.

@@ -107,7 +107,7 @@ fn only(f: &Fixture, folder: &std::path::Path, kind: Kind, layer: usize) -> Dict
     for other in (0..2).filter(|other| *other != layer) {
         crate::bench::copy(&recorded.join(format!("{prefix}.{other}")), &folder.join(format!("other{other}")));
     }
-    let sources = find(folder, kind, 2).unwrap();
+    let sources = find(folder, &[], kind, 2).unwrap();
     opened(sources.iter().find(|source| source.id.layer == layer).unwrap(), &f.model().sizes).unwrap()
 }
 
