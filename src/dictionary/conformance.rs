@@ -40,15 +40,16 @@ impl Conformance {
     /// When the dictionary clearly explains less than the mean does, or another reading of it fits far better.
     pub fn check(&self, source: &std::path::Path) -> Result<()> {
         let (file, hook, explained) = (source.display(), self.id.hook(), self.variance_explained);
-        if let Some(suspect) = &self.suspect {
+        // A weak dictionary may fall below 0 by the luck of the sample.
+        let refused = explained + 2.0 * self.error < 0.0;
+        if let Some(suspect) = self.suspect.as_ref().filter(|suspect| refused || suspect.is_evidence()) {
             let what = format!(
                 "`{file}` explains {explained:.2} of the variance of its hook `{hook}`, but {:.2} {}",
                 suspect.explained, suspect.when
             );
             return Err(hinted(what, suspect.hint));
         }
-        // A weak dictionary may fall below 0 by the luck of the sample.
-        if explained + 2.0 * self.error >= 0.0 {
+        if !refused {
             return Ok(());
         }
         Err(hinted(

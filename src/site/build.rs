@@ -3,8 +3,8 @@
 use super::atlas::Atlas;
 use super::links::{Site, pair_path};
 use super::views::{
-    ComponentView, ComponentsView, FeatureView, FeaturesView, GroupView, IndexView, PairView, PairsView, SearchView,
-    TaskView,
+    ComponentView, ComponentsView, DictionariesView, FeatureView, FeaturesView, GroupView, IndexView, PairView,
+    PairsView, SearchView, TaskView,
 };
 use crate::error::{Context, Hint, Result};
 use minijinja::syntax::SyntaxConfig;
@@ -15,11 +15,12 @@ use serde::Serialize;
 use std::path::Path;
 
 /// Templates by name; the ending decides how what is put into them is escaped.
-const TEMPLATES: [(&str, &str); 12] = [
+const TEMPLATES: [(&str, &str); 13] = [
     ("base.html", include_str!("../../templates/base.html")),
     ("parts.html", include_str!("../../templates/parts.html")),
     ("index.html", include_str!("../../templates/index.html")),
     ("task.html", include_str!("../../templates/task.html")),
+    ("dictionaries.html", include_str!("../../templates/dictionaries.html")),
     ("components.html", include_str!("../../templates/components.html")),
     ("component.html", include_str!("../../templates/component.html")),
     ("features.html", include_str!("../../templates/features.html")),
@@ -34,7 +35,7 @@ const TEMPLATES: [(&str, &str); 12] = [
 const ASSETS: [(&str, &str); 2] =
     [("style.css", include_str!("../../templates/style.css")), ("atlas.js", include_str!("../../templates/atlas.js"))];
 
-const FOLDERS: [&str; 5] = ["tasks", "components", "features", "pairs", "groups"];
+const FOLDERS: [&str; 6] = ["tasks", "dictionaries", "components", "features", "pairs", "groups"];
 
 /// A file to be rendered.
 struct File<'a> {
@@ -56,6 +57,7 @@ fn files<'a>(site: &'a Site) -> Vec<File<'a>> {
     let atlas = site.atlas;
     let mut files = vec![
         file("index.html", "index.html", || IndexView::new(site)),
+        file("dictionaries/index.html", "dictionaries.html", || DictionariesView::new(site)),
         file("components/index.html", "components.html", || ComponentsView::new(site)),
         file("features/index.html", "features.html", || FeaturesView::new(site)),
         file("search.js", "search.js", || SearchView::new(site)),

@@ -19,8 +19,9 @@ pub fn sample(contexts: &[Vec<u32>]) -> Vec<Vec<u32>> {
 
 /// Measures every dictionary.
 pub fn run(run: &Run) -> Result<String> {
-    let model = inputs::model(run.config)?;
+    // Before the model is in memory: a dictionary is held whole while it is converted.
     let dictionaries = inputs::dictionaries(run)?;
+    let model = inputs::model(run.config)?;
     run.progress.say("running the model over a sample");
     let contexts: Vec<Vec<u32>> = run.store.read_parts::<ContextRow>()?.into_iter().map(|row| row.tokens).collect();
     let sample = Sample::new(&model, &sample(&contexts))?;

@@ -18,6 +18,7 @@ mod pipeline;
 mod promote;
 mod refusals;
 mod rooms;
+mod saelens;
 mod show;
 mod statistics;
 mod suspects;

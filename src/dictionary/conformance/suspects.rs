@@ -31,6 +31,13 @@ pub struct Suspect {
     pub explained: f64,
 }
 
+impl Suspect {
+    /// Whether it is evidence by itself, not only an explanation of a dictionary that is refused anyway.
+    pub fn is_evidence(&self) -> bool {
+        self.explained > ENOUGH
+    }
+}
+
 /// What is tried: what is read and what is reconstructed, `[T, D]` each.
 struct Reading {
     when: String,
@@ -72,8 +79,7 @@ pub fn better(model: &Gpt2, dictionary: &Dictionary, encoder: &Encoder, sample: 
     for reading in readings(model, dictionary, sample, &x, &y)? {
         let explained = reading.explained(dictionary, encoder)?;
         let far_better = 1.0 - own > ROUNDING && 1.0 - explained < LEFT * (1.0 - own);
-        let evidence = explained > if own < 0.0 { 0.0 } else { ENOUGH };
-        if far_better && evidence && best.as_ref().is_none_or(|best| explained > best.explained) {
+        if far_better && explained > 0.0 && best.as_ref().is_none_or(|best| explained > best.explained) {
             best = Some(Suspect { when: reading.when, hint: reading.hint, explained });
         }
     }

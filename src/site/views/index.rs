@@ -2,9 +2,9 @@
 
 use super::parts::{Page, gist_among};
 use crate::ids::Component;
-use crate::site::atlas::{Atlas, Conformance, Group, Task};
+use crate::site::atlas::{Atlas, Group, Task};
 use crate::site::links::{Link, Links, Site};
-use crate::site::number::{count, counted, fixed, percent, seconds, significant};
+use crate::site::number::{count, counted, fixed, percent, seconds};
 use crate::site::svg::{Cell, model_map};
 use crate::site::text::Html;
 use serde::Serialize;
@@ -19,9 +19,8 @@ pub struct IndexView {
     map: Html,
     tasks: Vec<TaskCard>,
     groups: Vec<GroupRow>,
-    conformance: Vec<ConformanceRow>,
-    /// Tokens on which the dictionaries were measured.
-    sample: String,
+    /// Of the dictionaries: how many, and the least and the most variance that one explains.
+    dictionaries: Option<(String, String, String)>,
     stages: Vec<StageRow>,
     total: String,
 }
@@ -43,18 +42,6 @@ struct GroupRow {
     link: Link,
     features: Vec<Link>,
     gist: Html,
-}
-
-#[derive(Serialize)]
-struct ConformanceRow {
-    dictionary: String,
-    kind: &'static str,
-    width: String,
-    l0: String,
-    variance_explained: String,
-    dead: String,
-    dead_share: String,
-    loss_recovered: String,
 }
 
 #[derive(Serialize)]
@@ -82,12 +69,17 @@ impl IndexView {
             map: map(links),
             tasks: atlas.tasks.iter().map(|t| task_card(links, t)).collect(),
             groups: atlas.groups.iter().map(|g| group_row(links, g)).collect(),
-            conformance: atlas.conformance.iter().map(conformance_row).collect(),
-            sample: count(atlas.conformance.iter().map(|c| c.tokens).max().unwrap_or(0)),
+            dictionaries: dictionaries(atlas),
             stages: stages(&atlas.stages),
             total: seconds(atlas.stages.iter().map(|s| s.1).sum()),
         }
     }
+}
+
+fn dictionaries(atlas: &Atlas) -> Option<(String, String, String)> {
+    let explained = || atlas.conformance.iter().map(|c| c.variance_explained);
+    let (least, most) = (explained().reduce(f64::min)?, explained().reduce(f64::max)?);
+    Some((count(atlas.conformance.len() as u64), percent(least), percent(most)))
 }
 
 fn counts(atlas: &Atlas) -> Vec<(String, String)> {
@@ -134,22 +126,6 @@ fn group_row(links: Links, group: &Group) -> GroupRow {
         link: links.page(&group.name, &format!("groups/{}.html", group.name)),
         features: group.features.iter().map(|&f| links.feature(f)).collect(),
         gist: gist_among(group.explanation.as_ref()),
-    }
-}
-
-fn conformance_row(c: &Conformance) -> ConformanceRow {
-    ConformanceRow {
-        dictionary: c.dictionary.to_string(),
-        kind: match c.dictionary.kind {
-            crate::ids::Kind::Attention => "attention SAE",
-            crate::ids::Kind::Mlp => "MLP transcoder",
-        },
-        width: count(c.width as u64),
-        l0: significant(c.l0, 3),
-        variance_explained: percent(c.variance_explained),
-        dead: count(c.dead),
-        dead_share: percent(c.dead as f64 / c.width.max(1) as f64),
-        loss_recovered: c.loss_recovered.map_or_else(|| "—".into(), percent),
     }
 }
 

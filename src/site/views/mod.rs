@@ -1,6 +1,7 @@
 //! What each page shows, as plain values for its template: every number is text already, every link is made.
 
 mod component;
+mod dictionaries;
 mod feature;
 mod index;
 mod lists;
@@ -9,6 +10,7 @@ mod task;
 mod together;
 
 pub use component::ComponentView;
+pub use dictionaries::DictionariesView;
 pub use feature::FeatureView;
 pub use index::IndexView;
 pub use lists::{ComponentsView, FeaturesView, PairsView, SearchView};

@@ -1,0 +1,65 @@
+//! How well each dictionary describes the model.
+
+use super::parts::Page;
+use crate::ids::Kind;
+use crate::site::atlas::Conformance;
+use crate::site::links::Site;
+use crate::site::number::{count, percent, significant};
+use serde::Serialize;
+
+#[derive(Serialize)]
+pub struct DictionariesView {
+    page: Page,
+    /// Tokens on which they were measured.
+    sample: String,
+    rows: Vec<ConformanceRow>,
+}
+
+#[derive(Serialize)]
+struct ConformanceRow {
+    dictionary: String,
+    kind: &'static str,
+    width: String,
+    l0: String,
+    variance_explained: String,
+    /// The same in percent, for a bar.
+    bar: String,
+    dead: String,
+    dead_share: String,
+    loss_recovered: String,
+}
+
+impl DictionariesView {
+    pub fn new(site: &Site) -> DictionariesView {
+        let all = &site.atlas.conformance;
+        let description = "How well each dictionary describes the model, on tokens of the corpus.".into();
+        DictionariesView {
+            page: Page::new(
+                site.in_folder(),
+                "dictionaries",
+                "dictionaries/index.html",
+                "Dictionaries".into(),
+                description,
+            ),
+            sample: count(all.iter().map(|c| c.tokens).max().unwrap_or(0)),
+            rows: all.iter().map(conformance_row).collect(),
+        }
+    }
+}
+
+fn conformance_row(c: &Conformance) -> ConformanceRow {
+    ConformanceRow {
+        dictionary: c.dictionary.to_string(),
+        kind: match c.dictionary.kind {
+            Kind::Attention => "attention SAE",
+            Kind::Mlp => "MLP transcoder",
+        },
+        width: count(c.width as u64),
+        l0: significant(c.l0, 3),
+        variance_explained: percent(c.variance_explained),
+        bar: format!("{:.1}", c.variance_explained.clamp(0.0, 1.0) * 100.0),
+        dead: count(c.dead),
+        dead_share: percent(c.dead as f64 / c.width.max(1) as f64),
+        loss_recovered: c.loss_recovered.map_or_else(|| "—".into(), percent),
+    }
+}
