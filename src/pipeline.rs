@@ -75,7 +75,7 @@ pub const STAGES: [Stage; 9] = [
     Stage {
         name: "discover",
         does: "prompts → a circuit each → components and features of the task; is it real?",
-        version: 1,
+        version: 2,
         settings: &["tasks.", "discover."],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries, Input::Prompts],
         besides: nothing,
@@ -108,7 +108,7 @@ pub const STAGES: [Stage; 9] = [
     Stage {
         name: "score",
         does: "the activation of every circuit feature at every token",
-        version: 1,
+        version: 2,
         settings: &["score.", "groups."],
         inputs: &[Input::Dictionaries],
         besides: nothing,
