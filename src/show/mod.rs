@@ -1,8 +1,8 @@
 //! `circuit-atlas show`: questions about features, components, circuits and tasks, answered in the terminal from the
 //! tables of a finished run.
 //!
-//! A file a question. Each gathers one plain value, its [`Answer`], of which both the tables and the JSON are made. Text
-//! of corpora, tokenizers and language models reaches the terminal only through [`page`], which makes it harmless.
+//! A file a question. Each gathers one plain value, its `Answer`, of which both the tables and the JSON are made. Text
+//! of corpora, tokenizers and language models reaches the terminal only through `page`, which makes it harmless.
 
 mod component;
 mod feature;

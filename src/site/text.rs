@@ -1,6 +1,6 @@
 //! Text of a corpus or a tokenizer as markup: escaped, with spaces and line breaks that can be seen, and coloured.
 //!
-//! The only place, with [`super::svg`] and [`super::chart`], at which markup is put together by hand.
+//! The only place, with `svg` and `chart`, at which markup is put together by hand.
 
 use super::atlas::{Example, Piece};
 use super::number::significant;
