@@ -18,7 +18,7 @@ const TOKENS: usize = 256;
 /// A reading is suspected when it leaves less than this share of what the dictionary's own leaves unexplained.
 const LEFT: f64 = 0.9;
 /// Of a dictionary that explains little either way, no reading is evidence against another.
-const ENOUGH: f64 = 0.4;
+const ENOUGH: f64 = 0.45;
 /// What rounding alone leaves unexplained of an exact dictionary, with room to spare.
 const ROUNDING: f64 = 1e-8;
 
