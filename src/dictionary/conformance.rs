@@ -9,7 +9,7 @@ mod suspects;
 use super::{Active, Dictionary, Encoder};
 use crate::error::{Result, hinted};
 use crate::ids::{DictionaryId, Kind};
-use crate::model::{Clean, Gpt2, Intervention};
+use crate::model::{Gpt2, Intervention};
 use candle_core::{D, DType, Tensor};
 use rayon::prelude::*;
 use suspects::{Suspect, better};
@@ -114,7 +114,7 @@ impl Sample {
 
 impl Passed {
     fn new(model: &Gpt2, tokens: &[u32]) -> Result<Passed> {
-        let trace = model.forward_with(tokens, &Clean)?;
+        let trace = model.forward(tokens)?;
         let loss = loss(&model.logits(&trace)?, tokens)?;
         let hooked = trace.layers.into_iter().map(|layer| Hooked {
             resid_pre: layer.resid_pre,

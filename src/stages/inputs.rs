@@ -97,7 +97,7 @@ impl Input {
 /// # Errors
 /// When contexts are longer than the model allows, or settings name a feature that its dictionary does not have.
 pub fn check(config: &Config) -> Result<()> {
-    let (context, positions) = (config.corpus.context, Gpt2::sizes_of(&config.path(&config.model.path))?.positions);
+    let (context, positions) = (config.corpus.context, sizes(config)?.positions);
     if context > positions {
         return Err(hinted(
             format!("`corpus.context = {context}` is more than the model's {positions} positions"),
@@ -127,7 +127,7 @@ fn named(config: &Config, path: &std::path::Path) -> String {
 
 /// The dictionaries on disk, in the order that the model computes what they read.
 pub fn sources(config: &Config) -> Result<Vec<Source>> {
-    let layers = Gpt2::sizes_of(&config.path(&config.model.path))?.layers;
+    let layers = sizes(config)?.layers;
     let mut sources = Vec::new();
     for kind in [Kind::Attention, Kind::Mlp] {
         let (folder, files) = config.dictionaries.of(kind);
@@ -144,8 +144,7 @@ pub fn model(config: &Config) -> Result<Gpt2> {
 
 /// The model's tokenizer.
 pub fn tokenizer(config: &Config) -> Result<Tokenizer> {
-    let folder = config.path(&config.model.path);
-    Tokenizer::load(&folder, Gpt2::sizes_of(&folder)?.vocabulary)
+    Tokenizer::load(&config.path(&config.model.path), sizes(config)?.vocabulary)
 }
 
 /// The sizes of the model of the settings.

@@ -6,7 +6,6 @@ use crate::artifact::tables::{ContextRow, Document};
 use crate::config::{Corpus, StoreKind};
 use crate::corpus::{Half, Packer, RawDocument, SHORTEST, Tokenizer, Window, half, order, read, windows};
 use crate::error::Result;
-use crate::model::Gpt2;
 use crate::stages::Run;
 use rayon::prelude::*;
 
@@ -15,7 +14,7 @@ fn outlook(run: &Run, tokens: usize) -> Result<String> {
     if run.config.cache.store == StoreKind::Stream {
         return Ok(String::new());
     }
-    let sizes = Gpt2::sizes_of(&run.config.path(&run.config.model.path))?;
+    let sizes = inputs::sizes(run.config)?;
     let gib = inputs::cache_gib(run.config, tokens, 2 * sizes.layers, sizes.d_model);
     Ok(format!("; the disk cache will take {gib:.2} GiB at most, of {} allowed", run.config.cache.max_gib))
 }

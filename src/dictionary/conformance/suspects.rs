@@ -55,14 +55,13 @@ impl Reading {
     }
 
     fn explained(&self, dictionary: &Dictionary, encoder: &Encoder) -> Result<f64> {
-        let active = encoder.active(&self.x)?;
         let mut reconstruction = if self.transposed {
             let rows = (0..dictionary.width()).map(|f| dictionary.write_direction(f)).collect::<Result<Vec<_>>>()?;
             let w = Tensor::from_vec(rows.concat(), (dictionary.width(), dictionary.width()), self.x.device())?;
             let b_out = Tensor::new(dictionary.b_out(), self.x.device())?;
             encoder.encode(&self.x)?.matmul(&w.t()?)?.broadcast_add(&b_out)?
         } else {
-            dictionary.decode(&active)?
+            dictionary.decode(&encoder.active(&self.x)?)?
         };
         if let Some(shift) = &self.shift {
             reconstruction = reconstruction.broadcast_add(shift)?;
