@@ -187,7 +187,7 @@ pub const STAGES: [Stage; 9] = [
     Stage {
         name: "render",
         does: "all of it → the site",
-        version: 1,
+        version: 2,
         settings: &["site.", "groups."],
         inputs: &[Input::Tokenizer],
         besides: stages::render::besides,

@@ -12,6 +12,7 @@ pub mod tokenize;
 
 pub mod firings;
 pub mod inputs;
+mod graphs;
 mod pairs;
 pub mod reader;
 

@@ -3,6 +3,7 @@
 mod component;
 mod dictionaries;
 mod feature;
+mod graph;
 mod index;
 mod lists;
 mod parts;
@@ -12,6 +13,7 @@ mod together;
 pub use component::ComponentView;
 pub use dictionaries::DictionariesView;
 pub use feature::FeatureView;
+pub use graph::{Drawn, GraphView, drawn};
 pub use index::IndexView;
 pub use lists::{ComponentsView, FeaturesView, PairsView, SearchView};
 pub use task::TaskView;
