@@ -267,8 +267,11 @@ impl Export<'_> {
                 *weights.entry((link.from, target)).or_default() += link.effect;
             }
         }
-        let named =
-            |((from, to), weight): ((usize, usize), f32)| Weighted { source: self.ids[from].clone(), target: self.ids[to].clone(), weight };
+        let named = |((from, to), weight): ((usize, usize), f32)| Weighted {
+            source: self.ids[from].clone(),
+            target: self.ids[to].clone(),
+            weight,
+        };
         weights.into_iter().map(named).collect()
     }
 

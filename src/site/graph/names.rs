@@ -7,7 +7,7 @@ use crate::site::number::{percent, significant};
 use crate::site::text::{self, Html, visible};
 
 /// Links that a node's title tells, the strongest of each side.
-const TOLD: usize = 4;
+const TOLD: usize = 3;
 /// Characters of what a feature is about.
 const GIST: usize = 110;
 

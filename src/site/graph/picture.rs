@@ -114,27 +114,46 @@ fn push_tokens(body: &mut String, layout: &Layout, names: &Names) {
     }
 }
 
+/// Steps of opacity; links of one step are one group.
+const SHADES: f64 = 10.0;
+
+/// How deep the colour of a link is, in steps: the weak ones are faint, and the fainter the more links there are.
+fn shade(share: f64, links: usize) -> u32 {
+    let least = 0.24 * (150.0 / links as f64).sqrt().min(1.0);
+    ((least + (0.95 - least) * share.sqrt()) * SHADES).ceil() as u32
+}
+
+/// The widest link of a graph with so many.
+fn widest(links: usize) -> f64 {
+    5.0 * (150.0 / links as f64).sqrt().clamp(0.4, 1.0)
+}
+
 /// The weak ones first, so that the strong ones lie on top. They are hidden from screen readers, which have the table.
 fn push_links(body: &mut String, layout: &Layout, names: &Names) {
     let mut links: Vec<&Link> = names.graph.links.iter().collect();
     links.sort_by(|a, b| a.share.total_cmp(&b.share));
+    let share = |link: &Link| f64::from(link.share).clamp(0.0, 1.0);
     body.push_str("<g class=\"links\" aria-hidden=\"true\">");
-    for link in links {
-        let sign = if link.effect < 0.0 { "neg" } else { "pos" };
-        let share = f64::from(link.share).clamp(0.0, 1.0);
-        let _ = write!(
-            body,
-            "<path class=\"{sign} {}\" data-n=\"{} {}\" d=\"{}\" stroke-width=\"{:.1}\" stroke-opacity=\"{:.2}\"><title>{}</title></path>",
-            slot_word(link),
-            link.from,
-            link.to,
-            curve(&layout.spots[link.from], &layout.spots[link.to], link.slot),
-            0.8 + 4.2 * share,
-            0.22 + 0.7 * share.sqrt(),
-            escape(&names.link(link)),
-        );
+    for group in links.chunk_by(|a, b| shade(share(a), links.len()) == shade(share(b), links.len())) {
+        let _ = write!(body, "<g stroke-opacity=\"{:.1}\">", f64::from(shade(share(group[0]), links.len())) / SHADES);
+        group.iter().for_each(|link| push_link(body, layout, names, link, share(link)));
+        body.push_str("</g>");
     }
     body.push_str("</g>");
+}
+
+fn push_link(body: &mut String, layout: &Layout, names: &Names, link: &Link, share: f64) {
+    let (sign, slot) = (if link.effect < 0.0 { "neg" } else { "pos" }, slot_word(link));
+    let _ = write!(
+        body,
+        "<path class=\"{}\" data-n=\"{} {}\" d=\"{}\" stroke-width=\"{:.1}\"><title>{}</title></path>",
+        [sign, slot].join(" ").trim_end(),
+        link.from,
+        link.to,
+        curve(&layout.spots[link.from], &layout.spots[link.to], link.slot),
+        0.8 + (widest(names.graph.links.len()) - 0.8) * share,
+        escape(&names.link(link)),
+    );
 }
 
 /// Where a link ends: the slots of a head are side by side at its lower edge.

@@ -10,6 +10,9 @@ use crate::site::text::{Html, token};
 use serde::Serialize;
 use std::collections::BTreeSet;
 
+/// More links than this are not listed, only drawn.
+const LISTED: usize = 400;
+
 #[derive(Serialize)]
 pub struct GraphView {
     page: Page,
@@ -31,7 +34,10 @@ pub struct GraphView {
     slots: Vec<(&'static str, &'static str)>,
     json: Link,
     node_rows: Vec<NodeRow>,
+    /// The strongest links.
     link_rows: Vec<LinkRow>,
+    /// Whether there are more.
+    more_links: bool,
     previous: Option<Link>,
     next: Option<Link>,
 }
@@ -47,8 +53,8 @@ struct NodeRow {
     source: String,
     serves: String,
     activation: String,
-    /// Summed share of the links upwards.
-    share: String,
+    /// Share of the answer's effects that passes through it.
+    reach: String,
     links: String,
 }
 
@@ -128,6 +134,7 @@ impl GraphView {
             json: links.page("JSON", &drawn.path("json")),
             node_rows: node_rows(&names),
             link_rows: link_rows(&names),
+            more_links: graph.links.len() > LISTED,
             previous: turn(drawn.previous),
             next: turn(drawn.next),
         }
@@ -154,16 +161,15 @@ fn slots(graph: &Graph) -> Vec<(&'static str, &'static str)> {
     there.into_iter().filter_map(word).collect()
 }
 
-/// Those first whose links upwards weigh most; the answer, which has none, before all.
+/// Those first through which most passes, and so the answer before all.
 fn node_rows(names: &Names) -> Vec<NodeRow> {
-    let share = |at: usize| names.out(at).iter().map(|link| f64::from(link.share)).sum::<f64>();
-    let root = |at: usize| names.graph.nodes[at].kind == NodeKind::Root;
-    let mut order: Vec<usize> = (0..names.graph.nodes.len()).collect();
-    order.sort_by(|&a, &b| root(b).cmp(&root(a)).then(share(b).total_cmp(&share(a))));
-    order.into_iter().map(|at| node_row(names, at, share(at))).collect()
+    let reach = graph::reach(names.graph);
+    let mut order: Vec<usize> = (0..reach.len()).collect();
+    order.sort_by(|&a, &b| reach[b].total_cmp(&reach[a]).then(a.cmp(&b)));
+    order.into_iter().map(|at| node_row(names, at, reach[at])).collect()
 }
 
-fn node_row(names: &Names, at: usize, share: f64) -> NodeRow {
+fn node_row(names: &Names, at: usize, reach: f64) -> NodeRow {
     let node = &names.graph.nodes[at];
     let head = node.kind == NodeKind::Head;
     NodeRow {
@@ -175,7 +181,7 @@ fn node_row(names: &Names, at: usize, share: f64) -> NodeRow {
         source: if head { node.source.to_string() } else { String::new() },
         serves: names.serves(at).unwrap_or_default(),
         activation: node.activation.map(|a| significant(a.into(), 3)).unwrap_or_default(),
-        share: if names.out(at).is_empty() { String::new() } else { percent(share) },
+        reach: percent(reach),
         links: format!("{} / {}", names.into(at).len(), names.out(at).len()),
     }
 }
@@ -190,5 +196,5 @@ fn link_rows(names: &Names) -> Vec<LinkRow> {
         effect: significant(link.effect.into(), 3),
         share: percent(link.share.into()),
     };
-    links.into_iter().map(row).collect()
+    links.into_iter().take(LISTED).map(row).collect()
 }
