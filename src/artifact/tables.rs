@@ -150,22 +150,63 @@ table! {
     FaithfulnessRow = "faithfulness", version 1, whole {
         /// the task's name
         task: String,
-        /// `component` or `feature`
+        /// `component` or `feature`; `link` for what is known of single links
         level: String,
         /// which circuit, such as `frequency >= 0.25`
         variant: String,
-        /// `found`, `random` or `published`
+        /// `found`, `random`, `published`; `all` for every feature of every dictionary
         circuit: String,
-        /// components in it
+        /// components, features or links in it
         size: u32,
-        /// `m_full`, `m_empty`, `m_circuit`, `m_complement`, `faithfulness` or `completeness`
+        /// `m_full`, `m_empty`, `m_circuit`, `m_complement`, `faithfulness`, `completeness`, `precision`, `recall`, `auc`,
+        /// `correlation`, `rank_correlation` or `flagged`
         metric: String,
+        /// what is put in the place of everything else: `mean`, `resample` or `zero`; empty where nothing is
+        ablation: String,
+        /// the dictionaries' errors: `kept` or `ablated`; empty where dictionaries play no part
+        errors: String,
         /// null where the interval of a denominator contains 0
         value: Option<f64>,
-        /// lower end of the bootstrap's 95 % interval over prompts; for `random` the smallest of ten draws
+        /// lower end of the bootstrap's 95 % interval over prompts; for `random` the smallest of the draws
         low: Option<f64>,
-        /// upper end; for `random` the largest of ten draws
+        /// upper end; for `random` the largest of the draws
         high: Option<f64>,
+    }
+}
+
+table! {
+    /// a strong link of a prompt's circuit, and what it does in the live model
+    EffectRow = "effects", version 1, whole {
+        /// the task's name
+        task: String,
+        /// the link's place among the task's strongest, from 0
+        rank: u32,
+        /// the prompt
+        prompt: u32,
+        /// the contributing node, a feature
+        from: u32,
+        /// the receiving node
+        to: u32,
+        /// where it enters a head: `q`, `k` or `v`; empty for other receivers
+        slot: String,
+        /// the contributing feature
+        feature: String,
+        /// what receives: a feature, `L2H4` with the feature that it serves, or `root`
+        receiver: String,
+        /// prompts whose circuit has the link, at any position
+        prompts: u32,
+        /// the feature's activation in the clean run
+        activation: f32,
+        /// what it is set to: its mean over the corrupted prompts
+        mean: f32,
+        /// change of what the receiver reads, by the direct effect
+        predicted: f32,
+        /// the same, measured in the live model
+        measured: f32,
+        /// Σ|effect| over everything that enters the receiver's slot, in the same unit
+        total: f32,
+        /// change of the root in the live model
+        root: f32,
     }
 }
 

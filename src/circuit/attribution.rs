@@ -54,6 +54,16 @@ pub enum Root {
     Logit(u32),
 }
 
+impl Root {
+    /// What it reads of the logits `[V]` at the last position.
+    pub fn of(self, logits: &[f32]) -> f32 {
+        match self {
+            Root::LogitDifference { correct, counter } => logits[correct as usize] - logits[counter as usize],
+            Root::Logit(id) => logits[id as usize],
+        }
+    }
+}
+
 /// Direct effects on a receiver's slot: `Σ effects + bias = total`.
 pub struct Contributions {
     pub nodes: Vec<Node>,
@@ -88,6 +98,21 @@ pub struct Pass {
     attention: Vec<Vec<Active>>,
     /// By layer and position.
     mlp: Vec<Vec<Active>>,
+}
+
+impl Pass {
+    /// The pass itself.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// The active features of a layer's dictionary, by position.
+    pub fn active(&self, kind: Kind, layer: usize) -> &[Active] {
+        match kind {
+            Kind::Attention => &self.attention[layer],
+            Kind::Mlp => &self.mlp[layer],
+        }
+    }
 }
 
 impl World {

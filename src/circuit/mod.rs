@@ -13,7 +13,8 @@ mod promote;
 pub use attribution::{Attribution, Contributions, Pass, Root, World};
 pub use discover::{Greedy, greedy};
 pub use faithful::{
-    Ablated, Means, Metric, answers, circuits_by_frequency, components_at, keep_only, means, random_circuits, values,
+    Ablate, Case, Metric, answers, at_least, circuits_by_frequency, components, effects, everything, features,
+    random_circuits,
 };
 pub use graph::{Bias, Edge, Graph, Node, NodeKind, PairCount, Slot, pair_counts};
 pub use promote::{Promoted, Weighted, extremes, promoted, promoted_logits};

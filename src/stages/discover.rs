@@ -1,34 +1,25 @@
-//! `discover`: a circuit for each prompt of each task; what the circuits of a task have in common; whether they are real.
+//! `discover`: a circuit for each prompt of each task, and what the circuits of a task have in common.
 
 use super::inputs;
-use crate::artifact::tables::{CircuitFeature, ComponentRow, EdgeRow, FaithfulnessRow, NodeRow, PromptRow};
-use crate::circuit::{
-    Ablated, Attribution, Graph, Greedy, Means, Metric, Node, NodeKind, Pass, Root, World, circuits_by_frequency,
-    greedy, means, random_circuits, values,
-};
-use crate::config::{Config, Discover, RootKind, Task};
+use crate::artifact::tables::{CircuitFeature, ComponentRow, EdgeRow, NodeRow, PromptRow};
+use crate::circuit::{Attribution, Graph, Greedy, Metric, Node, NodeKind, Pass, World, greedy};
+use crate::config::{Config, Discover, RootKind};
 use crate::corpus::Tokenizer;
-use crate::error::{Context, Result, hinted};
+use crate::error::{Context, Result};
 use crate::ids::{Component, FeatureId};
-use crate::model::Gpt2;
 use crate::stages::Run;
-use crate::stats::interval::{Bootstrap, Estimate, mean, spread};
-use crate::task::{self, Measure, Prompt};
+use crate::task::{self, Prompt};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// Answers of the model that are kept of each prompt.
 const ANSWERS: usize = 5;
 /// Prompts whose passes are held at once.
 const PROMPTS: usize = 32;
-/// Random circuits of each size.
-const RANDOM: usize = 10;
 
 /// A prompt with its circuit.
 struct Solved {
     prompt: Prompt,
-    metric: Metric,
     graph: Graph,
     /// Activation of each node, for features.
     activations: Vec<Option<f32>>,
@@ -45,7 +36,6 @@ struct Tables {
     edges: Vec<EdgeRow>,
     components: Vec<ComponentRow>,
     features: Vec<CircuitFeature>,
-    faithfulness: Vec<FaithfulnessRow>,
 }
 
 /// Finds and measures the circuits of every task.
@@ -59,9 +49,7 @@ pub fn run(run: &Run) -> Result<String> {
         let prompts = task::prompts(settings, &run.config.folder, &tokenizer)?;
         let solved = solve(run, &world, &tokenizer, prompts).with_context(what)?;
         tables.add_circuits(&settings.name, &solved);
-        let frequencies = tables.add_summary(&settings.name, &solved);
-        run.progress.say("measuring faithfulness");
-        tables.faithfulness.extend(faithfulness(&world, settings, &solved, &frequencies).with_context(what)?);
+        tables.add_summary(&settings.name, &solved);
     }
     tables.sort();
     tables.write(run)?;
@@ -85,11 +73,11 @@ fn settings(discover: &Discover) -> Greedy {
 
 /// Finds the circuit of every prompt.
 fn solve(run: &Run, world: &World, tokenizer: &Tokenizer, prompts: Vec<Prompt>) -> Result<Vec<Solved>> {
-    let digits = task::digits(tokenizer).map(Arc::new);
+    let metrics = inputs::Metrics::new(tokenizer);
     let greedy = settings(&run.config.discover);
     run.progress.begin("prompts", prompts.len() as u64, 0);
     let one = |(prompt, pass): (&Prompt, Pass)| {
-        let metric = metric(prompt, digits.as_ref())?;
+        let metric = metrics.of(prompt)?;
         let solved = solve_one(world, &greedy, run.config.discover.root, prompt.clone(), pass, metric)?;
         run.progress.add(1);
         Ok(solved)
@@ -104,18 +92,6 @@ fn solve(run: &Run, world: &World, tokenizer: &Tokenizer, prompts: Vec<Prompt>) 
     Ok(solved)
 }
 
-fn metric(prompt: &Prompt, digits: Option<&Arc<Vec<u32>>>) -> Result<Metric> {
-    let (correct, counter) = (prompt.correct, prompt.counter);
-    match (prompt.measure, digits) {
-        (Measure::LogitDifference, _) => Ok(Metric::LogitDifference { correct, counter }),
-        (Measure::GreaterThan { year }, Some(digits)) => Ok(Metric::GreaterThan { digits: digits.clone(), year }),
-        (Measure::GreaterThan { .. }, None) => Err(hinted(
-            "this tokenizer has not a token for each of `00` … `99`",
-            "use a task of `kind = \"prompts\"` instead of `greater-than`",
-        )),
-    }
-}
-
 fn solve_one(
     world: &World,
     settings: &Greedy,
@@ -124,11 +100,7 @@ fn solve_one(
     pass: Pass,
     metric: Metric,
 ) -> Result<Solved> {
-    let root = match root {
-        RootKind::LogitDifference => Root::LogitDifference { correct: prompt.correct, counter: prompt.counter },
-        RootKind::Logit => Root::Logit(prompt.correct),
-    };
-    let attribution = Attribution::of(world, pass, &prompt.tokens, root)?;
+    let attribution = Attribution::of(world, pass, &prompt.tokens, inputs::root(root, &prompt))?;
     let graph = greedy(&attribution, settings)?;
     let activations = graph.nodes.iter().map(|node| attribution.activation(node)).collect();
     let logits = world.model.last_logits(attribution.trace())?;
@@ -138,7 +110,6 @@ fn solve_one(
         logit_difference: difference.of(&logits),
         clean: metric.of(&logits),
         prompt,
-        metric,
         graph,
         activations,
     })
@@ -172,8 +143,8 @@ impl Tables {
         }
     }
 
-    /// Adds what the circuits of a task have in common; returns how frequent each component is.
-    fn add_summary(&mut self, task: &str, solved: &[Solved]) -> BTreeMap<Component, f64> {
+    /// Adds what the circuits of a task have in common.
+    fn add_summary(&mut self, task: &str, solved: &[Solved]) {
         let mut contained: BTreeMap<Component, u32> = BTreeMap::new();
         let mut serving: BTreeMap<(Component, FeatureId), (u32, f64)> = BTreeMap::new();
         for solved in solved {
@@ -202,7 +173,6 @@ impl Tables {
             prompts,
             share,
         }));
-        contained.into_iter().map(|(component, prompts)| (component, frequency(prompts))).collect()
     }
 
     /// By the leading columns; components by name.
@@ -214,7 +184,6 @@ impl Tables {
         self.components.sort_by(|a, b| (&a.task, &a.component).cmp(&(&b.task, &b.component)));
         let key = |row: &CircuitFeature| (row.task.clone(), row.component.clone(), row.feature.clone());
         self.features.sort_by_cached_key(key);
-        self.faithfulness.sort_by(|a, b| a.task.cmp(&b.task));
     }
 
     fn write(&self, run: &Run) -> Result<()> {
@@ -223,8 +192,7 @@ impl Tables {
         store.write(fingerprint, &self.nodes)?;
         store.write(fingerprint, &self.edges)?;
         store.write(fingerprint, &self.components)?;
-        store.write(fingerprint, &self.features)?;
-        store.write(fingerprint, &self.faithfulness)
+        store.write(fingerprint, &self.features)
     }
 }
 
@@ -260,115 +228,5 @@ fn node_row(task: &str, prompt: u32, number: u32, node: &Node, activation: Optio
         head: some(node.head),
         feature: some(node.feature),
         activation,
-    }
-}
-
-/// One measured circuit, on its way to becoming rows.
-struct Measured<'a> {
-    task: &'a str,
-    variant: String,
-    circuit: &'a str,
-    size: usize,
-}
-
-impl Measured<'_> {
-    fn row(&self, metric: &str, estimate: Option<Estimate>) -> FaithfulnessRow {
-        FaithfulnessRow {
-            task: self.task.into(),
-            level: "component".into(),
-            variant: self.variant.clone(),
-            circuit: self.circuit.into(),
-            size: self.size as u32,
-            metric: metric.into(),
-            value: estimate.map(|e| e.value),
-            low: estimate.map(|e| e.low),
-            high: estimate.map(|e| e.high),
-        }
-    }
-}
-
-/// What every measurement of one task shares.
-struct Experiment<'a> {
-    model: &'a Gpt2,
-    task: &'a Task,
-    prompts: Vec<Ablated<'a>>,
-    means: BTreeMap<&'a str, Means>,
-    /// The metric of each prompt in the whole model, and with every component ablated.
-    full: Vec<f64>,
-    empty: Vec<f64>,
-    bootstrap: Bootstrap,
-}
-
-/// The found circuits of a task at several sizes, and random ones beside them: each is run.
-fn faithfulness(
-    world: &World,
-    task: &Task,
-    solved: &[Solved],
-    frequencies: &BTreeMap<Component, f64>,
-) -> Result<Vec<FaithfulnessRow>> {
-    let experiment = Experiment::new(&world.model, task, solved)?;
-    let mut rows = Vec::new();
-    for (variant, circuit) in circuits_by_frequency(frequencies) {
-        let measured =
-            |kind| Measured { task: &task.name, variant: variant.clone(), circuit: kind, size: circuit.len() };
-        rows.extend(experiment.found(&measured("found"), &circuit)?);
-        rows.extend(experiment.random(&measured("random"))?);
-    }
-    rows.sort_by(|a, b| (&a.variant, &a.circuit, a.size, &a.metric).cmp(&(&b.variant, &b.circuit, b.size, &b.metric)));
-    Ok(rows)
-}
-
-impl<'a> Experiment<'a> {
-    fn new(model: &'a Gpt2, task: &'a Task, solved: &'a [Solved]) -> Result<Experiment<'a>> {
-        let corrupted = |s: &'a Solved| (s.prompt.template.as_str(), s.prompt.corrupted.as_slice());
-        let ablated = |s: &'a Solved| Ablated {
-            tokens: &s.prompt.tokens,
-            template: &s.prompt.template,
-            metric: s.metric.clone(),
-        };
-        let mut experiment = Experiment {
-            model,
-            task,
-            prompts: solved.iter().map(ablated).collect(),
-            means: means(model, &solved.iter().map(corrupted).collect::<Vec<_>>())?,
-            full: solved.iter().map(|s| s.clean).collect(),
-            empty: Vec::new(),
-            bootstrap: Bootstrap::new(solved.len(), task.seed),
-        };
-        experiment.empty = experiment.keeping(&BTreeSet::new())?;
-        Ok(experiment)
-    }
-
-    /// The metric of each prompt with everything outside `keep` ablated.
-    fn keeping(&self, keep: &BTreeSet<Component>) -> Result<Vec<f64>> {
-        values(self.model, &self.prompts, keep, &self.means)
-    }
-
-    fn recovered(&self, m: &[f64]) -> Option<Estimate> {
-        self.bootstrap.recovered(m, &self.empty, &self.full)
-    }
-
-    fn found(&self, measured: &Measured, circuit: &BTreeSet<Component>) -> Result<[FaithfulnessRow; 6]> {
-        let all = Component::all(self.model.sizes.layers, self.model.sizes.heads);
-        let (inside, outside) =
-            (self.keeping(circuit)?, self.keeping(&all.filter(|c| !circuit.contains(c)).collect())?);
-        let mean = |values: &[f64]| Some(self.bootstrap.mean(values));
-        Ok([
-            measured.row("m_full", mean(&self.full)),
-            measured.row("m_empty", mean(&self.empty)),
-            measured.row("m_circuit", mean(&inside)),
-            measured.row("m_complement", mean(&outside)),
-            measured.row("faithfulness", self.recovered(&inside)),
-            measured.row("completeness", self.recovered(&outside)),
-        ])
-    }
-
-    /// The mean over random circuits of the same size, with the smallest and the largest of them.
-    fn random(&self, measured: &Measured) -> Result<[FaithfulnessRow; 2]> {
-        let draws = random_circuits(self.model, measured.size, RANDOM, self.task.seed);
-        let each = draws.iter().map(|draw| self.keeping(draw)).collect::<Result<Vec<_>>>()?;
-        let m: Vec<f64> = each.iter().map(|draw| mean(draw)).collect();
-        let recovered: Vec<f64> = each.iter().filter_map(|draw| Some(self.recovered(draw)?.value)).collect();
-        Ok([measured.row("m_circuit", spread(&m)), measured.row("faithfulness", spread(&recovered))])
     }
 }
