@@ -103,12 +103,16 @@ pub struct TaskComponent {
 /// One variant of the circuit (components in at least a given share of prompts) and what it does alone.
 #[derive(Clone, Debug, Serialize)]
 pub struct Faithfulness {
-    /// `component` or `feature`.
+    /// `component` or `feature`; `link` for what is known of single links.
     pub level: String,
     /// What the circuit is, such as `frequency >= 0.25`.
     pub variant: String,
-    /// `found`, `random` or `published`.
+    /// `found`, `random`, `published` or `all`.
     pub circuit: String,
+    /// What everything else is replaced with: `mean`, `resample` or `zero`; empty where nothing was run.
+    pub ablation: String,
+    /// The dictionaries' errors: `kept`, `ablated`; empty where dictionaries play no part.
+    pub errors: String,
     /// Components (or features) in it.
     pub size: u32,
     /// metric → value with its interval: `faithfulness`, `completeness`, `m_full`, `m_empty`, `m_circuit`. A value is

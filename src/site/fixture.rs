@@ -213,6 +213,8 @@ fn faithfulness() -> Vec<Faithfulness> {
         level: "component".into(),
         variant: format!("frequency >= {}", ["1", "0.75", "0.5", "0.25", "0.1", "0"][i]),
         circuit: circuit.into(),
+        ablation: "mean".into(),
+        errors: String::new(),
         size: [2, 5, 8, 12, 17, 21][i],
         metrics: BTreeMap::from([
             ("faithfulness".into(), interval(v)),

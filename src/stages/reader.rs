@@ -581,16 +581,19 @@ fn task_component(row: &ComponentRow) -> Result<atlas::TaskComponent> {
 fn faithfulness<'a>(rows: impl Iterator<Item = &'a FaithfulnessRow>) -> Vec<atlas::Faithfulness> {
     let mut found: Vec<atlas::Faithfulness> = Vec::new();
     for row in rows {
-        let same = |f: &&mut atlas::Faithfulness| {
-            (&f.level, &f.variant, &f.circuit, f.size) == (&row.level, &row.variant, &row.circuit, row.size)
+        let key = |f: &atlas::Faithfulness| {
+            [&f.level, &f.variant, &f.circuit, &f.ablation, &f.errors].map(String::clone).to_vec()
         };
+        let own = [&row.level, &row.variant, &row.circuit, &row.ablation, &row.errors].map(String::clone).to_vec();
         let interval = atlas::Interval { value: row.value, low: row.low, high: row.high };
-        match found.iter_mut().find(same) {
+        match found.iter_mut().find(|f| f.size == row.size && key(f) == own) {
             Some(known) => drop(known.metrics.insert(row.metric.clone(), interval)),
             None => found.push(atlas::Faithfulness {
                 level: row.level.clone(),
                 variant: row.variant.clone(),
                 circuit: row.circuit.clone(),
+                ablation: row.ablation.clone(),
+                errors: row.errors.clone(),
                 size: row.size,
                 metrics: BTreeMap::from([(row.metric.clone(), interval)]),
             }),

@@ -51,7 +51,8 @@ pub fn effects(world: &World, tokens: &[u32], root: Root, stand_in: &StandIn, li
         let feature = child.dictionary_feature().ok_or_else(|| {
             hinted(format!("a {} cannot be set to a value", child.kind.word()), "choose links from features")
         })?;
-        let (replaced, activation) = (stand_in.activation(feature, child.position as usize), links[places[0]].activation);
+        let (replaced, activation) =
+            (stand_in.activation(feature, child.position as usize), links[places[0]].activation);
         let shift = Shift::new(world, feature, child.position as usize, replaced - activation)?;
         let live = world.model.forward_with(tokens, &shift)?;
         let change = |node: &Node, slot| -> Result<f32> {
