@@ -66,6 +66,8 @@ pub struct Task {
     /// Every component of the model that is in a circuit, in the order of the model.
     pub components: Vec<TaskComponent>,
     pub faithfulness: Vec<Faithfulness>,
+    /// Its strongest links, the strongest first, and what they do in the live model.
+    pub links: Vec<LiveLink>,
     /// In how many prompts both components are in the circuit; only a < b.
     pub component_pairs: Vec<(Component, Component, u32)>,
     /// The strongest feature pairs in circuits, best first.
@@ -115,9 +117,34 @@ pub struct Faithfulness {
     pub errors: String,
     /// Components (or features) in it.
     pub size: u32,
-    /// metric → value with its interval: `faithfulness`, `completeness`, `m_full`, `m_empty`, `m_circuit`. A value is
+    /// metric → value with its interval: `faithfulness`, `completeness`, `m_full`, `precision`, `correlation` … A value is
     /// absent where its denominator cannot be told from 0.
     pub metrics: BTreeMap<String, Interval>,
+}
+
+/// A link from a feature: what its direct effect predicts when the feature is set to its mean over corrupted prompts, and
+/// what then happens in the live model. Changes are shares of everything that enters the receiver.
+#[derive(Clone, Debug, Serialize)]
+pub struct LiveLink {
+    pub feature: FeatureId,
+    /// `root`, a feature, or a head and what it serves: `L2H4 for att2.51`.
+    pub receiver: String,
+    /// What of it has a page.
+    pub receiver_feature: Option<FeatureId>,
+    pub receiver_head: Option<Component>,
+    /// `q`, `k` or `v` of a head; else empty.
+    pub slot: String,
+    /// Prompts whose circuit has it.
+    pub prompts: u32,
+    /// The prompts in which it was run: predicted and measured change.
+    pub runs: Vec<(f64, f64)>,
+    /// Means over them.
+    pub predicted: f64,
+    pub measured: f64,
+    /// Mean change of what the circuit grows from, such as the logit difference.
+    pub root: f64,
+    /// Large by attribution and small in the live model.
+    pub doubtful: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
