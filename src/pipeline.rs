@@ -45,7 +45,7 @@ struct Besides {
 }
 
 /// The stages in their order.
-pub const STAGES: [Stage; 9] = [
+pub const STAGES: [Stage; 10] = [
     Stage {
         name: "tokenize",
         does: "text → documents → contexts of token ids",
@@ -91,6 +91,25 @@ pub const STAGES: [Stage; 9] = [
         ],
         writes_besides: None,
         run: stages::discover::run,
+    },
+    Stage {
+        name: "heads",
+        does: "where each head of a circuit looks, what it copies, which features are its own",
+        version: 1,
+        settings: &[],
+        inputs: &[Input::Model, Input::Dictionaries, Input::Published],
+        besides: stages::inputs::published_from,
+        reads: &[PromptRow::ARTIFACT, ComponentRow::ARTIFACT, CircuitFeature::ARTIFACT],
+        after: None,
+        writes: &[
+            HeadRow::ARTIFACT,
+            AttentionRow::ARTIFACT,
+            CopyRow::ARTIFACT,
+            HeadFeatureRow::ARTIFACT,
+            PublishedRow::ARTIFACT,
+        ],
+        writes_besides: None,
+        run: stages::heads::run,
     },
     Stage {
         name: "cache",
