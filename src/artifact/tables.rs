@@ -475,8 +475,14 @@ table! {
         tokens: u32,
         /// share of its attention to these that is on tokens among the five that reading them raises most
         copy_score: Option<f64>,
+        /// the same among the five that reading them lowers most
+        lower_score: Option<f64>,
         /// mean rank of a token among those that reading it raises, from 1, weighted by attention
         own_rank: Option<f64>,
+        /// `copy_score` over tokens that are a right or wrong answer of a prompt; null where it looks at none
+        answers_copy_score: Option<f64>,
+        /// `lower_score` over the same
+        answers_lower_score: Option<f64>,
     }
 }
 
@@ -517,8 +523,10 @@ table! {
         top: Vec<u32>,
         /// their logits, for a full unit of attention at a scale of 1
         logits: Vec<f32>,
-        /// its own rank among all tokens, from 1
+        /// its own rank among all tokens, from the most raised one, from 1
         own_rank: u32,
+        /// the same from the most lowered one
+        own_rank_below: u32,
         /// its own logit
         own_logit: f32,
     }

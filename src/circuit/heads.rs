@@ -9,7 +9,7 @@ use crate::error::{Result, hinted};
 use crate::model::{Gpt2, Trace};
 use candle_core::Tensor;
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A head: its layer and its number there.
 pub type Head = (usize, usize);
@@ -92,20 +92,25 @@ pub struct Study {
     pub patterns: Vec<Pattern>,
     /// By token; BOS is none.
     readings: BTreeMap<u32, Reading>,
+    /// Tokens that are a right or wrong answer.
+    answers: BTreeSet<u32>,
 }
 
 /// What a head writes when it reads a token.
 #[derive(Clone, Debug)]
 pub struct Copied {
     pub token: u32,
+    /// Whether it is a right or a wrong answer of one of the prompts.
+    pub answer: bool,
     /// Places at which the token stands.
     pub places: u32,
     /// Summed attention that it received.
     pub mass: f64,
     /// The tokens raised most, with their logits for a full unit of attention at a LayerNorm scale of 1.
     pub top: Vec<(u32, f32)>,
-    /// The token's own place among all, from 1, and its logit.
+    /// The token's own place among all, from the most raised one and from the most lowered one, each from 1.
     pub own_rank: u32,
+    pub own_rank_below: u32,
     pub own_logit: f32,
 }
 
@@ -123,7 +128,14 @@ const AT_ONCE: usize = 32;
 
 /// Watches heads over prompts; as many studies as heads, in their order.
 pub fn study(model: &Gpt2, prompts: &[Watched], heads: &[Head]) -> Result<Vec<Study>> {
-    let new = |&head| Study { head, habits: Habits::default(), patterns: Vec::new(), readings: BTreeMap::new() };
+    let answers: BTreeSet<u32> = prompts.iter().flat_map(|prompt| [prompt.correct, prompt.counter]).collect();
+    let new = |&head| Study {
+        head,
+        habits: Habits::default(),
+        patterns: Vec::new(),
+        readings: BTreeMap::new(),
+        answers: answers.clone(),
+    };
     let mut studies: Vec<Study> = heads.iter().map(new).collect();
     for (chunk, some) in prompts.chunks(AT_ONCE).enumerate() {
         let looks = some.par_iter().map(|prompt| looks(model, prompt, heads)).collect::<Result<Vec<_>>>()?;
@@ -212,8 +224,9 @@ impl Study {
             let values = some.iter().flat_map(|(_, r)| r.value.iter().map(|x| (x / f64::from(r.places)) as f32));
             let values = Tensor::from_vec(values.collect(), (some.len(), model.sizes.d_head), model.w_u.device())?;
             let logits: Vec<Vec<f32>> = values.matmul(&output(model, self.head)?)?.matmul(&model.w_u)?.to_vec2()?;
-            let copied =
-                |((token, reading), logits): (&(&u32, &Reading), &Vec<f32>)| copied(**token, reading, logits, k);
+            let copied = |(&(token, reading), logits): (&(&u32, &Reading), &Vec<f32>)| {
+                copied(*token, self.answers.contains(token), reading, logits, k)
+            };
             copies.extend(some.iter().zip(&logits).map(copied));
         }
         Ok(copies)
@@ -223,26 +236,46 @@ impl Study {
 /// Tokens multiplied with the unembedding at once.
 const TOKENS: usize = 128;
 
-fn copied(token: u32, reading: &Reading, logits: &[f32], k: usize) -> Copied {
+fn copied(token: u32, answer: bool, reading: &Reading, logits: &[f32], k: usize) -> Copied {
     let own_logit = logits[token as usize];
-    let above = |(id, logit): (u32, &f32)| *logit > own_logit || (*logit == own_logit && id < token);
+    let count = |better: &dyn Fn(f32) -> bool| {
+        let before = |(id, logit): (u32, &f32)| better(*logit) || (*logit == own_logit && id < token);
+        1 + (0u32..).zip(logits).filter(|x| before(*x)).count() as u32
+    };
     Copied {
         token,
+        answer,
         places: reading.places,
         mass: reading.mass,
         top: extremes(logits, k).top,
-        own_rank: 1 + (0u32..).zip(logits).filter(|x| above(*x)).count() as u32,
+        own_rank: count(&|logit| logit > own_logit),
+        own_rank_below: count(&|logit| logit < own_logit),
         own_logit,
     }
 }
 
-/// How far a head copies, over what it looks at: the share of its attention that is on tokens that are among the `within`
-/// that reading them raises most, and the mean of their own ranks, weighted alike. None where it looks at nothing.
-pub fn copying(copies: &[Copied], within: u32) -> Option<(f64, f64)> {
-    let whole: f64 = copies.iter().map(|copy| copy.mass).sum();
-    let weighted = |x: &dyn Fn(&Copied) -> f64| copies.iter().map(|copy| copy.mass * x(copy)).sum::<f64>() / whole;
-    let score = || weighted(&|copy| if copy.own_rank <= within { 1.0 } else { 0.0 });
-    (whole > 0.0).then(|| (score(), weighted(&|copy| f64::from(copy.own_rank))))
+/// How far a head copies, over what it looks at: means weighted by the attention that tokens receive.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Copying {
+    /// Share of its attention that is on tokens that are among the few that reading them raises most.
+    pub raised: f64,
+    /// The same among the few that reading them lowers most.
+    pub lowered: f64,
+    /// Rank of a token among those that reading it raises, from 1.
+    pub own_rank: f64,
+}
+
+/// With `few` as the few. None where it looks at nothing.
+pub fn copying<'a>(copies: impl Iterator<Item = &'a Copied>, few: u32) -> Option<Copying> {
+    let (mut whole, mut raised, mut lowered, mut own_rank) = (0.0, 0.0, 0.0, 0.0);
+    for copy in copies {
+        let if_few = |rank: u32| if rank <= few { copy.mass } else { 0.0 };
+        whole += copy.mass;
+        raised += if_few(copy.own_rank);
+        lowered += if_few(copy.own_rank_below);
+        own_rank += copy.mass * f64::from(copy.own_rank);
+    }
+    (whole > 0.0).then(|| Copying { raised: raised / whole, lowered: lowered / whole, own_rank: own_rank / whole })
 }
 
 impl Habits {

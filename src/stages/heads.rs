@@ -101,7 +101,9 @@ fn largest<'a>(patterns: &'a [Pattern], prompts: &[&PromptRow]) -> Vec<&'a Patte
 }
 
 fn head_row(task: &str, component: &str, prompts: usize, study: &Study, copies: &[Copied]) -> HeadRow {
-    let (habits, copying) = (&study.habits, copying(copies, COPIED));
+    let habits = &study.habits;
+    let all = copying(copies.iter(), COPIED);
+    let answers = copying(copies.iter().filter(|copy| copy.answer), COPIED);
     HeadRow {
         task: task.into(),
         component: component.into(),
@@ -115,8 +117,11 @@ fn head_row(task: &str, component: &str, prompts: usize, study: &Study, copies: 
         to_counter: habits.counter.value(),
         direct_effect: habits.direct.value(),
         tokens: copies.len() as u32,
-        copy_score: copying.map(|(score, _)| score),
-        own_rank: copying.map(|(_, rank)| rank),
+        copy_score: all.map(|copying| copying.raised),
+        lower_score: all.map(|copying| copying.lowered),
+        own_rank: all.map(|copying| copying.own_rank),
+        answers_copy_score: answers.map(|copying| copying.raised),
+        answers_lower_score: answers.map(|copying| copying.lowered),
     }
 }
 
@@ -142,6 +147,7 @@ fn copy_row(task: &str, component: &str, rank: u32, copied: &Copied) -> CopyRow 
         top: copied.top.iter().map(|(id, _)| *id).collect(),
         logits: copied.top.iter().map(|(_, logit)| *logit).collect(),
         own_rank: copied.own_rank,
+        own_rank_below: copied.own_rank_below,
         own_logit: copied.own_logit,
     }
 }

@@ -15,6 +15,7 @@ pub mod firings;
 pub mod inputs;
 mod pairs;
 pub mod reader;
+mod watched;
 
 pub use inputs::Input;
 

@@ -1,6 +1,7 @@
 //! The atlas, read from the artifacts: rows put together by what they are about, for pages and answers.
 
 use super::pairs::strongest;
+use super::watched::Watched;
 use super::{Run, inputs};
 use crate::artifact::Row;
 use crate::artifact::tables::{
@@ -57,6 +58,7 @@ pub struct Reader<'a> {
     explanations: BTreeMap<String, ExplanationRow>,
     evaluations: BTreeMap<String, Vec<EvaluationRow>>,
     conformance: Vec<ConformanceRow>,
+    watched: Watched,
 }
 
 /// Rows by a key of theirs.
@@ -119,6 +121,7 @@ impl<'a> Reader<'a> {
         let mut circuit_pairs = store.read::<CircuitPairRow>()?;
         circuit_pairs.sort_by(|a, b| b.share.total_cmp(&a.share).then(b.prompts.cmp(&a.prompts)));
         let circuits = circuits(&nodes)?;
+        let watched = Watched::load(store, &tokenizer, &prompts, &nodes, &edges)?;
         Ok(Reader {
             run,
             tokenizer,
@@ -142,6 +145,7 @@ impl<'a> Reader<'a> {
             explanations: store.read::<ExplanationRow>()?.into_iter().map(|row| (row.subject.clone(), row)).collect(),
             evaluations: by(store.read::<EvaluationRow>()?, |row| row.subject.clone()),
             conformance: store.read()?,
+            watched,
         })
     }
 
@@ -288,7 +292,7 @@ impl<'a> Reader<'a> {
         let n = prompts.len().max(1) as f64;
         let own = |row: &&ComponentRow| row.task == task.name;
         let mut components: Vec<atlas::TaskComponent> =
-            self.components.iter().filter(own).map(task_component).collect::<Result<_>>()?;
+            self.components.iter().filter(own).map(|row| self.task_component(row)).collect::<Result<_>>()?;
         components.sort_by_key(|c| c.component);
         Ok(atlas::Task {
             name: task.name.clone(),
@@ -300,6 +304,15 @@ impl<'a> Reader<'a> {
             faithfulness: faithfulness(self.faithfulness.iter().filter(|row| row.task == task.name)),
             component_pairs: self.component_pairs(&task.name).to_vec(),
             pairs: self.task_pairs(&task.name)?,
+        })
+    }
+
+    fn task_component(&self, row: &ComponentRow) -> Result<atlas::TaskComponent> {
+        Ok(atlas::TaskComponent {
+            component: component(&row.component)?,
+            frequency: row.frequency,
+            features: row.features,
+            class: self.watched.class(&row.task, &row.component),
         })
     }
 
@@ -347,6 +360,12 @@ impl<'a> Reader<'a> {
             explanation: self.explanation(&name),
             examples: self.examples(&name, &["top"]),
             neighbours: self.neighbours(own),
+            classes: self.watched.classes(own),
+            heads: self.watched.heads(own, &self.tokenizer),
+            head_features: {
+                let serving = self.serving_at.get(&name).map(Vec::as_slice).unwrap_or_default();
+                self.watched.features(own, serving)?
+            },
         })
     }
 
@@ -571,10 +590,6 @@ fn promoted(rows: Vec<LogitRow>) -> BTreeMap<String, [Vec<atlas::Promoted>; 2]> 
         sides[usize::from(row.side == "bottom")].push(atlas::Promoted { text: row.text, logit, at_strength });
     }
     map
-}
-
-fn task_component(row: &ComponentRow) -> Result<atlas::TaskComponent> {
-    Ok(atlas::TaskComponent { component: component(&row.component)?, frequency: row.frequency, features: row.features })
 }
 
 /// One row a circuit, its metrics together.

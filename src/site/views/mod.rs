@@ -3,6 +3,7 @@
 mod component;
 mod dictionaries;
 mod feature;
+mod head;
 mod index;
 mod lists;
 mod parts;

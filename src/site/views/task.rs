@@ -198,7 +198,12 @@ fn frequencies(components: &[TaskComponent]) -> BTreeMap<Component, Cell> {
     let cell = |c: &TaskComponent| Cell {
         shade: c.frequency,
         label: fixed(c.frequency * 100.0, 0),
-        title: format!("in {} of circuits, {}", percent(c.frequency), counted(c.features as usize, "feature")),
+        title: format!(
+            "in {} of circuits, {}{}",
+            percent(c.frequency),
+            counted(c.features as usize, "feature"),
+            c.class.as_ref().map(|class| format!("; published as {class}")).unwrap_or_default()
+        ),
     };
     components.iter().map(|c| (c.component, cell(c))).collect()
 }
