@@ -505,7 +505,7 @@ table! {
 }
 
 table! {
-    /// what a head writes when it reads a token, for the twenty that it looks at most in a task's prompts
+    /// what a head writes when it reads a token: the twenty that it looks at most in a task's prompts, and the ten answers
     CopyRow = "copies", version 1, whole {
         /// the task's name
         task: String,
@@ -515,6 +515,8 @@ table! {
         rank: u32,
         /// the token's id
         token: u32,
+        /// whether it is a right or a wrong answer of a prompt
+        answer: bool,
         /// places at which it stands
         places: u32,
         /// attention that it received, summed over all tokens at and after it

@@ -362,6 +362,7 @@ fn head(ids: &[FeatureId], seed: u64) -> Head {
                 own_rank: 1,
                 own_rank_below: 2560,
                 own_logit: 4.2,
+                answer: token != " it",
             })
             .into(),
         contributors: [0, 1, 2].map(|slot| (0..5).map(|k| contributor(slot * 7 + k)).collect()),

@@ -105,6 +105,8 @@ pub struct Copied {
     pub own_rank: u32,
     pub own_rank_below: u32,
     pub own_logit: f64,
+    /// It is a right or a wrong answer of a prompt.
+    pub answer: bool,
 }
 
 /// What reaches a slot of a head.
@@ -156,16 +158,32 @@ impl What {
 impl Role {
     /// What the place is called in plain text.
     pub fn said(&self) -> String {
-        let numbered = |name: &str, time: &Option<u32>| match time {
+        let mention = |name: &str, time: &Option<u32>| match time {
             None => name.to_string(),
-            Some(n) => format!("{name} ({n})"),
+            Some(1) => format!("{name}'s first mention"),
+            Some(2) => format!("{name}'s second mention"),
+            Some(n) => format!("{name}'s mention no. {n}"),
         };
         match self {
             Role::Bos => "BOS".into(),
-            Role::Correct(time) => numbered("right answer", time),
-            Role::Counter(time) => numbered("wrong answer", time),
+            Role::Correct(time) => mention("the right answer", time),
+            Role::Counter(time) => mention("the wrong answer", time),
             Role::Same(text) => format!("“{text}”"),
-            Role::Varies(text) => format!("a changing word (“{text}”)"),
+            Role::Varies(text) => format!("a changing word, such as “{text}”"),
+        }
+    }
+}
+
+impl Head {
+    /// Whether it copies what it reads (true) or lowers it (false), by the answers if it looks at any: that it does so to
+    /// most of it.
+    pub fn copies_or_lowers(&self) -> Option<bool> {
+        const MOSTLY: f64 = 0.5;
+        let of = if self.answers.raised.is_some() { &self.answers } else { &self.copying };
+        match (of.raised?, of.lowered?) {
+            (raised, _) if raised >= MOSTLY => Some(true),
+            (_, lowered) if lowered >= MOSTLY => Some(false),
+            _ => None,
         }
     }
 }
@@ -235,6 +253,9 @@ impl Attention {
                 TOP - 6,
             );
         }
+        // Where it may look, as one step a token; cells only where it does.
+        let stairs = format!("h{SIDE}v{SIDE}").repeat(n);
+        let _ = write!(body, "<path class=\"stairs\" d=\"M{LEFT} {TOP}{stairs}H{LEFT}z\"/>");
         for destination in 0..n {
             (0..=destination).for_each(|source| self.push_cell(&mut body, destination, source));
         }
@@ -247,19 +268,21 @@ impl Attention {
 
     fn push_cell(&self, body: &mut String, destination: usize, source: usize) {
         let (attention, carried) = (self.at(destination, source), self.carried(destination, source));
+        if step(attention) == 0 && carried == 0 {
+            return;
+        }
         let from = |i: usize| escape(&self.tokens[i].0);
-        let mut title = format!("from “{}” to “{}”: {}", from(destination), from(source), percent(attention));
+        let mut title = format!("{} → {}: {}", from(destination), from(source), percent(attention));
         if carried > 0 {
             let _ = write!(title, "; in circuits of {carried} of {} prompts", self.prompts);
         }
-        let (x, y) = (LEFT + source * SIDE, TOP + destination * SIDE);
-        let class = if carried > 0 { " class=\"carried\"" } else { "" };
+        let (x, y) = (LEFT + source * SIDE + 1, TOP + destination * SIDE + 1);
+        let class = if carried > 0 { " carried" } else { "" };
         let (side, step) = (SIDE - 2, step(attention));
         let _ = write!(
             body,
-            "<g role=\"img\"{class}><title>{title}</title>\
-             <rect class=\"base\" x=\"{x}\" y=\"{y}\" width=\"{side}\" height=\"{side}\" rx=\"2\"/>\
-             <rect class=\"a{step}\" x=\"{x}\" y=\"{y}\" width=\"{side}\" height=\"{side}\" rx=\"2\"/></g>"
+            "<rect class=\"a{step}{class}\" x=\"{x}\" y=\"{y}\" width=\"{side}\" height=\"{side}\" rx=\"2\">\
+             <title>{title}</title></rect>"
         );
     }
 }

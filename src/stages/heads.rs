@@ -16,8 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Templates of a task whose attention is kept, and the longest prompts of which it is.
 const TEMPLATES: usize = 12;
 const LONGEST: usize = 64;
-/// Tokens of a head that are kept, of each the tokens that it raises, and up to which rank a token is copied.
+/// Tokens of a head that are kept, and of those that are answers (names are many, and each has little of its attention); of each the tokens that it raises, and up to which rank a token is copied.
 const COPIES: usize = 20;
+const ANSWERS: usize = 10;
 const RAISED: usize = 10;
 const COPIED: u32 = 5;
 /// Features of a head that are kept besides those that serve there.
@@ -82,13 +83,22 @@ impl Tables {
         for (component, study) in &named {
             let copies = study.copies(model, RAISED)?;
             self.heads.push(head_row(task, component, prompts.len(), study, &copies));
-            self.copies.extend((0u32..).zip(copies.iter().take(COPIES)).map(|(i, c)| copy_row(task, component, i, c)));
+            self.copies.extend(kept_copies(&copies).map(|(rank, copied)| copy_row(task, component, rank, copied)));
             let kept = largest(&study.patterns, prompts);
             self.attention.extend(kept.into_iter().map(|pattern| attention_row(task, component, pattern, prompts)));
             run.progress.add(1);
         }
         Ok(())
     }
+}
+
+/// The tokens that are kept, with their ranks.
+fn kept_copies(copies: &[Copied]) -> impl Iterator<Item = (u32, &Copied)> {
+    let mut answers = 0;
+    (0u32..).zip(copies).filter(move |(rank, copied)| {
+        answers += usize::from(copied.answer);
+        (*rank as usize) < COPIES || (copied.answer && answers <= ANSWERS)
+    })
 }
 
 /// The templates that are kept, in their order.
@@ -142,6 +152,7 @@ fn copy_row(task: &str, component: &str, rank: u32, copied: &Copied) -> CopyRow 
         component: component.into(),
         rank,
         token: copied.token,
+        answer: copied.answer,
         places: copied.places,
         mass: copied.mass,
         top: copied.top.iter().map(|(id, _)| *id).collect(),

@@ -240,6 +240,7 @@ fn copied(row: &CopyRow, tokenizer: &Tokenizer) -> Copied {
         own_rank: row.own_rank,
         own_rank_below: row.own_rank_below,
         own_logit: f64::from(row.own_logit),
+        answer: row.answer,
     }
 }
 

@@ -1,17 +1,18 @@
 //! What a head does, in words, on the tokens and as tables.
 
 use super::parts::gist;
-use crate::ids::FeatureId;
 use crate::site::atlas::{Class, ComponentPage};
 use crate::site::head::{Attention, Contributor, Copied, Copying, Head, HeadFeature, Move, Role, What};
 use crate::site::links::{Link, Links};
 use crate::site::number::{counted, fixed, percent, significant};
-use crate::site::text::{Html, html, token};
+use crate::site::text::{Html, html, prose, token};
 use serde::Serialize;
 
 /// Moves told in a sentence, and destinations whose attention is drawn on the prompt.
 const MOVES: usize = 3;
 const LINES: usize = 2;
+/// Characters of an explanation beside a contributor.
+const BRIEF: usize = 70;
 
 #[derive(Serialize)]
 pub struct HeadView {
@@ -21,10 +22,13 @@ pub struct HeadView {
     /// Value, label, and what it is.
     facts: Vec<(String, &'static str, &'static str)>,
     templates: Vec<TemplateView>,
+    /// How many there are but the first; none without.
+    more_templates: Option<String>,
     slots: Vec<SlotView>,
-    copies: Vec<CopyRow>,
-    /// The tokens that were looked at, of how many.
-    copies_of: String,
+    /// Tokens that are answers, and the others: caption and rows.
+    copies: Vec<(&'static str, Vec<CopyRow>)>,
+    /// How many distinct tokens were read.
+    tokens: String,
 }
 
 #[derive(Serialize)]
@@ -68,6 +72,7 @@ struct CopyRow {
     top: Vec<Html>,
     own_rank: String,
     own_logit: String,
+    lowers: bool,
 }
 
 #[derive(Serialize)]
@@ -96,9 +101,10 @@ impl HeadView {
             copying: copying(head),
             facts: facts(head),
             templates: head.attention.iter().map(template).collect(),
+            more_templates: head.attention.len().checked_sub(2).map(|n| counted(n + 1, "more template")),
             slots: slots(links, &head.contributors),
-            copies: head.copies.iter().map(copy_row).collect(),
-            copies_of: format!("{} of {}", head.copies.len(), counted(head.tokens as usize, "token")),
+            copies: copies(&head.copies),
+            tokens: counted(head.tokens as usize, "distinct token"),
         }
     }
 }
@@ -126,18 +132,10 @@ pub fn head_features(links: Links, c: &ComponentPage) -> Vec<HeadFeatureRow> {
 
 /// What a place is called, with its token.
 fn said(role: &Role) -> String {
-    let time = |name: &str, time: &Option<u32>| match time {
-        None => name.to_string(),
-        Some(1) => format!("{name}, the first time"),
-        Some(2) => format!("{name}, the second time"),
-        Some(n) => format!("{name}, time {n}"),
-    };
     match role {
-        Role::Bos => "BOS".into(),
-        Role::Correct(n) => time("the right answer", n),
-        Role::Counter(n) => time("the wrong answer", n),
         Role::Same(text) => token(text).to_string(),
-        Role::Varies(text) => format!("a changing word (such as {})", token(text)),
+        Role::Varies(text) => format!("a changing word, such as {}", token(text)),
+        other => other.said(),
     }
 }
 
@@ -164,33 +162,23 @@ fn told(m: &Move, of: u32) -> String {
     format!("<b>{}</b> from <b>{to}</b> in {} of {of} prompts{attention}", said(&m.from), m.prompts)
 }
 
-/// From which share of its attention on a head is said to do something.
-const MOSTLY: f64 = 0.5;
-
 /// Whether it copies, by the answers if it looks at any.
 fn copying(head: &Head) -> Option<Html> {
-    let shares = |c: &Copying| Some((c.raised?, c.lowered?));
+    let verdict = match head.copies_or_lowers() {
+        Some(true) => "<b>It copies.</b> ",
+        Some(false) => "<b>It lowers what it reads.</b> ",
+        None => "",
+    };
+    let shares = |c: &Copying| Some((percent(c.raised?), percent(c.lowered?)));
     let (raised, lowered) = shares(&head.copying)?;
-    let of_answers = shares(&head.answers);
-    let verdict = match of_answers.unwrap_or((raised, lowered)) {
-        (up, _) if up >= MOSTLY => "<b>It copies</b>: ",
-        (_, down) if down >= MOSTLY => "<b>It does the opposite of copying</b>: ",
-        _ => "",
-    };
-    let what = match verdict.is_empty() {
-        true => "Reading a token",
-        false => "reading a token",
-    };
-    let answers = of_answers.map(|(up, down)| {
-        format!("; among tokens that are answers, {} are raised and {} lowered like that", percent(up), percent(down))
-    });
-    Some(html(format!(
-        "{verdict}{what} raises it as one of the five most for {} of what the head looks at besides BOS, and lowers it as \
-         one of the five most for {}{}.",
-        percent(raised),
-        percent(lowered),
-        answers.unwrap_or_default()
-    )))
+    let all = format!("all tokens but BOS, {raised} is on tokens that it raises, {lowered} on tokens that it lowers");
+    Some(html(match shares(&head.answers) {
+        None => format!("{verdict}Of its attention to {all}, each among the five most when it reads them."),
+        Some((up, down)) => format!(
+            "{verdict}Of its attention to answers, {up} is on tokens that are themselves among the five that it raises most \
+             when it reads them, and {down} among the five that it lowers most; of that to {all}."
+        ),
+    }))
 }
 
 fn facts(head: &Head) -> Vec<(String, &'static str, &'static str)> {
@@ -222,7 +210,7 @@ fn signed(x: f64) -> String {
 
 fn template(a: &Attention) -> TemplateView {
     let line = |destination: usize| LineView {
-        from: a.tokens.get(destination).map(|(text, _)| token(text)).unwrap_or_default(),
+        from: a.tokens.get(destination).map_or_else(|| html(String::new()), |(text, _)| token(text)),
         text: a.line(destination),
     };
     TemplateView {
@@ -247,16 +235,16 @@ fn slots(links: Links, contributors: &[Vec<Contributor>; 3]) -> Vec<SlotView> {
 }
 
 fn contributor(links: Links, c: &Contributor, longest: f64) -> ContributorRow {
-    let about = |feature: Option<FeatureId>| feature.map(|feature| gist(links, feature)).unwrap_or_default();
+    let about = match c.what {
+        What::Feature(feature) => prose(&links.site.gist(feature), BRIEF),
+        What::Other(..) => html(String::new()),
+    };
     ContributorRow {
         link: match &c.what {
             What::Feature(feature) => links.feature(*feature),
             what => Link::plain(what.said()),
         },
-        gist: about(match c.what {
-            What::Feature(feature) => Some(feature),
-            What::Other(..) => None,
-        }),
+        gist: about,
         prompts: c.prompts,
         share: significant(c.share, 3),
         effect: signed(c.effect),
@@ -265,21 +253,30 @@ fn contributor(links: Links, c: &Contributor, longest: f64) -> ContributorRow {
     }
 }
 
+/// Answers first; those that are not there have no table.
+fn copies(all: &[Copied]) -> Vec<(&'static str, Vec<CopyRow>)> {
+    let of = |answer: bool| all.iter().filter(|c| c.answer == answer).map(copy_row).collect();
+    let mut tables = vec![("Answers", of(true)), ("Other tokens", of(false))];
+    tables.retain(|(_, rows): &(_, Vec<CopyRow>)| !rows.is_empty());
+    tables
+}
+
 fn copy_row(c: &Copied) -> CopyRow {
     CopyRow {
         token: token(&c.token),
         mass: significant(c.mass, 3),
         places: c.places,
-        top: c.top.iter().take(5).map(|(text, _)| token(text)).collect(),
+        top: c.top.iter().take(4).map(|(text, _)| token(text)).collect(),
         own_rank: rank(c),
         own_logit: signed(c.own_logit),
+        lowers: c.own_logit < 0.0,
     }
 }
 
 /// From whichever end is nearer.
 fn rank(c: &Copied) -> String {
     match c.own_rank <= c.own_rank_below {
-        true => format!("{} from top", c.own_rank),
-        false => format!("{} from bottom", c.own_rank_below),
+        true => format!("top {}", c.own_rank),
+        false => format!("bottom {}", c.own_rank_below),
     }
 }
