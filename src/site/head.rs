@@ -55,6 +55,7 @@ pub struct Copying {
 
 /// What stands at a position of a template's prompts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     Bos,
     /// The right answer; and which time it comes, from 1, if more than once.
@@ -121,6 +122,7 @@ pub struct Contributor {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum What {
     Feature(FeatureId),
     /// A kind of node that is no feature, such as `embedding`, with its layer where it has one.

@@ -11,6 +11,8 @@ use serde::Serialize;
 /// Moves told in a sentence, and destinations whose attention is drawn on the prompt.
 const MOVES: usize = 3;
 const LINES: usize = 2;
+/// Rows of what it copies, of answers and of other tokens.
+const COPIES: usize = 10;
 /// Characters of an explanation beside a contributor.
 const BRIEF: usize = 70;
 
@@ -255,7 +257,7 @@ fn contributor(links: Links, c: &Contributor, longest: f64) -> ContributorRow {
 
 /// Answers first; those that are not there have no table.
 fn copies(all: &[Copied]) -> Vec<(&'static str, Vec<CopyRow>)> {
-    let of = |answer: bool| all.iter().filter(|c| c.answer == answer).map(copy_row).collect();
+    let of = |answer: bool| all.iter().filter(|c| c.answer == answer).take(COPIES).map(copy_row).collect();
     let mut tables = vec![("Answers", of(true)), ("Other tokens", of(false))];
     tables.retain(|(_, rows): &(_, Vec<CopyRow>)| !rows.is_empty());
     tables
