@@ -16,9 +16,10 @@ pub fn class(page: &mut Page, class: &Class) {
 
 /// What a head does over the prompts of a task.
 pub fn print(page: &mut Page, head: &Head) {
-    page.heading(&format!("Over the prompts of {}", head.task), &habits(head));
+    page.heading(&format!("Over the prompts of {}", head.task), "where it looks, what it copies, what reaches it");
     head.moves.iter().take(MOST).for_each(|m| page.line(&moved(m, head.prompts)));
     page.line(&copying(head));
+    page.line(&habits(head));
     for (name, rows) in ["query", "key", "value"].iter().zip(&head.contributors) {
         let told: Vec<String> = rows.iter().take(MOST).map(contributor).collect();
         if !told.is_empty() {
@@ -37,16 +38,16 @@ pub fn print(page: &mut Page, head: &Head) {
 fn habits(head: &Head) -> String {
     let h = &head.habits;
     let shares = [
-        ("the right answer", h.to_correct),
-        ("the wrong answer", h.to_counter),
-        ("the same token before", h.to_same),
-        ("what came after it", h.to_after_same),
-        ("the token before", h.to_previous),
-        ("BOS", h.to_bos),
+        ("goes from the last token to the right answer", h.to_correct),
+        ("to the wrong answer", h.to_counter),
+        ("to the same token earlier, where there is one", h.to_same),
+        ("to what came after it", h.to_after_same),
+        ("to the token before", h.to_previous),
+        ("to BOS", h.to_bos),
     ];
     let told: Vec<String> =
-        shares.iter().filter_map(|(name, share)| Some(format!("{} to {name}", percent((*share)?)))).collect();
-    format!("attention: {}", told.join(", "))
+        shares.iter().filter_map(|(name, share)| Some(format!("{} {name}", percent((*share)?)))).collect();
+    format!("of its attention, {}", told.join(", "))
 }
 
 fn moved(m: &Move, of: u32) -> String {
@@ -93,7 +94,10 @@ pub fn features(page: &mut Page, features: &[HeadFeature]) {
     page.heading("Features by their share in this head", "norm of the decoder, of that over the heads of the layer");
     let row = |f: &HeadFeature| {
         let serves: Vec<String> = f.serves.iter().map(|(task, prompts)| format!("{prompts} of {task}")).collect();
-        [f.feature.to_string(), percent(f.share), serves.join(", ")]
+        [f.feature.to_string(), percent(f.share), f.rank.to_string(), serves.join(", ")]
     };
-    page.table(&Table::new(&["feature", ">share", "serves here"]).with(features.iter().take(MOST).map(row)));
+    // Those that serve first, as they are often not those with the largest shares.
+    let (serving, others): (Vec<&HeadFeature>, Vec<&HeadFeature>) = features.iter().partition(|f| !f.serves.is_empty());
+    let told = serving.into_iter().take(MOST).chain(others.into_iter().take(MOST));
+    page.table(&Table::new(&["feature", ">share", ">rank", "serves here"]).with(told.map(row)));
 }

@@ -2,10 +2,10 @@
 
 use crate::bench::Bench;
 use crate::fixture::{Fixture, assert_near, assert_within, in_every_world, numbers};
+use circuit_atlas::artifact::Store;
 use circuit_atlas::artifact::tables::{
     AttentionRow, ComponentRow, CopyRow, EdgeRow, HeadFeatureRow, HeadRow, NodeRow, PromptRow, PublishedRow,
 };
-use circuit_atlas::artifact::{Row, Store};
 use circuit_atlas::circuit::heads::{Head, Study, Watched, copying, decoder_shares, study};
 use circuit_atlas::model::Trace;
 use insta::assert_snapshot;
@@ -207,7 +207,7 @@ fn every_head_of_a_circuit_has_its_rows() {
     let heads = |rows: Vec<(String, String)>| rows.into_iter().collect::<BTreeSet<_>>();
     let components = store.read::<ComponentRow>().unwrap().into_iter().filter(|row| row.head.is_some());
     let wanted = heads(components.map(|row| (row.task, row.component)).collect());
-    assert!(wanted.len() > 3, "{wanted:?}");
+    assert!(wanted.len() >= 3, "{wanted:?}");
     let rows = store.read::<HeadRow>().unwrap();
     assert!(rows.is_sorted_by_key(|row| (row.task.clone(), row.component.clone())));
     assert_eq!(heads(rows.into_iter().map(|row| (row.task, row.component)).collect()), wanted);
