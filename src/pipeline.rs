@@ -229,7 +229,6 @@ pub const STAGES: [Stage; 10] = [
             LogitRow::ARTIFACT,
             CircuitPairRow::ARTIFACT,
             CorpusPairRow::ARTIFACT,
-            ClusterRow::ARTIFACT,
             ExplanationRow::ARTIFACT,
             EvaluationRow::ARTIFACT,
         ],

@@ -93,7 +93,7 @@ pub fn features(page: &mut Page, features: &[HeadFeature]) {
     }
     page.heading("Features by their share in this head", "norm of the decoder, of that over the heads of the layer");
     let row = |f: &HeadFeature| {
-        let serves: Vec<String> = f.serves.iter().map(|(task, prompts)| format!("{prompts} of {task}")).collect();
+        let serves: Vec<String> = f.serves.iter().map(|(task, prompts)| format!("{prompts} in {task}")).collect();
         [f.feature.to_string(), percent(f.share), f.rank.to_string(), serves.join(", ")]
     };
     // Those that serve first, as they are often not those with the largest shares.

@@ -5,8 +5,8 @@ use super::watched::Watched;
 use super::{Run, inputs};
 use crate::artifact::Row;
 use crate::artifact::tables::{
-    CircuitFeature, CircuitPairRow, ClusterRow, ComponentRow, ConformanceRow, ContextRow, CorpusPairRow, EdgeRow,
-    EvaluationRow, ExampleRow, ExplanationRow, FaithfulnessRow, FeatureRow, LogitRow, NodeRow, PromptRow,
+    CircuitFeature, CircuitPairRow, ComponentRow, ConformanceRow, ContextRow, CorpusPairRow, EdgeRow, EvaluationRow,
+    ExampleRow, ExplanationRow, FaithfulnessRow, FeatureRow, LogitRow, NodeRow, PromptRow,
 };
 use crate::config::Provider;
 use crate::corpus::Tokenizer;
@@ -54,7 +54,6 @@ pub struct Reader<'a> {
     /// By feature: its places in `circuit_pairs`.
     circuit_pairs_of: BTreeMap<String, Vec<usize>>,
     corpus_pairs: BTreeMap<String, Vec<CorpusPairRow>>,
-    clusters: Vec<ClusterRow>,
     explanations: BTreeMap<String, ExplanationRow>,
     evaluations: BTreeMap<String, Vec<EvaluationRow>>,
     conformance: Vec<ConformanceRow>,
@@ -141,7 +140,6 @@ impl<'a> Reader<'a> {
             circuit_pairs_of: places(&circuit_pairs),
             circuit_pairs,
             corpus_pairs: both_ways(corpus_pairs),
-            clusters: store.read()?,
             explanations: store.read::<ExplanationRow>()?.into_iter().map(|row| (row.subject.clone(), row)).collect(),
             evaluations: by(store.read::<EvaluationRow>()?, |row| row.subject.clone()),
             conformance: store.read()?,
@@ -168,17 +166,18 @@ impl<'a> Reader<'a> {
             contexts,
             tokens,
             tasks: config.tasks.iter().map(|task| self.task(task)).collect::<Result<_>>()?,
-            components: self
-                .clusters
-                .iter()
-                .map(|row| self.component(component(&row.component)?))
-                .collect::<Result<_>>()?,
+            components: self.all_components()?.into_iter().map(|own| self.component(own)).collect::<Result<_>>()?,
             features: self.features.iter().map(|row| self.feature(row)).collect::<Result<_>>()?,
             pairs: self.pairs(&strongest)?,
             groups: config.groups.iter().map(|group| self.group(group)).collect::<Result<_>>()?,
             conformance: self.conformance.iter().map(conformance).collect::<Result<_>>()?,
             stages: self.stages(),
         })
+    }
+
+    /// Every component of a circuit, also one that serves only what the dictionaries miss.
+    fn all_components(&self) -> Result<BTreeSet<Component>> {
+        self.components.iter().map(|row| component(&row.component)).collect()
     }
 
     /// Documents with a context, contexts, and tokens that count.

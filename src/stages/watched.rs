@@ -20,6 +20,8 @@ const CONTRIBUTORS: usize = 10;
 type Place = (String, Component);
 /// Destination and source.
 type Arc = (u32, u32);
+/// By template and arc: the prompts whose circuits have it.
+type Arcs = BTreeMap<(String, Arc), BTreeSet<u32>>;
 
 /// Everything about heads, by what it is looked up by.
 pub struct Watched {
@@ -29,8 +31,7 @@ pub struct Watched {
     features: BTreeMap<Component, Vec<HeadFeatureRow>>,
     published: Vec<PublishedRow>,
     templates: BTreeMap<(String, String), Template>,
-    /// By template and arc: the prompts whose circuits have it.
-    arcs: BTreeMap<Place, BTreeMap<(String, Arc), BTreeSet<u32>>>,
+    arcs: BTreeMap<Place, Arcs>,
     contributors: BTreeMap<(Place, Slot), Vec<Contributor>>,
 }
 
@@ -143,37 +144,33 @@ impl Watched {
     }
 
     /// The arcs of all templates by what stands at their ends.
-    fn moves(&self, (task, component): &Place) -> Vec<Move> {
-        let place = (task.clone(), *component);
-        let rows = self.attention.get(&place).map(Vec::as_slice).unwrap_or_default();
-        let mut found: BTreeMap<(Role, Role, bool), (BTreeSet<u32>, f64, u32)> = BTreeMap::new();
-        for ((name, (to, from)), prompts) in self.arcs.get(&place).into_iter().flatten() {
-            let Some(template) = self.templates.get(&(task.clone(), name.clone())) else { continue };
-            let n = template.roles.len();
-            let (Some(to_role), Some(from_role)) =
-                (template.roles.get(*to as usize), template.roles.get(*from as usize))
-            else {
+    fn moves(&self, place: &Place) -> Vec<Move> {
+        let mut found: BTreeMap<(Role, Role, bool), Carried> = BTreeMap::new();
+        for ((template, (to, from)), prompts) in self.arcs.get(place).into_iter().flatten() {
+            let Some(roles) = self.templates.get(&(place.0.clone(), template.clone())).map(|of| &of.roles) else {
                 continue;
             };
-            let key = (from_role.clone(), to_role.clone(), *to as usize + 1 == n);
-            let entry = found.entry(key).or_default();
-            entry.0.extend(prompts);
-            if let Some(row) = rows.iter().find(|row| row.template == *name) {
-                entry.1 += f64::from(row.pattern[*to as usize * n + *from as usize]) * prompts.len() as f64;
-                entry.2 += prompts.len() as u32;
+            let (Some(to_role), Some(from_role)) = (roles.get(*to as usize), roles.get(*from as usize)) else {
+                continue;
+            };
+            let last = *to as usize + 1 == roles.len();
+            let carried = found.entry((from_role.clone(), to_role.clone(), last)).or_default();
+            carried.prompts.extend(prompts);
+            if let Some(attention) = self.attention_at(place, template, (*to, *from), roles.len()) {
+                carried.attention += attention * prompts.len() as f64;
+                carried.known += prompts.len();
             }
         }
-        let one = |((from, to, last), (prompts, attention, n)): ((Role, Role, bool), (BTreeSet<u32>, f64, u32))| Move {
-            from,
-            to,
-            last,
-            prompts: prompts.len() as u32,
-            attention: (n > 0).then(|| attention / f64::from(n)),
-        };
-        let mut moves: Vec<Move> = found.into_iter().map(one).collect();
+        let mut moves: Vec<Move> = found.into_iter().map(|(ends, carried)| carried.into_move(ends)).collect();
         // Stable: of as many prompts, in the order of roles.
         moves.sort_by_key(|m| std::cmp::Reverse(m.prompts));
         moves
+    }
+
+    /// Mean attention over a template's prompts of `t` tokens, if it was kept.
+    fn attention_at(&self, place: &Place, template: &str, (to, from): Arc, t: usize) -> Option<f64> {
+        let row = self.attention.get(place)?.iter().find(|row| row.template == template)?;
+        row.pattern.get(to as usize * t + from as usize).copied().map(f64::from)
     }
 
     /// The features of a head by their share of decoder norm in it.
@@ -217,6 +214,22 @@ impl Watched {
     }
 }
 
+/// A move as it grows.
+#[derive(Default)]
+struct Carried {
+    prompts: BTreeSet<u32>,
+    /// Summed over prompts whose attention is known, and how many they are.
+    attention: f64,
+    known: usize,
+}
+
+impl Carried {
+    fn into_move(self, (from, to, last): (Role, Role, bool)) -> Move {
+        let attention = (self.known > 0).then(|| self.attention / self.known as f64);
+        Move { from, to, last, prompts: self.prompts.len() as u32, attention }
+    }
+}
+
 fn habits(row: &HeadRow) -> Habits {
     Habits {
         to_bos: row.to_bos,
@@ -245,10 +258,10 @@ fn copied(row: &CopyRow, tokenizer: &Tokenizer) -> Copied {
 }
 
 /// From where to where heads carry something, by template and the prompts whose circuits have it.
-fn arcs(prompts: &[PromptRow], nodes: &[NodeRow]) -> Result<BTreeMap<Place, BTreeMap<(String, Arc), BTreeSet<u32>>>> {
+fn arcs(prompts: &[PromptRow], nodes: &[NodeRow]) -> Result<BTreeMap<Place, Arcs>> {
     let templates: BTreeMap<(&str, u32), &str> =
         prompts.iter().map(|row| ((row.task.as_str(), row.prompt), row.template.as_str())).collect();
-    let mut arcs: BTreeMap<Place, BTreeMap<(String, Arc), BTreeSet<u32>>> = BTreeMap::new();
+    let mut arcs: BTreeMap<Place, Arcs> = BTreeMap::new();
     for row in nodes {
         let node = inputs::node(row)?;
         let (Some(component), NodeKind::Head) = (node.component(), node.kind) else { continue };

@@ -67,11 +67,13 @@ fn attention_is_the_mean_of_the_patterns_of_a_template(f: &'static Fixture) {
     }
 }
 
+/// By name: summed attention, and the places over which it is.
+type Sums = BTreeMap<&'static str, (f64, BTreeSet<(usize, usize)>)>;
+
 fn habits_are_means_over_places(f: &'static Fixture) {
     let (studies, traces) = studied(f);
     for study in &studies {
-        // (place wanted, attention) of all pairs of a destination behind BOS and a source.
-        let mut sums: BTreeMap<&str, (f64, BTreeSet<(usize, usize)>)> = BTreeMap::new();
+        let mut sums = Sums::new();
         for (i, trace) in traces.iter().enumerate() {
             let (tokens, pattern) = (&f.expected.prompts[i].tokens, pattern(trace, study.head));
             for p in 1..tokens.len() {

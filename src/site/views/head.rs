@@ -1,7 +1,7 @@
 //! What a head does, in words, on the tokens and as tables.
 
 use super::parts::gist;
-use crate::site::atlas::{Class, ComponentPage};
+use crate::site::atlas::{Class, ComponentPage, Task, TaskComponent};
 use crate::site::head::{Attention, Contributor, Copied, Copying, Head, HeadFeature, Move, Role, What};
 use crate::site::links::{Link, Links};
 use crate::site::number::{counted, fixed, percent, significant};
@@ -141,6 +141,61 @@ fn said(role: &Role) -> String {
     }
 }
 
+/// A head on its task's page.
+#[derive(Serialize)]
+pub struct InTask {
+    link: Link,
+    frequency: String,
+    class: String,
+    /// Its most frequent moves to one place.
+    reads: Html,
+    to_correct: String,
+    to_counter: String,
+    copies: &'static str,
+    direct: String,
+    lowers: bool,
+}
+
+/// The heads of a task's circuits, the most frequent first.
+pub fn in_task(links: Links, task: &Task) -> Vec<InTask> {
+    let mut components: Vec<&TaskComponent> = task.components.iter().collect();
+    components.sort_by(|a, b| b.frequency.total_cmp(&a.frequency).then(a.component.cmp(&b.component)));
+    let head = |component| {
+        let page = links.site.atlas.components.iter().find(|page| page.component == component)?;
+        page.heads.iter().find(|head| head.task == task.name)
+    };
+    components.into_iter().filter_map(|c| Some(row_in_task(links, c, head(c.component)?))).collect()
+}
+
+fn row_in_task(links: Links, c: &TaskComponent, head: &Head) -> InTask {
+    let share = |share: Option<f64>| share.map(percent).unwrap_or_default();
+    let direct = head.habits.direct_effect;
+    InTask {
+        link: links.component(c.component),
+        frequency: percent(c.frequency),
+        class: c.class.clone().unwrap_or_default(),
+        reads: html(reads(&head.moves)),
+        to_correct: share(head.habits.to_correct),
+        to_counter: share(head.habits.to_counter),
+        copies: match head.copies_or_lowers() {
+            Some(true) => "copies",
+            Some(false) => "lowers",
+            None => "",
+        },
+        direct: direct.map(signed).unwrap_or_default(),
+        lowers: direct.is_some_and(|effect| effect < 0.0),
+    }
+}
+
+/// Where the most frequent move ends, and from where most moves go there, with their prompts.
+fn reads(moves: &[Move]) -> String {
+    const SOURCES: usize = 2;
+    let Some(first) = moves.first() else { return String::new() };
+    let same = moves.iter().filter(|m| ending(m) == ending(first)).take(SOURCES);
+    let sources: Vec<String> = same.map(|m| format!("{} ({})", said(&m.from), m.prompts)).collect();
+    format!("{} ← {}", ending(first), sources.join(", "))
+}
+
 /// The most frequent moves in a sentence.
 fn moves(moves: &[Move], of: u32) -> Html {
     let told: Vec<String> = moves.iter().take(MOVES).map(|m| told(m, of)).collect();
@@ -155,13 +210,17 @@ fn moves(moves: &[Move], of: u32) -> Html {
 }
 
 fn told(m: &Move, of: u32) -> String {
-    let to = match (&m.to, m.last) {
+    let attention = m.attention.map(|a| format!(", with {} of its attention", percent(a))).unwrap_or_default();
+    format!("<b>{}</b> from <b>{}</b> in {} of {of} prompts{attention}", said(&m.from), ending(m), m.prompts)
+}
+
+/// Where a move ends.
+fn ending(m: &Move) -> String {
+    match (&m.to, m.last) {
         (Role::Same(text), true) => format!("the last token, {}", token(text)),
         (_, true) => "the last token".into(),
         (to, false) => said(to),
-    };
-    let attention = m.attention.map(|a| format!(", with {} of its attention", percent(a))).unwrap_or_default();
-    format!("<b>{}</b> from <b>{to}</b> in {} of {of} prompts{attention}", said(&m.from), m.prompts)
+    }
 }
 
 /// Whether it copies, by the answers if it looks at any.

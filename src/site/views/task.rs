@@ -1,5 +1,6 @@
 //! A task: its prompts, its circuit over all of them, and how real that circuit is.
 
+use super::head::{InTask, in_task};
 use super::parts::{CircuitPairRow, Page, circuit_pair};
 use crate::ids::Component;
 use crate::site::atlas::{Faithfulness, Interval, Prompt, Task, TaskComponent};
@@ -26,6 +27,9 @@ pub struct TaskView {
     prompts: Vec<PromptRow>,
     frequency: Html,
     features: Html,
+    heads: Vec<InTask>,
+    /// Whether others published a circuit of the task with one of its components.
+    published: bool,
     together: Html,
     /// Components in the square.
     together_shown: usize,
@@ -113,6 +117,8 @@ impl TaskView {
             prompts: task.prompts.iter().enumerate().map(|(i, p)| prompt_row(i, p)).collect(),
             frequency: model_map(links, "frequency of components in circuits", &frequencies(&task.components)),
             features: model_map(links, "distinct features at components", &distinct_features(&task.components)),
+            heads: in_task(links, task),
+            published: task.components.iter().any(|c| c.class.is_some()),
             together: together(links, task, &square),
             together_shown: square.len(),
             pairs: task.pairs.iter().map(|p| circuit_pair(links, &task.name, p)).collect(),
