@@ -2,12 +2,13 @@
 //!
 //! `graph` names the nodes, `attribution` gives every direct effect on a node (DESIGN.md 4.3, 4.4), `discover` walks back
 //! from the answer (4.5), `faithful` runs the model with everything else taken away (4.6), `promote` reads features off the
-//! unembedding (4.8). Knows nothing of tables.
+//! unembedding (4.8), `heads` watches heads over prompts. Knows nothing of tables.
 
 mod attribution;
 mod discover;
 mod faithful;
 mod graph;
+pub mod heads;
 mod promote;
 
 pub use attribution::{Attribution, Contributions, Pass, Root, World};

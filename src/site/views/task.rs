@@ -1,6 +1,7 @@
 //! A task: its prompts, and its circuit over all of them.
 
 use super::faithful::{FaithfulView, finding};
+use super::head::{InTask, in_task};
 use super::live::LiveView;
 use super::parts::{CircuitPairRow, Page, circuit_pair};
 use crate::ids::Component;
@@ -27,6 +28,9 @@ pub struct TaskView {
     prompts: Vec<PromptRow>,
     frequency: Html,
     features: Html,
+    heads: Vec<InTask>,
+    /// Whether others published a circuit of the task with one of its components.
+    published: bool,
     together: Html,
     /// Components in the square.
     together_shown: usize,
@@ -80,6 +84,8 @@ impl TaskView {
             prompts: task.prompts.iter().enumerate().map(|(i, p)| prompt_row(i, p)).collect(),
             frequency: model_map(links, "frequency of components in circuits", &frequencies(&task.components)),
             features: model_map(links, "distinct features at components", &distinct_features(&task.components)),
+            heads: in_task(links, task),
+            published: task.components.iter().any(|c| c.class.is_some()),
             together: together(links, task, &square),
             together_shown: square.len(),
             pairs: task.pairs.iter().map(|p| circuit_pair(links, &task.name, p)).collect(),
@@ -114,7 +120,12 @@ fn frequencies(components: &[TaskComponent]) -> BTreeMap<Component, Cell> {
     let cell = |c: &TaskComponent| Cell {
         shade: c.frequency,
         label: fixed(c.frequency * 100.0, 0),
-        title: format!("in {} of circuits, {}", percent(c.frequency), counted(c.features as usize, "feature")),
+        title: format!(
+            "in {} of circuits, {}{}",
+            percent(c.frequency),
+            counted(c.features as usize, "feature"),
+            c.class.as_ref().map(|class| format!("; published as {class}")).unwrap_or_default()
+        ),
     };
     components.iter().map(|c| (c.component, cell(c))).collect()
 }
