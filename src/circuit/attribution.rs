@@ -11,6 +11,7 @@ use crate::ids::Kind;
 use crate::model::{Gpt2, Trace};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// A model and its dictionaries, with what attribution reads from them laid out for it.
 pub struct World {
@@ -55,21 +56,30 @@ pub enum Root {
 }
 
 /// Direct effects on a receiver's slot: `Σ effects + bias = total`.
-pub struct Contributions {
-    pub nodes: Vec<Node>,
+pub struct Contributions<'a> {
+    pub nodes: Cow<'a, [Node]>,
     pub effects: Vec<f32>,
     pub bias: f32,
     /// What the receiver reads.
     pub total: f32,
 }
 
-impl Contributions {
-    /// `|effect| / Σ|effect|`, the bias included in the sum.
-    pub fn shares(&self) -> Vec<f32> {
-        let whole = self.effects.iter().map(|e| f64::from(e.abs())).sum::<f64>() + f64::from(self.bias.abs());
-        let share = |e: &f32| if whole > 0.0 { (f64::from(e.abs()) / whole) as f32 } else { 0.0 };
-        self.effects.iter().map(share).collect()
+impl Contributions<'_> {
+    /// `Σ|effect|`, the bias included.
+    pub fn whole(&self) -> f64 {
+        self.effects.iter().map(|e| f64::from(e.abs())).sum::<f64>() + f64::from(self.bias.abs())
     }
+
+    /// `|effect|` as a share of the [whole](Contributions::whole), in the order of the effects.
+    pub fn shares(&self) -> Vec<f32> {
+        let whole = self.whole();
+        self.effects.iter().map(|&effect| share(effect, whole)).collect()
+    }
+}
+
+/// An effect as a share of the sum of all; 0 where there are none.
+pub fn share(effect: f32, whole: f64) -> f32 {
+    if whole > 0.0 { (f64::from(effect.abs()) / whole) as f32 } else { 0.0 }
 }
 
 /// The terms of the residual stream at one position, in the order they are written.
@@ -94,8 +104,16 @@ impl World {
     /// Runs the model over prompts (BOS first) and encodes what the dictionaries read, one dictionary at a time for all of
     /// them: a whole encoder is large, and is copied into memory only once here.
     pub fn passes(&self, prompts: &[&[u32]]) -> Result<Vec<Pass>> {
-        let run = |tokens: &&[u32]| self.model.forward(tokens);
-        let traces = prompts.par_iter().map(run).collect::<Result<Vec<Trace>>>()?;
+        self.encode(self.traces(prompts)?)
+    }
+
+    /// Runs the model over prompts.
+    pub fn traces(&self, prompts: &[&[u32]]) -> Result<Vec<Trace>> {
+        prompts.par_iter().map(|tokens| self.model.forward(tokens)).collect()
+    }
+
+    /// Encodes what the dictionaries read.
+    pub fn encode(&self, traces: Vec<Trace>) -> Result<Vec<Pass>> {
         let mut passes: Vec<Pass> =
             traces.into_iter().map(|trace| Pass { trace, attention: Vec::new(), mlp: Vec::new() }).collect();
         for layer in 0..self.model.sizes.layers {
@@ -123,7 +141,6 @@ fn encoded<'t>(dictionary: &Dictionary, inputs: impl Iterator<Item = &'t Tensor>
 /// A clean pass over one prompt with all dictionaries applied, taken apart.
 pub struct Attribution<'a> {
     world: &'a World,
-    root: Root,
     trace: Trace,
     layers: Vec<Parts>,
     positions: Vec<Terms>,
@@ -195,13 +212,13 @@ impl Terms {
 
 impl<'a> Attribution<'a> {
     /// Runs the model over a prompt (BOS first) and takes the pass apart.
-    pub fn new(world: &'a World, tokens: &[u32], root: Root) -> Result<Attribution<'a>> {
+    pub fn new(world: &'a World, tokens: &[u32]) -> Result<Attribution<'a>> {
         let pass = world.passes(&[tokens])?.remove(0);
-        Attribution::of(world, pass, tokens, root)
+        Attribution::of(world, pass, tokens)
     }
 
     /// Takes a pass over a prompt apart.
-    pub fn of(world: &'a World, pass: Pass, tokens: &[u32], root: Root) -> Result<Attribution<'a>> {
+    pub fn of(world: &'a World, pass: Pass, tokens: &[u32]) -> Result<Attribution<'a>> {
         let Pass { trace, attention, mlp } = pass;
         let mut positions = embeddings(&world.model, tokens)?;
         let mut layers = Vec::with_capacity(trace.layers.len());
@@ -209,7 +226,7 @@ impl<'a> Attribution<'a> {
             layers.push(add_layer(world, &trace, l, active, &mut positions)?);
         }
         positions.iter_mut().for_each(|terms| terms.before.push(terms.nodes.len()));
-        Ok(Attribution { world, root, trace, layers, positions, t: tokens.len() })
+        Ok(Attribution { world, trace, layers, positions, t: tokens.len() })
     }
 
     /// The pass.
@@ -236,31 +253,38 @@ impl<'a> Attribution<'a> {
         row.iter().find(|(f, _)| *f as i32 == node.feature).map(|&(_, a)| a)
     }
 
-    /// Direct effects on a receiver's slot of every term; for an attention feature or an SAE error, of every head.
-    pub fn contributions(&self, node: &Node, slot: Slot) -> Result<Contributions> {
+    /// The entry of the attention pattern at which a head node reads its source.
+    pub fn pattern(&self, node: &Node) -> f32 {
+        let [l, h, p, s] = [node.layer, node.head, node.position, node.source].map(|x| x as usize);
+        self.layers[l].pattern[(h * self.t + p) * self.t + s]
+    }
+
+    /// Direct effects on a receiver's slot of every term; for an attention feature or an SAE error, of every head. Those
+    /// on the root depend on which: see [`Attribution::on_root`].
+    pub fn contributions(&self, node: &Node, slot: Slot) -> Result<Contributions<'_>> {
         match node.kind {
-            NodeKind::Root => self.on_root(),
             NodeKind::MlpFeature => self.on_mlp_feature(node),
             NodeKind::AttentionFeature | NodeKind::AttentionError => self.on_attention(node),
             NodeKind::Head if slot == Slot::V => self.on_value(node),
             NodeKind::Head => Ok(self.on_score(node, slot)),
-            _ => Ok(Contributions { nodes: Vec::new(), effects: Vec::new(), bias: 0.0, total: 0.0 }),
+            _ => Ok(Contributions { nodes: Cow::Borrowed(&[]), effects: Vec::new(), bias: 0.0, total: 0.0 }),
         }
     }
 
     /// Effects of the terms at a position on what reads them along `direction` at scale `sigma`.
-    fn linear(&self, before: usize, position: usize, direction: &[f32], sigma: f32) -> (Vec<Node>, Vec<f32>) {
+    fn linear(&self, before: usize, position: usize, direction: &[f32], sigma: f32) -> (Cow<'_, [Node]>, Vec<f32>) {
         let (nodes, rows) = self.terms(before, position);
         let effects = rows.chunks_exact(direction.len()).map(|row| dot(row, direction) / sigma).collect();
-        (nodes.to_vec(), effects)
+        (nodes.into(), effects)
     }
 
-    fn on_root(&self) -> Result<Contributions> {
+    /// Direct effects on a root of every term at the last position.
+    pub fn on_root(&self, root: Root) -> Result<Contributions<'_>> {
         let model = &self.world.model;
         let column = |id: u32| flat(&model.w_u.narrow(1, id as usize, 1)?);
         let b_u = |id: u32| -> Result<f32> { Ok(model.b_u.get(id as usize)?.to_scalar::<f32>()?) };
         let logits = model.last_logits(&self.trace)?;
-        let (direction, bias, total) = match self.root {
+        let (direction, bias, total) = match root {
             Root::Logit(id) => (column(id)?, b_u(id)?, logits[id as usize]),
             Root::LogitDifference { correct, counter } => {
                 let direction = column(correct)?.iter().zip(column(counter)?).map(|(a, b)| a - b).collect();
@@ -272,7 +296,7 @@ impl<'a> Attribution<'a> {
         Ok(Contributions { nodes, effects, bias, total })
     }
 
-    fn on_mlp_feature(&self, node: &Node) -> Result<Contributions> {
+    fn on_mlp_feature(&self, node: &Node) -> Result<Contributions<'_>> {
         let (l, p, f) = (node.layer as usize, node.position as usize, node.feature as usize);
         let dictionary = &self.world.mlp[l];
         let direction = dictionary.read_direction(f)?;
@@ -294,7 +318,7 @@ impl<'a> Attribution<'a> {
         Ok(error.iter().map(|e| if norm > 0.0 { e / norm } else { 0.0 }).collect())
     }
 
-    fn on_attention(&self, node: &Node) -> Result<Contributions> {
+    fn on_attention(&self, node: &Node) -> Result<Contributions<'_>> {
         let (l, p, heads) = (node.layer as usize, node.position as usize, self.world.model.sizes.heads);
         let g = self.reads(node)?;
         let mut nodes = Vec::with_capacity(heads * (p + 1));
@@ -309,7 +333,7 @@ impl<'a> Attribution<'a> {
         let is_feature = node.kind == NodeKind::AttentionFeature;
         let bias = if is_feature { self.world.attention[l].read_bias(node.feature as usize) } else { 0.0 };
         let total = dot(&row(&self.trace.layers[l].z, p)?, &g) + bias;
-        Ok(Contributions { nodes, effects, bias, total })
+        Ok(Contributions { nodes: nodes.into(), effects, bias, total })
     }
 
     /// `A[h, p, s]·(v_{h,s}·g_h)`
@@ -320,7 +344,7 @@ impl<'a> Attribution<'a> {
         a * dot(&parts.v[(head * self.t + source) * k..][..k], &g[head * k..][..k])
     }
 
-    fn on_value(&self, node: &Node) -> Result<Contributions> {
+    fn on_value(&self, node: &Node) -> Result<Contributions<'_>> {
         let (l, p, s, h) = (node.layer as usize, node.position as usize, node.source as usize, node.head as usize);
         let k = self.world.model.sizes.d_head;
         let g = self.reads(node)?;
@@ -332,7 +356,7 @@ impl<'a> Attribution<'a> {
     }
 
     /// The q or k slot of a head: effects on its attention score.
-    fn on_score(&self, node: &Node, slot: Slot) -> Contributions {
+    fn on_score(&self, node: &Node, slot: Slot) -> Contributions<'_> {
         let (l, p, s, h) = (node.layer as usize, node.position as usize, node.source as usize, node.head as usize);
         let (k, parts) = (self.world.model.sizes.d_head, &self.layers[l]);
         // What is read at `at` is met by the other side's vector at `with`.

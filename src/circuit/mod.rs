@@ -11,7 +11,7 @@ mod graph;
 mod promote;
 
 pub use attribution::{Attribution, Contributions, Pass, Root, World};
-pub use discover::{Greedy, greedy};
+pub use discover::{Candidate, Candidates, Flow, Found, Method, allowable, find, greedy, influence};
 pub use faithful::{
     Ablated, Means, Metric, answers, circuits_by_frequency, components_at, keep_only, means, random_circuits, values,
 };

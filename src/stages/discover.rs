@@ -25,16 +25,30 @@ const PROMPTS: usize = 32;
 /// Random circuits of each size.
 const RANDOM: usize = 10;
 
-/// A prompt with its circuit.
+/// A prompt as the model answers it, and its circuit.
 struct Solved {
     prompt: Prompt,
     metric: Metric,
-    graph: Graph,
-    /// Activation of each node, for features.
-    activations: Vec<Option<f32>>,
-    answers: Vec<(u32, f32)>,
     logit_difference: f64,
     clean: f64,
+    answers: Vec<(u32, f32)>,
+    /// None where the prompt is left out.
+    circuit: Option<Circuit>,
+}
+
+impl Solved {
+    fn right(&self) -> bool {
+        self.clean > 0.0
+    }
+}
+
+/// The circuit of a prompt.
+struct Circuit {
+    found: Found,
+    /// Activation of each node, for features.
+    activations: Vec<Option<f32>>,
+    /// The components of the circuits of the right and of the wrong answer's logit.
+    contrast: Option<[BTreeSet<Component>; 2]>,
 }
 
 /// The rows of all tables, as the tasks add to them.
@@ -74,23 +88,14 @@ fn summary(config: &Config, tables: &Tables) -> String {
     format!("{tasks} tasks, {prompts} prompts, {} links, {} distinct features", tables.edges.len(), features.len())
 }
 
-fn settings(discover: &Discover) -> Greedy {
-    Greedy {
-        passes: discover.passes,
-        per_node: discover.per_node,
-        candidates: discover.candidates,
-        allow: discover.allow.clone(),
-    }
-}
-
 /// Finds the circuit of every prompt.
-fn solve(run: &Run, world: &World, tokenizer: &Tokenizer, prompts: Vec<Prompt>) -> Result<Vec<Solved>> {
+fn solve(run: &Run, world: &World, task: &Task, tokenizer: &Tokenizer) -> Result<Vec<Solved>> {
+    let prompts = task::prompts(task, &run.config.folder, tokenizer)?;
     let digits = task::digits(tokenizer).map(Arc::new);
-    let greedy = settings(&run.config.discover);
     run.progress.begin("prompts", prompts.len() as u64, 0);
     let one = |(prompt, pass): (&Prompt, Pass)| {
         let metric = metric(prompt, digits.as_ref())?;
-        let solved = solve_one(world, &greedy, run.config.discover.root, prompt.clone(), pass, metric)?;
+        let solved = solve_one(world, &run.config.discover, task.wrong, prompt.clone(), pass, metric)?;
         run.progress.add(1);
         Ok(solved)
     };
@@ -100,6 +105,10 @@ fn solve(run: &Run, world: &World, tokenizer: &Tokenizer, prompts: Vec<Prompt>) 
         let passes = world.passes(&tokens)?;
         let each = some.par_iter().zip(passes).map(one);
         solved.extend(each.collect::<Result<Vec<_>>>()?);
+    }
+    if solved.iter().all(|solved| solved.circuit.is_none()) {
+        let what = format!("the model is right at none of its {} prompts, so all are left out", solved.len());
+        return Err(hinted(what, "set `wrong = \"keep\"` for the task, or give it prompts that the model can do"));
     }
     Ok(solved)
 }
@@ -118,30 +127,49 @@ fn metric(prompt: &Prompt, digits: Option<&Arc<Vec<u32>>>) -> Result<Metric> {
 
 fn solve_one(
     world: &World,
-    settings: &Greedy,
-    root: RootKind,
+    settings: &Discover,
+    wrong: Wrong,
     prompt: Prompt,
     pass: Pass,
     metric: Metric,
 ) -> Result<Solved> {
-    let root = match root {
-        RootKind::LogitDifference => Root::LogitDifference { correct: prompt.correct, counter: prompt.counter },
-        RootKind::Logit => Root::Logit(prompt.correct),
-    };
-    let attribution = Attribution::of(world, pass, &prompt.tokens, root)?;
-    let graph = greedy(&attribution, settings)?;
-    let activations = graph.nodes.iter().map(|node| attribution.activation(node)).collect();
-    let logits = world.model.last_logits(attribution.trace())?;
+    let logits = world.model.last_logits(pass.trace())?;
     let difference = Metric::LogitDifference { correct: prompt.correct, counter: prompt.counter };
-    Ok(Solved {
+    let mut solved = Solved {
         answers: crate::circuit::answers(&logits, ANSWERS),
         logit_difference: difference.of(&logits),
         clean: metric.of(&logits),
         prompt,
         metric,
-        graph,
-        activations,
-    })
+        circuit: None,
+    };
+    if solved.right() || wrong == Wrong::Keep {
+        let attribution = Attribution::of(world, pass, &solved.prompt.tokens)?;
+        solved.circuit = Some(circuit(&attribution, settings, &solved.prompt)?);
+    }
+    Ok(solved)
+}
+
+fn circuit(attribution: &Attribution, settings: &Discover, prompt: &Prompt) -> Result<Circuit> {
+    let method = match settings.method {
+        config::Method::Greedy => Method::Greedy { passes: settings.passes, per_node: settings.per_node },
+        config::Method::Influence => Method::Influence { coverage: settings.coverage, nodes: settings.nodes },
+    };
+    let mut candidates = Candidates::new(attribution, settings.candidates, &settings.allow);
+    let (correct, counter) = (Root::Logit(prompt.correct), Root::Logit(prompt.counter));
+    let root = match settings.root {
+        RootKind::LogitDifference => Root::LogitDifference { correct: prompt.correct, counter: prompt.counter },
+        RootKind::Logit => correct,
+    };
+    let found = find(&mut candidates, root, method)?;
+    let mut components = |root| Ok(find(&mut candidates, root, method)?.graph.components());
+    let contrast = match settings.contrast {
+        true if root == correct => Some([found.graph.components(), components(counter)?]),
+        true => Some([components(correct)?, components(counter)?]),
+        false => None,
+    };
+    let activations = found.graph.nodes.iter().map(|node| attribution.activation(node)).collect();
+    Ok(Circuit { found, activations, contrast })
 }
 
 impl Tables {
