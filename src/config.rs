@@ -19,6 +19,8 @@ pub struct Config {
     #[serde(default)]
     pub discover: Discover,
     #[serde(default)]
+    pub verify: Verify,
+    #[serde(default)]
     pub cache: Cache,
     #[serde(default)]
     pub score: Score,
@@ -221,6 +223,40 @@ pub enum Dtype {
     F16,
 }
 
+/// How circuits are put to the test.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Verify {
+    /// What is put in the place of everything outside a circuit; each in turn.
+    pub ablations: BTreeSet<Ablation>,
+    /// Random circuits of each size.
+    pub random: usize,
+    /// Prompts of a task that are measured on, spread over all; 0: all.
+    pub prompts: usize,
+    /// Strongest links of a task whose effect is measured in the live model.
+    pub edges: usize,
+}
+
+/// What is put in the place of what is taken away.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ablation {
+    Mean,
+    Resample,
+    Zero,
+}
+
+impl Ablation {
+    /// The word in settings and artifacts.
+    pub fn word(self) -> &'static str {
+        match self {
+            Ablation::Mean => "mean",
+            Ablation::Resample => "resample",
+            Ablation::Zero => "zero",
+        }
+    }
+}
+
 /// The raw activations that dictionaries read.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -381,6 +417,13 @@ impl Default for Discover {
             allow: allow.map(String::from).into(),
             contrast: true,
         }
+    }
+}
+
+impl Default for Verify {
+    fn default() -> Self {
+        use Ablation::*;
+        Self { ablations: [Mean, Resample, Zero].into(), random: 10, prompts: 0, edges: 50 }
     }
 }
 
@@ -568,7 +611,17 @@ impl Config {
             out_of_range("discover.coverage", discover.coverage, "above 0, and 1 at most")?;
         }
         within("discover.nodes", discover.nodes, 1, 10_000)?;
+        self.check_verify()?;
         self.check_outputs()
+    }
+
+    fn check_verify(&self) -> Result<()> {
+        if self.verify.ablations.is_empty() {
+            out_of_range("verify.ablations", "[]", "at least one of `mean`, `resample` and `zero`")?;
+        }
+        within("verify.random", self.verify.random, 1, 1000)?;
+        within("verify.prompts", self.verify.prompts, 0, 100_000)?;
+        within("verify.edges", self.verify.edges, 0, 10_000)
     }
 
     fn check_sources(&self) -> Result<()> {

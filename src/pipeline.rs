@@ -45,7 +45,7 @@ struct Besides {
 }
 
 /// The stages in their order.
-pub const STAGES: [Stage; 9] = [
+pub const STAGES: [Stage; 10] = [
     Stage {
         name: "tokenize",
         does: "text → documents → contexts of token ids",
@@ -74,8 +74,8 @@ pub const STAGES: [Stage; 9] = [
     },
     Stage {
         name: "discover",
-        does: "prompts → a circuit each → components and features of the task; is it real?",
-        version: 2,
+        does: "prompts → a circuit each → components and features of the task",
+        version: 3,
         settings: &["tasks.", "discover."],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries, Input::Prompts],
         besides: nothing,
@@ -87,10 +87,27 @@ pub const STAGES: [Stage; 9] = [
             EdgeRow::ARTIFACT,
             ComponentRow::ARTIFACT,
             CircuitFeature::ARTIFACT,
-            FaithfulnessRow::ARTIFACT,
         ],
         writes_besides: None,
         run: stages::discover::run,
+    },
+    Stage {
+        name: "verify",
+        does: "are the circuits real? runs the model with everything else replaced, and with single features",
+        version: 1,
+        settings: &["tasks.", "discover.root", "verify.", "model.path"],
+        inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries, Input::Prompts],
+        besides: nothing,
+        reads: &[
+            PromptRow::ARTIFACT,
+            NodeRow::ARTIFACT,
+            EdgeRow::ARTIFACT,
+            ComponentRow::ARTIFACT,
+        ],
+        after: None,
+        writes: &[FaithfulnessRow::ARTIFACT, EffectRow::ARTIFACT],
+        writes_besides: None,
+        run: stages::verify::run,
     },
     Stage {
         name: "cache",
@@ -199,6 +216,7 @@ pub const STAGES: [Stage; 9] = [
             ComponentRow::ARTIFACT,
             CircuitFeature::ARTIFACT,
             FaithfulnessRow::ARTIFACT,
+            EffectRow::ARTIFACT,
             ConformanceRow::ARTIFACT,
             FeatureRow::ARTIFACT,
             ExampleRow::ARTIFACT,

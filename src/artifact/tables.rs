@@ -60,8 +60,14 @@ table! {
         answers: Vec<u32>,
         /// their probabilities
         answer_probabilities: Vec<f32>,
-        /// share of the root's effect that the circuit's links to it cover
+        /// share of the root's effect that the circuit's links to it cover; 0 where it has no circuit
         coverage: f64,
+        /// share of the influence seen that the circuit leaves out; null where its method does not tell
+        left_out: Option<f64>,
+        /// whether the model is right: the task's metric is above 0
+        right: bool,
+        /// whether it has a circuit and counts; by `tasks.wrong` a prompt that is not right may be left out
+        used: bool,
     }
 }
 
@@ -122,10 +128,12 @@ table! {
         layer: u32,
         /// the head's number, null for an MLP
         head: Option<u32>,
-        /// fraction of the task's prompts whose circuit contains it
+        /// fraction of the task's prompts (those that are used) whose circuit contains it
         frequency: f64,
         /// distinct features that serve there
         features: u32,
+        /// how much more often it is in circuits of the right answer's logit than of the wrong one's; null where not looked for
+        contrast: Option<f64>,
     }
 }
 
@@ -150,22 +158,62 @@ table! {
     FaithfulnessRow = "faithfulness", version 1, whole {
         /// the task's name
         task: String,
-        /// `component` or `feature`
+        /// `component` or `feature`; `link` for what is known of single links
         level: String,
         /// which circuit, such as `frequency >= 0.25`
         variant: String,
-        /// `found`, `random` or `published`
+        /// `found`, `random`, `published`; `all` for every feature of every dictionary
         circuit: String,
-        /// components in it
+        /// components, features or links in it
         size: u32,
-        /// `m_full`, `m_empty`, `m_circuit`, `m_complement`, `faithfulness` or `completeness`
+        /// `m_full`, `m_empty`, `m_circuit`, `m_complement`, `faithfulness`, `completeness`, `precision`, `recall`, `auc`, `correlation`, `rank_correlation` or `flagged`
         metric: String,
+        /// what is put in the place of everything else: `mean`, `resample` or `zero`; empty where nothing is
+        ablation: String,
+        /// the dictionaries' errors: `kept` or `ablated`; empty where dictionaries play no part
+        errors: String,
         /// null where the interval of a denominator contains 0
         value: Option<f64>,
-        /// lower end of the bootstrap's 95 % interval over prompts; for `random` the smallest of ten draws
+        /// lower end of the bootstrap's 95 % interval over prompts; for `random` the smallest of the draws
         low: Option<f64>,
-        /// upper end; for `random` the largest of ten draws
+        /// upper end; for `random` the largest of the draws
         high: Option<f64>,
+    }
+}
+
+table! {
+    /// a strong link of a prompt's circuit, and what it does in the live model
+    EffectRow = "effects", version 1, whole {
+        /// the task's name
+        task: String,
+        /// the link's place among the task's strongest, from 0
+        rank: u32,
+        /// the prompt
+        prompt: u32,
+        /// the contributing node, a feature
+        from: u32,
+        /// the receiving node
+        to: u32,
+        /// where it enters a head: `q`, `k` or `v`; empty for other receivers
+        slot: String,
+        /// the contributing feature
+        feature: String,
+        /// what receives: a feature, `L2H4` with the feature that it serves, or `root`
+        receiver: String,
+        /// prompts whose circuit has the link, at any position
+        prompts: u32,
+        /// the feature's activation in the clean run
+        activation: f32,
+        /// what it is set to: its mean over the corrupted prompts
+        mean: f32,
+        /// change of what the receiver reads, by the direct effect
+        predicted: f32,
+        /// the same, measured in the live model
+        measured: f32,
+        /// Σ|effect| over everything that enters the receiver's slot, in the same unit
+        total: f32,
+        /// change of the root in the live model
+        root: f32,
     }
 }
 

@@ -5,9 +5,10 @@
 //! Letters: `D` d_model, `H` heads, `K` d_head, `L` layers, `M` MLP width, `P` positions, `T` tokens, `V` vocabulary.
 
 use super::checkpoint::{Checkpoint, FOLDER, blocks};
-use super::trace::{Clean, Intervention, LayerTrace, Trace};
+use super::trace::{Abreast, Clean, Intervention, LayerTrace, Trace};
 use crate::error::{Context, Hint, Result, hinted};
 use candle_core::{D as Last, DType, Device, Tensor};
+use rayon::prelude::*;
 use serde::Deserialize;
 use std::path::Path;
 
@@ -71,6 +72,17 @@ pub struct Unfolded {
     pub value_bias: Tensor,
     /// Gain and bias of ln_2, `[D]` each
     pub norm2: (Tensor, Tensor),
+}
+
+/// What one layer's heads make of a residual stream (see [`LayerTrace`]).
+struct Attended {
+    sigma1: Vec<f32>,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scores: Tensor,
+    pattern: Tensor,
+    z: Tensor,
 }
 
 /// The settings of `config.json` that matter.
@@ -268,12 +280,10 @@ impl Gpt2 {
 
     /// A pass through the first `layers` blocks only.
     pub fn forward_layers(&self, tokens: &[u32], intervention: &dyn Intervention, layers: usize) -> Result<Trace> {
-        self.check_tokens(tokens)?;
-        let ids = Tensor::new(tokens, self.w_e.device())?;
-        let mut x = (self.w_e.index_select(&ids, 0)? + self.w_p.narrow(0, 0, tokens.len())?)?;
+        let mut x = self.embed(tokens)?;
         let mut traces = Vec::with_capacity(layers);
-        for (l, layer) in self.layers.iter().enumerate().take(layers) {
-            let trace = self.block(l, layer, x, intervention)?;
+        for l in 0..layers.min(self.layers.len()) {
+            let trace = self.block(l, x, intervention)?;
             x = (&trace.resid_mid + &trace.mlp_out)?;
             traces.push(trace);
         }
@@ -303,11 +313,17 @@ impl Gpt2 {
         Ok((x.sqr()?.mean_keepdim(Last::Minus1)? + self.epsilon)?.sqrt()?)
     }
 
-    fn block(&self, l: usize, layer: &Layer, x: Tensor, intervention: &dyn Intervention) -> Result<LayerTrace> {
+    fn embed(&self, tokens: &[u32]) -> Result<Tensor> {
+        self.check_tokens(tokens)?;
+        let ids = Tensor::new(tokens, self.w_e.device())?;
+        Ok((self.w_e.index_select(&ids, 0)? + self.w_p.narrow(0, 0, tokens.len())?)?)
+    }
+
+    fn attend(&self, l: usize, x: &Tensor) -> Result<Attended> {
         let (t, d) = x.dims2()?;
         let (h, k) = (self.sizes.heads, self.sizes.d_head);
-        let sigma1 = self.scale(&x)?;
-        let qkv = linear(&x.broadcast_div(&sigma1)?, &layer.w_qkv, &layer.b_qkv)?;
+        let sigma1 = self.scale(x)?;
+        let qkv = linear(&x.broadcast_div(&sigma1)?, &self.layers[l].w_qkv, &self.layers[l].b_qkv)?;
         let part = |i: usize| -> Result<Tensor> {
             Ok(qkv.narrow(1, i * d, d)?.reshape((t, h, k))?.transpose(0, 1)?.contiguous()?)
         };
@@ -315,29 +331,71 @@ impl Gpt2 {
         let scores = (q.matmul(&key.t()?)? / (k as f64).sqrt())?;
         let pattern = candle_nn::ops::softmax_last_dim(&self.causal(&scores, t)?)?;
         let z = pattern.matmul(&v)?.transpose(0, 1)?.reshape((t, h * k))?;
+        Ok(Attended { sigma1: sigma1.flatten_all()?.to_vec1()?, q, k: key, v, scores, pattern, z })
+    }
+
+    /// `x2 [T, D]` → `mlp_out [T, D]`
+    fn mlp(&self, l: usize, x2: &Tensor) -> Result<Tensor> {
+        let layer = &self.layers[l];
+        // `Tensor::gelu` is the tanh form, GPT-2's own.
+        linear(&linear(x2, &layer.w_in, &layer.b_in)?.gelu()?, &layer.w_out, &layer.b_out)
+    }
+
+    fn block(&self, l: usize, x: Tensor, intervention: &dyn Intervention) -> Result<LayerTrace> {
+        let Attended { sigma1, q, k, v, scores, pattern, z } = self.attend(l, &x)?;
         let z = intervention.z(l, z)?;
-        let attn_out = linear(&z, &layer.w_o, &layer.b_o)?;
+        let attn_out = linear(&z, &self.layers[l].w_o, &self.layers[l].b_o)?;
         let resid_mid = (&x + &attn_out)?;
         let sigma2 = self.scale(&resid_mid)?;
         let x2 = resid_mid.broadcast_div(&sigma2)?;
-        // `Tensor::gelu` is the tanh form, GPT-2's own.
-        let hidden = linear(&x2, &layer.w_in, &layer.b_in)?.gelu()?;
-        let mlp_out = intervention.mlp_out(l, &x2, linear(&hidden, &layer.w_out, &layer.b_out)?)?;
-        Ok(LayerTrace {
-            resid_pre: x,
-            sigma1: sigma1.flatten_all()?.to_vec1()?,
-            q,
-            k: key,
-            v,
-            scores,
-            pattern,
-            z,
-            attn_out,
-            resid_mid,
-            sigma2: sigma2.flatten_all()?.to_vec1()?,
-            x2,
-            mlp_out,
-        })
+        let mlp_out = intervention.mlp_out(l, &x2, self.mlp(l, &x2)?)?;
+        let sigma2 = sigma2.flatten_all()?.to_vec1()?;
+        Ok(LayerTrace { resid_pre: x, sigma1, q, k, v, scores, pattern, z, attn_out, resid_mid, sigma2, x2, mlp_out })
+    }
+
+    /// The residual stream after a block: parts that the intervention replaces whole are not run.
+    fn through(&self, l: usize, x: &Tensor, intervention: &dyn Intervention) -> Result<Tensor> {
+        let z = match intervention.whole_z(l) {
+            Some(z) => z,
+            None => intervention.z(l, self.attend(l, x)?.z)?,
+        };
+        let mid = self.after_attention(l, x, &z)?;
+        let mlp_out = match intervention.whole_mlp_out(l) {
+            Some(mlp_out) => mlp_out,
+            None => {
+                let x2 = self.x2(&mid)?;
+                let mlp_out = self.mlp(l, &x2)?;
+                intervention.mlp_out(l, &x2, mlp_out)?
+            }
+        };
+        Ok((mid + mlp_out)?)
+    }
+
+    /// Residual stream before a block and what its heads give, `z [T, H·K]` → the stream before its MLP, `[T, D]`
+    fn after_attention(&self, l: usize, x: &Tensor, z: &Tensor) -> Result<Tensor> {
+        Ok((x + linear(z, &self.layers[l].w_o, &self.layers[l].b_o)?)?)
+    }
+
+    /// What an MLP reads of the residual stream before it.
+    fn x2(&self, mid: &Tensor) -> Result<Tensor> {
+        Ok(mid.broadcast_div(&self.scale(mid)?)?)
+    }
+
+    /// Runs prompts side by side, layer by layer, so that what steps in can work on all of them at once: it is given a
+    /// layer's `z` of each, then its `x2` and `mlp_out`. Gives the logits at each one's last position, `[V]`.
+    pub fn abreast(&self, prompts: &[&[u32]], step: &dyn Abreast) -> Result<Vec<Vec<f32>>> {
+        let mut streams = prompts.par_iter().map(|tokens| self.embed(tokens)).collect::<Result<Vec<_>>>()?;
+        for l in 0..self.sizes.layers {
+            let z = streams.par_iter().map(|x| Ok(self.attend(l, x)?.z)).collect::<Result<Vec<_>>>()?;
+            let z = step.z(l, z)?;
+            let mids = streams.par_iter().zip(&z).map(|(x, z)| self.after_attention(l, x, z));
+            let mids = mids.collect::<Result<Vec<_>>>()?;
+            let x2 = mids.par_iter().map(|mid| self.x2(mid)).collect::<Result<Vec<_>>>()?;
+            let mlp_out = x2.par_iter().map(|x2| self.mlp(l, x2)).collect::<Result<Vec<_>>>()?;
+            let mlp_out = step.mlp_out(l, &x2, mlp_out)?;
+            streams = mids.iter().zip(&mlp_out).map(|(mid, out)| Ok((mid + out)?)).collect::<Result<Vec<_>>>()?;
+        }
+        streams.par_iter().map(|x| self.last_of(x)).collect()
     }
 
     /// `[H, T, T]` with −∞ where a position would look ahead.
@@ -350,9 +408,8 @@ impl Gpt2 {
     /// Logits `[T, V]` of a pass that goes on from the residual stream before block `layer` with an intervention.
     pub fn logits_from(&self, resid_pre: &Tensor, layer: usize, intervention: &dyn Intervention) -> Result<Tensor> {
         let mut x = resid_pre.clone();
-        for (l, block) in self.layers.iter().enumerate().skip(layer) {
-            let trace = self.block(l, block, x, intervention)?;
-            x = (&trace.resid_mid + &trace.mlp_out)?;
+        for l in layer..self.layers.len() {
+            x = self.through(l, &x, intervention)?;
         }
         self.unembed(&x)
     }
@@ -370,8 +427,22 @@ impl Gpt2 {
 
     /// Logits at the last position, `[V]`.
     pub fn last_logits(&self, trace: &Trace) -> Result<Vec<f32>> {
-        let last = trace.sigma_f.len() - 1;
-        Ok(self.unembed(&trace.resid_post.narrow(0, last, 1)?)?.squeeze(0)?.to_vec1()?)
+        self.last_of(&trace.resid_post)
+    }
+
+    /// Logits at the last position of a pass with an intervention, `[V]`; nothing else of it is kept, and what is
+    /// replaced whole is not run.
+    pub fn last_logits_with(&self, tokens: &[u32], intervention: &dyn Intervention) -> Result<Vec<f32>> {
+        let mut x = self.embed(tokens)?;
+        for l in 0..self.layers.len() {
+            x = self.through(l, &x, intervention)?;
+        }
+        self.last_of(&x)
+    }
+
+    /// Logits at the last position of a residual stream `[T, D]`.
+    fn last_of(&self, x: &Tensor) -> Result<Vec<f32>> {
+        Ok(self.unembed(&x.narrow(0, x.dim(0)? - 1, 1)?)?.squeeze(0)?.to_vec1()?)
     }
 
     fn unembed(&self, x: &Tensor) -> Result<Tensor> {

@@ -8,4 +8,4 @@ mod trace;
 
 pub use checkpoint::{FOLDER, weights};
 pub use gpt2::{Gpt2, Layer, Sizes, Unfolded};
-pub use trace::{Ablation, Clean, Intervention, LayerTrace, Trace};
+pub use trace::{Ablation, Abreast, Clean, Intervention, LayerTrace, Trace};

@@ -9,6 +9,7 @@ pub mod measure;
 pub mod render;
 pub mod score;
 pub mod tokenize;
+pub mod verify;
 
 pub mod firings;
 pub mod inputs;
