@@ -157,6 +157,10 @@ pub struct Task {
     pub file: Option<String>,
     #[serde(default)]
     pub wrong: Wrong,
+    /// The circuit that others found: empty for the one that is known of the model and the kind; `none`; `gpt2-small`; or a
+    /// JSON file of classes with their components.
+    #[serde(default)]
+    pub published: String,
 }
 
 /// What becomes of prompts at which the model is not right by the task's metric.
@@ -589,6 +593,8 @@ impl Config {
         }
         for task in &self.tasks {
             flatten(&format!("tasks.{}", task.name), &serde_json::to_value(task)?, &mut flat);
+            // What it means depends on the model's name too; and no circuit has to be found again for it.
+            flat.remove(&format!("tasks.{}.published", task.name));
         }
         for group in &self.groups {
             flatten(&format!("groups.{}", group.name), &serde_json::to_value(group)?, &mut flat);

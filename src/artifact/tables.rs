@@ -166,7 +166,7 @@ table! {
         circuit: String,
         /// components, features or links in it
         size: u32,
-        /// `m_full`, `m_empty`, `m_circuit`, `m_complement`, `faithfulness`, `completeness`, `precision`, `recall`, `auc`, `correlation`, `rank_correlation` or `flagged`
+        /// `m_full`, `m_empty`, `m_circuit`, `m_complement`, `faithfulness`, `completeness`, `precision`, `recall`, `auc`, `correlation` or `rank_correlation`
         metric: String,
         /// what is put in the place of everything else: `mean`, `resample` or `zero`; empty where nothing is
         ablation: String,

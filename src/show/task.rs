@@ -4,8 +4,8 @@ use super::component::Explained;
 use super::page::{Page, Table, token};
 use super::{Answer, names};
 use crate::error::Result;
-use crate::site::atlas::{Faithfulness, Task, TaskComponent};
-use crate::site::number::{difference, percent, right_of, significant, with_interval};
+use crate::site::atlas::{Faithfulness, LiveLink, Task, TaskComponent};
+use crate::site::number::{counted, difference, fixed, percent, right_of, significant, with_interval};
 use crate::stages::Run;
 use crate::stages::reader::Reader;
 use crate::stats::interval::mean;
@@ -64,6 +64,7 @@ impl Answer for TaskAnswer {
         }
         self.components(page);
         self.faithfulness(page);
+        self.links(page);
         self.features(page);
     }
 }
@@ -88,14 +89,50 @@ impl TaskAnswer {
             return;
         }
         page.heading("Faithfulness", "of the circuit alone, the rest of the model held at its mean");
-        let found = self.task.faithfulness.iter().filter(|f| f.circuit != "random");
+        let run = |f: &&Faithfulness| f.ablation == "mean" && f.metrics.contains_key("m_circuit");
+        let found = self.task.faithfulness.iter().filter(run).filter(|f| f.circuit != "random");
         let row = |f: &Faithfulness| {
-            let random = self.task.faithfulness.iter().find(|r| r.circuit == "random" && same_size(r, f));
+            let beside = |r: &&Faithfulness| r.circuit == "random" && same_size(r, f);
+            let random = self.task.faithfulness.iter().filter(run).find(beside);
             let random = random.map_or("—".into(), |random| metric(random, "faithfulness"));
-            [variant(f), f.size.to_string(), metric(f, "faithfulness"), random, metric(f, "completeness")]
+            let of = match (f.level.as_str(), f.errors.as_str()) {
+                ("feature", "kept") => "features, errors kept",
+                ("feature", _) => "features",
+                _ => "components",
+            };
+            let size = format!("{} {of}", f.size);
+            [variant(f), size, metric(f, "faithfulness"), random, metric(f, "completeness")]
         };
-        let columns = ["circuit", ">size", ">faithfulness", ">random of its size", ">completeness"];
+        let columns = ["circuit", "size", ">faithfulness", ">random of its size", ">completeness"];
         page.table(&Table::new(&columns).with(found.map(row)));
+    }
+
+    /// How well direct effects tell what happens in the live model.
+    fn links(&self, page: &mut Page) {
+        let of_links = || self.task.faithfulness.iter().filter(|f| f.level == "link");
+        let figure =
+            |name: &str| of_links().find_map(|f| f.metrics.get(name)?.value).map_or("—".into(), |v| fixed(v, 2));
+        if self.task.links.is_empty() {
+            return;
+        }
+        let [r, ranks] = ["correlation", "rank_correlation"].map(figure);
+        page.heading(
+            "Links in the live model",
+            "a feature set to its mean; changes as shares of what enters the receiver",
+        );
+        let doubtful = self.task.links.iter().filter(|l| l.doubtful).count();
+        page.line(&format!(
+            "{} run: predicted and measured changes correlate by {r}, their ranks by {ranks}; {doubtful} of them fall short",
+            counted(self.task.links.len(), "link"),
+        ));
+        let row = |l: &LiveLink| {
+            let to = format!("{} {}", l.receiver, l.slot);
+            let short = if l.doubtful { "falls short" } else { "" };
+            [l.feature.to_string(), to, percent(l.predicted), percent(l.measured), fixed(l.root, 2), short.to_string()]
+        };
+        let columns = ["from", "to", ">predicted", ">measured", ">answer", ""];
+        page.table(&Table::new(&columns).with(self.task.links.iter().take(self.top).map(row)));
+        page.rest(self.top.min(self.task.links.len()), self.task.links.len(), "--top");
     }
 
     fn features(&self, page: &mut Page) {
@@ -120,7 +157,7 @@ fn variant(f: &Faithfulness) -> String {
 }
 
 fn same_size(a: &Faithfulness, b: &Faithfulness) -> bool {
-    (&a.level, a.size) == (&b.level, b.size)
+    (&a.level, &a.errors, a.size) == (&b.level, &b.errors, b.size)
 }
 
 fn metric(f: &Faithfulness, name: &str) -> String {

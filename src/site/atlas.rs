@@ -70,6 +70,8 @@ pub struct Task {
     /// Every component of the model that is in a circuit, in the order of the model.
     pub components: Vec<TaskComponent>,
     pub faithfulness: Vec<Faithfulness>,
+    /// Its strongest links, the strongest first, and what they do in the live model.
+    pub links: Vec<LiveLink>,
     /// In how many prompts both components are in the circuit; only a < b.
     pub component_pairs: Vec<(Component, Component, u32)>,
     /// The strongest feature pairs in circuits, best first.
@@ -120,17 +122,46 @@ pub struct TaskComponent {
 /// One variant of the circuit (components in at least a given share of prompts) and what it does alone.
 #[derive(Clone, Debug, Serialize)]
 pub struct Faithfulness {
-    /// `component` or `feature`.
+    /// `component` or `feature`; `link` for what is known of single links.
     pub level: String,
     /// What the circuit is, such as `frequency >= 0.25`.
     pub variant: String,
-    /// `found`, `random` or `published`.
+    /// `found`, `random`, `published` or `all`.
     pub circuit: String,
+    /// What everything else is replaced with: `mean`, `resample` or `zero`; empty where nothing was run.
+    pub ablation: String,
+    /// The dictionaries' errors: `kept`, `ablated`; empty where dictionaries play no part.
+    pub errors: String,
     /// Components (or features) in it.
     pub size: u32,
-    /// metric → value with its interval: `faithfulness`, `completeness`, `m_full`, `m_empty`, `m_circuit`. A value is
+    /// metric → value with its interval: `faithfulness`, `completeness`, `m_full`, `precision`, `correlation` … A value is
     /// absent where its denominator cannot be told from 0.
     pub metrics: BTreeMap<String, Interval>,
+}
+
+/// A link from a feature: what its direct effect predicts when the feature is set to its mean over corrupted prompts, and
+/// what then happens in the live model. Changes are shares of everything that enters the receiver.
+#[derive(Clone, Debug, Serialize)]
+pub struct LiveLink {
+    pub feature: FeatureId,
+    /// `root`, a feature, or a head and what it serves: `L2H4 for att2.51`.
+    pub receiver: String,
+    /// What of it has a page.
+    pub receiver_feature: Option<FeatureId>,
+    pub receiver_head: Option<Component>,
+    /// `q`, `k` or `v` of a head; else empty.
+    pub slot: String,
+    /// Prompts whose circuit has it.
+    pub prompts: u32,
+    /// The prompts in which it was run: predicted and measured change.
+    pub runs: Vec<(f64, f64)>,
+    /// Means over them.
+    pub predicted: f64,
+    pub measured: f64,
+    /// Mean change of what the circuit grows from, such as the logit difference.
+    pub root: f64,
+    /// Large by attribution and small in the live model.
+    pub doubtful: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

@@ -209,24 +209,76 @@ fn feature(texts: &[String], ids: &[FeatureId], at: &[Component], i: usize) -> F
 
 fn faithfulness() -> Vec<Faithfulness> {
     let interval = |v: f64| Interval { value: Some(v), low: Some(v - 0.08), high: Some(v + 0.06) };
+    let none = Interval { value: None, low: None, high: None };
     let row = |i: usize, circuit: &str, v: f64| Faithfulness {
         level: "component".into(),
         variant: format!("frequency >= {}", ["1", "0.75", "0.5", "0.25", "0.1", "0"][i]),
         circuit: circuit.into(),
+        ablation: "mean".into(),
+        errors: String::new(),
         size: [2, 5, 8, 12, 17, 21][i],
         metrics: BTreeMap::from([
             ("faithfulness".into(), interval(v)),
-            (
-                "completeness".into(),
-                if i == 0 { Interval { value: None, low: None, high: None } } else { interval(1.0 - v) },
-            ),
+            ("completeness".into(), if i == 0 { none } else { interval(1.0 - v) }),
             ("m_full".into(), interval(3.41)),
             ("m_empty".into(), interval(0.02)),
             ("m_circuit".into(), interval(3.4 * v)),
         ]),
     };
     let found = (0..6).map(|i| row(i, "found", [0.31, 0.62, 0.8, 0.93, 1.02, 1.0][i]));
-    found.chain((0..6).map(|i| row(i, "random", [-0.05, 0.02, 0.11, 0.2, 0.48, 0.93][i]))).collect()
+    let random = (0..6).map(|i| row(i, "random", [-0.05, 0.02, 0.11, 0.2, 0.48, 0.93][i]));
+    let components: Vec<Faithfulness> = found.chain(random).collect();
+    let features = components.iter().flat_map(|f| {
+        ["kept", "ablated"].map(|errors| Faithfulness {
+            level: "feature".into(),
+            errors: errors.into(),
+            size: f.size * 7,
+            ..f.clone()
+        })
+    });
+    let exact = |v: f64| Interval { value: Some(v), low: Some(v), high: Some(v) };
+    let figures = |level: &str, metrics: &[(&str, f64)]| Faithfulness {
+        level: level.into(),
+        ablation: String::new(),
+        metrics: metrics.iter().map(|(name, v)| (name.to_string(), exact(*v))).collect(),
+        ..components[0].clone()
+    };
+    let published = figures("component", &[("precision", 0.5), ("recall", 0.04), ("auc", 0.83)]);
+    let links = figures("link", &[("correlation", 0.93), ("rank_correlation", 0.88)]);
+    let resampled = components.iter().map(|f| Faithfulness { ablation: "resample".into(), ..f.clone() });
+    let more = features.chain(resampled).chain([published, links]).collect::<Vec<_>>();
+    components.into_iter().chain(more).collect()
+}
+
+/// Links to the answer, to a feature and to a head; the fourth of them falls short.
+fn live_links(ids: &[FeatureId], at: &[Component]) -> Vec<LiveLink> {
+    let head = at.iter().find(|c| c.head().is_some()).copied();
+    let link = |i: usize| {
+        let feature = ids[i * 3 % ids.len()];
+        let receiver_feature = (i % 3 > 0).then(|| ids[(i * 5 + 1) % ids.len()]);
+        let receiver_head = head.filter(|_| i % 3 == 2);
+        let receiver = match (receiver_head, receiver_feature) {
+            (Some(head), Some(feature)) => format!("{head} for {feature}"),
+            (_, Some(feature)) => feature.to_string(),
+            _ => "root".into(),
+        };
+        let predicted = unit(i as u64, 31) - 0.6;
+        let measured = if i == 3 { -0.1 * predicted } else { predicted * (0.7 + 0.5 * unit(i as u64, 32)) };
+        LiveLink {
+            feature,
+            receiver,
+            receiver_feature,
+            receiver_head,
+            slot: if i % 3 == 2 { ["q", "k", "v"][i / 3 % 3].into() } else { String::new() },
+            prompts: 40 - i as u32,
+            runs: vec![(predicted, measured), (predicted * 0.9, measured * 1.1)],
+            predicted,
+            measured,
+            root: measured * 2.0,
+            doubtful: i == 3,
+        }
+    };
+    (0..20).map(link).collect()
 }
 
 fn prompts(kind: &str) -> Vec<Prompt> {
@@ -283,6 +335,7 @@ fn task(name: &str, ids: &[FeatureId], at: &[Component]) -> Task {
             })
             .collect(),
         faithfulness: faithfulness(),
+        links: live_links(ids, at),
         component_pairs: pairs.map(|(a, b)| (a, b, (40.0 * frequency(a) * frequency(b)) as u32)).collect(),
         pairs: (0..16).map(|k| circuit_pair(ids, at, k)).collect(),
     }

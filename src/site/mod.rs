@@ -8,6 +8,7 @@ mod build;
 mod chart;
 mod links;
 pub mod number;
+mod scatter;
 mod svg;
 pub mod text;
 mod views;

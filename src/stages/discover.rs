@@ -14,8 +14,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Answers of the model that are kept of each prompt.
 const ANSWERS: usize = 5;
-/// Prompts whose passes are held at once.
-const PROMPTS: usize = 32;
 
 /// A prompt as the model answers it, and its circuit.
 struct Solved {
@@ -87,7 +85,7 @@ fn solve(run: &Run, world: &World, task: &Task, tokenizer: &Tokenizer) -> Result
         Ok(solved)
     };
     let mut solved = Vec::with_capacity(prompts.len());
-    for some in prompts.chunks(PROMPTS) {
+    for some in prompts.chunks(inputs::PROMPTS) {
         let tokens: Vec<&[u32]> = some.iter().map(|prompt| prompt.tokens.as_slice()).collect();
         let passes = world.passes(&tokens)?;
         let each = some.par_iter().zip(passes).map(one);

@@ -5,7 +5,7 @@ use crate::artifact::activations::Precision;
 use crate::artifact::tables::{CircuitFeature, ContextRow, Document, NodeRow};
 use crate::artifact::{Artifact, Row, Store};
 use crate::circuit::{Method, Metric, Node, NodeKind, Root, World, allowable};
-use crate::config::{self, Config, Discover, Dtype, RootKind, ScoreFeatures};
+use crate::config::{self, Config, Discover, Dtype, RootKind, ScoreFeatures, Task};
 use crate::corpus::{Half, Shard, Tokenizer, files, readable, shards};
 use crate::dictionary::{self, Dictionary, Source};
 use crate::error::{Result, hinted};
@@ -14,10 +14,13 @@ use crate::ids::{FeatureId, Kind};
 use crate::lock::{Ingredients, Lock};
 use crate::model::{self, Gpt2, Sizes};
 use crate::progress::Progress;
-use crate::task::{self, Measure, Prompt};
+use crate::task::{self, Measure, Prompt, Published};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// Prompts whose passes are held at once.
+pub const PROMPTS: usize = 32;
 
 /// Files of the outside world that a stage reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub enum Input {
     Corpus,
     /// The files of tasks that bring their own prompts.
     Prompts,
+    /// The files of tasks that bring a published circuit.
+    Published,
 }
 
 impl Input {
@@ -80,6 +85,13 @@ impl Input {
                 let files = config.tasks.iter().filter_map(|task| task.file.as_ref());
                 Ok(files.map(|file| (file.clone(), config.path(file))).collect())
             }
+            Input::Published => {
+                let file = |task| match task::origin(task, &config.model.path) {
+                    task::Origin::File(file) => Some((file.to_string(), config.path(file))),
+                    _ => None,
+                };
+                Ok(config.tasks.iter().filter_map(file).collect())
+            }
         }
     }
 
@@ -90,6 +102,7 @@ impl Input {
             Input::Dictionaries => "`dictionaries.attention` and `dictionaries.mlp` must be folders of readable files",
             Input::Corpus => "check that the files of `corpus.path` are there and readable",
             Input::Prompts => "check the `file` of the task",
+            Input::Published => "check `published` of the task",
         }
     }
 }
@@ -111,7 +124,24 @@ pub fn check(config: &Config) -> Result<()> {
         let hint = format!("`discover.allow` may hold {}", allowable.join(", "));
         return Err(hinted(format!("`discover.allow` has `{kind}`, which is no kind of node"), hint));
     }
+    config.tasks.iter().try_for_each(|task| published(config, task).map(drop))?;
     check_named(config, &config.named_features())
+}
+
+/// The published circuit of a task, if there is one.
+pub fn published(config: &Config, task: &Task) -> Result<Option<Published>> {
+    let sizes = sizes(config)?;
+    task::published(task, &config.model.path, &config.folder, sizes.layers, sizes.heads)
+}
+
+/// Where each task's published circuit is from, for stages that read [`Input::Published`].
+pub fn published_from(config: &Config) -> Ingredients {
+    let name = |task| match task::origin(task, &config.model.path) {
+        task::Origin::Nowhere => "\"none\"".into(),
+        task::Origin::BuiltIn => "\"gpt2-small\"".into(),
+        task::Origin::File(file) => format!("{file:?}"),
+    };
+    config.tasks.iter().map(|task| (format!("setting tasks.{}.published", task.name), name(task))).collect()
 }
 
 /// A downloaded file as an ingredient: its name in the repository, and the commit.

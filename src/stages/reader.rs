@@ -5,7 +5,7 @@ use super::{Run, inputs};
 use crate::artifact::Row;
 use crate::artifact::tables::{
     CircuitFeature, CircuitPairRow, ClusterRow, ComponentRow, ConformanceRow, ContextRow, CorpusPairRow, EdgeRow,
-    EvaluationRow, ExampleRow, ExplanationRow, FaithfulnessRow, FeatureRow, LogitRow, NodeRow, PromptRow,
+    EffectRow, EvaluationRow, ExampleRow, ExplanationRow, FaithfulnessRow, FeatureRow, LogitRow, NodeRow, PromptRow,
 };
 use crate::config::{Method, Provider, Wrong};
 use crate::corpus::Tokenizer;
@@ -14,6 +14,7 @@ use crate::ids::{Component, FeatureId};
 use crate::model::Gpt2;
 use crate::site::atlas::{self, Atlas};
 use crate::site::count;
+use crate::stats::agreement::falls_short;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Feature pairs on a task's page.
@@ -45,6 +46,7 @@ pub struct Reader<'a> {
     serving: BTreeMap<String, Vec<CircuitFeature>>,
     serving_at: BTreeMap<String, Vec<CircuitFeature>>,
     faithfulness: Vec<FaithfulnessRow>,
+    effects: Vec<EffectRow>,
     features: Vec<FeatureRow>,
     examples: BTreeMap<String, Vec<ExampleRow>>,
     logits: BTreeMap<String, [Vec<atlas::Promoted>; 2]>,
@@ -139,6 +141,7 @@ impl<'a> Reader<'a> {
             serving_at: by(serving.clone(), |row| row.component.clone()),
             serving: by(serving, |row| row.feature.clone()),
             faithfulness: store.read()?,
+            effects: store.read()?,
             features: store.read()?,
             examples: by(examples, |row| row.subject.clone()),
             logits: promoted(logits),
@@ -306,6 +309,7 @@ impl<'a> Reader<'a> {
             prompts: prompts.iter().map(|row| self.prompt(row)).collect(),
             components,
             faithfulness: faithfulness(self.faithfulness.iter().filter(|row| row.task == task.name)),
+            links: live_links(self.effects.iter().filter(|row| row.task == task.name))?,
             component_pairs: self.component_pairs(&task.name).to_vec(),
             pairs: self.task_pairs(&task.name)?,
         })
@@ -593,19 +597,51 @@ fn task_component(row: &ComponentRow) -> Result<atlas::TaskComponent> {
 }
 
 /// One row a circuit, its metrics together.
+/// The links that were run, in their order; changes as shares of what enters the receiver.
+fn live_links<'a>(rows: impl Iterator<Item = &'a EffectRow>) -> Result<Vec<atlas::LiveLink>> {
+    let of_rank = by(rows.collect(), |row| row.rank);
+    of_rank.into_values().map(|rows| live_link(&rows)).collect()
+}
+
+fn live_link(rows: &[&EffectRow]) -> Result<atlas::LiveLink> {
+    let first = rows[0];
+    let share = |row: &EffectRow, change: f32| f64::from(change) / f64::from(row.total);
+    let runs: Vec<(f64, f64)> = rows.iter().map(|row| (share(row, row.predicted), share(row, row.measured))).collect();
+    let mean = |values: Vec<f64>| crate::stats::interval::mean(&values);
+    let predicted = mean(runs.iter().map(|run| run.0).collect());
+    let measured = mean(runs.iter().map(|run| run.1).collect());
+    let mut words = first.receiver.split_whitespace();
+    Ok(atlas::LiveLink {
+        feature: feature_id(&first.feature)?,
+        receiver: first.receiver.clone(),
+        receiver_feature: first.receiver.split_whitespace().find_map(|word| word.parse().ok()),
+        receiver_head: words.next().and_then(|word| word.parse().ok()),
+        slot: first.slot.clone(),
+        prompts: first.prompts,
+        predicted,
+        measured,
+        root: mean(rows.iter().map(|row| f64::from(row.root)).collect()),
+        doubtful: falls_short(predicted, measured),
+        runs,
+    })
+}
+
 fn faithfulness<'a>(rows: impl Iterator<Item = &'a FaithfulnessRow>) -> Vec<atlas::Faithfulness> {
     let mut found: Vec<atlas::Faithfulness> = Vec::new();
     for row in rows {
-        let same = |f: &&mut atlas::Faithfulness| {
-            (&f.level, &f.variant, &f.circuit, f.size) == (&row.level, &row.variant, &row.circuit, row.size)
+        let key = |f: &atlas::Faithfulness| {
+            [&f.level, &f.variant, &f.circuit, &f.ablation, &f.errors].map(String::clone).to_vec()
         };
+        let own = [&row.level, &row.variant, &row.circuit, &row.ablation, &row.errors].map(String::clone).to_vec();
         let interval = atlas::Interval { value: row.value, low: row.low, high: row.high };
-        match found.iter_mut().find(same) {
+        match found.iter_mut().find(|f| f.size == row.size && key(f) == own) {
             Some(known) => drop(known.metrics.insert(row.metric.clone(), interval)),
             None => found.push(atlas::Faithfulness {
                 level: row.level.clone(),
                 variant: row.variant.clone(),
                 circuit: row.circuit.clone(),
+                ablation: row.ablation.clone(),
+                errors: row.errors.clone(),
                 size: row.size,
                 metrics: BTreeMap::from([(row.metric.clone(), interval)]),
             }),

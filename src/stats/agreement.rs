@@ -19,6 +19,11 @@ pub fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
     (spread > 0.0).then(|| top / spread)
 }
 
+/// Whether little came of what was predicted: less than a quarter of it, or the contrary.
+pub fn falls_short(predicted: f64, measured: f64) -> bool {
+    measured * predicted.signum() < predicted.abs() / 4.0
+}
+
 /// Spearman's correlation: that of the ranks.
 pub fn rank_correlation(a: &[f64], b: &[f64]) -> Option<f64> {
     correlation(&ranks(a), &ranks(b))
@@ -57,6 +62,12 @@ mod tests {
         assert!(close(rank_correlation(&x, &[4.0, 3.0, 2.0, 1.0]), -1.0));
         assert_eq!(correlation(&x, &[5.0; 4]), None);
         assert_eq!(correlation(&x[..2], &x[..2]), None);
+    }
+
+    #[test]
+    fn a_quarter_is_enough_and_the_contrary_is_not() {
+        assert!(!falls_short(-0.4, -0.1) && !falls_short(0.4, 3.0) && !falls_short(0.0, 0.0));
+        assert!(falls_short(-0.4, -0.09) && falls_short(-0.4, 0.4) && falls_short(0.4, 0.0));
     }
 
     #[test]

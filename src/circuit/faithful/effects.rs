@@ -51,7 +51,8 @@ pub fn effects(world: &World, tokens: &[u32], root: Root, stand_in: &StandIn, li
         let feature = child.dictionary_feature().ok_or_else(|| {
             hinted(format!("a {} cannot be set to a value", child.kind.word()), "choose links from features")
         })?;
-        let (replaced, activation) = (stand_in.activation(feature, child.position as usize), links[places[0]].activation);
+        let (replaced, activation) =
+            (stand_in.activation(feature, child.position as usize), links[places[0]].activation);
         let shift = Shift::new(world, feature, child.position as usize, replaced - activation)?;
         let live = world.model.forward_with(tokens, &shift)?;
         let change = |node: &Node, slot| -> Result<f32> {
@@ -128,7 +129,7 @@ impl Reads {
             (NodeKind::AttentionError | NodeKind::Head, Err(_)) => {
                 let z = clean.layers[layer].z.narrow(0, position as usize, 1)?;
                 let sae = &world.attention[layer];
-                let error = (&z - sae.decode(&sae.encoder()?.active(&z)?)?)?.flatten_all()?.to_vec1::<f32>()?;
+                let error = (&z - sae.decode(&sae.active(&z)?)?)?.flatten_all()?.to_vec1::<f32>()?;
                 let norm = error.iter().map(|x| x * x).sum::<f32>().sqrt();
                 error.into_iter().map(|x| if norm > 0.0 { x / norm } else { 0.0 }).collect()
             }

@@ -12,10 +12,9 @@ use super::promote::extremes;
 use crate::error::{Result, hinted};
 use crate::ids::Component;
 use crate::model::Gpt2;
-use rand::seq::{IndexedRandom, SliceRandom};
 use rand::SeedableRng;
+use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

@@ -2,9 +2,11 @@
 
 mod component;
 mod dictionaries;
+mod faithful;
 mod feature;
 mod index;
 mod lists;
+mod live;
 mod parts;
 mod task;
 mod together;
