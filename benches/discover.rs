@@ -11,7 +11,7 @@
 //! the wrong answer's logit), unless `discover.contrast` is off. The ratio means something at that shape only, with settings
 //! like these.
 
-use circuit_atlas::circuit::{Attribution, Candidates, Root, World, find};
+use circuit_atlas::circuit::{Attribution, Candidates, Root, World, grow};
 use circuit_atlas::config::{Config, Discover};
 use circuit_atlas::error::Result;
 use circuit_atlas::lock::Lock;
@@ -78,7 +78,7 @@ fn measure(world: &World, discover: &Discover, prompts: &[Prompt]) -> Result<Sum
         let attribution = Attribution::of(world, pass, &prompt.tokens)?;
         sums.attribution = lap(&mut start);
         let mut candidates = Candidates::new(&attribution, discover.candidates, &discover.allow);
-        let mut search = |root| find(&mut candidates, root, inputs::method(discover));
+        let mut search = |root| grow(&mut candidates, root, inputs::method(discover));
         sums.nodes = search(inputs::root(discover.root, prompt))?.graph.nodes.len();
         sums.search = lap(&mut start);
         if discover.contrast {

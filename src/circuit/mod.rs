@@ -14,7 +14,7 @@ mod terms;
 mod world;
 
 pub use attribution::{Attribution, Contributions, Root};
-pub use discover::{Candidate, Candidates, Flow, Found, Method, allowable, find, greedy, influence};
+pub use discover::{Candidate, Candidates, Flow, Found, Method, allowable, greedy, grow, influence};
 pub use faithful::{
     Ablate, Case, Metric, answers, at_least, circuits_by_frequency, components, effects, everything, features,
     random_circuits,

@@ -123,7 +123,8 @@ impl<'a> Stream<'a> {
 
 impl Position {
     fn new(pass: &Pass, p: usize, token: u32) -> Position {
-        let mut nodes = [NodeKind::Embedding, NodeKind::PositionEmbedding].map(|kind| Node::embedding(kind, p)).to_vec();
+        let mut nodes =
+            [NodeKind::Embedding, NodeKind::PositionEmbedding].map(|kind| Node::embedding(kind, p)).to_vec();
         let mut before = vec![nodes.len()];
         for (l, (attention, mlp)) in pass.attention.iter().zip(&pass.mlp).enumerate() {
             nodes.extend(attention[p].iter().map(|(f, _)| Node::feature(Kind::Attention, l, p, *f)));

@@ -75,8 +75,7 @@ impl TaskAnswer {
         components.sort_by(|a, b| b.frequency.total_cmp(&a.frequency).then(a.component.cmp(&b.component)));
         page.heading("Components", "by the share of circuits that they are in");
         let more = |c: &TaskComponent| c.contrast.map_or("—".into(), difference);
-        let row =
-            |c: &&TaskComponent| [c.component.to_string(), percent(c.frequency), more(c), c.features.to_string()];
+        let row = |c: &&TaskComponent| [c.component.to_string(), percent(c.frequency), more(c), c.features.to_string()];
         let shown = components.iter().take(self.top);
         let columns = ["component", ">circuits", ">right less wrong", ">features"];
         page.table(&Table::new(&columns).with(shown.map(row)));

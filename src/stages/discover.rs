@@ -2,7 +2,7 @@
 
 use super::inputs;
 use crate::artifact::tables::{CircuitFeature, ComponentRow, EdgeRow, NodeRow, PromptRow};
-use crate::circuit::{Attribution, Candidates, Edge, Found, Metric, Node, NodeKind, Pass, Root, World, find};
+use crate::circuit::{Attribution, Candidates, Edge, Found, Metric, Node, NodeKind, Pass, Root, World, grow};
 use crate::config::{Config, Discover, Task, Wrong};
 use crate::corpus::Tokenizer;
 use crate::error::{Context, Result, hinted};
@@ -126,9 +126,9 @@ fn circuit(attribution: &Attribution, settings: &Discover, prompt: &Prompt) -> R
     let mut candidates = Candidates::new(attribution, settings.candidates, &settings.allow);
     let (correct, counter) = (Root::Logit(prompt.correct), Root::Logit(prompt.counter));
     let (root, method) = (inputs::root(settings.root, prompt), inputs::method(settings));
-    let found = find(&mut candidates, root, method)?;
+    let found = grow(&mut candidates, root, method)?;
     let mut components =
-        |root| -> Result<BTreeSet<Component>> { Ok(find(&mut candidates, root, method)?.graph.components()) };
+        |root| -> Result<BTreeSet<Component>> { Ok(grow(&mut candidates, root, method)?.graph.components()) };
     let contrast = match settings.contrast {
         true if root == correct => Some([found.graph.components(), components(counter)?]),
         true => Some([components(correct)?, components(counter)?]),

@@ -34,7 +34,7 @@ pub struct Found {
 ///
 /// # Errors
 /// When a dictionary cannot be read.
-pub fn find(candidates: &mut Candidates, root: Root, method: Method) -> Result<Found> {
+pub fn grow(candidates: &mut Candidates, root: Root, method: Method) -> Result<Found> {
     match method {
         Method::Greedy { passes, per_node } => {
             Ok(Found { graph: greedy(candidates, root, passes, per_node)?, left_out: None })

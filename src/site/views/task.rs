@@ -1,6 +1,6 @@
 //! A task: its prompts, and its circuit over all of them.
 
-use super::faithful::{FaithfulView, finding};
+use super::faithful::{FaithfulView, finding, measure};
 use super::live::LiveView;
 use super::parts::{CircuitPairRow, Page, circuit_pair};
 use crate::ids::Component;
@@ -21,6 +21,8 @@ pub struct TaskView {
     kind: String,
     /// How many of how many prompts are right, and of what that is.
     right: [String; 2],
+    /// What is measured, as one writes it.
+    measure: &'static str,
     coverage: String,
     left_out: Option<String>,
     component_count: usize,
@@ -78,6 +80,7 @@ impl TaskView {
             page: Page::new(links, "tasks", &format!("tasks/{}.html", task.name), task.name.clone(), description),
             kind: task.kind.clone(),
             right: right_of(task.right(), task.used as usize, task.prompts.len()),
+            measure: measure(&task.kind),
             coverage: percent(task.coverage),
             left_out: task.left_out.map(percent),
             component_count: task.components.len(),
@@ -85,8 +88,9 @@ impl TaskView {
             prompts: task.prompts.iter().enumerate().map(|(i, p)| prompt_row(i, p)).collect(),
             frequency: model_map(links, "frequency of components in circuits", &frequencies(&task.components)),
             features: model_map(links, "distinct features at components", &distinct_features(&task.components)),
-            contrast: contrasts(&task.components)
-                .map(|cells| model_map(links, "right less wrong: how much more often in circuits of the right answer", &cells)),
+            contrast: contrasts(&task.components).map(|cells| {
+                model_map(links, "right less wrong: how much more often in circuits of the right answer", &cells)
+            }),
             together: together(links, task, &square),
             together_shown: square.len(),
             pairs: task.pairs.iter().map(|p| circuit_pair(links, &task.name, p)).collect(),
