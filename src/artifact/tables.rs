@@ -206,6 +206,8 @@ table! {
         activation: f32,
         /// what it is set to: its mean over the corrupted prompts
         mean: f32,
+        /// the direct effect in the clean run
+        effect: f32,
         /// change of what the receiver reads, by the direct effect
         predicted: f32,
         /// the same, measured in the live model

@@ -127,9 +127,17 @@ impl TaskAnswer {
         let row = |l: &LiveLink| {
             let to = format!("{} {}", l.receiver, l.slot);
             let short = if l.doubtful { "falls short" } else { "" };
-            [l.feature.to_string(), to, percent(l.predicted), percent(l.measured), fixed(l.root, 2), short.to_string()]
+            [
+                l.feature.to_string(),
+                to,
+                percent(l.share),
+                percent(l.predicted),
+                percent(l.measured),
+                fixed(l.root, 2),
+                short.to_string(),
+            ]
         };
-        let columns = ["from", "to", ">predicted", ">measured", ">answer", ""];
+        let columns = ["from", "to", ">effect", ">predicted", ">measured", ">answer", ""];
         page.table(&Table::new(&columns).with(self.task.links.iter().take(self.top).map(row)));
         page.rest(self.top.min(self.task.links.len()), self.task.links.len(), "--top");
     }

@@ -153,6 +153,8 @@ pub struct LiveLink {
     pub slot: String,
     /// Prompts whose circuit has it.
     pub prompts: u32,
+    /// Its direct effect, a share like the changes; the mean over the prompts in which it was run.
+    pub share: f64,
     /// The prompts in which it was run: predicted and measured change.
     pub runs: Vec<(f64, f64)>,
     /// Means over them.

@@ -271,6 +271,7 @@ fn live_links(ids: &[FeatureId], at: &[Component]) -> Vec<LiveLink> {
             receiver_head,
             slot: if i % 3 == 2 { ["q", "k", "v"][i / 3 % 3].into() } else { String::new() },
             prompts: 40 - i as u32,
+            share: -1.4 * predicted,
             runs: vec![(predicted, measured), (predicted * 0.9, measured * 1.1)],
             predicted,
             measured,

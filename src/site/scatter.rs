@@ -82,6 +82,6 @@ mod tests {
     fn titles_are_text() {
         let spot = Spot { x: 0.2, y: -3.0, title: "<b>".into(), odd: true };
         let markup = scatter(&[spot]).to_string();
-        assert!(markup.contains("&lt;b&gt;: predicted 20%, measured −300%"), "{markup}");
+        assert!(markup.contains("&lt;b&gt;: predicted 20.0%, measured −300%"), "{markup}");
     }
 }

@@ -618,6 +618,7 @@ fn live_link(rows: &[&EffectRow]) -> Result<atlas::LiveLink> {
         receiver_head: words.next().and_then(|word| word.parse().ok()),
         slot: first.slot.clone(),
         prompts: first.prompts,
+        share: mean(rows.iter().map(|row| share(row, row.effect)).collect()),
         predicted,
         measured,
         root: mean(rows.iter().map(|row| f64::from(row.root)).collect()),

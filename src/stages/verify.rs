@@ -506,6 +506,7 @@ fn effect_row(rank: usize, prompts: u32, link: &TaskLink, place: &Place, effect:
         prompts,
         activation: at.activation,
         mean: effect.replaced,
+        effect: edge.effect,
         predicted: effect.predicted,
         measured: effect.measured,
         total: edge.effect.abs() / edge.share,

@@ -98,9 +98,9 @@ impl FaithfulView {
 
 fn ablation(name: &str, rows: &[Faithfulness]) -> AblationView {
     let levels = [
-        ("heads and MLPs", "component", ""),
-        ("features, what dictionaries miss left as it is", "feature", "kept"),
-        ("features, what dictionaries miss replaced too", "feature", "ablated"),
+        ("Heads and MLPs", "component", ""),
+        ("Features, what dictionaries miss left as it is", "feature", "kept"),
+        ("Features, what dictionaries miss replaced too", "feature", "ablated"),
     ];
     let by = match name {
         "mean" => "its mean over the corrupted prompts of its template",

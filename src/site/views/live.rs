@@ -1,6 +1,5 @@
 //! Links in the live model: what direct effects predict beside what happens.
 
-use super::parts::gist;
 use crate::site::atlas::{LiveLink, Task};
 use crate::site::links::{Link, Links};
 use crate::site::number::{counted, fixed, percent};
@@ -24,11 +23,11 @@ pub struct LiveRow {
     receiver: Vec<Link>,
     slot: &'static str,
     prompts: u32,
+    share: String,
     predicted: String,
     measured: String,
     root: String,
     doubtful: bool,
-    gist: Html,
 }
 
 impl LiveView {
@@ -83,11 +82,11 @@ pub fn live_row(links: Links, l: &LiveLink) -> LiveRow {
         receiver,
         slot: slot(&l.slot),
         prompts: l.prompts,
+        share: percent(l.share),
         predicted: percent(l.predicted),
         measured: percent(l.measured),
         root: fixed(l.root, 2),
         doubtful: l.doubtful,
-        gist: gist(links, l.feature),
     }
 }
 
