@@ -5,7 +5,6 @@ use crate::error::Result;
 use crate::ids::Kind;
 use crate::model::{Gpt2, Layer, Trace};
 use candle_core::Tensor;
-use rayon::prelude::*;
 
 /// A model and its dictionaries, with what attribution reads from them laid out for it.
 pub struct World {
@@ -75,7 +74,7 @@ impl World {
 
     /// Runs the model over prompts.
     pub fn traces(&self, prompts: &[&[u32]]) -> Result<Vec<Trace>> {
-        prompts.par_iter().map(|tokens| self.model.forward(tokens)).collect()
+        self.model.forward_all(prompts)
     }
 
     /// Encodes what the dictionaries read, one dictionary at a time for all passes: a whole encoder is large, and is read
