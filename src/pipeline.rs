@@ -45,7 +45,7 @@ struct Besides {
 }
 
 /// The stages in their order.
-pub const STAGES: [Stage; 10] = [
+pub const STAGES: [Stage; 11] = [
     Stage {
         name: "tokenize",
         does: "text → documents → contexts of token ids",
@@ -103,6 +103,25 @@ pub const STAGES: [Stage; 10] = [
         writes: &[FaithfulnessRow::ARTIFACT, EffectRow::ARTIFACT],
         writes_besides: None,
         run: stages::verify::run,
+    },
+    Stage {
+        name: "heads",
+        does: "where each head of a circuit looks, what it copies, which features are its own",
+        version: 1,
+        settings: &[],
+        inputs: &[Input::Model, Input::Dictionaries, Input::Published],
+        besides: stages::inputs::published_from,
+        reads: &[PromptRow::ARTIFACT, ComponentRow::ARTIFACT, CircuitFeature::ARTIFACT],
+        after: None,
+        writes: &[
+            HeadRow::ARTIFACT,
+            AttentionRow::ARTIFACT,
+            CopyRow::ARTIFACT,
+            HeadFeatureRow::ARTIFACT,
+            PublishedRow::ARTIFACT,
+        ],
+        writes_besides: None,
+        run: stages::heads::run,
     },
     Stage {
         name: "cache",
@@ -199,7 +218,7 @@ pub const STAGES: [Stage; 10] = [
     Stage {
         name: "render",
         does: "all of it → the site",
-        version: 1,
+        version: 2,
         settings: &["site.", "groups."],
         inputs: &[Input::Tokenizer],
         besides: stages::render::besides,
@@ -212,13 +231,17 @@ pub const STAGES: [Stage; 10] = [
             CircuitFeature::ARTIFACT,
             FaithfulnessRow::ARTIFACT,
             EffectRow::ARTIFACT,
+            HeadRow::ARTIFACT,
+            AttentionRow::ARTIFACT,
+            CopyRow::ARTIFACT,
+            HeadFeatureRow::ARTIFACT,
+            PublishedRow::ARTIFACT,
             ConformanceRow::ARTIFACT,
             FeatureRow::ARTIFACT,
             ExampleRow::ARTIFACT,
             LogitRow::ARTIFACT,
             CircuitPairRow::ARTIFACT,
             CorpusPairRow::ARTIFACT,
-            ClusterRow::ARTIFACT,
             ExplanationRow::ARTIFACT,
             EvaluationRow::ARTIFACT,
         ],

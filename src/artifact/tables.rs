@@ -493,3 +493,121 @@ table! {
         status: String,
     }
 }
+
+// ---- heads
+
+table! {
+    /// what a head does over a task's prompts, for each head of its circuits
+    HeadRow = "heads", version 1, whole {
+        /// the task's name
+        task: String,
+        /// the head
+        component: String,
+        /// prompts looked at
+        prompts: u32,
+        /// mean share of a token's attention that goes to BOS; here and below BOS itself is no token
+        to_bos: Option<f64>,
+        /// to itself
+        to_itself: Option<f64>,
+        /// to the token before, over tokens with another than BOS before them
+        to_previous: Option<f64>,
+        /// to earlier places of the same token, over tokens that have one; null where none has
+        to_same: Option<f64>,
+        /// to the tokens behind those places, over the same tokens
+        to_after_same: Option<f64>,
+        /// from the last token to the right answer, over prompts that hold it; null where none does
+        to_correct: Option<f64>,
+        /// from the last token to the wrong answer, likewise
+        to_counter: Option<f64>,
+        /// what it adds at the last token to the logit of the right answer over the wrong one, the final scale held
+        direct_effect: Option<f64>,
+        /// distinct tokens of the prompts, BOS apart
+        tokens: u32,
+        /// share of its attention to these that is on tokens among the five that reading them raises most
+        copy_score: Option<f64>,
+        /// the same among the five that reading them lowers most
+        lower_score: Option<f64>,
+        /// mean rank of a token among those that reading it raises, from 1, weighted by attention
+        own_rank: Option<f64>,
+        /// `copy_score` over tokens that are a right or wrong answer of a prompt; null where it looks at none
+        answers_copy_score: Option<f64>,
+        /// `lower_score` over the same
+        answers_lower_score: Option<f64>,
+    }
+}
+
+table! {
+    /// a head's mean attention over a task's prompts of a template (the twelve largest; of prompts of up to 64 tokens)
+    AttentionRow = "attention", version 1, whole {
+        /// the task's name
+        task: String,
+        /// the head
+        component: String,
+        /// the template
+        template: String,
+        /// its first prompt
+        prompt: u32,
+        /// its prompts
+        prompts: u32,
+        /// attention, a destination a row and as many of them as the prompt has tokens
+        pattern: Vec<f32>,
+    }
+}
+
+table! {
+    /// what a head writes when it reads a token: the twenty that it looks at most in a task's prompts, and the ten answers
+    CopyRow = "copies", version 1, whole {
+        /// the task's name
+        task: String,
+        /// the head
+        component: String,
+        /// the token's place by the attention that it received
+        rank: u32,
+        /// the token's id
+        token: u32,
+        /// whether it is a right or a wrong answer of a prompt
+        answer: bool,
+        /// places at which it stands
+        places: u32,
+        /// attention that it received, summed over all tokens at and after it
+        mass: f64,
+        /// the ten tokens that reading it raises most: its mean value there through the head's output and the unembedding
+        top: Vec<u32>,
+        /// their logits, for a full unit of attention at a scale of 1
+        logits: Vec<f32>,
+        /// its own rank among all tokens, from the most raised one, from 1
+        own_rank: u32,
+        /// the same from the most lowered one
+        own_rank_below: u32,
+        /// its own logit
+        own_logit: f32,
+    }
+}
+
+table! {
+    /// a feature by its share of decoder norm in a head: those that serve there, and the twenty with most
+    HeadFeatureRow = "head_features", version 1, whole {
+        /// the head
+        component: String,
+        /// the feature
+        feature: String,
+        /// norm of its decoder in the head, as a share of the sum of its norms over the layer's heads
+        share: f32,
+        /// its place by that among all features of the dictionary, from 1
+        rank: u32,
+    }
+}
+
+table! {
+    /// a component of the circuit that others published for a task
+    PublishedRow = "published", version 1, whole {
+        /// the task's name
+        task: String,
+        /// where it is from
+        source: String,
+        /// what it is there, such as `name mover`
+        class: String,
+        /// the component
+        component: String,
+    }
+}

@@ -3,12 +3,13 @@
 //! `graph` names the nodes, `terms` are what the residual stream is the sum of (DESIGN.md 4.3), `attribution` gives every direct
 //! effect on a node (4.4), `discover` walks back
 //! from the answer (4.5), `faithful` runs the model with everything else taken away (4.6), `promote` reads features off the
-//! unembedding (4.8). Knows nothing of tables.
+//! unembedding (4.8), `heads` watches heads over prompts. Knows nothing of tables.
 
 mod attribution;
 mod discover;
 mod faithful;
 mod graph;
+pub mod heads;
 mod promote;
 mod terms;
 mod world;

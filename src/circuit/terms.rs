@@ -41,11 +41,6 @@ impl<'a> Stream<'a> {
         &self.pass.trace
     }
 
-    /// Number of positions.
-    pub fn len(&self) -> usize {
-        self.positions.len()
-    }
-
     /// The terms at a position before a sublayer: `2l` attention of `l`, `2l + 1` its MLP, `2L` the end.
     pub fn nodes(&self, before: usize, position: usize) -> &[Node] {
         let position = &self.positions[position];

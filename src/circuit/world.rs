@@ -4,7 +4,8 @@ use crate::dictionary::{Active, Dictionary};
 use crate::error::Result;
 use crate::ids::Kind;
 use crate::model::{Gpt2, Layer, Trace};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
+use std::collections::HashMap;
 
 /// A model and its dictionaries, with what attribution reads from them laid out for it.
 pub struct World {
@@ -94,14 +95,26 @@ impl World {
     }
 }
 
-/// The active features of each token of each input `[T, d_in]`.
+/// The active features of each token of each input `[T, d_in]`. Prompts begin alike, if only with BOS: rows that are the same
+/// to the bit are encoded once.
 fn encoded<'t>(dictionary: &Dictionary, inputs: impl Iterator<Item = &'t Tensor>) -> Result<Vec<Vec<Active>>> {
-    let inputs: Vec<&Tensor> = inputs.collect();
-    if inputs.is_empty() {
+    let (mut rows, mut places, mut known) = (Vec::new(), Vec::new(), HashMap::new());
+    let d_in = dictionary.b_in().len();
+    for x in inputs {
+        let place = |row: &[f32]| {
+            let (bits, next): (Vec<u32>, usize) = (row.iter().map(|x| x.to_bits()).collect(), known.len());
+            *known.entry(bits).or_insert_with(|| {
+                rows.extend_from_slice(row);
+                next
+            })
+        };
+        places.push(flat(x)?.chunks_exact(d_in).map(place).collect::<Vec<usize>>());
+    }
+    if known.is_empty() {
         return Ok(Vec::new());
     }
-    let mut active = dictionary.active(&Tensor::cat(&inputs, 0)?)?.into_iter();
-    inputs.iter().map(|x| Ok(active.by_ref().take(x.dim(0)?).collect())).collect()
+    let active = dictionary.active(&Tensor::from_vec(rows, (known.len(), d_in), &Device::Cpu)?)?;
+    Ok(places.into_iter().map(|places| places.into_iter().map(|place| active[place].clone()).collect()).collect())
 }
 
 impl Pass {

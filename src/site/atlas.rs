@@ -2,6 +2,7 @@
 //!
 //! Every text here comes from a corpus, a tokenizer, a settings file or a language model, and is hostile until escaped.
 
+pub use super::head::{Head, HeadFeature};
 use crate::ids::{Component, DictionaryId, FeatureId};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -117,6 +118,18 @@ pub struct TaskComponent {
     pub features: u32,
     /// Fraction of prompts whose circuit of the right answer's logit contains it, less that of the wrong answer's.
     pub contrast: Option<f64>,
+    /// What it is in the published circuit.
+    pub class: Option<String>,
+}
+
+/// What a task's published circuit says of a component.
+#[derive(Clone, Debug, Serialize)]
+pub struct Class {
+    pub task: String,
+    /// Where the circuit is from.
+    pub published: String,
+    /// None if the component is not in it.
+    pub class: Option<String>,
 }
 
 /// One variant of the circuit (components in at least a given share of prompts) and what it does alone.
@@ -202,6 +215,12 @@ pub struct ComponentPage {
     pub examples: Vec<Example>,
     /// Components found with it in the same circuits: (task, other, prompts).
     pub neighbours: Vec<(String, Component, u32)>,
+    /// For each task with a published circuit.
+    pub classes: Vec<Class>,
+    /// What a head does, by task.
+    pub heads: Vec<Head>,
+    /// Its features by their share of decoder norm in it, largest first.
+    pub head_features: Vec<HeadFeature>,
 }
 
 /// A feature that serves at a component in some prompts of a task.

@@ -1,6 +1,7 @@
 //! An atlas made up for the tests: real texts, and features that fire at words of them.
 
 use super::atlas::*;
+use super::head::{Attention, Contributor, Copied, Copying, Habits, Move, Role, What};
 use crate::ids::{Component, DictionaryId, FeatureId, Kind};
 use std::collections::BTreeMap;
 
@@ -333,6 +334,7 @@ fn task(name: &str, ids: &[FeatureId], at: &[Component]) -> Task {
                 frequency: frequency(component),
                 features: 1 + (frequency(component) * 14.0) as u32,
                 contrast: (name == "ioi").then(|| frequency(component) - 0.4),
+                class: (name == "ioi" && component.layer() > 2).then(|| "name mover".into()),
             })
             .collect(),
         faithfulness: faithfulness(),
@@ -353,8 +355,90 @@ fn component(texts: &[String], ids: &[FeatureId], at: &[Component], i: usize) ->
         suppressed: promoted(i as u64 + 400, -0.7),
         explanation: explained("names"),
         examples: (0..8).map(|k| example(texts, i as u64, k, "top")).collect(),
+        classes: vec![Class {
+            task: "ioi".into(),
+            published: "made up".into(),
+            class: (c.layer() > 2).then(|| "name mover".into()),
+        }],
+        heads: c.head().map(|_| head(ids, i as u64)).into_iter().collect(),
+        head_features: c.head().map(|_| head_features(ids, c)).unwrap_or_default(),
         neighbours: others.take(9).enumerate().map(|(k, &o)| ("ioi".into(), o, 80 - 5 * k as u32)).collect(),
     }
+}
+
+/// A head that looks from the last token at a name.
+fn head(ids: &[FeatureId], seed: u64) -> Head {
+    let text = ["<|endoftext|>", "Then", " Mary", " and", " John", " went", ".", " John", " gave", " it", " to"];
+    let role = |(i, text): (usize, &&str)| match i {
+        0 => Role::Bos,
+        2 => Role::Correct(None),
+        4 => Role::Counter(Some(1)),
+        7 => Role::Counter(Some(2)),
+        8 => Role::Varies(text.to_string()),
+        _ => Role::Same(text.to_string()),
+    };
+    let n = text.len();
+    let attention = |(p, s): (usize, usize)| match (p, s) {
+        _ if s > p => 0.0,
+        (10, 2) => 0.6,
+        (10, s) => 0.4 / 10.0 * f32::from(s != 2),
+        (p, _) => 1.0 / (p + 1) as f32,
+    };
+    let pattern: Vec<f32> = (0..n * n).map(|i| attention((i / n, i % n))).collect();
+    let template = |name: &str| Attention {
+        template: name.into(),
+        prompts: 20,
+        tokens: text.iter().enumerate().map(|(i, t)| (t.to_string(), role((i, t)))).collect(),
+        pattern: pattern.clone(),
+        moves: vec![(10, 2, 17), (10, 4, 3), (7, 4, 2)],
+    };
+    let contributor = |k: u64| Contributor {
+        what: match k {
+            3 => What::Other("embedding".into(), None),
+            _ => What::Feature(ids[(mix(seed, k) % ids.len() as u64) as usize]),
+        },
+        prompts: 30 - k as u32,
+        share: 9.0 / (k + 1) as f64,
+        effect: 0.8 - unit(seed, k) * 1.2,
+    };
+    Head {
+        task: "ioi".into(),
+        prompts: 40,
+        moves: vec![
+            Move { from: role((2, &" Mary")), to: role((10, &" to")), last: true, prompts: 34, attention: Some(0.6) },
+            Move { from: role((4, &" John")), to: role((7, &" John")), last: false, prompts: 4, attention: None },
+        ],
+        habits: Habits { to_bos: Some(0.31), to_correct: Some(0.6), direct_effect: Some(1.3), ..Habits::default() },
+        attention: ["ABB", "BAB"].map(template).into(),
+        tokens: 40,
+        copying: Copying { raised: Some(0.52), lowered: Some(0.02) },
+        answers: Copying { raised: Some(0.91), lowered: Some(0.0) },
+        own_rank: Some(3.4),
+        copies: [" Mary", " John", " it"]
+            .map(|token| Copied {
+                token: token.into(),
+                places: 12,
+                mass: 7.25,
+                top: promoted(seed, 1.0).into_iter().take(10).map(|p| (p.text, p.logit)).collect(),
+                own_rank: 1,
+                own_rank_below: 2560,
+                own_logit: 4.2,
+                answer: token != " it",
+            })
+            .into(),
+        contributors: [0, 1, 2].map(|slot| (0..5).map(|k| contributor(slot * 7 + k)).collect()),
+    }
+}
+
+fn head_features(ids: &[FeatureId], c: Component) -> Vec<HeadFeature> {
+    let here = ids.iter().filter(|f| f.dictionary == c.dictionary());
+    let row = |(i, &feature): (usize, &FeatureId)| HeadFeature {
+        feature,
+        share: 0.8 / (i + 1) as f64,
+        rank: 1 + 3 * i as u32,
+        serves: if i == 0 { vec![("ioi".into(), 80)] } else { Vec::new() },
+    };
+    here.enumerate().map(row).collect()
 }
 
 /// Two tasks, some thirty features, everything linked.

@@ -1,6 +1,7 @@
 //! The whole site, as files: every link leads somewhere, no text becomes markup, no other host is asked.
 
 use super::atlas::*;
+use super::head::{Move, Role, What};
 use super::{build, fixture};
 use crate::ids::{FeatureId, Kind};
 use std::collections::{BTreeMap, BTreeSet};
@@ -165,6 +166,9 @@ fn hostile() -> Atlas {
         c.tasks.iter_mut().for_each(|t| t.0 = HOSTILE.into());
         c.features.iter_mut().for_each(|s| s.task = HOSTILE.into());
         c.neighbours.iter_mut().for_each(|n| n.0 = HOSTILE.into());
+        c.classes.iter_mut().for_each(|class| (class.task, class.published, class.class) = (bad(), bad(), Some(bad())));
+        c.head_features.iter_mut().for_each(|f| f.serves.iter_mut().for_each(|s| s.0 = HOSTILE.into()));
+        c.heads.iter_mut().for_each(hostile_head);
         promoted(&mut c.promoted);
         promoted(&mut c.suppressed);
         examples(&mut c.examples);
@@ -197,6 +201,36 @@ fn hostile() -> Atlas {
         explanation(&mut g.explanation);
     }
     atlas
+}
+
+fn hostile_head(head: &mut Head) {
+    let bad = || HOSTILE.to_string();
+    let role = |role: &mut Role| match role {
+        Role::Same(text) | Role::Varies(text) => *text = HOSTILE.into(),
+        Role::Bos | Role::Correct(_) | Role::Counter(_) => {}
+    };
+    head.task = bad();
+    for m in &mut head.moves {
+        role(&mut m.from);
+        role(&mut m.to);
+    }
+    head.moves.push(Move { from: Role::Varies(bad()), to: Role::Same(bad()), ..head.moves[0].clone() });
+    for a in &mut head.attention {
+        a.template = bad();
+        for (text, of) in &mut a.tokens {
+            *text = HOSTILE.into();
+            role(of);
+        }
+    }
+    for c in &mut head.copies {
+        c.token = bad();
+        c.top.iter_mut().for_each(|(text, _)| *text = HOSTILE.into());
+    }
+    for c in head.contributors.iter_mut().flatten() {
+        if let What::Other(kind, _) = &mut c.what {
+            *kind = HOSTILE.into();
+        }
+    }
 }
 
 /// What is left of a page when its tags are taken out: the start of each, and its attributes by name.

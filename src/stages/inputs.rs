@@ -102,7 +102,9 @@ impl Input {
             Input::Dictionaries => "`dictionaries.attention` and `dictionaries.mlp` must be folders of readable files",
             Input::Corpus => "check that the files of `corpus.path` are there and readable",
             Input::Prompts => "check the `file` of the task",
-            Input::Published => "check `published` of the task",
+            Input::Published => {
+                "`published` of a task is \"\", \"none\", \"gpt2-small\" or a JSON file, relative to the settings file"
+            }
         }
     }
 }

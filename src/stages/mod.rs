@@ -4,6 +4,7 @@ pub mod aggregate;
 pub mod cache;
 pub mod discover;
 pub mod evaluate;
+pub mod heads;
 pub mod interpret;
 pub mod measure;
 pub mod render;
@@ -15,6 +16,7 @@ pub mod firings;
 pub mod inputs;
 mod pairs;
 pub mod reader;
+mod watched;
 
 pub use inputs::Input;
 

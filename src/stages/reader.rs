@@ -1,11 +1,12 @@
 //! The atlas, read from the artifacts: rows put together by what they are about, for pages and answers.
 
 use super::pairs::strongest;
+use super::watched::Watched;
 use super::{Run, inputs};
 use crate::artifact::Row;
 use crate::artifact::tables::{
-    CircuitFeature, CircuitPairRow, ClusterRow, ComponentRow, ConformanceRow, ContextRow, CorpusPairRow, EdgeRow,
-    EffectRow, EvaluationRow, ExampleRow, ExplanationRow, FaithfulnessRow, FeatureRow, LogitRow, NodeRow, PromptRow,
+    CircuitFeature, CircuitPairRow, ComponentRow, ConformanceRow, ContextRow, CorpusPairRow, EdgeRow, EffectRow,
+    EvaluationRow, ExampleRow, ExplanationRow, FaithfulnessRow, FeatureRow, LogitRow, NodeRow, PromptRow,
 };
 use crate::config::{Method, Provider, Wrong};
 use crate::corpus::Tokenizer;
@@ -55,10 +56,10 @@ pub struct Reader<'a> {
     /// By feature: its places in `circuit_pairs`.
     circuit_pairs_of: BTreeMap<String, Vec<usize>>,
     corpus_pairs: BTreeMap<String, Vec<CorpusPairRow>>,
-    clusters: Vec<ClusterRow>,
     explanations: BTreeMap<String, ExplanationRow>,
     evaluations: BTreeMap<String, Vec<EvaluationRow>>,
     conformance: Vec<ConformanceRow>,
+    watched: Watched,
 }
 
 /// Rows by a key of theirs.
@@ -128,6 +129,7 @@ impl<'a> Reader<'a> {
         let mut circuit_pairs = store.read::<CircuitPairRow>()?;
         circuit_pairs.sort_by(|a, b| b.share.total_cmp(&a.share).then(b.prompts.cmp(&a.prompts)));
         let circuits = circuits(&nodes)?;
+        let watched = Watched::load(store, &tokenizer, &prompts, &nodes, &edges)?;
         Ok(Reader {
             run,
             tokenizer,
@@ -148,10 +150,10 @@ impl<'a> Reader<'a> {
             circuit_pairs_of: places(&circuit_pairs),
             circuit_pairs,
             corpus_pairs: both_ways(corpus_pairs),
-            clusters: store.read()?,
             explanations: store.read::<ExplanationRow>()?.into_iter().map(|row| (row.subject.clone(), row)).collect(),
             evaluations: by(store.read::<EvaluationRow>()?, |row| row.subject.clone()),
             conformance: store.read()?,
+            watched,
         })
     }
 
@@ -174,17 +176,18 @@ impl<'a> Reader<'a> {
             contexts,
             tokens,
             tasks: config.tasks.iter().map(|task| self.task(task)).collect::<Result<_>>()?,
-            components: self
-                .clusters
-                .iter()
-                .map(|row| self.component(component(&row.component)?))
-                .collect::<Result<_>>()?,
+            components: self.all_components()?.into_iter().map(|own| self.component(own)).collect::<Result<_>>()?,
             features: self.features.iter().map(|row| self.feature(row)).collect::<Result<_>>()?,
             pairs: self.pairs(&strongest)?,
             groups: config.groups.iter().map(|group| self.group(group)).collect::<Result<_>>()?,
             conformance: self.conformance.iter().map(conformance).collect::<Result<_>>()?,
             stages: self.stages(),
         })
+    }
+
+    /// Every component of a circuit, also one that serves only what the dictionaries miss.
+    fn all_components(&self) -> Result<BTreeSet<Component>> {
+        self.components.iter().map(|row| component(&row.component)).collect()
     }
 
     /// Documents with a context, contexts, and tokens that count.
@@ -297,7 +300,7 @@ impl<'a> Reader<'a> {
         let used = self.prompts_of(&task.name).max(1);
         let own = |row: &&ComponentRow| row.task == task.name;
         let mut components: Vec<atlas::TaskComponent> =
-            self.components.iter().filter(own).map(task_component).collect::<Result<_>>()?;
+            self.components.iter().filter(own).map(|row| self.task_component(row)).collect::<Result<_>>()?;
         components.sort_by_key(|c| c.component);
         Ok(atlas::Task {
             name: task.name.clone(),
@@ -312,6 +315,16 @@ impl<'a> Reader<'a> {
             links: live_links(self.effects.iter().filter(|row| row.task == task.name))?,
             component_pairs: self.component_pairs(&task.name).to_vec(),
             pairs: self.task_pairs(&task.name)?,
+        })
+    }
+
+    fn task_component(&self, row: &ComponentRow) -> Result<atlas::TaskComponent> {
+        Ok(atlas::TaskComponent {
+            component: component(&row.component)?,
+            frequency: row.frequency,
+            features: row.features,
+            contrast: row.contrast,
+            class: self.watched.class(&row.task, &row.component),
         })
     }
 
@@ -361,6 +374,12 @@ impl<'a> Reader<'a> {
             explanation: self.explanation(&name),
             examples: self.examples(&name, &["top"]),
             neighbours: self.neighbours(own),
+            classes: self.watched.classes(own),
+            heads: self.watched.heads(own, &self.tokenizer),
+            head_features: {
+                let serving = self.serving_at.get(&name).map(Vec::as_slice).unwrap_or_default();
+                self.watched.features(own, serving)?
+            },
         })
     }
 
@@ -585,15 +604,6 @@ fn promoted(rows: Vec<LogitRow>) -> BTreeMap<String, [Vec<atlas::Promoted>; 2]> 
         sides[usize::from(row.side == "bottom")].push(atlas::Promoted { text: row.text, logit, at_strength });
     }
     map
-}
-
-fn task_component(row: &ComponentRow) -> Result<atlas::TaskComponent> {
-    Ok(atlas::TaskComponent {
-        component: component(&row.component)?,
-        frequency: row.frequency,
-        features: row.features,
-        contrast: row.contrast,
-    })
 }
 
 /// One row a circuit, its metrics together.

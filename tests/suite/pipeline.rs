@@ -3,8 +3,19 @@
 use crate::bench::Bench;
 use std::time::{Duration, Instant};
 
-const ALL: [&str; 10] =
-    ["tokenize", "measure", "discover", "verify", "cache", "score", "aggregate", "interpret", "evaluate", "render"];
+const ALL: [&str; 11] = [
+    "tokenize",
+    "measure",
+    "discover",
+    "verify",
+    "heads",
+    "cache",
+    "score",
+    "aggregate",
+    "interpret",
+    "evaluate",
+    "render",
+];
 
 #[test]
 fn a_rerun_with_nothing_changed_does_nothing_and_says_so() {
@@ -36,7 +47,7 @@ fn changing_one_setting_reruns_exactly_what_depends_on_it() {
         (
             "passes = 2",
             "passes = 1",
-            &["discover", "verify", "cache", "score", "aggregate", "interpret", "evaluate", "render"],
+            &["discover", "verify", "heads", "cache", "score", "aggregate", "interpret", "evaluate", "render"],
         ),
         ("edges = 6", "edges = 7", &["verify", "render"]),
         ("\"att1.3\"", "\"att1.4\"", &["score", "aggregate", "interpret", "evaluate", "render"]),
@@ -58,7 +69,7 @@ fn changing_one_setting_reruns_exactly_what_depends_on_it() {
 fn a_changed_setting_is_named_as_the_reason() {
     let bench = Bench::finished().set("examples = 4", "examples = 5");
     let said = bench.run(&[]).succeeded();
-    assert_eq!(said.ran(), &ALL[6..]);
+    assert_eq!(said.ran(), &ALL[7..]);
     assert!(said.err.contains("aggregate  runs: `aggregate.examples` was `4`, is `5`"), "{}", said.err);
     assert!(said.err.contains("render     runs: `aggregate` gives something else now"), "{}", said.err);
 }
@@ -138,7 +149,7 @@ fn from_runs_a_stage_and_those_after_it() {
     let bench = Bench::finished().set("examples = 4", "examples = 3");
     let said = bench.run(&["--from", "interpret"]).failed();
     assert!(said.error().contains("needs what `aggregate` does"), "{}", said.err);
-    assert_eq!(bench.run(&["--from", "aggregate"]).succeeded().ran(), &ALL[6..]);
+    assert_eq!(bench.run(&["--from", "aggregate"]).succeeded().ran(), &ALL[7..]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod component;
 mod dictionaries;
 mod faithful;
 mod feature;
+mod head;
 mod index;
 mod lists;
 mod live;

@@ -1,6 +1,7 @@
 //! A task: its prompts, and its circuit over all of them.
 
 use super::faithful::{FaithfulView, finding, measure};
+use super::head::{InTask, in_task};
 use super::live::LiveView;
 use super::parts::{CircuitPairRow, Page, circuit_pair};
 use crate::ids::Component;
@@ -32,6 +33,9 @@ pub struct TaskView {
     features: Html,
     /// None where the circuits of the two answers were not held against each other.
     contrast: Option<Html>,
+    heads: Vec<InTask>,
+    /// Whether others published a circuit of the task with one of its components.
+    published: bool,
     together: Html,
     /// Components in the square.
     together_shown: usize,
@@ -91,6 +95,8 @@ impl TaskView {
             contrast: contrasts(&task.components).map(|cells| {
                 model_map(links, "right less wrong: how much more often in circuits of the right answer", &cells)
             }),
+            heads: in_task(links, task),
+            published: task.components.iter().any(|c| c.class.is_some()),
             together: together(links, task, &square),
             together_shown: square.len(),
             pairs: task.pairs.iter().map(|p| circuit_pair(links, &task.name, p)).collect(),
@@ -128,8 +134,13 @@ fn frequencies(components: &[TaskComponent]) -> BTreeMap<Component, Cell> {
     let cell = |c: &TaskComponent| Cell {
         shade: c.frequency,
         label: fixed(c.frequency * 100.0, 0),
-        title: format!("in {} of circuits, {}", percent(c.frequency), counted(c.features as usize, "feature"))
-            + &contrast(c).unwrap_or_default(),
+        title: format!(
+            "in {} of circuits, {}{}{}",
+            percent(c.frequency),
+            counted(c.features as usize, "feature"),
+            contrast(c).unwrap_or_default(),
+            c.class.as_ref().map(|class| format!("; published as {class}")).unwrap_or_default()
+        ),
     };
     components.iter().map(|c| (c.component, cell(c))).collect()
 }
