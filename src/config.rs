@@ -155,10 +155,22 @@ pub struct Task {
     /// For `prompts`: JSONL of text, correct, counter, corrupted, template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    #[serde(default)]
+    pub wrong: Wrong,
     /// The circuit that others found: empty for the one that is known of the model and the kind; `none`; `gpt2-small`; or a
     /// JSON file of classes with their components.
     #[serde(default)]
     pub published: String,
+}
+
+/// What becomes of prompts at which the model is not right by the task's metric.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wrong {
+    #[default]
+    Keep,
+    /// They have no circuit, and count in nothing.
+    LeaveOut,
 }
 
 /// How a circuit grows.
@@ -183,14 +195,20 @@ pub enum RootKind {
 pub struct Discover {
     pub method: Method,
     pub root: RootKind,
-    /// Walks from the root.
+    /// Of `greedy`: walks from the root.
     pub passes: usize,
-    /// Links that a walk adds in each slot.
+    /// Of `greedy`: links that a walk adds in each slot.
     pub per_node: usize,
     /// Contributors of a slot that may ever be linked.
     pub candidates: usize,
+    /// Of `influence`: how much of the influence seen is to be linked.
+    pub coverage: f64,
+    /// Of `influence`: the most nodes that are linked.
+    pub nodes: usize,
     /// Kinds of nodes that may be linked.
     pub allow: BTreeSet<String>,
+    /// Whether circuits of the right and of the wrong answer's logit are held against each other.
+    pub contrast: bool,
 }
 
 /// Where raw activations are between `cache` and `score`.
@@ -398,7 +416,10 @@ impl Default for Discover {
             passes: 5,
             per_node: 1,
             candidates: 10,
+            coverage: 0.8,
+            nodes: 400,
             allow: allow.map(String::from).into(),
+            contrast: true,
         }
     }
 }
@@ -589,12 +610,13 @@ impl Config {
         self.check_tasks()?;
         self.check_features()?;
         let discover = &self.discover;
-        if discover.method == Method::Influence {
-            not_yet("discover.method", "influence", "use `greedy`")?;
-        }
         within("discover.passes", discover.passes, 1, 1000)?;
         within("discover.per_node", discover.per_node, 1, 1000)?;
         within("discover.candidates", discover.candidates, 1, 100_000)?;
+        if !(discover.coverage > 0.0 && discover.coverage <= 1.0) {
+            out_of_range("discover.coverage", discover.coverage, "above 0, and 1 at most")?;
+        }
+        within("discover.nodes", discover.nodes, 1, 10_000)?;
         self.check_verify()?;
         self.check_outputs()
     }

@@ -60,8 +60,14 @@ table! {
         answers: Vec<u32>,
         /// their probabilities
         answer_probabilities: Vec<f32>,
-        /// share of the root's effect that the circuit's links to it cover
+        /// share of the root's effect that the circuit's links to it cover; 0 where it has no circuit
         coverage: f64,
+        /// share of the influence seen that the circuit leaves out; null where its method does not tell
+        left_out: Option<f64>,
+        /// whether the model is right: the task's metric is above 0
+        right: bool,
+        /// whether it has a circuit and counts; by `tasks.wrong` a prompt that is not right may be left out
+        used: bool,
     }
 }
 
@@ -122,10 +128,12 @@ table! {
         layer: u32,
         /// the head's number, null for an MLP
         head: Option<u32>,
-        /// fraction of the task's prompts whose circuit contains it
+        /// fraction of the task's prompts (those that are used) whose circuit contains it
         frequency: f64,
         /// distinct features that serve there
         features: u32,
+        /// how much more often it is in circuits of the right answer's logit than of the wrong one's; null where not looked for
+        contrast: Option<f64>,
     }
 }
 

@@ -273,6 +273,28 @@ impl Gpt2 {
         self.forward_with(tokens, &Clean)
     }
 
+    /// Clean passes over several contexts, side by side and layer by layer: what one has read of a layer's weights is still
+    /// near for the next. Each is [`Gpt2::forward`]'s own, to the bit.
+    pub fn forward_all(&self, contexts: &[&[u32]]) -> Result<Vec<Trace>> {
+        let start = |tokens: &&[u32]| Ok((self.embed(tokens)?, Vec::new()));
+        let mut running: Vec<(Tensor, Vec<LayerTrace>)> = contexts.par_iter().map(start).collect::<Result<_>>()?;
+        for l in 0..self.layers.len() {
+            let through = |(x, mut traces): (Tensor, Vec<LayerTrace>)| {
+                let trace = self.block(l, x, &Clean)?;
+                let x = (&trace.resid_mid + &trace.mlp_out)?;
+                traces.push(trace);
+                Ok((x, traces))
+            };
+            running = running.into_par_iter().map(through).collect::<Result<_>>()?;
+        }
+        running.into_iter().map(|(x, layers)| self.trace(x, layers)).collect()
+    }
+
+    fn trace(&self, resid_post: Tensor, layers: Vec<LayerTrace>) -> Result<Trace> {
+        let sigma_f = self.scale(&resid_post)?.flatten_all()?.to_vec1()?;
+        Ok(Trace { layers, resid_post, sigma_f })
+    }
+
     /// A pass in which `intervention` may replace what components write.
     pub fn forward_with(&self, tokens: &[u32], intervention: &dyn Intervention) -> Result<Trace> {
         self.forward_layers(tokens, intervention, self.sizes.layers)
@@ -287,8 +309,7 @@ impl Gpt2 {
             x = (&trace.resid_mid + &trace.mlp_out)?;
             traces.push(trace);
         }
-        let sigma_f = self.scale(&x)?.flatten_all()?.to_vec1()?;
-        Ok(Trace { layers: traces, resid_post: x, sigma_f })
+        self.trace(x, traces)
     }
 
     fn check_tokens(&self, tokens: &[u32]) -> Result<()> {

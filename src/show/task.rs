@@ -5,7 +5,7 @@ use super::page::{Page, Table, token};
 use super::{Answer, names};
 use crate::error::Result;
 use crate::site::atlas::{Faithfulness, LiveLink, Task, TaskComponent};
-use crate::site::number::{counted, fixed, percent, significant, with_interval};
+use crate::site::number::{counted, difference, fixed, percent, right_of, significant, with_interval};
 use crate::stages::Run;
 use crate::stages::reader::Reader;
 use crate::stats::interval::mean;
@@ -13,9 +13,9 @@ use serde::Serialize;
 
 #[derive(Serialize)]
 pub struct TaskAnswer {
-    /// Prompts at which the right answer beats the wrong one.
+    /// Prompts at which the model is right, by the task's metric.
     right: usize,
-    /// Means over the prompts, in the clean run.
+    /// Means over the prompts that have a circuit, in the clean run.
     metric: f64,
     logit_difference: f64,
     /// Features of the circuits at their components, the largest share first.
@@ -33,9 +33,10 @@ pub fn ask(run: &Run, name: &str, top: usize) -> Result<TaskAnswer> {
     let reader = Reader::about(run, &Default::default())?;
     let task = reader.task(names::task(&reader, run.config, name)?)?;
     let servings = reader.strongest_servings(name)?;
-    let of = |value: fn(&crate::site::atlas::Prompt) -> f64| mean(&task.prompts.iter().map(value).collect::<Vec<_>>());
+    let used = || task.prompts.iter().filter(|prompt| prompt.used);
+    let of = |value: fn(&crate::site::atlas::Prompt) -> f64| mean(&used().map(value).collect::<Vec<_>>());
     Ok(TaskAnswer {
-        right: task.prompts.iter().filter(|prompt| prompt.logit_difference > 0.0).count(),
+        right: task.right(),
         metric: of(|prompt| prompt.metric),
         logit_difference: of(|prompt| prompt.logit_difference),
         features_total: servings.len(),
@@ -50,13 +51,12 @@ impl Answer for TaskAnswer {
         let task = &self.task;
         page.title(&task.name, &format!("{} prompts of kind {}", task.prompts.len(), task.kind));
         page.line(&format!(
-            "right at {} of {} ({}); mean metric {}, mean logit difference {}; a circuit's links cover {} of the answer",
-            self.right,
-            task.prompts.len(),
-            percent(task.accuracy),
+            "{}; mean metric {}, mean logit difference {}; a circuit's links cover {} of the answer{}",
+            right_of(self.right, task.used as usize, task.prompts.len()).join(" "),
             significant(self.metric, 3),
             significant(self.logit_difference, 3),
             percent(task.coverage),
+            task.left_out.map(|share| format!(", {} of the influence is left out", percent(share))).unwrap_or_default(),
         ));
         if let Some(prompt) = task.prompts.first() {
             let answers = format!("“{}”, not “{}”", token(&prompt.correct), token(&prompt.counter));
@@ -74,9 +74,11 @@ impl TaskAnswer {
         let mut components: Vec<&TaskComponent> = self.task.components.iter().collect();
         components.sort_by(|a, b| b.frequency.total_cmp(&a.frequency).then(a.component.cmp(&b.component)));
         page.heading("Components", "by the share of circuits that they are in");
-        let row = |c: &&TaskComponent| [c.component.to_string(), percent(c.frequency), c.features.to_string()];
+        let more = |c: &TaskComponent| c.contrast.map_or("—".into(), difference);
+        let row = |c: &&TaskComponent| [c.component.to_string(), percent(c.frequency), more(c), c.features.to_string()];
         let shown = components.iter().take(self.top);
-        page.table(&Table::new(&["component", ">circuits", ">features"]).with(shown.map(row)));
+        let columns = ["component", ">circuits", ">right less wrong", ">features"];
+        page.table(&Table::new(&columns).with(shown.map(row)));
         page.rest(self.top.min(components.len()), components.len(), "--top");
     }
 

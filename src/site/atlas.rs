@@ -60,10 +60,14 @@ pub struct Task {
     /// `ioi`, `greater-than` or `prompts`.
     pub kind: String,
     pub prompts: Vec<Prompt>,
-    /// Share of prompts at which the correct answer beats the counter answer.
+    /// Share of prompts at which the model is right: the task's metric is above 0.
     pub accuracy: f64,
+    /// Prompts that have a circuit: all, or those at which the model is right. Everything else is of these.
+    pub used: u32,
     /// Mean over prompts of the share of the root's effect that the circuit's links to the root cover.
     pub coverage: f64,
+    /// Mean over prompts of the share of the influence seen that the circuit leaves out; none where its method does not tell.
+    pub left_out: Option<f64>,
     /// Every component of the model that is in a circuit, in the order of the model.
     pub components: Vec<TaskComponent>,
     pub faithfulness: Vec<Faithfulness>,
@@ -73,6 +77,13 @@ pub struct Task {
     pub component_pairs: Vec<(Component, Component, u32)>,
     /// The strongest feature pairs in circuits, best first.
     pub pairs: Vec<CircuitPair>,
+}
+
+impl Task {
+    /// Prompts at which the model is right.
+    pub fn right(&self) -> usize {
+        self.prompts.iter().filter(|prompt| prompt.right).count()
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -92,6 +103,10 @@ pub struct Prompt {
     pub edges: u32,
     /// Share of the root's effect that the links to the root cover.
     pub coverage: f64,
+    /// Whether the model is right, by the task's metric.
+    pub right: bool,
+    /// Whether it has a circuit.
+    pub used: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -101,6 +116,8 @@ pub struct TaskComponent {
     pub frequency: f64,
     /// Distinct features that serve there.
     pub features: u32,
+    /// Fraction of prompts whose circuit of the right answer's logit contains it, less that of the wrong answer's.
+    pub contrast: Option<f64>,
     /// What it is in the published circuit.
     pub class: Option<String>,
 }

@@ -307,6 +307,8 @@ fn prompts(kind: &str) -> Vec<Prompt> {
             nodes: 61,
             edges: 143,
             coverage: 0.63,
+            right: logit_difference > 0.0,
+            used: logit_difference > 0.0,
         }
     };
     (0..40).map(prompt).collect()
@@ -314,19 +316,24 @@ fn prompts(kind: &str) -> Vec<Prompt> {
 
 fn task(name: &str, ids: &[FeatureId], at: &[Component]) -> Task {
     let frequency = |c: Component| unit(c.layer() as u64 * 20 + name.len() as u64, c.head().unwrap_or(8) as u64);
+    let prompts = prompts(name);
+    let right = prompts.iter().filter(|prompt| prompt.right).count();
     let pairs = at.iter().enumerate().flat_map(|(i, &a)| at[i + 1..].iter().map(move |&b| (a, b)));
     Task {
         name: name.into(),
         kind: name.into(),
-        prompts: prompts(name),
-        accuracy: 0.925,
+        accuracy: right as f64 / prompts.len() as f64,
+        used: right as u32,
+        prompts,
         coverage: 0.634,
+        left_out: (name == "ioi").then_some(0.2),
         components: at
             .iter()
             .map(|&component| TaskComponent {
                 component,
                 frequency: frequency(component),
                 features: 1 + (frequency(component) * 14.0) as u32,
+                contrast: (name == "ioi").then(|| frequency(component) - 0.4),
                 class: (name == "ioi" && component.layer() > 2).then(|| "name mover".into()),
             })
             .collect(),

@@ -2,10 +2,10 @@
 
 use super::inputs;
 use crate::artifact::tables::{CircuitFeature, ComponentRow, EdgeRow, NodeRow, PromptRow};
-use crate::circuit::{Attribution, Graph, Greedy, Metric, Node, NodeKind, Pass, World, greedy};
-use crate::config::{Config, Discover, RootKind};
+use crate::circuit::{Attribution, Candidates, Edge, Found, Metric, Node, NodeKind, Pass, Root, World, grow};
+use crate::config::{Config, Discover, Task, Wrong};
 use crate::corpus::Tokenizer;
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, hinted};
 use crate::ids::{Component, FeatureId};
 use crate::stages::Run;
 use crate::task::{self, Prompt};
@@ -15,15 +15,29 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Answers of the model that are kept of each prompt.
 const ANSWERS: usize = 5;
 
-/// A prompt with its circuit.
+/// A prompt as the model answers it, and its circuit.
 struct Solved {
     prompt: Prompt,
-    graph: Graph,
-    /// Activation of each node, for features.
-    activations: Vec<Option<f32>>,
-    answers: Vec<(u32, f32)>,
     logit_difference: f64,
     clean: f64,
+    answers: Vec<(u32, f32)>,
+    /// None where the prompt is left out.
+    circuit: Option<Circuit>,
+}
+
+impl Solved {
+    fn right(&self) -> bool {
+        self.clean > 0.0
+    }
+}
+
+/// The circuit of a prompt.
+struct Circuit {
+    found: Found,
+    /// Activation of each node, for features.
+    activations: Vec<Option<f32>>,
+    /// The components of the circuits of the right and of the wrong answer's logit.
+    contrast: Option<[BTreeSet<Component>; 2]>,
 }
 
 /// The rows of all tables, as the tasks add to them.
@@ -36,7 +50,7 @@ struct Tables {
     features: Vec<CircuitFeature>,
 }
 
-/// Finds and measures the circuits of every task.
+/// Finds the circuits of every task.
 pub fn run(run: &Run) -> Result<String> {
     let tokenizer = inputs::tokenizer(run.config)?;
     run.progress.say("loading the model and its dictionaries");
@@ -44,8 +58,7 @@ pub fn run(run: &Run) -> Result<String> {
     let mut tables = Tables::default();
     for settings in &run.config.tasks {
         let what = || format!("task `{}`", settings.name);
-        let prompts = task::prompts(settings, &run.config.folder, &tokenizer)?;
-        let solved = solve(run, &world, &tokenizer, prompts).with_context(what)?;
+        let solved = solve(run, &world, settings, &tokenizer).with_context(what)?;
         tables.add_circuits(&settings.name, &solved);
         tables.add_summary(&settings.name, &solved);
     }
@@ -60,23 +73,14 @@ fn summary(config: &Config, tables: &Tables) -> String {
     format!("{tasks} tasks, {prompts} prompts, {} links, {} distinct features", tables.edges.len(), features.len())
 }
 
-fn settings(discover: &Discover) -> Greedy {
-    Greedy {
-        passes: discover.passes,
-        per_node: discover.per_node,
-        candidates: discover.candidates,
-        allow: discover.allow.clone(),
-    }
-}
-
 /// Finds the circuit of every prompt.
-fn solve(run: &Run, world: &World, tokenizer: &Tokenizer, prompts: Vec<Prompt>) -> Result<Vec<Solved>> {
+fn solve(run: &Run, world: &World, task: &Task, tokenizer: &Tokenizer) -> Result<Vec<Solved>> {
+    let prompts = task::prompts(task, &run.config.folder, tokenizer)?;
     let metrics = inputs::Metrics::new(tokenizer);
-    let greedy = settings(&run.config.discover);
     run.progress.begin("prompts", prompts.len() as u64, 0);
     let one = |(prompt, pass): (&Prompt, Pass)| {
         let metric = metrics.of(prompt)?;
-        let solved = solve_one(world, &greedy, run.config.discover.root, prompt.clone(), pass, metric)?;
+        let solved = solve_one(world, &run.config.discover, task.wrong, prompt.clone(), pass, metric)?;
         run.progress.add(1);
         Ok(solved)
     };
@@ -87,72 +91,95 @@ fn solve(run: &Run, world: &World, tokenizer: &Tokenizer, prompts: Vec<Prompt>) 
         let each = some.par_iter().zip(passes).map(one);
         solved.extend(each.collect::<Result<Vec<_>>>()?);
     }
+    if solved.iter().all(|solved| solved.circuit.is_none()) {
+        let what = format!("the model is right at none of its {} prompts, so all are left out", solved.len());
+        return Err(hinted(what, "set `wrong = \"keep\"` for the task, or give it prompts that the model can do"));
+    }
     Ok(solved)
 }
 
 fn solve_one(
     world: &World,
-    settings: &Greedy,
-    root: RootKind,
+    settings: &Discover,
+    wrong: Wrong,
     prompt: Prompt,
     pass: Pass,
     metric: Metric,
 ) -> Result<Solved> {
-    let attribution = Attribution::of(world, pass, &prompt.tokens, inputs::root(root, &prompt))?;
-    let graph = greedy(&attribution, settings)?;
-    let activations = graph.nodes.iter().map(|node| attribution.activation(node)).collect();
-    let logits = world.model.last_logits(attribution.trace())?;
+    let logits = world.model.last_logits(pass.trace())?;
     let difference = Metric::LogitDifference { correct: prompt.correct, counter: prompt.counter };
-    Ok(Solved {
+    let mut solved = Solved {
         answers: crate::circuit::answers(&logits, ANSWERS),
         logit_difference: difference.of(&logits),
         clean: metric.of(&logits),
         prompt,
-        graph,
-        activations,
-    })
+        circuit: None,
+    };
+    if solved.right() || wrong == Wrong::Keep {
+        let attribution = Attribution::of(world, pass, &solved.prompt.tokens)?;
+        solved.circuit = Some(circuit(&attribution, settings, &solved.prompt)?);
+    }
+    Ok(solved)
+}
+
+fn circuit(attribution: &Attribution, settings: &Discover, prompt: &Prompt) -> Result<Circuit> {
+    let mut candidates = Candidates::new(attribution, settings.candidates, &settings.allow);
+    let (correct, counter) = (Root::Logit(prompt.correct), Root::Logit(prompt.counter));
+    let (root, method) = (inputs::root(settings.root, prompt), inputs::method(settings));
+    let found = grow(&mut candidates, root, method)?;
+    let mut components =
+        |root| -> Result<BTreeSet<Component>> { Ok(grow(&mut candidates, root, method)?.graph.components()) };
+    let contrast = match settings.contrast {
+        true if root == correct => Some([found.graph.components(), components(counter)?]),
+        true => Some([components(correct)?, components(counter)?]),
+        false => None,
+    };
+    let activations = found.graph.nodes.iter().map(|node| attribution.activation(node)).collect();
+    Ok(Circuit { found, activations, contrast })
 }
 
 impl Tables {
     fn add_circuits(&mut self, task: &str, solved: &[Solved]) {
         for (number, solved) in (0u32..).zip(solved) {
             self.prompts.push(prompt_row(task, number, solved));
-            let graph = &solved.graph;
-            let last = solved.prompt.tokens.len() as u32 - 1;
-            for (i, (node, activation)) in graph.nodes.iter().zip(&solved.activations).enumerate() {
-                self.nodes.push(node_row(task, number, i as u32, node, *activation, last));
+            if let Some(circuit) = &solved.circuit {
+                self.add_circuit(task, number, circuit, solved.prompt.tokens.len() as u32 - 1);
             }
-            let places: BTreeMap<Node, u32> = graph.nodes.iter().copied().zip(0..).collect();
-            let mut edges: Vec<EdgeRow> = graph
-                .edges
-                .iter()
-                .map(|edge| EdgeRow {
-                    task: task.into(),
-                    prompt: number,
-                    from: places[&edge.child],
-                    to: places[&edge.parent],
-                    slot: edge.slot.word().into(),
-                    effect: edge.effect,
-                    share: edge.share,
-                })
-                .collect();
-            edges.sort_by(|a, b| (a.from, a.to, &a.slot).cmp(&(b.from, b.to, &b.slot)));
-            self.edges.extend(edges);
         }
     }
 
-    /// Adds what the circuits of a task have in common.
+    fn add_circuit(&mut self, task: &str, prompt: u32, circuit: &Circuit, last: u32) {
+        let graph = &circuit.found.graph;
+        for (i, (node, activation)) in graph.nodes.iter().zip(&circuit.activations).enumerate() {
+            self.nodes.push(node_row(task, prompt, i as u32, node, *activation, last));
+        }
+        let places: BTreeMap<Node, u32> = graph.nodes.iter().copied().zip(0..).collect();
+        let row = |edge: &Edge| EdgeRow {
+            task: task.into(),
+            prompt,
+            from: places[&edge.child],
+            to: places[&edge.parent],
+            slot: edge.slot.word().into(),
+            effect: edge.effect,
+            share: edge.share,
+        };
+        let mut edges: Vec<EdgeRow> = graph.edges.iter().map(row).collect();
+        edges.sort_by(|a, b| (a.from, a.to, &a.slot).cmp(&(b.from, b.to, &b.slot)));
+        self.edges.extend(edges);
+    }
+
+    /// Adds what the circuits of a task have in common; prompts that are left out count in nothing.
     fn add_summary(&mut self, task: &str, solved: &[Solved]) {
+        let circuits: Vec<&Circuit> = solved.iter().filter_map(|solved| solved.circuit.as_ref()).collect();
         let mut contained: BTreeMap<Component, u32> = BTreeMap::new();
         let mut serving: BTreeMap<(Component, FeatureId), (u32, f64)> = BTreeMap::new();
-        for solved in solved {
-            solved.graph.components().into_iter().for_each(|component| *contained.entry(component).or_default() += 1);
-            solved.graph.servings().into_iter().for_each(|key| serving.entry(key).or_default().0 += 1);
-            for (key, share) in solved.graph.serving_shares() {
+        for graph in circuits.iter().map(|circuit| &circuit.found.graph) {
+            graph.components().into_iter().for_each(|component| *contained.entry(component).or_default() += 1);
+            graph.servings().into_iter().for_each(|key| serving.entry(key).or_default().0 += 1);
+            for (key, share) in graph.serving_shares() {
                 serving.entry(key).or_default().1 += share;
             }
         }
-        let frequency = |prompts: u32| f64::from(prompts) / solved.len() as f64;
         for (&component, &prompts) in &contained {
             let features = serving.keys().filter(|(at, _)| *at == component).count();
             self.components.push(ComponentRow {
@@ -160,8 +187,9 @@ impl Tables {
                 component: component.to_string(),
                 layer: component.layer() as u32,
                 head: component.head().map(|head| head as u32),
-                frequency: frequency(prompts),
+                frequency: f64::from(prompts) / circuits.len() as f64,
                 features: features as u32,
+                contrast: contrast(&circuits, component),
             });
         }
         self.features.extend(serving.into_iter().map(|((component, feature), (prompts, share))| CircuitFeature {
@@ -194,8 +222,16 @@ impl Tables {
     }
 }
 
+/// How much more often a component is in circuits of the right answer than in those of the wrong one; none where these
+/// were not looked for.
+fn contrast(circuits: &[&Circuit], component: Component) -> Option<f64> {
+    let contrasts = circuits.iter().map(|circuit| circuit.contrast.as_ref()).collect::<Option<Vec<_>>>()?;
+    let of = |side: usize| contrasts.iter().filter(|sides| sides[side].contains(&component)).count() as f64;
+    Some((of(0) - of(1)) / contrasts.len() as f64)
+}
+
 fn prompt_row(task: &str, number: u32, solved: &Solved) -> PromptRow {
-    let prompt = &solved.prompt;
+    let (prompt, circuit) = (&solved.prompt, solved.circuit.as_ref());
     PromptRow {
         task: task.into(),
         prompt: number,
@@ -209,7 +245,10 @@ fn prompt_row(task: &str, number: u32, solved: &Solved) -> PromptRow {
         metric: solved.clean,
         answers: solved.answers.iter().map(|(id, _)| *id).collect(),
         answer_probabilities: solved.answers.iter().map(|(_, p)| *p).collect(),
-        coverage: solved.graph.coverage(),
+        coverage: circuit.map_or(0.0, |circuit| circuit.found.graph.coverage()),
+        left_out: circuit.and_then(|circuit| circuit.found.left_out),
+        right: solved.right(),
+        used: circuit.is_some(),
     }
 }
 

@@ -35,7 +35,8 @@ struct Tables {
 /// Looks at every head that is in a circuit.
 pub fn run(run: &Run) -> Result<String> {
     let store = run.store;
-    let (prompts, components) = (store.read::<PromptRow>()?, store.read::<ComponentRow>()?);
+    let (mut prompts, components) = (store.read::<PromptRow>()?, store.read::<ComponentRow>()?);
+    prompts.retain(|row| row.used);
     let mut heads: BTreeMap<&str, BTreeSet<Component>> = BTreeMap::new();
     for row in components.iter().filter(|row| row.head.is_some()) {
         heads.entry(&row.task).or_default().insert(row.component.parse()?);

@@ -4,8 +4,8 @@ use super::Run;
 use crate::artifact::activations::Precision;
 use crate::artifact::tables::{CircuitFeature, ContextRow, Document, NodeRow};
 use crate::artifact::{Artifact, Row, Store};
-use crate::circuit::{Greedy, Metric, Node, NodeKind, Root, World};
-use crate::config::{Config, Dtype, RootKind, ScoreFeatures, Task};
+use crate::circuit::{Method, Metric, Node, NodeKind, Root, World, allowable};
+use crate::config::{self, Config, Discover, Dtype, RootKind, ScoreFeatures, Task};
 use crate::corpus::{Half, Shard, Tokenizer, files, readable, shards};
 use crate::dictionary::{self, Dictionary, Source};
 use crate::error::{Result, hinted};
@@ -121,7 +121,7 @@ pub fn check(config: &Config) -> Result<()> {
             format!("set `corpus.context` to {positions} or less"),
         ));
     }
-    let allowable = Greedy::allowable();
+    let allowable = allowable();
     if let Some(kind) = config.discover.allow.iter().find(|kind| !allowable.contains(&kind.as_str())) {
         let hint = format!("`discover.allow` may hold {}", allowable.join(", "));
         return Err(hinted(format!("`discover.allow` has `{kind}`, which is no kind of node"), hint));
@@ -223,9 +223,22 @@ fn content(config: &Config, lock: &Lock, source: &Source) -> Result<String> {
 
 /// The model with all its dictionaries.
 pub fn world(run: &Run) -> Result<World> {
-    let dictionaries = dictionaries(run)?;
+    world_of(run.config, run.lock, run.progress)
+}
+
+/// The same outside a run.
+pub fn world_of(config: &Config, lock: &Lock, progress: &Progress) -> Result<World> {
+    let dictionaries = opened(config, lock, progress)?;
     let (attention, mlp) = dictionaries.into_iter().partition(|dictionary| dictionary.id.kind == Kind::Attention);
-    World::new(model(run.config)?, attention, mlp)
+    World::new(model(config)?, attention, mlp)
+}
+
+/// How the settings let circuits grow.
+pub fn method(discover: &Discover) -> Method {
+    match discover.method {
+        config::Method::Greedy => Method::Greedy { passes: discover.passes, per_node: discover.per_node },
+        config::Method::Influence => Method::Influence { coverage: discover.coverage, nodes: discover.nodes },
+    }
 }
 
 /// The files of the corpus, in order. One of the hub is downloaded when it is come to, so that nobody waits for files that

@@ -8,7 +8,7 @@ use crate::artifact::tables::{
     CircuitFeature, CircuitPairRow, ComponentRow, ConformanceRow, ContextRow, CorpusPairRow, EdgeRow, EffectRow,
     EvaluationRow, ExampleRow, ExplanationRow, FaithfulnessRow, FeatureRow, LogitRow, NodeRow, PromptRow,
 };
-use crate::config::Provider;
+use crate::config::{Method, Provider, Wrong};
 use crate::corpus::Tokenizer;
 use crate::error::Result;
 use crate::ids::{Component, FeatureId};
@@ -34,7 +34,7 @@ pub struct Reader<'a> {
     run: &'a Run<'a>,
     tokenizer: Tokenizer,
     prompts: Vec<PromptRow>,
-    /// Prompts of each task.
+    /// Prompts of each task that have a circuit.
     prompts_of: BTreeMap<String, u32>,
     /// By task and prompt.
     nodes: BTreeMap<(String, u32), u32>,
@@ -88,7 +88,14 @@ fn word(setting: &impl serde::Serialize) -> String {
 fn task_settings(task: &crate::config::Task) -> String {
     let file = task.file.as_ref().map(|file| format!(" of `{file}`")).unwrap_or_default();
     let prompts = task.prompts.map(|n| format!(", {n} prompts{file}")).unwrap_or(file);
-    format!("{}{prompts}, seed {}", task.kind.word(), task.seed)
+    let wrong = if task.wrong == Wrong::LeaveOut { ", wrong ones left out" } else { "" };
+    format!("{}{prompts}, seed {}{wrong}", task.kind.word(), task.seed)
+}
+
+/// The mean of what there is.
+fn mean_of(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let values: Vec<f64> = values.collect();
+    (!values.is_empty()).then(|| crate::stats::interval::mean(&values))
 }
 
 fn component(name: &str) -> Result<Component> {
@@ -126,7 +133,7 @@ impl<'a> Reader<'a> {
         Ok(Reader {
             run,
             tokenizer,
-            prompts_of: counted(prompts.iter().map(|row| row.task.clone())),
+            prompts_of: counted(prompts.iter().filter(|row| row.used).map(|row| row.task.clone())),
             prompts,
             together: together(&circuits),
             circuits,
@@ -205,7 +212,7 @@ impl<'a> Reader<'a> {
         &self.features
     }
 
-    /// Prompts of a task.
+    /// Prompts of a task that have a circuit.
     pub fn prompts_of(&self, task: &str) -> u32 {
         self.prompts_of.get(task).copied().unwrap_or(0)
     }
@@ -254,13 +261,12 @@ impl<'a> Reader<'a> {
         );
         let corpus = &config.corpus;
         let aggregate = &config.aggregate;
-        let circuits = format!(
-            "greedy from the {}: {} passes, {} a slot, {} candidates",
-            word(&discover.root).replace('-', " "),
-            discover.passes,
-            discover.per_node,
-            discover.candidates
-        );
+        let how = match discover.method {
+            Method::Greedy => format!("{} passes, {} a slot", discover.passes, discover.per_node),
+            Method::Influence => format!("coverage {}, at most {} nodes", discover.coverage, discover.nodes),
+        };
+        let (method, root) = (word(&discover.method), word(&discover.root).replace('-', " "));
+        let circuits = format!("{method} from the {root}: {how}, {} candidates", discover.candidates);
         let examples = format!(
             "the {} strongest and {} of each tenth of the active contexts, in each half of the documents; together within {} tokens",
             aggregate.examples, aggregate.band_examples, aggregate.window
@@ -291,7 +297,7 @@ impl<'a> Reader<'a> {
     /// A task with its circuit.
     pub fn task(&self, task: &crate::config::Task) -> Result<atlas::Task> {
         let prompts: Vec<&PromptRow> = self.prompts.iter().filter(|row| row.task == task.name).collect();
-        let n = prompts.len().max(1) as f64;
+        let used = self.prompts_of(&task.name).max(1);
         let own = |row: &&ComponentRow| row.task == task.name;
         let mut components: Vec<atlas::TaskComponent> =
             self.components.iter().filter(own).map(|row| self.task_component(row)).collect::<Result<_>>()?;
@@ -299,8 +305,10 @@ impl<'a> Reader<'a> {
         Ok(atlas::Task {
             name: task.name.clone(),
             kind: task.kind.word().into(),
-            accuracy: prompts.iter().filter(|row| row.logit_difference > 0.0).count() as f64 / n,
-            coverage: prompts.iter().map(|row| row.coverage).sum::<f64>() / n,
+            accuracy: prompts.iter().filter(|row| row.right).count() as f64 / prompts.len().max(1) as f64,
+            used: self.prompts_of(&task.name),
+            coverage: prompts.iter().map(|row| row.coverage).sum::<f64>() / f64::from(used),
+            left_out: mean_of(prompts.iter().filter_map(|row| row.left_out)),
             prompts: prompts.iter().map(|row| self.prompt(row)).collect(),
             components,
             faithfulness: faithfulness(self.faithfulness.iter().filter(|row| row.task == task.name)),
@@ -315,6 +323,7 @@ impl<'a> Reader<'a> {
             component: component(&row.component)?,
             frequency: row.frequency,
             features: row.features,
+            contrast: row.contrast,
             class: self.watched.class(&row.task, &row.component),
         })
     }
@@ -334,6 +343,8 @@ impl<'a> Reader<'a> {
             nodes: self.nodes.get(&key).copied().unwrap_or(0),
             edges: self.edges.get(&key).copied().unwrap_or(0),
             coverage: row.coverage,
+            right: row.right,
+            used: row.used,
         }
     }
 

@@ -74,7 +74,7 @@ impl Found {
 
     /// Prompts of a task that have a circuit.
     fn prompts<'a>(&'a self, task: &'a str) -> impl Iterator<Item = &'a PromptRow> {
-        self.prompts.iter().filter(move |row| row.task == task)
+        self.prompts.iter().filter(move |row| row.used && row.task == task)
     }
 }
 

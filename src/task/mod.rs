@@ -161,6 +161,7 @@ pub(crate) mod tests {
             seed: 1,
             file: Some("no.jsonl".into()),
             published: String::new(),
+            wrong: Default::default(),
         };
         let message = crate::error::report(&prompts(&task, Path::new("nowhere"), &demo()).unwrap_err());
         assert!(message.starts_with("error: cannot make the prompts of the task `mine`\n"), "{message}");

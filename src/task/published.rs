@@ -190,7 +190,8 @@ mod tests {
     use crate::error::report;
 
     fn task(kind: TaskKind, published: &str) -> Task {
-        Task { name: "t".into(), kind, prompts: None, seed: 1, file: None, published: published.into() }
+        let wrong = Default::default();
+        Task { name: "t".into(), kind, prompts: None, seed: 1, file: None, wrong, published: published.into() }
     }
 
     fn built_in_of(kind: TaskKind, published: &str, model: &str) -> Result<Option<Published>> {

@@ -344,7 +344,7 @@ fn a_link_is_measured_in_the_live_model(f: &'static Fixture) {
 
 fn links_of_a_prompt(f: &Fixture, graph: &Graph, prompt: &Prompt, stand_in: &features::StandIn) -> Vec<Effect> {
     let root = Root::LogitDifference { correct: prompt.correct_id, counter: prompt.counter_id };
-    let attribution = circuit::Attribution::new(&f.world, &prompt.tokens, root).unwrap();
+    let attribution = circuit::Attribution::new(&f.world, &prompt.tokens).unwrap();
     let link = |edge: &circuit::Edge| {
         let activation = attribution.activation(&edge.child)?;
         Some(Link { child: edge.child, activation, parent: edge.parent, slot: edge.slot, effect: edge.effect })

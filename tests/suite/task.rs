@@ -15,6 +15,7 @@ fn drawn(f: &Fixture, kind: TaskKind, file: Option<&str>) -> Result<Vec<Prompt>>
         seed: 1,
         file: file.map(String::from),
         published: String::new(),
+        wrong: Default::default(),
     };
     prompts(&task, &f.path(""), &f.tokenizer())
 }

@@ -129,7 +129,7 @@ impl Reads {
             (NodeKind::AttentionError | NodeKind::Head, Err(_)) => {
                 let z = clean.layers[layer].z.narrow(0, position as usize, 1)?;
                 let sae = &world.attention[layer];
-                let error = (&z - sae.decode(&sae.encoder()?.active(&z)?)?)?.flatten_all()?.to_vec1::<f32>()?;
+                let error = (&z - sae.decode(&sae.active(&z)?)?)?.flatten_all()?.to_vec1::<f32>()?;
                 let norm = error.iter().map(|x| x * x).sum::<f32>().sqrt();
                 error.into_iter().map(|x| if norm > 0.0 { x / norm } else { 0.0 }).collect()
             }

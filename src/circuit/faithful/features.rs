@@ -206,7 +206,7 @@ impl Step<'_> {
             Ok(Tensor::cat(&parts, 0)?)
         };
         let change = self.change(dictionary, read)?;
-        let alive = || written(dictionary, &dictionary.encoder()?.active(read)?);
+        let alive = || written(dictionary, &dictionary.active(read)?);
         let now = match (self.side, self.errors) {
             (Side::Inside, Errors::Kept) => (((holds - alive()?)? + all(|h| &h.written)?)? + change)?,
             (Side::Inside, Errors::Ablated) => (all(|h| &h.whole)? + change)?,
@@ -243,7 +243,7 @@ fn activations(dictionary: &Dictionary, features: &[usize], x: &Tensor) -> Resul
     if !dictionary.needs_all() {
         return dictionary.select(features)?.encode(x);
     }
-    let active = dictionary.encoder()?.active(x)?;
+    let active = dictionary.active(x)?;
     let rows: Vec<f32> = active.iter().flat_map(|row| picked(row, features)).collect();
     Ok(Tensor::from_vec(rows, (active.len(), features.len()), x.device())?)
 }

@@ -175,7 +175,7 @@ fn point(f: &Faithfulness, metric: &str) -> Option<Point> {
 }
 
 /// What a task of this kind measures.
-fn measure(kind: &str) -> &'static str {
+pub fn measure(kind: &str) -> &'static str {
     match kind {
         "greater-than" => "P(>\u{202f}YY)\u{a0}−\u{a0}P(≤\u{202f}YY)",
         _ => "the logit difference",

@@ -1,13 +1,13 @@
 //! A task: its prompts, and its circuit over all of them.
 
-use super::faithful::{FaithfulView, finding};
+use super::faithful::{FaithfulView, finding, measure};
 use super::head::{InTask, in_task};
 use super::live::LiveView;
 use super::parts::{CircuitPairRow, Page, circuit_pair};
 use crate::ids::Component;
 use crate::site::atlas::{Prompt, Task, TaskComponent};
 use crate::site::links::{Links, Site};
-use crate::site::number::{count, counted, fixed, percent};
+use crate::site::number::{count, counted, difference, fixed, percent, right_of};
 use crate::site::svg::{Cell, model_map, triangle};
 use crate::site::text::{Html, token};
 use serde::Serialize;
@@ -20,14 +20,19 @@ const SQUARE: usize = 28;
 pub struct TaskView {
     page: Page,
     kind: String,
-    accuracy: String,
+    /// How many of how many prompts are right, and of what that is.
+    right: [String; 2],
+    /// What is measured, as one writes it.
+    measure: &'static str,
     coverage: String,
-    prompt_count: usize,
+    left_out: Option<String>,
     component_count: usize,
     feature_total: String,
     prompts: Vec<PromptRow>,
     frequency: Html,
     features: Html,
+    /// None where the circuits of the two answers were not held against each other.
+    contrast: Option<Html>,
     heads: Vec<InTask>,
     /// Whether others published a circuit of the task with one of its components.
     published: bool,
@@ -49,6 +54,8 @@ struct PromptRow {
     counter: Html,
     logit_difference: String,
     right: bool,
+    used: bool,
+    metric: String,
     answers: Vec<Answer>,
     size: String,
     coverage: String,
@@ -76,14 +83,18 @@ impl TaskView {
         TaskView {
             page: Page::new(links, "tasks", &format!("tasks/{}.html", task.name), task.name.clone(), description),
             kind: task.kind.clone(),
-            accuracy: percent(task.accuracy),
+            right: right_of(task.right(), task.used as usize, task.prompts.len()),
+            measure: measure(&task.kind),
             coverage: percent(task.coverage),
-            prompt_count: task.prompts.len(),
+            left_out: task.left_out.map(percent),
             component_count: task.components.len(),
             feature_total: count(task.components.iter().map(|c| u64::from(c.features)).sum()),
             prompts: task.prompts.iter().enumerate().map(|(i, p)| prompt_row(i, p)).collect(),
             frequency: model_map(links, "frequency of components in circuits", &frequencies(&task.components)),
             features: model_map(links, "distinct features at components", &distinct_features(&task.components)),
+            contrast: contrasts(&task.components).map(|cells| {
+                model_map(links, "right less wrong: how much more often in circuits of the right answer", &cells)
+            }),
             heads: in_task(links, task),
             published: task.components.iter().any(|c| c.class.is_some()),
             together: together(links, task, &square),
@@ -109,7 +120,9 @@ fn prompt_row(i: usize, p: &Prompt) -> PromptRow {
         correct: token(&p.correct),
         counter: token(&p.counter),
         logit_difference: fixed(p.logit_difference, 2),
-        right: p.logit_difference > 0.0,
+        right: p.right,
+        used: p.used,
+        metric: fixed(p.metric, 2),
         answers: p.answers.iter().map(answer).collect(),
         size: format!("{} / {}", count(p.nodes.into()), count(p.edges.into())),
         coverage: percent(p.coverage),
@@ -117,17 +130,29 @@ fn prompt_row(i: usize, p: &Prompt) -> PromptRow {
 }
 
 fn frequencies(components: &[TaskComponent]) -> BTreeMap<Component, Cell> {
+    let contrast = |c: &TaskComponent| c.contrast.map(|by| format!("; right less wrong {}", difference(by)));
     let cell = |c: &TaskComponent| Cell {
         shade: c.frequency,
         label: fixed(c.frequency * 100.0, 0),
         title: format!(
-            "in {} of circuits, {}{}",
+            "in {} of circuits, {}{}{}",
             percent(c.frequency),
             counted(c.features as usize, "feature"),
+            contrast(c).unwrap_or_default(),
             c.class.as_ref().map(|class| format!("; published as {class}")).unwrap_or_default()
         ),
     };
     components.iter().map(|c| (c.component, cell(c))).collect()
+}
+
+/// Shaded where a component is more often in circuits of the right answer than of the wrong one; none where that is not known.
+fn contrasts(components: &[TaskComponent]) -> Option<BTreeMap<Component, Cell>> {
+    let cell = |by: f64| Cell {
+        shade: by.max(0.0),
+        label: fixed(by * 100.0, 0),
+        title: format!("right less wrong {}", difference(by)),
+    };
+    components.iter().map(|c| Some((c.component, cell(c.contrast?)))).collect()
 }
 
 fn distinct_features(components: &[TaskComponent]) -> BTreeMap<Component, Cell> {
@@ -152,5 +177,5 @@ fn most_frequent(components: &[TaskComponent]) -> Vec<Component> {
 
 fn together(links: Links, task: &Task, components: &[Component]) -> Html {
     let counts = task.component_pairs.iter().map(|&(a, b, n)| ((a.min(b), a.max(b)), n)).collect();
-    triangle(links, components, &counts, task.prompts.len() as u32)
+    triangle(links, components, &counts, task.used)
 }
