@@ -119,14 +119,20 @@ impl TaskAnswer {
             "Links in the live model",
             "a feature set to its mean; changes as shares of what enters the receiver",
         );
-        let doubtful = self.task.links.iter().filter(|l| l.doubtful).count();
+        let short = self.task.links.iter().filter(|l| l.short).count();
         page.line(&format!(
-            "{} run: predicted and measured changes correlate by {r}, their ranks by {ranks}; {doubtful} of them fall short",
+            "{} run: predicted and measured changes correlate by {r}, their ranks by {ranks}; {short} of them fall short",
             counted(self.task.links.len(), "link"),
         ));
         let row = |l: &LiveLink| {
             let to = format!("{} {}", l.receiver, l.slot);
-            let short = if l.doubtful { "falls short" } else { "" };
+            let short = if l.short {
+                "falls short"
+            } else if l.steady {
+                "hardly changed"
+            } else {
+                ""
+            };
             [
                 l.feature.to_string(),
                 to,

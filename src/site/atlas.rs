@@ -175,8 +175,10 @@ pub struct LiveLink {
     pub measured: f64,
     /// Mean change of what the circuit grows from, such as the logit difference.
     pub root: f64,
-    /// Large by attribution and small in the live model.
-    pub doubtful: bool,
+    /// Its mean over corrupted prompts is so near that the change is small by the attribution itself.
+    pub steady: bool,
+    /// What happens in the live model falls short of what the attribution predicts.
+    pub short: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

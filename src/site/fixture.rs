@@ -277,7 +277,8 @@ fn live_links(ids: &[FeatureId], at: &[Component]) -> Vec<LiveLink> {
             predicted,
             measured,
             root: measured * 2.0,
-            doubtful: i == 3,
+            steady: i == 5,
+            short: i == 3,
         }
     };
     (0..20).map(link).collect()

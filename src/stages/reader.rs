@@ -15,7 +15,7 @@ use crate::ids::{Component, FeatureId};
 use crate::model::Gpt2;
 use crate::site::atlas::{self, Atlas};
 use crate::site::count;
-use crate::stats::agreement::falls_short;
+use crate::stats::agreement::{Doubt, doubt};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Feature pairs on a task's page.
@@ -620,6 +620,8 @@ fn live_link(rows: &[&EffectRow]) -> Result<atlas::LiveLink> {
     let mean = |values: Vec<f64>| crate::stats::interval::mean(&values);
     let predicted = mean(runs.iter().map(|run| run.0).collect());
     let measured = mean(runs.iter().map(|run| run.1).collect());
+    let effect = mean(rows.iter().map(|row| share(row, row.effect)).collect());
+    let doubt = doubt(effect, predicted, measured);
     let mut words = first.receiver.split_whitespace();
     Ok(atlas::LiveLink {
         feature: feature_id(&first.feature)?,
@@ -628,11 +630,12 @@ fn live_link(rows: &[&EffectRow]) -> Result<atlas::LiveLink> {
         receiver_head: words.next().and_then(|word| word.parse().ok()),
         slot: first.slot.clone(),
         prompts: first.prompts,
-        share: mean(rows.iter().map(|row| share(row, row.effect)).collect()),
+        share: effect,
         predicted,
         measured,
         root: mean(rows.iter().map(|row| f64::from(row.root)).collect()),
-        doubtful: falls_short(predicted, measured),
+        steady: doubt == Some(Doubt::Steady),
+        short: doubt == Some(Doubt::Short),
         runs,
     })
 }

@@ -19,9 +19,25 @@ pub fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
     (spread > 0.0).then(|| top / spread)
 }
 
-/// Whether little came of what was predicted: less than a quarter of it, or the contrary.
-pub fn falls_short(predicted: f64, measured: f64) -> bool {
-    measured * predicted.signum() < predicted.abs() / 4.0
+/// Why an attribution that is large may be doubted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// Taking the mean of corrupted runs instead would change less than a quarter of the effect: it is the same there.
+    Steady,
+    /// Less came of it than a quarter of what was predicted, or the contrary.
+    Short,
+}
+
+/// Whether the change of a feature to its mean does what its effect lets expect; all three in one unit.
+pub fn doubt(effect: f64, predicted: f64, measured: f64) -> Option<Doubt> {
+    let little = |part: f64, of: f64| part * of.signum() < of.abs() / 4.0;
+    if little(predicted.abs(), effect.abs()) {
+        Some(Doubt::Steady)
+    } else if little(measured, predicted) {
+        Some(Doubt::Short)
+    } else {
+        None
+    }
 }
 
 /// Spearman's correlation: that of the ranks.
@@ -66,8 +82,10 @@ mod tests {
 
     #[test]
     fn a_quarter_is_enough_and_the_contrary_is_not() {
-        assert!(!falls_short(-0.4, -0.1) && !falls_short(0.4, 3.0) && !falls_short(0.0, 0.0));
-        assert!(falls_short(-0.4, -0.09) && falls_short(-0.4, 0.4) && falls_short(0.4, 0.0));
+        assert_eq!([doubt(0.5, -0.4, -0.1), doubt(-0.5, 0.4, 3.0), doubt(0.0, 0.0, 0.0)], [None; 3]);
+        let short = [doubt(0.5, -0.4, -0.09), doubt(0.5, -0.4, 0.4), doubt(0.5, 0.4, 0.0)];
+        assert_eq!(short, [Some(Doubt::Short); 3]);
+        assert_eq!(doubt(0.5, -0.1, -0.1), Some(Doubt::Steady));
     }
 
     #[test]

@@ -27,7 +27,8 @@ pub struct LiveRow {
     predicted: String,
     measured: String,
     root: String,
-    doubtful: bool,
+    steady: bool,
+    short: bool,
 }
 
 impl LiveView {
@@ -36,7 +37,7 @@ impl LiveView {
         let spots: Vec<Spot> = task
             .links
             .iter()
-            .flat_map(|l| l.runs.iter().map(move |&(x, y)| Spot { x, y, title: title(l), odd: l.doubtful }))
+            .flat_map(|l| l.runs.iter().map(move |&(x, y)| Spot { x, y, title: title(l), odd: l.short }))
             .collect();
         LiveView {
             picture: (!spots.is_empty()).then(|| scatter(&spots)),
@@ -53,17 +54,11 @@ fn summary(task: &Task) -> String {
         value.map_or("not to be told".to_string(), |value| fixed(value, 2))
     };
     let runs: usize = task.links.iter().map(|l| l.runs.len()).sum();
-    let doubtful = task.links.iter().filter(|l| l.doubtful).count();
-    let doubted = match doubtful {
-        0 => "None falls short of a quarter of what was predicted.".to_string(),
-        n => format!(
-            "{} short of a quarter of what was predicted, and {} marked.",
-            if n == 1 { "1 link falls".into() } else { format!("{n} links fall") },
-            if n == 1 { "is" } else { "are" }
-        ),
-    };
+    let [steady, short] =
+        [|l: &&LiveLink| l.steady, |l: &&LiveLink| l.short].map(|is| task.links.iter().filter(is).count());
     format!(
-        "{} in {}: the correlation of predicted and measured changes is {}, that of their ranks {}. {doubted}",
+        "{} in {}: the correlation of predicted and measured changes is {}, that of their ranks {}. \
+         {short} fall short of a quarter of what was predicted; {steady} are hardly changed by their mean.",
         counted(task.links.len(), "link"),
         counted(runs, "run"),
         figure("correlation"),
@@ -86,7 +81,8 @@ pub fn live_row(links: Links, l: &LiveLink) -> LiveRow {
         predicted: percent(l.predicted),
         measured: percent(l.measured),
         root: fixed(l.root, 2),
-        doubtful: l.doubtful,
+        steady: l.steady,
+        short: l.short,
     }
 }
 
