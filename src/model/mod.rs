@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod gpt2;
+pub mod threads;
 mod trace;
 
 pub use checkpoint::{FOLDER, weights};

@@ -380,8 +380,8 @@ fn head(ids: &[FeatureId], seed: u64) -> Head {
     let n = text.len();
     let attention = |(p, s): (usize, usize)| match (p, s) {
         _ if s > p => 0.0,
-        (10, 2) => 0.6,
-        (10, s) => 0.4 / 10.0 * f32::from(s != 2),
+        (10, 2) => 0.59,
+        (10, _) => 0.041,
         (p, _) => 1.0 / (p + 1) as f32,
     };
     let pattern: Vec<f32> = (0..n * n).map(|i| attention((i / n, i % n))).collect();

@@ -3,7 +3,7 @@
 use super::atlas::*;
 use super::head::{Move, Role, What};
 use super::{build, fixture};
-use crate::ids::{FeatureId, Kind};
+use crate::ids::{Component, FeatureId, Kind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -321,4 +321,24 @@ fn who_wrote_an_explanation_is_said() {
 fn what_cannot_be_told_is_a_dash_with_a_reason() {
     let files = built(&fixture::atlas());
     assert!(files["tasks/ioi.html"].contains("— stands where the denominator cannot be told from 0"));
+}
+
+#[test]
+fn a_heads_page_says_what_it_does_and_an_mlps_does_not() {
+    let atlas = fixture::atlas();
+    let files = built(&atlas);
+    let page = |wanted: &dyn Fn(Component) -> bool| {
+        let found = atlas.components.iter().map(|c| c.component).find(|c| wanted(*c)).unwrap();
+        &files[&format!("components/{found}.html")]
+    };
+    let (head, mlp) = (page(&|c| c.head().is_some() && c.layer() > 2), page(&|c| c.head().is_none()));
+    assert!(head.contains("<b>the right answer</b> from <b>the last token, "), "where it carries from");
+    assert!(head.contains("<b>It copies.</b>") && head.contains("it is: <b>name mover</b>"));
+    // Of two templates, three places each are in circuits; the attention of a prompt's line is on its tokens.
+    assert_eq!(head.matches(" carried\"").count(), 6);
+    assert!(head.contains("<i class=\"a12\" title=\"0.59\">Mary</i>"), "a token in its heat");
+    for section in ["id=\"does\"", "id=\"attention\"", "id=\"reads\"", "id=\"copies\"", "id=\"own\""] {
+        assert!(head.contains(section) && !mlp.contains(section), "{section}");
+    }
+    assert!(files["tasks/ioi.html"].contains("id=\"heads\"") && files["tasks/ioi.html"].contains("name mover"));
 }

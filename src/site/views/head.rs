@@ -182,8 +182,8 @@ fn row_in_task(links: Links, c: &TaskComponent, head: &Head) -> InTask {
             Some(false) => "lowers",
             None => "",
         },
+        lowers: direct.is_some_and(lowers),
         direct: direct.map(signed).unwrap_or_default(),
-        lowers: direct.is_some_and(|effect| effect < 0.0),
     }
 }
 
@@ -265,8 +265,13 @@ fn facts(head: &Head) -> Vec<(String, &'static str, &'static str)> {
     direct.into_iter().chain(shares.into_iter().filter_map(share)).collect()
 }
 
+/// With a sign, if it does not round to 0.
 fn signed(x: f64) -> String {
-    format!("{}{}", if x > 0.0 { "+" } else { "" }, fixed(x, 2))
+    format!("{}{}", if x >= 0.005 { "+" } else { "" }, fixed(x, 2))
+}
+
+fn lowers(x: f64) -> bool {
+    x <= -0.005
 }
 
 fn template(a: &Attention) -> TemplateView {
@@ -309,7 +314,7 @@ fn contributor(links: Links, c: &Contributor, longest: f64) -> ContributorRow {
         prompts: c.prompts,
         share: significant(c.share, 3),
         effect: signed(c.effect),
-        lowers: c.effect < 0.0,
+        lowers: lowers(c.effect),
         width: format!("{:.0}", if longest > 0.0 { 100.0 * c.share / longest } else { 0.0 }),
     }
 }
@@ -330,7 +335,7 @@ fn copy_row(c: &Copied) -> CopyRow {
         top: c.top.iter().take(4).map(|(text, _)| token(text)).collect(),
         own_rank: rank(c),
         own_logit: signed(c.own_logit),
-        lowers: c.own_logit < 0.0,
+        lowers: lowers(c.own_logit),
     }
 }
 
