@@ -256,7 +256,7 @@ fn live_links(ids: &[FeatureId], at: &[Component]) -> Vec<LiveLink> {
     let head = at.iter().find(|c| c.head().is_some()).copied();
     let link = |i: usize| {
         let feature = ids[i * 3 % ids.len()];
-        let receiver_feature = (i % 3 > 0).then(|| ids[(i * 5 + 1) % ids.len()]);
+        let receiver_feature = (!i.is_multiple_of(3)).then(|| ids[(i * 5 + 1) % ids.len()]);
         let receiver_head = head.filter(|_| i % 3 == 2);
         let receiver = match (receiver_head, receiver_feature) {
             (Some(head), Some(feature)) => format!("{head} for {feature}"),

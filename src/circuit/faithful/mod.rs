@@ -15,7 +15,8 @@ use crate::model::Gpt2;
 use rand::SeedableRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::Arc;
 
 /// What is measured at the last position of a prompt.
@@ -103,11 +104,10 @@ fn shared<T>(
     let mut made: BTreeMap<(&[usize], usize), Arc<T>> = BTreeMap::new();
     let mut each = Vec::with_capacity(cases.len());
     for (sources, case) in sources.iter().zip(cases) {
-        let key = (sources.as_slice(), case.tokens.len());
-        if !made.contains_key(&key) {
-            made.insert(key, Arc::new(make(key.0, key.1)?));
-        }
-        each.push(made[&key].clone());
+        each.push(match made.entry((sources.as_slice(), case.tokens.len())) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(new) => new.insert(Arc::new(make(sources, case.tokens.len())?)).clone(),
+        });
     }
     Ok(each)
 }
