@@ -174,7 +174,7 @@ pub enum Wrong {
 }
 
 /// How a circuit grows.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
     Greedy,
@@ -227,12 +227,24 @@ pub enum Dtype {
     F16,
 }
 
+impl Method {
+    /// The word in settings and artifacts.
+    pub fn word(self) -> &'static str {
+        match self {
+            Method::Greedy => "greedy",
+            Method::Influence => "influence",
+        }
+    }
+}
+
 /// How circuits are put to the test.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Verify {
     /// What is put in the place of everything outside a circuit; each in turn.
     pub ablations: BTreeSet<Ablation>,
+    /// Methods whose circuits are found on the same prompts and measured besides, under the first of the ablations.
+    pub methods: BTreeSet<Method>,
     /// Random circuits of each size.
     pub random: usize,
     /// Prompts of a task that are measured on, spread over all; 0: all.
@@ -427,7 +439,7 @@ impl Default for Discover {
 impl Default for Verify {
     fn default() -> Self {
         use Ablation::*;
-        Self { ablations: [Mean, Resample, Zero].into(), random: 10, prompts: 0, edges: 50 }
+        Self { ablations: [Mean, Resample, Zero].into(), methods: BTreeSet::new(), random: 10, prompts: 0, edges: 50 }
     }
 }
 

@@ -62,7 +62,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "measure",
         does: "how well each dictionary describes the model; refuses one that is another's or is read wrongly",
-        version: 1,
+        version: 2,
         settings: &[],
         inputs: &[Input::Model, Input::Dictionaries],
         besides: nothing,
@@ -95,7 +95,7 @@ pub const STAGES: [Stage; 11] = [
         name: "verify",
         does: "are the circuits real? runs the model with everything else replaced, and with single features",
         version: 1,
-        settings: &["tasks.", "discover.root", "verify."],
+        settings: &["tasks.", "discover.", "verify."],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries, Input::Prompts, Input::Published],
         besides: stages::inputs::published_from,
         reads: &[PromptRow::ARTIFACT, NodeRow::ARTIFACT, EdgeRow::ARTIFACT, ComponentRow::ARTIFACT],
@@ -126,7 +126,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "cache",
         does: "one pass of the model over every context; keeps what the dictionaries read",
-        version: 2,
+        version: 3,
         settings: &["cache.store", "cache.dtype", "score.features"],
         inputs: &[Input::Model],
         besides: stages::cache::besides,
@@ -139,7 +139,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "score",
         does: "the activation of every circuit feature at every token",
-        version: 2,
+        version: 3,
         settings: &["score.", "groups."],
         inputs: &[Input::Dictionaries],
         besides: nothing,

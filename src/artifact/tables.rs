@@ -162,11 +162,11 @@ table! {
         level: String,
         /// which circuit, such as `frequency >= 0.25`
         variant: String,
-        /// `found`, `random`, `published`; `all` for every feature of every dictionary
+        /// `found`, `random`, `published`; `greedy` or `influence` where another method found it; `all` for every feature
         circuit: String,
         /// components, features or links in it
         size: u32,
-        /// `m_full`, `m_empty`, `m_circuit`, `m_complement`, `faithfulness`, `completeness`, `precision`, `recall`, `auc`, `correlation` or `rank_correlation`
+        /// `m_full`, `m_empty`, `m_circuit`, `m_complement`, `faithfulness`, `completeness`, `nodes`, `precision`, `recall`, `auc`, `correlation` or `rank_correlation`
         metric: String,
         /// what is put in the place of everything else: `mean`, `resample` or `zero`; empty where nothing is
         ablation: String,

@@ -7,7 +7,7 @@
 use super::checkpoint::{Checkpoint, FOLDER, blocks};
 use super::trace::{Abreast, Clean, Intervention, LayerTrace, Trace};
 use crate::error::{Context, Hint, Result, hinted};
-use candle_core::{D as Last, DType, Device, Tensor};
+use candle_core::{CpuStorage, CustomOp1, D as Last, DType, Device, Layout, Shape, Tensor};
 use rayon::prelude::*;
 use serde::Deserialize;
 use std::path::Path;
@@ -358,8 +358,7 @@ impl Gpt2 {
     /// `x2 [T, D]` → `mlp_out [T, D]`
     fn mlp(&self, l: usize, x2: &Tensor) -> Result<Tensor> {
         let layer = &self.layers[l];
-        // `Tensor::gelu` is the tanh form, GPT-2's own.
-        linear(&linear(x2, &layer.w_in, &layer.b_in)?.gelu()?, &layer.w_out, &layer.b_out)
+        linear(&linear(x2, &layer.w_in, &layer.b_in)?.apply_op1_no_bwd(&Gelu)?, &layer.w_out, &layer.b_out)
     }
 
     fn block(&self, l: usize, x: Tensor, intervention: &dyn Intervention) -> Result<LayerTrace> {
@@ -471,6 +470,27 @@ impl Gpt2 {
     }
 }
 
+/// GPT-2's GELU, the tanh form, as `x·σ(2u)` with `u = √(2/π)·(x + 0.044715·x³)`: the same function as
+/// `x/2·(1 + tanh u)` (candle's `Tensor::gelu`), with one exponential in place of a hyperbolic tangent, in half of the time.
+struct Gelu;
+
+impl CustomOp1 for Gelu {
+    fn name(&self) -> &'static str {
+        "gelu"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let Some((from, to)) = layout.contiguous_offsets() else { candle_core::bail!("gelu of scattered numbers") };
+        let activated = storage.as_slice::<f32>()?[from..to].iter().map(|&x| gelu(x)).collect();
+        Ok((CpuStorage::F32(activated), layout.shape().clone()))
+    }
+}
+
+fn gelu(x: f32) -> f32 {
+    const TWICE_ROOT: f32 = 1.595_769_1;
+    x / (1.0 + (-TWICE_ROOT * x * (1.0 + 0.044_715 * x * x)).exp())
+}
+
 fn linear(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
     x.matmul(w)?.broadcast_add(b).context("adding a bias")
 }
@@ -479,4 +499,19 @@ fn linear(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
 fn future(positions: usize) -> Result<Tensor> {
     let ahead: Vec<u8> = (0..positions).flat_map(|i| (0..positions).map(move |j| u8::from(j > i))).collect();
     Ok(Tensor::from_vec(ahead, (positions, positions), &Device::Cpu)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gelu_is_the_tanh_form() {
+        let x: Vec<f32> = (-2000..2000).map(|i| i as f32 / 100.0).collect();
+        let wanted: Vec<f32> = Tensor::new(x.as_slice(), &Device::Cpu).unwrap().gelu().unwrap().to_vec1().unwrap();
+        for (x, wanted) in x.into_iter().zip(wanted) {
+            assert!((gelu(x) - wanted).abs() <= 1e-6 * x.abs().max(1e-6), "{x}: {} and not {wanted}", gelu(x));
+        }
+        assert_eq!([gelu(-1e30), gelu(1e30)], [0.0, 1e30]);
+    }
 }

@@ -59,6 +59,8 @@ pub struct Task {
     pub name: String,
     /// `ioi`, `greater-than` or `prompts`.
     pub kind: String,
+    /// How its circuits were found: `greedy` or `influence`.
+    pub method: String,
     pub prompts: Vec<Prompt>,
     /// Share of prompts at which the model is right: the task's metric is above 0.
     pub accuracy: f64,

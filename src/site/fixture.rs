@@ -247,7 +247,12 @@ fn faithfulness() -> Vec<Faithfulness> {
     let published = figures("component", &[("precision", 0.5), ("recall", 0.04), ("auc", 0.83)]);
     let links = figures("link", &[("correlation", 0.93), ("rank_correlation", 0.88)]);
     let resampled = components.iter().map(|f| Faithfulness { ablation: "resample".into(), ..f.clone() });
-    let more = features.chain(resampled).chain([published, links]).collect::<Vec<_>>();
+    let other = components.iter().filter(|f| f.circuit == "found").cloned().chain(features.clone());
+    let other = other.filter(|f| f.circuit == "found").map(|f| Faithfulness { circuit: "influence".into(), ..f });
+    let nodes =
+        |circuit: &str, n: f64| Faithfulness { circuit: circuit.into(), ..figures("component", &[("nodes", n)]) };
+    let more = features.clone().chain(resampled).chain(other.clone());
+    let more = more.chain([published, links, nodes("found", 61.2), nodes("influence", 118.0)]).collect::<Vec<_>>();
     components.into_iter().chain(more).collect()
 }
 
@@ -323,6 +328,7 @@ fn task(name: &str, ids: &[FeatureId], at: &[Component]) -> Task {
     Task {
         name: name.into(),
         kind: name.into(),
+        method: "greedy".into(),
         accuracy: right as f64 / prompts.len() as f64,
         used: right as u32,
         prompts,

@@ -305,6 +305,7 @@ impl<'a> Reader<'a> {
         Ok(atlas::Task {
             name: task.name.clone(),
             kind: task.kind.word().into(),
+            method: self.run.config.discover.method.word().into(),
             accuracy: prompts.iter().filter(|row| row.right).count() as f64 / prompts.len().max(1) as f64,
             used: self.prompts_of(&task.name),
             coverage: prompts.iter().map(|row| row.coverage).sum::<f64>() / f64::from(used),

@@ -6,15 +6,17 @@ use crate::artifact::tables::{ComponentRow, EdgeRow, EffectRow, FaithfulnessRow,
 use crate::circuit::effects::{Effect, Link, effects};
 use crate::circuit::features::{self, Errors, Runner, Side};
 use crate::circuit::{
-    Ablate, Case, Node, NodeKind, Slot, World, at_least, circuits_by_frequency, components, everything, random_circuits,
+    Ablate, Attribution, Candidates, Case, Graph, Node, NodeKind, Pass, Slot, World, at_least, circuits_by_frequency,
+    components, everything, grow, random_circuits,
 };
-use crate::config::{Ablation, Task};
+use crate::config::{Ablation, Discover, Method, Task};
 use crate::error::{Context, Result, hinted};
 use crate::ids::{Component, FeatureId, Kind};
 use crate::stages::Run;
 use crate::stats::agreement::{area_under_curve, correlation, rank_correlation};
 use crate::stats::interval::{Bootstrap, Estimate, mean, spread};
 use crate::task::{self, Prompt, Published};
+use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -88,11 +90,29 @@ struct Bench<'a> {
     prompts: &'a [Prompt],
     /// Every prompt that has a circuit.
     all: Vec<Case<'a>>,
-    /// Those that circuits are measured on.
+    /// The places among them of those that circuits are measured on.
+    chosen: Vec<usize>,
     cases: Vec<Case<'a>>,
     /// The metric of each case in the whole model.
     full: Vec<f64>,
     bootstrap: Bootstrap,
+}
+
+/// What a method found that circuits were not found with: parts by the share of prompts whose circuit has them.
+struct Other {
+    method: Method,
+    components: Vec<(String, BTreeSet<Component>)>,
+    features: Vec<(String, BTreeSet<FeatureId>)>,
+    /// Of a prompt, the mean.
+    nodes: f64,
+}
+
+/// In which share of the sets each part is.
+fn shares<P: Ord>(sets: impl ExactSizeIterator<Item = BTreeSet<P>>) -> BTreeMap<P, f64> {
+    let n = sets.len() as f64;
+    let mut counts = BTreeMap::new();
+    sets.flatten().for_each(|part| *counts.entry(part).or_insert(0.0) += 1.0);
+    counts.into_iter().map(|(part, count)| (part, count / n)).collect()
 }
 
 /// How a curve is measured.
@@ -162,39 +182,50 @@ impl<'a> Bench<'a> {
             Ok(Case { tokens, corrupted, template, metric: metrics.of(prompt)? })
         };
         let all = rows.iter().map(case).collect::<Result<Vec<_>>>()?;
-        let chosen = (0..wanted).map(|i| i * rows.len() / wanted);
-        let (cases, full): (Vec<Case>, Vec<f64>) = chosen.map(|i| (all[i].clone(), rows[i].metric)).unzip();
+        let chosen: Vec<usize> = (0..wanted).map(|i| i * rows.len() / wanted).collect();
+        let (cases, full): (Vec<Case>, Vec<f64>) = chosen.iter().map(|&i| (all[i].clone(), rows[i].metric)).unzip();
         let bootstrap = Bootstrap::new(cases.len(), task.seed);
-        Ok(Bench { run, world, task, found, prompts, all, cases, full, bootstrap })
+        Ok(Bench { run, world, task, found, prompts, all, chosen, cases, full, bootstrap })
     }
 
     /// Faithfulness and completeness over circuit size, at both levels and under each ablation.
     fn curves(&self, published: Option<&Published>) -> Result<Vec<FaithfulnessRow>> {
         let (components, features) = (self.components()?, self.features()?);
+        let others = self.others()?;
         let pool: BTreeSet<FeatureId> = self.active_features()?;
         let ablations = &self.run.config.verify.ablations;
         let draws = self.run.config.verify.random;
         let curve = |sizes: usize| 1 + sizes * (2 + draws);
         let one = curve(components.len()) + 2 * usize::from(published.is_some()) + 2 * curve(features.len()) + 1;
-        self.run.progress.begin("circuits run", (one * ablations.len()) as u64, 0);
+        let of_other = |other: &Other| curve(other.components.len()) + 2 * curve(other.features.len());
+        let besides: usize = others.iter().map(of_other).sum();
+        self.run.progress.begin("circuits run", (one * ablations.len() + besides) as u64, 0);
         let mut rows = published.map(|p| self.against(p)).transpose()?.unwrap_or_default();
-        for &ablation in ablations {
-            rows.extend(self.component_curve(ablation, &components, published)?);
-            for errors in [Errors::Kept, Errors::Ablated] {
-                rows.extend(self.feature_curve(ablation, errors, &features, &pool)?);
+        for (place, &ablation) in ablations.iter().enumerate() {
+            let found = [("found", &components, &features)];
+            let more = others.iter().filter(|_| place == 0).map(|o| (o.method.word(), &o.components, &o.features));
+            for (kind, components, features) in found.into_iter().chain(more) {
+                let published = published.filter(|_| kind == "found");
+                rows.extend(self.component_curve(ablation, kind, components, published)?);
+                for errors in [Errors::Kept, Errors::Ablated] {
+                    rows.extend(self.feature_curve(ablation, errors, kind, features, &pool)?);
+                }
             }
         }
+        rows.push(self.nodes("found", self.mean_nodes()));
+        rows.extend(others.iter().map(|other| self.nodes(other.method.word(), other.nodes)));
         Ok(rows)
     }
 
     fn component_curve(
         &self,
         ablation: Ablation,
+        kind: &'static str,
         circuits: &[(String, BTreeSet<Component>)],
         published: Option<&Published>,
     ) -> Result<Vec<FaithfulnessRow>> {
         let model = &self.world.model;
-        let stand_ins = components::stand_ins(model, &self.cases, ablate(ablation), self.task.seed)?;
+        let stand_ins = self.measured(components::stand_ins(model, &self.all, ablate(ablation), self.task.seed)?);
         let all = everything(model);
         let keeping = |keep: &BTreeSet<Component>| components::values(model, &self.cases, keep, &stand_ins);
         let curve = Curve {
@@ -205,7 +236,7 @@ impl<'a> Bench<'a> {
             outside: &|circuit| keeping(&all.difference(circuit).copied().collect()),
             pool: &all,
         };
-        let mut rows = curve.rows(circuits)?;
+        let mut rows = curve.rows(kind, circuits)?;
         if let Some(published) = published {
             rows.extend(curve.both_sides("published", &published.name, &published.components())?);
         }
@@ -216,11 +247,12 @@ impl<'a> Bench<'a> {
         &self,
         ablation: Ablation,
         errors: Errors,
+        kind: &'static str,
         circuits: &[(String, BTreeSet<FeatureId>)],
         pool: &BTreeSet<FeatureId>,
     ) -> Result<Vec<FaithfulnessRow>> {
-        let stand_ins: Vec<Arc<features::StandIn>> =
-            features::stand_ins(self.world, &self.cases, ablate(ablation), self.task.seed)?;
+        let all = features::stand_ins(self.world, &self.all, ablate(ablation), self.task.seed)?;
+        let stand_ins = self.measured(all);
         let runner = Runner { world: self.world, cases: &self.cases, stand_ins: &stand_ins, errors };
         let setting = Setting { level: "feature", ablation, errors: Some(errors) };
         let curve = Curve {
@@ -231,8 +263,8 @@ impl<'a> Bench<'a> {
             outside: &|circuit| runner.values(circuit, Side::Outside),
             pool,
         };
-        let mut rows = curve.rows(circuits)?;
-        if errors == Errors::Ablated {
+        let mut rows = curve.rows(kind, circuits)?;
+        if errors == Errors::Ablated && kind == "found" {
             // What no circuit of features can exceed but by chance: all of them, without the errors.
             let size = self.world.attention.iter().chain(&self.world.mlp).map(|d| d.width()).sum();
             let all = self.ticked(runner.values(&BTreeSet::new(), Side::Outside))?;
@@ -241,6 +273,11 @@ impl<'a> Bench<'a> {
             rows.push(measured.row("faithfulness", self.bootstrap.recovered(&all, &curve.empty, &self.full)));
         }
         Ok(rows)
+    }
+
+    /// What stands in for the cases that are measured on; it is made of all corrupted prompts.
+    fn measured<T>(&self, all: Vec<Arc<T>>) -> Vec<Arc<T>> {
+        self.chosen.iter().map(|&i| all[i].clone()).collect()
     }
 
     fn ticked<T>(&self, done: Result<T>) -> Result<T> {
@@ -260,16 +297,54 @@ impl<'a> Bench<'a> {
 
     /// Features by the share of prompts in whose circuit they are nodes.
     fn features(&self) -> Result<Vec<(String, BTreeSet<FeatureId>)>> {
-        let (mut prompts, mut counts) = (0, BTreeMap::<FeatureId, usize>::new());
-        for row in self.found.prompts(&self.task.name) {
-            prompts += 1;
+        let of = |row: &PromptRow| {
             let nodes = self.found.nodes.get(&(row.task.clone(), row.prompt)).into_iter().flatten();
-            let own =
-                nodes.map(|node| Ok(inputs::node(node)?.dictionary_feature())).collect::<Result<BTreeSet<_>>>()?;
-            own.into_iter().flatten().for_each(|feature| *counts.entry(feature).or_default() += 1);
+            let features = nodes.map(|node| Ok(inputs::node(node)?.dictionary_feature()));
+            Ok(features.collect::<Result<BTreeSet<_>>>()?.into_iter().flatten().collect())
+        };
+        let sets = self.found.prompts(&self.task.name).map(of).collect::<Result<Vec<BTreeSet<FeatureId>>>>()?;
+        Ok(circuits_by_frequency(&shares(sets.into_iter())))
+    }
+
+    /// What other methods find, with the settings that circuits were found with.
+    fn others(&self) -> Result<Vec<Other>> {
+        let discover = &self.run.config.discover;
+        let methods = self.run.config.verify.methods.iter().filter(|method| **method != discover.method);
+        methods.map(|&method| self.other(&Discover { method, ..discover.clone() })).collect()
+    }
+
+    fn other(&self, settings: &Discover) -> Result<Other> {
+        let rows: Vec<&PromptRow> = self.found.prompts(&self.task.name).collect();
+        let (mut graphs, method) = (Vec::new(), inputs::method(settings));
+        for some in rows.chunks(inputs::PROMPTS) {
+            let prompts = some.iter().map(|row| prompt(self.prompts, row)).collect::<Result<Vec<_>>>()?;
+            let tokens: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
+            let passes = self.world.passes(&tokens)?;
+            let one = |(prompt, pass): (&&Prompt, Pass)| {
+                let attribution = Attribution::of(self.world, pass, &prompt.tokens)?;
+                let mut candidates = Candidates::new(&attribution, settings.candidates, &settings.allow);
+                Ok(grow(&mut candidates, inputs::root(settings.root, prompt), method)?.graph)
+            };
+            graphs.extend(prompts.par_iter().zip(passes).map(one).collect::<Result<Vec<Graph>>>()?);
         }
-        let shares = counts.into_iter().map(|(f, n)| (f, n as f64 / prompts as f64)).collect();
-        Ok(circuits_by_frequency(&shares))
+        let features = |graph: &Graph| graph.nodes.iter().filter_map(Node::dictionary_feature).collect();
+        Ok(Other {
+            method: settings.method,
+            components: circuits_by_frequency(&shares(graphs.iter().map(Graph::components))),
+            features: circuits_by_frequency(&shares(graphs.iter().map(features))),
+            nodes: mean(&graphs.iter().map(|graph| graph.nodes.len() as f64).collect::<Vec<_>>()),
+        })
+    }
+
+    /// Nodes of a circuit, the mean over prompts.
+    fn mean_nodes(&self) -> f64 {
+        let of = |row: &PromptRow| self.found.nodes.get(&(row.task.clone(), row.prompt)).map_or(0, Vec::len) as f64;
+        mean(&self.found.prompts(&self.task.name).map(of).collect::<Vec<_>>())
+    }
+
+    fn nodes(&self, circuit: &str, nodes: f64) -> FaithfulnessRow {
+        let exact = Some(Estimate { value: nodes, low: nodes, high: nodes });
+        FaithfulnessRow { circuit: circuit.into(), ..self.compared("a prompt", nodes.round() as usize, "nodes", exact) }
     }
 
     /// Every feature that is active on a prompt that is measured on: what random circuits are drawn from.
@@ -340,10 +415,10 @@ struct Curve<'a, P> {
 }
 
 impl<P: Ord + Copy> Curve<'_, P> {
-    fn rows(&self, circuits: &[(String, BTreeSet<P>)]) -> Result<Vec<FaithfulnessRow>> {
+    fn rows(&self, kind: &'static str, circuits: &[(String, BTreeSet<P>)]) -> Result<Vec<FaithfulnessRow>> {
         let mut rows = Vec::new();
         for (variant, circuit) in circuits {
-            rows.extend(self.both_sides("found", variant, circuit)?);
+            rows.extend(self.both_sides(kind, variant, circuit)?);
             rows.extend(self.random(variant, circuit.len())?);
         }
         Ok(rows)

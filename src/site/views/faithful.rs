@@ -2,7 +2,7 @@
 
 use crate::site::atlas::{Faithfulness, Interval, Task};
 use crate::site::chart::{Point, chart, class};
-use crate::site::number::{counted, percent_with_interval, with_interval};
+use crate::site::number::{counted, percent_with_interval, significant, with_interval};
 use crate::site::text::Html;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -21,6 +21,25 @@ pub struct FaithfulView {
     /// Area under the curve against it.
     area: Option<String>,
     some_absent: bool,
+    /// Each method's largest circuits, where there are several.
+    methods: Vec<MethodRow>,
+}
+
+#[derive(Serialize)]
+struct MethodRow {
+    method: String,
+    nodes: String,
+    components: Beside,
+    kept: Beside,
+    ablated: Beside,
+}
+
+/// The largest circuit of a level, and random ones of its size.
+#[derive(Serialize, Default)]
+struct Beside {
+    size: String,
+    faithfulness: String,
+    random: String,
 }
 
 #[derive(Serialize)]
@@ -90,6 +109,7 @@ impl FaithfulView {
             full: rows.iter().find_map(|f| f.metrics.get("m_full")).map(interval),
             ablations: names.into_iter().map(|name| ablation(name, rows)).collect(),
             published: rows.iter().filter(of).map(published).collect(),
+            methods: methods(task),
             area: rows.iter().find_map(|f| f.metrics.get("auc")).map(interval),
             some_absent: rows.iter().filter(run).any(|f| f.metrics.values().any(|m| m.value.is_none())),
         }
@@ -138,8 +158,31 @@ impl LevelView {
     }
 }
 
+/// What each method's largest circuits do, where more than one was measured.
+fn methods(task: &Task) -> Vec<MethodRow> {
+    let nodes = |f: &&Faithfulness| f.metrics.contains_key("nodes");
+    let row = |f: &Faithfulness| MethodRow {
+        method: if f.circuit == "found" { task.method.clone() } else { f.circuit.clone() },
+        nodes: f.metrics["nodes"].value.map(|n| significant(n, 3)).unwrap_or_default(),
+        components: largest_beside(task, &f.circuit, "component", ""),
+        kept: largest_beside(task, &f.circuit, "feature", "kept"),
+        ablated: largest_beside(task, &f.circuit, "feature", "ablated"),
+    };
+    let rows: Vec<MethodRow> = task.faithfulness.iter().filter(nodes).map(row).collect();
+    if rows.len() > 1 { rows } else { Vec::new() }
+}
+
+fn largest_beside(task: &Task, circuit: &str, level: &str, errors: &str) -> Beside {
+    let Some(found) = largest(task, circuit, level, errors) else { return Beside::default() };
+    Beside {
+        size: found.size.to_string(),
+        faithfulness: written(found, "faithfulness"),
+        random: beside(task, found).map(|r| written(r, "faithfulness")).unwrap_or_default(),
+    }
+}
+
 fn row(f: &Faithfulness, among: &[&Faithfulness]) -> Row {
-    let random = among.iter().find(|r| r.circuit == "random" && r.size == f.size && f.circuit == "found");
+    let random = among.iter().find(|r| r.circuit == "random" && r.size == f.size && f.circuit != "published");
     Row {
         circuit: f.circuit.clone(),
         variant: variant(f),
@@ -184,7 +227,7 @@ pub fn measure(kind: &str) -> &'static str {
 
 /// What the largest found circuit does alone, beside random ones of its size; none where that cannot be told.
 pub fn finding(task: &Task) -> Option<String> {
-    let found = largest(task, "component", "")?;
+    let found = largest(task, "found", "component", "")?;
     let random = beside(task, found);
     let n = found.size as usize;
     let kept = format!(
@@ -195,7 +238,7 @@ pub fn finding(task: &Task) -> Option<String> {
     );
     let beside_it = random.and_then(|f| share(f, "faithfulness")).map(|s| format!("; {n} random ones {s}"));
     let left = share(found, "completeness").map(|s| format!(" Without them, {s} of it is left."));
-    let features = largest(task, "feature", "ablated").and_then(|f| features(task, f));
+    let features = largest(task, "found", "feature", "ablated").and_then(|f| features(task, f));
     Some(kept + &beside_it.unwrap_or_default() + "." + &left.unwrap_or_default() + &features.unwrap_or_default())
 }
 
@@ -211,11 +254,11 @@ fn features(task: &Task, found: &Faithfulness) -> Option<String> {
     ))
 }
 
-/// The largest circuit found, everything else replaced by its mean.
-fn largest<'t>(task: &'t Task, level: &str, errors: &str) -> Option<&'t Faithfulness> {
+/// The largest circuit of a kind, everything else replaced by its mean.
+fn largest<'t>(task: &'t Task, circuit: &str, level: &str, errors: &str) -> Option<&'t Faithfulness> {
     let own = |f: &&Faithfulness| (f.level.as_str(), f.errors.as_str(), f.ablation.as_str()) == (level, errors, "mean");
     let found =
-        task.faithfulness.iter().filter(own).filter(|f| f.circuit == "found" && f.metrics.contains_key("m_circuit"));
+        task.faithfulness.iter().filter(own).filter(|f| f.circuit == circuit && f.metrics.contains_key("m_circuit"));
     found.max_by_key(|f| f.size)
 }
 
