@@ -19,6 +19,8 @@ pub struct Config {
     #[serde(default)]
     pub discover: Discover,
     #[serde(default)]
+    pub verify: Verify,
+    #[serde(default)]
     pub cache: Cache,
     #[serde(default)]
     pub score: Score,
@@ -153,10 +155,26 @@ pub struct Task {
     /// For `prompts`: JSONL of text, correct, counter, corrupted, template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    #[serde(default)]
+    pub wrong: Wrong,
+    /// The circuit that others found: empty for the one that is known of the model and the kind; `none`; `gpt2-small`; or a
+    /// JSON file of classes with their components.
+    #[serde(default)]
+    pub published: String,
+}
+
+/// What becomes of prompts at which the model is not right by the task's metric.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wrong {
+    #[default]
+    Keep,
+    /// They have no circuit, and count in nothing.
+    LeaveOut,
 }
 
 /// How a circuit grows.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
     Greedy,
@@ -177,14 +195,20 @@ pub enum RootKind {
 pub struct Discover {
     pub method: Method,
     pub root: RootKind,
-    /// Walks from the root.
+    /// Of `greedy`: walks from the root.
     pub passes: usize,
-    /// Links that a walk adds in each slot.
+    /// Of `greedy`: links that a walk adds in each slot.
     pub per_node: usize,
     /// Contributors of a slot that may ever be linked.
     pub candidates: usize,
+    /// Of `influence`: how much of the influence seen is to be linked.
+    pub coverage: f64,
+    /// Of `influence`: the most nodes that are linked.
+    pub nodes: usize,
     /// Kinds of nodes that may be linked.
     pub allow: BTreeSet<String>,
+    /// Whether circuits of the right and of the wrong answer's logit are held against each other.
+    pub contrast: bool,
 }
 
 /// Where raw activations are between `cache` and `score`.
@@ -201,6 +225,52 @@ pub enum StoreKind {
 pub enum Dtype {
     F32,
     F16,
+}
+
+impl Method {
+    /// The word in settings and artifacts.
+    pub fn word(self) -> &'static str {
+        match self {
+            Method::Greedy => "greedy",
+            Method::Influence => "influence",
+        }
+    }
+}
+
+/// How circuits are put to the test.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Verify {
+    /// What is put in the place of everything outside a circuit; each in turn.
+    pub ablations: BTreeSet<Ablation>,
+    /// Methods whose circuits are found on the same prompts and measured besides, under the first of the ablations.
+    pub methods: BTreeSet<Method>,
+    /// Random circuits of each size.
+    pub random: usize,
+    /// Prompts of a task that are measured on, spread over all; 0: all.
+    pub prompts: usize,
+    /// Strongest links of a task whose effect is measured in the live model.
+    pub edges: usize,
+}
+
+/// What is put in the place of what is taken away.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ablation {
+    Mean,
+    Resample,
+    Zero,
+}
+
+impl Ablation {
+    /// The word in settings and artifacts.
+    pub fn word(self) -> &'static str {
+        match self {
+            Ablation::Mean => "mean",
+            Ablation::Resample => "resample",
+            Ablation::Zero => "zero",
+        }
+    }
 }
 
 /// The raw activations that dictionaries read.
@@ -358,8 +428,18 @@ impl Default for Discover {
             passes: 5,
             per_node: 1,
             candidates: 10,
+            coverage: 0.8,
+            nodes: 400,
             allow: allow.map(String::from).into(),
+            contrast: true,
         }
+    }
+}
+
+impl Default for Verify {
+    fn default() -> Self {
+        use Ablation::*;
+        Self { ablations: [Mean, Resample, Zero].into(), methods: BTreeSet::new(), random: 10, prompts: 0, edges: 50 }
     }
 }
 
@@ -525,6 +605,8 @@ impl Config {
         }
         for task in &self.tasks {
             flatten(&format!("tasks.{}", task.name), &serde_json::to_value(task)?, &mut flat);
+            // What it means depends on the model's name too; and no circuit has to be found again for it.
+            flat.remove(&format!("tasks.{}.published", task.name));
         }
         for group in &self.groups {
             flatten(&format!("groups.{}", group.name), &serde_json::to_value(group)?, &mut flat);
@@ -540,13 +622,24 @@ impl Config {
         self.check_tasks()?;
         self.check_features()?;
         let discover = &self.discover;
-        if discover.method == Method::Influence {
-            not_yet("discover.method", "influence", "use `greedy`")?;
-        }
         within("discover.passes", discover.passes, 1, 1000)?;
         within("discover.per_node", discover.per_node, 1, 1000)?;
         within("discover.candidates", discover.candidates, 1, 100_000)?;
+        if !(discover.coverage > 0.0 && discover.coverage <= 1.0) {
+            out_of_range("discover.coverage", discover.coverage, "above 0, and 1 at most")?;
+        }
+        within("discover.nodes", discover.nodes, 1, 10_000)?;
+        self.check_verify()?;
         self.check_outputs()
+    }
+
+    fn check_verify(&self) -> Result<()> {
+        if self.verify.ablations.is_empty() {
+            out_of_range("verify.ablations", "[]", "at least one of `mean`, `resample` and `zero`")?;
+        }
+        within("verify.random", self.verify.random, 1, 1000)?;
+        within("verify.prompts", self.verify.prompts, 0, 100_000)?;
+        within("verify.edges", self.verify.edges, 0, 10_000)
     }
 
     fn check_sources(&self) -> Result<()> {

@@ -2,6 +2,8 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // SAFETY: nothing runs yet but this thread.
+    unsafe { circuit_atlas::model::threads::settle() };
     match circuit_atlas::cli::run(circuit_atlas::cli::Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -60,8 +60,14 @@ table! {
         answers: Vec<u32>,
         /// their probabilities
         answer_probabilities: Vec<f32>,
-        /// share of the root's effect that the circuit's links to it cover
+        /// share of the root's effect that the circuit's links to it cover; 0 where it has no circuit
         coverage: f64,
+        /// share of the influence seen that the circuit leaves out; null where its method does not tell
+        left_out: Option<f64>,
+        /// whether the model is right: the task's metric is above 0
+        right: bool,
+        /// whether it has a circuit and counts; by `tasks.wrong` a prompt that is not right may be left out
+        used: bool,
     }
 }
 
@@ -122,10 +128,12 @@ table! {
         layer: u32,
         /// the head's number, null for an MLP
         head: Option<u32>,
-        /// fraction of the task's prompts whose circuit contains it
+        /// fraction of the task's prompts (those that are used) whose circuit contains it
         frequency: f64,
         /// distinct features that serve there
         features: u32,
+        /// how much more often it is in circuits of the right answer's logit than of the wrong one's; null where not looked for
+        contrast: Option<f64>,
     }
 }
 
@@ -150,22 +158,64 @@ table! {
     FaithfulnessRow = "faithfulness", version 1, whole {
         /// the task's name
         task: String,
-        /// `component` or `feature`
+        /// `component` or `feature`; `link` for what is known of single links
         level: String,
         /// which circuit, such as `frequency >= 0.25`
         variant: String,
-        /// `found`, `random` or `published`
+        /// `found`, `random`, `published`; `greedy` or `influence` where another method found it; `all` for every feature
         circuit: String,
-        /// components in it
+        /// components, features or links in it
         size: u32,
-        /// `m_full`, `m_empty`, `m_circuit`, `m_complement`, `faithfulness` or `completeness`
+        /// `m_full`, `m_empty`, `m_circuit`, `m_complement`, `faithfulness`, `completeness`, `nodes`, `precision`, `recall`, `auc`, `correlation` or `rank_correlation`
         metric: String,
+        /// what is put in the place of everything else: `mean`, `resample` or `zero`; empty where nothing is
+        ablation: String,
+        /// the dictionaries' errors: `kept` or `ablated`; empty where dictionaries play no part
+        errors: String,
         /// null where the interval of a denominator contains 0
         value: Option<f64>,
-        /// lower end of the bootstrap's 95 % interval over prompts; for `random` the smallest of ten draws
+        /// lower end of the bootstrap's 95 % interval over prompts; for `random` the smallest of the draws
         low: Option<f64>,
-        /// upper end; for `random` the largest of ten draws
+        /// upper end; for `random` the largest of the draws
         high: Option<f64>,
+    }
+}
+
+table! {
+    /// a strong link of a prompt's circuit, and what it does in the live model
+    EffectRow = "effects", version 1, whole {
+        /// the task's name
+        task: String,
+        /// the link's place among the task's strongest, from 0
+        rank: u32,
+        /// the prompt
+        prompt: u32,
+        /// the contributing node, a feature
+        from: u32,
+        /// the receiving node
+        to: u32,
+        /// where it enters a head: `q`, `k` or `v`; empty for other receivers
+        slot: String,
+        /// the contributing feature
+        feature: String,
+        /// what receives: a feature, `L2H4` with the feature that it serves, or `root`
+        receiver: String,
+        /// prompts whose circuit has the link, at any position
+        prompts: u32,
+        /// the feature's activation in the clean run
+        activation: f32,
+        /// what it is set to: its mean over the corrupted prompts
+        mean: f32,
+        /// the direct effect in the clean run
+        effect: f32,
+        /// change of what the receiver reads, by the direct effect
+        predicted: f32,
+        /// the same, measured in the live model
+        measured: f32,
+        /// Σ|effect| over everything that enters the receiver's slot, in the same unit
+        total: f32,
+        /// change of the root in the live model
+        root: f32,
     }
 }
 
@@ -441,5 +491,123 @@ table! {
         attempts: u32,
         /// how it ended
         status: String,
+    }
+}
+
+// ---- heads
+
+table! {
+    /// what a head does over a task's prompts, for each head of its circuits
+    HeadRow = "heads", version 1, whole {
+        /// the task's name
+        task: String,
+        /// the head
+        component: String,
+        /// prompts looked at
+        prompts: u32,
+        /// mean share of a token's attention that goes to BOS; here and below BOS itself is no token
+        to_bos: Option<f64>,
+        /// to itself
+        to_itself: Option<f64>,
+        /// to the token before, over tokens with another than BOS before them
+        to_previous: Option<f64>,
+        /// to earlier places of the same token, over tokens that have one; null where none has
+        to_same: Option<f64>,
+        /// to the tokens behind those places, over the same tokens
+        to_after_same: Option<f64>,
+        /// from the last token to the right answer, over prompts that hold it; null where none does
+        to_correct: Option<f64>,
+        /// from the last token to the wrong answer, likewise
+        to_counter: Option<f64>,
+        /// what it adds at the last token to the logit of the right answer over the wrong one, the final scale held
+        direct_effect: Option<f64>,
+        /// distinct tokens of the prompts, BOS apart
+        tokens: u32,
+        /// share of its attention to these that is on tokens among the five that reading them raises most
+        copy_score: Option<f64>,
+        /// the same among the five that reading them lowers most
+        lower_score: Option<f64>,
+        /// mean rank of a token among those that reading it raises, from 1, weighted by attention
+        own_rank: Option<f64>,
+        /// `copy_score` over tokens that are a right or wrong answer of a prompt; null where it looks at none
+        answers_copy_score: Option<f64>,
+        /// `lower_score` over the same
+        answers_lower_score: Option<f64>,
+    }
+}
+
+table! {
+    /// a head's mean attention over a task's prompts of a template (the twelve largest; of prompts of up to 64 tokens)
+    AttentionRow = "attention", version 1, whole {
+        /// the task's name
+        task: String,
+        /// the head
+        component: String,
+        /// the template
+        template: String,
+        /// its first prompt
+        prompt: u32,
+        /// its prompts
+        prompts: u32,
+        /// attention, a destination a row and as many of them as the prompt has tokens
+        pattern: Vec<f32>,
+    }
+}
+
+table! {
+    /// what a head writes when it reads a token: the twenty that it looks at most in a task's prompts, and the ten answers
+    CopyRow = "copies", version 1, whole {
+        /// the task's name
+        task: String,
+        /// the head
+        component: String,
+        /// the token's place by the attention that it received
+        rank: u32,
+        /// the token's id
+        token: u32,
+        /// whether it is a right or a wrong answer of a prompt
+        answer: bool,
+        /// places at which it stands
+        places: u32,
+        /// attention that it received, summed over all tokens at and after it
+        mass: f64,
+        /// the ten tokens that reading it raises most: its mean value there through the head's output and the unembedding
+        top: Vec<u32>,
+        /// their logits, for a full unit of attention at a scale of 1
+        logits: Vec<f32>,
+        /// its own rank among all tokens, from the most raised one, from 1
+        own_rank: u32,
+        /// the same from the most lowered one
+        own_rank_below: u32,
+        /// its own logit
+        own_logit: f32,
+    }
+}
+
+table! {
+    /// a feature by its share of decoder norm in a head: those that serve there, and the twenty with most
+    HeadFeatureRow = "head_features", version 1, whole {
+        /// the head
+        component: String,
+        /// the feature
+        feature: String,
+        /// norm of its decoder in the head, as a share of the sum of its norms over the layer's heads
+        share: f32,
+        /// its place by that among all features of the dictionary, from 1
+        rank: u32,
+    }
+}
+
+table! {
+    /// a component of the circuit that others published for a task
+    PublishedRow = "published", version 1, whole {
+        /// the task's name
+        task: String,
+        /// where it is from
+        source: String,
+        /// what it is there, such as `name mover`
+        class: String,
+        /// the component
+        component: String,
     }
 }

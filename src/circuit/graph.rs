@@ -29,6 +29,24 @@ pub enum Bias {
 }
 
 impl NodeKind {
+    /// Every kind, in node order.
+    pub const ALL: [NodeKind; 11] = {
+        use NodeKind::*;
+        [
+            Root,
+            AttentionFeature,
+            MlpFeature,
+            Head,
+            AttentionError,
+            MlpError,
+            Bias(self::Bias::AttentionDictionary),
+            Bias(self::Bias::Attention),
+            Bias(self::Bias::MlpDictionary),
+            Embedding,
+            PositionEmbedding,
+        ]
+    };
+
     /// The word in artifacts and in `discover.allow`.
     pub fn word(self) -> &'static str {
         match self {
@@ -44,13 +62,9 @@ impl NodeKind {
         }
     }
 
-    /// The kind with this word; for `bias` any of its kinds, as artifacts do not tell them apart.
+    /// The kind with this word; for `bias` one of its kinds, as artifacts do not tell them apart.
     pub fn from_word(word: &str) -> Option<NodeKind> {
-        use NodeKind::*;
-        [Root, AttentionFeature, MlpFeature, Head, AttentionError, MlpError, Bias(self::Bias::Attention), Embedding]
-            .into_iter()
-            .chain([PositionEmbedding])
-            .find(|kind| kind.word() == word)
+        NodeKind::ALL.into_iter().find(|kind| kind.word() == word)
     }
 }
 
@@ -176,6 +190,12 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// The root and whatever is linked.
+    pub fn of(edges: Vec<Edge>) -> Graph {
+        let nodes: BTreeSet<Node> = edges.iter().map(|edge| edge.child).chain([Node::ROOT]).collect();
+        Graph { nodes: nodes.into_iter().collect(), edges }
+    }
+
     /// The share of the root's effect that its links cover.
     pub fn coverage(&self) -> f64 {
         self.edges.iter().filter(|e| e.parent.kind == NodeKind::Root).map(|e| f64::from(e.share)).sum()

@@ -1,19 +1,26 @@
 //! Circuits: what a prompt's answer is made of, term by term, and which part of it carries the task.
 //!
-//! `graph` names the nodes, `attribution` gives every direct effect on a node (DESIGN.md 4.3, 4.4), `discover` walks back
+//! `graph` names the nodes, `terms` are what the residual stream is the sum of (DESIGN.md 4.3), `attribution` gives every direct
+//! effect on a node (4.4), `discover` walks back
 //! from the answer (4.5), `faithful` runs the model with everything else taken away (4.6), `promote` reads features off the
-//! unembedding (4.8). Knows nothing of tables.
+//! unembedding (4.8), `heads` watches heads over prompts. Knows nothing of tables.
 
 mod attribution;
 mod discover;
 mod faithful;
 mod graph;
+pub mod heads;
 mod promote;
+mod terms;
+mod world;
 
-pub use attribution::{Attribution, Contributions, Pass, Root, World};
-pub use discover::{Greedy, greedy};
+pub use attribution::{Attribution, Contributions, Root};
+pub use discover::{Candidate, Candidates, Flow, Found, Method, allowable, greedy, grow, influence};
 pub use faithful::{
-    Ablated, Means, Metric, answers, circuits_by_frequency, components_at, keep_only, means, random_circuits, values,
+    Ablate, Case, Metric, answers, at_least, circuits_by_frequency, components, effects, everything, features,
+    random_circuits,
 };
 pub use graph::{Bias, Edge, Graph, Node, NodeKind, PairCount, Slot, pair_counts};
 pub use promote::{Promoted, Weighted, extremes, promoted, promoted_logits};
+pub use terms::Stream;
+pub use world::{Pass, World};

@@ -3,7 +3,7 @@
 //! There is no LayerNorm scale in it, so the numbers are logits per unit of activation. Attention features go through
 //! `W_O'`, never straight from `z` to the vocabulary. Knows nothing of what the tokens say.
 
-use super::attribution::World;
+use super::world::World;
 use crate::error::{Context, Result, hinted};
 use crate::ids::{FeatureId, Kind};
 use candle_core::{D, Tensor};

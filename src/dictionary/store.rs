@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 /// Raised when the form changes; part of every file's name.
 const FORM: u32 = 1;
+/// Features encoded at once.
+const SLICE: usize = 2048;
 const AGAIN: &str = "remove the file: it is made again from the dictionary's own";
 
 /// A converted dictionary of `F` features that reads `d_in` numbers of a hook and reconstructs `d_out`.
@@ -93,6 +95,34 @@ impl Dictionary {
         Ok(Encoder { w, bias: Tensor::new(self.bias.as_slice(), &Device::Cpu)?, rule: self.rule.clone() })
     }
 
+    /// `x [T, d_in]` → the active features of each token. The encoder is read a slice at a time, so that neither it nor the
+    /// pre-activations of all features are ever in memory whole.
+    pub fn active(&self, x: &Tensor) -> Result<Vec<Active>> {
+        if self.needs_all() {
+            return self.encoder()?.active(x);
+        }
+        // Through a mapping of its own, so that the pages are let go of.
+        let map = mapped(&self.path)?;
+        let mut active = vec![Active::new(); x.dim(0)?];
+        for start in (0..self.width).step_by(SLICE) {
+            let found = self.slice(&map, start, SLICE.min(self.width - start))?.active(x)?;
+            for (all, some) in active.iter_mut().zip(found) {
+                all.extend(some.into_iter().map(|(f, a)| (f + start as u32, a)));
+            }
+        }
+        Ok(active)
+    }
+
+    /// The reading half of `n` features in a row.
+    fn slice(&self, map: &MmapedSafetensors, start: usize, n: usize) -> Result<Encoder> {
+        let rows = floats(&map.get("w_enc")?.data()[start * self.d_in * 4..(start + n) * self.d_in * 4]);
+        Ok(Encoder {
+            w: Tensor::from_vec(rows, (n, self.d_in), &Device::Cpu)?,
+            bias: Tensor::new(&self.bias[start..start + n], &Device::Cpu)?,
+            rule: self.rule.select(&(start..start + n).collect::<Vec<_>>()),
+        })
+    }
+
     /// The reading half of some features, in the order given. A top-k needs all features to know any: see [`Rule`].
     pub fn select(&self, features: &[usize]) -> Result<Encoder> {
         let rows = features.iter().map(|&f| self.read_direction(f)).collect::<Result<Vec<_>>>()?.concat();
@@ -135,16 +165,18 @@ impl Dictionary {
 
     /// Active features of each token → reconstruction `[T, d_out]`
     pub fn decode(&self, active: &[Active]) -> Result<Tensor> {
-        let one = |active: &Active| {
-            let mut sum = self.b_out.clone();
-            for &(f, a) in active {
-                let row = self.write_direction(f as usize)?;
-                sum.iter_mut().zip(row).for_each(|(sum, w)| *sum += a * w);
-            }
-            Ok(sum)
-        };
-        let rows = active.par_iter().map(one).collect::<Result<Vec<_>>>()?;
+        let rows = active.par_iter().map(|active| self.reconstruction(active)).collect::<Result<Vec<_>>>()?;
         Ok(Tensor::from_vec(rows.concat(), (active.len(), self.b_out.len()), &Device::Cpu)?)
+    }
+
+    /// The active features of one token → its reconstruction, `[d_out]`
+    pub fn reconstruction(&self, active: &Active) -> Result<Vec<f32>> {
+        let mut sum = self.b_out.clone();
+        for &(f, a) in active {
+            let row = self.write_direction(f as usize)?;
+            sum.iter_mut().zip(row).for_each(|(sum, w)| *sum += a * w);
+        }
+        Ok(sum)
     }
 
     fn row(&self, name: &str, f: usize) -> Result<Vec<f32>> {
@@ -156,8 +188,12 @@ impl Dictionary {
                 format!("features of `{}` are counted from 0 to {}", self.id, self.width - 1),
             )
         })?;
-        Ok(row.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        Ok(floats(row))
     }
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
 fn file_name(source: &Source, content: &str) -> String {

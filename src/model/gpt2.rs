@@ -5,9 +5,10 @@
 //! Letters: `D` d_model, `H` heads, `K` d_head, `L` layers, `M` MLP width, `P` positions, `T` tokens, `V` vocabulary.
 
 use super::checkpoint::{Checkpoint, FOLDER, blocks};
-use super::trace::{Clean, Intervention, LayerTrace, Trace};
+use super::trace::{Abreast, Clean, Intervention, LayerTrace, Trace};
 use crate::error::{Context, Hint, Result, hinted};
-use candle_core::{D as Last, DType, Device, Tensor};
+use candle_core::{CpuStorage, CustomOp1, D as Last, DType, Device, Layout, Shape, Tensor};
+use rayon::prelude::*;
 use serde::Deserialize;
 use std::path::Path;
 
@@ -71,6 +72,17 @@ pub struct Unfolded {
     pub value_bias: Tensor,
     /// Gain and bias of ln_2, `[D]` each
     pub norm2: (Tensor, Tensor),
+}
+
+/// What one layer's heads make of a residual stream (see [`LayerTrace`]).
+struct Attended {
+    sigma1: Vec<f32>,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scores: Tensor,
+    pattern: Tensor,
+    z: Tensor,
 }
 
 /// The settings of `config.json` that matter.
@@ -261,6 +273,28 @@ impl Gpt2 {
         self.forward_with(tokens, &Clean)
     }
 
+    /// Clean passes over several contexts, side by side and layer by layer: what one has read of a layer's weights is still
+    /// near for the next. Each is [`Gpt2::forward`]'s own, to the bit.
+    pub fn forward_all(&self, contexts: &[&[u32]]) -> Result<Vec<Trace>> {
+        let start = |tokens: &&[u32]| Ok((self.embed(tokens)?, Vec::new()));
+        let mut running: Vec<(Tensor, Vec<LayerTrace>)> = contexts.par_iter().map(start).collect::<Result<_>>()?;
+        for l in 0..self.layers.len() {
+            let through = |(x, mut traces): (Tensor, Vec<LayerTrace>)| {
+                let trace = self.block(l, x, &Clean)?;
+                let x = (&trace.resid_mid + &trace.mlp_out)?;
+                traces.push(trace);
+                Ok((x, traces))
+            };
+            running = running.into_par_iter().map(through).collect::<Result<_>>()?;
+        }
+        running.into_iter().map(|(x, layers)| self.trace(x, layers)).collect()
+    }
+
+    fn trace(&self, resid_post: Tensor, layers: Vec<LayerTrace>) -> Result<Trace> {
+        let sigma_f = self.scale(&resid_post)?.flatten_all()?.to_vec1()?;
+        Ok(Trace { layers, resid_post, sigma_f })
+    }
+
     /// A pass in which `intervention` may replace what components write.
     pub fn forward_with(&self, tokens: &[u32], intervention: &dyn Intervention) -> Result<Trace> {
         self.forward_layers(tokens, intervention, self.sizes.layers)
@@ -268,17 +302,14 @@ impl Gpt2 {
 
     /// A pass through the first `layers` blocks only.
     pub fn forward_layers(&self, tokens: &[u32], intervention: &dyn Intervention, layers: usize) -> Result<Trace> {
-        self.check_tokens(tokens)?;
-        let ids = Tensor::new(tokens, self.w_e.device())?;
-        let mut x = (self.w_e.index_select(&ids, 0)? + self.w_p.narrow(0, 0, tokens.len())?)?;
+        let mut x = self.embed(tokens)?;
         let mut traces = Vec::with_capacity(layers);
-        for (l, layer) in self.layers.iter().enumerate().take(layers) {
-            let trace = self.block(l, layer, x, intervention)?;
+        for l in 0..layers.min(self.layers.len()) {
+            let trace = self.block(l, x, intervention)?;
             x = (&trace.resid_mid + &trace.mlp_out)?;
             traces.push(trace);
         }
-        let sigma_f = self.scale(&x)?.flatten_all()?.to_vec1()?;
-        Ok(Trace { layers: traces, resid_post: x, sigma_f })
+        self.trace(x, traces)
     }
 
     fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
@@ -303,11 +334,17 @@ impl Gpt2 {
         Ok((x.sqr()?.mean_keepdim(Last::Minus1)? + self.epsilon)?.sqrt()?)
     }
 
-    fn block(&self, l: usize, layer: &Layer, x: Tensor, intervention: &dyn Intervention) -> Result<LayerTrace> {
+    fn embed(&self, tokens: &[u32]) -> Result<Tensor> {
+        self.check_tokens(tokens)?;
+        let ids = Tensor::new(tokens, self.w_e.device())?;
+        Ok((self.w_e.index_select(&ids, 0)? + self.w_p.narrow(0, 0, tokens.len())?)?)
+    }
+
+    fn attend(&self, l: usize, x: &Tensor) -> Result<Attended> {
         let (t, d) = x.dims2()?;
         let (h, k) = (self.sizes.heads, self.sizes.d_head);
-        let sigma1 = self.scale(&x)?;
-        let qkv = linear(&x.broadcast_div(&sigma1)?, &layer.w_qkv, &layer.b_qkv)?;
+        let sigma1 = self.scale(x)?;
+        let qkv = linear(&x.broadcast_div(&sigma1)?, &self.layers[l].w_qkv, &self.layers[l].b_qkv)?;
         let part = |i: usize| -> Result<Tensor> {
             Ok(qkv.narrow(1, i * d, d)?.reshape((t, h, k))?.transpose(0, 1)?.contiguous()?)
         };
@@ -315,29 +352,70 @@ impl Gpt2 {
         let scores = (q.matmul(&key.t()?)? / (k as f64).sqrt())?;
         let pattern = candle_nn::ops::softmax_last_dim(&self.causal(&scores, t)?)?;
         let z = pattern.matmul(&v)?.transpose(0, 1)?.reshape((t, h * k))?;
+        Ok(Attended { sigma1: sigma1.flatten_all()?.to_vec1()?, q, k: key, v, scores, pattern, z })
+    }
+
+    /// `x2 [T, D]` → `mlp_out [T, D]`
+    fn mlp(&self, l: usize, x2: &Tensor) -> Result<Tensor> {
+        let layer = &self.layers[l];
+        linear(&linear(x2, &layer.w_in, &layer.b_in)?.apply_op1_no_bwd(&Gelu)?, &layer.w_out, &layer.b_out)
+    }
+
+    fn block(&self, l: usize, x: Tensor, intervention: &dyn Intervention) -> Result<LayerTrace> {
+        let Attended { sigma1, q, k, v, scores, pattern, z } = self.attend(l, &x)?;
         let z = intervention.z(l, z)?;
-        let attn_out = linear(&z, &layer.w_o, &layer.b_o)?;
+        let attn_out = linear(&z, &self.layers[l].w_o, &self.layers[l].b_o)?;
         let resid_mid = (&x + &attn_out)?;
         let sigma2 = self.scale(&resid_mid)?;
         let x2 = resid_mid.broadcast_div(&sigma2)?;
-        // `Tensor::gelu` is the tanh form, GPT-2's own.
-        let hidden = linear(&x2, &layer.w_in, &layer.b_in)?.gelu()?;
-        let mlp_out = intervention.mlp_out(l, &x2, linear(&hidden, &layer.w_out, &layer.b_out)?)?;
-        Ok(LayerTrace {
-            resid_pre: x,
-            sigma1: sigma1.flatten_all()?.to_vec1()?,
-            q,
-            k: key,
-            v,
-            scores,
-            pattern,
-            z,
-            attn_out,
-            resid_mid,
-            sigma2: sigma2.flatten_all()?.to_vec1()?,
-            x2,
-            mlp_out,
-        })
+        let mlp_out = intervention.mlp_out(l, &x2, self.mlp(l, &x2)?)?;
+        let sigma2 = sigma2.flatten_all()?.to_vec1()?;
+        Ok(LayerTrace { resid_pre: x, sigma1, q, k, v, scores, pattern, z, attn_out, resid_mid, sigma2, x2, mlp_out })
+    }
+
+    /// The residual stream after a block: parts that the intervention replaces whole are not run.
+    fn through(&self, l: usize, x: &Tensor, intervention: &dyn Intervention) -> Result<Tensor> {
+        let z = match intervention.whole_z(l) {
+            Some(z) => z,
+            None => intervention.z(l, self.attend(l, x)?.z)?,
+        };
+        let mid = self.after_attention(l, x, &z)?;
+        let mlp_out = match intervention.whole_mlp_out(l) {
+            Some(mlp_out) => mlp_out,
+            None => {
+                let x2 = self.x2(&mid)?;
+                let mlp_out = self.mlp(l, &x2)?;
+                intervention.mlp_out(l, &x2, mlp_out)?
+            }
+        };
+        Ok((mid + mlp_out)?)
+    }
+
+    /// Residual stream before a block and what its heads give, `z [T, H·K]` → the stream before its MLP, `[T, D]`
+    fn after_attention(&self, l: usize, x: &Tensor, z: &Tensor) -> Result<Tensor> {
+        Ok((x + linear(z, &self.layers[l].w_o, &self.layers[l].b_o)?)?)
+    }
+
+    /// What an MLP reads of the residual stream before it.
+    fn x2(&self, mid: &Tensor) -> Result<Tensor> {
+        Ok(mid.broadcast_div(&self.scale(mid)?)?)
+    }
+
+    /// Runs prompts side by side, layer by layer, so that what steps in can work on all of them at once: it is given a
+    /// layer's `z` of each, then its `x2` and `mlp_out`. Gives the logits at each one's last position, `[V]`.
+    pub fn abreast(&self, prompts: &[&[u32]], step: &dyn Abreast) -> Result<Vec<Vec<f32>>> {
+        let mut streams = prompts.par_iter().map(|tokens| self.embed(tokens)).collect::<Result<Vec<_>>>()?;
+        for l in 0..self.sizes.layers {
+            let z = streams.par_iter().map(|x| Ok(self.attend(l, x)?.z)).collect::<Result<Vec<_>>>()?;
+            let z = step.z(l, z)?;
+            let mids = streams.par_iter().zip(&z).map(|(x, z)| self.after_attention(l, x, z));
+            let mids = mids.collect::<Result<Vec<_>>>()?;
+            let x2 = mids.par_iter().map(|mid| self.x2(mid)).collect::<Result<Vec<_>>>()?;
+            let mlp_out = x2.par_iter().map(|x2| self.mlp(l, x2)).collect::<Result<Vec<_>>>()?;
+            let mlp_out = step.mlp_out(l, &x2, mlp_out)?;
+            streams = mids.iter().zip(&mlp_out).map(|(mid, out)| Ok((mid + out)?)).collect::<Result<Vec<_>>>()?;
+        }
+        streams.par_iter().map(|x| self.last_of(x)).collect()
     }
 
     /// `[H, T, T]` with −∞ where a position would look ahead.
@@ -350,9 +428,8 @@ impl Gpt2 {
     /// Logits `[T, V]` of a pass that goes on from the residual stream before block `layer` with an intervention.
     pub fn logits_from(&self, resid_pre: &Tensor, layer: usize, intervention: &dyn Intervention) -> Result<Tensor> {
         let mut x = resid_pre.clone();
-        for (l, block) in self.layers.iter().enumerate().skip(layer) {
-            let trace = self.block(l, block, x, intervention)?;
-            x = (&trace.resid_mid + &trace.mlp_out)?;
+        for l in layer..self.layers.len() {
+            x = self.through(l, &x, intervention)?;
         }
         self.unembed(&x)
     }
@@ -370,13 +447,48 @@ impl Gpt2 {
 
     /// Logits at the last position, `[V]`.
     pub fn last_logits(&self, trace: &Trace) -> Result<Vec<f32>> {
-        let last = trace.sigma_f.len() - 1;
-        Ok(self.unembed(&trace.resid_post.narrow(0, last, 1)?)?.squeeze(0)?.to_vec1()?)
+        self.last_of(&trace.resid_post)
+    }
+
+    /// Logits at the last position of a pass with an intervention, `[V]`; nothing else of it is kept, and what is
+    /// replaced whole is not run.
+    pub fn last_logits_with(&self, tokens: &[u32], intervention: &dyn Intervention) -> Result<Vec<f32>> {
+        let mut x = self.embed(tokens)?;
+        for l in 0..self.layers.len() {
+            x = self.through(l, &x, intervention)?;
+        }
+        self.last_of(&x)
+    }
+
+    /// Logits at the last position of a residual stream `[T, D]`.
+    fn last_of(&self, x: &Tensor) -> Result<Vec<f32>> {
+        Ok(self.unembed(&x.narrow(0, x.dim(0)? - 1, 1)?)?.squeeze(0)?.to_vec1()?)
     }
 
     fn unembed(&self, x: &Tensor) -> Result<Tensor> {
         linear(&x.broadcast_div(&self.scale(x)?)?, &self.w_u, &self.b_u)
     }
+}
+
+/// GPT-2's GELU, the tanh form, as `x·σ(2u)` with `u = √(2/π)·(x + 0.044715·x³)`: the same function as
+/// `x/2·(1 + tanh u)` (candle's `Tensor::gelu`), with one exponential in place of a hyperbolic tangent, in half of the time.
+struct Gelu;
+
+impl CustomOp1 for Gelu {
+    fn name(&self) -> &'static str {
+        "gelu"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let Some((from, to)) = layout.contiguous_offsets() else { candle_core::bail!("gelu of scattered numbers") };
+        let activated = storage.as_slice::<f32>()?[from..to].iter().map(|&x| gelu(x)).collect();
+        Ok((CpuStorage::F32(activated), layout.shape().clone()))
+    }
+}
+
+fn gelu(x: f32) -> f32 {
+    const TWICE_ROOT: f32 = 1.595_769_1;
+    x / (1.0 + (-TWICE_ROOT * x * (1.0 + 0.044_715 * x * x)).exp())
 }
 
 fn linear(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
@@ -387,4 +499,19 @@ fn linear(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
 fn future(positions: usize) -> Result<Tensor> {
     let ahead: Vec<u8> = (0..positions).flat_map(|i| (0..positions).map(move |j| u8::from(j > i))).collect();
     Ok(Tensor::from_vec(ahead, (positions, positions), &Device::Cpu)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gelu_is_the_tanh_form() {
+        let x: Vec<f32> = (-2000..2000).map(|i| i as f32 / 100.0).collect();
+        let wanted: Vec<f32> = Tensor::new(x.as_slice(), &Device::Cpu).unwrap().gelu().unwrap().to_vec1().unwrap();
+        for (x, wanted) in x.into_iter().zip(wanted) {
+            assert!((gelu(x) - wanted).abs() <= 1e-6 * x.abs().max(1e-6), "{x}: {} and not {wanted}", gelu(x));
+        }
+        assert_eq!([gelu(-1e30), gelu(1e30)], [0.0, 1e30]);
+    }
 }

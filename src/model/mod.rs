@@ -4,8 +4,9 @@
 
 mod checkpoint;
 mod gpt2;
+pub mod threads;
 mod trace;
 
 pub use checkpoint::{FOLDER, weights};
 pub use gpt2::{Gpt2, Layer, Sizes, Unfolded};
-pub use trace::{Ablation, Clean, Intervention, LayerTrace, Trace};
+pub use trace::{Ablation, Abreast, Clean, Intervention, LayerTrace, Trace};

@@ -54,6 +54,25 @@ pub trait Intervention: Sync {
     fn mlp_out(&self, _layer: usize, _x2: &Tensor, mlp_out: Tensor) -> Result<Tensor> {
         Ok(mlp_out)
     }
+
+    /// `z [T, H·K]` where it is the same whatever the heads do: they need not be run.
+    fn whole_z(&self, _layer: usize) -> Option<Tensor> {
+        None
+    }
+
+    /// `mlp_out [T, D]` where it is the same whatever the MLP does.
+    fn whole_mlp_out(&self, _layer: usize) -> Option<Tensor> {
+        None
+    }
+}
+
+/// Replaces what components write in several passes that run side by side.
+pub trait Abreast: Sync {
+    /// `z [T, H·K]` of each pass → what is used instead.
+    fn z(&self, layer: usize, z: Vec<Tensor>) -> Result<Vec<Tensor>>;
+
+    /// `x2 [T, D]` and `mlp_out [T, D]` of each pass → what is used instead.
+    fn mlp_out(&self, layer: usize, x2: &[Tensor], mlp_out: Vec<Tensor>) -> Result<Vec<Tensor>>;
 }
 
 /// No intervention.
@@ -64,8 +83,8 @@ impl Intervention for Clean {}
 /// Components held at given values: heads by a mask over `H·K` columns, MLPs whole.
 #[derive(Default)]
 pub struct Ablation {
-    /// layer → (columns to keep `[1, H·K]` of ones and zeros, values of the others `[T, H·K]`)
-    pub z: BTreeMap<usize, (Tensor, Tensor)>,
+    /// layer → (columns to keep `[1, H·K]` of ones and zeros, none where none is kept; values of the others `[T, H·K]`)
+    pub z: BTreeMap<usize, (Option<Tensor>, Tensor)>,
     /// layer → `[T, D]`
     pub mlp_out: BTreeMap<usize, Tensor>,
 }
@@ -73,11 +92,20 @@ pub struct Ablation {
 impl Intervention for Ablation {
     fn z(&self, layer: usize, z: Tensor) -> Result<Tensor> {
         let Some((keep, value)) = self.z.get(&layer) else { return Ok(z) };
+        let Some(keep) = keep else { return Ok(value.clone()) };
         let keep = keep.broadcast_as(z.shape())?.to_dtype(DType::U8)?;
         Ok(keep.where_cond(&z, value)?)
     }
 
     fn mlp_out(&self, layer: usize, _x2: &Tensor, mlp_out: Tensor) -> Result<Tensor> {
         Ok(self.mlp_out.get(&layer).cloned().unwrap_or(mlp_out))
+    }
+
+    fn whole_z(&self, layer: usize) -> Option<Tensor> {
+        self.z.get(&layer).filter(|(keep, _)| keep.is_none()).map(|(_, value)| value.clone())
+    }
+
+    fn whole_mlp_out(&self, layer: usize) -> Option<Tensor> {
+        self.mlp_out.get(&layer).cloned()
     }
 }

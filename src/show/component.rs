@@ -3,10 +3,10 @@
 use super::feature::explained;
 use super::page::{Page, Table};
 use super::pairs::{Named, pairs_table};
-use super::{Answer, names};
+use super::{Answer, head, names};
 use crate::error::Result;
 use crate::ids::Component;
-use crate::site::atlas::{ComponentPage, Example, Explanation, Promoted, Serving};
+use crate::site::atlas::{Class, ComponentPage, Example, Explanation, Head, HeadFeature, Promoted, Serving};
 use crate::site::number::{percent, significant};
 use crate::site::text::plain;
 use crate::stages::Run;
@@ -25,6 +25,12 @@ pub struct ComponentAnswer {
     promoted: Vec<Promoted>,
     suppressed: Vec<Promoted>,
     examples: Vec<Example>,
+    /// For each task with a published circuit.
+    classes: Vec<Class>,
+    /// What a head does, by task.
+    heads: Vec<Head>,
+    /// Its features by their share of decoder norm in it.
+    head_features: Vec<HeadFeature>,
     /// Units of activation of `at_strength`.
     strength: f64,
 }
@@ -77,10 +83,23 @@ pub fn ask(run: &Run, name: &str, most: usize) -> Result<ComponentAnswer> {
     pairs.truncate(most);
     let page = reader.component(component)?;
     let tasks = page.tasks.iter().map(|(task, frequency)| of_task(&reader, &page, task, *frequency, most)).collect();
-    let ComponentPage { explanation, promoted, suppressed, mut examples, .. } = page;
+    let ComponentPage { explanation, promoted, suppressed, mut examples, classes, heads, head_features, .. } = page;
     examples.truncate(most);
     let strength = run.config.logits.strength;
-    Ok(ComponentAnswer { component, tasks, pairs, pairs_total, explanation, promoted, suppressed, examples, strength })
+    Ok(ComponentAnswer {
+        component,
+        tasks,
+        pairs,
+        pairs_total,
+        explanation,
+        promoted,
+        suppressed,
+        examples,
+        classes,
+        heads,
+        head_features,
+        strength,
+    })
 }
 
 fn of_task(reader: &Reader, page: &ComponentPage, task: &str, frequency: f64, most: usize) -> OfTask {
@@ -103,7 +122,10 @@ impl Answer for ComponentAnswer {
             None => format!("MLP of layer {layer}"),
         };
         page.title(&self.component.to_string(), &what);
+        self.classes.iter().for_each(|class| head::class(page, class));
         explained(page, self.explanation.as_ref());
+        self.heads.iter().for_each(|own| head::print(page, own));
+        head::features(page, &self.head_features);
         self.tasks.iter().for_each(|task| task.print(page));
         if !self.pairs.is_empty() {
             page.heading("Strongest pairs", "by the share of direct links");

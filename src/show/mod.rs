@@ -6,6 +6,7 @@
 
 mod component;
 mod feature;
+mod head;
 mod names;
 mod page;
 mod pairs;

@@ -4,8 +4,8 @@ use super::component::Explained;
 use super::page::{Page, Table, token};
 use super::{Answer, names};
 use crate::error::Result;
-use crate::site::atlas::{Faithfulness, Task, TaskComponent};
-use crate::site::number::{percent, significant, with_interval};
+use crate::site::atlas::{Faithfulness, LiveLink, Task, TaskComponent};
+use crate::site::number::{counted, difference, fixed, percent, right_of, significant, with_interval};
 use crate::stages::Run;
 use crate::stages::reader::Reader;
 use crate::stats::interval::mean;
@@ -13,9 +13,9 @@ use serde::Serialize;
 
 #[derive(Serialize)]
 pub struct TaskAnswer {
-    /// Prompts at which the right answer beats the wrong one.
+    /// Prompts at which the model is right, by the task's metric.
     right: usize,
-    /// Means over the prompts, in the clean run.
+    /// Means over the prompts that have a circuit, in the clean run.
     metric: f64,
     logit_difference: f64,
     /// Features of the circuits at their components, the largest share first.
@@ -33,9 +33,10 @@ pub fn ask(run: &Run, name: &str, top: usize) -> Result<TaskAnswer> {
     let reader = Reader::about(run, &Default::default())?;
     let task = reader.task(names::task(&reader, run.config, name)?)?;
     let servings = reader.strongest_servings(name)?;
-    let of = |value: fn(&crate::site::atlas::Prompt) -> f64| mean(&task.prompts.iter().map(value).collect::<Vec<_>>());
+    let used = || task.prompts.iter().filter(|prompt| prompt.used);
+    let of = |value: fn(&crate::site::atlas::Prompt) -> f64| mean(&used().map(value).collect::<Vec<_>>());
     Ok(TaskAnswer {
-        right: task.prompts.iter().filter(|prompt| prompt.logit_difference > 0.0).count(),
+        right: task.right(),
         metric: of(|prompt| prompt.metric),
         logit_difference: of(|prompt| prompt.logit_difference),
         features_total: servings.len(),
@@ -50,13 +51,12 @@ impl Answer for TaskAnswer {
         let task = &self.task;
         page.title(&task.name, &format!("{} prompts of kind {}", task.prompts.len(), task.kind));
         page.line(&format!(
-            "right at {} of {} ({}); mean metric {}, mean logit difference {}; a circuit's links cover {} of the answer",
-            self.right,
-            task.prompts.len(),
-            percent(task.accuracy),
+            "{}; mean metric {}, mean logit difference {}; a circuit's links cover {} of the answer{}",
+            right_of(self.right, task.used as usize, task.prompts.len()).join(" "),
             significant(self.metric, 3),
             significant(self.logit_difference, 3),
             percent(task.coverage),
+            task.left_out.map(|share| format!(", {} of the influence is left out", percent(share))).unwrap_or_default(),
         ));
         if let Some(prompt) = task.prompts.first() {
             let answers = format!("“{}”, not “{}”", token(&prompt.correct), token(&prompt.counter));
@@ -64,6 +64,7 @@ impl Answer for TaskAnswer {
         }
         self.components(page);
         self.faithfulness(page);
+        self.links(page);
         self.features(page);
     }
 }
@@ -73,9 +74,11 @@ impl TaskAnswer {
         let mut components: Vec<&TaskComponent> = self.task.components.iter().collect();
         components.sort_by(|a, b| b.frequency.total_cmp(&a.frequency).then(a.component.cmp(&b.component)));
         page.heading("Components", "by the share of circuits that they are in");
-        let row = |c: &&TaskComponent| [c.component.to_string(), percent(c.frequency), c.features.to_string()];
+        let more = |c: &TaskComponent| c.contrast.map_or("—".into(), difference);
+        let row = |c: &&TaskComponent| [c.component.to_string(), percent(c.frequency), more(c), c.features.to_string()];
         let shown = components.iter().take(self.top);
-        page.table(&Table::new(&["component", ">circuits", ">features"]).with(shown.map(row)));
+        let columns = ["component", ">circuits", ">right less wrong", ">features"];
+        page.table(&Table::new(&columns).with(shown.map(row)));
         page.rest(self.top.min(components.len()), components.len(), "--top");
     }
 
@@ -85,14 +88,64 @@ impl TaskAnswer {
             return;
         }
         page.heading("Faithfulness", "of the circuit alone, the rest of the model held at its mean");
-        let found = self.task.faithfulness.iter().filter(|f| f.circuit != "random");
+        let run = |f: &&Faithfulness| f.ablation == "mean" && f.metrics.contains_key("m_circuit");
+        let found = self.task.faithfulness.iter().filter(run).filter(|f| f.circuit != "random");
         let row = |f: &Faithfulness| {
-            let random = self.task.faithfulness.iter().find(|r| r.circuit == "random" && same_size(r, f));
+            let beside = |r: &&Faithfulness| r.circuit == "random" && same_size(r, f);
+            let random = self.task.faithfulness.iter().filter(run).find(beside);
             let random = random.map_or("—".into(), |random| metric(random, "faithfulness"));
-            [variant(f), f.size.to_string(), metric(f, "faithfulness"), random, metric(f, "completeness")]
+            let of = match (f.level.as_str(), f.errors.as_str()) {
+                ("feature", "kept") => "features, errors kept",
+                ("feature", _) => "features",
+                _ => "components",
+            };
+            let size = format!("{} {of}", f.size);
+            [variant(f), size, metric(f, "faithfulness"), random, metric(f, "completeness")]
         };
-        let columns = ["circuit", ">size", ">faithfulness", ">random of its size", ">completeness"];
+        let columns = ["circuit", "size", ">faithfulness", ">random of its size", ">completeness"];
         page.table(&Table::new(&columns).with(found.map(row)));
+    }
+
+    /// How well direct effects tell what happens in the live model.
+    fn links(&self, page: &mut Page) {
+        let of_links = || self.task.faithfulness.iter().filter(|f| f.level == "link");
+        let figure =
+            |name: &str| of_links().find_map(|f| f.metrics.get(name)?.value).map_or("—".into(), |v| fixed(v, 2));
+        if self.task.links.is_empty() {
+            return;
+        }
+        let [r, ranks] = ["correlation", "rank_correlation"].map(figure);
+        page.heading(
+            "Links in the live model",
+            "a feature set to its mean; changes as shares of what enters the receiver",
+        );
+        let short = self.task.links.iter().filter(|l| l.short).count();
+        page.line(&format!(
+            "{} run: predicted and measured changes correlate by {r}, their ranks by {ranks}; {short} of them fall short",
+            counted(self.task.links.len(), "link"),
+        ));
+        let row = |l: &LiveLink| {
+            let to = format!("{} {}", l.receiver, l.slot);
+            let short = if l.short {
+                "falls short"
+            } else if l.steady {
+                "hardly changed"
+            } else {
+                ""
+            };
+            [
+                l.feature.to_string(),
+                to,
+                percent(l.share),
+                percent(l.predicted),
+                percent(l.measured),
+                fixed(l.root, 2),
+                short.to_string(),
+            ]
+        };
+        let columns = ["from", "to", ">effect", ">predicted", ">measured", ">answer", ""];
+        page.table(&Table::new(&columns).with(self.task.links.iter().take(self.top).map(row)));
+        page.rest(self.top.min(self.task.links.len()), self.task.links.len(), "--top");
     }
 
     fn features(&self, page: &mut Page) {
@@ -117,7 +170,7 @@ fn variant(f: &Faithfulness) -> String {
 }
 
 fn same_size(a: &Faithfulness, b: &Faithfulness) -> bool {
-    (&a.level, a.size) == (&b.level, b.size)
+    (&a.level, &a.errors, a.size) == (&b.level, &b.errors, b.size)
 }
 
 fn metric(f: &Faithfulness, name: &str) -> String {

@@ -2,6 +2,7 @@
 //!
 //! Every text here comes from a corpus, a tokenizer, a settings file or a language model, and is hostile until escaped.
 
+pub use super::head::{Head, HeadFeature};
 use crate::ids::{Component, DictionaryId, FeatureId};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -61,18 +62,33 @@ pub struct Task {
     pub name: String,
     /// `ioi`, `greater-than` or `prompts`.
     pub kind: String,
+    /// How its circuits were found: `greedy` or `influence`.
+    pub method: String,
     pub prompts: Vec<Prompt>,
-    /// Share of prompts at which the correct answer beats the counter answer.
+    /// Share of prompts at which the model is right: the task's metric is above 0.
     pub accuracy: f64,
+    /// Prompts that have a circuit: all, or those at which the model is right. Everything else is of these.
+    pub used: u32,
     /// Mean over prompts of the share of the root's effect that the circuit's links to the root cover.
     pub coverage: f64,
+    /// Mean over prompts of the share of the influence seen that the circuit leaves out; none where its method does not tell.
+    pub left_out: Option<f64>,
     /// Every component of the model that is in a circuit, in the order of the model.
     pub components: Vec<TaskComponent>,
     pub faithfulness: Vec<Faithfulness>,
+    /// Its strongest links, the strongest first, and what they do in the live model.
+    pub links: Vec<LiveLink>,
     /// In how many prompts both components are in the circuit; only a < b.
     pub component_pairs: Vec<(Component, Component, u32)>,
     /// The strongest feature pairs in circuits, best first.
     pub pairs: Vec<CircuitPair>,
+}
+
+impl Task {
+    /// Prompts at which the model is right.
+    pub fn right(&self) -> usize {
+        self.prompts.iter().filter(|prompt| prompt.right).count()
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -92,6 +108,10 @@ pub struct Prompt {
     pub edges: u32,
     /// Share of the root's effect that the links to the root cover.
     pub coverage: f64,
+    /// Whether the model is right, by the task's metric.
+    pub right: bool,
+    /// Whether it has a circuit.
+    pub used: bool,
     /// Its circuit, node by node; none where nothing was found.
     #[serde(skip)]
     pub graph: Option<Graph>,
@@ -168,22 +188,69 @@ pub struct TaskComponent {
     pub frequency: f64,
     /// Distinct features that serve there.
     pub features: u32,
+    /// Fraction of prompts whose circuit of the right answer's logit contains it, less that of the wrong answer's.
+    pub contrast: Option<f64>,
+    /// What it is in the published circuit.
+    pub class: Option<String>,
+}
+
+/// What a task's published circuit says of a component.
+#[derive(Clone, Debug, Serialize)]
+pub struct Class {
+    pub task: String,
+    /// Where the circuit is from.
+    pub published: String,
+    /// None if the component is not in it.
+    pub class: Option<String>,
 }
 
 /// One variant of the circuit (components in at least a given share of prompts) and what it does alone.
 #[derive(Clone, Debug, Serialize)]
 pub struct Faithfulness {
-    /// `component` or `feature`.
+    /// `component` or `feature`; `link` for what is known of single links.
     pub level: String,
     /// What the circuit is, such as `frequency >= 0.25`.
     pub variant: String,
-    /// `found`, `random` or `published`.
+    /// `found`, `random`, `published` or `all`.
     pub circuit: String,
+    /// What everything else is replaced with: `mean`, `resample` or `zero`; empty where nothing was run.
+    pub ablation: String,
+    /// The dictionaries' errors: `kept`, `ablated`; empty where dictionaries play no part.
+    pub errors: String,
     /// Components (or features) in it.
     pub size: u32,
-    /// metric → value with its interval: `faithfulness`, `completeness`, `m_full`, `m_empty`, `m_circuit`. A value is
+    /// metric → value with its interval: `faithfulness`, `completeness`, `m_full`, `precision`, `correlation` … A value is
     /// absent where its denominator cannot be told from 0.
     pub metrics: BTreeMap<String, Interval>,
+}
+
+/// A link from a feature: what its direct effect predicts when the feature is set to its mean over corrupted prompts, and
+/// what then happens in the live model. Changes are shares of everything that enters the receiver.
+#[derive(Clone, Debug, Serialize)]
+pub struct LiveLink {
+    pub feature: FeatureId,
+    /// `root`, a feature, or a head and what it serves: `L2H4 for att2.51`.
+    pub receiver: String,
+    /// What of it has a page.
+    pub receiver_feature: Option<FeatureId>,
+    pub receiver_head: Option<Component>,
+    /// `q`, `k` or `v` of a head; else empty.
+    pub slot: String,
+    /// Prompts whose circuit has it.
+    pub prompts: u32,
+    /// Its direct effect, a share like the changes; the mean over the prompts in which it was run.
+    pub share: f64,
+    /// The prompts in which it was run: predicted and measured change.
+    pub runs: Vec<(f64, f64)>,
+    /// Means over them.
+    pub predicted: f64,
+    pub measured: f64,
+    /// Mean change of what the circuit grows from, such as the logit difference.
+    pub root: f64,
+    /// Its mean over corrupted prompts is so near that the change is small by the attribution itself.
+    pub steady: bool,
+    /// What happens in the live model falls short of what the attribution predicts.
+    pub short: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -222,6 +289,12 @@ pub struct ComponentPage {
     pub examples: Vec<Example>,
     /// Components found with it in the same circuits: (task, other, prompts).
     pub neighbours: Vec<(String, Component, u32)>,
+    /// For each task with a published circuit.
+    pub classes: Vec<Class>,
+    /// What a head does, by task.
+    pub heads: Vec<Head>,
+    /// Its features by their share of decoder norm in it, largest first.
+    pub head_features: Vec<HeadFeature>,
 }
 
 /// A feature that serves at a component in some prompts of a task.

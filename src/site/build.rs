@@ -16,13 +16,15 @@ use serde::Serialize;
 use std::path::Path;
 
 /// Templates by name; the ending decides how what is put into them is escaped.
-const TEMPLATES: [(&str, &str); 15] = [
+const TEMPLATES: [(&str, &str); 17] = [
     ("base.html", include_str!("../../templates/base.html")),
     ("parts.html", include_str!("../../templates/parts.html")),
+    ("head.html", include_str!("../../templates/head.html")),
     ("index.html", include_str!("../../templates/index.html")),
     ("task.html", include_str!("../../templates/task.html")),
     ("graph.html", include_str!("../../templates/graph.html")),
     ("graph.json", include_str!("../../templates/graph.json")),
+    ("faithful.html", include_str!("../../templates/faithful.html")),
     ("dictionaries.html", include_str!("../../templates/dictionaries.html")),
     ("components.html", include_str!("../../templates/components.html")),
     ("component.html", include_str!("../../templates/component.html")),

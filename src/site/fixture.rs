@@ -1,6 +1,7 @@
 //! An atlas made up for the tests: real texts, and features that fire at words of them.
 
 use super::atlas::*;
+use super::head::{Attention, Contributor, Copied, Copying, Habits, Move, Role, What};
 use crate::ids::{Component, DictionaryId, FeatureId, Kind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -210,24 +211,83 @@ fn feature(texts: &[String], ids: &[FeatureId], at: &[Component], i: usize) -> F
 
 fn faithfulness() -> Vec<Faithfulness> {
     let interval = |v: f64| Interval { value: Some(v), low: Some(v - 0.08), high: Some(v + 0.06) };
+    let none = Interval { value: None, low: None, high: None };
     let row = |i: usize, circuit: &str, v: f64| Faithfulness {
         level: "component".into(),
         variant: format!("frequency >= {}", ["1", "0.75", "0.5", "0.25", "0.1", "0"][i]),
         circuit: circuit.into(),
+        ablation: "mean".into(),
+        errors: String::new(),
         size: [2, 5, 8, 12, 17, 21][i],
         metrics: BTreeMap::from([
             ("faithfulness".into(), interval(v)),
-            (
-                "completeness".into(),
-                if i == 0 { Interval { value: None, low: None, high: None } } else { interval(1.0 - v) },
-            ),
+            ("completeness".into(), if i == 0 { none } else { interval(1.0 - v) }),
             ("m_full".into(), interval(3.41)),
             ("m_empty".into(), interval(0.02)),
             ("m_circuit".into(), interval(3.4 * v)),
         ]),
     };
     let found = (0..6).map(|i| row(i, "found", [0.31, 0.62, 0.8, 0.93, 1.02, 1.0][i]));
-    found.chain((0..6).map(|i| row(i, "random", [-0.05, 0.02, 0.11, 0.2, 0.48, 0.93][i]))).collect()
+    let random = (0..6).map(|i| row(i, "random", [-0.05, 0.02, 0.11, 0.2, 0.48, 0.93][i]));
+    let components: Vec<Faithfulness> = found.chain(random).collect();
+    let features = components.iter().flat_map(|f| {
+        ["kept", "ablated"].map(|errors| Faithfulness {
+            level: "feature".into(),
+            errors: errors.into(),
+            size: f.size * 7,
+            ..f.clone()
+        })
+    });
+    let exact = |v: f64| Interval { value: Some(v), low: Some(v), high: Some(v) };
+    let figures = |level: &str, metrics: &[(&str, f64)]| Faithfulness {
+        level: level.into(),
+        ablation: String::new(),
+        metrics: metrics.iter().map(|(name, v)| (name.to_string(), exact(*v))).collect(),
+        ..components[0].clone()
+    };
+    let published = figures("component", &[("precision", 0.5), ("recall", 0.04), ("auc", 0.83)]);
+    let links = figures("link", &[("correlation", 0.93), ("rank_correlation", 0.88)]);
+    let resampled = components.iter().map(|f| Faithfulness { ablation: "resample".into(), ..f.clone() });
+    let other = components.iter().filter(|f| f.circuit == "found").cloned().chain(features.clone());
+    let other = other.filter(|f| f.circuit == "found").map(|f| Faithfulness { circuit: "influence".into(), ..f });
+    let nodes =
+        |circuit: &str, n: f64| Faithfulness { circuit: circuit.into(), ..figures("component", &[("nodes", n)]) };
+    let more = features.clone().chain(resampled).chain(other.clone());
+    let more = more.chain([published, links, nodes("found", 61.2), nodes("influence", 118.0)]).collect::<Vec<_>>();
+    components.into_iter().chain(more).collect()
+}
+
+/// Links to the answer, to a feature and to a head; the fourth of them falls short.
+fn live_links(ids: &[FeatureId], at: &[Component]) -> Vec<LiveLink> {
+    let head = at.iter().find(|c| c.head().is_some()).copied();
+    let link = |i: usize| {
+        let feature = ids[i * 3 % ids.len()];
+        let receiver_feature = (!i.is_multiple_of(3)).then(|| ids[(i * 5 + 1) % ids.len()]);
+        let receiver_head = head.filter(|_| i % 3 == 2);
+        let receiver = match (receiver_head, receiver_feature) {
+            (Some(head), Some(feature)) => format!("{head} for {feature}"),
+            (_, Some(feature)) => feature.to_string(),
+            _ => "root".into(),
+        };
+        let predicted = unit(i as u64, 31) - 0.6;
+        let measured = if i == 3 { -0.1 * predicted } else { predicted * (0.7 + 0.5 * unit(i as u64, 32)) };
+        LiveLink {
+            feature,
+            receiver,
+            receiver_feature,
+            receiver_head,
+            slot: if i % 3 == 2 { ["q", "k", "v"][i / 3 % 3].into() } else { String::new() },
+            prompts: 40 - i as u32,
+            share: -1.4 * predicted,
+            runs: vec![(predicted, measured), (predicted * 0.9, measured * 1.1)],
+            predicted,
+            measured,
+            root: measured * 2.0,
+            steady: i == 5,
+            short: i == 3,
+        }
+    };
+    (0..20).map(link).collect()
 }
 
 /// A circuit with a node of each kind: features over heads over what they read, an answer above and tokens below.
@@ -292,7 +352,7 @@ fn prompts(kind: &str, ids: &[FeatureId]) -> Vec<Prompt> {
             vec![(correct.clone(), 0.71), (format!(" {b}"), 0.12), (" the".into(), 0.034), (" her".into(), 0.0031)];
         let logit_difference = 3.1 - 4.2 * unit(i as u64, 4).powi(4);
         let (template, counter) = ("ABB".into(), format!(" {b}"));
-        let graph = (i != 3).then(|| graph(i as u32, &text, ids));
+        let graph = (logit_difference > 0.0).then(|| graph(i as u32, &text, ids));
         Prompt {
             template,
             text,
@@ -305,6 +365,8 @@ fn prompts(kind: &str, ids: &[FeatureId]) -> Vec<Prompt> {
             edges: 143,
             coverage: 0.63,
             graph,
+            right: logit_difference > 0.0,
+            used: logit_difference > 0.0,
         }
     };
     (0..40).map(prompt).collect()
@@ -312,22 +374,30 @@ fn prompts(kind: &str, ids: &[FeatureId]) -> Vec<Prompt> {
 
 fn task(name: &str, ids: &[FeatureId], at: &[Component]) -> Task {
     let frequency = |c: Component| unit(c.layer() as u64 * 20 + name.len() as u64, c.head().unwrap_or(8) as u64);
+    let prompts = prompts(name, ids);
+    let right = prompts.iter().filter(|prompt| prompt.right).count();
     let pairs = at.iter().enumerate().flat_map(|(i, &a)| at[i + 1..].iter().map(move |&b| (a, b)));
     Task {
         name: name.into(),
         kind: name.into(),
-        prompts: prompts(name, ids),
-        accuracy: 0.925,
+        method: "greedy".into(),
+        accuracy: right as f64 / prompts.len() as f64,
+        used: right as u32,
+        prompts,
         coverage: 0.634,
+        left_out: (name == "ioi").then_some(0.2),
         components: at
             .iter()
             .map(|&component| TaskComponent {
                 component,
                 frequency: frequency(component),
                 features: 1 + (frequency(component) * 14.0) as u32,
+                contrast: (name == "ioi").then(|| frequency(component) - 0.4),
+                class: (name == "ioi" && component.layer() > 2).then(|| "name mover".into()),
             })
             .collect(),
         faithfulness: faithfulness(),
+        links: live_links(ids, at),
         component_pairs: pairs.map(|(a, b)| (a, b, (40.0 * frequency(a) * frequency(b)) as u32)).collect(),
         pairs: (0..16).map(|k| circuit_pair(ids, at, k)).collect(),
     }
@@ -344,8 +414,90 @@ fn component(texts: &[String], ids: &[FeatureId], at: &[Component], i: usize) ->
         suppressed: promoted(i as u64 + 400, -0.7),
         explanation: explained("names"),
         examples: (0..8).map(|k| example(texts, i as u64, k, "top")).collect(),
+        classes: vec![Class {
+            task: "ioi".into(),
+            published: "made up".into(),
+            class: (c.layer() > 2).then(|| "name mover".into()),
+        }],
+        heads: c.head().map(|_| head(ids, i as u64)).into_iter().collect(),
+        head_features: c.head().map(|_| head_features(ids, c)).unwrap_or_default(),
         neighbours: others.take(9).enumerate().map(|(k, &o)| ("ioi".into(), o, 80 - 5 * k as u32)).collect(),
     }
+}
+
+/// A head that looks from the last token at a name.
+fn head(ids: &[FeatureId], seed: u64) -> Head {
+    let text = ["<|endoftext|>", "Then", " Mary", " and", " John", " went", ".", " John", " gave", " it", " to"];
+    let role = |(i, text): (usize, &&str)| match i {
+        0 => Role::Bos,
+        2 => Role::Correct(None),
+        4 => Role::Counter(Some(1)),
+        7 => Role::Counter(Some(2)),
+        8 => Role::Varies(text.to_string()),
+        _ => Role::Same(text.to_string()),
+    };
+    let n = text.len();
+    let attention = |(p, s): (usize, usize)| match (p, s) {
+        _ if s > p => 0.0,
+        (10, 2) => 0.59,
+        (10, _) => 0.041,
+        (p, _) => 1.0 / (p + 1) as f32,
+    };
+    let pattern: Vec<f32> = (0..n * n).map(|i| attention((i / n, i % n))).collect();
+    let template = |name: &str| Attention {
+        template: name.into(),
+        prompts: 20,
+        tokens: text.iter().enumerate().map(|(i, t)| (t.to_string(), role((i, t)))).collect(),
+        pattern: pattern.clone(),
+        moves: vec![(10, 2, 17), (10, 4, 3), (7, 4, 2)],
+    };
+    let contributor = |k: u64| Contributor {
+        what: match k {
+            3 => What::Other("embedding".into(), None),
+            _ => What::Feature(ids[(mix(seed, k) % ids.len() as u64) as usize]),
+        },
+        prompts: 30 - k as u32,
+        share: 9.0 / (k + 1) as f64,
+        effect: 0.8 - unit(seed, k) * 1.2,
+    };
+    Head {
+        task: "ioi".into(),
+        prompts: 40,
+        moves: vec![
+            Move { from: role((2, &" Mary")), to: role((10, &" to")), last: true, prompts: 34, attention: Some(0.6) },
+            Move { from: role((4, &" John")), to: role((7, &" John")), last: false, prompts: 4, attention: None },
+        ],
+        habits: Habits { to_bos: Some(0.31), to_correct: Some(0.6), direct_effect: Some(1.3), ..Habits::default() },
+        attention: ["ABB", "BAB"].map(template).into(),
+        tokens: 40,
+        copying: Copying { raised: Some(0.52), lowered: Some(0.02) },
+        answers: Copying { raised: Some(0.91), lowered: Some(0.0) },
+        own_rank: Some(3.4),
+        copies: [" Mary", " John", " it"]
+            .map(|token| Copied {
+                token: token.into(),
+                places: 12,
+                mass: 7.25,
+                top: promoted(seed, 1.0).into_iter().take(10).map(|p| (p.text, p.logit)).collect(),
+                own_rank: 1,
+                own_rank_below: 2560,
+                own_logit: 4.2,
+                answer: token != " it",
+            })
+            .into(),
+        contributors: [0, 1, 2].map(|slot| (0..5).map(|k| contributor(slot * 7 + k)).collect()),
+    }
+}
+
+fn head_features(ids: &[FeatureId], c: Component) -> Vec<HeadFeature> {
+    let here = ids.iter().filter(|f| f.dictionary == c.dictionary());
+    let row = |(i, &feature): (usize, &FeatureId)| HeadFeature {
+        feature,
+        share: 0.8 / (i + 1) as f64,
+        rank: 1 + 3 * i as u32,
+        serves: if i == 0 { vec![("ioi".into(), 80)] } else { Vec::new() },
+    };
+    here.enumerate().map(row).collect()
 }
 
 /// Two tasks, some thirty features, everything linked.

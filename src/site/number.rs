@@ -45,6 +45,18 @@ pub fn percent(share: f64) -> String {
     }
 }
 
+/// A difference of shares, with its sign: `+42.3%`, `−0.031%`, `0%`.
+pub fn difference(shares: f64) -> String {
+    let plus = if shares > 0.0 { "+" } else { "" };
+    plus.to_string() + &percent(shares)
+}
+
+/// How many prompts a model does right, `97 of 100`, and what that is of, `prompts right; 3 left out`.
+pub fn right_of(right: usize, used: usize, of: usize) -> [String; 2] {
+    let left_out = if used < of { format!("; {} left out", count((of - used) as u64)) } else { String::new() };
+    [format!("{} of {}", count(right as u64), count(of as u64)), format!("prompts right{left_out}")]
+}
+
 /// A count with its digits in groups of three.
 pub fn count(n: u64) -> String {
     grouped(&n.to_string())

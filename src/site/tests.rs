@@ -1,8 +1,9 @@
 //! The whole site, as files: every link leads somewhere, no text becomes markup, no other host is asked.
 
 use super::atlas::*;
+use super::head::{Move, Role, What};
 use super::{build, fixture};
-use crate::ids::{FeatureId, Kind};
+use crate::ids::{Component, FeatureId, Kind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -167,6 +168,9 @@ fn hostile() -> Atlas {
         c.tasks.iter_mut().for_each(|t| t.0 = HOSTILE.into());
         c.features.iter_mut().for_each(|s| s.task = HOSTILE.into());
         c.neighbours.iter_mut().for_each(|n| n.0 = HOSTILE.into());
+        c.classes.iter_mut().for_each(|class| (class.task, class.published, class.class) = (bad(), bad(), Some(bad())));
+        c.head_features.iter_mut().for_each(|f| f.serves.iter_mut().for_each(|s| s.0 = HOSTILE.into()));
+        c.heads.iter_mut().for_each(hostile_head);
         promoted(&mut c.promoted);
         promoted(&mut c.suppressed);
         examples(&mut c.examples);
@@ -199,6 +203,36 @@ fn hostile() -> Atlas {
         explanation(&mut g.explanation);
     }
     atlas
+}
+
+fn hostile_head(head: &mut Head) {
+    let bad = || HOSTILE.to_string();
+    let role = |role: &mut Role| match role {
+        Role::Same(text) | Role::Varies(text) => *text = HOSTILE.into(),
+        Role::Bos | Role::Correct(_) | Role::Counter(_) => {}
+    };
+    head.task = bad();
+    for m in &mut head.moves {
+        role(&mut m.from);
+        role(&mut m.to);
+    }
+    head.moves.push(Move { from: Role::Varies(bad()), to: Role::Same(bad()), ..head.moves[0].clone() });
+    for a in &mut head.attention {
+        a.template = bad();
+        for (text, of) in &mut a.tokens {
+            *text = HOSTILE.into();
+            role(of);
+        }
+    }
+    for c in &mut head.copies {
+        c.token = bad();
+        c.top.iter_mut().for_each(|(text, _)| *text = HOSTILE.into());
+    }
+    for c in head.contributors.iter_mut().flatten() {
+        if let What::Other(kind, _) = &mut c.what {
+            *kind = HOSTILE.into();
+        }
+    }
 }
 
 /// What is left of a page when its tags are taken out: the start of each, and its attributes by name.
@@ -267,7 +301,7 @@ fn an_empty_atlas_is_a_site() {
 fn pages_are_small() {
     let files = built(&fixture::atlas());
     for (name, page) in files.iter().filter(|(name, _)| name.starts_with("features/")) {
-        assert!(page.len() < 60_000, "`{name}` has {} bytes", page.len());
+        assert!(page.len() < 70_000, "`{name}` has {} bytes", page.len());
     }
 }
 
@@ -289,4 +323,24 @@ fn who_wrote_an_explanation_is_said() {
 fn what_cannot_be_told_is_a_dash_with_a_reason() {
     let files = built(&fixture::atlas());
     assert!(files["tasks/ioi.html"].contains("— stands where the denominator cannot be told from 0"));
+}
+
+#[test]
+fn a_heads_page_says_what_it_does_and_an_mlps_does_not() {
+    let atlas = fixture::atlas();
+    let files = built(&atlas);
+    let page = |wanted: &dyn Fn(Component) -> bool| {
+        let found = atlas.components.iter().map(|c| c.component).find(|c| wanted(*c)).unwrap();
+        &files[&format!("components/{found}.html")]
+    };
+    let (head, mlp) = (page(&|c| c.head().is_some() && c.layer() > 2), page(&|c| c.head().is_none()));
+    assert!(head.contains("<b>the right answer</b> from <b>the last token, "), "where it carries from");
+    assert!(head.contains("<b>It copies.</b>") && head.contains("it is: <b>name mover</b>"));
+    // Of two templates, three places each are in circuits; the attention of a prompt's line is on its tokens.
+    assert_eq!(head.matches(" carried\"").count(), 6);
+    assert!(head.contains("<i class=\"a12\" title=\"0.59\">Mary</i>"), "a token in its heat");
+    for section in ["id=\"does\"", "id=\"attention\"", "id=\"reads\"", "id=\"copies\"", "id=\"own\""] {
+        assert!(head.contains(section) && !mlp.contains(section), "{section}");
+    }
+    assert!(files["tasks/ioi.html"].contains("id=\"heads\"") && files["tasks/ioi.html"].contains("name mover"));
 }

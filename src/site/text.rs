@@ -1,6 +1,6 @@
 //! Text of a corpus or a tokenizer as markup: escaped, with spaces and line breaks that can be seen, and coloured.
 //!
-//! The only place, with `svg`, `chart` and `graph`, at which markup is put together by hand.
+//! The only place, with `svg`, `chart`, `graph` and `head`, at which markup is put together by hand.
 
 use super::atlas::{Example, Piece};
 use super::number::significant;
@@ -39,7 +39,7 @@ fn push_escaped(out: &mut String, c: char) {
 }
 
 /// Running text: spaces stay, line breaks and tabs are marked.
-fn push_running(out: &mut String, text: &str) {
+pub(super) fn push_running(out: &mut String, text: &str) {
     for c in text.chars() {
         match c {
             '\n' => out.push_str("<b>↵</b>"),

@@ -49,7 +49,7 @@ pub fn run(run: &Run) -> Result<String> {
     let work = Work::load(run)?;
     run.store.write(run.fingerprint, &work.feature_rows())?;
     let pairs = write_circuit_pairs(run)?;
-    let prompts = run.store.read::<PromptRow>()?.len() as f64;
+    let prompts = run.store.read::<PromptRow>()?.iter().filter(|row| row.used).count() as f64;
     let clusters = clusters(&work.serving, prompts);
     let mut rows: Vec<ClusterRow> = clusters.iter().map(|(row, _)| row.clone()).collect();
     rows.sort_by(|a, b| a.component.cmp(&b.component));

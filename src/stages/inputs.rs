@@ -4,8 +4,8 @@ use super::Run;
 use crate::artifact::activations::Precision;
 use crate::artifact::tables::{CircuitFeature, ContextRow, Document, NodeRow};
 use crate::artifact::{Artifact, Row, Store};
-use crate::circuit::{Greedy, Node, NodeKind, World};
-use crate::config::{Config, Dtype, ScoreFeatures};
+use crate::circuit::{Method, Metric, Node, NodeKind, Root, World, allowable};
+use crate::config::{self, Config, Discover, Dtype, RootKind, ScoreFeatures, Task};
 use crate::corpus::{Half, Shard, Tokenizer, files, readable, shards};
 use crate::dictionary::{self, Dictionary, Source};
 use crate::error::{Result, hinted};
@@ -14,8 +14,13 @@ use crate::ids::{FeatureId, Kind};
 use crate::lock::{Ingredients, Lock};
 use crate::model::{self, Gpt2, Sizes};
 use crate::progress::Progress;
+use crate::task::{self, Measure, Prompt, Published};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Prompts whose passes are held at once.
+pub const PROMPTS: usize = 32;
 
 /// Files of the outside world that a stage reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +31,8 @@ pub enum Input {
     Corpus,
     /// The files of tasks that bring their own prompts.
     Prompts,
+    /// The files of tasks that bring a published circuit.
+    Published,
 }
 
 impl Input {
@@ -78,6 +85,13 @@ impl Input {
                 let files = config.tasks.iter().filter_map(|task| task.file.as_ref());
                 Ok(files.map(|file| (file.clone(), config.path(file))).collect())
             }
+            Input::Published => {
+                let file = |task| match task::origin(task, &config.model.path) {
+                    task::Origin::File(file) => Some((file.to_string(), config.path(file))),
+                    _ => None,
+                };
+                Ok(config.tasks.iter().filter_map(file).collect())
+            }
         }
     }
 
@@ -88,6 +102,9 @@ impl Input {
             Input::Dictionaries => "`dictionaries.attention` and `dictionaries.mlp` must be folders of readable files",
             Input::Corpus => "check that the files of `corpus.path` are there and readable",
             Input::Prompts => "check the `file` of the task",
+            Input::Published => {
+                "`published` of a task is \"\", \"none\", \"gpt2-small\" or a JSON file, relative to the settings file"
+            }
         }
     }
 }
@@ -104,12 +121,29 @@ pub fn check(config: &Config) -> Result<()> {
             format!("set `corpus.context` to {positions} or less"),
         ));
     }
-    let allowable = Greedy::allowable();
+    let allowable = allowable();
     if let Some(kind) = config.discover.allow.iter().find(|kind| !allowable.contains(&kind.as_str())) {
         let hint = format!("`discover.allow` may hold {}", allowable.join(", "));
         return Err(hinted(format!("`discover.allow` has `{kind}`, which is no kind of node"), hint));
     }
+    config.tasks.iter().try_for_each(|task| published(config, task).map(drop))?;
     check_named(config, &config.named_features())
+}
+
+/// The published circuit of a task, if there is one.
+pub fn published(config: &Config, task: &Task) -> Result<Option<Published>> {
+    let sizes = sizes(config)?;
+    task::published(task, &config.model.path, &config.folder, sizes.layers, sizes.heads)
+}
+
+/// Where each task's published circuit is from, for stages that read [`Input::Published`].
+pub fn published_from(config: &Config) -> Ingredients {
+    let name = |task| match task::origin(task, &config.model.path) {
+        task::Origin::Nowhere => "\"none\"".into(),
+        task::Origin::BuiltIn => "\"gpt2-small\"".into(),
+        task::Origin::File(file) => format!("{file:?}"),
+    };
+    config.tasks.iter().map(|task| (format!("setting tasks.{}.published", task.name), name(task))).collect()
 }
 
 /// A downloaded file as an ingredient: its name in the repository, and the commit.
@@ -189,9 +223,22 @@ fn content(config: &Config, lock: &Lock, source: &Source) -> Result<String> {
 
 /// The model with all its dictionaries.
 pub fn world(run: &Run) -> Result<World> {
-    let dictionaries = dictionaries(run)?;
+    world_of(run.config, run.lock, run.progress)
+}
+
+/// The same outside a run.
+pub fn world_of(config: &Config, lock: &Lock, progress: &Progress) -> Result<World> {
+    let dictionaries = opened(config, lock, progress)?;
     let (attention, mlp) = dictionaries.into_iter().partition(|dictionary| dictionary.id.kind == Kind::Attention);
-    World::new(model(run.config)?, attention, mlp)
+    World::new(model(config)?, attention, mlp)
+}
+
+/// How the settings let circuits grow.
+pub fn method(discover: &Discover) -> Method {
+    match discover.method {
+        config::Method::Greedy => Method::Greedy { passes: discover.passes, per_node: discover.per_node },
+        config::Method::Influence => Method::Influence { coverage: discover.coverage, nodes: discover.nodes },
+    }
 }
 
 /// The files of the corpus, in order. One of the hub is downloaded when it is come to, so that nobody waits for files that
@@ -339,5 +386,38 @@ impl Contexts {
     pub fn tokens_of(&self, wanted: impl Fn(u32) -> bool) -> u64 {
         let rows = self.rows.iter().filter(|row| wanted(row.context));
         rows.map(|row| counting(row, &self.tokenizer)).sum()
+    }
+}
+
+/// How well a model does on prompts, as their tasks measure it.
+pub struct Metrics {
+    digits: Option<Arc<Vec<u32>>>,
+}
+
+impl Metrics {
+    pub fn new(tokenizer: &Tokenizer) -> Metrics {
+        Metrics { digits: task::digits(tokenizer).map(Arc::new) }
+    }
+
+    /// # Errors
+    /// When the tokenizer has no tokens for what is measured.
+    pub fn of(&self, prompt: &Prompt) -> Result<Metric> {
+        let (correct, counter) = (prompt.correct, prompt.counter);
+        match (prompt.measure, &self.digits) {
+            (Measure::LogitDifference, _) => Ok(Metric::LogitDifference { correct, counter }),
+            (Measure::GreaterThan { year }, Some(digits)) => Ok(Metric::GreaterThan { digits: digits.clone(), year }),
+            (Measure::GreaterThan { .. }, None) => Err(hinted(
+                "this tokenizer has not a token for each of `00` … `99`",
+                "use a task of `kind = \"prompts\"` instead of `greater-than`",
+            )),
+        }
+    }
+}
+
+/// What the circuits of a prompt grow from.
+pub fn root(kind: RootKind, prompt: &Prompt) -> Root {
+    match kind {
+        RootKind::LogitDifference => Root::LogitDifference { correct: prompt.correct, counter: prompt.counter },
+        RootKind::Logit => Root::Logit(prompt.correct),
     }
 }

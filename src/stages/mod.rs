@@ -4,17 +4,20 @@ pub mod aggregate;
 pub mod cache;
 pub mod discover;
 pub mod evaluate;
+pub mod heads;
 pub mod interpret;
 pub mod measure;
 pub mod render;
 pub mod score;
 pub mod tokenize;
+pub mod verify;
 
 pub mod firings;
 pub mod inputs;
 mod graphs;
 mod pairs;
 pub mod reader;
+mod watched;
 
 pub use inputs::Input;
 

@@ -2,19 +2,21 @@
 
 use super::graphs::{Graphs, graphs};
 use super::pairs::strongest;
+use super::watched::Watched;
 use super::{Run, inputs};
 use crate::artifact::Row;
 use crate::artifact::tables::{
-    CircuitFeature, CircuitPairRow, ClusterRow, ComponentRow, ConformanceRow, ContextRow, CorpusPairRow, EdgeRow,
+    CircuitFeature, CircuitPairRow, ComponentRow, ConformanceRow, ContextRow, CorpusPairRow, EdgeRow, EffectRow,
     EvaluationRow, ExampleRow, ExplanationRow, FaithfulnessRow, FeatureRow, LogitRow, NodeRow, PromptRow,
 };
-use crate::config::{Provider, RootKind};
+use crate::config::{Method, Provider, RootKind, Wrong};
 use crate::corpus::Tokenizer;
 use crate::error::Result;
 use crate::ids::{Component, FeatureId, HubName};
 use crate::model::Gpt2;
 use crate::site::atlas::{self, Atlas};
 use crate::site::count;
+use crate::stats::agreement::{Doubt, doubt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -34,7 +36,7 @@ pub struct Reader<'a> {
     run: &'a Run<'a>,
     tokenizer: Tokenizer,
     prompts: Vec<PromptRow>,
-    /// Prompts of each task.
+    /// Prompts of each task that have a circuit.
     prompts_of: BTreeMap<String, u32>,
     /// By task and prompt.
     graphs: Graphs,
@@ -46,6 +48,7 @@ pub struct Reader<'a> {
     serving: BTreeMap<String, Vec<CircuitFeature>>,
     serving_at: BTreeMap<String, Vec<CircuitFeature>>,
     faithfulness: Vec<FaithfulnessRow>,
+    effects: Vec<EffectRow>,
     features: Vec<FeatureRow>,
     examples: BTreeMap<String, Vec<ExampleRow>>,
     logits: BTreeMap<String, [Vec<atlas::Promoted>; 2]>,
@@ -54,10 +57,10 @@ pub struct Reader<'a> {
     /// By feature: its places in `circuit_pairs`.
     circuit_pairs_of: BTreeMap<String, Vec<usize>>,
     corpus_pairs: BTreeMap<String, Vec<CorpusPairRow>>,
-    clusters: Vec<ClusterRow>,
     explanations: BTreeMap<String, ExplanationRow>,
     evaluations: BTreeMap<String, Vec<EvaluationRow>>,
     conformance: Vec<ConformanceRow>,
+    watched: Watched,
 }
 
 /// Rows by a key of theirs.
@@ -86,7 +89,14 @@ fn word(setting: &impl serde::Serialize) -> String {
 fn task_settings(task: &crate::config::Task) -> String {
     let file = task.file.as_ref().map(|file| format!(" of `{file}`")).unwrap_or_default();
     let prompts = task.prompts.map(|n| format!(", {n} prompts{file}")).unwrap_or(file);
-    format!("{}{prompts}, seed {}", task.kind.word(), task.seed)
+    let wrong = if task.wrong == Wrong::LeaveOut { ", wrong ones left out" } else { "" };
+    format!("{}{prompts}, seed {}{wrong}", task.kind.word(), task.seed)
+}
+
+/// The mean of what there is.
+fn mean_of(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let values: Vec<f64> = values.collect();
+    (!values.is_empty()).then(|| crate::stats::interval::mean(&values))
 }
 
 /// What the model is called where it came from: the repository of the hub, or the folder's own name.
@@ -128,10 +138,11 @@ impl<'a> Reader<'a> {
         let mut circuit_pairs = store.read::<CircuitPairRow>()?;
         circuit_pairs.sort_by(|a, b| b.share.total_cmp(&a.share).then(b.prompts.cmp(&a.prompts)));
         let circuits = circuits(&nodes)?;
+        let watched = Watched::load(store, &tokenizer, &prompts, &nodes, &edges)?;
         Ok(Reader {
             run,
             tokenizer,
-            prompts_of: counted(prompts.iter().map(|row| row.task.clone())),
+            prompts_of: counted(prompts.iter().filter(|row| row.used).map(|row| row.task.clone())),
             prompts,
             together: together(&circuits),
             circuits,
@@ -140,16 +151,17 @@ impl<'a> Reader<'a> {
             serving_at: by(serving.clone(), |row| row.component.clone()),
             serving: by(serving, |row| row.feature.clone()),
             faithfulness: store.read()?,
+            effects: store.read()?,
             features: store.read()?,
             examples: by(examples, |row| row.subject.clone()),
             logits: promoted(logits),
             circuit_pairs_of: places(&circuit_pairs),
             circuit_pairs,
             corpus_pairs: both_ways(corpus_pairs),
-            clusters: store.read()?,
             explanations: store.read::<ExplanationRow>()?.into_iter().map(|row| (row.subject.clone(), row)).collect(),
             evaluations: by(store.read::<EvaluationRow>()?, |row| row.subject.clone()),
             conformance: store.read()?,
+            watched,
         })
     }
 
@@ -173,17 +185,18 @@ impl<'a> Reader<'a> {
             contexts,
             tokens,
             tasks: config.tasks.iter().map(|task| self.task(task)).collect::<Result<_>>()?,
-            components: self
-                .clusters
-                .iter()
-                .map(|row| self.component(component(&row.component)?))
-                .collect::<Result<_>>()?,
+            components: self.all_components()?.into_iter().map(|own| self.component(own)).collect::<Result<_>>()?,
             features: self.features.iter().map(|row| self.feature(row)).collect::<Result<_>>()?,
             pairs: self.pairs(&strongest)?,
             groups: config.groups.iter().map(|group| self.group(group)).collect::<Result<_>>()?,
             conformance: self.conformance.iter().map(conformance).collect::<Result<_>>()?,
             stages: self.stages(),
         })
+    }
+
+    /// Every component of a circuit, also one that serves only what the dictionaries miss.
+    fn all_components(&self) -> Result<BTreeSet<Component>> {
+        self.components.iter().map(|row| component(&row.component)).collect()
     }
 
     /// Documents with a context, contexts, and tokens that count.
@@ -208,7 +221,7 @@ impl<'a> Reader<'a> {
         &self.features
     }
 
-    /// Prompts of a task.
+    /// Prompts of a task that have a circuit.
     pub fn prompts_of(&self, task: &str) -> u32 {
         self.prompts_of.get(task).copied().unwrap_or(0)
     }
@@ -257,13 +270,12 @@ impl<'a> Reader<'a> {
         );
         let corpus = &config.corpus;
         let aggregate = &config.aggregate;
-        let circuits = format!(
-            "greedy from the {}: {} passes, {} a slot, {} candidates",
-            word(&discover.root).replace('-', " "),
-            discover.passes,
-            discover.per_node,
-            discover.candidates
-        );
+        let how = match discover.method {
+            Method::Greedy => format!("{} passes, {} a slot", discover.passes, discover.per_node),
+            Method::Influence => format!("coverage {}, at most {} nodes", discover.coverage, discover.nodes),
+        };
+        let (method, root) = (word(&discover.method), word(&discover.root).replace('-', " "));
+        let circuits = format!("{method} from the {root}: {how}, {} candidates", discover.candidates);
         let examples = format!(
             "the {} strongest and {} of each tenth of the active contexts, in each half of the documents; together within {} tokens",
             aggregate.examples, aggregate.band_examples, aggregate.window
@@ -294,21 +306,35 @@ impl<'a> Reader<'a> {
     /// A task with its circuit.
     pub fn task(&self, task: &crate::config::Task) -> Result<atlas::Task> {
         let prompts: Vec<&PromptRow> = self.prompts.iter().filter(|row| row.task == task.name).collect();
-        let n = prompts.len().max(1) as f64;
+        let used = self.prompts_of(&task.name).max(1);
         let own = |row: &&ComponentRow| row.task == task.name;
         let mut components: Vec<atlas::TaskComponent> =
-            self.components.iter().filter(own).map(task_component).collect::<Result<_>>()?;
+            self.components.iter().filter(own).map(|row| self.task_component(row)).collect::<Result<_>>()?;
         components.sort_by_key(|c| c.component);
         Ok(atlas::Task {
             name: task.name.clone(),
             kind: task.kind.word().into(),
-            accuracy: prompts.iter().filter(|row| row.logit_difference > 0.0).count() as f64 / n,
-            coverage: prompts.iter().map(|row| row.coverage).sum::<f64>() / n,
+            method: self.run.config.discover.method.word().into(),
+            accuracy: prompts.iter().filter(|row| row.right).count() as f64 / prompts.len().max(1) as f64,
+            used: self.prompts_of(&task.name),
+            coverage: prompts.iter().map(|row| row.coverage).sum::<f64>() / f64::from(used),
+            left_out: mean_of(prompts.iter().filter_map(|row| row.left_out)),
             prompts: prompts.iter().map(|row| self.prompt(row)).collect(),
             components,
             faithfulness: faithfulness(self.faithfulness.iter().filter(|row| row.task == task.name)),
+            links: live_links(self.effects.iter().filter(|row| row.task == task.name))?,
             component_pairs: self.component_pairs(&task.name).to_vec(),
             pairs: self.task_pairs(&task.name)?,
+        })
+    }
+
+    fn task_component(&self, row: &ComponentRow) -> Result<atlas::TaskComponent> {
+        Ok(atlas::TaskComponent {
+            component: component(&row.component)?,
+            frequency: row.frequency,
+            features: row.features,
+            contrast: row.contrast,
+            class: self.watched.class(&row.task, &row.component),
         })
     }
 
@@ -327,6 +353,8 @@ impl<'a> Reader<'a> {
             nodes: graph.as_ref().map_or(0, |graph| graph.nodes.len() as u32),
             edges: graph.as_ref().map_or(0, |graph| graph.links.len() as u32),
             coverage: row.coverage,
+            right: row.right,
+            used: row.used,
             graph,
         }
     }
@@ -371,6 +399,12 @@ impl<'a> Reader<'a> {
             explanation: self.explanation(&name),
             examples: self.examples(&name, &["top"]),
             neighbours: self.neighbours(own),
+            classes: self.watched.classes(own),
+            heads: self.watched.heads(own, &self.tokenizer),
+            head_features: {
+                let serving = self.serving_at.get(&name).map(Vec::as_slice).unwrap_or_default();
+                self.watched.features(own, serving)?
+            },
         })
     }
 
@@ -597,24 +631,56 @@ fn promoted(rows: Vec<LogitRow>) -> BTreeMap<String, [Vec<atlas::Promoted>; 2]> 
     map
 }
 
-fn task_component(row: &ComponentRow) -> Result<atlas::TaskComponent> {
-    Ok(atlas::TaskComponent { component: component(&row.component)?, frequency: row.frequency, features: row.features })
+/// One row a circuit, its metrics together.
+/// The links that were run, in their order; changes as shares of what enters the receiver.
+fn live_links<'a>(rows: impl Iterator<Item = &'a EffectRow>) -> Result<Vec<atlas::LiveLink>> {
+    let of_rank = by(rows.collect(), |row| row.rank);
+    of_rank.into_values().map(|rows| live_link(&rows)).collect()
 }
 
-/// One row a circuit, its metrics together.
+fn live_link(rows: &[&EffectRow]) -> Result<atlas::LiveLink> {
+    let first = rows[0];
+    let share = |row: &EffectRow, change: f32| f64::from(change) / f64::from(row.total);
+    let runs: Vec<(f64, f64)> = rows.iter().map(|row| (share(row, row.predicted), share(row, row.measured))).collect();
+    let mean = |values: Vec<f64>| crate::stats::interval::mean(&values);
+    let predicted = mean(runs.iter().map(|run| run.0).collect());
+    let measured = mean(runs.iter().map(|run| run.1).collect());
+    let effect = mean(rows.iter().map(|row| share(row, row.effect)).collect());
+    let doubt = doubt(effect, predicted, measured);
+    let mut words = first.receiver.split_whitespace();
+    Ok(atlas::LiveLink {
+        feature: feature_id(&first.feature)?,
+        receiver: first.receiver.clone(),
+        receiver_feature: first.receiver.split_whitespace().find_map(|word| word.parse().ok()),
+        receiver_head: words.next().and_then(|word| word.parse().ok()),
+        slot: first.slot.clone(),
+        prompts: first.prompts,
+        share: effect,
+        predicted,
+        measured,
+        root: mean(rows.iter().map(|row| f64::from(row.root)).collect()),
+        steady: doubt == Some(Doubt::Steady),
+        short: doubt == Some(Doubt::Short),
+        runs,
+    })
+}
+
 fn faithfulness<'a>(rows: impl Iterator<Item = &'a FaithfulnessRow>) -> Vec<atlas::Faithfulness> {
     let mut found: Vec<atlas::Faithfulness> = Vec::new();
     for row in rows {
-        let same = |f: &&mut atlas::Faithfulness| {
-            (&f.level, &f.variant, &f.circuit, f.size) == (&row.level, &row.variant, &row.circuit, row.size)
+        let key = |f: &atlas::Faithfulness| {
+            [&f.level, &f.variant, &f.circuit, &f.ablation, &f.errors].map(String::clone).to_vec()
         };
+        let own = [&row.level, &row.variant, &row.circuit, &row.ablation, &row.errors].map(String::clone).to_vec();
         let interval = atlas::Interval { value: row.value, low: row.low, high: row.high };
-        match found.iter_mut().find(same) {
+        match found.iter_mut().find(|f| f.size == row.size && key(f) == own) {
             Some(known) => drop(known.metrics.insert(row.metric.clone(), interval)),
             None => found.push(atlas::Faithfulness {
                 level: row.level.clone(),
                 variant: row.variant.clone(),
                 circuit: row.circuit.clone(),
+                ablation: row.ablation.clone(),
+                errors: row.errors.clone(),
                 size: row.size,
                 metrics: BTreeMap::from([(row.metric.clone(), interval)]),
             }),

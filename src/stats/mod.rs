@@ -1,5 +1,6 @@
 //! Pure functions on slices: statistics of a feature, choice of examples, co-occurrence, intervals. No files, no model.
 
+pub mod agreement;
 pub mod cooccurrence;
 pub mod examples;
 pub mod feature;

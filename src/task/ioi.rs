@@ -10,14 +10,22 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// `{X}` and `{Y}` in the order in which they are named; `{S}`, the giver, is one of them.
-const SHAPES: [&str; 6] = [
+/// `{X}` and `{Y}` in the order in which they are named; `{S}`, the giver, is one of them. Among them are all families of the
+/// published work: they go, meet, wait or talk somewhere; something is given, lent or said; the object comes after the place
+/// or before it, and then is given as "it" or by its name; the place comes first; there are two sentences.
+const SHAPES: [&str; 12] = [
     "When {X} and {Y} went to the {place}, {S} gave a {object} to",
     "After {X} and {Y} met at the {place}, {S} handed a {object} to",
     "Then {X} and {Y} walked to the {place}, and {S} offered a {object} to",
     "While {X} and {Y} were at the {place}, {S} passed a {object} to",
     "When {X} and {Y} had a long talk at the {place}, {S} gave a {object} to",
     "Then {X} and {Y} had lunch at the {place}, and {S} brought a {object} to",
+    "Then {X} and {Y} found a {object} at the {place}, and {S} gave it to",
+    "When {X} and {Y} bought a {object} at the {place}, {S} handed the {object} to",
+    "There was a {object} at the {place}. When {X} and {Y} saw it, {S} gave it to",
+    "The {place} was quiet when {X} and {Y} came in, and {S} lent a {object} to",
+    "While {X} and {Y} were waiting at the {place}, {S} wanted to give a {object} to",
+    "After {X} and {Y} had a long talk at the {place}, {S} said to",
 ];
 
 /// Who comes first: the receiver (A) or the giver (B).
@@ -114,7 +122,7 @@ mod tests {
             shape.push(tokens.len());
             places.entry(prompt.template).or_default().insert(shape);
         }
-        assert_eq!(places.len(), 12);
+        assert_eq!(places.len(), 24);
         assert!(places.values().all(|shapes| shapes.len() == 1), "{places:?}");
     }
 

@@ -5,9 +5,11 @@
 mod file;
 mod greater_than;
 mod ioi;
+mod published;
 mod words;
 
 pub use greater_than::digits;
+pub use published::{Origin, Published, origin, published};
 
 use crate::config;
 use crate::corpus::Tokenizer;
@@ -158,6 +160,8 @@ pub(crate) mod tests {
             prompts: None,
             seed: 1,
             file: Some("no.jsonl".into()),
+            published: String::new(),
+            wrong: Default::default(),
         };
         let message = crate::error::report(&prompts(&task, Path::new("nowhere"), &demo()).unwrap_err());
         assert!(message.starts_with("error: cannot make the prompts of the task `mine`\n"), "{message}");

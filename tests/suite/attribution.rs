@@ -1,9 +1,9 @@
 //! Direct effects against the recorded tables, and the sums that must hold (DESIGN.md 4.3, 4.4).
 
 use crate::fixture::{
-    Fixture, TOLERANCE, assert_near, assert_within, in_every_world, node_name, numbers, receiver, slot,
+    Fixture, TOLERANCE, assert_near, assert_within, in_every_world, node_name, numbers, receiver, slot, terms,
 };
-use circuit_atlas::circuit::{Attribution, Contributions, Node, NodeKind, greedy};
+use circuit_atlas::circuit::{Attribution, Contributions, Node, NodeKind};
 use circuit_atlas::ids::Kind;
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ fn effects_are_the_recorded_tables(f: &'static Fixture) {
     for expected in &f.expected.effects {
         let what = format!("prompt {}, {} of {}", expected.prompt, expected.slot, expected.receiver);
         let attribution = f.attribution(expected.prompt);
-        let all = attribution.contributions(&receiver(&expected.receiver), slot(&expected.slot)).unwrap();
+        let all = f.contributions(expected.prompt, &attribution, &receiver(&expected.receiver), slot(&expected.slot));
         let table = table(&all);
         let names: Vec<_> = table.iter().map(|row| &row.0).collect();
         assert_eq!(names, expected.rows.iter().map(|row| &row.0).collect::<Vec<_>>(), "{what}");
@@ -55,7 +55,7 @@ fn terms_sum_to_the_residual_stream_before_every_sublayer(f: &'static Fixture) {
         streams.push(&trace.resid_post);
         for (before, stream) in streams.into_iter().enumerate() {
             for position in 0..f.expected.prompts[i].tokens.len() {
-                let (nodes, rows) = attribution.terms(before, position);
+                let (nodes, rows) = terms(&attribution, before, position);
                 let width = rows.len() / nodes.len();
                 let sum: Vec<f64> =
                     (0..width).map(|d| rows.iter().skip(d).step_by(width).map(|&x| f64::from(x)).sum()).collect();
@@ -68,9 +68,9 @@ fn terms_sum_to_the_residual_stream_before_every_sublayer(f: &'static Fixture) {
 
 /// Every node of the prompt's circuit, and every feature that is active at its last position.
 fn receivers(f: &Fixture, attribution: &Attribution, prompt: usize) -> BTreeSet<Node> {
-    let circuit = greedy(attribution, &f.expected.settings.greedy()).unwrap();
+    let circuit = &f.circuits()[prompt];
     let last = f.expected.prompts[prompt].tokens.len() - 1;
-    let (terms, _) = attribution.terms(2 * f.model().sizes.layers, last);
+    let terms = attribution.stream().nodes(2 * f.model().sizes.layers, last);
     let heads = |node: &Node| Node { kind: NodeKind::Head, head: 1, source: 2, ..*node };
     let errors = terms.iter().filter(|node| node.kind == NodeKind::AttentionError).map(heads);
     circuit.nodes.iter().chain(terms).copied().chain(errors).collect()
@@ -82,7 +82,7 @@ fn effects_and_bias_sum_to_what_the_receiver_reads(f: &'static Fixture) {
         let attribution = f.attribution(i);
         for node in receivers(f, &attribution, i) {
             for &slot in node.slots() {
-                let all = attribution.contributions(&node, slot).unwrap();
+                let all = f.contributions(i, &attribution, &node, slot);
                 let sum = all.effects.iter().chain([&all.bias]).map(|&x| f64::from(x)).sum::<f64>();
                 let largest =
                     all.effects.iter().chain([&all.bias, &all.total]).fold(0.0, |top: f32, x| top.max(x.abs()));

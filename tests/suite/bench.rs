@@ -30,6 +30,9 @@ kind = "greater-than"
 prompts = 4
 [discover]
 passes = 2
+[verify]
+random = 2
+edges = 6
 [aggregate]
 examples = 4
 band_examples = 1

@@ -1,10 +1,10 @@
 //! Circuits against the recorded ones, and what they have in common.
 
 use crate::fixture::{
-    Circuit, Fixture, NamedNode, TOLERANCE, assert_near, assert_within, feature_id, feature_name, in_every_world,
-    node_name, slot_name,
+    Circuit, Fixture, NamedNode, Search, TOLERANCE, assert_near, assert_within, feature_id, feature_name,
+    in_every_world, node_name, slot_name,
 };
-use circuit_atlas::circuit::{Graph, Greedy, Node, NodeKind, greedy, pair_counts};
+use circuit_atlas::circuit::{Graph, Method, Node, NodeKind, pair_counts};
 use circuit_atlas::ids::Component;
 use std::collections::BTreeMap;
 
@@ -53,7 +53,7 @@ fn circuits_are_the_recorded_ones(f: &'static Fixture) {
 
 fn other_settings_give_the_recorded_variants(f: &'static Fixture) {
     for (i, expected) in f.expected.circuit_variants.iter().enumerate() {
-        assert_same(&format!("variant {i}"), &f.circuit(expected.prompt, &expected.greedy()), expected);
+        assert_same(&format!("variant {i}"), &f.circuit(expected.prompt, &expected.search()), expected);
     }
 }
 
@@ -67,7 +67,8 @@ fn no_choice_is_close(f: &'static Fixture) {
 fn fewer_passes_link_what_was_recorded_for_them(f: &'static Fixture) {
     for expected in &f.expected.circuits[..6] {
         for passes in 1..=f.expected.settings.passes {
-            let graph = f.circuit(expected.prompt, &Greedy { passes, ..f.expected.settings.greedy() });
+            let method = Method::Greedy { passes, per_node: f.expected.settings.per_node };
+            let graph = f.circuit(expected.prompt, &Search { method, ..f.expected.settings.search() });
             let recorded = expected.edges.iter().filter(|edge| edge.5 < passes).count();
             assert_eq!(graph.edges.len(), recorded, "prompt {}, {passes} passes", expected.prompt);
             let whole = &f.circuits()[expected.prompt];
@@ -77,10 +78,8 @@ fn fewer_passes_link_what_was_recorded_for_them(f: &'static Fixture) {
 }
 
 fn kinds_that_are_not_allowed_take_no_candidate_place(f: &'static Fixture) {
-    let mut settings = f.expected.settings.greedy();
-    settings.allow = ["mlp_feature".to_string()].into();
-    settings.candidates = 1;
-    let graph = greedy(&f.attribution(0), &settings).unwrap();
+    let allow = ["mlp_feature".to_string()].into();
+    let graph = f.circuit(0, &Search { allow, candidates: 1, ..f.expected.settings.search() });
     let to_root: Vec<_> = graph.edges.iter().filter(|e| e.parent.kind == NodeKind::Root).collect();
     assert_eq!(to_root.len(), 1, "one candidate is one link, however many passes");
     assert_eq!(to_root[0].child.kind, NodeKind::MlpFeature);

@@ -2,7 +2,9 @@
 //! how numbers are compared.
 
 use candle_core::{DType, Device, Tensor};
-use circuit_atlas::circuit::{Attribution, Bias, Graph, Greedy, Node, NodeKind, Root, Slot, World, greedy};
+use circuit_atlas::circuit::{
+    Attribution, Bias, Candidates, Contributions, Graph, Method, Node, NodeKind, Root, Slot, World, grow,
+};
 use circuit_atlas::corpus::Tokenizer;
 use circuit_atlas::dictionary::{Dictionary, Source, find};
 use circuit_atlas::error::Result;
@@ -315,9 +317,30 @@ impl Fixture {
 
     /// A clean pass over a prompt, taken apart.
     pub fn attribution(&self, prompt: usize) -> Attribution<'_> {
-        let Prompt { tokens, correct_id, counter_id, .. } = &self.expected.prompts[prompt];
-        let root = Root::LogitDifference { correct: *correct_id, counter: *counter_id };
-        Attribution::new(&self.world, tokens, root).unwrap()
+        Attribution::new(&self.world, &self.expected.prompts[prompt].tokens).unwrap()
+    }
+
+    /// The recorded root of a prompt.
+    pub fn root(&self, prompt: usize) -> Root {
+        self.root_of(&self.expected.prompts[prompt])
+    }
+
+    pub fn root_of(&self, prompt: &Prompt) -> Root {
+        Root::LogitDifference { correct: prompt.correct_id, counter: prompt.counter_id }
+    }
+
+    /// Effects on a node of a prompt, the recorded root included.
+    pub fn contributions<'a>(
+        &self,
+        prompt: usize,
+        attribution: &'a Attribution,
+        node: &Node,
+        slot: Slot,
+    ) -> Contributions<'a> {
+        match node.kind {
+            NodeKind::Root => attribution.on_root(self.root(prompt)).unwrap(),
+            _ => attribution.contributions(node, slot).unwrap(),
+        }
     }
 
     /// The passes over all contexts of the corpus.
@@ -327,16 +350,25 @@ impl Fixture {
     }
 
     /// A prompt's circuit.
-    pub fn circuit(&self, prompt: usize, settings: &Greedy) -> Graph {
-        greedy(&self.attribution(prompt), settings).unwrap()
+    pub fn circuit(&self, prompt: usize, search: &Search) -> Graph {
+        let attribution = self.attribution(prompt);
+        let mut candidates = Candidates::new(&attribution, search.candidates, &search.allow);
+        grow(&mut candidates, self.root(prompt), search.method).unwrap().graph
     }
 
     /// The circuits of all prompts.
     pub fn circuits(&self) -> &[Graph] {
-        let settings = self.expected.settings.greedy();
+        let settings = self.expected.settings.search();
         let all = 0..self.expected.prompts.len();
         self.circuits.get_or_init(|| all.map(|i| self.circuit(i, &settings)).collect())
     }
+}
+
+/// The terms at a position before a sublayer (`2l` attention, `2l + 1` MLP, `2L` the end): nodes, and vectors `[n, D]`.
+pub fn terms<'a>(attribution: &'a Attribution, before: usize, position: usize) -> (&'a [Node], Vec<f32>) {
+    let stream = attribution.stream();
+    let rows = (0..=before).flat_map(|block| stream.rows(block, position).unwrap().to_vec());
+    (stream.nodes(before, position), rows.collect())
 }
 
 /// What a dictionary reads in a pass, `[T, d_in]`.
@@ -347,20 +379,33 @@ pub fn read_by(id: DictionaryId, trace: &Trace) -> &Tensor {
     }
 }
 
+/// How a circuit is looked for.
+#[derive(Clone)]
+pub struct Search {
+    pub method: Method,
+    pub candidates: usize,
+    pub allow: BTreeSet<String>,
+}
+
 impl Settings {
-    pub fn greedy(&self) -> Greedy {
+    pub fn search(&self) -> Search {
         let Settings { passes, per_node, candidates, .. } = *self;
-        Greedy { passes, per_node, candidates, allow: allowed(&self.allow) }
+        Search { method: Method::Greedy { passes, per_node }, candidates, allow: self.allow_words() }
+    }
+
+    /// The kinds that may be linked, in the words of the settings.
+    pub fn allow_words(&self) -> BTreeSet<String> {
+        allowed(&self.allow)
     }
 }
 
 impl Circuit {
     /// The settings of a variant.
-    pub fn greedy(&self) -> Greedy {
+    pub fn search(&self) -> Search {
         let said = "a variant names its settings";
-        Greedy {
-            passes: self.passes.expect(said),
-            per_node: self.per_node.expect(said),
+        let (passes, per_node) = (self.passes.expect(said), self.per_node.expect(said));
+        Search {
+            method: Method::Greedy { passes, per_node },
             candidates: self.candidates.expect(said),
             allow: allowed(self.allow.as_ref().expect(said)),
         }

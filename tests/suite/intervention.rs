@@ -5,7 +5,7 @@
 
 use crate::fixture::{Fixture, assert_near, assert_within, in_every_world, node_name, numbers, read_by};
 use candle_core::{D, Device, Tensor};
-use circuit_atlas::circuit::{Attribution, Bias, Node, NodeKind, Slot, greedy};
+use circuit_atlas::circuit::{Bias, Node, NodeKind, Slot};
 use circuit_atlas::error::Result;
 use circuit_atlas::ids::{DictionaryId, Kind};
 use circuit_atlas::model::{Intervention, LayerTrace, Trace};
@@ -177,9 +177,8 @@ fn head_reads(f: &Fixture, clean: &Trace, node: &Node, slot: Slot, x: &Tensor) -
     }
 }
 
-fn receivers(f: &Fixture, attribution: &Attribution, of: &[NodeKind]) -> Vec<Node> {
-    let circuit = greedy(attribution, &f.expected.settings.greedy()).unwrap();
-    circuit.nodes.into_iter().filter(|node| of.contains(&node.kind)).collect()
+fn receivers(f: &Fixture, prompt: usize, of: &[NodeKind]) -> Vec<Node> {
+    f.circuits()[prompt].nodes.iter().filter(|node| of.contains(&node.kind)).copied().collect()
 }
 
 /// Removes every term that enters the receivers of these kinds in a prompt's circuit.
@@ -187,11 +186,11 @@ fn measure(f: &Fixture, prompt: usize, kinds: &[NodeKind], slots: &[Slot]) {
     let tokens = &f.expected.prompts[prompt].tokens;
     let (attribution, clean) = (f.attribution(prompt), f.model().forward(tokens).unwrap());
     let mut removed: HashMap<Node, Removed> = HashMap::new();
-    let receivers = receivers(f, &attribution, kinds);
+    let receivers = receivers(f, prompt, kinds);
     assert!(!receivers.is_empty(), "the circuit has no {kinds:?}");
     for (node, &slot) in receivers.iter().flat_map(|node| slots.iter().map(move |slot| (node, slot))) {
         let what = format!("prompt {prompt}, {} of {}", slot.word(), node_name(node));
-        let all = attribution.contributions(node, slot).unwrap();
+        let all = f.contributions(prompt, &attribution, node, slot);
         let position = reading_position(node, slot, tokens.len() - 1);
         let whole = stream(&clean, node, position);
         let before = reads(f, prompt, &clean, node, slot, &whole);
@@ -203,7 +202,7 @@ fn measure(f: &Fixture, prompt: usize, kinds: &[NodeKind], slots: &[Slot]) {
             }
         };
         let mut changes = Vec::new();
-        for term in &all.nodes {
+        for term in all.nodes.iter() {
             let run = removed.entry(*term).or_insert_with(|| remove(f, &clean, tokens, term));
             changes.push(before - reads(f, prompt, &clean, node, slot, &without(term, run)));
         }
@@ -235,7 +234,7 @@ fn removing_a_term_changes_what_heads_ask_offer_and_carry(f: &'static Fixture) {
 fn removing_a_heads_source_changes_attention_features_and_errors_by_its_effect(f: &'static Fixture) {
     let (sizes, tokens) = (f.model().sizes, &f.expected.prompts[0].tokens);
     let (attribution, clean) = (f.attribution(0), f.model().forward(tokens).unwrap());
-    for node in receivers(f, &attribution, &[NodeKind::AttentionFeature, NodeKind::AttentionError]) {
+    for node in receivers(f, 0, &[NodeKind::AttentionFeature, NodeKind::AttentionError]) {
         let layer = &clean.layers[node.layer as usize];
         let id = DictionaryId { layer: node.layer as usize, kind: Kind::Attention };
         let read = |z: &Tensor| match node.kind {

@@ -3,8 +3,19 @@
 use crate::bench::Bench;
 use std::time::{Duration, Instant};
 
-const ALL: [&str; 9] =
-    ["tokenize", "measure", "discover", "cache", "score", "aggregate", "interpret", "evaluate", "render"];
+const ALL: [&str; 11] = [
+    "tokenize",
+    "measure",
+    "discover",
+    "verify",
+    "heads",
+    "cache",
+    "score",
+    "aggregate",
+    "interpret",
+    "evaluate",
+    "render",
+];
 
 #[test]
 fn a_rerun_with_nothing_changed_does_nothing_and_says_so() {
@@ -27,13 +38,18 @@ fn changing_one_setting_reruns_exactly_what_depends_on_it() {
         let would = status.lines().filter(|line| line.contains(" would run: "));
         would.map(|line| line.split(' ').next().unwrap().to_string()).collect()
     };
-    let cases: [(&str, &str, &[&str]); 7] = [
+    let cases: [(&str, &str, &[&str]); 8] = [
         (
             "max_contexts = 96",
             "max_contexts = 72",
             &["tokenize", "measure", "cache", "score", "aggregate", "interpret", "evaluate", "render"],
         ),
-        ("passes = 2", "passes = 1", &["discover", "cache", "score", "aggregate", "interpret", "evaluate", "render"]),
+        (
+            "passes = 2",
+            "passes = 1",
+            &["discover", "verify", "heads", "cache", "score", "aggregate", "interpret", "evaluate", "render"],
+        ),
+        ("edges = 6", "edges = 7", &["verify", "render"]),
         ("\"att1.3\"", "\"att1.4\"", &["score", "aggregate", "interpret", "evaluate", "render"]),
         (
             "\"att1.3\", \"mlp2.5\"]",
@@ -53,7 +69,7 @@ fn changing_one_setting_reruns_exactly_what_depends_on_it() {
 fn a_changed_setting_is_named_as_the_reason() {
     let bench = Bench::finished().set("examples = 4", "examples = 5");
     let said = bench.run(&[]).succeeded();
-    assert_eq!(said.ran(), &ALL[5..]);
+    assert_eq!(said.ran(), &ALL[7..]);
     assert!(said.err.contains("aggregate  runs: `aggregate.examples` was `4`, is `5`"), "{}", said.err);
     assert!(said.err.contains("render     runs: `aggregate` gives something else now"), "{}", said.err);
 }
@@ -133,7 +149,7 @@ fn from_runs_a_stage_and_those_after_it() {
     let bench = Bench::finished().set("examples = 4", "examples = 3");
     let said = bench.run(&["--from", "interpret"]).failed();
     assert!(said.error().contains("needs what `aggregate` does"), "{}", said.err);
-    assert_eq!(bench.run(&["--from", "aggregate"]).succeeded().ran(), &ALL[5..]);
+    assert_eq!(bench.run(&["--from", "aggregate"]).succeeded().ran(), &ALL[7..]);
 }
 
 #[test]

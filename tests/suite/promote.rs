@@ -1,6 +1,6 @@
 //! Promoted tokens against the recorded ones.
 
-use crate::fixture::{Fixture, TOLERANCE, assert_near, feature_id, in_every_world};
+use crate::fixture::{Fixture, TOLERANCE, assert_near, feature_id, in_every_world, terms};
 use circuit_atlas::circuit::{Weighted, promoted, promoted_logits};
 
 in_every_world!(
@@ -41,7 +41,7 @@ fn a_set_promotes_the_weighted_sum_of_its_features(f: &'static Fixture) {
 fn promoting_is_writing_more_at_a_frozen_scale(f: &'static Fixture) {
     let attribution = f.attribution(0);
     let last = f.expected.prompts[0].tokens.len() - 1;
-    let (nodes, rows) = attribution.terms(2 * f.model().sizes.layers, last);
+    let (nodes, rows) = terms(&attribution, 2 * f.model().sizes.layers, last);
     let d = f.model().sizes.d_model;
     for (node, row) in nodes.iter().zip(rows.chunks_exact(d)) {
         let Some(feature) = node.dictionary_feature() else { continue };

@@ -46,6 +46,7 @@ fn every_question_has_a_table() {
     assert_snapshot!("feature_bands", table(&bench, &["feature", "mlp0.942", "--examples", "1"]));
     assert_snapshot!("features", table(&bench, &["features", "two", "mlp0.942", "--examples", "3"]));
     assert_snapshot!("component", table(&bench, &["component", "MLP0", "--top", "4"]));
+    assert_snapshot!("head", table(&bench, &["component", "L2H4", "--top", "2"]));
     assert_snapshot!("pairs", table(&bench, &["pairs", "MLP0", "L2H4", "--top", "5"]));
     assert_snapshot!("pairs_of_one", table(&bench, &["pairs", "mlp0.942", "--task", "ioi", "--top", "3"]));
     assert_snapshot!("tuples", table(&bench, &["tuples", "--top", "3", "--size", "3"]));

@@ -8,7 +8,15 @@ use circuit_atlas::task::{Prompt, digits, prompts};
 in_every_world!(prompts_of_a_file_are_those_of_the_reference, a_tokenizer_without_the_words_is_told_what_to_do,);
 
 fn drawn(f: &Fixture, kind: TaskKind, file: Option<&str>) -> Result<Vec<Prompt>> {
-    let task = Task { name: "task".into(), kind, prompts: None, seed: 1, file: file.map(String::from) };
+    let task = Task {
+        name: "task".into(),
+        kind,
+        prompts: None,
+        seed: 1,
+        file: file.map(String::from),
+        published: String::new(),
+        wrong: Default::default(),
+    };
     prompts(&task, &f.path(""), &f.tokenizer())
 }
 

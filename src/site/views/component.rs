@@ -1,5 +1,6 @@
 //! A head or an MLP: the features that serve there, what they promote together, and what is found beside it.
 
+use super::head::{ClassView, HeadFeatureRow, HeadView, classes, head_features};
 use super::parts::{ExampleView, ExplanationView, Logits, Page, ServingRow, describe, example, hottest, serving};
 use crate::ids::Component;
 use crate::site::atlas::ComponentPage;
@@ -20,6 +21,10 @@ pub struct ComponentView {
     logits: Logits,
     examples: Vec<ExampleView>,
     neighbours: Vec<Neighbour>,
+    classes: Vec<ClassView>,
+    /// What a head does, by task.
+    heads: Vec<HeadView>,
+    head_features: Vec<HeadFeatureRow>,
     previous: Option<Link>,
     next: Option<Link>,
 }
@@ -70,6 +75,9 @@ impl ComponentView {
                     prompts: *prompts,
                 })
                 .collect(),
+            classes: classes(links, &c.classes),
+            heads: c.heads.iter().map(|head| HeadView::new(links, head)).collect(),
+            head_features: head_features(links, c),
             previous: at.checked_sub(1).and_then(|i| all.get(i)).map(|c| links.component(c.component)),
             next: all.get(at + 1).map(|c| links.component(c.component)),
         }

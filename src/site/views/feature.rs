@@ -1,12 +1,13 @@
 //! A feature: what it is active at, what it promotes, where it serves, and how well all that is explained.
 
+use super::live::{LiveRow, live_row};
 use super::parts::{
     Band, CircuitPairRow, CorpusPairRow, ExplanationView, Logits, Page, ServingRow, bands, circuit_pair_from,
     corpus_pair, describe, serving,
 };
 use crate::ids::Kind;
-use crate::site::atlas::{Evaluation, Feature};
-use crate::site::links::{Link, Site};
+use crate::site::atlas::{Evaluation, Feature, Task};
+use crate::site::links::{Link, Links, Site};
 use crate::site::number::{count, fixed, percent, significant, with_interval};
 use crate::site::svg;
 use crate::site::text::{Html, token};
@@ -33,6 +34,10 @@ pub struct FeatureView {
     corpus_total: String,
     circuit_pairs: Vec<CircuitPairRow>,
     circuit_total: String,
+    /// Its links that were run, by task.
+    live: Vec<(Link, Vec<LiveRow>)>,
+    /// Whether one of them has a large effect by attribution and a small one in the live model.
+    doubtful: bool,
     evaluations: Vec<EvaluationRow>,
     previous: Option<Link>,
     next: Option<Link>,
@@ -64,6 +69,7 @@ impl FeatureView {
         let name = f.id.to_string();
         let description = describe(f.explanation.as_ref(), format!("{}.", what(f)));
         let circuit_pairs = f.circuit_pairs.iter();
+        let live = live(site, links, f);
         FeatureView {
             page: Page::new(links, "features", &format!("features/{name}.html"), name, description),
             what: what(f),
@@ -84,11 +90,27 @@ impl FeatureView {
             corpus_total: beyond(f.corpus_pairs.len(), f.corpus_total),
             circuit_pairs: circuit_pairs.map(|(task, p)| circuit_pair_from(links, f.id, task, p)).collect(),
             circuit_total: beyond(f.circuit_pairs.len(), f.circuit_total),
+            doubtful: site
+                .atlas
+                .tasks
+                .iter()
+                .flat_map(|t| &t.links)
+                .any(|l| l.feature == f.id && (l.short || l.steady)),
+            live,
             evaluations: f.evaluations.iter().map(evaluation).collect(),
             previous: at.checked_sub(1).and_then(|i| all.get(i)).map(|f| links.feature(f.id)),
             next: all.get(at + 1).map(|f| links.feature(f.id)),
         }
     }
+}
+
+/// The links from a feature that were run, by task.
+fn live(site: &Site, links: Links, f: &Feature) -> Vec<(Link, Vec<LiveRow>)> {
+    let own = |task: &Task| -> Vec<LiveRow> {
+        task.links.iter().filter(|l| l.feature == f.id).map(|l| live_row(links, l)).collect()
+    };
+    let tasks = site.atlas.tasks.iter().map(|task| (links.task(&task.name), own(task)));
+    tasks.filter(|(_, rows)| !rows.is_empty()).collect()
 }
 
 fn what(f: &Feature) -> String {

@@ -1,5 +1,6 @@
 //! The circuit of one prompt, drawn; its nodes and links as tables, which say the same without a picture.
 
+use super::faithful::measure;
 use super::parts::Page;
 use super::task::{Answer, answers};
 use crate::site::atlas::{Graph, Link as Edge, NodeKind, Prompt, Slot, Task};
@@ -22,6 +23,8 @@ pub struct GraphView {
     right: bool,
     answers: Vec<Answer>,
     logit_difference: String,
+    /// What the task measures and its value here, if that is another thing.
+    measure: Option<(&'static str, String)>,
     nodes: String,
     links: String,
     coverage: String,
@@ -121,7 +124,8 @@ impl GraphView {
             text: prompt.text.clone(),
             correct: token(&prompt.correct),
             counter: token(&prompt.counter),
-            right: prompt.logit_difference > 0.0,
+            right: prompt.right,
+            measure: (drawn.task.kind == "greater-than").then(|| (measure(&drawn.task.kind), fixed(prompt.metric, 2))),
             answers: answers(prompt),
             logit_difference: fixed(prompt.logit_difference, 2),
             nodes: graph.nodes.len().to_string(),

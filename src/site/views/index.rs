@@ -117,7 +117,7 @@ fn task_card(links: Links, task: &Task) -> TaskCard {
         correct: first.map(|p| p.correct.clone()).unwrap_or_default(),
         accuracy: percent(task.accuracy),
         components: counted(task.components.len(), "component"),
-        finding: super::task::finding(task),
+        finding: super::faithful::finding(task),
     }
 }
 

@@ -57,6 +57,8 @@ fn feature_row(links: Links, f: &Feature) -> FeatureRow {
 pub struct ComponentsView {
     page: Page,
     total: String,
+    /// Whether a task has a published circuit.
+    published: bool,
     rows: Vec<ComponentRow>,
 }
 
@@ -64,6 +66,7 @@ pub struct ComponentsView {
 struct ComponentRow {
     link: Link,
     tasks: Vec<(Link, String)>,
+    classes: Vec<String>,
     features: usize,
     gist: Html,
 }
@@ -76,6 +79,7 @@ impl ComponentsView {
         ComponentsView {
             page: Page::new(links, "components", "components/index.html", "Components".into(), description),
             total,
+            published: site.atlas.components.iter().any(|c| !c.classes.is_empty()),
             rows: site.atlas.components.iter().map(|c| component_row(links, c)).collect(),
         }
     }
@@ -86,6 +90,7 @@ fn component_row(links: Links, c: &ComponentPage) -> ComponentRow {
     ComponentRow {
         link: links.component(c.component),
         tasks: c.tasks.iter().map(|(task, frequency)| (links.task(task), percent(*frequency))).collect(),
+        classes: c.classes.iter().filter_map(|class| class.class.clone()).collect(),
         features: features.len(),
         gist: gist_among(c.explanation.as_ref()),
     }

@@ -2,10 +2,13 @@
 
 mod component;
 mod dictionaries;
+mod faithful;
 mod feature;
 mod graph;
+mod head;
 mod index;
 mod lists;
+mod live;
 mod parts;
 mod task;
 mod together;

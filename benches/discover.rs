@@ -1,0 +1,139 @@
+//! How fast circuits are found, on the model and tasks of a settings file:
+//!
+//! ```text
+//! cargo bench --bench discover -- FOLDER     # a folder with a pipeline.toml; or CIRCUIT_ATLAS_BENCH=FOLDER; else the demo
+//! ```
+//!
+//! What it is held against is the same search in PyTorch, as circuits are found today: five greedy passes at GPT-2 small's
+//! shape, random weights, 24,576 features a dictionary and about 20 of them active a token, prompts of 14 to 16 tokens:
+//! 0.4 s for the forward pass and its cache and 5.0 to 5.6 s for the passes, 53 to 108 nodes a prompt, on 2 quiet cores of
+//! an AMD EPYC with AVX2. That time is of one search; here a prompt has up to three (its own, and those of the right and of
+//! the wrong answer's logit), unless `discover.contrast` is off. The ratio is printed at that shape only, and means something
+//! with settings like these; and where circuits are smaller than those, as in other random worlds, the search has less to do: its time for
+//! a node is printed too.
+
+use circuit_atlas::circuit::{Attribution, Candidates, Root, World, grow};
+use circuit_atlas::config::{Config, Discover};
+use circuit_atlas::error::Result;
+use circuit_atlas::lock::Lock;
+use circuit_atlas::pipeline::set_threads;
+use circuit_atlas::progress::Progress;
+use circuit_atlas::stages::inputs;
+use circuit_atlas::task::{self, Prompt};
+use rayon::prelude::*;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Seconds a prompt of the PyTorch baseline, as quoted above.
+const BASELINE: f64 = 5.5;
+/// Prompts that are held at once, as in a run.
+const PROMPTS: usize = 32;
+
+/// Seconds of wall time, or nodes, summed over prompts.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    pass: f64,
+    encode: f64,
+    attribution: f64,
+    search: f64,
+    contrast: f64,
+    nodes: usize,
+}
+
+fn main() -> Result<()> {
+    let config = Config::load(&folder().join("pipeline.toml"))?;
+    set_threads(&config);
+    let progress = Progress::new("bench");
+    let world = inputs::world_of(&config, &Lock::load(&config.artifacts())?, &progress)?;
+    progress.end();
+    let tokenizer = inputs::tokenizer(&config)?;
+    for task in &config.tasks {
+        let prompts = task::prompts(task, &config.folder, &tokenizer)?;
+        measure(&world, &config.discover, &prompts[..PROMPTS.min(prompts.len())])?; // warms up
+        let start = Instant::now();
+        let mut sums = Sums::default();
+        for some in prompts.chunks(PROMPTS) {
+            sums = sums.plus(measure(&world, &config.discover, some)?);
+        }
+        let gpt2_small = (world.model.sizes.layers, world.model.sizes.d_model) == (12, 768);
+        report(&task.name, prompts.len(), start.elapsed().as_secs_f64(), sums, gpt2_small);
+    }
+    Ok(())
+}
+
+/// Cargo passes `--bench` besides.
+fn folder() -> PathBuf {
+    let named = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let named = named.or_else(|| std::env::var("CIRCUIT_ATLAS_BENCH").ok());
+    named.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).into(), PathBuf::from)
+}
+
+fn measure(world: &World, discover: &Discover, prompts: &[Prompt]) -> Result<Sums> {
+    let (mut sums, mut start) = (Sums::default(), Instant::now());
+    let tokens: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
+    let traces = world.traces(&tokens)?;
+    sums.pass = lap(&mut start);
+    let passes = world.encode(traces)?;
+    sums.encode = lap(&mut start);
+    let each = prompts.par_iter().zip(passes).map(|(prompt, pass)| -> Result<Sums> {
+        let (mut sums, mut start) = (Sums::default(), Instant::now());
+        let attribution = Attribution::of(world, pass, &prompt.tokens)?;
+        sums.attribution = lap(&mut start);
+        let mut candidates = Candidates::new(&attribution, discover.candidates, &discover.allow);
+        let mut search = |root| grow(&mut candidates, root, inputs::method(discover));
+        sums.nodes = search(inputs::root(discover.root, prompt))?.graph.nodes.len();
+        sums.search = lap(&mut start);
+        if discover.contrast {
+            search(Root::Logit(prompt.correct))?;
+            search(Root::Logit(prompt.counter))?;
+        }
+        sums.contrast = lap(&mut start);
+        Ok(sums)
+    });
+    // Prompts are side by side: a thread's second is that fraction of a second of wall time.
+    let threads = 1.0 / rayon::current_num_threads() as f64;
+    let each: Vec<Sums> = each.collect::<Result<_>>()?;
+    Ok(each.into_iter().fold(sums, |sums, one| sums.plus(one.times(threads))))
+}
+
+/// Seconds since the last lap.
+fn lap(start: &mut Instant) -> f64 {
+    std::mem::replace(start, Instant::now()).elapsed().as_secs_f64()
+}
+
+fn report(task: &str, prompts: usize, seconds: f64, sums: Sums, gpt2_small: bool) {
+    let n = prompts as f64;
+    let each = seconds / n;
+    println!("{task}: {prompts} prompts, {} threads", rayon::current_num_threads());
+    println!("  {:.2} prompts a second, {each:.3} s a prompt, {:.0} nodes a prompt", 1.0 / each, sums.nodes as f64 / n);
+    let parts = [
+        ("pass", sums.pass),
+        ("encode", sums.encode),
+        ("attribution", sums.attribution),
+        ("search", sums.search),
+        ("contrast", sums.contrast),
+    ];
+    println!("  of which {}", parts.map(|(name, s)| format!("{name} {:.3} s", s / n)).join(", "));
+    println!("  {:.1} ms of search a node", 1e3 * sums.search / sums.nodes as f64);
+    if gpt2_small {
+        println!("  {:.0} times as fast as {BASELINE} s a prompt", BASELINE / each);
+    }
+}
+
+impl Sums {
+    fn plus(self, other: Sums) -> Sums {
+        Sums {
+            pass: self.pass + other.pass,
+            encode: self.encode + other.encode,
+            attribution: self.attribution + other.attribution,
+            search: self.search + other.search,
+            contrast: self.contrast + other.contrast,
+            nodes: self.nodes + other.nodes,
+        }
+    }
+
+    fn times(self, by: f64) -> Sums {
+        let Sums { attribution, search, contrast, .. } = self;
+        Sums { attribution: attribution * by, search: search * by, contrast: contrast * by, ..self }
+    }
+}

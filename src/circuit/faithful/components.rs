@@ -1,0 +1,85 @@
+//! Circuits of heads and MLPs: each part outside is held at what stands in for it, at every position.
+
+use super::{Ablate, Case, shared, sources};
+use crate::error::Result;
+use crate::ids::Component;
+use crate::model::{Ablation, Gpt2};
+use candle_core::{DType, Tensor};
+use rayon::prelude::*;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// What stands in for each part of the model in one prompt.
+pub struct StandIn {
+    /// By layer, `[T, H·K]`
+    pub z: Vec<Tensor>,
+    /// By layer, `[T, D]`
+    pub mlp_out: Vec<Tensor>,
+}
+
+/// What stands in for heads and MLPs, a case each; cases of the same sources share it.
+pub fn stand_ins(model: &Gpt2, cases: &[Case], ablate: Ablate, seed: u64) -> Result<Vec<Arc<StandIn>>> {
+    shared(&sources(cases, ablate, seed)?, cases, |sources, tokens| match sources {
+        [] => zero(model, tokens),
+        some => mean_of(model, &some.iter().map(|&i| cases[i].corrupted).collect::<Vec<_>>()),
+    })
+}
+
+fn zero(model: &Gpt2, tokens: usize) -> Result<StandIn> {
+    let nothing = Tensor::zeros((tokens, model.sizes.d_model), DType::F32, model.w_e.device())?;
+    let layers = vec![nothing; model.sizes.layers];
+    Ok(StandIn { z: layers.clone(), mlp_out: layers })
+}
+
+/// The mean over passes of prompts that are all of one length.
+fn mean_of(model: &Gpt2, prompts: &[&[u32]]) -> Result<StandIn> {
+    // Only what is averaged is kept of each pass.
+    let written = |tokens: &&[u32]| -> Result<Vec<(Tensor, Tensor)>> {
+        Ok(model.forward(tokens)?.layers.into_iter().map(|layer| (layer.z, layer.mlp_out)).collect())
+    };
+    let passes = prompts.par_iter().map(written).collect::<Result<Vec<_>>>()?;
+    let mean = |all: Vec<&Tensor>| -> Result<Tensor> { Ok(Tensor::stack(&all, 0)?.mean(0)?) };
+    let layers = 0..model.sizes.layers;
+    Ok(StandIn {
+        z: layers.clone().map(|l| mean(passes.iter().map(|pass| &pass[l].0).collect())).collect::<Result<_>>()?,
+        mlp_out: layers.map(|l| mean(passes.iter().map(|pass| &pass[l].1).collect())).collect::<Result<_>>()?,
+    })
+}
+
+/// The intervention that keeps the components of `keep` and puts the stand-in in the place of all others.
+pub fn keep_only(model: &Gpt2, keep: &BTreeSet<Component>, stand_in: &StandIn) -> Result<Ablation> {
+    let mut ablation = Ablation::default();
+    for layer in 0..model.sizes.layers {
+        let kept = |head: &usize| keep.contains(&Component::Head { layer, head: *head });
+        let heads = (0..model.sizes.heads).filter(kept).count();
+        if heads < model.sizes.heads {
+            let mask = if heads == 0 { None } else { Some(mask(model, kept, &stand_in.z[layer])?) };
+            ablation.z.insert(layer, (mask, stand_in.z[layer].clone()));
+        }
+        if !keep.contains(&Component::Mlp { layer }) {
+            ablation.mlp_out.insert(layer, stand_in.mlp_out[layer].clone());
+        }
+    }
+    Ok(ablation)
+}
+
+/// Ones in the columns of the heads that are kept, `[1, H·K]`
+fn mask(model: &Gpt2, kept: impl Fn(&usize) -> bool, like: &Tensor) -> Result<Tensor> {
+    let (heads, k) = (model.sizes.heads, model.sizes.d_head);
+    let columns: Vec<f32> = (0..heads).flat_map(|h| vec![f32::from(u8::from(kept(&h))); k]).collect();
+    Ok(Tensor::from_vec(columns, (1, heads * k), like.device())?)
+}
+
+/// The metric of each case with every component outside `keep` ablated; each is run.
+pub fn values(
+    model: &Gpt2,
+    cases: &[Case],
+    keep: &BTreeSet<Component>,
+    stand_ins: &[Arc<StandIn>],
+) -> Result<Vec<f64>> {
+    let run = |(case, stand_in): (&Case, &Arc<StandIn>)| {
+        let logits = model.last_logits_with(case.tokens, &keep_only(model, keep, stand_in)?)?;
+        Ok(case.metric.of(&logits))
+    };
+    cases.par_iter().zip(stand_ins).map(run).collect()
+}

@@ -1,0 +1,159 @@
+//! Single links: a feature is set to what stands in for it in the live model, nothing frozen, and what its receiver reads
+//! then is compared with what the direct effect predicts.
+//!
+//! The prediction is linear: of a link's effect `e` at activation `a`, setting the feature to `r` changes `e·(r − a)/a`.
+//! Where patterns and scales move with the feature, or other paths carry it too, the live model changes otherwise.
+
+use super::features::StandIn;
+use crate::circuit::graph::{Node, NodeKind, Slot};
+use crate::circuit::{Root, World};
+use crate::error::{Result, hinted};
+use crate::ids::{FeatureId, Kind};
+use crate::model::{Intervention, Trace};
+use candle_core::Tensor;
+use std::collections::BTreeMap;
+
+/// A link from a dictionary feature.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    pub child: Node,
+    /// The child's activation in the clean run.
+    pub activation: f32,
+    pub parent: Node,
+    pub slot: Slot,
+    /// Direct effect in the clean run.
+    pub effect: f32,
+}
+
+/// What became of a link's receiver.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Effect {
+    /// What the feature was set to.
+    pub replaced: f32,
+    /// Change of what the receiver reads, by the direct effect.
+    pub predicted: f32,
+    /// The same, in the live model.
+    pub measured: f32,
+    /// Change of the root in the live model.
+    pub root: f32,
+}
+
+/// Runs links of one prompt (BOS first), one pass for each feature among their children.
+///
+/// # Errors
+/// When a child is no dictionary feature.
+pub fn effects(world: &World, tokens: &[u32], root: Root, stand_in: &StandIn, links: &[Link]) -> Result<Vec<Effect>> {
+    let clean = world.model.forward(tokens)?;
+    let mut of_child: BTreeMap<Node, Vec<usize>> = BTreeMap::new();
+    links.iter().enumerate().for_each(|(i, link)| of_child.entry(link.child).or_default().push(i));
+    let mut effects = vec![None; links.len()];
+    for (child, places) in of_child {
+        let feature = child.dictionary_feature().ok_or_else(|| {
+            hinted(format!("a {} cannot be set to a value", child.kind.word()), "choose links from features")
+        })?;
+        let (replaced, activation) =
+            (stand_in.activation(feature, child.position as usize), links[places[0]].activation);
+        let shift = Shift::new(world, feature, child.position as usize, replaced - activation)?;
+        let live = world.model.forward_with(tokens, &shift)?;
+        let change = |node: &Node, slot| -> Result<f32> {
+            let reads = Reads::new(world, &clean, node)?;
+            Ok(reads.of(world, &live, root, node, slot)? - reads.of(world, &clean, root, node, slot)?)
+        };
+        let root_change = change(&Node::ROOT, Slot::In)?;
+        for i in places {
+            let link = &links[i];
+            effects[i] = Some(Effect {
+                replaced,
+                predicted: link.effect * (replaced - activation) / activation,
+                measured: change(&link.parent, link.slot)?,
+                root: root_change,
+            });
+        }
+    }
+    Ok(effects.into_iter().flatten().collect())
+}
+
+/// Adds a vector to what a component writes at one position.
+struct Shift {
+    at: (Kind, usize),
+    /// `[T, …]` is padded to with zeros.
+    row: Vec<f32>,
+    position: usize,
+}
+
+impl Shift {
+    fn new(world: &World, feature: FeatureId, position: usize, by: f32) -> Result<Shift> {
+        let (kind, layer) = (feature.dictionary.kind, feature.dictionary.layer);
+        let dictionary = match kind {
+            Kind::Attention => &world.attention[layer],
+            Kind::Mlp => &world.mlp[layer],
+        };
+        let mut row = dictionary.write_direction(feature.index)?;
+        // What an MLP writes is centred in the folded model.
+        let mean = if kind == Kind::Mlp { row.iter().sum::<f32>() / row.len() as f32 } else { 0.0 };
+        row.iter_mut().for_each(|x| *x = (*x - mean) * by);
+        Ok(Shift { at: (kind, layer), row, position })
+    }
+
+    fn added(&self, kind: Kind, layer: usize, x: Tensor) -> Result<Tensor> {
+        if self.at != (kind, layer) {
+            return Ok(x);
+        }
+        let row = Tensor::new(self.row.as_slice(), x.device())?.unsqueeze(0)?;
+        let above = self.position;
+        let below = x.dim(0)? - above - 1;
+        Ok((x + row.pad_with_zeros(0, above, below)?)?)
+    }
+}
+
+impl Intervention for Shift {
+    fn z(&self, layer: usize, z: Tensor) -> Result<Tensor> {
+        self.added(Kind::Attention, layer, z)
+    }
+
+    fn mlp_out(&self, layer: usize, _x2: &Tensor, mlp_out: Tensor) -> Result<Tensor> {
+        self.added(Kind::Mlp, layer, mlp_out)
+    }
+}
+
+/// The direction along which a receiver reads its hook; frozen, as an SAE error's own direction is.
+struct Reads(Vec<f32>);
+
+impl Reads {
+    fn new(world: &World, clean: &Trace, node: &Node) -> Result<Reads> {
+        let (Ok(layer), position) = (usize::try_from(node.layer), node.position) else { return Ok(Reads(Vec::new())) };
+        let feature = usize::try_from(node.feature);
+        Ok(Reads(match (node.kind, feature) {
+            (NodeKind::MlpFeature, Ok(f)) => world.mlp[layer].read_direction(f)?,
+            (NodeKind::AttentionFeature | NodeKind::Head, Ok(f)) => world.attention[layer].read_direction(f)?,
+            (NodeKind::AttentionError | NodeKind::Head, Err(_)) => {
+                let z = clean.layers[layer].z.narrow(0, position as usize, 1)?;
+                let sae = &world.attention[layer];
+                let error = (&z - sae.decode(&sae.active(&z)?)?)?.flatten_all()?.to_vec1::<f32>()?;
+                let norm = error.iter().map(|x| x * x).sum::<f32>().sqrt();
+                error.into_iter().map(|x| if norm > 0.0 { x / norm } else { 0.0 }).collect()
+            }
+            _ => Vec::new(),
+        }))
+    }
+
+    /// What the receiver reads in a pass, without constants.
+    fn of(&self, world: &World, pass: &Trace, root: Root, node: &Node, slot: Slot) -> Result<f32> {
+        let [p, s, h] = [node.position, node.source, node.head].map(|x| x.max(0) as usize);
+        let along = |x: &Tensor, from: usize| -> Result<f32> {
+            let x: Vec<f32> = x.flatten_all()?.to_vec1()?;
+            Ok(x.iter().zip(&self.0[from..]).map(|(a, b)| a * b).sum())
+        };
+        let entry = |x: &Tensor| -> Result<f32> { Ok(x.get(h)?.get(p)?.get(s)?.to_scalar()?) };
+        let layer = || &pass.layers[node.layer as usize];
+        match (node.kind, slot) {
+            (NodeKind::Root, _) => Ok(root.of(&world.model.last_logits(pass)?)),
+            (NodeKind::MlpFeature, _) => along(&layer().x2.narrow(0, p, 1)?, 0),
+            (NodeKind::Head, Slot::Q | Slot::K) => entry(&layer().scores),
+            (NodeKind::Head, _) => {
+                Ok(entry(&layer().pattern)? * along(&layer().v.get(h)?.get(s)?, h * world.model.sizes.d_head)?)
+            }
+            _ => along(&layer().z.narrow(0, p, 1)?, 0),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Circuits of dictionary features: every other feature of every dictionary is held at what stands in for it, at every
+//! position; what a dictionary misses of its hook, the error, is left as it is or ablated too.
+//!
+//! With `a` the activations of the running pass, `r` those that stand in, `W` the write directions and `e` the error, a
+//! hook that reads `x = W·a + b + e` becomes, for the features `C`:
+//! inside, errors kept `x − W·a + W·r + W_C·(a − r)`; inside, errors ablated `W·r + b + e_r + W_C·(a − r)`;
+//! outside, errors kept `x − W_C·(a − r)`; outside, errors ablated `W·a + b + e_r − W_C·(a − r)`.
+//! Only the first and the last need whole dictionaries; the others encode the features of `C` alone.
+
+use super::{Ablate, Case, shared, sources};
+use crate::circuit::World;
+use crate::dictionary::{Active, Dictionary};
+use crate::error::Result;
+use crate::ids::{DictionaryId, FeatureId, Kind};
+use crate::model::Abreast;
+use candle_core::{D, Tensor};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Cases that run side by side: a dictionary is copied into memory once for all of them.
+const ABREAST: usize = 32;
+
+/// What becomes of the dictionaries' errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errors {
+    Kept,
+    Ablated,
+}
+
+/// Which features go on running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Those of the circuit.
+    Inside,
+    /// All others.
+    Outside,
+}
+
+/// What stands in for one dictionary's features and error in one prompt.
+struct Hook {
+    /// By position, the features above zero.
+    active: Vec<Active>,
+    /// `W·r`, `[T, d_out]`
+    written: Tensor,
+    /// `W·r + b + e_r`, `[T, d_out]`
+    whole: Tensor,
+}
+
+/// What stands in for everything that dictionaries describe, in one prompt; by layer.
+pub struct StandIn {
+    attention: Vec<Hook>,
+    mlp: Vec<Hook>,
+}
+
+impl StandIn {
+    fn hook(&self, id: DictionaryId) -> &Hook {
+        match id.kind {
+            Kind::Attention => &self.attention[id.layer],
+            Kind::Mlp => &self.mlp[id.layer],
+        }
+    }
+
+    /// What a feature is replaced with at a position.
+    pub fn activation(&self, feature: FeatureId, position: usize) -> f32 {
+        let active = &self.hook(feature.dictionary).active[position];
+        let at = active.binary_search_by_key(&(feature.index as u32), |(f, _)| *f);
+        at.map_or(0.0, |at| active[at].1)
+    }
+}
+
+/// What stands in for features, a case each; cases of the same sources share it.
+pub fn stand_ins(world: &World, cases: &[Case], ablate: Ablate, seed: u64) -> Result<Vec<Arc<StandIn>>> {
+    shared(&sources(cases, ablate, seed)?, cases, |sources, tokens| match sources {
+        [] => zero(world, tokens),
+        some => mean_of(world, &some.iter().map(|&i| cases[i].corrupted).collect::<Vec<_>>()),
+    })
+}
+
+fn zero(world: &World, tokens: usize) -> Result<StandIn> {
+    let hook = |dictionary: &Dictionary| {
+        let nothing = vec![Active::new(); tokens];
+        let whole = centred(dictionary, dictionary.decode(&nothing)?)?;
+        Ok(Hook { active: nothing, written: whole.zeros_like()?, whole })
+    };
+    Ok(StandIn {
+        attention: world.attention.iter().map(hook).collect::<Result<_>>()?,
+        mlp: world.mlp.iter().map(hook).collect::<Result<_>>()?,
+    })
+}
+
+/// Sums over prompts that are all of one length, by dictionary: activations by position, and what the hook holds.
+#[derive(Default)]
+struct Sum {
+    active: Vec<BTreeMap<u32, f64>>,
+    whole: Option<Tensor>,
+}
+
+impl Sum {
+    fn add(&mut self, active: &[Active], whole: &Tensor) -> Result<()> {
+        self.active.resize_with(active.len(), BTreeMap::new);
+        for (sum, active) in self.active.iter_mut().zip(active) {
+            active.iter().for_each(|&(f, a)| *sum.entry(f).or_default() += f64::from(a));
+        }
+        self.whole = Some(match &self.whole {
+            Some(sum) => (sum + whole)?,
+            None => whole.clone(),
+        });
+        Ok(())
+    }
+
+    fn mean(self, n: usize, dictionary: &Dictionary) -> Result<Hook> {
+        let mean = |sum: BTreeMap<u32, f64>| sum.into_iter().map(|(f, a)| (f, (a / n as f64) as f32)).collect();
+        let active: Vec<Active> = self.active.into_iter().map(mean).collect();
+        let written = written(dictionary, &active)?;
+        let whole = match self.whole {
+            Some(sum) => (sum / n as f64)?,
+            None => written.clone(),
+        };
+        Ok(Hook { active, written, whole })
+    }
+}
+
+fn mean_of(world: &World, prompts: &[&[u32]]) -> Result<StandIn> {
+    let layers = world.model.sizes.layers;
+    let sums = || (0..layers).map(|_| Sum::default()).collect::<Vec<_>>();
+    let (mut attention, mut mlp) = (sums(), sums());
+    for some in prompts.chunks(ABREAST) {
+        for pass in world.passes(some)? {
+            for (l, layer) in pass.trace().layers.iter().enumerate() {
+                attention[l].add(pass.active(Kind::Attention, l), &layer.z)?;
+                mlp[l].add(pass.active(Kind::Mlp, l), &layer.mlp_out)?;
+            }
+        }
+    }
+    let n = prompts.len();
+    let means = |sums: Vec<Sum>, dictionaries: &[Dictionary]| -> Result<Vec<Hook>> {
+        sums.into_iter().zip(dictionaries).map(|(sum, dictionary)| sum.mean(n, dictionary)).collect()
+    };
+    Ok(StandIn { attention: means(attention, &world.attention)?, mlp: means(mlp, &world.mlp)? })
+}
+
+/// What an MLP writes is centred in the folded model, and so is what stands for it.
+fn centred(dictionary: &Dictionary, rows: Tensor) -> Result<Tensor> {
+    match dictionary.id.kind {
+        Kind::Attention => Ok(rows),
+        Kind::Mlp => Ok(rows.broadcast_sub(&rows.mean_keepdim(D::Minus1)?)?),
+    }
+}
+
+/// `W·a`, `[T, d_out]`
+fn written(dictionary: &Dictionary, active: &[Active]) -> Result<Tensor> {
+    let bias = Tensor::new(dictionary.b_out(), &candle_core::Device::Cpu)?;
+    centred(dictionary, dictionary.decode(active)?.broadcast_sub(&bias)?)
+}
+
+/// Runs cases with the features of a circuit on one side and what stands in for features on the other.
+pub struct Runner<'a> {
+    pub world: &'a World,
+    pub cases: &'a [Case<'a>],
+    pub stand_ins: &'a [Arc<StandIn>],
+    pub errors: Errors,
+}
+
+impl Runner<'_> {
+    /// The metric of each case; each is run.
+    pub fn values(&self, circuit: &BTreeSet<FeatureId>, side: Side) -> Result<Vec<f64>> {
+        let mut features: BTreeMap<DictionaryId, Vec<usize>> = BTreeMap::new();
+        circuit.iter().for_each(|f| features.entry(f.dictionary).or_default().push(f.index));
+        let mut values = Vec::with_capacity(self.cases.len());
+        for (cases, stand_ins) in self.cases.chunks(ABREAST).zip(self.stand_ins.chunks(ABREAST)) {
+            let step = Step { world: self.world, stand_ins, features: &features, side, errors: self.errors };
+            let tokens: Vec<&[u32]> = cases.iter().map(|case| case.tokens).collect();
+            let logits = self.world.model.abreast(&tokens, &step)?;
+            values.extend(cases.iter().zip(&logits).map(|(case, logits)| case.metric.of(logits)));
+        }
+        Ok(values)
+    }
+}
+
+/// What happens at each hook.
+struct Step<'a> {
+    world: &'a World,
+    stand_ins: &'a [Arc<StandIn>],
+    features: &'a BTreeMap<DictionaryId, Vec<usize>>,
+    side: Side,
+    errors: Errors,
+}
+
+impl Abreast for Step<'_> {
+    fn z(&self, layer: usize, z: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        let read = Tensor::cat(&z, 0)?;
+        self.replaced(&self.world.attention[layer], &read, &read, &z)
+    }
+
+    fn mlp_out(&self, layer: usize, x2: &[Tensor], mlp_out: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        self.replaced(&self.world.mlp[layer], &Tensor::cat(x2, 0)?, &Tensor::cat(&mlp_out, 0)?, &mlp_out)
+    }
+}
+
+impl Step<'_> {
+    /// What the dictionary reads and what its hook holds, all passes below one another, `[ΣT, …]` → what it holds
+    /// instead, by pass.
+    fn replaced(&self, dictionary: &Dictionary, read: &Tensor, holds: &Tensor, each: &[Tensor]) -> Result<Vec<Tensor>> {
+        let all = |part: fn(&Hook) -> &Tensor| -> Result<Tensor> {
+            let parts: Vec<&Tensor> = self.stand_ins.iter().map(|s| part(s.hook(dictionary.id))).collect();
+            Ok(Tensor::cat(&parts, 0)?)
+        };
+        let change = self.change(dictionary, read)?;
+        let alive = || written(dictionary, &dictionary.active(read)?);
+        let now = match (self.side, self.errors) {
+            (Side::Inside, Errors::Kept) => (((holds - alive()?)? + all(|h| &h.written)?)? + change)?,
+            (Side::Inside, Errors::Ablated) => (all(|h| &h.whole)? + change)?,
+            (Side::Outside, Errors::Kept) => (holds - change)?,
+            (Side::Outside, Errors::Ablated) => (((alive()? + all(|h| &h.whole)?)? - all(|h| &h.written)?)? - change)?,
+        };
+        let mut start = 0;
+        let mut part = |like: &Tensor| -> Result<Tensor> {
+            let rows = like.dim(0)?;
+            start += rows;
+            Ok(now.narrow(0, start - rows, rows)?)
+        };
+        each.iter().map(&mut part).collect()
+    }
+
+    /// `W_C·(a − r)`, `[ΣT, d_out]`
+    fn change(&self, dictionary: &Dictionary, read: &Tensor) -> Result<Tensor> {
+        let width = dictionary.b_out().len();
+        let Some(features) = self.features.get(&dictionary.id) else {
+            return Ok(Tensor::zeros((read.dim(0)?, width), read.dtype(), read.device())?);
+        };
+        let a = activations(dictionary, features, read)?;
+        let hooks = self.stand_ins.iter().map(|s| s.hook(dictionary.id));
+        let r: Vec<f32> = hooks.flat_map(|hook| hook.active.iter()).flat_map(|row| picked(row, features)).collect();
+        let r = Tensor::from_vec(r, a.shape().clone(), a.device())?;
+        let rows = features.iter().map(|&f| dictionary.write_direction(f)).collect::<Result<Vec<_>>>()?;
+        let w = Tensor::from_vec(rows.concat(), (features.len(), width), a.device())?;
+        centred(dictionary, (a - r)?.matmul(&w)?)
+    }
+}
+
+/// `x [T, d_in]` → activations of some features, `[T, n]`
+fn activations(dictionary: &Dictionary, features: &[usize], x: &Tensor) -> Result<Tensor> {
+    if !dictionary.needs_all() {
+        return dictionary.select(features)?.encode(x);
+    }
+    let active = dictionary.active(x)?;
+    let rows: Vec<f32> = active.iter().flat_map(|row| picked(row, features)).collect();
+    Ok(Tensor::from_vec(rows, (active.len(), features.len()), x.device())?)
+}
+
+/// The activations of some features in a token's list; both are by feature.
+fn picked(active: &Active, features: &[usize]) -> Vec<f32> {
+    let of = |f: &usize| active.binary_search_by_key(&(*f as u32), |(f, _)| *f).map_or(0.0, |at| active[at].1);
+    features.iter().map(of).collect()
+}

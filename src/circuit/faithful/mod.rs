@@ -1,0 +1,158 @@
+//! Is the circuit real? The model run with everything outside it replaced (DESIGN.md 4.6): whole heads and MLPs in
+//! `components`, dictionary features in `features`; `effects` runs single links.
+//!
+//! What stands in for an ablated part comes from the runs of corrupted prompts: their mean, or one of them; or it is zero.
+//! Everything is run, the empty circuit too; embeddings always stay.
+
+pub mod components;
+pub mod effects;
+pub mod features;
+
+use super::promote::extremes;
+use crate::error::{Result, hinted};
+use crate::ids::Component;
+use crate::model::Gpt2;
+use rand::SeedableRng;
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::sync::Arc;
+
+/// What is measured at the last position of a prompt.
+#[derive(Clone, Debug)]
+pub enum Metric {
+    /// Logit of `correct` less logit of `counter`.
+    LogitDifference { correct: u32, counter: u32 },
+    /// `P(>YY) − P(≤YY)` over the two-digit tokens `00` … `99`.
+    GreaterThan { digits: std::sync::Arc<Vec<u32>>, year: u32 },
+}
+
+impl Metric {
+    /// `logits [V]` at the last position → the metric.
+    pub fn of(&self, logits: &[f32]) -> f64 {
+        match self {
+            Metric::LogitDifference { correct, counter } => {
+                f64::from(logits[*correct as usize]) - f64::from(logits[*counter as usize])
+            }
+            Metric::GreaterThan { digits, year } => {
+                let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let weight = |logit: f32| f64::from(logit - top).exp();
+                let whole: f64 = logits.iter().map(|&l| weight(l)).sum();
+                let sign = |yy: usize| if yy as u32 > *year { 1.0 } else { -1.0 };
+                digits.iter().enumerate().map(|(yy, &id)| sign(yy) * weight(logits[id as usize])).sum::<f64>() / whole
+            }
+        }
+    }
+}
+
+/// A prompt to be run with parts of the model taken away.
+#[derive(Clone)]
+pub struct Case<'a> {
+    /// BOS first.
+    pub tokens: &'a [u32],
+    /// Of the same length; BOS first.
+    pub corrupted: &'a [u32],
+    /// Prompts of one template are of one length.
+    pub template: &'a str,
+    pub metric: Metric,
+}
+
+/// What stands in for the parts that are taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ablate {
+    /// Their mean over the corrupted prompts of the same template, at the same position.
+    Mean,
+    /// What they are in one corrupted prompt of the same template, drawn for each prompt.
+    Resample,
+    /// Nothing: no head's `z`, no `mlp_out`, no feature. What a layer adds whatever it reads stays.
+    Zero,
+}
+
+/// The numbers of the corrupted prompts that each case's stand-ins are made of: all of its template: none for [`Ablate::Zero`],
+/// one drawn by `seed` for [`Ablate::Resample`].
+///
+/// # Errors
+/// When two corrupted prompts of a template differ in length.
+pub fn sources(cases: &[Case], ablate: Ablate, seed: u64) -> Result<Vec<Vec<usize>>> {
+    let mut of_template: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (i, case) in cases.iter().enumerate() {
+        let all = of_template.entry(case.template).or_default();
+        all.push(i);
+        if case.corrupted.len() != cases[all[0]].corrupted.len() {
+            return Err(hinted(
+                format!("the corrupted prompts of template `{}` differ in length", case.template),
+                "prompts of one template must have the same number of tokens, as they are averaged by position",
+            ));
+        }
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let one = |case: &Case| match ablate {
+        Ablate::Mean => of_template[case.template].clone(),
+        Ablate::Resample => of_template[case.template].choose(&mut rng).copied().into_iter().collect(),
+        Ablate::Zero => Vec::new(),
+    };
+    Ok(cases.iter().map(one).collect())
+}
+
+/// Makes one value for all cases of the same sources and length.
+fn shared<T>(
+    sources: &[Vec<usize>],
+    cases: &[Case],
+    make: impl Fn(&[usize], usize) -> Result<T>,
+) -> Result<Vec<Arc<T>>> {
+    let mut made: BTreeMap<(&[usize], usize), Arc<T>> = BTreeMap::new();
+    let mut each = Vec::with_capacity(cases.len());
+    for (sources, case) in sources.iter().zip(cases) {
+        each.push(match made.entry((sources.as_slice(), case.tokens.len())) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(new) => new.insert(Arc::new(make(sources, case.tokens.len())?)).clone(),
+        });
+    }
+    Ok(each)
+}
+
+/// The parts with at least this frequency.
+pub fn at_least<P: Ord + Copy>(frequencies: &BTreeMap<P, f64>, least: f64) -> BTreeSet<P> {
+    frequencies.iter().filter(|(_, f)| **f >= least).map(|(part, _)| *part).collect()
+}
+
+/// The circuits of a task at several sizes: the parts that are in at least a given share of its prompts' circuits, from
+/// the largest on. Each comes with what it is called.
+pub fn circuits_by_frequency<P: Ord + Copy>(frequencies: &BTreeMap<P, f64>) -> Vec<(String, BTreeSet<P>)> {
+    const AT_LEAST: [f64; 8] = [0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0];
+    let mut circuits: Vec<(String, BTreeSet<P>)> = Vec::new();
+    for least in AT_LEAST {
+        let circuit = at_least(frequencies, least);
+        if !circuit.is_empty() && circuits.last().is_none_or(|(_, last)| last.len() != circuit.len()) {
+            circuits.push((format!("frequency >= {least}"), circuit));
+        }
+    }
+    circuits
+}
+
+/// The tokens with the highest logits and their probabilities, best first.
+pub fn answers(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
+    let top = extremes(logits, count).top;
+    let Some(&(_, most)) = top.first() else { return Vec::new() };
+    let weight = |logit: f32| f64::from(logit - most).exp();
+    let whole: f64 = logits.iter().map(|&logit| weight(logit)).sum();
+    top.into_iter().map(|(id, logit)| (id, (weight(logit) / whole) as f32)).collect()
+}
+
+/// `count` circuits of `size` parts drawn from `pool`; all of it where it has fewer.
+pub fn random_circuits<P: Ord + Copy>(pool: &BTreeSet<P>, size: usize, count: usize, seed: u64) -> Vec<BTreeSet<P>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ size as u64);
+    let all: Vec<P> = pool.iter().copied().collect();
+    let draw = |_| {
+        let mut shuffled = all.clone();
+        let (drawn, _) = shuffled.partial_shuffle(&mut rng, size);
+        drawn.iter().copied().collect()
+    };
+    (0..count).map(draw).collect()
+}
+
+/// Every head and MLP of a model.
+pub fn everything(model: &Gpt2) -> BTreeSet<Component> {
+    Component::all(model.sizes.layers, model.sizes.heads).collect()
+}

@@ -1,0 +1,182 @@
+//! A model and its dictionaries, laid out for attribution; passes over prompts, encoded.
+
+use crate::dictionary::{Active, Dictionary};
+use crate::error::Result;
+use crate::ids::Kind;
+use crate::model::{Gpt2, Layer, Trace};
+use candle_core::{Device, Tensor};
+use std::collections::HashMap;
+
+/// A model and its dictionaries, with what attribution reads from them laid out for it.
+pub struct World {
+    pub model: Gpt2,
+    /// By layer.
+    pub attention: Vec<Dictionary>,
+    /// By layer.
+    pub mlp: Vec<Dictionary>,
+    heads: Vec<Heads>,
+    pub(super) constants: Vec<Constants>,
+}
+
+/// One layer's reading halves of heads: `W_Q`, `W_K` and `W_V`, a block each.
+struct Heads {
+    /// `[3, H, D, K]`: what one head reads in one block lies together.
+    w: Vec<f32>,
+    /// `[3, H, K]`
+    b: Vec<f32>,
+}
+
+/// What one layer adds to the residual stream whatever it reads, `[D]` each.
+pub(super) struct Constants {
+    /// The SAE's `b_dec` through `W_O`.
+    pub attention_dictionary: Vec<f32>,
+    /// `b_O`
+    pub attention: Vec<f32>,
+    /// The transcoder's `b_dec_out`, centred.
+    pub mlp_dictionary: Vec<f32>,
+}
+
+/// A clean pass over a prompt, and what its dictionaries make of it.
+pub struct Pass {
+    pub(super) trace: Trace,
+    /// By layer and position.
+    pub(super) attention: Vec<Vec<Active>>,
+    /// By layer and position.
+    pub(super) mlp: Vec<Vec<Active>>,
+}
+
+impl World {
+    /// Dictionaries are by layer, one each.
+    pub fn new(model: Gpt2, attention: Vec<Dictionary>, mlp: Vec<Dictionary>) -> Result<World> {
+        let heads = model.layers.iter().map(|layer| Heads::new(layer, model.sizes.heads)).collect::<Result<_>>()?;
+        let each = model.layers.iter().zip(&attention).zip(&mlp);
+        let constants = each.map(|((layer, sae), mlp)| Constants::new(layer, sae, mlp)).collect::<Result<_>>()?;
+        Ok(World { model, attention, mlp, heads, constants })
+    }
+
+    /// A direction of head space taken back through a head's block of `W_Q|W_K|W_V`: `W·x`, `[D]`.
+    pub(super) fn back(&self, layer: usize, block: usize, head: usize, x: &[f32]) -> Vec<f32> {
+        let sizes = &self.model.sizes;
+        let size = sizes.d_model * sizes.d_head;
+        let w = &self.heads[layer].w[(block * sizes.heads + head) * size..][..size];
+        w.chunks_exact(sizes.d_head).map(|row| dot(row, x)).collect()
+    }
+
+    /// A head's bias in a block dotted with `x`.
+    pub(super) fn bias(&self, layer: usize, block: usize, head: usize, x: &[f32]) -> f32 {
+        let k = self.model.sizes.d_head;
+        dot(&self.heads[layer].b[(block * self.model.sizes.heads + head) * k..][..k], x)
+    }
+
+    /// Runs the model over prompts (BOS first) and encodes what the dictionaries read.
+    pub fn passes(&self, prompts: &[&[u32]]) -> Result<Vec<Pass>> {
+        self.encode(self.traces(prompts)?)
+    }
+
+    /// Runs the model over prompts.
+    pub fn traces(&self, prompts: &[&[u32]]) -> Result<Vec<Trace>> {
+        self.model.forward_all(prompts)
+    }
+
+    /// Encodes what the dictionaries read, one dictionary at a time for all passes: a whole encoder is large, and is read
+    /// only once here.
+    pub fn encode(&self, traces: Vec<Trace>) -> Result<Vec<Pass>> {
+        let mut passes: Vec<Pass> =
+            traces.into_iter().map(|trace| Pass { trace, attention: Vec::new(), mlp: Vec::new() }).collect();
+        for layer in 0..self.model.sizes.layers {
+            let z = encoded(&self.attention[layer], passes.iter().map(|pass| &pass.trace.layers[layer].z))?;
+            let x2 = encoded(&self.mlp[layer], passes.iter().map(|pass| &pass.trace.layers[layer].x2))?;
+            for ((pass, z), x2) in passes.iter_mut().zip(z).zip(x2) {
+                pass.attention.push(z);
+                pass.mlp.push(x2);
+            }
+        }
+        Ok(passes)
+    }
+}
+
+/// The active features of each token of each input `[T, d_in]`. Prompts begin alike, if only with BOS: rows that are the same
+/// to the bit are encoded once.
+fn encoded<'t>(dictionary: &Dictionary, inputs: impl Iterator<Item = &'t Tensor>) -> Result<Vec<Vec<Active>>> {
+    let (mut rows, mut places, mut known) = (Vec::new(), Vec::new(), HashMap::new());
+    let d_in = dictionary.b_in().len();
+    for x in inputs {
+        let place = |row: &[f32]| {
+            let (bits, next): (Vec<u32>, usize) = (row.iter().map(|x| x.to_bits()).collect(), known.len());
+            *known.entry(bits).or_insert_with(|| {
+                rows.extend_from_slice(row);
+                next
+            })
+        };
+        places.push(flat(x)?.chunks_exact(d_in).map(place).collect::<Vec<usize>>());
+    }
+    if known.is_empty() {
+        return Ok(Vec::new());
+    }
+    let active = dictionary.active(&Tensor::from_vec(rows, (known.len(), d_in), &Device::Cpu)?)?;
+    Ok(places.into_iter().map(|places| places.into_iter().map(|place| active[place].clone()).collect()).collect())
+}
+
+impl Pass {
+    /// The pass itself.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// The active features of a layer's dictionary, by position.
+    pub fn active(&self, kind: Kind, layer: usize) -> &[Active] {
+        match kind {
+            Kind::Attention => &self.attention[layer],
+            Kind::Mlp => &self.mlp[layer],
+        }
+    }
+}
+
+impl Heads {
+    fn new(layer: &Layer, heads: usize) -> Result<Heads> {
+        let d = layer.w_qkv.dim(0)?;
+        let w = layer.w_qkv.reshape((d, 3, heads, d / heads))?.permute((1, 2, 0, 3))?;
+        Ok(Heads { w: flat(&w)?, b: layer.b_qkv.to_vec1()? })
+    }
+}
+
+impl Constants {
+    fn new(layer: &Layer, sae: &Dictionary, transcoder: &Dictionary) -> Result<Constants> {
+        let b_dec = Tensor::new(sae.b_out(), layer.w_o.device())?.unsqueeze(0)?;
+        let mut mlp_dictionary = transcoder.b_out().to_vec();
+        centre(&mut mlp_dictionary);
+        Ok(Constants {
+            attention_dictionary: flat(&b_dec.matmul(&layer.w_o)?)?,
+            attention: flat(&layer.b_o)?,
+            mlp_dictionary,
+        })
+    }
+}
+
+pub(super) fn centre(row: &mut [f32]) {
+    let mean = (row.iter().map(|&x| f64::from(x)).sum::<f64>() / row.len() as f64) as f32;
+    row.iter_mut().for_each(|x| *x -= mean);
+}
+
+pub(super) fn flat(x: &Tensor) -> Result<Vec<f32>> {
+    Ok(x.flatten_all()?.to_vec1()?)
+}
+
+/// Row `p` of `[T, n]`.
+pub(super) fn row(x: &Tensor, p: usize) -> Result<Vec<f32>> {
+    flat(&x.narrow(0, p, 1)?)
+}
+
+/// Dot product in sixteen lanes, which the compiler turns into vector instructions.
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let mut lanes = [0f32; LANES];
+    let (wide_a, wide_b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest: f32 = wide_a.remainder().iter().zip(wide_b.remainder()).map(|(x, y)| x * y).sum();
+    for (x, y) in wide_a.zip(wide_b) {
+        for i in 0..LANES {
+            lanes[i] += x[i] * y[i];
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}

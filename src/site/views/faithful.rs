@@ -1,0 +1,273 @@
+//! How real a task's circuit is: what circuits of several sizes do alone, and what is left without them.
+
+use crate::site::atlas::{Faithfulness, Interval, Task};
+use crate::site::chart::{Point, chart, class};
+use crate::site::number::{counted, percent_with_interval, significant, with_interval};
+use crate::site::text::Html;
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// Everything that was measured of whole circuits.
+#[derive(Serialize)]
+pub struct FaithfulView {
+    /// What is measured, as one writes it.
+    measure: &'static str,
+    /// Whole model.
+    full: Option<String>,
+    /// One a way of replacing, the first as the design's default.
+    ablations: Vec<AblationView>,
+    /// How the published circuit is met, by size; empty where there is none.
+    published: Vec<PublishedRow>,
+    /// Area under the curve against it.
+    area: Option<String>,
+    some_absent: bool,
+    /// Each method's largest circuits, where there are several.
+    methods: Vec<MethodRow>,
+}
+
+#[derive(Serialize)]
+struct MethodRow {
+    method: String,
+    nodes: String,
+    components: Beside,
+    kept: Beside,
+    ablated: Beside,
+}
+
+/// The largest circuit of a level, and random ones of its size.
+#[derive(Serialize, Default)]
+struct Beside {
+    size: String,
+    faithfulness: String,
+    random: String,
+}
+
+#[derive(Serialize)]
+struct AblationView {
+    name: String,
+    /// What it puts in the place of everything else.
+    by: &'static str,
+    levels: Vec<LevelView>,
+}
+
+#[derive(Serialize)]
+struct LevelView {
+    name: &'static str,
+    /// With everything replaced.
+    empty: Option<String>,
+    /// Kinds of circuits: class in the style sheet, name.
+    key: Vec<(&'static str, String)>,
+    charts: Vec<ChartView>,
+    rows: Vec<Row>,
+    /// What all features do together.
+    all: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ChartView {
+    metric: &'static str,
+    picture: Html,
+}
+
+#[derive(Serialize)]
+struct Row {
+    circuit: String,
+    variant: String,
+    size: u32,
+    faithfulness: String,
+    random: String,
+    completeness: String,
+    value: String,
+    left: String,
+}
+
+#[derive(Serialize)]
+struct PublishedRow {
+    variant: String,
+    size: u32,
+    precision: String,
+    recall: String,
+}
+
+impl FaithfulView {
+    pub fn new(task: &Task) -> FaithfulView {
+        let rows = &task.faithfulness;
+        let of = |f: &&Faithfulness| f.metrics.contains_key("precision");
+        let published = |f: &Faithfulness| PublishedRow {
+            variant: variant(f),
+            size: f.size,
+            precision: written(f, "precision"),
+            recall: written(f, "recall"),
+        };
+        let run = |f: &&Faithfulness| f.metrics.contains_key("m_circuit");
+        let order = |name: &&str| ["mean", "resample", "zero"].iter().position(|known| known == name);
+        let mut names: Vec<&str> =
+            rows.iter().filter(run).map(|f| f.ablation.as_str()).collect::<BTreeSet<_>>().into_iter().collect();
+        names.sort_by_key(order);
+        FaithfulView {
+            measure: measure(&task.kind),
+            full: rows.iter().find_map(|f| f.metrics.get("m_full")).map(interval),
+            ablations: names.into_iter().map(|name| ablation(name, rows)).collect(),
+            published: rows.iter().filter(of).map(published).collect(),
+            methods: methods(task),
+            area: rows.iter().find_map(|f| f.metrics.get("auc")).map(interval),
+            some_absent: rows.iter().filter(run).any(|f| f.metrics.values().any(|m| m.value.is_none())),
+        }
+    }
+}
+
+fn ablation(name: &str, rows: &[Faithfulness]) -> AblationView {
+    let levels = [
+        ("Heads and MLPs", "component", ""),
+        ("Features, what dictionaries miss left as it is", "feature", "kept"),
+        ("Features, what dictionaries miss replaced too", "feature", "ablated"),
+    ];
+    let by = match name {
+        "mean" => "its mean over the corrupted prompts of its template",
+        "resample" => "what it is in one corrupted prompt of its template, drawn for each prompt",
+        _ => "nothing at all",
+    };
+    let level = |(title, level, errors): (&'static str, &str, &str)| {
+        let own: Vec<&Faithfulness> = rows
+            .iter()
+            .filter(|f| (f.ablation.as_str(), f.level.as_str(), f.errors.as_str()) == (name, level, errors))
+            .collect();
+        (!own.is_empty()).then(|| LevelView::new(title, level, &own))
+    };
+    AblationView { name: name.into(), by, levels: levels.into_iter().filter_map(level).collect() }
+}
+
+impl LevelView {
+    fn new(name: &'static str, unit: &str, rows: &[&Faithfulness]) -> LevelView {
+        let drawn: Vec<&Faithfulness> = rows.iter().copied().filter(|f| f.circuit != "all").collect();
+        let kinds: BTreeSet<&String> = drawn.iter().map(|f| &f.circuit).collect();
+        let picture = |metric: &'static str| {
+            let points: Vec<Point> = drawn.iter().filter_map(|f| point(f, metric)).collect();
+            (!points.is_empty()).then(|| ChartView { metric, picture: chart(metric, unit, &points) })
+        };
+        let all = rows.iter().find(|f| f.circuit == "all").map(|f| written(f, "faithfulness"));
+        let listed = drawn.iter().filter(|f| f.circuit != "random");
+        LevelView {
+            name,
+            empty: rows.iter().find_map(|f| f.metrics.get("m_empty")).map(interval),
+            key: kinds.into_iter().map(|kind| (class(kind), kind.clone())).collect(),
+            charts: ["faithfulness", "completeness"].into_iter().filter_map(picture).collect(),
+            rows: listed.map(|f| row(f, &drawn)).collect(),
+            all,
+        }
+    }
+}
+
+/// What each method's largest circuits do, where more than one was measured.
+fn methods(task: &Task) -> Vec<MethodRow> {
+    let nodes = |f: &&Faithfulness| f.metrics.contains_key("nodes");
+    let row = |f: &Faithfulness| MethodRow {
+        method: if f.circuit == "found" { task.method.clone() } else { f.circuit.clone() },
+        nodes: f.metrics["nodes"].value.map(|n| significant(n, 3)).unwrap_or_default(),
+        components: largest_beside(task, &f.circuit, "component", ""),
+        kept: largest_beside(task, &f.circuit, "feature", "kept"),
+        ablated: largest_beside(task, &f.circuit, "feature", "ablated"),
+    };
+    let rows: Vec<MethodRow> = task.faithfulness.iter().filter(nodes).map(row).collect();
+    if rows.len() > 1 { rows } else { Vec::new() }
+}
+
+fn largest_beside(task: &Task, circuit: &str, level: &str, errors: &str) -> Beside {
+    let Some(found) = largest(task, circuit, level, errors) else { return Beside::default() };
+    Beside {
+        size: found.size.to_string(),
+        faithfulness: written(found, "faithfulness"),
+        random: beside(task, found).map(|r| written(r, "faithfulness")).unwrap_or_default(),
+    }
+}
+
+fn row(f: &Faithfulness, among: &[&Faithfulness]) -> Row {
+    let random = among.iter().find(|r| r.circuit == "random" && r.size == f.size && f.circuit != "published");
+    Row {
+        circuit: f.circuit.clone(),
+        variant: variant(f),
+        size: f.size,
+        faithfulness: written(f, "faithfulness"),
+        random: random.map(|r| written(r, "faithfulness")).unwrap_or_default(),
+        completeness: written(f, "completeness"),
+        value: written(f, "m_circuit"),
+        left: written(f, "m_complement"),
+    }
+}
+
+/// A metric with its interval; not measured is empty, not to be told is a dash.
+fn written(f: &Faithfulness, metric: &str) -> String {
+    f.metrics.get(metric).map(interval).unwrap_or_default()
+}
+
+fn interval(i: &Interval) -> String {
+    let exact = i.low == i.value && i.high == i.value;
+    if exact { with_interval(i.value, None, None) } else { with_interval(i.value, i.low, i.high) }
+}
+
+/// `frequency >= 0.25` as one would print it.
+fn variant(f: &Faithfulness) -> String {
+    f.variant.replace(">=", "≥")
+}
+
+fn point(f: &Faithfulness, metric: &str) -> Option<Point> {
+    let interval = f.metrics.get(metric)?;
+    let value = interval.value.filter(|v| v.is_finite())?;
+    let (circuit, variant) = (f.circuit.clone(), variant(f));
+    Some(Point { circuit, variant, size: f.size, value, low: interval.low, high: interval.high })
+}
+
+/// What a task of this kind measures.
+pub fn measure(kind: &str) -> &'static str {
+    match kind {
+        "greater-than" => "P(>\u{202f}YY)\u{a0}−\u{a0}P(≤\u{202f}YY)",
+        _ => "the logit difference",
+    }
+}
+
+/// What the largest found circuit does alone, beside random ones of its size; none where that cannot be told.
+pub fn finding(task: &Task) -> Option<String> {
+    let found = largest(task, "found", "component", "")?;
+    let random = beside(task, found);
+    let n = found.size as usize;
+    let kept = format!(
+        "The {} found keep {} of {}",
+        counted(n, "component"),
+        share(found, "faithfulness")?,
+        measure(&task.kind)
+    );
+    let beside_it = random.and_then(|f| share(f, "faithfulness")).map(|s| format!("; {n} random ones {s}"));
+    let left = share(found, "completeness").map(|s| format!(" Without them, {s} of it is left."));
+    let features = largest(task, "found", "feature", "ablated").and_then(|f| features(task, f));
+    Some(kept + &beside_it.unwrap_or_default() + "." + &left.unwrap_or_default() + &features.unwrap_or_default())
+}
+
+/// The same of features.
+fn features(task: &Task, found: &Faithfulness) -> Option<String> {
+    let random =
+        beside(task, found).and_then(|f| share(f, "faithfulness")).map(|s| format!("; as many random ones {s}"));
+    let n = counted(found.size as usize, "feature");
+    Some(format!(
+        " Its {n} alone, every other one and what dictionaries miss replaced, keep {}{}.",
+        share(found, "faithfulness")?,
+        random.unwrap_or_default()
+    ))
+}
+
+/// The largest circuit of a kind, everything else replaced by its mean.
+fn largest<'t>(task: &'t Task, circuit: &str, level: &str, errors: &str) -> Option<&'t Faithfulness> {
+    let own = |f: &&Faithfulness| (f.level.as_str(), f.errors.as_str(), f.ablation.as_str()) == (level, errors, "mean");
+    let found =
+        task.faithfulness.iter().filter(own).filter(|f| f.circuit == circuit && f.metrics.contains_key("m_circuit"));
+    found.max_by_key(|f| f.size)
+}
+
+/// Random circuits of the same size.
+fn beside<'t>(task: &'t Task, found: &Faithfulness) -> Option<&'t Faithfulness> {
+    let kind = |f: &'_ Faithfulness| (f.level.clone(), f.errors.clone(), f.ablation.clone(), f.size);
+    task.faithfulness.iter().find(|f| f.circuit == "random" && kind(f) == kind(found))
+}
+
+fn share(f: &Faithfulness, metric: &str) -> Option<String> {
+    f.metrics.get(metric).filter(|i| i.value.is_some()).map(|i| percent_with_interval(i.value, i.low, i.high))
+}

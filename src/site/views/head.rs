@@ -1,0 +1,348 @@
+//! What a head does, in words, on the tokens and as tables.
+
+use super::parts::gist;
+use crate::site::atlas::{Class, ComponentPage, Task, TaskComponent};
+use crate::site::head::{Attention, Contributor, Copied, Copying, Head, HeadFeature, Move, Role, What};
+use crate::site::links::{Link, Links};
+use crate::site::number::{counted, fixed, percent, significant};
+use crate::site::text::{Html, html, prose, token};
+use serde::Serialize;
+
+/// Moves told in a sentence, and destinations whose attention is drawn on the prompt.
+const MOVES: usize = 3;
+const LINES: usize = 2;
+/// Rows of what it copies, of answers and of other tokens.
+const COPIES: usize = 10;
+/// Characters of an explanation beside a contributor.
+const BRIEF: usize = 70;
+
+#[derive(Serialize)]
+pub struct HeadView {
+    task: Link,
+    moves: Html,
+    copying: Option<Html>,
+    /// Value, label, and what it is.
+    facts: Vec<(String, &'static str, &'static str)>,
+    templates: Vec<TemplateView>,
+    /// How many there are but the first; none without.
+    more_templates: Option<String>,
+    slots: Vec<SlotView>,
+    /// Tokens that are answers, and the others: caption and rows.
+    copies: Vec<(&'static str, Vec<CopyRow>)>,
+    /// How many distinct tokens were read.
+    tokens: String,
+}
+
+#[derive(Serialize)]
+struct TemplateView {
+    name: String,
+    prompts: String,
+    lines: Vec<LineView>,
+    square: Html,
+}
+
+#[derive(Serialize)]
+struct LineView {
+    from: Html,
+    text: Html,
+}
+
+#[derive(Serialize)]
+struct SlotView {
+    name: &'static str,
+    does: &'static str,
+    rows: Vec<ContributorRow>,
+}
+
+#[derive(Serialize)]
+struct ContributorRow {
+    link: Link,
+    gist: Html,
+    prompts: u32,
+    share: String,
+    effect: String,
+    lowers: bool,
+    /// Length of its bar in percent of the longest.
+    width: String,
+}
+
+#[derive(Serialize)]
+struct CopyRow {
+    token: Html,
+    mass: String,
+    places: u32,
+    top: Vec<Html>,
+    own_rank: String,
+    own_logit: String,
+    lowers: bool,
+}
+
+#[derive(Serialize)]
+pub struct HeadFeatureRow {
+    feature: Link,
+    gist: Html,
+    share: String,
+    width: String,
+    rank: u32,
+    serves: Vec<(Link, u32)>,
+}
+
+#[derive(Serialize)]
+pub struct ClassView {
+    task: Link,
+    class: Option<String>,
+    published: String,
+}
+
+impl HeadView {
+    pub fn new(links: Links, head: &Head) -> HeadView {
+        let prompts: u32 = head.attention.iter().map(|a| a.prompts).sum();
+        HeadView {
+            task: links.task(&head.task),
+            moves: moves(&head.moves, head.prompts.max(prompts)),
+            copying: copying(head),
+            facts: facts(head),
+            templates: head.attention.iter().map(template).collect(),
+            more_templates: head.attention.len().checked_sub(2).map(|n| counted(n + 1, "more template")),
+            slots: slots(links, &head.contributors),
+            copies: copies(&head.copies),
+            tokens: counted(head.tokens as usize, "distinct token"),
+        }
+    }
+}
+
+pub fn classes(links: Links, classes: &[Class]) -> Vec<ClassView> {
+    let one = |class: &Class| ClassView {
+        task: links.task(&class.task),
+        class: class.class.clone(),
+        published: class.published.clone(),
+    };
+    classes.iter().map(one).collect()
+}
+
+pub fn head_features(links: Links, c: &ComponentPage) -> Vec<HeadFeatureRow> {
+    let row = |f: &HeadFeature| HeadFeatureRow {
+        feature: links.feature(f.feature),
+        gist: gist(links, f.feature),
+        share: percent(f.share),
+        width: format!("{:.0}", f.share * 100.0),
+        rank: f.rank,
+        serves: f.serves.iter().map(|(task, prompts)| (links.task(task), *prompts)).collect(),
+    };
+    c.head_features.iter().map(row).collect()
+}
+
+/// What a place is called, with its token.
+fn said(role: &Role) -> String {
+    match role {
+        Role::Same(text) => token(text).to_string(),
+        Role::Varies(text) => format!("a changing word, such as {}", token(text)),
+        other => other.said(),
+    }
+}
+
+/// A head on its task's page.
+#[derive(Serialize)]
+pub struct InTask {
+    link: Link,
+    frequency: String,
+    class: String,
+    /// Its most frequent moves to one place.
+    reads: Html,
+    to_correct: String,
+    to_counter: String,
+    copies: &'static str,
+    direct: String,
+    lowers: bool,
+}
+
+/// The heads of a task's circuits, the most frequent first.
+pub fn in_task(links: Links, task: &Task) -> Vec<InTask> {
+    let mut components: Vec<&TaskComponent> = task.components.iter().collect();
+    components.sort_by(|a, b| b.frequency.total_cmp(&a.frequency).then(a.component.cmp(&b.component)));
+    let head = |component| {
+        let page = links.site.atlas.components.iter().find(|page| page.component == component)?;
+        page.heads.iter().find(|head| head.task == task.name)
+    };
+    components.into_iter().filter_map(|c| Some(row_in_task(links, c, head(c.component)?))).collect()
+}
+
+fn row_in_task(links: Links, c: &TaskComponent, head: &Head) -> InTask {
+    let share = |share: Option<f64>| share.map(percent).unwrap_or_default();
+    let direct = head.habits.direct_effect;
+    InTask {
+        link: links.component(c.component),
+        frequency: percent(c.frequency),
+        class: c.class.clone().unwrap_or_default(),
+        reads: html(reads(&head.moves)),
+        to_correct: share(head.habits.to_correct),
+        to_counter: share(head.habits.to_counter),
+        copies: match head.copies_or_lowers() {
+            Some(true) => "copies",
+            Some(false) => "lowers",
+            None => "",
+        },
+        lowers: direct.is_some_and(lowers),
+        direct: direct.map(signed).unwrap_or_default(),
+    }
+}
+
+/// Where the most frequent move ends, and from where most moves go there, with their prompts.
+fn reads(moves: &[Move]) -> String {
+    const SOURCES: usize = 2;
+    let Some(first) = moves.first() else { return String::new() };
+    let same = moves.iter().filter(|m| ending(m) == ending(first)).take(SOURCES);
+    let sources: Vec<String> = same.map(|m| format!("{} ({})", said(&m.from), m.prompts)).collect();
+    format!("{} ← {}", ending(first), sources.join(", "))
+}
+
+/// The most frequent moves in a sentence.
+fn moves(moves: &[Move], of: u32) -> Html {
+    let told: Vec<String> = moves.iter().take(MOVES).map(|m| told(m, of)).collect();
+    let more = match moves.len() {
+        n if n > MOVES => format!(" It has {} besides.", counted(n - MOVES, "rarer way")),
+        _ => String::new(),
+    };
+    html(match told.is_empty() {
+        true => "It carries nothing in the circuits.".into(),
+        false => format!("In circuits it reads {}.{more}", told.join("; ")),
+    })
+}
+
+fn told(m: &Move, of: u32) -> String {
+    let attention = m.attention.map(|a| format!(", with {} of its attention", percent(a))).unwrap_or_default();
+    format!("<b>{}</b> from <b>{}</b> in {} of {of} prompts{attention}", said(&m.from), ending(m), m.prompts)
+}
+
+/// Where a move ends.
+fn ending(m: &Move) -> String {
+    match (&m.to, m.last) {
+        (Role::Same(text), true) => format!("the last token, {}", token(text)),
+        (_, true) => "the last token".into(),
+        (to, false) => said(to),
+    }
+}
+
+/// Whether it copies, by the answers if it looks at any.
+fn copying(head: &Head) -> Option<Html> {
+    let verdict = match head.copies_or_lowers() {
+        Some(true) => "<b>It copies.</b> ",
+        Some(false) => "<b>It lowers what it reads.</b> ",
+        None => "",
+    };
+    let shares = |c: &Copying| Some((percent(c.raised?), percent(c.lowered?)));
+    let (raised, lowered) = shares(&head.copying)?;
+    let all = format!("all tokens but BOS, {raised} is on tokens that it raises, {lowered} on tokens that it lowers");
+    Some(html(match shares(&head.answers) {
+        None => format!("{verdict}Of its attention to {all}, each among the five most when it reads them."),
+        Some((up, down)) => format!(
+            "{verdict}Of its attention to answers, {up} is on tokens that are themselves among the five that it raises most \
+             when it reads them, and {down} among the five that it lowers most; of that to {all}."
+        ),
+    }))
+}
+
+fn facts(head: &Head) -> Vec<(String, &'static str, &'static str)> {
+    let h = &head.habits;
+    let shares = [
+        (
+            h.to_correct,
+            "last token → right answer",
+            "mean attention from the last token, over prompts that hold the answer",
+        ),
+        (h.to_counter, "last token → wrong answer", "mean attention from the last token, over prompts that hold it"),
+        (h.to_same, "to the same token", "mean attention to earlier places of the same token, where there are some"),
+        (h.to_after_same, "to what came after it", "mean attention to the tokens behind those places"),
+        (h.to_previous, "to the token before", "mean over all tokens behind the first"),
+        (h.to_itself, "to itself", "mean over all tokens but BOS"),
+        (h.to_bos, "to BOS", "mean over all tokens but BOS: attention that rests"),
+    ];
+    let direct = h.direct_effect.map(|effect| {
+        let title = "what it adds at the last token to the logit of the right answer over the wrong one, LayerNorm's scale held";
+        (signed(effect), "right over wrong, directly", title)
+    });
+    let share = |(value, label, title): (Option<f64>, _, _)| Some((percent(value?), label, title));
+    direct.into_iter().chain(shares.into_iter().filter_map(share)).collect()
+}
+
+/// With a sign, if it does not round to 0.
+fn signed(x: f64) -> String {
+    format!("{}{}", if x >= 0.005 { "+" } else { "" }, fixed(x, 2))
+}
+
+fn lowers(x: f64) -> bool {
+    x <= -0.005
+}
+
+fn template(a: &Attention) -> TemplateView {
+    let line = |destination: usize| LineView {
+        from: a.tokens.get(destination).map_or_else(|| html(String::new()), |(text, _)| token(text)),
+        text: a.line(destination),
+    };
+    TemplateView {
+        name: a.template.clone(),
+        prompts: counted(a.prompts as usize, "prompt"),
+        lines: a.destinations(LINES).into_iter().map(line).collect(),
+        square: a.square(),
+    }
+}
+
+fn slots(links: Links, contributors: &[Vec<Contributor>; 3]) -> Vec<SlotView> {
+    const SLOTS: [(&str, &str); 3] = [
+        ("Query", "what makes it look from there"),
+        ("Key", "what makes it look there"),
+        ("Value", "what it carries away"),
+    ];
+    let slot = |((name, does), rows): ((&'static str, &'static str), &Vec<Contributor>)| {
+        let longest = rows.iter().map(|row| row.share).fold(0.0, f64::max);
+        SlotView { name, does, rows: rows.iter().map(|row| contributor(links, row, longest)).collect() }
+    };
+    SLOTS.into_iter().zip(contributors).map(slot).collect()
+}
+
+fn contributor(links: Links, c: &Contributor, longest: f64) -> ContributorRow {
+    let about = match c.what {
+        What::Feature(feature) => prose(&links.site.gist(feature), BRIEF),
+        What::Other(..) => html(String::new()),
+    };
+    ContributorRow {
+        link: match &c.what {
+            What::Feature(feature) => links.feature(*feature),
+            what => Link::plain(what.said()),
+        },
+        gist: about,
+        prompts: c.prompts,
+        share: significant(c.share, 3),
+        effect: signed(c.effect),
+        lowers: lowers(c.effect),
+        width: format!("{:.0}", if longest > 0.0 { 100.0 * c.share / longest } else { 0.0 }),
+    }
+}
+
+/// Answers first; those that are not there have no table.
+fn copies(all: &[Copied]) -> Vec<(&'static str, Vec<CopyRow>)> {
+    let of = |answer: bool| all.iter().filter(|c| c.answer == answer).take(COPIES).map(copy_row).collect();
+    let mut tables = vec![("Answers", of(true)), ("Other tokens", of(false))];
+    tables.retain(|(_, rows): &(_, Vec<CopyRow>)| !rows.is_empty());
+    tables
+}
+
+fn copy_row(c: &Copied) -> CopyRow {
+    CopyRow {
+        token: token(&c.token),
+        mass: significant(c.mass, 3),
+        places: c.places,
+        top: c.top.iter().take(4).map(|(text, _)| token(text)).collect(),
+        own_rank: rank(c),
+        own_logit: signed(c.own_logit),
+        lowers: lowers(c.own_logit),
+    }
+}
+
+/// From whichever end is nearer.
+fn rank(c: &Copied) -> String {
+    match c.own_rank <= c.own_rank_below {
+        true => format!("top {}", c.own_rank),
+        false => format!("bottom {}", c.own_rank_below),
+    }
+}

@@ -1,0 +1,223 @@
+//! `heads`: what each head of a task's circuits does over its prompts, and which features its layer's dictionary has for
+//! it; what others published about the task.
+
+use super::{Run, inputs};
+use crate::artifact::tables::{
+    AttentionRow, CircuitFeature, ComponentRow, CopyRow, HeadFeatureRow, HeadRow, PromptRow, PublishedRow,
+};
+use crate::circuit::heads::{Copied, Pattern, Study, Watched, copying, decoder_shares, study};
+use crate::config::Config;
+use crate::dictionary::Dictionary;
+use crate::error::{Context, Result};
+use crate::ids::{Component, DictionaryId, FeatureId, Kind};
+use crate::model::Gpt2;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Templates of a task whose attention is kept, and the longest prompts of which it is.
+const TEMPLATES: usize = 12;
+const LONGEST: usize = 64;
+/// Tokens of a head that are kept, and of those that are answers (names are many, and each has little of its attention); of each the tokens that it raises, and up to which rank a token is copied.
+const COPIES: usize = 20;
+const ANSWERS: usize = 10;
+const RAISED: usize = 10;
+const COPIED: u32 = 5;
+/// Features of a head that are kept besides those that serve there.
+const FEATURES: usize = 20;
+
+/// The rows of the tables about prompts.
+#[derive(Default)]
+struct Tables {
+    heads: Vec<HeadRow>,
+    attention: Vec<AttentionRow>,
+    copies: Vec<CopyRow>,
+}
+
+/// Looks at every head that is in a circuit.
+pub fn run(run: &Run) -> Result<String> {
+    let store = run.store;
+    let (mut prompts, components) = (store.read::<PromptRow>()?, store.read::<ComponentRow>()?);
+    prompts.retain(|row| row.used);
+    let mut heads: BTreeMap<&str, BTreeSet<Component>> = BTreeMap::new();
+    for row in components.iter().filter(|row| row.head.is_some()) {
+        heads.entry(&row.task).or_default().insert(row.component.parse()?);
+    }
+    let model = inputs::model(run.config)?;
+    let mut tables = Tables::default();
+    for (task, heads) in &heads {
+        let own: Vec<&PromptRow> = prompts.iter().filter(|row| row.task == *task).collect();
+        tables.add(run, &model, task, &own, heads).with_context(|| format!("task `{task}`"))?;
+    }
+    let all: BTreeSet<Component> = heads.into_values().flatten().collect();
+    let features = features(run, model.sizes.heads, &all)?;
+    store.write(run.fingerprint, &tables.heads)?;
+    store.write(run.fingerprint, &tables.attention)?;
+    store.write(run.fingerprint, &tables.copies)?;
+    store.write(run.fingerprint, &features)?;
+    store.write(run.fingerprint, &published(run.config)?)?;
+    Ok(format!("{} heads over {} prompts", all.len(), prompts.len()))
+}
+
+impl Tables {
+    fn add<'a>(
+        &mut self,
+        run: &Run,
+        model: &Gpt2,
+        task: &str,
+        prompts: &[&'a PromptRow],
+        heads: &BTreeSet<Component>,
+    ) -> Result<()> {
+        let watched = |row: &&'a PromptRow| Watched {
+            tokens: &row.tokens,
+            template: &row.template,
+            correct: row.correct,
+            counter: row.counter,
+        };
+        let watched: Vec<Watched> = prompts.iter().map(watched).collect();
+        let places: Vec<(usize, usize)> =
+            heads.iter().filter_map(|component| Some((component.layer(), component.head()?))).collect();
+        run.progress.say("watching heads");
+        let studies = study(model, &watched, &places)?;
+        run.progress.begin("heads", studies.len() as u64, 0);
+        // By name, as rows are sorted.
+        let mut named: Vec<(String, Study)> = heads.iter().map(Component::to_string).zip(studies).collect();
+        named.sort_by(|a, b| a.0.cmp(&b.0));
+        for (component, study) in &named {
+            let copies = study.copies(model, RAISED)?;
+            self.heads.push(head_row(task, component, prompts.len(), study, &copies));
+            self.copies.extend(kept_copies(&copies).map(|(rank, copied)| copy_row(task, component, rank, copied)));
+            let kept = largest(&study.patterns, prompts);
+            self.attention.extend(kept.into_iter().map(|pattern| attention_row(task, component, pattern, prompts)));
+            run.progress.add(1);
+        }
+        Ok(())
+    }
+}
+
+/// The tokens that are kept, with their ranks.
+fn kept_copies(copies: &[Copied]) -> impl Iterator<Item = (u32, &Copied)> {
+    let mut answers = 0;
+    (0u32..).zip(copies).filter(move |(rank, copied)| {
+        answers += usize::from(copied.answer);
+        (*rank as usize) < COPIES || (copied.answer && answers <= ANSWERS)
+    })
+}
+
+/// The templates that are kept, in their order.
+fn largest<'a>(patterns: &'a [Pattern], prompts: &[&PromptRow]) -> Vec<&'a Pattern> {
+    let mut kept: Vec<&Pattern> = patterns.iter().filter(|p| prompts[p.first].tokens.len() <= LONGEST).collect();
+    kept.sort_by_key(|pattern| std::cmp::Reverse(pattern.prompts));
+    kept.truncate(TEMPLATES);
+    kept.sort_by_key(|pattern| pattern.first);
+    kept
+}
+
+fn head_row(task: &str, component: &str, prompts: usize, study: &Study, copies: &[Copied]) -> HeadRow {
+    let habits = &study.habits;
+    let all = copying(copies.iter(), COPIED);
+    let answers = copying(copies.iter().filter(|copy| copy.answer), COPIED);
+    HeadRow {
+        task: task.into(),
+        component: component.into(),
+        prompts: prompts as u32,
+        to_bos: habits.bos.value(),
+        to_itself: habits.itself.value(),
+        to_previous: habits.previous.value(),
+        to_same: habits.same.value(),
+        to_after_same: habits.after_same.value(),
+        to_correct: habits.correct.value(),
+        to_counter: habits.counter.value(),
+        direct_effect: habits.direct.value(),
+        tokens: copies.len() as u32,
+        copy_score: all.map(|copying| copying.raised),
+        lower_score: all.map(|copying| copying.lowered),
+        own_rank: all.map(|copying| copying.own_rank),
+        answers_copy_score: answers.map(|copying| copying.raised),
+        answers_lower_score: answers.map(|copying| copying.lowered),
+    }
+}
+
+fn attention_row(task: &str, component: &str, pattern: &Pattern, prompts: &[&PromptRow]) -> AttentionRow {
+    AttentionRow {
+        task: task.into(),
+        component: component.into(),
+        template: pattern.template.clone(),
+        prompt: prompts[pattern.first].prompt,
+        prompts: pattern.prompts,
+        pattern: pattern.attention.clone(),
+    }
+}
+
+fn copy_row(task: &str, component: &str, rank: u32, copied: &Copied) -> CopyRow {
+    CopyRow {
+        task: task.into(),
+        component: component.into(),
+        rank,
+        token: copied.token,
+        answer: copied.answer,
+        places: copied.places,
+        mass: copied.mass,
+        top: copied.top.iter().map(|(id, _)| *id).collect(),
+        logits: copied.top.iter().map(|(_, logit)| *logit).collect(),
+        own_rank: copied.own_rank,
+        own_rank_below: copied.own_rank_below,
+        own_logit: copied.own_logit,
+    }
+}
+
+/// The features of each head: those that serve there in any task, and those with most of their decoder in it.
+fn features(run: &Run, heads: usize, components: &BTreeSet<Component>) -> Result<Vec<HeadFeatureRow>> {
+    let mut serving: BTreeMap<Component, BTreeSet<FeatureId>> = BTreeMap::new();
+    for row in run.store.read::<CircuitFeature>()? {
+        serving.entry(row.component.parse()?).or_default().insert(row.feature.parse()?);
+    }
+    let layers: BTreeSet<usize> = components.iter().map(|component| component.layer()).collect();
+    let dictionaries: Vec<Dictionary> = inputs::dictionaries(run)?;
+    let mut rows = Vec::new();
+    run.progress.say("reading the decoders of attention features");
+    for layer in layers {
+        let id = DictionaryId { layer, kind: Kind::Attention };
+        let Some(dictionary) = dictionaries.iter().find(|dictionary| dictionary.id == id) else { continue };
+        let shares = decoder_shares(dictionary, heads)?;
+        for component in components.iter().filter(|component| component.layer() == layer) {
+            let Some(head) = component.head() else { continue };
+            let own: Vec<f32> = shares.iter().map(|feature| feature[head]).collect();
+            rows.extend(feature_rows(*component, &own, &serving.remove(component).unwrap_or_default()));
+        }
+    }
+    rows.sort_by(|a, b| (&a.component, a.rank).cmp(&(&b.component, b.rank)));
+    Ok(rows)
+}
+
+/// `shares` is that of every feature of the dictionary in this head.
+fn feature_rows(component: Component, shares: &[f32], serving: &BTreeSet<FeatureId>) -> Vec<HeadFeatureRow> {
+    let mut order: Vec<usize> = (0..shares.len()).collect();
+    order.sort_by(|&a, &b| shares[b].total_cmp(&shares[a]).then(a.cmp(&b)));
+    let id = |index: usize| FeatureId { dictionary: component.dictionary(), index };
+    let kept = order.into_iter().enumerate().filter(|(place, f)| *place < FEATURES || serving.contains(&id(*f)));
+    let row = |(place, f): (usize, usize)| HeadFeatureRow {
+        component: component.to_string(),
+        feature: id(f).to_string(),
+        share: shares[f],
+        rank: place as u32 + 1,
+    };
+    kept.map(row).collect()
+}
+
+/// What others published about the tasks, by task, class and component.
+fn published(config: &Config) -> Result<Vec<PublishedRow>> {
+    let mut rows = Vec::new();
+    for task in &config.tasks {
+        let Some(published) = inputs::published(config, task)? else { continue };
+        for (class, members) in &published.classes {
+            rows.extend(members.iter().map(|component| PublishedRow {
+                task: task.name.clone(),
+                source: published.name.clone(),
+                class: class.clone(),
+                component: component.to_string(),
+            }));
+        }
+    }
+    // Stable: classes and components stay in the order in which they were published.
+    rows.sort_by(|a, b| a.task.cmp(&b.task));
+    Ok(rows)
+}

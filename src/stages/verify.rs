@@ -1,0 +1,604 @@
+//! `verify`: are the circuits real? Runs the model with everything outside them replaced, at the level of components and
+//! of features, beside random and published ones; and the strongest links one by one.
+
+use super::inputs;
+use crate::artifact::tables::{ComponentRow, EdgeRow, EffectRow, FaithfulnessRow, NodeRow, PromptRow};
+use crate::circuit::effects::{Effect, Link, effects};
+use crate::circuit::features::{self, Errors, Runner, Side};
+use crate::circuit::{
+    Ablate, Attribution, Candidates, Case, Graph, Node, NodeKind, Pass, Slot, World, at_least, circuits_by_frequency,
+    components, everything, grow, random_circuits,
+};
+use crate::config::{Ablation, Discover, Method, Task};
+use crate::error::{Context, Result, hinted};
+use crate::ids::{Component, FeatureId, Kind};
+use crate::stages::Run;
+use crate::stats::agreement::{area_under_curve, correlation, rank_correlation};
+use crate::stats::interval::{Bootstrap, Estimate, mean, spread};
+use crate::task::{self, Prompt, Published};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Prompts in which a link of a task is run, those first in which its share is largest.
+const PROMPTS_A_LINK: usize = 5;
+
+/// The tables as `discover` wrote them.
+struct Found {
+    prompts: Vec<PromptRow>,
+    /// By task and prompt.
+    nodes: BTreeMap<(String, u32), Vec<NodeRow>>,
+    edges: BTreeMap<(String, u32), Vec<EdgeRow>>,
+    components: Vec<ComponentRow>,
+}
+
+/// Measures the circuits of every task.
+pub fn run(run: &Run) -> Result<String> {
+    let tokenizer = inputs::tokenizer(run.config)?;
+    let metrics = inputs::Metrics::new(&tokenizer);
+    run.progress.say("loading the model and its dictionaries");
+    let world = inputs::world(run)?;
+    let found = Found::load(run)?;
+    let (mut faithfulness, mut links) = (Vec::new(), Vec::new());
+    for settings in &run.config.tasks {
+        let prompts = task::prompts(settings, &run.config.folder, &tokenizer)?;
+        let bench = Bench::new(run, &world, settings, &found, &prompts, &metrics)?;
+        let what = || format!("task `{}`", settings.name);
+        faithfulness.extend(bench.curves(inputs::published(run.config, settings)?.as_ref()).with_context(what)?);
+        let (rows, agreement) = bench.links().with_context(what)?;
+        links.extend(rows);
+        faithfulness.extend(agreement);
+    }
+    faithfulness.sort_by(|a, b| sorted_by(a).cmp(&sorted_by(b)));
+    links.sort_by(|a, b| (&a.task, a.rank, a.prompt).cmp(&(&b.task, b.rank, b.prompt)));
+    let summary = format!("{} measurements, {} links run", faithfulness.len(), links.len());
+    run.store.write(run.fingerprint, &faithfulness)?;
+    run.store.write(run.fingerprint, &links)?;
+    Ok(summary)
+}
+
+fn sorted_by(row: &FaithfulnessRow) -> impl Ord + '_ {
+    let FaithfulnessRow { task, level, variant, circuit, size, metric, ablation, errors, .. } = row;
+    (task, level, variant, circuit, size, metric, ablation, errors)
+}
+
+impl Found {
+    fn load(run: &Run) -> Result<Found> {
+        let (mut nodes, mut edges): (BTreeMap<_, Vec<NodeRow>>, BTreeMap<_, Vec<EdgeRow>>) = Default::default();
+        for row in run.store.read::<NodeRow>()? {
+            nodes.entry((row.task.clone(), row.prompt)).or_default().push(row);
+        }
+        for row in run.store.read::<EdgeRow>()? {
+            edges.entry((row.task.clone(), row.prompt)).or_default().push(row);
+        }
+        Ok(Found { prompts: run.store.read()?, nodes, edges, components: run.store.read()? })
+    }
+
+    /// Prompts of a task that have a circuit.
+    fn prompts<'a>(&'a self, task: &'a str) -> impl Iterator<Item = &'a PromptRow> {
+        self.prompts.iter().filter(move |row| row.used && row.task == task)
+    }
+}
+
+/// One task, ready to be measured.
+struct Bench<'a> {
+    run: &'a Run<'a>,
+    world: &'a World,
+    task: &'a Task,
+    found: &'a Found,
+    /// All prompts as the task wrote them.
+    prompts: &'a [Prompt],
+    /// Every prompt that has a circuit.
+    all: Vec<Case<'a>>,
+    /// The places among them of those that circuits are measured on.
+    chosen: Vec<usize>,
+    cases: Vec<Case<'a>>,
+    /// The metric of each case in the whole model.
+    full: Vec<f64>,
+    bootstrap: Bootstrap,
+}
+
+/// What a method found that circuits were not found with: parts by the share of prompts whose circuit has them.
+struct Other {
+    method: Method,
+    components: Vec<(String, BTreeSet<Component>)>,
+    features: Vec<(String, BTreeSet<FeatureId>)>,
+    /// Of a prompt, the mean.
+    nodes: f64,
+}
+
+/// In which share of the sets each part is.
+fn shares<P: Ord>(sets: impl ExactSizeIterator<Item = BTreeSet<P>>) -> BTreeMap<P, f64> {
+    let n = sets.len() as f64;
+    let mut counts = BTreeMap::new();
+    sets.flatten().for_each(|part| *counts.entry(part).or_insert(0.0) += 1.0);
+    counts.into_iter().map(|(part, count)| (part, count / n)).collect()
+}
+
+/// How a curve is measured.
+#[derive(Clone, Copy)]
+struct Setting {
+    level: &'static str,
+    ablation: Ablation,
+    errors: Option<Errors>,
+}
+
+/// One measured circuit, on its way to becoming rows.
+struct Measured<'a> {
+    task: &'a str,
+    setting: Setting,
+    variant: &'a str,
+    circuit: &'static str,
+    size: usize,
+}
+
+impl Measured<'_> {
+    fn row(&self, metric: &str, estimate: Option<Estimate>) -> FaithfulnessRow {
+        let errors = self.setting.errors.map(|errors| match errors {
+            Errors::Kept => "kept",
+            Errors::Ablated => "ablated",
+        });
+        FaithfulnessRow {
+            task: self.task.into(),
+            level: self.setting.level.into(),
+            variant: self.variant.into(),
+            circuit: self.circuit.into(),
+            size: self.size as u32,
+            metric: metric.into(),
+            ablation: self.setting.ablation.word().into(),
+            errors: errors.unwrap_or_default().into(),
+            value: estimate.map(|e| e.value),
+            low: estimate.map(|e| e.low),
+            high: estimate.map(|e| e.high),
+        }
+    }
+}
+
+fn ablate(ablation: Ablation) -> Ablate {
+    match ablation {
+        Ablation::Mean => Ablate::Mean,
+        Ablation::Resample => Ablate::Resample,
+        Ablation::Zero => Ablate::Zero,
+    }
+}
+
+impl<'a> Bench<'a> {
+    fn new(
+        run: &'a Run,
+        world: &'a World,
+        task: &'a Task,
+        found: &'a Found,
+        prompts: &'a [Prompt],
+        metrics: &inputs::Metrics,
+    ) -> Result<Bench<'a>> {
+        let rows: Vec<&PromptRow> = found.prompts(&task.name).collect();
+        let wanted = match run.config.verify.prompts {
+            0 => rows.len(),
+            some => some.min(rows.len()),
+        };
+        let case = |row: &&PromptRow| {
+            let prompt = prompt(prompts, row)?;
+            let Prompt { tokens, corrupted, template, .. } = prompt;
+            Ok(Case { tokens, corrupted, template, metric: metrics.of(prompt)? })
+        };
+        let all = rows.iter().map(case).collect::<Result<Vec<_>>>()?;
+        let chosen: Vec<usize> = (0..wanted).map(|i| i * rows.len() / wanted).collect();
+        let (cases, full): (Vec<Case>, Vec<f64>) = chosen.iter().map(|&i| (all[i].clone(), rows[i].metric)).unzip();
+        let bootstrap = Bootstrap::new(cases.len(), task.seed);
+        Ok(Bench { run, world, task, found, prompts, all, chosen, cases, full, bootstrap })
+    }
+
+    /// Faithfulness and completeness over circuit size, at both levels and under each ablation.
+    fn curves(&self, published: Option<&Published>) -> Result<Vec<FaithfulnessRow>> {
+        let (components, features) = (self.components()?, self.features()?);
+        let others = self.others()?;
+        let pool: BTreeSet<FeatureId> = self.active_features()?;
+        let ablations = &self.run.config.verify.ablations;
+        let draws = self.run.config.verify.random;
+        let curve = |sizes: usize| 1 + sizes * (2 + draws);
+        let one = curve(components.len()) + 2 * usize::from(published.is_some()) + 2 * curve(features.len()) + 1;
+        let of_other = |other: &Other| curve(other.components.len()) + 2 * curve(other.features.len());
+        let besides: usize = others.iter().map(of_other).sum();
+        self.run.progress.begin("circuits run", (one * ablations.len() + besides) as u64, 0);
+        let mut rows = published.map(|p| self.against(p)).transpose()?.unwrap_or_default();
+        for (place, &ablation) in ablations.iter().enumerate() {
+            let found = [("found", &components, &features)];
+            let more = others.iter().filter(|_| place == 0).map(|o| (o.method.word(), &o.components, &o.features));
+            for (kind, components, features) in found.into_iter().chain(more) {
+                let published = published.filter(|_| kind == "found");
+                rows.extend(self.component_curve(ablation, kind, components, published)?);
+                for errors in [Errors::Kept, Errors::Ablated] {
+                    rows.extend(self.feature_curve(ablation, errors, kind, features, &pool)?);
+                }
+            }
+        }
+        rows.push(self.nodes("found", self.mean_nodes()));
+        rows.extend(others.iter().map(|other| self.nodes(other.method.word(), other.nodes)));
+        Ok(rows)
+    }
+
+    fn component_curve(
+        &self,
+        ablation: Ablation,
+        kind: &'static str,
+        circuits: &[(String, BTreeSet<Component>)],
+        published: Option<&Published>,
+    ) -> Result<Vec<FaithfulnessRow>> {
+        let model = &self.world.model;
+        let stand_ins = self.measured(components::stand_ins(model, &self.all, ablate(ablation), self.task.seed)?);
+        let all = everything(model);
+        let keeping = |keep: &BTreeSet<Component>| components::values(model, &self.cases, keep, &stand_ins);
+        let curve = Curve {
+            bench: self,
+            setting: Setting { level: "component", ablation, errors: None },
+            empty: self.ticked(keeping(&BTreeSet::new()))?,
+            inside: &keeping,
+            outside: &|circuit| keeping(&all.difference(circuit).copied().collect()),
+            pool: &all,
+        };
+        let mut rows = curve.rows(kind, circuits)?;
+        if let Some(published) = published {
+            rows.extend(curve.both_sides("published", &published.name, &published.components())?);
+        }
+        Ok(rows)
+    }
+
+    fn feature_curve(
+        &self,
+        ablation: Ablation,
+        errors: Errors,
+        kind: &'static str,
+        circuits: &[(String, BTreeSet<FeatureId>)],
+        pool: &BTreeSet<FeatureId>,
+    ) -> Result<Vec<FaithfulnessRow>> {
+        let all = features::stand_ins(self.world, &self.all, ablate(ablation), self.task.seed)?;
+        let stand_ins = self.measured(all);
+        let runner = Runner { world: self.world, cases: &self.cases, stand_ins: &stand_ins, errors };
+        let setting = Setting { level: "feature", ablation, errors: Some(errors) };
+        let curve = Curve {
+            bench: self,
+            setting,
+            empty: self.ticked(runner.values(&BTreeSet::new(), Side::Inside))?,
+            inside: &|circuit| runner.values(circuit, Side::Inside),
+            outside: &|circuit| runner.values(circuit, Side::Outside),
+            pool,
+        };
+        let mut rows = curve.rows(kind, circuits)?;
+        if errors == Errors::Ablated && kind == "found" {
+            // What no circuit of features can exceed but by chance: all of them, without the errors.
+            let size = self.world.attention.iter().chain(&self.world.mlp).map(|d| d.width()).sum();
+            let all = self.ticked(runner.values(&BTreeSet::new(), Side::Outside))?;
+            let measured = Measured { task: &self.task.name, setting, variant: "every feature", circuit: "all", size };
+            rows.push(measured.row("m_circuit", Some(self.bootstrap.mean(&all))));
+            rows.push(measured.row("faithfulness", self.bootstrap.recovered(&all, &curve.empty, &self.full)));
+        }
+        Ok(rows)
+    }
+
+    /// What stands in for the cases that are measured on; it is made of all corrupted prompts.
+    fn measured<T>(&self, all: Vec<Arc<T>>) -> Vec<Arc<T>> {
+        self.chosen.iter().map(|&i| all[i].clone()).collect()
+    }
+
+    fn ticked<T>(&self, done: Result<T>) -> Result<T> {
+        self.run.progress.add(1);
+        done
+    }
+
+    /// The task's components by how frequent they are.
+    fn frequencies(&self) -> Result<BTreeMap<Component, f64>> {
+        let own = self.found.components.iter().filter(|row| row.task == self.task.name);
+        own.map(|row| Ok((row.component.parse()?, row.frequency))).collect()
+    }
+
+    fn components(&self) -> Result<Vec<(String, BTreeSet<Component>)>> {
+        Ok(circuits_by_frequency(&self.frequencies()?))
+    }
+
+    /// Features by the share of prompts in whose circuit they are nodes.
+    fn features(&self) -> Result<Vec<(String, BTreeSet<FeatureId>)>> {
+        let of = |row: &PromptRow| {
+            let nodes = self.found.nodes.get(&(row.task.clone(), row.prompt)).into_iter().flatten();
+            let features = nodes.map(|node| Ok(inputs::node(node)?.dictionary_feature()));
+            Ok(features.collect::<Result<BTreeSet<_>>>()?.into_iter().flatten().collect())
+        };
+        let sets = self.found.prompts(&self.task.name).map(of).collect::<Result<Vec<BTreeSet<FeatureId>>>>()?;
+        Ok(circuits_by_frequency(&shares(sets.into_iter())))
+    }
+
+    /// What other methods find, with the settings that circuits were found with.
+    fn others(&self) -> Result<Vec<Other>> {
+        let discover = &self.run.config.discover;
+        let methods = self.run.config.verify.methods.iter().filter(|method| **method != discover.method);
+        methods.map(|&method| self.other(&Discover { method, ..discover.clone() })).collect()
+    }
+
+    fn other(&self, settings: &Discover) -> Result<Other> {
+        let rows: Vec<&PromptRow> = self.found.prompts(&self.task.name).collect();
+        let (mut graphs, method) = (Vec::new(), inputs::method(settings));
+        for some in rows.chunks(inputs::PROMPTS) {
+            let prompts = some.iter().map(|row| prompt(self.prompts, row)).collect::<Result<Vec<_>>>()?;
+            let tokens: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
+            let passes = self.world.passes(&tokens)?;
+            let one = |(prompt, pass): (&&Prompt, Pass)| {
+                let attribution = Attribution::of(self.world, pass, &prompt.tokens)?;
+                let mut candidates = Candidates::new(&attribution, settings.candidates, &settings.allow);
+                Ok(grow(&mut candidates, inputs::root(settings.root, prompt), method)?.graph)
+            };
+            graphs.extend(prompts.par_iter().zip(passes).map(one).collect::<Result<Vec<Graph>>>()?);
+        }
+        let features = |graph: &Graph| graph.nodes.iter().filter_map(Node::dictionary_feature).collect();
+        Ok(Other {
+            method: settings.method,
+            components: circuits_by_frequency(&shares(graphs.iter().map(Graph::components))),
+            features: circuits_by_frequency(&shares(graphs.iter().map(features))),
+            nodes: mean(&graphs.iter().map(|graph| graph.nodes.len() as f64).collect::<Vec<_>>()),
+        })
+    }
+
+    /// Nodes of a circuit, the mean over prompts.
+    fn mean_nodes(&self) -> f64 {
+        let of = |row: &PromptRow| self.found.nodes.get(&(row.task.clone(), row.prompt)).map_or(0, Vec::len) as f64;
+        mean(&self.found.prompts(&self.task.name).map(of).collect::<Vec<_>>())
+    }
+
+    fn nodes(&self, circuit: &str, nodes: f64) -> FaithfulnessRow {
+        let exact = Some(Estimate { value: nodes, low: nodes, high: nodes });
+        FaithfulnessRow { circuit: circuit.into(), ..self.compared("a prompt", nodes.round() as usize, "nodes", exact) }
+    }
+
+    /// Every feature that is active on a prompt that is measured on: what random circuits are drawn from.
+    fn active_features(&self) -> Result<BTreeSet<FeatureId>> {
+        let mut active = BTreeSet::new();
+        let tokens: Vec<&[u32]> = self.cases.iter().map(|case| case.tokens).collect();
+        for some in tokens.chunks(inputs::PROMPTS) {
+            for pass in self.world.passes(some)? {
+                for kind in [Kind::Attention, Kind::Mlp] {
+                    for layer in 0..self.world.model.sizes.layers {
+                        let features = pass.active(kind, layer).iter().flatten();
+                        active.extend(features.map(|(f, _)| FeatureId::new(kind, layer, *f as usize)));
+                    }
+                }
+            }
+        }
+        Ok(active)
+    }
+
+    /// How well the found circuits name the components of the published one: only its kinds of components count.
+    fn against(&self, published: &Published) -> Result<Vec<FaithfulnessRow>> {
+        let theirs = published.components();
+        let mlps = theirs.iter().any(|c| matches!(c, Component::Mlp { .. }));
+        let counts = |c: &Component| mlps || matches!(c, Component::Head { .. });
+        let frequencies: BTreeMap<Component, f64> =
+            self.frequencies()?.into_iter().filter(|(c, _)| counts(c)).collect();
+        let exact = |value: f64| Some(Estimate { value, low: value, high: value });
+        let mut rows = Vec::new();
+        for (variant, circuit) in self.components()? {
+            let ours: BTreeSet<Component> = circuit.iter().copied().filter(counts).collect();
+            let both = ours.intersection(&theirs).count() as f64;
+            let share = |of: usize| if of > 0 { exact(both / of as f64) } else { None };
+            let row = |metric: &str, value| self.compared(&variant, circuit.len(), metric, value);
+            rows.extend([row("precision", share(ours.len())), row("recall", share(theirs.len()))]);
+        }
+        let all = everything(&self.world.model);
+        let (yes, no): (Vec<Component>, Vec<Component>) =
+            all.into_iter().filter(counts).partition(|c| theirs.contains(c));
+        let scores = |of: Vec<Component>| -> Vec<f64> {
+            of.iter().map(|c| frequencies.get(c).copied().unwrap_or(0.0)).collect()
+        };
+        let area = area_under_curve(&scores(yes), &scores(no)).and_then(exact);
+        rows.push(self.compared("by frequency", at_least(&frequencies, 0.0).len(), "auc", area));
+        Ok(rows)
+    }
+
+    /// A figure for which nothing was run.
+    fn compared(&self, variant: &str, size: usize, metric: &str, value: Option<Estimate>) -> FaithfulnessRow {
+        let setting = Setting { level: "component", ablation: Ablation::Mean, errors: None };
+        let measured = Measured { task: &self.task.name, setting, variant, circuit: "found", size };
+        FaithfulnessRow { ablation: String::new(), ..measured.row(metric, value) }
+    }
+}
+
+/// Runs the circuits that are inside or outside of a set of parts.
+type Values<'a, P> = &'a dyn Fn(&BTreeSet<P>) -> Result<Vec<f64>>;
+
+/// What the circuits of one curve share.
+struct Curve<'a, P> {
+    bench: &'a Bench<'a>,
+    setting: Setting,
+    /// The metric of each case with everything replaced.
+    empty: Vec<f64>,
+    inside: Values<'a, P>,
+    outside: Values<'a, P>,
+    /// What random circuits are drawn from.
+    pool: &'a BTreeSet<P>,
+}
+
+impl<P: Ord + Copy> Curve<'_, P> {
+    fn rows(&self, kind: &'static str, circuits: &[(String, BTreeSet<P>)]) -> Result<Vec<FaithfulnessRow>> {
+        let mut rows = Vec::new();
+        for (variant, circuit) in circuits {
+            rows.extend(self.both_sides(kind, variant, circuit)?);
+            rows.extend(self.random(variant, circuit.len())?);
+        }
+        Ok(rows)
+    }
+
+    fn measured<'m>(&'m self, circuit: &'static str, variant: &'m str, size: usize) -> Measured<'m> {
+        Measured { task: &self.bench.task.name, setting: self.setting, variant, circuit, size }
+    }
+
+    fn recovered(&self, m: &[f64]) -> Option<Estimate> {
+        self.bench.bootstrap.recovered(m, &self.empty, &self.bench.full)
+    }
+
+    fn both_sides(&self, kind: &'static str, variant: &str, circuit: &BTreeSet<P>) -> Result<[FaithfulnessRow; 6]> {
+        let bench = self.bench;
+        let inside = bench.ticked((self.inside)(circuit))?;
+        let outside = bench.ticked((self.outside)(circuit))?;
+        let mean = |values: &[f64]| Some(bench.bootstrap.mean(values));
+        let measured = self.measured(kind, variant, circuit.len());
+        Ok([
+            measured.row("m_full", mean(&bench.full)),
+            measured.row("m_empty", mean(&self.empty)),
+            measured.row("m_circuit", mean(&inside)),
+            measured.row("m_complement", mean(&outside)),
+            measured.row("faithfulness", self.recovered(&inside)),
+            measured.row("completeness", self.recovered(&outside)),
+        ])
+    }
+
+    /// The mean over random circuits of a size, with the smallest and the largest of them.
+    fn random(&self, variant: &str, size: usize) -> Result<[FaithfulnessRow; 2]> {
+        let bench = self.bench;
+        let draws = random_circuits(self.pool, size, bench.run.config.verify.random, bench.task.seed);
+        let each = draws.iter().map(|draw| bench.ticked((self.inside)(draw))).collect::<Result<Vec<_>>>()?;
+        let m: Vec<f64> = each.iter().map(|draw| mean(draw)).collect();
+        let recovered: Vec<f64> = each.iter().filter_map(|draw| Some(self.recovered(draw)?.value)).collect();
+        let measured = self.measured("random", variant, size);
+        Ok([measured.row("m_circuit", spread(&m)), measured.row("faithfulness", spread(&recovered))])
+    }
+}
+
+/// A prompt as the task wrote it.
+fn prompt<'a>(prompts: &'a [Prompt], row: &PromptRow) -> Result<&'a Prompt> {
+    prompts.get(row.prompt as usize).filter(|prompt| prompt.tokens == row.tokens).ok_or_else(|| {
+        hinted(
+            format!("prompt {} of the task `{}` is another than in `prompts`", row.prompt, row.task),
+            inputs::DISCOVER,
+        )
+    })
+}
+
+/// A link of a task: from a feature to a receiver, at any position.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct TaskLink {
+    feature: FeatureId,
+    receiver: Node,
+    slot: Slot,
+}
+
+/// A link in one prompt.
+struct Place<'a> {
+    prompt: &'a PromptRow,
+    edge: &'a EdgeRow,
+    link: Link,
+}
+
+impl Bench<'_> {
+    /// The strongest links from features, each run in a few prompts; and how well prediction and measurement agree.
+    fn links(&self) -> Result<(Vec<EffectRow>, Vec<FaithfulnessRow>)> {
+        let mut strongest: Vec<(TaskLink, Vec<Place>)> = self.task_links()?.into_iter().collect();
+        let strength = |places: &[Place]| places.iter().map(|p| f64::from(p.edge.share)).sum::<f64>();
+        strongest.sort_by(|a, b| strength(&b.1).total_cmp(&strength(&a.1)).then(a.0.cmp(&b.0)));
+        strongest.truncate(self.run.config.verify.edges);
+        let mut chosen: BTreeMap<u32, Vec<(usize, u32, &TaskLink, &Place)>> = BTreeMap::new();
+        for (rank, (link, places)) in strongest.iter_mut().enumerate() {
+            places.sort_by(|a, b| b.edge.share.total_cmp(&a.edge.share).then(a.prompt.prompt.cmp(&b.prompt.prompt)));
+            let of = places.iter().map(|p| p.prompt.prompt).collect::<BTreeSet<_>>().len() as u32;
+            for place in places.iter().take(PROMPTS_A_LINK) {
+                chosen.entry(place.prompt.prompt).or_default().push((rank, of, link, place));
+            }
+        }
+        let rows = self.run_links(&chosen)?;
+        let agreement = self.agreement(&rows, strongest.len());
+        Ok((rows, agreement))
+    }
+
+    fn task_links(&self) -> Result<BTreeMap<TaskLink, Vec<Place<'_>>>> {
+        let mut links: BTreeMap<TaskLink, Vec<Place>> = BTreeMap::new();
+        for prompt in self.found.prompts(&self.task.name) {
+            let key = (prompt.task.clone(), prompt.prompt);
+            let nodes = self.found.nodes.get(&key).map(Vec::as_slice).unwrap_or_default();
+            for edge in self.found.edges.get(&key).into_iter().flatten() {
+                let [from, to] = [edge.from, edge.to].map(|i| nodes.get(i as usize));
+                let (Some(from), Some(to), Some(slot)) = (from, to, Slot::from_word(&edge.slot)) else { continue };
+                let (child, parent) = (inputs::node(from)?, inputs::node(to)?);
+                let (Some(feature), Some(activation)) = (child.dictionary_feature(), from.activation) else { continue };
+                let receiver = Node { position: -1, source: -1, ..parent };
+                let link = Link { child, activation, parent, slot, effect: edge.effect };
+                links.entry(TaskLink { feature, receiver, slot }).or_default().push(Place { prompt, edge, link });
+            }
+        }
+        Ok(links)
+    }
+
+    fn run_links(&self, chosen: &BTreeMap<u32, Vec<(usize, u32, &TaskLink, &Place)>>) -> Result<Vec<EffectRow>> {
+        let number: Vec<&Prompt> =
+            chosen.values().map(|links| prompt(self.prompts, links[0].3.prompt)).collect::<Result<_>>()?;
+        let place_of: BTreeMap<u32, usize> =
+            self.found.prompts(&self.task.name).enumerate().map(|(i, row)| (row.prompt, i)).collect();
+        let stand_ins = features::stand_ins(self.world, &self.all, Ablate::Mean, self.task.seed)?;
+        self.run.progress.begin("prompts whose links are run", chosen.len() as u64, 0);
+        let mut rows = Vec::new();
+        for ((id, links), prompt) in chosen.iter().zip(number) {
+            let root = inputs::root(self.run.config.discover.root, prompt);
+            let each: Vec<Link> = links.iter().map(|(_, _, _, place)| place.link).collect();
+            let measured = effects(self.world, &prompt.tokens, root, &stand_ins[place_of[id]], &each)?;
+            rows.extend(
+                links
+                    .iter()
+                    .zip(measured)
+                    .map(|((rank, prompts, link, place), effect)| effect_row(*rank, *prompts, link, place, effect)),
+            );
+            self.run.progress.add(1);
+        }
+        Ok(rows)
+    }
+
+    /// Predicted and measured changes as shares of all that their receivers read, over all links run.
+    fn agreement(&self, rows: &[EffectRow], links: usize) -> Vec<FaithfulnessRow> {
+        let share = |x: f32, row: &EffectRow| f64::from(x) / f64::from(row.total);
+        let (predicted, measured): (Vec<f64>, Vec<f64>) =
+            rows.iter().map(|row| (share(row.predicted, row), share(row.measured, row))).unzip();
+        let variant = format!("strongest {links}");
+        let row = |metric: &str, value: Option<f64>| {
+            let estimate = value.map(|value| Estimate { value, low: value, high: value });
+            FaithfulnessRow {
+                level: "link".into(),
+                ablation: "mean".into(),
+                ..self.compared(&variant, links, metric, estimate)
+            }
+        };
+        vec![
+            row("correlation", correlation(&predicted, &measured)),
+            row("rank_correlation", rank_correlation(&predicted, &measured)),
+        ]
+    }
+}
+
+fn effect_row(rank: usize, prompts: u32, link: &TaskLink, place: &Place, effect: Effect) -> EffectRow {
+    let Place { prompt, edge, link: at } = place;
+    EffectRow {
+        task: prompt.task.clone(),
+        rank: rank as u32,
+        prompt: prompt.prompt,
+        from: edge.from,
+        to: edge.to,
+        slot: edge.slot.clone(),
+        feature: link.feature.to_string(),
+        receiver: receiver(&link.receiver),
+        prompts,
+        activation: at.activation,
+        mean: effect.replaced,
+        effect: edge.effect,
+        predicted: effect.predicted,
+        measured: effect.measured,
+        total: edge.effect.abs() / edge.share,
+        root: effect.root,
+    }
+}
+
+/// What receives, in words.
+fn receiver(node: &Node) -> String {
+    let served = |component: Component| match node.served() {
+        Some(feature) => format!("{component} for {feature}"),
+        None => format!("{component} for an error"),
+    };
+    match (node.kind, node.dictionary_feature(), node.component()) {
+        (_, Some(feature), _) => feature.to_string(),
+        (NodeKind::Head, _, Some(head)) => served(head),
+        (NodeKind::AttentionError, ..) => format!("error of att{}", node.layer),
+        _ => "root".into(),
+    }
+}

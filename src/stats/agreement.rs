@@ -1,0 +1,102 @@
+//! How well two lists agree: correlations, and how well a ranking finds a known set.
+
+/// Pearson's correlation; none of fewer than three values or where one list never changes.
+pub fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
+    let n = a.len().min(b.len());
+    if n < 3 {
+        return None;
+    }
+    let mean = |x: &[f64]| x[..n].iter().sum::<f64>() / n as f64;
+    let (mean_a, mean_b) = (mean(a), mean(b));
+    let [mut top, mut spread_a, mut spread_b] = [0.0; 3];
+    for (x, y) in a.iter().zip(b) {
+        let (x, y) = (x - mean_a, y - mean_b);
+        top += x * y;
+        spread_a += x * x;
+        spread_b += y * y;
+    }
+    let spread = spread_a.sqrt() * spread_b.sqrt();
+    (spread > 0.0).then(|| top / spread)
+}
+
+/// Why an attribution that is large may be doubted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// Taking the mean of corrupted runs instead would change less than a quarter of the effect: it is the same there.
+    Steady,
+    /// Less came of it than a quarter of what was predicted, or the contrary.
+    Short,
+}
+
+/// Whether the change of a feature to its mean does what its effect lets expect; all three in one unit.
+pub fn doubt(effect: f64, predicted: f64, measured: f64) -> Option<Doubt> {
+    let little = |part: f64, of: f64| part * of.signum() < of.abs() / 4.0;
+    if little(predicted.abs(), effect.abs()) {
+        Some(Doubt::Steady)
+    } else if little(measured, predicted) {
+        Some(Doubt::Short)
+    } else {
+        None
+    }
+}
+
+/// Spearman's correlation: that of the ranks.
+pub fn rank_correlation(a: &[f64], b: &[f64]) -> Option<f64> {
+    correlation(&ranks(a), &ranks(b))
+}
+
+/// Ranks from 0, the smallest first; equal values share their mean rank.
+fn ranks(values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&i, &j| values[i].total_cmp(&values[j]));
+    let mut ranks = vec![0.0; values.len()];
+    for equal in order.chunk_by(|&i, &j| values[i] == values[j]) {
+        let first = order.iter().position(|i| i == &equal[0]).unwrap_or(0);
+        equal.iter().for_each(|&i| ranks[i] = first as f64 + (equal.len() - 1) as f64 / 2.0);
+    }
+    ranks
+}
+
+/// Area under the ROC curve: the chance that a score among `yes` is above one among `no`, equal ones counting half.
+pub fn area_under_curve(yes: &[f64], no: &[f64]) -> Option<f64> {
+    let wins = |&y: &f64| no.iter().map(|&n| if y > n { 1.0 } else { f64::from(u8::from(y == n)) / 2.0 }).sum::<f64>();
+    let pairs = (yes.len() * no.len()) as f64;
+    (pairs > 0.0).then(|| yes.iter().map(wins).sum::<f64>() / pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn correlations_of_a_line_a_curve_and_nothing() {
+        let x = [1.0, 2.0, 3.0, 4.0];
+        let close = |a: Option<f64>, b: f64| (a.unwrap() - b).abs() < 1e-12;
+        assert!(close(correlation(&x, &[2.0, 4.0, 6.0, 8.0]), 1.0));
+        assert!(close(correlation(&x, &[1.0, 4.0, 9.0, 16.0]), 0.984_374_038_697_697));
+        assert!(close(rank_correlation(&x, &[1.0, 4.0, 9.0, 16.0]), 1.0));
+        assert!(close(rank_correlation(&x, &[4.0, 3.0, 2.0, 1.0]), -1.0));
+        assert_eq!(correlation(&x, &[5.0; 4]), None);
+        assert_eq!(correlation(&x[..2], &x[..2]), None);
+    }
+
+    #[test]
+    fn a_quarter_is_enough_and_the_contrary_is_not() {
+        assert_eq!([doubt(0.5, -0.4, -0.1), doubt(-0.5, 0.4, 3.0), doubt(0.0, 0.0, 0.0)], [None; 3]);
+        let short = [doubt(0.5, -0.4, -0.09), doubt(0.5, -0.4, 0.4), doubt(0.5, 0.4, 0.0)];
+        assert_eq!(short, [Some(Doubt::Short); 3]);
+        assert_eq!(doubt(0.5, -0.1, -0.1), Some(Doubt::Steady));
+    }
+
+    #[test]
+    fn equal_values_share_their_rank() {
+        assert_eq!(ranks(&[3.0, 1.0, 3.0, 0.0]), [2.5, 1.0, 2.5, 0.0]);
+    }
+
+    #[test]
+    fn the_area_counts_pairs_in_the_right_order() {
+        assert_eq!(area_under_curve(&[0.9, 0.5], &[0.5, 0.1]), Some(0.875));
+        assert_eq!(area_under_curve(&[1.0], &[0.0, 0.5]), Some(1.0));
+        assert_eq!(area_under_curve(&[], &[0.5]), None);
+    }
+}
