@@ -143,8 +143,11 @@
       const [x, top, bottom] = large
         ? [event.clientX, event.clientY - 8, event.clientY + 12]
         : [at.left + at.width / 2, at.top, at.bottom];
-      tip.style.left = Math.max(4, Math.min(x - size.width / 2, innerWidth - size.width - 4)) + "px";
-      tip.style.top = (top > size.height + 8 ? top - size.height - 5 : bottom + 5) + "px";
+      // Links go up and down, so what is told of a node stands beside it.
+      const beside = element.matches("a.node") && (at.left > size.width + 16 ? at.left - size.width - 12 : at.right + 12);
+      const [left, above] = beside ? [beside, top - size.height / 2] : [x - size.width / 2, top - size.height - 5];
+      tip.style.left = Math.max(4, Math.min(left, innerWidth - size.width - 4)) + "px";
+      tip.style.top = (above > 3 ? above : beside ? 4 : bottom + 5) + "px";
     };
     document.addEventListener("pointerover", show);
     document.addEventListener("scroll", () => { tip.hidden = true; }, true);
@@ -165,8 +168,12 @@
       }
     };
     for (const type of ["pointerover", "pointerout", "focusin", "focusout"]) svg.addEventListener(type, light);
-    // The answer is at the right.
-    svg.parentElement.scrollLeft = svg.parentElement.scrollWidth;
+    // The answer is at the right; the names of the rows come along.
+    const [box, names] = [svg.parentElement, svg.querySelector(".names")];
+    const follow = () => names.setAttribute("transform", `translate(${(box.scrollLeft * svg.viewBox.baseVal.width) / svg.clientWidth})`);
+    box.addEventListener("scroll", follow);
+    box.scrollLeft = box.scrollWidth;
+    follow();
   };
 
   // What can be scrolled by touch can be scrolled by keys.

@@ -320,7 +320,7 @@ fn graph(number: u32, text: &str, ids: &[FeatureId]) -> Graph {
     nodes.push(Node { kind: NodeKind::PositionEmbedding, position, ..blank.clone() });
     let link = |from: usize, to: usize, slot: Slot| {
         let share = unit(from as u64, to as u64 + number as u64) as f32;
-        Link { from, to, slot, effect: 3.0 * share * if (from + to) % 3 == 0 { -1.0 } else { 1.0 }, share }
+        Link { from, to, slot, effect: 3.0 * share * if (from + to).is_multiple_of(3) { -1.0 } else { 1.0 }, share }
     };
     let mut links: Vec<Link> = (1..below).map(|from| link(from, 0, Slot::In)).collect();
     let served: Vec<usize> = (1..below)
@@ -336,7 +336,14 @@ fn graph(number: u32, text: &str, ids: &[FeatureId]) -> Graph {
             [(below, Slot::V), (below, Slot::Q), (below + 1, Slot::K)].map(|(from, slot)| link(from, head, slot)),
         );
     }
-    Graph { number, tokens, correct: 7, difference: number % 2 == 0, nodes: Arc::new(nodes), links: Arc::new(links) }
+    Graph {
+        number,
+        tokens,
+        correct: 7,
+        difference: number.is_multiple_of(2),
+        nodes: Arc::new(nodes),
+        links: Arc::new(links),
+    }
 }
 
 fn prompts(kind: &str, ids: &[FeatureId]) -> Vec<Prompt> {

@@ -9,7 +9,7 @@ pub const HEIGHT: f64 = 18.0;
 /// Between two lines of one cell, from middle to middle.
 const LINE: f64 = 27.0;
 /// Free space above the nodes of a row, for the links.
-const AIR: f64 = 26.0;
+pub const AIR: f64 = 26.0;
 /// Height of a row without nodes.
 const EMPTY: f64 = 5.0;
 /// Between two nodes of a cell.
@@ -25,7 +25,7 @@ const NARROW: f64 = 44.0;
 /// A page is this wide; what is wider has to be scrolled to.
 const PAGE: f64 = 1090.0;
 /// So many nodes of a cell may go into one line.
-const PER_LINE: std::ops::RangeInclusive<usize> = 1..=8;
+const PER_LINE: std::ops::RangeInclusive<usize> = 2..=8;
 
 /// A node before it is placed.
 #[derive(Clone, Copy, Debug)]
@@ -142,11 +142,11 @@ fn end(strips: &[Strip]) -> f64 {
     strips.last().map_or(0.0, |strip| strip.at + strip.size)
 }
 
-/// How much there is to scroll: what goes beyond the page's width counts double.
+/// How much there is to scroll: what goes beyond the page's width counts somewhat less, as one goes there in one sweep.
 fn cost((columns, rows): &(Vec<Strip>, Vec<Strip>)) -> f64 {
     let beyond = (end(columns) + PAD - PAGE).max(0.0);
     // Among the pictures on the page, the narrower costs a trifle less.
-    end(rows) + 2.0 * beyond + 0.01 * end(columns)
+    end(rows) + 0.7 * beyond + 0.01 * end(columns)
 }
 
 impl Layout {
@@ -155,7 +155,7 @@ impl Layout {
     pub fn new(boxes: &[Box], links: &[(usize, usize)], rows_: usize, tokens: &[f64]) -> Layout {
         let cells = cells(boxes);
         let strips = |per_line: usize| (columns(&cells, tokens, per_line), rows(&cells, rows_, per_line));
-        let per_line = PER_LINE.min_by(|a, b| cost(&strips(*a)).total_cmp(&cost(&strips(*b)))).unwrap_or(1);
+        let per_line = PER_LINE.min_by(|a, b| cost(&strips(*a)).total_cmp(&cost(&strips(*b)))).unwrap_or(2);
         let (columns, rows) = strips(per_line);
         let spots = spots(boxes, links, &cells, (&columns, &rows), per_line);
         Layout { width: end(&columns) + PAD, height: end(&rows) + BOTTOM, spots, columns, rows }

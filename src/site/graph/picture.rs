@@ -1,9 +1,10 @@
 //! The graph as SVG. Shapes tell the kinds of nodes, colours the signs of effects, widths their shares, dashes the slots.
 
-use super::layout::{Box, HEIGHT, Layout, Spot};
+use super::layout::{AIR, Box, HEIGHT, Layout, Spot};
 use super::names::{Names, kind_word, slot_word};
 use crate::site::atlas::{Link, NodeKind, Slot};
 use crate::site::text::{Html, cut, escape, html, visible};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Width of a letter in a node and in a token.
@@ -62,6 +63,7 @@ pub fn picture(names: &Names, layers: usize) -> Html {
     push_tokens(&mut body, &layout, names);
     push_links(&mut body, &layout, names);
     (0..boxes.len()).for_each(|i| push_node(&mut body, &layout.spots[i], names, i));
+    push_row_names(&mut body, &layout, layers);
     html(format!(
         "<svg class=\"graph\" viewBox=\"0 0 {0:.0} {1:.0}\" style=\"--w:{0:.0}px\" role=\"group\" \
          aria-label=\"the circuit of this prompt\">{body}</svg>",
@@ -69,7 +71,7 @@ pub fn picture(names: &Names, layers: usize) -> Html {
     ))
 }
 
-/// Every other layer on a band, columns apart, rows named.
+/// Every other layer on a band, columns apart.
 fn push_ground(body: &mut String, layout: &Layout, layers: usize) {
     for layer in (0..layers).step_by(2) {
         let (top, bottom) =
@@ -78,14 +80,21 @@ fn push_ground(body: &mut String, layout: &Layout, layers: usize) {
         let _ = write!(body, "<path class=\"band\" d=\"M0 {:.0}H{:.0}v{height:.0}H0z\"/>", top.at, layout.width);
     }
     let ground = layout.rows.last().map_or(0.0, |row| row.at + row.size);
-    for column in layout.columns.iter().filter(|column| column.used) {
-        let (left, right) = (column.at, column.at + column.size);
-        let _ = write!(body, "<path class=\"column\" d=\"M{left:.0} 4V{ground:.0}M{right:.0} 4V{ground:.0}\"/>");
-    }
+    let edges =
+        layout.columns.iter().filter(|column| column.used).flat_map(|column| [column.at, column.at + column.size]);
+    let edges: BTreeSet<i64> = edges.map(|x| x.round() as i64).collect();
+    let lines: String = edges.into_iter().map(|x| format!("M{x} 4V{ground:.0}")).collect();
+    let _ = write!(body, "<path class=\"column\" d=\"{lines}\"/>");
+}
+
+/// Over everything else: where the picture is scrolled, they stay.
+fn push_row_names(body: &mut String, layout: &Layout, layers: usize) {
+    body.push_str("<g class=\"names\">");
     for (i, strip) in layout.rows.iter().enumerate().filter(|(_, strip)| strip.used) {
-        let y = strip.at + strip.size - HEIGHT / 2.0 + 4.0;
+        let y = strip.middle() + AIR / 2.0 + 4.0;
         let _ = write!(body, "<text class=\"l\" x=\"6\" y=\"{y:.0}\">{}</text>", row_name(i, layers));
     }
+    body.push_str("</g>");
 }
 
 fn row_name(row: usize, layers: usize) -> String {
