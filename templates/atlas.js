@@ -138,12 +138,35 @@
       if (!text) return;
       tip.textContent = text;
       const [at, size] = [element.getBoundingClientRect(), tip.getBoundingClientRect()];
-      const x = at.width > 300 ? event.clientX : at.left + at.width / 2;
+      // What is large is told where it is touched.
+      const large = at.width > 300 || at.height > 100;
+      const [x, top, bottom] = large
+        ? [event.clientX, event.clientY - 8, event.clientY + 12]
+        : [at.left + at.width / 2, at.top, at.bottom];
       tip.style.left = Math.max(4, Math.min(x - size.width / 2, innerWidth - size.width - 4)) + "px";
-      tip.style.top = (at.top > size.height + 8 ? at.top - size.height - 5 : at.bottom + 5) + "px";
+      tip.style.top = (top > size.height + 8 ? top - size.height - 5 : bottom + 5) + "px";
     };
     document.addEventListener("pointerover", show);
     document.addEventListener("scroll", () => { tip.hidden = true; }, true);
+  };
+
+  // In a graph, a node shows what it is linked to.
+  const graph = (svg) => {
+    const parts = [...svg.querySelectorAll("[data-n]")].map((part) => [part, part.dataset.n.split(" ")]);
+    const light = (event) => {
+      const node = event.type !== "pointerout" && event.type !== "focusout" && event.target.closest("a.node");
+      const links = node ? parts.filter(([, ends]) => ends.length > 1 && ends.includes(node.dataset.n)) : [];
+      const near = new Set(links.flatMap(([, ends]) => ends));
+      if (node) near.add(node.dataset.n);
+      svg.classList.toggle("lit", Boolean(node));
+      for (const [part, ends] of parts) {
+        const on = ends.length > 1 ? ends.includes(node && node.dataset.n) : near.has(ends[0]);
+        part.classList.toggle("on", Boolean(node) && on);
+      }
+    };
+    for (const type of ["pointerover", "pointerout", "focusin", "focusout"]) svg.addEventListener(type, light);
+    // The answer is at the right.
+    svg.parentElement.scrollLeft = svg.parentElement.scrollWidth;
   };
 
   // What can be scrolled by touch can be scrolled by keys.
@@ -156,6 +179,7 @@
   search(document.getElementById("search"));
   document.querySelectorAll("table.sortable").forEach(sortable);
   document.querySelectorAll("table.filterable").forEach(filterable);
+  document.querySelectorAll("svg.graph:not(.icon)").forEach(graph);
   tips();
   reachable();
   // A link into a closed part opens it.

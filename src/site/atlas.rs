@@ -6,6 +6,7 @@ pub use super::head::{Head, HeadFeature};
 use crate::ids::{Component, DictionaryId, FeatureId};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The whole atlas. Features are in the order of their ids, components in the order of the model.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -15,6 +16,8 @@ pub struct Atlas {
     pub base_url: String,
     /// The program's version.
     pub version: String,
+    /// What the model is called where it came from.
+    pub model: String,
     /// When the newest stage before `render` ended, `2026-01-31 04:05 UTC`.
     pub when: String,
     /// What was run on what, in the order to be shown: (label, value).
@@ -109,6 +112,73 @@ pub struct Prompt {
     pub right: bool,
     /// Whether it has a circuit.
     pub used: bool,
+    /// Its circuit, node by node; none where nothing was found.
+    #[serde(skip)]
+    pub graph: Option<Graph>,
+}
+
+/// The circuit of one prompt as a graph. Cloning it does not copy the nodes and links.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    /// The prompt's number in its task, from 0: the name of its page.
+    pub number: u32,
+    /// What the model read, special tokens included: id and text.
+    pub tokens: Vec<(u32, String)>,
+    /// Id of the correct answer.
+    pub correct: u32,
+    /// Whether the root is a difference of two logits or the correct answer's alone.
+    pub difference: bool,
+    pub nodes: Arc<Vec<Node>>,
+    pub links: Arc<Vec<Link>>,
+}
+
+/// The kinds of nodes (DESIGN.md 4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NodeKind {
+    Root,
+    AttentionFeature,
+    MlpFeature,
+    Head,
+    AttentionError,
+    MlpError,
+    Bias,
+    Embedding,
+    PositionEmbedding,
+}
+
+/// A node of a prompt's circuit. Numbers that its kind does not have are 0.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub kind: NodeKind,
+    pub layer: usize,
+    /// Where it is; the destination of a head.
+    pub position: usize,
+    /// The position that a head reads.
+    pub source: usize,
+    pub head: usize,
+    /// The dictionary feature; of a head the one that it serves, none for the dictionary's error.
+    pub feature: Option<usize>,
+    pub activation: Option<f32>,
+}
+
+/// Where a contributor enters: a head's query, key or value, or the only input of anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Slot {
+    In,
+    Q,
+    K,
+    V,
+}
+
+/// Node `from` contributes to node `to`; both are places in the graph's nodes.
+#[derive(Clone, Debug)]
+pub struct Link {
+    pub from: usize,
+    pub to: usize,
+    pub slot: Slot,
+    pub effect: f32,
+    /// `|effect|` as a share of everything that enters the slot.
+    pub share: f32,
 }
 
 #[derive(Clone, Debug, Serialize)]

@@ -1,26 +1,29 @@
 //! Writes the site: one visible list of all pages, each with its template and its view, rendered side by side.
 
-use super::atlas::Atlas;
+use super::atlas::{Atlas, Task};
 use super::links::{Site, pair_path};
+use super::text::html;
 use super::views::{
-    ComponentView, ComponentsView, DictionariesView, FeatureView, FeaturesView, GroupView, IndexView, PairView,
-    PairsView, SearchView, TaskView,
+    ComponentView, ComponentsView, DictionariesView, Drawn, FeatureView, FeaturesView, GraphView, GroupView, IndexView,
+    PairView, PairsView, SearchView, TaskView, drawn,
 };
 use crate::error::{Context, Hint, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value};
-use minijinja::{Environment, UndefinedBehavior};
+use minijinja::{Environment, UndefinedBehavior, context};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::path::Path;
 
 /// Templates by name; the ending decides how what is put into them is escaped.
-const TEMPLATES: [(&str, &str); 15] = [
+const TEMPLATES: [(&str, &str); 17] = [
     ("base.html", include_str!("../../templates/base.html")),
     ("parts.html", include_str!("../../templates/parts.html")),
     ("head.html", include_str!("../../templates/head.html")),
     ("index.html", include_str!("../../templates/index.html")),
     ("task.html", include_str!("../../templates/task.html")),
+    ("graph.html", include_str!("../../templates/graph.html")),
+    ("graph.json", include_str!("../../templates/graph.json")),
     ("faithful.html", include_str!("../../templates/faithful.html")),
     ("dictionaries.html", include_str!("../../templates/dictionaries.html")),
     ("components.html", include_str!("../../templates/components.html")),
@@ -37,7 +40,7 @@ const TEMPLATES: [(&str, &str); 15] = [
 const ASSETS: [(&str, &str); 2] =
     [("style.css", include_str!("../../templates/style.css")), ("atlas.js", include_str!("../../templates/atlas.js"))];
 
-const FOLDERS: [&str; 6] = ["tasks", "dictionaries", "components", "features", "pairs", "groups"];
+const FOLDERS: [&str; 7] = ["tasks", "graphs", "dictionaries", "components", "features", "pairs", "groups"];
 
 /// A file to be rendered.
 struct File<'a> {
@@ -70,6 +73,7 @@ fn files<'a>(site: &'a Site) -> Vec<File<'a>> {
     files.extend(
         atlas.tasks.iter().map(|t| file(format!("tasks/{}.html", t.name), "task.html", || TaskView::new(site, t))),
     );
+    files.extend(atlas.tasks.iter().flat_map(|task| graphs(site, task)));
     files.extend(atlas.components.iter().enumerate().map(|(i, c)| {
         file(format!("components/{}.html", c.component), "component.html", move || ComponentView::new(site, i))
     }));
@@ -85,6 +89,16 @@ fn files<'a>(site: &'a Site) -> Vec<File<'a>> {
         atlas.groups.iter().map(|g| file(format!("groups/{}.html", g.name), "group.html", || GroupView::new(site, g))),
     );
     files
+}
+
+/// The graph of each prompt of a task: its page, and the same for other programs.
+fn graphs<'a>(site: &'a Site, task: &'a Task) -> Vec<File<'a>> {
+    let both = |one: Drawn<'a>| {
+        let page = file(one.path("html"), "graph.html", move || GraphView::new(site, &one));
+        let json = file(one.path("json"), "graph.json", move || context! { text => html(one.json(site)) });
+        [page, json]
+    };
+    drawn(task).into_iter().flat_map(both).collect()
 }
 
 /// Writes the whole site into the empty folder `into`, and says how many pages it has.

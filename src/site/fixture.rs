@@ -4,6 +4,7 @@ use super::atlas::*;
 use super::head::{Attention, Contributor, Copied, Copying, Habits, Move, Role, What};
 use crate::ids::{Component, DictionaryId, FeatureId, Kind};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub const LAYERS: usize = 4;
 pub const HEADS: usize = 6;
@@ -289,7 +290,56 @@ fn live_links(ids: &[FeatureId], at: &[Component]) -> Vec<LiveLink> {
     (0..20).map(link).collect()
 }
 
-fn prompts(kind: &str) -> Vec<Prompt> {
+/// A circuit with a node of each kind: features over heads over what they read, an answer above and tokens below.
+fn graph(number: u32, text: &str, ids: &[FeatureId]) -> Graph {
+    let mut tokens: Vec<(u32, String)> = pieces_of(text).into_iter().zip(300..).map(|(text, id)| (id, text)).collect();
+    tokens.insert(0, (0, "<|endoftext|>".into()));
+    let last = tokens.len() - 1;
+    let blank =
+        Node { kind: NodeKind::Root, layer: 0, position: last, source: 0, head: 0, feature: None, activation: None };
+    let kind = |id: &FeatureId| match id.dictionary.kind {
+        Kind::Attention => NodeKind::AttentionFeature,
+        Kind::Mlp => NodeKind::MlpFeature,
+    };
+    let feature = |(i, id): (usize, &FeatureId)| Node {
+        kind: kind(id),
+        layer: id.dictionary.layer,
+        position: last - i % 4,
+        feature: Some(id.index),
+        activation: Some(0.5 + i as f32),
+        ..blank.clone()
+    };
+    let mut nodes = vec![blank.clone()];
+    nodes.extend(ids.iter().enumerate().map(feature));
+    let (layer, position) = (1, 2);
+    for kind in [NodeKind::AttentionError, NodeKind::MlpError, NodeKind::Bias, NodeKind::Bias] {
+        nodes.push(Node { kind, layer, ..blank.clone() });
+    }
+    let below = nodes.len();
+    nodes.push(Node { kind: NodeKind::Embedding, position, ..blank.clone() });
+    nodes.push(Node { kind: NodeKind::PositionEmbedding, position, ..blank.clone() });
+    let link = |from: usize, to: usize, slot: Slot| {
+        let share = unit(from as u64, to as u64 + number as u64) as f32;
+        Link { from, to, slot, effect: 3.0 * share * if (from + to) % 3 == 0 { -1.0 } else { 1.0 }, share }
+    };
+    let mut links: Vec<Link> = (1..below).map(|from| link(from, 0, Slot::In)).collect();
+    let served: Vec<usize> = (1..below)
+        .filter(|&i| matches!(nodes[i].kind, NodeKind::AttentionFeature | NodeKind::AttentionError))
+        .collect();
+    for (i, to) in served.into_iter().enumerate() {
+        let of = nodes[to].clone();
+        let source = 1 + i % last;
+        nodes.push(Node { kind: NodeKind::Head, head: i % HEADS, source, activation: None, ..of });
+        let head = nodes.len() - 1;
+        links.push(link(head, to, Slot::In));
+        links.extend(
+            [(below, Slot::V), (below, Slot::Q), (below + 1, Slot::K)].map(|(from, slot)| link(from, head, slot)),
+        );
+    }
+    Graph { number, tokens, correct: 7, difference: number % 2 == 0, nodes: Arc::new(nodes), links: Arc::new(links) }
+}
+
+fn prompts(kind: &str, ids: &[FeatureId]) -> Vec<Prompt> {
     let names = ["John", "Mary", "James", "Allison", "Ryan", "Patrick"];
     let prompt = |i: usize| {
         let (a, b) = (names[i % 6], names[(i + 1 + i / 6) % 6]);
@@ -302,6 +352,7 @@ fn prompts(kind: &str) -> Vec<Prompt> {
             vec![(correct.clone(), 0.71), (format!(" {b}"), 0.12), (" the".into(), 0.034), (" her".into(), 0.0031)];
         let logit_difference = 3.1 - 4.2 * unit(i as u64, 4).powi(4);
         let (template, counter) = ("ABB".into(), format!(" {b}"));
+        let graph = (logit_difference > 0.0).then(|| graph(i as u32, &text, ids));
         Prompt {
             template,
             text,
@@ -313,6 +364,7 @@ fn prompts(kind: &str) -> Vec<Prompt> {
             nodes: 61,
             edges: 143,
             coverage: 0.63,
+            graph,
             right: logit_difference > 0.0,
             used: logit_difference > 0.0,
         }
@@ -322,7 +374,7 @@ fn prompts(kind: &str) -> Vec<Prompt> {
 
 fn task(name: &str, ids: &[FeatureId], at: &[Component]) -> Task {
     let frequency = |c: Component| unit(c.layer() as u64 * 20 + name.len() as u64, c.head().unwrap_or(8) as u64);
-    let prompts = prompts(name);
+    let prompts = prompts(name, ids);
     let right = prompts.iter().filter(|prompt| prompt.right).count();
     let pairs = at.iter().enumerate().flat_map(|(i, &a)| at[i + 1..].iter().map(move |&b| (a, b)));
     Task {
@@ -466,6 +518,7 @@ pub fn atlas() -> Atlas {
         title: "circuit-atlas demo".into(),
         base_url: String::new(),
         version: "0.1.0".into(),
+        model: "gpt2".into(),
         when: "2026-01-31 04:05 UTC".into(),
         provenance: [
             ("model", "demo/model: GPT-2, 4 layers, 6 heads, width 96"),

@@ -114,6 +114,16 @@ pub fn pair_path(a: FeatureId, b: FeatureId) -> String {
     format!("pairs/{a}+{b}.html")
 }
 
+/// `graphs/TASK-N.html`, and the same as a file for other programs.
+pub fn graph_path(task: &str, number: u32, ending: &str) -> String {
+    format!("graphs/{task}-{number}.{ending}")
+}
+
+/// A link within the page.
+pub fn plain_href(href: &str) -> Html {
+    html(escape(href))
+}
+
 /// Links from one page.
 #[derive(Clone, Copy)]
 pub struct Links<'a> {

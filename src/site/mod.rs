@@ -6,6 +6,7 @@
 pub mod atlas;
 mod build;
 mod chart;
+mod graph;
 pub mod head;
 mod links;
 pub mod number;

@@ -149,6 +149,7 @@ fn hostile() -> Atlas {
         });
     };
     (atlas.title, atlas.version, atlas.when, atlas.base_url) = (bad(), bad(), bad(), bad());
+    atlas.model = bad();
     atlas.provenance = vec![(bad(), bad())];
     atlas.stages.iter_mut().for_each(|s| s.0 = HOSTILE.into());
     for t in &mut atlas.tasks {
@@ -156,6 +157,7 @@ fn hostile() -> Atlas {
         for p in &mut t.prompts {
             (p.template, p.text, p.correct, p.counter) = (bad(), bad(), bad(), bad());
             p.answers.iter_mut().for_each(|a| a.0 = HOSTILE.into());
+            p.graph.iter_mut().flat_map(|g| &mut g.tokens).for_each(|t| t.1 = HOSTILE.into());
         }
         for f in &mut t.faithfulness {
             (f.level, f.variant, f.circuit) = (bad(), bad(), bad());

@@ -1,6 +1,6 @@
 //! Text of a corpus or a tokenizer as markup: escaped, with spaces and line breaks that can be seen, and coloured.
 //!
-//! The only place, with `svg`, `chart` and `head`, at which markup is put together by hand.
+//! The only place, with `svg`, `chart`, `graph` and `head`, at which markup is put together by hand.
 
 use super::atlas::{Example, Piece};
 use super::number::significant;
@@ -47,6 +47,23 @@ pub(super) fn push_running(out: &mut String, text: &str) {
             _ => push_escaped(out, c),
         }
     }
+}
+
+/// Whether a character changes the direction of the text around it.
+fn turns(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A token as plain text, its white space and its marks of direction made visible.
+pub fn visible(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' => "↵".into(),
+        '\t' => "⇥".into(),
+        ' ' => "␣".into(),
+        c if c.is_whitespace() || turns(c) => format!("U+{:04X}", c as u32),
+        c => c.to_string(),
+    };
+    text.chars().map(shown).collect()
 }
 
 /// A token by itself: spaces too are marked, or one could not tell ` a` from `a`.

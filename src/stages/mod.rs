@@ -14,6 +14,7 @@ pub mod verify;
 
 pub mod firings;
 pub mod inputs;
+mod graphs;
 mod pairs;
 pub mod reader;
 mod watched;

@@ -1,5 +1,6 @@
 //! The atlas, read from the artifacts: rows put together by what they are about, for pages and answers.
 
+use super::graphs::{Graphs, graphs};
 use super::pairs::strongest;
 use super::watched::Watched;
 use super::{Run, inputs};
@@ -8,15 +9,16 @@ use crate::artifact::tables::{
     CircuitFeature, CircuitPairRow, ComponentRow, ConformanceRow, ContextRow, CorpusPairRow, EdgeRow, EffectRow,
     EvaluationRow, ExampleRow, ExplanationRow, FaithfulnessRow, FeatureRow, LogitRow, NodeRow, PromptRow,
 };
-use crate::config::{Method, Provider, Wrong};
+use crate::config::{Method, Provider, RootKind, Wrong};
 use crate::corpus::Tokenizer;
 use crate::error::Result;
-use crate::ids::{Component, FeatureId};
+use crate::ids::{Component, FeatureId, HubName};
 use crate::model::Gpt2;
 use crate::site::atlas::{self, Atlas};
 use crate::site::count;
 use crate::stats::agreement::{Doubt, doubt};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// Feature pairs on a task's page.
 const TASK_PAIRS: usize = 60;
@@ -37,8 +39,7 @@ pub struct Reader<'a> {
     /// Prompts of each task that have a circuit.
     prompts_of: BTreeMap<String, u32>,
     /// By task and prompt.
-    nodes: BTreeMap<(String, u32), u32>,
-    edges: BTreeMap<(String, u32), u32>,
+    graphs: Graphs,
     circuits: Circuits,
     /// By task: in how many prompts both components are in the circuit; only a < b.
     together: BTreeMap<String, Together>,
@@ -98,6 +99,14 @@ fn mean_of(values: impl Iterator<Item = f64>) -> Option<f64> {
     (!values.is_empty()).then(|| crate::stats::interval::mean(&values))
 }
 
+/// What the model is called where it came from: the repository of the hub, or the folder's own name.
+fn model_name(path: &str) -> String {
+    match path.parse::<HubName>() {
+        Ok(name) => name.place(),
+        Err(_) => Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned(),
+    }
+}
+
 fn component(name: &str) -> Result<Component> {
     Ok(name.parse::<Component>()?)
 }
@@ -137,8 +146,7 @@ impl<'a> Reader<'a> {
             prompts,
             together: together(&circuits),
             circuits,
-            nodes: counted(nodes.into_iter().map(|row| (row.task, row.prompt))),
-            edges: counted(edges.into_iter().map(|row| (row.task, row.prompt))),
+            graphs: graphs(nodes, edges)?,
             components: store.read()?,
             serving_at: by(serving.clone(), |row| row.component.clone()),
             serving: by(serving, |row| row.feature.clone()),
@@ -168,6 +176,7 @@ impl<'a> Reader<'a> {
             title: config.site.title.clone(),
             base_url: config.site.base_url.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
+            model: model_name(&config.model.path),
             when: newest,
             provenance: self.provenance(&sizes)?,
             layers: sizes.layers,
@@ -331,7 +340,7 @@ impl<'a> Reader<'a> {
 
     fn prompt(&self, row: &PromptRow) -> atlas::Prompt {
         let tokenizer = &self.tokenizer;
-        let key = (row.task.clone(), row.prompt);
+        let graph = self.graph(row);
         let answers = row.answers.iter().zip(&row.answer_probabilities);
         atlas::Prompt {
             template: row.template.clone(),
@@ -341,12 +350,27 @@ impl<'a> Reader<'a> {
             logit_difference: row.logit_difference,
             metric: row.metric,
             answers: answers.map(|(id, p)| (tokenizer.token(*id), f64::from(*p))).collect(),
-            nodes: self.nodes.get(&key).copied().unwrap_or(0),
-            edges: self.edges.get(&key).copied().unwrap_or(0),
+            nodes: graph.as_ref().map_or(0, |graph| graph.nodes.len() as u32),
+            edges: graph.as_ref().map_or(0, |graph| graph.links.len() as u32),
             coverage: row.coverage,
             right: row.right,
             used: row.used,
+            graph,
         }
+    }
+
+    fn graph(&self, row: &PromptRow) -> Option<atlas::Graph> {
+        let (nodes, links) = self.graphs.get(&(row.task.clone(), row.prompt))?.clone();
+        let token = |&id: &u32| (id, self.tokenizer.token(id));
+        let root = self.run.config.discover.root;
+        Some(atlas::Graph {
+            number: row.prompt,
+            tokens: row.tokens.iter().map(token).collect(),
+            correct: row.correct,
+            difference: root == RootKind::LogitDifference,
+            nodes,
+            links,
+        })
     }
 
     /// In how many prompts of a task both components are in the circuit; only a < b.

@@ -6,7 +6,7 @@ use super::live::LiveView;
 use super::parts::{CircuitPairRow, Page, circuit_pair};
 use crate::ids::Component;
 use crate::site::atlas::{Prompt, Task, TaskComponent};
-use crate::site::links::{Links, Site};
+use crate::site::links::{Links, Site, graph_path};
 use crate::site::number::{count, counted, difference, fixed, percent, right_of};
 use crate::site::svg::{Cell, model_map, triangle};
 use crate::site::text::{Html, token};
@@ -48,6 +48,8 @@ pub struct TaskView {
 #[derive(Serialize)]
 struct PromptRow {
     number: usize,
+    /// Its graph, if it has one.
+    graph: Option<Html>,
     template: String,
     text: String,
     correct: Html,
@@ -62,7 +64,7 @@ struct PromptRow {
 }
 
 #[derive(Serialize)]
-struct Answer {
+pub struct Answer {
     token: Html,
     probability: String,
     correct: bool,
@@ -89,7 +91,7 @@ impl TaskView {
             left_out: task.left_out.map(percent),
             component_count: task.components.len(),
             feature_total: count(task.components.iter().map(|c| u64::from(c.features)).sum()),
-            prompts: task.prompts.iter().enumerate().map(|(i, p)| prompt_row(i, p)).collect(),
+            prompts: task.prompts.iter().enumerate().map(|(i, p)| prompt_row(links, task, i, p)).collect(),
             frequency: model_map(links, "frequency of components in circuits", &frequencies(&task.components)),
             features: model_map(links, "distinct features at components", &distinct_features(&task.components)),
             contrast: contrasts(&task.components).map(|cells| {
@@ -107,14 +109,21 @@ impl TaskView {
     }
 }
 
-fn prompt_row(i: usize, p: &Prompt) -> PromptRow {
+/// The model's first choices.
+pub fn answers(p: &Prompt) -> Vec<Answer> {
     let answer = |(text, probability): &(String, f64)| Answer {
         token: token(text),
         probability: percent(*probability),
         correct: *text == p.correct,
     };
+    p.answers.iter().map(answer).collect()
+}
+
+fn prompt_row(links: Links, task: &Task, i: usize, p: &Prompt) -> PromptRow {
+    let graph = p.graph.as_ref().map(|graph| links.href(&graph_path(&task.name, graph.number, "html")));
     PromptRow {
-        number: i + 1,
+        number: i,
+        graph,
         template: p.template.clone(),
         text: p.text.clone(),
         correct: token(&p.correct),
@@ -123,7 +132,7 @@ fn prompt_row(i: usize, p: &Prompt) -> PromptRow {
         right: p.right,
         used: p.used,
         metric: fixed(p.metric, 2),
-        answers: p.answers.iter().map(answer).collect(),
+        answers: answers(p),
         size: format!("{} / {}", count(p.nodes.into()), count(p.edges.into())),
         coverage: percent(p.coverage),
     }

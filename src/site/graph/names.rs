@@ -1,0 +1,203 @@
+//! What a node is called, what it is, and where it leads.
+
+use crate::ids::{Component, FeatureId, Kind};
+use crate::site::atlas::{Graph, Link, Node, NodeKind};
+use crate::site::links::{Links, plain_href};
+use crate::site::number::{percent, significant};
+use crate::site::text::{self, Html, visible};
+
+/// Links that a node's title tells, the strongest of each side.
+const TOLD: usize = 3;
+/// Characters of what a feature is about.
+const GIST: usize = 110;
+
+/// The words for a kind of node.
+pub fn kind_word(kind: NodeKind) -> &'static str {
+    match kind {
+        NodeKind::Root => "answer",
+        NodeKind::AttentionFeature => "attention feature",
+        NodeKind::MlpFeature => "MLP feature",
+        NodeKind::Head => "head",
+        NodeKind::AttentionError => "attention error",
+        NodeKind::MlpError => "MLP error",
+        NodeKind::Bias => "bias",
+        NodeKind::Embedding => "token embedding",
+        NodeKind::PositionEmbedding => "position embedding",
+    }
+}
+
+/// Everything that is said of the nodes of one graph.
+pub struct Names<'a> {
+    pub graph: &'a Graph,
+    links: Links<'a>,
+    /// What the root is, in short and in words.
+    root: (String, String),
+    /// For each node its links upwards and downwards, the largest share first.
+    out: Vec<Vec<&'a Link>>,
+    into: Vec<Vec<&'a Link>>,
+}
+
+impl<'a> Names<'a> {
+    /// `correct` and `counter` are the texts of the answers.
+    pub fn new(links: Links<'a>, graph: &'a Graph, correct: &str, counter: &str) -> Names<'a> {
+        let short = |text: &str| visible(&text::cut(text, 14));
+        let root = match graph.difference {
+            true => (format!("{} − {}", short(correct), short(counter)), "logit difference"),
+            false => (short(correct), "logit of the answer"),
+        };
+        let sorted = |end: fn(&Link) -> usize| {
+            let mut lists: Vec<Vec<&Link>> = vec![Vec::new(); graph.nodes.len()];
+            graph.links.iter().for_each(|link| lists[end(link)].push(link));
+            lists.iter_mut().for_each(|list| list.sort_by(|a, b| b.share.total_cmp(&a.share)));
+            lists
+        };
+        Names { graph, links, root: (root.0, root.1.into()), out: sorted(|l| l.from), into: sorted(|l| l.to) }
+    }
+
+    fn node(&self, at: usize) -> &'a Node {
+        &self.graph.nodes[at]
+    }
+
+    pub fn out(&self, at: usize) -> &[&'a Link] {
+        &self.out[at]
+    }
+
+    pub fn into(&self, at: usize) -> &[&'a Link] {
+        &self.into[at]
+    }
+
+    /// The dictionary feature that the node is, or that it serves if it is a head.
+    pub fn feature(&self, at: usize) -> Option<FeatureId> {
+        let node = self.node(at);
+        let kind = match node.kind {
+            NodeKind::AttentionFeature | NodeKind::Head => Kind::Attention,
+            NodeKind::MlpFeature => Kind::Mlp,
+            _ => return None,
+        };
+        Some(FeatureId::new(kind, node.layer, node.feature?))
+    }
+
+    /// Short: `att3.51`, `L2H4`, `emb`.
+    pub fn name(&self, at: usize) -> String {
+        let node = self.node(at);
+        let layer = node.layer;
+        match node.kind {
+            NodeKind::Root => self.root.0.clone(),
+            NodeKind::AttentionFeature | NodeKind::MlpFeature => {
+                self.feature(at).map_or_else(String::new, |id| id.to_string())
+            }
+            NodeKind::Head => Component::Head { layer, head: node.head }.to_string(),
+            NodeKind::AttentionError => format!("att{layer} err"),
+            NodeKind::MlpError => format!("mlp{layer} err"),
+            NodeKind::Bias => format!("b{layer}"),
+            NodeKind::Embedding => "emb".into(),
+            NodeKind::PositionEmbedding => "pos".into(),
+        }
+    }
+
+    /// The name with its position, for sentences: `att3.51 @ 12`.
+    pub fn placed(&self, at: usize) -> String {
+        match self.node(at).kind {
+            NodeKind::Root => self.root.1.clone(),
+            NodeKind::Head => format!("{} @ {} ← {}", self.name(at), self.node(at).position, self.node(at).source),
+            _ => format!("{} @ {}", self.name(at), self.node(at).position),
+        }
+    }
+
+    /// The token at a position, its white space made visible.
+    pub fn token(&self, position: usize) -> String {
+        self.graph.tokens.get(position).map(|(_, text)| visible(text)).unwrap_or_default()
+    }
+
+    /// What a head serves.
+    pub fn serves(&self, at: usize) -> Option<String> {
+        let node = self.node(at);
+        let served = || self.feature(at).map_or_else(|| format!("att{} err", node.layer), |id| id.to_string());
+        (node.kind == NodeKind::Head).then(served)
+    }
+
+    /// The page of the feature or the component; none where there is none.
+    pub fn page(&self, at: usize) -> Option<Html> {
+        let node = self.node(at);
+        let component = match node.kind {
+            NodeKind::Head => Component::Head { layer: node.layer, head: node.head },
+            NodeKind::MlpError => Component::Mlp { layer: node.layer },
+            _ => return self.feature(at).and_then(|id| self.links.feature(id).href),
+        };
+        self.links.component(component).href
+    }
+
+    /// The page, or else the node's row in the table below the picture.
+    pub fn href(&self, at: usize) -> Html {
+        self.page(at).unwrap_or_else(|| plain_href(&format!("#n{at}")))
+    }
+
+    /// Everything about a node, a line each.
+    pub fn title(&self, at: usize) -> String {
+        let node = self.node(at);
+        let mut lines = vec![self.what(at)];
+        if node.kind == NodeKind::Head {
+            lines.push(format!("reads position {} {}", node.source, self.token(node.source)));
+        }
+        lines.push(format!("at position {} {}", node.position, self.token(node.position)));
+        lines.extend(node.activation.map(|a| format!("activation {}", significant(a.into(), 3))));
+        lines.extend(self.gist(at));
+        lines.extend(told("out", &self.out[at], |link| self.placed(link.to)));
+        lines.extend(told("in", &self.into[at], |link| self.placed(link.from)));
+        lines.join("\n")
+    }
+
+    fn what(&self, at: usize) -> String {
+        let node = self.node(at);
+        let of_root = || format!("{}, {}", self.root.0, self.root.1);
+        match self.serves(at) {
+            Some(served) => format!("{}, head, serves {served}", self.name(at)),
+            None if node.kind == NodeKind::Root => of_root(),
+            None => format!("{}, {}", self.name(at), kind_word(node.kind)),
+        }
+    }
+
+    /// The name, and what is known of a feature.
+    pub fn label(&self, at: usize) -> String {
+        match (self.gist(at), self.node(at).kind) {
+            (Some(gist), _) => format!("{}: {gist}", self.name(at)),
+            (None, NodeKind::Embedding) => format!("emb {}", self.token(self.node(at).position)),
+            (None, _) => self.name(at),
+        }
+    }
+
+    fn gist(&self, at: usize) -> Option<String> {
+        let own = matches!(self.node(at).kind, NodeKind::AttentionFeature | NodeKind::MlpFeature);
+        let gist = text::plain(&self.links.site.gist(self.feature(at).filter(|_| own)?), GIST);
+        (!gist.is_empty()).then_some(gist)
+    }
+
+    /// A link in one line.
+    pub fn link(&self, link: &Link) -> String {
+        format!("{} → {}{}", self.placed(link.from), self.placed(link.to), numbers(link))
+    }
+}
+
+/// The word for the slot that a link enters; empty where there is only one.
+pub fn slot_word(link: &Link) -> &'static str {
+    use crate::site::atlas::Slot::*;
+    match link.slot {
+        In => "",
+        Q => "q",
+        K => "k",
+        V => "v",
+    }
+}
+
+fn numbers(link: &Link) -> String {
+    let slot = slot_word(link);
+    let slot = if slot.is_empty() { String::new() } else { format!(" {slot}") };
+    format!("{slot}: {} ({})", significant(link.effect.into(), 3), percent(link.share.into()))
+}
+
+/// The strongest links of one side, and how many more there are.
+fn told<'a>(side: &str, links: &[&'a Link], other: impl Fn(&'a Link) -> String) -> Vec<String> {
+    let line = |link: &&'a Link| format!("{side} {}{}", other(link), numbers(link));
+    let more = links.len().checked_sub(TOLD + 1).map(|more| format!("{side} and {} more", more + 1));
+    links.iter().take(TOLD).map(line).chain(more).collect()
+}
