@@ -26,3 +26,4 @@ mod show;
 mod statistics;
 mod suspects;
 mod task;
+mod verify;
