@@ -344,3 +344,65 @@ fn a_heads_page_says_what_it_does_and_an_mlps_does_not() {
     }
     assert!(files["tasks/ioi.html"].contains("id=\"heads\"") && files["tasks/ioi.html"].contains("name mover"));
 }
+
+#[test]
+fn every_prompt_with_a_circuit_has_its_graph() {
+    let atlas = fixture::atlas();
+    let files = built(&atlas);
+    let (mut with, mut without) = (0, 0);
+    for task in &atlas.tasks {
+        for (number, prompt) in task.prompts.iter().enumerate() {
+            let there = |ending: &str| files.contains_key(&format!("graphs/{}-{number}.{ending}", task.name));
+            assert_eq!((there("html"), there("json")), (prompt.graph.is_some(), prompt.graph.is_some()));
+            if prompt.graph.is_some() { with += 1 } else { without += 1 }
+        }
+    }
+    assert!(with > 40 && without > 0, "{with} {without}");
+    let page = &files["graphs/ioi-0.html"];
+    let graph = atlas.tasks[0].prompts[0].graph.as_ref().unwrap();
+    assert_eq!(page.matches("<a class=\"node ").count(), graph.nodes.len());
+    assert_eq!(page.matches("<tr id=\"n").count(), graph.nodes.len());
+    let drawn = page.split("class=\"links\"").nth(1).unwrap().split("</svg>").next().unwrap();
+    assert_eq!(drawn.matches("data-n=").count() - graph.nodes.len(), graph.links.len());
+    for class in ["root", "att", "mlp", "head", "err", "bias", "emb", "emb pos"] {
+        assert!(page.contains(&format!("class=\"node {class}\"")), "no {class}");
+    }
+}
+
+/// Texts of tokens are in the file as they are; nothing else of it depends on them.
+#[test]
+fn files_of_graphs_are_whole_with_any_text() {
+    for atlas in [fixture::atlas(), hostile()] {
+        for (name, text) in built(&atlas).iter().filter(|(name, _)| name.ends_with(".json")) {
+            let graph: serde_json::Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let nodes = graph["nodes"].as_array().unwrap();
+            let ids: BTreeSet<&str> = nodes.iter().map(|n| n["node_id"].as_str().unwrap()).collect();
+            assert_eq!(ids.len(), nodes.len(), "{name}");
+            for link in graph["links"].as_array().unwrap() {
+                assert!(["source", "target"].iter().all(|end| ids.contains(link[end].as_str().unwrap())), "{name}");
+            }
+            assert!(!text.contains("_head_") && text.contains("\"lorsa error\"") && text.contains("(p="));
+        }
+    }
+}
+
+/// In the fixture a head's value reads the token at place `below`, its query too.
+#[test]
+fn what_a_head_reads_is_a_link_to_what_it_serves() {
+    let atlas = fixture::atlas();
+    let graph = atlas.tasks[0].prompts[0].graph.as_ref().unwrap();
+    let file: serde_json::Value = serde_json::from_str(&built(&atlas)["graphs/ioi-0.json"]).unwrap();
+    let head = graph.nodes.iter().position(|n| n.kind == NodeKind::Head).unwrap();
+    let served = graph.links.iter().find(|l| l.from == head).unwrap();
+    let into = |slot: Slot| graph.links.iter().find(|l| l.to == head && l.slot == slot).unwrap().effect;
+    let node = &graph.nodes[served.to];
+    let id = format!("{}_lorsa_{}_{}", node.layer, node.feature.unwrap(), node.position);
+    let links = file["links"].as_array().unwrap();
+    let link = links.iter().find(|l| l["target"] == *id && l["source"].as_str().unwrap().starts_with("E_")).unwrap();
+    assert_eq!(link["weight"].as_f64().unwrap() as f32, into(Slot::V));
+    let entry = file["nodes"].as_array().unwrap().iter().find(|n| n["node_id"] == *id).unwrap();
+    let scores = &entry["qk_tracing_results"];
+    assert_eq!(scores["top_q_marginal_contributors"][0][1].as_f64().unwrap() as f32, into(Slot::Q));
+    assert_eq!(scores["top_k_marginal_contributors"][0][1].as_f64().unwrap() as f32, into(Slot::K));
+    assert_eq!(entry["heads"][0]["weight"].as_f64().unwrap() as f32, served.effect);
+}

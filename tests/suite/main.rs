@@ -9,6 +9,7 @@ mod dictionary;
 mod discover;
 mod faithful;
 mod formats;
+mod graphs;
 mod heads;
 mod hub;
 mod influence;

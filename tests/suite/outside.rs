@@ -19,16 +19,37 @@ fn polars_and_duckdb_open_every_artifact() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+#[test]
+fn jsonschema_accepts_every_graph() {
+    let python = std::env::var("CIRCUIT_ATLAS_PYTHON").unwrap_or_else(|_| "python3".into());
+    let has = Command::new(&python).args(["-c", "import jsonschema"]).output();
+    if !has.is_ok_and(|output| output.status.success()) {
+        skipped(&format!("`{python}` has not jsonschema; name one that has in CIRCUIT_ATLAS_PYTHON"));
+        return;
+    }
+    let bench = Bench::finished();
+    let [script, schema] =
+        ["tests/check_graphs.py", "tests/data/graph-schema.json"].map(|name| Path::new(REPOSITORY).join(name));
+    let output = Command::new(python).arg(script).arg(schema).arg(bench.file("site/graphs")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// One page of each kind.
 fn pages(site: &Path) -> Vec<PathBuf> {
     let first = |folder: &str| {
         let mut names: Vec<PathBuf> =
             std::fs::read_dir(site.join(folder)).unwrap().map(|e| e.unwrap().path()).collect();
         names.sort();
-        names.into_iter().find(|path| path.file_name().is_some_and(|name| name != "index.html")).unwrap()
+        names
+            .into_iter()
+            .find(|path| {
+                path.file_name().is_some_and(|name| name != "index.html")
+                    && path.extension().is_some_and(|e| e == "html")
+            })
+            .unwrap()
     };
     let mut pages = vec![site.join("index.html")];
-    pages.extend(["tasks", "components", "features", "pairs", "groups"].map(first));
+    pages.extend(["tasks", "graphs", "components", "features", "pairs", "groups"].map(first));
     pages
 }
 
