@@ -549,7 +549,7 @@ impl CustomOp1 for Gelu {
 const AT_ONCE: usize = 1 << 14;
 
 fn gelu(x: f32) -> f32 {
-    const TWICE_ROOT: f32 = 1.595_769_1;
+    const TWICE_ROOT: f32 = 1.595_769_2;
     x / (1.0 + (-TWICE_ROOT * x * (1.0 + 0.044_715 * x * x)).exp())
 }
 
