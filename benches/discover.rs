@@ -12,7 +12,8 @@
 //! with settings like these; and where circuits are smaller than those, as in other random worlds, the search has less to do: its time for
 //! a node is printed too.
 
-use circuit_atlas::circuit::{Attribution, Candidates, Root, World, grow};
+use circuit_atlas::circuit::features::{self, Errors, Runner, Side};
+use circuit_atlas::circuit::{Ablate, Attribution, Candidates, Case, Metric, Node, Root, World, components, grow};
 use circuit_atlas::config::{Config, Discover};
 use circuit_atlas::error::Result;
 use circuit_atlas::lock::Lock;
@@ -21,6 +22,7 @@ use circuit_atlas::progress::Progress;
 use circuit_atlas::stages::inputs;
 use circuit_atlas::task::{self, Prompt};
 use rayon::prelude::*;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -41,6 +43,8 @@ struct Sums {
 }
 
 fn main() -> Result<()> {
+    // SAFETY: nothing runs yet but this thread.
+    unsafe { circuit_atlas::model::threads::settle() };
     let config = Config::load(&folder().join("pipeline.toml"))?;
     set_threads(&config);
     let progress = Progress::new("bench");
@@ -57,6 +61,7 @@ fn main() -> Result<()> {
         }
         let gpt2_small = (world.model.sizes.layers, world.model.sizes.d_model) == (12, 768);
         report(&task.name, prompts.len(), start.elapsed().as_secs_f64(), sums, gpt2_small);
+        circuits(&world, &config.discover, &prompts[..PROMPTS.min(prompts.len())])?;
     }
     Ok(())
 }
@@ -118,6 +123,44 @@ fn report(task: &str, prompts: usize, seconds: f64, sums: Sums, gpt2_small: bool
     if gpt2_small {
         println!("  {:.0} times as fast as {BASELINE} s a prompt", BASELINE / each);
     }
+}
+
+/// What it takes to run a circuit of the task, as `verify` does many times over.
+fn circuits(world: &World, discover: &Discover, prompts: &[Prompt]) -> Result<()> {
+    let tokens: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
+    let (mut parts, mut found) = (BTreeSet::new(), BTreeSet::new());
+    for (prompt, pass) in prompts.iter().zip(world.passes(&tokens)?) {
+        let attribution = Attribution::of(world, pass, &prompt.tokens)?;
+        let mut candidates = Candidates::new(&attribution, discover.candidates, &discover.allow);
+        let graph = grow(&mut candidates, inputs::root(discover.root, prompt), inputs::method(discover))?.graph;
+        parts.extend(graph.components());
+        found.extend(graph.nodes.iter().filter_map(Node::dictionary_feature));
+    }
+    let case = |prompt: &'_ Prompt| Metric::LogitDifference { correct: prompt.correct, counter: prompt.counter };
+    let cases: Vec<Case> = prompts
+        .iter()
+        .map(|p| Case { tokens: &p.tokens, corrupted: &p.corrupted, template: &p.template, metric: case(p) })
+        .collect();
+    println!("  seconds a prompt to run a circuit of {} components or {} features:", parts.len(), found.len());
+    let each = |name: &str, run: &dyn Fn() -> Result<Vec<f64>>| -> Result<()> {
+        let start = Instant::now();
+        run()?;
+        println!("    {name:<28} {:.3}", start.elapsed().as_secs_f64() / prompts.len() as f64);
+        Ok(())
+    };
+    let held = components::stand_ins(&world.model, &cases, Ablate::Mean, 1)?;
+    each("components", &|| components::values(&world.model, &cases, &parts, &held))?;
+    let held = features::stand_ins(world, &cases, Ablate::Mean, 1)?;
+    for (name, errors, side) in [
+        ("features, errors kept", Errors::Kept, Side::Inside),
+        ("features, errors ablated", Errors::Ablated, Side::Inside),
+        ("all others, errors kept", Errors::Kept, Side::Outside),
+        ("all others, errors ablated", Errors::Ablated, Side::Outside),
+    ] {
+        let runner = Runner { world, cases: &cases, stand_ins: &held, errors };
+        each(name, &|| runner.values(&found, side))?;
+    }
+    Ok(())
 }
 
 impl Sums {

@@ -74,9 +74,28 @@ pub struct Unfolded {
     pub norm2: (Tensor, Tensor),
 }
 
+/// The rows of contexts that stand one below the other: where each begins, and its tokens.
+struct Rows(Vec<(usize, usize)>);
+
+impl Rows {
+    fn of(contexts: &[&[u32]]) -> Rows {
+        let mut end = 0;
+        let mut rows = |tokens: &&[u32]| {
+            end += tokens.len();
+            (end - tokens.len(), tokens.len())
+        };
+        Rows(contexts.iter().map(&mut rows).collect())
+    }
+
+    /// A context's part of `[ΣT, …]`.
+    fn of_one(&self, all: &Tensor, i: usize) -> Result<Tensor> {
+        let (start, tokens) = self.0[i];
+        Ok(all.narrow(0, start, tokens)?)
+    }
+}
+
 /// What one layer's heads make of a residual stream (see [`LayerTrace`]).
 struct Attended {
-    sigma1: Vec<f32>,
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -273,21 +292,42 @@ impl Gpt2 {
         self.forward_with(tokens, &Clean)
     }
 
-    /// Clean passes over several contexts, side by side and layer by layer: what one has read of a layer's weights is still
-    /// near for the next. Each is [`Gpt2::forward`]'s own, to the bit.
+    /// Clean passes over several contexts, one below the other in every matrix product: short ones use the machine badly
+    /// alone. Each is [`Gpt2::forward`]'s own but for the last bits.
     pub fn forward_all(&self, contexts: &[&[u32]]) -> Result<Vec<Trace>> {
-        let start = |tokens: &&[u32]| Ok((self.embed(tokens)?, Vec::new()));
-        let mut running: Vec<(Tensor, Vec<LayerTrace>)> = contexts.par_iter().map(start).collect::<Result<_>>()?;
+        let rows = Rows::of(contexts);
+        let mut x = self.embed_all(contexts)?;
+        let mut layers: Vec<Vec<LayerTrace>> = contexts.iter().map(|_| Vec::new()).collect();
         for l in 0..self.layers.len() {
-            let through = |(x, mut traces): (Tensor, Vec<LayerTrace>)| {
-                let trace = self.block(l, x, &Clean)?;
-                let x = (&trace.resid_mid + &trace.mlp_out)?;
-                traces.push(trace);
-                Ok((x, traces))
-            };
-            running = running.into_par_iter().map(through).collect::<Result<_>>()?;
+            let (sigma1, attended) = self.attend_all(l, &x, &rows)?;
+            let z = Tensor::cat(&attended.iter().map(|one| &one.z).collect::<Vec<_>>(), 0)?;
+            let attn_out = linear(&z, &self.layers[l].w_o, &self.layers[l].b_o)?;
+            let mid = (&x + &attn_out)?;
+            let sigma2 = self.scale(&mid)?;
+            let x2 = mid.broadcast_div(&sigma2)?;
+            let mlp_out = self.mlp(l, &x2)?;
+            for (i, Attended { q, k, v, scores, pattern, z }) in attended.into_iter().enumerate() {
+                let own = |all: &Tensor| rows.of_one(all, i);
+                let flat = |all: &Tensor| -> Result<Vec<f32>> { Ok(own(all)?.flatten_all()?.to_vec1()?) };
+                layers[i].push(LayerTrace {
+                    resid_pre: own(&x)?,
+                    sigma1: flat(&sigma1)?,
+                    q,
+                    k,
+                    v,
+                    scores,
+                    pattern,
+                    z,
+                    attn_out: own(&attn_out)?,
+                    resid_mid: own(&mid)?,
+                    sigma2: flat(&sigma2)?,
+                    x2: own(&x2)?,
+                    mlp_out: own(&mlp_out)?,
+                });
+            }
+            x = (mid + mlp_out)?;
         }
-        running.into_iter().map(|(x, layers)| self.trace(x, layers)).collect()
+        layers.into_iter().enumerate().map(|(i, layers)| self.trace(rows.of_one(&x, i)?, layers)).collect()
     }
 
     fn trace(&self, resid_post: Tensor, layers: Vec<LayerTrace>) -> Result<Trace> {
@@ -340,11 +380,29 @@ impl Gpt2 {
         Ok((self.w_e.index_select(&ids, 0)? + self.w_p.narrow(0, 0, tokens.len())?)?)
     }
 
+    fn embed_all(&self, contexts: &[&[u32]]) -> Result<Tensor> {
+        let each = contexts.iter().map(|tokens| self.embed(tokens)).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&each, 0)?)
+    }
+
     fn attend(&self, l: usize, x: &Tensor) -> Result<Attended> {
-        let (t, d) = x.dims2()?;
-        let (h, k) = (self.sizes.heads, self.sizes.d_head);
         let sigma1 = self.scale(x)?;
         let qkv = linear(&x.broadcast_div(&sigma1)?, &self.layers[l].w_qkv, &self.layers[l].b_qkv)?;
+        self.look(&qkv)
+    }
+
+    /// The heads of several contexts: `x [ΣT, D]` → `σ₁ [ΣT, 1]`, and what each context's heads make of it.
+    fn attend_all(&self, l: usize, x: &Tensor, rows: &Rows) -> Result<(Tensor, Vec<Attended>)> {
+        let sigma1 = self.scale(x)?;
+        let qkv = linear(&x.broadcast_div(&sigma1)?, &self.layers[l].w_qkv, &self.layers[l].b_qkv)?;
+        let each = (0..rows.0.len()).into_par_iter().map(|i| self.look(&rows.of_one(&qkv, i)?));
+        Ok((sigma1, each.collect::<Result<_>>()?))
+    }
+
+    /// Queries, keys and values of one context, `[T, 3D]` → where its heads look and what they gather.
+    fn look(&self, qkv: &Tensor) -> Result<Attended> {
+        let t = qkv.dim(0)?;
+        let (d, h, k) = (self.sizes.d_model, self.sizes.heads, self.sizes.d_head);
         let part = |i: usize| -> Result<Tensor> {
             Ok(qkv.narrow(1, i * d, d)?.reshape((t, h, k))?.transpose(0, 1)?.contiguous()?)
         };
@@ -352,7 +410,7 @@ impl Gpt2 {
         let scores = (q.matmul(&key.t()?)? / (k as f64).sqrt())?;
         let pattern = candle_nn::ops::softmax_last_dim(&self.causal(&scores, t)?)?;
         let z = pattern.matmul(&v)?.transpose(0, 1)?.reshape((t, h * k))?;
-        Ok(Attended { sigma1: sigma1.flatten_all()?.to_vec1()?, q, k: key, v, scores, pattern, z })
+        Ok(Attended { q, k: key, v, scores, pattern, z })
     }
 
     /// `x2 [T, D]` → `mlp_out [T, D]`
@@ -362,7 +420,8 @@ impl Gpt2 {
     }
 
     fn block(&self, l: usize, x: Tensor, intervention: &dyn Intervention) -> Result<LayerTrace> {
-        let Attended { sigma1, q, k, v, scores, pattern, z } = self.attend(l, &x)?;
+        let sigma1 = self.scale(&x)?.flatten_all()?.to_vec1()?;
+        let Attended { q, k, v, scores, pattern, z } = self.attend(l, &x)?;
         let z = intervention.z(l, z)?;
         let attn_out = linear(&z, &self.layers[l].w_o, &self.layers[l].b_o)?;
         let resid_mid = (&x + &attn_out)?;
@@ -401,21 +460,20 @@ impl Gpt2 {
         Ok(mid.broadcast_div(&self.scale(mid)?)?)
     }
 
-    /// Runs prompts side by side, layer by layer, so that what steps in can work on all of them at once: it is given a
-    /// layer's `z` of each, then its `x2` and `mlp_out`. Gives the logits at each one's last position, `[V]`.
+    /// Runs prompts one below the other, so that what steps in works on all of them at once: it is given a layer's `z`, then
+    /// its `x2` and `mlp_out`, `[ΣT, …]`. Gives the logits at each one's last position, `[V]`.
     pub fn abreast(&self, prompts: &[&[u32]], step: &dyn Abreast) -> Result<Vec<Vec<f32>>> {
-        let mut streams = prompts.par_iter().map(|tokens| self.embed(tokens)).collect::<Result<Vec<_>>>()?;
+        let rows = Rows::of(prompts);
+        let mut x = self.embed_all(prompts)?;
         for l in 0..self.sizes.layers {
-            let z = streams.par_iter().map(|x| Ok(self.attend(l, x)?.z)).collect::<Result<Vec<_>>>()?;
-            let z = step.z(l, z)?;
-            let mids = streams.par_iter().zip(&z).map(|(x, z)| self.after_attention(l, x, z));
-            let mids = mids.collect::<Result<Vec<_>>>()?;
-            let x2 = mids.par_iter().map(|mid| self.x2(mid)).collect::<Result<Vec<_>>>()?;
-            let mlp_out = x2.par_iter().map(|x2| self.mlp(l, x2)).collect::<Result<Vec<_>>>()?;
-            let mlp_out = step.mlp_out(l, &x2, mlp_out)?;
-            streams = mids.iter().zip(&mlp_out).map(|(mid, out)| Ok((mid + out)?)).collect::<Result<Vec<_>>>()?;
+            let (_, attended) = self.attend_all(l, &x, &rows)?;
+            let z = Tensor::cat(&attended.iter().map(|one| &one.z).collect::<Vec<_>>(), 0)?;
+            let mid = self.after_attention(l, &x, &step.z(l, z)?)?;
+            let x2 = self.x2(&mid)?;
+            let mlp_out = self.mlp(l, &x2)?;
+            x = (mid + step.mlp_out(l, &x2, mlp_out)?)?;
         }
-        streams.par_iter().map(|x| self.last_of(x)).collect()
+        (0..prompts.len()).into_par_iter().map(|i| self.last_of(&rows.of_one(&x, i)?)).collect()
     }
 
     /// `[H, T, T]` with −∞ where a position would look ahead.
@@ -481,13 +539,17 @@ impl CustomOp1 for Gelu {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let Some((from, to)) = layout.contiguous_offsets() else { candle_core::bail!("gelu of scattered numbers") };
-        let activated = storage.as_slice::<f32>()?[from..to].iter().map(|&x| gelu(x)).collect();
+        let activated =
+            storage.as_slice::<f32>()?[from..to].par_iter().with_min_len(AT_ONCE).map(|&x| gelu(x)).collect();
         Ok((CpuStorage::F32(activated), layout.shape().clone()))
     }
 }
 
+/// Numbers that a thread takes at least.
+const AT_ONCE: usize = 1 << 14;
+
 fn gelu(x: f32) -> f32 {
-    const TWICE_ROOT: f32 = 1.595_769_1;
+    const TWICE_ROOT: f32 = 1.595_769_2;
     x / (1.0 + (-TWICE_ROOT * x * (1.0 + 0.044_715 * x * x)).exp())
 }
 

@@ -66,13 +66,13 @@ pub trait Intervention: Sync {
     }
 }
 
-/// Replaces what components write in several passes that run side by side.
+/// Replaces what components write in several passes that stand one below the other.
 pub trait Abreast: Sync {
-    /// `z [T, H·K]` of each pass → what is used instead.
-    fn z(&self, layer: usize, z: Vec<Tensor>) -> Result<Vec<Tensor>>;
+    /// `z [ΣT, H·K]` → what is used instead.
+    fn z(&self, layer: usize, z: Tensor) -> Result<Tensor>;
 
-    /// `x2 [T, D]` and `mlp_out [T, D]` of each pass → what is used instead.
-    fn mlp_out(&self, layer: usize, x2: &[Tensor], mlp_out: Vec<Tensor>) -> Result<Vec<Tensor>>;
+    /// `x2 [ΣT, D]` and `mlp_out [ΣT, D]` → what is used instead.
+    fn mlp_out(&self, layer: usize, x2: &Tensor, mlp_out: Tensor) -> Result<Tensor>;
 }
 
 /// No intervention.

@@ -89,7 +89,9 @@ impl TaskAnswer {
         }
         page.heading("Faithfulness", "of the circuit alone, the rest of the model held at its mean");
         let run = |f: &&Faithfulness| f.ablation == "mean" && f.metrics.contains_key("m_circuit");
-        let found = self.task.faithfulness.iter().filter(run).filter(|f| f.circuit != "random");
+        let own = |f: &&Faithfulness| ["found", "published"].contains(&f.circuit.as_str());
+        let mut found: Vec<&Faithfulness> = self.task.faithfulness.iter().filter(run).filter(own).collect();
+        found.sort_by(|a, b| (&a.level, &b.errors, a.size).cmp(&(&b.level, &a.errors, b.size)));
         let row = |f: &Faithfulness| {
             let beside = |r: &&Faithfulness| r.circuit == "random" && same_size(r, f);
             let random = self.task.faithfulness.iter().filter(run).find(beside);
@@ -103,7 +105,7 @@ impl TaskAnswer {
             [variant(f), size, metric(f, "faithfulness"), random, metric(f, "completeness")]
         };
         let columns = ["circuit", "size", ">faithfulness", ">random of its size", ">completeness"];
-        page.table(&Table::new(&columns).with(found.map(row)));
+        page.table(&Table::new(&columns).with(found.into_iter().map(row)));
     }
 
     /// How well direct effects tell what happens in the live model.
@@ -115,10 +117,7 @@ impl TaskAnswer {
             return;
         }
         let [r, ranks] = ["correlation", "rank_correlation"].map(figure);
-        page.heading(
-            "Links in the live model",
-            "a feature set to its mean; changes as shares of what enters the receiver",
-        );
+        page.heading("Links in the live model", "a feature set to its mean; shares of what enters the receiver");
         let short = self.task.links.iter().filter(|l| l.short).count();
         page.line(&format!(
             "{} run: predicted and measured changes correlate by {r}, their ranks by {ranks}; {short} of them fall short",
@@ -127,9 +126,9 @@ impl TaskAnswer {
         let row = |l: &LiveLink| {
             let to = format!("{} {}", l.receiver, l.slot);
             let short = if l.short {
-                "falls short"
+                "short"
             } else if l.steady {
-                "hardly changed"
+                "steady"
             } else {
                 ""
             };

@@ -27,3 +27,4 @@ mod show;
 mod statistics;
 mod suspects;
 mod task;
+mod verify;

@@ -187,39 +187,30 @@ struct Step<'a> {
 }
 
 impl Abreast for Step<'_> {
-    fn z(&self, layer: usize, z: Vec<Tensor>) -> Result<Vec<Tensor>> {
-        let read = Tensor::cat(&z, 0)?;
-        self.replaced(&self.world.attention[layer], &read, &read, &z)
+    fn z(&self, layer: usize, z: Tensor) -> Result<Tensor> {
+        self.replaced(&self.world.attention[layer], &z, &z)
     }
 
-    fn mlp_out(&self, layer: usize, x2: &[Tensor], mlp_out: Vec<Tensor>) -> Result<Vec<Tensor>> {
-        self.replaced(&self.world.mlp[layer], &Tensor::cat(x2, 0)?, &Tensor::cat(&mlp_out, 0)?, &mlp_out)
+    fn mlp_out(&self, layer: usize, x2: &Tensor, mlp_out: Tensor) -> Result<Tensor> {
+        self.replaced(&self.world.mlp[layer], x2, &mlp_out)
     }
 }
 
 impl Step<'_> {
-    /// What the dictionary reads and what its hook holds, all passes below one another, `[ΣT, …]` → what it holds
-    /// instead, by pass.
-    fn replaced(&self, dictionary: &Dictionary, read: &Tensor, holds: &Tensor, each: &[Tensor]) -> Result<Vec<Tensor>> {
+    /// What the dictionary reads and what its hook holds, `[ΣT, …]` → what it holds instead.
+    fn replaced(&self, dictionary: &Dictionary, read: &Tensor, holds: &Tensor) -> Result<Tensor> {
         let all = |part: fn(&Hook) -> &Tensor| -> Result<Tensor> {
             let parts: Vec<&Tensor> = self.stand_ins.iter().map(|s| part(s.hook(dictionary.id))).collect();
             Ok(Tensor::cat(&parts, 0)?)
         };
         let change = self.change(dictionary, read)?;
         let alive = || written(dictionary, &dictionary.active(read)?);
-        let now = match (self.side, self.errors) {
+        Ok(match (self.side, self.errors) {
             (Side::Inside, Errors::Kept) => (((holds - alive()?)? + all(|h| &h.written)?)? + change)?,
             (Side::Inside, Errors::Ablated) => (all(|h| &h.whole)? + change)?,
             (Side::Outside, Errors::Kept) => (holds - change)?,
             (Side::Outside, Errors::Ablated) => (((alive()? + all(|h| &h.whole)?)? - all(|h| &h.written)?)? - change)?,
-        };
-        let mut start = 0;
-        let mut part = |like: &Tensor| -> Result<Tensor> {
-            let rows = like.dim(0)?;
-            start += rows;
-            Ok(now.narrow(0, start - rows, rows)?)
-        };
-        each.iter().map(&mut part).collect()
+        })
     }
 
     /// `W_C·(a − r)`, `[ΣT, d_out]`

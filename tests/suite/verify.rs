@@ -1,0 +1,153 @@
+//! `verify` through a whole run: what is measured, that it fits together, and what is compared with a published circuit.
+
+use crate::bench::Bench;
+use circuit_atlas::artifact::Store;
+use circuit_atlas::artifact::tables::{ComponentRow, EdgeRow, EffectRow, FaithfulnessRow, NodeRow};
+use std::collections::{BTreeMap, BTreeSet};
+
+fn store(bench: &Bench) -> Store {
+    Store::new(&bench.file("artifacts"))
+}
+
+fn measured(store: &Store, metric: &str) -> Vec<FaithfulnessRow> {
+    let rows = store.read::<FaithfulnessRow>().unwrap().into_iter();
+    rows.filter(|row| row.task == "ioi" && row.metric == metric).collect()
+}
+
+#[test]
+fn circuits_are_run_at_both_levels_and_under_every_ablation() {
+    let bench = Bench::finished();
+    let store = store(&bench);
+    let settings = |row: &FaithfulnessRow| (row.level.clone(), row.ablation.clone(), row.errors.clone());
+    let ran: BTreeSet<_> = measured(&store, "faithfulness").iter().map(settings).collect();
+    let expected = ["mean", "resample", "zero"].into_iter().flat_map(|ablation| {
+        [("component", ""), ("feature", "kept"), ("feature", "ablated")]
+            .map(|(level, errors)| (level.to_string(), ablation.to_string(), errors.to_string()))
+    });
+    assert_eq!(ran, expected.collect());
+    for metric in ["completeness", "m_full", "m_empty", "m_circuit", "m_complement"] {
+        let of: BTreeSet<_> = measured(&store, metric).iter().map(settings).collect();
+        assert_eq!(of, ran, "{metric}");
+    }
+}
+
+/// A circuit of each size and random ones of that size; a ratio is that of the means beside it.
+#[test]
+fn random_circuits_have_the_sizes_of_found_ones_and_ratios_are_those_of_their_parts() {
+    let bench = Bench::finished();
+    let store = store(&bench);
+    let sizes = |circuit: &str| -> BTreeSet<(String, String, u32)> {
+        let own = measured(&store, "faithfulness").into_iter().filter(|row| row.circuit == circuit);
+        own.map(|row| (row.level, row.variant, row.size)).collect()
+    };
+    assert_eq!(sizes("found"), sizes("random"));
+    let mut by_circuit: BTreeMap<_, BTreeMap<String, f64>> = BTreeMap::new();
+    for row in store.read::<FaithfulnessRow>().unwrap().into_iter().filter(|row| row.circuit == "found") {
+        let key = (row.task, row.level, row.ablation, row.errors, row.variant, row.size);
+        by_circuit.entry(key).or_default().extend(row.value.map(|value| (row.metric, value)));
+    }
+    let mut checked = 0;
+    for (circuit, of) in by_circuit {
+        let Some(faithfulness) = of.get("faithfulness") else { continue };
+        let by_hand = (of["m_circuit"] - of["m_empty"]) / (of["m_full"] - of["m_empty"]);
+        assert!((faithfulness - by_hand).abs() < 1e-9, "{circuit:?}: {of:?}");
+        let by_hand = (of["m_complement"] - of["m_empty"]) / (of["m_full"] - of["m_empty"]);
+        assert!((of["completeness"] - by_hand).abs() < 1e-9, "{circuit:?}: {of:?}");
+        checked += 1;
+    }
+    assert!(checked > 20, "{checked}");
+}
+
+#[test]
+fn the_strongest_links_are_run_and_named() {
+    let bench = Bench::finished();
+    let store = store(&bench);
+    let (nodes, edges) = (store.read::<NodeRow>().unwrap(), store.read::<EdgeRow>().unwrap());
+    let links: Vec<EffectRow> = store.read::<EffectRow>().unwrap();
+    let ranks: BTreeSet<u32> = links.iter().filter(|row| row.task == "ioi").map(|row| row.rank).collect();
+    assert_eq!(ranks, (0..6).collect(), "`verify.edges` of the settings");
+    let node = |task: &str, prompt: u32, number: u32| {
+        nodes.iter().find(|row| (row.task.as_str(), row.prompt, row.node) == (task, prompt, number)).unwrap()
+    };
+    // Links are at least as strong as any that was not run: summed share over prompts, by feature, receiver and slot.
+    let name = |row: &NodeRow| (row.kind.clone(), row.layer, row.head, row.feature);
+    let mut strength: BTreeMap<_, f64> = BTreeMap::new();
+    for edge in edges.iter().filter(|edge| edge.task == "ioi") {
+        let (from, to) = (node("ioi", edge.prompt, edge.from), node("ioi", edge.prompt, edge.to));
+        if from.kind.ends_with("_feature") {
+            *strength.entry((name(from), name(to), edge.slot.clone())).or_default() += f64::from(edge.share);
+        }
+    }
+    let mut ran = BTreeSet::new();
+    for link in links.iter().filter(|link| link.task == "ioi") {
+        let same = |edge: &&EdgeRow| {
+            (edge.task.as_str(), edge.prompt, edge.from, edge.to) == ("ioi", link.prompt, link.from, link.to)
+        };
+        let edge = edges.iter().filter(same).find(|edge| edge.slot == link.slot).expect("a link of the circuit");
+        assert_eq!(link.effect, edge.effect);
+        assert!((link.total - edge.effect.abs() / edge.share).abs() <= 1e-5 * link.total);
+        let (from, to) = (node("ioi", link.prompt, link.from), node("ioi", link.prompt, link.to));
+        assert_eq!(Some(link.activation), from.activation);
+        let change = (link.mean - link.activation) / link.activation;
+        assert!((link.predicted - link.effect * change).abs() <= 1e-4 * link.effect.abs(), "{link:?}");
+        if link.receiver == "root" {
+            assert_eq!(link.measured, link.root);
+        }
+        ran.insert((name(from), name(to), link.slot.clone()));
+    }
+    let weakest = ran.iter().map(|key| strength[key]).fold(f64::INFINITY, f64::min);
+    let left = strength.iter().filter(|(key, _)| !ran.contains(*key)).map(|(_, s)| *s).fold(0.0, f64::max);
+    assert!(weakest >= left - 1e-6, "{weakest} {left}");
+}
+
+#[test]
+fn found_circuits_are_held_against_a_published_one_and_another_method() {
+    let bench = Bench::finished()
+        .set("kind = \"ioi\"", "kind = \"ioi\"\npublished = \"own.json\"")
+        .set("random = 2", "random = 2\nablations = [\"mean\"]\nmethods = [\"influence\"]");
+    std::fs::write(bench.file("own.json"), r#"{"copying": ["L2H4", "L1H2"], "late": ["L3H5"]}"#).unwrap();
+    bench.run(&["verify"]).succeeded();
+    let store = store(&bench);
+    let theirs = BTreeSet::from(["L2H4", "L1H2", "L3H5"]);
+    let heads: BTreeMap<String, f64> = store
+        .read::<ComponentRow>()
+        .unwrap()
+        .into_iter()
+        .filter(|row| row.task == "ioi" && row.head.is_some())
+        .map(|row| (row.component, row.frequency))
+        .collect();
+    for (metric, of) in [("precision", None), ("recall", Some(3.0))] {
+        let rows = measured(&store, metric);
+        assert!(!rows.is_empty());
+        for row in rows {
+            let least: f64 = row.variant.strip_prefix("frequency >= ").unwrap().parse().unwrap();
+            let ours: BTreeSet<&str> = heads.iter().filter(|(_, f)| **f >= least).map(|(c, _)| c.as_str()).collect();
+            let both = ours.intersection(&theirs).count() as f64;
+            let share = both / of.unwrap_or(ours.len() as f64);
+            assert_eq!(row.value, (!share.is_nan()).then_some(share), "{row:?}");
+        }
+    }
+    // Every head of the model is a pair of one that is theirs and one that is not.
+    let frequency = |head: &str| heads.get(head).copied().unwrap_or(0.0);
+    let all: Vec<String> = (0..4).flat_map(|l| (0..6).map(move |h| format!("L{l}H{h}"))).collect();
+    let others: Vec<&str> = all.iter().map(String::as_str).filter(|head| !theirs.contains(head)).collect();
+    let wins = theirs.iter().flat_map(|yes| others.iter().map(|no| frequency(yes).total_cmp(&frequency(no))));
+    let points: f64 = wins.map(|order| 0.5 + 0.5 * f64::from(order as i8)).sum();
+    let area = measured(&store, "auc")[0].value.unwrap();
+    assert!((area - points / (theirs.len() * others.len()) as f64).abs() < 1e-12, "{area}");
+    let kinds: BTreeSet<String> = measured(&store, "faithfulness").into_iter().map(|row| row.circuit).collect();
+    assert_eq!(kinds, ["all", "found", "influence", "published", "random"].map(String::from).into());
+    let nodes: BTreeSet<String> = measured(&store, "nodes").into_iter().map(|row| row.circuit).collect();
+    assert_eq!(nodes, ["found", "influence"].map(String::from).into());
+}
+
+#[test]
+fn a_part_of_the_prompts_may_do() {
+    let bench = Bench::finished().set("random = 2", "random = 2\nprompts = 2\nablations = [\"zero\"]");
+    bench.run(&["verify"]).succeeded();
+    let store = store(&bench);
+    let prompts = store.read::<circuit_atlas::artifact::tables::PromptRow>().unwrap();
+    let own: Vec<f64> = prompts.iter().filter(|row| row.task == "ioi").map(|row| row.metric).collect();
+    let full = measured(&store, "m_full")[0].value.unwrap();
+    assert!((full - (own[0] + own[2]) / 2.0).abs() < 1e-9, "{full} of {own:?}");
+}
