@@ -1,7 +1,7 @@
 //! GPT-2: loaded from a Hugging Face folder, folded once, run one context at a time.
 //!
-//! A pass is over one context at its own length: no padding, and the same bits whatever runs beside it. Work is spread
-//! over contexts by the caller.
+//! `forward` is over one context at its own length: no padding, and the same bits whatever runs beside it; work is spread over
+//! contexts by the caller. `forward_all` and `abreast` put several below one another, which may change the last bits.
 //! Letters: `D` d_model, `H` heads, `K` d_head, `L` layers, `M` MLP width, `P` positions, `T` tokens, `V` vocabulary.
 
 use super::checkpoint::{Checkpoint, FOLDER, blocks};

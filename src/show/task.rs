@@ -87,8 +87,13 @@ impl TaskAnswer {
         if self.task.faithfulness.is_empty() {
             return;
         }
-        page.heading("Faithfulness", "of the circuit alone, the rest of the model held at its mean");
-        let run = |f: &&Faithfulness| f.ablation == "mean" && f.metrics.contains_key("m_circuit");
+        let rest = match self.task.ablation() {
+            "mean" => "held at its mean",
+            "resample" => "as in a corrupted prompt",
+            _ => "silent",
+        };
+        page.heading("Faithfulness", &format!("of the circuit alone, the rest of the model {rest}"));
+        let run = |f: &&Faithfulness| f.ablation == self.task.ablation() && f.metrics.contains_key("m_circuit");
         let own = |f: &&Faithfulness| ["found", "published"].contains(&f.circuit.as_str());
         let mut found: Vec<&Faithfulness> = self.task.faithfulness.iter().filter(run).filter(own).collect();
         found.sort_by(|a, b| (&a.level, &b.errors, a.size).cmp(&(&b.level, &a.errors, b.size)));

@@ -76,7 +76,7 @@ pub struct Move {
     pub last: bool,
     /// Prompts whose circuits have it.
     pub prompts: u32,
-    /// Mean attention over these prompts, if their templates' attention is known.
+    /// Mean attention over all prompts of their templates, if it is known.
     pub attention: Option<f64>,
 }
 

@@ -631,7 +631,6 @@ fn promoted(rows: Vec<LogitRow>) -> BTreeMap<String, [Vec<atlas::Promoted>; 2]> 
     map
 }
 
-/// One row a circuit, its metrics together.
 /// The links that were run, in their order; changes as shares of what enters the receiver.
 fn live_links<'a>(rows: impl Iterator<Item = &'a EffectRow>) -> Result<Vec<atlas::LiveLink>> {
     let of_rank = by(rows.collect(), |row| row.rank);
@@ -665,6 +664,7 @@ fn live_link(rows: &[&EffectRow]) -> Result<atlas::LiveLink> {
     })
 }
 
+/// One row a circuit, its metrics together.
 fn faithfulness<'a>(rows: impl Iterator<Item = &'a FaithfulnessRow>) -> Vec<atlas::Faithfulness> {
     let mut found: Vec<atlas::Faithfulness> = Vec::new();
     for row in rows {

@@ -17,10 +17,11 @@ use crate::stats::agreement::{area_under_curve, correlation, rank_correlation};
 use crate::stats::interval::{Bootstrap, Estimate, mean, spread};
 use crate::task::{self, Prompt, Published};
 use rayon::prelude::*;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Prompts in which a link of a task is run, those first in which its share is largest.
+/// Prompts in which a link of a task is run, spread from those where its share is largest to those where it is smallest.
 const PROMPTS_A_LINK: usize = 5;
 
 /// The tables as `discover` wrote them.
@@ -96,6 +97,8 @@ struct Bench<'a> {
     /// The metric of each case in the whole model.
     full: Vec<f64>,
     bootstrap: Bootstrap,
+    /// The random circuits that were measured: level, ablation, whether errors were kept, variant, size.
+    drawn: RefCell<BTreeSet<(&'static str, Ablation, bool, String, usize)>>,
 }
 
 /// What a method found that circuits were not found with: parts by the share of prompts whose circuit has them.
@@ -178,14 +181,14 @@ impl<'a> Bench<'a> {
         };
         let case = |row: &&PromptRow| {
             let prompt = prompt(prompts, row)?;
-            let Prompt { tokens, corrupted, template, .. } = prompt;
-            Ok(Case { tokens, corrupted, template, metric: metrics.of(prompt)? })
+            let Prompt { tokens, corrupted, frame, .. } = prompt;
+            Ok(Case { tokens, corrupted, template: frame, metric: metrics.of(prompt)? })
         };
         let all = rows.iter().map(case).collect::<Result<Vec<_>>>()?;
         let chosen: Vec<usize> = (0..wanted).map(|i| i * rows.len() / wanted).collect();
         let (cases, full): (Vec<Case>, Vec<f64>) = chosen.iter().map(|&i| (all[i].clone(), rows[i].metric)).unzip();
         let bootstrap = Bootstrap::new(cases.len(), task.seed);
-        Ok(Bench { run, world, task, found, prompts, all, chosen, cases, full, bootstrap })
+        Ok(Bench { run, world, task, found, prompts, all, chosen, cases, full, bootstrap, drawn: RefCell::default() })
     }
 
     /// Faithfulness and completeness over circuit size, at both levels and under each ablation.
@@ -265,7 +268,7 @@ impl<'a> Bench<'a> {
         };
         let mut rows = curve.rows(kind, circuits)?;
         if errors == Errors::Ablated && kind == "found" {
-            // What no circuit of features can exceed but by chance: all of them, without the errors.
+            // What is left when only the errors are replaced.
             let size = self.world.attention.iter().chain(&self.world.mlp).map(|d| d.width()).sum();
             let all = self.ticked(runner.values(&BTreeSet::new(), Side::Outside))?;
             let measured = Measured { task: &self.task.name, setting, variant: "every feature", circuit: "all", size };
@@ -347,10 +350,10 @@ impl<'a> Bench<'a> {
         FaithfulnessRow { circuit: circuit.into(), ..self.compared("a prompt", nodes.round() as usize, "nodes", exact) }
     }
 
-    /// Every feature that is active on a prompt that is measured on: what random circuits are drawn from.
+    /// Every feature that is active on a prompt of the task: what random circuits are drawn from.
     fn active_features(&self) -> Result<BTreeSet<FeatureId>> {
         let mut active = BTreeSet::new();
-        let tokens: Vec<&[u32]> = self.cases.iter().map(|case| case.tokens).collect();
+        let tokens: Vec<&[u32]> = self.all.iter().map(|case| case.tokens).collect();
         for some in tokens.chunks(inputs::PROMPTS) {
             for pass in self.world.passes(some)? {
                 for kind in [Kind::Attention, Kind::Mlp] {
@@ -377,7 +380,7 @@ impl<'a> Bench<'a> {
             let ours: BTreeSet<Component> = circuit.iter().copied().filter(counts).collect();
             let both = ours.intersection(&theirs).count() as f64;
             let share = |of: usize| if of > 0 { exact(both / of as f64) } else { None };
-            let row = |metric: &str, value| self.compared(&variant, circuit.len(), metric, value);
+            let row = |metric: &str, value| self.compared(&variant, ours.len(), metric, value);
             rows.extend([row("precision", share(ours.len())), row("recall", share(theirs.len()))]);
         }
         let all = everything(&self.world.model);
@@ -448,15 +451,22 @@ impl<P: Ord + Copy> Curve<'_, P> {
         ])
     }
 
-    /// The mean over random circuits of a size, with the smallest and the largest of them.
-    fn random(&self, variant: &str, size: usize) -> Result<[FaithfulnessRow; 2]> {
+    /// The mean over random circuits of a size, with the smallest and the largest of them; nothing where they are known from
+    /// another method's circuit, or there are not so many parts to draw.
+    fn random(&self, variant: &str, size: usize) -> Result<Vec<FaithfulnessRow>> {
         let bench = self.bench;
+        let Setting { level, ablation, errors } = self.setting;
+        let key = (level, ablation, errors == Some(Errors::Kept), variant.to_string(), size);
+        if size > self.pool.len() || !bench.drawn.borrow_mut().insert(key) {
+            bench.run.progress.add(bench.run.config.verify.random as u64);
+            return Ok(Vec::new());
+        }
         let draws = random_circuits(self.pool, size, bench.run.config.verify.random, bench.task.seed);
         let each = draws.iter().map(|draw| bench.ticked((self.inside)(draw))).collect::<Result<Vec<_>>>()?;
         let m: Vec<f64> = each.iter().map(|draw| mean(draw)).collect();
         let recovered: Vec<f64> = each.iter().filter_map(|draw| Some(self.recovered(draw)?.value)).collect();
         let measured = self.measured("random", variant, size);
-        Ok([measured.row("m_circuit", spread(&m)), measured.row("faithfulness", spread(&recovered))])
+        Ok(vec![measured.row("m_circuit", spread(&m)), measured.row("faithfulness", spread(&recovered))])
     }
 }
 
@@ -495,9 +505,11 @@ impl Bench<'_> {
         let mut chosen: BTreeMap<u32, Vec<(usize, u32, &TaskLink, &Place)>> = BTreeMap::new();
         for (rank, (link, places)) in strongest.iter_mut().enumerate() {
             places.sort_by(|a, b| b.edge.share.total_cmp(&a.edge.share).then(a.prompt.prompt.cmp(&b.prompt.prompt)));
-            let of = places.iter().map(|p| p.prompt.prompt).collect::<BTreeSet<_>>().len() as u32;
-            for place in places.iter().take(PROMPTS_A_LINK) {
-                chosen.entry(place.prompt.prompt).or_default().push((rank, of, link, place));
+            let mut seen = BTreeSet::new();
+            places.retain(|place| seen.insert(place.prompt.prompt));
+            let runs = PROMPTS_A_LINK.min(places.len());
+            for place in (0..runs).map(|i| &places[i * places.len() / runs]) {
+                chosen.entry(place.prompt.prompt).or_default().push((rank, places.len() as u32, link, place));
             }
         }
         let rows = self.run_links(&chosen)?;

@@ -90,7 +90,7 @@ impl Watched {
         edges: &[EdgeRow],
     ) -> Result<Watched> {
         let mut of_template: BTreeMap<(String, String), Vec<&PromptRow>> = BTreeMap::new();
-        for row in prompts {
+        for row in prompts.iter().filter(|row| row.used) {
             of_template.entry((row.task.clone(), row.template.clone())).or_default().push(row);
         }
         let heads = store.read::<HeadRow>()?.into_iter();

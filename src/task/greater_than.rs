@@ -59,6 +59,7 @@ fn draw(events: &[Word], years: &[(u32, u32)], digits: &[u32], rng: &mut impl Rn
     let write = |year: u32| format!("The {event} lasted from {century}{year:02} to {century}");
     Written {
         template: TEMPLATE.into(),
+        frame: TEMPLATE.into(),
         text: write(year),
         corrupted: write(1),
         correct: digits[rng.random_range(year as usize + 1..digits.len())],

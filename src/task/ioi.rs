@@ -64,6 +64,8 @@ fn draw(template: usize, words: &mut Words, rng: &mut impl Rng) -> Written {
     let (x, y) = if ORDERS[order] == "ABBA" { (receiver, giver) } else { (giver, receiver) };
     Written {
         template: format!("ioi/{}/{}", shape + 1, ORDERS[order]),
+        // Three other people in the same shape: nothing of the order is left.
+        frame: format!("ioi/{}", shape + 1),
         text: fill(x, y, giver),
         corrupted: fill(&others[0], &others[1], &others[2]),
         correct: receiver.token,

@@ -22,6 +22,9 @@ use std::path::Path;
 pub struct Prompt {
     /// What decides which position holds what: prompts of one template are of one length, and may be averaged.
     pub template: String,
+    /// What its corrupted twin is drawn by: twins of one frame say the same at each position but for their words, and may be
+    /// averaged. A template has one frame.
+    pub frame: String,
     /// Without BOS.
     pub text: String,
     /// BOS first.
@@ -64,6 +67,7 @@ pub fn prompts(task: &config::Task, folder: &Path, tokenizer: &Tokenizer) -> Res
 #[derive(Clone, Debug)]
 struct Written {
     template: String,
+    frame: String,
     text: String,
     corrupted: String,
     correct: u32,
@@ -82,8 +86,8 @@ impl Written {
             let what = format!("the text has {n} tokens and its corrupted twin {m}");
             return Err(hinted(what, "corrupt a prompt by words of as many tokens"));
         }
-        let Written { template, text, correct, counter, measure, .. } = self;
-        Ok(Prompt { template, text, tokens, correct, counter, corrupted, measure })
+        let Written { template, frame, text, correct, counter, measure, .. } = self;
+        Ok(Prompt { template, frame, text, tokens, correct, counter, corrupted, measure })
     }
 }
 
@@ -172,6 +176,7 @@ pub(crate) mod tests {
     fn repeats_come_only_when_nothing_new_is_left() {
         let written = |text: usize| Written {
             template: String::new(),
+            frame: String::new(),
             text: text.to_string(),
             corrupted: String::new(),
             correct: 0,

@@ -53,7 +53,7 @@ pub struct Case<'a> {
     pub tokens: &'a [u32],
     /// Of the same length; BOS first.
     pub corrupted: &'a [u32],
-    /// Prompts of one template are of one length.
+    /// What decides which corrupted prompts may stand in for one another; they are of one length.
     pub template: &'a str,
     pub metric: Metric,
 }
@@ -65,7 +65,8 @@ pub enum Ablate {
     Mean,
     /// What they are in one corrupted prompt of the same template, drawn for each prompt.
     Resample,
-    /// Nothing: no head's `z`, no `mlp_out`, no feature. What a layer adds whatever it reads stays.
+    /// Nothing: `z` and `mlp_out` are 0 (`b_O`, which is added after `z`, stays), features are 0 (their dictionaries'
+    /// constants stay).
     Zero,
 }
 

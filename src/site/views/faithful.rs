@@ -123,9 +123,9 @@ fn ablation(name: &str, rows: &[Faithfulness]) -> AblationView {
         ("Features, what dictionaries miss replaced too", "feature", "ablated"),
     ];
     let by = match name {
-        "mean" => "its mean over the corrupted prompts of its template",
-        "resample" => "what it is in one corrupted prompt of its template, drawn for each prompt",
-        _ => "nothing at all",
+        "mean" => "its mean over corrupted prompts of the same shape",
+        "resample" => "what it is in one corrupted prompt of the same shape, drawn for each prompt",
+        _ => "nothing: heads and MLPs write 0, features are silent",
     };
     let level = |(title, level, errors): (&'static str, &str, &str)| {
         let own: Vec<&Faithfulness> = rows
@@ -254,9 +254,11 @@ fn features(task: &Task, found: &Faithfulness) -> Option<String> {
     ))
 }
 
-/// The largest circuit of a kind, everything else replaced by its mean.
+/// The largest circuit of a kind, everything else replaced in the first way that was asked for.
 fn largest<'t>(task: &'t Task, circuit: &str, level: &str, errors: &str) -> Option<&'t Faithfulness> {
-    let own = |f: &&Faithfulness| (f.level.as_str(), f.errors.as_str(), f.ablation.as_str()) == (level, errors, "mean");
+    let own = |f: &&Faithfulness| {
+        (f.level.as_str(), f.errors.as_str(), f.ablation.as_str()) == (level, errors, task.ablation())
+    };
     let found =
         task.faithfulness.iter().filter(own).filter(|f| f.circuit == circuit && f.metrics.contains_key("m_circuit"));
     found.max_by_key(|f| f.size)

@@ -36,7 +36,7 @@ pub struct FeatureView {
     circuit_total: String,
     /// Its links that were run, by task.
     live: Vec<(Link, Vec<LiveRow>)>,
-    /// Whether one of them has a large effect by attribution and a small one in the live model.
+    /// Whether less came of one of them than a quarter of what its attribution predicts.
     doubtful: bool,
     evaluations: Vec<EvaluationRow>,
     previous: Option<Link>,
@@ -90,12 +90,7 @@ impl FeatureView {
             corpus_total: beyond(f.corpus_pairs.len(), f.corpus_total),
             circuit_pairs: circuit_pairs.map(|(task, p)| circuit_pair_from(links, f.id, task, p)).collect(),
             circuit_total: beyond(f.circuit_pairs.len(), f.circuit_total),
-            doubtful: site
-                .atlas
-                .tasks
-                .iter()
-                .flat_map(|t| &t.links)
-                .any(|l| l.feature == f.id && (l.short || l.steady)),
+            doubtful: site.atlas.tasks.iter().flat_map(|t| &t.links).any(|l| l.feature == f.id && l.short),
             live,
             evaluations: f.evaluations.iter().map(evaluation).collect(),
             previous: at.checked_sub(1).and_then(|i| all.get(i)).map(|f| links.feature(f.id)),

@@ -210,7 +210,10 @@ fn moves(moves: &[Move], of: u32) -> Html {
 }
 
 fn told(m: &Move, of: u32) -> String {
-    let attention = m.attention.map(|a| format!(", with {} of its attention", percent(a))).unwrap_or_default();
+    let attention = m
+        .attention
+        .map(|a| format!("; over all prompts of these templates {} of its attention goes that way", percent(a)))
+        .unwrap_or_default();
     format!("<b>{}</b> from <b>{}</b> in {} of {of} prompts{attention}", said(&m.from), ending(m), m.prompts)
 }
 

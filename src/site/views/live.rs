@@ -56,9 +56,11 @@ fn summary(task: &Task) -> String {
     let runs: usize = task.links.iter().map(|l| l.runs.len()).sum();
     let [steady, short] =
         [|l: &&LiveLink| l.steady, |l: &&LiveLink| l.short].map(|is| task.links.iter().filter(is).count());
+    let moved = task.links.len() - steady;
     format!(
-        "{} in {}: the correlation of predicted and measured changes is {}, that of their ranks {}. \
-         {short} fall short of a quarter of what was predicted; {steady} are hardly changed by their mean.",
+        "{} in {}: the correlation of predicted and measured changes is {}, that of their ranks {}. Of {moved} the feature \
+         is really moved by its mean; {short} of these fall short of a quarter of what was predicted. {steady} are hardly \
+         changed, as their features say the same in corrupted prompts: this does not test them.",
         counted(task.links.len(), "link"),
         counted(runs, "run"),
         figure("correlation"),
