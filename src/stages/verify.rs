@@ -97,8 +97,8 @@ struct Bench<'a> {
     /// The metric of each case in the whole model.
     full: Vec<f64>,
     bootstrap: Bootstrap,
-    /// The random circuits that were measured: level, ablation, whether errors were kept, variant, size.
-    drawn: RefCell<BTreeSet<(&'static str, Ablation, bool, String, usize)>>,
+    /// The random circuits that were measured.
+    drawn: RefCell<BTreeSet<Drawn>>,
 }
 
 /// What a method found that circuits were not found with: parts by the share of prompts whose circuit has them.
@@ -117,6 +117,9 @@ fn shares<P: Ord>(sets: impl ExactSizeIterator<Item = BTreeSet<P>>) -> BTreeMap<
     sets.flatten().for_each(|part| *counts.entry(part).or_insert(0.0) += 1.0);
     counts.into_iter().map(|(part, count)| (part, count / n)).collect()
 }
+
+/// Random circuits: level, ablation, whether errors are kept, variant, size.
+type Drawn = (&'static str, Ablation, bool, String, usize);
 
 /// How a curve is measured.
 #[derive(Clone, Copy)]
