@@ -218,7 +218,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "render",
         does: "all of it → the site",
-        version: 3,
+        version: 4,
         settings: &["site.", "groups."],
         inputs: &[Input::Tokenizer],
         besides: stages::render::besides,
