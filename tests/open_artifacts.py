@@ -46,7 +46,7 @@ TABLES = {
 BY_LEADING = {
     "documents": ["document"], "tokens": ["context"], "prompts": ["task", "prompt"], "nodes": ["task", "prompt", "node"],
     "edges": ["task", "prompt", "from", "to"], "components": ["task", "component"],
-    "circuit_features": ["task", "component", "feature"], "faithfulness": ["task", "variant", "circuit", "size", "metric"],
+    "circuit_features": ["task", "component", "feature"], "faithfulness": ["task", "level", "variant", "circuit", "size", "metric", "ablation", "errors"],
     "activations": ["context", "position"], "scores": ["feature", "context", "position"], "features": ["key"],
     "examples": ["subject", "half", "band", "rank"], "logits": ["subject", "side", "rank"],
     "pairs_circuit": ["task", "component_a", "component_b", "feature_a", "feature_b"],

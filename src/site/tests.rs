@@ -291,6 +291,20 @@ fn the_same_atlas_gives_the_same_bytes() {
 }
 
 #[test]
+fn a_task_page_says_which_heads_copy_and_which_lower() {
+    let page = &built(&fixture::atlas())["tasks/ioi.html"];
+    let said = page
+        .split("<p class=\"finding\">")
+        .find(|part| part.starts_with("Of its heads, "))
+        .expect("a sentence of heads");
+    let sentence = said.split("</p>").next().unwrap();
+    for verdict in ["copies", "lowers"] {
+        let given = page.contains(&format!("<td>{verdict}</td>"));
+        assert_eq!(given, sentence.contains(&verdict[..3]), "{verdict}: {sentence}");
+    }
+}
+
+#[test]
 fn an_empty_atlas_is_a_site() {
     let files = built(&Atlas { title: "nothing".into(), layers: 2, heads: 2, ..Atlas::default() });
     assert!(files["index.html"].contains("nothing"));

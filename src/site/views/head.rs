@@ -167,6 +167,22 @@ pub fn in_task(links: Links, task: &Task) -> Vec<InTask> {
     components.into_iter().filter_map(|c| Some(row_in_task(links, c, head(c.component)?))).collect()
 }
 
+/// The heads of a task's circuits in a sentence: which copy what they read, and which lower it.
+pub fn circuit_of_heads(rows: &[InTask]) -> Option<String> {
+    let named = |what: &str| -> Vec<&str> {
+        rows.iter().filter(|row| row.copies == what).map(|row| row.link.text.as_str()).collect()
+    };
+    let does = |names: Vec<&str>, one: &str, many: &str| match names.as_slice() {
+        [] => None,
+        [name] => Some(format!("{name} {one}")),
+        [names @ .., last] => Some(format!("{} and {last} {many}", names.join(", "))),
+    };
+    let copy = does(named("copies"), "copies what it reads", "copy what they read");
+    let lower = does(named("lowers"), "lowers what it reads", "lower what they read");
+    let all: Vec<String> = [copy, lower].into_iter().flatten().collect();
+    (!all.is_empty()).then(|| format!("Of its heads, {}.", all.join("; ")))
+}
+
 fn row_in_task(links: Links, c: &TaskComponent, head: &Head) -> InTask {
     let share = |share: Option<f64>| share.map(percent).unwrap_or_default();
     let direct = head.habits.direct_effect;

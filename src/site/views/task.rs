@@ -1,7 +1,7 @@
 //! A task: its prompts, and its circuit over all of them.
 
 use super::faithful::{FaithfulView, finding, measure};
-use super::head::{InTask, in_task};
+use super::head::{InTask, circuit_of_heads, in_task};
 use super::live::LiveView;
 use super::parts::{CircuitPairRow, Page, circuit_pair};
 use crate::ids::Component;
@@ -34,6 +34,8 @@ pub struct TaskView {
     /// None where the circuits of the two answers were not held against each other.
     contrast: Option<Html>,
     heads: Vec<InTask>,
+    /// Which of them copy, and which lower.
+    heads_say: Option<String>,
     /// Whether others published a circuit of the task with one of its components.
     published: bool,
     together: Html,
@@ -82,6 +84,7 @@ impl TaskView {
             finding.as_deref().unwrap_or_default()
         );
         let square = most_frequent(&task.components);
+        let heads = in_task(links, task);
         TaskView {
             page: Page::new(links, "tasks", &format!("tasks/{}.html", task.name), task.name.clone(), description),
             kind: task.kind.clone(),
@@ -97,7 +100,8 @@ impl TaskView {
             contrast: contrasts(&task.components).map(|cells| {
                 model_map(links, "right less wrong: how much more often in circuits of the right answer", &cells)
             }),
-            heads: in_task(links, task),
+            heads_say: circuit_of_heads(&heads),
+            heads,
             published: task.components.iter().any(|c| c.class.is_some()),
             together: together(links, task, &square),
             together_shown: square.len(),
