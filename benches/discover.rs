@@ -13,7 +13,9 @@
 //! a node is printed too.
 
 use circuit_atlas::circuit::features::{self, Errors, Runner, Side};
-use circuit_atlas::circuit::{Ablate, Attribution, Candidates, Case, Metric, Node, Root, World, components, grow};
+use circuit_atlas::circuit::{
+    Ablate, Attribution, Candidates, Case, Metric, Node, PROMPTS, Root, World, components, grow,
+};
 use circuit_atlas::config::{Config, Discover};
 use circuit_atlas::error::Result;
 use circuit_atlas::lock::Lock;
@@ -28,9 +30,6 @@ use std::time::Instant;
 
 /// Seconds a prompt of the PyTorch baseline, as quoted above.
 const BASELINE: f64 = 5.5;
-/// Prompts that are held at once, as in a run.
-const PROMPTS: usize = 32;
-
 /// Seconds of wall time, or nodes, summed over prompts.
 #[derive(Clone, Copy, Default)]
 struct Sums {

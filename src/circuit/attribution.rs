@@ -204,7 +204,7 @@ impl<'a> Attribution<'a> {
         let (l, p, s, h) = (node.layer as usize, node.position as usize, node.source as usize, node.head as usize);
         let k = self.world.model.sizes.d_head;
         let g = self.reads(node)?;
-        let a = self.layers[l].pattern[(h * self.t + p) * self.t + s];
+        let a = self.pattern(node);
         let mut direction = self.world.back(l, 2, h, &g[h * k..][..k]);
         direction.iter_mut().for_each(|x| *x *= a);
         let (nodes, effects) = self.linear(2 * l, s, &direction, self.trace().layers[l].sigma1[s])?;

@@ -4,6 +4,7 @@
 //! d_head, `D` d_model, `V` vocabulary. Knows nothing of what the tokens say.
 
 use super::promote::extremes;
+use super::world::PROMPTS;
 use crate::dictionary::Dictionary;
 use crate::error::{Result, hinted};
 use crate::model::{Gpt2, Trace};
@@ -123,9 +124,6 @@ struct Look {
     direct: f32,
 }
 
-/// Prompts whose passes are held at once.
-const AT_ONCE: usize = 32;
-
 /// Watches heads over prompts; as many studies as heads, in their order.
 pub fn study(model: &Gpt2, prompts: &[Watched], heads: &[Head]) -> Result<Vec<Study>> {
     let answers: BTreeSet<u32> = prompts.iter().flat_map(|prompt| [prompt.correct, prompt.counter]).collect();
@@ -137,12 +135,12 @@ pub fn study(model: &Gpt2, prompts: &[Watched], heads: &[Head]) -> Result<Vec<St
         answers: answers.clone(),
     };
     let mut studies: Vec<Study> = heads.iter().map(new).collect();
-    for (chunk, some) in prompts.chunks(AT_ONCE).enumerate() {
+    for (chunk, some) in prompts.chunks(PROMPTS).enumerate() {
         let looks = some.par_iter().map(|prompt| looks(model, prompt, heads)).collect::<Result<Vec<_>>>()?;
         // In the order of the prompts, whichever was done first.
         studies.par_iter_mut().enumerate().for_each(|(i, study)| {
             for (number, (prompt, looks)) in some.iter().zip(&looks).enumerate() {
-                study.add(chunk * AT_ONCE + number, prompt, &looks[i]);
+                study.add(chunk * PROMPTS + number, prompt, &looks[i]);
             }
         });
     }

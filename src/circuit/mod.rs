@@ -23,4 +23,4 @@ pub use faithful::{
 pub use graph::{Bias, Edge, Graph, Node, NodeKind, PairCount, Slot, pair_counts};
 pub use promote::{Promoted, Weighted, extremes, promoted, promoted_logits};
 pub use terms::Stream;
-pub use world::{Pass, World};
+pub use world::{PROMPTS, Pass, World};

@@ -7,6 +7,9 @@ use crate::model::{Gpt2, Layer, Trace};
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
 
+/// Prompts whose passes are held at once: a dictionary is read once for all of them.
+pub const PROMPTS: usize = 32;
+
 /// A model and its dictionaries, with what attribution reads from them laid out for it.
 pub struct World {
     pub model: Gpt2,

@@ -385,16 +385,16 @@ impl Gpt2 {
         Ok(Tensor::cat(&each, 0)?)
     }
 
-    fn attend(&self, l: usize, x: &Tensor) -> Result<Attended> {
+    /// What a layer's heads read, `x [ΣT, D]` → `σ₁ [ΣT, 1]` and the queries, keys and values `[ΣT, 3D]`.
+    fn qkv(&self, l: usize, x: &Tensor) -> Result<(Tensor, Tensor)> {
         let sigma1 = self.scale(x)?;
         let qkv = linear(&x.broadcast_div(&sigma1)?, &self.layers[l].w_qkv, &self.layers[l].b_qkv)?;
-        self.look(&qkv)
+        Ok((sigma1, qkv))
     }
 
     /// The heads of several contexts: `x [ΣT, D]` → `σ₁ [ΣT, 1]`, and what each context's heads make of it.
     fn attend_all(&self, l: usize, x: &Tensor, rows: &Rows) -> Result<(Tensor, Vec<Attended>)> {
-        let sigma1 = self.scale(x)?;
-        let qkv = linear(&x.broadcast_div(&sigma1)?, &self.layers[l].w_qkv, &self.layers[l].b_qkv)?;
+        let (sigma1, qkv) = self.qkv(l, x)?;
         let each = (0..rows.0.len()).into_par_iter().map(|i| self.look(&rows.of_one(&qkv, i)?));
         Ok((sigma1, each.collect::<Result<_>>()?))
     }
@@ -420,15 +420,15 @@ impl Gpt2 {
     }
 
     fn block(&self, l: usize, x: Tensor, intervention: &dyn Intervention) -> Result<LayerTrace> {
-        let sigma1 = self.scale(&x)?.flatten_all()?.to_vec1()?;
-        let Attended { q, k, v, scores, pattern, z } = self.attend(l, &x)?;
+        let (sigma1, qkv) = self.qkv(l, &x)?;
+        let Attended { q, k, v, scores, pattern, z } = self.look(&qkv)?;
         let z = intervention.z(l, z)?;
         let attn_out = linear(&z, &self.layers[l].w_o, &self.layers[l].b_o)?;
         let resid_mid = (&x + &attn_out)?;
         let sigma2 = self.scale(&resid_mid)?;
         let x2 = resid_mid.broadcast_div(&sigma2)?;
         let mlp_out = intervention.mlp_out(l, &x2, self.mlp(l, &x2)?)?;
-        let sigma2 = sigma2.flatten_all()?.to_vec1()?;
+        let [sigma1, sigma2] = [sigma1.flatten_all()?.to_vec1()?, sigma2.flatten_all()?.to_vec1()?];
         Ok(LayerTrace { resid_pre: x, sigma1, q, k, v, scores, pattern, z, attn_out, resid_mid, sigma2, x2, mlp_out })
     }
 
@@ -436,7 +436,7 @@ impl Gpt2 {
     fn through(&self, l: usize, x: &Tensor, intervention: &dyn Intervention) -> Result<Tensor> {
         let z = match intervention.whole_z(l) {
             Some(z) => z,
-            None => intervention.z(l, self.attend(l, x)?.z)?,
+            None => intervention.z(l, self.look(&self.qkv(l, x)?.1)?.z)?,
         };
         let mid = self.after_attention(l, x, &z)?;
         let mlp_out = match intervention.whole_mlp_out(l) {

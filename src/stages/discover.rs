@@ -2,7 +2,7 @@
 
 use super::inputs;
 use crate::artifact::tables::{CircuitFeature, ComponentRow, EdgeRow, NodeRow, PromptRow};
-use crate::circuit::{Attribution, Candidates, Edge, Found, Metric, Node, NodeKind, Pass, Root, World, grow};
+use crate::circuit::{Attribution, Candidates, Edge, Found, Metric, Node, NodeKind, PROMPTS, Pass, Root, World, grow};
 use crate::config::{Config, Discover, Task, Wrong};
 use crate::corpus::Tokenizer;
 use crate::error::{Context, Result, hinted};
@@ -85,7 +85,7 @@ fn solve(run: &Run, world: &World, task: &Task, tokenizer: &Tokenizer) -> Result
         Ok(solved)
     };
     let mut solved = Vec::with_capacity(prompts.len());
-    for some in prompts.chunks(inputs::PROMPTS) {
+    for some in prompts.chunks(PROMPTS) {
         let tokens: Vec<&[u32]> = some.iter().map(|prompt| prompt.tokens.as_slice()).collect();
         let passes = world.passes(&tokens)?;
         let each = some.par_iter().zip(passes).map(one);

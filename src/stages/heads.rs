@@ -16,7 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Templates of a task whose attention is kept, and the longest prompts of which it is.
 const TEMPLATES: usize = 12;
 const LONGEST: usize = 64;
-/// Tokens of a head that are kept, and of those that are answers (names are many, and each has little of its attention); of each the tokens that it raises, and up to which rank a token is copied.
+/// Tokens of a head that are kept, and of those that are answers (names are many, and each has little of its attention); of
+/// each the tokens that it raises, and up to which rank a token is copied.
 const COPIES: usize = 20;
 const ANSWERS: usize = 10;
 const RAISED: usize = 10;

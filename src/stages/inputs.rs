@@ -19,8 +19,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Prompts whose passes are held at once.
-pub const PROMPTS: usize = 32;
+/// Rows by a key of theirs.
+pub fn by<K: Ord, R>(rows: Vec<R>, key: impl Fn(&R) -> K) -> BTreeMap<K, Vec<R>> {
+    let mut map: BTreeMap<K, Vec<R>> = BTreeMap::new();
+    rows.into_iter().for_each(|row| map.entry(key(&row)).or_default().push(row));
+    map
+}
 
 /// Files of the outside world that a stage reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The atlas, read from the artifacts: rows put together by what they are about, for pages and answers.
 
 use super::graphs::{Graphs, graphs};
+use super::inputs::by;
 use super::pairs::strongest;
 use super::watched::Watched;
 use super::{Run, inputs};
@@ -61,13 +62,6 @@ pub struct Reader<'a> {
     evaluations: BTreeMap<String, Vec<EvaluationRow>>,
     conformance: Vec<ConformanceRow>,
     watched: Watched,
-}
-
-/// Rows by a key of theirs.
-fn by<K: Ord, R>(rows: Vec<R>, key: impl Fn(&R) -> K) -> BTreeMap<K, Vec<R>> {
-    let mut map: BTreeMap<K, Vec<R>> = BTreeMap::new();
-    rows.into_iter().for_each(|row| map.entry(key(&row)).or_default().push(row));
-    map
 }
 
 /// How often each key comes up.

@@ -6,8 +6,8 @@ use crate::artifact::tables::{ComponentRow, EdgeRow, EffectRow, FaithfulnessRow,
 use crate::circuit::effects::{Effect, Link, effects};
 use crate::circuit::features::{self, Errors, Runner, Side};
 use crate::circuit::{
-    Ablate, Attribution, Candidates, Case, Graph, Node, NodeKind, Pass, Slot, World, at_least, circuits_by_frequency,
-    components, everything, grow, random_circuits,
+    Ablate, Attribution, Candidates, Case, Graph, Node, NodeKind, PROMPTS, Pass, Slot, World, at_least,
+    circuits_by_frequency, components, everything, grow, random_circuits,
 };
 use crate::config::{Ablation, Discover, Method, Task};
 use crate::error::{Context, Result, hinted};
@@ -65,13 +65,8 @@ fn sorted_by(row: &FaithfulnessRow) -> impl Ord + '_ {
 
 impl Found {
     fn load(run: &Run) -> Result<Found> {
-        let (mut nodes, mut edges): (BTreeMap<_, Vec<NodeRow>>, BTreeMap<_, Vec<EdgeRow>>) = Default::default();
-        for row in run.store.read::<NodeRow>()? {
-            nodes.entry((row.task.clone(), row.prompt)).or_default().push(row);
-        }
-        for row in run.store.read::<EdgeRow>()? {
-            edges.entry((row.task.clone(), row.prompt)).or_default().push(row);
-        }
+        let nodes = inputs::by(run.store.read::<NodeRow>()?, |row| (row.task.clone(), row.prompt));
+        let edges = inputs::by(run.store.read::<EdgeRow>()?, |row| (row.task.clone(), row.prompt));
         Ok(Found { prompts: run.store.read()?, nodes, edges, components: run.store.read()? })
     }
 
@@ -120,6 +115,25 @@ fn shares<P: Ord>(sets: impl ExactSizeIterator<Item = BTreeSet<P>>) -> BTreeMap<
 
 /// Random circuits: level, ablation, whether errors are kept, variant, size.
 type Drawn = (&'static str, Ablation, bool, String, usize);
+
+/// What one ablation puts in the place of everything else, for the cases that are measured on.
+struct StandIns {
+    ablation: Ablation,
+    components: Vec<Arc<components::StandIn>>,
+    features: Vec<Arc<features::StandIn>>,
+}
+
+impl StandIns {
+    fn new(bench: &Bench, ablation: Ablation) -> Result<StandIns> {
+        let Bench { world, all, task, .. } = bench;
+        let way = ablate(ablation);
+        Ok(StandIns {
+            ablation,
+            components: bench.measured(components::stand_ins(&world.model, all, way, task.seed)?),
+            features: bench.measured(features::stand_ins(world, all, way, task.seed)?),
+        })
+    }
+}
 
 /// How a curve is measured.
 #[derive(Clone, Copy)]
@@ -208,13 +222,14 @@ impl<'a> Bench<'a> {
         self.run.progress.begin("circuits run", (one * ablations.len() + besides) as u64, 0);
         let mut rows = published.map(|p| self.against(p)).transpose()?.unwrap_or_default();
         for (place, &ablation) in ablations.iter().enumerate() {
+            let stand_ins = StandIns::new(self, ablation)?;
             let found = [("found", &components, &features)];
             let more = others.iter().filter(|_| place == 0).map(|o| (o.method.word(), &o.components, &o.features));
             for (kind, components, features) in found.into_iter().chain(more) {
                 let published = published.filter(|_| kind == "found");
-                rows.extend(self.component_curve(ablation, kind, components, published)?);
+                rows.extend(self.component_curve(&stand_ins, kind, components, published)?);
                 for errors in [Errors::Kept, Errors::Ablated] {
-                    rows.extend(self.feature_curve(ablation, errors, kind, features, &pool)?);
+                    rows.extend(self.feature_curve(&stand_ins, errors, kind, features, &pool)?);
                 }
             }
         }
@@ -225,18 +240,17 @@ impl<'a> Bench<'a> {
 
     fn component_curve(
         &self,
-        ablation: Ablation,
+        stand_ins: &StandIns,
         kind: &'static str,
         circuits: &[(String, BTreeSet<Component>)],
         published: Option<&Published>,
     ) -> Result<Vec<FaithfulnessRow>> {
         let model = &self.world.model;
-        let stand_ins = self.measured(components::stand_ins(model, &self.all, ablate(ablation), self.task.seed)?);
         let all = everything(model);
-        let keeping = |keep: &BTreeSet<Component>| components::values(model, &self.cases, keep, &stand_ins);
+        let keeping = |keep: &BTreeSet<Component>| components::values(model, &self.cases, keep, &stand_ins.components);
         let curve = Curve {
             bench: self,
-            setting: Setting { level: "component", ablation, errors: None },
+            setting: Setting { level: "component", ablation: stand_ins.ablation, errors: None },
             empty: self.ticked(keeping(&BTreeSet::new()))?,
             inside: &keeping,
             outside: &|circuit| keeping(&all.difference(circuit).copied().collect()),
@@ -251,16 +265,14 @@ impl<'a> Bench<'a> {
 
     fn feature_curve(
         &self,
-        ablation: Ablation,
+        stand_ins: &StandIns,
         errors: Errors,
         kind: &'static str,
         circuits: &[(String, BTreeSet<FeatureId>)],
         pool: &BTreeSet<FeatureId>,
     ) -> Result<Vec<FaithfulnessRow>> {
-        let all = features::stand_ins(self.world, &self.all, ablate(ablation), self.task.seed)?;
-        let stand_ins = self.measured(all);
-        let runner = Runner { world: self.world, cases: &self.cases, stand_ins: &stand_ins, errors };
-        let setting = Setting { level: "feature", ablation, errors: Some(errors) };
+        let runner = Runner { world: self.world, cases: &self.cases, stand_ins: &stand_ins.features, errors };
+        let setting = Setting { level: "feature", ablation: stand_ins.ablation, errors: Some(errors) };
         let curve = Curve {
             bench: self,
             setting,
@@ -322,7 +334,7 @@ impl<'a> Bench<'a> {
     fn other(&self, settings: &Discover) -> Result<Other> {
         let rows: Vec<&PromptRow> = self.found.prompts(&self.task.name).collect();
         let (mut graphs, method) = (Vec::new(), inputs::method(settings));
-        for some in rows.chunks(inputs::PROMPTS) {
+        for some in rows.chunks(PROMPTS) {
             let prompts = some.iter().map(|row| prompt(self.prompts, row)).collect::<Result<Vec<_>>>()?;
             let tokens: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
             let passes = self.world.passes(&tokens)?;
@@ -349,7 +361,7 @@ impl<'a> Bench<'a> {
     }
 
     fn nodes(&self, circuit: &str, nodes: f64) -> FaithfulnessRow {
-        let exact = Some(Estimate { value: nodes, low: nodes, high: nodes });
+        let exact = Some(Estimate::exact(nodes));
         FaithfulnessRow { circuit: circuit.into(), ..self.compared("a prompt", nodes.round() as usize, "nodes", exact) }
     }
 
@@ -357,7 +369,7 @@ impl<'a> Bench<'a> {
     fn active_features(&self) -> Result<BTreeSet<FeatureId>> {
         let mut active = BTreeSet::new();
         let tokens: Vec<&[u32]> = self.all.iter().map(|case| case.tokens).collect();
-        for some in tokens.chunks(inputs::PROMPTS) {
+        for some in tokens.chunks(PROMPTS) {
             for pass in self.world.passes(some)? {
                 for kind in [Kind::Attention, Kind::Mlp] {
                     for layer in 0..self.world.model.sizes.layers {
@@ -377,12 +389,11 @@ impl<'a> Bench<'a> {
         let counts = |c: &Component| mlps || matches!(c, Component::Head { .. });
         let frequencies: BTreeMap<Component, f64> =
             self.frequencies()?.into_iter().filter(|(c, _)| counts(c)).collect();
-        let exact = |value: f64| Some(Estimate { value, low: value, high: value });
         let mut rows = Vec::new();
         for (variant, circuit) in self.components()? {
             let ours: BTreeSet<Component> = circuit.iter().copied().filter(counts).collect();
             let both = ours.intersection(&theirs).count() as f64;
-            let share = |of: usize| if of > 0 { exact(both / of as f64) } else { None };
+            let share = |of: usize| (of > 0).then(|| Estimate::exact(both / of as f64));
             let row = |metric: &str, value| self.compared(&variant, ours.len(), metric, value);
             rows.extend([row("precision", share(ours.len())), row("recall", share(theirs.len()))]);
         }
@@ -392,7 +403,7 @@ impl<'a> Bench<'a> {
         let scores = |of: Vec<Component>| -> Vec<f64> {
             of.iter().map(|c| frequencies.get(c).copied().unwrap_or(0.0)).collect()
         };
-        let area = area_under_curve(&scores(yes), &scores(no)).and_then(exact);
+        let area = area_under_curve(&scores(yes), &scores(no)).map(Estimate::exact);
         rows.push(self.compared("by frequency", at_least(&frequencies, 0.0).len(), "auc", area));
         Ok(rows)
     }
@@ -568,7 +579,7 @@ impl Bench<'_> {
             rows.iter().map(|row| (share(row.predicted, row), share(row.measured, row))).unzip();
         let variant = format!("strongest {links}");
         let row = |metric: &str, value: Option<f64>| {
-            let estimate = value.map(|value| Estimate { value, low: value, high: value });
+            let estimate = value.map(Estimate::exact);
             FaithfulnessRow {
                 level: "link".into(),
                 ablation: "mean".into(),

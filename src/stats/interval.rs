@@ -14,6 +14,13 @@ pub struct Estimate {
     pub high: f64,
 }
 
+impl Estimate {
+    /// A value that no other sample would change.
+    pub fn exact(value: f64) -> Estimate {
+        Estimate { value, low: value, high: value }
+    }
+}
+
 /// Mean of a slice; 0 of nothing.
 pub fn mean(values: &[f64]) -> f64 {
     if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }

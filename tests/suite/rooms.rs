@@ -1,6 +1,7 @@
 //! The rules of the rooms, read off the sources.
 
 use crate::bench::{REPOSITORY, walk};
+use circuit_atlas::pipeline::STAGES;
 use std::path::Path;
 
 /// The rooms from the nouns up: a room uses only rooms of the lines before its own.
@@ -60,20 +61,8 @@ fn a_room_uses_only_rooms_below_it() {
 fn stages_never_call_each_other_and_hold_no_tensors() {
     for (name, _, text) in sources().into_iter().filter(|(_, room, _)| room == "stages") {
         assert!(!text.contains("Tensor") && !text.contains("candle"), "`{name}` uses tensors");
-        let stages = [
-            "tokenize",
-            "measure",
-            "discover",
-            "heads",
-            "cache",
-            "score",
-            "aggregate",
-            "interpret",
-            "evaluate",
-            "render",
-        ];
         let own = name.trim_start_matches("stages/").trim_end_matches(".rs");
-        for stage in stages.into_iter().filter(|stage| own != "mod" && own != *stage) {
+        for stage in STAGES.iter().map(|stage| stage.name).filter(|stage| own != "mod" && own != *stage) {
             let names = [format!("super::{stage}"), format!("stages::{stage}")];
             assert!(!names.iter().any(|call| text.contains(call)), "`{name}` uses the stage `{stage}`");
         }

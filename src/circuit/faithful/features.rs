@@ -8,7 +8,7 @@
 //! Only the first and the last need whole dictionaries; the others encode the features of `C` alone.
 
 use super::{Ablate, Case, shared, sources};
-use crate::circuit::World;
+use crate::circuit::{PROMPTS, World};
 use crate::dictionary::{Active, Dictionary};
 use crate::error::Result;
 use crate::ids::{DictionaryId, FeatureId, Kind};
@@ -16,9 +16,6 @@ use crate::model::Abreast;
 use candle_core::{D, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// Cases that run side by side: a dictionary is copied into memory once for all of them.
-const ABREAST: usize = 32;
 
 /// What becomes of the dictionaries' errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +121,7 @@ fn mean_of(world: &World, prompts: &[&[u32]]) -> Result<StandIn> {
     let layers = world.model.sizes.layers;
     let sums = || (0..layers).map(|_| Sum::default()).collect::<Vec<_>>();
     let (mut attention, mut mlp) = (sums(), sums());
-    for some in prompts.chunks(ABREAST) {
+    for some in prompts.chunks(PROMPTS) {
         for pass in world.passes(some)? {
             for (l, layer) in pass.trace().layers.iter().enumerate() {
                 attention[l].add(pass.active(Kind::Attention, l), &layer.z)?;
@@ -167,7 +164,7 @@ impl Runner<'_> {
         let mut features: BTreeMap<DictionaryId, Vec<usize>> = BTreeMap::new();
         circuit.iter().for_each(|f| features.entry(f.dictionary).or_default().push(f.index));
         let mut values = Vec::with_capacity(self.cases.len());
-        for (cases, stand_ins) in self.cases.chunks(ABREAST).zip(self.stand_ins.chunks(ABREAST)) {
+        for (cases, stand_ins) in self.cases.chunks(PROMPTS).zip(self.stand_ins.chunks(PROMPTS)) {
             let step = Step { world: self.world, stand_ins, features: &features, side, errors: self.errors };
             let tokens: Vec<&[u32]> = cases.iter().map(|case| case.tokens).collect();
             let logits = self.world.model.abreast(&tokens, &step)?;

@@ -70,8 +70,8 @@ pub enum Ablate {
     Zero,
 }
 
-/// The numbers of the corrupted prompts that each case's stand-ins are made of: all of its template: none for [`Ablate::Zero`],
-/// one drawn by `seed` for [`Ablate::Resample`].
+/// The numbers of the corrupted prompts that each case's stand-ins are made of: all of its template for [`Ablate::Mean`], one
+/// of them drawn by `seed` for [`Ablate::Resample`], none for [`Ablate::Zero`].
 ///
 /// # Errors
 /// When two corrupted prompts of a template differ in length.
