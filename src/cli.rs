@@ -4,8 +4,10 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::pipeline::{self, Selection};
 use crate::show::{self, Look, Question};
+use crate::stages::Done;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// Finds the circuits of a GPT-2, scores every feature of theirs over a corpus, and publishes the atlas.
 #[derive(Parser)]
@@ -82,22 +84,25 @@ impl Settings {
     }
 }
 
+/// The exit code of a run that came to its end, but without all answers of language models.
+const UNANSWERED: u8 = 3;
+
 /// Answers a command line.
-pub fn run(cli: Cli) -> Result<()> {
+pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Run { stages, from, force, settings } => {
             let config = settings.load()?;
             let whole = stages.is_empty();
-            pipeline::run(&config, &Selection { stages, from, force })?;
+            let done = pipeline::run(&config, &Selection { stages, from, force })?;
             let index = config.path(&config.output.site).join("index.html");
             if whole {
                 println!("{}", index.display());
             }
-            Ok(())
+            return Ok(unanswered(&done));
         }
-        Command::Status { settings } => status(&settings.load()?),
-        Command::Check { settings } => crate::check::check(&settings.load()?),
-        Command::Show { question, look, settings } => show::show(&settings.load()?, &question, &look),
+        Command::Status { settings } => status(&settings.load()?)?,
+        Command::Check { settings } => crate::check::check(&settings.load()?)?,
+        Command::Show { question, look, settings } => show::show(&settings.load()?, &question, &look)?,
         Command::Fetch { update, corpus, settings } => {
             let snapshots = pipeline::fetch(&settings.load()?, corpus, update)?;
             if snapshots.is_empty() {
@@ -106,15 +111,25 @@ pub fn run(cli: Cli) -> Result<()> {
             for snapshot in snapshots {
                 println!("{} → {}, {}", snapshot.name, snapshot.commit, snapshot.folder.display());
             }
-            Ok(())
         }
         Command::Clean { stage, settings } => {
             for name in pipeline::clean(&settings.load()?, stage.as_deref())? {
                 eprintln!("{name:<10} removed");
             }
-            Ok(())
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what a run came short of; everything else of it is whole.
+fn unanswered(done: &Done) -> ExitCode {
+    if done.failed > 0 {
+        eprintln!("{} answers of the language model failed for good; the pages say which, and why", done.failed);
+    }
+    if done.left > 0 {
+        eprintln!("{} questions were left unanswered; `circuit-atlas run` asks them, and only them, again", done.left);
+    }
+    if done.failed + done.left > 0 { ExitCode::from(UNANSWERED) } else { ExitCode::SUCCESS }
 }
 
 fn status(config: &Config) -> Result<()> {

@@ -346,10 +346,66 @@ pub enum Provider {
 #[serde(deny_unknown_fields, default)]
 pub struct Llm {
     pub provider: Provider,
+    /// Of `openai` and compatible servers: up to and with `/v1`. Of `azure`: the endpoint. Empty: OpenAI's own.
     pub base_url: String,
     pub model: String,
-    /// The name of the variable that holds the key, never the key.
+    /// The name of the variable that holds the key, never the key; empty for a server that wants none.
     pub api_key_env: String,
+    /// Of `azure`.
+    pub api_version: String,
+    /// Of `azure`; empty: the model's name.
+    pub deployment: String,
+    pub temperature: f64,
+    /// Tokens of a reply.
+    pub max_tokens: u32,
+    /// Independent explanations of each feature; more than one tells how far they agree.
+    pub samples: u32,
+    pub replies: Replies,
+    /// Questions in flight at once.
+    pub concurrency: usize,
+    /// Seconds that a reply may take.
+    pub timeout: f64,
+    /// Tries after the first.
+    pub retries: u32,
+    /// 0: as many as the server takes.
+    pub requests_per_minute: u32,
+    pub tokens_per_minute: u32,
+    /// A run stops asking before it costs more, in the unit of `prices`; 0: no limit.
+    pub max_cost: f64,
+    /// A run stops asking after so many requests; 0: no limit.
+    pub max_calls: u64,
+    /// By model: the price of a million tokens asked, and of a million answered.
+    pub prices: BTreeMap<String, [f64; 2]>,
+}
+
+impl Llm {
+    /// Settings that change no reply, only how and for how much it is had.
+    const HOW: [&str; 9] = [
+        "api_key_env",
+        "concurrency",
+        "timeout",
+        "retries",
+        "requests_per_minute",
+        "tokens_per_minute",
+        "max_cost",
+        "max_calls",
+        "prices",
+    ];
+
+    /// Whether there is a language model to ask.
+    pub fn asks(&self) -> bool {
+        self.provider != Provider::None
+    }
+}
+
+/// How replies are to be brought into form.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Replies {
+    /// By a JSON schema, and by a marked line where the server knows no schemas.
+    Auto,
+    Schema,
+    Line,
 }
 
 /// A way to score explanations.
@@ -366,6 +422,23 @@ pub enum ScoreMethod {
 #[serde(deny_unknown_fields, default)]
 pub struct Evaluate {
     pub methods: BTreeSet<ScoreMethod>,
+    /// Texts of each kind, active and silent, that a judge is asked about for a feature.
+    pub texts: usize,
+    /// Texts in one question.
+    pub batch: usize,
+    /// The model that judges; empty: the one that explains.
+    pub judge: String,
+    /// Another model that judges the same, to see how far the two agree; empty: none.
+    pub second_judge: String,
+    /// Positions of the *score* half at which a feature is added to the live model; 0: none.
+    pub causal: usize,
+}
+
+impl Evaluate {
+    /// Whether a language model is asked.
+    pub fn judges(&self) -> bool {
+        self.methods.iter().any(|method| *method != ScoreMethod::SingleToken)
+    }
 }
 
 /// The site.
@@ -469,14 +542,39 @@ impl Default for Logits {
 
 impl Default for Llm {
     fn default() -> Self {
-        let api_key_env = "OPENAI_API_KEY".into();
-        Self { provider: Provider::None, base_url: String::new(), model: String::new(), api_key_env }
+        Self {
+            provider: Provider::None,
+            base_url: String::new(),
+            model: String::new(),
+            api_key_env: "OPENAI_API_KEY".into(),
+            api_version: String::new(),
+            deployment: String::new(),
+            temperature: 0.0,
+            max_tokens: 500,
+            samples: 1,
+            replies: Replies::Auto,
+            concurrency: 8,
+            timeout: 120.0,
+            retries: 5,
+            requests_per_minute: 0,
+            tokens_per_minute: 0,
+            max_cost: 0.0,
+            max_calls: 0,
+            prices: BTreeMap::new(),
+        }
     }
 }
 
 impl Default for Evaluate {
     fn default() -> Self {
-        Self { methods: [ScoreMethod::SingleToken].into() }
+        Self {
+            methods: [ScoreMethod::SingleToken].into(),
+            texts: 20,
+            batch: 10,
+            judge: String::new(),
+            second_judge: String::new(),
+            causal: 10,
+        }
     }
 }
 
@@ -525,6 +623,31 @@ fn check_hub(key: &str, path: &str) -> Result<()> {
         return Err(hinted(
             format!("`{key} = \"{path}\"` names a model, not a data set"),
             format!("write `hf:datasets/{}@{}`", name.repository, name.revision),
+        ));
+    }
+    Ok(())
+}
+
+/// # Errors
+/// When the address of a language model's server is none, or holds a password; when Azure lacks something.
+fn check_server(llm: &Llm) -> Result<()> {
+    let url = &llm.base_url;
+    // First, so that no password is ever repeated.
+    if url.contains(['@', '?', '#']) {
+        return Err(hinted(
+            "`llm.base_url` holds a user, a password or a query",
+            "write only the address; the key belongs into the variable that `llm.api_key_env` names",
+        ));
+    }
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let host = rest.map(|rest| rest.split('/').next().unwrap_or_default());
+    if !url.is_empty() && host.is_none_or(str::is_empty) {
+        out_of_range("llm.base_url", format!("{url:?}"), "an address such as `https://api.openai.com/v1`, or empty")?;
+    }
+    if llm.provider == Provider::Azure && (url.is_empty() || llm.api_version.is_empty()) {
+        return Err(hinted(
+            "`llm.provider = \"azure\"` needs `llm.base_url` and `llm.api_version`",
+            "write the endpoint, `https://NAME.openai.azure.com`, and a version such as `2024-10-21`",
         ));
     }
     Ok(())
@@ -600,7 +723,10 @@ impl Config {
         let mut flat = BTreeMap::new();
         flatten("", &serde_json::to_value(self)?, &mut flat);
         flat.retain(|key, _| !["machine.", "output.", "tasks", "groups"].iter().any(|table| key.starts_with(table)));
-        if self.llm.provider == Provider::None {
+        let how =
+            |key: &str| Llm::HOW.iter().any(|how| key.strip_prefix("llm.").is_some_and(|key| key.starts_with(how)));
+        flat.retain(|key, _| !how(key));
+        if !self.llm.asks() {
             flat.retain(|key, _| !key.starts_with("llm.") || key == "llm.provider");
         }
         for task in &self.tasks {
@@ -718,6 +844,73 @@ impl Config {
         Ok(())
     }
 
+    fn check_llm(&self) -> Result<()> {
+        let (llm, evaluate) = (&self.llm, &self.evaluate);
+        if !llm.asks() {
+            return match evaluate.judges() {
+                true => Err(hinted(
+                    "`evaluate.methods` asks for `detection` or `fuzzing`, but no language model is set to judge",
+                    "set `llm.provider` and `llm.model`, or use `methods = [\"single-token\"]`",
+                )),
+                false => Ok(()),
+            };
+        }
+        if llm.model.is_empty() {
+            out_of_range("llm.model", "\"\"", "the name of a model")?;
+        }
+        check_server(llm)?;
+        if !(0.0..=2.0).contains(&llm.temperature) {
+            out_of_range("llm.temperature", llm.temperature, "from 0 to 2")?;
+        }
+        within("llm.max_tokens", llm.max_tokens as usize, 1, 1_000_000)?;
+        within("llm.samples", llm.samples as usize, 1, 100)?;
+        if llm.samples > 1 && llm.temperature == 0.0 {
+            return Err(hinted(
+                format!("`llm.samples = {}` with `llm.temperature = 0` asks for the same reply again", llm.samples),
+                "set `llm.temperature` above 0, or `samples = 1`",
+            ));
+        }
+        within("llm.concurrency", llm.concurrency, 1, 1000)?;
+        within("llm.retries", llm.retries as usize, 0, 100)?;
+        if !(llm.timeout > 0.0 && llm.timeout <= 86_400.0) {
+            out_of_range("llm.timeout", llm.timeout, "above 0, and 86400 seconds at most")?;
+        }
+        self.check_prices()
+    }
+
+    fn check_prices(&self) -> Result<()> {
+        let llm = &self.llm;
+        let odd = |price: &f64| !(price.is_finite() && *price >= 0.0);
+        if let Some((model, _)) = llm.prices.iter().find(|(_, price)| price.iter().any(odd)) {
+            out_of_range(
+                &format!("llm.prices.{model:?}"),
+                "…",
+                "two prices, 0 or more: of a million tokens asked, and answered",
+            )?;
+        }
+        if odd(&llm.max_cost) {
+            out_of_range("llm.max_cost", llm.max_cost, "0 or more")?;
+        }
+        let models = self.models();
+        match models.iter().find(|model| llm.max_cost > 0.0 && !llm.prices.contains_key(**model)) {
+            None => Ok(()),
+            Some(model) => Err(hinted(
+                format!("`llm.max_cost = {}` cannot be kept: `llm.prices` has no price of `{model}`", llm.max_cost),
+                format!(
+                    "add `\"{model}\" = [PRICE_ASKED, PRICE_ANSWERED]`, of a million tokens each, to `[llm.prices]`"
+                ),
+            )),
+        }
+    }
+
+    /// The language models that a run asks.
+    pub fn models(&self) -> BTreeSet<&str> {
+        let evaluate = &self.evaluate;
+        let judges = evaluate.judges().then_some([&evaluate.judge, &evaluate.second_judge]);
+        let all = judges.into_iter().flatten().chain([&self.llm.model]);
+        all.map(String::as_str).filter(|model| self.llm.asks() && !model.is_empty()).collect()
+    }
+
     fn check_outputs(&self) -> Result<()> {
         if !(self.cache.max_gib > 0.0 && self.cache.max_gib.is_finite()) {
             out_of_range("cache.max_gib", self.cache.max_gib, "above 0")?;
@@ -729,14 +922,10 @@ impl Config {
         if !(self.logits.strength > 0.0 && self.logits.strength.is_finite()) {
             out_of_range("logits.strength", self.logits.strength, "above 0")?;
         }
-        match self.llm.provider {
-            Provider::None => {}
-            Provider::Openai => not_yet("llm.provider", "openai", "use `none`")?,
-            Provider::Azure => not_yet("llm.provider", "azure", "use `none`")?,
-        }
-        if self.evaluate.methods.iter().any(|method| *method != ScoreMethod::SingleToken) {
-            not_yet("evaluate.methods", "detection or fuzzing", "use `[\"single-token\"]`")?;
-        }
+        self.check_llm()?;
+        within("evaluate.texts", self.evaluate.texts, 1, 1000)?;
+        within("evaluate.batch", self.evaluate.batch, 1, 100)?;
+        within("evaluate.causal", self.evaluate.causal, 0, 1000)?;
         if self.machine.device != "cpu" {
             not_yet("machine.device", &self.machine.device, "use `cpu`")?;
         }

@@ -9,6 +9,7 @@
 //! - [`corpus`], [`task`]: texts and prompts to token ids
 //! - [`model`], [`dictionary`], [`circuit`]: the folded GPT-2, what its dictionaries read, what an answer is made of
 //! - [`stats`], [`explain`]: numbers and sentences about features
+//! - [`llm`]: questions to a language model, and its replies, each paid for once
 //! - [`site`]: the pages
 //! - [`stages`], [`lock`], [`pipeline`], [`check`], [`cli`]: from settings to a run
 //! - [`show`]: questions answered in the terminal
@@ -26,6 +27,7 @@ pub mod dictionary;
 pub mod circuit;
 pub mod stats;
 pub mod explain;
+pub mod llm;
 pub mod site;
 pub mod stages;
 pub mod lock;

@@ -16,6 +16,10 @@ use std::time::UNIX_EPOCH;
 pub const NAME: &str = "atlas.lock";
 const VERSION: u32 = 1;
 
+/// The ingredient that tells runs apart of which the earlier one left questions unanswered: what it gives then depends on
+/// what a server said meanwhile, and whatever is made from it has to be made again.
+pub const ATTEMPT: &str = "attempt at all answers";
+
 /// What a stage is made from: `setting corpus.context` → `128`, `file demo/corpus.jsonl` → its hash, and so on.
 pub type Ingredients = BTreeMap<String, String>;
 
@@ -59,6 +63,9 @@ pub struct Entry {
     pub seconds: f64,
     /// What it said of its work.
     pub summary: String,
+    /// Questions to a language model that it could not get an answer to, and will ask again.
+    #[serde(default)]
+    pub left: u64,
     pub ingredients: Ingredients,
     /// What it wrote, below the artifact folder.
     pub files: BTreeMap<String, Stamp>,
@@ -156,9 +163,20 @@ impl Lock {
             return vec!["its last run did not finish".into()];
         }
         let mut why = changes(&entry.ingredients, ingredients);
+        if entry.left > 0 {
+            why.retain(|reason| !reason.starts_with(&noun(ATTEMPT)));
+            why.insert(0, format!("it left {} of its questions to a language model unanswered", entry.left));
+        }
         let gone = |name: &&String| !folder.join(name.as_str()).exists();
         why.extend(entry.files.keys().find(gone).map(|name| format!("`{name}` is gone")));
         why
+    }
+
+    /// How often a stage that depends on answers has been begun again for want of some, this time included; none if never.
+    pub fn attempt(&self, stage: &str) -> Option<u64> {
+        let entry = self.stages.get(stage)?;
+        let before = entry.ingredients.get(ATTEMPT).and_then(|n| n.parse().ok()).unwrap_or(0);
+        Some(before + u64::from(entry.left > 0)).filter(|attempt| *attempt > 0)
     }
 
     /// # Errors
@@ -216,6 +234,7 @@ fn change(name: &str, before: Option<&str>, value: &str) -> String {
         ("setting", None) => format!("{} is new: {}", noun(name), short(value)),
         ("stage", _) => format!("{} gives something else now", noun(name)),
         ("hub", Some(before)) => format!("{} was of commit {}, is of {}", noun(name), commit(before), commit(value)),
+        ("attempt", _) => format!("{} is another one", noun(name)),
         ("version", _) => "this version of the program does it differently".into(),
         (_, Some(_)) => format!("{} has changed", noun(name)),
         (_, None) => format!("{} is new", noun(name)),

@@ -5,7 +5,7 @@ fn main() -> ExitCode {
     // SAFETY: nothing runs yet but this thread.
     unsafe { circuit_atlas::model::threads::settle() };
     match circuit_atlas::cli::run(circuit_atlas::cli::Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprint!("{}", circuit_atlas::error::report(&error));
             ExitCode::FAILURE

@@ -8,9 +8,10 @@ use crate::artifact::{Artifact, Row, Store};
 use crate::config::{Config, Snapshot};
 use crate::error::{Context, Hint, Result, hinted};
 use crate::hub;
-use crate::lock::{Entry, Ingredients, Lock, Stamp, fingerprint};
+use crate::llm::Purse;
+use crate::lock::{ATTEMPT, Entry, Ingredients, Lock, Stamp, fingerprint};
 use crate::progress::Progress;
-use crate::stages::{self, Input, Run};
+use crate::stages::{self, Done, Input, Run};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
@@ -34,7 +35,7 @@ pub struct Stage {
     after: Option<&'static str>,
     writes: &'static [Artifact],
     writes_besides: Option<Besides>,
-    run: fn(&Run) -> Result<String>,
+    run: fn(&Run) -> Result<Done>,
 }
 
 /// What a stage writes besides artifacts.
@@ -339,6 +340,9 @@ impl<'a> Workplace<'a> {
                 all.insert(format!("file {name}"), self.lock.hash(&name, &path)?);
             }
         }
+        if let Some(attempt) = self.lock.attempt(stage.name) {
+            all.insert(ATTEMPT.into(), attempt.to_string());
+        }
         for state in before.iter().filter(|state| stage.reads_from(state.stage)) {
             all.insert(format!("stage {}", state.stage.name), state.fingerprint.clone());
         }
@@ -373,7 +377,7 @@ impl<'a> Workplace<'a> {
         states.try_for_each(|state| if state.why.is_empty() { check(state) } else { Ok(()) })
     }
 
-    fn run(&mut self, state: &State, force: bool) -> Result<()> {
+    fn run(&mut self, state: &State, force: bool, purse: &Purse) -> Result<Done> {
         let stage = state.stage;
         let progress = Progress::new(stage.name);
         if force {
@@ -389,21 +393,22 @@ impl<'a> Workplace<'a> {
             fingerprint: &state.fingerprint,
             progress: &progress,
             lock: &self.lock,
+            purse,
             order: &NAMES,
         };
         let done = (stage.run)(&run);
         progress.end();
-        let summary = done.with_context(|| format!("stage `{}`", stage.name))?;
+        let done = done.with_context(|| format!("stage `{}`", stage.name))?;
         let seconds = start.elapsed().as_secs_f64();
-        eprintln!("{:<10} {summary} ({})", stage.name, duration(seconds));
+        eprintln!("{:<10} {} ({})", stage.name, done.summary, duration(seconds));
         let files = self.stamps(stage)?;
         let finished = now();
         let ingredients = state.ingredients.clone();
-        let fingerprint = state.fingerprint.clone();
-        self.lock
-            .stages
-            .insert(stage.name.into(), Entry { fingerprint, finished, seconds, summary, ingredients, files });
-        self.lock.save(self.store.root())
+        let (fingerprint, summary, left) = (state.fingerprint.clone(), done.summary.clone(), done.left);
+        let entry = Entry { fingerprint, finished, seconds, summary, left, ingredients, files };
+        self.lock.stages.insert(stage.name.into(), entry);
+        self.lock.save(self.store.root())?;
+        Ok(done)
     }
 
     fn stamps(&self, stage: &Stage) -> Result<BTreeMap<String, Stamp>> {
@@ -465,11 +470,12 @@ fn hold(folder: &Path) -> Result<File> {
     }
 }
 
-/// Brings the selected stages up to date.
+/// Brings the selected stages up to date, and says what of it came to nothing: the answers of language models that failed, or
+/// were not to be had.
 ///
 /// # Errors
 /// When a stage fails; when a stage that is not selected has to run first; when an artifact was changed by hand.
-pub fn run(config: &Config, selection: &Selection) -> Result<()> {
+pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
     selection.check()?;
     set_threads(config);
     let _held = hold(&config.artifacts())?;
@@ -482,9 +488,11 @@ pub fn run(config: &Config, selection: &Selection) -> Result<()> {
     if !states.iter().any(will_run) {
         eprintln!("nothing to do: every stage is fresh");
         // What was hashed on the way is worth keeping.
-        return place.lock.save(place.store.root());
+        place.lock.save(place.store.root())?;
+        return Ok(Done::default());
     }
     stages::check(config)?;
+    let (purse, mut all) = (Purse::new(&config.llm), Done::default());
     for state in states.iter().filter(|state| selection.wants(state.stage.name)) {
         if !will_run(state) {
             eprintln!("{:<10} fresh", state.stage.name);
@@ -493,9 +501,11 @@ pub fn run(config: &Config, selection: &Selection) -> Result<()> {
         for reason in state.why.iter().take(4) {
             eprintln!("{:<10} runs: {reason}", state.stage.name);
         }
-        place.run(state, selection.force)?;
+        let done = place.run(state, selection.force, &purse)?;
+        all.failed += done.failed;
+        all.left += done.left;
     }
-    Ok(())
+    Ok(all)
 }
 
 /// The settings with what they name by `hf:…` downloaded, and pinned in the lock. Whoever calls it holds the folder.
@@ -624,6 +634,7 @@ pub fn ask<T>(config: &Config, question: impl FnOnce(&Run) -> Result<T>) -> Resu
         fingerprint: "",
         progress: &progress,
         lock: &place.lock,
+        purse: &Purse::new(&config.llm),
         order: &NAMES,
     });
     progress.end();

@@ -64,6 +64,15 @@ impl Cell for bool {
     }
 }
 
+impl Cell for Option<bool> {
+    fn series(values: Vec<Self>) -> Series {
+        BooleanChunked::from_iter(values).into_series()
+    }
+    fn read(series: &Series) -> Result<Vec<Self>> {
+        Ok(series.bool()?.iter().collect())
+    }
+}
+
 impl Cell for String {
     fn series(values: Vec<Self>) -> Series {
         Series::new("".into(), values)

@@ -421,17 +421,19 @@ table! {
 }
 
 table! {
-    /// an explanation
-    ExplanationRow = "explanations", version 1, whole {
+    /// an explanation: of everything one from the statistics, and those of a language model besides
+    ExplanationRow = "explanations", version 2, whole {
         /// the feature, component, pair or group
         subject: String,
         /// `feature`, `component`, `pair` or `group`
         kind: String,
         /// `statistics`, or the prompt that a language model was given
         explainer: String,
+        /// which of `llm.samples` independent ones, from 0
+        sample: u32,
         /// the language model; empty without one
         model: String,
-        /// `ok`, `failed` or `refused`
+        /// `ok`; `failed`: there is a reply that cannot be read, or none was to be had; `refused`
         status: String,
         /// what makes it fire
         input_side: String,
@@ -439,6 +441,12 @@ table! {
         output_side: String,
         /// both in one
         text: String,
+        /// of a head: how what it looks for and what it finds match; else empty
+        matching: String,
+        /// of a head: what it carries from there; else empty
+        carried: String,
+        /// tokens that the output side claims to be promoted
+        claims: Vec<String>,
         /// why it failed
         reason: String,
         /// hash of what was asked; empty without a language model
@@ -447,35 +455,143 @@ table! {
 }
 
 table! {
+    /// what was asked of a language model for an explanation, and what it replied; a repair is a row of its own
+    ExchangeRow = "exchanges", version 1, whole {
+        /// hash of what was asked
+        prompt_hash: String,
+        /// for which subject
+        subject: String,
+        /// `explain` or `repair`
+        purpose: String,
+        /// the language model
+        model: String,
+        /// who speaks in each message: `system`, `user` or `assistant`
+        roles: Vec<String>,
+        /// what they say
+        messages: Vec<String>,
+        /// the reply as it came; empty if there is none
+        reply: String,
+        /// `ok`, `failed` or `refused`
+        status: String,
+    }
+}
+
+table! {
     /// how good an explanation is on documents that it has not seen
-    EvaluationRow = "evaluations", version 1, whole {
+    EvaluationRow = "evaluations", version 2, whole {
         /// the feature
         subject: String,
         /// whose explanation; `single-token rule` for the rule itself
         explainer: String,
-        /// `single-token`
+        /// `single-token`, `detection` or `fuzzing`
         method: String,
-        /// examples it was tried on
+        /// the language model that judged; empty for the rule
+        judge: String,
+        /// texts it was tried on
         examples: u32,
-        /// mean of the hit rates on active and on silent examples; null where there are none of one kind
+        /// mean of the hit rates on active and on silent texts; null where there are none of one kind
         balanced_accuracy: Option<f64>,
         /// lower end of its 95 % interval
         low: Option<f64>,
         /// upper end
         high: Option<f64>,
-        /// the same for another feature's rule
+        /// the same for another feature's explanation, or rule
         null: Option<f64>,
+        /// that other feature; empty if there is none
+        null_subject: String,
+        /// the same for the feature's single-token rule, on the same texts
+        rule: Option<f64>,
     }
 }
 
 table! {
-    /// a call to a language model
-    LedgerRow = "ledger", version 1, whole {
+    /// a judge's verdict on one text
+    JudgementRow = "judgements", version 1, whole {
+        /// the feature
+        subject: String,
+        /// `detection` or `fuzzing`
+        method: String,
+        /// the language model that judged
+        judge: String,
+        /// the feature whose explanation it was given: the subject, or another one
+        explained: String,
+        /// which of its explanations, from 0
+        sample: u32,
+        /// the text's number among those of the feature and method
+        text: u32,
+        /// `top`, `q0` … `q9`; silent: `inactive`, `token` (holds the feature's own token), `similar` (another feature's text)
+        band: String,
+        /// the context
+        context: u32,
+        /// position of the text's first token in the context
+        start: u16,
+        /// tokens of the text
+        tokens: u32,
+        /// of `fuzzing`: positions that are marked
+        marked: Vec<u32>,
+        /// whether the feature is active in it, or the marks are right
+        truth: bool,
+        /// what the judge said; null where it said nothing that can be read
+        said: Option<bool>,
+        /// hash of what was asked
+        prompt_hash: String,
+    }
+}
+
+table! {
+    /// how far independent explanations of a feature agree, or two judges of one explanation
+    AgreementRow = "agreements", version 1, whole {
+        /// the feature
+        subject: String,
+        /// `samples` or `judges`
+        between: String,
+        /// `words` (shared content words, Jaccard) or the method whose verdicts are compared (Cohen's kappa)
+        of: String,
+        /// pairs of explanations, or texts that both judged
+        compared: u32,
+        /// mean over pairs; null where there is nothing to compare
+        value: Option<f64>,
+    }
+}
+
+table! {
+    /// what the model says more of when a feature is added to its residual stream
+    CausalRow = "causal", version 1, whole {
+        /// the feature
+        subject: String,
+        /// positions of the *score* half at which it was added
+        positions: u32,
+        /// units of activation added
+        strength: f32,
+        /// chance that a promoted token rises more than another one; 0.5 is none; null where there is none of either
+        promoted: Option<f64>,
+        /// lower end of its 95 % interval over positions
+        low: Option<f64>,
+        /// upper end
+        high: Option<f64>,
+        /// the same for another feature's promoted tokens
+        promoted_null: Option<f64>,
+        /// the same for the tokens that the explanation claims; null where it claims none that the model has
+        claimed: Option<f64>,
+        /// the same for another feature's claims
+        claimed_null: Option<f64>,
+        /// claims that are a token of the model
+        claims: u32,
+        /// the tokens that rise most, on average over positions
+        risen: Vec<u32>,
+        /// by how many logits, the mean over the vocabulary taken away
+        rise: Vec<f32>,
+    }
+}
+
+table! {
+    /// a question to a language model, asked for an explanation
+    LedgerRow = "ledger", version 2, whole {
         /// hash of what was asked
         prompt_hash: String,
         /// for which subject
         subject: String,
-        /// for what
+        /// for what: `explain`, `repair`
         purpose: String,
         /// the language model
         model: String,
@@ -483,13 +599,39 @@ table! {
         prompt_tokens: u32,
         /// tokens answered
         completion_tokens: u32,
-        /// by the price table of the settings
+        /// by the price table of the settings; 0 where it has no price
         cost: f64,
-        /// how long it took
+        /// how long it took, of all tries
         seconds: f64,
         /// tries
         attempts: u32,
-        /// how it ended
+        /// `ok`, `failed`, `refused`, or `left`: no reply was to be had
+        status: String,
+    }
+}
+
+table! {
+    /// a question to a language model, asked to judge explanations
+    JudgeLedgerRow = "judge_ledger", version 1, whole {
+        /// hash of what was asked
+        prompt_hash: String,
+        /// for which subject
+        subject: String,
+        /// for what: `detection`, `fuzzing`, `repair`
+        purpose: String,
+        /// the language model
+        model: String,
+        /// tokens asked
+        prompt_tokens: u32,
+        /// tokens answered
+        completion_tokens: u32,
+        /// by the price table of the settings; 0 where it has no price
+        cost: f64,
+        /// how long it took, of all tries
+        seconds: f64,
+        /// tries
+        attempts: u32,
+        /// `ok`, `failed`, `refused`, or `left`: no reply was to be had
         status: String,
     }
 }

@@ -10,7 +10,7 @@ use crate::artifact::tables::{
 use crate::circuit::{Edge, Graph, Promoted, Slot, Weighted, World, pair_counts, promoted};
 use crate::error::{Result, hinted};
 use crate::ids::{Component, FeatureId};
-use crate::stages::Run;
+use crate::stages::{Done, Run};
 use crate::stats::cooccurrence::{Meetings, Tested};
 use crate::stats::examples::{ContextInfo, Peak, Used, Wanted, choose, labelled, peaks, top};
 use crate::stats::feature::{Firing, Statistics, statistics};
@@ -45,7 +45,7 @@ struct Set {
 }
 
 /// Sums up what the scores and circuits say.
-pub fn run(run: &Run) -> Result<String> {
+pub fn run(run: &Run) -> Result<Done> {
     let work = Work::load(run)?;
     run.store.write(run.fingerprint, &work.feature_rows())?;
     let pairs = write_circuit_pairs(run)?;
@@ -65,7 +65,8 @@ pub fn run(run: &Run) -> Result<String> {
     Ok(format!(
         "{features} features over {tokens} tokens, {} pairs in circuits, {corpus_pairs} in the corpus",
         pairs.len()
-    ))
+    )
+    .into())
 }
 
 impl<'a> Work<'a> {

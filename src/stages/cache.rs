@@ -10,7 +10,7 @@ use crate::error::{Result, hinted};
 use crate::ids::DictionaryId;
 use crate::lock::Ingredients;
 use crate::model::Gpt2;
-use crate::stages::Run;
+use crate::stages::{Done, Run};
 use rayon::prelude::*;
 
 /// Only the dictionaries that settings name matter here, not which of their features.
@@ -21,19 +21,19 @@ pub fn besides(config: &Config) -> Ingredients {
 }
 
 /// Keeps what the dictionaries read.
-pub fn run(run: &Run) -> Result<String> {
+pub fn run(run: &Run) -> Result<Done> {
     let contexts = run.store.read_parts::<ContextRow>()?;
     let features = inputs::scored_features(run.config, &run.store.read::<CircuitFeature>()?);
     let hooks = hooks(&features);
     let store = run.config.cache.store;
     if store == StoreKind::Stream {
         run.store.remove(&ACTIVATIONS)?;
-        return Ok("nothing kept, as `cache.store = \"stream\"`".into());
+        return Ok(String::from("nothing kept, as `cache.store = \"stream\"`").into());
     }
     let width = inputs::sizes(run.config)?.d_model;
     let gib = check_size(run.config, width, &contexts, &hooks)?;
     keep(run, &inputs::model(run.config)?, &hooks)?;
-    Ok(format!("{} hooks of {} contexts, {gib:.2} GiB", hooks.len(), contexts.len()))
+    Ok(format!("{} hooks of {} contexts, {gib:.2} GiB", hooks.len(), contexts.len()).into())
 }
 
 fn check_size(config: &Config, width: usize, contexts: &[ContextRow], hooks: &[DictionaryId]) -> Result<f64> {

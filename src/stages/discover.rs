@@ -7,7 +7,7 @@ use crate::config::{Config, Discover, Task, Wrong};
 use crate::corpus::Tokenizer;
 use crate::error::{Context, Result, hinted};
 use crate::ids::{Component, FeatureId};
-use crate::stages::Run;
+use crate::stages::{Done, Run};
 use crate::task::{self, Prompt};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,7 +51,7 @@ struct Tables {
 }
 
 /// Finds the circuits of every task.
-pub fn run(run: &Run) -> Result<String> {
+pub fn run(run: &Run) -> Result<Done> {
     let tokenizer = inputs::tokenizer(run.config)?;
     run.progress.say("loading the model and its dictionaries");
     let world = inputs::world(run)?;
@@ -64,7 +64,7 @@ pub fn run(run: &Run) -> Result<String> {
     }
     tables.sort();
     tables.write(run)?;
-    Ok(summary(run.config, &tables))
+    Ok(summary(run.config, &tables).into())
 }
 
 fn summary(config: &Config, tables: &Tables) -> String {

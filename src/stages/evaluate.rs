@@ -6,7 +6,7 @@ use crate::artifact::tables::{EvaluationRow, ExampleRow, FeatureRow, ScoreRow};
 use crate::config::ScoreMethod;
 use crate::corpus::Half;
 use crate::error::Result;
-use crate::stages::Run;
+use crate::stages::{Done, Run};
 use crate::stats::interval::balanced_accuracy;
 use crate::stats::mix;
 use crate::stats::rule::{Rule, Trial, learn, score};
@@ -14,10 +14,10 @@ use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// Learns and tries the single-token rule of every feature.
-pub fn run(run: &Run) -> Result<String> {
+pub fn run(run: &Run) -> Result<Done> {
     if !run.config.evaluate.methods.contains(&ScoreMethod::SingleToken) {
         run.store.write::<EvaluationRow>(run.fingerprint, &[])?;
-        return Ok("no method is set".into());
+        return Ok(String::from("no method is set").into());
     }
     run.progress.say("learning and trying single-token rules");
     let contexts = Contexts::load(run.config, run.store)?;
@@ -33,7 +33,7 @@ pub fn run(run: &Run) -> Result<String> {
     let mut rows: Vec<EvaluationRow> = features.par_iter().map(evaluate).collect();
     rows.sort_by(|a, b| a.subject.cmp(&b.subject));
     run.store.write(run.fingerprint, &rows)?;
-    Ok(format!("{} features by their single-token rule", rows.len()))
+    Ok(format!("{} features by their single-token rule", rows.len()).into())
 }
 
 /// Another feature, whose rule stands for chance; none when there is no other.
@@ -53,11 +53,14 @@ fn evaluation(subject: &str, trials: &[Trial], rule: &Rule, null: Option<&Rule>)
         subject: subject.into(),
         explainer: "single-token rule".into(),
         method: "single-token".into(),
+        judge: String::new(),
         examples: trials.len() as u32,
         balanced_accuracy: own.map(|e| e.value),
         low: own.map(|e| e.low),
         high: own.map(|e| e.high),
         null: null.and_then(accuracy).map(|e| e.value),
+        null_subject: String::new(),
+        rule: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! `heads`: what each head of a task's circuits does over its prompts, and which features its layer's dictionary has for
 //! it; what others published about the task.
 
-use super::{Run, inputs};
+use super::{Done, Run, inputs};
 use crate::artifact::tables::{
     AttentionRow, CircuitFeature, ComponentRow, CopyRow, HeadFeatureRow, HeadRow, PromptRow, PublishedRow,
 };
@@ -34,7 +34,7 @@ struct Tables {
 }
 
 /// Looks at every head that is in a circuit.
-pub fn run(run: &Run) -> Result<String> {
+pub fn run(run: &Run) -> Result<Done> {
     let store = run.store;
     let (mut prompts, components) = (store.read::<PromptRow>()?, store.read::<ComponentRow>()?);
     prompts.retain(|row| row.used);
@@ -55,7 +55,7 @@ pub fn run(run: &Run) -> Result<String> {
     store.write(run.fingerprint, &tables.copies)?;
     store.write(run.fingerprint, &features)?;
     store.write(run.fingerprint, &published(run.config)?)?;
-    Ok(format!("{} heads over {} prompts", all.len(), prompts.len()))
+    Ok(format!("{} heads over {} prompts", all.len(), prompts.len()).into())
 }
 
 impl Tables {

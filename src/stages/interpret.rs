@@ -8,7 +8,7 @@ use crate::artifact::tables::{
 use crate::corpus::{Half, Tokenizer};
 use crate::error::Result;
 use crate::explain::{Around, Facts, Sentences, feature, together};
-use crate::stages::Run;
+use crate::stages::{Done, Run};
 use std::collections::BTreeMap;
 
 /// The explainer's name when no language model was asked.
@@ -21,7 +21,7 @@ const TOP: &str = "top";
 type Tokens = BTreeMap<String, [Vec<String>; 2]>;
 
 /// Writes an explanation for everything that has a page.
-pub fn run(run: &Run) -> Result<String> {
+pub fn run(run: &Run) -> Result<Done> {
     run.progress.say("writing summaries");
     let tokenizer = inputs::tokenizer(run.config)?;
     let logits = logits(run.store.read::<LogitRow>()?);
@@ -41,7 +41,7 @@ pub fn run(run: &Run) -> Result<String> {
     rows.sort_by(|a, b| a.subject.cmp(&b.subject));
     run.store.write(run.fingerprint, &rows)?;
     run.store.write::<LedgerRow>(run.fingerprint, &[])?;
-    Ok(format!("{} summaries of the statistics; no language model is set", rows.len()))
+    Ok(format!("{} summaries of the statistics; no language model is set", rows.len()).into())
 }
 
 /// Everything that is not a feature: its name, its kind, and how the sentence about it begins.
@@ -74,11 +74,15 @@ fn explanation(subject: &str, kind: &str, said: Sentences) -> ExplanationRow {
         subject: subject.into(),
         kind: kind.into(),
         explainer: STATISTICS.into(),
+        sample: 0,
         model: String::new(),
         status: "ok".into(),
         text: format!("{} {}", said.input_side, said.output_side),
         input_side: said.input_side,
         output_side: said.output_side,
+        matching: String::new(),
+        carried: String::new(),
+        claims: Vec::new(),
         reason: String::new(),
         prompt_hash: String::new(),
     }

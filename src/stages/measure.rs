@@ -5,7 +5,7 @@ use super::inputs;
 use crate::artifact::tables::{ConformanceRow, ContextRow};
 use crate::dictionary::{Conformance, Sample, measure};
 use crate::error::Result;
-use crate::stages::Run;
+use crate::stages::{Done, Run};
 
 /// Tokens on which dictionaries are measured: enough for two figures, few enough to cost a minute or two at GPT-2's size.
 pub const SAMPLE: usize = 2048;
@@ -18,7 +18,7 @@ pub fn sample(contexts: &[Vec<u32>]) -> Vec<Vec<u32>> {
 }
 
 /// Measures every dictionary.
-pub fn run(run: &Run) -> Result<String> {
+pub fn run(run: &Run) -> Result<Done> {
     // Before the model is in memory: a dictionary is held whole while it is converted.
     let dictionaries = inputs::dictionaries(run)?;
     let model = inputs::model(run.config)?;
@@ -36,7 +36,7 @@ pub fn run(run: &Run) -> Result<String> {
     rows.sort_by(|a, b| a.dictionary.cmp(&b.dictionary));
     run.store.write(run.fingerprint, &rows)?;
     let tokens = rows.first().map_or(0, |row| row.tokens);
-    Ok(format!("{} dictionaries on {tokens} tokens; the model's loss there is {:.2}", rows.len(), sample.loss()))
+    Ok(format!("{} dictionaries on {tokens} tokens; the model's loss there is {:.2}", rows.len(), sample.loss()).into())
 }
 
 fn row(measured: &Conformance) -> ConformanceRow {

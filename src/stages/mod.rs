@@ -14,6 +14,7 @@ pub mod verify;
 
 pub mod firings;
 pub mod inputs;
+pub mod excerpts;
 mod graphs;
 mod pairs;
 pub mod reader;
@@ -24,8 +25,25 @@ pub use inputs::Input;
 use crate::artifact::Store;
 use crate::config::Config;
 use crate::error::Result;
+use crate::llm::Purse;
 use crate::lock::Lock;
 use crate::progress::Progress;
+
+/// What a stage says of its work when it ends.
+#[derive(Clone, Debug, Default)]
+pub struct Done {
+    pub summary: String,
+    /// Explanations and verdicts that failed for good.
+    pub failed: u64,
+    /// Questions without an answer, which the next run asks again.
+    pub left: u64,
+}
+
+impl From<String> for Done {
+    fn from(summary: String) -> Done {
+        Done { summary, ..Done::default() }
+    }
+}
 
 /// What a stage is given to work with.
 pub struct Run<'a> {
@@ -36,6 +54,8 @@ pub struct Run<'a> {
     pub progress: &'a Progress,
     /// What the stages before it ran with.
     pub lock: &'a Lock,
+    /// What this run may still spend on language models.
+    pub purse: &'a Purse,
     /// The names of all stages, in their order.
     pub order: &'a [&'static str],
 }

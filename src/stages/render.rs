@@ -1,7 +1,7 @@
 //! `render`: everything above → the static site, built beside its place and swapped in whole.
 
-use super::Run;
 use super::reader::Reader;
+use super::{Done, Run};
 use crate::artifact::publish::publish_folder;
 use crate::config::Config;
 use crate::error::{Context, Hint, Result, hinted};
@@ -37,7 +37,7 @@ pub fn stale(config: &Config, fingerprint: &str) -> Option<String> {
 }
 
 /// Fills the atlas and writes its pages.
-pub fn run(run: &Run) -> Result<String> {
+pub fn run(run: &Run) -> Result<Done> {
     let site = run.config.path(&run.config.output.site);
     check(run.config)?;
     run.progress.say("reading artifacts");
@@ -48,7 +48,7 @@ pub fn run(run: &Run) -> Result<String> {
         mark(folder, run.fingerprint)?;
         Ok(pages)
     })?;
-    Ok(format!("{pages} pages in `{}`", run.config.output.site))
+    Ok(format!("{pages} pages in `{}`", run.config.output.site).into())
 }
 
 fn mark(folder: &Path, fingerprint: &str) -> Result<()> {

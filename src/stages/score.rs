@@ -8,14 +8,14 @@ use crate::config::StoreKind;
 use crate::dictionary::{Hit, Scorer, read_hooks};
 use crate::error::Result;
 use crate::model::Gpt2;
-use crate::stages::Run;
+use crate::stages::{Done, Run};
 use rayon::prelude::*;
 
 /// A context's number and its hits.
 type Scored = (u32, Vec<Hit>);
 
 /// Scores the chosen features, shard by shard.
-pub fn run(run: &Run) -> Result<String> {
+pub fn run(run: &Run) -> Result<Done> {
     let features = inputs::scored_features(run.config, &run.store.read::<CircuitFeature>()?);
     let scorer = Scorer::new(&features, &inputs::dictionaries(run)?)?;
     let live = match run.config.cache.store {
@@ -34,7 +34,7 @@ pub fn run(run: &Run) -> Result<String> {
         run.store.write_part(run.fingerprint, part, &rows(&scored))?;
         run.progress.add(1);
     }
-    Ok(format!("{} features of {} dictionaries over {parts} shards", features.len(), scorer.hooks().len()))
+    Ok(format!("{} features of {} dictionaries over {parts} shards", features.len(), scorer.hooks().len()).into())
 }
 
 fn score_live(run: &Run, scorer: &Scorer, model: &Gpt2, contexts: &[ContextRow]) -> Result<Vec<Scored>> {

@@ -6,7 +6,7 @@ use crate::artifact::tables::{ContextRow, Document};
 use crate::config::{Corpus, StoreKind};
 use crate::corpus::{Half, Packer, RawDocument, SHORTEST, Tokenizer, Window, half, order, read, windows};
 use crate::error::Result;
-use crate::stages::Run;
+use crate::stages::{Done, Run};
 use rayon::prelude::*;
 
 /// What the disk cache is going to take at most: whether there is room is better known before `discover` than after it.
@@ -29,7 +29,7 @@ struct Encoded {
 }
 
 /// Encodes the corpus and cuts it into contexts.
-pub fn run(run: &Run) -> Result<String> {
+pub fn run(run: &Run) -> Result<Done> {
     let corpus = &run.config.corpus;
     let tokenizer = inputs::tokenizer(run.config)?;
     let documents = encode(run, &tokenizer)?;
@@ -40,7 +40,7 @@ pub fn run(run: &Run) -> Result<String> {
     write_documents(run, &documents)?;
     let tokens = windows.iter().map(|window| window.tokens.len()).sum();
     let contexts = write_contexts(run, windows)?;
-    Ok(format!("{} documents, {contexts} contexts of {tokens} tokens{}", documents.len(), outlook(run, tokens)?))
+    Ok(format!("{} documents, {contexts} contexts of {tokens} tokens{}", documents.len(), outlook(run, tokens)?).into())
 }
 
 /// The documents that have been read.

@@ -12,7 +12,7 @@ use crate::circuit::{
 use crate::config::{Ablation, Discover, Method, Task};
 use crate::error::{Context, Result, hinted};
 use crate::ids::{Component, FeatureId, Kind};
-use crate::stages::Run;
+use crate::stages::{Done, Run};
 use crate::stats::agreement::{area_under_curve, correlation, rank_correlation};
 use crate::stats::interval::{Bootstrap, Estimate, mean, spread};
 use crate::task::{self, Prompt, Published};
@@ -34,7 +34,7 @@ struct Found {
 }
 
 /// Measures the circuits of every task.
-pub fn run(run: &Run) -> Result<String> {
+pub fn run(run: &Run) -> Result<Done> {
     let tokenizer = inputs::tokenizer(run.config)?;
     let metrics = inputs::Metrics::new(&tokenizer);
     run.progress.say("loading the model and its dictionaries");
@@ -55,7 +55,7 @@ pub fn run(run: &Run) -> Result<String> {
     let summary = format!("{} measurements, {} links run", faithfulness.len(), links.len());
     run.store.write(run.fingerprint, &faithfulness)?;
     run.store.write(run.fingerprint, &links)?;
-    Ok(summary)
+    Ok(summary.into())
 }
 
 fn sorted_by(row: &FaithfulnessRow) -> impl Ord + '_ {

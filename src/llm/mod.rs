@@ -1,0 +1,102 @@
+//! Language models: questions go in, answers come out, and each reply is paid for once.
+//!
+//! `prompts` writes messages from templates, `explainer` and `judge` say what is asked and how replies are read, `ask` sends
+//! questions through a `client` in any `weather`, and keeps every reply in `replies`. `async` stops at this door. Knows texts
+//! and tokens as words, not tables, features or models of ours.
+
+pub mod excerpt;
+pub mod prompts;
+mod purse;
+
+pub use excerpt::Excerpt;
+pub use purse::Purse;
+
+use serde_json::Value;
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaker {
+    System,
+    User,
+    Assistant,
+}
+
+impl Speaker {
+    /// The word on the wire and in artifacts.
+    pub fn word(self) -> &'static str {
+        match self {
+            Speaker::System => "system",
+            Speaker::User => "user",
+            Speaker::Assistant => "assistant",
+        }
+    }
+}
+
+/// One message of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub speaker: Speaker,
+    pub text: String,
+}
+
+/// The form that a reply is to have: an object of this JSON schema.
+#[derive(Clone, Debug)]
+pub struct Form {
+    pub name: &'static str,
+    pub schema: Value,
+}
+
+/// What is asked of a language model. How the reply is to be brought into form is not in the messages: that depends on what
+/// the server can do, and is added when it is asked.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// What it is about, for the ledger.
+    pub subject: String,
+    /// `explain`, `detection` or `fuzzing`, for the ledger.
+    pub purpose: &'static str,
+    pub model: String,
+    /// Which of several independent replies, from 0.
+    pub sample: u32,
+    pub messages: Vec<Message>,
+    pub form: Form,
+}
+
+/// How asking ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome<T> {
+    Said(T),
+    /// There is a reply, and it cannot be read even after one repair; or the server refuses this question for good. Why.
+    Failed(String),
+    /// The model or the server's filter would not answer. Why.
+    Refused(String),
+    /// No reply was to be had this time: the server is away, or the purse is empty. The next run asks again. Why.
+    Left(String),
+}
+
+/// One question as it was sent, its repair apart, and what it cost. A reply that was kept costs what it did then.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// Of model, parameters and messages.
+    pub hash: String,
+    /// That of the question, or `repair`.
+    pub purpose: &'static str,
+    pub model: String,
+    pub messages: Vec<Message>,
+    /// As it came; empty if none did.
+    pub reply: String,
+    pub prompt_tokens: u32,
+    pub completion_tokens: u32,
+    pub cost: f64,
+    /// Of all tries.
+    pub seconds: f64,
+    pub attempts: u32,
+    /// `ok`, `failed`, `refused` or `left`.
+    pub status: &'static str,
+}
+
+/// A question's end, and the calls that it took.
+#[derive(Clone, Debug)]
+pub struct Asked<T> {
+    pub outcome: Outcome<T>,
+    pub calls: Vec<Call>,
+}

@@ -1,0 +1,85 @@
+//! What a run may still spend: every call takes its price out beforehand, and puts back what it did not cost.
+
+use crate::config::Llm;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The limits of one run, shared by its stages.
+#[derive(Debug)]
+pub struct Purse {
+    /// 0: none.
+    max_cost: f64,
+    /// 0: none.
+    max_calls: u64,
+    spent: Mutex<Spent>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Spent {
+    /// Requests sent, every try counted.
+    pub calls: u64,
+    /// What replies have cost.
+    pub cost: f64,
+    /// What calls that are under way may cost yet.
+    held: f64,
+}
+
+impl Purse {
+    pub fn new(llm: &Llm) -> Purse {
+        Purse { max_cost: llm.max_cost, max_calls: llm.max_calls, spent: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Spent> {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes out what a call may cost at most.
+    ///
+    /// # Errors
+    /// The limit that it would break, in words.
+    pub fn take(&self, most: f64) -> Result<(), String> {
+        let mut spent = self.lock();
+        if self.max_calls > 0 && spent.calls >= self.max_calls {
+            return Err(format!("`llm.max_calls = {}` is reached", self.max_calls));
+        }
+        if self.max_cost > 0.0 && spent.cost + spent.held + most > self.max_cost {
+            return Err(format!("`llm.max_cost = {}` would be passed", self.max_cost));
+        }
+        spent.calls += 1;
+        spent.held += most;
+        Ok(())
+    }
+
+    /// Puts back what was taken for a call that has cost this much.
+    pub fn settle(&self, most: f64, cost: f64) {
+        let mut spent = self.lock();
+        spent.held -= most;
+        spent.cost += cost;
+    }
+
+    /// What has been spent so far.
+    pub fn spent(&self) -> Spent {
+        *self.lock()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_under_way_count_with_the_most_they_may_cost() {
+        let purse = Purse::new(&Llm { max_cost: 1.0, ..Llm::default() });
+        assert!(purse.take(0.6).is_ok());
+        assert_eq!(purse.take(0.5).unwrap_err(), "`llm.max_cost = 1` would be passed");
+        purse.settle(0.6, 0.1);
+        assert!(purse.take(0.5).is_ok());
+        assert_eq!(purse.spent().calls, 2);
+    }
+
+    #[test]
+    fn calls_are_counted_and_stop_at_their_limit() {
+        let purse = Purse::new(&Llm { max_calls: 1, ..Llm::default() });
+        assert!(purse.take(9.0).is_ok());
+        assert_eq!(purse.take(0.0).unwrap_err(), "`llm.max_calls = 1` is reached");
+    }
+}
