@@ -76,6 +76,25 @@ fn settings_out_of_range() {
 }
 
 #[test]
+fn settings_of_a_language_model() {
+    let cases = [
+        ("llm_without_model", "provider = \"openai\""),
+        ("llm_with_password", "provider = \"openai\"\nmodel = \"m\"\nbase_url = \"http://me:secret@host/v1\""),
+        ("llm_no_address", "provider = \"openai\"\nmodel = \"m\"\nbase_url = \"localhost:80/v1\""),
+        ("llm_azure", "provider = \"azure\"\nmodel = \"m\"\nbase_url = \"https://name.openai.azure.com\""),
+        ("llm_same_samples", "provider = \"openai\"\nmodel = \"m\"\nsamples = 3"),
+        ("llm_no_price", "provider = \"openai\"\nmodel = \"m\"\nmax_cost = 2.0"),
+        ("llm_odd_price", "provider = \"openai\"\nmodel = \"m\"\n[llm.prices]\nm = [1.0, -2.0]"),
+    ];
+    for (name, settings) in cases {
+        let said = refused(&Bench::new().add(&format!("[llm]\n{settings}\n")));
+        assert!(!said.contains("secret"));
+        assert_snapshot!(name, said);
+    }
+    assert_snapshot!("llm_no_judge", refused(&Bench::new().add("[evaluate]\nmethods = [\"detection\"]\n")));
+}
+
+#[test]
 fn model_files_missing_or_damaged() {
     for name in ["config.json", "model.safetensors", "tokenizer.json"] {
         let (bench, model) = with_own_model();
