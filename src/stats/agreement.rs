@@ -1,4 +1,6 @@
-//! How well two lists agree: correlations, and how well a ranking finds a known set.
+//! How well two lists agree: correlations, verdicts, words of sentences, and how well a ranking finds a known set.
+
+use std::collections::BTreeSet;
 
 /// Pearson's correlation; none of fewer than three values or where one list never changes.
 pub fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
@@ -64,6 +66,39 @@ pub fn area_under_curve(yes: &[f64], no: &[f64]) -> Option<f64> {
     (pairs > 0.0).then(|| yes.iter().map(wins).sum::<f64>() / pairs)
 }
 
+/// Words that sentences of any content have.
+const EMPTY_WORDS: [&str; 47] = [
+    "a", "about", "all", "also", "an", "and", "any", "are", "as", "at", "be", "been", "but", "by", "can", "for",
+    "from", "has", "have", "in", "into", "is", "it", "its", "it's", "more", "most", "not", "of", "on", "or", "other",
+    "often", "some", "such", "that", "the", "their", "them", "these", "they", "this", "to", "when", "where", "which",
+    "with",
+];
+
+/// Content words that two sentences share, as a share of those that either has (Jaccard), by letters alone and whatever
+/// their case; none where neither has any.
+pub fn words_in_common(a: &str, b: &str) -> Option<f64> {
+    let (a, b) = (words(a), words(b));
+    let either = a.union(&b).count();
+    (either > 0).then(|| a.intersection(&b).count() as f64 / either as f64)
+}
+
+fn words(sentence: &str) -> BTreeSet<String> {
+    let inside = |c: char| c.is_alphanumeric() || c == '\'' || c == '’';
+    let words = sentence.split(|c| !inside(c)).map(|word| word.replace('’', "'").trim_matches('\'').to_lowercase());
+    words.filter(|word| !word.is_empty() && !EMPTY_WORDS.contains(&word.as_str())).collect()
+}
+
+/// Cohen's kappa of two judges' verdicts: agreement beyond that of chance, as a share of what is to be had; none where
+/// there are none, or where both always say the same one thing.
+pub fn kappa(a: &[bool], b: &[bool]) -> Option<f64> {
+    let n = a.len().min(b.len());
+    let share = |count: usize| count as f64 / n as f64;
+    let yes = |verdicts: &[bool]| share(verdicts[..n].iter().filter(|yes| **yes).count());
+    let agreed = share(a.iter().zip(b).filter(|(a, b)| a == b).count());
+    let chance = yes(a) * yes(b) + (1.0 - yes(a)) * (1.0 - yes(b));
+    (n > 0 && chance < 1.0).then(|| (agreed - chance) / (1.0 - chance))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,5 +133,27 @@ mod tests {
         assert_eq!(area_under_curve(&[0.9, 0.5], &[0.5, 0.1]), Some(0.875));
         assert_eq!(area_under_curve(&[1.0], &[0.0, 0.5]), Some(1.0));
         assert_eq!(area_under_curve(&[], &[0.5]), None);
+    }
+
+    #[test]
+    fn sentences_share_their_content_words_whatever_their_case() {
+        let shared = |a, b| words_in_common(a, b);
+        assert_eq!(shared("Fires at names of the people.", "names of PEOPLE, and of places"), Some(0.5));
+        assert_eq!(shared("John’s hat", "John's hats"), Some(1.0 / 3.0));
+        assert_eq!(shared("a name", "a place"), Some(0.0));
+        assert_eq!([shared("", ""), shared("the", "of ` `")], [None; 2]);
+        assert_eq!(shared("", "names"), Some(0.0));
+    }
+
+    #[test]
+    fn kappa_is_agreement_beyond_chance() {
+        let (yes, no) = (true, false);
+        let a: Vec<bool> = [vec![yes; 25], vec![no; 25]].concat();
+        // The textbook's 20 and 15 agreed, 5 and 10 not: (0.7 - 0.5) / (1 - 0.5).
+        let b: Vec<bool> = [vec![yes; 20], vec![no; 5], vec![yes; 10], vec![no; 15]].concat();
+        assert!((kappa(&a, &b).unwrap() - 0.4).abs() < 1e-12);
+        assert_eq!(kappa(&[yes, no], &[no, yes]), Some(-1.0));
+        assert_eq!([kappa(&[], &[]), kappa(&[yes; 3], &[yes; 3])], [None; 2]);
+        assert_eq!(kappa(&[yes, no], &[yes, yes]), Some(0.0));
     }
 }
