@@ -30,6 +30,9 @@ enum Command {
         /// Run them even if they are fresh
         #[arg(long)]
         force: bool,
+        /// Only say what would run, and what of a language model would be asked and cost; no key is needed
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         settings: Settings,
     },
@@ -90,7 +93,10 @@ const UNANSWERED: u8 = 3;
 /// Answers a command line.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
-        Command::Run { stages, from, force, settings } => {
+        Command::Run { stages, from, force, dry_run: true, settings } => {
+            pipeline::rehearse(&settings.load()?, &Selection { stages, from, force })?;
+        }
+        Command::Run { stages, from, force, dry_run: false, settings } => {
             let config = settings.load()?;
             let whole = stages.is_empty();
             let done = pipeline::run(&config, &Selection { stages, from, force })?;

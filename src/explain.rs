@@ -166,7 +166,22 @@ pub fn quoted(token: &str) -> String {
     format!("`{escaped}`")
 }
 
-fn percent(share: f64) -> String {
+/// The token that [`quoted`] wrote; a text that is not in backticks is a token as it is.
+pub fn unquoted(text: &str) -> String {
+    let Some(inner) = text.strip_prefix('`').and_then(|rest| rest.strip_suffix('`')) else { return text.into() };
+    let mut token = String::new();
+    let mut rest = inner.chars();
+    while let Some(c) = rest.next() {
+        token.push(match c {
+            '\\' => rest.next().map_or('\\', |c| if c == 'n' { '\n' } else { c }),
+            c => c,
+        });
+    }
+    token
+}
+
+/// A share for a sentence.
+pub fn percent(share: f64) -> String {
     match 100.0 * share {
         p if p >= 9.95 => format!("{p:.0}%"),
         p if p >= 0.095 => format!("{p:.1}%"),
@@ -301,6 +316,14 @@ mod tests {
             assert_eq!(Kind::of(token), Some(kind), "{token:?}");
         }
         assert_eq!([" the", "7th", "<b", "McX!"].map(Kind::of), [None; 4]);
+    }
+
+    #[test]
+    fn a_quoted_token_can_be_read_back() {
+        for token in [" she", "\n", "\\n", "`", "a\\`b", ""] {
+            assert_eq!(unquoted(&quoted(token)), token, "{token:?}");
+        }
+        assert_eq!(["she", "`", "\\n"].map(unquoted), ["she", "`", "\\n"]);
     }
 
     #[test]

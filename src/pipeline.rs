@@ -36,6 +36,8 @@ pub struct Stage {
     writes: &'static [Artifact],
     writes_besides: Option<Besides>,
     run: fn(&Run) -> Result<Done>,
+    /// What it would ask of a language model, in words; none: nothing.
+    plan: Option<fn(&Run) -> Result<String>>,
 }
 
 /// What a stage writes besides artifacts.
@@ -59,6 +61,7 @@ pub const STAGES: [Stage; 11] = [
         writes: &[Document::ARTIFACT, ContextRow::ARTIFACT],
         writes_besides: None,
         run: stages::tokenize::run,
+        plan: None,
     },
     Stage {
         name: "measure",
@@ -72,6 +75,7 @@ pub const STAGES: [Stage; 11] = [
         writes: &[ConformanceRow::ARTIFACT],
         writes_besides: None,
         run: stages::measure::run,
+        plan: None,
     },
     Stage {
         name: "discover",
@@ -91,6 +95,7 @@ pub const STAGES: [Stage; 11] = [
         ],
         writes_besides: None,
         run: stages::discover::run,
+        plan: None,
     },
     Stage {
         name: "verify",
@@ -104,6 +109,7 @@ pub const STAGES: [Stage; 11] = [
         writes: &[FaithfulnessRow::ARTIFACT, EffectRow::ARTIFACT],
         writes_besides: None,
         run: stages::verify::run,
+        plan: None,
     },
     Stage {
         name: "heads",
@@ -123,6 +129,7 @@ pub const STAGES: [Stage; 11] = [
         ],
         writes_besides: None,
         run: stages::heads::run,
+        plan: None,
     },
     Stage {
         name: "cache",
@@ -136,6 +143,7 @@ pub const STAGES: [Stage; 11] = [
         writes: &[ACTIVATIONS],
         writes_besides: None,
         run: stages::cache::run,
+        plan: None,
     },
     Stage {
         name: "score",
@@ -149,6 +157,7 @@ pub const STAGES: [Stage; 11] = [
         writes: &[ScoreRow::ARTIFACT],
         writes_besides: None,
         run: stages::score::run,
+        plan: None,
     },
     Stage {
         name: "aggregate",
@@ -177,11 +186,12 @@ pub const STAGES: [Stage; 11] = [
         ],
         writes_besides: None,
         run: stages::aggregate::run,
+        plan: None,
     },
     Stage {
         name: "interpret",
         does: "an explanation for every feature, pair, component and group",
-        version: 1,
+        version: 2,
         settings: &["llm.", "groups."],
         inputs: &[Input::Tokenizer],
         besides: nothing,
@@ -191,11 +201,21 @@ pub const STAGES: [Stage; 11] = [
             LogitRow::ARTIFACT,
             ClusterRow::ARTIFACT,
             CircuitPairRow::ARTIFACT,
+            PromptRow::ARTIFACT,
+            NodeRow::ARTIFACT,
+            EdgeRow::ARTIFACT,
+            ComponentRow::ARTIFACT,
+            HeadRow::ARTIFACT,
+            AttentionRow::ARTIFACT,
+            CopyRow::ARTIFACT,
+            HeadFeatureRow::ARTIFACT,
+            PublishedRow::ARTIFACT,
         ],
         after: None,
-        writes: &[ExplanationRow::ARTIFACT, LedgerRow::ARTIFACT],
+        writes: &[ExplanationRow::ARTIFACT, ExchangeRow::ARTIFACT, LedgerRow::ARTIFACT],
         writes_besides: None,
         run: stages::interpret::run,
+        plan: Some(stages::interpret::plan),
     },
     Stage {
         name: "evaluate",
@@ -215,6 +235,7 @@ pub const STAGES: [Stage; 11] = [
         writes: &[EvaluationRow::ARTIFACT],
         writes_besides: None,
         run: stages::evaluate::run,
+        plan: None,
     },
     Stage {
         name: "render",
@@ -250,6 +271,7 @@ pub const STAGES: [Stage; 11] = [
         writes: &[],
         writes_besides: Some(Besides { stale: stages::render::stale, remove: stages::render::remove }),
         run: stages::render::run,
+        plan: None,
     },
 ];
 
@@ -411,6 +433,21 @@ impl<'a> Workplace<'a> {
         Ok(done)
     }
 
+    fn plan(&self, state: &State, plan: fn(&Run) -> Result<String>) -> Result<String> {
+        let progress = Progress::new(state.stage.name);
+        let planned = plan(&Run {
+            config: self.config,
+            store: &self.store,
+            fingerprint: &state.fingerprint,
+            progress: &progress,
+            lock: &self.lock,
+            purse: &Purse::empty(),
+            order: &NAMES,
+        });
+        progress.end();
+        planned.with_context(|| format!("stage `{}`", state.stage.name))
+    }
+
     fn stamps(&self, stage: &Stage) -> Result<BTreeMap<String, Stamp>> {
         let files = stage.writes.iter().flat_map(|artifact| self.store.files(artifact));
         files.map(|name| Ok((name.clone(), Stamp::take(&self.store.root().join(&name))?))).collect()
@@ -506,6 +543,54 @@ pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
         all.left += done.left;
     }
     Ok(all)
+}
+
+/// What a run would do, told on stdout: each selected stage as it stands, and what those that are fresh, or could run at
+/// once, would ask of a language model. Nothing is written and nothing sent.
+///
+/// # Errors
+/// When what would be asked depends on a stage that has to run first.
+pub fn rehearse(config: &Config, selection: &Selection) -> Result<()> {
+    selection.check()?;
+    set_threads(config);
+    let config = &downloaded(config)?;
+    let mut place = Workplace::open(config)?;
+    let states = place.states()?;
+    place.check_untouched(states.iter())?;
+    let wanted = || states.iter().filter(|state| selection.wants(state.stage.name));
+    for state in wanted() {
+        match state.why.first() {
+            Some(why) => println!("{:<10} would run: {why}", state.stage.name),
+            None if selection.force => println!("{:<10} would run: it is forced", state.stage.name),
+            None => println!("{:<10} fresh", state.stage.name),
+        }
+    }
+    for state in wanted() {
+        let Some(plan) = state.stage.plan.filter(|_| config.llm.asks()) else { continue };
+        println!();
+        let stale = |before: &&State| state.stage.needs(before.stage) && !before.why.is_empty();
+        match states.iter().find(stale) {
+            None => println!("{} would ask:\n{}", state.stage.name, place.plan(state, plan)?.trim_end()),
+            // Told of on its own, or else to be run first.
+            Some(before) if before.stage.plan.is_some() && selection.wants(before.stage.name) => {
+                println!("what {} would ask is known when `{}` has run", state.stage.name, before.stage.name);
+            }
+            Some(before) => return Err(unknown(state.stage, before)),
+        }
+    }
+    Ok(())
+}
+
+fn unknown(stage: &Stage, before: &State) -> anyhow::Error {
+    let why = before.why.first().map(String::as_str).unwrap_or_default();
+    let first = before.stage.name;
+    hinted(
+        format!("what `{}` would ask depends on what `{first}` does, and that is not fresh: {why}", stage.name),
+        format!(
+            "run what comes before it first: `circuit-atlas run --from {first}` with a language model that is not \
+                 asked yet, `llm.max_calls`, or the stages by their names"
+        ),
+    )
 }
 
 /// The settings with what they name by `hf:…` downloaded, and pinned in the lock. Whoever calls it holds the folder.

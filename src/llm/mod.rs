@@ -5,6 +5,7 @@
 //! and tokens as words, not tables, features or models of ours.
 
 pub mod excerpt;
+pub mod explainer;
 pub mod prompts;
 mod purse;
 

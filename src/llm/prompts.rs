@@ -1,17 +1,36 @@
 //! Prompts: minijinja templates in `templates/prompts/`, a pair each: `NAME.system.jinja` says what the work is, with worked
 //! examples, and `NAME.user.jinja` holds what this question is about.
 //!
-//! Text of a corpus is put in as it is, on one line a text: nothing here reads it again, and no reply is trusted.
+//! Text of a corpus is put in as it is, on one line whatever it holds: nothing here reads it again, and no reply is trusted.
 
 use super::{Message, Speaker};
 use crate::error::{Context, Result};
+use crate::explain::{percent, quoted};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value};
-use minijinja::{Environment, UndefinedBehavior};
+use minijinja::{Environment, Output, State, UndefinedBehavior, escape_formatter};
 use serde::Serialize;
 
 /// Templates by name.
-const TEMPLATES: [(&str, &str); 0] = [];
+const TEMPLATES: [(&str, &str); 17] = [
+    ("feature.system.jinja", include_str!("../../templates/prompts/feature.system.jinja")),
+    ("feature.user.jinja", include_str!("../../templates/prompts/feature.user.jinja")),
+    ("fields.jinja", include_str!("../../templates/prompts/fields.jinja")),
+    ("group.system.jinja", include_str!("../../templates/prompts/group.system.jinja")),
+    ("group.user.jinja", include_str!("../../templates/prompts/group.user.jinja")),
+    ("head.system.jinja", include_str!("../../templates/prompts/head.system.jinja")),
+    ("head.user.jinja", include_str!("../../templates/prompts/head.user.jinja")),
+    ("joint.jinja", include_str!("../../templates/prompts/joint.jinja")),
+    ("members.jinja", include_str!("../../templates/prompts/members.jinja")),
+    ("mlp.system.jinja", include_str!("../../templates/prompts/mlp.system.jinja")),
+    ("mlp.user.jinja", include_str!("../../templates/prompts/mlp.user.jinja")),
+    ("pair.system.jinja", include_str!("../../templates/prompts/pair.system.jinja")),
+    ("pair.user.jinja", include_str!("../../templates/prompts/pair.user.jinja")),
+    ("reading.jinja", include_str!("../../templates/prompts/reading.jinja")),
+    ("rules.jinja", include_str!("../../templates/prompts/rules.jinja")),
+    ("task.jinja", include_str!("../../templates/prompts/task.jinja")),
+    ("tokens.jinja", include_str!("../../templates/prompts/tokens.jinja")),
+];
 
 /// The two messages of a prompt.
 ///
@@ -33,8 +52,25 @@ fn environment() -> Result<Environment<'static>> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_keep_trailing_newline(true);
+    environment.set_formatter(one_line);
+    environment.add_filter("quoted", |token: &str| quoted(token));
+    environment.add_filter("percent", percent);
+    environment.add_filter("signed", |x: f64| format!("{x:+.2}"));
     for (name, source) in TEMPLATES {
         environment.add_template(name, source).with_context(|| format!("cannot read the template `{name}`"))?;
     }
     Ok(environment)
+}
+
+/// What is put into a template never breaks a line there, so that it cannot pass for a line of the template's own.
+fn one_line(out: &mut Output, state: &mut State, value: &Value) -> Result<(), minijinja::Error> {
+    match value.as_str() {
+        Some(text) => {
+            let breaks = |c: char| c.is_control() || c == '\u{2028}' || c == '\u{2029}';
+            let line: String = text.chars().map(|c| if breaks(c) { ' ' } else { c }).collect();
+            escape_formatter(out, state, &Value::from(line))
+        }
+        None => escape_formatter(out, state, value),
+    }
 }

@@ -28,6 +28,11 @@ impl Purse {
         Purse { max_cost: llm.max_cost, max_calls: llm.max_calls, spent: Mutex::default() }
     }
 
+    /// One from which nothing can be taken.
+    pub fn empty() -> Purse {
+        Purse { max_cost: 0.0, max_calls: 1, spent: Mutex::new(Spent { calls: 1, ..Spent::default() }) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Spent> {
         self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,6 +79,11 @@ mod tests {
         purse.settle(0.6, 0.1);
         assert!(purse.take(0.5).is_ok());
         assert_eq!(purse.spent().calls, 2);
+    }
+
+    #[test]
+    fn nothing_is_taken_from_an_empty_purse() {
+        assert!(Purse::empty().take(0.0).is_err());
     }
 
     #[test]

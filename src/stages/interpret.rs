@@ -1,137 +1,210 @@
-//! `interpret`: an explanation for every feature, pair, component and group. Without a language model, a summary of the
-//! statistics that says so.
+//! `interpret`: an explanation for every feature, pair, component and group. The statistics always say theirs; with a language
+//! model, it is asked about features first, and then, in their words, about what is made of them.
 
-use super::inputs;
-use crate::artifact::tables::{
-    CircuitPairRow, ClusterRow, ExampleRow, ExplanationRow, FeatureRow, LedgerRow, LogitRow,
-};
-use crate::corpus::{Half, Tokenizer};
+use super::asked::{self, Round};
+use super::subjects::{Circuits, Said, Subjects};
+use crate::artifact::tables::{ExchangeRow, ExplanationRow, LedgerRow};
 use crate::error::Result;
-use crate::explain::{Around, Facts, Sentences, feature, together};
+use crate::explain::Sentences;
+use crate::llm::explainer::{self, Reply};
+use crate::llm::{Asked, Asker, Call, Outcome, Purse, Question};
 use crate::stages::{Done, Run};
-use std::collections::BTreeMap;
 
 /// The explainer's name when no language model was asked.
 pub const STATISTICS: &str = "statistics";
 
-/// The band of the strongest examples.
-const TOP: &str = "top";
-
-/// A subject's promoted and suppressed tokens, best first.
-type Tokens = BTreeMap<String, [Vec<String>; 2]>;
-
 /// Writes an explanation for everything that has a page.
 pub fn run(run: &Run) -> Result<Done> {
     run.progress.say("writing summaries");
-    let tokenizer = inputs::tokenizer(run.config)?;
-    let logits = logits(run.store.read::<LogitRow>()?);
-    let examples = examples(run.store.read::<ExampleRow>()?);
-    let none = Vec::new();
-    let of = |subject: &str| examples.get(subject).unwrap_or(&none).as_slice();
-    let mut rows = Vec::new();
-    for row in run.store.read::<FeatureRow>()? {
-        let said = of_feature(&row, of(&row.feature), &logits, &tokenizer);
-        rows.push(explanation(&row.feature, "feature", said));
+    let subjects = Subjects::load(run)?;
+    let mut book = Book::new(&subjects);
+    let before = run.purse.spent();
+    if run.config.llm.asks() {
+        let asker = Asker::open(&run.config.llm, run.store, run.purse, run.progress)?;
+        book.ask(&asker, "features explained", &subjects.questions_alone()?)?;
+        let together = subjects.questions_together(&Circuits::load(&subjects)?, &book.said)?;
+        book.ask(&asker, "components, pairs and groups explained", &together)?;
     }
-    for (subject, kind, lead) in sets(run)? {
-        let [up, down] = logits.get(&subject).cloned().unwrap_or_default();
-        let peaks = peaks(of(&subject).iter().filter(|example| example.band == TOP), &tokenizer);
-        rows.push(explanation(&subject, kind, together(&lead, &peaks, &up, &down)));
-    }
-    rows.sort_by(|a, b| a.subject.cmp(&b.subject));
-    run.store.write(run.fingerprint, &rows)?;
-    run.store.write::<LedgerRow>(run.fingerprint, &[])?;
-    Ok(format!("{} summaries of the statistics; no language model is set", rows.len()).into())
+    book.write(run)?;
+    let spent = run.purse.spent();
+    Ok(book.done(run, spent.calls - before.calls, spent.cost - before.cost))
 }
 
-/// Everything that is not a feature: its name, its kind, and how the sentence about it begins.
-fn sets(run: &Run) -> Result<Vec<(String, &'static str, String)>> {
-    let mut sets = Vec::new();
-    for row in run.store.read::<ClusterRow>()? {
-        let lead = match row.features {
-            1 => "One feature serves here, strongest".to_string(),
-            n => format!("{n} features serve here, together strongest"),
+/// What asking would take, in a table. Nothing is sent, and nothing is written.
+pub fn plan(run: &Run) -> Result<String> {
+    let llm = &run.config.llm;
+    if !llm.asks() {
+        return Ok("no language model is set: nothing would be asked".into());
+    }
+    let (subjects, purse) = (Subjects::load(run)?, Purse::empty());
+    let asker = Asker::open(llm, run.store, &purse, run.progress)?;
+    let mut book = Book::new(&subjects);
+    let questions = subjects.questions_alone()?;
+    let alone = asker.plan(&questions);
+    if alone.known > 0 {
+        // What is known is read; the purse is empty, so that nothing else is asked.
+        book.ask(&asker, "features", &questions)?;
+    }
+    let together = asker.plan(&subjects.questions_together(&Circuits::load(&subjects)?, &book.said)?);
+    let mut said = asked::table(llm, &[("features", alone), ("components, pairs, groups", together)]);
+    if alone.calls > 0 {
+        said.push_str(
+            "components, pairs and groups will be asked about in words that the replies about features hold; ",
+        );
+        said.push_str("what is told of them here is an estimate\n");
+    }
+    Ok(said)
+}
+
+/// Everything that is said of subjects, and what was asked for it.
+#[derive(Default)]
+struct Book {
+    explanations: Vec<ExplanationRow>,
+    exchanges: Vec<ExchangeRow>,
+    ledger: Vec<LedgerRow>,
+    /// The best sentences so far.
+    said: Said,
+    round: Round,
+}
+
+impl Book {
+    /// With what the statistics say.
+    fn new(subjects: &Subjects) -> Book {
+        let mut book = Book::default();
+        for counted in subjects.counted() {
+            let reply = Reply {
+                input: counted.said.input_side.clone(),
+                output: counted.said.output_side.clone(),
+                ..Reply::default()
+            };
+            let row = ExplanationRow { kind: counted.kind.into(), explainer: STATISTICS.into(), ..said(reply) };
+            book.explanations.push(ExplanationRow { subject: counted.subject.clone(), ..row });
+            book.said.insert(counted.subject, counted.said);
+        }
+        book
+    }
+
+    fn ask(&mut self, asker: &Asker, what: &'static str, questions: &[Question]) -> Result<()> {
+        let answers = asker.ask(what, questions, explainer::read)?;
+        let rows: Vec<ExplanationRow> = questions.iter().zip(answers).map(|(q, asked)| self.row(q, asked)).collect();
+        // The first of several samples is put in last, and stays.
+        for row in rows.iter().rev().filter(|row| row.status == "ok") {
+            let sentences = Sentences { input_side: row.input_side.clone(), output_side: row.output_side.clone() };
+            self.said.insert(row.subject.clone(), sentences);
+        }
+        self.explanations.extend(rows);
+        Ok(())
+    }
+
+    fn row(&mut self, question: &Question, asked: Asked<Reply>) -> ExplanationRow {
+        self.round.count(&asked.outcome);
+        let prompt_hash = asked.calls.last().map(|call| call.hash.clone()).unwrap_or_default();
+        for call in asked.calls {
+            self.ledger.push(ledger(question, &call));
+            // Without a reply there was no exchange.
+            if call.status != "left" {
+                self.exchanges.push(exchange(question, call));
+            }
+        }
+        let row = match asked.outcome {
+            Outcome::Said(reply) => said(reply),
+            Outcome::Refused(reason) => ExplanationRow { status: "refused".into(), reason, ..said(Reply::default()) },
+            Outcome::Failed(reason) | Outcome::Left(reason) => {
+                ExplanationRow { status: "failed".into(), reason, ..said(Reply::default()) }
+            }
         };
-        sets.push((row.component, "component", lead));
+        ExplanationRow {
+            subject: question.subject.clone(),
+            kind: kind(question.form.name).into(),
+            explainer: question.form.name.into(),
+            sample: question.sample,
+            model: question.model.clone(),
+            prompt_hash,
+            ..row
+        }
     }
-    let pairs = run.store.read::<CircuitPairRow>()?;
-    let strongest = super::pairs::strongest(&pairs);
-    let mut names: Vec<String> = strongest.into_values().flatten().collect();
-    names.sort();
-    names.dedup();
-    sets.extend(names.into_iter().map(|name| (name, "pair", "The sum of the two is largest".to_string())));
-    let groups = run.config.groups.iter();
-    sets.extend(
-        groups.map(|group| {
-            (group.name.clone(), "group", format!("{} features, together strongest", group.features.len()))
-        }),
-    );
-    Ok(sets)
+
+    /// Writes the tables, each sorted by its leading columns.
+    fn write(&mut self, run: &Run) -> Result<()> {
+        let key = |row: &ExplanationRow| (row.subject.clone(), row.kind.clone(), row.explainer.clone(), row.sample);
+        self.explanations.sort_by_cached_key(key);
+        self.exchanges
+            .sort_by(|a, b| (&a.prompt_hash, &a.subject, &a.purpose).cmp(&(&b.prompt_hash, &b.subject, &b.purpose)));
+        self.exchanges
+            .dedup_by(|a, b| (&a.prompt_hash, &a.subject, &a.purpose) == (&b.prompt_hash, &b.subject, &b.purpose));
+        self.ledger
+            .sort_by(|a, b| (&a.prompt_hash, &a.subject, &a.purpose).cmp(&(&b.prompt_hash, &b.subject, &b.purpose)));
+        self.ledger
+            .dedup_by(|a, b| (&a.prompt_hash, &a.subject, &a.purpose) == (&b.prompt_hash, &b.subject, &b.purpose));
+        run.store.write(run.fingerprint, &self.explanations)?;
+        run.store.write(run.fingerprint, &self.exchanges)?;
+        run.store.write(run.fingerprint, &self.ledger)
+    }
+
+    fn done(&self, run: &Run, requests: u64, cost: f64) -> Done {
+        let llm = &run.config.llm;
+        let summaries = self.explanations.iter().filter(|row| row.explainer == STATISTICS).count();
+        let summary = if llm.asks() {
+            self.round.summary("explanations", llm, requests, cost)
+        } else {
+            format!("{summaries} summaries of the statistics; no language model is set")
+        };
+        Done { summary, failed: self.round.failed, left: self.round.left }
+    }
 }
 
-fn explanation(subject: &str, kind: &str, said: Sentences) -> ExplanationRow {
+/// What the subjects of a prompt are.
+fn kind(prompt: &str) -> &str {
+    match prompt {
+        "head" | "mlp" => "component",
+        own => own,
+    }
+}
+
+/// A row of what was said; of what, by whom and why is for others.
+fn said(reply: Reply) -> ExplanationRow {
     ExplanationRow {
-        subject: subject.into(),
-        kind: kind.into(),
-        explainer: STATISTICS.into(),
+        subject: String::new(),
+        kind: String::new(),
+        explainer: String::new(),
         sample: 0,
         model: String::new(),
         status: "ok".into(),
-        text: format!("{} {}", said.input_side, said.output_side),
-        input_side: said.input_side,
-        output_side: said.output_side,
-        matching: String::new(),
-        carried: String::new(),
-        claims: Vec::new(),
+        text: format!("{} {}", reply.input, reply.output).trim().into(),
+        input_side: reply.input,
+        output_side: reply.output,
+        matching: reply.matching,
+        carried: reply.carried,
+        claims: reply.promotes,
         reason: String::new(),
         prompt_hash: String::new(),
     }
 }
 
-fn of_feature(row: &FeatureRow, examples: &[ExampleRow], logits: &Tokens, tokenizer: &Tokenizer) -> Sentences {
-    let mass: Vec<(String, f64)> =
-        row.explain_tokens.iter().map(|&id| tokenizer.token(id)).zip(row.explain_shares.iter().copied()).collect();
-    let strongest: Vec<Around> =
-        examples.iter().filter(|example| example.band == TOP).map(|example| around(example, tokenizer)).collect();
-    let [promoted, suppressed] = logits.get(&row.feature).cloned().unwrap_or_default();
-    feature(&Facts {
-        mass: &mass,
-        density: row.explain_density,
-        peaks: &peaks(examples.iter(), tokenizer),
-        strongest: &strongest,
-        promoted: &promoted,
-        suppressed: &suppressed,
-    })
-}
-
-fn peaks<'a>(examples: impl Iterator<Item = &'a ExampleRow>, tokenizer: &Tokenizer) -> Vec<String> {
-    examples.map(|example| around(example, tokenizer).peak).collect()
-}
-
-/// The peak of an example and its neighbours. BOS, at position 0, is no text.
-fn around(example: &ExampleRow, tokenizer: &Tokenizer) -> Around {
-    let at = usize::from(example.peak - example.start);
-    let before = at.checked_sub(1).filter(|_| example.peak > 1).map(|i| tokenizer.token(example.tokens[i]));
-    let after = example.tokens.get(at + 1).map(|&id| tokenizer.token(id));
-    Around { before, peak: tokenizer.token(example.tokens[at]), after }
-}
-
-fn logits(rows: Vec<LogitRow>) -> Tokens {
-    let mut tokens = Tokens::new();
-    // Rows are by subject, side and rank.
-    for row in rows {
-        let sides = tokens.entry(row.subject).or_default();
-        sides[usize::from(row.side == "bottom")].push(row.text);
+fn ledger(question: &Question, call: &Call) -> LedgerRow {
+    LedgerRow {
+        prompt_hash: call.hash.clone(),
+        subject: question.subject.clone(),
+        purpose: call.purpose.into(),
+        model: call.model.clone(),
+        prompt_tokens: call.prompt_tokens,
+        completion_tokens: call.completion_tokens,
+        cost: call.cost,
+        seconds: call.seconds,
+        attempts: call.attempts,
+        status: call.status.into(),
     }
-    tokens
 }
 
-/// The active examples of the *explain* half, the only ones that an explanation may see.
-fn examples(rows: Vec<ExampleRow>) -> BTreeMap<String, Vec<ExampleRow>> {
-    let mut by_subject: BTreeMap<String, Vec<ExampleRow>> = BTreeMap::new();
-    let seen = |row: &ExampleRow| row.half == Half::Explain.word() && row.band != "inactive";
-    for row in rows.into_iter().filter(seen) {
-        by_subject.entry(row.subject.clone()).or_default().push(row);
+fn exchange(question: &Question, call: Call) -> ExchangeRow {
+    ExchangeRow {
+        prompt_hash: call.hash,
+        subject: question.subject.clone(),
+        purpose: call.purpose.into(),
+        model: call.model,
+        roles: call.messages.iter().map(|message| message.speaker.word().into()).collect(),
+        messages: call.messages.into_iter().map(|message| message.text).collect(),
+        reply: call.reply,
+        status: call.status.into(),
     }
-    by_subject
 }

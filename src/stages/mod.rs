@@ -12,12 +12,14 @@ pub mod score;
 pub mod tokenize;
 pub mod verify;
 
-pub mod firings;
-pub mod inputs;
+pub mod asked;
 pub mod excerpts;
+pub mod firings;
 mod graphs;
+pub mod inputs;
 mod pairs;
 pub mod reader;
+mod subjects;
 mod watched;
 
 pub use inputs::Input;

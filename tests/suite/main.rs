@@ -20,6 +20,7 @@ mod model;
 mod outside;
 mod pipeline;
 mod promote;
+mod prompts;
 mod refusals;
 mod rooms;
 mod saelens;

@@ -1,0 +1,105 @@
+//! How asking a language model went, or would go, in words for the terminal.
+
+use crate::config::Llm;
+use crate::llm::{Outcome, Plan};
+
+/// Questions of a stage by how they ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    pub said: u64,
+    /// With what was refused.
+    pub failed: u64,
+    pub left: u64,
+}
+
+impl Round {
+    pub fn count<T>(&mut self, outcome: &Outcome<T>) {
+        match outcome {
+            Outcome::Said(_) => self.said += 1,
+            Outcome::Failed(_) | Outcome::Refused(_) => self.failed += 1,
+            Outcome::Left(_) => self.left += 1,
+        }
+    }
+
+    /// `512 explanations by MODEL, 3 failed, 0 left, 12 requests now, cost 0.0312`; the last two of this run alone.
+    pub fn summary(&self, what: &str, llm: &Llm, requests: u64, cost: f64) -> String {
+        let Round { said, failed, left } = self;
+        let cost = if llm.prices.contains_key(&llm.model) { format!(", cost {cost:.4}") } else { String::new() };
+        format!("{said} {what} by {}, {failed} failed, {left} left, {requests} requests now{cost}", llm.model)
+    }
+}
+
+/// What asking would take, a line for each kind of question and one for all.
+pub fn table(llm: &Llm, rows: &[(&str, Plan)]) -> String {
+    let mut all = Plan { cost: Some(0.0), ..Plan::default() };
+    for (_, plan) in rows {
+        all.questions += plan.questions;
+        all.known += plan.known;
+        all.calls += plan.calls;
+        all.prompt_tokens += plan.prompt_tokens;
+        all.completion_tokens += plan.completion_tokens;
+        all.cost = all.cost.zip(plan.cost).map(|(sum, own)| sum + own);
+    }
+    let head = ["", "questions", "known", "to ask", "tokens asked", "answered at most", "cost at most"];
+    let mut lines = vec![head.map(String::from)];
+    lines.extend(rows.iter().map(|(name, plan)| cells(name, plan)));
+    lines.push(cells("all", &all));
+    let widths: Vec<usize> =
+        (0..head.len()).map(|i| lines.iter().map(|line| line[i].len()).max().unwrap_or(0)).collect();
+    let mut said: String = lines.iter().map(|line| aligned(line, &widths)).collect();
+    if all.cost.is_none() {
+        said.push_str("the cost is unknown: `llm.prices` does not have the price of every model that is asked\n");
+    }
+    said.push_str(&format!("asked: `{}`\n", llm.model));
+    said
+}
+
+fn cells(name: &str, plan: &Plan) -> [String; 7] {
+    let cost = plan.cost.map_or("unknown".into(), |cost| format!("{cost:.4}"));
+    let numbers = [plan.questions, plan.known, plan.calls, plan.prompt_tokens, plan.completion_tokens];
+    let [questions, known, calls, asked, answered] = numbers.map(|n| n.to_string());
+    [name.into(), questions, known, calls, asked, answered, cost]
+}
+
+/// The first to the left, numbers to the right.
+fn aligned(line: &[String; 7], widths: &[usize]) -> String {
+    let cell = |(i, (text, &width)): (usize, (&String, &usize))| match i {
+        0 => format!("{text:<width$}"),
+        _ => format!("  {text:>width$}"),
+    };
+    let line: String = line.iter().zip(widths).enumerate().map(cell).collect();
+    format!("{}\n", line.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_a_table_with_a_line_for_all() {
+        let plan =
+            Plan { questions: 10, known: 4, calls: 6, prompt_tokens: 12_000, completion_tokens: 3000, cost: Some(0.5) };
+        let llm = Llm { model: "m".into(), ..Llm::default() };
+        let expected = "       questions  known  to ask  tokens asked  answered at most  cost at most
+one           10      4       6         12000              3000        0.5000
+other         10      4       6         12000              3000        0.5000
+all           20      8      12         24000              6000        1.0000
+asked: `m`
+";
+        assert_eq!(table(&llm, &[("one", plan), ("other", plan)]), expected);
+        let unknown = table(&llm, &[("one", Plan { cost: None, ..plan })]);
+        assert!(unknown.contains(" unknown\n") && unknown.contains("`llm.prices` does not have"), "{unknown}");
+    }
+
+    #[test]
+    fn a_round_is_told_with_its_cost_where_there_is_a_price() {
+        let mut round = Round::default();
+        let ends =
+            [Outcome::Said(1), Outcome::Refused("no".into()), Outcome::Failed("x".into()), Outcome::Left("y".into())];
+        ends.iter().for_each(|end| round.count(end));
+        let mut llm = Llm { model: "m".into(), ..Llm::default() };
+        assert_eq!(round.summary("verdicts", &llm, 3, 0.5), "1 verdicts by m, 2 failed, 1 left, 3 requests now");
+        llm.prices.insert("m".into(), [1.0, 2.0]);
+        assert!(round.summary("verdicts", &llm, 3, 0.5).ends_with("3 requests now, cost 0.5000"));
+    }
+}

@@ -1,0 +1,53 @@
+//! The question about a feature: its texts from the strongest to the silent ones, and its tokens.
+
+use super::{SILENT, Subjects};
+use crate::artifact::tables::FeatureRow;
+use crate::error::Result;
+use crate::ids::Kind;
+use crate::llm::Question;
+use crate::llm::excerpt::level;
+use crate::llm::explainer::{Feature, View};
+use crate::stages::excerpts::of_example;
+use rayon::prelude::*;
+
+/// Silent texts that are shown.
+const SILENTS: usize = 4;
+
+impl Subjects<'_> {
+    /// The questions about all features that are active where explanations look, each as often as samples are wanted.
+    pub fn questions_alone(&self) -> Result<Vec<Question>> {
+        let llm = &self.run.config.llm;
+        let active: Vec<&FeatureRow> = self.features.iter().filter(|row| !row.explain_tokens.is_empty()).collect();
+        let question = |row: &&FeatureRow| self.feature(row).question(&row.feature, &llm.model);
+        let questions: Vec<Question> = active.par_iter().map(question).collect::<Result<_>>()?;
+        let again = |question: Question| (0..llm.samples).map(move |sample| Question { sample, ..question.clone() });
+        Ok(questions.into_iter().flat_map(again).collect())
+    }
+
+    fn feature(&self, row: &FeatureRow) -> View {
+        let subject = &row.feature;
+        let silent = self.band(subject, SILENT).take(SILENTS);
+        View::Feature(Feature {
+            attention: row.kind == Kind::Attention.word(),
+            layer: row.layer,
+            last_layer: self.last_layer,
+            density: row.explain_density,
+            strongest: self.strongest(subject),
+            weaker: self.weaker(subject),
+            silent: silent.map(|example| of_example(example, &self.tokenizer).plain()).collect(),
+            mass: self.mass(row),
+            tokens: self.logits(subject),
+        })
+    }
+
+    /// A text of each tenth of the active ones, the strongest tenth first, with the level of its peak.
+    fn weaker(&self, subject: &str) -> Vec<(u32, String)> {
+        let max = self.max(subject);
+        let bands = (0..10).rev().map(|band| format!("q{band}"));
+        let first = |band: String| {
+            let example = self.examples(subject).iter().find(|example| example.band == band)?;
+            Some((level(example.value, max), of_example(example, &self.tokenizer).scaled(max)))
+        };
+        bands.filter_map(first).collect()
+    }
+}

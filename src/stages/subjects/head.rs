@@ -1,0 +1,111 @@
+//! The question about a head: besides its features, where it looks in each task, what enters it, and what it copies.
+
+use super::together::place;
+use super::{Circuits, Said, Set, Subjects};
+use crate::ids::Component;
+use crate::llm::explainer::{self, Copied, Move, Place, Source};
+use crate::site::head::{self, Contributor, Habits, What};
+
+/// Tasks, moves, tokens read, tokens written, and contributors of a slot that are told.
+const TASKS: usize = 3;
+const MOVES: usize = 5;
+const READ: usize = 6;
+const WRITTEN: usize = 5;
+const CONTRIBUTORS: usize = 6;
+/// A share of attention below this is not worth a word.
+const LITTLE: f64 = 0.01;
+/// Ranks up to this say something of a token.
+const NEAR: u32 = 100;
+
+impl Subjects<'_> {
+    pub(super) fn head(&self, component: Component, set: &Set, circuits: &Circuits, said: &Said) -> explainer::Head {
+        let mut heads = circuits.watched.heads(component, &self.tokenizer);
+        // Stable: of as many prompts, in the order of the tasks' names.
+        heads.sort_by_key(|head| std::cmp::Reverse(circuits.with(component, &head.task)));
+        let number = match component {
+            Component::Head { head, .. } => head as u32,
+            Component::Mlp { .. } => 0,
+        };
+        let place = |head: &head::Head| {
+            let task = self.run.config.tasks.iter().find(|task| task.name == head.task)?;
+            Some(place_of(head, self.task(task, component, circuits), said))
+        };
+        explainer::Head {
+            head: number,
+            layer: component.layer() as u32,
+            last_layer: self.last_layer,
+            places: heads.iter().take(TASKS).filter_map(place).collect(),
+            members: self.serving(set, circuits, said),
+            joint: self.strongest(&set.name),
+            tokens: self.logits(&set.name),
+        }
+    }
+}
+
+fn place_of(head: &head::Head, task: explainer::Task, said: &Said) -> Place {
+    let slots = ["query", "key", "value"].into_iter().zip(&head.contributors);
+    let enters = |(slot, from): (&str, &Vec<Contributor>)| {
+        let source = |from: &Contributor| source(from, slot == "value", said);
+        (slot.to_string(), from.iter().take(CONTRIBUTORS).map(source).collect())
+    };
+    Place {
+        task,
+        moves: head.moves.iter().take(MOVES).map(moved).collect(),
+        habits: habits(&head.habits),
+        direct_effect: head.habits.direct_effect,
+        enters: slots.map(enters).collect(),
+        copies: head.copies.iter().take(READ).map(copied).collect(),
+        copying: match head.copies_or_lowers() {
+            Some(true) => "It mostly copies: what it looks at, it makes more likely.".into(),
+            Some(false) => "It mostly lowers: what it looks at, it makes less likely.".into(),
+            None => String::new(),
+        },
+    }
+}
+
+fn moved(of: &head::Move) -> Move {
+    let to = of.to.said();
+    Move {
+        from: of.from.said(),
+        to: if of.last { format!("the last token, {to}") } else { to },
+        prompts: of.prompts,
+        attention: of.attention,
+    }
+}
+
+fn habits(of: &Habits) -> Vec<(String, f64)> {
+    let all = [
+        ("to BOS", of.to_bos),
+        ("to the token itself", of.to_itself),
+        ("to the token before", of.to_previous),
+        ("to earlier places of the same token", of.to_same),
+        ("to the token behind an earlier place of the same token", of.to_after_same),
+        ("from the last token to the right answer", of.to_correct),
+        ("from the last token to the wrong answer", of.to_counter),
+    ];
+    let told = |(what, share): (&str, Option<f64>)| Some((what.to_string(), share.filter(|share| *share >= LITTLE)?));
+    all.into_iter().filter_map(told).collect()
+}
+
+/// What enters a slot; of a value also what it promotes, as that is carried on.
+fn source(from: &Contributor, is_value: bool, said: &Said) -> Source {
+    let (what, own) = match &from.what {
+        What::Feature(feature) => (place(&feature.to_string()), said.get(&feature.to_string())),
+        other => (other.said(), None),
+    };
+    let sentence = own.map(|own| match is_value {
+        true => format!("{} {}", own.input_side, own.output_side),
+        false => own.input_side.clone(),
+    });
+    Source { what, prompts: from.prompts, said: sentence.unwrap_or_default() }
+}
+
+fn copied(of: &head::Copied) -> Copied {
+    let own = match (of.own_rank, of.own_rank_below) {
+        (raised, _) if raised <= NEAR => format!("number {raised} of those that it raises"),
+        (_, lowered) if lowered <= NEAR => format!("number {lowered} of those that it lowers"),
+        _ => format!("not among the {NEAR} that it raises or lowers most"),
+    };
+    let writes = of.top.iter().take(WRITTEN).map(|(token, _)| token.clone()).collect();
+    Copied { token: of.token.clone(), writes, own }
+}

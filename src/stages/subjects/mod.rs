@@ -1,0 +1,157 @@
+//! What has an explanation, gathered from the tables: for a sentence from the statistics (`counted`), and for a question to a
+//! language model (`alone` of a feature, `together` and `head` of what is made of features).
+//!
+//! Of the corpus it holds the *explain* half alone, so that nothing else can enter an explanation.
+
+mod alone;
+mod counted;
+mod head;
+mod together;
+
+pub use together::Circuits;
+
+use super::Run;
+use super::excerpts::of_example;
+use super::inputs;
+use crate::artifact::tables::{CircuitPairRow, ClusterRow, ExampleRow, FeatureRow, LogitRow};
+use crate::corpus::{Half, Tokenizer};
+use crate::error::Result;
+use crate::explain::Sentences;
+use crate::llm::explainer::Tokens;
+use std::collections::BTreeMap;
+
+/// The bands of the strongest examples, and of silent ones.
+const TOP: &str = "top";
+const SILENT: &str = "inactive";
+/// Strongest texts that a language model is shown.
+const STRONGEST: usize = 8;
+/// Promoted tokens that it is shown, and suppressed ones.
+const PROMOTED: usize = 10;
+const SUPPRESSED: usize = 6;
+
+/// The sentences about each subject that is explained already.
+pub type Said = BTreeMap<String, Sentences>;
+
+/// Everything that has an explanation.
+pub struct Subjects<'a> {
+    run: &'a Run<'a>,
+    tokenizer: Tokenizer,
+    last_layer: u32,
+    features: Vec<FeatureRow>,
+    sets: Vec<Set>,
+    /// Of the *explain* half.
+    examples: BTreeMap<String, Vec<ExampleRow>>,
+    tokens: BTreeMap<String, Tokens>,
+}
+
+/// Features that are explained together.
+struct Set {
+    name: String,
+    is: Is,
+    members: Vec<Member>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Is {
+    Component,
+    Pair,
+    Group,
+}
+
+/// A feature of a set.
+struct Member {
+    feature: String,
+    /// Prompts in which it serves at the component; 0 in other sets.
+    prompts: u32,
+}
+
+impl Is {
+    fn word(self) -> &'static str {
+        match self {
+            Is::Component => "component",
+            Is::Pair => "pair",
+            Is::Group => "group",
+        }
+    }
+}
+
+impl<'a> Subjects<'a> {
+    pub fn load(run: &'a Run<'a>) -> Result<Subjects<'a>> {
+        Ok(Subjects {
+            run,
+            tokenizer: inputs::tokenizer(run.config)?,
+            last_layer: inputs::sizes(run.config)?.layers.saturating_sub(1) as u32,
+            features: run.store.read()?,
+            sets: sets(run)?,
+            examples: examples(run.store.read()?),
+            tokens: tokens(run.store.read()?),
+        })
+    }
+
+    fn examples(&self, subject: &str) -> &[ExampleRow] {
+        self.examples.get(subject).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn band<'s>(&'s self, subject: &str, band: &'s str) -> impl Iterator<Item = &'s ExampleRow> {
+        self.examples(subject).iter().filter(move |example| example.band == band)
+    }
+
+    /// The strongest texts, marked.
+    fn strongest(&self, subject: &str) -> Vec<String> {
+        let max = self.max(subject);
+        let shown = |example: &ExampleRow| of_example(example, &self.tokenizer).scaled(max);
+        self.band(subject, TOP).take(STRONGEST).map(shown).collect()
+    }
+
+    /// The largest activation of the *explain* half.
+    fn max(&self, subject: &str) -> f32 {
+        self.examples(subject).iter().map(|example| example.value).fold(0.0, f32::max)
+    }
+
+    fn logits(&self, subject: &str) -> Tokens {
+        let Some(tokens) = self.tokens.get(subject) else { return Tokens::default() };
+        let first = |list: &[(String, f64)], n: usize| list.iter().take(n).cloned().collect();
+        Tokens { promoted: first(&tokens.promoted, PROMOTED), suppressed: first(&tokens.suppressed, SUPPRESSED) }
+    }
+}
+
+fn sets(run: &Run) -> Result<Vec<Set>> {
+    let component = |row: ClusterRow| {
+        let members = row.members.into_iter().zip(row.weights);
+        let members = members.map(|(feature, prompts)| Member { feature, prompts }).collect();
+        Set { name: row.component, is: Is::Component, members }
+    };
+    let mut sets: Vec<Set> = run.store.read::<ClusterRow>()?.into_iter().map(component).collect();
+    let strongest = super::pairs::strongest(&run.store.read::<CircuitPairRow>()?);
+    let mut names: Vec<String> = strongest.into_values().flatten().collect();
+    names.sort();
+    names.dedup();
+    let plain = |feature: &str| Member { feature: feature.into(), prompts: 0 };
+    let pair = |name: String| Set { members: name.split('+').map(plain).collect(), is: Is::Pair, name };
+    sets.extend(names.into_iter().map(pair));
+    let groups = run.config.groups.iter();
+    sets.extend(groups.map(|group| Set {
+        name: group.name.clone(),
+        is: Is::Group,
+        members: group.features.iter().map(|feature| plain(feature)).collect(),
+    }));
+    Ok(sets)
+}
+
+/// The examples that explanations may see, by subject.
+fn examples(rows: Vec<ExampleRow>) -> BTreeMap<String, Vec<ExampleRow>> {
+    let seen = rows.into_iter().filter(|row| row.half == Half::Explain.word());
+    inputs::by(seen.collect(), |row| row.subject.clone())
+}
+
+/// Promoted and suppressed tokens by subject.
+fn tokens(rows: Vec<LogitRow>) -> BTreeMap<String, Tokens> {
+    let mut tokens: BTreeMap<String, Tokens> = BTreeMap::new();
+    // Rows are by subject, side and rank.
+    for row in rows {
+        let own = tokens.entry(row.subject).or_default();
+        let side = if row.side == "bottom" { &mut own.suppressed } else { &mut own.promoted };
+        side.push((row.text, f64::from(row.logit)));
+    }
+    tokens
+}
