@@ -11,7 +11,11 @@ use minijinja::{Environment, UndefinedBehavior};
 use serde::Serialize;
 
 /// Templates by name.
-const TEMPLATES: [(&str, &str); 0] = [];
+const TEMPLATES: [(&str, &str); 3] = [
+    ("form-line.jinja", include_str!("../../templates/prompts/form-line.jinja")),
+    ("form-schema.jinja", include_str!("../../templates/prompts/form-schema.jinja")),
+    ("repair.jinja", include_str!("../../templates/prompts/repair.jinja")),
+];
 
 /// The two messages of a prompt.
 ///
@@ -27,6 +31,15 @@ pub fn messages(prompt: &str, view: impl Serialize) -> Result<Vec<Message>> {
         Ok(Message { speaker, text: text.trim().into() })
     };
     [Speaker::System, Speaker::User].into_iter().map(say).collect()
+}
+
+/// The text of one template.
+///
+/// # Errors
+/// When it lacks something that it names.
+pub(super) fn text(name: &str, view: impl Serialize) -> Result<String> {
+    let text = environment()?.get_template(name)?.render(Value::from(Serde(view)));
+    Ok(text.with_context(|| format!("cannot write `{name}`"))?.trim().into())
 }
 
 fn environment() -> Result<Environment<'static>> {

@@ -15,6 +15,7 @@ mod hub;
 mod influence;
 mod intervention;
 mod left_out;
+mod llm;
 mod llm_server;
 mod messages;
 mod model;
