@@ -70,6 +70,11 @@ impl Progress {
         self.bar.set_message(what);
     }
 
+    /// Says more of what is counted than its name.
+    pub fn tell(&self, what: String) {
+        self.bar.set_message(what);
+    }
+
     /// Sets what has been done of it.
     pub fn at(&self, done: u64) {
         self.bar.set_position(done);

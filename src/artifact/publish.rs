@@ -37,7 +37,7 @@ fn write_scratch(scratch: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Res
     Ok(file.get_ref().sync_all()?)
 }
 
-fn sync_folder(path: &Path) -> Result<()> {
+pub(super) fn sync_folder(path: &Path) -> Result<()> {
     if let Some(folder) = path.parent() {
         File::open(folder)?.sync_all()?;
     }

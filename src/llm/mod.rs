@@ -1,16 +1,31 @@
 //! Language models: questions go in, answers come out, and each reply is paid for once.
 //!
 //! `prompts` writes messages from templates, `explainer` and `judge` say what is asked and how replies are read, `ask` sends
-//! questions through a `client` in any `weather`, and keeps every reply in `replies`. `async` stops at this door. Knows texts
-//! and tokens as words, not tables, features or models of ours.
+//! questions as `letter`s through a `client` in any `weather`, a `round` at a time, and keeps every reply in `replies`.
+//! `async` stops at this door. Knows texts and tokens as words, not tables, features or models of ours.
 
+mod ask;
+mod client;
+mod dialect;
 pub mod excerpt;
 pub mod explainer;
+mod key;
+mod letter;
+mod pace;
+mod price;
 pub mod prompts;
 mod purse;
+mod reach;
+mod replies;
+mod reply;
+mod round;
+mod weather;
 
+pub use ask::{Asker, Plan};
 pub use excerpt::Excerpt;
+pub use key::check_key;
 pub use purse::Purse;
+pub use reach::reach;
 
 use serde_json::Value;
 

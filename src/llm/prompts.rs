@@ -10,12 +10,15 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value};
 use minijinja::{Environment, Output, State, UndefinedBehavior, escape_formatter};
 use serde::Serialize;
+use std::sync::OnceLock;
 
 /// Templates by name.
-const TEMPLATES: [(&str, &str); 17] = [
+const TEMPLATES: [(&str, &str); 20] = [
     ("feature.system.jinja", include_str!("../../templates/prompts/feature.system.jinja")),
     ("feature.user.jinja", include_str!("../../templates/prompts/feature.user.jinja")),
     ("fields.jinja", include_str!("../../templates/prompts/fields.jinja")),
+    ("form-line.jinja", include_str!("../../templates/prompts/form-line.jinja")),
+    ("form-schema.jinja", include_str!("../../templates/prompts/form-schema.jinja")),
     ("group.system.jinja", include_str!("../../templates/prompts/group.system.jinja")),
     ("group.user.jinja", include_str!("../../templates/prompts/group.user.jinja")),
     ("head.system.jinja", include_str!("../../templates/prompts/head.system.jinja")),
@@ -27,6 +30,7 @@ const TEMPLATES: [(&str, &str); 17] = [
     ("pair.system.jinja", include_str!("../../templates/prompts/pair.system.jinja")),
     ("pair.user.jinja", include_str!("../../templates/prompts/pair.user.jinja")),
     ("reading.jinja", include_str!("../../templates/prompts/reading.jinja")),
+    ("repair.jinja", include_str!("../../templates/prompts/repair.jinja")),
     ("rules.jinja", include_str!("../../templates/prompts/rules.jinja")),
     ("task.jinja", include_str!("../../templates/prompts/task.jinja")),
     ("tokens.jinja", include_str!("../../templates/prompts/tokens.jinja")),
@@ -48,11 +52,30 @@ pub fn messages(prompt: &str, view: impl Serialize) -> Result<Vec<Message>> {
     [Speaker::System, Speaker::User].into_iter().map(say).collect()
 }
 
-fn environment() -> Result<Environment<'static>> {
+/// The text of one template.
+///
+/// # Errors
+/// When it lacks something that it names.
+pub(super) fn text(name: &str, view: impl Serialize) -> Result<String> {
+    let text = environment()?.get_template(name)?.render(Value::from(Serde(view)));
+    Ok(text.with_context(|| format!("cannot write `{name}`"))?.trim().into())
+}
+
+/// All templates, read once: there may be a hundred thousand questions.
+fn environment() -> Result<&'static Environment<'static>> {
+    static ENVIRONMENT: OnceLock<Environment<'static>> = OnceLock::new();
+    if let Some(environment) = ENVIRONMENT.get() {
+        return Ok(environment);
+    }
+    let made = read_all()?;
+    Ok(ENVIRONMENT.get_or_init(|| made))
+}
+
+fn read_all() -> Result<Environment<'static>> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    environment.set_keep_trailing_newline(true);
+    environment
+        .set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build()?);
     environment.set_formatter(one_line);
     environment.add_filter("quoted", |token: &str| quoted(token));
     environment.add_filter("percent", percent);

@@ -5,14 +5,14 @@ use crate::llm::{Outcome, Plan};
 
 /// Questions of a stage by how they ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Round {
+pub struct Tally {
     pub said: u64,
     /// With what was refused.
     pub failed: u64,
     pub left: u64,
 }
 
-impl Round {
+impl Tally {
     pub fn count<T>(&mut self, outcome: &Outcome<T>) {
         match outcome {
             Outcome::Said(_) => self.said += 1,
@@ -23,7 +23,7 @@ impl Round {
 
     /// `512 explanations by MODEL, 3 failed, 0 left, 12 requests now, cost 0.0312`; the last two of this run alone.
     pub fn summary(&self, what: &str, llm: &Llm, requests: u64, cost: f64) -> String {
-        let Round { said, failed, left } = self;
+        let Tally { said, failed, left } = self;
         let cost = if llm.prices.contains_key(&llm.model) { format!(", cost {cost:.4}") } else { String::new() };
         format!("{said} {what} by {}, {failed} failed, {left} left, {requests} requests now{cost}", llm.model)
     }
@@ -92,14 +92,14 @@ asked: `m`
     }
 
     #[test]
-    fn a_round_is_told_with_its_cost_where_there_is_a_price() {
-        let mut round = Round::default();
+    fn a_tally_is_told_with_its_cost_where_there_is_a_price() {
+        let mut tally = Tally::default();
         let ends =
             [Outcome::Said(1), Outcome::Refused("no".into()), Outcome::Failed("x".into()), Outcome::Left("y".into())];
-        ends.iter().for_each(|end| round.count(end));
+        ends.iter().for_each(|end| tally.count(end));
         let mut llm = Llm { model: "m".into(), ..Llm::default() };
-        assert_eq!(round.summary("verdicts", &llm, 3, 0.5), "1 verdicts by m, 2 failed, 1 left, 3 requests now");
+        assert_eq!(tally.summary("verdicts", &llm, 3, 0.5), "1 verdicts by m, 2 failed, 1 left, 3 requests now");
         llm.prices.insert("m".into(), [1.0, 2.0]);
-        assert!(round.summary("verdicts", &llm, 3, 0.5).ends_with("3 requests now, cost 0.5000"));
+        assert!(tally.summary("verdicts", &llm, 3, 0.5).ends_with("3 requests now, cost 0.5000"));
     }
 }

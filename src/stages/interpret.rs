@@ -1,7 +1,7 @@
 //! `interpret`: an explanation for every feature, pair, component and group. The statistics always say theirs; with a language
 //! model, it is asked about features first, and then, in their words, about what is made of them.
 
-use super::asked::{self, Round};
+use super::asked::{self, Tally};
 use super::subjects::{Circuits, Said, Subjects};
 use crate::artifact::tables::{ExchangeRow, ExplanationRow, LedgerRow};
 use crate::error::Result;
@@ -64,7 +64,7 @@ struct Book {
     ledger: Vec<LedgerRow>,
     /// The best sentences so far.
     said: Said,
-    round: Round,
+    tally: Tally,
 }
 
 impl Book {
@@ -97,7 +97,7 @@ impl Book {
     }
 
     fn row(&mut self, question: &Question, asked: Asked<Reply>) -> ExplanationRow {
-        self.round.count(&asked.outcome);
+        self.tally.count(&asked.outcome);
         let prompt_hash = asked.calls.last().map(|call| call.hash.clone()).unwrap_or_default();
         for call in asked.calls {
             self.ledger.push(ledger(question, &call));
@@ -145,11 +145,11 @@ impl Book {
         let llm = &run.config.llm;
         let summaries = self.explanations.iter().filter(|row| row.explainer == STATISTICS).count();
         let summary = if llm.asks() {
-            self.round.summary("explanations", llm, requests, cost)
+            self.tally.summary("explanations", llm, requests, cost)
         } else {
             format!("{summaries} summaries of the statistics; no language model is set")
         };
-        Done { summary, failed: self.round.failed, left: self.round.left }
+        Done { summary, failed: self.tally.failed, left: self.tally.left }
     }
 }
 

@@ -15,6 +15,8 @@ mod hub;
 mod influence;
 mod intervention;
 mod left_out;
+mod llm;
+mod llm_server;
 mod messages;
 mod model;
 mod outside;

@@ -1,0 +1,172 @@
+//! An append-only file: what has been appended stays, whenever the program is killed.
+//!
+//! A line is `{"check":"…","entry":…}`, where `check` is of the entry's text. Only a line that was being written may be
+//! half there, and only at the end. Opening changes nothing; the first line that is appended takes the place of a half one.
+
+use super::publish::sync_folder;
+use super::store::Store;
+use crate::error::{Hint, Result, because, hinted};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+
+const BEGIN: &str = "{\"check\":\"";
+const MIDDLE: &str = "\",\"entry\":";
+/// Letters of a check.
+const CHECK: usize = 16;
+
+/// A journal of the artifact folder. Whoever appends must hold the folder's lock.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    /// Bytes of whole lines.
+    whole: u64,
+    /// Open as soon as something has been appended.
+    file: Option<File>,
+}
+
+impl Journal {
+    /// Hands every entry to `each`, the oldest first. A journal that is not there is empty.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or a line is damaged: with its number.
+    pub fn open<T: DeserializeOwned>(store: &Store, name: &str, mut each: impl FnMut(T)) -> Result<Journal> {
+        let path = store.root().join(name);
+        let mut journal = Journal { path, whole: 0, file: None };
+        let file = match File::open(&journal.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(journal),
+            file => file.hint(|| journal.unreadable(), "check that the file may be read")?,
+        };
+        let (mut reader, mut line) = (BufReader::new(file), Vec::new());
+        for number in 1_u64.. {
+            line.clear();
+            let read = reader.read_until(b'\n', &mut line);
+            let bytes =
+                read.hint(|| journal.unreadable(), "check the disk; a copy of the file may be put in its place")?;
+            // One that was being written when the program was killed has no end.
+            let Some(whole) = line.strip_suffix(b"\n") else { break };
+            each(entry(whole).map_err(|why| journal.damaged(number, why))?);
+            journal.whole += bytes as u64;
+        }
+        Ok(journal)
+    }
+
+    /// Appends an entry; it is on the disk when this returns.
+    ///
+    /// # Errors
+    /// When the file cannot be written, as on a full disk: a half line may be left then, which is no entry.
+    pub fn append(&mut self, entry: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_string(entry)?;
+        let line = format!("{BEGIN}{}{MIDDLE}{text}}}\n", check(text.as_bytes()));
+        let done = self.write(line.as_bytes());
+        // Whatever a failed write has left is cut off by the next.
+        done.inspect_err(|_| self.file = None).hint(
+            || format!("cannot write `{}`", self.path.display()),
+            "check that the folder can be written and that the disk has room, then run again: what it holds is kept",
+        )
+    }
+
+    fn write(&mut self, line: &[u8]) -> Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(begin(&self.path, self.whole)?),
+        };
+        file.write_all(line)?;
+        file.sync_data()?;
+        self.whole += line.len() as u64;
+        Ok(())
+    }
+
+    fn unreadable(&self) -> String {
+        format!("cannot read `{}`", self.path.display())
+    }
+
+    fn damaged(&self, number: u64, why: anyhow::Error) -> anyhow::Error {
+        let what = format!("line {number} of `{}` is damaged", self.path.display());
+        because(why, what, format!("remove that line (`sed -i {number}d FILE`): only what it holds is lost"))
+    }
+}
+
+/// Opens a journal for writing, at the end of its whole lines.
+fn begin(path: &PathBuf, whole: u64) -> Result<File> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut file = File::options().create(true).truncate(false).write(true).open(path)?;
+    file.set_len(whole)?;
+    file.seek(SeekFrom::Start(whole))?;
+    sync_folder(path)?;
+    Ok(file)
+}
+
+fn check(entry: &[u8]) -> String {
+    blake3::hash(entry).to_hex()[..CHECK].to_string()
+}
+
+fn entry<T: DeserializeOwned>(line: &[u8]) -> Result<T> {
+    let parts = || {
+        let (said, rest) = line.strip_prefix(BEGIN.as_bytes())?.split_at_checked(CHECK)?;
+        Some((said, rest.strip_prefix(MIDDLE.as_bytes())?.strip_suffix(b"}")?))
+    };
+    let hint = "remove it";
+    let (said, entry) = parts().ok_or_else(|| hinted("it is no line of a journal", hint))?;
+    if said != check(entry).as_bytes() {
+        return Err(hinted("its entry is not what was written", hint));
+    }
+    serde_json::from_slice(entry).hint(|| "its entry is of another version of this program".into(), hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::report;
+    use tempfile::TempDir;
+
+    fn read(folder: &TempDir) -> Result<(Journal, Vec<u32>)> {
+        let mut entries = Vec::new();
+        let journal = Journal::open(&Store::new(folder.path()), "journal.jsonl", |entry| entries.push(entry))?;
+        Ok((journal, entries))
+    }
+
+    fn three() -> TempDir {
+        let folder = TempDir::new().unwrap();
+        let (mut journal, _) = read(&folder).unwrap();
+        [1, 2, 3].iter().for_each(|n| journal.append(n).unwrap());
+        folder
+    }
+
+    #[test]
+    fn what_was_appended_is_read_in_order() {
+        let folder = three();
+        read(&folder).unwrap().0.append(&4).unwrap();
+        assert_eq!(read(&folder).unwrap().1, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_half_line_is_none_and_is_replaced_only_when_something_is_appended() {
+        let folder = three();
+        let path = folder.path().join("journal.jsonl");
+        let whole = std::fs::read(&path).unwrap();
+        for cut in 1..whole.len() / 3 {
+            std::fs::write(&path, &whole[..whole.len() - cut]).unwrap();
+            let (mut journal, entries) = read(&folder).unwrap();
+            assert_eq!(entries, [1, 2]);
+            assert_eq!(std::fs::read(&path).unwrap().len(), whole.len() - cut);
+            journal.append(&3).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), whole);
+        }
+    }
+
+    #[test]
+    fn a_damaged_line_is_told_with_its_number() {
+        let folder = three();
+        let path = folder.path().join("journal.jsonl");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace(":2}", ":7}")).unwrap();
+        let said = report(&read(&folder).unwrap_err());
+        assert!(said.contains("line 2 of `") && said.contains("its entry is not what was written"), "{said}");
+        assert!(said.contains("hint: remove"), "{said}");
+    }
+}

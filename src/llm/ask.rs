@@ -1,0 +1,194 @@
+//! Questions to answers, in their order, many at a time. `async` begins and ends here.
+
+use super::client::Client;
+use super::dialect::Dialect;
+use super::letter::{Letter, Mode};
+use super::pace::Pace;
+use super::price::price;
+use super::replies::Replies;
+use super::round::Round;
+use super::{Asked, Purse, Question};
+use crate::artifact::Store;
+use crate::config::Llm;
+use crate::error::{Hint, Result};
+use crate::progress::Progress;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+
+/// How long is waited after a first failure.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// Threads that the network needs besides the one that asks.
+const THREADS: usize = 2;
+
+/// Asks a server, for one stage.
+pub struct Asker<'a> {
+    pub(super) llm: &'a Llm,
+    pub(super) replies: Replies,
+    pub(super) purse: &'a Purse,
+    pub(super) progress: &'a Progress,
+    pub(super) pace: Pace,
+    /// What each model has been found to understand.
+    pub(super) dialects: Mutex<BTreeMap<String, Dialect>>,
+    /// Why nothing is asked any more.
+    pub(super) closed: watch::Sender<Option<String>>,
+    /// Questions in a row that got no reply.
+    pub(super) misses: AtomicUsize,
+    pub(super) first_wait: Duration,
+    /// In place of the server.
+    pub(super) client: Option<Box<dyn Client>>,
+}
+
+/// What asking would take.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Plan {
+    pub questions: u64,
+    /// Those to which there is a reply already.
+    pub known: u64,
+    /// To be sent; a reply that cannot be read takes one more.
+    pub calls: u64,
+    /// Of all calls together, about.
+    pub prompt_tokens: u64,
+    /// At most.
+    pub completion_tokens: u64,
+    /// About, at most; none where a model has no price.
+    pub cost: Option<f64>,
+}
+
+impl<'a> Asker<'a> {
+    /// An asker that keeps its replies in this artifact folder. No key is needed before something is sent.
+    ///
+    /// # Errors
+    /// When the replies of earlier runs cannot be read.
+    pub fn open(llm: &'a Llm, store: &Store, purse: &'a Purse, progress: &'a Progress) -> Result<Asker<'a>> {
+        Ok(Asker {
+            llm,
+            replies: Replies::open(store)?,
+            purse,
+            progress,
+            pace: Pace::new(llm),
+            dialects: Mutex::default(),
+            closed: watch::Sender::new(None),
+            misses: AtomicUsize::new(0),
+            first_wait: FIRST_WAIT,
+            client: None,
+        })
+    }
+
+    /// The same, but that it waits so long after a first failure.
+    #[must_use]
+    pub fn waiting(self, first_wait: Duration) -> Asker<'a> {
+        Asker { first_wait, ..self }
+    }
+
+    /// Answers in the order of the questions. `read` turns the object of a reply into what is wanted, or says why it cannot, in
+    /// words that are told to the one who replied. `what` has happened to a question that is through, for the bar.
+    ///
+    /// # Errors
+    /// When there is no key, or a reply cannot be kept. Whatever goes wrong with a question is in its outcome.
+    pub fn ask<T: Send>(
+        &self,
+        what: &'static str,
+        questions: &[Question],
+        read: impl Fn(&Question, &Value) -> Result<T, String> + Sync,
+    ) -> Result<Vec<Asked<T>>> {
+        let order = self.order(questions)?;
+        self.progress.begin(what, questions.len() as u64, 0);
+        let runtime = runtime()?;
+        let done: Mutex<Vec<Option<Asked<T>>>> = Mutex::new(questions.iter().map(|_| None).collect());
+        let asked = runtime.block_on(async {
+            let round = Round::new(self, what);
+            for queue in &order {
+                let next = AtomicUsize::new(0);
+                let worker = || async {
+                    while let Some(&i) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let asked = round.answer(&questions[i], &read).await;
+                        let asked = asked.inspect_err(|_| drop(round.close("an error has ended it")))?;
+                        done.lock().unwrap_or_else(PoisonError::into_inner)[i] = Some(asked);
+                        self.progress.add(1);
+                    }
+                    Ok(())
+                };
+                together((0..self.llm.concurrency.max(1)).map(|_| worker())).await?;
+            }
+            Ok(())
+        });
+        // Nothing is under way any more but what nobody waits for, such as a name that is looked up.
+        runtime.shutdown_background();
+        asked.map(|()| done.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect())
+    }
+
+    /// The questions to be asked, by number, and those to be asked behind them: they ask the same as one before, and will
+    /// find its reply.
+    fn order(&self, questions: &[Question]) -> Result<[Vec<usize>; 2]> {
+        let (mut order, mut seen) = ([Vec::new(), Vec::new()], BTreeSet::new());
+        for (i, question) in questions.iter().enumerate() {
+            let first = seen.insert(self.letter(question, Mode::allowed(self.llm)[0])?.hash);
+            order[usize::from(!first)].push(i);
+        }
+        Ok(order)
+    }
+
+    fn letter<'q>(&self, question: &'q Question, mode: Mode) -> Result<Letter<'q>> {
+        Letter::new(self.llm, question, None, mode)
+    }
+
+    /// What asking would take. Nothing is sent, and no key is needed.
+    pub fn plan(&self, questions: &[Question]) -> Plan {
+        let mut plan = Plan { questions: questions.len() as u64, cost: Some(0.0), ..Plan::default() };
+        let mut seen = BTreeSet::new();
+        for question in questions {
+            // One that cannot be written is told of when it is asked.
+            let letters = Mode::allowed(self.llm).iter().filter_map(|mode| self.letter(question, *mode).ok());
+            let letters: Vec<Letter> = letters.collect();
+            let Some(first) = letters.first() else { continue };
+            match letters.iter().any(|letter| self.replies.get(&letter.hash).is_some()) {
+                true => plan.known += 1,
+                false if seen.insert(first.hash.clone()) => plan.add(self.llm, first),
+                false => {}
+            }
+        }
+        plan
+    }
+}
+
+impl Plan {
+    fn add(&mut self, llm: &Llm, letter: &Letter) {
+        let (asked, answered) = (u64::from(letter.prompt_tokens()), u64::from(llm.max_tokens));
+        self.calls += 1;
+        self.prompt_tokens += asked;
+        self.completion_tokens += answered;
+        self.cost = self.cost.zip(price(llm, letter.model(), asked, answered)).map(|(sum, own)| sum + own);
+    }
+}
+
+/// What drives requests while this thread reads replies.
+pub(super) fn runtime() -> Result<Runtime> {
+    let runtime = Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
+    runtime.hint(|| "cannot start what drives the network".into(), "check the limits of processes and open files")
+}
+
+/// Waits for all of them at once, as they borrow what they work with; the first error, if there is one.
+async fn together(workers: impl Iterator<Item = impl Future<Output = Result<()>>>) -> Result<()> {
+    let mut workers: Vec<Pin<Box<_>>> = workers.map(Box::pin).collect();
+    let mut first = Ok(());
+    poll_fn(|context| {
+        workers.retain_mut(|worker| match worker.as_mut().poll(context) {
+            Poll::Pending => true,
+            Poll::Ready(done) => {
+                first = std::mem::replace(&mut first, Ok(())).and(done);
+                false
+            }
+        });
+        if workers.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    first
+}

@@ -1,0 +1,354 @@
+//! One request over the wire: a body goes out, and a completion or a trouble comes back, without the key in either.
+//!
+//! Whether to try again is not decided here: the tries of `async-openai` are replaced by a service that makes one.
+
+use super::key::Key;
+use crate::config::{Llm, Provider};
+use crate::error::{Hint, Result};
+use async_openai::Client as Wire;
+use async_openai::config::{AzureConfig, Config, OpenAIConfig};
+use async_openai::error::OpenAIError;
+use async_openai::middleware::HttpRequestFactory;
+use reqwest::header::{AUTHORIZATION, HeaderMap};
+use serde_json::Value;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+const CONNECT: Duration = Duration::from_secs(20);
+/// Bytes of an error's body that are looked at.
+const LARGEST: usize = 1 << 16;
+
+/// A completion.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Completion {
+    pub text: String,
+    /// In the model's own words.
+    pub refusal: Option<String>,
+    /// Why it ended: `stop`, `length`, `content_filter`.
+    pub finish: String,
+    pub prompt_tokens: Option<u32>,
+    pub completion_tokens: Option<u32>,
+}
+
+/// An answer that is none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    pub status: u16,
+    pub code: String,
+    pub param: String,
+    pub message: String,
+    pub retry_after: Option<Duration>,
+}
+
+/// Why there is no completion.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Trouble {
+    /// The request cannot even be made. Why.
+    Unaskable(String),
+    /// Nobody is there. Why.
+    Unreachable(String),
+    /// The connection broke off.
+    Cut,
+    /// It took too long.
+    Late,
+    /// Something came that is no completion. What.
+    Strange(&'static str),
+    Answer(Answer),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl std::error::Error for Trouble {}
+
+type Sent<'c> = Pin<Box<dyn Future<Output = Result<Completion, Trouble>> + Send + 'c>>;
+
+/// Who answers.
+pub trait Client: Send + Sync {
+    /// Sends one request, once.
+    fn send<'c>(&'c self, model: &'c str, body: Value) -> Sent<'c>;
+}
+
+/// A server.
+pub struct Live {
+    http: reqwest::Client,
+    key: Key,
+    llm: Llm,
+}
+
+impl Live {
+    /// A client for the runtime in which it is made.
+    ///
+    /// # Errors
+    /// When there is no key, or no TLS.
+    pub fn new(llm: &Llm) -> Result<Live> {
+        // It is there already where another client has been made.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let http = reqwest::Client::builder()
+            // A redirect would take the key along.
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT)
+            .timeout(Duration::try_from_secs_f64(llm.timeout).unwrap_or(Duration::MAX))
+            .user_agent(concat!("circuit-atlas/", env!("CARGO_PKG_VERSION")))
+            .build();
+        let http =
+            http.hint(|| "cannot speak HTTP".into(), "check the proxy settings and the system's certificates")?;
+        Ok(Live { http, key: Key::of(llm)?, llm: llm.clone() })
+    }
+
+    async fn post(&self, model: &str, body: Value) -> Result<Value, OpenAIError> {
+        let base = self.llm.base_url.trim_end_matches('/');
+        match self.llm.provider {
+            Provider::Azure => {
+                let deployment = if self.llm.deployment.is_empty() { model } else { &self.llm.deployment };
+                let config = AzureConfig::new()
+                    .with_api_base(base)
+                    .with_api_version(&self.llm.api_version)
+                    .with_deployment_id(deployment)
+                    .with_api_key(self.key.secret());
+                self.through(config, body).await
+            }
+            Provider::Openai | Provider::None => {
+                let base = if base.is_empty() { async_openai::config::OPENAI_API_BASE } else { base };
+                // What the environment says besides is meant for other programs, and perhaps for another server.
+                let config = OpenAIConfig::new()
+                    .with_api_base(base)
+                    .with_api_key(self.key.secret())
+                    .with_org_id("")
+                    .with_project_id("");
+                self.through(config, body).await
+            }
+        }
+    }
+
+    async fn through(&self, config: impl Config, body: Value) -> Result<Value, OpenAIError> {
+        let once = Once { http: self.http.clone(), keyless: self.key.secret().is_empty() };
+        Wire::build(self.http.clone(), config).with_http_service(once).chat().create_byot(body).await
+    }
+
+    /// Nothing that a server says is seen before the key is out of it.
+    fn hidden(&self, trouble: Trouble) -> Trouble {
+        let hide = |text: String| self.key.hide(&text);
+        match trouble {
+            Trouble::Unaskable(why) => Trouble::Unaskable(hide(why)),
+            Trouble::Unreachable(why) => Trouble::Unreachable(hide(why)),
+            Trouble::Answer(answer) => Trouble::Answer(Answer {
+                code: hide(answer.code),
+                param: hide(answer.param),
+                message: hide(answer.message),
+                ..answer
+            }),
+            other => other,
+        }
+    }
+}
+
+impl Client for Live {
+    fn send<'c>(&'c self, model: &'c str, body: Value) -> Sent<'c> {
+        Box::pin(async move {
+            let body = self.post(model, body).await.map_err(trouble).and_then(|body| completion(&body));
+            match body {
+                Ok(said) => Ok(Completion {
+                    text: self.key.hide(&said.text),
+                    refusal: said.refusal.map(|text| self.key.hide(&text)),
+                    finish: self.key.hide(&said.finish),
+                    ..said
+                }),
+                Err(trouble) => Err(self.hidden(trouble)),
+            }
+        })
+    }
+}
+
+/// One try, whatever comes of it.
+#[derive(Clone)]
+struct Once {
+    http: reqwest::Client,
+    keyless: bool,
+}
+
+impl tower::Service<HttpRequestFactory> for Once {
+    type Response = reqwest::Response;
+    type Error = OpenAIError;
+    type Future = Pin<Box<dyn Future<Output = Result<reqwest::Response, OpenAIError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context) -> Poll<Result<(), OpenAIError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: HttpRequestFactory) -> Self::Future {
+        let Once { http, keyless } = self.clone();
+        Box::pin(async move {
+            let mut request = request.build().await?;
+            if keyless {
+                request.headers_mut().remove(AUTHORIZATION);
+                request.headers_mut().remove("api-key");
+            }
+            let mut response = http.execute(request).await.map_err(OpenAIError::Reqwest)?;
+            if response.status().is_success() {
+                return Ok(response);
+            }
+            let (status, after) = (response.status().as_u16(), retry_after(response.headers(), SystemTime::now()));
+            let body = beginning(&mut response).await;
+            Err(OpenAIError::Boxed(Box::new(Trouble::Answer(answer(status, after, &body)))))
+        })
+    }
+}
+
+/// As much of a body as is looked at. One that breaks off is good enough to tell what its status means.
+async fn beginning(response: &mut reqwest::Response) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        body.extend_from_slice(&chunk);
+        if body.len() >= LARGEST {
+            body.truncate(LARGEST);
+            break;
+        }
+    }
+    body
+}
+
+/// How long a server asks to be left alone, by any of the headers that say so.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let header = |name: &str| Some(headers.get(name)?.to_str().ok()?.trim());
+    let number = |name: &str, unit: f64| Some(header(name)?.parse::<f64>().ok()? * unit);
+    let date = || {
+        let until = chrono::DateTime::parse_from_rfc2822(header("retry-after")?).ok()?.timestamp();
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(until as f64 - now.as_secs_f64())
+    };
+    let seconds = number("retry-after-ms", 1e-3).or_else(|| number("retry-after", 1.0)).or_else(date)?;
+    // More than fits is as good as for ever.
+    Some(Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX))
+}
+
+/// What a server says in an answer that is none. Servers differ in where they say it.
+fn answer(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Answer {
+    let text = String::from_utf8_lossy(body);
+    let body: Value = serde_json::from_str(&text).unwrap_or_default();
+    let error = if body["error"].is_object() { &body["error"] } else { &body };
+    let word = |name: &str| error[name].as_str().unwrap_or_default().to_string();
+    let said = [&error["message"], &body["error"], &body["detail"]].into_iter().find(|said| !said.is_null());
+    let message = match said {
+        Some(Value::String(said)) => said.clone(),
+        Some(said) => said.to_string(),
+        None if is_page(&text) => "an HTML page".into(),
+        None => text.trim().into(),
+    };
+    let code = [word("code"), word("type")].into_iter().find(|word| !word.is_empty()).unwrap_or_default();
+    Answer { status, code, param: word("param"), message, retry_after }
+}
+
+fn is_page(text: &str) -> bool {
+    text.trim_start().starts_with('<')
+}
+
+/// What went wrong under way.
+fn trouble(error: OpenAIError) -> Trouble {
+    match error {
+        OpenAIError::Reqwest(error) if error.is_builder() => Trouble::Unaskable(root(&error)),
+        OpenAIError::Reqwest(error) if error.is_connect() => Trouble::Unreachable(root(&error)),
+        OpenAIError::Reqwest(error) if error.is_timeout() => Trouble::Late,
+        OpenAIError::Reqwest(_) => Trouble::Cut,
+        OpenAIError::JSONDeserialize(_, text) if is_page(&text) => Trouble::Strange("an HTML page"),
+        OpenAIError::JSONDeserialize(..) => Trouble::Strange("what is no JSON"),
+        OpenAIError::Boxed(error) => match error.downcast::<Trouble>() {
+            Ok(trouble) => *trouble,
+            Err(error) => Trouble::Unaskable(error.to_string()),
+        },
+        error => Trouble::Unaskable(error.to_string()),
+    }
+}
+
+/// The innermost cause, which is the one that says something.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// Reads a completion leniently: servers leave out what they do not know.
+fn completion(body: &Value) -> Result<Completion, Trouble> {
+    let choice = &body["choices"][0];
+    if !choice.is_object() {
+        // Some send an error with status 200 and the true one inside.
+        let status = body["error"]["code"].as_u64().and_then(|code| u16::try_from(code).ok());
+        return Err(match status {
+            Some(status) => Trouble::Answer(answer(status, None, body.to_string().as_bytes())),
+            None if body["error"].is_null() => Trouble::Strange("a completion without a choice"),
+            None => Trouble::Strange("an error in place of a completion"),
+        });
+    }
+    let message = &choice["message"];
+    let count = |name: &str| body["usage"][name].as_u64().and_then(|n| u32::try_from(n).ok());
+    let said = |value: &Value| value.as_str().map(String::from).filter(|text| !text.is_empty());
+    Ok(Completion {
+        text: content(&message["content"]),
+        refusal: said(&message["refusal"]),
+        finish: said(&choice["finish_reason"]).unwrap_or_default(),
+        prompt_tokens: count("prompt_tokens"),
+        completion_tokens: count("completion_tokens"),
+    })
+}
+
+/// A text, or the texts of several parts.
+fn content(content: &Value) -> String {
+    match content {
+        Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
+        other => other.as_str().unwrap_or_default().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn after(name: &'static str, value: &str) -> Option<Duration> {
+        let headers = HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]);
+        retry_after(&headers, SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_770))
+    }
+
+    #[test]
+    fn a_pause_is_told_in_seconds_in_milliseconds_or_as_a_date() {
+        assert_eq!(after("retry-after", "7"), Some(Duration::from_secs(7)));
+        assert_eq!(after("retry-after-ms", "250"), Some(Duration::from_millis(250)));
+        assert_eq!(after("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(7)));
+        assert_eq!(after("retry-after", "Sun, 06 Nov 1993 08:49:37 GMT"), Some(Duration::ZERO));
+        assert_eq!(after("retry-after", "-1"), Some(Duration::ZERO));
+        assert_eq!(after("retry-after", "1e300"), Some(Duration::MAX));
+        assert_eq!(after("retry-after", "soon"), None);
+    }
+
+    #[test]
+    fn errors_are_read_wherever_a_server_puts_them() {
+        let message = |body: Value| answer(400, None, body.to_string().as_bytes()).message;
+        assert_eq!(message(json!({ "error": { "message": "a" } })), "a");
+        assert_eq!(message(json!({ "error": "b" })), "b");
+        assert_eq!(message(json!({ "message": "c" })), "c");
+        assert_eq!(message(json!({ "detail": [{ "loc": ["seed"] }] })), r#"[{"loc":["seed"]}]"#);
+        assert_eq!(answer(502, None, b"<html><script>").message, "an HTML page");
+        assert_eq!(answer(502, None, b" no \xff").message, "no \u{fffd}");
+        let full = json!({ "error": { "message": "a", "type": "t", "param": "p", "code": null } });
+        let full = answer(400, None, full.to_string().as_bytes());
+        assert_eq!((full.code.as_str(), full.param.as_str()), ("t", "p"));
+    }
+
+    #[test]
+    fn a_completion_may_lack_all_but_a_choice() {
+        assert_eq!(completion(&json!({ "choices": [{}] })), Ok(Completion::default()));
+        let parts = json!({ "choices": [{ "message": { "content": [{ "text": "a" }, { "text": "b" }] } }] });
+        assert_eq!(completion(&parts).unwrap().text, "ab");
+        assert_eq!(completion(&json!({ "choices": [] })), Err(Trouble::Strange("a completion without a choice")));
+        assert_eq!(completion(&json!([1])), Err(Trouble::Strange("a completion without a choice")));
+        let inside = completion(&json!({ "error": { "code": 429, "message": "slow down" } }));
+        assert!(matches!(inside, Err(Trouble::Answer(Answer { status: 429, .. }))));
+    }
+}

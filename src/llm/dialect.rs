@@ -1,0 +1,94 @@
+//! What a server does not know of the wire format: learned from its first complaint, and left out from then on.
+
+use super::client::Answer;
+use super::weather::is_too_long;
+
+/// What may be sent to a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dialect {
+    /// `response_format` with a JSON schema; else the form is only asked for in words.
+    pub schema: bool,
+    /// `max_tokens`; else `max_completion_tokens`.
+    pub max_tokens: bool,
+    pub temperature: bool,
+    pub seed: bool,
+}
+
+impl Default for Dialect {
+    fn default() -> Self {
+        Self { schema: true, max_tokens: true, temperature: true, seed: true }
+    }
+}
+
+impl Dialect {
+    /// The dialect without what this answer complains of; none where it complains of something else.
+    pub fn without(self, answer: &Answer) -> Option<Dialect> {
+        if !matches!(answer.status, 400 | 422 | 501) || is_too_long(answer) {
+            return None;
+        }
+        let said = format!("{} {}", answer.param, answer.message).to_lowercase();
+        let names = |words: &[&str]| words.iter().any(|word| said.contains(word));
+        if self.schema
+            && names(&[
+                "response_format",
+                "response format",
+                "json_schema",
+                "json schema",
+                "guided",
+                "structured output",
+            ])
+        {
+            return Some(Dialect { schema: false, ..self });
+        }
+        if self.max_tokens
+            && names(&["max_tokens"])
+            && names(&["max_completion_tokens", "unsupported", "not supported"])
+        {
+            return Some(Dialect { max_tokens: false, ..self });
+        }
+        if self.temperature && names(&["temperature"]) {
+            return Some(Dialect { temperature: false, ..self });
+        }
+        (self.seed && names(&["seed"])).then_some(Dialect { seed: false, ..self })
+    }
+
+    /// What both may be sent.
+    pub fn and(self, other: Dialect) -> Dialect {
+        Dialect {
+            schema: self.schema && other.schema,
+            max_tokens: self.max_tokens && other.max_tokens,
+            temperature: self.temperature && other.temperature,
+            seed: self.seed && other.seed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn without(param: &str, message: &str) -> Option<Dialect> {
+        let answer = Answer { status: 400, param: param.into(), message: message.into(), ..Answer::default() };
+        Dialect::default().without(&answer)
+    }
+
+    #[test]
+    fn complaints_are_understood() {
+        let all = Dialect::default();
+        let tokens = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
+        assert_eq!(without("max_tokens", tokens), Some(Dialect { max_tokens: false, ..all }));
+        let heat = "Unsupported value: 'temperature' does not support 0.0 with this model.";
+        assert_eq!(without("temperature", heat), Some(Dialect { temperature: false, ..all }));
+        assert_eq!(without("response_format", "Invalid"), Some(Dialect { schema: false, ..all }));
+        assert_eq!(without("", "guided decoding is off"), Some(Dialect { schema: false, ..all }));
+        assert_eq!(without("", r#"[{"loc":["body","seed"]}]"#), Some(Dialect { seed: false, ..all }));
+    }
+
+    #[test]
+    fn other_complaints_change_nothing() {
+        assert_eq!(without("", "your prompt is bad"), None);
+        let long =
+            "'max_tokens' or 'max_completion_tokens' is too large: this model's maximum context length is 8 tokens";
+        assert_eq!(without("max_tokens", long), None);
+    }
+}

@@ -1,0 +1,689 @@
+//! Asking a language model, against a server of this machine that answers well or badly, as each test wants it.
+
+use crate::bench::walk;
+use crate::llm_server::{Reply, Server, prompt};
+use circuit_atlas::artifact::Store;
+use circuit_atlas::config::{Llm, Provider, Replies};
+use circuit_atlas::error::{Result, report};
+use circuit_atlas::llm::{Asked, Asker, Form, Message, Outcome, Plan, Purse, Question, Speaker, check_key, reach};
+use circuit_atlas::progress::Progress;
+use serde_json::{Value, json};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const KEY: &str = "sk-never\"ToBeSeen";
+const KEY_NAME: &str = "CIRCUIT_ATLAS_TEST_KEY";
+const GOOD: &str = r#"{"word": "dog"}"#;
+
+/// An artifact folder, and the settings of a server.
+struct Place {
+    folder: TempDir,
+    llm: Llm,
+}
+
+impl Place {
+    fn new(server: &Server) -> Place {
+        Place::at(server.url())
+    }
+
+    fn at(base_url: String) -> Place {
+        let llm = Llm {
+            provider: Provider::Openai,
+            base_url,
+            model: "m".into(),
+            api_key_env: String::new(),
+            retries: 2,
+            timeout: 20.0,
+            concurrency: 1,
+            ..Llm::default()
+        };
+        Place { folder: TempDir::new().unwrap(), llm }
+    }
+
+    fn set(mut self, change: impl FnOnce(&mut Llm)) -> Place {
+        change(&mut self.llm);
+        self
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&Asker) -> T) -> Result<T> {
+        let (purse, progress) = (Purse::new(&self.llm), Progress::new("test"));
+        let asker = Asker::open(&self.llm, &Store::new(self.folder.path()), &purse, &progress)?;
+        Ok(act(&asker.waiting(Duration::from_millis(2))))
+    }
+
+    fn try_ask(&self, questions: &[Question]) -> Result<Vec<Asked<String>>> {
+        self.with(|asker| asker.ask("asked", questions, word))?
+    }
+
+    fn ask(&self, questions: &[Question]) -> Vec<Asked<String>> {
+        self.try_ask(questions).unwrap()
+    }
+
+    fn ask_one(&self) -> Asked<String> {
+        self.ask(&[question("one")]).remove(0)
+    }
+
+    fn plan(&self, questions: &[Question]) -> Plan {
+        self.with(|asker| asker.plan(questions)).unwrap()
+    }
+
+    /// The lines of what is kept.
+    fn kept(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.folder.path().join("replies.jsonl")).unwrap_or_default();
+        text.lines().map(String::from).collect()
+    }
+}
+
+fn question(about: &str) -> Question {
+    let schema = json!({
+        "type": "object",
+        "properties": { "word": { "type": "string", "description": "the word" } },
+        "required": ["word"],
+        "additionalProperties": false,
+    });
+    Question {
+        subject: about.into(),
+        purpose: "explain",
+        model: "m".into(),
+        sample: 0,
+        messages: vec![Message { speaker: Speaker::User, text: format!("A word for {about}?") }],
+        form: Form { name: "word", schema },
+    }
+}
+
+fn questions(n: usize) -> Vec<Question> {
+    (0..n).map(|i| question(&format!("thing-{i:02}"))).collect()
+}
+
+fn word(_: &Question, object: &Value) -> Result<String, String> {
+    object["word"].as_str().map(String::from).ok_or("the field `word` is no text".into())
+}
+
+fn said(asked: &Asked<String>) -> &str {
+    match &asked.outcome {
+        Outcome::Said(word) => word,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn left(asked: &Asked<String>) -> &str {
+    match &asked.outcome {
+        Outcome::Left(why) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn failed(asked: &Asked<String>) -> &str {
+    match &asked.outcome {
+        Outcome::Failed(why) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn statuses(asked: &Asked<String>) -> Vec<(&'static str, &'static str)> {
+    asked.calls.iter().map(|call| (call.purpose, call.status)).collect()
+}
+
+/// Replies to each question with the thing that it is about.
+fn echo(request: &Value) -> Reply {
+    let text = prompt(request);
+    let thing = text.split("A word for ").nth(1).unwrap().split('?').next().unwrap();
+    Reply::says(json!({ "word": thing }).to_string())
+}
+
+#[test]
+fn a_question_is_sent_once_and_its_reply_kept() {
+    let server = Server::start(|_| Reply::says(GOOD));
+    let place = Place::new(&server);
+    let asked = place.ask_one();
+    assert_eq!(said(&asked), "dog");
+    let [call] = &asked.calls[..] else { panic!() };
+    assert_eq!((call.reply.as_str(), call.prompt_tokens, call.completion_tokens), (GOOD, 100, 10));
+    assert_eq!((call.purpose, call.status, call.attempts), ("explain", "ok", 1));
+
+    let again = place.ask_one();
+    assert_eq!(again.outcome, asked.outcome);
+    assert_eq!(again.calls, asked.calls);
+    assert_eq!(place.kept().len(), 1);
+    let [request] = &server.requests()[..] else { panic!() };
+    assert_eq!(request["model"], "m");
+    assert_eq!((&request["temperature"], &request["max_tokens"]), (&json!(0.0), &json!(500)));
+    assert_eq!(request["response_format"]["type"], "json_schema");
+    assert_eq!(request["response_format"]["json_schema"]["strict"], true);
+    assert_eq!(request["response_format"]["json_schema"]["schema"], question("one").form.schema);
+    assert!(request["seed"].is_null() && request["stream"].is_null());
+    assert!(prompt(request).ends_with("- `word`: the word"), "{}", prompt(request));
+    assert_eq!(server.seen()[0].path, "/v1/chat/completions");
+    assert!(!server.seen()[0].headers.contains_key("authorization"));
+}
+
+#[test]
+fn answers_come_in_the_order_of_the_questions_and_no_more_are_asked_at_once_than_set() {
+    let server = Server::start(|request| {
+        let late = prompt(request).contains("thing-00");
+        echo(request).after(Duration::from_millis(if late { 200 } else { 20 }))
+    });
+    let place = Place::new(&server).set(|llm| llm.concurrency = 3);
+    let asked = place.ask(&questions(12));
+    let words: Vec<&str> = asked.iter().map(said).collect();
+    assert_eq!(words, (0..12).map(|i| format!("thing-{i:02}")).collect::<Vec<_>>());
+    assert_eq!(server.most_at_once(), 3);
+    assert_eq!(server.requests().len(), 12);
+}
+
+#[test]
+fn the_same_question_twice_is_sent_once() {
+    let server = Server::start(echo);
+    let place = Place::new(&server).set(|llm| llm.concurrency = 4);
+    let asked = place.ask(&[question("a"), question("b"), question("a"), question("a")]);
+    assert_eq!(asked.iter().map(said).collect::<Vec<_>>(), ["a", "b", "a", "a"]);
+    assert_eq!(server.requests().len(), 2);
+}
+
+/// Everything that passes, and how it is told of when it does not.
+fn passing() -> Vec<(Reply, &'static str)> {
+    vec![
+        (Reply::hangs_up(), "the connection broke off"),
+        (Reply::says(GOOD).cut_at(30), "the connection broke off"),
+        (Reply::error(500, "", "oh"), "the server is out of order (the server answered 500: oh)"),
+        (Reply::page(502, "<html><b>Bad"), "the server is out of order (the server answered 502: an HTML page)"),
+        (Reply::error(503, "", "full"), "the server is out of order (the server answered 503: full)"),
+        (Reply::error(408, "", "slow"), "the server is out of order (the server answered 408: slow)"),
+        (Reply::error(409, "", "lock"), "the server is out of order (the server answered 409: lock)"),
+        (
+            Reply::error(429, "rate_limit_exceeded", "wait").header("Retry-After", "0"),
+            "the server wants fewer requests (the server answered 429: wait)",
+        ),
+        (Reply::page(200, " <!doctype html>"), "the server sent an HTML page"),
+        (Reply::page(200, "{\"choices\""), "the server sent what is no JSON"),
+        (Reply::json(json!({ "choices": [] })), "the server sent a completion without a choice"),
+        (Reply::json(json!([])), "the server sent a completion without a choice"),
+        (
+            Reply::json(json!({ "error": { "code": 503, "message": "full" } })),
+            "the server is out of order (the server answered 503: full)",
+        ),
+    ]
+}
+
+#[test]
+fn what_passes_is_tried_again() {
+    for (reply, why) in passing() {
+        let server = Server::in_turn(vec![reply.clone(), reply, Reply::says(GOOD)]);
+        let place = Place::new(&server);
+        let asked = place.ask_one();
+        assert_eq!(said(&asked), "dog", "{why}");
+        assert_eq!((server.requests().len(), asked.calls[0].attempts, place.kept().len()), (3, 3, 1), "{why}");
+    }
+}
+
+#[test]
+fn what_does_not_pass_is_left_for_the_next_run_and_the_others_go_on() {
+    for (reply, why) in passing() {
+        let server = Server::start(move |request| match prompt(request).contains("thing-01") {
+            true => reply.clone(),
+            false => Reply::says(GOOD),
+        });
+        let place = Place::new(&server);
+        let asked = place.ask(&questions(3));
+        assert_eq!(left(&asked[1]), format!("{why}; tried 3 times"));
+        assert_eq!(statuses(&asked[1]), [("explain", "left")]);
+        assert_eq!(asked[1].calls[0].attempts, 3);
+        assert_eq!((said(&asked[0]), said(&asked[2])), ("dog", "dog"));
+        assert_eq!((server.requests().len(), place.kept().len()), (5, 2));
+        assert_eq!(place.plan(&questions(3)).known, 2);
+    }
+}
+
+#[test]
+fn a_server_that_is_slow_is_not_waited_for() {
+    let slow = [Reply::says(GOOD).after(Duration::from_secs(1)), Reply::says(GOOD).dripping(Duration::from_millis(10))];
+    for reply in slow {
+        let server = Server::in_turn(vec![reply, Reply::says(GOOD)]);
+        let place = Place::new(&server).set(|llm| llm.timeout = 0.3);
+        let begun = Instant::now();
+        assert_eq!(said(&place.ask_one()), "dog");
+        assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+        let place = Place::new(&Server::start(|_| Reply::says(GOOD).after(Duration::from_secs(1))));
+        let place = place.set(|llm| (llm.timeout, llm.retries) = (0.05, 0));
+        assert_eq!(left(&place.ask_one()), "no whole reply came within `llm.timeout = 0.05` s");
+    }
+}
+
+#[test]
+fn where_nobody_is_there_asking_ends() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let place = Place::at(format!("http://{port}/v1")).set(|llm| llm.retries = 1);
+    let asked = place.ask(&questions(30));
+    let why = left(&asked[0]);
+    assert!(why.starts_with("the server cannot be reached: ") && why.ends_with("; tried 2 times"), "{why}");
+    let why = left(&asked[29]);
+    assert!(why.starts_with("10 questions in a row got no reply: the server cannot be reached: "), "{why}");
+    assert!(asked[29].calls.is_empty());
+}
+
+#[test]
+fn what_concerns_every_question_ends_asking_at_once() {
+    let cases = [
+        (401, "invalid_api_key", "the server wants a key, and `llm.api_key_env` names none"),
+        (403, "", "the server forbids it to this account"),
+        (404, "model_not_found", "the server has no such model, or `llm.base_url` is wrong"),
+        (400, "model_not_found", "the server has no such model"),
+        (429, "insufficient_quota", "the account has no quota left"),
+    ];
+    for (status, code, why) in cases {
+        let server = Server::start(move |request| match prompt(request).contains("thing-01") {
+            true => Reply::error(status, code, "no"),
+            false => Reply::says(GOOD),
+        });
+        let place = Place::new(&server);
+        let asked = place.ask(&questions(9));
+        assert_eq!(said(&asked[0]), "dog");
+        for asked in &asked[1..] {
+            assert_eq!(left(asked), format!("{why} (the server answered {status}: no)"));
+        }
+        assert_eq!((asked[1].calls.len(), asked[2].calls.len()), (1, 0));
+        assert_eq!((server.requests().len(), place.kept().len()), (2, 1));
+    }
+}
+
+#[test]
+fn nobody_is_sent_elsewhere() {
+    let other = Server::start(|_| Reply::says(GOOD));
+    let target = format!("{}/chat/completions", other.url());
+    let server = Server::start(move |_| Reply::page(307, "moved").header("Location", &target));
+    let asked = Place::new(&server).ask_one();
+    assert!(left(&asked).starts_with("`llm.base_url` is not the address of the server"), "{}", left(&asked));
+    assert!(other.requests().is_empty());
+}
+
+#[test]
+fn all_wait_when_the_server_asks_for_it() {
+    let times: &Mutex<Vec<Instant>> = Box::leak(Box::default());
+    let server = Server::start(move |request| {
+        let mut times = times.lock().unwrap();
+        times.push(Instant::now());
+        match times.len() {
+            1 => Reply::error(429, "", "slow down").header("retry-after-ms", "400"),
+            // While the first one waits, these are under way.
+            2 => echo(request).after(Duration::from_millis(50)),
+            _ => echo(request),
+        }
+    });
+    let place = Place::new(&server).set(|llm| llm.concurrency = 2);
+    let asked = place.ask(&questions(5));
+    assert!(asked.iter().all(|asked| said(asked).starts_with("thing-")));
+    let times = times.lock().unwrap();
+    assert_eq!(times.len(), 6);
+    assert!(times[2] - times[0] >= Duration::from_millis(395), "{:?}", times[2] - times[0]);
+}
+
+#[test]
+fn a_server_that_asks_for_more_than_ten_minutes_is_left() {
+    let server = Server::start(|_| Reply::error(429, "", "tomorrow").header("Retry-After", "3600"));
+    let asked = Place::new(&server).ask(&questions(3));
+    let why = "the server wants fewer requests (the server answered 429: tomorrow), and asks to wait for 60 minutes";
+    assert!(asked.iter().all(|asked| left(asked) == why), "{}", left(&asked[0]));
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn a_question_that_is_not_taken_fails_alone_and_is_asked_again_next_time() {
+    let cases = [
+        ("context_length_exceeded", "too long", "the question is too long for the model"),
+        ("", "This model's maximum context length is 8192 tokens", "the question is too long for the model"),
+        ("", "no", "the server does not take the question"),
+    ];
+    for (code, message, why) in cases {
+        let server = Server::start(move |request| match prompt(request).contains("thing-01") {
+            true => Reply::error(400, code, message),
+            false => Reply::says(GOOD),
+        });
+        let place = Place::new(&server);
+        let asked = place.ask(&questions(3));
+        assert_eq!(failed(&asked[1]), format!("{why} (the server answered 400: {message})"));
+        assert_eq!(statuses(&asked[1]), [("explain", "failed")]);
+        assert_eq!((said(&asked[0]), said(&asked[2])), ("dog", "dog"));
+        assert_eq!(server.requests().len(), 3);
+        place.ask(&questions(3));
+        assert_eq!((server.requests().len(), place.kept().len()), (4, 2));
+    }
+}
+
+#[test]
+fn a_refusal_is_kept() {
+    let refusal = json!({ "choices": [{ "message": { "content": null, "refusal": "I\nwill <b>not" }, "finish_reason": "stop" }] });
+    let cases = [
+        (Reply::json(refusal), "the model refuses: I⏎will <b>not"),
+        (Reply::ends("", "content_filter"), "the server's filter stopped it"),
+        (Reply::error(400, "content_filter", "bad words"), "the server's filter stopped it: bad words"),
+    ];
+    for (reply, why) in cases {
+        let server = Server::start(move |_| reply.clone());
+        let place = Place::new(&server);
+        let asked = place.ask_one();
+        assert_eq!(asked.outcome, Outcome::Refused(why.into()));
+        assert_eq!(statuses(&asked), [("explain", "refused")]);
+        let again = place.ask_one();
+        assert_eq!((again.outcome, again.calls), (asked.outcome, asked.calls));
+        assert_eq!((server.requests().len(), place.kept().len()), (1, 1));
+    }
+}
+
+#[test]
+fn a_reply_that_is_cut_off_is_kept_and_not_repaired() {
+    let server = Server::start(|_| Reply::ends(r#"{"word": "do"#, "length"));
+    let place = Place::new(&server).set(|llm| llm.max_tokens = 7);
+    for _ in 0..2 {
+        let asked = place.ask_one();
+        assert_eq!(failed(&asked), "the reply was cut off at `llm.max_tokens = 7`");
+        assert_eq!(asked.calls[0].reply, r#"{"word": "do"#);
+    }
+    assert_eq!((server.requests().len(), place.kept().len()), (1, 1));
+    // With another setting it may come whole.
+    let place = place.set(|llm| llm.max_tokens = 8);
+    place.ask_one();
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[test]
+fn a_reply_that_cannot_be_read_is_repaired_once() {
+    let bad = "The word is <script>dog</script>.";
+    let server = Server::in_turn(vec![Reply::says(bad), Reply::says(GOOD)]);
+    let place = Place::new(&server);
+    let asked = place.ask_one();
+    assert_eq!(said(&asked), "dog");
+    assert_eq!(statuses(&asked), [("explain", "failed"), ("repair", "ok")]);
+    assert_eq!(asked.calls[0].reply, bad);
+    let messages = &server.requests()[1]["messages"];
+    assert_eq!(messages[0], server.requests()[0]["messages"][0]);
+    assert_eq!(messages[1], json!({ "role": "assistant", "content": bad }));
+    let repair = messages[2]["content"].as_str().unwrap();
+    assert!(repair.starts_with("That reply cannot be used: it is no JSON object: "), "{repair}");
+    assert_eq!(said(&place.ask_one()), "dog");
+    assert_eq!((server.requests().len(), place.kept().len()), (2, 2));
+}
+
+#[test]
+fn a_reply_that_cannot_be_read_even_then_fails_with_both() {
+    let server = Server::in_turn(vec![Reply::says(r#"{"word": 7}"#), Reply::says("[]")]);
+    let place = Place::new(&server);
+    for _ in 0..2 {
+        let asked = place.ask_one();
+        assert_eq!(
+            failed(&asked),
+            "the reply cannot be read, even after a repair: it is no JSON object: it is another value"
+        );
+        assert_eq!(statuses(&asked), [("explain", "failed"), ("repair", "failed")]);
+        assert_eq!((asked.calls[0].reply.as_str(), asked.calls[1].reply.as_str()), (r#"{"word": 7}"#, "[]"));
+    }
+    let repair = prompt(&server.requests()[1]);
+    assert!(repair.contains("That reply cannot be used: the field `word` is no text."), "{repair}");
+    assert_eq!((server.requests().len(), place.kept().len()), (2, 2));
+}
+
+#[test]
+fn a_repair_that_was_not_to_be_had_is_asked_for_next_time() {
+    let server = Server::in_turn(vec![Reply::says("no"), Reply::error(401, "", ""), Reply::says(GOOD)]);
+    let place = Place::new(&server);
+    let asked = place.ask_one();
+    assert!(matches!(asked.outcome, Outcome::Left(_)));
+    assert_eq!(statuses(&asked), [("explain", "failed"), ("repair", "left")]);
+    assert_eq!(said(&place.ask_one()), "dog");
+    assert_eq!(server.requests().len(), 3);
+    assert_eq!(server.requests()[2], server.requests()[1]);
+}
+
+#[test]
+fn markup_in_a_reply_is_text() {
+    let word = "</script><img src=x onerror=alert(1)>{{ 7 * 7 }}\u{202e}\u{0}%s";
+    let text = json!({ "word": word }).to_string();
+    let server = Server::start(move |_| Reply::says(text.clone()));
+    let place = Place::new(&server);
+    assert_eq!((said(&place.ask_one()), said(&place.ask_one())), (word, word));
+    assert_eq!(server.requests().len(), 1);
+}
+
+/// Refuses a request that has a field, as servers do that do not know it.
+fn without(field: &'static str, message: &'static str) -> Server {
+    Server::start(move |request| match request.get(field) {
+        Some(_) => Reply::error(400, "unsupported_parameter", message),
+        None if request.get("response_format").is_none() => Reply::says(format!("A dog barks.\nANSWER: {GOOD}\n")),
+        None => Reply::says(GOOD),
+    })
+}
+
+#[test]
+fn what_a_server_does_not_know_is_left_out_from_its_first_complaint_on() {
+    let cases = [
+        ("response_format", "response_format is not supported"),
+        ("max_tokens", "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."),
+        ("temperature", "'temperature' does not support 0.0 with this model"),
+        ("seed", "seed: extra fields not permitted"),
+    ];
+    for (field, message) in cases {
+        let server = without(field, message);
+        let place = Place::new(&server).set(|llm| llm.retries = 0);
+        let mut questions = questions(3);
+        questions.iter_mut().for_each(|question| question.sample = 1);
+        let asked = place.ask(&questions);
+        assert!(asked.iter().all(|asked| said(asked) == "dog"));
+        assert_eq!([2, 1, 1], [0, 1, 2].map(|i| asked[i].calls[0].attempts), "{field}");
+        let requests = server.requests();
+        assert_eq!(requests.iter().filter(|request| request.get(field).is_some()).count(), 1);
+        assert_eq!(requests[1].get("max_completion_tokens").is_some(), field == "max_tokens");
+        place.ask(&questions);
+        assert_eq!(server.requests().len(), 4, "{field}");
+    }
+}
+
+#[test]
+fn a_schema_that_is_set_is_not_done_without() {
+    let server = without("response_format", "json_schema is not supported");
+    let place = Place::new(&server).set(|llm| llm.replies = Replies::Schema);
+    let asked = place.ask(&questions(3));
+    let why = left(&asked[2]);
+    assert!(why.starts_with("the server takes no JSON schema, but `llm.replies = \"auto\"` would do without"), "{why}");
+    assert!(asked.iter().all(|asked| left(asked) == why));
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn a_marked_line_is_asked_for_where_it_is_set() {
+    let server = without("response_format", "never");
+    let place = Place::new(&server).set(|llm| llm.replies = Replies::Line);
+    assert_eq!(said(&place.ask_one()), "dog");
+    let [request] = &server.requests()[..] else { panic!() };
+    assert!(prompt(request).contains("The last line of your reply must be `ANSWER:` followed by one JSON object"));
+    assert!(prompt(request).ends_with(&format!("JSON schema: {}", question("").form.schema)), "{}", prompt(request));
+}
+
+#[test]
+fn killed_while_it_keeps_a_reply_it_asks_for_that_one_only() {
+    let server = Server::start(echo);
+    let place = Place::new(&server);
+    let whole = place.ask(&questions(3));
+    let path = place.folder.path().join("replies.jsonl");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 9]).unwrap();
+    // Looking changes nothing.
+    assert_eq!(place.plan(&questions(3)).calls, 1);
+    assert_eq!(std::fs::read(&path).unwrap().len(), bytes.len() - 9);
+    let again = place.ask(&questions(3));
+    assert!(again.iter().zip(&whole).all(|(again, whole)| again.outcome == whole.outcome));
+    assert_eq!((server.requests().len(), place.kept().len()), (4, 3));
+    assert_eq!(server.requests()[3], server.requests()[2]);
+}
+
+#[test]
+fn a_damaged_reply_is_told_of_and_no_other_is_lost() {
+    let server = Server::start(echo);
+    let place = Place::new(&server);
+    place.ask(&questions(3));
+    let path = place.folder.path().join("replies.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("thing-01", "thing-10")).unwrap();
+    let said = report(&place.try_ask(&questions(3)).unwrap_err());
+    assert!(said.starts_with("error: line 2 of `") && said.contains("replies.jsonl` is damaged"), "{said}");
+    let rest: Vec<&str> = text.lines().filter(|line| !line.contains("thing-01")).collect();
+    std::fs::write(&path, rest.join("\n") + "\n").unwrap();
+    place.ask(&questions(3));
+    assert_eq!(server.requests().len(), 4);
+}
+
+#[test]
+fn a_run_stops_at_its_number_of_calls_and_goes_on_in_the_next() {
+    let server = Server::start(echo);
+    let place = Place::new(&server).set(|llm| llm.max_calls = 2);
+    let asked = place.ask(&questions(5));
+    assert_eq!(asked.iter().filter(|asked| matches!(asked.outcome, Outcome::Said(_))).count(), 2);
+    assert_eq!(left(&asked[4]), "`llm.max_calls = 2` is reached");
+    assert!(asked[4].calls.is_empty());
+    assert_eq!((server.requests().len(), place.kept().len()), (2, 2));
+    place.ask(&questions(5));
+    let asked = place.ask(&questions(5));
+    assert!(asked.iter().all(|asked| said(asked).starts_with("thing-")));
+    assert_eq!(server.requests().len(), 5);
+}
+
+#[test]
+fn every_try_counts_as_a_call() {
+    let server = Server::start(|_| Reply::error(500, "", ""));
+    let place = Place::new(&server).set(|llm| (llm.max_calls, llm.retries) = (2, 9));
+    let asked = place.ask_one();
+    assert_eq!(left(&asked), "`llm.max_calls = 2` is reached");
+    assert_eq!((server.requests().len(), asked.calls[0].attempts), (2, 2));
+}
+
+#[test]
+fn a_run_stops_before_it_costs_more_than_set() {
+    let server = Server::start(echo);
+    // A reply costs 100 + 2 * 10 millionths of its 1000, and may cost 2 * 500 for its answer alone.
+    let place = Place::new(&server).set(|llm| {
+        llm.prices.insert("m".into(), [1000.0, 2000.0]);
+        llm.max_cost = 1.5;
+    });
+    let asked = place.ask(&questions(9));
+    let costs: Vec<f64> = asked.iter().flat_map(|asked| &asked.calls).map(|call| call.cost).collect();
+    assert!(!costs.is_empty() && costs.iter().all(|cost| (cost - 0.12).abs() < 1e-9), "{costs:?}");
+    assert!(costs.iter().sum::<f64>() <= 1.5);
+    assert_eq!(left(&asked[8]), "`llm.max_cost = 1.5` would be passed");
+    assert_eq!(place.kept().len(), costs.len());
+}
+
+#[test]
+fn a_plan_tells_what_asking_would_take_and_sends_nothing() {
+    let server = Server::start(echo);
+    let place = Place::new(&server).set(|llm| llm.api_key_env = "CIRCUIT_ATLAS_NOBODY_SETS_THIS".into());
+    let twice = [questions(4), questions(1)].concat();
+    let plan = place.plan(&twice);
+    assert_eq!((plan.questions, plan.known, plan.calls, plan.completion_tokens), (5, 0, 4, 2000));
+    assert!((80..400).contains(&plan.prompt_tokens), "{}", plan.prompt_tokens);
+    assert_eq!(plan.cost, None);
+    let place = place.set(|llm| drop(llm.prices.insert("m".into(), [0.0, 1000.0])));
+    assert_eq!(place.plan(&twice).cost, Some(2.0));
+    assert!(server.requests().is_empty() && place.kept().is_empty());
+
+    let error = place.try_ask(&twice).unwrap_err().to_string();
+    assert_eq!(error, "the variable `CIRCUIT_ATLAS_NOBODY_SETS_THIS`, which is to hold the key, is not set");
+    let place = place.set(|llm| llm.api_key_env.clear());
+    place.ask(&questions(3));
+    // A key is wanted only where something is sent.
+    let place = place.set(|llm| llm.api_key_env = "CIRCUIT_ATLAS_NOBODY_SETS_THIS".into());
+    assert_eq!((place.plan(&twice).known, place.plan(&twice).calls), (4, 1));
+    assert_eq!(place.ask(&questions(3)).iter().map(said).collect::<Vec<_>>(), ["thing-00", "thing-01", "thing-02"]);
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[test]
+fn requests_are_spread_over_the_minute() {
+    let server = Server::start(echo);
+    let place = Place::new(&server).set(|llm| (llm.concurrency, llm.requests_per_minute) = (4, 600));
+    let begun = Instant::now();
+    place.ask(&questions(5));
+    assert!(begun.elapsed() >= Duration::from_millis(395), "{:?}", begun.elapsed());
+    assert_eq!(server.most_at_once(), 1);
+}
+
+#[test]
+fn azure_is_asked_in_its_own_way() {
+    let server = Server::start(echo);
+    let place = Place::at(server.url().replace("/v1", "/")).set(|llm| {
+        (llm.provider, llm.api_version) = (Provider::Azure, "2024-10-21".into());
+    });
+    assert_eq!(said(&place.ask_one()), "one");
+    assert_eq!(server.seen()[0].path, "/openai/deployments/m/chat/completions?api-version=2024-10-21");
+    let place = place.set(|llm| llm.deployment = "mine".into());
+    place.ask(&[question("two")]);
+    assert_eq!(server.seen()[1].path, "/openai/deployments/mine/chat/completions?api-version=2024-10-21");
+}
+
+#[test]
+fn a_server_is_reached_or_it_is_said_what_to_do() {
+    let tried = |server: &Server| reach(&Place::new(server).llm, "m").map_err(|error| report(&error));
+    let text = tried(&Server::start(|_| Reply::says(GOOD))).unwrap();
+    assert!(text.starts_with("`m` answers after ") && text.ends_with(" s, in the form of a JSON schema"), "{text}");
+    let text = tried(&without("response_format", "no response_format")).unwrap();
+    assert!(text.ends_with(" s, in the form of a marked line"), "{text}");
+    let text = tried(&Server::start(|_| Reply::error(404, "", "no model m"))).unwrap_err();
+    assert_eq!(
+        text,
+        "error: the model `m` gives no reply: the server has no such model, or `llm.base_url` is wrong (the server answered \
+         404: no model m)\nhint: check `llm.model`, `llm.deployment` and `llm.base_url`\n"
+    );
+    let server = Server::start(|_| Reply::error(503, "", "full"));
+    assert!(tried(&server).unwrap_err().contains("hint: try again later"));
+    assert_eq!(server.requests().len(), 1);
+}
+
+/// What the test below starts with a key in its environment: it says and leaves behind all that it can.
+#[test]
+#[ignore = "a part of another test"]
+fn a_run_with_a_key() {
+    let (url, folder) = (std::env::var("LLM_URL").unwrap(), std::env::var("LLM_FOLDER").unwrap());
+    let place = Place::at(url).set(|llm| llm.api_key_env = KEY_NAME.into());
+    check_key(&place.llm).unwrap();
+    let (purse, progress) = (Purse::new(&place.llm), Progress::new("test"));
+    let asker = Asker::open(&place.llm, &Store::new(Path::new(&folder)), &purse, &progress).unwrap();
+    let asked = asker.waiting(Duration::from_millis(2)).ask("asked", &questions(6), word).unwrap();
+    println!("{asked:?}");
+    println!("{:?}", reach(&place.llm, "m").map_err(|error| report(&error)));
+    let azure = Llm { provider: Provider::Azure, api_version: "1".into(), ..place.llm.clone() };
+    println!("{:?}", reach(&azure, "m").map_err(|error| report(&error)));
+}
+
+#[test]
+fn the_key_is_sent_and_is_nowhere_else() {
+    let server = Server::start(|request| match prompt(request) {
+        text if text.contains("thing-00") => Reply::says(json!({ "word": KEY }).to_string()),
+        text if text.contains("thing-01") => Reply::says(KEY),
+        text if text.contains("thing-02") => Reply::error(400, KEY, &format!("not with {KEY}")),
+        text if text.contains("thing-03") => Reply::error(400, "content_filter", KEY),
+        text if text.contains("thing-04") => Reply::page(500, KEY),
+        text if text.contains("thing-05") => Reply::ends(KEY, KEY),
+        _ => Reply::error(401, "", &format!("bad key {KEY}")),
+    });
+    let folder = TempDir::new().unwrap();
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "llm::a_run_with_a_key", "--ignored", "--nocapture"])
+        .envs([(KEY_NAME, KEY), ("LLM_URL", &server.url()), ("LLM_FOLDER", folder.path().to_str().unwrap())])
+        .output()
+        .unwrap();
+    let mut texts = vec![String::from_utf8(child.stdout).unwrap(), String::from_utf8(child.stderr).unwrap()];
+    assert!(child.status.success(), "{texts:?}");
+    walk(folder.path(), &mut |path| texts.push(std::fs::read_to_string(path).unwrap()));
+    assert_eq!(texts.len(), 3);
+    for text in &texts {
+        // Whole, or as it stands within a text in JSON or of Rust.
+        assert!(!text.contains(KEY) && !text.contains("ToBeSeen"), "{text}");
+    }
+    assert!(texts[0].contains("[key]") && texts[2].contains("[key]"), "{texts:?}");
+    let seen = server.seen();
+    let (azure, openai) = seen.split_last().unwrap();
+    assert!(openai.iter().all(|seen| seen.headers["authorization"] == format!("Bearer {KEY}")));
+    assert_eq!((azure.headers["api-key"].as_str(), azure.headers.get("authorization")), (KEY, None));
+    assert!(seen.iter().all(|seen| !seen.body.to_string().contains("ToBeSeen")));
+}
