@@ -3,7 +3,8 @@
 //! `graph` names the nodes, `terms` are what the residual stream is the sum of (DESIGN.md 4.3), `attribution` gives every direct
 //! effect on a node (4.4), `discover` walks back
 //! from the answer (4.5), `faithful` runs the model with everything else taken away (4.6), `promote` reads features off the
-//! unembedding (4.8), `heads` watches heads over prompts. Knows nothing of tables.
+//! unembedding (4.8), `steer` adds them to the stream and looks what rises, `similar` finds those that write alike, `heads`
+//! watches heads over prompts. Knows nothing of tables.
 
 mod attribution;
 mod discover;
@@ -11,6 +12,8 @@ mod faithful;
 mod graph;
 pub mod heads;
 mod promote;
+mod similar;
+mod steer;
 mod terms;
 mod world;
 
@@ -21,6 +24,8 @@ pub use faithful::{
     random_circuits,
 };
 pub use graph::{Bias, Edge, Graph, Node, NodeKind, PairCount, Slot, pair_counts};
-pub use promote::{Promoted, Weighted, extremes, promoted, promoted_logits};
+pub use promote::{Promoted, Weighted, extremes, promoted, promoted_logits, write_directions};
+pub use similar::nearest;
+pub use steer::{Rise, Steered, steer};
 pub use terms::Stream;
 pub use world::{PROMPTS, Pass, World};

@@ -3,7 +3,7 @@
 //! There is no LayerNorm scale in it, so the numbers are logits per unit of activation. Attention features go through
 //! `W_O'`, never straight from `z` to the vocabulary. Knows nothing of what the tokens say.
 
-use super::world::World;
+use super::world::{World, centre, flat};
 use crate::error::{Context, Result, hinted};
 use crate::ids::{FeatureId, Kind};
 use candle_core::{D, Tensor};
@@ -45,6 +45,19 @@ pub fn promoted_logits(world: &World, sets: &[Weighted]) -> Result<Vec<Vec<f32>>
     let rows = Tensor::cat(&rows, 0)?;
     let centred = rows.broadcast_sub(&rows.mean_keepdim(D::Minus1)?)?;
     centred.matmul(&world.model.w_u)?.to_vec2().context("reading promoted tokens")
+}
+
+/// What each feature adds to the residual stream for each unit of activation, mean-centred, `[D]` a feature.
+///
+/// # Errors
+/// When there is no dictionary or feature of a name.
+pub fn write_directions(world: &World, features: &[FeatureId]) -> Result<Vec<Vec<f32>>> {
+    let direction = |&feature: &FeatureId| {
+        let mut row = flat(&write_direction(world, feature)?)?;
+        centre(&mut row);
+        Ok(row)
+    };
+    features.iter().map(direction).collect()
 }
 
 /// `Σ weight · u_f`, `[1, D]`

@@ -4,6 +4,10 @@
 //! contexts by the caller. `forward_all` and `abreast` put several below one another, which may change the last bits.
 //! Letters: `D` d_model, `H` heads, `K` d_head, `L` layers, `M` MLP width, `P` positions, `T` tokens, `V` vocabulary.
 
+mod added;
+
+pub use added::{Added, Behind};
+
 use super::checkpoint::{Checkpoint, FOLDER, blocks};
 use super::trace::{Abreast, Clean, Intervention, LayerTrace, Trace};
 use crate::error::{Context, Hint, Result, hinted};

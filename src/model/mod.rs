@@ -8,5 +8,5 @@ pub mod threads;
 mod trace;
 
 pub use checkpoint::{FOLDER, weights};
-pub use gpt2::{Gpt2, Layer, Sizes, Unfolded};
+pub use gpt2::{Added, Behind, Gpt2, Layer, Sizes, Unfolded};
 pub use trace::{Ablation, Abreast, Clean, Intervention, LayerTrace, Trace};

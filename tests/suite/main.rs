@@ -28,6 +28,7 @@ mod rooms;
 mod saelens;
 mod show;
 mod statistics;
+mod steer;
 mod suspects;
 mod task;
 mod verify;

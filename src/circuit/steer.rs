@@ -1,0 +1,135 @@
+//! What the model says more of when a feature is added to its residual stream.
+//!
+//! `strength · u_f` (DESIGN.md 4.8) is added at a token right after the feature's own sublayer, the later layers are run, and
+//! the logits at that token held against the clean ones; their mean over the vocabulary is 0, as the unembedding is centred.
+//! Knows nothing of what the tokens say.
+//!
+//! A token costs the later layers and the unembedding, with GPT-2 small a quarter of a GFLOP at most. A context is run once
+//! for all features that are added in it, up to the last of these tokens: never more than one pass over the corpus.
+
+use super::promote::{extremes, write_directions};
+use super::world::World;
+use crate::error::{Context, Result};
+use crate::ids::{FeatureId, Kind};
+use crate::model::{Added, Behind};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+
+/// A feature that is added at some tokens, each time alone.
+#[derive(Clone, Debug)]
+pub struct Steered {
+    pub feature: FeatureId,
+    /// Units of activation.
+    pub strength: f32,
+    /// Context and position of each token.
+    pub places: Vec<(u32, u16)>,
+}
+
+/// What comes of it.
+#[derive(Clone, Debug)]
+pub struct Rise<T> {
+    /// What was read off at each place, in their order.
+    pub at: Vec<T>,
+    /// The tokens that rise most on average over places: (token id, logits), the strongest first.
+    pub most: Vec<(u32, f32)>,
+}
+
+/// Contexts that run side by side.
+const CONTEXTS: usize = 16;
+/// Tokens whose logits are in memory at once.
+const ROWS: usize = 64;
+/// Numbers that sums over places may take: the logits of so many features together.
+const SUMS: usize = 1 << 26;
+
+/// A place, by the number of its feature and its own among the feature's.
+type At = (usize, usize);
+
+/// Adds each feature at each of its places. `read` is given the number of a feature and the rise of the logits at one place,
+/// `[V]`; `k` tokens that rise most are told of each.
+///
+/// # Errors
+/// When there is no dictionary or feature of a name, or a context does not fit the model.
+pub fn steer<'c, T: Send>(
+    world: &World,
+    steered: &[Steered],
+    context: impl Fn(u32) -> &'c [u32],
+    k: usize,
+    read: impl Fn(usize, &[f32]) -> T + Sync,
+) -> Result<Vec<Rise<T>>> {
+    let at_once = (SUMS / world.model.sizes.vocabulary).max(1);
+    let mut all = Vec::with_capacity(steered.len());
+    for (some, first) in steered.chunks(at_once).zip((0..).step_by(at_once)) {
+        all.extend(together(world, some, &context, k, &|i, rise| read(first + i, rise))?);
+    }
+    Ok(all)
+}
+
+fn together<'c, T: Send>(
+    world: &World,
+    steered: &[Steered],
+    context: &impl Fn(u32) -> &'c [u32],
+    k: usize,
+    read: &(impl Fn(usize, &[f32]) -> T + Sync),
+) -> Result<Vec<Rise<T>>> {
+    let features: Vec<FeatureId> = steered.iter().map(|one| one.feature).collect();
+    let mut vectors = write_directions(world, &features)?;
+    vectors.iter_mut().zip(steered).for_each(|(u, one)| u.iter_mut().for_each(|x| *x *= one.strength));
+    let mut sums = vec![vec![0f32; world.model.sizes.vocabulary]; steered.len()];
+    let mut found: BTreeMap<At, T> = BTreeMap::new();
+    let by_context: Vec<(u32, Vec<At>)> = by_context(steered).into_iter().collect();
+    for some in by_context.chunks(CONTEXTS) {
+        let contexts: Vec<&[u32]> = some.iter().map(|(c, at)| &context(*c)[..tokens(steered, at)]).collect();
+        let places: Vec<(usize, At)> =
+            some.iter().enumerate().flat_map(|(i, (_, at))| at.iter().map(move |&at| (i, at))).collect();
+        let added: Vec<Added> =
+            places.iter().map(|&(i, at)| addition(&steered[at.0], i, at.1, &vectors[at.0])).collect();
+        let change = world.model.change_by(&contexts, &added)?;
+        for (rows, start) in places.chunks(ROWS).zip((0..).step_by(ROWS)) {
+            let rises = change.narrow(0, start, rows.len())?.matmul(&world.model.w_u)?;
+            let rises: Vec<Vec<f32>> = rises.to_vec2().context("reading what rises")?;
+            for ((_, at), rise) in rows.iter().zip(&rises) {
+                sums[at.0].iter_mut().zip(rise).for_each(|(sum, x)| *sum += x);
+            }
+            let seen = rows.par_iter().zip(&rises).map(|((_, at), rise)| (*at, read(at.0, rise)));
+            found.extend(seen.collect::<Vec<_>>());
+        }
+    }
+    Ok(risen(sums, steered, found, k))
+}
+
+/// The places of each context.
+fn by_context(steered: &[Steered]) -> BTreeMap<u32, Vec<At>> {
+    let mut places: BTreeMap<u32, Vec<At>> = BTreeMap::new();
+    for (i, one) in steered.iter().enumerate() {
+        for (j, (context, _)) in one.places.iter().enumerate() {
+            places.entry(*context).or_default().push((i, j));
+        }
+    }
+    places
+}
+
+/// Tokens of a context up to the last place in it.
+fn tokens(steered: &[Steered], places: &[At]) -> usize {
+    places.iter().map(|&(i, j)| usize::from(steered[i].places[j].1) + 1).max().unwrap_or(0)
+}
+
+fn addition<'a>(one: &Steered, context: usize, place: usize, vector: &'a [f32]) -> Added<'a> {
+    let behind = match one.feature.dictionary.kind {
+        Kind::Attention => Behind::Attention,
+        Kind::Mlp => Behind::Mlp,
+    };
+    let position = usize::from(one.places[place].1);
+    Added { context, position, layer: one.feature.dictionary.layer, behind, vector }
+}
+
+fn risen<T>(sums: Vec<Vec<f32>>, steered: &[Steered], found: BTreeMap<At, T>, k: usize) -> Vec<Rise<T>> {
+    let mut found = found.into_iter().peekable();
+    let each = sums.into_iter().zip(steered).enumerate();
+    let rise = |(i, (mut sum, one)): (usize, (Vec<f32>, &Steered))| {
+        let at: Vec<T> = std::iter::from_fn(|| found.next_if(|((of, _), _)| *of == i)).map(|(_, seen)| seen).collect();
+        sum.iter_mut().for_each(|x| *x /= one.places.len().max(1) as f32);
+        let most = if at.is_empty() { Vec::new() } else { extremes(&sum, k).top };
+        Rise { at, most }
+    };
+    each.map(rise).collect()
+}
