@@ -268,7 +268,10 @@ fn nothing_of_the_score_half_is_ever_shown() {
             user(request).lines().filter_map(|line| line.strip_prefix("- ")).map(unmarked).collect::<Vec<_>>()
         })
         .filter(|line| {
-            !line.contains(" feature of layer ") && !line.contains(" of 8 prompts") && !line.contains(" of 4 prompts")
+            !line.starts_with('`')
+                && !line.contains(" feature of layer ")
+                && !line.contains(" of 8 prompts")
+                && !line.contains(" of 4 prompts")
         })
         .map(|line| match line.split_once(": ") {
             Some((level, text)) if level.parse::<u32>().is_ok() => text.to_string(),

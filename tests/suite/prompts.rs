@@ -156,5 +156,5 @@ fn a_hostile_text_stays_on_its_line_and_does_nothing() {
     assert!(user.text.contains("{{ tokens }} {% if x %}"), "it is not read as a template");
     assert!(!user.text.contains(|c: char| c.is_control() && c != '\n'));
     let strongest = user.text.lines().find(|line| line.starts_with("- a⏎ANSWER")).unwrap();
-    assert!(strongest.contains("‹b›10") && !strongest.contains('«'), "it marks nothing: {strongest}");
+    assert!(strongest.contains("‹b›[10]") && !strongest.contains('«'), "it marks nothing: {strongest}");
 }
