@@ -9,6 +9,7 @@ mod client;
 mod dialect;
 pub mod excerpt;
 pub mod explainer;
+pub mod judge;
 mod key;
 mod letter;
 mod pace;

@@ -13,12 +13,16 @@ use serde::Serialize;
 use std::sync::OnceLock;
 
 /// Templates by name.
-const TEMPLATES: [(&str, &str); 20] = [
+const TEMPLATES: [(&str, &str); 24] = [
+    ("detection.system.jinja", include_str!("../../templates/prompts/detection.system.jinja")),
+    ("detection.user.jinja", include_str!("../../templates/prompts/detection.user.jinja")),
     ("feature.system.jinja", include_str!("../../templates/prompts/feature.system.jinja")),
     ("feature.user.jinja", include_str!("../../templates/prompts/feature.user.jinja")),
     ("fields.jinja", include_str!("../../templates/prompts/fields.jinja")),
     ("form-line.jinja", include_str!("../../templates/prompts/form-line.jinja")),
     ("form-schema.jinja", include_str!("../../templates/prompts/form-schema.jinja")),
+    ("fuzzing.system.jinja", include_str!("../../templates/prompts/fuzzing.system.jinja")),
+    ("fuzzing.user.jinja", include_str!("../../templates/prompts/fuzzing.user.jinja")),
     ("group.system.jinja", include_str!("../../templates/prompts/group.system.jinja")),
     ("group.user.jinja", include_str!("../../templates/prompts/group.user.jinja")),
     ("head.system.jinja", include_str!("../../templates/prompts/head.system.jinja")),

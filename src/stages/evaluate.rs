@@ -1,95 +1,97 @@
-//! `evaluate`: the single-token rule of each feature, learned on the *explain* half, tried on examples of the *score* half.
+//! `evaluate`: how good explanations are on documents that they have never seen: of single-token rules, of a language model
+//! before a judge, and of the output side by what the live model says more of.
 
-use super::inputs::Contexts;
-use crate::artifact::Row;
-use crate::artifact::tables::{EvaluationRow, ExampleRow, FeatureRow, ScoreRow};
-use crate::config::ScoreMethod;
-use crate::corpus::Half;
+use super::asked;
+use super::inputs;
+use super::tried::{Judged, Judging, Work};
+use crate::artifact::tables::{AgreementRow, CausalRow, EvaluationRow, JudgeLedgerRow, JudgementRow};
+use crate::circuit::World;
+use crate::config::{Config, ScoreMethod};
 use crate::error::Result;
+use crate::llm::{Asker, Plan, Purse};
 use crate::stages::{Done, Run};
-use crate::stats::interval::balanced_accuracy;
-use crate::stats::mix;
-use crate::stats::rule::{Rule, Trial, learn, score};
-use rayon::prelude::*;
-use std::collections::BTreeMap;
+use crate::stats::rule::Rule;
 
-/// Learns and tries the single-token rule of every feature.
+/// Whether a language model is asked to judge.
+pub fn asks(config: &Config) -> bool {
+    config.llm.asks() && config.evaluate.judges()
+}
+
+/// Tries everything that the settings want tried.
 pub fn run(run: &Run) -> Result<Done> {
-    if !run.config.evaluate.methods.contains(&ScoreMethod::SingleToken) {
-        run.store.write::<EvaluationRow>(run.fingerprint, &[])?;
-        return Ok(String::from("no method is set").into());
-    }
-    run.progress.say("learning and trying single-token rules");
-    let contexts = Contexts::load(run.config, run.store)?;
-    let features = run.store.read::<FeatureRow>()?;
-    let rules = rules(run, &contexts, features.len())?;
-    let trials = trials(&contexts, run.store.read::<ExampleRow>()?);
-    let none = Vec::new();
-    let evaluate = |row: &FeatureRow| {
-        let trials = trials.get(&row.feature).unwrap_or(&none);
-        let null = stranger(row.key, features.len()).map(|key| &rules[key]);
-        evaluation(&row.feature, trials, &rules[row.key as usize], null)
+    let evaluate = &run.config.evaluate;
+    let (work, before) = (Work::load(run)?, run.purse.spent());
+    let rules = rules(run, &work)?;
+    let world = (evaluate.causal > 0 || asks(run.config)).then(|| inputs::world(run)).transpose()?;
+    let causal = match &world {
+        Some(world) if evaluate.causal > 0 => work.causal(world)?,
+        _ => Vec::new(),
     };
-    let mut rows: Vec<EvaluationRow> = features.par_iter().map(evaluate).collect();
-    rows.sort_by(|a, b| a.subject.cmp(&b.subject));
-    run.store.write(run.fingerprint, &rows)?;
-    Ok(format!("{} features by their single-token rule", rows.len()).into())
-}
-
-/// Another feature, whose rule stands for chance; none when there is no other.
-fn stranger(key: u32, features: usize) -> Option<usize> {
-    let others = features.checked_sub(1).filter(|others| *others > 0)?;
-    let step = 1 + mix(u64::from(key), 1) as usize % others;
-    Some((key as usize + step) % features)
-}
-
-fn evaluation(subject: &str, trials: &[Trial], rule: &Rule, null: Option<&Rule>) -> EvaluationRow {
-    let accuracy = |rule: &Rule| {
-        let tally = score(rule, trials);
-        balanced_accuracy(tally.hits, tally.positives, tally.rejects, tally.negatives)
+    let mut judged = match &world {
+        Some(world) if asks(run.config) => judged(run, &work, world, &rules)?,
+        _ => Judged::default(),
     };
-    let own = accuracy(rule);
-    EvaluationRow {
-        subject: subject.into(),
-        explainer: "single-token rule".into(),
-        method: "single-token".into(),
-        judge: String::new(),
-        examples: trials.len() as u32,
-        balanced_accuracy: own.map(|e| e.value),
-        low: own.map(|e| e.low),
-        high: own.map(|e| e.high),
-        null: null.and_then(accuracy).map(|e| e.value),
-        null_subject: String::new(),
-        rule: None,
+    let mut said = Vec::new();
+    if evaluate.methods.contains(&ScoreMethod::SingleToken) {
+        judged.evaluations.extend(work.by_rule(&rules));
+        said.push(format!("{} features by their single-token rule", work.features.len()));
+    }
+    if evaluate.causal > 0 {
+        said.push(format!("{} added to the live model", causal.len()));
+    }
+    if asks(run.config) {
+        let spent = run.purse.spent();
+        let (requests, cost) = (spent.calls - before.calls, spent.cost - before.cost);
+        said.push(judged.tally.summary("verdicts", &run.config.llm, requests, cost));
+    }
+    judged.agreements.extend(work.shared_words());
+    let (failed, left) = (judged.tally.failed, judged.tally.left);
+    write(run, judged, &causal)?;
+    let summary = if said.is_empty() { "no method is set".into() } else { said.join("; ") };
+    Ok(Done { summary, failed, left })
+}
+
+/// What judges would be asked, in a table. Nothing is sent, and nothing is written.
+pub fn plan(run: &Run) -> Result<String> {
+    let (work, purse) = (Work::load(run)?, Purse::empty());
+    let judging = Judging::new(&work, &inputs::world(run)?, &rules(run, &work)?)?;
+    let asker = Asker::open(&run.config.llm, run.store, &purse, run.progress)?;
+    let plans = judging.plan(&asker)?;
+    let rows: Vec<(&str, Plan)> = plans.iter().map(|(name, plan)| (name.as_str(), *plan)).collect();
+    Ok(asked::table(&judging.llm(), &rows))
+}
+
+/// The single-token rules, where they are of use.
+fn rules(run: &Run, work: &Work) -> Result<Vec<Rule>> {
+    match run.config.evaluate.methods.is_empty() {
+        true => Ok(Vec::new()),
+        false => work.rules(),
     }
 }
 
-/// The rule of each feature, by key, from the *explain* half.
-fn rules(run: &Run, contexts: &Contexts, features: usize) -> Result<Vec<Rule>> {
-    let mut seen: BTreeMap<u32, u64> = BTreeMap::new();
-    let explain = |context: u32| contexts.explain[context as usize];
-    for row in contexts.rows.iter().filter(|row| explain(row.context)) {
-        let counting = (0..row.tokens.len() as u16).filter_map(|p| contexts.counting(row.context, p));
-        counting.for_each(|id| *seen.entry(id).or_default() += 1);
-    }
-    let mut active: Vec<BTreeMap<u32, u64>> = vec![BTreeMap::new(); features];
-    for part in run.store.parts(&ScoreRow::ARTIFACT)? {
-        for row in run.store.read_part::<ScoreRow>(part)?.iter().filter(|row| explain(row.context)) {
-            if let Some(id) = contexts.counting(row.context, row.position) {
-                *active[row.feature as usize].entry(id).or_default() += 1;
-            }
-        }
-    }
-    Ok(active.par_iter().map(|active| learn(active, &seen)).collect())
+fn judged(run: &Run, work: &Work, world: &World, rules: &[Rule]) -> Result<Judged> {
+    let judging = Judging::new(work, world, rules)?;
+    judging.ask(&Asker::open(&run.config.llm, run.store, run.purse, run.progress)?)
 }
 
-/// The examples of the *score* half, by feature.
-fn trials(contexts: &Contexts, rows: Vec<ExampleRow>) -> BTreeMap<String, Vec<Trial>> {
-    let mut trials: BTreeMap<String, Vec<Trial>> = BTreeMap::new();
-    for row in rows.into_iter().filter(|row| row.half == Half::Score.word()) {
-        let positions = row.start..row.start + row.tokens.len() as u16;
-        let tokens = positions.filter_map(|p| contexts.counting(row.context, p)).collect();
-        trials.entry(row.subject).or_default().push(Trial { tokens, active: row.band != "inactive" });
-    }
-    trials
+/// Writes the tables, each sorted by its leading columns.
+fn write(run: &Run, mut judged: Judged, causal: &[CausalRow]) -> Result<()> {
+    let evaluation =
+        |row: &EvaluationRow| (row.subject.clone(), row.explainer.clone(), row.method.clone(), row.judge.clone());
+    judged.evaluations.sort_by_cached_key(evaluation);
+    let judgement = |row: &JudgementRow| {
+        let place = (row.judge.clone(), row.explained.clone(), row.sample, row.text);
+        (row.subject.clone(), row.method.clone(), place)
+    };
+    judged.judgements.sort_by_cached_key(judgement);
+    let agreement = |row: &AgreementRow| (row.subject.clone(), row.between.clone(), row.of.clone());
+    judged.agreements.sort_by_cached_key(agreement);
+    let call = |row: &JudgeLedgerRow| (row.prompt_hash.clone(), row.subject.clone(), row.purpose.clone());
+    judged.ledger.sort_by_cached_key(call);
+    judged.ledger.dedup_by_key(|row| call(row));
+    run.store.write(run.fingerprint, &judged.evaluations)?;
+    run.store.write(run.fingerprint, &judged.judgements)?;
+    run.store.write(run.fingerprint, &judged.agreements)?;
+    run.store.write(run.fingerprint, causal)?;
+    run.store.write(run.fingerprint, &judged.ledger)
 }

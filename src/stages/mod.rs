@@ -20,6 +20,7 @@ pub mod inputs;
 mod pairs;
 pub mod reader;
 mod subjects;
+mod tried;
 mod watched;
 
 pub use inputs::Input;

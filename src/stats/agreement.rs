@@ -112,6 +112,14 @@ fn words(sentence: &str) -> BTreeSet<String> {
     words.filter(|word| !word.is_empty() && !EMPTY_WORDS.contains(&word.as_str())).collect()
 }
 
+/// How many pairs there are of several things, and the mean over those that can be compared.
+pub fn over_pairs<T>(all: &[T], compare: impl Fn(&T, &T) -> Option<f64>) -> (usize, Option<f64>) {
+    let pairs = all.iter().enumerate().flat_map(|(i, a)| all[i + 1..].iter().map(move |b| (a, b)));
+    let values: Vec<f64> = pairs.filter_map(|(a, b)| compare(a, b)).collect();
+    let mean = (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
+    (all.len() * all.len().saturating_sub(1) / 2, mean)
+}
+
 /// Cohen's kappa of two judges' verdicts: agreement beyond that of chance, as a share of what is to be had; none where
 /// there are none, or where both always say the same one thing.
 pub fn kappa(a: &[bool], b: &[bool]) -> Option<f64> {
@@ -195,6 +203,14 @@ mod tests {
         assert_eq!(shared("a name", "a place"), Some(0.0));
         assert_eq!([shared("", ""), shared("the", "of ` `")], [None; 2]);
         assert_eq!(shared("", "names"), Some(0.0));
+    }
+
+    #[test]
+    fn every_pair_is_compared_once() {
+        let apart = |a: &f64, b: &f64| (*b > 0.0).then_some(b - a);
+        assert_eq!(over_pairs(&[1.0, 2.0, 4.0], apart), (3, Some(2.0)));
+        assert_eq!(over_pairs(&[1.0, 2.0, -4.0], apart), (3, Some(1.0)));
+        assert_eq!([over_pairs(&[1.0], apart), over_pairs(&[], apart)], [(0, None); 2]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod feature;
 pub mod interval;
 pub mod joint;
 pub mod rule;
+pub mod trials;
 pub mod tuples;
 
 /// A fixed mixing of two numbers (SplitMix64's finaliser): the "hash order" in which samples are drawn.

@@ -1,6 +1,7 @@
 //! The single-token rule: "it is active at these tokens" (DESIGN.md 4.10). Learned on one half of the documents and tried
 //! on the other, it is what any explanation has to beat.
 
+use super::interval::{Estimate, balanced_accuracy};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The token ids at which a feature is active at least half of the time.
@@ -27,19 +28,30 @@ pub struct Tally {
     pub negatives: u64,
 }
 
+impl Tally {
+    /// Of texts by the truth and by what was said.
+    pub fn of(said: impl Iterator<Item = (bool, bool)>) -> Tally {
+        let mut tally = Tally::default();
+        for (truth, said) in said {
+            let (right, all) = match truth {
+                true => (&mut tally.hits, &mut tally.positives),
+                false => (&mut tally.rejects, &mut tally.negatives),
+            };
+            *all += 1;
+            *right += u64::from(said == truth);
+        }
+        tally
+    }
+
+    /// None where there are no texts of one kind.
+    pub fn balanced_accuracy(&self) -> Option<Estimate> {
+        balanced_accuracy(self.hits, self.positives, self.rejects, self.negatives)
+    }
+}
+
 /// Tries a rule: it says that a feature is active in a text with any of its tokens.
 pub fn score(rule: &Rule, trials: &[Trial]) -> Tally {
-    let mut tally = Tally::default();
-    for trial in trials {
-        let says = trial.tokens.iter().any(|id| rule.contains(id));
-        let (right, all) = match trial.active {
-            true => (&mut tally.hits, &mut tally.positives),
-            false => (&mut tally.rejects, &mut tally.negatives),
-        };
-        *all += 1;
-        *right += u64::from(says == trial.active);
-    }
-    tally
+    Tally::of(trials.iter().map(|trial| (trial.active, trial.tokens.iter().any(|id| rule.contains(id)))))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod heads;
 mod hub;
 mod influence;
 mod intervention;
+mod judged;
 mod left_out;
 mod llm;
 mod llm_server;

@@ -1,0 +1,278 @@
+//! Questions to judges, and what their verdicts say of explanations.
+
+use super::texts::Text;
+use super::{Told, Work};
+use crate::artifact::tables::{AgreementRow, EvaluationRow, JudgeLedgerRow, JudgementRow};
+use crate::circuit::World;
+use crate::config::{Config, Llm, ScoreMethod};
+use crate::error::Result;
+use crate::llm::judge::{self, Method};
+use crate::llm::{Asked, Asker, Call, Outcome, Plan, Question};
+use crate::stages::asked::Tally;
+use crate::stats::agreement::{kappa, over_pairs};
+use crate::stats::interval::Estimate;
+use crate::stats::rule::{Rule, Tally as Right};
+use crate::stats::trials::stranger;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+
+/// All texts of a feature by one method, with one explanation, before one judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Series {
+    feature: usize,
+    method: Method,
+    /// Which judge.
+    judge: usize,
+    /// The feature whose explanation it is.
+    explained: usize,
+    sample: u32,
+}
+
+/// What is said of a text, if anything can be read, and the hash of what was asked.
+type Verdict = (Option<bool>, String);
+
+/// Everything that is to be asked.
+pub struct Judging<'a> {
+    work: &'a Work<'a>,
+    methods: Vec<Method>,
+    judges: Vec<&'a str>,
+    /// Features with an explanation.
+    keys: Vec<usize>,
+    texts: BTreeMap<(usize, Method), Vec<Text>>,
+}
+
+/// What came of it.
+#[derive(Default)]
+pub struct Judged {
+    pub evaluations: Vec<EvaluationRow>,
+    pub judgements: Vec<JudgementRow>,
+    pub agreements: Vec<AgreementRow>,
+    pub ledger: Vec<JudgeLedgerRow>,
+    pub tally: Tally,
+}
+
+/// The models that judge; each once.
+fn judges(config: &Config) -> Vec<&str> {
+    let evaluate = &config.evaluate;
+    let first = if evaluate.judge.is_empty() { &config.llm.model } else { &evaluate.judge };
+    let second = Some(&evaluate.second_judge).filter(|second| !second.is_empty() && *second != first);
+    [Some(first), second].into_iter().flatten().map(String::as_str).collect()
+}
+
+impl<'a> Judging<'a> {
+    pub fn new(work: &'a Work<'a>, world: &World, rules: &[Rule]) -> Result<Judging<'a>> {
+        let config = work.run.config;
+        let method = |method: &ScoreMethod| match method {
+            ScoreMethod::SingleToken => None,
+            ScoreMethod::Detection => Some(Method::Detection),
+            ScoreMethod::Fuzzing => Some(Method::Fuzzing),
+        };
+        let methods: Vec<Method> = config.evaluate.methods.iter().filter_map(method).collect();
+        let keys: Vec<usize> = work.told.keys().copied().filter(|&key| work.first(key).is_some()).collect();
+        let texts = work.texts(world, rules, &keys, &methods)?;
+        Ok(Judging { work, methods, judges: judges(config), keys, texts })
+    }
+
+    /// The settings of the language model, named after the judges.
+    pub fn llm(&self) -> Llm {
+        Llm { model: self.judges.join("`, `"), ..self.work.run.config.llm.clone() }
+    }
+
+    fn texts(&self, feature: usize, method: Method) -> &[Text] {
+        self.texts.get(&(feature, method)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The feature whose explanation stands for chance.
+    fn other(&self, feature: usize) -> Option<usize> {
+        let place = self.keys.binary_search(&feature).ok()?;
+        stranger(place, self.keys.len()).map(|other| self.keys[other])
+    }
+
+    /// What is asked of one feature: each of its explanations, another's, and its first one of the second judge.
+    fn series_of(&self, feature: usize, method: Method) -> Vec<Series> {
+        let of = |judge: usize, explained: usize, sample: u32| Series { feature, method, judge, explained, sample };
+        let own = self.work.told[&feature].iter().map(|told| of(0, feature, told.sample));
+        let other = self.other(feature).map(|other| of(0, other, 0));
+        let others = (1..self.judges.len()).map(|judge| of(judge, feature, 0));
+        own.chain(other).chain(others).collect()
+    }
+
+    fn explanation(&self, series: &Series) -> Option<&Told> {
+        self.work.told.get(&series.explained)?.iter().find(|told| told.sample == series.sample)
+    }
+
+    /// Every question with its series, in the order of features, so that an end of the money leaves whole ones.
+    fn questions(&self) -> Result<Vec<(Series, Question)>> {
+        let each = self.keys.iter().flat_map(|&key| self.methods.iter().flat_map(move |&m| self.series_of(key, m)));
+        let series: Vec<Series> = each.collect();
+        let questions = series.par_iter().map(|series| self.questions_of(series)).collect::<Result<Vec<_>>>()?;
+        Ok(questions.into_iter().flatten().collect())
+    }
+
+    fn questions_of(&self, series: &Series) -> Result<Vec<(Series, Question)>> {
+        let Some(told) = self.explanation(series) else { return Ok(Vec::new()) };
+        let subject = &self.work.features[series.feature].feature;
+        let question = |texts: &[Text]| {
+            let shown: Vec<&str> = texts.iter().map(|text| text.shown.as_str()).collect();
+            let question = judge::question(series.method, subject, self.judges[series.judge], &told.input, &shown)?;
+            Ok((*series, question))
+        };
+        let texts = self.texts(series.feature, series.method);
+        texts.chunks(self.work.run.config.evaluate.batch).map(question).collect()
+    }
+
+    /// What asking would take, by method and judge.
+    pub fn plan(&self, asker: &Asker) -> Result<Vec<(String, Plan)>> {
+        let mut kinds: BTreeMap<(Method, usize), Vec<Question>> = BTreeMap::new();
+        for (series, question) in self.questions()? {
+            kinds.entry((series.method, series.judge)).or_default().push(question);
+        }
+        let name = |(method, judge): (Method, usize)| match judge {
+            0 => method.word().to_string(),
+            _ => format!("{}, second judge", method.word()),
+        };
+        Ok(kinds.into_iter().map(|(kind, questions)| (name(kind), asker.plan(&questions))).collect())
+    }
+
+    /// Asks everything.
+    pub fn ask(&self, asker: &Asker) -> Result<Judged> {
+        let (series, questions): (Vec<Series>, Vec<Question>) = self.questions()?.into_iter().unzip();
+        let answers = asker.ask("verdicts", &questions, judge::read)?;
+        let (mut judged, mut verdicts) = (Judged::default(), BTreeMap::<Series, Vec<Verdict>>::new());
+        for ((series, question), asked) in series.iter().zip(&questions).zip(answers) {
+            judged.tally.count(&asked.outcome);
+            judged.ledger.extend(asked.calls.iter().map(|call| ledger(question, call)));
+            let own = verdicts.entry(*series).or_default();
+            let left = self.texts(series.feature, series.method).len() - own.len();
+            own.extend(verdicts_of(asked, left.min(self.work.run.config.evaluate.batch)));
+        }
+        judged.judgements = verdicts.iter().flat_map(|(series, own)| self.judgements(series, own)).collect();
+        for (&feature, &method) in self.keys.iter().flat_map(|key| self.methods.iter().map(move |m| (key, m))) {
+            judged
+                .evaluations
+                .extend((0..self.judges.len()).filter_map(|judge| self.evaluation(feature, method, judge, &verdicts)));
+            judged.agreements.extend(self.agreements(feature, method, &verdicts));
+        }
+        Ok(judged)
+    }
+
+    fn judgements(&self, series: &Series, verdicts: &[Verdict]) -> Vec<JudgementRow> {
+        let name = |key: usize| self.work.features[key].feature.clone();
+        let row = |(number, (text, verdict)): (u32, (&Text, &Verdict))| JudgementRow {
+            subject: name(series.feature),
+            method: series.method.word().into(),
+            judge: self.judges[series.judge].into(),
+            explained: name(series.explained),
+            sample: series.sample,
+            text: number,
+            band: text.band.clone(),
+            context: text.context,
+            start: text.start,
+            tokens: text.tokens,
+            marked: text.marked.clone(),
+            truth: text.truth,
+            said: verdict.0,
+            prompt_hash: verdict.1.clone(),
+        };
+        (0..).zip(self.texts(series.feature, series.method).iter().zip(verdicts)).map(row).collect()
+    }
+
+    /// How a feature's first explanation does before a judge, beside another's and the rule.
+    fn evaluation(
+        &self,
+        feature: usize,
+        method: Method,
+        judge: usize,
+        verdicts: &BTreeMap<Series, Vec<Verdict>>,
+    ) -> Option<EvaluationRow> {
+        let (texts, said) = (self.texts(feature, method), |explained: usize| {
+            verdicts.get(&Series { feature, method, judge, explained, sample: 0 })
+        });
+        let own = said(feature)?;
+        let other = self.other(feature).filter(|_| judge == 0);
+        let null = other.and_then(said).and_then(|null| accuracy(texts, null, |_, said| said));
+        // The rule has an answer to every text; it is held against what the judge answered.
+        let rule = accuracy(texts, own, |text, _| text.by_rule);
+        let own_accuracy = accuracy(texts, own, |_, said| said);
+        Some(EvaluationRow {
+            subject: self.work.features[feature].feature.clone(),
+            explainer: self.work.first(feature)?.explainer.clone(),
+            method: method.word().into(),
+            judge: self.judges[judge].into(),
+            examples: own.iter().filter(|(said, _)| said.is_some()).count() as u32,
+            balanced_accuracy: own_accuracy.map(|e| e.value),
+            low: own_accuracy.map(|e| e.low),
+            high: own_accuracy.map(|e| e.high),
+            null: null.map(|e| e.value),
+            null_subject: other.map(|other| self.work.features[other].feature.clone()).unwrap_or_default(),
+            rule: rule.map(|e| e.value),
+        })
+    }
+
+    /// How far the judges agree on a feature's first explanation, and verdicts by its several explanations.
+    fn agreements(
+        &self,
+        feature: usize,
+        method: Method,
+        verdicts: &BTreeMap<Series, Vec<Verdict>>,
+    ) -> Vec<AgreementRow> {
+        let of = |judge: usize, sample: u32| {
+            verdicts.get(&Series { feature, method, judge, explained: feature, sample }).map(Vec::as_slice)
+        };
+        let row = |between: &str, compared: usize, value: Option<f64>| {
+            self.work.agreement(feature, between, method.word(), compared, value)
+        };
+        let mut rows = Vec::new();
+        if let (Some(first), Some(second)) = (of(0, 0), of(1, 0)) {
+            let (a, b) = both(first, second);
+            rows.push(row("judges", a.len(), kappa(&a, &b)));
+        }
+        let samples: Vec<&[Verdict]> = self.work.told[&feature].iter().filter_map(|told| of(0, told.sample)).collect();
+        if samples.len() > 1 {
+            let agree = |a: &&[Verdict], b: &&[Verdict]| {
+                let (a, b) = both(a, b);
+                kappa(&a, &b)
+            };
+            let (compared, value) = over_pairs(&samples, agree);
+            rows.push(row("samples", compared, value));
+        }
+        rows
+    }
+}
+
+/// The verdicts of a question about so many texts.
+fn verdicts_of(asked: Asked<Vec<bool>>, texts: usize) -> Vec<Verdict> {
+    let hash = asked.calls.last().map(|call| call.hash.clone()).unwrap_or_default();
+    let said = match asked.outcome {
+        Outcome::Said(verdicts) => verdicts.into_iter().map(Some).collect(),
+        _ => vec![None; texts],
+    };
+    said.into_iter().map(|said| (said, hash.clone())).collect()
+}
+
+/// How what is said of the texts with a verdict agrees with the truth.
+fn accuracy(texts: &[Text], verdicts: &[Verdict], said: impl Fn(&Text, bool) -> bool) -> Option<Estimate> {
+    let judged =
+        texts.iter().zip(verdicts).filter_map(|(text, (verdict, _))| Some((text.truth, said(text, (*verdict)?))));
+    Right::of(judged).balanced_accuracy()
+}
+
+/// The texts of which both say something.
+fn both(a: &[Verdict], b: &[Verdict]) -> (Vec<bool>, Vec<bool>) {
+    a.iter().zip(b).filter_map(|(a, b)| Some((a.0?, b.0?))).unzip()
+}
+
+fn ledger(question: &Question, call: &Call) -> JudgeLedgerRow {
+    JudgeLedgerRow {
+        prompt_hash: call.hash.clone(),
+        subject: question.subject.clone(),
+        purpose: call.purpose.into(),
+        model: call.model.clone(),
+        prompt_tokens: call.prompt_tokens,
+        completion_tokens: call.completion_tokens,
+        cost: call.cost,
+        seconds: call.seconds,
+        attempts: call.attempts,
+        status: call.status.into(),
+    }
+}

@@ -1,0 +1,278 @@
+//! Texts that an explanation is tried on (DESIGN.md 4.10): which windows, what is marked in them, and in which order.
+//!
+//! At most one a document, no text twice and none that the explanation may have seen. Everything is drawn in hash order.
+
+use super::feature::Firing;
+use super::mix;
+use std::collections::{BTreeSet, HashSet};
+
+/// A window of a context that may become a text.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Window<'a> {
+    /// Why it is one: `top`, `q0` … `q9`; of silent ones `token`, `similar` or `inactive`.
+    pub band: &'a str,
+    pub context: u32,
+    pub document: u32,
+    /// Position of its first token in the context.
+    pub start: u16,
+    pub tokens: &'a [u32],
+}
+
+/// A window where the feature is active, and what may be marked in it, by place in the window.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Active<'a> {
+    pub window: Window<'a>,
+    /// Where marks belong.
+    pub right: Vec<u16>,
+    /// Where wrong ones may be.
+    pub silent: Vec<u16>,
+}
+
+/// A text, and what is to be said of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trial<'a> {
+    pub window: Window<'a>,
+    /// Places in the window.
+    pub marked: Vec<u16>,
+    pub truth: bool,
+}
+
+/// Documents and texts that are not to be used, or not again.
+#[derive(Clone, Debug, Default)]
+pub struct Taken<'a> {
+    documents: HashSet<u32>,
+    texts: HashSet<&'a [u32]>,
+}
+
+impl<'a> Taken<'a> {
+    /// With these texts taken already.
+    pub fn with(texts: impl Iterator<Item = &'a [u32]>) -> Taken<'a> {
+        Taken { documents: HashSet::new(), texts: texts.collect() }
+    }
+
+    /// Takes a window unless its document or its text was taken before.
+    fn take(&mut self, window: &Window<'a>) -> bool {
+        let free = !self.documents.contains(&window.document) && !self.texts.contains(window.tokens);
+        if free {
+            self.documents.insert(window.document);
+            self.texts.insert(window.tokens);
+        }
+        free
+    }
+}
+
+/// Up to `n` of several lists, one of each in turn; whatever `accept` refuses is passed over.
+pub fn in_turn<T: Clone>(lists: &[Vec<T>], n: usize, mut accept: impl FnMut(&T) -> bool) -> Vec<T> {
+    let mut lists: Vec<_> = lists.iter().map(|list| list.iter()).collect();
+    let mut chosen = Vec::new();
+    while chosen.len() < n {
+        let before = chosen.len();
+        for list in &mut lists {
+            if chosen.len() < n {
+                chosen.extend(list.find(|one| accept(one)).cloned());
+            }
+        }
+        if chosen.len() == before {
+            break;
+        }
+    }
+    chosen
+}
+
+/// Texts for the question whether the feature is active in them: up to `n` of the active windows, and as many silent ones.
+/// Each kind is a list, best first, and all kinds come in turn.
+pub fn detection<'a>(
+    active: &[Vec<Window<'a>>],
+    silent: &[Vec<Window<'a>>],
+    n: usize,
+    mut taken: Taken<'a>,
+    salt: u64,
+) -> Vec<Trial<'a>> {
+    let yes = in_turn(active, n, |window| taken.take(window));
+    let no = in_turn(silent, yes.len(), |window| taken.take(window));
+    let trial = |truth: bool| move |window: Window<'a>| Trial { window, marked: Vec::new(), truth };
+    shuffled(yes.into_iter().map(trial(true)).chain(no.into_iter().map(trial(false))).collect(), salt)
+}
+
+/// Texts for the question whether the right tokens are marked: up to `n` windows with the right marks and `n` others with as
+/// many wrong ones, all of them active. A window in which that cannot be done is left out.
+pub fn fuzzing<'a>(active: &[Vec<Active<'a>>], n: usize, mut taken: Taken<'a>, salt: u64) -> Vec<Trial<'a>> {
+    let mut wrong = false;
+    let chosen = in_turn(active, 2 * n, |one| {
+        let room = !one.right.is_empty() && (!wrong || one.silent.len() >= one.right.len());
+        let taken = room && taken.take(&one.window);
+        wrong ^= taken;
+        taken
+    });
+    let trial = |(i, one): (usize, Active<'a>)| {
+        let truth = i % 2 == 0;
+        let marked = if truth { one.right } else { drawn(&one, salt) };
+        Trial { window: one.window, marked, truth }
+    };
+    shuffled(chosen.into_iter().enumerate().map(trial).collect(), salt)
+}
+
+/// As many silent places as there are right ones.
+fn drawn(one: &Active, salt: u64) -> Vec<u16> {
+    let order = mix(salt, u64::from(one.window.context));
+    let mut places: Vec<u16> = one.silent.clone();
+    places.sort_by_key(|&place| (mix(order, u64::from(place)), place));
+    places.truncate(one.right.len());
+    places.sort_unstable();
+    places
+}
+
+/// In an order that tells nothing: silent examples were themselves chosen in the order of a hash, so this is another one.
+fn shuffled(mut trials: Vec<Trial>, salt: u64) -> Vec<Trial> {
+    let order = mix(salt, 0x7E87);
+    let key = |trial: &Trial| {
+        let place = u64::from(trial.window.context) << 16 | u64::from(trial.window.start);
+        (mix(order, place), place)
+    };
+    trials.sort_by_key(key);
+    trials
+}
+
+/// Where marks belong in a window, and where wrong ones may be: at activations above a tenth of the window's largest, and
+/// at those places of `may` where there is none at all.
+pub fn marks(activations: &[f32], may: impl Fn(usize) -> bool) -> (Vec<u16>, Vec<u16>) {
+    let largest = activations.iter().copied().fold(0.0, f32::max);
+    let places = |wanted: &dyn Fn(usize) -> bool| {
+        (0..activations.len()).filter(|&i| wanted(i)).map(|i| i as u16).collect::<Vec<u16>>()
+    };
+    (places(&|i| activations[i] > largest / 10.0), places(&|i| activations[i] == 0.0 && may(i)))
+}
+
+/// Whether a feature is silent at all tokens of a window; its firings are by context and position.
+pub fn is_silent(firings: &[Firing], context: u32, start: u16, tokens: usize) -> bool {
+    let first = firings.partition_point(|f| (f.context, f.position) < (context, start));
+    firings.get(first).is_none_or(|f| f.context != context || usize::from(f.position) >= usize::from(start) + tokens)
+}
+
+/// Another of `n`, to stand for chance; none when there is no other.
+pub fn stranger(own: usize, n: usize) -> Option<usize> {
+    let others = n.checked_sub(1).filter(|others| *others > 0)?;
+    Some((own + 1 + mix(own as u64, 1) as usize % others) % n)
+}
+
+/// What is said of a text by a rule that looks at single tokens: of marked tokens, that most are of the rule; where none are
+/// marked, that there is one.
+pub fn by_rule(rule: &BTreeSet<u32>, tokens: &[u32], marked: &[u16]) -> bool {
+    match marked {
+        [] => tokens.iter().any(|id| rule.contains(id)),
+        _ => 2 * marked.iter().filter(|&&i| rule.contains(&tokens[usize::from(i)])).count() > marked.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 90 documents with a window each, a band for each three of ten; documents 80 to 89 have texts of others.
+    fn texts() -> Vec<Vec<u32>> {
+        (0..90).map(|d| (0..33).map(|p| mix(d % 80, p) as u32 % 50).collect()).collect()
+    }
+
+    fn windows<'a>(texts: &'a [Vec<u32>], band: &'a str, documents: std::ops::Range<u32>) -> Vec<Window<'a>> {
+        let window = |d: u32| Window { band, context: 2 * d, document: d, start: 3, tokens: &texts[d as usize] };
+        documents.map(window).collect()
+    }
+
+    fn detected(texts: &[Vec<u32>], n: usize, salt: u64) -> Vec<Trial<'_>> {
+        let active = [windows(texts, "top", 0..6), windows(texts, "q9", 4..9), windows(texts, "q0", 80..84)];
+        let silent = ["token", "similar", "inactive"];
+        let silent = [(30..32), (40..60), (60..80)].into_iter().zip(silent).map(|(d, band)| windows(texts, band, d));
+        detection(&active, &silent.collect::<Vec<_>>(), n, Taken::with([&*texts[0]].into_iter()), salt)
+    }
+
+    #[test]
+    fn each_kind_comes_in_turn_and_what_is_missing_is_made_up_for() {
+        let texts = texts();
+        let trials = detected(&texts, 8, 1);
+        let count = |band: &str| trials.iter().filter(|t| t.window.band == band).count();
+        assert_eq!(["top", "q9", "q0"].map(count), [3, 3, 2]);
+        assert_eq!(["token", "similar", "inactive"].map(count), [2, 3, 3]);
+        assert!(trials.iter().all(|t| t.truth == ["top", "q9", "q0"].contains(&t.window.band)));
+        let many = detected(&texts, 100, 1);
+        // Documents 1 to 8, and 81 to 83, whose texts are those of 1 to 3.
+        assert_eq!(many.iter().filter(|t| t.truth).count(), 8);
+        assert_eq!(many.len(), 16);
+    }
+
+    #[test]
+    fn nothing_comes_twice_and_nothing_that_was_seen() {
+        let texts = texts();
+        for salt in 0..20 {
+            let trials = detected(&texts, 9, salt);
+            let documents: HashSet<u32> = trials.iter().map(|t| t.window.document).collect();
+            let words: HashSet<&[u32]> = trials.iter().map(|t| t.window.tokens).collect();
+            assert_eq!((documents.len(), words.len()), (trials.len(), trials.len()));
+            assert!(!words.contains(&*texts[0]));
+        }
+    }
+
+    #[test]
+    fn the_order_tells_nothing_and_is_the_same_each_time() {
+        let texts = texts();
+        assert_eq!(detected(&texts, 8, 3), detected(&texts, 8, 3));
+        let first = |salt| detected(&texts, 8, salt)[..8].iter().filter(|t| t.truth).count();
+        let firsts: Vec<usize> = (0..40).map(first).collect();
+        let mean = firsts.iter().sum::<usize>() as f64 / 40.0;
+        assert!((mean - 4.0).abs() < 0.6, "{firsts:?}");
+    }
+
+    fn active<'a>(texts: &'a [Vec<u32>], documents: std::ops::Range<u32>, right: u16, silent: u16) -> Vec<Active<'a>> {
+        let one = |window| Active { window, right: (0..right).collect(), silent: (10..10 + silent).collect() };
+        windows(texts, "top", documents).into_iter().map(one).collect()
+    }
+
+    #[test]
+    fn half_of_the_marks_are_right_and_as_many_are_wrong() {
+        let texts = texts();
+        let lists = [active(&texts, 0..20, 2, 9), active(&texts, 20..40, 3, 2), active(&texts, 40..44, 0, 9)];
+        for salt in 0..10 {
+            let trials = fuzzing(&lists, 6, Taken::default(), salt);
+            assert_eq!(trials.iter().filter(|t| t.truth).count(), 6);
+            assert_eq!(trials.len(), 12);
+            for trial in &trials {
+                let of_first = trial.window.document < 20;
+                assert!(trial.truth || of_first, "wrong marks where there is no room");
+                assert_eq!(trial.marked.len(), if of_first { 2 } else { 3 });
+                assert!(trial.marked.is_sorted() && trial.marked.iter().all(|&i| (i < 10) == trial.truth));
+            }
+        }
+        let few = fuzzing(&lists[..1], 100, Taken::default(), 1);
+        assert_eq!(few.iter().filter(|t| t.truth).count(), 10);
+    }
+
+    #[test]
+    fn marks_are_above_a_tenth_and_wrong_ones_where_nothing_is() {
+        let (right, silent) = marks(&[0.0, 5.0, 0.5, 0.6, 0.0, 0.0], |i| i != 4);
+        assert_eq!((right, silent), (vec![1, 3], vec![0, 5]));
+        assert!(marks(&[0.0; 3], |_| true).0.is_empty());
+    }
+
+    #[test]
+    fn silence_is_of_the_window_alone() {
+        let firing = |context, position| Firing { context, position, activation: 1.0 };
+        let firings = [firing(0, 40), firing(2, 7), firing(2, 20)];
+        let silent = |context, start, tokens| is_silent(&firings, context, start, tokens);
+        assert!(silent(2, 8, 12) && silent(1, 0, 99) && silent(0, 41, 50) && silent(3, 0, 9));
+        assert!(!silent(2, 8, 13) && !silent(2, 7, 1) && !silent(0, 0, 41));
+    }
+
+    #[test]
+    fn a_stranger_is_another_one() {
+        for n in 2..30 {
+            assert!((0..n).all(|own| stranger(own, n).is_some_and(|other| other != own && other < n)));
+        }
+        assert_eq!([stranger(0, 0), stranger(0, 1)], [None; 2]);
+    }
+
+    #[test]
+    fn a_rule_says_yes_to_one_token_or_to_most_marks() {
+        let rule = BTreeSet::from([7, 8]);
+        assert!(by_rule(&rule, &[1, 8], &[]) && !by_rule(&rule, &[1, 2], &[]));
+        assert!(by_rule(&rule, &[7, 8, 1], &[0, 1, 2]) && !by_rule(&rule, &[7, 1], &[0, 1]));
+    }
+}

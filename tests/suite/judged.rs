@@ -1,0 +1,383 @@
+//! Explanations put before judges, from the settings to the tables, with a server of this machine that explains and judges.
+
+use crate::bench::Bench;
+use crate::llm_server::{Reply, Server};
+use circuit_atlas::artifact::tables::*;
+use circuit_atlas::artifact::{Row, Store};
+use circuit_atlas::corpus::Tokenizer;
+use circuit_atlas::llm::judge::{Method, question};
+use circuit_atlas::stages::excerpts;
+use circuit_atlas::stats::mix;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+/// What the oracle knows.
+#[derive(Default)]
+struct Knowledge {
+    /// Sentence → feature.
+    subjects: BTreeMap<String, String>,
+    /// Method, text as it is shown → its judgement, whoever is asked about it.
+    texts: BTreeMap<(String, String), JudgementRow>,
+    /// Feature, context → positions at which it is active and counts.
+    active: BTreeMap<(String, u32), BTreeSet<u32>>,
+}
+
+type Known = Arc<Mutex<Knowledge>>;
+
+fn user(request: &Value) -> &str {
+    request["messages"][1]["content"].as_str().unwrap()
+}
+
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(7, |hash, byte| mix(hash, byte.into()))
+}
+
+/// The sentence that is judged, and the texts, of which none has a line break.
+fn asked(request: &Value) -> (String, Vec<String>) {
+    let sentence = user(request).lines().next().unwrap().split_once("active: ").unwrap().1.to_string();
+    let lines = user(request).lines().skip_while(|line| !line.starts_with("1. ")).take_while(|line| !line.is_empty());
+    let texts = lines.enumerate().map(|(i, line)| line.strip_prefix(&format!("{}. ", i + 1)).unwrap().to_string());
+    (sentence, texts.collect())
+}
+
+/// An explainer that says another thing of every feature and sample, and judges by the name of the model.
+fn server(known: &Known) -> Server {
+    let known = known.clone();
+    Server::start(move |request| {
+        let model = request["model"].as_str().unwrap();
+        if model == "test" {
+            let about = hash(&format!("{}{}", user(request), request["seed"]));
+            let mut reply = json!({ "input": format!("Fires at things of kind {about}."), "output": "o", "promotes": [" the", "Mary", "xyzzyx"] });
+            if user(request).contains("It is head ") {
+                (reply["matching"], reply["carried"]) = (json!("m"), json!("c"));
+            }
+            return Reply::says(reply.to_string());
+        }
+        let (sentence, texts) = asked(request);
+        let method = request["response_format"]["json_schema"]["name"].as_str().unwrap();
+        let known = known.lock().unwrap();
+        let says = |text: &String| match model {
+            "yes" => true,
+            "coin" => hash(&format!("{sentence}{text}")) % 2 == 0,
+            _ => known.says(method, &sentence, text),
+        };
+        let yes: Vec<usize> = (1..=texts.len()).filter(|i| says(&texts[i - 1])).collect();
+        Reply::says(json!({ "yes": yes }).to_string())
+    })
+}
+
+impl Knowledge {
+    fn says(&self, method: &str, sentence: &str, text: &str) -> bool {
+        let row = &self.texts[&(method.to_string(), text.to_string())];
+        let active = self.active.get(&(self.subjects[sentence].clone(), row.context));
+        let span = row.start..row.start + row.tokens as u16;
+        let is = |p: &u32| active.is_some_and(|active| active.contains(p));
+        match method {
+            "detection" => span.into_iter().any(|p| is(&p.into())),
+            _ => row.marked.iter().all(is),
+        }
+    }
+
+    /// Everything that the tables tell after texts have been judged by anybody.
+    fn learn(&mut self, bench: &Bench) {
+        let tokenizer = tokenizer();
+        let contexts: Vec<ContextRow> = store(bench).read_parts().unwrap();
+        for row in read::<ExplanationRow>(bench).into_iter().filter(|row| row.explainer == "feature") {
+            self.subjects.insert(row.input_side, row.subject);
+        }
+        for row in read::<JudgementRow>(bench) {
+            self.texts.insert((row.method.clone(), shown(&row, &contexts, &tokenizer)), row);
+        }
+        let features: Vec<FeatureRow> = read(bench);
+        for row in store(bench).read_parts::<ScoreRow>().unwrap() {
+            let token = contexts[row.context as usize].tokens[row.position as usize];
+            if row.position > 0 && !tokenizer.is_special(token) {
+                let place = (features[row.feature as usize].feature.clone(), row.context);
+                self.active.entry(place).or_default().insert(row.position.into());
+            }
+        }
+    }
+}
+
+fn store(bench: &Bench) -> Store {
+    Store::new(&bench.file("artifacts"))
+}
+
+fn read<R: Row>(bench: &Bench) -> Vec<R> {
+    store(bench).read().unwrap()
+}
+
+fn tokenizer() -> Tokenizer {
+    Tokenizer::load(&Path::new(crate::bench::REPOSITORY).join("demo/model"), 2560).unwrap()
+}
+
+fn window<'a>(row: &JudgementRow, contexts: &'a [ContextRow]) -> &'a [u32] {
+    &contexts[row.context as usize].tokens[row.start.into()..][..row.tokens as usize]
+}
+
+fn shown(row: &JudgementRow, contexts: &[ContextRow], tokenizer: &Tokenizer) -> String {
+    let places: Vec<u16> = row.marked.iter().map(|&p| p as u16 - row.start).collect();
+    excerpts::marked(window(row, contexts), &places, tokenizer)
+}
+
+/// A bench that has run without a language model, and now has this server; the judge is `yes`.
+fn bench(server: &Server, llm: &str, evaluate: &str) -> Bench {
+    let url = server.url();
+    Bench::finished().add(&format!(
+        "[llm]\nprovider = \"openai\"\nmodel = \"test\"\napi_key_env = \"\"\nretries = 0\nbase_url = \"{url}\"\n{llm}\n\
+         [evaluate]\nmethods = [\"single-token\", \"detection\", \"fuzzing\"]\ntexts = 6\nbatch = 5\njudge = \"yes\"\n{evaluate}"
+    ))
+}
+
+const STAGES: [&str; 2] = ["interpret", "evaluate"];
+
+fn judged_by(bench: &Bench, judge: &str) -> Vec<EvaluationRow> {
+    read::<EvaluationRow>(bench).into_iter().filter(|row| row.judge == judge).collect()
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let values: Vec<f64> = values.collect();
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+#[test]
+fn a_judge_is_worth_what_it_knows() {
+    let known = Known::default();
+    let server = server(&known);
+    let bench = bench(&server, "", "");
+    let said = bench.run(&STAGES).succeeded();
+    let features: Vec<FeatureRow> = read(&bench);
+    assert!(said.err.contains(" verdicts by test, 0 failed, 0 left"), "{}", said.err);
+
+    // Always yes: right on all of one kind, wrong on all of the other.
+    let yes = judged_by(&bench, "yes");
+    let tried = yes.iter().filter(|row| row.balanced_accuracy.is_some()).count();
+    assert!(tried > features.len(), "{tried} of {} features by two methods", features.len());
+    assert!(yes.iter().all(|row| [None, Some(0.5)].contains(&row.balanced_accuracy)));
+    assert!(yes.iter().all(|row| [None, Some(0.5)].contains(&row.null) && row.explainer == "feature"));
+    texts_are_as_they_should_be(&bench);
+
+    // An oracle is always right, and another feature's explanation leads it astray.
+    known.lock().unwrap().learn(&bench);
+    let bench = bench.set("judge = \"yes\"", "judge = \"oracle\"\nsecond_judge = \"yes\"");
+    bench.run(&["evaluate"]).succeeded();
+    let oracle = judged_by(&bench, "oracle");
+    assert_eq!(oracle.len(), yes.len());
+    assert!(oracle.iter().all(|row| [None, Some(1.0)].contains(&row.balanced_accuracy)), "{oracle:#?}");
+    let null = mean(oracle.iter().filter_map(|row| row.null));
+    assert!(null < 0.9, "{null}");
+    for row in &oracle {
+        assert!(row.null_subject != row.subject && features.iter().any(|f| f.feature == row.null_subject));
+    }
+    let second = judged_by(&bench, "yes");
+    assert!(second.iter().all(|row| row.null.is_none() && row.null_subject.is_empty()));
+    let twice = |rows: &[EvaluationRow]| {
+        rows.iter().map(|row| (row.examples, row.balanced_accuracy, row.rule.map(f64::to_bits))).collect::<Vec<_>>()
+    };
+    assert_eq!(twice(&second), twice(&yes), "the same texts as when it was the first");
+    // It says the same one thing of all, which is agreement by chance.
+    let agreements: Vec<AgreementRow> = read(&bench);
+    assert!(agreements.iter().all(|row| row.between == "judges" && row.value == Some(0.0)), "{agreements:#?}");
+    assert_eq!(agreements.len(), second.len());
+
+    let bench = bench.set("judge = \"oracle\"", "judge = \"coin\"");
+    bench.run(&["evaluate"]).succeeded();
+    let coin = mean(judged_by(&bench, "coin").iter().filter_map(|row| row.balanced_accuracy));
+    assert!((coin - 0.5).abs() < 0.06, "{coin}");
+
+    // Everything has been asked.
+    let requests = server.requests().len();
+    let before = bench.results();
+    let again = bench.run(&["evaluate", "--force"]).succeeded();
+    assert!(again.err.contains(" 0 requests now"), "{}", again.err);
+    assert_eq!(server.requests().len(), requests);
+    let tables = |results: &BTreeMap<_, Vec<u8>>| {
+        results
+            .iter()
+            .filter(|(name, _): &(&std::path::PathBuf, _)| name.extension().is_some_and(|e| e == "parquet"))
+            .map(|(name, bytes)| (name.clone(), bytes.clone()))
+            .collect::<Vec<_>>()
+    };
+    assert!(tables(&before) == tables(&bench.results()));
+}
+
+/// The texts of each feature are of the *score* half, unseen, of different documents, and their truth is that of the scores.
+fn texts_are_as_they_should_be(bench: &Bench) {
+    let mut known = Knowledge::default();
+    known.learn(bench);
+    let contexts: Vec<ContextRow> = store(bench).read_parts().unwrap();
+    let halves: BTreeMap<u32, String> =
+        read::<Document>(bench).into_iter().map(|row| (row.document, row.half)).collect();
+    let mut seen: BTreeSet<(String, Vec<u32>)> = BTreeSet::new();
+    for row in read::<ExampleRow>(bench).into_iter().filter(|row| row.half == "explain") {
+        seen.insert((row.subject, row.tokens));
+    }
+    let own: Vec<JudgementRow> =
+        read::<JudgementRow>(bench).into_iter().filter(|row| row.explained == row.subject).collect();
+    let mut documents = BTreeSet::new();
+    let mut bands: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in &own {
+        let document = contexts[row.context as usize].document;
+        assert_eq!(halves[&document], "score");
+        assert!(
+            !seen.contains(&(row.subject.clone(), window(row, &contexts).to_vec())),
+            "an explanation may have seen it"
+        );
+        assert!(documents.insert((&row.subject, &row.method, document)), "two texts of a document");
+        *bands.entry(&row.band).or_default() += 1;
+        let none = BTreeSet::new();
+        let active = known.active.get(&(row.subject.clone(), row.context)).unwrap_or(&none);
+        let span = u32::from(row.start)..u32::from(row.start) + row.tokens;
+        match row.method.as_str() {
+            "detection" => {
+                assert!(row.marked.is_empty());
+                assert_eq!(row.truth, span.clone().any(|p| active.contains(&p)), "{row:?}");
+                assert_eq!(row.truth, row.band.starts_with(['q', 't']) && row.band != "token");
+            }
+            _ => {
+                assert!(!row.marked.is_empty() && row.marked.iter().all(|p| span.contains(p)));
+                assert!(row.marked.iter().all(|p| active.contains(p) == row.truth), "{row:?}");
+            }
+        }
+    }
+    assert!(["top", "q9", "token", "similar", "inactive"].iter().all(|band| bands.contains_key(band)), "{bands:?}");
+    let right = own.iter().filter(|row| row.truth).count() as f64 / own.len() as f64;
+    assert!((0.45..0.6).contains(&right), "{right}");
+    // Half of the texts in the first places are right ones too.
+    let first = own.iter().filter(|row| row.text < 3).collect::<Vec<_>>();
+    let right = first.iter().filter(|row| row.truth).count() as f64 / first.len() as f64;
+    assert!((0.35..0.65).contains(&right), "{right}");
+}
+
+#[test]
+fn what_got_no_verdict_counts_in_nothing_and_is_asked_again() {
+    let server = server(&Known::default());
+    let bench = bench(&server, "", "");
+    bench.run(&["interpret"]).succeeded();
+    let bench = bench.set("retries = 0", "retries = 0\nmax_calls = 7\nconcurrency = 1");
+    let said = bench.run(&["evaluate"]);
+    assert!(!said.ok && said.err.contains(" left, 7 requests now"), "{}", said.err);
+    let answered = read::<JudgementRow>(&bench).iter().filter(|row| row.said.is_some()).count();
+    assert!((7..=35).contains(&answered), "{answered}");
+    let examples: u32 = judged_by(&bench, "yes").iter().map(|row| row.examples).sum();
+    let own = |row: &&JudgementRow| row.said.is_some() && row.explained == row.subject;
+    assert_eq!(examples as usize, read::<JudgementRow>(&bench).iter().filter(own).count());
+    let left = read::<JudgeLedgerRow>(&bench).iter().filter(|row| row.status == "left").count();
+    assert!(left > 0);
+    let bench = bench.set("max_calls = 7", "max_calls = 0");
+    let said = bench.run(&["evaluate"]).succeeded();
+    assert!(said.err.contains(" 0 left"), "{}", said.err);
+    assert!(read::<JudgementRow>(&bench).iter().all(|row| row.said.is_some()));
+}
+
+#[test]
+fn a_verdict_that_cannot_be_read_is_null() {
+    let server = Server::start(|request| match request["model"].as_str() {
+        Some("test") => {
+            let mut reply = json!({ "input": "Fires.", "output": "o", "promotes": [] });
+            if user(request).contains("It is head ") {
+                (reply["matching"], reply["carried"]) = (json!("m"), json!("c"));
+            }
+            Reply::says(reply.to_string())
+        }
+        _ => Reply::says(r#"{"yes": [99]}"#),
+    });
+    let bench = bench(&server, "", "").set("\"single-token\", \"detection\", \"fuzzing\"", "\"detection\"");
+    let said = bench.run(&STAGES);
+    assert!(!said.ok, "it ends with a code of its own");
+    let rows: Vec<JudgementRow> = read(&bench);
+    assert!(!rows.is_empty() && rows.iter().all(|row| row.said.is_none() && !row.prompt_hash.is_empty()));
+    let evaluations: Vec<EvaluationRow> = read(&bench);
+    assert!(!evaluations.is_empty());
+    assert!(evaluations.iter().all(|row| row.examples == 0 && row.balanced_accuracy.is_none() && row.rule.is_none()));
+    let ledger: Vec<JudgeLedgerRow> = read(&bench);
+    assert!(ledger.iter().any(|row| row.purpose == "repair") && ledger.iter().all(|row| row.status == "failed"));
+}
+
+#[test]
+fn samples_are_held_against_each_other_and_all_is_planned_before() {
+    let server = server(&Known::default());
+    let bench = bench(&server, "samples = 2\ntemperature = 1.0", "").set("judge = \"yes\"", "judge = \"coin\"");
+    bench.run(&["interpret"]).succeeded();
+    let asked = server.requests().len();
+    let plan = bench.call(&["run", "evaluate", "--dry-run"]).succeeded().out;
+    assert_eq!(server.requests().len(), asked, "a plan sends nothing");
+    bench.run(&["evaluate"]).succeeded();
+    let sent = server.requests().len() - asked;
+    let all = plan.lines().find(|line| line.starts_with("all ")).unwrap_or_else(|| panic!("{plan}"));
+    assert_eq!(all.split_whitespace().nth(3), Some(sent.to_string().as_str()), "{plan}");
+    assert!(plan.contains("asked: `coin`"), "{plan}");
+    let agreements: Vec<AgreementRow> = read(&bench);
+    let of = |of: &str| agreements.iter().filter(|row| row.of == of).collect::<Vec<_>>();
+    let tried: BTreeSet<String> = judged_by(&bench, "coin").into_iter().map(|row| row.subject).collect();
+    assert_eq!(of("detection").len(), tried.len());
+    // `things`, `kind`, `Fires` of these and a number each: 3 of 5.
+    assert!(of("words").iter().all(|row| row.compared == 1 && row.value == Some(0.6)), "{:?}", of("words"));
+    let kappa = mean(of("detection").iter().filter_map(|row| row.value));
+    assert!(kappa.abs() < 0.15, "coins agree by chance: {kappa}");
+    assert!(agreements.iter().all(|row| row.between == "samples"));
+    let samples: BTreeSet<u32> = read::<JudgementRow>(&bench).iter().map(|row| row.sample).collect();
+    assert_eq!(samples, BTreeSet::from([0, 1]));
+}
+
+#[test]
+fn the_model_says_more_of_what_a_feature_promotes() {
+    let bench = Bench::finished();
+    let rows: Vec<CausalRow> = read(&bench);
+    let features: Vec<FeatureRow> = read(&bench);
+    assert!(rows.len() > features.len() / 2, "{} of {}", rows.len(), features.len());
+    for row in &rows {
+        let feature = features.iter().find(|feature| feature.feature == row.subject).unwrap();
+        assert_eq!(row.strength, feature.max);
+        assert!(row.positions > 0 && row.positions <= 10 && row.strength > 0.0);
+        assert!(row.rise.is_sorted_by(|a, b| a >= b) && row.risen.len() == 10 && row.rise[0] > 0.0);
+        assert_eq!((row.claimed, row.claimed_null, row.claims), (None, None, 0), "nobody has claimed anything");
+        assert!(row.low <= row.promoted && row.promoted <= row.high || row.positions == 1);
+    }
+    let promoted = mean(rows.iter().filter_map(|row| row.promoted));
+    let null = mean(rows.iter().filter_map(|row| row.promoted_null));
+    assert!(promoted > 0.85 && promoted > null + 0.15, "{promoted}, and {null} of another's");
+    // In the last layer there is nothing between it and the unembedding but the scale.
+    let last = mean(rows.iter().filter(|row| row.subject.starts_with("mlp3.")).filter_map(|row| row.promoted));
+    assert!(last > 0.95, "{last}");
+    let none = Bench::finished().add("[evaluate]\ncausal = 0\n");
+    none.run(&["evaluate"]).succeeded();
+    assert!(read::<CausalRow>(&none).is_empty());
+}
+
+#[test]
+fn claims_are_held_against_what_rises() {
+    let server = server(&Known::default());
+    let bench = bench(&server, "", "").set("\"single-token\", \"detection\", \"fuzzing\"", "\"single-token\"");
+    bench.run(&STAGES).succeeded();
+    let rows: Vec<CausalRow> = read(&bench);
+    let told: BTreeSet<String> = read::<ExplanationRow>(&bench)
+        .into_iter()
+        .filter(|row| row.explainer == "feature")
+        .map(|row| row.subject)
+        .collect();
+    let claiming: Vec<&CausalRow> = rows.iter().filter(|row| told.contains(&row.subject)).collect();
+    assert!(!claiming.is_empty());
+    for row in claiming {
+        assert_eq!(row.claims, 2, "` the` and `Mary` are tokens, `xyzzyx` is none");
+        assert!(row.claimed.is_some_and(|area| (0.0..=1.0).contains(&area)));
+        assert!(row.claimed_null == row.claimed, "all claim the same");
+    }
+    assert!(read::<JudgementRow>(&bench).is_empty() && read::<JudgeLedgerRow>(&bench).is_empty());
+}
+
+#[test]
+fn each_prompt_of_a_judge_whole() {
+    let texts = ["gave it to «Mary» and", "the «boat» left"];
+    for method in [Method::Detection, Method::Fuzzing] {
+        let plain =
+            texts.map(|text| if method == Method::Detection { text.replace(['«', '»'], "") } else { text.into() });
+        let texts: Vec<&str> = plain.iter().map(String::as_str).collect();
+        let question = question(method, "mlp0.1", "m", "Fires at ships.", &texts).unwrap();
+        let whole: String =
+            question.messages.iter().map(|m| format!("---- {}\n{}\n", m.speaker.word(), m.text)).collect();
+        insta::assert_snapshot!(format!("judge_{}", method.word()), whole);
+    }
+}
