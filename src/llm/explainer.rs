@@ -333,7 +333,8 @@ mod tests {
             change(&mut reply);
             read(&feature(), &reply).unwrap_err()
         };
-        let cases: [(fn(&mut Value), &str); 11] = [
+        type Change = fn(&mut Value);
+        let cases: [(Change, &str); 11] = [
             (|r| r["input"] = json!(" "), "`input` is empty"),
             (|r| r["output"] = json!("a\nb"), "`output` has line breaks or control characters"),
             (|r| r["output"] = json!("a\u{2028}b"), "`output` has line breaks or control characters"),

@@ -83,11 +83,16 @@ fn read_all() -> Result<Environment<'static>> {
     environment.set_formatter(one_line);
     environment.add_filter("quoted", |token: &str| quoted(token));
     environment.add_filter("percent", percent);
-    environment.add_filter("signed", |x: f64| format!("{x:+.2}"));
+    environment.add_filter("signed", signed);
     for (name, source) in TEMPLATES {
         environment.add_template(name, source).with_context(|| format!("cannot read the template `{name}`"))?;
     }
     Ok(environment)
+}
+
+/// A logit: of a set it may be small, as its features seldom serve.
+fn signed(x: f64) -> String {
+    if x.abs() < 0.1 { format!("{x:+.3}") } else { format!("{x:+.2}") }
 }
 
 /// What is put into a template never breaks a line there, so that it cannot pass for a line of the template's own.

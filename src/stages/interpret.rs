@@ -125,14 +125,8 @@ impl Book {
     fn write(&mut self, run: &Run) -> Result<()> {
         let key = |row: &ExplanationRow| (row.subject.clone(), row.kind.clone(), row.explainer.clone(), row.sample);
         self.explanations.sort_by_cached_key(key);
-        self.exchanges
-            .sort_by(|a, b| (&a.prompt_hash, &a.subject, &a.purpose).cmp(&(&b.prompt_hash, &b.subject, &b.purpose)));
-        self.exchanges
-            .dedup_by(|a, b| (&a.prompt_hash, &a.subject, &a.purpose) == (&b.prompt_hash, &b.subject, &b.purpose));
-        self.ledger
-            .sort_by(|a, b| (&a.prompt_hash, &a.subject, &a.purpose).cmp(&(&b.prompt_hash, &b.subject, &b.purpose)));
-        self.ledger
-            .dedup_by(|a, b| (&a.prompt_hash, &a.subject, &a.purpose) == (&b.prompt_hash, &b.subject, &b.purpose));
+        once(&mut self.exchanges, |row| [&row.prompt_hash, &row.subject, &row.purpose]);
+        once(&mut self.ledger, |row| [&row.prompt_hash, &row.subject, &row.purpose]);
         run.store.write(run.fingerprint, &self.explanations)?;
         run.store.write(run.fingerprint, &self.exchanges)?;
         run.store.write(run.fingerprint, &self.ledger)
@@ -148,6 +142,12 @@ impl Book {
         };
         Done { summary, failed: self.tally.failed, left: self.tally.left }
     }
+}
+
+/// Rows in the order of a key, one of each.
+fn once<R>(rows: &mut Vec<R>, key: for<'r> fn(&'r R) -> [&'r String; 3]) {
+    rows.sort_by(|a, b| key(a).cmp(&key(b)));
+    rows.dedup_by(|a, b| key(a) == key(b));
 }
 
 /// What the subjects of a prompt are.

@@ -6,10 +6,12 @@ use crate::ids::Component;
 use crate::llm::explainer::{self, Copied, Move, Place, Source};
 use crate::site::head::{self, Contributor, Habits, What};
 
-/// Tasks, moves, tokens read, tokens written, and contributors of a slot that are told.
+/// Tasks, moves, tokens read (those that it looks at most, and answers), tokens written, and contributors of a slot that
+/// are told.
 const TASKS: usize = 3;
 const MOVES: usize = 5;
-const READ: usize = 6;
+const READ: usize = 3;
+const ANSWERS: usize = 3;
 const WRITTEN: usize = 5;
 const CONTRIBUTORS: usize = 6;
 /// A share of attention below this is not worth a word.
@@ -54,7 +56,7 @@ fn place_of(head: &head::Head, task: explainer::Task, said: &Said) -> Place {
         habits: habits(&head.habits),
         direct_effect: head.habits.direct_effect,
         enters: slots.map(enters).collect(),
-        copies: head.copies.iter().take(READ).map(copied).collect(),
+        copies: copies(&head.copies),
         copying: match head.copies_or_lowers() {
             Some(true) => "It mostly copies: what it looks at, it makes more likely.".into(),
             Some(false) => "It mostly lowers: what it looks at, it makes less likely.".into(),
@@ -98,6 +100,12 @@ fn source(from: &Contributor, is_value: bool, said: &Said) -> Source {
         false => own.input_side.clone(),
     });
     Source { what, prompts: from.prompts, said: sentence.unwrap_or_default() }
+}
+
+/// Of the answers most of all, as these are what a task is about.
+fn copies(of: &[head::Copied]) -> Vec<Copied> {
+    let [answers, others] = [true, false].map(|answer| of.iter().filter(move |copied| copied.answer == answer));
+    answers.take(ANSWERS).chain(others.take(READ)).map(copied).collect()
 }
 
 fn copied(of: &head::Copied) -> Copied {
