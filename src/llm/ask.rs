@@ -192,3 +192,93 @@ async fn together(workers: impl Iterator<Item = impl Future<Output = Result<()>>
     .await;
     first
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::client::{Answer, Completion, Scripted, Trouble};
+    use super::super::{Form, Message, Outcome, Speaker};
+    use super::*;
+    use crate::stats::mix;
+    use serde_json::json;
+    use tempfile::TempDir;
+
+    fn questions(n: usize) -> Vec<Question> {
+        let message = |i| Message { speaker: Speaker::User, text: format!("Thing {i}?") };
+        let question = |i| Question {
+            subject: format!("thing-{i}"),
+            purpose: "explain",
+            model: "m".into(),
+            sample: 0,
+            messages: vec![message(i)],
+            form: Form { name: "number", schema: json!({ "properties": { "n": { "type": "integer" } } }) },
+        };
+        (0..n).map(question).collect()
+    }
+
+    fn ask(
+        folder: &TempDir,
+        script: impl Fn(&Value) -> Result<Completion, Trouble> + Send + Sync + 'static,
+        questions: &[Question],
+    ) -> Result<Vec<Asked<u64>>> {
+        let llm = Llm { retries: 60, api_key_env: String::new(), ..Llm::default() };
+        let (purse, progress) = (Purse::new(&llm), Progress::new("test"));
+        let asker = Asker::open(&llm, &Store::new(folder.path()), &purse, &progress)?;
+        let asker = Asker { client: Some(Box::new(Scripted(script))), ..asker.waiting(Duration::from_nanos(1)) };
+        asker.ask("asked", questions, |_, object| object["n"].as_u64().ok_or("`n` is no number".into()))
+    }
+
+    /// The number of the thing that is asked about.
+    fn number(body: &Value) -> u64 {
+        let text = body["messages"][0]["content"].as_str().unwrap();
+        text["Thing ".len()..].split('?').next().unwrap().parse().unwrap()
+    }
+
+    fn completion(text: String) -> Completion {
+        Completion { text, finish: "stop".into(), ..Completion::default() }
+    }
+
+    #[test]
+    fn in_any_weather_every_question_gets_its_own_reply_and_later_none_is_asked() {
+        let (folder, questions) = (TempDir::new().unwrap(), questions(300));
+        let tries = AtomicUsize::new(0);
+        let moody = move |body: &Value| {
+            let answer = |status| Err(Trouble::Answer(Answer { status, ..Answer::default() }));
+            match mix(7, tries.fetch_add(1, Ordering::Relaxed) as u64) % 8 {
+                0 => Err(Trouble::Cut),
+                1 => Err(Trouble::Late),
+                2 => Err(Trouble::Unreachable("no route".into())),
+                3 => answer(503),
+                4 => answer(429),
+                5 if body["messages"].as_array().unwrap().len() == 1 => Ok(completion("no object".into())),
+                _ => Ok(completion(json!({ "n": number(body) }).to_string())),
+            }
+        };
+        let asked = ask(&folder, moody, &questions).unwrap();
+        let said = |asked: &Vec<Asked<u64>>| -> Vec<u64> {
+            let said = asked.iter().map(|asked| match &asked.outcome {
+                Outcome::Said(n) => *n,
+                other => panic!("{other:?}"),
+            });
+            said.collect()
+        };
+        assert_eq!(said(&asked), (0..300).collect::<Vec<u64>>());
+        let again = ask(&folder, |_| panic!("it asks again"), &questions).unwrap();
+        assert_eq!(said(&again), said(&asked));
+        assert!(again.iter().zip(&asked).all(|(again, asked)| again.calls == asked.calls));
+    }
+
+    #[test]
+    fn a_reply_that_cannot_be_kept_ends_the_run() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("replies.jsonl");
+        let asked = AtomicUsize::new(0);
+        let script = move |_: &Value| {
+            // As good as a full disk.
+            std::fs::create_dir_all(&path).unwrap();
+            assert!(asked.fetch_add(1, Ordering::Relaxed) < 8, "it goes on");
+            Ok(completion("{}".into()))
+        };
+        let error = ask(&folder, script, &questions(100)).unwrap_err().to_string();
+        assert!(error.starts_with("cannot write `") && error.ends_with("replies.jsonl`"), "{error}");
+    }
+}

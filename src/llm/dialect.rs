@@ -3,6 +3,9 @@
 use super::client::Answer;
 use super::weather::is_too_long;
 
+/// What is said of what is not known. A server may also repeat the question, in which any word may stand.
+const UNKNOWN: [&str; 8] = ["support", "permit", "unknown", "unrecogni", "unexpected", "invalid", "allowed", "extra"];
+
 /// What may be sent to a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dialect {
@@ -46,10 +49,11 @@ impl Dialect {
         {
             return Some(Dialect { max_tokens: false, ..self });
         }
-        if self.temperature && names(&["temperature"]) {
+        let unknown = |name: &str| answer.param == name || (names(&[name]) && names(&UNKNOWN));
+        if self.temperature && unknown("temperature") {
             return Some(Dialect { temperature: false, ..self });
         }
-        (self.seed && names(&["seed"])).then_some(Dialect { seed: false, ..self })
+        (self.seed && unknown("seed")).then_some(Dialect { seed: false, ..self })
     }
 
     /// What both may be sent.
@@ -81,12 +85,15 @@ mod tests {
         assert_eq!(without("temperature", heat), Some(Dialect { temperature: false, ..all }));
         assert_eq!(without("response_format", "Invalid"), Some(Dialect { schema: false, ..all }));
         assert_eq!(without("", "guided decoding is off"), Some(Dialect { schema: false, ..all }));
-        assert_eq!(without("", r#"[{"loc":["body","seed"]}]"#), Some(Dialect { seed: false, ..all }));
+        assert_eq!(
+            without("", r#"[{"loc":["body","seed"],"msg":"Extra inputs are not permitted"}]"#),
+            Some(Dialect { seed: false, ..all })
+        );
     }
 
     #[test]
     fn other_complaints_change_nothing() {
-        assert_eq!(without("", "your prompt is bad"), None);
+        assert_eq!(without("", "your prompt is bad: `The temperature of a seed`"), None);
         let long =
             "'max_tokens' or 'max_completion_tokens' is too large: this model's maximum context length is 8 tokens";
         assert_eq!(without("max_tokens", long), None);

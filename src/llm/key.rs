@@ -40,9 +40,13 @@ impl Key {
         &self.0
     }
 
-    /// A text that came from outside, without the key.
+    /// A text that came from outside, without the key, also where it stands as JSON has it.
     pub fn hide(&self, text: &str) -> String {
-        if self.0.len() < SHORTEST { text.into() } else { text.replace(&self.0, INSTEAD) }
+        if self.0.len() < SHORTEST {
+            return text.into();
+        }
+        let quoted = serde_json::Value::from(self.0.as_str()).to_string();
+        text.replace(&self.0, INSTEAD).replace(quoted.trim_matches('"'), INSTEAD)
     }
 }
 
@@ -65,6 +69,7 @@ mod tests {
     #[test]
     fn a_key_is_hidden_and_a_word_is_not() {
         assert_eq!(Key("sk-123456".into()).hide("no `sk-123456`!"), "no `[key]`!");
+        assert_eq!(Key(r#"sk"\123456"#.into()).hide(r#"{"a": "sk\"\\123456"}"#), r#"{"a": "[key]"}"#);
         assert_eq!(Key("none".into()).hide("none"), "none");
         assert_eq!(Key(String::new()).hide("none"), "none");
     }

@@ -246,7 +246,8 @@ impl<'r> Round<'r> {
             finish: said.finish,
             prompt_tokens,
             completion_tokens,
-            seconds: tries.seconds,
+            // So many digits are read as they were written.
+            seconds: (tries.seconds * 1e3).round() / 1e3,
             attempts: tries.attempts,
         };
         self.asker.replies.keep(&record)?;

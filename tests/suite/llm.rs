@@ -247,8 +247,8 @@ fn a_server_that_is_slow_is_not_waited_for() {
         let begun = Instant::now();
         assert_eq!(said(&place.ask_one()), "dog");
         assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
-        let place = Place::new(&Server::start(|_| Reply::says(GOOD).after(Duration::from_secs(1))));
-        let place = place.set(|llm| (llm.timeout, llm.retries) = (0.05, 0));
+        let server = Server::start(|_| Reply::says(GOOD).after(Duration::from_secs(1)));
+        let place = Place::new(&server).set(|llm| (llm.timeout, llm.retries) = (0.05, 0));
         assert_eq!(left(&place.ask_one()), "no whole reply came within `llm.timeout = 0.05` s");
     }
 }
@@ -583,7 +583,7 @@ fn a_plan_tells_what_asking_would_take_and_sends_nothing() {
     assert_eq!((plan.questions, plan.known, plan.calls, plan.completion_tokens), (5, 0, 4, 2000));
     assert!((80..400).contains(&plan.prompt_tokens), "{}", plan.prompt_tokens);
     assert_eq!(plan.cost, None);
-    let place = place.set(|llm| drop(llm.prices.insert("m".into(), [0.0, 1000.0])));
+    let place = place.set(|llm| llm.prices.extend([("m".into(), [0.0, 1000.0])]));
     assert_eq!(place.plan(&twice).cost, Some(2.0));
     assert!(server.requests().is_empty() && place.kept().is_empty());
 
