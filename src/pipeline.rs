@@ -8,7 +8,7 @@ use crate::artifact::{Artifact, Row, Store};
 use crate::config::{Config, Snapshot};
 use crate::error::{Context, Hint, Result, hinted};
 use crate::hub;
-use crate::llm::Purse;
+use crate::llm::{Purse, check_key};
 use crate::lock::{ATTEMPT, Entry, Ingredients, Lock, Stamp, fingerprint};
 use crate::progress::Progress;
 use crate::stages::{self, Done, Input, Run};
@@ -36,8 +36,15 @@ pub struct Stage {
     writes: &'static [Artifact],
     writes_besides: Option<Besides>,
     run: fn(&Run) -> Result<Done>,
-    /// What it would ask of a language model, in words; none: nothing.
-    plan: Option<fn(&Run) -> Result<String>>,
+    asks: Option<Asks>,
+}
+
+/// What a stage asks of a language model.
+struct Asks {
+    /// By the settings, anything at all.
+    whether: fn(&Config) -> bool,
+    /// How much it would be, in a table.
+    plan: fn(&Run) -> Result<String>,
 }
 
 /// What a stage writes besides artifacts.
@@ -61,7 +68,7 @@ pub const STAGES: [Stage; 11] = [
         writes: &[Document::ARTIFACT, ContextRow::ARTIFACT],
         writes_besides: None,
         run: stages::tokenize::run,
-        plan: None,
+        asks: None,
     },
     Stage {
         name: "measure",
@@ -75,7 +82,7 @@ pub const STAGES: [Stage; 11] = [
         writes: &[ConformanceRow::ARTIFACT],
         writes_besides: None,
         run: stages::measure::run,
-        plan: None,
+        asks: None,
     },
     Stage {
         name: "discover",
@@ -95,7 +102,7 @@ pub const STAGES: [Stage; 11] = [
         ],
         writes_besides: None,
         run: stages::discover::run,
-        plan: None,
+        asks: None,
     },
     Stage {
         name: "verify",
@@ -109,7 +116,7 @@ pub const STAGES: [Stage; 11] = [
         writes: &[FaithfulnessRow::ARTIFACT, EffectRow::ARTIFACT],
         writes_besides: None,
         run: stages::verify::run,
-        plan: None,
+        asks: None,
     },
     Stage {
         name: "heads",
@@ -129,7 +136,7 @@ pub const STAGES: [Stage; 11] = [
         ],
         writes_besides: None,
         run: stages::heads::run,
-        plan: None,
+        asks: None,
     },
     Stage {
         name: "cache",
@@ -143,7 +150,7 @@ pub const STAGES: [Stage; 11] = [
         writes: &[ACTIVATIONS],
         writes_besides: None,
         run: stages::cache::run,
-        plan: None,
+        asks: None,
     },
     Stage {
         name: "score",
@@ -157,7 +164,7 @@ pub const STAGES: [Stage; 11] = [
         writes: &[ScoreRow::ARTIFACT],
         writes_besides: None,
         run: stages::score::run,
-        plan: None,
+        asks: None,
     },
     Stage {
         name: "aggregate",
@@ -186,7 +193,7 @@ pub const STAGES: [Stage; 11] = [
         ],
         writes_besides: None,
         run: stages::aggregate::run,
-        plan: None,
+        asks: None,
     },
     Stage {
         name: "interpret",
@@ -215,7 +222,7 @@ pub const STAGES: [Stage; 11] = [
         writes: &[ExplanationRow::ARTIFACT, ExchangeRow::ARTIFACT, LedgerRow::ARTIFACT],
         writes_besides: None,
         run: stages::interpret::run,
-        plan: Some(stages::interpret::plan),
+        asks: Some(Asks { whether: |config| config.llm.asks(), plan: stages::interpret::plan }),
     },
     Stage {
         name: "evaluate",
@@ -235,7 +242,7 @@ pub const STAGES: [Stage; 11] = [
         writes: &[EvaluationRow::ARTIFACT],
         writes_besides: None,
         run: stages::evaluate::run,
-        plan: None,
+        asks: None,
     },
     Stage {
         name: "render",
@@ -271,7 +278,7 @@ pub const STAGES: [Stage; 11] = [
         writes: &[],
         writes_besides: Some(Besides { stale: stages::render::stale, remove: stages::render::remove }),
         run: stages::render::run,
-        plan: None,
+        asks: None,
     },
 ];
 
@@ -433,9 +440,9 @@ impl<'a> Workplace<'a> {
         Ok(done)
     }
 
-    fn plan(&self, state: &State, plan: fn(&Run) -> Result<String>) -> Result<String> {
+    fn plan(&self, state: &State, asks: &Asks) -> Result<String> {
         let progress = Progress::new(state.stage.name);
-        let planned = plan(&Run {
+        let planned = (asks.plan)(&Run {
             config: self.config,
             store: &self.store,
             fingerprint: &state.fingerprint,
@@ -457,6 +464,11 @@ impl<'a> Workplace<'a> {
 impl Stage {
     fn reads_from(&self, other: &Stage) -> bool {
         self.reads.iter().any(|read| other.writes.iter().any(|written| written.name == read.name))
+    }
+
+    /// What it asks of a language model, if the settings let it.
+    fn asks_by(&self, config: &Config) -> Option<&Asks> {
+        self.asks.as_ref().filter(|asks| (asks.whether)(config))
     }
 
     /// That stage must be fresh before this one runs.
@@ -529,6 +541,9 @@ pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
         return Ok(Done::default());
     }
     stages::check(config)?;
+    if states.iter().any(|state| will_run(state) && state.stage.asks_by(config).is_some()) {
+        check_key(&config.llm)?;
+    }
     let (purse, mut all) = (Purse::new(&config.llm), Done::default());
     for state in states.iter().filter(|state| selection.wants(state.stage.name)) {
         if !will_run(state) {
@@ -566,14 +581,13 @@ pub fn rehearse(config: &Config, selection: &Selection) -> Result<()> {
         }
     }
     for state in wanted() {
-        let Some(plan) = state.stage.plan.filter(|_| config.llm.asks()) else { continue };
-        println!();
+        let Some(asks) = state.stage.asks_by(config) else { continue };
         let stale = |before: &&State| state.stage.needs(before.stage) && !before.why.is_empty();
         match states.iter().find(stale) {
-            None => println!("{} would ask:\n{}", state.stage.name, place.plan(state, plan)?.trim_end()),
-            // Told of on its own, or else to be run first.
-            Some(before) if before.stage.plan.is_some() && selection.wants(before.stage.name) => {
-                println!("what {} would ask is known when `{}` has run", state.stage.name, before.stage.name);
+            None => println!("\n{} would ask:\n{}", state.stage.name, place.plan(state, asks)?.trim_end()),
+            // That one is told of, and what it will say cannot be known.
+            Some(before) if before.stage.asks_by(config).is_some() && selection.wants(before.stage.name) => {
+                println!("\nwhat {} would ask is known when `{}` has run", state.stage.name, before.stage.name);
             }
             Some(before) => return Err(unknown(state.stage, before)),
         }
@@ -582,14 +596,12 @@ pub fn rehearse(config: &Config, selection: &Selection) -> Result<()> {
 }
 
 fn unknown(stage: &Stage, before: &State) -> anyhow::Error {
-    let why = before.why.first().map(String::as_str).unwrap_or_default();
-    let first = before.stage.name;
+    let (why, first) = (before.why.first().map(String::as_str).unwrap_or_default(), before.stage.name);
+    let last = STAGES.iter().take_while(|other| other.name != stage.name);
+    let names: Vec<&str> = last.map(|other| other.name).skip_while(|name| *name != first).collect();
     hinted(
         format!("what `{}` would ask depends on what `{first}` does, and that is not fresh: {why}", stage.name),
-        format!(
-            "run what comes before it first: `circuit-atlas run --from {first}` with a language model that is not \
-                 asked yet, `llm.max_calls`, or the stages by their names"
-        ),
+        format!("run what comes before it: `circuit-atlas run {}`", names.join(" ")),
     )
 }
 

@@ -35,11 +35,12 @@ impl Excerpt {
         self.shown(|_| None)
     }
 
-    /// Each active token in marks, with its level of the feature's maximum behind them: `gave it to «Mary»9`.
+    /// Each active token in marks, with its level of the feature's maximum behind them: `gave it to «Mary»[9]`. In brackets,
+    /// as the text may go on with a digit.
     pub fn scaled(&self, max: f32) -> String {
         self.shown(|i| match level(self.pieces[i].activation, max) {
             0 => None,
-            level => Some(level.to_string()),
+            level => Some(format!("[{level}]")),
         })
     }
 
@@ -89,7 +90,7 @@ mod tests {
     #[test]
     fn active_tokens_are_marked_with_their_level() {
         let e = excerpt(&[("Then", 0.0), (" Mary", 4.0), (" Ann", 0.01), ("\n«", 2.0)]);
-        assert_eq!(e.scaled(4.0), "Then «Mary»10 «Ann»1«⏎‹»5");
+        assert_eq!(e.scaled(4.0), "Then «Mary»[10] «Ann»[1]«⏎‹»[5]");
         assert_eq!(e.plain(), "Then Mary Ann⏎‹");
         assert_eq!(e.marked(&BTreeSet::from([0])), "«Then» Mary Ann⏎‹");
     }

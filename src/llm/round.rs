@@ -129,7 +129,6 @@ impl<'r> Round<'r> {
     /// One try, as soon as the pace and the purse allow it.
     async fn once(&self, letter: &Letter<'_>, dialect: Dialect, tries: &mut Tries) -> Result<Tried> {
         let Asker { llm, pace, purse, closed, .. } = self.asker;
-        let client = self.client()?;
         let expected = u64::from(letter.prompt_tokens()) + u64::from(llm.max_tokens / 2);
         let mut end = closed.subscribe();
         tokio::select! {
@@ -145,6 +144,8 @@ impl<'r> Round<'r> {
         if let Err(why) = purse.take(most) {
             return Ok(Tried::Closed(self.close(&why)));
         }
+        // Behind the purse: with an empty one, what is kept can be read without a key.
+        let client = self.client()?;
         let begun = Instant::now();
         let said = client.send(letter.model(), letter.body(dialect)).await;
         tries.attempts += 1;

@@ -33,9 +33,6 @@ pub fn run(run: &Run) -> Result<Done> {
 /// What asking would take, in a table. Nothing is sent, and nothing is written.
 pub fn plan(run: &Run) -> Result<String> {
     let llm = &run.config.llm;
-    if !llm.asks() {
-        return Ok("no language model is set: nothing would be asked".into());
-    }
     let (subjects, purse) = (Subjects::load(run)?, Purse::empty());
     let asker = Asker::open(llm, run.store, &purse, run.progress)?;
     let mut book = Book::new(&subjects);

@@ -1,6 +1,6 @@
 //! The question about a feature: its texts from the strongest to the silent ones, and its tokens.
 
-use super::{SILENT, Subjects};
+use super::{SILENT, Subjects, thinned};
 use crate::artifact::tables::FeatureRow;
 use crate::error::Result;
 use crate::ids::Kind;
@@ -48,6 +48,6 @@ impl Subjects<'_> {
             let example = self.examples(subject).iter().find(|example| example.band == band)?;
             Some((level(example.value, max), of_example(example, &self.tokenizer).scaled(max)))
         };
-        bands.filter_map(first).collect()
+        thinned(bands.filter_map(first).collect(), |(_, text)| text)
     }
 }

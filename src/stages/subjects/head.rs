@@ -67,7 +67,7 @@ fn moved(of: &head::Move) -> Move {
     let to = of.to.said();
     Move {
         from: of.from.said(),
-        to: if of.last { format!("the last token, {to}") } else { to },
+        to: if of.last { format!("the last token, {to},") } else { to },
         prompts: of.prompts,
         attention: of.attention,
     }

@@ -25,6 +25,8 @@ const TOP: &str = "top";
 const SILENT: &str = "inactive";
 /// Strongest texts that a language model is shown.
 const STRONGEST: usize = 8;
+/// What such a list of texts may take, in tokens of a language model, about.
+const TEXTS: usize = 500;
 /// Promoted tokens that it is shown, and suppressed ones.
 const PROMOTED: usize = 10;
 const SUPPRESSED: usize = 6;
@@ -100,7 +102,7 @@ impl<'a> Subjects<'a> {
     fn strongest(&self, subject: &str) -> Vec<String> {
         let max = self.max(subject);
         let shown = |example: &ExampleRow| of_example(example, &self.tokenizer).scaled(max);
-        self.band(subject, TOP).take(STRONGEST).map(shown).collect()
+        thinned(self.band(subject, TOP).take(STRONGEST).map(shown).collect(), String::as_str)
     }
 
     /// The largest activation of the *explain* half.
@@ -113,6 +115,18 @@ impl<'a> Subjects<'a> {
         let first = |list: &[(String, f64)], n: usize| list.iter().take(n).cloned().collect();
         Tokens { promoted: first(&tokens.promoted, PROMOTED), suppressed: first(&tokens.suppressed, SUPPRESSED) }
     }
+}
+
+/// Every second text is left out as long as they take too much: what stays spans all strengths still.
+fn thinned<T>(mut texts: Vec<T>, text: impl Fn(&T) -> &str) -> Vec<T> {
+    const FEW: usize = 3;
+    // Four characters a token; a mark and its level are four tokens of about five characters.
+    let size = |one: &T| text(one).chars().count() / 4 + 3 * text(one).matches('»').count();
+    while texts.len() > FEW && texts.iter().map(size).sum::<usize>() > TEXTS {
+        let mut number = 0..;
+        texts.retain(|_| number.next().is_some_and(|number| number % 2 == 0));
+    }
+    texts
 }
 
 fn sets(run: &Run) -> Result<Vec<Set>> {
@@ -154,4 +168,21 @@ fn tokens(rows: Vec<LogitRow>) -> BTreeMap<String, Tokens> {
         side.push((row.text, f64::from(row.logit)));
     }
     tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_that_take_too_much_are_thinned_over_all_strengths() {
+        let texts = |text: &str| -> Vec<String> { (0..8).map(|i| format!("{i}{text}")).collect() };
+        let left = |text: &str| {
+            thinned(texts(text), String::as_str).iter().map(|text| text[..1].to_string()).collect::<String>()
+        };
+        assert_eq!(left("a short text"), "01234567");
+        assert_eq!(left(&"x".repeat(400)), "0246");
+        assert_eq!(left(&"«x»[1]".repeat(40)), "04");
+        assert_eq!(left(&"x".repeat(4000)), "04", "two are always left");
+    }
 }

@@ -1,0 +1,305 @@
+//! Explanations by a language model, from the settings to the tables, with a server of this machine in its place.
+
+use crate::bench::Bench;
+use crate::llm_server::{Reply, Server, prompt};
+use circuit_atlas::artifact::Store;
+use circuit_atlas::artifact::tables::*;
+use circuit_atlas::corpus::Tokenizer;
+use circuit_atlas::explain::quoted;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// A bench that has run without a language model, and now has this server.
+fn bench(server: &Server, more: &str) -> Bench {
+    let url = server.url();
+    let settings = "[llm]\nprovider = \"openai\"\nmodel = \"test\"\napi_key_env = \"\"\nretries = 0\n";
+    Bench::finished().add(&format!("{settings}base_url = \"{url}\"\n{more}"))
+}
+
+/// What a model might say to any prompt: of a head two fields more.
+fn reply(request: &Value) -> Value {
+    let head = prompt(request).contains("It is head ");
+    let mut reply = json!({ "input": "Fires at ships.", "output": "Promotes the sea.", "promotes": [" sea"] });
+    if head {
+        reply["matching"] = json!("A ship looks for a ship.");
+        reply["carried"] = json!("Which ship it is.");
+    }
+    reply
+}
+
+fn willing() -> Server {
+    Server::start(|request| Reply::says(reply(request).to_string()))
+}
+
+fn store(bench: &Bench) -> Store {
+    Store::new(&bench.file("artifacts"))
+}
+
+fn rows(bench: &Bench) -> Vec<ExplanationRow> {
+    store(bench).read().unwrap()
+}
+
+fn user(request: &Value) -> &str {
+    request["messages"][1]["content"].as_str().unwrap()
+}
+
+#[test]
+fn everything_is_explained_once_and_a_rerun_asks_nothing() {
+    let server = willing();
+    let bench = bench(&server, "[llm.prices]\ntest = [1.0, 2.0]\n");
+    let said = bench.run(&["interpret"]).succeeded();
+    let rows = rows(&bench);
+    let (counted, told): (Vec<&ExplanationRow>, Vec<_>) = rows.iter().partition(|row| row.explainer == "statistics");
+    let requests = server.requests().len();
+    assert_eq!(told.len(), requests, "{}", said.err);
+    let kinds: BTreeSet<(&str, &str)> = told.iter().map(|row| (row.kind.as_str(), row.explainer.as_str())).collect();
+    let all =
+        [("component", "head"), ("component", "mlp"), ("feature", "feature"), ("group", "group"), ("pair", "pair")];
+    assert_eq!(kinds, BTreeSet::from(all));
+    for row in &told {
+        assert_eq!((row.status.as_str(), row.model.as_str(), row.sample), ("ok", "test", 0));
+        assert_eq!(row.text, "Fires at ships. Promotes the sea.");
+        assert_eq!(row.claims, [" sea"]);
+        assert_eq!(row.matching.is_empty() || row.carried.is_empty(), row.explainer != "head");
+    }
+    // Nothing that the statistics call silent is asked about, and everything else is.
+    let silent = |row: &&&ExplanationRow| row.input_side.starts_with("Never active");
+    assert_eq!(counted.iter().filter(|row| !silent(row)).count(), told.len());
+    let hashes: BTreeSet<&String> = told.iter().map(|row| &row.prompt_hash).collect();
+    let (exchanges, ledger) =
+        (store(&bench).read::<ExchangeRow>().unwrap(), store(&bench).read::<LedgerRow>().unwrap());
+    assert_eq!(hashes, exchanges.iter().map(|row| &row.prompt_hash).collect());
+    assert_eq!(hashes, ledger.iter().map(|row| &row.prompt_hash).collect());
+    assert!(
+        exchanges.iter().all(|row| row.roles == ["system", "user"] && row.messages.len() == 2 && row.status == "ok")
+    );
+    let cost: f64 = ledger.iter().map(|row| row.cost).sum();
+    assert!((cost - requests as f64 * 120e-6).abs() < 1e-9, "100 tokens at 1 and 10 at 2 a million: {cost}");
+    let summary = format!("{requests} explanations by test, 0 failed, 0 left, {requests} requests now, cost {cost:.4}");
+    assert!(said.err.contains(&summary), "{}", said.err);
+
+    let before = std::fs::read(bench.file("artifacts/explanations.parquet")).unwrap();
+    let again = bench.run(&["interpret", "--force"]).succeeded();
+    assert!(again.err.contains(" 0 requests now, cost 0.0000"), "{}", again.err);
+    assert_eq!(server.requests().len(), requests);
+    assert!(before == std::fs::read(bench.file("artifacts/explanations.parquet")).unwrap());
+}
+
+#[test]
+fn what_is_made_of_features_is_asked_in_the_words_of_their_explanations() {
+    let server = Server::start(|request| match user(request).contains("It is a feature of") {
+        true => {
+            Reply::says(json!({ "input": "Fires at SHIPS.", "output": "Promotes SEAS.", "promotes": [] }).to_string())
+        }
+        false => Reply::says(reply(request).to_string()),
+    });
+    let bench = bench(&server, "");
+    bench.run(&["interpret"]).succeeded();
+    let requests = server.requests();
+    let (alone, together): (Vec<&Value>, Vec<_>) =
+        requests.iter().partition(|request| user(request).contains("It is a feature of"));
+    assert!(!alone.is_empty() && !together.is_empty());
+    for request in together {
+        let members = user(request)
+            .lines()
+            .filter(|line| line.starts_with("- attention feature") || line.starts_with("- MLP feature"));
+        let told: Vec<&str> = members.filter(|line| !line.contains("Never active")).collect();
+        assert!(told.iter().all(|line| line.contains("Fires at SHIPS.")), "{told:#?}");
+    }
+}
+
+#[test]
+fn a_failure_is_a_row_of_its_own_and_stops_nothing() {
+    let server = Server::start(|request| match user(request) {
+        user if user.contains("It is a feature of the MLP of layer 2") => Reply::says("I would rather talk of ships."),
+        user if user.contains("It is a feature of the MLP of layer 3") => Reply::ends("", "content_filter"),
+        _ => Reply::says(reply(request).to_string()),
+    });
+    let bench = bench(&server, "");
+    let said = bench.run(&["interpret"]);
+    assert!(!said.ok, "it ends with a code of its own");
+    let rows = rows(&bench);
+    let of = |prefix: &str| -> Vec<&ExplanationRow> {
+        rows.iter().filter(|row| row.explainer == "feature" && row.subject.starts_with(prefix)).collect()
+    };
+    assert!(!of("mlp2.").is_empty() && !of("mlp3.").is_empty() && !of("att").is_empty());
+    for row in of("mlp2.") {
+        assert_eq!((row.status.as_str(), row.text.as_str()), ("failed", ""));
+        assert!(row.reason.starts_with("the reply cannot be read, even after a repair"), "{}", row.reason);
+    }
+    of("mlp3.").iter().for_each(|row| assert_eq!((row.status.as_str(), row.input_side.as_str()), ("refused", "")));
+    of("att").iter().for_each(|row| assert_eq!(row.status, "ok"));
+    assert!(rows.iter().any(|row| row.explainer == "mlp" && row.status == "ok"));
+    let statistics = rows.iter().filter(|row| row.explainer == "statistics");
+    assert!(statistics.clone().all(|row| row.status == "ok" && !row.text.is_empty()));
+    let failed = of("mlp2.").len() + of("mlp3.").len();
+    assert!(said.err.contains(&format!(", {failed} failed, 0 left")), "{}", said.err);
+    // A repair is an exchange of its own, that shows what it is about.
+    let exchanges: Vec<ExchangeRow> = store(&bench).read().unwrap();
+    let repairs: Vec<&ExchangeRow> = exchanges.iter().filter(|row| row.purpose == "repair").collect();
+    assert_eq!(repairs.len(), of("mlp2.").len());
+    assert!(repairs.iter().all(|row| row.roles == ["system", "user", "assistant", "user"] && row.status == "failed"));
+    // Failed for good: the next run pays for nothing again.
+    let requests = server.requests().len();
+    bench.run(&["interpret", "--force"]);
+    assert_eq!(server.requests().len(), requests);
+}
+
+#[test]
+fn what_got_no_reply_is_asked_again_by_the_next_run() {
+    let away = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let is_away = away.clone();
+    let server = Server::start(move |request| match is_away.load(std::sync::atomic::Ordering::SeqCst) {
+        true => Reply::error(500, "server_error", "away"),
+        false => Reply::says(reply(request).to_string()),
+    });
+    let bench = bench(&server, "");
+    let said = bench.run(&["interpret"]);
+    assert!(!said.ok && said.err.contains("0 explanations by test, 0 failed,"), "{}", said.err);
+    assert!(rows(&bench).iter().filter(|row| row.explainer != "statistics").all(|row| row.status == "failed"));
+    away.store(false, std::sync::atomic::Ordering::SeqCst);
+    let said = bench.run(&["interpret"]).succeeded();
+    assert_eq!(said.ran(), ["interpret"], "although no setting has changed");
+    assert!(rows(&bench).iter().all(|row| row.status == "ok"));
+}
+
+#[test]
+fn several_samples_are_several_rows() {
+    let server = willing();
+    let bench = bench(&server, "samples = 2\ntemperature = 0.7\n");
+    bench.run(&["interpret"]).succeeded();
+    let mut samples: BTreeMap<(String, String), Vec<u32>> = BTreeMap::new();
+    for row in rows(&bench).iter().filter(|row| row.explainer != "statistics") {
+        samples.entry((row.explainer.clone(), row.subject.clone())).or_default().push(row.sample);
+    }
+    for ((explainer, subject), samples) in samples {
+        assert_eq!(samples, if explainer == "feature" { vec![0, 1] } else { vec![0] }, "{subject}");
+    }
+    let ledger: Vec<LedgerRow> = store(&bench).read().unwrap();
+    let keys: BTreeSet<_> = ledger.iter().map(|row| (&row.prompt_hash, &row.subject, &row.purpose)).collect();
+    assert_eq!(keys.len(), ledger.len());
+    assert_eq!(server.requests().len(), ledger.len());
+}
+
+/// The line of a table that begins with a word, as numbers where they are.
+fn line(out: &str, name: &str) -> Vec<String> {
+    let own = out.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no `{name}` in {out}"));
+    own[name.len()..].split_whitespace().map(String::from).collect()
+}
+
+#[test]
+fn a_dry_run_tells_the_cost_and_changes_nothing() {
+    let server = willing();
+    let bench = bench(&server, "").set("api_key_env = \"\"", "api_key_env = \"CIRCUIT_ATLAS_NOBODY_SETS_THIS\"");
+    let before = bench.results();
+    let lock = std::fs::read(bench.file("artifacts/atlas.lock")).unwrap();
+    let said = bench.run(&["interpret", "--dry-run"]).succeeded();
+    assert!(said.out.contains("interpret  would run: ") && said.out.contains("an estimate"), "{}", said.out);
+    assert_eq!(line(&said.out, "all")[5], "unknown");
+    let [questions, known, calls] = [0, 1, 2].map(|i| line(&said.out, "all")[i].parse::<usize>().unwrap());
+    assert_eq!((known, calls), (0, questions));
+    assert!(before == bench.results() && lock == std::fs::read(bench.file("artifacts/atlas.lock")).unwrap());
+    assert!(server.requests().is_empty());
+    // Before anything else runs, a run says that there is no key.
+    let refused = bench.run(&["--from", "aggregate", "--force"]).failed();
+    assert!(refused.error().contains("`CIRCUIT_ATLAS_NOBODY_SETS_THIS`"), "{}", refused.err);
+    assert!(before == bench.results());
+
+    let bench = bench.set("api_key_env = \"CIRCUIT_ATLAS_NOBODY_SETS_THIS\"", "api_key_env = \"\"");
+    bench.run(&["interpret"]).succeeded();
+    assert_eq!(server.requests().len(), questions, "as many as were told");
+    let bench = bench.set("api_key_env = \"\"", "api_key_env = \"CIRCUIT_ATLAS_NOBODY_SETS_THIS\"");
+    let said = bench.run(&["interpret", "--dry-run"]).succeeded();
+    assert!(said.out.contains("interpret  fresh") && !said.out.contains("an estimate"), "{}", said.out);
+    assert_eq!(line(&said.out, "all")[..3], [questions.to_string(), questions.to_string(), "0".into()]);
+    assert_eq!(server.requests().len(), questions);
+}
+
+#[test]
+fn a_dry_run_that_cannot_know_says_what_to_run_first() {
+    let server = willing();
+    let bench = bench(&server, "").set("band_examples = 1", "band_examples = 2");
+    let said = bench.run(&["--dry-run"]).failed();
+    let expected = "error: what `interpret` would ask depends on what `aggregate` does, and that is not fresh: \
+                    `aggregate.band_examples` was `1`, is `2`\n\
+                    hint: run what comes before it: `circuit-atlas run aggregate`\n";
+    assert_eq!(said.err, expected);
+    assert!(said.out.contains("aggregate  would run: ") && said.out.contains("score      fresh"), "{}", said.out);
+    assert!(server.requests().is_empty());
+}
+
+/// A text that a prompt shows, without its marks, as words that can be found.
+fn unmarked(line: &str) -> String {
+    let mut text = String::new();
+    let mut rest = line.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '«' => {}
+            '»' => drop(rest.by_ref().find(|c| *c == ']')),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+#[test]
+fn nothing_of_the_score_half_is_ever_shown() {
+    let server = willing();
+    let bench = bench(&server, "");
+    bench.run(&["interpret"]).succeeded();
+    let tokenizer = Tokenizer::load(&Path::new(crate::bench::REPOSITORY).join("demo/model"), 2560).unwrap();
+    let text = |tokens: &[u32]| {
+        let bare: Vec<u32> = tokens.iter().copied().filter(|id| !tokenizer.is_special(*id)).collect();
+        tokenizer.decode(&bare).replace('\n', "⏎").trim().to_string()
+    };
+    let store = store(&bench);
+    let halves: BTreeMap<u32, String> =
+        store.read::<Document>().unwrap().into_iter().map(|row| (row.document, row.half)).collect();
+    let mut documents: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for row in store.read_parts::<ContextRow>().unwrap() {
+        let half = if halves[&row.document] == "explain" { "explain" } else { "score" };
+        documents.entry(half).or_default().push(text(&row.tokens));
+    }
+    let shown: BTreeSet<String> = server
+        .requests()
+        .iter()
+        .flat_map(|request| {
+            user(request).lines().filter_map(|line| line.strip_prefix("- ")).map(unmarked).collect::<Vec<_>>()
+        })
+        .filter(|line| {
+            !line.starts_with('`')
+                && !line.contains(" feature of layer ")
+                && !line.contains(" of 8 prompts")
+                && !line.contains(" of 4 prompts")
+        })
+        .map(|line| match line.split_once(": ") {
+            Some((level, text)) if level.parse::<u32>().is_ok() => text.to_string(),
+            _ => line,
+        })
+        .collect();
+    assert!(shown.len() > 100, "{}", shown.len());
+    for line in &shown {
+        let is_in = |half: &str| documents[half].iter().any(|document| document.contains(line.as_str()));
+        assert!(is_in("explain"), "not of the explain half: {line}");
+    }
+    // And a text of the other half would be found if it were shown.
+    let other: Vec<ExampleRow> =
+        store.read::<ExampleRow>().unwrap().into_iter().filter(|row| row.half == "score").collect();
+    let windows: BTreeSet<String> = other.iter().map(|row| text(&row.tokens)).collect();
+    let both: BTreeSet<&String> = windows
+        .iter()
+        .filter(|window| documents["explain"].iter().any(|text| text.contains(window.as_str())))
+        .collect();
+    let leaked: Vec<&String> =
+        windows.iter().filter(|window| shown.contains(*window) && !both.contains(window)).collect();
+    assert!(leaked.is_empty(), "{leaked:#?}");
+    // Shares of tokens are those of the half, too.
+    for row in store.read::<FeatureRow>().unwrap().iter().filter(|row| !row.explain_tokens.is_empty()) {
+        let first = quoted(&tokenizer.token(row.explain_tokens[0]));
+        assert!(
+            server.requests().iter().any(|request| user(request).contains(&format!("activation: {first} "))),
+            "{first}"
+        );
+    }
+}
