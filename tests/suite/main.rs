@@ -25,6 +25,7 @@ mod outside;
 mod pipeline;
 mod promote;
 mod prompts;
+mod real_llm;
 mod refusals;
 mod rooms;
 mod saelens;
