@@ -13,7 +13,9 @@ pub mod number;
 mod scatter;
 mod svg;
 pub mod text;
+pub mod verdict;
 mod views;
+pub mod written;
 
 #[cfg(test)]
 mod fixture;

@@ -2,7 +2,9 @@
 
 use super::inputs::Contexts;
 use crate::artifact::Row;
-use crate::artifact::tables::{EvaluationRow, ExampleRow, FeatureRow, ScoreRow};
+use crate::artifact::tables::{
+    AgreementRow, CausalRow, EvaluationRow, ExampleRow, FeatureRow, JudgeLedgerRow, JudgementRow, ScoreRow,
+};
 use crate::config::ScoreMethod;
 use crate::corpus::Half;
 use crate::error::Result;
@@ -17,6 +19,7 @@ use std::collections::BTreeMap;
 pub fn run(run: &Run) -> Result<Done> {
     if !run.config.evaluate.methods.contains(&ScoreMethod::SingleToken) {
         run.store.write::<EvaluationRow>(run.fingerprint, &[])?;
+        unjudged(run)?;
         return Ok(String::from("no method is set").into());
     }
     run.progress.say("learning and trying single-token rules");
@@ -33,7 +36,16 @@ pub fn run(run: &Run) -> Result<Done> {
     let mut rows: Vec<EvaluationRow> = features.par_iter().map(evaluate).collect();
     rows.sort_by(|a, b| a.subject.cmp(&b.subject));
     run.store.write(run.fingerprint, &rows)?;
+    unjudged(run)?;
     Ok(format!("{} features by their single-token rule", rows.len()).into())
+}
+
+/// Tables of judges, empty without one.
+fn unjudged(run: &Run) -> Result<()> {
+    run.store.write::<JudgementRow>(run.fingerprint, &[])?;
+    run.store.write::<AgreementRow>(run.fingerprint, &[])?;
+    run.store.write::<CausalRow>(run.fingerprint, &[])?;
+    run.store.write::<JudgeLedgerRow>(run.fingerprint, &[])
 }
 
 /// Another feature, whose rule stands for chance; none when there is no other.

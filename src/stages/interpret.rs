@@ -3,7 +3,7 @@
 
 use super::inputs;
 use crate::artifact::tables::{
-    CircuitPairRow, ClusterRow, ExampleRow, ExplanationRow, FeatureRow, LedgerRow, LogitRow,
+    CircuitPairRow, ClusterRow, ExampleRow, ExchangeRow, ExplanationRow, FeatureRow, LedgerRow, LogitRow,
 };
 use crate::corpus::{Half, Tokenizer};
 use crate::error::Result;
@@ -40,6 +40,7 @@ pub fn run(run: &Run) -> Result<Done> {
     }
     rows.sort_by(|a, b| a.subject.cmp(&b.subject));
     run.store.write(run.fingerprint, &rows)?;
+    run.store.write::<ExchangeRow>(run.fingerprint, &[])?;
     run.store.write::<LedgerRow>(run.fingerprint, &[])?;
     Ok(format!("{} summaries of the statistics; no language model is set", rows.len()).into())
 }

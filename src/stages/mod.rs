@@ -19,6 +19,7 @@ mod graphs;
 mod pairs;
 pub mod reader;
 mod watched;
+mod written;
 
 pub use inputs::Input;
 
