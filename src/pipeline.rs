@@ -253,6 +253,7 @@ pub const STAGES: [Stage; 11] = [
             ExchangeRow::ARTIFACT,
             LedgerRow::ARTIFACT,
             EvaluationRow::ARTIFACT,
+            JudgementRow::ARTIFACT,
             AgreementRow::ARTIFACT,
             CausalRow::ARTIFACT,
             JudgeLedgerRow::ARTIFACT,

@@ -198,3 +198,43 @@ fn mass(mass: &[(String, f64)]) -> String {
     let shares: Vec<String> = mass.iter().map(one).collect();
     format!("of its activation: {}", shares.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::fixture;
+
+    fn told(i: usize) -> String {
+        let feature = fixture::atlas().features.remove(i);
+        let verdicts = feature.evaluations.iter().map(|e| of_evaluation(e).words).collect();
+        let mut page = Page::new(100, false);
+        FeatureAnswer { feature, kind: Kind::Mlp, layer: 0, verdicts, strength: 4.0 }.print(&mut page);
+        page.text().replace('\n', " ")
+    }
+
+    #[test]
+    fn what_a_language_model_wrote_is_told_with_its_worth() {
+        let text = told(6);
+        for part in [
+            "[some-model]",
+            "claims to promote: “␣Mary”, “␣John”, “↵”",
+            "Explanation 3: ",
+            "detection of feature, judged by some-model on 46 texts: ",
+            "; single-token rule: ",
+            "; beats both",
+            "The two judges, detection on 46 texts: kappa 0.44, agreement is moderate.",
+            "promoted tokens: ",
+            "another's: 53.0%",
+            "risen most, in logits: “␣Mary” 2.1",
+        ] {
+            assert!(text.contains(part), "`{part}` is not in {text}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_and_the_summary_stands_in_its_place() {
+        let text = told(3);
+        assert!(text.contains("No explanation by some-model (refused): I cannot help with that."), "{text}");
+        assert!(text.contains("[statistics]") && !text.contains("How good"), "{text}");
+    }
+}

@@ -3,7 +3,7 @@
 //! Every text here comes from a corpus, a tokenizer, a settings file or a language model, and is hostile until escaped.
 
 pub use super::head::{Head, HeadFeature};
-pub use super::written::{Account, Agreement, Asked, Bill, Causal, Evaluation, Exchange, Explanation};
+pub use super::written::{Account, Agreement, Asked, Bill, Causal, Evaluation, Exchange, Explanation, Misjudged};
 use crate::ids::{Component, DictionaryId, FeatureId};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -368,6 +368,8 @@ pub struct Feature {
     /// The language model's explanation first, and of those the first judge's.
     pub evaluations: Vec<Evaluation>,
     pub agreements: Vec<Agreement>,
+    /// Some of the texts that the first judge got wrong.
+    pub misjudged: Vec<Misjudged>,
     pub causal: Option<Causal>,
 }
 

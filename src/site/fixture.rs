@@ -192,6 +192,7 @@ fn feature(texts: &[String], ids: &[FeatureId], at: &[Component], i: usize) -> F
             i,
         ),
         agreements: if i % 8 == 6 { written::agreements() } else { Vec::new() },
+        misjudged: if i % 8 == 1 || i % 8 == 6 { written::misjudged() } else { Vec::new() },
         causal: (i % 8 != 4).then(|| written::causal(i)),
         explanation,
         asked,
@@ -504,6 +505,7 @@ pub fn unasked() -> Atlas {
     for f in &mut atlas.features {
         (f.explanation, f.asked, f.causal) = (explained("a word"), None, None);
         f.agreements.clear();
+        f.misjudged.clear();
         f.evaluations.retain(|e| e.method == "single-token");
     }
     for (explanation, asked) in atlas.components.iter_mut().map(|c| (&mut c.explanation, &mut c.asked)) {

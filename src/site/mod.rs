@@ -18,7 +18,7 @@ mod views;
 pub mod written;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 

@@ -92,23 +92,23 @@ pub fn of_promoted(causal: &Causal) -> Judged {
 /// How far two or more agree, in a sentence.
 pub fn agreement(a: &Agreement) -> String {
     let value = a.value.map_or_else(|| ABSENT.into(), |value| fixed(value, 2));
-    match (a.between.as_str(), a.of.as_str()) {
-        (_, "words") => format!(
-            "Its independent explanations share {value} of their content words (Jaccard, mean of {}).",
-            counted(a.compared as usize, "pair")
-        ),
-        (between, method) => {
-            let who = if between == "judges" { "The two judges" } else { "Judgements by its independent explanations" };
-            let words = a.value.map(|v| format!(": {}", kappa(v))).unwrap_or_default();
-            let texts = counted(a.compared as usize, "text");
-            format!("{who} agree by {method} on {texts} with a kappa of {value}{words}.")
-        }
+    if a.of == "words" {
+        let pairs = counted(a.compared as usize, "pair");
+        return format!(
+            "Its independent explanations share {value} of their content words (Jaccard, mean of {pairs})."
+        );
+    }
+    let who = if a.between == "judges" { "The two judges" } else { "Judgements by its independent explanations" };
+    let texts = format!("{who}, {} on {}", a.of, counted(a.compared as usize, "text"));
+    match a.value {
+        Some(kappa) => format!("{texts}: kappa {value}, agreement is {}.", in_words(kappa)),
+        None => format!("{texts}: how far they agree cannot be told."),
     }
 }
 
 /// How far two agree by Cohen's kappa, in the words that are usual for it.
-fn kappa(value: f64) -> &'static str {
-    match value {
+fn in_words(kappa: f64) -> &'static str {
+    match kappa {
         v if v <= 0.0 => "no better than chance",
         v if v <= 0.2 => "slight",
         v if v <= 0.4 => "fair",
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn kappa_has_words() {
         assert_eq!(
-            [-0.1, 0.1, 0.61, 1.0].map(kappa),
+            [-0.1, 0.1, 0.61, 1.0].map(in_words),
             ["no better than chance", "slight", "substantial", "nearly perfect"]
         );
     }
@@ -159,10 +159,10 @@ mod tests {
         };
         assert_eq!(
             of("judges", "detection", Some(0.7)),
-            "The two judges agree by detection on 46 texts with a kappa of 0.70: substantial."
+            "The two judges, detection on 46 texts: kappa 0.70, agreement is substantial."
         );
         let words = "share 0.25 of their content words (Jaccard, mean of 46 pairs)";
         assert!(of("samples", "words", Some(0.25)).contains(words));
-        assert!(of("samples", "fuzzing", None).ends_with("a kappa of —."));
+        assert!(of("samples", "fuzzing", None).ends_with("how far they agree cannot be told."));
     }
 }

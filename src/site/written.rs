@@ -117,6 +117,20 @@ pub struct Evaluation {
     pub rule: Option<f64>,
 }
 
+/// A text that the first judge got wrong, given the feature's own explanation.
+#[derive(Clone, Debug, Serialize)]
+pub struct Misjudged {
+    /// `detection` or `fuzzing`.
+    pub method: String,
+    /// `top`, `q0` … `q9`; silent: `inactive`, `token`, `similar`.
+    pub band: String,
+    /// Whether the feature is active in it, or the marks are right; the judge said the opposite.
+    pub truth: bool,
+    pub context: u32,
+    /// The text in pieces, and which of them were marked.
+    pub pieces: Vec<(String, bool)>,
+}
+
 /// How far independent explanations agree, or two judges of one explanation.
 #[derive(Clone, Debug, Serialize)]
 pub struct Agreement {

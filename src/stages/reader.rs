@@ -464,6 +464,7 @@ impl<'a> Reader<'a> {
             asked: self.written.asked(&row.feature),
             evaluations: self.written.evaluations(&row.feature),
             agreements: self.written.agreements(&row.feature),
+            misjudged: self.written.misjudged(&row.feature, &self.tokenizer),
             causal: self.written.causal(&row.feature, &self.tokenizer),
         })
     }

@@ -2,20 +2,26 @@
 
 use super::Run;
 use super::inputs::by;
-use crate::artifact::Store;
 use crate::artifact::tables::{
-    AgreementRow, CausalRow, EvaluationRow, ExchangeRow, ExplanationRow, JudgeLedgerRow, LedgerRow,
+    AgreementRow, CausalRow, ContextRow, EvaluationRow, ExchangeRow, ExplanationRow, JudgeLedgerRow, JudgementRow,
+    LedgerRow,
 };
+use crate::artifact::{Row, Store};
 use crate::corpus::Tokenizer;
 use crate::error::Result;
 use crate::ids::FeatureId;
-use crate::site::written::{Account, Agreement, Asked, Bill, Causal, Evaluation, Exchange, Explanation, STATUSES};
+use crate::site::written::{
+    Account, Agreement, Asked, Bill, Causal, Evaluation, Exchange, Explanation, Misjudged, STATUSES,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Its explainer is no language model.
 const STATISTICS: &str = "statistics";
 /// Methods in the order of a page.
 const METHODS: [&str; 3] = ["detection", "fuzzing", "single-token"];
+
+/// Texts that a judge got wrong, of a feature by each method.
+const MISJUDGED: usize = 8;
 
 /// Everything about explanations, by subject.
 pub struct Written {
@@ -26,21 +32,27 @@ pub struct Written {
     evaluations: BTreeMap<String, Vec<EvaluationRow>>,
     agreements: BTreeMap<String, Vec<AgreementRow>>,
     causal: BTreeMap<String, CausalRow>,
+    /// Those that the first judge got wrong, and the token ids of their contexts.
+    misjudged: BTreeMap<String, Vec<JudgementRow>>,
+    contexts: BTreeMap<u32, Vec<u32>>,
     /// The judge that is asked first.
     judge: String,
 }
 
 impl Written {
-    /// Of the exchanges, which are long, only those about some subjects; none: all.
+    /// Of exchanges and judgements, which are many, only those about some subjects; none: all.
     pub fn load(run: &Run, about: Option<&BTreeSet<String>>) -> Result<Written> {
         let store = run.store;
-        let exchanges: Vec<ExchangeRow> = match about {
-            Some(subjects) => store.read_about(&["subject"], subjects)?,
-            None => store.read()?,
+        let (exchanges, judgements): (Vec<ExchangeRow>, Vec<JudgementRow>) = match about {
+            Some(subjects) => (store.read_about(&["subject"], subjects)?, store.read_about(&["subject"], subjects)?),
+            None => (store.read()?, store.read()?),
         };
         let config = run.config;
         let judge = if config.evaluate.judge.is_empty() { &config.llm.model } else { &config.evaluate.judge };
+        let misjudged = misjudged(judgements, judge);
         Ok(Written {
+            contexts: contexts(store, misjudged.values().flatten().map(|row| row.context).collect())?,
+            misjudged,
             explanations: by(store.read::<ExplanationRow>()?, |row| row.subject.clone()),
             exchanges: by(exchanges, |row| row.subject.clone()),
             bills: bills(store.read()?),
@@ -112,6 +124,27 @@ impl Written {
         rows.map(agreement).collect()
     }
 
+    /// Some of the texts that the first judge got wrong, in the order in which it was asked.
+    pub fn misjudged(&self, subject: &str, tokenizer: &Tokenizer) -> Vec<Misjudged> {
+        let rows = self.misjudged.get(subject).into_iter().flatten();
+        rows.filter_map(|row| self.text(row, tokenizer)).collect()
+    }
+
+    /// None of a text that is not in the corpus.
+    fn text(&self, row: &JudgementRow, tokenizer: &Tokenizer) -> Option<Misjudged> {
+        let (start, length) = (usize::from(row.start), row.tokens as usize);
+        let ids = self.contexts.get(&row.context)?.get(start..start + length)?;
+        let marked = |of: std::ops::Range<usize>| of.into_iter().any(|i| row.marked.contains(&((start + i) as u32)));
+        let pieces = tokenizer.pieces(ids).into_iter().filter(|piece| !piece.special);
+        Some(Misjudged {
+            method: row.method.clone(),
+            band: row.band.clone(),
+            truth: row.truth,
+            context: row.context,
+            pieces: pieces.map(|piece| (piece.text, marked(piece.tokens))).collect(),
+        })
+    }
+
     /// What happens when it is added to the live model.
     pub fn causal(&self, subject: &str, tokenizer: &Tokenizer) -> Option<Causal> {
         let row = self.causal.get(subject)?;
@@ -149,6 +182,37 @@ fn in_turn(rows: &[ExchangeRow], place: impl Fn(&ExchangeRow) -> Option<usize>) 
     }
     turns.extend(repairs);
     turns
+}
+
+/// What the judge got wrong of a feature's own first explanation: a few texts by each method.
+fn misjudged(rows: Vec<JudgementRow>, judge: &str) -> BTreeMap<String, Vec<JudgementRow>> {
+    let wrong = |row: &JudgementRow| row.said == Some(!row.truth);
+    let own = |row: &JudgementRow| row.judge == judge && row.explained == row.subject && row.sample == 0;
+    let mut rows: Vec<JudgementRow> = rows.into_iter().filter(|row| own(row) && wrong(row)).collect();
+    rows.sort_by(|a, b| (&a.method, a.text).cmp(&(&b.method, b.text)));
+    let mut of_subject = by(rows, |row| row.subject.clone());
+    for rows in of_subject.values_mut() {
+        let mut kept: BTreeMap<String, usize> = BTreeMap::new();
+        rows.retain(|row| {
+            let n = kept.entry(row.method.clone()).or_default();
+            *n += 1;
+            *n <= MISJUDGED
+        });
+    }
+    of_subject
+}
+
+/// Token ids of some contexts.
+fn contexts(store: &Store, wanted: BTreeSet<u32>) -> Result<BTreeMap<u32, Vec<u32>>> {
+    let mut contexts = BTreeMap::new();
+    if wanted.is_empty() {
+        return Ok(contexts);
+    }
+    for part in store.parts(&ContextRow::ARTIFACT)? {
+        let rows = store.read_part_of::<ContextRow>(part, "context", &wanted)?;
+        contexts.extend(rows.into_iter().map(|row| (row.context, row.tokens)));
+    }
+    Ok(contexts)
 }
 
 fn explanation(row: &ExplanationRow) -> Explanation {
@@ -279,5 +343,87 @@ mod tests {
             summed(vec![line("explain", "ok"), line("repair", "left"), line("explain", "odd"), line("explain", "ok")]);
         assert_eq!(all.iter().map(|a| a.questions).collect::<Vec<_>>(), [[2, 1, 0, 0], [0, 0, 0, 1]]);
         assert_eq!((all[0].bill.prompt_tokens, all[0].bill.cost), (30, 1.5));
+    }
+
+    fn row(explainer: &str, sample: u32, status: &str) -> ExplanationRow {
+        ExplanationRow {
+            subject: "att0.1".into(),
+            kind: "feature".into(),
+            explainer: explainer.into(),
+            sample,
+            model: if explainer == STATISTICS { "" } else { "m" }.into(),
+            status: status.into(),
+            input_side: String::new(),
+            output_side: String::new(),
+            text: format!("{explainer} {sample}"),
+            matching: String::new(),
+            carried: String::new(),
+            claims: vec![],
+            reason: String::new(),
+            prompt_hash: format!("h{sample}"),
+        }
+    }
+
+    fn written(explanations: Vec<ExplanationRow>, judgements: Vec<JudgementRow>) -> Written {
+        Written {
+            explanations: by(explanations, |row| row.subject.clone()),
+            exchanges: BTreeMap::new(),
+            bills: BTreeMap::new(),
+            evaluations: BTreeMap::new(),
+            agreements: BTreeMap::new(),
+            causal: BTreeMap::new(),
+            misjudged: misjudged(judgements, "j"),
+            contexts: BTreeMap::new(),
+            judge: "j".into(),
+        }
+    }
+
+    #[test]
+    fn a_failure_never_stands_for_an_explanation() {
+        let shown = |rows: Vec<ExplanationRow>| {
+            let written = written(rows, vec![]);
+            let failed = written.asked("att0.1").is_some_and(|asked| asked.failure().is_some());
+            (written.explanation("att0.1").map(|e| e.text), failed)
+        };
+        let summary = || row(STATISTICS, 0, "ok");
+        let text = |text: &str| Some(text.to_string());
+        assert_eq!(shown(vec![summary()]), (text("statistics 0"), false));
+        assert_eq!(
+            shown(vec![summary(), row("feature", 1, "ok"), row("feature", 0, "ok")]),
+            (text("feature 0"), false)
+        );
+        assert_eq!(shown(vec![row("feature", 0, "failed"), summary()]), (text("statistics 0"), true));
+        assert_eq!(shown(vec![row("feature", 0, "refused")]), (None, true));
+        assert_eq!(shown(vec![]), (None, false));
+    }
+
+    #[test]
+    fn only_what_the_first_judge_got_wrong_of_the_own_explanation_is_kept() {
+        let judgement = |text: u32, judge: &str, explained: &str, said: Option<bool>| JudgementRow {
+            subject: "att0.1".into(),
+            method: "detection".into(),
+            judge: judge.into(),
+            explained: explained.into(),
+            sample: 0,
+            text,
+            band: "top".into(),
+            context: 0,
+            start: 1,
+            tokens: 3,
+            marked: vec![],
+            truth: true,
+            said,
+            prompt_hash: String::new(),
+        };
+        let own = |text: u32| judgement(text, "j", "att0.1", Some(false));
+        let others = [
+            judgement(0, "k", "att0.1", Some(false)),
+            judgement(1, "j", "att0.2", Some(false)),
+            judgement(2, "j", "att0.1", Some(true)),
+            judgement(3, "j", "att0.1", None),
+        ];
+        let rows = (10..30).rev().map(own).chain(others).collect();
+        let kept: Vec<u32> = written(vec![], rows).misjudged["att0.1"].iter().map(|row| row.text).collect();
+        assert_eq!(kept, (10..18).collect::<Vec<_>>());
     }
 }

@@ -1,12 +1,12 @@
 //! The explanations of a whole atlas: how many there are, how good they are, and what they cost.
 
 use crate::site::atlas::{Account, Asked, Atlas, Bill, Evaluation};
-use crate::site::number::{ABSENT, count, counted, fixed, percent, seconds, significant};
+use crate::site::number::{ABSENT, count, counted, fixed, seconds, significant};
 use crate::site::svg::{SPREAD_BINS, spread};
 use crate::site::text::Html;
 use crate::site::verdict::{Verdict, is_rule, of_evaluation};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// None without a language model.
 #[derive(Serialize)]
@@ -43,7 +43,8 @@ struct ScoreSummary {
     near: String,
     beaten: String,
     unknown: String,
-    chart: Html,
+    /// None where there is no value.
+    chart: Option<Html>,
 }
 
 #[derive(Serialize)]
@@ -95,23 +96,33 @@ fn kind_row(kind: &'static str, all: &[Option<&Asked>]) -> KindRow {
     KindRow { kind, all, ok, failed, refused, not_asked }
 }
 
-/// The scores of all features by method, explainer and judge.
+/// The scores of all features by method, explainer and judge; within a method in the order in which they first come.
 fn summaries(atlas: &Atlas) -> Vec<ScoreSummary> {
-    let mut groups: BTreeMap<[&str; 3], Vec<&Evaluation>> = BTreeMap::new();
+    let mut groups: Vec<Vec<&Evaluation>> = Vec::new();
+    let alike =
+        |a: &Evaluation, b: &Evaluation| (&a.method, &a.explainer, &a.judge) == (&b.method, &b.explainer, &b.judge);
     for e in atlas.features.iter().flat_map(|f| &f.evaluations).filter(|e| !is_rule(e)) {
-        groups.entry([&e.method, &e.explainer, &e.judge]).or_default().push(e);
+        match groups.iter_mut().find(|own| alike(own[0], e)) {
+            Some(own) => own.push(e),
+            None => groups.push(vec![e]),
+        }
     }
-    groups.into_values().map(|own| summary(&own)).collect()
+    groups.sort_by(|a, b| a[0].method.cmp(&b[0].method));
+    groups.iter().map(|own| summary(own)).collect()
 }
 
 fn summary(own: &[&Evaluation]) -> ScoreSummary {
     let mut values: Vec<f64> = own.iter().filter_map(|e| e.balanced_accuracy).collect();
     values.sort_by(f64::total_cmp);
     let of = |wanted: Verdict| own.iter().filter(|e| of_evaluation(e).verdict == wanted).count();
-    let share = |n: usize| format!("{} ({})", percent(n as f64 / own.len() as f64), count(n as u64));
+    let share = |n: usize| match n {
+        0 => "none".to_string(),
+        n => format!("{} ({}%)", count(n as u64), fixed(100.0 * n as f64 / own.len() as f64, 0)),
+    };
     let (method, explainer, judge) = (own[0].method.clone(), own[0].explainer.clone(), own[0].judge.clone());
     ScoreSummary {
-        chart: spread(&format!("features by the balanced accuracy of {method}"), &bins(own)),
+        chart: (!values.is_empty())
+            .then(|| spread(&format!("features by the balanced accuracy of {method}"), &bins(own))),
         method,
         explainer,
         judge,

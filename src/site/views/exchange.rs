@@ -4,7 +4,7 @@ use super::parts::Page;
 use crate::site::atlas::{Asked, Exchange, Explanation};
 use crate::site::links::{Link, Site, exchange_path};
 use crate::site::number::{count, counted, seconds, significant};
-use crate::site::text::{Html, cut, escape, html};
+use crate::site::text::{Html, escape, html, prose};
 use serde::Serialize;
 
 /// A subject that a language model was asked about, by its page.
@@ -41,7 +41,7 @@ pub struct ExchangesView {
     subject: Link,
     total: String,
     /// Explanations that came to nothing, and why.
-    failures: Vec<String>,
+    failures: Vec<(String, Html)>,
     turns: Vec<Turn>,
 }
 
@@ -88,14 +88,14 @@ impl ExchangesView {
     }
 }
 
-fn failure(sample: &Explanation, of: usize) -> Option<String> {
+fn failure(sample: &Explanation, of: usize) -> Option<(String, Html)> {
     let which = if of > 1 { format!("Explanation {}", sample.sample + 1) } else { "The explanation".into() };
     let what = match sample.status.as_str() {
         "ok" => return None,
         "refused" => "was refused",
         _ => "failed",
     };
-    Some(format!("{which} {what}: {}", cut(&sample.reason, 2000)))
+    Some((format!("{which} {what}"), prose(&sample.reason, 2000)))
 }
 
 fn turn(all: &[Exchange], at: usize) -> Turn {

@@ -51,7 +51,7 @@ struct Said {
 struct Failure {
     model: String,
     refused: bool,
-    reason: String,
+    reason: Html,
 }
 
 /// One of several independent explanations.
@@ -110,7 +110,7 @@ fn said(e: &Explanation) -> Said {
 
 fn failure(e: &Explanation) -> Failure {
     let reason = if e.reason.is_empty() { "no reason was recorded" } else { &e.reason };
-    Failure { model: model(e), refused: e.status == "refused", reason: text::cut(reason, REASON) }
+    Failure { model: model(e), refused: e.status == "refused", reason: text::prose(reason, REASON) }
 }
 
 fn sample(e: &Explanation) -> Sample {

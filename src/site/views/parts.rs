@@ -177,7 +177,7 @@ pub fn bands(examples: &[Example], max: f64) -> Vec<Band> {
     bands
 }
 
-fn band_label(band: &str) -> String {
+pub fn band_label(band: &str) -> String {
     match band.strip_prefix('q').and_then(|n| n.parse::<u32>().ok()) {
         Some(n) => format!("{}–{}%", n * 10, n * 10 + 10),
         None => band.into(),

@@ -1,11 +1,12 @@
 //! How good an explanation is: scores beside their nulls, how far judges and samples agree, and what happens when the
 //! feature is added to the live model.
 
-use crate::site::atlas::{Causal, Evaluation, Feature};
+use super::parts::band_label;
+use crate::site::atlas::{Causal, Evaluation, Feature, Misjudged};
 use crate::site::links::{Link, Links};
 use crate::site::number::{ABSENT, count, counted, fixed, with_interval};
 use crate::site::svg::{Mark, scale};
-use crate::site::text::{Html, token};
+use crate::site::text::{Html, marked, token};
 use crate::site::verdict::{agreement, is_rule, of_evaluation, of_promoted};
 use serde::Serialize;
 
@@ -14,8 +15,26 @@ pub struct ScoresView {
     rows: Vec<ScoreRow>,
     /// Whether an explanation was judged, and not the rule alone.
     judged: bool,
+    /// Whether explanations of more than one explainer were.
+    several: bool,
     agreements: Vec<String>,
+    /// By method: texts that the judge got wrong.
+    misjudged: Vec<Wrong>,
     causal: Option<CausalView>,
+}
+
+/// Texts that a judge got wrong by a method.
+#[derive(Serialize)]
+struct Wrong {
+    method: String,
+    texts: Vec<WrongText>,
+}
+
+#[derive(Serialize)]
+struct WrongText {
+    what: String,
+    context: u32,
+    text: Html,
 }
 
 #[derive(Serialize)]
@@ -70,10 +89,17 @@ impl ScoresView {
         there.then(|| ScoresView {
             rows: f.evaluations.iter().map(|e| score_row(links, e)).collect(),
             judged: f.evaluations.iter().any(|e| !is_rule(e)),
+            several: several(&f.evaluations),
             agreements: f.agreements.iter().map(agreement).collect(),
+            misjudged: wrong(&f.misjudged),
             causal: f.causal.as_ref().map(|causal| causal_view(f, causal)),
         })
     }
+}
+
+fn several(evaluations: &[Evaluation]) -> bool {
+    let mut explainers = evaluations.iter().filter(|e| !is_rule(e)).map(|e| &e.explainer);
+    explainers.next().is_some_and(|first| explainers.any(|other| other != first))
 }
 
 fn number(value: Option<f64>) -> String {
@@ -95,6 +121,25 @@ fn score_row(links: Links, e: &Evaluation) -> ScoreRow {
         rule: number(e.rule),
         words: judged.words,
         class: judged.verdict.class(),
+    }
+}
+
+fn wrong(all: &[Misjudged]) -> Vec<Wrong> {
+    let text = |m: &Misjudged| WrongText { what: what(m), context: m.context, text: marked(&m.pieces) };
+    let of_method = |own: &[Misjudged]| Wrong { method: own[0].method.clone(), texts: own.iter().map(text).collect() };
+    all.chunk_by(|a, b| a.method == b.method).map(of_method).collect()
+}
+
+/// What is true of a text whose judge said the opposite.
+fn what(m: &Misjudged) -> String {
+    let fuzzing = m.method == "fuzzing";
+    match (m.truth, m.band.as_str()) {
+        (true, _) if fuzzing => "missed: the marks are right".into(),
+        (false, _) if fuzzing => "false alarm: the marks are wrong".into(),
+        (true, band) => format!("missed: active ({})", band_label(band)),
+        (false, "token") => "false alarm: silent, though it holds the feature's own token".into(),
+        (false, "similar") => "false alarm: silent, another feature's text".into(),
+        (false, _) => "false alarm: silent".into(),
     }
 }
 
