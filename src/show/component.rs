@@ -6,7 +6,7 @@ use super::pairs::{Named, pairs_table};
 use super::{Answer, head, names};
 use crate::error::Result;
 use crate::ids::Component;
-use crate::site::atlas::{Class, ComponentPage, Example, Explanation, Head, HeadFeature, Promoted, Serving};
+use crate::site::atlas::{Asked, Class, ComponentPage, Example, Explanation, Head, HeadFeature, Promoted, Serving};
 use crate::site::number::{percent, significant};
 use crate::site::text::plain;
 use crate::stages::Run;
@@ -20,8 +20,10 @@ pub struct ComponentAnswer {
     /// The largest share of direct links first.
     pairs: Vec<Named>,
     pairs_total: usize,
-    /// Of its features, weighted by how often each serves; as are the next three.
+    /// Of its features, weighted by how often each serves; as are the promoted, suppressed tokens and examples.
     explanation: Option<Explanation>,
+    /// What a language model was asked about it.
+    asked: Option<Asked>,
     promoted: Vec<Promoted>,
     suppressed: Vec<Promoted>,
     examples: Vec<Example>,
@@ -83,7 +85,8 @@ pub fn ask(run: &Run, name: &str, most: usize) -> Result<ComponentAnswer> {
     pairs.truncate(most);
     let page = reader.component(component)?;
     let tasks = page.tasks.iter().map(|(task, frequency)| of_task(&reader, &page, task, *frequency, most)).collect();
-    let ComponentPage { explanation, promoted, suppressed, mut examples, classes, heads, head_features, .. } = page;
+    let ComponentPage { explanation, asked, promoted, suppressed, mut examples, classes, heads, head_features, .. } =
+        page;
     examples.truncate(most);
     let strength = run.config.logits.strength;
     Ok(ComponentAnswer {
@@ -92,6 +95,7 @@ pub fn ask(run: &Run, name: &str, most: usize) -> Result<ComponentAnswer> {
         pairs,
         pairs_total,
         explanation,
+        asked,
         promoted,
         suppressed,
         examples,
@@ -123,7 +127,7 @@ impl Answer for ComponentAnswer {
         };
         page.title(&self.component.to_string(), &what);
         self.classes.iter().for_each(|class| head::class(page, class));
-        explained(page, self.explanation.as_ref());
+        explained(page, self.explanation.as_ref(), self.asked.as_ref());
         self.heads.iter().for_each(|own| head::print(page, own));
         head::features(page, &self.head_features);
         self.tasks.iter().for_each(|task| task.print(page));

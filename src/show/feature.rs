@@ -4,9 +4,10 @@ use super::page::{Page, Table, token};
 use super::{Answer, names};
 use crate::error::Result;
 use crate::ids::Kind;
-use crate::site::atlas::{Evaluation, Example, Explanation, Feature};
-use crate::site::number::{count, percent, percent_with_interval, significant};
+use crate::site::atlas::{Asked, Evaluation, Example, Explanation, Feature};
+use crate::site::number::{count, counted, percent, percent_with_interval, significant};
 use crate::site::text::plain;
+use crate::site::verdict::{agreement, is_rule, of_evaluation, of_promoted};
 use crate::stages::Run;
 use crate::stages::reader::Reader;
 use serde::Serialize;
@@ -20,6 +21,8 @@ pub struct FeatureAnswer {
     feature: Feature,
     kind: Kind,
     layer: usize,
+    /// What came of each of `evaluations`, in words.
+    verdicts: Vec<String>,
     /// Units of activation of `at_strength`.
     strength: f64,
 }
@@ -34,7 +37,8 @@ pub fn ask(run: &Run, name: &str, examples: Option<usize>) -> Result<FeatureAnsw
     let mut feature = reader.feature(names::scored(&reader, run.config, id)?)?;
     feature.examples = chosen(std::mem::take(&mut feature.examples), examples);
     let (kind, layer) = (id.dictionary.kind, id.dictionary.layer);
-    Ok(FeatureAnswer { feature, kind, layer, strength: run.config.logits.strength })
+    let verdicts = feature.evaluations.iter().map(|e| of_evaluation(e).words).collect();
+    Ok(FeatureAnswer { feature, kind, layer, verdicts, strength: run.config.logits.strength })
 }
 
 /// The first of each band.
@@ -55,15 +59,37 @@ fn band_in_words(band: &str) -> String {
     }
 }
 
-/// An explanation as running text, or why there is none.
-pub fn explained(page: &mut Page, explanation: Option<&Explanation>) {
-    match explanation {
-        None => {}
-        Some(e) if e.status != "ok" => page.line(&format!("No explanation ({}): {}", e.status, e.reason)),
-        Some(e) => {
-            let by = if e.model.is_empty() { &e.explainer } else { &e.model };
-            page.line(&format!("{} [{by}]", plain(&e.text, usize::MAX)));
+/// An explanation as running text, and why there is none by a language model that was asked.
+pub fn explained(page: &mut Page, explanation: Option<&Explanation>, asked: Option<&Asked>) {
+    if let Some(e) = asked.and_then(Asked::failure) {
+        page.line(&format!("No explanation by {} ({}): {}", e.model, e.status, e.reason));
+    }
+    if let Some(e) = explanation {
+        said(page, e, "");
+    }
+    for (i, e) in asked.iter().flat_map(|asked| asked.samples.iter().enumerate().skip(1)) {
+        match e.status.as_str() {
+            "ok" => said(page, e, &format!("Explanation {}: ", i + 1)),
+            status => page.line(&format!("Explanation {} ({status}): {}", i + 1, e.reason)),
         }
+    }
+}
+
+fn said(page: &mut Page, e: &Explanation, which: &str) {
+    let by = if e.model.is_empty() { &e.explainer } else { &e.model };
+    page.line(&format!("{which}{} [{by}]", plain(&e.text, usize::MAX)));
+    if e.model.is_empty() {
+        return;
+    }
+    // Of a summary the text is both of its sides.
+    let sides =
+        [("reads", &e.input_side), ("matches", &e.matching), ("carries", &e.carried), ("writes", &e.output_side)];
+    for (name, text) in sides.into_iter().filter(|(_, text)| !text.is_empty()) {
+        page.line(&format!("  {name}: {}", plain(text, usize::MAX)));
+    }
+    if !e.claims.is_empty() {
+        let claims: Vec<String> = e.claims.iter().map(|claim| format!("“{}”", token(claim))).collect();
+        page.line(&format!("  claims to promote: {}", claims.join(", ")));
     }
 }
 
@@ -71,6 +97,16 @@ fn evaluation_line(e: &Evaluation) -> String {
     let accuracy = percent_with_interval(e.balanced_accuracy, e.low, e.high);
     let null = e.null.map(|null| format!("; another's: {}", percent(null))).unwrap_or_default();
     format!("Tried on unseen documents ({}, {}, {} examples): {accuracy}{null}", e.method, e.explainer, e.examples)
+}
+
+/// The score of an explanation beside its nulls.
+fn score_line(e: &Evaluation) -> String {
+    let accuracy = percent_with_interval(e.balanced_accuracy, e.low, e.high);
+    let of = e.null_subject.map(|id| format!(" ({id})")).unwrap_or_default();
+    let null = e.null.map(|null| format!("; another's{of}: {}", percent(null))).unwrap_or_default();
+    let rule = e.rule.map(|rule| format!("; single-token rule: {}", percent(rule))).unwrap_or_default();
+    let (texts, words) = (counted(e.examples as usize, "text"), of_evaluation(e).words);
+    format!("{} of {}, judged by {} on {texts}: {accuracy}{null}{rule}; {words}", e.method, e.explainer, e.judge)
 }
 
 impl Answer for FeatureAnswer {
@@ -81,8 +117,9 @@ impl Answer for FeatureAnswer {
             Kind::Mlp => "MLP transcoder",
         };
         page.title(&f.id.to_string(), &format!("{kind} of layer {}", self.layer));
-        explained(page, f.explanation.as_ref());
-        f.evaluations.iter().for_each(|evaluation| page.line(&evaluation_line(evaluation)));
+        explained(page, f.explanation.as_ref(), f.asked.as_ref());
+        self.scores(page);
+        self.causal(page);
         self.servings(page);
         self.activations(page);
         page.promoted(&f.promoted, &f.suppressed, self.strength);
@@ -95,6 +132,35 @@ impl Answer for FeatureAnswer {
 }
 
 impl FeatureAnswer {
+    fn scores(&self, page: &mut Page) {
+        let evaluations = &self.feature.evaluations;
+        if !evaluations.iter().all(is_rule) {
+            page.heading("How good the explanation is", "balanced accuracy on texts that it has not seen");
+        }
+        for e in evaluations {
+            page.line(&if is_rule(e) { evaluation_line(e) } else { score_line(e) });
+        }
+        self.feature.agreements.iter().for_each(|a| page.line(&agreement(a)));
+    }
+
+    fn causal(&self, page: &mut Page) {
+        let Some(c) = &self.feature.causal else { return };
+        let note = format!(
+            "{} units added at {} positions; the chance to rise more than another token, 50% is none",
+            significant(c.strength, 2),
+            count(u64::from(c.positions))
+        );
+        page.heading("What the model says more of", &note);
+        let null = |null: Option<f64>| null.map(|null| format!("; another's: {}", percent(null))).unwrap_or_default();
+        let promoted = percent_with_interval(c.promoted, c.low, c.high);
+        page.line(&format!("promoted tokens: {promoted}{}; {}", null(c.promoted_null), of_promoted(c).words));
+        if let Some(claimed) = c.claimed {
+            page.line(&format!("{} claimed tokens: {}{}", c.claims, percent(claimed), null(c.claimed_null)));
+        }
+        let risen = c.risen.iter().map(|(text, rise)| format!("“{}” {}", token(text), significant(*rise, 2)));
+        page.line(&format!("risen most, in logits: {}", risen.collect::<Vec<_>>().join(", ")));
+    }
+
     fn servings(&self, page: &mut Page) {
         let servings = &self.feature.servings;
         page.heading("Serves", if servings.is_empty() { "in no circuit" } else { "" });
@@ -131,4 +197,44 @@ fn mass(mass: &[(String, f64)]) -> String {
     let one = |(text, share): &(String, f64)| format!("“{}” {}", token(text), percent(*share));
     let shares: Vec<String> = mass.iter().map(one).collect();
     format!("of its activation: {}", shares.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::fixture;
+
+    fn told(i: usize) -> String {
+        let feature = fixture::atlas().features.remove(i);
+        let verdicts = feature.evaluations.iter().map(|e| of_evaluation(e).words).collect();
+        let mut page = Page::new(100, false);
+        FeatureAnswer { feature, kind: Kind::Mlp, layer: 0, verdicts, strength: 4.0 }.print(&mut page);
+        page.text().replace('\n', " ")
+    }
+
+    #[test]
+    fn what_a_language_model_wrote_is_told_with_its_worth() {
+        let text = told(6);
+        for part in [
+            "[some-model]",
+            "claims to promote: “␣Mary”, “␣John”, “↵”",
+            "Explanation 3: ",
+            "detection of feature, judged by some-model on 46 texts: ",
+            "; single-token rule: ",
+            "; beats both",
+            "The two judges, detection on 46 texts: kappa 0.44, agreement is moderate.",
+            "promoted tokens: ",
+            "another's: 53.0%",
+            "risen most, in logits: “␣Mary” 2.1",
+        ] {
+            assert!(text.contains(part), "`{part}` is not in {text}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_and_the_summary_stands_in_its_place() {
+        let text = told(3);
+        assert!(text.contains("No explanation by some-model (refused): I cannot help with that."), "{text}");
+        assert!(text.contains("[statistics]") && !text.contains("How good"), "{text}");
+    }
 }

@@ -3,6 +3,7 @@
 //! Every text here comes from a corpus, a tokenizer, a settings file or a language model, and is hostile until escaped.
 
 pub use super::head::{Head, HeadFeature};
+pub use super::written::{Account, Agreement, Asked, Bill, Causal, Evaluation, Exchange, Explanation, Misjudged};
 use crate::ids::{Component, DictionaryId, FeatureId};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -35,6 +36,8 @@ pub struct Atlas {
     pub pairs: Vec<Pair>,
     pub groups: Vec<Group>,
     pub conformance: Vec<Conformance>,
+    /// What language models were asked, by model and purpose; empty without one.
+    pub accounts: Vec<Account>,
     /// Stage name and the seconds it took, in the order of the stages.
     pub stages: Vec<(String, f64)>,
 }
@@ -292,7 +295,10 @@ pub struct ComponentPage {
     /// What its features promote, weighted by how often each serves.
     pub promoted: Vec<Promoted>,
     pub suppressed: Vec<Promoted>,
+    /// That of the language model; if it has none, the summary of the statistics.
     pub explanation: Option<Explanation>,
+    /// What a language model was asked about it; none where none was.
+    pub asked: Option<Asked>,
     /// Contexts on which its features are strongest, weighted by how often each serves; values are on that scale,
     /// as shares of the largest.
     pub examples: Vec<Example>,
@@ -355,8 +361,16 @@ pub struct Feature {
     pub circuit_pairs: Vec<(String, CircuitPair)>,
     /// How many there are in all.
     pub circuit_total: u64,
+    /// That of the language model; if it has none, the summary of the statistics.
     pub explanation: Option<Explanation>,
+    /// What a language model was asked about it; none where none was.
+    pub asked: Option<Asked>,
+    /// The language model's explanation first, and of those the first judge's.
     pub evaluations: Vec<Evaluation>,
+    pub agreements: Vec<Agreement>,
+    /// Some of the texts that the first judge got wrong.
+    pub misjudged: Vec<Misjudged>,
+    pub causal: Option<Causal>,
 }
 
 /// A window of a context around the peak.
@@ -407,34 +421,6 @@ pub struct CorpusPair {
     pub q: f64,
 }
 
-#[derive(Clone, Debug, Serialize)]
-pub struct Explanation {
-    /// `statistics` when no language model wrote it.
-    pub explainer: String,
-    /// The language model, empty without one.
-    pub model: String,
-    /// `ok`, `failed` or `refused`.
-    pub status: String,
-    pub input_side: String,
-    pub output_side: String,
-    pub text: String,
-    /// Why it failed.
-    pub reason: String,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct Evaluation {
-    /// `single-token`, `detection`, `fuzzing`.
-    pub method: String,
-    pub explainer: String,
-    pub examples: u32,
-    pub balanced_accuracy: Option<f64>,
-    pub low: Option<f64>,
-    pub high: Option<f64>,
-    /// The same for another feature's explanation (or rule).
-    pub null: Option<f64>,
-}
-
 /// Two features looked at together; `pairs/A+B.html`, the names in alphabetical order.
 #[derive(Clone, Debug, Serialize)]
 pub struct Pair {
@@ -449,7 +435,10 @@ pub struct Pair {
     pub suppressed: Vec<Promoted>,
     /// Joint examples: values are sums of the two activations, each as a share of its feature's maximum.
     pub examples: Vec<Example>,
+    /// That of the language model; if it has none, the summary of the statistics.
     pub explanation: Option<Explanation>,
+    /// What a language model was asked about it; none where none was.
+    pub asked: Option<Asked>,
 }
 
 /// A set of features looked at together; `groups/NAME.html`.
@@ -461,5 +450,8 @@ pub struct Group {
     pub suppressed: Vec<Promoted>,
     /// Joint examples: values are sums of activations, each as a share of its feature's maximum.
     pub examples: Vec<Example>,
+    /// That of the language model; if it has none, the summary of the statistics.
     pub explanation: Option<Explanation>,
+    /// What a language model was asked about it; none where none was.
+    pub asked: Option<Asked>,
 }

@@ -1,11 +1,11 @@
 //! Writes the site: one visible list of all pages, each with its template and its view, rendered side by side.
 
 use super::atlas::{Atlas, Task};
-use super::links::{Site, pair_path};
+use super::links::{Site, exchange_path, pair_path};
 use super::text::html;
 use super::views::{
-    ComponentView, ComponentsView, DictionariesView, Drawn, FeatureView, FeaturesView, GraphView, GroupView, IndexView,
-    PairView, PairsView, SearchView, TaskView, drawn,
+    ComponentView, ComponentsView, DictionariesView, Drawn, ExchangesView, FeatureView, FeaturesView, GraphView,
+    GroupView, IndexView, PairView, PairsView, SearchView, TaskView, drawn, subjects,
 };
 use crate::error::{Context, Hint, Result};
 use minijinja::syntax::SyntaxConfig;
@@ -13,12 +13,16 @@ use minijinja::value::{Serde, Value};
 use minijinja::{Environment, UndefinedBehavior, context};
 use rayon::prelude::*;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Templates by name; the ending decides how what is put into them is escaped.
-const TEMPLATES: [(&str, &str); 17] = [
+const TEMPLATES: [(&str, &str); 20] = [
     ("base.html", include_str!("../../templates/base.html")),
     ("parts.html", include_str!("../../templates/parts.html")),
+    ("explained.html", include_str!("../../templates/explained.html")),
+    ("exchanges.html", include_str!("../../templates/exchanges.html")),
+    ("scores.html", include_str!("../../templates/scores.html")),
     ("head.html", include_str!("../../templates/head.html")),
     ("index.html", include_str!("../../templates/index.html")),
     ("task.html", include_str!("../../templates/task.html")),
@@ -39,8 +43,6 @@ const TEMPLATES: [(&str, &str); 17] = [
 /// Files that are the same in every site.
 const ASSETS: [(&str, &str); 2] =
     [("style.css", include_str!("../../templates/style.css")), ("atlas.js", include_str!("../../templates/atlas.js"))];
-
-const FOLDERS: [&str; 7] = ["tasks", "graphs", "dictionaries", "components", "features", "pairs", "groups"];
 
 /// A file to be rendered.
 struct File<'a> {
@@ -88,6 +90,9 @@ fn files<'a>(site: &'a Site) -> Vec<File<'a>> {
     files.extend(
         atlas.groups.iter().map(|g| file(format!("groups/{}.html", g.name), "group.html", || GroupView::new(site, g))),
     );
+    files.extend(subjects(site).into_iter().map(|subject| {
+        file(exchange_path(&subject.path), "exchanges.html", move || ExchangesView::new(site, &subject))
+    }));
     files
 }
 
@@ -108,14 +113,14 @@ fn graphs<'a>(site: &'a Site, task: &'a Task) -> Vec<File<'a>> {
 pub fn build(atlas: &Atlas, into: &Path) -> Result<usize> {
     let site = Site::new(atlas)?;
     let environment = environment()?;
-    for folder in FOLDERS {
+    let files = files(&site);
+    for folder in files.iter().filter_map(|file| Path::new(&file.path).parent()).collect::<BTreeSet<_>>() {
         let path = into.join(folder);
         std::fs::create_dir_all(&path).with_context(|| format!("cannot make the folder `{}`", path.display()))?;
     }
     for (name, text) in ASSETS {
         write(into, name, text)?;
     }
-    let files = files(&site);
     files.par_iter().try_for_each(|file| write(into, &file.path, &render(&environment, file)?))?;
     Ok(files.iter().filter(|f| f.path.ends_with(".html")).count())
 }

@@ -1,10 +1,13 @@
 //! An atlas made up for the tests: real texts, and features that fire at words of them.
 
+pub mod written;
+
 use super::atlas::*;
 use super::head::{Attention, Contributor, Copied, Copying, Habits, Move, Role, What};
 use crate::ids::{Component, DictionaryId, FeatureId, Kind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use written::explained;
 
 pub const LAYERS: usize = 4;
 pub const HEADS: usize = 6;
@@ -120,20 +123,6 @@ fn promoted(seed: u64, sign: f64) -> Vec<Promoted> {
     (0..20).map(|i| Promoted { text: word(i), logit: logit(i), at_strength: 4.0 * logit(i) }).collect()
 }
 
-pub fn explained(text: &str) -> Option<Explanation> {
-    Some(Explanation {
-        explainer: "statistics".into(),
-        model: String::new(),
-        status: "ok".into(),
-        input_side: format!("Active at {text}, mostly after a quotation mark."),
-        output_side: "Promotes \u{201c} Mary\u{201d} and other names.".into(),
-        text: format!(
-            "Active at {text}, mostly after a quotation mark. Promotes \u{201c} Mary\u{201d} and other names."
-        ),
-        reason: String::new(),
-    })
-}
-
 fn circuit_pair(ids: &[FeatureId], at: &[Component], seed: u64) -> CircuitPair {
     let pick = |k: u64| ids[(mix(seed, k) % ids.len() as u64) as usize];
     let place = |f: FeatureId| at.iter().copied().find(|c| c.dictionary() == f.dictionary).unwrap_or(at[0]);
@@ -175,6 +164,7 @@ fn feature(texts: &[String], ids: &[FeatureId], at: &[Component], i: usize) -> F
     let max = examples.iter().map(|e| e.value).fold(0.0, f64::max);
     let words = TRIGGERS[i % 8];
     let served = at.iter().flat_map(|&c| servings("ioi", ids, c)).filter(|s| s.feature == id);
+    let (explanation, asked) = written::of_feature(&id.to_string(), &words.join(", "), i);
     Feature {
         id,
         active: 3480 + mix(seed, 8) % 9000,
@@ -196,16 +186,16 @@ fn feature(texts: &[String], ids: &[FeatureId], at: &[Component], i: usize) -> F
         circuit_pairs: (0..9)
             .map(|k| ("ioi".into(), CircuitPair { a: id, ..circuit_pair(ids, at, k + seed % 5) }))
             .collect(),
-        explanation: explained(&words.join(", ")),
-        evaluations: vec![Evaluation {
-            method: "single-token".into(),
-            explainer: "statistics".into(),
-            examples: 46,
-            balanced_accuracy: Some(0.87),
-            low: Some(0.76),
-            high: Some(0.94),
-            null: Some(0.52),
-        }],
+        evaluations: written::evaluations(
+            explanation.as_ref().is_some_and(|e| !e.model.is_empty()),
+            ids[(i + 5) % ids.len()],
+            i,
+        ),
+        agreements: if i % 8 == 6 { written::agreements() } else { Vec::new() },
+        misjudged: if i % 8 == 1 || i % 8 == 6 { written::misjudged() } else { Vec::new() },
+        causal: (i % 8 != 4).then(|| written::causal(i)),
+        explanation,
+        asked,
     }
 }
 
@@ -413,13 +403,15 @@ fn task(name: &str, ids: &[FeatureId], at: &[Component]) -> Task {
 fn component(texts: &[String], ids: &[FeatureId], at: &[Component], i: usize) -> ComponentPage {
     let c = at[i];
     let others = at.iter().filter(|&&o| o != c);
+    let fine = (!i.is_multiple_of(4)).then(|| written::sample("names", 0, "ok", c.head().is_some()));
     ComponentPage {
         component: c,
         tasks: vec![("ioi".into(), 0.1 + 0.85 * unit(i as u64, 2)), ("greater-than".into(), 0.5 * unit(i as u64, 6))],
         features: ["ioi", "greater-than"].iter().flat_map(|task| servings(task, ids, c)).collect(),
         promoted: promoted(i as u64 + 300, 1.0),
         suppressed: promoted(i as u64 + 400, -0.7),
-        explanation: explained("names"),
+        explanation: fine.clone().or_else(|| explained("names")),
+        asked: fine.and_then(|fine| written::asked(&c.to_string(), vec![fine])),
         examples: (0..8).map(|k| example(texts, i as u64, k, "top")).collect(),
         classes: vec![Class {
             task: "ioi".into(),
@@ -507,6 +499,24 @@ fn head_features(ids: &[FeatureId], c: Component) -> Vec<HeadFeature> {
     here.enumerate().map(row).collect()
 }
 
+/// The same without a language model.
+pub fn unasked() -> Atlas {
+    let mut atlas = atlas();
+    for f in &mut atlas.features {
+        (f.explanation, f.asked, f.causal) = (explained("a word"), None, None);
+        f.agreements.clear();
+        f.misjudged.clear();
+        f.evaluations.retain(|e| e.method == "single-token");
+    }
+    for (explanation, asked) in atlas.components.iter_mut().map(|c| (&mut c.explanation, &mut c.asked)) {
+        (*explanation, *asked) = (explained("names"), None);
+    }
+    atlas.pairs.iter_mut().for_each(|p| p.asked = None);
+    atlas.groups.iter_mut().for_each(|g| (g.explanation, g.asked) = (explained("speech"), None));
+    atlas.accounts.clear();
+    atlas
+}
+
 /// Two tasks, some thirty features, everything linked.
 pub fn atlas() -> Atlas {
     let (texts, ids, at) = (texts(150), feature_ids(), components());
@@ -520,6 +530,7 @@ pub fn atlas() -> Atlas {
         suppressed: promoted(k as u64 + 80, -0.9),
         examples: (0..10).map(|i| example(&texts, k as u64, i, "top")).collect(),
         explanation: explained("quotations"),
+        asked: written::asked("a pair", vec![written::sample("quotations", 0, "failed", false)]).filter(|_| k > 0),
     };
     Atlas {
         title: "circuit-atlas demo".into(),
@@ -551,7 +562,8 @@ pub fn atlas() -> Atlas {
             promoted: promoted(500, 1.0),
             suppressed: promoted(501, -1.0),
             examples: (0..6).map(|i| example(&texts, 3, i, "top")).collect(),
-            explanation: explained("speech"),
+            explanation: Some(written::sample("speech", 0, "ok", false)),
+            asked: written::asked("quotation", vec![written::sample("speech", 0, "ok", false)]),
         }],
         conformance: DictionaryId::all(LAYERS)
             .map(|dictionary| Conformance {
@@ -564,6 +576,7 @@ pub fn atlas() -> Atlas {
                 tokens: 4090,
             })
             .collect(),
+        accounts: written::accounts(),
         stages: [
             ("tokenize", 1.2),
             ("discover", 64.0),

@@ -59,9 +59,14 @@ impl<'a> Site<'a> {
         Links { site: self, root: "" }
     }
 
-    /// Links as seen from any other page: all are one folder down.
+    /// Links as seen from most other pages, which are one folder down.
     pub fn in_folder(&self) -> Links<'_> {
         Links { site: self, root: "../" }
+    }
+
+    /// Links as seen from a page that is about another page (see [`exchange_path`]).
+    pub fn two_down(&self) -> Links<'_> {
+        Links { site: self, root: "../../" }
     }
 }
 
@@ -119,6 +124,12 @@ pub fn graph_path(task: &str, number: u32, ending: &str) -> String {
     format!("graphs/{task}-{number}.{ending}")
 }
 
+/// `exchanges/features/att9.1.html`: what was asked about the subject of a page. The page's own folder is in it, so that a
+/// group that is called `l9h9` and the head are two, also on disks that know no capitals.
+pub fn exchange_path(page: &str) -> String {
+    format!("exchanges/{page}")
+}
+
 /// A link within the page.
 pub fn plain_href(href: &str) -> Html {
     html(escape(href))
@@ -128,7 +139,7 @@ pub fn plain_href(href: &str) -> Html {
 #[derive(Clone, Copy)]
 pub struct Links<'a> {
     pub site: &'a Site<'a>,
-    /// From the page to the site's folder: empty or `../`.
+    /// From the page to the site's folder: empty, `../` or `../../`.
     pub root: &'static str,
 }
 

@@ -13,10 +13,12 @@ pub mod number;
 mod scatter;
 mod svg;
 pub mod text;
+pub mod verdict;
 mod views;
+pub mod written;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 

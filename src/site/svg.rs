@@ -2,7 +2,6 @@
 //!
 //! Each cell carries its numbers as text or title, so that nothing is told by colour or by hovering alone.
 
-use super::atlas::Evaluation;
 use super::links::Links;
 use super::number::{count, counted, fixed, significant};
 use super::text::{Html, STEPS, escape, html};
@@ -194,23 +193,84 @@ fn push_heat_axis(body: &mut String, max: f64) {
     }
 }
 
-/// An accuracy on a line from 0 to 1: its interval, itself, and a hollow mark for the null.
-pub fn accuracy(e: &Evaluation) -> Html {
+/// A share with its interval.
+#[derive(Clone, Copy)]
+pub struct Mark {
+    pub value: Option<f64>,
+    pub low: Option<f64>,
+    pub high: Option<f64>,
+}
+
+/// A share on a line from 0 to 1 with its interval, and what it is compared with: the first null as a hollow circle, the
+/// second as a hollow diamond.
+pub fn scale(title: &str, mark: Mark, nulls: &[(&str, Option<f64>)]) -> Html {
     let x = |value: f64| 6.0 + value.clamp(0.0, 1.0) * 168.0;
     let mut body = format!("<path class=\"grid\" d=\"M6 12H174M{0:.1} 4V20\"/>", x(0.5));
-    if let (Some(low), Some(high)) = (e.low, e.high) {
+    if let (Some(low), Some(high)) = (mark.low, mark.high) {
         let _ = write!(body, "<path class=\"reach\" d=\"M{:.1} 12H{:.1}\"/>", x(low), x(high));
     }
-    if let Some(null) = e.null {
-        let _ = write!(
-            body,
-            "<g role=\"img\"><title>null: {}</title><circle class=\"null\" cx=\"{:.1}\" cy=\"12\" r=\"4\"/></g>",
-            fixed(null, 2),
-            x(null)
-        );
+    for (i, (name, null)) in nulls.iter().enumerate() {
+        if let Some(null) = *null {
+            push_null(&mut body, i, name, null, x(null));
+        }
     }
-    if let Some(value) = e.balanced_accuracy {
+    if let Some(value) = mark.value {
         let _ = write!(body, "<circle class=\"dot\" cx=\"{:.1}\" cy=\"12\" r=\"4.5\"/>", x(value));
     }
-    picture("plot", (180, 24), "balanced accuracy from 0 to 1", &body)
+    picture("plot scale", (180, 24), &format!("{title} from 0 to 1"), &body)
+}
+
+fn push_null(body: &mut String, i: usize, name: &str, null: f64, x: f64) {
+    let shape = match i {
+        0 => format!("<circle class=\"null\" cx=\"{x:.1}\" cy=\"12\" r=\"4\"/>"),
+        _ => format!("<path class=\"null\" d=\"M{x:.1} 6.5l5.5 5.5l-5.5 5.5l-5.5 -5.5z\"/>"),
+    };
+    let title = escape(&format!("{name}: {}", fixed(null, 2)));
+    let _ = write!(body, "<g role=\"img\"><title>{title}</title>{shape}</g>");
+}
+
+/// Columns of [`spread`].
+pub const SPREAD_BINS: usize = 20;
+/// The plot of [`spread`]: left, right, top, bottom.
+const SPREAD: [f64; 4] = [42.0, 446.0, 10.0, 140.0];
+
+/// How many have which share, from 0 to 1: columns of three parts, those that beat their nulls at the bottom, then those
+/// not told apart from them, then those beaten.
+pub fn spread(title: &str, bins: &[[u64; 3]; SPREAD_BINS]) -> Html {
+    let [left, right, top, bottom] = SPREAD;
+    let tallest = bins.iter().map(|bin| bin.iter().sum::<u64>()).max().unwrap_or(0).max(1);
+    let height = |n: u64| n as f64 / tallest as f64 * (bottom - top);
+    let mut body = String::new();
+    for n in [tallest / 2, tallest].into_iter().filter(|n| *n > 0) {
+        let y = bottom - height(n);
+        let _ = write!(body, "<path class=\"grid\" d=\"M{left} {y:.1}H{right}\"/>");
+        label(&mut body, left as usize - 6, y as usize + 4, "end", &count(n));
+    }
+    let middle = (left + right) / 2.0;
+    let _ = write!(body, "<path class=\"grid strong\" d=\"M{middle} {top}V{bottom}M{left} {bottom}H{right}\"/>");
+    for (i, bin) in bins.iter().enumerate().filter(|(_, bin)| bin.iter().any(|n| *n > 0)) {
+        push_column(&mut body, i, bin.map(|n| (n, height(n))));
+    }
+    for (share, anchor) in [(0.0, "start"), (0.25, "middle"), (0.5, "middle"), (0.75, "middle"), (1.0, "end")] {
+        let x = (left + (right - left) * share).round() as usize;
+        label(&mut body, x, bottom as usize + 18, anchor, &fixed(share, 2));
+    }
+    picture("plot spread", (450, 164), title, &body)
+}
+
+/// A column of three counts with their heights.
+fn push_column(body: &mut String, i: usize, parts: [(u64, f64); 3]) {
+    let [left, right, _, bottom] = SPREAD;
+    let width = (right - left) / SPREAD_BINS as f64;
+    let (x, w) = (left + i as f64 * width + 1.0, width - 2.0);
+    let edge = |i: usize| fixed(i as f64 / SPREAD_BINS as f64, 2);
+    let [beats, near, beaten] = parts.map(|part| part.0);
+    let told = format!("{beats} beat both, {near} are not told apart, {beaten} do not beat");
+    let _ = write!(body, "<g role=\"img\"><title>{} to {}: {told}</title>", edge(i), edge(i + 1));
+    let mut y = bottom;
+    for ((_, h), class) in parts.iter().zip(["beats", "near", "beaten"]).filter(|((n, _), _)| *n > 0) {
+        y -= h;
+        let _ = write!(body, "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{w:.1}\" height=\"{h:.1}\"/>");
+    }
+    body.push_str("</g>");
 }

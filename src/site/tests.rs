@@ -2,6 +2,7 @@
 
 use super::atlas::*;
 use super::head::{Move, Role, What};
+use super::verdict::of_evaluation;
 use super::{build, fixture};
 use crate::ids::{Component, FeatureId, Kind};
 use std::collections::{BTreeMap, BTreeSet};
@@ -137,17 +138,6 @@ fn hostile() -> Atlas {
             e.pieces.iter_mut().for_each(|p| p.text = HOSTILE.into());
         }
     };
-    let explanation = |e: &mut Option<Explanation>| {
-        *e = Some(Explanation {
-            explainer: bad(),
-            model: bad(),
-            status: "ok".into(),
-            input_side: bad(),
-            output_side: bad(),
-            text: bad() + "more",
-            reason: bad(),
-        });
-    };
     (atlas.title, atlas.version, atlas.when, atlas.base_url) = (bad(), bad(), bad(), bad());
     atlas.model = bad();
     atlas.provenance = vec![(bad(), bad())];
@@ -174,35 +164,58 @@ fn hostile() -> Atlas {
         promoted(&mut c.promoted);
         promoted(&mut c.suppressed);
         examples(&mut c.examples);
-        explanation(&mut c.explanation);
+        hostile_words(&mut c.explanation, &mut c.asked);
     }
     for f in &mut atlas.features {
         f.mass.iter_mut().for_each(|m| m.0 = HOSTILE.into());
         f.servings.iter_mut().for_each(|s| s.task = HOSTILE.into());
         f.corpus_pairs.iter_mut().for_each(|p| p.lag = HOSTILE.into());
         f.circuit_pairs.iter_mut().for_each(|p| p.0 = HOSTILE.into());
-        f.evaluations.iter_mut().for_each(|e| (e.method, e.explainer) = (HOSTILE.into(), HOSTILE.into()));
+        f.evaluations.iter_mut().for_each(|e| (e.method, e.explainer, e.judge) = (bad(), bad(), bad()));
+        f.agreements.iter_mut().for_each(|a| (a.between, a.of) = (bad(), bad()));
+        for m in &mut f.misjudged {
+            (m.method, m.band) = (bad(), bad());
+            m.pieces.iter_mut().for_each(|p| p.0 = HOSTILE.into());
+        }
+        f.causal.iter_mut().flat_map(|c| &mut c.risen).for_each(|r| r.0 = HOSTILE.into());
         promoted(&mut f.promoted);
         promoted(&mut f.suppressed);
         examples(&mut f.examples);
-        explanation(&mut f.explanation);
+        hostile_words(&mut f.explanation, &mut f.asked);
     }
     atlas.features[0].explanation.as_mut().unwrap().status = bad();
+    atlas.accounts.iter_mut().for_each(|a| (a.model, a.purpose) = (bad(), bad()));
     for p in &mut atlas.pairs {
         p.circuit.iter_mut().for_each(|c| c.0 = HOSTILE.into());
         p.corpus.iter_mut().for_each(|c| c.lag = HOSTILE.into());
         promoted(&mut p.promoted);
         promoted(&mut p.suppressed);
         examples(&mut p.examples);
-        explanation(&mut p.explanation);
+        hostile_words(&mut p.explanation, &mut p.asked);
     }
     for g in &mut atlas.groups {
         promoted(&mut g.promoted);
         promoted(&mut g.suppressed);
         examples(&mut g.examples);
-        explanation(&mut g.explanation);
+        hostile_words(&mut g.explanation, &mut g.asked);
     }
     atlas
+}
+
+/// A failed explanation keeps its status: it is where the reason is shown.
+fn hostile_words(explanation: &mut Option<Explanation>, asked: &mut Option<Asked>) {
+    let bad = || HOSTILE.to_string();
+    let samples = asked.iter_mut().flat_map(|a| &mut a.samples);
+    for e in explanation.iter_mut().chain(samples) {
+        (e.explainer, e.model, e.reason) = (bad(), bad(), bad());
+        (e.input_side, e.output_side, e.text) = (bad(), bad(), bad() + "more");
+        (e.matching, e.carried, e.claims) = (bad(), bad(), vec![bad(), format!("`{HOSTILE}")]);
+    }
+    for e in asked.iter_mut().flat_map(|a| &mut a.exchanges) {
+        (e.purpose, e.model, e.hash, e.reply, e.status) = (bad(), bad(), bad(), bad(), bad());
+        e.messages.iter_mut().for_each(|m| *m = (bad(), bad()));
+        e.messages.push((bad(), bad()));
+    }
 }
 
 fn hostile_head(head: &mut Head) {
@@ -314,23 +327,125 @@ fn an_empty_atlas_is_a_site() {
 #[test]
 fn pages_are_small() {
     let files = built(&fixture::atlas());
-    for (name, page) in files.iter().filter(|(name, _)| name.starts_with("features/")) {
+    let one_of_many = |name: &str| ["features/", "exchanges/"].iter().any(|folder| name.starts_with(folder));
+    for (name, page) in files.iter().filter(|(name, _)| one_of_many(name)) {
         assert!(page.len() < 70_000, "`{name}` has {} bytes", page.len());
     }
 }
 
+/// In the fixture the first feature was not asked about, the third failed, the fourth was refused.
 #[test]
 fn who_wrote_an_explanation_is_said() {
-    let mut atlas = fixture::atlas();
-    let written = atlas.features[1].explanation.as_mut().unwrap();
-    (written.explainer, written.model) = ("model".into(), "some-model".into());
-    let failed = atlas.features[2].explanation.as_mut().unwrap();
-    (failed.status, failed.reason) = ("failed".into(), "no JSON in the reply".into());
+    let atlas = fixture::atlas();
     let files = built(&atlas);
     let page = |i: usize| &files[&format!("features/{}.html", atlas.features[i].id)];
-    assert!(page(0).contains("Not written by a language model"));
-    assert!(page(1).contains("Written by the language model some-model") && !page(1).contains("Not written"));
-    assert!(page(2).contains("failed: no JSON in the reply") && !page(2).contains("class=\"side\""));
+    let summary = "Not written by a language model";
+    assert!(page(0).contains(summary) && !page(0).contains("some-model"));
+    assert!(page(1).contains("Written by the language model some-model") && !page(1).contains(summary));
+    for (i, what) in [
+        (2, "was asked, and no explanation came of it: the reply has no field"),
+        (3, "refused to explain it: I cannot"),
+    ] {
+        assert!(page(i).contains(&format!("The language model some-model {what}")), "{i}");
+        let said = page(i).split("<div class=\"say\">").nth(1).unwrap().split("</div>").next().unwrap();
+        assert!(said.contains(summary) && !said.contains("Who speaks in a dialogue"), "{i}");
+        let gist = &files["features/index.html"];
+        assert!(!gist.contains("the reply has no field"), "a failure stands for an explanation");
+    }
+    // Of three explanations the first is shown and the others folded away, the last of which failed.
+    let folded = page(5).split("<details class=\"samples\">").nth(1).unwrap().split("</details>").next().unwrap();
+    assert!(folded.contains("2 further explanations") && folded.contains("no explanation came of it"));
+    assert_eq!(folded.matches("class=\"sample\"").count(), 2);
+}
+
+#[test]
+fn a_heads_explanation_has_its_own_sides() {
+    let atlas = fixture::atlas();
+    let files = built(&atlas);
+    let written =
+        atlas.components.iter().filter(|c| c.explanation.as_ref().is_some_and(|e| e.explainer != "statistics"));
+    for c in written.map(|c| c.component) {
+        let page = &files[&format!("components/{c}.html")];
+        for side in [">Matches</span>", ">Carries</span>"] {
+            assert_eq!(page.contains(side), c.head().is_some(), "{c} {side}");
+        }
+        assert!(page.contains(">Claims</span>"));
+    }
+}
+
+#[test]
+fn what_was_asked_is_one_link_away() {
+    let atlas = fixture::atlas();
+    let files = built(&atlas);
+    for f in &atlas.features {
+        let path = format!("exchanges/features/{}.html", f.id);
+        let linked = files[&format!("features/{}.html", f.id)].contains(&format!("href=\"../{path}\""));
+        let there = f.asked.is_some();
+        assert_eq!((linked, files.contains_key(&path)), (there, there), "{path}");
+    }
+    let page = &files[&format!("exchanges/features/{}.html", atlas.features[2].id)];
+    for text in [
+        "«asked»7 &lt;b&gt;why&lt;/b&gt; &amp; went.\n\nPromoted",
+        "about &lt;i&gt;speech&lt;/i&gt;.</pre>",
+        "id=\"q2\"",
+        "the first 2 messages of <a href=\"#q1\">",
+    ] {
+        assert!(page.contains(text), "{text}");
+    }
+    assert_eq!(page.matches("You explain features").count(), 1, "what was said before is said again");
+    for name in [
+        "exchanges/groups/quotation.html".into(),
+        format!("exchanges/pairs/{}+{}.html", atlas.pairs[1].a, atlas.pairs[1].b),
+    ] {
+        assert!(files.contains_key(&name), "{name}");
+    }
+}
+
+#[test]
+fn without_a_language_model_there_is_nothing_of_one() {
+    let files = built(&fixture::unasked());
+    for (name, page) in pages(&files) {
+        assert!(!name.starts_with("exchanges") && !page.contains("exchanges/"), "{name}");
+        assert!(!page.contains("some-model") && !page.contains("class=\"badge"), "{name}");
+        if name.starts_with("features/") && !name.ends_with("index.html") {
+            assert!(
+                page.contains("Not written by a language model") && page.contains("What an explanation has to beat")
+            );
+        }
+    }
+    assert!(!files["index.html"].contains("id=\"explanations\""));
+    assert!(!files["features/index.html"].contains(">score</th>"));
+}
+
+/// The verdict of the table is that of the badge and of the list.
+#[test]
+fn an_explanation_that_beats_nothing_is_shown_as_such() {
+    let atlas = fixture::atlas();
+    let files = built(&atlas);
+    let mut seen = BTreeMap::new();
+    for f in atlas.features.iter().filter(|f| f.explanation.as_ref().is_some_and(|e| e.model == "some-model")) {
+        let page = &files[&format!("features/{}.html", f.id)];
+        let judged = of_evaluation(&f.evaluations[0]);
+        let class = judged.verdict.class();
+        let badge = page.split("class=\"badge ").nth(1).unwrap().split("</a>").next().unwrap();
+        assert!(badge.starts_with(class) && badge.contains(&judged.words.replace('\'', "&#x27;")), "{badge}");
+        let row = files["features/index.html"].split(&format!("{}.html\"", f.id)).nth(1).unwrap();
+        assert!(row.split("</tr>").next().unwrap().contains(&format!("class=\"mark {class}\"")), "{}", f.id);
+        *seen.entry(class).or_insert(0) += 1;
+    }
+    assert_eq!(seen.into_keys().collect::<Vec<_>>(), ["beaten", "beats", "near"]);
+}
+
+#[test]
+fn the_front_page_counts_and_adds_up() {
+    let page = &built(&fixture::atlas())["index.html"];
+    let section = page.split("id=\"explanations\"").nth(1).unwrap().split("</section>").next().unwrap();
+    assert!(section.contains("Written by some-model;"));
+    let total = section.split("<tfoot>").nth(1).unwrap();
+    let numbers: Vec<&str> =
+        total.split("<td").skip(1).map(|cell| cell.split(&['>', '<'][..]).nth(1).unwrap()).collect();
+    assert_eq!(numbers[..8], ["", "in all", "149", "129", "14", "4", "2", "243\u{202f}699"]);
+    assert_eq!(section.matches("plot spread").count(), 3, "a chart for each judge and method with a value");
 }
 
 #[test]

@@ -207,6 +207,19 @@ fn push_piece(out: &mut String, piece: &Piece, peak: bool, max: f64) {
     }
 }
 
+/// A stretch of text some pieces of which are marked.
+pub fn marked(pieces: &[(String, bool)]) -> Html {
+    let mut out = String::new();
+    for (text, marked) in pieces {
+        let word = text.trim_start_matches(' ');
+        out.push_str(&text[..text.len() - word.len()]);
+        out.push_str(if *marked { "<mark>" } else { "" });
+        push_running(&mut out, word);
+        out.push_str(if *marked { "</mark>" } else { "" });
+    }
+    html(out)
+}
+
 /// The first `limit` characters, with an ellipsis if there are more.
 pub fn cut(text: &str, limit: usize) -> String {
     match text.char_indices().nth(limit) {
@@ -261,6 +274,12 @@ mod tests {
         let wanted =
             "… a &lt;b<i class=\"a3\" title=\"0.500\"><b>↵</b></i> <i class=\"a20 p\" title=\"4.00\">hot</i> c";
         assert_eq!(markup, wanted);
+    }
+
+    #[test]
+    fn marks_are_markup_and_texts_are_not() {
+        let pieces = [("a", false), (" <b>", true), ("\n", false)].map(|(text, marked)| (text.to_string(), marked));
+        assert_eq!(marked(&pieces).to_string(), "a <mark>&lt;b&gt;</mark><b>↵</b>");
     }
 
     #[test]

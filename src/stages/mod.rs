@@ -22,6 +22,7 @@ pub mod reader;
 mod subjects;
 mod tried;
 mod watched;
+mod written;
 
 pub use inputs::Input;
 

@@ -4,11 +4,12 @@ use super::graphs::{Graphs, graphs};
 use super::inputs::by;
 use super::pairs::strongest;
 use super::watched::Watched;
+use super::written::{Written, accounts};
 use super::{Run, inputs};
 use crate::artifact::Row;
 use crate::artifact::tables::{
     CircuitFeature, CircuitPairRow, ComponentRow, ConformanceRow, ContextRow, CorpusPairRow, EdgeRow, EffectRow,
-    EvaluationRow, ExampleRow, ExplanationRow, FaithfulnessRow, FeatureRow, LogitRow, NodeRow, PromptRow,
+    ExampleRow, FaithfulnessRow, FeatureRow, LogitRow, NodeRow, PromptRow,
 };
 use crate::config::{Method, Provider, RootKind, Wrong};
 use crate::corpus::Tokenizer;
@@ -58,8 +59,7 @@ pub struct Reader<'a> {
     /// By feature: its places in `circuit_pairs`.
     circuit_pairs_of: BTreeMap<String, Vec<usize>>,
     corpus_pairs: BTreeMap<String, Vec<CorpusPairRow>>,
-    explanations: BTreeMap<String, ExplanationRow>,
-    evaluations: BTreeMap<String, Vec<EvaluationRow>>,
+    written: Written,
     conformance: Vec<ConformanceRow>,
     watched: Watched,
 }
@@ -109,18 +109,26 @@ impl<'a> Reader<'a> {
     /// Reads everything that the pages are made from.
     pub fn load(run: &'a Run<'a>) -> Result<Reader<'a>> {
         let store = run.store;
-        Reader::with(run, store.read()?, store.read()?, store.read()?)
+        Reader::with(run, Written::load(run, None)?, store.read()?, store.read()?, store.read()?)
     }
 
     /// Reads of the large tables (examples, promoted tokens, corpus pairs) only what is about these subjects.
     pub fn about(run: &'a Run<'a>, subjects: &BTreeSet<String>) -> Result<Reader<'a>> {
         let store = run.store;
         let pairs = store.read_about(&["feature_a", "feature_b"], subjects)?;
-        Reader::with(run, store.read_about(&["subject"], subjects)?, store.read_about(&["subject"], subjects)?, pairs)
+        let written = Written::load(run, Some(subjects))?;
+        Reader::with(
+            run,
+            written,
+            store.read_about(&["subject"], subjects)?,
+            store.read_about(&["subject"], subjects)?,
+            pairs,
+        )
     }
 
     fn with(
         run: &'a Run<'a>,
+        written: Written,
         examples: Vec<ExampleRow>,
         logits: Vec<LogitRow>,
         corpus_pairs: Vec<CorpusPairRow>,
@@ -152,8 +160,7 @@ impl<'a> Reader<'a> {
             circuit_pairs_of: places(&circuit_pairs),
             circuit_pairs,
             corpus_pairs: both_ways(corpus_pairs),
-            explanations: store.read::<ExplanationRow>()?.into_iter().map(|row| (row.subject.clone(), row)).collect(),
-            evaluations: by(store.read::<EvaluationRow>()?, |row| row.subject.clone()),
+            written,
             conformance: store.read()?,
             watched,
         })
@@ -184,6 +191,7 @@ impl<'a> Reader<'a> {
             pairs: self.pairs(&strongest)?,
             groups: config.groups.iter().map(|group| self.group(group)).collect::<Result<_>>()?,
             conformance: self.conformance.iter().map(conformance).collect::<Result<_>>()?,
+            accounts: accounts(self.run.store)?,
             stages: self.stages(),
         })
     }
@@ -391,6 +399,7 @@ impl<'a> Reader<'a> {
             promoted,
             suppressed,
             explanation: self.explanation(&name),
+            asked: self.written.asked(&name),
             examples: self.examples(&name, &["top"]),
             neighbours: self.neighbours(own),
             classes: self.watched.classes(own),
@@ -452,7 +461,11 @@ impl<'a> Reader<'a> {
             circuit_pairs: shown.map(|pair| Ok((pair.task.clone(), circuit_pair(pair)?))).collect::<Result<_>>()?,
             circuit_total: circuit_pairs.len() as u64,
             explanation: self.explanation(&row.feature),
-            evaluations: self.evaluations.get(&row.feature).into_iter().flatten().map(evaluation).collect(),
+            asked: self.written.asked(&row.feature),
+            evaluations: self.written.evaluations(&row.feature),
+            agreements: self.written.agreements(&row.feature),
+            misjudged: self.written.misjudged(&row.feature, &self.tokenizer),
+            causal: self.written.causal(&row.feature, &self.tokenizer),
         })
     }
 
@@ -496,6 +509,7 @@ impl<'a> Reader<'a> {
             suppressed,
             examples: self.examples(&name, &["top"]),
             explanation: self.explanation(&name),
+            asked: self.written.asked(&name),
         })
     }
 
@@ -508,21 +522,13 @@ impl<'a> Reader<'a> {
             suppressed,
             examples: self.examples(&group.name, &["top"]),
             explanation: self.explanation(&group.name),
+            asked: self.written.asked(&group.name),
         })
     }
 
     /// The explanation of a feature, component, pair or group.
     pub fn explanation(&self, subject: &str) -> Option<atlas::Explanation> {
-        let row = self.explanations.get(subject)?;
-        Some(atlas::Explanation {
-            explainer: row.explainer.clone(),
-            model: row.model.clone(),
-            status: row.status.clone(),
-            input_side: row.input_side.clone(),
-            output_side: row.output_side.clone(),
-            text: row.text.clone(),
-            reason: row.reason.clone(),
-        })
+        self.written.explanation(subject)
     }
 
     /// The examples of some bands, the halves together, strongest first within a band; no more of a band than one half
@@ -710,18 +716,6 @@ fn corpus_pair(row: &CorpusPairRow, from: &str) -> Result<atlas::CorpusPair> {
         phi: row.phi.unwrap_or(f64::NAN),
         q: row.q,
     })
-}
-
-fn evaluation(row: &EvaluationRow) -> atlas::Evaluation {
-    atlas::Evaluation {
-        method: row.method.clone(),
-        explainer: row.explainer.clone(),
-        examples: row.examples,
-        balanced_accuracy: row.balanced_accuracy,
-        low: row.low,
-        high: row.high,
-        null: row.null,
-    }
 }
 
 fn conformance(row: &ConformanceRow) -> Result<atlas::Conformance> {

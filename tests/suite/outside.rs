@@ -50,6 +50,9 @@ fn pages(site: &Path) -> Vec<PathBuf> {
     };
     let mut pages = vec![site.join("index.html")];
     pages.extend(["tasks", "graphs", "components", "features", "pairs", "groups"].map(first));
+    // Only with a language model is there anything of it to read.
+    let exchanges = "exchanges/features";
+    pages.extend(site.join(exchanges).is_dir().then(|| first(exchanges)));
     pages
 }
 

@@ -1,7 +1,8 @@
 //! A head or an MLP: the features that serve there, what they promote together, and what is found beside it.
 
+use super::explained::{About, ExplanationView};
 use super::head::{ClassView, HeadFeatureRow, HeadView, classes, head_features};
-use super::parts::{ExampleView, ExplanationView, Logits, Page, ServingRow, describe, example, hottest, serving};
+use super::parts::{ExampleView, Logits, Page, ServingRow, describe, example, hottest, serving};
 use crate::ids::Component;
 use crate::site::atlas::ComponentPage;
 use crate::site::links::{Link, Links, Site};
@@ -56,13 +57,16 @@ impl ComponentView {
         let description =
             describe(c.explanation.as_ref(), format!("{}, with the {feature_total} that serve there.", what(c)));
         let max = hottest(&c.examples);
+        let path = format!("components/{name}.html");
+        let about =
+            About { path: &path, explanation: c.explanation.as_ref(), asked: c.asked.as_ref(), evaluations: &[] };
         ComponentView {
-            page: Page::new(links, "components", &format!("components/{name}.html"), name, description),
+            page: Page::new(links, "components", &path, name, description),
             what: what(c),
             dictionary: c.component.dictionary().to_string(),
             tasks: c.tasks.iter().map(|(task, f)| (links.task(task), percent(*f))).collect(),
             feature_total,
-            explanation: ExplanationView::of(c.explanation.as_ref()),
+            explanation: ExplanationView::of(links, about),
             features: by_task(links, c),
             logits: Logits::of(&c.promoted, &c.suppressed),
             examples: c.examples.iter().map(|e| example(e, max)).collect(),

@@ -1,14 +1,16 @@
 //! A feature: what it is active at, what it promotes, where it serves, and how well all that is explained.
 
+use super::explained::{About, ExplanationView};
 use super::live::{LiveRow, live_row};
 use super::parts::{
-    Band, CircuitPairRow, CorpusPairRow, ExplanationView, Logits, Page, ServingRow, bands, circuit_pair_from,
-    corpus_pair, describe, serving,
+    Band, CircuitPairRow, CorpusPairRow, Logits, Page, ServingRow, bands, circuit_pair_from, corpus_pair, describe,
+    serving,
 };
+use super::scores::ScoresView;
 use crate::ids::Kind;
-use crate::site::atlas::{Evaluation, Feature, Task};
+use crate::site::atlas::{Feature, Task};
 use crate::site::links::{Link, Links, Site};
-use crate::site::number::{count, fixed, percent, significant, with_interval};
+use crate::site::number::{count, percent, significant};
 use crate::site::svg;
 use crate::site::text::{Html, token};
 use serde::Serialize;
@@ -38,7 +40,7 @@ pub struct FeatureView {
     live: Vec<(Link, Vec<LiveRow>)>,
     /// Whether less came of one of them than a quarter of what its attribution predicts.
     doubtful: bool,
-    evaluations: Vec<EvaluationRow>,
+    scores: Option<ScoresView>,
     previous: Option<Link>,
     next: Option<Link>,
 }
@@ -51,16 +53,6 @@ struct MassRow {
     width: String,
 }
 
-#[derive(Serialize)]
-struct EvaluationRow {
-    method: String,
-    explainer: String,
-    examples: u32,
-    accuracy: String,
-    null: String,
-    picture: Html,
-}
-
 impl FeatureView {
     /// `at` is the feature's place in the atlas.
     pub fn new(site: &Site, at: usize) -> FeatureView {
@@ -70,10 +62,17 @@ impl FeatureView {
         let description = describe(f.explanation.as_ref(), format!("{}.", what(f)));
         let circuit_pairs = f.circuit_pairs.iter();
         let live = live(site, links, f);
+        let path = format!("features/{name}.html");
+        let about = About {
+            path: &path,
+            explanation: f.explanation.as_ref(),
+            asked: f.asked.as_ref(),
+            evaluations: &f.evaluations,
+        };
         FeatureView {
-            page: Page::new(links, "features", &format!("features/{name}.html"), name, description),
+            page: Page::new(links, "features", &path, name, description),
             what: what(f),
-            explanation: ExplanationView::of(f.explanation.as_ref()),
+            explanation: ExplanationView::of(links, about),
             active: count(f.active),
             density: percent(f.density),
             one_in: if f.density > 0.0 { significant(1.0 / f.density, 2) } else { String::new() },
@@ -92,7 +91,7 @@ impl FeatureView {
             circuit_total: beyond(f.circuit_pairs.len(), f.circuit_total),
             doubtful: site.atlas.tasks.iter().flat_map(|t| &t.links).any(|l| l.feature == f.id && l.short),
             live,
-            evaluations: f.evaluations.iter().map(evaluation).collect(),
+            scores: ScoresView::of(links, f),
             previous: at.checked_sub(1).and_then(|i| all.get(i)).map(|f| links.feature(f.id)),
             next: all.get(at + 1).map(|f| links.feature(f.id)),
         }
@@ -125,15 +124,4 @@ fn mass(mass: &[(String, f64)]) -> Vec<MassRow> {
     let longest = mass.first().map_or(0.0, |m| m.1);
     let width = |share: f64| format!("{:.0}", if longest > 0.0 { share / longest * 100.0 } else { 0.0 });
     mass.iter().map(|(text, s)| MassRow { token: token(text), share: percent(*s), width: width(*s) }).collect()
-}
-
-fn evaluation(e: &Evaluation) -> EvaluationRow {
-    EvaluationRow {
-        method: e.method.clone(),
-        explainer: e.explainer.clone(),
-        examples: e.examples,
-        accuracy: with_interval(e.balanced_accuracy, e.low, e.high),
-        null: e.null.map_or_else(|| "—".into(), |n| fixed(n, 2)),
-        picture: svg::accuracy(e),
-    }
 }

@@ -1,5 +1,6 @@
 //! The front page: what was run on what, and the way to everything.
 
+use super::books::BooksView;
 use super::parts::{Page, gist_among};
 use crate::ids::Component;
 use crate::site::atlas::{Atlas, Group, Task};
@@ -21,6 +22,8 @@ pub struct IndexView {
     groups: Vec<GroupRow>,
     /// Of the dictionaries: how many, and the least and the most variance that one explains.
     dictionaries: Option<(String, String, String)>,
+    /// Explanations of a language model.
+    books: Option<BooksView>,
     stages: Vec<StageRow>,
     total: String,
 }
@@ -70,6 +73,7 @@ impl IndexView {
             tasks: atlas.tasks.iter().map(|t| task_card(links, t)).collect(),
             groups: atlas.groups.iter().map(|g| group_row(links, g)).collect(),
             dictionaries: dictionaries(atlas),
+            books: BooksView::of(atlas),
             stages: stages(&atlas.stages),
             total: seconds(atlas.stages.iter().map(|s| s.1).sum()),
         }

@@ -1,10 +1,12 @@
 //! Everything of one kind in a table, and what the search looks through.
 
+use super::explained::scores;
 use super::parts::{Page, gist, gist_among};
 use crate::site::atlas::{ComponentPage, Feature, Pair};
 use crate::site::links::{Link, Links, Site, gist_of};
 use crate::site::number::{counted, fixed, percent, significant};
 use crate::site::text::{self, Html};
+use crate::site::verdict::of_evaluation;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -12,6 +14,8 @@ use std::collections::BTreeSet;
 pub struct FeaturesView {
     page: Page,
     total: String,
+    /// Whether explanations were judged.
+    judged: bool,
     rows: Vec<FeatureRow>,
 }
 
@@ -24,6 +28,17 @@ struct FeatureRow {
     density: String,
     max: String,
     gist: Html,
+    /// Of the explanation; none where it was not judged.
+    score: Option<Score>,
+}
+
+/// The first score of an explanation, and how it compares with its nulls.
+#[derive(Serialize)]
+struct Score {
+    value: String,
+    mark: &'static str,
+    words: String,
+    class: &'static str,
 }
 
 impl FeaturesView {
@@ -34,6 +49,7 @@ impl FeaturesView {
         FeaturesView {
             page: Page::new(links, "features", "features/index.html", "Features".into(), description),
             total,
+            judged: site.atlas.features.iter().any(|f| score(f).is_some()),
             rows: site.atlas.features.iter().map(|f| feature_row(links, f)).collect(),
         }
     }
@@ -50,7 +66,19 @@ fn feature_row(links: Links, f: &Feature) -> FeatureRow {
         density: percent(f.density),
         max: significant(f.max, 3),
         gist: gist(links, f.id),
+        score: score(f),
     }
+}
+
+fn score(f: &Feature) -> Option<Score> {
+    let first = *scores(f.explanation.as_ref()?, &f.evaluations).first()?;
+    let judged = of_evaluation(first);
+    Some(Score {
+        value: first.balanced_accuracy.map_or_else(|| "—".into(), |value| fixed(value, 2)),
+        mark: judged.verdict.mark(),
+        words: format!("{}: {}", first.method, judged.words),
+        class: judged.verdict.class(),
+    })
 }
 
 #[derive(Serialize)]

@@ -2,7 +2,7 @@
 
 use crate::ids::FeatureId;
 use crate::site::atlas::{CircuitPair, CorpusPair, Example, Explanation, Promoted, Serving};
-use crate::site::links::{Link, Links, gist_of, lead};
+use crate::site::links::{Link, Links, gist_of};
 use crate::site::number::{count, fixed, percent, significant};
 use crate::site::text::{self, Html};
 use serde::Serialize;
@@ -62,36 +62,6 @@ impl Page {
             has_pairs: !atlas.pairs.is_empty(),
             has_groups: !atlas.groups.is_empty(),
         }
-    }
-}
-
-/// An explanation, or why there is none.
-#[derive(Serialize)]
-pub struct ExplanationView {
-    /// One line that says it all; absent where the two sides do.
-    pub lead: Option<Html>,
-    pub input_side: Option<Html>,
-    pub output_side: Option<Html>,
-    /// Whether a language model wrote it, and which.
-    pub by_model: bool,
-    pub model: String,
-    /// Why there is none.
-    pub failure: Option<String>,
-}
-
-impl ExplanationView {
-    pub fn of(explanation: Option<&Explanation>) -> Option<ExplanationView> {
-        let e = explanation?;
-        let said = |text: &str| (!text.is_empty()).then(|| text::prose(text, usize::MAX));
-        let reason = if e.reason.is_empty() { "no reason was recorded" } else { &e.reason };
-        Some(ExplanationView {
-            lead: said(lead(e)),
-            input_side: said(&e.input_side),
-            output_side: said(&e.output_side),
-            by_model: e.explainer != "statistics",
-            model: if e.model.is_empty() { e.explainer.clone() } else { e.model.clone() },
-            failure: (e.status != "ok").then(|| format!("{}: {reason}", e.status)),
-        })
     }
 }
 
@@ -207,7 +177,7 @@ pub fn bands(examples: &[Example], max: f64) -> Vec<Band> {
     bands
 }
 
-fn band_label(band: &str) -> String {
+pub fn band_label(band: &str) -> String {
     match band.strip_prefix('q').and_then(|n| n.parse::<u32>().ok()) {
         Some(n) => format!("{}–{}%", n * 10, n * 10 + 10),
         None => band.into(),

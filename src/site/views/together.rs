@@ -1,8 +1,9 @@
 //! Features looked at together: two that serve together, or a set that somebody chose.
 
+use super::explained::{About, ExplanationView};
 use super::parts::{
-    CircuitPairRow, CorpusPairRow, ExampleView, ExplanationView, Logits, Page, circuit_pair, corpus_pair, describe,
-    example, gist, hottest,
+    CircuitPairRow, CorpusPairRow, ExampleView, Logits, Page, circuit_pair, corpus_pair, describe, example, gist,
+    hottest,
 };
 use crate::ids::FeatureId;
 use crate::site::atlas::{Group, Pair};
@@ -54,16 +55,13 @@ impl PairView {
         let (a, b) = in_order(p.a, p.b);
         let otherwise = format!("Features {a} and {b}, where they serve and meet.");
         let max = hottest(&p.examples);
+        let path = pair_path(a, b);
+        let about =
+            About { path: &path, explanation: p.explanation.as_ref(), asked: p.asked.as_ref(), evaluations: &[] };
         PairView {
-            page: Page::new(
-                links,
-                "pairs",
-                &pair_path(a, b),
-                format!("{a} + {b}"),
-                describe(p.explanation.as_ref(), otherwise),
-            ),
+            page: Page::new(links, "pairs", &path, format!("{a} + {b}"), describe(p.explanation.as_ref(), otherwise)),
             members: vec![member(links, a), member(links, b)],
-            explanation: ExplanationView::of(p.explanation.as_ref()),
+            explanation: ExplanationView::of(links, about),
             circuit: p.circuit.iter().map(|(task, c)| circuit_pair(links, task, c)).collect(),
             corpus: p.corpus.iter().map(|c| corpus_pair(links, p.a, c)).collect(),
             logits: Logits::of(&p.promoted, &p.suppressed),
@@ -89,10 +87,13 @@ impl GroupView {
         let otherwise = format!("{} looked at together.", counted(g.features.len(), "feature"));
         let max = hottest(&g.examples);
         let description = describe(g.explanation.as_ref(), otherwise);
+        let path = format!("groups/{}.html", g.name);
+        let about =
+            About { path: &path, explanation: g.explanation.as_ref(), asked: g.asked.as_ref(), evaluations: &[] };
         GroupView {
-            page: Page::new(links, "groups", &format!("groups/{}.html", g.name), g.name.clone(), description),
+            page: Page::new(links, "groups", &path, g.name.clone(), description),
             members: g.features.iter().map(|&f| member(links, f)).collect(),
-            explanation: ExplanationView::of(g.explanation.as_ref()),
+            explanation: ExplanationView::of(links, about),
             logits: Logits::of(&g.promoted, &g.suppressed),
             examples: g.examples.iter().map(|e| example(e, max)).collect(),
             pairs: pairs_among(links, &g.features),

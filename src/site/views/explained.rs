@@ -1,0 +1,139 @@
+//! An explanation as pages show it: who wrote it, what it says, how good it is, and why there is none.
+
+use crate::site::atlas::{Asked, Evaluation, Explanation};
+use crate::site::links::{Links, exchange_path, lead};
+use crate::site::number::{counted, fixed};
+use crate::site::text::{self, Html};
+use crate::site::verdict::{is_rule, of_evaluation};
+use serde::Serialize;
+
+/// Characters of a reason.
+const REASON: usize = 300;
+
+/// What pages know of the explanation of their subject.
+#[derive(Clone, Copy)]
+pub struct About<'a> {
+    /// The page's file in the site's folder.
+    pub path: &'a str,
+    pub explanation: Option<&'a Explanation>,
+    pub asked: Option<&'a Asked>,
+    pub evaluations: &'a [Evaluation],
+}
+
+/// An explanation, or why there is none.
+#[derive(Serialize)]
+pub struct ExplanationView {
+    said: Option<Said>,
+    /// Whether a language model wrote it, and which.
+    by_model: bool,
+    model: String,
+    failure: Option<Failure>,
+    scores: Vec<Badge>,
+    /// `2 further explanations`, and these.
+    further: String,
+    samples: Vec<Sample>,
+    /// Where what was asked and replied can be read.
+    prompts: Option<Html>,
+}
+
+/// What an explanation says.
+#[derive(Serialize)]
+struct Said {
+    /// One line that says it all; absent where the two sides do.
+    lead: Option<Html>,
+    /// What each side is called, what that means, and what is said of it.
+    sides: Vec<(&'static str, &'static str, Html)>,
+    claims: Vec<Html>,
+}
+
+/// Why a language model that was asked has not explained it.
+#[derive(Serialize)]
+struct Failure {
+    model: String,
+    refused: bool,
+    reason: Html,
+}
+
+/// One of several independent explanations.
+#[derive(Serialize)]
+struct Sample {
+    said: Option<Said>,
+    failure: Option<Failure>,
+}
+
+/// How a score compares with its nulls.
+#[derive(Serialize)]
+pub struct Badge {
+    method: String,
+    value: String,
+    words: String,
+    class: &'static str,
+}
+
+impl ExplanationView {
+    pub fn of(links: Links, about: About) -> Option<ExplanationView> {
+        let shown = about.explanation.filter(|e| e.status == "ok");
+        let failed = about.asked.and_then(Asked::failure).or(about.explanation.filter(|e| e.status != "ok"));
+        let samples = about.asked.map(|asked| asked.samples.get(1..).unwrap_or_default()).unwrap_or_default();
+        let replied = about.asked.is_some_and(|asked| !asked.exchanges.is_empty());
+        (shown.is_some() || failed.is_some()).then(|| ExplanationView {
+            said: shown.map(said),
+            by_model: shown.is_some_and(|e| e.explainer != "statistics"),
+            model: shown.map(model).unwrap_or_default(),
+            failure: failed.map(failure),
+            scores: shown.map(|e| badges(e, about.evaluations)).unwrap_or_default(),
+            further: counted(samples.len(), "further explanation"),
+            samples: samples.iter().map(sample).collect(),
+            prompts: replied.then(|| links.href(&exchange_path(about.path))),
+        })
+    }
+}
+
+fn model(e: &Explanation) -> String {
+    if e.model.is_empty() { e.explainer.clone() } else { e.model.clone() }
+}
+
+fn said(e: &Explanation) -> Said {
+    let there = |text: &str| (!text.is_empty()).then(|| text::prose(text, usize::MAX));
+    let sides = [
+        ("Reads", "what makes it active", &e.input_side),
+        ("Matches", "how query and key match: what it looks for, and where it finds it", &e.matching),
+        ("Carries", "what it carries from where it looks", &e.carried),
+        ("Writes", "what it promotes", &e.output_side),
+    ];
+    Said {
+        lead: there(lead(e)),
+        sides: sides.into_iter().filter_map(|(name, means, text)| Some((name, means, there(text)?))).collect(),
+        claims: e.claims.iter().map(|claim| text::token(claim)).collect(),
+    }
+}
+
+fn failure(e: &Explanation) -> Failure {
+    let reason = if e.reason.is_empty() { "no reason was recorded" } else { &e.reason };
+    Failure { model: model(e), refused: e.status == "refused", reason: text::prose(reason, REASON) }
+}
+
+fn sample(e: &Explanation) -> Sample {
+    let ok = e.status == "ok";
+    Sample { said: ok.then(|| said(e)), failure: (!ok).then(|| failure(e)) }
+}
+
+/// The first judge's score of an explanation by each method, if it was judged.
+pub fn scores<'a>(e: &Explanation, evaluations: &'a [Evaluation]) -> Vec<&'a Evaluation> {
+    let mut own: Vec<&Evaluation> = evaluations.iter().filter(|v| v.explainer == e.explainer && !is_rule(v)).collect();
+    own.dedup_by(|later, first| later.method == first.method);
+    own
+}
+
+fn badges(e: &Explanation, evaluations: &[Evaluation]) -> Vec<Badge> {
+    let badge = |e: &&Evaluation| {
+        let judged = of_evaluation(e);
+        Badge {
+            method: e.method.clone(),
+            value: e.balanced_accuracy.map_or_else(|| "—".into(), |value| fixed(value, 2)),
+            words: judged.words,
+            class: judged.verdict.class(),
+        }
+    };
+    scores(e, evaluations).iter().map(badge).collect()
+}
