@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::corpus::{Tokenizer, read, windows};
 use crate::dictionary::{Conformance, Sample, measure};
 use crate::error::Result;
+use crate::llm;
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::stages::inputs;
@@ -33,7 +34,12 @@ pub fn check(config: &Config) -> Result<()> {
     }
     let (number, sample) = sample(config, &tokenizer)?;
     say("corpus", format!("{number} files; {} contexts read", sample.len()));
-    say("llm", "none: explanations will be summaries of the statistics".into());
+    if !config.llm.asks() {
+        say("llm", "none: explanations will be summaries of the statistics".into());
+    }
+    for model in config.models() {
+        say("llm", llm::reach(&config.llm, model)?);
+    }
     let (lock, progress) = (Lock::load(&config.artifacts())?, Progress::new("check"));
     let dictionaries = inputs::opened(config, &lock, &progress);
     progress.end();

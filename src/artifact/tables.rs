@@ -465,6 +465,8 @@ table! {
         purpose: String,
         /// the language model
         model: String,
+        /// what the server called the model that answered; empty if it did not say
+        served: String,
         /// who speaks in each message: `system`, `user` or `assistant`
         roles: Vec<String>,
         /// what they say

@@ -28,6 +28,8 @@ pub struct Completion {
     pub refusal: Option<String>,
     /// Why it ended: `stop`, `length`, `content_filter`.
     pub finish: String,
+    /// What the server calls the model that answered; empty if it does not say.
+    pub served: String,
     pub prompt_tokens: Option<u32>,
     pub completion_tokens: Option<u32>,
 }
@@ -293,6 +295,7 @@ fn completion(body: &Value) -> Result<Completion, Trouble> {
         text: content(&message["content"]),
         refusal: said(&message["refusal"]),
         finish: said(&choice["finish_reason"]).unwrap_or_default(),
+        served: said(&body["model"]).unwrap_or_default(),
         prompt_tokens: count("prompt_tokens"),
         completion_tokens: count("completion_tokens"),
     })

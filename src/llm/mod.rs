@@ -98,6 +98,8 @@ pub struct Call {
     /// That of the question, or `repair`.
     pub purpose: &'static str,
     pub model: String,
+    /// What the server called the model that answered; empty if it did not say.
+    pub served: String,
     pub messages: Vec<Message>,
     /// As it came; empty if none did.
     pub reply: String,

@@ -4,7 +4,7 @@ use super::ask::runtime;
 use super::client::{Client, Live, Trouble};
 use super::dialect::Dialect;
 use super::letter::{Letter, Mode};
-use super::weather::{self, Weather};
+use super::weather::{self, Weather, quoted};
 use super::{Form, Message, Question, Speaker};
 use crate::config::Llm;
 use crate::error::{Result, hinted};
@@ -35,21 +35,24 @@ pub fn reach(llm: &Llm, model: &str) -> Result<String> {
     let begun = Instant::now();
     let reached = runtime.block_on(async { once(&Live::new(llm)?, llm, &question).await });
     runtime.shutdown_background();
-    let form = match reached? {
+    let (mode, served) = reached?;
+    let form = match mode {
         Mode::Schema => "a JSON schema",
         Mode::Line => "a marked line",
     };
-    Ok(format!("`{model}` answers after {:.1} s, in the form of {form}", begun.elapsed().as_secs_f64()))
+    // Some servers answer with whatever model they have, whichever was asked.
+    let name = if served.is_empty() || served == model { String::new() } else { format!(", as {}", quoted(&served)) };
+    Ok(format!("`{model}` answers{name} after {:.1} s, in the form of {form}", begun.elapsed().as_secs_f64()))
 }
 
 /// Asks in simpler and simpler words, until the server understands.
-async fn once(client: &dyn Client, llm: &Llm, question: &Question) -> Result<Mode> {
+async fn once(client: &dyn Client, llm: &Llm, question: &Question) -> Result<(Mode, String)> {
     let mut dialect = Dialect::default();
     loop {
         let mode = Mode::of(llm, dialect);
         let letter = Letter::new(llm, question, None, mode)?;
         let trouble = match client.send(letter.model(), letter.body(dialect)).await {
-            Ok(_) => return Ok(mode),
+            Ok(said) => return Ok((mode, said.served)),
             Err(trouble) => trouble,
         };
         dialect = match simpler(llm, dialect, &trouble) {

@@ -13,6 +13,9 @@ const FILE: &str = "replies.jsonl";
 pub struct Record {
     pub hash: String,
     pub model: String,
+    /// What the server called the model that answered: some answer with whatever they have.
+    #[serde(default)]
+    pub served: String,
     pub purpose: String,
     pub status: Status,
     /// Of a refusal: its words, if there are any.

@@ -241,6 +241,7 @@ impl<'r> Round<'r> {
         let record = Record {
             hash: letter.hash.clone(),
             model: letter.model().into(),
+            served: said.served,
             purpose: letter.purpose.into(),
             status: if refused { Status::Refused } else { Status::Ok },
             reply: said.refusal.unwrap_or(said.text),
@@ -268,6 +269,7 @@ impl<'r> Round<'r> {
         };
         let (asked, answered) = (record.prompt_tokens, record.completion_tokens);
         let call = Call {
+            served: record.served,
             reply: record.reply,
             prompt_tokens: asked,
             completion_tokens: answered,
@@ -319,6 +321,7 @@ fn silent(letter: &Letter, status: &'static str) -> Call {
         hash: letter.hash.clone(),
         purpose: letter.purpose,
         model: letter.model().into(),
+        served: String::new(),
         messages: letter.messages.clone(),
         reply: String::new(),
         prompt_tokens: 0,

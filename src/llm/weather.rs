@@ -90,7 +90,7 @@ fn is_filter(answer: &Answer) -> bool {
 /// Also what a server says of a question that is too long, in one of many ways.
 pub fn is_too_long(answer: &Answer) -> bool {
     let message = answer.message.to_lowercase();
-    answer.code == "context_length_exceeded"
+    ["context_length_exceeded", "exceed_context_size_error"].contains(&answer.code.as_str())
         || ["context length", "context window", "context size"].iter().any(|words| message.contains(words))
 }
 

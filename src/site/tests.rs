@@ -212,7 +212,8 @@ fn hostile_words(explanation: &mut Option<Explanation>, asked: &mut Option<Asked
         (e.matching, e.carried, e.claims) = (bad(), bad(), vec![bad(), format!("`{HOSTILE}")]);
     }
     for e in asked.iter_mut().flat_map(|a| &mut a.exchanges) {
-        (e.purpose, e.model, e.hash, e.reply, e.status) = (bad(), bad(), bad(), bad(), bad());
+        (e.purpose, e.model, e.served, e.hash) = (bad(), bad(), bad(), bad());
+        (e.reply, e.status) = (bad(), bad());
         e.messages.iter_mut().for_each(|m| *m = (bad(), bad()));
         e.messages.push((bad(), bad()));
     }

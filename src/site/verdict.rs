@@ -99,7 +99,8 @@ pub fn agreement(a: &Agreement) -> String {
         );
     }
     let who = if a.between == "judges" { "The two judges" } else { "Judgements by its independent explanations" };
-    let texts = format!("{who}, {} on {}", a.of, counted(a.compared as usize, "text"));
+    let noun = if a.between == "judges" { "text" } else { "pair" };
+    let texts = format!("{who}, {} on {}", a.of, counted(a.compared as usize, noun));
     match a.value {
         Some(kappa) => format!("{texts}: kappa {value}, agreement is {}.", in_words(kappa)),
         None => format!("{texts}: how far they agree cannot be told."),

@@ -49,6 +49,8 @@ pub struct Exchange {
     /// `explain` or `repair`.
     pub purpose: String,
     pub model: String,
+    /// What the server called the model that answered; empty if it did not say.
+    pub served: String,
     /// Hash of what was asked.
     pub hash: String,
     /// Who speaks (`system`, `user`, `assistant`), and what.

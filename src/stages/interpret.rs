@@ -199,6 +199,7 @@ fn exchange(question: &Question, call: Call) -> ExchangeRow {
         subject: question.subject.clone(),
         purpose: call.purpose.into(),
         model: call.model,
+        served: call.served,
         roles: call.messages.iter().map(|message| message.speaker.word().into()).collect(),
         messages: call.messages.into_iter().map(|message| message.text).collect(),
         reply: call.reply,

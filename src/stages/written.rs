@@ -96,6 +96,7 @@ impl Written {
         Exchange {
             purpose: row.purpose.clone(),
             model: row.model.clone(),
+            served: row.served.clone(),
             hash: row.prompt_hash.clone(),
             messages: row.roles.iter().cloned().zip(row.messages.iter().cloned()).collect(),
             reply: row.reply.clone(),
@@ -308,6 +309,7 @@ mod tests {
             subject: "att0.1".into(),
             purpose: purpose.into(),
             model: "m".into(),
+            served: String::new(),
             roles: messages.iter().map(|_| "user".into()).collect(),
             messages: messages.iter().map(|text| text.to_string()).collect(),
             reply: reply.into(),

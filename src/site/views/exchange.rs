@@ -52,6 +52,8 @@ struct Turn {
     number: usize,
     repair: bool,
     model: String,
+    /// What the server calls it, where that is another name.
+    served: String,
     hash: String,
     status: &'static str,
     class: &'static str,
@@ -112,6 +114,7 @@ fn turn(all: &[Exchange], at: usize) -> Turn {
         number: at + 1,
         repair: e.purpose == "repair",
         model: e.model.clone(),
+        served: if e.served == e.model { String::new() } else { e.served.clone() },
         hash: e.hash.clone(),
         status,
         class,
@@ -153,7 +156,16 @@ mod tests {
     fn exchange(messages: &[&str]) -> Exchange {
         let messages = messages.iter().map(|text| ("user".to_string(), text.to_string())).collect();
         let (purpose, model, hash) = ("explain".into(), "m".into(), "h".into());
-        Exchange { purpose, model, hash, messages, reply: String::new(), status: "ok".into(), bill: None }
+        Exchange {
+            purpose,
+            model,
+            served: String::new(),
+            hash,
+            messages,
+            reply: String::new(),
+            status: "ok".into(),
+            bill: None,
+        }
     }
 
     #[test]

@@ -88,13 +88,14 @@ impl<'a> Judging<'a> {
         stranger(place, self.keys.len()).map(|other| self.keys[other])
     }
 
-    /// What is asked of one feature: each of its explanations, another's, and its first one of the second judge.
+    /// What is asked of one feature: each of its explanations, of a second judge only the first; and another feature's of both.
     fn series_of(&self, feature: usize, method: Method) -> Vec<Series> {
         let of = |judge: usize, explained: usize, sample: u32| Series { feature, method, judge, explained, sample };
         let own = self.work.told[&feature].iter().map(|told| of(0, feature, told.sample));
-        let other = self.other(feature).map(|other| of(0, other, 0));
         let others = (1..self.judges.len()).map(|judge| of(judge, feature, 0));
-        own.chain(other).chain(others).collect()
+        let nulls =
+            self.other(feature).into_iter().flat_map(|other| (0..self.judges.len()).map(move |j| of(j, other, 0)));
+        own.chain(others).chain(nulls).collect()
     }
 
     fn explanation(&self, series: &Series) -> Option<&Told> {
@@ -189,7 +190,7 @@ impl<'a> Judging<'a> {
             verdicts.get(&Series { feature, method, judge, explained, sample: 0 })
         });
         let own = said(feature)?;
-        let other = self.other(feature).filter(|_| judge == 0);
+        let other = self.other(feature);
         let null = other.and_then(said).and_then(|null| accuracy(texts, null, |_, said| said));
         // The rule has an answer to every text; it is held against what the judge answered.
         let rule = accuracy(texts, own, |text, _| text.by_rule);
