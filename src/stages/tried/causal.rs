@@ -144,6 +144,9 @@ mod tests {
         assert!(words("mary").contains(&" Mary".to_string()), "{:?}", words("mary"));
         assert!(words(" Mary").contains(&" Mary".to_string()));
         assert!(words("THE").contains(&" the".to_string()) && words("the").contains(&"The".to_string()));
-        assert_eq!([words("no such token as this"), words("<|endoftext|>"), words("")], [const { vec![] }; 3]);
+        assert_eq!(
+            [words("no such token as this"), words("<|endoftext|>"), words("")],
+            [const { Vec::<String>::new() }; 3]
+        );
     }
 }
