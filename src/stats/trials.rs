@@ -190,11 +190,12 @@ mod tests {
         let texts = texts();
         let trials = detected(&texts, 8, 1);
         let count = |band: &str| trials.iter().filter(|t| t.window.band == band).count();
-        assert_eq!(["top", "q9", "q0"].map(count), [3, 3, 2]);
+        // Document 82 of `q0` has the text of 2, which `top` may not give then; 81 and 83 come too late with those of 1 and 3.
+        assert_eq!(["top", "q9", "q0"].map(count), [2, 5, 1]);
         assert_eq!(["token", "similar", "inactive"].map(count), [2, 3, 3]);
         assert!(trials.iter().all(|t| t.truth == ["top", "q9", "q0"].contains(&t.window.band)));
         let many = detected(&texts, 100, 1);
-        // Documents 1 to 8, and 81 to 83, whose texts are those of 1 to 3.
+        // There are the texts 1 to 8.
         assert_eq!(many.iter().filter(|t| t.truth).count(), 8);
         assert_eq!(many.len(), 16);
     }

@@ -88,8 +88,8 @@ fn tokens(claim: &str, tokenizer: &Tokenizer) -> BTreeSet<u32> {
     let mut letters = bare.chars();
     let capital: String = letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect();
     let forms = [bare.to_string(), bare.to_lowercase(), capital];
-    let spaced = forms.iter().map(|form| format!(" {form}"));
-    let all = spaced.chain(forms.iter().cloned()).chain([claim.to_string()]);
+    let forms = forms.iter().filter(|form| !form.is_empty());
+    let all = forms.flat_map(|form| [form.clone(), format!(" {form}")]).chain([claim.to_string()]);
     all.filter_map(|form| tokenizer.single(&form)).filter(|&id| !tokenizer.is_special(id)).collect()
 }
 
