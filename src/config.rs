@@ -379,8 +379,8 @@ pub struct Llm {
 }
 
 impl Llm {
-    /// Settings that change no reply, only how and for how much it is had.
-    const HOW: [&str; 9] = [
+    /// Settings that change no reply and no table, only how and for how much replies are had.
+    const HOW: [&str; 8] = [
         "api_key_env",
         "concurrency",
         "timeout",
@@ -389,7 +389,6 @@ impl Llm {
         "tokens_per_minute",
         "max_cost",
         "max_calls",
-        "prices",
     ];
 
     /// Whether there is a language model to ask.
@@ -859,6 +858,14 @@ impl Config {
             out_of_range("llm.model", "\"\"", "the name of a model")?;
         }
         check_server(llm)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if !llm.api_key_env.chars().all(plain) || llm.api_key_env.starts_with(|c: char| c.is_ascii_digit()) {
+            // Whatever it is, it is not repeated.
+            return Err(hinted(
+                "`llm.api_key_env` is not the name of a variable",
+                "write the name, such as `OPENAI_API_KEY`, and put the key into that variable; the key itself belongs into no file",
+            ));
+        }
         if !(0.0..=2.0).contains(&llm.temperature) {
             out_of_range("llm.temperature", llm.temperature, "from 0 to 2")?;
         }

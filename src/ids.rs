@@ -73,6 +73,12 @@ impl FeatureId {
     pub fn new(kind: Kind, layer: usize, index: usize) -> Self {
         Self { dictionary: DictionaryId { layer, kind }, index }
     }
+
+    /// A number of its own, whatever other features there are: what is drawn by it stays when some are added.
+    pub fn salt(self) -> u64 {
+        let dictionary = 2 * self.dictionary.layer as u64 + u64::from(self.dictionary.kind == Kind::Mlp);
+        dictionary << 40 | self.index as u64
+    }
 }
 
 impl fmt::Display for FeatureId {

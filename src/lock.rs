@@ -172,11 +172,26 @@ impl Lock {
         why
     }
 
-    /// How often a stage that depends on answers has been begun again for want of some, this time included; none if never.
-    pub fn attempt(&self, stage: &str) -> Option<u64> {
+    /// How often a stage that depends on answers has been begun again for want of some, with this time if it runs `again`; none if
+    /// never.
+    pub fn attempt(&self, stage: &str, again: bool) -> Option<u64> {
         let entry = self.stages.get(stage)?;
         let before = entry.ingredients.get(ATTEMPT).and_then(|n| n.parse().ok()).unwrap_or(0);
-        Some(before + u64::from(entry.left > 0)).filter(|attempt| *attempt > 0)
+        Some(before + u64::from(again && entry.left > 0)).filter(|attempt| *attempt > 0)
+    }
+
+    /// Notes that a stage begins: should it be killed, what it leaves behind must not pass for the work of its last whole run,
+    /// and the next run must not pass for the one before.
+    pub fn begin(&mut self, stage: &str) {
+        let entry = self.stages.entry(stage.into()).or_default();
+        let left = entry.left;
+        let ingredients = entry.ingredients.remove_entry(ATTEMPT).into_iter().collect();
+        *entry = Entry { left, ingredients, ..Entry::default() };
+    }
+
+    /// Whether a stage lacks nothing but answers to questions: what it gives may be used.
+    pub fn is_open(&self, stage: &str, why: &[String]) -> bool {
+        why.len() == 1 && self.stages.get(stage).is_some_and(|entry| entry.left > 0 && !entry.finished.is_empty())
     }
 
     /// # Errors
@@ -266,6 +281,27 @@ mod tests {
     fn a_fingerprint_tells_where_a_name_ends() {
         let (a, b) = (made_of(&[("ab", "c")]), made_of(&[("a", "bc")]));
         assert_ne!(fingerprint(&a), fingerprint(&b));
+    }
+
+    #[test]
+    fn a_run_that_was_killed_while_it_asked_again_is_told_from_the_one_before() {
+        let mut lock = Lock::default();
+        let ended = |ingredients: &[(&str, &str)], left| Entry {
+            finished: "now".into(),
+            left,
+            ingredients: made_of(ingredients),
+            ..Entry::default()
+        };
+        lock.stages.insert("interpret".into(), ended(&[("a", "1")], 3));
+        assert_eq!([lock.attempt("interpret", false), lock.attempt("interpret", true)], [None, Some(1)]);
+        lock.begin("interpret");
+        assert_eq!(lock.attempt("interpret", true), Some(1), "killed, it has not been tried yet");
+        lock.stages.insert("interpret".into(), ended(&[("a", "1"), (ATTEMPT, "1")], 1));
+        lock.begin("interpret");
+        assert_eq!(lock.attempt("interpret", true), Some(2));
+        lock.stages.insert("interpret".into(), ended(&[("a", "1"), (ATTEMPT, "2")], 0));
+        assert_eq!(lock.attempt("interpret", true), Some(2), "and it stays that of the last");
+        assert_eq!(lock.attempt("render", true), None);
     }
 
     #[test]

@@ -350,6 +350,8 @@ pub struct State {
     ingredients: Ingredients,
     fingerprint: String,
     pub why: Vec<String>,
+    /// It lacks answers of a language model and nothing else: what it gives may be used as it is.
+    open: bool,
     /// Why a run would refuse to take it for fresh.
     pub refused: Option<String>,
 }
@@ -368,7 +370,7 @@ impl<'a> Workplace<'a> {
         Ok(Workplace { config, store, lock })
     }
 
-    fn ingredients(&mut self, stage: &Stage, before: &[State]) -> Result<Ingredients> {
+    fn ingredients(&mut self, stage: &Stage, before: &[State], again: bool) -> Result<Ingredients> {
         let mut all = Ingredients::from([("version".into(), stage.version.to_string())]);
         let flat = self.config.flat()?;
         for wanted in stage.settings {
@@ -383,7 +385,7 @@ impl<'a> Workplace<'a> {
                 all.insert(format!("file {name}"), self.lock.hash(&name, &path)?);
             }
         }
-        if let Some(attempt) = self.lock.attempt(stage.name) {
+        if let Some(attempt) = self.lock.attempt(stage.name, again) {
             all.insert(ATTEMPT.into(), attempt.to_string());
         }
         for state in before.iter().filter(|state| stage.reads_from(state.stage)) {
@@ -392,11 +394,12 @@ impl<'a> Workplace<'a> {
         Ok(all)
     }
 
-    /// Every stage with the reasons why it would run; a stage whose maker will run runs too.
-    fn states(&mut self) -> Result<Vec<State>> {
+    /// Every stage with the reasons why it would run; a stage whose maker will run runs too. One that lacks only answers asks
+    /// again if it is selected.
+    fn states(&mut self, selection: &Selection) -> Result<Vec<State>> {
         let mut states: Vec<State> = Vec::new();
         for stage in &STAGES {
-            let ingredients = self.ingredients(stage, &states)?;
+            let ingredients = self.ingredients(stage, &states, selection.wants(stage.name))?;
             let mut why = self.lock.stale(stage.name, &ingredients, self.store.root());
             let fingerprint = fingerprint(&ingredients);
             if let Some(besides) = stage.writes_besides.as_ref().filter(|_| why.is_empty()) {
@@ -405,7 +408,8 @@ impl<'a> Workplace<'a> {
             for artifact in stage.writes {
                 self.store.expect(artifact, &fingerprint, stage.name);
             }
-            states.push(State { stage, ingredients, fingerprint, why, refused: None });
+            let open = self.lock.is_open(stage.name, &why);
+            states.push(State { stage, ingredients, fingerprint, why, open, refused: None });
         }
         Ok(states)
     }
@@ -426,8 +430,7 @@ impl<'a> Workplace<'a> {
         if force {
             stage.writes.iter().try_for_each(|artifact| self.store.remove(artifact))?;
         }
-        // Should it be killed, what it leaves behind must not pass for the work of its last whole run.
-        self.lock.stages.insert(stage.name.into(), Entry::default());
+        self.lock.begin(stage.name);
         self.lock.save(self.store.root())?;
         let start = Instant::now();
         let run = Run {
@@ -544,7 +547,7 @@ pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
     let _held = hold(&config.artifacts())?;
     let config = &fetched(config, false)?;
     let mut place = Workplace::open(config)?;
-    let states = place.states()?;
+    let states = place.states(selection)?;
     let will_run = |state: &State| selection.wants(state.stage.name) && (selection.force || !state.why.is_empty());
     check_before(&states, &will_run)?;
     place.check_untouched(states.iter().filter(|state| !will_run(state)))?;
@@ -584,7 +587,7 @@ pub fn rehearse(config: &Config, selection: &Selection) -> Result<()> {
     set_threads(config);
     let config = &downloaded(config)?;
     let mut place = Workplace::open(config)?;
-    let states = place.states()?;
+    let states = place.states(selection)?;
     place.check_untouched(states.iter())?;
     let wanted = || states.iter().filter(|state| selection.wants(state.stage.name));
     for state in wanted() {
@@ -682,7 +685,7 @@ pub fn fetch(config: &Config, corpus: bool, update: bool) -> Result<Vec<Snapshot
 fn check_before(states: &[State], will_run: &impl Fn(&State) -> bool) -> Result<()> {
     for run in states.iter().filter(|state| will_run(state)) {
         let before = states.iter().filter(|state| run.stage.needs(state.stage));
-        for state in before.filter(|state| !will_run(state)) {
+        for state in before.filter(|state| !will_run(state) && !state.open) {
             if let Some(why) = state.why.first() {
                 return Err(hinted(
                     format!(
@@ -707,7 +710,7 @@ pub fn set_threads(config: &Config) {
 pub fn status(config: &Config) -> Result<Vec<State>> {
     let config = &downloaded(config)?;
     let mut place = Workplace::open(config)?;
-    let mut states = place.states()?;
+    let mut states = place.states(&Selection::default())?;
     for state in &mut states {
         state.refused = place.check_untouched(std::iter::once(&*state)).err().map(|error| error.to_string());
     }
@@ -754,7 +757,7 @@ pub fn ask<T>(config: &Config, question: impl FnOnce(&Run) -> Result<T>) -> Resu
 
 /// Why the tables are not what a run would make now.
 fn outdated(place: &mut Workplace) -> Option<String> {
-    match place.states() {
+    match place.states(&Selection::default()) {
         Err(error) => Some(format!("and whether it is fresh cannot be told ({error})")),
         Ok(states) => {
             let stale = states.into_iter().find(|state| !state.stage.writes.is_empty() && !state.why.is_empty())?;

@@ -433,7 +433,7 @@ table! {
         sample: u32,
         /// the language model; empty without one
         model: String,
-        /// `ok`; `failed`: there is a reply that cannot be read, or none was to be had; `refused`
+        /// `ok`, `failed` (a reply that cannot be read, a question that is not taken), `refused`, or `left`: to be asked again
         status: String,
         /// what makes it fire
         input_side: String,
@@ -575,6 +575,10 @@ table! {
         promoted_null: Option<f64>,
         /// the same for the tokens that the explanation claims; null where it claims none that the model has
         claimed: Option<f64>,
+        /// lower end of its 95 % interval over positions
+        claimed_low: Option<f64>,
+        /// upper end
+        claimed_high: Option<f64>,
         /// the same for another feature's claims
         claimed_null: Option<f64>,
         /// claims that are a token of the model

@@ -107,7 +107,7 @@ impl Live {
         let base = self.llm.base_url.trim_end_matches('/');
         match self.llm.provider {
             Provider::Azure => {
-                let deployment = if self.llm.deployment.is_empty() { model } else { &self.llm.deployment };
+                let deployment = deployment(&self.llm, model);
                 let config = AzureConfig::new()
                     .with_api_base(base)
                     .with_api_version(&self.llm.api_version)
@@ -150,6 +150,11 @@ impl Live {
     }
 }
 
+/// Where Azure has a model: `llm.deployment` is that of `llm.model`, every other is called like its model.
+pub fn deployment<'a>(llm: &'a Llm, model: &'a str) -> &'a str {
+    if llm.deployment.is_empty() || model != llm.model { model } else { &llm.deployment }
+}
+
 impl Client for Live {
     fn send<'c>(&'c self, model: &'c str, body: Value) -> Sent<'c> {
         Box::pin(async move {
@@ -159,7 +164,9 @@ impl Client for Live {
                     text: self.key.hide(&said.text),
                     refusal: said.refusal.map(|text| self.key.hide(&text)),
                     finish: self.key.hide(&said.finish),
-                    ..said
+                    served: self.key.hide(&said.served),
+                    prompt_tokens: said.prompt_tokens,
+                    completion_tokens: said.completion_tokens,
                 }),
                 Err(trouble) => Err(self.hidden(trouble)),
             }

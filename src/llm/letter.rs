@@ -1,6 +1,7 @@
 //! A question as it goes out: its words with the form of the reply, the hash under which the reply is kept, and the body of
 //! the request.
 
+use super::client::deployment;
 use super::dialect::Dialect;
 use super::prompts;
 use super::reply::MARK;
@@ -78,13 +79,13 @@ impl<'q> Letter<'q> {
         };
         let (max_tokens, temperature) = (llm.max_tokens, llm.temperature);
         let mut letter = Letter { question, mode, purpose, messages, hash: String::new(), max_tokens, temperature };
-        letter.hash = letter.hashed();
+        letter.hash = letter.hashed(deployment(llm, &question.model));
         Ok(letter)
     }
 
     /// Of everything that makes a reply what it is, but not of what a server does not understand.
-    fn hashed(&self) -> String {
-        let Question { model, sample, form, .. } = self.question;
+    fn hashed(&self, model: &str) -> String {
+        let Question { sample, form, .. } = self.question;
         let parameters = json!([model, self.temperature, self.max_tokens, sample]);
         let all = json!([parameters, self.mode.word(), form.name, form.schema, self.spoken()]);
         blake3::hash(all.to_string().as_bytes()).to_hex()[..32].to_string()

@@ -23,6 +23,15 @@ pub struct Spent {
     held: f64,
 }
 
+/// Why nothing can be taken out.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Short {
+    /// The limit that would be broken, in words.
+    Empty(String),
+    /// There may be enough again when calls that are under way have cost less than they may.
+    Held,
+}
+
 impl Purse {
     pub fn new(llm: &Llm) -> Purse {
         Purse { max_cost: llm.max_cost, max_calls: llm.max_calls, spent: Mutex::default() }
@@ -40,14 +49,17 @@ impl Purse {
     /// Takes out what a call may cost at most.
     ///
     /// # Errors
-    /// The limit that it would break, in words.
-    pub fn take(&self, most: f64) -> Result<(), String> {
+    /// When a limit is in the way, for good or as long as other calls are under way.
+    pub fn take(&self, most: f64) -> Result<(), Short> {
         let mut spent = self.lock();
         if self.max_calls > 0 && spent.calls >= self.max_calls {
-            return Err(format!("`llm.max_calls = {}` is reached", self.max_calls));
+            return Err(Short::Empty(format!("`llm.max_calls = {}` is reached", self.max_calls)));
+        }
+        if self.max_cost > 0.0 && spent.cost + most > self.max_cost {
+            return Err(Short::Empty(format!("`llm.max_cost = {}` would be passed", self.max_cost)));
         }
         if self.max_cost > 0.0 && spent.cost + spent.held + most > self.max_cost {
-            return Err(format!("`llm.max_cost = {}` would be passed", self.max_cost));
+            return Err(Short::Held);
         }
         spent.calls += 1;
         spent.held += most;
@@ -75,10 +87,11 @@ mod tests {
     fn calls_under_way_count_with_the_most_they_may_cost() {
         let purse = Purse::new(&Llm { max_cost: 1.0, ..Llm::default() });
         assert!(purse.take(0.6).is_ok());
-        assert_eq!(purse.take(0.5).unwrap_err(), "`llm.max_cost = 1` would be passed");
+        assert_eq!(purse.take(0.5), Err(Short::Held));
         purse.settle(0.6, 0.1);
         assert!(purse.take(0.5).is_ok());
         assert_eq!(purse.spent().calls, 2);
+        assert_eq!(purse.take(0.95), Err(Short::Empty("`llm.max_cost = 1` would be passed".into())));
     }
 
     #[test]
@@ -90,6 +103,6 @@ mod tests {
     fn calls_are_counted_and_stop_at_their_limit() {
         let purse = Purse::new(&Llm { max_calls: 1, ..Llm::default() });
         assert!(purse.take(9.0).is_ok());
-        assert_eq!(purse.take(0.0).unwrap_err(), "`llm.max_calls = 1` is reached");
+        assert_eq!(purse.take(0.0), Err(Short::Empty("`llm.max_calls = 1` is reached".into())));
     }
 }

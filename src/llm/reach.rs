@@ -41,7 +41,7 @@ pub fn reach(llm: &Llm, model: &str) -> Result<String> {
         Mode::Line => "a marked line",
     };
     // Some servers answer with whatever model they have, whichever was asked.
-    let name = if served.is_empty() || served == model { String::new() } else { format!(", as {}", quoted(&served)) };
+    let name = if served.is_empty() || served == model { String::new() } else { format!(", as {},", quoted(&served)) };
     Ok(format!("`{model}` answers{name} after {:.1} s, in the form of {form}", begun.elapsed().as_secs_f64()))
 }
 

@@ -6,6 +6,7 @@ use super::client::{Client, Completion, Live, Trouble};
 use super::dialect::Dialect;
 use super::letter::{Letter, Mistake, Mode, tokens};
 use super::price::price;
+use super::purse::Short;
 use super::replies::{Record, Status};
 use super::reply::object;
 use super::weather::{self, Weather, quoted};
@@ -20,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// So many questions in a row without a reply, each with all its tries: nobody is there.
 const AWAY: usize = 10;
+/// How often is looked whether the purse has something again.
+const GLANCE: Duration = Duration::from_millis(50);
 /// The server's word for a reply that its filter stopped.
 const FILTER: &str = "content_filter";
 /// Its word for a reply that became too long.
@@ -141,8 +144,11 @@ impl<'r> Round<'r> {
         }
         let most = u64::from(letter.most_prompt_tokens());
         let most = price(llm, letter.model(), most, u64::from(llm.max_tokens)).unwrap_or(0.0);
-        if let Err(why) = purse.take(most) {
-            return Ok(Tried::Closed(self.close(&why)));
+        while let Err(short) = purse.take(most) {
+            match short {
+                Short::Empty(why) => return Ok(Tried::Closed(self.close(&why))),
+                Short::Held => tokio::time::sleep(GLANCE).await,
+            }
         }
         // Behind the purse: with an empty one, what is kept can be read without a key.
         let client = self.client()?;
@@ -152,7 +158,12 @@ impl<'r> Round<'r> {
         tries.seconds += begun.elapsed().as_secs_f64();
         let (asked, answered) = said.as_ref().map_or((0, 0), |said| counted(letter, said));
         let (asked, answered) = (u64::from(asked), u64::from(answered));
-        purse.settle(most, price(llm, letter.model(), asked, answered).unwrap_or(0.0));
+        let cost = match &said {
+            // It may have been written, and will be charged, though nobody heard it.
+            Err(Trouble::Late) => most,
+            _ => price(llm, letter.model(), asked, answered).unwrap_or(0.0),
+        };
+        purse.settle(most, cost);
         Ok(match said {
             Ok(said) => {
                 pace.correct(expected, asked + answered);
@@ -206,11 +217,17 @@ impl<'r> Round<'r> {
         if let Some(pause) = pause {
             self.show(&format!(", waiting {} s: the server asked for it", pause.as_secs_f64().ceil()));
             self.asker.pace.pause(pause);
-            return true;
         }
         let draw = letter.hash.bytes().fold(u64::from(tries.failures), |draw, byte| mix(draw, u64::from(byte)));
-        let wait = weather::backoff(self.asker.first_wait, tries.failures, draw);
-        self.show(&format!(", waiting {} s: {why}", wait.as_secs_f64().ceil()));
+        let wait = match pause {
+            None => weather::backoff(self.asker.first_wait, tries.failures, draw),
+            // Not all at the same moment when it is over; and longer each time, should the server ask for too little.
+            Some(_) if tries.failures == 1 => self.asker.first_wait.mul_f64((draw % 100) as f64 / 1000.0),
+            Some(_) => weather::backoff(self.asker.first_wait, tries.failures - 1, draw),
+        };
+        if pause.is_none() {
+            self.show(&format!(", waiting {} s: {why}", wait.as_secs_f64().ceil()));
+        }
         let mut end = self.asker.closed.subscribe();
         drop(tokio::time::timeout(wait, end.wait_for(Option::is_some)).await);
         true

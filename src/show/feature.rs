@@ -7,7 +7,7 @@ use crate::ids::Kind;
 use crate::site::atlas::{Asked, Evaluation, Example, Explanation, Feature};
 use crate::site::number::{count, counted, percent, percent_with_interval, significant};
 use crate::site::text::plain;
-use crate::site::verdict::{agreement, is_rule, of_evaluation, of_promoted};
+use crate::site::verdict::{agreement, is_rule, of_claimed, of_evaluation, of_promoted};
 use crate::stages::Run;
 use crate::stages::reader::Reader;
 use serde::Serialize;
@@ -155,7 +155,9 @@ impl FeatureAnswer {
         let promoted = percent_with_interval(c.promoted, c.low, c.high);
         page.line(&format!("promoted tokens: {promoted}{}; {}", null(c.promoted_null), of_promoted(c).words));
         if let Some(claimed) = c.claimed {
-            page.line(&format!("{} claimed tokens: {}{}", c.claims, percent(claimed), null(c.claimed_null)));
+            let claimed = percent_with_interval(Some(claimed), c.claimed_low, c.claimed_high);
+            let words = of_claimed(c).words;
+            page.line(&format!("{} claimed tokens: {claimed}{}; {words}", c.claims, null(c.claimed_null)));
         }
         let risen = c.risen.iter().map(|(text, rise)| format!("“{}” {}", token(text), significant(*rise, 2)));
         page.line(&format!("risen most, in logits: {}", risen.collect::<Vec<_>>().join(", ")));

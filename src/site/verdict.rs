@@ -89,6 +89,12 @@ pub fn of_promoted(causal: &Causal) -> Judged {
     judged(causal.promoted, causal.low, &nulls)
 }
 
+/// What the tokens that an explanation claims have to beat.
+pub fn of_claimed(causal: &Causal) -> Judged {
+    let nulls = [("chance", Some(0.5)), ("another feature's claims", causal.claimed_null)];
+    judged(causal.claimed, causal.claimed_low, &nulls)
+}
+
 /// How far two or more agree, in a sentence.
 pub fn agreement(a: &Agreement) -> String {
     let value = a.value.map_or_else(|| ABSENT.into(), |value| fixed(value, 2));

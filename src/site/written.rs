@@ -12,7 +12,7 @@ pub struct Explanation {
     pub sample: u32,
     /// The language model, empty without one.
     pub model: String,
-    /// `ok`, `failed` or `refused`.
+    /// `ok`, `failed`, `refused`, or `left`: it will be asked again.
     pub status: String,
     pub input_side: String,
     pub output_side: String,
@@ -159,6 +159,8 @@ pub struct Causal {
     pub promoted_null: Option<f64>,
     /// The same for the tokens that the explanation claims, and for another feature's claims.
     pub claimed: Option<f64>,
+    pub claimed_low: Option<f64>,
+    pub claimed_high: Option<f64>,
     pub claimed_null: Option<f64>,
     /// Claims that are a token of the model.
     pub claims: u32,

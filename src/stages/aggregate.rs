@@ -350,7 +350,7 @@ fn feature_examples(work: &Work, key: usize, firings: &[Firing], halves: &[(bool
     for (explain, contexts) in halves {
         let own = of_half(work, &all, *explain);
         let info = |context| work.info(context);
-        let chosen = choose(&own, contexts, &info, work.wanted(), key as u64);
+        let chosen = choose(&own, contexts, &info, work.wanted(), work.features[key].salt());
         let subject = work.features[key].to_string();
         rows.extend(chosen.iter().map(|example| example_row(&work.contexts, &subject, example, firings)));
     }

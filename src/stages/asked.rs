@@ -1,6 +1,5 @@
 //! How asking a language model went, or would go, in words for the terminal.
 
-use crate::config::Llm;
 use crate::llm::{Outcome, Plan};
 
 /// Questions of a stage by how they ended.
@@ -21,16 +20,17 @@ impl Tally {
         }
     }
 
-    /// `512 explanations by MODEL, 3 failed, 0 left, 12 requests now, cost 0.0312`; the last two of this run alone.
-    pub fn summary(&self, what: &str, llm: &Llm, requests: u64, cost: f64) -> String {
+    /// `512 explanations by MODEL, 3 failed, 0 left, 12 requests now, cost 0.0312`; the last two of this run alone. There is no
+    /// cost without prices.
+    pub fn summary(&self, what: &str, models: &str, requests: u64, cost: Option<f64>) -> String {
         let Tally { said, failed, left } = self;
-        let cost = if llm.prices.contains_key(&llm.model) { format!(", cost {cost:.4}") } else { String::new() };
-        format!("{said} {what} by {}, {failed} failed, {left} left, {requests} requests now{cost}", llm.model)
+        let cost = cost.map(|cost| format!(", cost {cost:.4}")).unwrap_or_default();
+        format!("{said} {what} by {models}, {failed} failed, {left} left, {requests} requests now{cost}")
     }
 }
 
 /// What asking would take, a line for each kind of question and one for all.
-pub fn table(llm: &Llm, rows: &[(&str, Plan)]) -> String {
+pub fn table(models: &str, rows: &[(&str, Plan)]) -> String {
     let mut all = Plan { cost: Some(0.0), ..Plan::default() };
     for (_, plan) in rows {
         all.questions += plan.questions;
@@ -40,7 +40,7 @@ pub fn table(llm: &Llm, rows: &[(&str, Plan)]) -> String {
         all.completion_tokens += plan.completion_tokens;
         all.cost = all.cost.zip(plan.cost).map(|(sum, own)| sum + own);
     }
-    let head = ["", "questions", "known", "to ask", "tokens asked", "answered at most", "cost at most"];
+    let head = ["", "questions", "known", "to ask", "tokens asked", "answered at most", "cost, about"];
     let mut lines = vec![head.map(String::from)];
     lines.extend(rows.iter().map(|(name, plan)| cells(name, plan)));
     lines.push(cells("all", &all));
@@ -50,7 +50,7 @@ pub fn table(llm: &Llm, rows: &[(&str, Plan)]) -> String {
     if all.cost.is_none() {
         said.push_str("the cost is unknown: `llm.prices` does not have the price of every model that is asked\n");
     }
-    said.push_str(&format!("asked: `{}`\n", llm.model));
+    said.push_str(&format!("asked: {models}\n"));
     said
 }
 
@@ -79,15 +79,14 @@ mod tests {
     fn a_plan_is_a_table_with_a_line_for_all() {
         let plan =
             Plan { questions: 10, known: 4, calls: 6, prompt_tokens: 12_000, completion_tokens: 3000, cost: Some(0.5) };
-        let llm = Llm { model: "m".into(), ..Llm::default() };
-        let expected = "       questions  known  to ask  tokens asked  answered at most  cost at most
-one           10      4       6         12000              3000        0.5000
+        let expected = "       questions  known  to ask  tokens asked  answered at most  cost, about
+one           10      4       6         12000              3000       0.5000
 other         10      4       6         12000              3000        0.5000
 all           20      8      12         24000              6000        1.0000
-asked: `m`
+asked: m
 ";
-        assert_eq!(table(&llm, &[("one", plan), ("other", plan)]), expected);
-        let unknown = table(&llm, &[("one", Plan { cost: None, ..plan })]);
+        assert_eq!(table("m", &[("one", plan), ("other", plan)]), expected);
+        let unknown = table("m", &[("one", Plan { cost: None, ..plan })]);
         assert!(unknown.contains(" unknown\n") && unknown.contains("`llm.prices` does not have"), "{unknown}");
     }
 
@@ -97,9 +96,7 @@ asked: `m`
         let ends =
             [Outcome::Said(1), Outcome::Refused("no".into()), Outcome::Failed("x".into()), Outcome::Left("y".into())];
         ends.iter().for_each(|end| tally.count(end));
-        let mut llm = Llm { model: "m".into(), ..Llm::default() };
-        assert_eq!(tally.summary("verdicts", &llm, 3, 0.5), "1 verdicts by m, 2 failed, 1 left, 3 requests now");
-        llm.prices.insert("m".into(), [1.0, 2.0]);
-        assert!(tally.summary("verdicts", &llm, 3, 0.5).ends_with("3 requests now, cost 0.5000"));
+        assert_eq!(tally.summary("verdicts", "m", 3, None), "1 verdicts by m, 2 failed, 1 left, 3 requests now");
+        assert!(tally.summary("verdicts", "m", 3, Some(0.5)).ends_with("3 requests now, cost 0.5000"));
     }
 }

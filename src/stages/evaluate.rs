@@ -3,7 +3,7 @@
 
 use super::asked;
 use super::inputs;
-use super::tried::{Judged, Judging, Work};
+use super::tried::{Judged, Judging, Work, judges};
 use crate::artifact::tables::{AgreementRow, CausalRow, EvaluationRow, JudgeLedgerRow, JudgementRow};
 use crate::circuit::World;
 use crate::config::{Config, ScoreMethod};
@@ -42,7 +42,9 @@ pub fn run(run: &Run) -> Result<Done> {
     if asks(run.config) {
         let spent = run.purse.spent();
         let (requests, cost) = (spent.calls - before.calls, spent.cost - before.cost);
-        said.push(judged.tally.summary("verdicts", &run.config.llm, requests, cost));
+        let judges = judges(run.config);
+        let priced = judges.iter().any(|judge| run.config.llm.prices.contains_key(*judge));
+        said.push(judged.tally.summary("verdicts", &judges.join(" and "), requests, priced.then_some(cost)));
     }
     judged.agreements.extend(work.shared_words());
     let (failed, left) = (judged.tally.failed, judged.tally.left);
@@ -58,7 +60,7 @@ pub fn plan(run: &Run) -> Result<String> {
     let asker = Asker::open(&run.config.llm, run.store, &purse, run.progress)?;
     let plans = judging.plan(&asker)?;
     let rows: Vec<(&str, Plan)> = plans.iter().map(|(name, plan)| (name.as_str(), *plan)).collect();
-    Ok(asked::table(&judging.llm(), &rows))
+    Ok(asked::table(&judges(run.config).join(" and "), &rows))
 }
 
 /// The single-token rules, where they are of use.

@@ -9,6 +9,7 @@ use crate::explain::Sentences;
 use crate::llm::explainer::{self, Reply};
 use crate::llm::{Asked, Asker, Call, Outcome, Purse, Question};
 use crate::stages::{Done, Run};
+use std::collections::BTreeSet;
 
 /// The explainer's name when no language model was asked.
 pub const STATISTICS: &str = "statistics";
@@ -23,7 +24,12 @@ pub fn run(run: &Run) -> Result<Done> {
         let asker = Asker::open(&run.config.llm, run.store, run.purse, run.progress)?;
         book.ask(&asker, "features explained", &subjects.questions_alone()?)?;
         let together = subjects.questions_together(&Circuits::load(&subjects)?, &book.said)?;
-        book.ask(&asker, "components, pairs and groups explained", &together)?;
+        let left = book.left();
+        // In the statistics' words it would be paid for once more when the feature has its own.
+        let (open, ready): (Vec<Question>, Vec<_>) =
+            together.into_iter().partition(|q| subjects.needs(&q.subject, &left));
+        book.ask(&asker, "components, pairs and groups explained", &ready)?;
+        book.leave(&open);
     }
     book.write(run)?;
     let spent = run.purse.spent();
@@ -43,7 +49,7 @@ pub fn plan(run: &Run) -> Result<String> {
         book.ask(&asker, "features", &questions)?;
     }
     let together = asker.plan(&subjects.questions_together(&Circuits::load(&subjects)?, &book.said)?);
-    let mut said = asked::table(llm, &[("features", alone), ("components, pairs, groups", together)]);
+    let mut said = asked::table(&llm.model, &[("features", alone), ("components, pairs, groups", together)]);
     if alone.calls > 0 {
         said.push_str(
             "components, pairs and groups will be asked about in words that the replies about features hold; ",
@@ -93,9 +99,24 @@ impl Book {
         Ok(())
     }
 
+    /// What no answer was to be had for.
+    fn left(&self) -> BTreeSet<String> {
+        let rows = self.explanations.iter().filter(|row| row.status == "left" && row.sample == 0);
+        rows.map(|row| row.subject.clone()).collect()
+    }
+
+    /// Leaves questions to the next run.
+    fn leave(&mut self, questions: &[Question]) {
+        for question in questions {
+            let outcome = Outcome::Left("a feature of it has no answer yet".into());
+            let row = self.row(question, Asked { outcome, calls: Vec::new() });
+            self.explanations.push(row);
+        }
+    }
+
     fn row(&mut self, question: &Question, asked: Asked<Reply>) -> ExplanationRow {
         self.tally.count(&asked.outcome);
-        let prompt_hash = asked.calls.last().map(|call| call.hash.clone()).unwrap_or_default();
+        let prompt_hash = asked.calls.first().map(|call| call.hash.clone()).unwrap_or_default();
         for call in asked.calls {
             self.ledger.push(ledger(question, &call));
             // Without a reply there was no exchange.
@@ -106,9 +127,8 @@ impl Book {
         let row = match asked.outcome {
             Outcome::Said(reply) => said(reply),
             Outcome::Refused(reason) => ExplanationRow { status: "refused".into(), reason, ..said(Reply::default()) },
-            Outcome::Failed(reason) | Outcome::Left(reason) => {
-                ExplanationRow { status: "failed".into(), reason, ..said(Reply::default()) }
-            }
+            Outcome::Failed(reason) => ExplanationRow { status: "failed".into(), reason, ..said(Reply::default()) },
+            Outcome::Left(reason) => ExplanationRow { status: "left".into(), reason, ..said(Reply::default()) },
         };
         ExplanationRow {
             subject: question.subject.clone(),
@@ -136,7 +156,12 @@ impl Book {
         let llm = &run.config.llm;
         let summaries = self.explanations.iter().filter(|row| row.explainer == STATISTICS).count();
         let summary = if llm.asks() {
-            self.tally.summary("explanations", llm, requests, cost)
+            self.tally.summary(
+                "explanations",
+                &llm.model,
+                requests,
+                llm.prices.contains_key(&llm.model).then_some(cost),
+            )
         } else {
             format!("{summaries} summaries of the statistics; no language model is set")
         };

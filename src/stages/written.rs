@@ -158,6 +158,8 @@ impl Written {
             high: row.high,
             promoted_null: row.promoted_null,
             claimed: row.claimed,
+            claimed_low: row.claimed_low,
+            claimed_high: row.claimed_high,
             claimed_null: row.claimed_null,
             claims: row.claims,
             risen: risen.map(|(id, rise)| (tokenizer.token(*id), f64::from(*rise))).collect(),

@@ -157,11 +157,42 @@ fn what_got_no_reply_is_asked_again_by_the_next_run() {
     let bench = bench(&server, "");
     let said = bench.run(&["interpret"]);
     assert!(!said.ok && said.err.contains("0 explanations by test, 0 failed,"), "{}", said.err);
-    assert!(rows(&bench).iter().filter(|row| row.explainer != "statistics").all(|row| row.status == "failed"));
+    assert!(rows(&bench).iter().filter(|row| row.explainer != "statistics").all(|row| row.status == "left"));
     away.store(false, std::sync::atomic::Ordering::SeqCst);
     let said = bench.run(&["interpret"]).succeeded();
     assert_eq!(said.ran(), ["interpret"], "although no setting has changed");
     assert!(rows(&bench).iter().all(|row| row.status == "ok"));
+}
+
+#[test]
+fn a_run_that_comes_to_its_limit_can_be_published_and_the_next_one_pays_nothing_twice() {
+    let server = willing();
+    let bench = bench(&server, "max_calls = 5\n");
+    let mut command = bench.command(&["run"]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let said = bench.said(output);
+    assert!(said.err.contains("questions were left unanswered"), "{}", said.err);
+    assert_eq!(server.requests().len(), 5);
+    let told = |status: &str| rows(&bench).iter().filter(|row| !row.model.is_empty() && row.status == status).count();
+    assert_eq!((told("ok"), told("failed")), (5, 0));
+    // What is made of features waits for them; nothing is said of it in words that change.
+    let waiting = rows(&bench).into_iter().filter(|row| row.reason == "a feature of it has no answer yet");
+    assert!(waiting.filter(|row| row.kind == "component").count() > 0);
+    let page = std::fs::read_to_string(bench.file("site/index.html")).unwrap();
+    assert!(page.contains("not asked"));
+
+    // It can be rendered anew without asking.
+    let bench = bench.add("[site]\ntitle = \"Another\"\n");
+    assert_eq!(bench.run(&["render"]).succeeded().ran(), ["render"]);
+    assert_eq!(server.requests().len(), 5);
+
+    let bench = bench.set("max_calls = 5", "max_calls = 0");
+    let said = bench.run(&[]).succeeded();
+    assert_eq!(said.ran(), ["interpret", "evaluate", "render"]);
+    let questions = rows(&bench).iter().filter(|row| !row.model.is_empty()).count();
+    assert_eq!(server.requests().len(), questions, "each is asked once");
+    assert!(bench.run(&[]).succeeded().ran().is_empty());
 }
 
 #[test]

@@ -568,7 +568,9 @@ fn a_run_stops_before_it_costs_more_than_set() {
     });
     let asked = place.ask(&questions(9));
     let costs: Vec<f64> = asked.iter().flat_map(|asked| &asked.calls).map(|call| call.cost).collect();
-    assert!(!costs.is_empty() && costs.iter().all(|cost| (cost - 0.12).abs() < 1e-9), "{costs:?}");
+    assert!(costs.iter().all(|cost| (cost - 0.12).abs() < 1e-9), "{costs:?}");
+    // One may cost over 1, so that three fit as soon as they have cost less: none is stopped by what others only may cost.
+    assert!(costs.len() >= 3, "{costs:?}");
     assert!(costs.iter().sum::<f64>() <= 1.5);
     assert_eq!(left(&asked[8]), "`llm.max_cost = 1.5` would be passed");
     assert_eq!(place.kept().len(), costs.len());
@@ -625,7 +627,10 @@ fn azure_is_asked_in_its_own_way() {
 fn a_server_is_reached_or_it_is_said_what_to_do() {
     let tried = |server: &Server| reach(&Place::new(server).llm, "m").map_err(|error| report(&error));
     let text = tried(&Server::start(|_| Reply::says(GOOD))).unwrap();
-    assert!(text.starts_with("`m` answers after ") && text.ends_with(" s, in the form of a JSON schema"), "{text}");
+    assert!(
+        text.starts_with("`m` answers, as test, after ") && text.ends_with(" s, in the form of a JSON schema"),
+        "{text}"
+    );
     let text = tried(&without("response_format", "no response_format")).unwrap();
     assert!(text.ends_with(" s, in the form of a marked line"), "{text}");
     let text = tried(&Server::start(|_| Reply::error(404, "", "no model m"))).unwrap_err();

@@ -84,6 +84,7 @@ fn settings_of_a_language_model() {
         ("llm_azure", "provider = \"azure\"\nmodel = \"m\"\nbase_url = \"https://name.openai.azure.com\""),
         ("llm_same_samples", "provider = \"openai\"\nmodel = \"m\"\nsamples = 3"),
         ("llm_no_price", "provider = \"openai\"\nmodel = \"m\"\nmax_cost = 2.0"),
+        ("llm_key_for_its_name", "provider = \"openai\"\nmodel = \"m\"\napi_key_env = \"sk-proj-secret\""),
         ("llm_odd_price", "provider = \"openai\"\nmodel = \"m\"\n[llm.prices]\nm = [1.0, -2.0]"),
     ];
     for (name, settings) in cases {

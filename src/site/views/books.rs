@@ -90,7 +90,7 @@ fn kind_row(kind: &'static str, all: &[Option<&Asked>]) -> KindRow {
     let first = |asked: &Option<&'_ Asked>| asked.and_then(|a| a.samples.first()).map(|sample| sample.status.clone());
     let statuses: Vec<Option<String>> = all.iter().map(first).collect();
     let of = |wanted: Option<&str>| statuses.iter().filter(|status| status.as_deref() == wanted).count();
-    let (ok, refused, not_asked) = (of(Some("ok")), of(Some("refused")), of(None));
+    let (ok, refused, not_asked) = (of(Some("ok")), of(Some("refused")), of(None) + of(Some("left")));
     let [all, ok, failed, refused, not_asked] =
         [all.len(), ok, all.len() - ok - refused - not_asked, refused, not_asked].map(|n| count(n as u64));
     KindRow { kind, all, ok, failed, refused, not_asked }

@@ -51,6 +51,8 @@ struct Said {
 struct Failure {
     model: String,
     refused: bool,
+    /// Nothing came of it this time.
+    left: bool,
     reason: Html,
 }
 
@@ -110,7 +112,12 @@ fn said(e: &Explanation) -> Said {
 
 fn failure(e: &Explanation) -> Failure {
     let reason = if e.reason.is_empty() { "no reason was recorded" } else { &e.reason };
-    Failure { model: model(e), refused: e.status == "refused", reason: text::prose(reason, REASON) }
+    Failure {
+        model: model(e),
+        refused: e.status == "refused",
+        left: e.status == "left",
+        reason: text::prose(reason, REASON),
+    }
 }
 
 fn sample(e: &Explanation) -> Sample {

@@ -7,7 +7,7 @@ use crate::site::links::{Link, Links};
 use crate::site::number::{ABSENT, count, counted, fixed, with_interval};
 use crate::site::svg::{Mark, scale};
 use crate::site::text::{Html, marked, token};
-use crate::site::verdict::{agreement, is_rule, of_evaluation, of_promoted};
+use crate::site::verdict::{agreement, is_rule, of_claimed, of_evaluation, of_promoted};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -154,11 +154,12 @@ fn causal_view(f: &Feature, c: &Causal) -> CausalView {
         class,
     };
     let promoted = Mark { value: c.promoted, low: c.low, high: c.high };
-    let claimed = Mark { value: c.claimed, low: None, high: None };
+    let claimed = Mark { value: c.claimed, low: c.claimed_low, high: c.claimed_high };
     let claims = format!("the {} that its explanation claims", counted(c.claims as usize, "token"));
     let promoted =
         row("tokens that it promotes".into(), promoted, c.promoted_null, judged.words, judged.verdict.class());
-    let claims = (c.claims > 0).then(|| row(claims, claimed, c.claimed_null, String::new(), "unknown"));
+    let judged = of_claimed(c);
+    let claims = (c.claims > 0).then(|| row(claims, claimed, c.claimed_null, judged.words, judged.verdict.class()));
     CausalView {
         positions: count(u64::from(c.positions)),
         strength: fixed(c.strength, 1),

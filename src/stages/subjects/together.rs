@@ -10,7 +10,7 @@ use crate::llm::Question;
 use crate::llm::explainer::{self, Group, Meeting, Mlp, Pair, Task, View};
 use crate::stages::pairs::pair_name;
 use crate::stages::watched::Watched;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Features of a component or group that are told.
 const MEMBERS: usize = 15;
@@ -56,6 +56,12 @@ impl Subjects<'_> {
         let seen = self.sets.iter().filter(|set| self.band(&set.name, TOP).next().is_some());
         let question = |set: &Set| self.set(set, circuits, said)?.question(&set.name, &self.run.config.llm.model);
         seen.map(question).collect()
+    }
+
+    /// Whether one of these features is a part of a subject.
+    pub fn needs(&self, subject: &str, features: &BTreeSet<String>) -> bool {
+        let own = self.sets.iter().filter(|set| set.name == subject).flat_map(|set| &set.members);
+        own.into_iter().any(|member| features.contains(&member.feature))
     }
 
     fn set(&self, set: &Set, circuits: &Circuits, said: &Said) -> Result<View> {

@@ -10,7 +10,7 @@ use crate::stages::inputs::by;
 use crate::stats::agreement::area_of;
 use crate::stats::interval::{Bootstrap, mean};
 use crate::stats::mix;
-use crate::stats::trials::{in_turn, stranger};
+use crate::stats::trials::in_turn;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Tokens that rise most, listed.
@@ -30,7 +30,7 @@ impl Work<'_> {
         let places: usize = steered.iter().map(|one| one.places.len()).sum();
         self.run.progress.begin("places with a feature added", places as u64, 0);
         let (promoted, claimed) = (self.promoted()?, self.claimed());
-        let wanted: Vec<Wanted> = keys.iter().map(|&key| wanted(key, &promoted, &claimed)).collect();
+        let wanted: Vec<Wanted> = keys.iter().map(|&key| self.wanted(key, &promoted, &claimed)).collect();
         let read = |i: usize, rise: &[f32]| -> Areas {
             self.run.progress.add(1);
             wanted[i].map(|tokens| area_of(tokens?, rise))
@@ -56,6 +56,18 @@ impl Work<'_> {
         let places: Vec<(u32, u16)> = places.into_iter().map(|(_, _, context, peak)| (context, peak)).collect();
         let feature = row.feature.parse().ok().filter(|_| row.max > 0.0 && !places.is_empty())?;
         Some(Steered { feature, strength: row.max, places })
+    }
+
+    fn wanted<'a>(
+        &self,
+        key: usize,
+        promoted: &'a BTreeMap<usize, Vec<u32>>,
+        claimed: &'a BTreeMap<usize, (Vec<u32>, u32)>,
+    ) -> Wanted<'a> {
+        let other = self.stranger(key, promoted.keys().copied()).and_then(|other| promoted.get(&other));
+        let own = claimed.get(&key).map(|claims| &claims.0);
+        let other_claims = || claimed.get(&self.stranger(key, claimed.keys().copied())?).map(|claims| &claims.0);
+        [promoted.get(&key), other, own, own.and_then(|_| other_claims())]
     }
 
     /// The promoted tokens of each feature, by key.
@@ -93,36 +105,26 @@ fn tokens(claim: &str, tokenizer: &Tokenizer) -> BTreeSet<u32> {
     all.filter_map(|form| tokenizer.single(&form)).filter(|&id| !tokenizer.is_special(id)).collect()
 }
 
-fn wanted<'a>(
-    key: usize,
-    promoted: &'a BTreeMap<usize, Vec<u32>>,
-    claimed: &'a BTreeMap<usize, (Vec<u32>, u32)>,
-) -> Wanted<'a> {
-    let other_claims = || {
-        let keys: Vec<&usize> = claimed.keys().collect();
-        let other = stranger(keys.binary_search(&&key).ok()?, keys.len())?;
-        claimed.get(keys[other])
-    };
-    let other = stranger(key, promoted.len()).and_then(|other| promoted.get(&other));
-    let of = |claims: &'a (Vec<u32>, u32)| &claims.0;
-    [promoted.get(&key), other, claimed.get(&key).map(of), other_claims().map(of)]
-}
-
 fn row(feature: &FeatureRow, steered: &Steered, rise: &Rise<Areas>, claimed: Option<&(Vec<u32>, u32)>) -> CausalRow {
     let values = |i: usize| -> Vec<f64> { rise.at.iter().filter_map(|areas| areas[i]).collect() };
     let mean = |i: usize| Some(values(i)).filter(|values| !values.is_empty()).map(|values| mean(&values));
-    let promoted = values(0);
     // Of one place alone nobody knows how far another would be from it.
-    let interval = (promoted.len() > 1).then(|| Bootstrap::new(promoted.len(), feature.key.into()).mean(&promoted));
+    let interval = |i: usize| {
+        let values = values(i);
+        (values.len() > 1).then(|| Bootstrap::new(values.len(), 1).mean(&values))
+    };
+    let (promoted, claims) = (interval(0), interval(2));
     CausalRow {
         subject: feature.feature.clone(),
         positions: rise.at.len() as u32,
         strength: steered.strength,
         promoted: mean(0),
-        low: interval.map(|e| e.low),
-        high: interval.map(|e| e.high),
+        low: promoted.map(|e| e.low),
+        high: promoted.map(|e| e.high),
         promoted_null: mean(1),
         claimed: mean(2),
+        claimed_low: claims.map(|e| e.low),
+        claimed_high: claims.map(|e| e.high),
         claimed_null: mean(3),
         claims: claimed.map_or(0, |claimed| claimed.1),
         risen: rise.most.iter().map(|(id, _)| *id).collect(),

@@ -4,15 +4,13 @@ use super::texts::Text;
 use super::{Told, Work};
 use crate::artifact::tables::{AgreementRow, EvaluationRow, JudgeLedgerRow, JudgementRow};
 use crate::circuit::World;
-use crate::config::{Config, Llm, ScoreMethod};
+use crate::config::{Config, ScoreMethod};
 use crate::error::Result;
 use crate::llm::judge::{self, Method};
 use crate::llm::{Asked, Asker, Call, Outcome, Plan, Question};
 use crate::stages::asked::Tally;
 use crate::stats::agreement::{kappa, over_pairs};
-use crate::stats::interval::Estimate;
 use crate::stats::rule::{Rule, Tally as Right};
-use crate::stats::trials::stranger;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
@@ -52,7 +50,7 @@ pub struct Judged {
 }
 
 /// The models that judge; each once.
-fn judges(config: &Config) -> Vec<&str> {
+pub fn judges(config: &Config) -> Vec<&str> {
     let evaluate = &config.evaluate;
     let first = if evaluate.judge.is_empty() { &config.llm.model } else { &evaluate.judge };
     let second = Some(&evaluate.second_judge).filter(|second| !second.is_empty() && *second != first);
@@ -73,19 +71,13 @@ impl<'a> Judging<'a> {
         Ok(Judging { work, methods, judges: judges(config), keys, texts })
     }
 
-    /// The settings of the language model, named after the judges.
-    pub fn llm(&self) -> Llm {
-        Llm { model: self.judges.join("`, `"), ..self.work.run.config.llm.clone() }
-    }
-
     fn texts(&self, feature: usize, method: Method) -> &[Text] {
         self.texts.get(&(feature, method)).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// The feature whose explanation stands for chance.
     fn other(&self, feature: usize) -> Option<usize> {
-        let place = self.keys.binary_search(&feature).ok()?;
-        stranger(place, self.keys.len()).map(|other| self.keys[other])
+        self.work.stranger(feature, self.keys.iter().copied())
     }
 
     /// What is asked of one feature: each of its explanations, of a second judge only the first; and another feature's of both.
@@ -189,18 +181,24 @@ impl<'a> Judging<'a> {
         let (texts, said) = (self.texts(feature, method), |explained: usize| {
             verdicts.get(&Series { feature, method, judge, explained, sample: 0 })
         });
-        let own = said(feature)?;
-        let other = self.other(feature);
-        let null = other.and_then(said).and_then(|null| accuracy(texts, null, |_, said| said));
-        // The rule has an answer to every text; it is held against what the judge answered.
-        let rule = accuracy(texts, own, |text, _| text.by_rule);
-        let own_accuracy = accuracy(texts, own, |_, said| said);
+        let (own, other) = (said(feature)?, self.other(feature));
+        let null = other.and_then(said);
+        // All three on the same texts: those to which there is every answer.
+        let answered = |i: usize| own[i].0.is_some() && null.is_none_or(|null| null[i].0.is_some());
+        let places: Vec<usize> = (0..own.len().min(texts.len())).filter(|&i| answered(i)).collect();
+        let accuracy = |says: &dyn Fn(usize) -> Option<bool>| {
+            let pairs = places.iter().filter_map(|&i| Some((texts[i].truth, says(i)?)));
+            Right::of(pairs).balanced_accuracy()
+        };
+        let own_accuracy = accuracy(&|i| own[i].0);
+        let null = null.and_then(|null| accuracy(&|i| null[i].0));
+        let rule = accuracy(&|i| Some(texts[i].by_rule));
         Some(EvaluationRow {
             subject: self.work.features[feature].feature.clone(),
             explainer: self.work.first(feature)?.explainer.clone(),
             method: method.word().into(),
             judge: self.judges[judge].into(),
-            examples: own.iter().filter(|(said, _)| said.is_some()).count() as u32,
+            examples: places.len() as u32,
             balanced_accuracy: own_accuracy.map(|e| e.value),
             low: own_accuracy.map(|e| e.low),
             high: own_accuracy.map(|e| e.high),
@@ -252,12 +250,6 @@ fn verdicts_of(asked: Asked<Vec<bool>>, texts: usize) -> Vec<Verdict> {
 }
 
 /// How what is said of the texts with a verdict agrees with the truth.
-fn accuracy(texts: &[Text], verdicts: &[Verdict], said: impl Fn(&Text, bool) -> bool) -> Option<Estimate> {
-    let judged =
-        texts.iter().zip(verdicts).filter_map(|(text, (verdict, _))| Some((text.truth, said(text, (*verdict)?))));
-    Right::of(judged).balanced_accuracy()
-}
-
 /// The texts of which both say something.
 fn both(a: &[Verdict], b: &[Verdict]) -> (Vec<bool>, Vec<bool>) {
     a.iter().zip(b).filter_map(|(a, b)| Some((a.0?, b.0?))).unzip()

@@ -8,14 +8,16 @@ mod judged;
 mod rules;
 mod texts;
 
-pub use judged::{Judged, Judging};
+pub use judged::{Judged, Judging, judges};
 
 use super::Run;
 use super::inputs::{Contexts, by};
 use crate::artifact::tables::{AgreementRow, ExampleRow, ExplanationRow, FeatureRow};
 use crate::corpus::Half;
 use crate::error::Result;
+use crate::ids::FeatureId;
 use crate::stats::agreement::{over_pairs, words_in_common};
+use crate::stats::trials::stranger;
 use std::collections::BTreeMap;
 
 /// The band of silent examples.
@@ -37,6 +39,8 @@ pub struct Work<'a> {
     pub contexts: Contexts,
     /// By key.
     pub features: Vec<FeatureRow>,
+    /// By key: what is drawn for a feature is drawn by this.
+    salts: Vec<u64>,
     /// By feature.
     examples: BTreeMap<String, Vec<ExampleRow>>,
     /// By key, those that have any; by sample.
@@ -59,7 +63,8 @@ impl<'a> Work<'a> {
             }
         }
         let contexts = Contexts::load(run.config, run.store)?;
-        Ok(Work { run, contexts, examples: by(examples, |row| row.subject.clone()), told, features })
+        let salts = features.iter().map(|row| Ok(row.feature.parse::<FeatureId>()?.salt())).collect::<Result<_>>()?;
+        Ok(Work { run, contexts, salts, examples: by(examples, |row| row.subject.clone()), told, features })
     }
 
     /// The examples of a feature in one half, in bands, and each band by rank.
@@ -75,6 +80,11 @@ impl<'a> Work<'a> {
             own.map(&make).collect()
         };
         BANDS.map(band).into()
+    }
+
+    /// Another of these features, to stand for chance.
+    fn stranger(&self, key: usize, among: impl Iterator<Item = usize>) -> Option<usize> {
+        stranger(self.salts[key], among.map(|other| (other, self.salts[other])))
     }
 
     /// Its first explanation, unless that failed.

@@ -6,7 +6,6 @@ use crate::artifact::tables::{EvaluationRow, ExampleRow, ScoreRow};
 use crate::corpus::Half;
 use crate::error::Result;
 use crate::stats::rule::{Rule, Trial, learn, score};
-use crate::stats::trials::stranger;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
@@ -35,7 +34,7 @@ impl Work<'_> {
     pub fn by_rule(&self, rules: &[Rule]) -> Vec<EvaluationRow> {
         let row = |key: usize| {
             let trials: Vec<Trial> = self.examples(key, Half::Score).map(|row| self.trial(row)).collect();
-            let other = stranger(key, self.features.len());
+            let other = self.stranger(key, 0..self.features.len());
             let own = score(&rules[key], &trials).balanced_accuracy();
             EvaluationRow {
                 subject: self.features[key].feature.clone(),

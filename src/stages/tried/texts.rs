@@ -113,9 +113,9 @@ impl<'a> Sources<'a> {
         let trials = match method {
             Method::Detection => {
                 let active = work.active(key, |row| of_example(&row.band, row));
-                detection(&active, &self.silent(key), n, taken, key as u64)
+                detection(&active, &self.silent(key), n, taken, work.salts[key])
             }
-            Method::Fuzzing => fuzzing(&work.active(key, |row| self.marked(row)), n, taken, key as u64),
+            Method::Fuzzing => fuzzing(&work.active(key, |row| self.marked(row)), n, taken, work.salts[key]),
         };
         trials.iter().map(|trial| self.text(key, trial)).collect()
     }
@@ -135,8 +135,9 @@ impl<'a> Sources<'a> {
     fn around_own_tokens(&self, key: usize) -> Vec<Window<'a>> {
         let tokens = self.own_tokens(key);
         let mut places: Vec<(u32, u16)> = tokens.iter().flat_map(|id| self.places.get(id)).flatten().copied().collect();
-        places
-            .sort_by_cached_key(|&(context, position)| mix(key as u64, u64::from(context) << 16 | u64::from(position)));
+        places.sort_by_cached_key(|&(context, position)| {
+            mix(self.work.salts[key], u64::from(context) << 16 | u64::from(position))
+        });
         places.into_iter().map(|(context, position)| self.work.window("token", context, position)).collect()
     }
 
