@@ -169,7 +169,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "aggregate",
         does: "statistics, examples, promoted tokens, co-occurrence, clusters",
-        version: 1,
+        version: 2,
         settings: &["aggregate.", "logits.", "groups."],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
         besides: nothing,

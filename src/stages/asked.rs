@@ -81,8 +81,8 @@ mod tests {
             Plan { questions: 10, known: 4, calls: 6, prompt_tokens: 12_000, completion_tokens: 3000, cost: Some(0.5) };
         let expected = "       questions  known  to ask  tokens asked  answered at most  cost, about
 one           10      4       6         12000              3000       0.5000
-other         10      4       6         12000              3000        0.5000
-all           20      8      12         24000              6000        1.0000
+other         10      4       6         12000              3000       0.5000
+all           20      8      12         24000              6000       1.0000
 asked: m
 ";
         assert_eq!(table("m", &[("one", plan), ("other", plan)]), expected);
