@@ -9,6 +9,7 @@ use super::{Form, Message, Question, Speaker};
 use crate::config::{Llm, Replies};
 use crate::error::Result;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// How a reply is brought into form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,18 @@ pub struct Letter<'q> {
     temperature: f64,
 }
 
+/// A value with the keys of its objects in alphabetical order, whatever order they are kept in: it goes into a hash.
+fn in_order(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields: BTreeMap<&String, &Value> = fields.iter().collect();
+            fields.into_iter().map(|(name, value)| (name.clone(), in_order(value))).collect()
+        }
+        Value::Array(values) => values.iter().map(in_order).collect(),
+        other => other.clone(),
+    }
+}
+
 impl<'q> Letter<'q> {
     /// The letter that asks a question, or asks it again after a mistake.
     ///
@@ -87,7 +100,7 @@ impl<'q> Letter<'q> {
     fn hashed(&self, model: &str) -> String {
         let Question { sample, form, .. } = self.question;
         let parameters = json!([model, self.temperature, self.max_tokens, sample]);
-        let all = json!([parameters, self.mode.word(), form.name, form.schema, self.spoken()]);
+        let all = json!([parameters, self.mode.word(), form.name, in_order(&form.schema), in_order(&self.spoken())]);
         blake3::hash(all.to_string().as_bytes()).to_hex()[..32].to_string()
     }
 
@@ -239,5 +252,13 @@ mod tests {
         names.sort();
         assert_eq!(names, ["max_completion_tokens", "messages", "model", "response_format"]);
         assert_eq!(letter(&question, Mode::Schema).body(Dialect::default())["seed"], 3);
+    }
+
+    #[test]
+    fn the_order_of_keys_is_in_no_hash() {
+        let one: Value = serde_json::from_str(r#"{"b": [{"d": 1, "c": 2}], "a": 3}"#).unwrap();
+        let other: Value = serde_json::from_str(r#"{"a": 3, "b": [{"c": 2, "d": 1}]}"#).unwrap();
+        assert_eq!(in_order(&one).to_string(), in_order(&other).to_string());
+        assert_eq!(in_order(&one).to_string(), r#"{"a":3,"b":[{"c":2,"d":1}]}"#);
     }
 }

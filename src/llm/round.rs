@@ -144,11 +144,8 @@ impl<'r> Round<'r> {
         }
         let most = u64::from(letter.most_prompt_tokens());
         let most = price(llm, letter.model(), most, u64::from(llm.max_tokens)).unwrap_or(0.0);
-        while let Err(short) = purse.take(most) {
-            match short {
-                Short::Empty(why) => return Ok(Tried::Closed(self.close(&why))),
-                Short::Held => tokio::time::sleep(GLANCE).await,
-            }
+        if let Err(why) = self.afford(most).await {
+            return Ok(Tried::Closed(self.close(&why)));
         }
         // Behind the purse: with an empty one, what is kept can be read without a key.
         let client = self.client()?;
@@ -173,6 +170,20 @@ impl<'r> Round<'r> {
             }
             Err(trouble) => Tried::Trouble(trouble),
         })
+    }
+
+    /// Takes what a call may cost at most out of the purse, as soon as other calls leave enough in it.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    async fn afford(&self, most: f64) -> Result<(), String> {
+        loop {
+            match self.asker.purse.take(most) {
+                Ok(()) => return Ok(()),
+                Err(Short::Empty(why)) => return Err(why),
+                Err(Short::Held) => tokio::time::sleep(GLANCE).await,
+            }
+        }
     }
 
     fn client(&self) -> Result<&dyn Client> {
