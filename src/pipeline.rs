@@ -599,7 +599,8 @@ pub fn rehearse(config: &Config, selection: &Selection) -> Result<()> {
     }
     for state in wanted() {
         let Some(asks) = state.stage.asks_by(config) else { continue };
-        let stale = |before: &&State| state.stage.needs(before.stage) && !before.why.is_empty();
+        let fresh = |before: &State| before.why.is_empty() || (before.open && !selection.wants(before.stage.name));
+        let stale = |before: &&State| state.stage.needs(before.stage) && !fresh(before);
         match states.iter().find(stale) {
             None => println!("\n{} would ask:\n{}", state.stage.name, place.plan(state, asks)?.trim_end()),
             // That one is told of, and what it will say cannot be known.

@@ -187,6 +187,10 @@ fn a_run_that_comes_to_its_limit_can_be_published_and_the_next_one_pays_nothing_
     assert_eq!(bench.run(&["render"]).succeeded().ran(), ["render"]);
     assert_eq!(server.requests().len(), 5);
 
+    // The plan of the one who asks knows the five; of what depends on it, it says that it depends.
+    let plan = bench.call(&["run", "--dry-run"]).succeeded().out;
+    assert!(plan.contains("interpret  would run: it left ") && line(&plan, "features")[1] == "5", "{plan}");
+
     let bench = bench.set("max_calls = 5", "max_calls = 0");
     let said = bench.run(&[]).succeeded();
     assert_eq!(said.ran(), ["interpret", "evaluate", "render"]);
