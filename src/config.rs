@@ -912,10 +912,17 @@ impl Config {
 
     /// The language models that a run asks.
     pub fn models(&self) -> BTreeSet<&str> {
+        let judges = self.evaluate.judges().then(|| self.judges());
+        let all = judges.into_iter().flatten().chain([self.llm.model.as_str()]);
+        all.filter(|_| self.llm.asks()).collect()
+    }
+
+    /// The models that judge, if any is asked to: the first, and another one if it is set.
+    pub fn judges(&self) -> Vec<&str> {
         let evaluate = &self.evaluate;
-        let judges = evaluate.judges().then_some([&evaluate.judge, &evaluate.second_judge]);
-        let all = judges.into_iter().flatten().chain([&self.llm.model]);
-        all.map(String::as_str).filter(|model| self.llm.asks() && !model.is_empty()).collect()
+        let first = if evaluate.judge.is_empty() { &self.llm.model } else { &evaluate.judge };
+        let second = Some(&evaluate.second_judge).filter(|second| !second.is_empty() && *second != first);
+        [Some(first), second].into_iter().flatten().map(String::as_str).collect()
     }
 
     fn check_outputs(&self) -> Result<()> {

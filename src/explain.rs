@@ -5,6 +5,9 @@
 
 use std::collections::BTreeMap;
 
+/// The explainer's name where no language model wrote.
+pub const STATISTICS: &str = "statistics";
+
 /// Tokens named in a sentence.
 const NAMED: usize = 4;
 /// A feature with this share of its activation at one token is a feature of that token.

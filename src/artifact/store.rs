@@ -92,7 +92,12 @@ impl Store {
 
     /// Writes a whole table.
     pub fn write<R: Row>(&self, fingerprint: &str, rows: &[R]) -> Result<()> {
-        self.write_file(&self.path(&R::ARTIFACT), &R::ARTIFACT, fingerprint, rows)
+        self.write_as(&R::ARTIFACT, fingerprint, rows)
+    }
+
+    /// Writes a whole table whose rows are also those of another one.
+    pub fn write_as<R: Row>(&self, artifact: &Artifact, fingerprint: &str, rows: &[R]) -> Result<()> {
+        self.write_file(&self.path(artifact), artifact, fingerprint, rows)
     }
 
     /// Writes one part of a sharded table.
@@ -113,7 +118,12 @@ impl Store {
 
     /// Reads a whole table.
     pub fn read<R: Row>(&self) -> Result<Vec<R>> {
-        self.read_file(&self.path(&R::ARTIFACT), &R::ARTIFACT)
+        self.read_as(&R::ARTIFACT)
+    }
+
+    /// Reads a whole table whose rows are also those of another one.
+    pub fn read_as<R: Row>(&self, artifact: &Artifact) -> Result<Vec<R>> {
+        self.read_file(&self.path(artifact), artifact)
     }
 
     /// Reads one part of a sharded table.

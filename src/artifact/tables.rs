@@ -1,6 +1,6 @@
 //! Every table of a run, in the order in which the stages write them. Names and columns are what users open.
 
-use super::row::table;
+use super::row::{Row, table};
 use super::store::Artifact;
 
 pub use super::row::Cell;
@@ -616,31 +616,13 @@ table! {
     }
 }
 
-table! {
-    /// a question to a language model, asked to judge explanations
-    JudgeLedgerRow = "judge_ledger", version 1, whole {
-        /// hash of what was asked
-        prompt_hash: String,
-        /// for which subject
-        subject: String,
-        /// for what: `detection`, `fuzzing`, `repair`
-        purpose: String,
-        /// the language model
-        model: String,
-        /// tokens asked
-        prompt_tokens: u32,
-        /// tokens answered
-        completion_tokens: u32,
-        /// by the price table of the settings; 0 where it has no price
-        cost: f64,
-        /// how long it took, of all tries
-        seconds: f64,
-        /// tries
-        attempts: u32,
-        /// `ok`, `failed`, `refused`, or `left`: no reply was to be had
-        status: String,
-    }
-}
+/// The ledger of judges: the same columns, of questions that judge explanations (`detection`, `fuzzing`, `repair`).
+pub const JUDGE_LEDGER: Artifact = Artifact {
+    name: "judge_ledger",
+    version: 1,
+    row: "a question to a language model, asked to judge explanations",
+    ..LedgerRow::ARTIFACT
+};
 
 // ---- heads
 

@@ -57,7 +57,7 @@ pub struct Exchange {
     pub messages: Vec<(String, String)>,
     /// As it came; empty if there is none.
     pub reply: String,
-    /// `ok`, `failed`, `refused`, or `left`.
+    /// `ok`, `failed` or `refused`.
     pub status: String,
     /// None if the books have no line of it.
     pub bill: Option<Bill>,

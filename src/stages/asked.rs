@@ -1,6 +1,7 @@
-//! How asking a language model went, or would go, in words for the terminal.
+//! How asking a language model went, or would go: in words for the terminal, and as lines of a ledger.
 
-use crate::llm::{Outcome, Plan};
+use crate::artifact::tables::LedgerRow;
+use crate::llm::{Call, Outcome, Plan, Question};
 
 /// Questions of a stage by how they ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +70,28 @@ fn aligned(line: &[String; 7], widths: &[usize]) -> String {
     };
     let line: String = line.iter().zip(widths).enumerate().map(cell).collect();
     format!("{}\n", line.trim_end())
+}
+
+/// A line of a ledger: what a call for a question took.
+pub fn ledger(question: &Question, call: &Call) -> LedgerRow {
+    LedgerRow {
+        prompt_hash: call.hash.clone(),
+        subject: question.subject.clone(),
+        purpose: call.purpose.into(),
+        model: call.model.clone(),
+        prompt_tokens: call.prompt_tokens,
+        completion_tokens: call.completion_tokens,
+        cost: call.cost,
+        seconds: call.seconds,
+        attempts: call.attempts,
+        status: call.status.into(),
+    }
+}
+
+/// Rows in the order of a key, one of each.
+pub fn once<R>(rows: &mut Vec<R>, key: for<'r> fn(&'r R) -> [&'r String; 3]) {
+    rows.sort_by(|a, b| key(a).cmp(&key(b)));
+    rows.dedup_by(|a, b| key(a) == key(b));
 }
 
 #[cfg(test)]

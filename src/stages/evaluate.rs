@@ -1,14 +1,14 @@
 //! `evaluate`: how good explanations are on documents that they have never seen: of single-token rules, of a language model
 //! before a judge, and of the output side by what the live model says more of.
 
-use super::asked;
+use super::asked::{self, once};
 use super::inputs;
-use super::tried::{Judged, Judging, Work, judges};
-use crate::artifact::tables::{AgreementRow, CausalRow, EvaluationRow, JudgeLedgerRow, JudgementRow};
+use super::tried::{Judged, Judging, Work};
+use crate::artifact::tables::{AgreementRow, CausalRow, EvaluationRow, JUDGE_LEDGER, JudgementRow};
 use crate::circuit::World;
 use crate::config::{Config, ScoreMethod};
 use crate::error::Result;
-use crate::llm::{Asker, Plan, Purse};
+use crate::llm::{Asker, Plan};
 use crate::stages::{Done, Run};
 use crate::stats::rule::Rule;
 
@@ -42,7 +42,7 @@ pub fn run(run: &Run) -> Result<Done> {
     if asks(run.config) {
         let spent = run.purse.spent();
         let (requests, cost) = (spent.calls - before.calls, spent.cost - before.cost);
-        let judges = judges(run.config);
+        let judges = run.config.judges();
         let priced = judges.iter().any(|judge| run.config.llm.prices.contains_key(*judge));
         said.push(judged.tally.summary("verdicts", &judges.join(" and "), requests, priced.then_some(cost)));
     }
@@ -55,12 +55,12 @@ pub fn run(run: &Run) -> Result<Done> {
 
 /// What judges would be asked, in a table. Nothing is sent, and nothing is written.
 pub fn plan(run: &Run) -> Result<String> {
-    let (work, purse) = (Work::load(run)?, Purse::empty());
+    let work = Work::load(run)?;
     let judging = Judging::new(&work, &inputs::world(run)?, &rules(run, &work)?)?;
-    let asker = Asker::open(&run.config.llm, run.store, &purse, run.progress)?;
+    let asker = Asker::open(&run.config.llm, run.store, run.purse, run.progress)?;
     let plans = judging.plan(&asker)?;
     let rows: Vec<(&str, Plan)> = plans.iter().map(|(name, plan)| (name.as_str(), *plan)).collect();
-    Ok(asked::table(&judges(run.config).join(" and "), &rows))
+    Ok(asked::table(&run.config.judges().join(" and "), &rows))
 }
 
 /// The single-token rules, where they are of use.
@@ -88,12 +88,10 @@ fn write(run: &Run, mut judged: Judged, causal: &[CausalRow]) -> Result<()> {
     judged.judgements.sort_by_cached_key(judgement);
     let agreement = |row: &AgreementRow| (row.subject.clone(), row.between.clone(), row.of.clone());
     judged.agreements.sort_by_cached_key(agreement);
-    let call = |row: &JudgeLedgerRow| (row.prompt_hash.clone(), row.subject.clone(), row.purpose.clone());
-    judged.ledger.sort_by_cached_key(call);
-    judged.ledger.dedup_by_key(|row| call(row));
+    once(&mut judged.ledger, |row| [&row.prompt_hash, &row.subject, &row.purpose]);
     run.store.write(run.fingerprint, &judged.evaluations)?;
     run.store.write(run.fingerprint, &judged.judgements)?;
     run.store.write(run.fingerprint, &judged.agreements)?;
     run.store.write(run.fingerprint, causal)?;
-    run.store.write(run.fingerprint, &judged.ledger)
+    run.store.write_as(&JUDGE_LEDGER, run.fingerprint, &judged.ledger)
 }

@@ -1,18 +1,15 @@
 //! `interpret`: an explanation for every feature, pair, component and group. The statistics always say theirs; with a language
 //! model, it is asked about features first, and then, in their words, about what is made of them.
 
-use super::asked::{self, Tally};
+use super::asked::{self, Tally, ledger, once};
 use super::subjects::{Circuits, Said, Subjects};
 use crate::artifact::tables::{ExchangeRow, ExplanationRow, LedgerRow};
 use crate::error::Result;
-use crate::explain::Sentences;
+use crate::explain::{STATISTICS, Sentences};
 use crate::llm::explainer::{self, Reply};
-use crate::llm::{Asked, Asker, Call, Outcome, Purse, Question};
+use crate::llm::{Asked, Asker, Call, Outcome, Question};
 use crate::stages::{Done, Run};
 use std::collections::BTreeSet;
-
-/// The explainer's name when no language model was asked.
-pub const STATISTICS: &str = "statistics";
 
 /// Writes an explanation for everything that has a page.
 pub fn run(run: &Run) -> Result<Done> {
@@ -39,8 +36,8 @@ pub fn run(run: &Run) -> Result<Done> {
 /// What asking would take, in a table. Nothing is sent, and nothing is written.
 pub fn plan(run: &Run) -> Result<String> {
     let llm = &run.config.llm;
-    let (subjects, purse) = (Subjects::load(run)?, Purse::empty());
-    let asker = Asker::open(llm, run.store, &purse, run.progress)?;
+    let subjects = Subjects::load(run)?;
+    let asker = Asker::open(llm, run.store, run.purse, run.progress)?;
     let mut book = Book::new(&subjects);
     let questions = subjects.questions_alone()?;
     let alone = asker.plan(&questions);
@@ -169,12 +166,6 @@ impl Book {
     }
 }
 
-/// Rows in the order of a key, one of each.
-fn once<R>(rows: &mut Vec<R>, key: for<'r> fn(&'r R) -> [&'r String; 3]) {
-    rows.sort_by(|a, b| key(a).cmp(&key(b)));
-    rows.dedup_by(|a, b| key(a) == key(b));
-}
-
 /// What the subjects of a prompt are.
 fn kind(prompt: &str) -> &str {
     match prompt {
@@ -200,21 +191,6 @@ fn said(reply: Reply) -> ExplanationRow {
         claims: reply.promotes,
         reason: String::new(),
         prompt_hash: String::new(),
-    }
-}
-
-fn ledger(question: &Question, call: &Call) -> LedgerRow {
-    LedgerRow {
-        prompt_hash: call.hash.clone(),
-        subject: question.subject.clone(),
-        purpose: call.purpose.into(),
-        model: call.model.clone(),
-        prompt_tokens: call.prompt_tokens,
-        completion_tokens: call.completion_tokens,
-        cost: call.cost,
-        seconds: call.seconds,
-        attempts: call.attempts,
-        status: call.status.into(),
     }
 }
 

@@ -3,20 +3,19 @@
 use super::Run;
 use super::inputs::by;
 use crate::artifact::tables::{
-    AgreementRow, CausalRow, ContextRow, EvaluationRow, ExchangeRow, ExplanationRow, JudgeLedgerRow, JudgementRow,
+    AgreementRow, CausalRow, ContextRow, EvaluationRow, ExchangeRow, ExplanationRow, JUDGE_LEDGER, JudgementRow,
     LedgerRow,
 };
 use crate::artifact::{Row, Store};
 use crate::corpus::Tokenizer;
 use crate::error::Result;
+use crate::explain::STATISTICS;
 use crate::ids::FeatureId;
 use crate::site::written::{
     Account, Agreement, Asked, Bill, Causal, Evaluation, Exchange, Explanation, Misjudged, STATUSES,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Its explainer is no language model.
-const STATISTICS: &str = "statistics";
 /// Methods in the order of a page.
 const METHODS: [&str; 3] = ["detection", "fuzzing", "single-token"];
 
@@ -47,8 +46,7 @@ impl Written {
             Some(subjects) => (store.read_about(&["subject"], subjects)?, store.read_about(&["subject"], subjects)?),
             None => (store.read()?, store.read()?),
         };
-        let config = run.config;
-        let judge = if config.evaluate.judge.is_empty() { &config.llm.model } else { &config.evaluate.judge };
+        let judge = run.config.judges().first().copied().unwrap_or_default();
         let misjudged = misjudged(judgements, judge);
         Ok(Written {
             contexts: contexts(store, misjudged.values().flatten().map(|row| row.context).collect())?,
@@ -59,7 +57,7 @@ impl Written {
             evaluations: by(store.read::<EvaluationRow>()?, |row| row.subject.clone()),
             agreements: by(store.read::<AgreementRow>()?, |row| row.subject.clone()),
             causal: store.read::<CausalRow>()?.into_iter().map(|row| (row.subject.clone(), row)).collect(),
-            judge: judge.clone(),
+            judge: judge.into(),
         })
     }
 
@@ -249,54 +247,36 @@ fn evaluation(row: &EvaluationRow) -> Evaluation {
     }
 }
 
-/// A line of the books, whichever of the two they are.
-struct Line {
-    hash: String,
-    subject: String,
-    purpose: String,
-    model: String,
-    status: String,
-    bill: Bill,
-}
-
-macro_rules! line {
-    ($row:expr) => {{
-        let row = $row;
-        let bill = Bill {
-            prompt_tokens: row.prompt_tokens.into(),
-            completion_tokens: row.completion_tokens.into(),
-            cost: row.cost,
-            seconds: row.seconds,
-            attempts: row.attempts.into(),
-        };
-        let (hash, subject, purpose) = (row.prompt_hash, row.subject, row.purpose);
-        Line { hash, subject, purpose, model: row.model, status: row.status, bill }
-    }};
+fn bill(row: &LedgerRow) -> Bill {
+    Bill {
+        prompt_tokens: row.prompt_tokens.into(),
+        completion_tokens: row.completion_tokens.into(),
+        cost: row.cost,
+        seconds: row.seconds,
+        attempts: row.attempts.into(),
+    }
 }
 
 fn bills(rows: Vec<LedgerRow>) -> BTreeMap<(String, String), Bill> {
-    rows.into_iter().map(|row| line!(row)).map(|line| ((line.hash, line.subject), line.bill)).collect()
+    rows.into_iter().map(|row| (bill(&row), row)).map(|(bill, row)| ((row.prompt_hash, row.subject), bill)).collect()
 }
 
 /// What was asked in all, by model and purpose: explanations first, then judgements.
 pub fn accounts(store: &Store) -> Result<Vec<Account>> {
-    let explained = store.read::<LedgerRow>()?.into_iter().map(|row| line!(row)).collect();
-    let judged = store.read::<JudgeLedgerRow>()?.into_iter().map(|row| line!(row)).collect();
-    Ok([summed(explained), summed(judged)].concat())
+    Ok([summed(&store.read()?), summed(&store.read_as(&JUDGE_LEDGER)?)].concat())
 }
 
-fn summed(lines: Vec<Line>) -> Vec<Account> {
-    let mut accounts: BTreeMap<(String, String), Account> = BTreeMap::new();
+fn summed(lines: &[LedgerRow]) -> Vec<Account> {
+    let mut accounts: BTreeMap<(&str, &str), Account> = BTreeMap::new();
     for line in lines {
-        let key = (line.model.clone(), line.purpose.clone());
-        let account = accounts.entry(key).or_insert_with(|| Account {
+        let account = accounts.entry((&line.model, &line.purpose)).or_insert_with(|| Account {
             model: line.model.clone(),
             purpose: line.purpose.clone(),
             ..Account::default()
         });
         let status = STATUSES.iter().position(|status| *status == line.status).unwrap_or(1);
         account.questions[status] += 1;
-        account.bill.add(&line.bill);
+        account.bill.add(&bill(line));
     }
     accounts.into_values().collect()
 }
@@ -335,16 +315,20 @@ mod tests {
 
     #[test]
     fn accounts_are_sums_and_what_has_no_name_failed() {
-        let line = |purpose: &str, status: &str| Line {
-            hash: "h".into(),
+        let line = |purpose: &str, status: &str| LedgerRow {
+            prompt_hash: "h".into(),
             subject: "s".into(),
             purpose: purpose.into(),
             model: "m".into(),
+            prompt_tokens: 10,
+            completion_tokens: 2,
+            cost: 0.5,
+            seconds: 1.0,
+            attempts: 1,
             status: status.into(),
-            bill: Bill { prompt_tokens: 10, completion_tokens: 2, cost: 0.5, seconds: 1.0, attempts: 1 },
         };
         let all =
-            summed(vec![line("explain", "ok"), line("repair", "left"), line("explain", "odd"), line("explain", "ok")]);
+            summed(&[line("explain", "ok"), line("repair", "left"), line("explain", "odd"), line("explain", "ok")]);
         assert_eq!(all.iter().map(|a| a.questions).collect::<Vec<_>>(), [[2, 1, 0, 0], [0, 0, 0, 1]]);
         assert_eq!((all[0].bill.prompt_tokens, all[0].bill.cost), (30, 1.5));
     }

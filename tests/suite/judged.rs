@@ -297,7 +297,7 @@ fn a_verdict_that_cannot_be_read_is_null() {
     let evaluations: Vec<EvaluationRow> = read(&bench);
     assert!(!evaluations.is_empty());
     assert!(evaluations.iter().all(|row| row.examples == 0 && row.balanced_accuracy.is_none() && row.rule.is_none()));
-    let ledger: Vec<JudgeLedgerRow> = read(&bench);
+    let ledger: Vec<LedgerRow> = store(&bench).read_as(&JUDGE_LEDGER).unwrap();
     assert!(ledger.iter().any(|row| row.purpose == "repair") && ledger.iter().all(|row| row.status == "failed"));
 }
 
@@ -367,7 +367,10 @@ fn claims_are_held_against_what_rises() {
         assert!(row.claimed.is_some_and(|area| (0.0..=1.0).contains(&area)));
         assert!(row.claimed_null == row.claimed, "all claim the same");
     }
-    assert!(read::<JudgementRow>(&bench).is_empty() && read::<JudgeLedgerRow>(&bench).is_empty());
+    assert!(
+        read::<JudgementRow>(&bench).is_empty()
+            && store(&bench).read_as::<LedgerRow>(&JUDGE_LEDGER).unwrap().is_empty()
+    );
 }
 
 #[test]

@@ -106,7 +106,6 @@ fn turn(all: &[Exchange], at: usize) -> Turn {
     let (status, class) = match e.status.as_str() {
         "ok" => ("an explanation", "beats"),
         "refused" => ("refused", "beaten"),
-        "left" => ("no reply was to be had", "beaten"),
         _ => ("no explanation could be read from it", "beaten"),
     };
     let spoken = |(role, text): &(String, String)| Spoken { role: role.clone(), text: verbatim(text) };

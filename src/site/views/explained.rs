@@ -80,7 +80,7 @@ impl ExplanationView {
         let replied = about.asked.is_some_and(|asked| !asked.exchanges.is_empty());
         (shown.is_some() || failed.is_some()).then(|| ExplanationView {
             said: shown.map(said),
-            by_model: shown.is_some_and(|e| e.explainer != "statistics"),
+            by_model: shown.is_some_and(|e| e.explainer != crate::explain::STATISTICS),
             model: shown.map(model).unwrap_or_default(),
             failure: failed.map(failure),
             scores: shown.map(|e| badges(e, about.evaluations)).unwrap_or_default(),

@@ -20,6 +20,7 @@ const LITTLE: f64 = 0.01;
 const NEAR: u32 = 100;
 
 impl Subjects<'_> {
+    /// All of a head but what every set has.
     pub(super) fn head(&self, component: Component, set: &Set, circuits: &Circuits, said: &Said) -> explainer::Head {
         let mut heads = circuits.watched.heads(component, &self.tokenizer);
         // Stable: of as many prompts, in the order of the tasks' names.
@@ -38,8 +39,7 @@ impl Subjects<'_> {
             last_layer: self.last_layer,
             places: heads.iter().take(TASKS).filter_map(place).collect(),
             members: self.serving(set, circuits, said),
-            joint: self.strongest(&set.name),
-            tokens: self.logits(&set.name),
+            ..explainer::Head::default()
         }
     }
 }

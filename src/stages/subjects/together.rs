@@ -73,12 +73,17 @@ impl Subjects<'_> {
             }
             Is::Group => View::Group(Group { members: self.members(set, said, |of| self.density(of)), joint, tokens }),
             Is::Component => match set.name.parse::<Component>()? {
-                component @ Component::Head { .. } => View::Head(self.head(component, set, circuits, said)),
-                component @ Component::Mlp { .. } => View::Mlp(self.mlp(component, set, circuits, said)),
+                component @ Component::Head { .. } => {
+                    View::Head(explainer::Head { joint, tokens, ..self.head(component, set, circuits, said) })
+                }
+                component @ Component::Mlp { .. } => {
+                    View::Mlp(Mlp { joint, tokens, ..self.mlp(component, set, circuits, said) })
+                }
             },
         })
     }
 
+    /// All of an MLP but what every set has.
     fn mlp(&self, component: Component, set: &Set, circuits: &Circuits, said: &Said) -> Mlp {
         let tasks = self.run.config.tasks.iter().filter(|task| circuits.with(component, &task.name) > 0);
         Mlp {
@@ -86,8 +91,7 @@ impl Subjects<'_> {
             last_layer: self.last_layer,
             tasks: tasks.map(|task| self.task(task, component, circuits)).collect(),
             members: self.serving(set, circuits, said),
-            joint: self.strongest(&set.name),
-            tokens: self.logits(&set.name),
+            ..Mlp::default()
         }
     }
 

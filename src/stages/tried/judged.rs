@@ -2,13 +2,13 @@
 
 use super::texts::Text;
 use super::{Told, Work};
-use crate::artifact::tables::{AgreementRow, EvaluationRow, JudgeLedgerRow, JudgementRow};
+use crate::artifact::tables::{AgreementRow, EvaluationRow, JudgementRow, LedgerRow};
 use crate::circuit::World;
-use crate::config::{Config, ScoreMethod};
+use crate::config::ScoreMethod;
 use crate::error::Result;
 use crate::llm::judge::{self, Method};
-use crate::llm::{Asked, Asker, Call, Outcome, Plan, Question};
-use crate::stages::asked::Tally;
+use crate::llm::{Asked, Asker, Outcome, Plan, Question};
+use crate::stages::asked::{Tally, ledger};
 use crate::stats::agreement::{kappa, over_pairs};
 use crate::stats::rule::{Rule, Tally as Right};
 use rayon::prelude::*;
@@ -45,16 +45,8 @@ pub struct Judged {
     pub evaluations: Vec<EvaluationRow>,
     pub judgements: Vec<JudgementRow>,
     pub agreements: Vec<AgreementRow>,
-    pub ledger: Vec<JudgeLedgerRow>,
+    pub ledger: Vec<LedgerRow>,
     pub tally: Tally,
-}
-
-/// The models that judge; each once.
-pub fn judges(config: &Config) -> Vec<&str> {
-    let evaluate = &config.evaluate;
-    let first = if evaluate.judge.is_empty() { &config.llm.model } else { &evaluate.judge };
-    let second = Some(&evaluate.second_judge).filter(|second| !second.is_empty() && *second != first);
-    [Some(first), second].into_iter().flatten().map(String::as_str).collect()
 }
 
 impl<'a> Judging<'a> {
@@ -68,7 +60,7 @@ impl<'a> Judging<'a> {
         let methods: Vec<Method> = config.evaluate.methods.iter().filter_map(method).collect();
         let keys: Vec<usize> = work.told.keys().copied().filter(|&key| work.first(key).is_some()).collect();
         let texts = work.texts(world, rules, &keys, &methods)?;
-        Ok(Judging { work, methods, judges: judges(config), keys, texts })
+        Ok(Judging { work, methods, judges: config.judges(), keys, texts })
     }
 
     fn texts(&self, feature: usize, method: Method) -> &[Text] {
@@ -249,23 +241,7 @@ fn verdicts_of(asked: Asked<Vec<bool>>, texts: usize) -> Vec<Verdict> {
     said.into_iter().map(|said| (said, hash.clone())).collect()
 }
 
-/// How what is said of the texts with a verdict agrees with the truth.
 /// The texts of which both say something.
 fn both(a: &[Verdict], b: &[Verdict]) -> (Vec<bool>, Vec<bool>) {
     a.iter().zip(b).filter_map(|(a, b)| Some((a.0?, b.0?))).unzip()
-}
-
-fn ledger(question: &Question, call: &Call) -> JudgeLedgerRow {
-    JudgeLedgerRow {
-        prompt_hash: call.hash.clone(),
-        subject: question.subject.clone(),
-        purpose: call.purpose.into(),
-        model: call.model.clone(),
-        prompt_tokens: call.prompt_tokens,
-        completion_tokens: call.completion_tokens,
-        cost: call.cost,
-        seconds: call.seconds,
-        attempts: call.attempts,
-        status: call.status.into(),
-    }
 }

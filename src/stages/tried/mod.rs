@@ -8,7 +8,7 @@ mod judged;
 mod rules;
 mod texts;
 
-pub use judged::{Judged, Judging, judges};
+pub use judged::{Judged, Judging};
 
 use super::Run;
 use super::inputs::{Contexts, by};
