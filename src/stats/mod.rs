@@ -1,4 +1,4 @@
-//! Pure functions on slices: statistics of a feature, choice of examples, co-occurrence, intervals. No files, no model.
+//! Pure functions on slices: statistics of a feature, choice of examples, samples, co-occurrence, intervals. No files, no model.
 
 pub mod agreement;
 pub mod cooccurrence;
@@ -7,6 +7,7 @@ pub mod feature;
 pub mod interval;
 pub mod joint;
 pub mod rule;
+pub mod strata;
 pub mod trials;
 pub mod tuples;
 
