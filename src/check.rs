@@ -29,8 +29,15 @@ pub fn check(config: &Config) -> Result<()> {
     let tokenizer = inputs::tokenizer(config)?;
     say("tokenizer", format!("fits the vocabulary of {}", s.vocabulary));
     for settings in &config.tasks {
-        let prompts = task::prompts(settings, &config.folder, &tokenizer)?;
-        say("task", format!("{}: {} prompts, such as {:?}", settings.name, prompts.len(), prompts[0].text));
+        let task::Prompts { finding, own, choosing, fresh } = inputs::prompts(config, settings, &tokenizer)?;
+        say("task", format!(
+            "{}: {own} prompts, such as {:?}; {} to find on, {} to choose a size on, {} to measure on",
+            settings.name,
+            finding[0].text,
+            finding.len(),
+            choosing.len(),
+            fresh.len()
+        ));
     }
     let (number, sample) = sample(config, &tokenizer)?;
     say("corpus", format!("{number} files; {} contexts read", sample.len()));

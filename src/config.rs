@@ -177,8 +177,12 @@ pub enum Wrong {
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
+    /// The features whose scores by the gradient are largest: see `circuit::gradient`.
+    Gradient,
     Greedy,
     Influence,
+    /// Attribution patching, both directions; only to measure beside others.
+    AttributionPatching,
 }
 
 /// What a circuit explains.
@@ -194,6 +198,18 @@ pub enum RootKind {
 #[serde(deny_unknown_fields, default)]
 pub struct Discover {
     pub method: Method,
+    /// Of `gradient`: prompts of a task that its features are ranked on; those of `tasks.prompts` are among them.
+    pub prompts: usize,
+    /// Of `gradient`: points between nothing and everything at which the gradient is taken.
+    pub points: usize,
+    /// Of `gradient`: further prompts on which the size is chosen.
+    pub choose: usize,
+    /// Of `gradient`: the share of what all features keep that the circuit is to keep.
+    pub faithful: f64,
+    /// Of `gradient`: the most features of a circuit.
+    pub most: usize,
+    /// Of `gradient`: how large a link's effect is at least, as a share of all that reaches the answer.
+    pub share: f64,
     pub root: RootKind,
     /// Of `greedy`: walks from the root.
     pub passes: usize,
@@ -231,8 +247,10 @@ impl Method {
     /// The word in settings and artifacts.
     pub fn word(self) -> &'static str {
         match self {
+            Method::Gradient => "gradient",
             Method::Greedy => "greedy",
             Method::Influence => "influence",
+            Method::AttributionPatching => "attribution-patching",
         }
     }
 }
@@ -243,11 +261,11 @@ impl Method {
 pub struct Verify {
     /// What is put in the place of everything outside a circuit; each in turn.
     pub ablations: BTreeSet<Ablation>,
-    /// Methods whose circuits are found on the same prompts and measured besides, under the first of the ablations.
+    /// Methods whose circuits are measured besides, under the first of the ablations.
     pub methods: BTreeSet<Method>,
     /// Random circuits of each size.
     pub random: usize,
-    /// Prompts of a task that are measured on, spread over all; 0: all.
+    /// Fresh prompts of a task that circuits are measured on; 0: those that they were found on.
     pub prompts: usize,
     /// Strongest links of a task whose effect is measured in the live model.
     pub edges: usize,
@@ -495,7 +513,13 @@ impl Default for Discover {
     fn default() -> Self {
         let allow = ["attention_feature", "mlp_feature", "head", "attention_error", "embedding", "position_embedding"];
         Self {
-            method: Method::Greedy,
+            method: Method::Gradient,
+            prompts: 288,
+            points: 3,
+            choose: 192,
+            faithful: 0.9,
+            most: 400,
+            share: 0.001,
             root: RootKind::LogitDifference,
             passes: 5,
             per_node: 1,
@@ -511,7 +535,7 @@ impl Default for Discover {
 impl Default for Verify {
     fn default() -> Self {
         use Ablation::*;
-        Self { ablations: [Mean, Resample, Zero].into(), methods: BTreeSet::new(), random: 10, prompts: 0, edges: 50 }
+        Self { ablations: [Mean, Resample, Zero].into(), methods: BTreeSet::new(), random: 10, prompts: 192, edges: 50 }
     }
 }
 
@@ -754,6 +778,19 @@ impl Config {
             out_of_range("discover.coverage", discover.coverage, "above 0, and 1 at most")?;
         }
         within("discover.nodes", discover.nodes, 1, 10_000)?;
+        within("discover.prompts", discover.prompts, 1, 100_000)?;
+        within("discover.points", discover.points, 1, 1000)?;
+        within("discover.choose", discover.choose, 0, 100_000)?;
+        within("discover.most", discover.most, 1, 1_000_000)?;
+        if !(discover.faithful > 0.0 && discover.faithful <= 1.0) {
+            out_of_range("discover.faithful", discover.faithful, "above 0, and 1 at most")?;
+        }
+        if !(discover.share >= 0.0 && discover.share < 1.0) {
+            out_of_range("discover.share", discover.share, "0 or more, and below 1")?;
+        }
+        if discover.method == Method::AttributionPatching {
+            out_of_range("discover.method", "attribution-patching", "`gradient`, `greedy` or `influence`: it finds no links")?;
+        }
         self.check_verify()?;
         self.check_outputs()
     }

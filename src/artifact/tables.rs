@@ -146,7 +146,7 @@ table! {
         component: String,
         /// the feature
         feature: String,
-        /// prompts in which it serves there
+        /// prompts in which it serves there; 0 for a feature of the circuit that is too weak for any prompt's graph
         prompts: u32,
         /// summed share of the links that leave the nodes at which it serves there
         share: f64,
@@ -154,19 +154,55 @@ table! {
 }
 
 table! {
+    /// a feature in a task's ranking: by its score where the method is `gradient`, else by the prompts whose circuit has it
+    RankingRow = "rankings", version 1, whole {
+        /// the task's name
+        task: String,
+        /// `found`, or `null`: of the task with its answers exchanged in half of the prompts
+        ranking: String,
+        /// its place, from 1; features that oppose the answer are last
+        rank: u32,
+        /// the feature
+        feature: String,
+        /// the mean over prompts of what it adds to the task's metric, above 0 where it supports the answer; or prompts
+        score: f64,
+        /// whether it is in the task's circuit
+        chosen: bool,
+    }
+}
+
+table! {
+    /// how much of a task's answer goes through a dictionary's features, and through what it misses
+    HookScoreRow = "hook_scores", version 1, whole {
+        /// the task's name
+        task: String,
+        /// the dictionary
+        dictionary: String,
+        /// summed scores of its features above 0, the mean over prompts, in the metric's unit
+        supporting: f64,
+        /// summed scores below 0
+        opposing: f64,
+        /// the score of what it misses
+        error: f64,
+    }
+}
+
+table! {
     /// a measurement of how real a circuit is
-    FaithfulnessRow = "faithfulness", version 1, whole {
+    FaithfulnessRow = "faithfulness", version 2, whole {
         /// the task's name
         task: String,
         /// `component` or `feature`; `link` for what is known of single links
         level: String,
-        /// which circuit, such as `frequency >= 0.25`
+        /// which circuit, such as `frequency >= 0.25`, `first 100` of the ranking, or `chosen`
         variant: String,
-        /// `found`, `random`, `published`; `greedy` or `influence` where another method found it; `all` for every feature
+        /// the prompts that it was measured on: `ABBA`, `BABA`; empty for all
+        stratum: String,
+        /// `found`, `random`, `published`; another method's name; `all`: every feature; `null`: of the task with half of its answers exchanged
         circuit: String,
         /// components, features or links in it
         size: u32,
-        /// `m_full`, `m_empty`, `m_circuit`, `m_complement`, `faithfulness`, `completeness`, `nodes`, `precision`, `recall`, `auc`, `correlation` or `rank_correlation`
+        /// `m_full`, `m_empty`, `m_circuit`, `m_complement`, `faithfulness`, `fit`, `completeness`, `of_all`, `prompts`, `nodes`, `precision`, `recall`, `auc`, `correlation` or `rank_correlation`
         metric: String,
         /// what is put in the place of everything else: `mean`, `resample` or `zero`; empty where nothing is
         ablation: String,

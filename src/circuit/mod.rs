@@ -9,9 +9,11 @@
 mod attribution;
 mod discover;
 mod faithful;
+pub mod gradient;
 mod graph;
 pub mod heads;
 mod promote;
+pub mod ranked;
 mod similar;
 mod steer;
 mod terms;

@@ -2,7 +2,7 @@
 
 use crate::dictionary::{Active, Dictionary};
 use crate::error::Result;
-use crate::ids::Kind;
+use crate::ids::{DictionaryId, FeatureId, Kind};
 use crate::model::{Gpt2, Layer, Trace};
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
@@ -71,6 +71,28 @@ impl World {
         dot(&self.heads[layer].b[(block * self.model.sizes.heads + head) * k..][..k], x)
     }
 
+    /// A layer's dictionary of a kind.
+    pub fn dictionary(&self, id: DictionaryId) -> &Dictionary {
+        match id.kind {
+            Kind::Attention => &self.attention[id.layer],
+            Kind::Mlp => &self.mlp[id.layer],
+        }
+    }
+
+    /// What some features write into their hook for each unit of activation, a row each; an MLP's are centred, as what it
+    /// writes is.
+    pub(super) fn write_rows(&self, id: DictionaryId, features: &[usize]) -> Result<Vec<f32>> {
+        let mut rows = Vec::new();
+        for &f in features {
+            let mut row = self.dictionary(id).write_direction(f)?;
+            if id.kind == Kind::Mlp {
+                centre(&mut row);
+            }
+            rows.append(&mut row);
+        }
+        Ok(rows)
+    }
+
     /// Runs the model over prompts (BOS first) and encodes what the dictionaries read.
     pub fn passes(&self, prompts: &[&[u32]]) -> Result<Vec<Pass>> {
         self.encode(self.traces(prompts)?)
@@ -124,6 +146,13 @@ impl Pass {
     /// The pass itself.
     pub fn trace(&self) -> &Trace {
         &self.trace
+    }
+
+    /// A feature's activation at a position, 0 where it is inactive.
+    pub fn activation(&self, feature: FeatureId, position: usize) -> f32 {
+        let active = &self.active(feature.dictionary.kind, feature.dictionary.layer)[position];
+        let at = active.binary_search_by_key(&(feature.index as u32), |(f, _)| *f);
+        at.map_or(0.0, |at| active[at].1)
     }
 
     /// The active features of a layer's dictionary, by position.

@@ -46,7 +46,7 @@ const ROWS: usize = 512;
 
 impl Rule {
     /// Sets what is not active to 0 in the pre-activations of one token.
-    fn apply(&self, row: &mut [f32]) {
+    pub(crate) fn apply(&self, row: &mut [f32]) {
         match self {
             Rule::Relu => row.iter_mut().for_each(|x| *x = x.max(0.0)),
             Rule::Jump(limits) => {

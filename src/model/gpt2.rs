@@ -99,13 +99,13 @@ impl Rows {
 }
 
 /// What one layer's heads make of a residual stream (see [`LayerTrace`]).
-struct Attended {
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
+pub(crate) struct Attended {
+    pub q: Tensor,
+    pub k: Tensor,
+    pub v: Tensor,
     scores: Tensor,
-    pattern: Tensor,
-    z: Tensor,
+    pub pattern: Tensor,
+    pub z: Tensor,
 }
 
 /// The settings of `config.json` that matter.
@@ -288,6 +288,36 @@ impl Gpt2 {
         })
     }
 
+    /// The same model in another precision; what is in it already is shared.
+    pub(crate) fn in_dtype(&self, dtype: DType) -> Result<Gpt2> {
+        let to = |x: &Tensor| x.to_dtype(dtype);
+        let layer = |layer: &Layer| -> Result<Layer> {
+            let Unfolded { value_bias, norm2: (gain, beta) } = &layer.unfolded;
+            Ok(Layer {
+                w_qkv: to(&layer.w_qkv)?,
+                b_qkv: to(&layer.b_qkv)?,
+                w_o: to(&layer.w_o)?,
+                b_o: to(&layer.b_o)?,
+                w_in: to(&layer.w_in)?,
+                b_in: to(&layer.b_in)?,
+                w_out: to(&layer.w_out)?,
+                b_out: to(&layer.b_out)?,
+                unfolded: Unfolded { value_bias: to(value_bias)?, norm2: (to(gain)?, to(beta)?) },
+            })
+        };
+        Ok(Gpt2 {
+            sizes: self.sizes,
+            epsilon: self.epsilon,
+            w_e: to(&self.w_e)?,
+            w_p: to(&self.w_p)?,
+            layers: self.layers.iter().map(layer).collect::<Result<_>>()?,
+            w_u: to(&self.w_u)?,
+            b_u: to(&self.b_u)?,
+            parameters: self.parameters,
+            future: self.future.clone(),
+        })
+    }
+
     /// A clean pass over one context.
     ///
     /// # Errors
@@ -374,11 +404,11 @@ impl Gpt2 {
     }
 
     /// `σ = sqrt(mean(x²) + ε)`, `[T, 1]`
-    fn scale(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn scale(&self, x: &Tensor) -> Result<Tensor> {
         Ok((x.sqr()?.mean_keepdim(Last::Minus1)? + self.epsilon)?.sqrt()?)
     }
 
-    fn embed(&self, tokens: &[u32]) -> Result<Tensor> {
+    pub(crate) fn embed(&self, tokens: &[u32]) -> Result<Tensor> {
         self.check_tokens(tokens)?;
         let ids = Tensor::new(tokens, self.w_e.device())?;
         Ok((self.w_e.index_select(&ids, 0)? + self.w_p.narrow(0, 0, tokens.len())?)?)
@@ -390,7 +420,7 @@ impl Gpt2 {
     }
 
     /// What a layer's heads read, `x [ΣT, D]` → `σ₁ [ΣT, 1]` and the queries, keys and values `[ΣT, 3D]`.
-    fn qkv(&self, l: usize, x: &Tensor) -> Result<(Tensor, Tensor)> {
+    pub(crate) fn qkv(&self, l: usize, x: &Tensor) -> Result<(Tensor, Tensor)> {
         let sigma1 = self.scale(x)?;
         let qkv = linear(&x.broadcast_div(&sigma1)?, &self.layers[l].w_qkv, &self.layers[l].b_qkv)?;
         Ok((sigma1, qkv))
@@ -404,7 +434,7 @@ impl Gpt2 {
     }
 
     /// Queries, keys and values of one context, `[T, 3D]` → where its heads look and what they gather.
-    fn look(&self, qkv: &Tensor) -> Result<Attended> {
+    pub(crate) fn look(&self, qkv: &Tensor) -> Result<Attended> {
         let t = qkv.dim(0)?;
         let (d, h, k) = (self.sizes.d_model, self.sizes.heads, self.sizes.d_head);
         let part = |i: usize| -> Result<Tensor> {
@@ -419,8 +449,13 @@ impl Gpt2 {
 
     /// `x2 [T, D]` → `mlp_out [T, D]`
     fn mlp(&self, l: usize, x2: &Tensor) -> Result<Tensor> {
+        linear(&self.units(l, x2)?, &self.layers[l].w_out, &self.layers[l].b_out)
+    }
+
+    /// The activations of an MLP's units, `x2 [T, D]` → `[T, M]`
+    pub(crate) fn units(&self, l: usize, x2: &Tensor) -> Result<Tensor> {
         let layer = &self.layers[l];
-        linear(&linear(x2, &layer.w_in, &layer.b_in)?.apply_op1_no_bwd(&Gelu)?, &layer.w_out, &layer.b_out)
+        Ok(linear(x2, &layer.w_in, &layer.b_in)?.apply_op1_no_bwd(&Gelu)?)
     }
 
     fn block(&self, l: usize, x: Tensor, intervention: &dyn Intervention) -> Result<LayerTrace> {
@@ -455,7 +490,7 @@ impl Gpt2 {
     }
 
     /// Residual stream before a block and what its heads give, `z [T, H·K]` → the stream before its MLP, `[T, D]`
-    fn after_attention(&self, l: usize, x: &Tensor, z: &Tensor) -> Result<Tensor> {
+    pub(crate) fn after_attention(&self, l: usize, x: &Tensor, z: &Tensor) -> Result<Tensor> {
         Ok((x + linear(z, &self.layers[l].w_o, &self.layers[l].b_o)?)?)
     }
 
@@ -483,7 +518,8 @@ impl Gpt2 {
     /// `[H, T, T]` with −∞ where a position would look ahead.
     fn causal(&self, scores: &Tensor, t: usize) -> Result<Tensor> {
         let ahead = self.future.narrow(0, 0, t)?.narrow(1, 0, t)?.broadcast_as(scores.shape())?;
-        let never = Tensor::new(f32::NEG_INFINITY, scores.device())?.broadcast_as(scores.shape())?;
+        let never = Tensor::new(f32::NEG_INFINITY, scores.device())?.to_dtype(scores.dtype())?;
+        let never = never.broadcast_as(scores.shape())?;
         Ok(ahead.where_cond(&never, scores)?)
     }
 
@@ -527,7 +563,7 @@ impl Gpt2 {
         Ok(self.unembed(&x.narrow(0, x.dim(0)? - 1, 1)?)?.squeeze(0)?.to_vec1()?)
     }
 
-    fn unembed(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn unembed(&self, x: &Tensor) -> Result<Tensor> {
         linear(&x.broadcast_div(&self.scale(x)?)?, &self.w_u, &self.b_u)
     }
 }

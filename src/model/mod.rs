@@ -8,5 +8,6 @@ pub mod threads;
 mod trace;
 
 pub use checkpoint::{FOLDER, weights};
+pub(crate) use gpt2::Attended;
 pub use gpt2::{Added, Behind, Gpt2, Layer, Sizes, Unfolded};
 pub use trace::{Ablation, Abreast, Clean, Intervention, LayerTrace, Trace};

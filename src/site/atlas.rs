@@ -65,8 +65,10 @@ pub struct Task {
     pub name: String,
     /// `ioi`, `greater-than` or `prompts`.
     pub kind: String,
-    /// How its circuits were found: `greedy` or `influence`.
+    /// How its circuits were found: `gradient`, `greedy` or `influence`.
     pub method: String,
+    /// The share of what all features keep from which on a circuit of features is called faithful.
+    pub faithful: f64,
     pub prompts: Vec<Prompt>,
     /// Share of prompts at which the model is right: the task's metric is above 0.
     pub accuracy: f64,
@@ -223,7 +225,7 @@ pub struct Faithfulness {
     pub level: String,
     /// What the circuit is, such as `frequency >= 0.25`.
     pub variant: String,
-    /// `found`, `random`, `published` or `all`.
+    /// `found`, `random`, `published`, `null`, `all` or a method.
     pub circuit: String,
     /// What everything else is replaced with: `mean`, `resample` or `zero`; empty where nothing was run.
     pub ablation: String,
@@ -231,8 +233,8 @@ pub struct Faithfulness {
     pub errors: String,
     /// Components (or features) in it.
     pub size: u32,
-    /// metric → value with its interval: `faithfulness`, `completeness`, `m_full`, `precision`, `correlation` … A value is
-    /// absent where its denominator cannot be told from 0.
+    /// metric → value with its interval: `faithfulness`, `completeness`, `m_full`, `precision`, `correlation` …; on the prompts
+    /// of one stratum `faithfulness on ABBA`. A value is absent where its denominator cannot be told from 0.
     pub metrics: BTreeMap<String, Interval>,
 }
 

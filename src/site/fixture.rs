@@ -378,6 +378,7 @@ fn task(name: &str, ids: &[FeatureId], at: &[Component]) -> Task {
         name: name.into(),
         kind: name.into(),
         method: "greedy".into(),
+        faithful: 0.9,
         accuracy: right as f64 / prompts.len() as f64,
         used: right as u32,
         prompts,

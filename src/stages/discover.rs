@@ -1,14 +1,17 @@
 //! `discover`: a circuit for each prompt of each task, and what the circuits of a task have in common.
 
-use super::inputs;
-use crate::artifact::tables::{CircuitFeature, ComponentRow, EdgeRow, NodeRow, PromptRow};
-use crate::circuit::{Attribution, Candidates, Edge, Found, Metric, Node, NodeKind, PROMPTS, Pass, Root, World, grow};
+use super::{inputs, ranked};
+use crate::artifact::tables::{
+    CircuitFeature, ComponentRow, EdgeRow, HookScoreRow, NodeRow, PromptRow, RankingRow,
+};
+use crate::circuit::{
+    Attribution, Candidates, Edge, Found, Method, Metric, Node, NodeKind, PROMPTS, Pass, Root, World, grow,
+};
 use crate::config::{Config, Discover, Task, Wrong};
-use crate::corpus::Tokenizer;
 use crate::error::{Context, Result, hinted};
 use crate::ids::{Component, FeatureId};
 use crate::stages::{Done, Run};
-use crate::task::{self, Prompt};
+use crate::task::Prompt;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,28 +19,46 @@ use std::collections::{BTreeMap, BTreeSet};
 const ANSWERS: usize = 5;
 
 /// A prompt as the model answers it, and its circuit.
-struct Solved {
-    prompt: Prompt,
+pub struct Solved {
+    pub prompt: Prompt,
     logit_difference: f64,
-    clean: f64,
+    pub clean: f64,
     answers: Vec<(u32, f32)>,
     /// None where the prompt is left out.
-    circuit: Option<Circuit>,
+    pub circuit: Option<Circuit>,
 }
 
 impl Solved {
+    /// A prompt as the model answers it, before anything is looked for.
+    pub fn new(world: &World, prompt: &Prompt, pass: &Pass, metric: &Metric) -> Result<Solved> {
+        let logits = world.model.last_logits(pass.trace())?;
+        let difference = Metric::LogitDifference { correct: prompt.correct, counter: prompt.counter };
+        Ok(Solved {
+            answers: crate::circuit::answers(&logits, ANSWERS),
+            logit_difference: difference.of(&logits),
+            clean: metric.of(&logits),
+            prompt: prompt.clone(),
+            circuit: None,
+        })
+    }
+
     fn right(&self) -> bool {
         self.clean > 0.0
+    }
+
+    /// Whether it counts.
+    pub fn used(&self, wrong: Wrong) -> bool {
+        self.right() || wrong == Wrong::Keep
     }
 }
 
 /// The circuit of a prompt.
-struct Circuit {
-    found: Found,
+pub struct Circuit {
+    pub found: Found,
     /// Activation of each node, for features.
-    activations: Vec<Option<f32>>,
+    pub activations: Vec<Option<f32>>,
     /// The components of the circuits of the right and of the wrong answer's logit.
-    contrast: Option<[BTreeSet<Component>; 2]>,
+    pub contrast: Option<[BTreeSet<Component>; 2]>,
 }
 
 /// The rows of all tables, as the tasks add to them.
@@ -48,6 +69,8 @@ struct Tables {
     edges: Vec<EdgeRow>,
     components: Vec<ComponentRow>,
     features: Vec<CircuitFeature>,
+    rankings: Vec<RankingRow>,
+    hooks: Vec<HookScoreRow>,
 }
 
 /// Finds the circuits of every task.
@@ -58,9 +81,25 @@ pub fn run(run: &Run) -> Result<Done> {
     let mut tables = Tables::default();
     for settings in &run.config.tasks {
         let what = || format!("task `{}`", settings.name);
-        let solved = solve(run, &world, settings, &tokenizer).with_context(what)?;
+        let prompts = inputs::prompts(run.config, settings, &tokenizer)?;
+        let metrics = inputs::Metrics::new(&tokenizer);
+        let mut members = Vec::new();
+        let solved = match inputs::method(&run.config.discover, run.config.discover.method) {
+            Some(method) => {
+                let solved = solve(run, &world, settings, &prompts.finding, &metrics, method).with_context(what)?;
+                tables.rankings.extend(by_prompts(&settings.name, &solved));
+                solved
+            }
+            None => {
+                let ranked = ranked::find(run, &world, settings, &prompts, &metrics).with_context(what)?;
+                tables.rankings.extend(ranked.rows(&settings.name));
+                tables.hooks.extend(ranked.hooks(&settings.name));
+                members = ranked.members(&world)?;
+                ranked.solved
+            }
+        };
         tables.add_circuits(&settings.name, &solved);
-        tables.add_summary(&settings.name, &solved);
+        tables.add_summary(&settings.name, &solved, &members);
     }
     tables.sort();
     tables.write(run)?;
@@ -74,13 +113,21 @@ fn summary(config: &Config, tables: &Tables) -> String {
 }
 
 /// Finds the circuit of every prompt.
-fn solve(run: &Run, world: &World, task: &Task, tokenizer: &Tokenizer) -> Result<Vec<Solved>> {
-    let prompts = task::prompts(task, &run.config.folder, tokenizer)?;
-    let metrics = inputs::Metrics::new(tokenizer);
+fn solve(
+    run: &Run,
+    world: &World,
+    task: &Task,
+    prompts: &[Prompt],
+    metrics: &inputs::Metrics,
+    method: Method,
+) -> Result<Vec<Solved>> {
     run.progress.begin("prompts", prompts.len() as u64, 0);
     let one = |(prompt, pass): (&Prompt, Pass)| {
-        let metric = metrics.of(prompt)?;
-        let solved = solve_one(world, &run.config.discover, task.wrong, prompt.clone(), pass, metric)?;
+        let mut solved = Solved::new(world, prompt, &pass, &metrics.of(prompt)?)?;
+        if solved.used(task.wrong) {
+            let attribution = Attribution::of(world, pass, &prompt.tokens)?;
+            solved.circuit = Some(circuit(&attribution, &run.config.discover, method, prompt)?);
+        }
         run.progress.add(1);
         Ok(solved)
     };
@@ -91,41 +138,45 @@ fn solve(run: &Run, world: &World, task: &Task, tokenizer: &Tokenizer) -> Result
         let each = some.par_iter().zip(passes).map(one);
         solved.extend(each.collect::<Result<Vec<_>>>()?);
     }
-    if solved.iter().all(|solved| solved.circuit.is_none()) {
-        let what = format!("the model is right at none of its {} prompts, so all are left out", solved.len());
-        return Err(hinted(what, "set `wrong = \"keep\"` for the task, or give it prompts that the model can do"));
-    }
+    check_used(solved.len(), solved.iter().filter(|solved| solved.circuit.is_some()).count())?;
     Ok(solved)
 }
 
-fn solve_one(
-    world: &World,
-    settings: &Discover,
-    wrong: Wrong,
-    prompt: Prompt,
-    pass: Pass,
-    metric: Metric,
-) -> Result<Solved> {
-    let logits = world.model.last_logits(pass.trace())?;
-    let difference = Metric::LogitDifference { correct: prompt.correct, counter: prompt.counter };
-    let mut solved = Solved {
-        answers: crate::circuit::answers(&logits, ANSWERS),
-        logit_difference: difference.of(&logits),
-        clean: metric.of(&logits),
-        prompt,
-        circuit: None,
+/// # Errors
+/// When none of a task's prompts is used.
+pub fn check_used(prompts: usize, used: usize) -> Result<()> {
+    if used > 0 {
+        return Ok(());
+    }
+    let what = format!("the model is right at none of its {prompts} prompts, so all are left out");
+    Err(hinted(what, "set `wrong = \"keep\"` for the task, or give it prompts that the model can do"))
+}
+
+/// Features by the number of prompts whose circuit has them, all of them being the circuit.
+fn by_prompts(task: &str, solved: &[Solved]) -> Vec<RankingRow> {
+    let mut prompts: BTreeMap<FeatureId, u32> = BTreeMap::new();
+    for circuit in solved.iter().filter_map(|solved| solved.circuit.as_ref()) {
+        let features: BTreeSet<FeatureId> =
+            circuit.found.graph.nodes.iter().filter_map(Node::dictionary_feature).collect();
+        features.into_iter().for_each(|feature| *prompts.entry(feature).or_default() += 1);
+    }
+    let mut ranked: Vec<(FeatureId, u32)> = prompts.into_iter().collect();
+    ranked.sort_by_key(|(feature, prompts)| (std::cmp::Reverse(*prompts), *feature));
+    let row = |(rank, (feature, prompts)): (u32, (FeatureId, u32))| RankingRow {
+        task: task.into(),
+        ranking: "found".into(),
+        rank,
+        feature: feature.to_string(),
+        score: prompts.into(),
+        chosen: true,
     };
-    if solved.right() || wrong == Wrong::Keep {
-        let attribution = Attribution::of(world, pass, &solved.prompt.tokens)?;
-        solved.circuit = Some(circuit(&attribution, settings, &solved.prompt)?);
-    }
-    Ok(solved)
+    (1..).zip(ranked).map(row).collect()
 }
 
-fn circuit(attribution: &Attribution, settings: &Discover, prompt: &Prompt) -> Result<Circuit> {
+fn circuit(attribution: &Attribution, settings: &Discover, method: Method, prompt: &Prompt) -> Result<Circuit> {
     let mut candidates = Candidates::new(attribution, settings.candidates, &settings.allow);
     let (correct, counter) = (Root::Logit(prompt.correct), Root::Logit(prompt.counter));
-    let (root, method) = (inputs::root(settings.root, prompt), inputs::method(settings));
+    let root = inputs::root(settings.root, prompt);
     let found = grow(&mut candidates, root, method)?;
     let mut components =
         |root| -> Result<BTreeSet<Component>> { Ok(grow(&mut candidates, root, method)?.graph.components()) };
@@ -168,8 +219,9 @@ impl Tables {
         self.edges.extend(edges);
     }
 
-    /// Adds what the circuits of a task have in common; prompts that are left out count in nothing.
-    fn add_summary(&mut self, task: &str, solved: &[Solved]) {
+    /// Adds what the circuits of a task have in common; prompts that are left out count in nothing. Members of the task's circuit
+    /// that are in no prompt's are there all the same.
+    fn add_summary(&mut self, task: &str, solved: &[Solved], members: &[(Component, FeatureId)]) {
         let circuits: Vec<&Circuit> = solved.iter().filter_map(|solved| solved.circuit.as_ref()).collect();
         let mut contained: BTreeMap<Component, u32> = BTreeMap::new();
         let mut serving: BTreeMap<(Component, FeatureId), (u32, f64)> = BTreeMap::new();
@@ -179,6 +231,11 @@ impl Tables {
             for (key, share) in graph.serving_shares() {
                 serving.entry(key).or_default().1 += share;
             }
+        }
+        let known: BTreeSet<FeatureId> = serving.keys().map(|(_, feature)| *feature).collect();
+        for &(component, feature) in members.iter().filter(|(_, feature)| !known.contains(feature)) {
+            serving.insert((component, feature), (0, 0.0));
+            contained.entry(component).or_default();
         }
         for (&component, &prompts) in &contained {
             let features = serving.keys().filter(|(at, _)| *at == component).count();
@@ -210,6 +267,8 @@ impl Tables {
         self.components.sort_by(|a, b| (&a.task, &a.component).cmp(&(&b.task, &b.component)));
         let key = |row: &CircuitFeature| (row.task.clone(), row.component.clone(), row.feature.clone());
         self.features.sort_by_cached_key(key);
+        self.rankings.sort_by(|a, b| (&a.task, &a.ranking, a.rank).cmp(&(&b.task, &b.ranking, b.rank)));
+        self.hooks.sort_by(|a, b| a.task.cmp(&b.task));
     }
 
     fn write(&self, run: &Run) -> Result<()> {
@@ -218,7 +277,9 @@ impl Tables {
         store.write(fingerprint, &self.nodes)?;
         store.write(fingerprint, &self.edges)?;
         store.write(fingerprint, &self.components)?;
-        store.write(fingerprint, &self.features)
+        store.write(fingerprint, &self.features)?;
+        store.write(fingerprint, &self.rankings)?;
+        store.write(fingerprint, &self.hooks)
     }
 }
 

@@ -4,7 +4,7 @@ use super::Run;
 use crate::artifact::activations::Precision;
 use crate::artifact::tables::{CircuitFeature, ContextRow, Document, NodeRow};
 use crate::artifact::{Artifact, Row, Store};
-use crate::circuit::{Method, Metric, Node, NodeKind, Root, World, allowable};
+use crate::circuit::{Case, Method, Metric, Node, NodeKind, Root, World, allowable};
 use crate::config::{self, Config, Discover, Dtype, RootKind, ScoreFeatures, Task};
 use crate::corpus::{Half, Shard, Tokenizer, files, readable, shards};
 use crate::dictionary::{self, Dictionary, Source};
@@ -14,7 +14,7 @@ use crate::ids::{FeatureId, Kind};
 use crate::lock::{Ingredients, Lock};
 use crate::model::{self, Gpt2, Sizes};
 use crate::progress::Progress;
-use crate::task::{self, Measure, Prompt, Published};
+use crate::task::{self, Measure, Prompt, Prompts, Published, Wanted};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -237,11 +237,23 @@ pub fn world_of(config: &Config, lock: &Lock, progress: &Progress) -> Result<Wor
     World::new(model(config)?, attention, mlp)
 }
 
-/// How the settings let circuits grow.
-pub fn method(discover: &Discover) -> Method {
-    match discover.method {
-        config::Method::Greedy => Method::Greedy { passes: discover.passes, per_node: discover.per_node },
-        config::Method::Influence => Method::Influence { coverage: discover.coverage, nodes: discover.nodes },
+/// The prompts of a task, for each use that the settings make of them.
+///
+/// # Errors
+/// When they cannot be made.
+pub fn prompts(config: &Config, task: &Task, tokenizer: &Tokenizer) -> Result<Prompts> {
+    let discover = &config.discover;
+    let by_gradient = discover.method == config::Method::Gradient;
+    let (finding, choosing) = if by_gradient { (discover.prompts, discover.choose) } else { (0, 0) };
+    task::prompts(task, Wanted { finding, choosing, fresh: config.verify.prompts }, &config.folder, tokenizer)
+}
+
+/// How the settings let circuits grow, where the method grows them.
+pub fn method(discover: &Discover, method: config::Method) -> Option<Method> {
+    match method {
+        config::Method::Greedy => Some(Method::Greedy { passes: discover.passes, per_node: discover.per_node }),
+        config::Method::Influence => Some(Method::Influence { coverage: discover.coverage, nodes: discover.nodes }),
+        config::Method::Gradient | config::Method::AttributionPatching => None,
     }
 }
 
@@ -401,6 +413,15 @@ pub struct Metrics {
 impl Metrics {
     pub fn new(tokenizer: &Tokenizer) -> Metrics {
         Metrics { digits: task::digits(tokenizer).map(Arc::new) }
+    }
+
+    /// A prompt as something to be run with parts replaced, by prompts of its frame.
+    ///
+    /// # Errors
+    /// As of [`Metrics::of`].
+    pub fn case<'p>(&self, prompt: &'p Prompt) -> Result<Case<'p>> {
+        let Prompt { tokens, corrupted, frame, .. } = prompt;
+        Ok(Case { tokens, corrupted, template: frame, metric: self.of(prompt)? })
     }
 
     /// # Errors

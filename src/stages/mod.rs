@@ -18,6 +18,7 @@ pub mod firings;
 mod graphs;
 pub mod inputs;
 mod pairs;
+mod ranked;
 pub mod reader;
 mod subjects;
 mod tried;
@@ -72,5 +73,5 @@ pub fn check(config: &Config) -> Result<()> {
     inputs::check(config)?;
     render::check(config)?;
     let tokenizer = inputs::tokenizer(config)?;
-    config.tasks.iter().try_for_each(|task| crate::task::prompts(task, &config.folder, &tokenizer).map(drop))
+    config.tasks.iter().try_for_each(|task| inputs::prompts(config, task, &tokenizer).map(drop))
 }

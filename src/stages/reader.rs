@@ -273,11 +273,19 @@ impl<'a> Reader<'a> {
         let corpus = &config.corpus;
         let aggregate = &config.aggregate;
         let how = match discover.method {
+            Method::Gradient => format!(
+                "{} prompts to rank on, {} points, {} of what all features keep",
+                discover.prompts, discover.points, discover.faithful
+            ),
+            Method::AttributionPatching => String::new(),
             Method::Greedy => format!("{} passes, {} a slot", discover.passes, discover.per_node),
             Method::Influence => format!("coverage {}, at most {} nodes", discover.coverage, discover.nodes),
         };
         let (method, root) = (word(&discover.method), word(&discover.root).replace('-', " "));
-        let circuits = format!("{method} from the {root}: {how}, {} candidates", discover.candidates);
+        let circuits = match discover.method {
+            Method::Gradient => format!("{method}: {how}"),
+            _ => format!("{method} from the {root}: {how}, {} candidates", discover.candidates),
+        };
         let examples = format!(
             "the {} strongest and {} of each tenth of the active contexts, in each half of the documents; together within {} tokens",
             aggregate.examples, aggregate.band_examples, aggregate.window
@@ -317,6 +325,7 @@ impl<'a> Reader<'a> {
             name: task.name.clone(),
             kind: task.kind.word().into(),
             method: self.run.config.discover.method.word().into(),
+            faithful: self.run.config.discover.faithful,
             accuracy: prompts.iter().filter(|row| row.right).count() as f64 / prompts.len().max(1) as f64,
             used: self.prompts_of(&task.name),
             coverage: prompts.iter().map(|row| row.coverage).sum::<f64>() / f64::from(used),
@@ -673,8 +682,9 @@ fn faithfulness<'a>(rows: impl Iterator<Item = &'a FaithfulnessRow>) -> Vec<atla
         };
         let own = [&row.level, &row.variant, &row.circuit, &row.ablation, &row.errors].map(String::clone).to_vec();
         let interval = atlas::Interval { value: row.value, low: row.low, high: row.high };
+        let name = if row.stratum.is_empty() { row.metric.clone() } else { in_stratum(&row.metric, &row.stratum) };
         match found.iter_mut().find(|f| f.size == row.size && key(f) == own) {
-            Some(known) => drop(known.metrics.insert(row.metric.clone(), interval)),
+            Some(known) => drop(known.metrics.insert(name, interval)),
             None => found.push(atlas::Faithfulness {
                 level: row.level.clone(),
                 variant: row.variant.clone(),
@@ -682,12 +692,17 @@ fn faithfulness<'a>(rows: impl Iterator<Item = &'a FaithfulnessRow>) -> Vec<atla
                 ablation: row.ablation.clone(),
                 errors: row.errors.clone(),
                 size: row.size,
-                metrics: BTreeMap::from([(row.metric.clone(), interval)]),
+                metrics: BTreeMap::from([(name, interval)]),
             }),
         }
     }
     found.sort_by(|a, b| (&a.circuit, a.size).cmp(&(&b.circuit, b.size)));
     found
+}
+
+/// A metric on the prompts of a stratum: `faithfulness on ABBA`.
+fn in_stratum(metric: &str, stratum: &str) -> String {
+    format!("{metric} on {stratum}")
 }
 
 fn circuit_pair(row: &CircuitPairRow) -> Result<atlas::CircuitPair> {

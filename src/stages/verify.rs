@@ -2,20 +2,26 @@
 //! of features, beside random and published ones; and the strongest links one by one.
 
 use super::inputs;
-use crate::artifact::tables::{ComponentRow, EdgeRow, EffectRow, FaithfulnessRow, NodeRow, PromptRow};
+use super::discover::check_used;
+use super::ranked::exchanged;
+use crate::artifact::tables::{
+    ComponentRow, EdgeRow, EffectRow, FaithfulnessRow, NodeRow, PromptRow, RankingRow,
+};
 use crate::circuit::effects::{Effect, Link, effects};
 use crate::circuit::features::{self, Errors, Runner, Side};
 use crate::circuit::{
-    Ablate, Attribution, Candidates, Case, Graph, Node, NodeKind, PROMPTS, Pass, Slot, World, at_least,
+    self, Ablate, Attribution, Candidates, Case, Graph, Node, NodeKind, PROMPTS, Pass, Slot, World, at_least,
     circuits_by_frequency, components, everything, grow, random_circuits,
 };
-use crate::config::{Ablation, Discover, Method, Task};
+use crate::circuit::gradient::Gradient;
+use crate::circuit::ranked::{Sums, equal, ranking};
+use crate::config::{Ablation, Discover, Method, Task, Wrong};
 use crate::error::{Context, Result, hinted};
 use crate::ids::{Component, FeatureId, Kind};
 use crate::stages::{Done, Run};
 use crate::stats::agreement::{area_under_curve, correlation, rank_correlation};
 use crate::stats::interval::{Bootstrap, Estimate, mean, spread};
-use crate::task::{self, Prompt, Published};
+use crate::task::{Prompt, Prompts, Published};
 use rayon::prelude::*;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +37,7 @@ struct Found {
     nodes: BTreeMap<(String, u32), Vec<NodeRow>>,
     edges: BTreeMap<(String, u32), Vec<EdgeRow>>,
     components: Vec<ComponentRow>,
+    rankings: Vec<RankingRow>,
 }
 
 /// Measures the circuits of every task.
@@ -42,7 +49,7 @@ pub fn run(run: &Run) -> Result<Done> {
     let found = Found::load(run)?;
     let (mut faithfulness, mut links) = (Vec::new(), Vec::new());
     for settings in &run.config.tasks {
-        let prompts = task::prompts(settings, &run.config.folder, &tokenizer)?;
+        let prompts = inputs::prompts(run.config, settings, &tokenizer)?;
         let bench = Bench::new(run, &world, settings, &found, &prompts, &metrics)?;
         let what = || format!("task `{}`", settings.name);
         faithfulness.extend(bench.curves(inputs::published(run.config, settings)?.as_ref()).with_context(what)?);
@@ -59,15 +66,16 @@ pub fn run(run: &Run) -> Result<Done> {
 }
 
 fn sorted_by(row: &FaithfulnessRow) -> impl Ord + '_ {
-    let FaithfulnessRow { task, level, variant, circuit, size, metric, ablation, errors, .. } = row;
-    (task, level, variant, circuit, size, metric, ablation, errors)
+    let FaithfulnessRow { task, level, variant, stratum, circuit, size, metric, ablation, errors, .. } = row;
+    (task, level, variant, circuit, size, metric, ablation, errors, stratum)
 }
 
 impl Found {
     fn load(run: &Run) -> Result<Found> {
         let nodes = inputs::by(run.store.read::<NodeRow>()?, |row| (row.task.clone(), row.prompt));
         let edges = inputs::by(run.store.read::<EdgeRow>()?, |row| (row.task.clone(), row.prompt));
-        Ok(Found { prompts: run.store.read()?, nodes, edges, components: run.store.read()? })
+        let (prompts, components, rankings) = (run.store.read()?, run.store.read()?, run.store.read()?);
+        Ok(Found { prompts, nodes, edges, components, rankings })
     }
 
     /// Prompts of a task that have a circuit.
@@ -82,27 +90,60 @@ struct Bench<'a> {
     world: &'a World,
     task: &'a Task,
     found: &'a Found,
-    /// All prompts as the task wrote them.
+    /// The task's own prompts, and those that features are ranked on.
     prompts: &'a [Prompt],
     /// Every prompt that has a circuit.
     all: Vec<Case<'a>>,
-    /// The places among them of those that circuits are measured on.
-    chosen: Vec<usize>,
+    /// What circuits are measured on.
     cases: Vec<Case<'a>>,
+    metrics: &'a inputs::Metrics,
     /// The metric of each case in the whole model.
     full: Vec<f64>,
     bootstrap: Bootstrap,
+    /// The cases of each stratum, where there are several.
+    strata: Vec<Stratum>,
+    /// −1 for cases whose answers are exchanged in the null task.
+    signs: Vec<f64>,
     /// The random circuits that were measured.
     drawn: RefCell<BTreeSet<Drawn>>,
 }
 
-/// What a method found that circuits were not found with: parts by the share of prompts whose circuit has them.
+/// Cases that results are told apart by.
+struct Stratum {
+    name: String,
+    places: Vec<usize>,
+    bootstrap: Bootstrap,
+}
+
+impl Stratum {
+    fn of(&self, values: &[f64]) -> Vec<f64> {
+        self.places.iter().map(|&i| values[i]).collect()
+    }
+}
+
+/// Feature circuits, each with what it is called.
+type Circuits = Vec<(String, BTreeSet<FeatureId>)>;
+
+/// What a method found that circuits were not found with.
 struct Other {
     method: Method,
+    /// By the share of prompts whose circuit has them; none where the method finds no components.
     components: Vec<(String, BTreeSet<Component>)>,
-    features: Vec<(String, BTreeSet<FeatureId>)>,
-    /// Of a prompt, the mean.
-    nodes: f64,
+    features: Circuits,
+    /// Of a prompt, the mean; none where it has none.
+    nodes: Option<f64>,
+}
+
+/// The first features of a ranking, at several sizes, and all that are chosen.
+fn by_rank(ranked: &[FeatureId], chosen: usize) -> Circuits {
+    const SIZES: [usize; 5] = [20, 50, 100, 200, 400];
+    let first = |n: usize| ranked.iter().take(n).copied().collect();
+    let sizes = SIZES.into_iter().filter(|&size| size < ranked.len() && size != chosen);
+    let mut circuits: Circuits = sizes.map(|size| (format!("first {size}"), first(size))).collect();
+    if chosen > 0 {
+        circuits.push(("chosen".into(), first(chosen)));
+    }
+    circuits
 }
 
 /// In which share of the sets each part is.
@@ -125,12 +166,12 @@ struct StandIns {
 
 impl StandIns {
     fn new(bench: &Bench, ablation: Ablation) -> Result<StandIns> {
-        let Bench { world, all, task, .. } = bench;
+        let Bench { world, cases, task, .. } = bench;
         let way = ablate(ablation);
         Ok(StandIns {
             ablation,
-            components: bench.measured(components::stand_ins(&world.model, all, way, task.seed)?),
-            features: bench.measured(features::stand_ins(world, all, way, task.seed)?),
+            components: components::stand_ins(&world.model, cases, way, task.seed)?,
+            features: features::stand_ins(world, cases, way, task.seed)?,
         })
     }
 }
@@ -160,6 +201,7 @@ impl Measured<'_> {
         });
         FaithfulnessRow {
             task: self.task.into(),
+            stratum: String::new(),
             level: self.setting.level.into(),
             variant: self.variant.into(),
             circuit: self.circuit.into(),
@@ -188,24 +230,42 @@ impl<'a> Bench<'a> {
         world: &'a World,
         task: &'a Task,
         found: &'a Found,
-        prompts: &'a [Prompt],
-        metrics: &inputs::Metrics,
+        prompts: &'a Prompts,
+        metrics: &'a inputs::Metrics,
     ) -> Result<Bench<'a>> {
         let rows: Vec<&PromptRow> = found.prompts(&task.name).collect();
-        let wanted = match run.config.verify.prompts {
-            0 => rows.len(),
-            some => some.min(rows.len()),
+        let own = rows.iter().map(|row| prompt(&prompts.finding, row)).collect::<Result<Vec<_>>>()?;
+        let all = own.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<_>>>()?;
+        let fresh: Vec<&Prompt> = if prompts.fresh.is_empty() { own } else { prompts.fresh.iter().collect() };
+        let measured = fresh.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<Case>>>()?;
+        let full = measured.par_iter().map(|case| whole(world, case)).collect::<Result<Vec<f64>>>()?;
+        let used: Vec<usize> = (0..full.len()).filter(|&i| full[i] > 0.0 || task.wrong == Wrong::Keep).collect();
+        check_used(full.len(), used.len())?;
+        let exchanged = exchanged(used.iter().map(|&i| fresh[i].template.as_str()), task.seed);
+        let mut places: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (at, &i) in used.iter().enumerate() {
+            places.entry(&fresh[i].stratum).or_default().push(at);
+        }
+        let stratum = |(name, places): (&str, Vec<usize>)| Stratum {
+            name: name.into(),
+            bootstrap: Bootstrap::new(places.len(), task.seed),
+            places,
         };
-        let case = |row: &&PromptRow| {
-            let prompt = prompt(prompts, row)?;
-            let Prompt { tokens, corrupted, frame, .. } = prompt;
-            Ok(Case { tokens, corrupted, template: frame, metric: metrics.of(prompt)? })
-        };
-        let all = rows.iter().map(case).collect::<Result<Vec<_>>>()?;
-        let chosen: Vec<usize> = (0..wanted).map(|i| i * rows.len() / wanted).collect();
-        let (cases, full): (Vec<Case>, Vec<f64>) = chosen.iter().map(|&i| (all[i].clone(), rows[i].metric)).unzip();
-        let bootstrap = Bootstrap::new(cases.len(), task.seed);
-        Ok(Bench { run, world, task, found, prompts, all, chosen, cases, full, bootstrap, drawn: RefCell::default() })
+        Ok(Bench {
+            run,
+            world,
+            task,
+            found,
+            prompts: &prompts.finding,
+            all,
+            metrics,
+            cases: used.iter().map(|&i| measured[i].clone()).collect(),
+            full: used.iter().map(|&i| full[i]).collect(),
+            bootstrap: Bootstrap::new(used.len(), task.seed),
+            strata: if places.len() > 1 { places.into_iter().map(stratum).collect() } else { Vec::new() },
+            signs: (0..used.len()).map(|at| if exchanged.contains(&at) { -1.0 } else { 1.0 }).collect(),
+            drawn: RefCell::default(),
+        })
     }
 
     /// Faithfulness and completeness over circuit size, at both levels and under each ablation.
@@ -234,7 +294,12 @@ impl<'a> Bench<'a> {
             }
         }
         rows.push(self.nodes("found", self.mean_nodes()));
-        rows.extend(others.iter().map(|other| self.nodes(other.method.word(), other.nodes)));
+        rows.extend(others.iter().filter_map(|other| Some(self.nodes(other.method.word(), other.nodes?))));
+        let measured = Some(Estimate::exact(self.cases.len() as f64));
+        rows.push(FaithfulnessRow {
+            circuit: "found".into(),
+            ..self.compared("measured on", self.cases.len(), "prompts", measured)
+        });
         Ok(rows)
     }
 
@@ -287,15 +352,38 @@ impl<'a> Bench<'a> {
             let size = self.world.attention.iter().chain(&self.world.mlp).map(|d| d.width()).sum();
             let all = self.ticked(runner.values(&BTreeSet::new(), Side::Outside))?;
             let measured = Measured { task: &self.task.name, setting, variant: "every feature", circuit: "all", size };
-            rows.push(measured.row("m_circuit", Some(self.bootstrap.mean(&all))));
-            rows.push(measured.row("faithfulness", self.bootstrap.recovered(&all, &curve.empty, &self.full)));
+            rows.extend(curve.kept(&measured, &all));
+            for (variant, circuit) in circuits {
+                let inside = runner.values(circuit, Side::Inside)?;
+                rows.extend(curve.of_all(variant, circuit.len(), &inside, &all));
+            }
+            rows.extend(self.null(&curve, circuits)?);
         }
         Ok(rows)
     }
 
-    /// What stands in for the cases that are measured on; it is made of all corrupted prompts.
-    fn measured<T>(&self, all: Vec<Arc<T>>) -> Vec<Arc<T>> {
-        self.chosen.iter().map(|&i| all[i].clone()).collect()
+    /// What circuits of the null task gain on it, as a share of what the true answers gain in the whole model: the same sizes,
+    /// found with the answers of half of the prompts exchanged and measured with those of half of the fresh ones.
+    fn null(&self, curve: &Curve<FeatureId>, circuits: &[(String, BTreeSet<FeatureId>)]) -> Result<Vec<FaithfulnessRow>> {
+        let ranked = self.ranked("null")?;
+        if ranked.is_empty() {
+            return Ok(Vec::new());
+        }
+        let gain = |m: &[f64]| mean(&m.iter().zip(&curve.empty).map(|(m, empty)| m - empty).collect::<Vec<_>>());
+        let row = |(variant, circuit): &(String, BTreeSet<FeatureId>)| {
+            let m = (curve.inside)(&ranked.iter().take(circuit.len()).copied().collect())?;
+            let signed: Vec<f64> =
+                m.iter().zip(&curve.empty).zip(&self.signs).map(|((m, e), sign)| e + sign * (m - e)).collect();
+            let share = Estimate::exact(gain(&signed) / gain(&self.full));
+            Ok(curve.measured("null", variant, circuit.len()).row("faithfulness", Some(share)))
+        };
+        circuits.iter().map(row).collect()
+    }
+
+    /// A ranking's features, the first first, those that oppose the answer left out; and how many are chosen.
+    fn ranked(&self, ranking: &str) -> Result<Vec<FeatureId>> {
+        let own = self.found.rankings.iter().filter(|row| row.task == self.task.name && row.ranking == ranking);
+        own.filter(|row| row.score > 0.0).map(|row| Ok(row.feature.parse()?)).collect()
     }
 
     fn ticked<T>(&self, done: Result<T>) -> Result<T> {
@@ -313,27 +401,53 @@ impl<'a> Bench<'a> {
         Ok(circuits_by_frequency(&self.frequencies()?))
     }
 
-    /// Features by the share of prompts in whose circuit they are nodes.
-    fn features(&self) -> Result<Vec<(String, BTreeSet<FeatureId>)>> {
-        let of = |row: &PromptRow| {
-            let nodes = self.found.nodes.get(&(row.task.clone(), row.prompt)).into_iter().flatten();
-            let features = nodes.map(|node| Ok(inputs::node(node)?.dictionary_feature()));
-            Ok(features.collect::<Result<BTreeSet<_>>>()?.into_iter().flatten().collect())
-        };
-        let sets = self.found.prompts(&self.task.name).map(of).collect::<Result<Vec<BTreeSet<FeatureId>>>>()?;
-        Ok(circuits_by_frequency(&shares(sets.into_iter())))
+    /// The task's features at several sizes, and its circuit.
+    fn features(&self) -> Result<Circuits> {
+        let chosen = self.found.rankings.iter().filter(|row| row.task == self.task.name && row.chosen).count();
+        Ok(by_rank(&self.ranked("found")?, chosen))
     }
 
     /// What other methods find, with the settings that circuits were found with.
     fn others(&self) -> Result<Vec<Other>> {
         let discover = &self.run.config.discover;
         let methods = self.run.config.verify.methods.iter().filter(|method| **method != discover.method);
-        methods.map(|&method| self.other(&Discover { method, ..discover.clone() })).collect()
+        methods.map(|&method| self.other(discover, method)).collect()
     }
 
-    fn other(&self, settings: &Discover) -> Result<Other> {
+    fn other(&self, settings: &Discover, method: Method) -> Result<Other> {
+        match inputs::method(settings, method) {
+            Some(growth) => self.grown(settings, method, growth),
+            None => self.patched(method),
+        }
+    }
+
+    /// Features ranked by attribution patching, on the prompts that features are ranked on.
+    fn patched(&self, method: Method) -> Result<Other> {
+        let gradient = Gradient::new(self.world, Vec::new())?;
+        let metrics = &self.metrics;
+        let cases = self.prompts.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<Case>>>()?;
+        let neurons = components::neurons(&self.world.model, &cases)?;
+        let mut sums = Sums::default();
+        for start in (0..cases.len()).step_by(PROMPTS) {
+            let some = &cases[start..(start + PROMPTS).min(cases.len())];
+            let clean = self.world.passes(&some.iter().map(|case| case.tokens).collect::<Vec<_>>())?;
+            let twins = self.world.passes(&some.iter().map(|case| case.corrupted).collect::<Vec<_>>())?;
+            let one = |(i, (clean, twin)): (usize, (Pass, Pass))| {
+                gradient.patching(&some[i], &clean, &twin, &neurons[start + i])
+            };
+            let each = clean.into_par_iter().zip(twins).enumerate().map(one).collect::<Result<Vec<_>>>()?;
+            each.iter().for_each(|scores| sums.add("", scores, 1.0));
+        }
+        let means = sums.means();
+        let ranked: Vec<FeatureId> =
+            ranking(&means, &equal(&means)).into_iter().filter(|(_, score)| *score > 0.0).map(|(f, _)| f).collect();
+        Ok(Other { method, components: Vec::new(), features: by_rank(&ranked, 0), nodes: None })
+    }
+
+    /// What a method that grows the circuit of each of the task's own prompts finds.
+    fn grown(&self, settings: &Discover, name: Method, method: circuit::Method) -> Result<Other> {
         let rows: Vec<&PromptRow> = self.found.prompts(&self.task.name).collect();
-        let (mut graphs, method) = (Vec::new(), inputs::method(settings));
+        let mut graphs = Vec::new();
         for some in rows.chunks(PROMPTS) {
             let prompts = some.iter().map(|row| prompt(self.prompts, row)).collect::<Result<Vec<_>>>()?;
             let tokens: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
@@ -345,12 +459,15 @@ impl<'a> Bench<'a> {
             };
             graphs.extend(prompts.par_iter().zip(passes).map(one).collect::<Result<Vec<Graph>>>()?);
         }
-        let features = |graph: &Graph| graph.nodes.iter().filter_map(Node::dictionary_feature).collect();
+        let of = |graph: &Graph| graph.nodes.iter().filter_map(Node::dictionary_feature).collect();
+        let mut ranked: Vec<(FeatureId, f64)> = shares(graphs.iter().map(of)).into_iter().collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        let ranked: Vec<FeatureId> = ranked.into_iter().map(|(feature, _)| feature).collect();
         Ok(Other {
-            method: settings.method,
+            method: name,
             components: circuits_by_frequency(&shares(graphs.iter().map(Graph::components))),
-            features: circuits_by_frequency(&shares(graphs.iter().map(features))),
-            nodes: mean(&graphs.iter().map(|graph| graph.nodes.len() as f64).collect::<Vec<_>>()),
+            features: by_rank(&ranked, ranked.len()),
+            nodes: Some(mean(&graphs.iter().map(|graph| graph.nodes.len() as f64).collect::<Vec<_>>())),
         })
     }
 
@@ -449,20 +566,57 @@ impl<P: Ord + Copy> Curve<'_, P> {
         self.bench.bootstrap.recovered(m, &self.empty, &self.bench.full)
     }
 
-    fn both_sides(&self, kind: &'static str, variant: &str, circuit: &BTreeSet<P>) -> Result<[FaithfulnessRow; 6]> {
+    /// What a circuit's run keeps, over all cases and in each stratum.
+    fn kept(&self, measured: &Measured, m: &[f64]) -> Vec<FaithfulnessRow> {
+        let bench = self.bench;
+        let mut rows = vec![
+            measured.row("m_circuit", Some(bench.bootstrap.mean(m))),
+            measured.row("faithfulness", self.recovered(m)),
+            measured.row("fit", fit(m, &self.empty, &bench.full)),
+        ];
+        for stratum in &bench.strata {
+            let [m, empty, full] = [m, &self.empty, &bench.full].map(|values| stratum.of(values));
+            let of = |metric: &str, value| FaithfulnessRow {
+                stratum: stratum.name.clone(),
+                ..measured.row(metric, value)
+            };
+            rows.extend([
+                of("m_full", Some(stratum.bootstrap.mean(&full))),
+                of("m_empty", Some(stratum.bootstrap.mean(&empty))),
+                of("m_circuit", Some(stratum.bootstrap.mean(&m))),
+                of("faithfulness", stratum.bootstrap.recovered(&m, &empty, &full)),
+                of("fit", fit(&m, &empty, &full)),
+            ]);
+        }
+        rows
+    }
+
+    /// What a circuit keeps of what all features keep, over all cases and in each stratum.
+    fn of_all(&self, variant: &str, size: usize, m: &[f64], all: &[f64]) -> Vec<FaithfulnessRow> {
+        let measured = self.measured("found", variant, size);
+        let mut rows = vec![measured.row("of_all", self.bench.bootstrap.recovered(m, &self.empty, all))];
+        for stratum in &self.bench.strata {
+            let [m, empty, all] = [m, &self.empty, all].map(|values| stratum.of(values));
+            let share = stratum.bootstrap.recovered(&m, &empty, &all);
+            rows.push(FaithfulnessRow { stratum: stratum.name.clone(), ..measured.row("of_all", share) });
+        }
+        rows
+    }
+
+    fn both_sides(&self, kind: &'static str, variant: &str, circuit: &BTreeSet<P>) -> Result<Vec<FaithfulnessRow>> {
         let bench = self.bench;
         let inside = bench.ticked((self.inside)(circuit))?;
         let outside = bench.ticked((self.outside)(circuit))?;
         let mean = |values: &[f64]| Some(bench.bootstrap.mean(values));
         let measured = self.measured(kind, variant, circuit.len());
-        Ok([
+        let mut rows = self.kept(&measured, &inside);
+        rows.extend([
             measured.row("m_full", mean(&bench.full)),
             measured.row("m_empty", mean(&self.empty)),
-            measured.row("m_circuit", mean(&inside)),
             measured.row("m_complement", mean(&outside)),
-            measured.row("faithfulness", self.recovered(&inside)),
             measured.row("completeness", self.recovered(&outside)),
-        ])
+        ]);
+        Ok(rows)
     }
 
     /// The mean over random circuits of a size, with the smallest and the largest of them; nothing where they are known from
@@ -482,6 +636,19 @@ impl<P: Ord + Copy> Curve<'_, P> {
         let measured = self.measured("random", variant, size);
         Ok(vec![measured.row("m_circuit", spread(&m)), measured.row("faithfulness", spread(&recovered))])
     }
+}
+
+/// `1 − Σ|m(C) − m(M)| / Σ|m(∅) − m(M)|`: how near each prompt comes to the whole model; what one has too much does not make up
+/// for what another lacks. None where nothing is to be recovered.
+fn fit(m: &[f64], empty: &[f64], full: &[f64]) -> Option<Estimate> {
+    let off = |values: &[f64]| values.iter().zip(full).map(|(m, full)| (m - full).abs()).sum::<f64>();
+    let whole = off(empty);
+    (whole > 0.0).then(|| Estimate::exact(1.0 - off(m) / whole))
+}
+
+/// The metric of a case in the whole model.
+fn whole(world: &World, case: &Case) -> Result<f64> {
+    Ok(case.metric.of(&world.model.last_logits(&world.model.forward(case.tokens)?)?))
 }
 
 /// A prompt as the task wrote it.
@@ -522,6 +689,7 @@ impl Bench<'_> {
             let mut seen = BTreeSet::new();
             places.retain(|place| seen.insert(place.prompt.prompt));
             let runs = PROMPTS_A_LINK.min(places.len());
+            // Strata of their strength, so that one prompt comes from each part.
             for place in (0..runs).map(|i| &places[i * places.len() / runs]) {
                 chosen.entry(place.prompt.prompt).or_default().push((rank, places.len() as u32, link, place));
             }

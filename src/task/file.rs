@@ -18,14 +18,14 @@ struct Line {
     template: String,
 }
 
-/// The first `n` prompts of a file, or all; blank lines are skipped.
-pub fn prompts(path: &Path, n: Option<usize>, tokenizer: &Tokenizer) -> Result<Vec<Prompt>> {
+/// The prompts of a file; blank lines are skipped.
+pub fn prompts(path: &Path, tokenizer: &Tokenizer) -> Result<Vec<Prompt>> {
     let text = std::fs::read_to_string(path).hint(
         || format!("cannot read the prompts `{}`", path.display()),
         "set the task's `file` to a JSONL file in UTF-8, relative to the settings file",
     )?;
     let mut lengths = BTreeMap::new();
-    let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()).take(n.unwrap_or(usize::MAX));
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
     let prompt = |(number, line)| -> Result<Prompt> {
         let prompt = read(line, tokenizer).and_then(|prompt| line_up(prompt, number, &mut lengths));
         prompt.with_context(|| format!("`{}` line {number}", path.display()))
@@ -47,7 +47,7 @@ fn read(line: &str, tokenizer: &Tokenizer) -> Result<Prompt> {
     if correct == counter {
         return Err(hinted("`correct` and `counter` are the same", "give a wrong answer as `counter`"));
     }
-    Written { frame: template.clone(), template, text, corrupted, correct, counter, measure: Measure::LogitDifference }
+    Written { frame: template.clone(), stratum: template.clone(), template, text, corrupted, correct, counter, measure: Measure::LogitDifference }
         .tokenise(tokenizer)
 }
 
@@ -85,7 +85,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mine.jsonl");
         std::fs::write(&path, text).unwrap();
-        prompts(&path, Some(n), &demo())
+        prompts(&path, &demo())
     }
 
     /// The message about a second line, in which `old` is `new`.
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn an_empty_or_missing_file_is_an_error() {
         assert!(report(&from("\n\n", 9).unwrap_err()).contains("mine.jsonl` is empty"));
-        let missing = prompts(Path::new("no/such.jsonl"), None, &demo()).unwrap_err();
+        let missing = prompts(Path::new("no/such.jsonl"), &demo()).unwrap_err();
         assert!(report(&missing).contains("cannot read the prompts `no/such.jsonl`"));
     }
 }

@@ -60,6 +60,7 @@ fn draw(events: &[Word], years: &[(u32, u32)], digits: &[u32], rng: &mut impl Rn
     Written {
         template: TEMPLATE.into(),
         frame: TEMPLATE.into(),
+        stratum: String::new(),
         text: write(year),
         corrupted: write(1),
         correct: digits[rng.random_range(year as usize + 1..digits.len())],

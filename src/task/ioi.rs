@@ -66,6 +66,7 @@ fn draw(template: usize, words: &mut Words, rng: &mut impl Rng) -> Written {
         template: format!("ioi/{}/{}", shape + 1, ORDERS[order]),
         // Three other people in the same shape: nothing of the order is left.
         frame: format!("ioi/{}", shape + 1),
+        stratum: ORDERS[order].into(),
         text: fill(x, y, giver),
         corrupted: fill(&others[0], &others[1], &others[2]),
         correct: receiver.token,

@@ -14,6 +14,7 @@ pub use published::{Origin, Published, origin, published};
 use crate::config;
 use crate::corpus::Tokenizer;
 use crate::error::{Context, Result, hinted};
+use crate::stats::strata::stratified;
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -25,6 +26,8 @@ pub struct Prompt {
     /// What its corrupted twin is drawn by: twins of one frame say the same at each position but for their words, and may be
     /// averaged. A template has one frame.
     pub frame: String,
+    /// What results are told apart by, such as the order of names; empty where there is nothing to tell apart.
+    pub stratum: String,
     /// Without BOS.
     pub text: String,
     /// BOS first.
@@ -45,22 +48,76 @@ pub enum Measure {
     GreaterThan { year: u32 },
 }
 
-/// The prompts of a task. `folder` is that of the settings file, to which `file` is relative.
+/// How many prompts are wanted of a task, for each use.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    /// To rank features on; the task's own are among them.
+    pub finding: usize,
+    /// To choose a circuit's size on.
+    pub choosing: usize,
+    /// To measure circuits on.
+    pub fresh: usize,
+}
+
+/// The prompts of a task, for each use: a circuit that is measured on the prompts that it was found on looks better than it is.
+#[derive(Clone, Debug, Default)]
+pub struct Prompts {
+    /// Those that have a circuit each, and further ones for [`Wanted::finding`].
+    pub finding: Vec<Prompt>,
+    /// How many of them, from the first, have a circuit.
+    pub own: usize,
+    pub choosing: Vec<Prompt>,
+    pub fresh: Vec<Prompt>,
+}
+
+/// The prompts of a task. `folder` is that of the settings file, to which `file` is relative. Prompts that a task writes
+/// itself are different ones for each use; a file's are dealt out behind the task's own, by template.
 ///
 /// # Errors
 /// When the tokenizer does not suit the task, or the file of prompts is missing or wrong somewhere.
-pub fn prompts(task: &config::Task, folder: &Path, tokenizer: &Tokenizer) -> Result<Vec<Prompt>> {
+pub fn prompts(task: &config::Task, wanted: Wanted, folder: &Path, tokenizer: &Tokenizer) -> Result<Prompts> {
     /// Written prompts, where settings do not say how many.
     const WRITTEN: usize = 100;
-    let n = task.prompts.unwrap_or(WRITTEN);
-    let prompts = match task.kind {
+    let own = task.prompts.unwrap_or(WRITTEN);
+    let finding = wanted.finding.max(own);
+    let n = finding + wanted.choosing + wanted.fresh;
+    let written = match task.kind {
         config::TaskKind::Ioi => ioi::prompts(n, task.seed, tokenizer),
         config::TaskKind::GreaterThan => greater_than::prompts(n, task.seed, tokenizer),
         config::TaskKind::Prompts => {
-            file::prompts(&folder.join(task.file.as_deref().unwrap_or_default()), task.prompts, tokenizer)
+            file::prompts(&folder.join(task.file.as_deref().unwrap_or_default()), tokenizer)
         }
     };
-    prompts.with_context(|| format!("cannot make the prompts of the task `{}`", task.name))
+    let mut written = written.with_context(|| format!("cannot make the prompts of the task `{}`", task.name))?;
+    if task.kind == config::TaskKind::Prompts {
+        return Ok(dealt(written, task, wanted));
+    }
+    let mut rest = written.split_off(finding);
+    let fresh = rest.split_off(wanted.choosing);
+    Ok(Prompts { finding: written, own, choosing: rest, fresh })
+}
+
+/// A file's prompts: the first `prompts` are the task's own, all if it does not say; those behind them are dealt out by template.
+fn dealt(all: Vec<Prompt>, task: &config::Task, wanted: Wanted) -> Prompts {
+    let n = all.len();
+    let own = task.prompts.unwrap_or(n).min(n);
+    let rest = n - own;
+    let templates: Vec<String> = all.iter().map(|prompt| prompt.template.clone()).skip(own).collect();
+    let fresh = if wanted.choosing > 0 && wanted.fresh > 0 { rest / 2 } else { rest };
+    let fresh: HashSet<usize> = match wanted.fresh {
+        0 => HashSet::new(),
+        most => stratified(&templates, fresh.min(most), task.seed).into_iter().collect(),
+    };
+    let mut prompts = Prompts { own, ..Prompts::default() };
+    for (i, prompt) in all.into_iter().enumerate() {
+        match i.checked_sub(own) {
+            None => prompts.finding.push(prompt),
+            Some(i) if fresh.contains(&i) => prompts.fresh.push(prompt),
+            Some(_) if prompts.choosing.len() < wanted.choosing => prompts.choosing.push(prompt),
+            Some(_) => {}
+        }
+    }
+    prompts
 }
 
 /// A prompt in words.
@@ -68,6 +125,7 @@ pub fn prompts(task: &config::Task, folder: &Path, tokenizer: &Tokenizer) -> Res
 struct Written {
     template: String,
     frame: String,
+    stratum: String,
     text: String,
     corrupted: String,
     correct: u32,
@@ -86,8 +144,8 @@ impl Written {
             let what = format!("the text has {n} tokens and its corrupted twin {m}");
             return Err(hinted(what, "corrupt a prompt by words of as many tokens"));
         }
-        let Written { template, frame, text, correct, counter, measure, .. } = self;
-        Ok(Prompt { template, frame, text, tokens, correct, counter, corrupted, measure })
+        let Written { template, frame, stratum, text, correct, counter, measure, .. } = self;
+        Ok(Prompt { template, frame, stratum, text, tokens, correct, counter, corrupted, measure })
     }
 }
 
@@ -167,7 +225,8 @@ pub(crate) mod tests {
             published: String::new(),
             wrong: Default::default(),
         };
-        let message = crate::error::report(&prompts(&task, Path::new("nowhere"), &demo()).unwrap_err());
+        let drawn = prompts(&task, Wanted::default(), Path::new("nowhere"), &demo());
+        let message = crate::error::report(&drawn.unwrap_err());
         assert!(message.starts_with("error: cannot make the prompts of the task `mine`\n"), "{message}");
         assert!(message.contains("nowhere/no.jsonl"), "{message}");
     }
@@ -177,6 +236,7 @@ pub(crate) mod tests {
         let written = |text: usize| Written {
             template: String::new(),
             frame: String::new(),
+            stratum: String::new(),
             text: text.to_string(),
             corrupted: String::new(),
             correct: 0,

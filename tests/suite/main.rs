@@ -10,6 +10,7 @@ mod discover;
 mod explained;
 mod faithful;
 mod formats;
+mod gradient;
 mod graphs;
 mod heads;
 mod hub;

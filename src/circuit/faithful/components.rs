@@ -46,6 +46,29 @@ fn mean_of(model: &Gpt2, prompts: &[&[u32]]) -> Result<StandIn> {
     })
 }
 
+/// What stands in for the model's own neurons in one prompt: their means over corrupted prompts.
+pub struct Neurons {
+    /// By layer: `z` `[T, H·K]`, the MLP's units `[T, M]` and what it writes `[T, D]`
+    pub layers: Vec<(Tensor, Tensor, Tensor)>,
+}
+
+/// The means of neurons over corrupted prompts, a case each; cases of the same template share them.
+pub fn neurons(model: &Gpt2, cases: &[Case]) -> Result<Vec<Arc<Neurons>>> {
+    shared(&sources(cases, Ablate::Mean, 0)?, cases, |sources, _| {
+        let written = |&i: &usize| -> Result<Vec<(Tensor, Tensor, Tensor)>> {
+            let layers = model.forward(cases[i].corrupted)?.layers.into_iter().enumerate();
+            layers.map(|(l, layer)| Ok((layer.z, model.units(l, &layer.x2)?, layer.mlp_out))).collect()
+        };
+        let passes = sources.par_iter().map(written).collect::<Result<Vec<_>>>()?;
+        let mean = |of: fn(&(Tensor, Tensor, Tensor)) -> &Tensor, l: usize| -> Result<Tensor> {
+            let all: Vec<&Tensor> = passes.iter().map(|pass| of(&pass[l])).collect();
+            Ok(Tensor::stack(&all, 0)?.mean(0)?)
+        };
+        let layer = |l: usize| Ok((mean(|p| &p.0, l)?, mean(|p| &p.1, l)?, mean(|p| &p.2, l)?));
+        Ok(Neurons { layers: (0..model.sizes.layers).map(layer).collect::<Result<_>>()? })
+    })
+}
+
 /// The intervention that keeps the components of `keep` and puts the stand-in in the place of all others.
 pub fn keep_only(model: &Gpt2, keep: &BTreeSet<Component>, stand_in: &StandIn) -> Result<Ablation> {
     let mut ablation = Ablation::default();

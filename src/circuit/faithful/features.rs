@@ -47,6 +47,9 @@ struct Hook {
 pub struct StandIn {
     attention: Vec<Hook>,
     mlp: Vec<Hook>,
+    /// What tokens are embedded as in the prompts that it is made of, the mean, `[T, D]`; none where it is made of none.
+    /// Embeddings are never replaced: this tells which tokens of a prompt are its own.
+    tokens: Option<Tensor>,
 }
 
 impl StandIn {
@@ -55,6 +58,17 @@ impl StandIn {
             Kind::Attention => &self.attention[id.layer],
             Kind::Mlp => &self.mlp[id.layer],
         }
+    }
+
+    /// What a dictionary's features are replaced with, by position, and `W·r + b + e_r`, `[T, d_out]`.
+    pub(crate) fn held(&self, id: DictionaryId) -> (&[Active], &Tensor) {
+        let hook = self.hook(id);
+        (&hook.active, &hook.whole)
+    }
+
+    /// How a prompt's token embeddings differ from those of what stands in, `[T, D]`.
+    pub(crate) fn own_tokens(&self, world: &World, tokens: &[u32]) -> Result<Option<Tensor>> {
+        self.tokens.as_ref().map(|mean| Ok((embedded(world, tokens)? - mean)?)).transpose()
     }
 
     /// What a feature is replaced with at a position.
@@ -82,6 +96,7 @@ fn zero(world: &World, tokens: usize) -> Result<StandIn> {
     Ok(StandIn {
         attention: world.attention.iter().map(hook).collect::<Result<_>>()?,
         mlp: world.mlp.iter().map(hook).collect::<Result<_>>()?,
+        tokens: None,
     })
 }
 
@@ -133,7 +148,18 @@ fn mean_of(world: &World, prompts: &[&[u32]]) -> Result<StandIn> {
     let means = |sums: Vec<Sum>, dictionaries: &[Dictionary]| -> Result<Vec<Hook>> {
         sums.into_iter().zip(dictionaries).map(|(sum, dictionary)| sum.mean(n, dictionary)).collect()
     };
-    Ok(StandIn { attention: means(attention, &world.attention)?, mlp: means(mlp, &world.mlp)? })
+    let embedded = prompts.iter().map(|tokens| embedded(world, tokens)).collect::<Result<Vec<_>>>()?;
+    Ok(StandIn {
+        attention: means(attention, &world.attention)?,
+        mlp: means(mlp, &world.mlp)?,
+        tokens: Some(Tensor::stack(&embedded, 0)?.mean(0)?),
+    })
+}
+
+/// `W_E` of tokens, `[T, D]`
+fn embedded(world: &World, tokens: &[u32]) -> Result<Tensor> {
+    let w_e = &world.model.w_e;
+    Ok(w_e.index_select(&Tensor::new(tokens, w_e.device())?, 0)?)
 }
 
 /// What an MLP writes is centred in the folded model, and so is what stands for it.
@@ -145,7 +171,7 @@ fn centred(dictionary: &Dictionary, rows: Tensor) -> Result<Tensor> {
 }
 
 /// `W·a`, `[T, d_out]`
-fn written(dictionary: &Dictionary, active: &[Active]) -> Result<Tensor> {
+pub(crate) fn written(dictionary: &Dictionary, active: &[Active]) -> Result<Tensor> {
     let bias = Tensor::new(dictionary.b_out(), &candle_core::Device::Cpu)?;
     centred(dictionary, dictionary.decode(active)?.broadcast_sub(&bias)?)
 }

@@ -44,6 +44,28 @@ impl Metric {
             }
         }
     }
+
+    /// The metric of logits `[V]` at the last position, and its gradient at them.
+    pub fn with_gradient(&self, logits: &[f64]) -> (f64, Vec<f64>) {
+        let mut gradient = vec![0.0; logits.len()];
+        match self {
+            Metric::LogitDifference { correct, counter } => {
+                gradient[*correct as usize] += 1.0;
+                gradient[*counter as usize] -= 1.0;
+                (logits[*correct as usize] - logits[*counter as usize], gradient)
+            }
+            Metric::GreaterThan { digits, year } => {
+                let top = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let weights: Vec<f64> = logits.iter().map(|logit| (logit - top).exp()).collect();
+                let whole: f64 = weights.iter().sum();
+                let signs = (0u32..).zip(digits.iter()).map(|(yy, &id)| (id, if yy > *year { 1.0 } else { -1.0 }));
+                signs.for_each(|(id, sign)| gradient[id as usize] = sign);
+                let value = gradient.iter().zip(&weights).map(|(sign, weight)| sign * weight).sum::<f64>() / whole;
+                gradient.iter_mut().zip(&weights).for_each(|(g, weight)| *g = weight / whole * (*g - value));
+                (value, gradient)
+            }
+        }
+    }
 }
 
 /// A prompt to be run with parts of the model taken away.

@@ -2,7 +2,7 @@
 
 use crate::site::atlas::{Faithfulness, Interval, Task};
 use crate::site::chart::{Point, chart, class};
-use crate::site::number::{counted, percent_with_interval, significant, with_interval};
+use crate::site::number::{counted, fixed, percent, percent_with_interval, significant, with_interval};
 use crate::site::text::Html;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -21,8 +21,12 @@ pub struct FaithfulView {
     /// Area under the curve against it.
     area: Option<String>,
     some_absent: bool,
-    /// Each method's largest circuits, where there are several.
+    /// Each method's largest circuits of heads and MLPs, where there are several.
     methods: Vec<MethodRow>,
+    /// Each method's circuits of features by size.
+    ranked: Vec<RankedView>,
+    /// Fresh prompts that it was measured on.
+    measured_on: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -30,8 +34,16 @@ struct MethodRow {
     method: String,
     nodes: String,
     components: Beside,
-    kept: Beside,
-    ablated: Beside,
+}
+
+/// What the first features of each method's ranking keep.
+#[derive(Serialize)]
+struct RankedView {
+    /// What becomes of what dictionaries miss.
+    errors: &'static str,
+    sizes: Vec<String>,
+    /// Whose ranking, and what its circuits of each size keep, over all prompts and in each stratum.
+    rows: Vec<(String, Vec<(String, String)>)>,
 }
 
 /// The largest circuit of a level, and random ones of its size.
@@ -75,6 +87,9 @@ struct Row {
     variant: String,
     size: u32,
     faithfulness: String,
+    /// In each stratum.
+    strata: String,
+    fit: String,
     random: String,
     completeness: String,
     value: String,
@@ -110,6 +125,8 @@ impl FaithfulView {
             ablations: names.into_iter().map(|name| ablation(name, rows)).collect(),
             published: rows.iter().filter(of).map(published).collect(),
             methods: methods(task),
+            ranked: ["ablated", "kept"].into_iter().filter_map(|errors| ranked(task, errors)).collect(),
+            measured_on: rows.iter().find_map(|f| f.metrics.get("prompts")?.value).map(|n| counted(n as usize, "prompt")),
             area: rows.iter().find_map(|f| f.metrics.get("auc")).map(interval),
             some_absent: rows.iter().filter(run).any(|f| f.metrics.values().any(|m| m.value.is_none())),
         }
@@ -165,11 +182,51 @@ fn methods(task: &Task) -> Vec<MethodRow> {
         method: if f.circuit == "found" { task.method.clone() } else { f.circuit.clone() },
         nodes: f.metrics["nodes"].value.map(|n| significant(n, 3)).unwrap_or_default(),
         components: largest_beside(task, &f.circuit, "component", ""),
-        kept: largest_beside(task, &f.circuit, "feature", "kept"),
-        ablated: largest_beside(task, &f.circuit, "feature", "ablated"),
     };
     let rows: Vec<MethodRow> = task.faithfulness.iter().filter(nodes).map(row).collect();
     if rows.len() > 1 { rows } else { Vec::new() }
+}
+
+/// The first features of each ranking at the sizes that were run, beside random ones and the null task's.
+fn ranked(task: &Task, errors: &str) -> Option<RankedView> {
+    let of = |f: &&Faithfulness| {
+        (f.level.as_str(), f.errors.as_str(), f.ablation.as_str()) == ("feature", errors, task.ablation())
+            && f.variant.starts_with("first ")
+    };
+    let own: Vec<&Faithfulness> = task.faithfulness.iter().filter(of).collect();
+    let sizes: BTreeSet<u32> = own.iter().map(|f| f.size).collect();
+    let kinds: BTreeSet<(usize, &str)> = own.iter().map(|f| (order_of(&f.circuit), f.circuit.as_str())).collect();
+    let cell = |kind: &str, size: u32| {
+        let f = own.iter().find(|f| f.circuit == kind && f.size == size);
+        let value = f.and_then(|f| f.metrics.get("faithfulness")?.value).map(|v| fixed(v, 2));
+        (value.unwrap_or_default(), f.map(|f| in_strata(f, "faithfulness").join(", ")).unwrap_or_default())
+    };
+    let row = |&(_, kind): &(usize, &str)| {
+        let name = if kind == "found" { task.method.as_str() } else { kind };
+        (name.to_string(), sizes.iter().map(|&size| cell(kind, size)).collect())
+    };
+    let errors = if errors == "kept" { "what dictionaries miss left as it is" } else { "what dictionaries miss replaced too" };
+    (kinds.len() > 1)
+        .then(|| RankedView { errors, sizes: sizes.iter().map(u32::to_string).collect(), rows: kinds.iter().map(row).collect() })
+}
+
+/// The circuit found comes first, what it is held against last.
+fn order_of(circuit: &str) -> usize {
+    match circuit {
+        "found" => 0,
+        "random" => 2,
+        "null" => 3,
+        _ => 1,
+    }
+}
+
+/// A metric in each stratum, in percent: `ABBA 57%`.
+fn in_strata(f: &Faithfulness, metric: &str) -> Vec<String> {
+    let of = |(name, interval): (&String, &Interval)| {
+        let stratum = name.strip_prefix(metric)?.strip_prefix(" on ")?;
+        Some(format!("{stratum} {}", interval.value.map_or("—".into(), percent)))
+    };
+    f.metrics.iter().filter_map(of).collect()
 }
 
 fn largest_beside(task: &Task, circuit: &str, level: &str, errors: &str) -> Beside {
@@ -188,6 +245,8 @@ fn row(f: &Faithfulness, among: &[&Faithfulness]) -> Row {
         variant: variant(f),
         size: f.size,
         faithfulness: written(f, "faithfulness"),
+        strata: in_strata(f, "faithfulness").join(", "),
+        fit: written(f, "fit"),
         random: random.map(|r| written(r, "faithfulness")).unwrap_or_default(),
         completeness: written(f, "completeness"),
         value: written(f, "m_circuit"),
@@ -242,16 +301,38 @@ pub fn finding(task: &Task) -> Option<String> {
     Some(kept + &beside_it.unwrap_or_default() + "." + &left.unwrap_or_default() + &features.unwrap_or_default())
 }
 
-/// The same of features.
+/// The same of features, and whether they are the circuit: in each stratum, most of what all features do.
 fn features(task: &Task, found: &Faithfulness) -> Option<String> {
     let random =
         beside(task, found).and_then(|f| share(f, "faithfulness")).map(|s| format!("; as many random ones {s}"));
     let n = counted(found.size as usize, "feature");
+    let strata = in_strata(found, "faithfulness");
+    let strata = if strata.is_empty() { String::new() } else { format!(" ({})", strata.join(", ")) };
     Some(format!(
-        " Its {n} alone, every other one and what dictionaries miss replaced, keep {}{}.",
+        " Its {n} alone, every other one and what dictionaries miss replaced, keep {}{strata}{}.{}",
         share(found, "faithfulness")?,
-        random.unwrap_or_default()
+        random.unwrap_or_default(),
+        holds(task, found).unwrap_or_default()
     ))
+}
+
+/// Whether a circuit of features does what all features do, in each stratum for itself.
+fn holds(task: &Task, found: &Faithfulness) -> Option<String> {
+    let all = found.metrics.get("of_all")?.value?;
+    let in_each = found.metrics.iter().filter(|(name, _)| name.starts_with("of_all on "));
+    let low: Vec<&str> = in_each
+        .filter(|(_, interval)| interval.value.is_none_or(|value| value < task.faithful))
+        .filter_map(|(name, _)| name.strip_prefix("of_all on "))
+        .collect();
+    let part = format!(" That is {} of what all features together keep", percent(all));
+    let strata = in_strata(found, "of_all");
+    let part = if strata.is_empty() { part } else { format!("{part} ({})", strata.join(", ")) };
+    let verdict = match (all >= task.faithful, low.as_slice()) {
+        (true, []) => "the circuit is faithful".to_string(),
+        (false, []) => "the circuit is not faithful".to_string(),
+        (_, low) => format!("the circuit is not faithful in {}", low.join(" and ")),
+    };
+    Some(format!("{part}: {verdict}."))
 }
 
 /// The largest circuit of a kind, everything else replaced in the first way that was asked for.
@@ -261,7 +342,8 @@ fn largest<'t>(task: &'t Task, circuit: &str, level: &str, errors: &str) -> Opti
     };
     let found =
         task.faithfulness.iter().filter(own).filter(|f| f.circuit == circuit && f.metrics.contains_key("m_circuit"));
-    found.max_by_key(|f| f.size)
+    // Of features, the circuit is what was chosen of a ranking, not the largest part of it that was run.
+    found.max_by_key(|f| (f.variant == "chosen", f.size))
 }
 
 /// Random circuits of the same size.

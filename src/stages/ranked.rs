@@ -1,0 +1,251 @@
+//! Circuits of `discover.method = "gradient"`: features are ranked by their scores over many prompts, the circuit's size is
+//! chosen on further ones, and each of the task's own prompts gets what of the circuit has a part in it.
+
+use super::discover::{Circuit, Solved, check_used};
+use super::inputs::Metrics;
+use crate::artifact::tables::{HookScoreRow, RankingRow};
+use crate::circuit::features::{Errors, Runner, Side, StandIn, stand_ins};
+use crate::circuit::gradient::{Basis, Gradient, Links, Members, Scores, middles};
+use crate::circuit::ranked::{ByStratum, Choice, Ranking, Sums, choose, equal, first, ranking};
+use crate::circuit::{Ablate, Case, Found, Graph, Node, PROMPTS, Pass, World};
+use crate::config::Task;
+use crate::error::Result;
+use crate::ids::{Component, DictionaryId, FeatureId, Kind};
+use crate::stages::Run;
+use crate::stats::interval::mean;
+use crate::stats::strata::stratified;
+use crate::task::{Prompt, Prompts};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Features listed at either end of a ranking.
+const LISTED: usize = 2000;
+
+/// What was found of a task.
+pub struct Ranked {
+    /// The task's own prompts.
+    pub solved: Vec<Solved>,
+    choice: Choice,
+    null: Ranking,
+    /// Supporting, opposing, and of the error, by dictionary.
+    hooks: Vec<(DictionaryId, [f64; 3])>,
+}
+
+/// The places of the half of the prompts whose answers are exchanged in the null task: as many of each template as are left.
+pub fn exchanged<'p>(templates: impl Iterator<Item = &'p str>, seed: u64) -> BTreeSet<usize> {
+    let templates: Vec<&str> = templates.collect();
+    stratified(&templates, templates.len() / 2, seed).into_iter().collect()
+}
+
+/// What each circuit keeps of what all features keep, by stratum.
+pub struct Keeps<'a> {
+    runner: Runner<'a>,
+    strata: BTreeMap<String, Vec<usize>>,
+    empty: Vec<f64>,
+    all: Vec<f64>,
+}
+
+impl<'a> Keeps<'a> {
+    pub fn new(world: &'a World, prompts: &[Prompt], cases: &'a [Case<'a>], held: &'a [Arc<StandIn>]) -> Result<Keeps<'a>> {
+        let runner = Runner { world, cases, stand_ins: held, errors: Errors::Ablated };
+        let mut strata: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (i, prompt) in prompts.iter().enumerate() {
+            strata.entry(prompt.stratum.clone()).or_default().push(i);
+        }
+        let nothing = BTreeSet::new();
+        let (empty, all) = (runner.values(&nothing, Side::Inside)?, runner.values(&nothing, Side::Outside)?);
+        Ok(Keeps { runner, strata, empty, all })
+    }
+
+    fn of(&self, circuit: &BTreeSet<FeatureId>) -> Result<ByStratum> {
+        let m = self.runner.values(circuit, Side::Inside)?;
+        let share = |places: &Vec<usize>| {
+            let of = |values: &[f64]| mean(&places.iter().map(|&i| values[i]).collect::<Vec<_>>());
+            (of(&m) - of(&self.empty)) / (of(&self.all) - of(&self.empty))
+        };
+        Ok(self.strata.iter().map(|(stratum, places)| (stratum.clone(), share(places))).collect())
+    }
+}
+
+/// Ranks, chooses, and finds the circuit of each of the task's own prompts.
+///
+/// # Errors
+/// When no prompt is used, or a dictionary cannot be read.
+pub fn find(run: &Run, world: &World, task: &Task, prompts: &Prompts, metrics: &Metrics) -> Result<Ranked> {
+    let settings = &run.config.discover;
+    let gradient = Gradient::new(world, middles(settings.points))?;
+    let cases = prompts.finding.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<_>>>()?;
+    let held = stand_ins(world, &cases, Ablate::Mean, task.seed)?;
+    let mut ranked = score(run, &gradient, task, prompts, &cases, &held)?;
+    ranked.choice = choice(run, world, task, prompts, metrics, &ranked)?;
+    let circuit = first(&ranked.choice.ranking, ranked.choice.size);
+    let members = Members::new(&gradient, &circuit)?;
+    run.progress.begin("circuits of prompts", ranked.solved.len() as u64, 0);
+    for start in (0..ranked.solved.len()).step_by(PROMPTS) {
+        let some = &mut ranked.solved[start..(start + PROMPTS).min(prompts.own)];
+        let tokens: Vec<&[u32]> = some.iter().map(|solved| solved.prompt.tokens.as_slice()).collect();
+        let passes = world.passes(&tokens)?;
+        let one = |(i, (solved, pass)): (usize, (&mut Solved, Pass))| -> Result<()> {
+            if solved.used(task.wrong) {
+                let (case, held) = (&cases[start + i], &held[start + i]);
+                solved.circuit = Some(linked(&gradient, &members, case, &pass, held, settings.share)?);
+            }
+            run.progress.add(1);
+            Ok(())
+        };
+        some.par_iter_mut().zip(passes).enumerate().map(one).collect::<Result<()>>()?;
+    }
+    Ok(Ranked { solved: ranked.solved, choice: ranked.choice, null: ranked.null, hooks: ranked.hooks })
+}
+
+/// Scores, before a size is chosen.
+struct Scored {
+    solved: Vec<Solved>,
+    means: crate::circuit::ranked::Means,
+    choice: Choice,
+    null: Ranking,
+    hooks: Vec<(DictionaryId, [f64; 3])>,
+}
+
+fn score(
+    run: &Run,
+    gradient: &Gradient,
+    task: &Task,
+    prompts: &Prompts,
+    cases: &[Case],
+    held: &[Arc<StandIn>],
+) -> Result<Scored> {
+    let exchanged = exchanged(prompts.finding.iter().map(|prompt| prompt.template.as_str()), task.seed);
+    let (mut sums, mut null, mut errors) = (Sums::default(), Sums::default(), BTreeMap::new());
+    let (mut solved, mut used) = (Vec::new(), 0usize);
+    run.progress.begin("prompts scored", cases.len() as u64, 0);
+    for start in (0..cases.len()).step_by(PROMPTS) {
+        let end = (start + PROMPTS).min(cases.len());
+        let tokens: Vec<&[u32]> = cases[start..end].iter().map(|case| case.tokens).collect();
+        let passes = gradient.world.passes(&tokens)?;
+        let one = |(i, pass): (usize, Pass)| -> Result<(Solved, Option<Scores>)> {
+            let at = start + i;
+            let solved = Solved::new(gradient.world, &prompts.finding[at], &pass, &cases[at].metric)?;
+            let used = solved.used(task.wrong);
+            let scores = used.then(|| gradient.scores(&cases[at], &pass, &held[at])).transpose()?;
+            run.progress.add(1);
+            Ok((solved, scores))
+        };
+        let each = passes.into_par_iter().enumerate().map(one).collect::<Result<Vec<_>>>()?;
+        for (at, (one, scores)) in (start..).zip(each) {
+            if let Some(scores) = scores {
+                used += 1;
+                let (stratum, by_part) = (&one.prompt.stratum, scores.by_part());
+                sums.add(stratum, &by_part, 1.0);
+                null.add("", &by_part, if exchanged.contains(&at) { -1.0 } else { 1.0 });
+                let ids = DictionaryId::all(gradient.world.model.sizes.layers);
+                ids.zip(&scores.errors).for_each(|(id, error)| *errors.entry(id).or_insert(0.0) += error);
+            }
+            if at < prompts.own {
+                solved.push(one);
+            }
+        }
+    }
+    check_used(cases.len(), used)?;
+    check_used(solved.len(), solved.iter().filter(|solved| solved.used(task.wrong)).count())?;
+    let (means, null) = (sums.means(), null.means());
+    let plain = ranking(&means, &equal(&means));
+    let of_hook = |id: DictionaryId, sign: f64| -> f64 {
+        plain.iter().filter(|(f, score)| f.dictionary == id && score * sign > 0.0).map(|(_, score)| score).sum()
+    };
+    let hook = |(id, error): (DictionaryId, f64)| (id, [of_hook(id, 1.0), of_hook(id, -1.0), error / used as f64]);
+    Ok(Scored {
+        hooks: errors.into_iter().map(hook).collect(),
+        null: ranking(&null, &equal(&null)),
+        choice: Choice { ranking: plain, size: 0, weights: equal(&means), kept: ByStratum::new() },
+        means,
+        solved,
+    })
+}
+
+/// How large the circuit is, by prompts that it was not ranked on where there are any.
+fn choice(run: &Run, world: &World, task: &Task, prompts: &Prompts, metrics: &Metrics, ranked: &Scored) -> Result<Choice> {
+    let settings = &run.config.discover;
+    let on = if prompts.choosing.is_empty() { &prompts.finding } else { &prompts.choosing };
+    let cases = on.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<_>>>()?;
+    let held = stand_ins(world, &cases, Ablate::Mean, task.seed)?;
+    let keeps = Keeps::new(world, on, &cases, &held)?;
+    run.progress.say("choosing the circuit's size");
+    choose(&ranked.means, settings.faithful, settings.most, |circuit| keeps.of(circuit))
+}
+
+/// What of the circuit has a part in one prompt.
+fn linked(
+    gradient: &Gradient,
+    members: &Members,
+    case: &Case,
+    pass: &Pass,
+    held: &StandIn,
+    share: f64,
+) -> Result<Circuit> {
+    let hooks = gradient.hooks(Basis::Candidates(pass), held)?;
+    let backs = gradient.run(case, &hooks)?;
+    let own = held.own_tokens(gradient.world, case.tokens)?;
+    let graph: Graph = Links::new(gradient, members, &hooks, &backs, own.as_ref())?.graph(share);
+    let activation = |node: &Node| {
+        let feature = node.dictionary_feature()?;
+        Some(pass.activation(feature, node.position as usize))
+    };
+    let activations = graph.nodes.iter().map(activation).collect();
+    Ok(Circuit { found: Found { graph, left_out: None }, activations, contrast: None })
+}
+
+impl Ranked {
+    /// Both ends of the rankings.
+    pub fn rows(&self, task: &str) -> Vec<RankingRow> {
+        let chosen = first(&self.choice.ranking, self.choice.size);
+        let of = |name: &'static str, ranking: &Ranking| -> Vec<RankingRow> {
+            let n = ranking.len();
+            let listed = (0..n).filter(|&i| i < LISTED || i + LISTED >= n);
+            let row = |i: usize| RankingRow {
+                task: task.into(),
+                ranking: name.into(),
+                rank: i as u32 + 1,
+                feature: ranking[i].0.to_string(),
+                score: ranking[i].1,
+                chosen: name == "found" && chosen.contains(&ranking[i].0),
+            };
+            listed.map(row).collect()
+        };
+        [of("found", &self.choice.ranking), of("null", &self.null)].concat()
+    }
+
+    /// The circuit's features, and where each serves if no prompt's graph tells: an attention feature at the head that holds
+    /// most of its decoder norm.
+    ///
+    /// # Errors
+    /// When a dictionary cannot be read.
+    pub fn members(&self, world: &World) -> Result<Vec<(Component, FeatureId)>> {
+        let at = |feature: FeatureId| Ok((home(world, feature)?, feature));
+        first(&self.choice.ranking, self.choice.size).into_iter().map(at).collect()
+    }
+
+    pub fn hooks(&self, task: &str) -> Vec<HookScoreRow> {
+        let row = |(id, [supporting, opposing, error]): &(DictionaryId, [f64; 3])| HookScoreRow {
+            task: task.into(),
+            dictionary: id.to_string(),
+            supporting: *supporting,
+            opposing: *opposing,
+            error: *error,
+        };
+        self.hooks.iter().map(row).collect()
+    }
+}
+
+fn home(world: &World, feature: FeatureId) -> Result<Component> {
+    let layer = feature.dictionary.layer;
+    if feature.dictionary.kind == Kind::Mlp {
+        return Ok(Component::Mlp { layer });
+    }
+    let row = world.attention[layer].write_direction(feature.index)?;
+    let norm = |(head, part): (usize, &[f32])| (part.iter().map(|x| x * x).sum::<f32>(), head);
+    let norms = row.chunks_exact(world.model.sizes.d_head).enumerate().map(norm);
+    let most = norms.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
+    Ok(Component::Head { layer, head: most.map_or(0, |(_, head)| head) })
+}

@@ -1,0 +1,249 @@
+//! The gradient of the run with features replaced: its ends against `features::Runner`, the gradient against central differences,
+//! sums over receivers, and scores that PyTorch's automatic differentiation gives in the demo world.
+
+use crate::bench::REPOSITORY;
+use crate::fixture::{Fixture, Prompt, in_every_world};
+use candle_core::{DType, Tensor};
+use circuit_atlas::circuit::features::{self, Errors, Runner, Side, StandIn};
+use circuit_atlas::circuit::gradient::{Basis, Gradient, Hooks, Links, Members, middles};
+use circuit_atlas::circuit::{Ablate, Case, Metric, Node, Pass, World};
+use circuit_atlas::dictionary::{Dictionary, find};
+use circuit_atlas::ids::{DictionaryId, FeatureId, Kind};
+use circuit_atlas::model::Gpt2;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+in_every_world!(
+    its_ends_are_the_empty_and_the_whole_circuit,
+    it_is_the_derivative_of_the_metric,
+    effects_on_all_receivers_sum_to_the_score,
+    other_prompts_beside_it_change_nothing,
+);
+
+fn cases(f: &Fixture) -> Vec<Case<'_>> {
+    let metric = |p: &'_ Prompt| Metric::LogitDifference { correct: p.correct_id, counter: p.counter_id };
+    let prompts: &[Prompt] = &f.expected.prompts;
+    prompts
+        .iter()
+        .map(|p| Case { tokens: &p.tokens, corrupted: &p.corrupted_tokens, template: &p.template, metric: metric(p) })
+        .collect()
+}
+
+fn held(f: &Fixture) -> Vec<Arc<StandIn>> {
+    features::stand_ins(&f.world, &cases(f), Ablate::Mean, 1).unwrap()
+}
+
+/// All features of every dictionary, or those that are active in the prompt or its stand-in.
+fn hooks(gradient: &Gradient, held: &StandIn, clean: Option<&Pass>) -> Hooks {
+    gradient.hooks(clean.map_or(Basis::Every, Basis::Candidates), held).unwrap()
+}
+
+fn near(what: &str, a: f64, b: f64, tolerance: f64) {
+    assert!((a - b).abs() <= tolerance, "{what}: {a} and {b} are {} apart", (a - b).abs());
+}
+
+fn its_ends_are_the_empty_and_the_whole_circuit(f: &'static Fixture) {
+    let (cases, held) = (cases(f), held(f));
+    let runner = Runner { world: &f.world, cases: &cases, stand_ins: &held, errors: Errors::Ablated };
+    let nothing = BTreeSet::new();
+    let ends = [runner.values(&nothing, Side::Inside).unwrap(), runner.values(&nothing, Side::Outside).unwrap()];
+    let gradient = Gradient::new(&f.world, Vec::new()).unwrap();
+    let scale = ends[1].iter().map(|m| m.abs()).fold(0.0, f64::max);
+    for (i, case) in cases.iter().enumerate() {
+        for (t, end) in [0.0, 1.0].into_iter().zip(&ends) {
+            let point = gradient.point(case, &hooks(&gradient, &held[i], None), t).unwrap();
+            near(&format!("prompt {i} at {t}"), point.value, end[i], 2e-4 * scale);
+        }
+    }
+}
+
+/// Moves what a hook holds along what one feature writes, and looks what becomes of the metric.
+fn it_is_the_derivative_of_the_metric(f: &'static Fixture) {
+    const STEP: f64 = 1e-5;
+    let (cases, held) = (cases(f), held(f));
+    let gradient = Gradient::in_dtype(&f.world, middles(3), DType::F64).unwrap();
+    let layers = f.world.model.sizes.layers;
+    let (mut compared, mut largest) = (0, 0f64);
+    for (case, held) in cases.iter().zip(&held).take(2) {
+        let mut hooks = hooks(&gradient, held, None);
+        for t in middles(3) {
+            let back = gradient.point(case, &hooks, t).unwrap().back(&gradient, &hooks).unwrap();
+            for (i, id) in DictionaryId::all(layers).enumerate() {
+                let scores = back.scores(i).unwrap().to_vec2::<f64>().unwrap();
+                let changes = back.change(i).unwrap_rows();
+                let Some((p, at)) = strongest(&scores) else { continue };
+                let c = scores[p][at] / changes[p][at];
+                let whole = hooks.parts[i].whole.clone();
+                let mut moved = |by: f64| {
+                    let row = write_row(&f.world, id, hooks.parts[i].names[at] as usize);
+                    let rest = whole.dim(0).unwrap() - p - 1;
+                    let shift = (Tensor::new(row, whole.device()).unwrap().unsqueeze(0).unwrap() * by).unwrap();
+                    let shift = shift.pad_with_zeros(0, p, rest).unwrap();
+                    hooks.parts[i].whole = (&whole + shift).unwrap();
+                    gradient.point(case, &hooks, t).unwrap().value
+                };
+                let difference = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
+                hooks.parts[i].whole = whole.clone();
+                near(&format!("{id} at {t}"), c, difference, 1e-6 * c.abs().max(1e-3));
+                (compared, largest) = (compared + 1, largest.max(c.abs()));
+            }
+        }
+    }
+    assert!(compared >= 12 && largest > 1e-3, "{compared} compared, the largest {largest}");
+}
+
+trait Rows {
+    fn unwrap_rows(&self) -> Vec<Vec<f64>>;
+}
+
+impl Rows for Tensor {
+    fn unwrap_rows(&self) -> Vec<Vec<f64>> {
+        self.to_dtype(DType::F64).unwrap().to_vec2().unwrap()
+    }
+}
+
+fn strongest(scores: &[Vec<f64>]) -> Option<(usize, usize)> {
+    let all = scores.iter().enumerate().flat_map(|(p, row)| row.iter().enumerate().map(move |(i, s)| (s.abs(), p, i)));
+    all.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, ..)| *score > 0.0).map(|(_, p, i)| (p, i))
+}
+
+/// What a feature writes into its hook; an MLP's is centred.
+fn write_row(world: &World, id: DictionaryId, feature: usize) -> Vec<f64> {
+    let row: Vec<f64> =
+        world.dictionary(id).write_direction(feature).unwrap().into_iter().map(f64::from).collect();
+    let mean = if id.kind == Kind::Mlp { row.iter().sum::<f64>() / row.len() as f64 } else { 0.0 };
+    row.into_iter().map(|x| x - mean).collect()
+}
+
+fn effects_on_all_receivers_sum_to_the_score(f: &'static Fixture) {
+    let (cases, held) = (cases(f), held(f));
+    let gradient = Gradient::in_dtype(&f.world, middles(3), DType::F64).unwrap();
+    let every: BTreeSet<FeatureId> = DictionaryId::all(f.world.model.sizes.layers)
+        .flat_map(|dictionary| {
+            (0..f.world.dictionary(dictionary).width()).map(move |index| FeatureId { dictionary, index })
+        })
+        .collect();
+    let members = Members::new(&gradient, &every).unwrap();
+    for (case, held) in cases.iter().zip(&held).take(2) {
+        let hooks = hooks(&gradient, held, None);
+        let backs = gradient.run(case, &hooks).unwrap();
+        let links = Links::new(&gradient, &members, &hooks, &backs, None).unwrap();
+        let mut sums: BTreeMap<Node, f64> = BTreeMap::new();
+        let mut receivers = vec![Node::ROOT];
+        for p in 0..case.tokens.len() {
+            receivers.extend(every.iter().map(|f| {
+                Node::feature(f.dictionary.kind, f.dictionary.layer, p, f.index as u32)
+            }));
+        }
+        for receiver in &receivers {
+            for one in links.reaching(receiver) {
+                *sums.entry(one.child).or_insert(0.0) += one.effect;
+            }
+        }
+        let mut largest = 0f64;
+        for (id, names, scores) in gradient.mean_scores(&hooks, &backs).unwrap() {
+            for (at, score) in scores.iter().enumerate() {
+                let (p, f) = (at / names.len(), names[at % names.len()]);
+                let node = Node::feature(id.kind, id.layer, p, f);
+                let sum = sums.get(&node).copied().unwrap_or(0.0);
+                near(&format!("{id}.{f} at {p}"), sum, *score, 1e-12 * (1.0 + score.abs()));
+                largest = largest.max(score.abs());
+            }
+        }
+        assert!(largest > 1e-3, "{largest}");
+    }
+}
+
+fn other_prompts_beside_it_change_nothing(f: &'static Fixture) {
+    let (cases, held) = (cases(f), held(f));
+    let gradient = Gradient::new(&f.world, middles(3)).unwrap();
+    let tokens: Vec<&[u32]> = cases.iter().map(|case| case.tokens).collect();
+    let together = f.world.passes(&tokens).unwrap();
+    for (i, case) in cases.iter().enumerate() {
+        let alone = f.world.passes(&[case.tokens]).unwrap().remove(0);
+        let [a, b] = [&alone, &together[i]].map(|pass| gradient.scores(case, pass, &held[i]).unwrap().by_part());
+        let largest = a.values().map(|score| score.abs()).fold(0.0, f64::max);
+        for feature in a.keys().chain(b.keys()) {
+            let of = |scores: &BTreeMap<FeatureId, f64>| scores.get(feature).copied().unwrap_or(0.0);
+            near(&feature.to_string(), of(&a), of(&b), 1e-5 * largest);
+        }
+    }
+}
+
+/// Scores of the demo world by PyTorch in double precision, as (dictionary, feature, prompt, position, score).
+#[derive(Deserialize)]
+struct Recorded {
+    prompts: Vec<RecordedPrompt>,
+    /// At `t = 0` and `t = 1`.
+    metric_at_t: [Vec<f64>; 2],
+    sum_of_scores: Vec<f64>,
+    scores: Vec<(String, u32, usize, usize, f64)>,
+}
+
+#[derive(Deserialize)]
+struct RecordedPrompt {
+    tokens: Vec<u32>,
+    corrupted: Vec<u32>,
+    frame: String,
+    correct: u32,
+    counter: u32,
+    year: Option<u32>,
+}
+
+fn demo_world(folder: &Path) -> World {
+    let demo = Path::new(REPOSITORY).join("demo");
+    let model = Gpt2::load(&demo.join("model")).unwrap();
+    let sizes = model.sizes;
+    let of = |name: &str, kind: Kind| -> Vec<Dictionary> {
+        let sources = find(&demo.join(name), &[], kind, sizes.layers).unwrap();
+        sources.iter().map(|source| Dictionary::open(source, sizes.d_model, folder, name).unwrap()).collect()
+    };
+    let (attention, mlp) = (of("attention_sae", Kind::Attention), of("transcoder", Kind::Mlp));
+    World::new(model, attention, mlp).unwrap()
+}
+
+#[test]
+fn scores_of_the_demo_are_those_of_automatic_differentiation() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let world = demo_world(folder.path());
+    let text = std::fs::read_to_string(Path::new(REPOSITORY).join("tests/data/gradient.json")).unwrap();
+    let recorded: BTreeMap<String, Recorded> = serde_json::from_str(&text).unwrap();
+    let tokenizer = circuit_atlas::corpus::Tokenizer::load(&Path::new(REPOSITORY).join("demo/model"), 2560).unwrap();
+    let digits = Arc::new(circuit_atlas::task::digits(&tokenizer).unwrap());
+    for (task, Recorded { prompts, metric_at_t, sum_of_scores, scores }) in &recorded {
+        let metric = |p: &RecordedPrompt| match p.year {
+            Some(year) => Metric::GreaterThan { digits: digits.clone(), year },
+            None => Metric::LogitDifference { correct: p.correct, counter: p.counter },
+        };
+        let cases: Vec<Case> = prompts
+            .iter()
+            .map(|p| Case { tokens: &p.tokens, corrupted: &p.corrupted, template: &p.frame, metric: metric(p) })
+            .collect();
+        let held = features::stand_ins(&world, &cases, Ablate::Mean, 1).unwrap();
+        let gradient = Gradient::in_dtype(&world, middles(3), DType::F64).unwrap();
+        let mut found: BTreeMap<(String, u32, usize, usize), f64> = BTreeMap::new();
+        for (i, case) in cases.iter().enumerate() {
+            let hooks = hooks(&gradient, &held[i], None);
+            for (t, wanted) in [0.0, 1.0].into_iter().zip(metric_at_t) {
+                let value = gradient.point(case, &hooks, t).unwrap().value;
+                near(&format!("{task} {i} at {t}"), value, wanted[i], 1e-4 * wanted[i].abs().max(1.0));
+            }
+            let backs = gradient.run(case, &hooks).unwrap();
+            let mut sum = 0.0;
+            for (id, names, scores) in gradient.mean_scores(&hooks, &backs).unwrap() {
+                for (at, score) in scores.iter().enumerate() {
+                    found.insert((id.to_string(), names[at % names.len()], i, at / names.len()), *score);
+                    sum += score;
+                }
+            }
+            near(&format!("{task} {i} sum"), sum, sum_of_scores[i], 1e-4 * sum.abs().max(1.0));
+        }
+        let largest = scores.iter().map(|row| row.4.abs()).fold(0.0, f64::max);
+        for (dictionary, feature, prompt, position, score) in scores {
+            let ours = found[&(dictionary.clone(), *feature, *prompt, *position)];
+            near(&format!("{task} {dictionary}.{feature} in {prompt}"), ours, *score, 1e-5 * largest);
+        }
+    }
+}
