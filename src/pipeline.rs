@@ -73,7 +73,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "measure",
         does: "how well each dictionary describes the model; refuses one that is another's or is read wrongly",
-        version: 2,
+        version: 3,
         settings: &[],
         inputs: &[Input::Model, Input::Dictionaries],
         besides: nothing,
