@@ -87,7 +87,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "discover",
         does: "prompts → a circuit each → components and features of the task",
-        version: 3,
+        version: 4,
         settings: &["tasks.", "discover."],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries, Input::Prompts],
         besides: nothing,

@@ -57,7 +57,7 @@ pub fn prompts(task: &config::Task, folder: &Path, tokenizer: &Tokenizer) -> Res
         config::TaskKind::Ioi => ioi::prompts(n, task.seed, tokenizer),
         config::TaskKind::GreaterThan => greater_than::prompts(n, task.seed, tokenizer),
         config::TaskKind::Prompts => {
-            file::prompts(&folder.join(task.file.as_deref().unwrap_or_default()), task.prompts, tokenizer)
+            file::prompts(&folder.join(task.file.as_deref().unwrap_or_default()), task.prompts, task.seed, tokenizer)
         }
     };
     prompts.with_context(|| format!("cannot make the prompts of the task `{}`", task.name))
