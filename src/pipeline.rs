@@ -121,7 +121,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "heads",
         does: "where each head of a circuit looks, what it copies, which features are its own",
-        version: 1,
+        version: 2,
         settings: &[],
         inputs: &[Input::Model, Input::Dictionaries, Input::Published],
         besides: stages::inputs::published_from,
