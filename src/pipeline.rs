@@ -198,7 +198,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "interpret",
         does: "an explanation for every feature, pair, component and group",
-        version: 2,
+        version: 3,
         settings: &["llm.", "groups."],
         inputs: &[Input::Tokenizer],
         besides: nothing,
