@@ -227,7 +227,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "evaluate",
         does: "how good explanations are, on documents that they have not seen and in the live model",
-        version: 2,
+        version: 3,
         settings: &["evaluate.", "llm."],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
         besides: nothing,
