@@ -255,7 +255,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "render",
         does: "all of it → the site",
-        version: 5,
+        version: 6,
         settings: &["site.", "groups."],
         inputs: &[Input::Tokenizer],
         besides: stages::render::besides,
