@@ -22,6 +22,7 @@ use circuit_atlas::lock::Lock;
 use circuit_atlas::pipeline::set_threads;
 use circuit_atlas::progress::Progress;
 use circuit_atlas::stages::inputs;
+use circuit_atlas::stats::strata::sample;
 use circuit_atlas::task::{self, Prompt};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
@@ -52,7 +53,8 @@ fn main() -> Result<()> {
     let tokenizer = inputs::tokenizer(&config)?;
     for task in &config.tasks {
         let prompts = task::prompts(task, &config.folder, &tokenizer)?;
-        measure(&world, &config.discover, &prompts[..PROMPTS.min(prompts.len())])?; // warms up
+        let few = sample(prompts.clone(), |prompt| &prompt.template, PROMPTS, task.seed);
+        measure(&world, &config.discover, &few)?; // warms up
         let start = Instant::now();
         let mut sums = Sums::default();
         for some in prompts.chunks(PROMPTS) {
@@ -60,7 +62,7 @@ fn main() -> Result<()> {
         }
         let gpt2_small = (world.model.sizes.layers, world.model.sizes.d_model) == (12, 768);
         report(&task.name, prompts.len(), start.elapsed().as_secs_f64(), sums, gpt2_small);
-        circuits(&world, &config.discover, &prompts[..PROMPTS.min(prompts.len())])?;
+        circuits(&world, &config.discover, &few)?;
     }
     Ok(())
 }

@@ -75,18 +75,25 @@ fn row(measured: &Conformance) -> String {
     )
 }
 
-/// The number of the corpus's files, and contexts from its first documents.
+/// Tokens of the corpus's first documents, from which a sample is drawn: more than it takes, as a source may begin with one
+/// long document or with many of one kind; few enough to be read in a second.
+const READ: usize = 16 * SAMPLE;
+
+/// The number of the corpus's files, and a sample of the contexts of its first documents.
 fn sample(config: &Config, tokenizer: &Tokenizer) -> Result<(usize, Vec<Vec<u32>>)> {
     let progress = Progress::new("corpus");
     let mut shards = inputs::corpus(config, &progress)?;
-    let (mut files, mut contexts) = (0, Vec::new());
+    let (mut files, mut documents, mut contexts) = (0, 0, Vec::new());
+    let mut tokens = 0;
     for shard in shards.by_ref() {
         files += 1;
         let more = read(&shard?, &config.corpus.text, &mut |document| {
             let ids = tokenizer.ids(&document)?;
-            let cut = windows(0, &ids, config.corpus.context, tokenizer.bos());
-            contexts.extend(cut.into_iter().map(|window| window.tokens));
-            Ok(contexts.iter().map(Vec::len).sum::<usize>() < SAMPLE)
+            let cut = windows(documents, &ids, config.corpus.context, tokenizer.bos());
+            documents += 1;
+            tokens += cut.iter().map(|window| window.tokens.len()).sum::<usize>();
+            contexts.extend(cut);
+            Ok(tokens < READ)
         })?;
         if !more {
             break;

@@ -146,7 +146,7 @@ pub struct Task {
     /// Becomes `tasks/NAME.html`.
     pub name: String,
     pub kind: TaskKind,
-    /// How many; not set: 100, or all of `file`.
+    /// How many; not set: 100, or all of `file`. Fewer of a file are drawn by `seed`, each template in proportion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompts: Option<usize>,
     /// The same seed gives the same prompts.

@@ -73,7 +73,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "measure",
         does: "how well each dictionary describes the model; refuses one that is another's or is read wrongly",
-        version: 2,
+        version: 3,
         settings: &[],
         inputs: &[Input::Model, Input::Dictionaries],
         besides: nothing,
@@ -129,7 +129,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "heads",
         does: "where each head of a circuit looks, what it copies, which features are its own",
-        version: 1,
+        version: 2,
         settings: &[],
         inputs: &[Input::Model, Input::Dictionaries, Input::Published],
         besides: stages::inputs::published_from,
@@ -206,7 +206,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "interpret",
         does: "an explanation for every feature, pair, component and group",
-        version: 2,
+        version: 3,
         settings: &["llm.", "groups."],
         inputs: &[Input::Tokenizer],
         besides: nothing,
@@ -235,7 +235,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "evaluate",
         does: "how good explanations are, on documents that they have not seen and in the live model",
-        version: 2,
+        version: 3,
         settings: &["evaluate.", "llm."],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
         besides: nothing,
@@ -263,7 +263,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "render",
         does: "all of it → the site",
-        version: 5,
+        version: 6,
         settings: &["site.", "groups."],
         inputs: &[Input::Tokenizer],
         besides: stages::render::besides,

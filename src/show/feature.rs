@@ -10,6 +10,8 @@ use crate::site::text::plain;
 use crate::site::verdict::{agreement, is_rule, of_claimed, of_evaluation, of_promoted};
 use crate::stages::Run;
 use crate::stages::reader::Reader;
+use crate::stats::strata::sample;
+use crate::stats::{mix, salt};
 use serde::Serialize;
 
 /// Of the strongest, when no number is asked for.
@@ -35,17 +37,21 @@ pub fn ask(run: &Run, name: &str, examples: Option<usize>) -> Result<FeatureAnsw
     let id = names::feature_id(name)?;
     let reader = Reader::about(run, &[id.to_string()].into())?;
     let mut feature = reader.feature(names::scored(&reader, run.config, id)?)?;
-    feature.examples = chosen(std::mem::take(&mut feature.examples), examples);
+    feature.examples = chosen(std::mem::take(&mut feature.examples), examples, salt(name));
     let (kind, layer) = (id.dictionary.kind, id.dictionary.layer);
     let verdicts = feature.evaluations.iter().map(|e| of_evaluation(e).words).collect();
     Ok(FeatureAnswer { feature, kind, layer, verdicts, strength: run.config.logits.strength })
 }
 
-/// The first of each band.
-fn chosen(examples: Vec<Example>, each: Option<usize>) -> Vec<Example> {
+/// Of the top ones the first; of each other band some that are drawn, as its first ones are its strongest.
+fn chosen(examples: Vec<Example>, each: Option<usize>, seed: u64) -> Vec<Example> {
     let mut bands = examples.chunk_by(|a, b| a.band == b.band).collect::<Vec<_>>();
     bands.retain(|band| each.is_some() || band[0].band == "top");
-    bands.into_iter().flat_map(|band| band.iter().take(each.unwrap_or(EXAMPLES)).cloned()).collect()
+    let of = |band: &[Example]| match each.filter(|_| band[0].band != "top") {
+        Some(some) => sample(band.to_vec(), |example| &example.half, some, mix(seed, salt(&band[0].band))),
+        None => band.iter().take(each.unwrap_or(EXAMPLES)).cloned().collect(),
+    };
+    bands.into_iter().flat_map(of).collect()
 }
 
 /// `top`, `q9`, …, `inactive` in words.
@@ -205,6 +211,32 @@ fn mass(mass: &[(String, f64)]) -> String {
 mod tests {
     use super::*;
     use crate::site::fixture;
+
+    #[test]
+    fn of_a_band_not_the_strongest_are_shown_but_some_of_each_half() {
+        let one = fixture::atlas().features.remove(0).examples.remove(0);
+        let of = |(band, i): (&str, usize)| Example {
+            band: band.into(),
+            half: ["explain", "score"][i % 2].into(),
+            value: 9.0 - i as f64,
+            ..one.clone()
+        };
+        let all: Vec<Example> = ["top", "q3"].iter().flat_map(|band| (0..8).map(move |i| (*band, i))).map(of).collect();
+        let shown = |seed: u64, band: &str| -> Vec<Example> {
+            chosen(all.clone(), Some(4), seed).into_iter().filter(|example| example.band == band).collect()
+        };
+        let values = |examples: &[Example]| examples.iter().map(|example| example.value).collect::<Vec<_>>();
+        assert_eq!(values(&shown(1, "top")), [9.0, 8.0, 7.0, 6.0]);
+        let mut weakest = 0;
+        for seed in 0..20 {
+            let own = shown(seed, "q3");
+            assert_eq!(own.iter().filter(|example| example.half == "score").count(), 2);
+            assert!(own.len() == 4 && values(&own).is_sorted_by(|a, b| a > b));
+            weakest += usize::from(own.iter().any(|example| example.value == 2.0));
+        }
+        assert!(weakest > 4, "{weakest}");
+        assert!(chosen(all, None, 1).iter().all(|example| example.band == "top"));
+    }
 
     fn told(i: usize) -> String {
         let feature = fixture::atlas().features.remove(i);

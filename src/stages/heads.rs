@@ -11,11 +11,14 @@ use crate::dictionary::Dictionary;
 use crate::error::{Context, Result};
 use crate::ids::{Component, DictionaryId, FeatureId, Kind};
 use crate::model::Gpt2;
+use crate::stats::strata::sample;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Templates of a task whose attention is kept, and the longest prompts of which it is.
+/// Templates of a task whose attention is kept, and the longest prompts of which it is. Which of equally large ones are kept is
+/// drawn, the same ones for all heads.
 const TEMPLATES: usize = 12;
 const LONGEST: usize = 64;
+const SEED: u64 = 1;
 /// Tokens of a head that are kept, and of those that are answers (names are many, and each has little of its attention); of
 /// each the tokens that it raises, and up to which rank a token is copied.
 const COPIES: usize = 20;
@@ -86,8 +89,9 @@ impl Tables {
             let copies = study.copies(model, RAISED)?;
             self.heads.push(head_row(task, component, prompts.len(), study, &copies));
             self.copies.extend(kept_copies(&copies).map(|(rank, copied)| copy_row(task, component, rank, copied)));
-            let kept = largest(&study.patterns, prompts);
-            self.attention.extend(kept.into_iter().map(|pattern| attention_row(task, component, pattern, prompts)));
+            let fit = study.patterns.iter().filter(|pattern| prompts[pattern.first].tokens.len() <= LONGEST);
+            self.attention
+                .extend(largest(fit).into_iter().map(|pattern| attention_row(task, component, pattern, prompts)));
             run.progress.add(1);
         }
         Ok(())
@@ -103,11 +107,17 @@ fn kept_copies(copies: &[Copied]) -> impl Iterator<Item = (u32, &Copied)> {
     })
 }
 
-/// The templates that are kept, in their order.
-fn largest<'a>(patterns: &'a [Pattern], prompts: &[&PromptRow]) -> Vec<&'a Pattern> {
-    let mut kept: Vec<&Pattern> = patterns.iter().filter(|p| prompts[p.first].tokens.len() <= LONGEST).collect();
-    kept.sort_by_key(|pattern| std::cmp::Reverse(pattern.prompts));
-    kept.truncate(TEMPLATES);
+/// The templates that are kept, in their order: those of most prompts. Of the last ones, which are equally large, each kind is
+/// kept in proportion; a template's kind is the last part of its name (of the indirect object, who comes first).
+fn largest<'a>(patterns: impl Iterator<Item = &'a Pattern>) -> Vec<&'a Pattern> {
+    let all: Vec<&Pattern> = patterns.collect();
+    let mut sizes: Vec<u32> = all.iter().map(|pattern| pattern.prompts).collect();
+    sizes.sort_unstable_by(|a, b| b.cmp(a));
+    let Some(&least) = sizes.get(TEMPLATES - 1) else { return all };
+    let mut kept: Vec<&Pattern> = all.iter().filter(|pattern| pattern.prompts > least).copied().collect();
+    let last: Vec<&Pattern> = all.into_iter().filter(|pattern| pattern.prompts == least).collect();
+    let open = TEMPLATES - kept.len();
+    kept.extend(sample(last, |pattern| pattern.template.rsplit('/').next().unwrap_or_default(), open, SEED));
     kept.sort_by_key(|pattern| pattern.first);
     kept
 }
@@ -221,4 +231,41 @@ fn published(config: &Config) -> Result<Vec<PublishedRow>> {
     // Stable: classes and components stay in the order in which they were published.
     rows.sort_by(|a, b| a.task.cmp(&b.task));
     Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patterns(names: impl Iterator<Item = String>, prompts: impl Fn(usize) -> u32) -> Vec<Pattern> {
+        let one = |(i, template)| Pattern { template, first: i, prompts: prompts(i), attention: vec![1.0] };
+        names.enumerate().map(one).collect()
+    }
+
+    fn kept(patterns: &[Pattern]) -> Vec<&str> {
+        largest(patterns.iter()).into_iter().map(|pattern| pattern.template.as_str()).collect()
+    }
+
+    #[test]
+    fn of_equally_large_templates_each_kind_is_kept_in_proportion() {
+        let orders = ["ABBA", "BABA"];
+        let in_turn = patterns((0..24).map(|i| format!("ioi/{}/{}", i / 2, orders[i % 2])), |_| 4);
+        let sorted = patterns((0..24).map(|i| format!("ioi/{}/{}", i % 12, orders[i / 12])), |_| 4);
+        for patterns in [in_turn, sorted] {
+            let kept = kept(&patterns);
+            assert_eq!(kept.iter().filter(|name| name.ends_with("ABBA")).count(), TEMPLATES / 2);
+            assert_eq!(kept.len(), TEMPLATES);
+            let shapes: BTreeSet<&str> = kept.iter().filter_map(|name| name.split('/').nth(1)).collect();
+            assert!(shapes.len() > TEMPLATES / 2, "not the first shapes alone: {shapes:?}");
+        }
+    }
+
+    #[test]
+    fn larger_templates_are_kept_first_and_few_all() {
+        let large = patterns((0..30).map(|i| i.to_string()), |i| if i % 3 == 2 { 9 } else { 5 });
+        let names = kept(&large);
+        assert!((2..30).step_by(3).all(|i| names.contains(&i.to_string().as_str())), "{names:?}");
+        assert_eq!(names.len(), TEMPLATES);
+        assert_eq!(kept(&large[..5]), ["0", "1", "2", "3", "4"]);
+    }
 }

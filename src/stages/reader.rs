@@ -19,6 +19,8 @@ use crate::model::Gpt2;
 use crate::site::atlas::{self, Atlas};
 use crate::site::count;
 use crate::stats::agreement::{Doubt, doubt};
+use crate::stats::strata::sample;
+use crate::stats::{mix, salt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -541,7 +543,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The examples of some bands, the halves together, strongest first within a band; no more of a band than one half
-    /// was asked for, which keeps the pages small.
+    /// was asked for, which keeps the pages small. Only of the top ones are these the strongest.
     fn examples(&self, subject: &str, bands: &[&str]) -> Vec<atlas::Example> {
         let rows = self.examples.get(subject).map(Vec::as_slice).unwrap_or_default();
         let aggregate = &self.run.config.aggregate;
@@ -549,6 +551,10 @@ impl<'a> Reader<'a> {
         for band in bands {
             let most = if *band == "top" { aggregate.examples } else { aggregate.band_examples };
             let mut own: Vec<&ExampleRow> = rows.iter().filter(|row| row.band == *band).collect();
+            // The strongest of another band would not stand for it any more.
+            if *band != "top" {
+                own = sample(own, |row| &row.half, most, mix(salt(subject), salt(band)));
+            }
             own.sort_by(|a, b| b.value.total_cmp(&a.value).then(a.context.cmp(&b.context)));
             chosen.extend(own.into_iter().take(most).map(|row| self.example(row)));
         }

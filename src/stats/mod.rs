@@ -18,3 +18,8 @@ pub fn mix(a: u64, b: u64) -> u64 {
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     x ^ (x >> 31)
 }
+
+/// A number of a name's own: what is drawn by it stays when other names come.
+pub fn salt(name: &str) -> u64 {
+    name.bytes().fold(name.len() as u64, |salt, byte| mix(salt, u64::from(byte)))
+}

@@ -29,6 +29,13 @@ pub fn stratified<K: Ord>(strata: &[K], wanted: usize, seed: u64) -> Vec<usize> 
     drawn
 }
 
+/// Those of some items that [`stratified`] draws, in their order.
+pub fn sample<T>(items: Vec<T>, stratum: impl Fn(&T) -> &str, wanted: usize, seed: u64) -> Vec<T> {
+    let places = stratified(&items.iter().map(stratum).collect::<Vec<_>>(), wanted, seed);
+    let drawn = |(place, item): (usize, T)| places.binary_search(&place).is_ok().then_some(item);
+    items.into_iter().enumerate().filter_map(drawn).collect()
+}
+
 /// `wanted`, less than there are, in proportion to sizes: what is left after rounding down goes to the largest remainders,
 /// among equal ones to those that come first.
 fn shares(sizes: &[usize], wanted: usize) -> Vec<usize> {
@@ -98,6 +105,15 @@ mod tests {
         let strata: Vec<usize> = (0..100).map(|i| i % 2).collect();
         assert_eq!(stratified(&strata, 50, 7), stratified(&strata, 50, 7));
         assert_ne!(stratified(&strata, 50, 7), stratified(&strata, 50, 8));
+    }
+
+    #[test]
+    fn items_are_drawn_as_their_places_are() {
+        let words = vec!["a1", "b1", "a2", "b2", "a3", "b3"];
+        let drawn = sample(words.clone(), |word| &word[..1], 4, 1);
+        assert!(drawn.is_sorted_by_key(|word| words.iter().position(|w| w == word)));
+        assert_eq!(drawn.iter().filter(|word| word.starts_with('a')).count(), 2);
+        assert_eq!(sample(words.clone(), |word| &word[..1], 9, 1), words);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use super::{Measure, Prompt, Written};
 use crate::corpus::Tokenizer;
 use crate::error::{Context, Hint, Result, hinted};
+use crate::stats::strata::sample;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,8 +19,9 @@ struct Line {
     template: String,
 }
 
-/// The prompts of a file; blank lines are skipped.
-pub fn prompts(path: &Path, tokenizer: &Tokenizer) -> Result<Vec<Prompt>> {
+/// `n` prompts of a file, or all; blank lines are skipped. Which they are is drawn by `seed`, each template in proportion: a file
+/// may be in the order of its templates. They stay in the order of the file.
+pub fn prompts(path: &Path, n: Option<usize>, seed: u64, tokenizer: &Tokenizer) -> Result<Vec<Prompt>> {
     let text = std::fs::read_to_string(path).hint(
         || format!("cannot read the prompts `{}`", path.display()),
         "set the task's `file` to a JSONL file in UTF-8, relative to the settings file",
@@ -34,7 +36,7 @@ pub fn prompts(path: &Path, tokenizer: &Tokenizer) -> Result<Vec<Prompt>> {
     if prompts.is_empty() {
         return Err(hinted(format!("`{}` is empty", path.display()), FIELDS));
     }
-    Ok(prompts)
+    Ok(sample(prompts, |prompt| &prompt.template, n.unwrap_or(usize::MAX), seed))
 }
 
 const FIELDS: &str =
@@ -85,7 +87,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mine.jsonl");
         std::fs::write(&path, text).unwrap();
-        prompts(&path, &demo())
+        prompts(&path, Some(n), 1, &demo())
     }
 
     /// The message about a second line, in which `old` is `new`.
@@ -106,6 +108,22 @@ mod tests {
         assert_eq!(tokenizer.decode(&prompt.corrupted[1..]), "Mary gave Mary");
         assert_eq!([prompt.correct, prompt.counter].map(|id| tokenizer.token(id)), [" a", " the"]);
         assert_eq!(prompt.measure, Measure::LogitDifference);
+    }
+
+    #[test]
+    fn fewer_prompts_than_there_are_have_all_templates_in_proportion() {
+        let line = |template: &str, i: usize| {
+            GOOD.replace("\"t\"", &format!("\"{template}\""))
+                .replace("\"Mary gave John\"", ["\"Mary gave a\"", "\"Mary gave the\""][i])
+        };
+        let sorted: Vec<String> = (0..16).map(|i| line(["t", "u"][i / 8], i % 2)).collect();
+        let in_turn: Vec<String> = (0..16).map(|i| line(["t", "u"][i % 2], i / 2 % 2)).collect();
+        for lines in [sorted, in_turn] {
+            let prompts = from(&lines.join("\n"), 8).unwrap();
+            let first = prompts.iter().filter(|prompt| prompt.template == "t").count();
+            assert_eq!((first, prompts.len()), (4, 8));
+            assert_eq!(prompts, from(&lines.join("\n"), 8).unwrap());
+        }
     }
 
     #[test]
@@ -146,7 +164,7 @@ mod tests {
     #[test]
     fn an_empty_or_missing_file_is_an_error() {
         assert!(report(&from("\n\n", 9).unwrap_err()).contains("mine.jsonl` is empty"));
-        let missing = prompts(Path::new("no/such.jsonl"), &demo()).unwrap_err();
+        let missing = prompts(Path::new("no/such.jsonl"), None, 1, &demo()).unwrap_err();
         assert!(report(&missing).contains("cannot read the prompts `no/such.jsonl`"));
     }
 }

@@ -85,7 +85,7 @@ pub fn prompts(task: &config::Task, wanted: Wanted, folder: &Path, tokenizer: &T
         config::TaskKind::Ioi => ioi::prompts(n, task.seed, tokenizer),
         config::TaskKind::GreaterThan => greater_than::prompts(n, task.seed, tokenizer),
         config::TaskKind::Prompts => {
-            file::prompts(&folder.join(task.file.as_deref().unwrap_or_default()), tokenizer)
+            file::prompts(&folder.join(task.file.as_deref().unwrap_or_default()), None, task.seed, tokenizer)
         }
     };
     let mut written = written.with_context(|| format!("cannot make the prompts of the task `{}`", task.name))?;
@@ -97,24 +97,25 @@ pub fn prompts(task: &config::Task, wanted: Wanted, folder: &Path, tokenizer: &T
     Ok(Prompts { finding: written, own, choosing: rest, fresh })
 }
 
-/// A file's prompts: the first `prompts` are the task's own, all if it does not say; those behind them are dealt out by template.
+/// A file's prompts, dealt out by template: `prompts` are the task's own, all if it does not say; of the others some are fresh,
+/// and the circuit's size is chosen on the rest.
 fn dealt(all: Vec<Prompt>, task: &config::Task, wanted: Wanted) -> Prompts {
-    let n = all.len();
-    let own = task.prompts.unwrap_or(n).min(n);
-    let rest = n - own;
-    let templates: Vec<String> = all.iter().map(|prompt| prompt.template.clone()).skip(own).collect();
-    let fresh = if wanted.choosing > 0 && wanted.fresh > 0 { rest / 2 } else { rest };
-    let fresh: HashSet<usize> = match wanted.fresh {
-        0 => HashSet::new(),
-        most => stratified(&templates, fresh.min(most), task.seed).into_iter().collect(),
+    let drawn = |places: &[usize], most: usize| -> HashSet<usize> {
+        let templates: Vec<&str> = places.iter().map(|&i| all[i].template.as_str()).collect();
+        stratified(&templates, most, task.seed).into_iter().map(|at| places[at]).collect()
     };
-    let mut prompts = Prompts { own, ..Prompts::default() };
+    let places: Vec<usize> = (0..all.len()).collect();
+    let own = drawn(&places, task.prompts.unwrap_or(all.len()));
+    let rest: Vec<usize> = places.into_iter().filter(|i| !own.contains(i)).collect();
+    let most = if wanted.choosing > 0 { rest.len() / 2 } else { rest.len() };
+    let fresh = drawn(&rest, most.min(wanted.fresh));
+    let mut prompts = Prompts { own: own.len(), ..Prompts::default() };
     for (i, prompt) in all.into_iter().enumerate() {
-        match i.checked_sub(own) {
-            None => prompts.finding.push(prompt),
-            Some(i) if fresh.contains(&i) => prompts.fresh.push(prompt),
-            Some(_) if prompts.choosing.len() < wanted.choosing => prompts.choosing.push(prompt),
-            Some(_) => {}
+        match (own.contains(&i), fresh.contains(&i)) {
+            (true, _) => prompts.finding.push(prompt),
+            (_, true) => prompts.fresh.push(prompt),
+            _ if prompts.choosing.len() < wanted.choosing => prompts.choosing.push(prompt),
+            _ => {}
         }
     }
     prompts

@@ -29,8 +29,10 @@ name = "greater-than"
 kind = "greater-than"
 prompts = 4
 [discover]
+method = "greedy"
 passes = 2
 [verify]
+prompts = 4
 random = 2
 edges = 6
 [aggregate]

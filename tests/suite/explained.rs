@@ -176,6 +176,13 @@ fn a_run_that_comes_to_its_limit_can_be_published_and_the_next_one_pays_nothing_
     assert_eq!(server.requests().len(), 5);
     let told = |status: &str| rows(&bench).iter().filter(|row| !row.model.is_empty() && row.status == status).count();
     assert_eq!((told("ok"), told("failed")), (5, 0));
+    // Which five are explained is not said by their names, as those of the first layers come first.
+    let all: Vec<ExplanationRow> = rows(&bench).into_iter().filter(|row| row.explainer == "feature").collect();
+    let (five, first): (Vec<_>, Vec<_>) = (
+        all.iter().filter(|row| row.status == "ok").map(|row| &row.subject).collect(),
+        all.iter().take(5).map(|row| &row.subject).collect(),
+    );
+    assert_ne!(five, first);
     // What is made of features waits for them; nothing is said of it in words that change.
     let waiting = rows(&bench).into_iter().filter(|row| row.reason == "a feature of it has no answer yet");
     assert!(waiting.filter(|row| row.kind == "component").count() > 0);

@@ -261,6 +261,11 @@ fn what_got_no_verdict_counts_in_nothing_and_is_asked_again() {
     let said = bench.run(&["evaluate"]);
     assert!(!said.ok && said.err.contains(" left, 7 requests now"), "{}", said.err);
     let answered = read::<JudgementRow>(&bench).iter().filter(|row| row.said.is_some()).count();
+    // Those of which there are verdicts are not the first layers.
+    let rows: Vec<JudgementRow> = read(&bench);
+    let subjects: BTreeSet<&str> = rows.iter().map(|row| row.subject.as_str()).collect();
+    let judged: BTreeSet<&str> = rows.iter().filter(|row| row.said.is_some()).map(|row| row.subject.as_str()).collect();
+    assert!(subjects.iter().take(judged.len()).ne(&judged), "{judged:?}");
     assert!((7..=35).contains(&answered), "{answered}");
     let examples: u32 = judged_by(&bench, "yes").iter().map(|row| row.examples).sum();
     // A text counts where its verdict is there, and that of the null: both are of the same texts.

@@ -1,7 +1,7 @@
 //! `show`: its tables, its JSON against the artifacts, and what is said to who asks for what is not there.
 
 use crate::bench::{Bench, Said};
-use circuit_atlas::artifact::tables::{CircuitPairRow, ContextRow, FeatureRow, NodeRow, ScoreRow};
+use circuit_atlas::artifact::tables::{CircuitPairRow, ContextRow, ExampleRow, FeatureRow, NodeRow, ScoreRow};
 use circuit_atlas::artifact::{Row, Store};
 use insta::assert_snapshot;
 use serde_json::Value;
@@ -88,6 +88,30 @@ fn a_feature_is_that_of_the_tables() {
     names(&said["examples"], &["band"]).iter().for_each(|band| *bands.entry(band[0]).or_default() += 1);
     assert!(bands.len() > 5 && bands.values().all(|n| *n <= 2), "{bands:?}");
     assert_eq!(bands["top"], 2);
+}
+
+#[test]
+fn a_band_is_not_shown_by_its_strongest_examples() {
+    let bench = Bench::finished();
+    let mut rows: BTreeMap<(String, String), Vec<f64>> = BTreeMap::new();
+    for row in store(&bench).read::<ExampleRow>().unwrap().into_iter().filter(|row| row.band.starts_with('q')) {
+        rows.entry((row.subject, row.band)).or_default().push(f64::from(row.value));
+    }
+    let (mut strongest, mut all, mut mixed) = (0, 0, 0);
+    for name in features(&bench).keys().take(12) {
+        let said = json(&bench, &["feature", name, "--examples", "1"]);
+        let halves = names(&said["examples"], &["half", "band"]).into_iter().filter(|row| row[1].starts_with('q'));
+        mixed += usize::from(halves.map(|row| row[0]).collect::<BTreeSet<_>>().len() == 2);
+        for example in said["examples"].as_array().unwrap() {
+            let band = example["band"].as_str().unwrap().to_string();
+            // One of each half: which is the stronger one says nothing of the half.
+            let Some([a, b]) = rows.get(&(name.clone(), band)).map(Vec::as_slice) else { continue };
+            all += 1;
+            strongest += usize::from(example["value"].as_f64() == Some(a.max(*b)));
+        }
+    }
+    assert!(all > 40 && strongest * 10 > all * 3 && strongest * 10 < all * 7, "{strongest} of {all}");
+    assert!(mixed > 6, "{mixed} of 12 features have both halves among their bands");
 }
 
 /// Two features that serve in circuits and are both active at some token.

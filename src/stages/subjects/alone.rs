@@ -8,16 +8,19 @@ use crate::llm::Question;
 use crate::llm::excerpt::level;
 use crate::llm::explainer::{Feature, View};
 use crate::stages::excerpts::of_example;
+use crate::stats::{mix, salt};
 use rayon::prelude::*;
 
 /// Silent texts that are shown.
 const SILENTS: usize = 4;
 
 impl Subjects<'_> {
-    /// The questions about all features that are active where explanations look, each as often as samples are wanted.
+    /// The questions about all features that are active where explanations look, each as often as samples are wanted. They
+    /// come in a drawn order: where money ends early, what has been explained is no choice of layers.
     pub fn questions_alone(&self) -> Result<Vec<Question>> {
         let llm = &self.run.config.llm;
-        let active: Vec<&FeatureRow> = self.features.iter().filter(|row| !row.explain_tokens.is_empty()).collect();
+        let mut active: Vec<&FeatureRow> = self.features.iter().filter(|row| !row.explain_tokens.is_empty()).collect();
+        active.sort_by_cached_key(|row| (salt(&row.feature), row.feature.clone()));
         let question = |row: &&FeatureRow| self.feature(row).question(&row.feature, &llm.model);
         let questions: Vec<Question> = active.par_iter().map(question).collect::<Result<_>>()?;
         let again = |question: Question| (0..llm.samples).map(move |sample| Question { sample, ..question.clone() });
@@ -48,6 +51,6 @@ impl Subjects<'_> {
             let example = self.examples(subject).iter().find(|example| example.band == band)?;
             Some((level(example.value, max), of_example(example, &self.tokenizer).scaled(max)))
         };
-        thinned(bands.filter_map(first).collect(), |(_, text)| text)
+        thinned(bands.filter_map(first).collect(), mix(salt(subject), 1), |(_, text)| text)
     }
 }

@@ -18,6 +18,8 @@ use crate::corpus::{Half, Tokenizer};
 use crate::error::Result;
 use crate::explain::Sentences;
 use crate::llm::explainer::Tokens;
+use crate::stats::strata::stratified;
+use crate::stats::{mix, salt};
 use std::collections::BTreeMap;
 
 /// The bands of the strongest examples, and of silent ones.
@@ -102,7 +104,7 @@ impl<'a> Subjects<'a> {
     fn strongest(&self, subject: &str) -> Vec<String> {
         let max = self.max(subject);
         let shown = |example: &ExampleRow| of_example(example, &self.tokenizer).scaled(max);
-        thinned(self.band(subject, TOP).take(STRONGEST).map(shown).collect(), String::as_str)
+        thinned(self.band(subject, TOP).take(STRONGEST).map(shown).collect(), salt(subject), String::as_str)
     }
 
     /// The largest activation of the *explain* half.
@@ -117,14 +119,19 @@ impl<'a> Subjects<'a> {
     }
 }
 
-/// Every second text is left out as long as they take too much: what stays spans all strengths still.
-fn thinned<T>(mut texts: Vec<T>, text: impl Fn(&T) -> &str) -> Vec<T> {
+/// As long as texts take too much, one of each two neighbours stays, which of them is drawn: what stays spans all strengths
+/// still, and neither of two kinds that alternate is lost.
+fn thinned<T>(mut texts: Vec<T>, mut seed: u64, text: impl Fn(&T) -> &str) -> Vec<T> {
     const FEW: usize = 3;
     // Four characters a token; a mark and its level are four tokens of about five characters.
     let size = |one: &T| text(one).chars().count() / 4 + 3 * text(one).matches('»').count();
     while texts.len() > FEW && texts.iter().map(size).sum::<usize>() > TEXTS {
-        let mut number = 0..;
-        texts.retain(|_| number.next().is_some_and(|number| number % 2 == 0));
+        let pairs: Vec<usize> = (0..texts.len()).map(|place| place / 2).collect();
+        let stay = stratified(&pairs, texts.len().div_ceil(2), seed);
+        let mut places = 0..;
+        texts.retain(|_| places.next().is_some_and(|place: usize| stay.binary_search(&place).is_ok()));
+        // So that it is not the same side of each pair in the next round.
+        seed = mix(seed, 1);
     }
     texts
 }
@@ -174,15 +181,31 @@ fn tokens(rows: Vec<LogitRow>) -> BTreeMap<String, Tokens> {
 mod tests {
     use super::*;
 
+    /// The numbers of what is left of `n` texts.
+    fn left(n: usize, seed: u64, text: &str) -> Vec<usize> {
+        let texts: Vec<(usize, &str)> = (0..n).map(|i| (i, text)).collect();
+        thinned(texts, seed, |one| one.1).into_iter().map(|one| one.0).collect()
+    }
+
     #[test]
     fn texts_that_take_too_much_are_thinned_over_all_strengths() {
-        let texts = |text: &str| -> Vec<String> { (0..8).map(|i| format!("{i}{text}")).collect() };
-        let left = |text: &str| {
-            thinned(texts(text), String::as_str).iter().map(|text| text[..1].to_string()).collect::<String>()
-        };
-        assert_eq!(left("a short text"), "01234567");
-        assert_eq!(left(&"x".repeat(400)), "0246");
-        assert_eq!(left(&"«x»[1]".repeat(40)), "04");
-        assert_eq!(left(&"x".repeat(4000)), "04", "two are always left");
+        let halves = |left: &[usize]| left.iter().map(|i| i / 2).collect::<Vec<_>>();
+        for seed in 0..20 {
+            assert_eq!(left(8, seed, "a short text"), [0, 1, 2, 3, 4, 5, 6, 7]);
+            assert_eq!(halves(&left(8, seed, &"x".repeat(400))), [0, 1, 2, 3], "one of each two neighbours");
+            assert_eq!(halves(&left(7, seed, &"x".repeat(400))), [0, 1, 2, 3]);
+            for long in ["«x»[1]".repeat(40), "x".repeat(4000)] {
+                let left: Vec<usize> = left(8, seed, &long).iter().map(|i| i / 4).collect();
+                assert_eq!(left, [0, 1], "two are always left");
+            }
+        }
+        assert_eq!(left(8, 3, &"x".repeat(400)), left(8, 3, &"x".repeat(400)));
+    }
+
+    #[test]
+    fn of_texts_that_alternate_both_kinds_stay() {
+        let left: Vec<usize> = (0..200).flat_map(|seed| left(8, seed, &"x".repeat(400))).collect();
+        let odd = left.iter().filter(|i| *i % 2 == 1).count();
+        assert!((350..450).contains(&odd), "{odd} of {}", left.len());
     }
 }

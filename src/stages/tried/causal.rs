@@ -44,7 +44,8 @@ impl Work<'_> {
         Ok(rows)
     }
 
-    /// A feature at its corpus maximum, at peaks of its active examples, the top ones and all bands in turn. Within a band
+    /// A feature at its corpus maximum, at peaks of its active examples, the top ones and all bands in turn. Where not every
+    /// band has its turn, which have it is drawn for the feature: else the weakest would be in no feature's. Within a band
     /// they are drawn by a hash of the context alone: features come to share contexts, which are run once.
     fn steered(&self, key: usize) -> Option<Steered> {
         let row = &self.features[key];
@@ -52,7 +53,8 @@ impl Work<'_> {
         let mut bands = self.active(key, place);
         bands.iter_mut().for_each(|band| band.sort_unstable());
         let mut documents = BTreeSet::new();
-        let places = in_turn(&bands, self.run.config.evaluate.causal, |place| documents.insert(place.1));
+        let causal = self.run.config.evaluate.causal;
+        let places = in_turn(&bands, causal, self.salts[key], |place| documents.insert(place.1));
         let places: Vec<(u32, u16)> = places.into_iter().map(|(_, _, context, peak)| (context, peak)).collect();
         let feature = row.feature.parse().ok().filter(|_| row.max > 0.0 && !places.is_empty())?;
         Some(Steered { feature, strength: row.max, places })

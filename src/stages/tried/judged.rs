@@ -10,6 +10,7 @@ use crate::llm::judge::{self, Method};
 use crate::llm::{Asked, Asker, Outcome, Plan, Question};
 use crate::stages::asked::{Tally, ledger};
 use crate::stats::agreement::{kappa, over_pairs};
+use crate::stats::mix;
 use crate::stats::rule::{Rule, Tally as Right};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -34,7 +35,7 @@ pub struct Judging<'a> {
     work: &'a Work<'a>,
     methods: Vec<Method>,
     judges: Vec<&'a str>,
-    /// Features with an explanation.
+    /// Features with an explanation, in the order in which they are asked about.
     keys: Vec<usize>,
     texts: BTreeMap<(usize, Method), Vec<Text>>,
 }
@@ -58,7 +59,9 @@ impl<'a> Judging<'a> {
             ScoreMethod::Fuzzing => Some(Method::Fuzzing),
         };
         let methods: Vec<Method> = config.evaluate.methods.iter().filter_map(method).collect();
-        let keys: Vec<usize> = work.told.keys().copied().filter(|&key| work.first(key).is_some()).collect();
+        let mut keys: Vec<usize> = work.told.keys().copied().filter(|&key| work.first(key).is_some()).collect();
+        // By name, an early end of the money would leave verdicts on the first layers alone.
+        keys.sort_by_key(|&key| (mix(work.salts[key], 0), key));
         let texts = work.texts(world, rules, &keys, &methods)?;
         Ok(Judging { work, methods, judges: config.judges(), keys, texts })
     }
@@ -86,7 +89,7 @@ impl<'a> Judging<'a> {
         self.work.told.get(&series.explained)?.iter().find(|told| told.sample == series.sample)
     }
 
-    /// Every question with its series, in the order of features, so that an end of the money leaves whole ones.
+    /// Every question with its series, a feature after the other, so that an end of the money leaves whole ones.
     fn questions(&self) -> Result<Vec<(Series, Question)>> {
         let each = self.keys.iter().flat_map(|&key| self.methods.iter().flat_map(move |&m| self.series_of(key, m)));
         let series: Vec<Series> = each.collect();
