@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::error::Result;
-use crate::pipeline::{self, Selection};
+use crate::pipeline::{self, Cleaned, Selection};
 use crate::show::{self, Look, Question};
 use crate::stages::Done;
 use clap::{Args, Parser, Subcommand};
@@ -119,8 +119,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             }
         }
         Command::Clean { stage, settings } => {
-            for name in pipeline::clean(&settings.load()?, stage.as_deref())? {
-                eprintln!("{name:<10} removed");
+            for Cleaned { stage, left } in pipeline::clean(&settings.load()?, stage.as_deref())? {
+                eprintln!("{stage:<10} removed");
+                left.iter().for_each(|left| eprintln!("{stage:<10} {left}"));
             }
         }
     }

@@ -51,7 +51,8 @@ struct Asks {
 struct Besides {
     /// Why it has to be made again although its ingredients, which have this fingerprint, are the same.
     stale: fn(&Config, &str) -> Option<String>,
-    remove: fn(&Config) -> Result<()>,
+    /// Says what it leaves, as others wrote it.
+    remove: fn(&Config) -> Result<Option<String>>,
 }
 
 /// The stages in their order.
@@ -775,11 +776,18 @@ fn outdated(place: &mut Workplace) -> Option<String> {
     }
 }
 
+/// A stage whose work was removed.
+pub struct Cleaned {
+    pub stage: &'static str,
+    /// What was left among it, as others wrote it; in words.
+    pub left: Option<String>,
+}
+
 /// Removes what a stage wrote and what is made from it; with none, everything that the pipeline wrote.
 ///
 /// # Errors
 /// When `stage` is not one, or something cannot be removed.
-pub fn clean(config: &Config, stage: Option<&str>) -> Result<Vec<&'static str>> {
+pub fn clean(config: &Config, stage: Option<&str>) -> Result<Vec<Cleaned>> {
     let selection = Selection { from: stage.map(String::from), ..Selection::default() };
     selection.check()?;
     if !config.artifacts().exists() {
@@ -787,22 +795,21 @@ pub fn clean(config: &Config, stage: Option<&str>) -> Result<Vec<&'static str>> 
     }
     let _held = hold(&config.artifacts())?;
     let mut place = Workplace::open(config)?;
-    let mut cleaned: Vec<&Stage> = Vec::new();
+    let (mut cleaned, mut said): (Vec<&Stage>, Vec<Cleaned>) = Default::default();
     for each in &STAGES {
         let named = stage.is_none_or(|name| name == each.name);
         if !named && !cleaned.iter().any(|before| each.reads_from(before)) {
             continue;
         }
         each.writes.iter().try_for_each(|artifact| place.store.remove(artifact))?;
-        if let Some(besides) = &each.writes_besides {
-            (besides.remove)(config)?;
-        }
+        let left = each.writes_besides.as_ref().map(|besides| (besides.remove)(config)).transpose()?.flatten();
         place.lock.stages.remove(each.name);
         cleaned.push(each);
+        said.push(Cleaned { stage: each.name, left });
     }
     if stage.is_none() {
         crate::dictionary::clear(&config.converted())?;
     }
     place.lock.save(place.store.root())?;
-    Ok(cleaned.iter().map(|stage| stage.name).collect())
+    Ok(said)
 }

@@ -54,11 +54,16 @@ fn remove_folder(folder: &Path) -> std::io::Result<()> {
     if folder.exists() { fs::remove_dir_all(folder) } else { Ok(()) }
 }
 
-/// Fills a folder through `write`, beside its place, and swaps it in for the one that was there.
+/// Fills a folder through `write`, beside its place, and swaps it in for the one that was there, if `check` then lets that
+/// one be removed.
 ///
 /// # Errors
-/// When the folder above cannot be written or the disk is full; what was there before is kept then.
-pub fn publish_folder<T>(folder: &Path, write: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+/// When the folder above cannot be written, the disk is full, or `check` refuses; what was there before is kept then.
+pub fn publish_folder<T>(
+    folder: &Path,
+    check: impl FnOnce(&Path) -> Result<()>,
+    write: impl FnOnce(&Path) -> Result<T>,
+) -> Result<T> {
     let (new, old) = (beside(folder, "new"), beside(folder, "old"));
     let swap = || -> Result<T> {
         // Killed between its two renames, an earlier run has left the whole folder under the name of the old one.
@@ -69,6 +74,8 @@ pub fn publish_folder<T>(folder: &Path, write: impl FnOnce(&Path) -> Result<T>) 
         remove_folder(&new)?;
         fs::create_dir_all(&new)?;
         let written = write(&new)?;
+        // Writing takes a while, in which a user may have put something there.
+        check(folder)?;
         if folder.exists() {
             fs::rename(folder, &old)?;
         }

@@ -44,6 +44,35 @@ const TEMPLATES: [(&str, &str); 20] = [
 const ASSETS: [(&str, &str); 2] =
     [("style.css", include_str!("../../templates/style.css")), ("atlas.js", include_str!("../../templates/atlas.js"))];
 
+/// The folders of the site, and how the names of files in them end.
+const FOLDERS: [(&str, &[&str]); 11] = [
+    ("tasks", &["html"]),
+    ("graphs", &["html", "json"]),
+    ("dictionaries", &["html"]),
+    ("components", &["html"]),
+    ("features", &["html"]),
+    ("pairs", &["html"]),
+    ("groups", &["html"]),
+    ("exchanges/components", &["html"]),
+    ("exchanges/features", &["html"]),
+    ("exchanges/pairs", &["html"]),
+    ("exchanges/groups", &["html"]),
+];
+
+/// Whether a file of the site may have this path, by folder and ending alone.
+pub fn may_write(path: &str) -> bool {
+    let Some((folder, name)) = path.rsplit_once('/') else {
+        return ["index.html", "search.js"].contains(&path) || ASSETS.iter().any(|(asset, _)| *asset == path);
+    };
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    FOLDERS.iter().any(|(known, endings)| *known == folder && endings.contains(&ending))
+}
+
+/// Whether files of the site may be in a folder, or in one below it.
+pub fn may_hold(folder: &str) -> bool {
+    FOLDERS.iter().any(|(known, _)| Path::new(known).starts_with(folder))
+}
+
 /// A file to be rendered.
 struct File<'a> {
     path: String,

@@ -1,6 +1,7 @@
 //! The whole site, as files: every link leads somewhere, no text becomes markup, no other host is asked.
 
 use super::atlas::*;
+use super::build::{may_hold, may_write};
 use super::head::{Move, Role, What};
 use super::verdict::of_evaluation;
 use super::{build, fixture};
@@ -51,6 +52,19 @@ fn resolve(from: &str, link: &str) -> String {
         }
     }
     at.join("/")
+}
+
+#[test]
+fn every_file_is_one_that_a_site_may_have() {
+    for name in built(&fixture::atlas()).keys() {
+        assert!(may_write(name), "`{name}`");
+        let folder = name.rsplit_once('/').map(|(folder, _)| folder);
+        assert!(folder.is_none_or(may_hold), "the folder of `{name}`");
+    }
+    for name in ["CNAME", "robots.txt", "notes.html", "features/notes.txt", "tasks/old/ioi.html", "drafts/ioi.html"] {
+        assert!(!may_write(name), "`{name}`");
+    }
+    assert!(may_hold("exchanges") && !may_hold("exchange") && !may_hold(".git") && !may_hold("features/old"));
 }
 
 #[test]

@@ -1,37 +1,26 @@
 //! `render`: everything above → the static site, built beside its place and swapped in whole.
 
 use super::reader::Reader;
-use super::{Done, Run};
+use super::{Done, Input, Run};
 use crate::artifact::publish::publish_folder;
 use crate::config::Config;
-use crate::error::{Context, Hint, Result, hinted};
+use crate::error::{Result, hinted};
 use crate::lock::Ingredients;
-use std::path::Path;
-
-/// Written last into the site: it is whole, and it is ours to replace.
-const MARK: &str = "atlas.json";
-const GENERATOR: &str = "circuit-atlas";
-/// GitHub Pages serves a site with this file as it is. It alone may be in the folder before the first run.
-const PLAIN: &str = ".nojekyll";
+use crate::site::ours::{self, Mark};
+use crate::task::{self, Origin};
+use std::path::{Path, PathBuf};
 
 /// The program's version is on every page.
 pub fn besides(_: &Config) -> Ingredients {
     Ingredients::from([("setting version of the program".into(), env!("CARGO_PKG_VERSION").into())])
 }
 
-/// What a site says of itself; nothing if the folder holds none of ours.
-fn marked(site: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(site.join(MARK)).ok()?;
-    let mark: serde_json::Value = serde_json::from_str(&text).ok()?;
-    (mark["generator"] == GENERATOR).then(|| mark["fingerprint"].as_str().unwrap_or_default().to_string())
-}
-
 /// Why the site has to be made although its ingredients are the same.
 pub fn stale(config: &Config, fingerprint: &str) -> Option<String> {
     let name = &config.output.site;
-    match marked(&config.path(name)) {
+    match Mark::read(&config.path(name)) {
         None => Some(format!("there is no site in `{name}`")),
-        Some(mark) if mark != fingerprint => Some(format!("the site in `{name}` is of another run")),
+        Some(mark) if mark.fingerprint != fingerprint => Some(format!("the site in `{name}` is of another run")),
         Some(_) => None,
     }
 }
@@ -43,48 +32,32 @@ pub fn run(run: &Run) -> Result<Done> {
     run.progress.say("reading artifacts");
     let atlas = Reader::load(run)?.atlas()?;
     run.progress.say("writing pages");
-    let pages = publish_folder(&site, |folder| {
-        let pages = crate::site::build(&atlas, folder)?;
-        mark(folder, run.fingerprint)?;
-        Ok(pages)
-    })?;
+    let pages = publish(&site, run.fingerprint, |folder| crate::site::build(&atlas, folder))?;
     Ok(format!("{pages} pages in `{}`", run.config.output.site).into())
 }
 
-fn mark(folder: &Path, fingerprint: &str) -> Result<()> {
-    let version = env!("CARGO_PKG_VERSION");
-    let mark = serde_json::json!({ "generator": GENERATOR, "version": version, "fingerprint": fingerprint });
-    std::fs::write(folder.join(PLAIN), "")?;
-    Ok(std::fs::write(folder.join(MARK), format!("{mark:#}\n"))?)
+/// Writes a site through `build` and puts it in the place of the one before.
+fn publish<T>(site: &Path, fingerprint: &str, build: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    publish_folder(site, ours::check, |folder| {
+        let built = build(folder)?;
+        Mark::write(folder, fingerprint)?;
+        Ok(built)
+    })
 }
 
-/// Removes the site, if it is one of ours.
-pub fn remove(config: &Config) -> Result<()> {
-    let site = config.path(&config.output.site);
-    if marked(&site).is_some() {
-        std::fs::remove_dir_all(&site).with_context(|| format!("cannot remove `{}`", site.display()))?;
-    }
-    Ok(())
+/// Removes of the site what is ours, and says what is left in its folder.
+pub fn remove(config: &Config) -> Result<Option<String>> {
+    let name = &config.output.site;
+    let left = ours::remove(&config.path(name))?;
+    Ok(left.map(|left| format!("left in `{name}` what it did not write: {left}")))
 }
 
 /// # Errors
-/// When the site's folder holds anything that is not a site of ours: it would be lost.
+/// When the site's folder holds anything that is not of a site of ours: it would be lost.
 pub fn check(config: &Config) -> Result<()> {
     let site = config.path(&config.output.site);
     check_apart(config, &site)?;
-    let what = || format!("cannot use `{}` for the site", site.display());
-    let entries = match std::fs::read_dir(&site) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        read => read.hint(what, "set `output.site` to a folder")?,
-    };
-    let foreign = entries.flatten().any(|entry| entry.file_name() != PLAIN);
-    if foreign && marked(&site).is_none() {
-        return Err(hinted(
-            format!("`{}` holds files that are not a site of this program", site.display()),
-            "set `output.site` to an empty folder, or empty this one; `render` replaces the whole folder",
-        ));
-    }
-    Ok(())
+    ours::check(&site)
 }
 
 /// # Errors
@@ -92,22 +65,74 @@ pub fn check(config: &Config) -> Result<()> {
 /// the artifacts.
 fn check_apart(config: &Config, site: &Path) -> Result<()> {
     let here = std::env::current_dir()?;
-    let real = |path: &Path| std::fs::canonicalize(here.join(path)).unwrap_or_else(|_| here.join(path));
-    let site = real(site);
-    let read = [&config.model.path, &config.dictionaries.attention, &config.dictionaries.mlp, &config.corpus.path];
-    let mut kept = vec![("the settings", real(&config.folder)), ("output.artifacts", real(&config.artifacts()))];
-    for path in read {
-        kept.push(("what the run reads", real(&config.path(path))));
-    }
-    let inside = kept.iter().find(|(_, path)| path.starts_with(&site));
-    if let Some((what, path)) = inside {
+    let site = real(&here.join(site));
+    let mut kept = kept(config)?.into_iter().map(|(what, path)| (what, real(&here.join(path))));
+    if let Some((what, path)) = kept.find(|(_, path)| path.starts_with(&site)) {
         return Err(hinted(
             format!("`output.site` would replace `{}`, which holds {what}", path.display()),
             "set `output.site` to a folder of its own",
         ));
     }
-    if site.starts_with(&kept[1].1) {
+    if site.starts_with(real(&here.join(config.artifacts()))) {
         return Err(hinted("`output.site` is inside `output.artifacts`", "set `output.site` to a folder of its own"));
     }
     Ok(())
+}
+
+/// Everything that a run reads or keeps, the site apart: what it is, and where.
+fn kept(config: &Config) -> Result<Vec<(String, PathBuf)>> {
+    let mut kept = vec![
+        ("the settings".to_string(), config.folder.clone()),
+        ("output.artifacts".into(), config.artifacts()),
+        ("output.dictionaries".into(), config.converted()),
+    ];
+    for task in &config.tasks {
+        let file = task.file.iter().map(|file| (format!("the prompts of the task `{}`", task.name), config.path(file)));
+        kept.extend(file);
+        if let Origin::File(file) = task::origin(task, &config.model.path) {
+            kept.push((format!("the published circuit of the task `{}`", task.name), config.path(file)));
+        }
+    }
+    let read = [&config.model.path, &config.dictionaries.attention, &config.dictionaries.mlp, &config.corpus.path];
+    let mut paths: Vec<PathBuf> = read.map(|path| config.path(path)).into();
+    // One by one too: a pattern or a list may name files that are elsewhere.
+    for input in [Input::Corpus, Input::Dictionaries] {
+        paths.extend(input.files(config)?.into_iter().map(|(_, path)| path));
+    }
+    kept.extend(paths.into_iter().map(|path| ("what the run reads".into(), path)));
+    Ok(kept)
+}
+
+/// Where a path leads, as far as it is there already.
+fn real(path: &Path) -> PathBuf {
+    match (std::fs::canonicalize(path), path.parent(), path.file_name()) {
+        (Ok(real), _, _) => real,
+        (Err(_), Some(folder), Some(name)) => real(folder).join(name),
+        _ => path.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn what_a_user_puts_there_while_pages_are_written_is_kept() {
+        let above = tempfile::tempdir().unwrap();
+        let site = above.path().join("site");
+        let render = |meanwhile: &dyn Fn()| {
+            publish(&site, "of a run", |folder| {
+                meanwhile();
+                Ok(fs::write(folder.join("index.html"), "a page")?)
+            })
+        };
+        render(&|| ()).unwrap();
+        render(&|| ()).unwrap();
+        let error = render(&|| fs::write(site.join("CNAME"), "example.org").unwrap()).unwrap_err();
+        assert!(crate::error::report(&error).contains("did not write but would remove: `CNAME`\n"), "{error:?}");
+        assert_eq!(fs::read_to_string(site.join("CNAME")).unwrap(), "example.org");
+        assert_eq!(fs::read_to_string(site.join("index.html")).unwrap(), "a page");
+        assert_eq!(fs::read_dir(above.path()).unwrap().count(), 1, "something was left beside the site");
+    }
 }

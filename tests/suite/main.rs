@@ -31,6 +31,7 @@ mod refusals;
 mod rooms;
 mod saelens;
 mod show;
+mod site;
 mod statistics;
 mod steer;
 mod suspects;

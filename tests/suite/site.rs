@@ -1,0 +1,215 @@
+//! The site's folder: what a user keeps there is never lost.
+
+use crate::bench::{Bench, walk};
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// One that has run, and whose site is to be made again.
+fn stale() -> Bench {
+    Bench::finished().set("\"mlp2.5\"]", "\"mlp2.5\"]\n[site]\ntitle = \"another\"")
+}
+
+fn put(bench: &Bench, name: &str, text: &str) {
+    let path = bench.file(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// Every file of the site with what is in it.
+fn files(bench: &Bench) -> BTreeMap<String, Vec<u8>> {
+    let site = bench.file("site");
+    let mut files = BTreeMap::new();
+    walk(&site, &mut |path| {
+        let name = path.strip_prefix(&site).unwrap().to_str().unwrap().to_string();
+        files.insert(name, fs::read(path).unwrap());
+    });
+    files
+}
+
+/// The message of a run that is refused before any stage begins, and that leaves the site as it was.
+#[track_caller]
+fn refused(bench: &Bench, arguments: &[&str]) -> String {
+    let before = files(bench);
+    let said = bench.run(arguments).failed();
+    assert!(said.ran().is_empty(), "{}", said.err);
+    assert!(files(bench) == before, "something of the site was changed");
+    said.error().to_string()
+}
+
+fn mark(bench: &Bench) -> Value {
+    serde_json::from_slice(&fs::read(bench.file("site/atlas.json")).unwrap()).unwrap()
+}
+
+/// Makes the site one of a version that listed no files.
+fn unlisted(bench: &Bench) {
+    let mut mark = mark(bench);
+    mark.as_object_mut().unwrap().remove("files").unwrap();
+    fs::write(bench.file("site/atlas.json"), mark.to_string()).unwrap();
+}
+
+#[test]
+fn the_mark_lists_every_file_with_its_hash() {
+    let bench = Bench::finished();
+    let mut files = files(&bench);
+    files.remove("atlas.json").unwrap();
+    assert!(files.len() > 50);
+    let hash = |bytes: &Vec<u8>| json!(blake3::hash(bytes).to_hex()[..32]);
+    let expected: Vec<(String, Value)> = files.iter().map(|(name, bytes)| (name.clone(), hash(bytes))).collect();
+    let listed = mark(&bench)["files"].as_object().unwrap().clone();
+    assert_eq!(listed.into_iter().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_site_that_nobody_touched_is_made_again() {
+    let bench = Bench::finished();
+    let before = files(&bench);
+    assert_eq!(bench.run(&["render", "--force"]).succeeded().err.matches(" pages in ").count(), 1);
+    assert!(before.keys().eq(files(&bench).keys()));
+    // A page that is gone is nobody's loss.
+    fs::remove_dir_all(bench.file("site/groups")).unwrap();
+    fs::create_dir(bench.file("site/groups")).unwrap();
+    bench.run(&["render", "--force"]).succeeded();
+    assert!(before.keys().eq(files(&bench).keys()));
+}
+
+#[test]
+fn a_folder_that_is_empty_but_for_nojekyll_is_taken() {
+    let bench = Bench::finished();
+    fs::remove_dir_all(bench.file("site")).unwrap();
+    put(&bench, "site/.nojekyll", "");
+    assert_eq!(bench.run(&[]).succeeded().ran(), ["render"]);
+}
+
+#[test]
+fn files_of_a_user_in_the_site_are_not_replaced() {
+    let bench = stale();
+    put(&bench, "site/.git/HEAD", "ref: refs/heads/main\n");
+    put(&bench, "site/CNAME", "atlas.example.org\n");
+    assert_snapshot!("site_with_git_and_cname", refused(&bench, &[]));
+    // Those inside of our own folders, too, and of kinds that we write.
+    for name in ["site/features/notes.html", "site/graphs/mine.json", "site/robots.txt"] {
+        put(&bench, name, "mine");
+    }
+    fs::create_dir(bench.file("site/drafts")).unwrap();
+    assert_snapshot!("site_with_many_files", refused(&bench, &[]));
+    assert!(bench.file("site/drafts").is_dir());
+    assert_snapshot!("site_with_many_files_check", bench.call(&["check"]).failed().error());
+}
+
+#[test]
+fn an_empty_folder_of_a_user_in_the_site_is_not_replaced() {
+    let bench = stale();
+    fs::create_dir(bench.file("site/.git")).unwrap();
+    assert!(refused(&bench, &["render", "--force"]).contains("would remove: `.git/`\n"));
+    assert!(bench.file("site/.git").is_dir());
+}
+
+#[test]
+fn an_edited_page_is_not_replaced() {
+    let bench = stale();
+    let page = bench.file("site/tasks/ioi.html");
+    let text = fs::read_to_string(&page).unwrap();
+    fs::write(&page, text.replacen("</body>", "<p>A note of my own.</p></body>", 1)).unwrap();
+    assert_snapshot!("site_with_an_edited_page", refused(&bench, &[]));
+    fs::write(&page, text).unwrap();
+    assert_eq!(bench.run(&[]).succeeded().ran(), ["render"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_in_the_site_is_not_replaced() {
+    let bench = stale();
+    let page = bench.file("site/tasks/ioi.html");
+    fs::rename(&page, bench.file("elsewhere.html")).unwrap();
+    std::os::unix::fs::symlink(bench.file("elsewhere.html"), &page).unwrap();
+    assert!(refused(&bench, &[]).contains("would remove: `tasks/ioi.html`\n"));
+    unlisted(&bench);
+    assert!(refused(&bench, &[]).contains("would remove: `tasks/ioi.html`\n"));
+    bench.call(&["clean"]).succeeded();
+    assert!(page.is_symlink() && bench.file("elsewhere.html").exists());
+}
+
+#[test]
+fn what_a_run_reads_is_not_in_the_site() {
+    let prompt = json!({
+        "text": "When Mary and John went to the store, John gave a drink to", "correct": " Mary", "counter": " John",
+        "corrupted": "When Anna and Peter went to the store, Laura gave a drink to", "template": "t",
+    });
+    let kind = "kind = \"ioi\"\nprompts = 4";
+    let prompts = Bench::new().set(kind, "kind = \"prompts\"\nfile = \"site/prompts.jsonl\"");
+    put(&prompts, "site/prompts.jsonl", &prompt.to_string());
+    assert_snapshot!("prompts_inside_the_site", refused(&prompts, &[]));
+
+    let published = Bench::new().set(kind, "kind = \"ioi\"\nprompts = 4\npublished = \"site/published.json\"");
+    put(&published, "site/published.json", "{\"name mover\": [\"L1H1\"]}");
+    assert_snapshot!("published_circuit_inside_the_site", refused(&published, &[]));
+
+    let dictionaries = Bench::new().add("[output]\ndictionaries = \"site/converted\"\n");
+    fs::create_dir(dictionaries.file("site")).unwrap();
+    assert_snapshot!("dictionaries_inside_the_site", refused(&dictionaries, &[]));
+
+    let corpus = Bench::new().set("[repo]/demo/corpus.jsonl", "si*/corpus.jsonl");
+    put(&corpus, "site/corpus.jsonl", "{\"text\": \"A whole story about a fish and a pond.\"}\n");
+    assert_snapshot!("corpus_inside_the_site", refused(&corpus, &[]));
+}
+
+/// A site that looks like ours, by its mark, does not make what a run reads ours.
+#[test]
+fn prompts_inside_a_site_of_an_older_version_are_kept() {
+    let bench = Bench::finished()
+        .set("kind = \"ioi\"\nprompts = 4", "kind = \"ioi\"\nprompts = 4\npublished = \"site/graphs/p.json\"");
+    unlisted(&bench);
+    put(&bench, "site/graphs/p.json", "{\"name mover\": [\"L1H1\"]}");
+    assert!(refused(&bench, &[]).contains("holds the published circuit of the task `ioi`\n"));
+}
+
+#[test]
+fn a_site_of_an_older_version_is_made_again() {
+    let bench = Bench::finished();
+    let before = files(&bench);
+    unlisted(&bench);
+    bench.run(&["render", "--force"]).succeeded();
+    assert!(before.keys().eq(files(&bench).keys()) && mark(&bench)["files"].is_object());
+
+    unlisted(&bench);
+    for name in ["site/CNAME", "site/notes.html", "site/features/notes.txt", "site/features/old/a.html"] {
+        put(&bench, name, "mine");
+    }
+    assert_snapshot!("older_site_with_foreign_files", refused(&bench, &["render", "--force"]));
+}
+
+#[test]
+fn clean_leaves_what_it_did_not_write() {
+    let bench = Bench::finished();
+    let own = ["site/.git/HEAD", "site/CNAME", "site/features/notes.html", "site/index.html"];
+    own.iter().for_each(|name| put(&bench, name, "mine"));
+    assert_snapshot!("clean_leaves_foreign_files", bench.call(&["clean", "render"]).succeeded().err);
+    assert_left(&bench, &own);
+    // Nor does the next run take the folder for its own.
+    assert_snapshot!("site_after_clean", refused(&bench, &[]));
+}
+
+#[test]
+fn clean_of_an_older_version_leaves_what_cannot_be_ours() {
+    let bench = Bench::finished();
+    unlisted(&bench);
+    let own = ["site/CNAME", "site/features/notes.txt"];
+    own.iter().for_each(|name| put(&bench, name, "mine"));
+    let said = bench.call(&["clean"]).succeeded();
+    assert!(said.err.contains("left in `site` what it did not write: `CNAME`, `features/notes.txt`\n"), "{}", said.err);
+    assert_left(&bench, &own);
+}
+
+/// The site's folder holds these files, which say that they are a user's, and nothing else.
+#[track_caller]
+fn assert_left(bench: &Bench, own: &[&str]) {
+    let left = files(bench);
+    assert!(left.keys().map(|name| format!("site/{name}")).eq(own.iter().map(|name| name.to_string())), "{left:?}");
+    assert!(left.values().all(|bytes| bytes == b"mine"));
+    let folders = fs::read_dir(bench.file("site")).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir());
+    let parent = |name: &&str| Path::new(name).components().count() > 2;
+    assert_eq!(folders.count(), own.iter().filter(|name| parent(name)).count(), "an empty folder was left");
+}
