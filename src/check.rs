@@ -30,14 +30,17 @@ pub fn check(config: &Config) -> Result<()> {
     say("tokenizer", format!("fits the vocabulary of {}", s.vocabulary));
     for settings in &config.tasks {
         let task::Prompts { finding, own, choosing, fresh } = inputs::prompts(config, settings, &tokenizer)?;
-        say("task", format!(
-            "{}: {own} prompts, such as {:?}; {} to find on, {} to choose a size on, {} to measure on",
-            settings.name,
-            finding[0].text,
-            finding.len(),
-            choosing.len(),
-            fresh.len()
-        ));
+        say(
+            "task",
+            format!(
+                "{}: {own} prompts, such as {:?}; {} to find on, {} to choose a size on, {} to measure on",
+                settings.name,
+                finding[0].text,
+                finding.len(),
+                choosing.len(),
+                fresh.len()
+            ),
+        );
     }
     let (number, sample) = sample(config, &tokenizer)?;
     say("corpus", format!("{number} files; {} contexts read", sample.len()));

@@ -789,7 +789,11 @@ impl Config {
             out_of_range("discover.share", discover.share, "0 or more, and below 1")?;
         }
         if discover.method == Method::AttributionPatching {
-            out_of_range("discover.method", "attribution-patching", "`gradient`, `greedy` or `influence`: it finds no links")?;
+            out_of_range(
+                "discover.method",
+                "attribution-patching",
+                "`gradient`, `greedy` or `influence`: it finds no links",
+            )?;
         }
         self.check_verify()?;
         self.check_outputs()

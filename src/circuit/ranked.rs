@@ -148,7 +148,8 @@ mod tests {
 
     /// Half of the features help both strata a little, one helps the first and hurts the second.
     fn means() -> Means {
-        let scores = |own: f64| (0..20).map(|i| (feature(i), if i == 7 { own } else { 1.0 / (i + 1) as f64 })).collect();
+        let scores =
+            |own: f64| (0..20).map(|i| (feature(i), if i == 7 { own } else { 1.0 / (i + 1) as f64 })).collect();
         Means::from([("a".into(), scores(3.0)), ("b".into(), scores(-2.9))])
     }
 
@@ -183,7 +184,8 @@ mod tests {
 
     #[test]
     fn where_none_holds_it_is_the_smallest_near_the_best() {
-        let keeps = |circuit: &BTreeSet<FeatureId>| Ok(ByStratum::from([("a".into(), 0.01 * circuit.len().min(15) as f64)]));
+        let keeps =
+            |circuit: &BTreeSet<FeatureId>| Ok(ByStratum::from([("a".into(), 0.01 * circuit.len().min(15) as f64)]));
         let one = Means::from([("a".into(), means()["a"].clone())]);
         let choice = choose(&one, 0.9, 40, keeps).unwrap();
         assert_eq!((choice.size, choice.kept["a"]), (20, 0.15));

@@ -1,9 +1,7 @@
 //! `discover`: a circuit for each prompt of each task, and what the circuits of a task have in common.
 
 use super::{inputs, ranked};
-use crate::artifact::tables::{
-    CircuitFeature, ComponentRow, EdgeRow, HookScoreRow, NodeRow, PromptRow, RankingRow,
-};
+use crate::artifact::tables::{CircuitFeature, ComponentRow, EdgeRow, HookScoreRow, NodeRow, PromptRow, RankingRow};
 use crate::circuit::{
     Attribution, Candidates, Edge, Found, Method, Metric, Node, NodeKind, PROMPTS, Pass, Root, World, grow,
 };

@@ -47,7 +47,12 @@ pub struct Keeps<'a> {
 }
 
 impl<'a> Keeps<'a> {
-    pub fn new(world: &'a World, prompts: &[Prompt], cases: &'a [Case<'a>], held: &'a [Arc<StandIn>]) -> Result<Keeps<'a>> {
+    pub fn new(
+        world: &'a World,
+        prompts: &[Prompt],
+        cases: &'a [Case<'a>],
+        held: &'a [Arc<StandIn>],
+    ) -> Result<Keeps<'a>> {
         let runner = Runner { world, cases, stand_ins: held, errors: Errors::Ablated };
         let mut strata: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (i, prompt) in prompts.iter().enumerate() {
@@ -165,7 +170,14 @@ fn score(
 }
 
 /// How large the circuit is, by prompts that it was not ranked on where there are any.
-fn choice(run: &Run, world: &World, task: &Task, prompts: &Prompts, metrics: &Metrics, ranked: &Scored) -> Result<Choice> {
+fn choice(
+    run: &Run,
+    world: &World,
+    task: &Task,
+    prompts: &Prompts,
+    metrics: &Metrics,
+    ranked: &Scored,
+) -> Result<Choice> {
     let settings = &run.config.discover;
     let on = if prompts.choosing.is_empty() { &prompts.finding } else { &prompts.choosing };
     let cases = on.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<_>>>()?;

@@ -1,20 +1,18 @@
 //! `verify`: are the circuits real? Runs the model with everything outside them replaced, at the level of components and
 //! of features, beside random and published ones; and the strongest links one by one.
 
-use super::inputs;
 use super::discover::check_used;
+use super::inputs;
 use super::ranked::exchanged;
-use crate::artifact::tables::{
-    ComponentRow, EdgeRow, EffectRow, FaithfulnessRow, NodeRow, PromptRow, RankingRow,
-};
+use crate::artifact::tables::{ComponentRow, EdgeRow, EffectRow, FaithfulnessRow, NodeRow, PromptRow, RankingRow};
 use crate::circuit::effects::{Effect, Link, effects};
 use crate::circuit::features::{self, Errors, Runner, Side};
+use crate::circuit::gradient::Gradient;
+use crate::circuit::ranked::{Sums, equal, ranking};
 use crate::circuit::{
     self, Ablate, Attribution, Candidates, Case, Graph, Node, NodeKind, PROMPTS, Pass, Slot, World, at_least,
     circuits_by_frequency, components, everything, grow, random_circuits,
 };
-use crate::circuit::gradient::Gradient;
-use crate::circuit::ranked::{Sums, equal, ranking};
 use crate::config::{Ablation, Discover, Method, Task, Wrong};
 use crate::error::{Context, Result, hinted};
 use crate::ids::{Component, FeatureId, Kind};
@@ -364,7 +362,11 @@ impl<'a> Bench<'a> {
 
     /// What circuits of the null task gain on it, as a share of what the true answers gain in the whole model: the same sizes,
     /// found with the answers of half of the prompts exchanged and measured with those of half of the fresh ones.
-    fn null(&self, curve: &Curve<FeatureId>, circuits: &[(String, BTreeSet<FeatureId>)]) -> Result<Vec<FaithfulnessRow>> {
+    fn null(
+        &self,
+        curve: &Curve<FeatureId>,
+        circuits: &[(String, BTreeSet<FeatureId>)],
+    ) -> Result<Vec<FaithfulnessRow>> {
         let ranked = self.ranked("null")?;
         if ranked.is_empty() {
             return Ok(Vec::new());
@@ -576,10 +578,8 @@ impl<P: Ord + Copy> Curve<'_, P> {
         ];
         for stratum in &bench.strata {
             let [m, empty, full] = [m, &self.empty, &bench.full].map(|values| stratum.of(values));
-            let of = |metric: &str, value| FaithfulnessRow {
-                stratum: stratum.name.clone(),
-                ..measured.row(metric, value)
-            };
+            let of =
+                |metric: &str, value| FaithfulnessRow { stratum: stratum.name.clone(), ..measured.row(metric, value) };
             rows.extend([
                 of("m_full", Some(stratum.bootstrap.mean(&full))),
                 of("m_empty", Some(stratum.bootstrap.mean(&empty))),

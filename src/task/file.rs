@@ -49,8 +49,17 @@ fn read(line: &str, tokenizer: &Tokenizer) -> Result<Prompt> {
     if correct == counter {
         return Err(hinted("`correct` and `counter` are the same", "give a wrong answer as `counter`"));
     }
-    Written { frame: template.clone(), stratum: template.clone(), template, text, corrupted, correct, counter, measure: Measure::LogitDifference }
-        .tokenise(tokenizer)
+    Written {
+        frame: template.clone(),
+        stratum: template.clone(),
+        template,
+        text,
+        corrupted,
+        correct,
+        counter,
+        measure: Measure::LogitDifference,
+    }
+    .tokenise(tokenizer)
 }
 
 fn answer(field: &str, text: &str, tokenizer: &Tokenizer) -> Result<u32> {

@@ -111,8 +111,7 @@ fn strongest(scores: &[Vec<f64>]) -> Option<(usize, usize)> {
 
 /// What a feature writes into its hook; an MLP's is centred.
 fn write_row(world: &World, id: DictionaryId, feature: usize) -> Vec<f64> {
-    let row: Vec<f64> =
-        world.dictionary(id).write_direction(feature).unwrap().into_iter().map(f64::from).collect();
+    let row: Vec<f64> = world.dictionary(id).write_direction(feature).unwrap().into_iter().map(f64::from).collect();
     let mean = if id.kind == Kind::Mlp { row.iter().sum::<f64>() / row.len() as f64 } else { 0.0 };
     row.into_iter().map(|x| x - mean).collect()
 }
@@ -133,9 +132,8 @@ fn effects_on_all_receivers_sum_to_the_score(f: &'static Fixture) {
         let mut sums: BTreeMap<Node, f64> = BTreeMap::new();
         let mut receivers = vec![Node::ROOT];
         for p in 0..case.tokens.len() {
-            receivers.extend(every.iter().map(|f| {
-                Node::feature(f.dictionary.kind, f.dictionary.layer, p, f.index as u32)
-            }));
+            receivers
+                .extend(every.iter().map(|f| Node::feature(f.dictionary.kind, f.dictionary.layer, p, f.index as u32)));
         }
         for receiver in &receivers {
             for one in links.reaching(receiver) {

@@ -3,7 +3,7 @@
 use crate::fixture::{Fixture, in_every_world};
 use circuit_atlas::config::{Task, TaskKind};
 use circuit_atlas::error::{Result, report};
-use circuit_atlas::task::{Prompt, digits, prompts};
+use circuit_atlas::task::{Prompt, Wanted, digits, prompts};
 
 in_every_world!(prompts_of_a_file_are_those_of_the_reference, a_tokenizer_without_the_words_is_told_what_to_do,);
 
@@ -17,7 +17,7 @@ fn drawn(f: &Fixture, kind: TaskKind, file: Option<&str>) -> Result<Vec<Prompt>>
         published: String::new(),
         wrong: Default::default(),
     };
-    prompts(&task, &f.path(""), &f.tokenizer())
+    Ok(prompts(&task, Wanted::default(), &f.path(""), &f.tokenizer())?.finding)
 }
 
 fn prompts_of_a_file_are_those_of_the_reference(f: &'static Fixture) {

@@ -131,7 +131,8 @@ impl<'a> Links<'a> {
     ) -> Result<Links<'a>> {
         let tokens = backs.first().map_or(0, |back| back.point_tokens());
         let points = backs.iter().map(|back| Numbers::of(members, hooks, back)).collect::<Result<Vec<_>>>()?;
-        let mut links = Links { members, points, terms: Vec::new(), tokens, root_whole: 0.0, directions: RefCell::default() };
+        let mut links =
+            Links { members, points, terms: Vec::new(), tokens, root_whole: 0.0, directions: RefCell::default() };
         let embedding = embedding.map(numbers).transpose()?;
         links.terms = (0..tokens).map(|p| links.terms_at(p, embedding.as_deref())).collect();
         links.root_whole = root_whole(gradient, hooks, backs)? + links.of_root(|term| term.hook.is_none());
@@ -355,7 +356,8 @@ fn kept(parent: &Node, all: &[Reaching], least: f64, whole: Option<f64>) -> Vec<
         effect: one.effect as f32,
         share: if sum > 0.0 { (one.effect.abs() / sum) as f32 } else { 0.0 },
     };
-    let mut edges: Vec<Edge> = all.iter().filter(|one| one.effect != 0.0 && one.effect.abs() >= least).map(edge).collect();
+    let mut edges: Vec<Edge> =
+        all.iter().filter(|one| one.effect != 0.0 && one.effect.abs() >= least).map(edge).collect();
     edges.sort_by(|a, b| b.share.total_cmp(&a.share).then((a.child, a.slot).cmp(&(b.child, b.slot))));
     edges
 }

@@ -4,9 +4,9 @@
 use super::Gradient;
 use crate::circuit::faithful::{Case, components};
 use crate::circuit::world::Pass;
+use crate::dictionary::Active;
 use crate::error::Result;
 use crate::ids::{DictionaryId, FeatureId};
-use crate::dictionary::Active;
 use candle_core::Tensor;
 use std::collections::BTreeMap;
 

@@ -126,7 +126,10 @@ impl FaithfulView {
             published: rows.iter().filter(of).map(published).collect(),
             methods: methods(task),
             ranked: ["ablated", "kept"].into_iter().filter_map(|errors| ranked(task, errors)).collect(),
-            measured_on: rows.iter().find_map(|f| f.metrics.get("prompts")?.value).map(|n| counted(n as usize, "prompt")),
+            measured_on: rows
+                .iter()
+                .find_map(|f| f.metrics.get("prompts")?.value)
+                .map(|n| counted(n as usize, "prompt")),
             area: rows.iter().find_map(|f| f.metrics.get("auc")).map(interval),
             some_absent: rows.iter().filter(run).any(|f| f.metrics.values().any(|m| m.value.is_none())),
         }
@@ -205,9 +208,13 @@ fn ranked(task: &Task, errors: &str) -> Option<RankedView> {
         let name = if kind == "found" { task.method.as_str() } else { kind };
         (name.to_string(), sizes.iter().map(|&size| cell(kind, size)).collect())
     };
-    let errors = if errors == "kept" { "what dictionaries miss left as it is" } else { "what dictionaries miss replaced too" };
-    (kinds.len() > 1)
-        .then(|| RankedView { errors, sizes: sizes.iter().map(u32::to_string).collect(), rows: kinds.iter().map(row).collect() })
+    let errors =
+        if errors == "kept" { "what dictionaries miss left as it is" } else { "what dictionaries miss replaced too" };
+    (kinds.len() > 1).then(|| RankedView {
+        errors,
+        sizes: sizes.iter().map(u32::to_string).collect(),
+        rows: kinds.iter().map(row).collect(),
+    })
 }
 
 /// The circuit found comes first, what it is held against last.
