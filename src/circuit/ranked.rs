@@ -150,14 +150,14 @@ mod tests {
     fn means() -> Means {
         let scores =
             |own: f64| (0..20).map(|i| (feature(i), if i == 7 { own } else { 1.0 / (i + 1) as f64 })).collect();
-        Means::from([("a".into(), scores(3.0)), ("b".into(), scores(-2.9))])
+        Means::from([("a".into(), scores(3.0)), ("b".into(), scores(-2.6))])
     }
 
     #[test]
     fn ties_are_by_feature_and_what_opposes_is_last() {
         let ranking = ranking(&means(), &equal(&means()));
         assert_eq!(ranking[0], (feature(0), 1.0));
-        assert!((ranking[19].1 - 0.05).abs() < 1e-9 && ranking[19].0 == feature(7) || ranking.len() == 20);
+        assert_eq!((ranking[5].0, ranking.len()), (feature(7), 20));
         assert_eq!(first(&ranking, 3), [0, 1, 2].map(feature).into());
     }
 

@@ -1,63 +1,16 @@
 //! `discover`: a circuit for each prompt of each task, and what the circuits of a task have in common.
 
+use super::solved::{Circuit, Solved, check_used};
 use super::{inputs, ranked};
 use crate::artifact::tables::{CircuitFeature, ComponentRow, EdgeRow, HookScoreRow, NodeRow, PromptRow, RankingRow};
-use crate::circuit::{
-    Attribution, Candidates, Edge, Found, Method, Metric, Node, NodeKind, PROMPTS, Pass, Root, World, grow,
-};
-use crate::config::{Config, Discover, Task, Wrong};
-use crate::error::{Context, Result, hinted};
+use crate::circuit::{Attribution, Candidates, Edge, Method, Node, NodeKind, PROMPTS, Pass, Root, World, grow};
+use crate::config::{Config, Discover, Task};
+use crate::error::{Context, Result};
 use crate::ids::{Component, FeatureId};
 use crate::stages::{Done, Run};
 use crate::task::Prompt;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Answers of the model that are kept of each prompt.
-const ANSWERS: usize = 5;
-
-/// A prompt as the model answers it, and its circuit.
-pub struct Solved {
-    pub prompt: Prompt,
-    logit_difference: f64,
-    pub clean: f64,
-    answers: Vec<(u32, f32)>,
-    /// None where the prompt is left out.
-    pub circuit: Option<Circuit>,
-}
-
-impl Solved {
-    /// A prompt as the model answers it, before anything is looked for.
-    pub fn new(world: &World, prompt: &Prompt, pass: &Pass, metric: &Metric) -> Result<Solved> {
-        let logits = world.model.last_logits(pass.trace())?;
-        let difference = Metric::LogitDifference { correct: prompt.correct, counter: prompt.counter };
-        Ok(Solved {
-            answers: crate::circuit::answers(&logits, ANSWERS),
-            logit_difference: difference.of(&logits),
-            clean: metric.of(&logits),
-            prompt: prompt.clone(),
-            circuit: None,
-        })
-    }
-
-    fn right(&self) -> bool {
-        self.clean > 0.0
-    }
-
-    /// Whether it counts.
-    pub fn used(&self, wrong: Wrong) -> bool {
-        self.right() || wrong == Wrong::Keep
-    }
-}
-
-/// The circuit of a prompt.
-pub struct Circuit {
-    pub found: Found,
-    /// Activation of each node, for features.
-    pub activations: Vec<Option<f32>>,
-    /// The components of the circuits of the right and of the wrong answer's logit.
-    pub contrast: Option<[BTreeSet<Component>; 2]>,
-}
 
 /// The rows of all tables, as the tasks add to them.
 #[derive(Default)]
@@ -138,16 +91,6 @@ fn solve(
     }
     check_used(solved.len(), solved.iter().filter(|solved| solved.circuit.is_some()).count())?;
     Ok(solved)
-}
-
-/// # Errors
-/// When none of a task's prompts is used.
-pub fn check_used(prompts: usize, used: usize) -> Result<()> {
-    if used > 0 {
-        return Ok(());
-    }
-    let what = format!("the model is right at none of its {prompts} prompts, so all are left out");
-    Err(hinted(what, "set `wrong = \"keep\"` for the task, or give it prompts that the model can do"))
 }
 
 /// Features by the number of prompts whose circuit has them, all of them being the circuit.

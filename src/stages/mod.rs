@@ -20,6 +20,7 @@ pub mod inputs;
 mod pairs;
 mod ranked;
 pub mod reader;
+mod solved;
 mod subjects;
 mod tried;
 mod watched;

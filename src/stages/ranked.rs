@@ -1,8 +1,8 @@
 //! Circuits of `discover.method = "gradient"`: features are ranked by their scores over many prompts, the circuit's size is
 //! chosen on further ones, and each of the task's own prompts gets what of the circuit has a part in it.
 
-use super::discover::{Circuit, Solved, check_used};
 use super::inputs::Metrics;
+use super::solved::{Circuit, Solved, check_used};
 use crate::artifact::tables::{HookScoreRow, RankingRow};
 use crate::circuit::features::{Errors, Runner, Side, StandIn, stand_ins};
 use crate::circuit::gradient::{Basis, Gradient, Links, Members, Scores, middles};

@@ -1,9 +1,9 @@
 //! `verify`: are the circuits real? Runs the model with everything outside them replaced, at the level of components and
 //! of features, beside random and published ones; and the strongest links one by one.
 
-use super::discover::check_used;
 use super::inputs;
 use super::ranked::exchanged;
+use super::solved::check_used;
 use crate::artifact::tables::{ComponentRow, EdgeRow, EffectRow, FaithfulnessRow, NodeRow, PromptRow, RankingRow};
 use crate::circuit::effects::{Effect, Link, effects};
 use crate::circuit::features::{self, Errors, Runner, Side};
@@ -676,6 +676,19 @@ struct Place<'a> {
     link: Link,
 }
 
+impl Place<'_> {
+    /// The link with its direct effect in the clean run, and the sum of the sizes of all effects on what it enters. Circuits that
+    /// grow along direct effects have these; those of the gradient are in the metric's unit, so they are taken from `clean`.
+    fn direct(&self, clean: Option<&Attribution>, root: circuit::Root) -> Result<(Link, f32)> {
+        let Some(clean) = clean else { return Ok((self.link, self.edge.effect.abs() / self.edge.share)) };
+        let Link { child, parent, slot, .. } = self.link;
+        let all = if parent == Node::ROOT { clean.on_root(root)? } else { clean.contributions(&parent, slot)? };
+        let at = all.nodes.iter().position(|node| *node == child);
+        let effect = at.map_or(0.0, |at| all.effects[at]);
+        Ok((Link { effect, ..self.link }, all.whole() as f32))
+    }
+}
+
 impl Bench<'_> {
     /// The strongest links from features, each run in a few prompts; and how well prediction and measurement agree.
     fn links(&self) -> Result<(Vec<EffectRow>, Vec<FaithfulnessRow>)> {
@@ -709,6 +722,10 @@ impl Bench<'_> {
                 let (Some(from), Some(to), Some(slot)) = (from, to, Slot::from_word(&edge.slot)) else { continue };
                 let (child, parent) = (inputs::node(from)?, inputs::node(to)?);
                 let (Some(feature), Some(activation)) = (child.dictionary_feature(), from.activation) else { continue };
+                // What is inactive in the clean prompt has no direct effect there that could be taken away.
+                if activation == 0.0 {
+                    continue;
+                }
                 let receiver = Node { position: -1, source: -1, ..parent };
                 let link = Link { child, activation, parent, slot, effect: edge.effect };
                 links.entry(TaskLink { feature, receiver, slot }).or_default().push(Place { prompt, edge, link });
@@ -727,14 +744,16 @@ impl Bench<'_> {
         let mut rows = Vec::new();
         for ((id, links), prompt) in chosen.iter().zip(number) {
             let root = inputs::root(self.run.config.discover.root, prompt);
-            let each: Vec<Link> = links.iter().map(|(_, _, _, place)| place.link).collect();
+            let direct = match self.run.config.discover.method {
+                Method::Gradient => Some(Attribution::new(self.world, &prompt.tokens)?),
+                _ => None,
+            };
+            let each = links.iter().map(|(_, _, _, place)| place.direct(direct.as_ref(), root));
+            let (each, totals): (Vec<Link>, Vec<f32>) = each.collect::<Result<Vec<_>>>()?.into_iter().unzip();
             let measured = effects(self.world, &prompt.tokens, root, &stand_ins[place_of[id]], &each)?;
-            rows.extend(
-                links
-                    .iter()
-                    .zip(measured)
-                    .map(|((rank, prompts, link, place), effect)| effect_row(*rank, *prompts, link, place, effect)),
-            );
+            rows.extend(links.iter().zip(each.iter().zip(totals)).zip(measured).map(
+                |(((rank, prompts, link, place), at), effect)| effect_row(*rank, *prompts, link, place, at, effect),
+            ));
             self.run.progress.add(1);
         }
         Ok(rows)
@@ -761,8 +780,15 @@ impl Bench<'_> {
     }
 }
 
-fn effect_row(rank: usize, prompts: u32, link: &TaskLink, place: &Place, effect: Effect) -> EffectRow {
-    let Place { prompt, edge, link: at } = place;
+fn effect_row(
+    rank: usize,
+    prompts: u32,
+    link: &TaskLink,
+    place: &Place,
+    (at, total): (&Link, f32),
+    effect: Effect,
+) -> EffectRow {
+    let Place { prompt, edge, .. } = place;
     EffectRow {
         task: prompt.task.clone(),
         rank: rank as u32,
@@ -775,10 +801,10 @@ fn effect_row(rank: usize, prompts: u32, link: &TaskLink, place: &Place, effect:
         prompts,
         activation: at.activation,
         mean: effect.replaced,
-        effect: edge.effect,
+        effect: at.effect,
         predicted: effect.predicted,
         measured: effect.measured,
-        total: edge.effect.abs() / edge.share,
+        total,
         root: effect.root,
     }
 }

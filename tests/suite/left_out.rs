@@ -143,7 +143,8 @@ fn of_the_right_answers_own_circuits_no_contrast_is_above_the_frequency() {
 
 #[test]
 fn circuits_by_influence_run_through_and_tell_what_they_leave_out() {
-    let bench = Bench::new().set("passes = 2", "method = \"influence\"\ncoverage = 0.6\nnodes = 30");
+    let bench =
+        Bench::new().set("method = \"greedy\"\npasses = 2", "method = \"influence\"\ncoverage = 0.6\nnodes = 30");
     bench.run(&[]).succeeded();
     let store = Store::new(&bench.file("artifacts"));
     let rows = store.read::<PromptRow>().unwrap();

@@ -64,7 +64,7 @@ fn settings_out_of_range() {
         ("range_same_names", "name = \"greater-than\"", "name = \"ioi\""),
         ("range_group_feature", "\"mlp2.5\"", "\"mlp2.x\""),
         ("range_group_feature_number", "\"mlp2.5\"", "\"mlp2.4096\""),
-        ("range_coverage", "passes = 2", "method = \"influence\"\ncoverage = 1.5"),
+        ("range_coverage", "method = \"greedy\"\npasses = 2", "method = \"influence\"\ncoverage = 1.5"),
         ("range_nodes", "passes = 2", "nodes = 0"),
         ("range_wrong", "kind = \"ioi\"", "kind = \"ioi\"\nwrong = \"drop\""),
         ("context_longer_than_model", "max_contexts = 96", "max_contexts = 96\ncontext = 129"),

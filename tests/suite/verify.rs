@@ -2,7 +2,9 @@
 
 use crate::bench::Bench;
 use circuit_atlas::artifact::Store;
-use circuit_atlas::artifact::tables::{ComponentRow, EdgeRow, EffectRow, FaithfulnessRow, NodeRow};
+use circuit_atlas::artifact::tables::{
+    CircuitFeature, ComponentRow, EdgeRow, EffectRow, FaithfulnessRow, HookScoreRow, NodeRow, RankingRow,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 fn store(bench: &Bench) -> Store {
@@ -42,7 +44,12 @@ fn random_circuits_have_the_sizes_of_found_ones_and_ratios_are_those_of_their_pa
     };
     assert_eq!(sizes("found"), sizes("random"));
     let mut by_circuit: BTreeMap<_, BTreeMap<String, f64>> = BTreeMap::new();
-    for row in store.read::<FaithfulnessRow>().unwrap().into_iter().filter(|row| row.circuit == "found") {
+    for row in store
+        .read::<FaithfulnessRow>()
+        .unwrap()
+        .into_iter()
+        .filter(|row| row.circuit == "found" && row.stratum.is_empty())
+    {
         let key = (row.task, row.level, row.ablation, row.errors, row.variant, row.size);
         by_circuit.entry(key).or_default().extend(row.value.map(|value| (row.metric, value)));
     }
@@ -141,13 +148,50 @@ fn found_circuits_are_held_against_a_published_one_and_another_method() {
     assert_eq!(nodes, ["found", "influence"].map(String::from).into());
 }
 
+/// Circuits are measured on prompts behind those that they were found on, as many of each order of names.
 #[test]
-fn a_part_of_the_prompts_may_do() {
-    let bench = Bench::finished().set("random = 2", "random = 2\nprompts = 2\nablations = [\"zero\"]");
-    bench.run(&["verify"]).succeeded();
-    let store = store(&bench);
-    let prompts = store.read::<circuit_atlas::artifact::tables::PromptRow>().unwrap();
+fn circuits_are_measured_on_fresh_prompts_in_each_order() {
+    let bench = Bench::finished().set("prompts = 4\nrandom = 2", "prompts = 6\nrandom = 2\nablations = [\"zero\"]");
+    bench.run(&["discover", "verify"]).succeeded();
+    let more = Bench::new().set("kind = \"ioi\"\nprompts = 4", "kind = \"ioi\"\nprompts = 10");
+    more.run(&["tokenize", "measure", "discover"]).succeeded();
+    let prompts = store(&more).read::<circuit_atlas::artifact::tables::PromptRow>().unwrap();
     let own: Vec<f64> = prompts.iter().filter(|row| row.task == "ioi").map(|row| row.metric).collect();
-    let full = measured(&store, "m_full")[0].value.unwrap();
-    assert!((full - (own[0] + own[2]) / 2.0).abs() < 1e-9, "{full} of {own:?}");
+    let mean = |of: &[usize]| of.iter().map(|&i| own[i]).sum::<f64>() / of.len() as f64;
+    let full = |stratum: &str| {
+        let rows = measured(&store(&bench), "m_full");
+        rows.into_iter().find(|row| row.task == "ioi" && row.stratum == stratum).unwrap().value.unwrap()
+    };
+    for (stratum, of) in [("", vec![4, 5, 6, 7, 8, 9]), ("ABBA", vec![4, 6, 8]), ("BABA", vec![5, 7, 9])] {
+        assert!((full(stratum) - mean(&of)).abs() < 1e-5, "{stratum}: {} and {}", full(stratum), mean(&of));
+    }
+}
+
+/// The program's own method from end to end: members are the first of the ranking, each is scored, and a null task stands beside.
+#[test]
+fn circuits_by_the_gradient_run_through() {
+    let bench = Bench::new()
+        .set("method = \"greedy\"\npasses = 2", "prompts = 12\nchoose = 6\nmost = 30")
+        .set("random = 2", "random = 2\nmethods = [\"attribution-patching\"]");
+    bench.run(&[]).succeeded();
+    let store = store(&bench);
+    let ranked: Vec<RankingRow> = store.read::<RankingRow>().unwrap();
+    for task in ["ioi", "greater-than"] {
+        let found: Vec<&RankingRow> = ranked.iter().filter(|row| row.task == task && row.ranking == "found").collect();
+        assert!(found.windows(2).all(|pair| pair[0].score >= pair[1].score));
+        let chosen = found.iter().filter(|row| row.chosen).count();
+        assert!((10..=30).contains(&chosen) && found[..chosen].iter().all(|row| row.chosen && row.score > 0.0));
+        assert!(ranked.iter().any(|row| row.task == task && row.ranking == "null"));
+        let scored: BTreeSet<String> =
+            store.read::<CircuitFeature>().unwrap().into_iter().filter(|r| r.task == task).map(|r| r.feature).collect();
+        assert_eq!(scored, found[..chosen].iter().map(|row| row.feature.clone()).collect());
+    }
+    let kinds: BTreeSet<String> = measured(&store, "faithfulness").into_iter().map(|row| row.circuit).collect();
+    assert_eq!(kinds, ["all", "attribution-patching", "found", "null", "random"].map(String::from).into());
+    let effects = store.read::<EffectRow>().unwrap();
+    assert!(!effects.is_empty() && effects.iter().all(|row| row.predicted.is_finite() && row.total > 0.0));
+    let hooks = store.read::<HookScoreRow>().unwrap();
+    assert!(hooks.len() == 16 && hooks.iter().all(|row| row.supporting >= 0.0 && row.opposing <= 0.0));
+    let page = std::fs::read_to_string(bench.file("site/index.html")).unwrap();
+    assert!(page.contains("of what all features together keep") && page.contains("the circuit is"), "{page}");
 }

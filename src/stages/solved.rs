@@ -1,0 +1,64 @@
+//! A task's prompts as the model answers them, on their way to becoming rows.
+
+use crate::circuit::{Found, Metric, Pass, World};
+use crate::config::Wrong;
+use crate::error::{Result, hinted};
+use crate::ids::Component;
+use crate::task::Prompt;
+use std::collections::BTreeSet;
+
+/// Answers of the model that are kept of each prompt.
+const ANSWERS: usize = 5;
+
+/// A prompt as the model answers it, and its circuit.
+pub struct Solved {
+    pub prompt: Prompt,
+    pub logit_difference: f64,
+    pub clean: f64,
+    pub answers: Vec<(u32, f32)>,
+    /// None where the prompt is left out.
+    pub circuit: Option<Circuit>,
+}
+
+impl Solved {
+    /// A prompt as the model answers it, before anything is looked for.
+    pub fn new(world: &World, prompt: &Prompt, pass: &Pass, metric: &Metric) -> Result<Solved> {
+        let logits = world.model.last_logits(pass.trace())?;
+        let difference = Metric::LogitDifference { correct: prompt.correct, counter: prompt.counter };
+        Ok(Solved {
+            answers: crate::circuit::answers(&logits, ANSWERS),
+            logit_difference: difference.of(&logits),
+            clean: metric.of(&logits),
+            prompt: prompt.clone(),
+            circuit: None,
+        })
+    }
+
+    pub fn right(&self) -> bool {
+        self.clean > 0.0
+    }
+
+    /// Whether it counts.
+    pub fn used(&self, wrong: Wrong) -> bool {
+        self.right() || wrong == Wrong::Keep
+    }
+}
+
+/// The circuit of a prompt.
+pub struct Circuit {
+    pub found: Found,
+    /// Activation of each node, for features.
+    pub activations: Vec<Option<f32>>,
+    /// The components of the circuits of the right and of the wrong answer's logit.
+    pub contrast: Option<[BTreeSet<Component>; 2]>,
+}
+
+/// # Errors
+/// When none of a task's prompts is used.
+pub fn check_used(prompts: usize, used: usize) -> Result<()> {
+    if used > 0 {
+        return Ok(());
+    }
+    let what = format!("the model is right at none of its {prompts} prompts, so all are left out");
+    Err(hinted(what, "set `wrong = \"keep\"` for the task, or give it prompts that the model can do"))
+}
