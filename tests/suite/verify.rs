@@ -62,7 +62,7 @@ fn random_circuits_have_the_sizes_of_found_ones_and_ratios_are_those_of_their_pa
         assert!((of["completeness"] - by_hand).abs() < 1e-9, "{circuit:?}: {of:?}");
         checked += 1;
     }
-    assert!(checked > 20, "{checked}");
+    assert!(checked >= 20, "{checked}");
 }
 
 #[test]

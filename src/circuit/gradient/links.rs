@@ -97,6 +97,9 @@ struct Term {
     write: Rc<[f64]>,
 }
 
+/// A direction of the residual stream at each point, `[D]`
+type Directions = Rc<Vec<Vec<f64>>>;
+
 /// The links of one prompt's circuit.
 pub struct Links<'a> {
     members: &'a Members,
@@ -107,7 +110,7 @@ pub struct Links<'a> {
     /// `Σ|effect|` on the root of every feature of the prompt and of its embeddings, not of members alone.
     root_whole: f64,
     /// Directions along which a head's queries or keys are read, by block, layer, head and position.
-    directions: RefCell<HashMap<[usize; 4], Rc<Vec<Vec<f64>>>>>,
+    directions: RefCell<HashMap<[usize; 4], Directions>>,
 }
 
 /// What reaches a receiver.
@@ -283,7 +286,7 @@ impl<'a> Links<'a> {
 
     /// At each point, what meets a head's query at its destination (block 1: along which keys are read), or its key at a
     /// source (block 0: along which queries are read), `[D]`
-    fn direction(&self, block: usize, l: usize, head: usize, at: usize) -> Rc<Vec<Vec<f64>>> {
+    fn direction(&self, block: usize, l: usize, head: usize, at: usize) -> Directions {
         let mut known = self.directions.borrow_mut();
         let made = known.entry([block, l, head, at]).or_insert_with(|| {
             let (k, t) = (self.members.d_head, self.tokens);

@@ -44,10 +44,12 @@ pub struct Gradient<'a> {
     pub points: Vec<f64>,
 }
 
+/// A hook's parts and their scores: the parts' numbers, and `[T, n]`, row-major.
+pub type HookScores = (DictionaryId, Vec<u32>, Vec<f64>);
+
 /// Scores of one prompt, by feature and position.
 pub struct Scores {
-    /// By hook, the parts' numbers and `[T, n]`, row-major.
-    pub hooks: Vec<(DictionaryId, Vec<u32>, Vec<f64>)>,
+    pub hooks: Vec<HookScores>,
     /// By hook, the score that the dictionary's error would have: how much of the answer goes through what it misses.
     pub errors: Vec<f64>,
 }
@@ -94,9 +96,9 @@ impl<'a> Gradient<'a> {
     }
 
     /// The mean over points of `(a − r)·c`, by hook.
-    pub fn mean_scores(&self, hooks: &Hooks, backs: &[Back]) -> Result<Vec<(DictionaryId, Vec<u32>, Vec<f64>)>> {
+    pub fn mean_scores(&self, hooks: &Hooks, backs: &[Back]) -> Result<Vec<HookScores>> {
         let n = backs.len() as f64;
-        let one = |(i, parts): (usize, &Parts)| -> Result<_> {
+        let one = |(i, parts): (usize, &Parts)| -> Result<HookScores> {
             let mut sum: Option<Tensor> = None;
             for back in backs {
                 let scores = back.scores(i)?;

@@ -29,9 +29,9 @@ impl Gradient<'_> {
         let mut scores = BTreeMap::new();
         for (i, id) in DictionaryId::all(self.model.sizes.layers).enumerate() {
             let g = (there.gradient(i) + back.gradient(i))?;
-            let pair = [clean, corrupted].map(|pass| pass.active(id.kind, id.layer));
-            for p in 0..case.tokens.len() {
-                let changes = difference(&pair[0][p], &pair[1][p]);
+            let [own, twins] = [clean, corrupted].map(|pass| pass.active(id.kind, id.layer));
+            for (p, (own, twins)) in own.iter().zip(twins).enumerate() {
+                let changes = difference(own, twins);
                 let chosen: Vec<usize> = changes.iter().map(|(f, _)| *f as usize).collect();
                 if chosen.is_empty() {
                     continue;
