@@ -14,7 +14,7 @@
 
 use circuit_atlas::circuit::features::{self, Errors, Runner, Side};
 use circuit_atlas::circuit::{
-    Ablate, Attribution, Candidates, Case, Metric, Node, PROMPTS, Root, World, components, grow,
+    Ablate, Attribution, Candidates, Case, Method, Metric, Node, PROMPTS, Root, World, components, grow,
 };
 use circuit_atlas::config::{Config, Discover};
 use circuit_atlas::error::Result;
@@ -23,7 +23,7 @@ use circuit_atlas::pipeline::set_threads;
 use circuit_atlas::progress::Progress;
 use circuit_atlas::stages::inputs;
 use circuit_atlas::stats::strata::sample;
-use circuit_atlas::task::{self, Prompt};
+use circuit_atlas::task::{self, Prompt, Wanted};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -52,7 +52,7 @@ fn main() -> Result<()> {
     progress.end();
     let tokenizer = inputs::tokenizer(&config)?;
     for task in &config.tasks {
-        let prompts = task::prompts(task, &config.folder, &tokenizer)?;
+        let prompts = task::prompts(task, Wanted::default(), &config.folder, &tokenizer)?.finding;
         let few = sample(prompts.clone(), |prompt| &prompt.template, PROMPTS, task.seed);
         measure(&world, &config.discover, &few)?; // warms up
         let start = Instant::now();
@@ -86,7 +86,7 @@ fn measure(world: &World, discover: &Discover, prompts: &[Prompt]) -> Result<Sum
         let attribution = Attribution::of(world, pass, &prompt.tokens)?;
         sums.attribution = lap(&mut start);
         let mut candidates = Candidates::new(&attribution, discover.candidates, &discover.allow);
-        let mut search = |root| grow(&mut candidates, root, inputs::method(discover));
+        let mut search = |root| grow(&mut candidates, root, grown(discover));
         sums.nodes = search(inputs::root(discover.root, prompt))?.graph.nodes.len();
         sums.search = lap(&mut start);
         if discover.contrast {
@@ -133,7 +133,7 @@ fn circuits(world: &World, discover: &Discover, prompts: &[Prompt]) -> Result<()
     for (prompt, pass) in prompts.iter().zip(world.passes(&tokens)?) {
         let attribution = Attribution::of(world, pass, &prompt.tokens)?;
         let mut candidates = Candidates::new(&attribution, discover.candidates, &discover.allow);
-        let graph = grow(&mut candidates, inputs::root(discover.root, prompt), inputs::method(discover))?.graph;
+        let graph = grow(&mut candidates, inputs::root(discover.root, prompt), grown(discover))?.graph;
         parts.extend(graph.components());
         found.extend(graph.nodes.iter().filter_map(Node::dictionary_feature));
     }
@@ -180,4 +180,10 @@ impl Sums {
         let Sums { attribution, search, contrast, .. } = self;
         Sums { attribution: attribution * by, search: search * by, contrast: contrast * by, ..self }
     }
+}
+
+/// How circuits grow: by the method of the settings, or greedily where it grows none.
+fn grown(discover: &Discover) -> Method {
+    let greedy = Method::Greedy { passes: discover.passes, per_node: discover.per_node };
+    inputs::method(discover, discover.method).unwrap_or(greedy)
 }
