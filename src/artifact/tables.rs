@@ -110,7 +110,7 @@ table! {
         to: u32,
         /// where it enters a head: `q`, `k` or `v`; empty for other receivers
         slot: String,
-        /// direct effect, scales and patterns frozen
+        /// direct effect, scales and patterns frozen; of `gradient` what of the task's metric goes along it, in the metric's unit
         effect: f32,
         /// its size as a share of everything that enters the slot
         share: f32,

@@ -23,6 +23,10 @@ pub struct GraphView {
     right: bool,
     answers: Vec<Answer>,
     logit_difference: String,
+    /// Its links are parts of the task's measure, not direct effects.
+    by_gradient: bool,
+    /// The task's measure.
+    measured: &'static str,
     /// What the task measures and its value here, if that is another thing.
     measure: Option<(&'static str, String)>,
     nodes: String,
@@ -125,6 +129,8 @@ impl GraphView {
             correct: token(&prompt.correct),
             counter: token(&prompt.counter),
             right: prompt.right,
+            by_gradient: drawn.task.method == "gradient",
+            measured: measure(&drawn.task.kind),
             measure: (drawn.task.kind == "greater-than").then(|| (measure(&drawn.task.kind), fixed(prompt.metric, 2))),
             answers: answers(prompt),
             logit_difference: fixed(prompt.logit_difference, 2),
