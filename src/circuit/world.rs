@@ -1,6 +1,6 @@
 //! A model and its dictionaries, laid out for attribution; passes over prompts, encoded.
 
-use crate::dictionary::{Active, Dictionary};
+use crate::dictionary::{Active, Dictionary, activation};
 use crate::error::Result;
 use crate::ids::{DictionaryId, FeatureId, Kind};
 use crate::model::{Gpt2, Layer, Trace};
@@ -150,9 +150,8 @@ impl Pass {
 
     /// A feature's activation at a position, 0 where it is inactive.
     pub fn activation(&self, feature: FeatureId, position: usize) -> f32 {
-        let active = &self.active(feature.dictionary.kind, feature.dictionary.layer)[position];
-        let at = active.binary_search_by_key(&(feature.index as u32), |(f, _)| *f);
-        at.map_or(0.0, |at| active[at].1)
+        let active = self.active(feature.dictionary.kind, feature.dictionary.layer);
+        activation(&active[position], feature.index as u32)
     }
 
     /// The active features of a layer's dictionary, by position.

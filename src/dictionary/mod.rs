@@ -41,6 +41,11 @@ pub enum Rule {
 /// The active features of one token: (feature, activation), by feature.
 pub type Active = Vec<(u32, f32)>;
 
+/// A feature's activation in a token's list, 0 where it is inactive.
+pub(crate) fn activation(active: &Active, feature: u32) -> f32 {
+    active.binary_search_by_key(&feature, |(f, _)| *f).map_or(0.0, |at| active[at].1)
+}
+
 /// Tokens encoded at once: the pre-activations of a wide dictionary take 100 KB a token.
 const ROWS: usize = 512;
 

@@ -317,6 +317,7 @@ impl<'a> Bench<'a> {
             empty: self.ticked(keeping(&BTreeSet::new()))?,
             inside: &keeping,
             outside: &|circuit| keeping(&all.difference(circuit).copied().collect()),
+            whole: None,
             pool: &all,
         };
         let mut rows = curve.rows(kind, circuits)?;
@@ -336,25 +337,25 @@ impl<'a> Bench<'a> {
     ) -> Result<Vec<FaithfulnessRow>> {
         let runner = Runner { world: self.world, cases: &self.cases, stand_ins: &stand_ins.features, errors };
         let setting = Setting { level: "feature", ablation: stand_ins.ablation, errors: Some(errors) };
+        // What is left when only the errors are replaced: what a circuit of features is held against.
+        let whole = match (errors, kind) {
+            (Errors::Ablated, "found") => Some(self.ticked(runner.values(&BTreeSet::new(), Side::Outside))?),
+            _ => None,
+        };
         let curve = Curve {
             bench: self,
             setting,
             empty: self.ticked(runner.values(&BTreeSet::new(), Side::Inside))?,
             inside: &|circuit| runner.values(circuit, Side::Inside),
             outside: &|circuit| runner.values(circuit, Side::Outside),
+            whole,
             pool,
         };
         let mut rows = curve.rows(kind, circuits)?;
-        if errors == Errors::Ablated && kind == "found" {
-            // What is left when only the errors are replaced.
+        if let Some(whole) = &curve.whole {
             let size = self.world.attention.iter().chain(&self.world.mlp).map(|d| d.width()).sum();
-            let all = self.ticked(runner.values(&BTreeSet::new(), Side::Outside))?;
             let measured = Measured { task: &self.task.name, setting, variant: "every feature", circuit: "all", size };
-            rows.extend(curve.kept(&measured, &all));
-            for (variant, circuit) in circuits {
-                let inside = runner.values(circuit, Side::Inside)?;
-                rows.extend(curve.of_all(variant, circuit.len(), &inside, &all));
-            }
+            rows.extend(curve.kept(&measured, whole));
             rows.extend(self.null(&curve, circuits)?);
         }
         Ok(rows)
@@ -546,6 +547,8 @@ struct Curve<'a, P> {
     empty: Vec<f64>,
     inside: Values<'a, P>,
     outside: Values<'a, P>,
+    /// The metric of each case with every feature alive; none where circuits are not held against that.
+    whole: Option<Vec<f64>>,
     /// What random circuits are drawn from.
     pool: &'a BTreeSet<P>,
 }
@@ -610,6 +613,9 @@ impl<P: Ord + Copy> Curve<'_, P> {
         let mean = |values: &[f64]| Some(bench.bootstrap.mean(values));
         let measured = self.measured(kind, variant, circuit.len());
         let mut rows = self.kept(&measured, &inside);
+        if let Some(whole) = &self.whole {
+            rows.extend(self.of_all(variant, circuit.len(), &inside, whole));
+        }
         rows.extend([
             measured.row("m_full", mean(&bench.full)),
             measured.row("m_empty", mean(&self.empty)),

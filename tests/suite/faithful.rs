@@ -30,7 +30,7 @@ in_every_world!(
     a_link_is_measured_in_the_live_model,
 );
 
-fn cases(f: &Fixture) -> Vec<Case<'_>> {
+pub fn cases(f: &Fixture) -> Vec<Case<'_>> {
     let case = |p: &'_ Prompt| -> Metric { Metric::LogitDifference { correct: p.correct_id, counter: p.counter_id } };
     let prompts = f.expected.prompts.iter();
     prompts

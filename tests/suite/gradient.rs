@@ -2,7 +2,8 @@
 //! sums over receivers, and scores that PyTorch's automatic differentiation gives in the demo world.
 
 use crate::bench::REPOSITORY;
-use crate::fixture::{Fixture, Prompt, in_every_world};
+use crate::faithful::cases;
+use crate::fixture::{Fixture, in_every_world};
 use candle_core::{DType, Tensor};
 use circuit_atlas::circuit::features::{self, Errors, Runner, Side, StandIn};
 use circuit_atlas::circuit::gradient::{Basis, Gradient, Hooks, Links, Members, middles};
@@ -21,15 +22,6 @@ in_every_world!(
     effects_on_all_receivers_sum_to_the_score,
     other_prompts_beside_it_change_nothing,
 );
-
-fn cases(f: &Fixture) -> Vec<Case<'_>> {
-    let metric = |p: &'_ Prompt| Metric::LogitDifference { correct: p.correct_id, counter: p.counter_id };
-    let prompts: &[Prompt] = &f.expected.prompts;
-    prompts
-        .iter()
-        .map(|p| Case { tokens: &p.tokens, corrupted: &p.corrupted_tokens, template: &p.template, metric: metric(p) })
-        .collect()
-}
 
 fn held(f: &Fixture) -> Vec<Arc<StandIn>> {
     features::stand_ins(&f.world, &cases(f), Ablate::Mean, 1).unwrap()

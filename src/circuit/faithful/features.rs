@@ -9,7 +9,7 @@
 
 use super::{Ablate, Case, shared, sources};
 use crate::circuit::{PROMPTS, World};
-use crate::dictionary::{Active, Dictionary};
+use crate::dictionary::{Active, Dictionary, activation};
 use crate::error::Result;
 use crate::ids::{DictionaryId, FeatureId, Kind};
 use crate::model::Abreast;
@@ -73,9 +73,7 @@ impl StandIn {
 
     /// What a feature is replaced with at a position.
     pub fn activation(&self, feature: FeatureId, position: usize) -> f32 {
-        let active = &self.hook(feature.dictionary).active[position];
-        let at = active.binary_search_by_key(&(feature.index as u32), |(f, _)| *f);
-        at.map_or(0.0, |at| active[at].1)
+        activation(&self.hook(feature.dictionary).active[position], feature.index as u32)
     }
 }
 
@@ -263,7 +261,6 @@ fn activations(dictionary: &Dictionary, features: &[usize], x: &Tensor) -> Resul
 }
 
 /// The activations of some features in a token's list; both are by feature.
-fn picked(active: &Active, features: &[usize]) -> Vec<f32> {
-    let of = |f: &usize| active.binary_search_by_key(&(*f as u32), |(f, _)| *f).map_or(0.0, |at| active[at].1);
-    features.iter().map(of).collect()
+pub(crate) fn picked(active: &Active, features: &[usize]) -> Vec<f32> {
+    features.iter().map(|&f| activation(active, f as u32)).collect()
 }

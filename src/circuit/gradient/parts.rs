@@ -2,9 +2,9 @@
 
 use super::Gradient;
 use crate::circuit::faithful::components;
-use crate::circuit::faithful::features::StandIn;
+use crate::circuit::faithful::features::{StandIn, picked};
 use crate::circuit::world::Pass;
-use crate::dictionary::{Active, Rule};
+use crate::dictionary::Rule;
 use crate::error::Result;
 use crate::ids::{DictionaryId, FeatureId, Kind};
 use candle_core::{DType, Tensor};
@@ -73,7 +73,7 @@ impl Gradient<'_> {
         };
         let encoder = dictionary.select(&chosen)?;
         let names: Vec<u32> = chosen.iter().map(|&f| f as u32).collect();
-        let instead: Vec<f32> = r.iter().flat_map(|row| picked(row, &names)).collect();
+        let instead: Vec<f32> = r.iter().flat_map(|row| picked(row, &chosen)).collect();
         let device = whole.device();
         let rows = self.world.write_rows(id, &chosen)?;
         let to = |x: &Tensor| x.to_dtype(self.dtype);
@@ -114,12 +114,6 @@ impl Gradient<'_> {
         };
         Ok(Hooks { parts: DictionaryId::all(self.model.sizes.layers).map(one).collect::<Result<_>>()? })
     }
-}
-
-/// The activations of some features in a token's list; both are by feature.
-fn picked(active: &Active, features: &[u32]) -> Vec<f32> {
-    let of = |f: &u32| active.binary_search_by_key(f, |(f, _)| *f).map_or(0.0, |at| active[at].1);
-    features.iter().map(of).collect()
 }
 
 impl Parts {
