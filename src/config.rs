@@ -514,9 +514,9 @@ impl Default for Discover {
         let allow = ["attention_feature", "mlp_feature", "head", "attention_error", "embedding", "position_embedding"];
         Self {
             method: Method::Gradient,
-            prompts: 288,
+            prompts: 480,
             points: 3,
-            choose: 192,
+            choose: 384,
             faithful: 0.9,
             most: 400,
             share: 0.001,

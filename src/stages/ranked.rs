@@ -2,19 +2,19 @@
 //! chosen on further ones, and each of the task's own prompts gets what of the circuit has a part in it.
 
 use super::inputs::Metrics;
-use super::solved::{Circuit, Solved, check_used};
+use super::solved::{Circuit, Solved, check_used, whole};
 use crate::artifact::tables::{HookScoreRow, RankingRow};
 use crate::circuit::features::{Errors, Runner, Side, StandIn, stand_ins};
 use crate::circuit::gradient::{Basis, Gradient, Links, Members, Scores, middles};
 use crate::circuit::ranked::{ByStratum, Choice, Ranking, Sums, choose, equal, first, ranking};
 use crate::circuit::{Ablate, Case, Found, Graph, Node, PROMPTS, Pass, World};
-use crate::config::Task;
+use crate::config::{Task, Wrong};
 use crate::error::Result;
 use crate::ids::{Component, DictionaryId, FeatureId, Kind};
 use crate::stages::Run;
-use crate::stats::interval::mean;
+use crate::stats::interval::ratio;
 use crate::stats::strata::stratified;
-use crate::task::{Prompt, Prompts};
+use crate::task::Prompts;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -38,7 +38,8 @@ pub fn exchanged<'p>(templates: impl Iterator<Item = &'p str>, seed: u64) -> BTr
     stratified(&templates, templates.len() / 2, seed).into_iter().collect()
 }
 
-/// What each circuit keeps of what all features keep, by stratum.
+/// What each circuit keeps of what all features keep, by stratum, less one standard error: the first size that seems to be
+/// enough is one that had luck, and on other prompts it would fall short.
 pub struct Keeps<'a> {
     runner: Runner<'a>,
     strata: BTreeMap<String, Vec<usize>>,
@@ -47,16 +48,11 @@ pub struct Keeps<'a> {
 }
 
 impl<'a> Keeps<'a> {
-    pub fn new(
-        world: &'a World,
-        prompts: &[Prompt],
-        cases: &'a [Case<'a>],
-        held: &'a [Arc<StandIn>],
-    ) -> Result<Keeps<'a>> {
+    pub fn new(world: &'a World, names: &[&str], cases: &'a [Case<'a>], held: &'a [Arc<StandIn>]) -> Result<Keeps<'a>> {
         let runner = Runner { world, cases, stand_ins: held, errors: Errors::Ablated };
         let mut strata: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        for (i, prompt) in prompts.iter().enumerate() {
-            strata.entry(prompt.stratum.clone()).or_default().push(i);
+        for (i, name) in names.iter().enumerate() {
+            strata.entry((*name).into()).or_default().push(i);
         }
         let nothing = BTreeSet::new();
         let (empty, all) = (runner.values(&nothing, Side::Inside)?, runner.values(&nothing, Side::Outside)?);
@@ -66,8 +62,9 @@ impl<'a> Keeps<'a> {
     fn of(&self, circuit: &BTreeSet<FeatureId>) -> Result<ByStratum> {
         let m = self.runner.values(circuit, Side::Inside)?;
         let share = |places: &Vec<usize>| {
-            let of = |values: &[f64]| mean(&places.iter().map(|&i| values[i]).collect::<Vec<_>>());
-            (of(&m) - of(&self.empty)) / (of(&self.all) - of(&self.empty))
+            let gain = |values: &[f64]| places.iter().map(|&i| values[i] - self.empty[i]).collect::<Vec<f64>>();
+            let (value, error) = ratio(&gain(&m), &gain(&self.all));
+            value - error
         };
         Ok(self.strata.iter().map(|(stratum, places)| (stratum.clone(), share(places))).collect())
     }
@@ -180,9 +177,17 @@ fn choice(
 ) -> Result<Choice> {
     let settings = &run.config.discover;
     let on = if prompts.choosing.is_empty() { &prompts.finding } else { &prompts.choosing };
-    let cases = on.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<_>>>()?;
+    let mut cases = on.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<_>>>()?;
+    let mut strata: Vec<&str> = on.iter().map(|prompt| prompt.stratum.as_str()).collect();
+    if task.wrong == Wrong::LeaveOut {
+        let right = cases.par_iter().map(|case| Ok(whole(world, case)? > 0.0)).collect::<Result<Vec<bool>>>()?;
+        check_used(right.len(), right.iter().filter(|right| **right).count())?;
+        let (mut of_case, mut of_stratum) = (right.iter(), right.iter());
+        cases.retain(|_| of_case.next() == Some(&true));
+        strata.retain(|_| of_stratum.next() == Some(&true));
+    }
     let held = stand_ins(world, &cases, Ablate::Mean, task.seed)?;
-    let keeps = Keeps::new(world, on, &cases, &held)?;
+    let keeps = Keeps::new(world, &strata, &cases, &held)?;
     run.progress.say("choosing the circuit's size");
     choose(&ranked.means, settings.faithful, settings.most, |circuit| keeps.of(circuit))
 }

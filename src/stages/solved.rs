@@ -1,6 +1,6 @@
 //! A task's prompts as the model answers them, on their way to becoming rows.
 
-use crate::circuit::{Found, Metric, Pass, World};
+use crate::circuit::{Case, Found, Metric, Pass, World};
 use crate::config::Wrong;
 use crate::error::{Result, hinted};
 use crate::ids::Component;
@@ -61,4 +61,9 @@ pub fn check_used(prompts: usize, used: usize) -> Result<()> {
     }
     let what = format!("the model is right at none of its {prompts} prompts, so all are left out");
     Err(hinted(what, "set `wrong = \"keep\"` for the task, or give it prompts that the model can do"))
+}
+
+/// The metric of a case in the whole model.
+pub fn whole(world: &World, case: &Case) -> Result<f64> {
+    Ok(case.metric.of(&world.model.last_logits(&world.model.forward(case.tokens)?)?))
 }

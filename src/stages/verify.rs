@@ -3,7 +3,7 @@
 
 use super::inputs;
 use super::ranked::exchanged;
-use super::solved::check_used;
+use super::solved::{check_used, whole};
 use crate::artifact::tables::{ComponentRow, EdgeRow, EffectRow, FaithfulnessRow, NodeRow, PromptRow, RankingRow};
 use crate::circuit::effects::{Effect, Link, effects};
 use crate::circuit::features::{self, Errors, Runner, Side};
@@ -650,11 +650,6 @@ fn fit(m: &[f64], empty: &[f64], full: &[f64]) -> Option<Estimate> {
     let off = |values: &[f64]| values.iter().zip(full).map(|(m, full)| (m - full).abs()).sum::<f64>();
     let whole = off(empty);
     (whole > 0.0).then(|| Estimate::exact(1.0 - off(m) / whole))
-}
-
-/// The metric of a case in the whole model.
-fn whole(world: &World, case: &Case) -> Result<f64> {
-    Ok(case.metric.of(&world.model.last_logits(&world.model.forward(case.tokens)?)?))
 }
 
 /// A prompt as the task wrote it.

@@ -26,6 +26,17 @@ pub fn mean(values: &[f64]) -> f64 {
     if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
 }
 
+/// The ratio of two means over the same prompts, and its standard error by linearising it; no error of fewer than two.
+pub fn ratio(above: &[f64], below: &[f64]) -> (f64, f64) {
+    let n = above.len() as f64;
+    let ratio = mean(above) / mean(below);
+    if above.len() < 2 {
+        return (ratio, 0.0);
+    }
+    let squares: f64 = above.iter().zip(below).map(|(a, b)| (a - ratio * b).powi(2)).sum();
+    (ratio, (squares / (n - 1.0) / n).sqrt() / mean(below).abs())
+}
+
 /// The 2.5th and 97.5th percentile.
 fn middle(mut values: Vec<f64>) -> (f64, f64) {
     values.sort_by(f64::total_cmp);
