@@ -181,8 +181,15 @@ pub enum Method {
     Gradient,
     Greedy,
     Influence,
-    /// Attribution patching, both directions; only to measure beside others.
+    // What follows finds no links: only to measure beside others.
+    /// Attribution patching, both directions.
     AttributionPatching,
+    /// As in sparse feature circuits (Marks et al. 2024).
+    IntegratedGradients,
+    /// Masks learned against a price for every feature.
+    LearnedMasks,
+    /// The gradient's ranking of the model's own neurons instead of features.
+    Neurons,
 }
 
 /// What a circuit explains.
@@ -251,6 +258,9 @@ impl Method {
             Method::Greedy => "greedy",
             Method::Influence => "influence",
             Method::AttributionPatching => "attribution-patching",
+            Method::IntegratedGradients => "integrated-gradients",
+            Method::LearnedMasks => "learned-masks",
+            Method::Neurons => "neurons",
         }
     }
 }
@@ -788,12 +798,9 @@ impl Config {
         if !(discover.share >= 0.0 && discover.share < 1.0) {
             out_of_range("discover.share", discover.share, "0 or more, and below 1")?;
         }
-        if discover.method == Method::AttributionPatching {
-            out_of_range(
-                "discover.method",
-                "attribution-patching",
-                "`gradient`, `greedy` or `influence`: it finds no links",
-            )?;
+        if !matches!(discover.method, Method::Gradient | Method::Greedy | Method::Influence) {
+            let word = discover.method.word();
+            out_of_range("discover.method", word, "`gradient`, `greedy` or `influence`: it finds no links")?;
         }
         self.check_verify()?;
         self.check_outputs()

@@ -253,7 +253,7 @@ pub fn method(discover: &Discover, method: config::Method) -> Option<Method> {
     match method {
         config::Method::Greedy => Some(Method::Greedy { passes: discover.passes, per_node: discover.per_node }),
         config::Method::Influence => Some(Method::Influence { coverage: discover.coverage, nodes: discover.nodes }),
-        config::Method::Gradient | config::Method::AttributionPatching => None,
+        _ => None,
     }
 }
 

@@ -17,6 +17,7 @@ pub mod excerpts;
 pub mod firings;
 mod graphs;
 pub mod inputs;
+mod methods;
 mod pairs;
 mod ranked;
 pub mod reader;

@@ -279,9 +279,9 @@ impl<'a> Reader<'a> {
                 "{} prompts to rank on, {} points, {} of what all features keep",
                 discover.prompts, discover.points, discover.faithful
             ),
-            Method::AttributionPatching => String::new(),
             Method::Greedy => format!("{} passes, {} a slot", discover.passes, discover.per_node),
             Method::Influence => format!("coverage {}, at most {} nodes", discover.coverage, discover.nodes),
+            _ => String::new(),
         };
         let (method, root) = (word(&discover.method), word(&discover.root).replace('-', " "));
         let circuits = match discover.method {

@@ -2,22 +2,22 @@
 //! of features, beside random and published ones; and the strongest links one by one.
 
 use super::inputs;
+use super::methods::{Circuits, Other, Search, by_rank};
 use super::ranked::exchanged;
 use super::solved::{check_used, whole};
 use crate::artifact::tables::{ComponentRow, EdgeRow, EffectRow, FaithfulnessRow, NodeRow, PromptRow, RankingRow};
 use crate::circuit::effects::{Effect, Link, effects};
 use crate::circuit::features::{self, Errors, Runner, Side};
 use crate::circuit::gradient::Gradient;
-use crate::circuit::ranked::{Sums, equal, ranking};
 use crate::circuit::{
-    self, Ablate, Attribution, Candidates, Case, Graph, Node, NodeKind, PROMPTS, Pass, Slot, World, at_least,
-    circuits_by_frequency, components, everything, grow, random_circuits,
+    self, Ablate, Attribution, Case, Node, NodeKind, PROMPTS, Slot, World, at_least, circuits_by_frequency, components,
+    everything, random_circuits,
 };
-use crate::config::{Ablation, Discover, Method, Task, Wrong};
+use crate::config::{Ablation, Method, Task, Wrong};
 use crate::error::{Context, Result, hinted};
-use crate::ids::{Component, FeatureId, Kind};
+use crate::ids::{Component, DictionaryId, FeatureId, Kind};
 use crate::stages::{Done, Run};
-use crate::stats::agreement::{area_under_curve, correlation, rank_correlation};
+use crate::stats::agreement::{area, area_under_curve, correlation, rank_correlation};
 use crate::stats::interval::{Bootstrap, Estimate, mean, spread};
 use crate::task::{Prompt, Prompts, Published};
 use rayon::prelude::*;
@@ -27,6 +27,9 @@ use std::sync::Arc;
 
 /// Prompts in which a link of a task is run, spread from those where its share is largest to those where it is smallest.
 const PROMPTS_A_LINK: usize = 5;
+
+/// Shares of everything that are measured besides the small circuits, as in the Mechanistic Interpretability Benchmark.
+const LARGE: [f64; 3] = [0.1, 0.2, 0.5];
 
 /// The tables as `discover` wrote them.
 struct Found {
@@ -45,19 +48,25 @@ pub fn run(run: &Run) -> Result<Done> {
     run.progress.say("loading the model and its dictionaries");
     let world = inputs::world(run)?;
     let found = Found::load(run)?;
-    let (mut faithfulness, mut links) = (Vec::new(), Vec::new());
+    let (mut faithfulness, mut links, mut costs) = (Vec::new(), Vec::new(), Vec::new());
     for settings in &run.config.tasks {
         let prompts = inputs::prompts(run.config, settings, &tokenizer)?;
         let bench = Bench::new(run, &world, settings, &found, &prompts, &metrics)?;
         let what = || format!("task `{}`", settings.name);
-        faithfulness.extend(bench.curves(inputs::published(run.config, settings)?.as_ref()).with_context(what)?);
+        let published = inputs::published(run.config, settings)?;
+        let (rows, cost) = bench.curves(published.as_ref()).with_context(what)?;
+        faithfulness.extend(rows);
+        costs.extend(Some(format!("{}: {cost}", settings.name)).filter(|_| !cost.is_empty()));
         let (rows, agreement) = bench.links().with_context(what)?;
         links.extend(rows);
         faithfulness.extend(agreement);
     }
     faithfulness.sort_by(|a, b| sorted_by(a).cmp(&sorted_by(b)));
     links.sort_by(|a, b| (&a.task, a.rank, a.prompt).cmp(&(&b.task, b.rank, b.prompt)));
-    let summary = format!("{} measurements, {} links run", faithfulness.len(), links.len());
+    let mut summary = format!("{} measurements, {} links run", faithfulness.len(), links.len());
+    if !costs.is_empty() {
+        summary += &format!("; ms of one core a prompt: {}", costs.join("; "));
+    }
     run.store.write(run.fingerprint, &faithfulness)?;
     run.store.write(run.fingerprint, &links)?;
     Ok(summary.into())
@@ -119,58 +128,40 @@ impl Stratum {
     }
 }
 
-/// Feature circuits, each with what it is called.
-type Circuits = Vec<(String, BTreeSet<FeatureId>)>;
-
-/// What a method found that circuits were not found with.
-struct Other {
-    method: Method,
-    /// By the share of prompts whose circuit has them; none where the method finds no components.
-    components: Vec<(String, BTreeSet<Component>)>,
-    features: Circuits,
-    /// Of a prompt, the mean; none where it has none.
-    nodes: Option<f64>,
-}
-
-/// The first features of a ranking, at several sizes, and all that are chosen.
-fn by_rank(ranked: &[FeatureId], chosen: usize) -> Circuits {
-    const SIZES: [usize; 5] = [20, 50, 100, 200, 400];
-    let first = |n: usize| ranked.iter().take(n).copied().collect();
-    let sizes = SIZES.into_iter().filter(|&size| size < ranked.len() && size != chosen);
-    let mut circuits: Circuits = sizes.map(|size| (format!("first {size}"), first(size))).collect();
-    if chosen > 0 {
-        circuits.push(("chosen".into(), first(chosen)));
-    }
-    circuits
-}
-
-/// In which share of the sets each part is.
-fn shares<P: Ord>(sets: impl ExactSizeIterator<Item = BTreeSet<P>>) -> BTreeMap<P, f64> {
-    let n = sets.len() as f64;
-    let mut counts = BTreeMap::new();
-    sets.flatten().for_each(|part| *counts.entry(part).or_insert(0.0) += 1.0);
-    counts.into_iter().map(|(part, count)| (part, count / n)).collect()
-}
-
 /// Random circuits: level, ablation, whether errors are kept, variant, size.
 type Drawn = (&'static str, Ablation, bool, String, usize);
 
-/// What one ablation puts in the place of everything else, for the cases that are measured on.
+/// What one ablation puts in the place of everything else, for the cases that are measured on; and what all circuits are held
+/// against.
 struct StandIns {
     ablation: Ablation,
+    /// Whether it is the first of the ablations: only under it are other methods and random circuits measured.
+    first: bool,
     components: Vec<Arc<components::StandIn>>,
     features: Vec<Arc<features::StandIn>>,
+    /// The metric of each case with every component replaced; with every feature, errors kept; and with errors ablated too.
+    empty: [Vec<f64>; 3],
+    /// The metric of each case with every feature alive and errors ablated.
+    all: Vec<f64>,
 }
 
 impl StandIns {
-    fn new(bench: &Bench, ablation: Ablation) -> Result<StandIns> {
+    fn new(bench: &Bench, ablation: Ablation, first: bool) -> Result<StandIns> {
         let Bench { world, cases, task, .. } = bench;
-        let way = ablate(ablation);
-        Ok(StandIns {
-            ablation,
-            components: components::stand_ins(&world.model, cases, way, task.seed)?,
-            features: features::stand_ins(world, cases, way, task.seed)?,
-        })
+        let (way, nothing) = (ablate(ablation), BTreeSet::new());
+        let components = components::stand_ins(&world.model, cases, way, task.seed)?;
+        let features = features::stand_ins(world, cases, way, task.seed)?;
+        let replaced = |errors, side| {
+            let runner = Runner { world, cases, stand_ins: &features, errors };
+            bench.ticked(runner.values(&nothing, side))
+        };
+        let empty = [
+            bench.ticked(components::values(&world.model, cases, &BTreeSet::new(), &components))?,
+            replaced(Errors::Kept, Side::Inside)?,
+            replaced(Errors::Ablated, Side::Inside)?,
+        ];
+        let all = replaced(Errors::Ablated, Side::Outside)?;
+        Ok(StandIns { ablation, first, components, features, empty, all })
     }
 }
 
@@ -266,28 +257,35 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// Faithfulness and completeness over circuit size, at both levels and under each ablation.
-    fn curves(&self, published: Option<&Published>) -> Result<Vec<FaithfulnessRow>> {
-        let (components, features) = (self.components()?, self.features()?);
+    /// Faithfulness and completeness over circuit size, at both levels and under each ablation; and what each method took of a
+    /// prompt.
+    fn curves(&self, published: Option<&Published>) -> Result<(Vec<FaithfulnessRow>, String)> {
+        let found = Other {
+            method: self.run.config.discover.method,
+            components: self.components()?,
+            features: self.features()?,
+            ranked: self.ranked("found")?,
+            nodes: Some(self.mean_nodes()),
+            cost: 0.0,
+        };
+        self.run.progress.say("other methods");
         let others = self.others()?;
         let pool: BTreeSet<FeatureId> = self.active_features()?;
         let ablations = &self.run.config.verify.ablations;
-        let draws = self.run.config.verify.random;
-        let curve = |sizes: usize| 1 + sizes * (2 + draws);
-        let one = curve(components.len()) + 2 * usize::from(published.is_some()) + 2 * curve(features.len()) + 1;
-        let of_other = |other: &Other| curve(other.components.len()) + 2 * curve(other.features.len());
-        let besides: usize = others.iter().map(of_other).sum();
-        self.run.progress.begin("circuits run", (one * ablations.len() + besides) as u64, 0);
+        self.run.progress.begin("circuits run", self.runs(&found, &others, published.is_some()), 0);
         let mut rows = published.map(|p| self.against(p)).transpose()?.unwrap_or_default();
         for (place, &ablation) in ablations.iter().enumerate() {
-            let stand_ins = StandIns::new(self, ablation)?;
-            let found = [("found", &components, &features)];
-            let more = others.iter().filter(|_| place == 0).map(|o| (o.method.word(), &o.components, &o.features));
-            for (kind, components, features) in found.into_iter().chain(more) {
+            let stand_ins = StandIns::new(self, ablation, place == 0)?;
+            for other in [&found].into_iter().chain(others.iter().filter(|_| place == 0)) {
+                let kind = if other.method == found.method { "found" } else { other.method.word() };
+                if other.method == Method::Neurons {
+                    rows.extend(self.neuron_curve(other)?);
+                    continue;
+                }
                 let published = published.filter(|_| kind == "found");
-                rows.extend(self.component_curve(&stand_ins, kind, components, published)?);
+                rows.extend(self.component_curve(&stand_ins, kind, &other.components, published)?);
                 for errors in [Errors::Kept, Errors::Ablated] {
-                    rows.extend(self.feature_curve(&stand_ins, errors, kind, features, &pool)?);
+                    rows.extend(self.feature_curve(&stand_ins, errors, kind, other, &pool)?);
                 }
             }
         }
@@ -298,7 +296,25 @@ impl<'a> Bench<'a> {
             circuit: "found".into(),
             ..self.compared("measured on", self.cases.len(), "prompts", measured)
         });
-        Ok(rows)
+        let cost = |other: &Other| format!("{} {:.1}", other.method.word(), other.cost);
+        Ok((rows, others.iter().map(cost).collect::<Vec<_>>().join(", ")))
+    }
+
+    /// Circuits that will be run.
+    fn runs(&self, found: &Other, others: &[Other], published: bool) -> u64 {
+        let draws = self.run.config.verify.random;
+        let (large, ends) = (LARGE.len(), 4);
+        let of_found = found.components.len() + 2 * found.features.len();
+        let once = of_found * draws + large + found.features.len();
+        let each = ends + 2 * of_found + 2 * usize::from(published);
+        let of_other = |other: &Other| match other.method {
+            Method::Neurons => 1 + other.features.len() + large,
+            _ => {
+                let more = if other.ranked.is_empty() { 0 } else { large };
+                other.components.len() * (2 + draws) + 2 * other.features.len() * (1 + draws) + more
+            }
+        };
+        (each * self.run.config.verify.ablations.len() + once + others.iter().map(of_other).sum::<usize>()) as u64
     }
 
     fn component_curve(
@@ -314,13 +330,17 @@ impl<'a> Bench<'a> {
         let curve = Curve {
             bench: self,
             setting: Setting { level: "component", ablation: stand_ins.ablation, errors: None },
-            empty: self.ticked(keeping(&BTreeSet::new()))?,
+            empty: &stand_ins.empty[0],
             inside: &keeping,
-            outside: &|circuit| keeping(&all.difference(circuit).copied().collect()),
+            outside: Some(&|circuit| keeping(&all.difference(circuit).copied().collect())),
             whole: None,
-            pool: &all,
+            pool: stand_ins.first.then_some(&all),
         };
         let mut rows = curve.rows(kind, circuits)?;
+        if stand_ins.first && !circuits.is_empty() {
+            let areas = curve.areas(kind, &rows, all.len(), 1.0);
+            rows.extend(areas);
+        }
         if let Some(published) = published {
             rows.extend(curve.both_sides("published", &published.name, &published.components())?);
         }
@@ -332,31 +352,96 @@ impl<'a> Bench<'a> {
         stand_ins: &StandIns,
         errors: Errors,
         kind: &'static str,
-        circuits: &[(String, BTreeSet<FeatureId>)],
+        other: &Other,
         pool: &BTreeSet<FeatureId>,
     ) -> Result<Vec<FaithfulnessRow>> {
         let runner = Runner { world: self.world, cases: &self.cases, stand_ins: &stand_ins.features, errors };
-        let setting = Setting { level: "feature", ablation: stand_ins.ablation, errors: Some(errors) };
-        // What is left when only the errors are replaced: what a circuit of features is held against.
-        let whole = match (errors, kind) {
-            (Errors::Ablated, "found") => Some(self.ticked(runner.values(&BTreeSet::new(), Side::Outside))?),
-            _ => None,
-        };
+        let outside = |circuit: &BTreeSet<FeatureId>| runner.values(circuit, Side::Outside);
         let curve = Curve {
             bench: self,
-            setting,
-            empty: self.ticked(runner.values(&BTreeSet::new(), Side::Inside))?,
+            setting: Setting { level: "feature", ablation: stand_ins.ablation, errors: Some(errors) },
+            empty: &stand_ins.empty[if errors == Errors::Kept { 1 } else { 2 }],
             inside: &|circuit| runner.values(circuit, Side::Inside),
-            outside: &|circuit| runner.values(circuit, Side::Outside),
-            whole,
-            pool,
+            outside: if kind == "found" { Some(&outside) } else { None },
+            // What is left when only the errors are replaced: what a circuit of features is held against.
+            whole: (errors == Errors::Ablated && kind == "found").then_some(&stand_ins.all),
+            pool: stand_ins.first.then_some(pool),
         };
-        let mut rows = curve.rows(kind, circuits)?;
-        if let Some(whole) = &curve.whole {
-            let size = self.world.attention.iter().chain(&self.world.mlp).map(|d| d.width()).sum();
-            let measured = Measured { task: &self.task.name, setting, variant: "every feature", circuit: "all", size };
+        let mut rows = curve.rows(kind, &other.features)?;
+        let widths = |id: DictionaryId| self.world.dictionary(id).width();
+        let size = self.ids().map(widths).sum();
+        if let Some(whole) = curve.whole {
+            let measured = curve.measured("all", "every feature", size);
             rows.extend(curve.kept(&measured, whole));
-            rows.extend(self.null(&curve, circuits)?);
+            if stand_ins.first {
+                rows.extend(self.null(&curve, &other.features)?);
+            }
+        }
+        if stand_ins.first && errors == Errors::Ablated && !other.ranked.is_empty() {
+            let all = curve.recovered(&stand_ins.all).map_or(0.0, |all| all.value);
+            rows.extend(self.large(&curve, kind, &other.ranked, widths)?);
+            let areas = curve.areas(kind, &rows, size, all);
+            rows.extend(areas);
+        }
+        Ok(rows)
+    }
+
+    /// The same ranking of the model's own neurons: columns of `z` and MLP units. All of them are the model.
+    fn neuron_curve(&self, other: &Other) -> Result<Vec<FaithfulnessRow>> {
+        let gradient = Gradient::new(self.world, Vec::new())?;
+        let held = components::neurons(&self.world.model, &self.cases)?;
+        let run = |circuit: &BTreeSet<FeatureId>| {
+            let one = |(case, held): (&Case, &Arc<components::Neurons>)| {
+                let mut hooks = gradient.neurons(held)?;
+                hooks.only(circuit)?;
+                Ok(gradient.point(case, &hooks, 1.0)?.value)
+            };
+            self.cases.par_iter().zip(&held).map(one).collect::<Result<Vec<f64>>>()
+        };
+        let empty = self.ticked(run(&BTreeSet::new()))?;
+        let curve = Curve {
+            bench: self,
+            setting: Setting { level: "neuron", ablation: Ablation::Mean, errors: None },
+            empty: &empty,
+            inside: &run,
+            outside: None,
+            whole: None,
+            pool: None,
+        };
+        let sizes = &self.world.model.sizes;
+        let widths = |id: DictionaryId| if id.kind == Kind::Attention { sizes.d_model } else { sizes.d_mlp };
+        let kind = other.method.word();
+        let mut rows = curve.rows(kind, &other.features)?;
+        rows.extend(self.large(&curve, kind, &other.ranked, widths)?);
+        let areas = curve.areas(kind, &rows, self.ids().map(widths).sum(), 1.0);
+        rows.extend(areas);
+        Ok(rows)
+    }
+
+    fn ids(&self) -> impl Iterator<Item = DictionaryId> + use<> {
+        DictionaryId::all(self.world.model.sizes.layers)
+    }
+
+    /// Circuits that are large shares of everything: the area under a curve is mostly theirs. What is not ranked comes behind
+    /// what is, and what opposes the answer comes last.
+    fn large(
+        &self,
+        curve: &Curve<FeatureId>,
+        kind: &'static str,
+        ranked: &[FeatureId],
+        widths: impl Fn(DictionaryId) -> usize,
+    ) -> Result<Vec<FaithfulnessRow>> {
+        let opposing = if kind == "found" { self.opposing()? } else { Vec::new() };
+        let known: BTreeSet<FeatureId> = ranked.iter().chain(&opposing).copied().collect();
+        let every =
+            self.ids().flat_map(|dictionary| (0..widths(dictionary)).map(move |index| FeatureId { dictionary, index }));
+        let rest = every.filter(|feature| !known.contains(feature));
+        let order: Vec<FeatureId> = ranked.iter().copied().chain(rest).chain(opposing.iter().copied()).collect();
+        let mut rows = Vec::new();
+        for share in LARGE {
+            let size = (share * order.len() as f64).round() as usize;
+            let m = self.ticked((curve.inside)(&order[..size].iter().copied().collect()))?;
+            rows.extend(curve.kept(&curve.measured(kind, &format!("first {size}"), size), &m));
         }
         Ok(rows)
     }
@@ -372,18 +457,24 @@ impl<'a> Bench<'a> {
         if ranked.is_empty() {
             return Ok(Vec::new());
         }
-        let gain = |m: &[f64]| mean(&m.iter().zip(&curve.empty).map(|(m, empty)| m - empty).collect::<Vec<_>>());
+        let gain = |m: &[f64]| mean(&m.iter().zip(curve.empty).map(|(m, empty)| m - empty).collect::<Vec<_>>());
         let row = |(variant, circuit): &(String, BTreeSet<FeatureId>)| {
             let m = (curve.inside)(&ranked.iter().take(circuit.len()).copied().collect())?;
             let signed: Vec<f64> =
-                m.iter().zip(&curve.empty).zip(&self.signs).map(|((m, e), sign)| e + sign * (m - e)).collect();
+                m.iter().zip(curve.empty).zip(&self.signs).map(|((m, e), sign)| e + sign * (m - e)).collect();
             let share = Estimate::exact(gain(&signed) / gain(&self.full));
             Ok(curve.measured("null", variant, circuit.len()).row("faithfulness", Some(share)))
         };
         circuits.iter().map(row).collect()
     }
 
-    /// A ranking's features, the first first, those that oppose the answer left out; and how many are chosen.
+    /// Features that oppose the answer, the strongest last.
+    fn opposing(&self) -> Result<Vec<FeatureId>> {
+        let own = self.found.rankings.iter().filter(|row| row.task == self.task.name && row.ranking == "found");
+        own.filter(|row| row.score < 0.0).map(|row| Ok(row.feature.parse()?)).collect()
+    }
+
+    /// A ranking's features, the first first, those that oppose the answer left out.
     fn ranked(&self, ranking: &str) -> Result<Vec<FeatureId>> {
         let own = self.found.rankings.iter().filter(|row| row.task == self.task.name && row.ranking == ranking);
         own.filter(|row| row.score > 0.0).map(|row| Ok(row.feature.parse()?)).collect()
@@ -406,72 +497,17 @@ impl<'a> Bench<'a> {
 
     /// The task's features at several sizes, and its circuit.
     fn features(&self) -> Result<Circuits> {
-        let chosen = self.found.rankings.iter().filter(|row| row.task == self.task.name && row.chosen).count();
-        Ok(by_rank(&self.ranked("found")?, chosen))
+        let chosen = self.found.rankings.iter().filter(|row| row.task == self.task.name && row.chosen);
+        Ok(by_rank(&self.ranked("found")?, chosen.map(|row| Ok(row.feature.parse()?)).collect::<Result<_>>()?))
     }
 
     /// What other methods find, with the settings that circuits were found with.
     fn others(&self) -> Result<Vec<Other>> {
         let discover = &self.run.config.discover;
+        let own = self.found.prompts(&self.task.name).map(|row| prompt(self.prompts, row)).collect::<Result<_>>()?;
+        let search = Search::new(self.world, self.task, own, self.prompts, self.metrics)?;
         let methods = self.run.config.verify.methods.iter().filter(|method| **method != discover.method);
-        methods.map(|&method| self.other(discover, method)).collect()
-    }
-
-    fn other(&self, settings: &Discover, method: Method) -> Result<Other> {
-        match inputs::method(settings, method) {
-            Some(growth) => self.grown(settings, method, growth),
-            None => self.patched(method),
-        }
-    }
-
-    /// Features ranked by attribution patching, on the prompts that features are ranked on.
-    fn patched(&self, method: Method) -> Result<Other> {
-        let gradient = Gradient::new(self.world, Vec::new())?;
-        let metrics = &self.metrics;
-        let cases = self.prompts.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<Case>>>()?;
-        let neurons = components::neurons(&self.world.model, &cases)?;
-        let mut sums = Sums::default();
-        for start in (0..cases.len()).step_by(PROMPTS) {
-            let some = &cases[start..(start + PROMPTS).min(cases.len())];
-            let clean = self.world.passes(&some.iter().map(|case| case.tokens).collect::<Vec<_>>())?;
-            let twins = self.world.passes(&some.iter().map(|case| case.corrupted).collect::<Vec<_>>())?;
-            let one = |(i, (clean, twin)): (usize, (Pass, Pass))| {
-                gradient.patching(&some[i], &clean, &twin, &neurons[start + i])
-            };
-            let each = clean.into_par_iter().zip(twins).enumerate().map(one).collect::<Result<Vec<_>>>()?;
-            each.iter().for_each(|scores| sums.add("", scores, 1.0));
-        }
-        let means = sums.means();
-        let ranked: Vec<FeatureId> =
-            ranking(&means, &equal(&means)).into_iter().filter(|(_, score)| *score > 0.0).map(|(f, _)| f).collect();
-        Ok(Other { method, components: Vec::new(), features: by_rank(&ranked, 0), nodes: None })
-    }
-
-    /// What a method that grows the circuit of each of the task's own prompts finds.
-    fn grown(&self, settings: &Discover, name: Method, method: circuit::Method) -> Result<Other> {
-        let rows: Vec<&PromptRow> = self.found.prompts(&self.task.name).collect();
-        let mut graphs = Vec::new();
-        for some in rows.chunks(PROMPTS) {
-            let prompts = some.iter().map(|row| prompt(self.prompts, row)).collect::<Result<Vec<_>>>()?;
-            let tokens: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
-            let passes = self.world.passes(&tokens)?;
-            let one = |(prompt, pass): (&&Prompt, Pass)| {
-                let attribution = Attribution::of(self.world, pass, &prompt.tokens)?;
-                let mut candidates = Candidates::new(&attribution, settings.candidates, &settings.allow);
-                Ok(grow(&mut candidates, inputs::root(settings.root, prompt), method)?.graph)
-            };
-            graphs.extend(prompts.par_iter().zip(passes).map(one).collect::<Result<Vec<Graph>>>()?);
-        }
-        let of = |graph: &Graph| graph.nodes.iter().filter_map(Node::dictionary_feature).collect();
-        let mut ranked: Vec<(FeatureId, f64)> = shares(graphs.iter().map(of)).into_iter().collect();
-        ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        let ranked: Vec<FeatureId> = ranked.into_iter().map(|(feature, _)| feature).collect();
-        Ok(Other {
-            method: name,
-            components: circuits_by_frequency(&shares(graphs.iter().map(Graph::components))),
-            features: by_rank(&ranked, ranked.len()),
-            nodes: Some(mean(&graphs.iter().map(|graph| graph.nodes.len() as f64).collect::<Vec<_>>())),
-        })
+        methods.map(|&method| search.find(discover, method)).collect()
     }
 
     /// Nodes of a circuit, the mean over prompts.
@@ -544,13 +580,14 @@ struct Curve<'a, P> {
     bench: &'a Bench<'a>,
     setting: Setting,
     /// The metric of each case with everything replaced.
-    empty: Vec<f64>,
+    empty: &'a [f64],
     inside: Values<'a, P>,
-    outside: Values<'a, P>,
+    /// None where what is left without a circuit is not measured.
+    outside: Option<Values<'a, P>>,
     /// The metric of each case with every feature alive; none where circuits are not held against that.
-    whole: Option<Vec<f64>>,
-    /// What random circuits are drawn from.
-    pool: &'a BTreeSet<P>,
+    whole: Option<&'a Vec<f64>>,
+    /// What random circuits are drawn from; none where they are not measured.
+    pool: Option<&'a BTreeSet<P>>,
 }
 
 impl<P: Ord + Copy> Curve<'_, P> {
@@ -568,7 +605,7 @@ impl<P: Ord + Copy> Curve<'_, P> {
     }
 
     fn recovered(&self, m: &[f64]) -> Option<Estimate> {
-        self.bench.bootstrap.recovered(m, &self.empty, &self.bench.full)
+        self.bench.bootstrap.recovered(m, self.empty, &self.bench.full)
     }
 
     /// What a circuit's run keeps, over all cases and in each stratum.
@@ -577,10 +614,10 @@ impl<P: Ord + Copy> Curve<'_, P> {
         let mut rows = vec![
             measured.row("m_circuit", Some(bench.bootstrap.mean(m))),
             measured.row("faithfulness", self.recovered(m)),
-            measured.row("fit", fit(m, &self.empty, &bench.full)),
+            measured.row("fit", fit(m, self.empty, &bench.full)),
         ];
         for stratum in &bench.strata {
-            let [m, empty, full] = [m, &self.empty, &bench.full].map(|values| stratum.of(values));
+            let [m, empty, full] = [m, self.empty, &bench.full].map(|values| stratum.of(values));
             let of =
                 |metric: &str, value| FaithfulnessRow { stratum: stratum.name.clone(), ..measured.row(metric, value) };
             rows.extend([
@@ -597,9 +634,9 @@ impl<P: Ord + Copy> Curve<'_, P> {
     /// What a circuit keeps of what all features keep, over all cases and in each stratum.
     fn of_all(&self, variant: &str, size: usize, m: &[f64], all: &[f64]) -> Vec<FaithfulnessRow> {
         let measured = self.measured("found", variant, size);
-        let mut rows = vec![measured.row("of_all", self.bench.bootstrap.recovered(m, &self.empty, all))];
+        let mut rows = vec![measured.row("of_all", self.bench.bootstrap.recovered(m, self.empty, all))];
         for stratum in &self.bench.strata {
-            let [m, empty, all] = [m, &self.empty, all].map(|values| stratum.of(values));
+            let [m, empty, all] = [m, self.empty, all].map(|values| stratum.of(values));
             let share = stratum.bootstrap.recovered(&m, &empty, &all);
             rows.push(FaithfulnessRow { stratum: stratum.name.clone(), ..measured.row("of_all", share) });
         }
@@ -609,33 +646,47 @@ impl<P: Ord + Copy> Curve<'_, P> {
     fn both_sides(&self, kind: &'static str, variant: &str, circuit: &BTreeSet<P>) -> Result<Vec<FaithfulnessRow>> {
         let bench = self.bench;
         let inside = bench.ticked((self.inside)(circuit))?;
-        let outside = bench.ticked((self.outside)(circuit))?;
         let mean = |values: &[f64]| Some(bench.bootstrap.mean(values));
         let measured = self.measured(kind, variant, circuit.len());
         let mut rows = self.kept(&measured, &inside);
-        if let Some(whole) = &self.whole {
+        if let Some(whole) = self.whole {
             rows.extend(self.of_all(variant, circuit.len(), &inside, whole));
         }
-        rows.extend([
-            measured.row("m_full", mean(&bench.full)),
-            measured.row("m_empty", mean(&self.empty)),
-            measured.row("m_complement", mean(&outside)),
-            measured.row("completeness", self.recovered(&outside)),
-        ]);
+        rows.extend([measured.row("m_full", mean(&bench.full)), measured.row("m_empty", mean(self.empty))]);
+        if let Some(outside) = self.outside {
+            let outside = bench.ticked(outside(circuit))?;
+            rows.extend([
+                measured.row("m_complement", mean(&outside)),
+                measured.row("completeness", self.recovered(&outside)),
+            ]);
+        }
         Ok(rows)
+    }
+
+    /// CPR and CMD of the Mechanistic Interpretability Benchmark (2025): the area under faithfulness over the share of all parts
+    /// that a circuit has, and the area between it and 1. `end` is what all parts keep.
+    fn areas(&self, kind: &'static str, rows: &[FaithfulnessRow], parts: usize, end: f64) -> Vec<FaithfulnessRow> {
+        let whole =
+            |row: &&FaithfulnessRow| row.circuit == kind && row.metric == "faithfulness" && row.stratum.is_empty();
+        let point = |row: &FaithfulnessRow| Some((f64::from(row.size) / parts as f64, row.value?));
+        let curve = rows.iter().filter(whole).filter_map(point).chain([(0.0, 0.0), (1.0, end)]).collect::<Vec<_>>();
+        let measured = self.measured(kind, "by size", parts);
+        let row = |metric: &str, area: f64| measured.row(metric, Some(Estimate::exact(area)));
+        vec![row("cpr", area(&curve, |f| f)), row("cmd", area(&curve, |f| (1.0 - f).abs()))]
     }
 
     /// The mean over random circuits of a size, with the smallest and the largest of them; nothing where they are known from
     /// another method's circuit, or there are not so many parts to draw.
     fn random(&self, variant: &str, size: usize) -> Result<Vec<FaithfulnessRow>> {
         let bench = self.bench;
+        let Some(pool) = self.pool else { return Ok(Vec::new()) };
         let Setting { level, ablation, errors } = self.setting;
         let key = (level, ablation, errors == Some(Errors::Kept), variant.to_string(), size);
-        if size > self.pool.len() || !bench.drawn.borrow_mut().insert(key) {
+        if size > pool.len() || !bench.drawn.borrow_mut().insert(key) {
             bench.run.progress.add(bench.run.config.verify.random as u64);
             return Ok(Vec::new());
         }
-        let draws = random_circuits(self.pool, size, bench.run.config.verify.random, bench.task.seed);
+        let draws = random_circuits(pool, size, bench.run.config.verify.random, bench.task.seed);
         let each = draws.iter().map(|draw| bench.ticked((self.inside)(draw))).collect::<Result<Vec<_>>>()?;
         let m: Vec<f64> = each.iter().map(|draw| mean(draw)).collect();
         let recovered: Vec<f64> = each.iter().filter_map(|draw| Some(self.recovered(draw)?.value)).collect();

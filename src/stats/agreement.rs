@@ -131,6 +131,14 @@ pub fn kappa(a: &[bool], b: &[bool]) -> Option<f64> {
     (n > 0 && chance < 1.0).then(|| (agreed - chance) / (1.0 - chance))
 }
 
+/// The area under `of(y)` over x, straight lines between the points.
+pub fn area(points: &[(f64, f64)], of: impl Fn(f64) -> f64) -> f64 {
+    let mut points = points.to_vec();
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let part = |pair: &[(f64, f64)]| (pair[1].0 - pair[0].0) * (of(pair[0].1) + of(pair[1].1)) / 2.0;
+    points.windows(2).map(part).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

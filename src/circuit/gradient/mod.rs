@@ -9,14 +9,18 @@
 //!
 //! There is no GELU in it: an MLP is its transcoder, and its error is held. `parts` lays out what a hook is made of, `pass`
 //! runs forward and back, `links` splits scores by receiver. The same passes with a model's own neurons in place of features
-//! are the model itself, whose gradient is attribution patching (`patching`).
+//! are the model itself, whose gradient is attribution patching (`patching`) and integrated gradients (`integrated`). `masks`
+//! learns how much of each feature is run.
 
+mod integrated;
 mod links;
+mod masks;
 mod parts;
 mod pass;
 mod patching;
 
 pub use links::{Links, Members};
+pub use masks::Lessons;
 pub use parts::{Basis, Hooks, Parts};
 pub use pass::{Back, Point};
 
@@ -93,6 +97,15 @@ impl<'a> Gradient<'a> {
         let hooks = self.hooks(Basis::Candidates(clean), stand_in)?;
         let backs = self.run(case, &hooks)?;
         Ok(Scores { hooks: self.mean_scores(&hooks, &backs)?, errors: self.errors(clean, stand_in, &backs)? })
+    }
+
+    /// The scores of a prompt's parts, summed over positions.
+    ///
+    /// # Errors
+    /// When tensors cannot be made.
+    pub fn by_part(&self, case: &Case, hooks: &Hooks) -> Result<BTreeMap<FeatureId, f64>> {
+        let backs = self.run(case, hooks)?;
+        Ok(Scores { hooks: self.mean_scores(hooks, &backs)?, errors: Vec::new() }.by_part())
     }
 
     /// The mean over points of `(a − r)·c`, by hook.

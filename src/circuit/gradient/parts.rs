@@ -41,6 +41,8 @@ pub struct Parts {
     pub(super) instead: Tensor,
     /// What the hook holds when all is replaced, `[T, d_out]`
     pub whole: Tensor,
+    /// How much of each part is run, `[n]`; none where all of each is.
+    pub(super) weights: Option<Tensor>,
 }
 
 /// The hooks of one prompt, in the order in which the model comes to them.
@@ -84,6 +86,7 @@ impl Gradient<'_> {
             instead: to(&Tensor::from_vec(instead, (r.len(), chosen.len()), device)?)?,
             whole: to(whole)?,
             names,
+            weights: None,
         })
     }
 
@@ -101,6 +104,7 @@ impl Gradient<'_> {
                     writes: None,
                     instead: to(z)?,
                     whole: to(z)?,
+                    weights: None,
                 },
                 Kind::Mlp => Parts {
                     id,
@@ -109,6 +113,7 @@ impl Gradient<'_> {
                     writes: Some(layer.w_out.clone()),
                     instead: to(units)?,
                     whole: to(mlp_out)?,
+                    weights: None,
                 },
             })
         };
@@ -117,6 +122,24 @@ impl Gradient<'_> {
 }
 
 impl Parts {
+    /// Runs so much of each part: a number for each of `names`.
+    ///
+    /// # Errors
+    /// When they are not as many.
+    pub fn weigh(&mut self, weights: Vec<f64>) -> Result<()> {
+        let n = self.names.len();
+        self.weights = Some(Tensor::from_vec(weights, n, self.whole.device())?.to_dtype(self.whole.dtype())?);
+        Ok(())
+    }
+
+    /// Parts `[T, n]`, each as much as is run of it.
+    pub(super) fn weighted(&self, parts: Tensor) -> Result<Tensor> {
+        match &self.weights {
+            Some(weights) => Ok(parts.broadcast_mul(weights)?),
+            None => Ok(parts),
+        }
+    }
+
     /// What is read, `[T, d_in]` → activations and their slopes, `[T, n]` each.
     pub(super) fn encode(&self, x: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
         let Some((w, bias, activation)) = &self.reads else { return Ok((x.clone(), None)) };

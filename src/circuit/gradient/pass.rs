@@ -82,7 +82,7 @@ impl Gradient<'_> {
 fn held(parts: &Parts, read: &Tensor, t: f64) -> Result<(Tensor, Encoded)> {
     let (a, slope) = parts.encode(read)?;
     let change = (a - &parts.instead)?;
-    let holds = (&parts.whole + (parts.write(&change)? * t)?)?;
+    let holds = (&parts.whole + (parts.write(&parts.weighted(change.clone())?)? * t)?)?;
     Ok((holds, Encoded { change, slope }))
 }
 
@@ -98,13 +98,15 @@ impl Point {
         for l in (0..model.sizes.layers).rev() {
             let (Inner { x1, sigma1, attended, x2, sigma2 }, [attention, mlp]) = (&self.inner[l], &self.layers[l]);
             let own = hooks.parts[2 * l + 1].at_parts(&g)?;
-            let at_x2 = hooks.parts[2 * l + 1].at_read(&mlp.pre(&own, self.t)?, x2)?;
+            let at_pre = mlp.pre(&hooks.parts[2 * l + 1].weighted(own.clone())?, self.t)?;
+            let at_x2 = hooks.parts[2 * l + 1].at_read(&at_pre, x2)?;
             let at_mid = (&g + through_norm(x2, sigma2, &at_x2)?)?;
             gradients.push(g);
             at_parts.push(own);
             let at_z = at_mid.matmul(&model.layers[l].w_o.t()?)?;
             let own = hooks.parts[2 * l].at_parts(&at_z)?;
-            let at_gathered = hooks.parts[2 * l].at_read(&attention.pre(&own, self.t)?, &attended.z)?;
+            let at_pre = attention.pre(&hooks.parts[2 * l].weighted(own.clone())?, self.t)?;
+            let at_gathered = hooks.parts[2 * l].at_read(&at_pre, &attended.z)?;
             gradients.push(at_z);
             at_parts.push(own);
             // Nothing that could be replaced is before the first layer's heads.

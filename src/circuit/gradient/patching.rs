@@ -30,22 +30,35 @@ impl Gradient<'_> {
         for (i, id) in DictionaryId::all(self.model.sizes.layers).enumerate() {
             let g = (there.gradient(i) + back.gradient(i))?;
             let [own, twins] = [clean, corrupted].map(|pass| pass.active(id.kind, id.layer));
-            for (p, (own, twins)) in own.iter().zip(twins).enumerate() {
-                let changes = difference(own, twins);
-                let chosen: Vec<usize> = changes.iter().map(|(f, _)| *f as usize).collect();
-                if chosen.is_empty() {
-                    continue;
-                }
-                let width = self.world.dictionary(id).b_out().len();
-                let rows = Tensor::from_vec(self.world.write_rows(id, &chosen)?, (chosen.len(), width), g.device())?;
-                let along = super::numbers(&rows.to_dtype(self.dtype)?.matmul(&g.narrow(0, p, 1)?.t()?)?)?;
-                for ((f, change), along) in changes.into_iter().zip(along) {
-                    let feature = FeatureId { dictionary: id, index: f as usize };
-                    *scores.entry(feature).or_insert(0.0) += f64::from(change) * along;
-                }
-            }
+            self.add_along(&mut scores, id, &g, own, twins)?;
         }
         Ok(scores)
+    }
+
+    /// Adds `(a − b)·g·W_f`, summed over positions, of the features that differ; `g` is at what the hook holds, `[T, d_out]`
+    pub(super) fn add_along(
+        &self,
+        scores: &mut BTreeMap<FeatureId, f64>,
+        id: DictionaryId,
+        g: &Tensor,
+        a: &[Active],
+        b: &[Active],
+    ) -> Result<()> {
+        let width = self.world.dictionary(id).b_out().len();
+        for (p, (a, b)) in a.iter().zip(b).enumerate() {
+            let changes = difference(a, b);
+            let chosen: Vec<usize> = changes.iter().map(|(f, _)| *f as usize).collect();
+            if chosen.is_empty() {
+                continue;
+            }
+            let rows = Tensor::from_vec(self.world.write_rows(id, &chosen)?, (chosen.len(), width), g.device())?;
+            let along = super::numbers(&rows.to_dtype(self.dtype)?.matmul(&g.narrow(0, p, 1)?.t()?)?)?;
+            for ((f, change), along) in changes.into_iter().zip(along) {
+                let feature = FeatureId { dictionary: id, index: f as usize };
+                *scores.entry(feature).or_insert(0.0) += f64::from(change) * along;
+            }
+        }
+        Ok(())
     }
 }
 
