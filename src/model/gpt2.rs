@@ -99,6 +99,7 @@ impl Rows {
 }
 
 /// What one layer's heads make of a residual stream (see [`LayerTrace`]).
+#[derive(Clone)]
 pub(crate) struct Attended {
     pub q: Tensor,
     pub k: Tensor,

@@ -26,6 +26,7 @@ impl Gradient<'_> {
         neurons: &components::Neurons,
     ) -> Result<BTreeMap<FeatureId, f64>> {
         let mut hooks = self.neurons(neurons)?;
+        let real_pass = self.point(case, &hooks, 1.0)?;
         let mut scores = BTreeMap::new();
         for (i, id) in DictionaryId::all(self.model.sizes.layers).enumerate() {
             let (dictionary, active) = (self.world.dictionary(id), clean.active(id.kind, id.layer));
@@ -35,7 +36,8 @@ impl Gradient<'_> {
             let mut sum: Option<Tensor> = None;
             for t in middles(STEPS) {
                 hooks.parts[i].whole = (&real + (&change * t)?)?;
-                let back = self.point(case, &hooks, 1.0)?.back(self, &hooks)?;
+                let point = self.point_from(case, &hooks, &real_pass, id.layer)?;
+                let back = point.back_to(self, &hooks, id.layer)?;
                 sum = Some(match sum {
                     Some(sum) => (sum + back.gradient(i))?,
                     None => back.gradient(i).clone(),

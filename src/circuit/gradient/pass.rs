@@ -20,6 +20,7 @@ pub struct Point {
 }
 
 /// What LayerNorms give and divide by, and where heads look.
+#[derive(Clone)]
 struct Inner {
     x1: Tensor,
     sigma1: Tensor,
@@ -29,6 +30,7 @@ struct Inner {
 }
 
 /// A hook's parts in the running pass, `[T, n]` each.
+#[derive(Clone)]
 struct Encoded {
     /// `a − r`
     change: Tensor,
@@ -39,6 +41,8 @@ struct Encoded {
 /// A pass there and back.
 pub struct Back {
     pub point: Point,
+    /// The layer that it went back to: the first of those below.
+    from: usize,
     /// By hook, the gradient at what it holds, `[T, d_out]`
     gradients: Vec<Tensor>,
     /// By hook, the gradient at each part, `[T, n]`
@@ -50,10 +54,27 @@ pub struct Back {
 impl Gradient<'_> {
     /// Runs a prompt with its parts at `r + t·(a − r)`.
     pub fn point(&self, case: &Case, hooks: &Hooks, t: f64) -> Result<Point> {
+        self.run_on(case, hooks, t, self.model.embed(case.tokens)?, (Vec::new(), Vec::new()))
+    }
+
+    /// The same where only hooks from a layer on are others than in `point`: what is before it is not run again.
+    pub(super) fn point_from(&self, case: &Case, hooks: &Hooks, point: &Point, layer: usize) -> Result<Point> {
+        let Inner { x1, sigma1, .. } = &point.inner[layer];
+        let x = x1.broadcast_mul(sigma1)?;
+        self.run_on(case, hooks, point.t, x, (point.layers[..layer].to_vec(), point.inner[..layer].to_vec()))
+    }
+
+    /// Runs the layers that are not run yet on the residual stream before them, `[T, D]`.
+    fn run_on(
+        &self,
+        case: &Case,
+        hooks: &Hooks,
+        t: f64,
+        mut x: Tensor,
+        (mut layers, mut inner): (Vec<[Encoded; 2]>, Vec<Inner>),
+    ) -> Result<Point> {
         let model = &self.model;
-        let mut x = model.embed(case.tokens)?;
-        let (mut layers, mut inner) = (Vec::new(), Vec::new());
-        for l in 0..model.sizes.layers {
+        for l in inner.len()..model.sizes.layers {
             let (sigma1, qkv) = model.qkv(l, &x)?;
             let attended = model.look(&qkv)?;
             let (z, attention) = held(&hooks.parts[2 * l], &attended.z, t)?;
@@ -89,13 +110,18 @@ fn held(parts: &Parts, read: &Tensor, t: f64) -> Result<(Tensor, Encoded)> {
 impl Point {
     /// Takes the metric's gradient back.
     pub fn back(self, gradient: &Gradient, hooks: &Hooks) -> Result<Back> {
+        self.back_to(gradient, hooks, 0)
+    }
+
+    /// The same as far as the hooks of a layer.
+    pub(super) fn back_to(self, gradient: &Gradient, hooks: &Hooks, from: usize) -> Result<Back> {
         let model = &gradient.model;
         let [end, sigma, at_end] = &self.end;
         let at_end = through_norm(end, sigma, at_end)?;
         let above = self.tokens - 1;
         let mut g = at_end.pad_with_zeros(0, above, 0)?;
         let (mut gradients, mut at_parts) = (Vec::new(), Vec::new());
-        for l in (0..model.sizes.layers).rev() {
+        for l in (from..model.sizes.layers).rev() {
             let (Inner { x1, sigma1, attended, x2, sigma2 }, [attention, mlp]) = (&self.inner[l], &self.layers[l]);
             let own = hooks.parts[2 * l + 1].at_parts(&g)?;
             let at_pre = mlp.pre(&hooks.parts[2 * l + 1].weighted(own.clone())?, self.t)?;
@@ -109,15 +135,15 @@ impl Point {
             let at_gathered = hooks.parts[2 * l].at_read(&at_pre, &attended.z)?;
             gradients.push(at_z);
             at_parts.push(own);
-            // Nothing that could be replaced is before the first layer's heads.
-            g = match l {
-                0 => at_mid,
-                _ => (at_mid + through_norm(x1, sigma1, &through_heads(model, l, attended, &at_gathered)?)?)?,
+            // Nothing that is asked for is before the first of the layers' heads.
+            g = match l == from {
+                true => at_mid,
+                false => (at_mid + through_norm(x1, sigma1, &through_heads(model, l, attended, &at_gathered)?)?)?,
             };
         }
         gradients.reverse();
         at_parts.reverse();
-        Ok(Back { point: self, gradients, at_parts, at_end })
+        Ok(Back { point: self, from, gradients, at_parts, at_end })
     }
 }
 
@@ -157,12 +183,12 @@ fn through_heads(model: &Gpt2, l: usize, attended: &Attended, at_z: &Tensor) -> 
 impl Back {
     /// `(a − r)·c` of a hook's parts, `[T, n]`
     pub fn scores(&self, hook: usize) -> Result<Tensor> {
-        Ok((self.change(hook) * &self.at_parts[hook])?)
+        Ok((self.change(hook) * &self.at_parts[hook - 2 * self.from])?)
     }
 
     /// The gradient at what a hook holds, `[T, d_out]`
     pub(super) fn gradient(&self, hook: usize) -> &Tensor {
-        &self.gradients[hook]
+        &self.gradients[hook - 2 * self.from]
     }
 
     /// `a − r` of a hook's parts, `[T, n]`
@@ -172,7 +198,7 @@ impl Back {
 
     /// The gradient at the pre-activations of a hook's parts, `[T, n]`
     pub(super) fn at_pre(&self, hook: usize) -> Result<Tensor> {
-        self.point.layers[hook / 2][hook % 2].pre(&self.at_parts[hook], self.point.t)
+        self.point.layers[hook / 2][hook % 2].pre(&self.at_parts[hook - 2 * self.from], self.point.t)
     }
 
     /// The gradient at the residual stream that the unembedding reads, at the last position, `[1, D]`
