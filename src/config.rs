@@ -215,6 +215,8 @@ pub struct Discover {
     pub faithful: f64,
     /// Of `gradient`: the most features of a circuit.
     pub most: usize,
+    /// Of `gradient`: whether features are taken out of the circuit as long as it keeps that share. Slow: each is run without.
+    pub prune: bool,
     /// Of `gradient`: how large a link's effect is at least, as a share of all that reaches the answer.
     pub share: f64,
     pub root: RootKind,
@@ -527,6 +529,7 @@ impl Default for Discover {
             prompts: 480,
             points: 3,
             choose: 384,
+            prune: false,
             faithful: 0.9,
             most: 400,
             share: 0.001,

@@ -88,7 +88,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "discover",
         does: "prompts → a circuit each → components and features of the task",
-        version: 4,
+        version: 5,
         settings: &["tasks.", "discover.", "verify.prompts"],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries, Input::Prompts],
         besides: nothing,
@@ -110,7 +110,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "verify",
         does: "are the circuits real? runs the model with everything else replaced, and with single features",
-        version: 2,
+        version: 3,
         settings: &["tasks.", "discover.", "verify."],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries, Input::Prompts, Input::Published],
         besides: stages::inputs::published_from,
@@ -264,7 +264,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "render",
         does: "all of it → the site",
-        version: 6,
+        version: 7,
         settings: &["site.", "groups."],
         inputs: &[Input::Tokenizer],
         besides: stages::render::besides,
@@ -275,6 +275,8 @@ pub const STAGES: [Stage; 11] = [
             EdgeRow::ARTIFACT,
             ComponentRow::ARTIFACT,
             CircuitFeature::ARTIFACT,
+            RankingRow::ARTIFACT,
+            HookScoreRow::ARTIFACT,
             FaithfulnessRow::ARTIFACT,
             EffectRow::ARTIFACT,
             HeadRow::ARTIFACT,

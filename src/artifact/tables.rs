@@ -189,12 +189,12 @@ table! {
 
 table! {
     /// a measurement of how real a circuit is
-    FaithfulnessRow = "faithfulness", version 2, whole {
+    FaithfulnessRow = "faithfulness", version 3, whole {
         /// the task's name
         task: String,
-        /// `component` or `feature`; `link` for what is known of single links
+        /// `component` or `feature`; `neuron` for the model's own; `link` for what is known of single links
         level: String,
-        /// which circuit, such as `frequency >= 0.25`, `first 100` of the ranking, or `chosen`
+        /// which circuit, such as `frequency >= 0.25`, `first 100` or `10% of all` by the ranking, or `chosen`; `by size` for areas over all of them
         variant: String,
         /// the prompts that it was measured on: `ABBA`, `BABA`; empty for all
         stratum: String,
@@ -202,7 +202,7 @@ table! {
         circuit: String,
         /// components, features or links in it
         size: u32,
-        /// `m_full`, `m_empty`, `m_circuit`, `m_complement`, `faithfulness`, `fit`, `completeness`, `of_all`, `prompts`, `nodes`, `precision`, `recall`, `auc`, `correlation` or `rank_correlation`
+        /// `m_full`, `m_empty`, `m_circuit`, `m_complement`, `faithfulness`, `fit`, `completeness`, `of_all`, `cpr` and `cmd` (areas under faithfulness, and between it and 1), `prompts`, `nodes`, `precision`, `recall`, `auc`, `correlation` or `rank_correlation`
         metric: String,
         /// what is put in the place of everything else: `mean`, `resample` or `zero`; empty where nothing is
         ablation: String,

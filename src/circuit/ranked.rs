@@ -127,6 +127,38 @@ pub fn choose(
     Ok(tried.remove(near))
 }
 
+/// Takes features out of a circuit as long as it keeps `faithful` in each stratum, or what it keeps now if that is less: again
+/// and again those without which it keeps most, each taken out alone to know that; fewer at a time once so many are too many.
+///
+/// # Errors
+/// When a circuit cannot be run.
+pub fn prune(
+    mut circuit: BTreeSet<FeatureId>,
+    faithful: f64,
+    keeps: impl Fn(&BTreeSet<FeatureId>) -> Result<ByStratum>,
+) -> Result<BTreeSet<FeatureId>> {
+    let keeps = |circuit: &BTreeSet<FeatureId>| -> Result<f64> { Ok(lowest(&keeps(circuit)?).1) };
+    let enough = faithful.min(keeps(&circuit)?);
+    let mut at_once = circuit.len().div_ceil(5);
+    while at_once > 0 {
+        let without = |feature: &FeatureId| {
+            let less = circuit.iter().filter(|other| *other != feature).copied().collect();
+            Ok((*feature, keeps(&less)?))
+        };
+        let mut each = circuit.iter().map(without).collect::<Result<Vec<_>>>()?;
+        each.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        while at_once > 0 {
+            let less: BTreeSet<FeatureId> = each.iter().skip(at_once).map(|(feature, _)| *feature).collect();
+            if keeps(&less)? >= enough {
+                circuit = less;
+                break;
+            }
+            at_once /= 2;
+        }
+    }
+    Ok(circuit)
+}
+
 fn worst(choice: &Choice) -> f64 {
     lowest(&choice.kept).1
 }
@@ -199,6 +231,18 @@ mod tests {
         let one = Means::from([("a".into(), means()["a"].clone())]);
         let choice = choose(&one, 0.9, 40, keeps).unwrap();
         assert_eq!((choice.size, choice.kept["a"]), (20, 0.15));
+    }
+
+    #[test]
+    fn pruning_leaves_what_is_needed() {
+        let needed: BTreeSet<FeatureId> = [3, 11, 12].map(feature).into();
+        let keeps = |circuit: &BTreeSet<FeatureId>| {
+            let kept = needed.intersection(circuit).count() as f64 / 3.0;
+            Ok(ByStratum::from([("a".into(), kept), ("b".into(), 1.0)]))
+        };
+        assert_eq!(prune((0..20).map(feature).collect(), 0.9, keeps).unwrap(), needed);
+        // One that keeps less than is asked for loses nothing more.
+        assert_eq!(prune([1, 3, 11].map(feature).into(), 0.9, keeps).unwrap(), [3, 11].map(feature).into());
     }
 
     #[test]

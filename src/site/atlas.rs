@@ -80,6 +80,11 @@ pub struct Task {
     pub left_out: Option<f64>,
     /// Every component of the model that is in a circuit, in the order of the model.
     pub components: Vec<TaskComponent>,
+    /// Features by their scores, the strongest first: those that support the answer, and those that oppose it.
+    pub supporting: Vec<(FeatureId, f64)>,
+    pub opposing: Vec<(FeatureId, f64)>,
+    /// How much of the answer goes through each dictionary; empty where features have no scores.
+    pub hooks: Vec<HookScore>,
     pub faithfulness: Vec<Faithfulness>,
     /// Its strongest links, the strongest first, and what they do in the live model.
     pub links: Vec<LiveLink>,
@@ -103,6 +108,18 @@ impl Task {
             |name: &&str| self.faithfulness.iter().any(|f| f.ablation == *name && f.metrics.contains_key("m_circuit"));
         ["mean", "resample", "zero"].into_iter().find(ran).unwrap_or("mean")
     }
+}
+
+/// How much of a task's answer goes through a dictionary, the mean over prompts, in the metric's unit.
+#[derive(Clone, Debug, Serialize)]
+pub struct HookScore {
+    /// Such as `att2`.
+    pub dictionary: String,
+    /// Summed scores of the features above 0, and below.
+    pub supporting: f64,
+    pub opposing: f64,
+    /// The score of what the dictionary misses.
+    pub error: f64,
 }
 
 #[derive(Clone, Debug, Serialize)]

@@ -6,7 +6,7 @@ use super::solved::{Circuit, Solved, check_used, whole};
 use crate::artifact::tables::{HookScoreRow, RankingRow};
 use crate::circuit::features::{Errors, Runner, Side, StandIn, stand_ins};
 use crate::circuit::gradient::{Basis, Gradient, Links, Members, Scores, middles};
-use crate::circuit::ranked::{ByStratum, Choice, Ranking, Sums, choose, equal, first, ranking};
+use crate::circuit::ranked::{ByStratum, Means, Ranking, Sums, choose, equal, first, prune, ranking};
 use crate::circuit::{Ablate, Case, Found, Graph, Node, PROMPTS, Pass, World};
 use crate::config::{Task, Wrong};
 use crate::error::Result;
@@ -26,7 +26,8 @@ const LISTED: usize = 2000;
 pub struct Ranked {
     /// The task's own prompts.
     pub solved: Vec<Solved>,
-    choice: Choice,
+    ranking: Ranking,
+    circuit: BTreeSet<FeatureId>,
     null: Ranking,
     /// Supporting, opposing, and of the error, by dictionary.
     hooks: Vec<(DictionaryId, [f64; 3])>,
@@ -80,8 +81,7 @@ pub fn find(run: &Run, world: &World, task: &Task, prompts: &Prompts, metrics: &
     let cases = prompts.finding.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<_>>>()?;
     let held = stand_ins(world, &cases, Ablate::Mean, task.seed)?;
     let mut ranked = score(run, &gradient, task, prompts, &cases, &held)?;
-    ranked.choice = choice(run, world, task, prompts, metrics, &ranked)?;
-    let circuit = first(&ranked.choice.ranking, ranked.choice.size);
+    let (ranking, circuit) = choice(run, world, task, prompts, metrics, &ranked)?;
     let members = Members::new(&gradient, &circuit)?;
     run.progress.begin("circuits of prompts", ranked.solved.len() as u64, 0);
     for start in (0..ranked.solved.len()).step_by(PROMPTS) {
@@ -98,14 +98,13 @@ pub fn find(run: &Run, world: &World, task: &Task, prompts: &Prompts, metrics: &
         };
         some.par_iter_mut().zip(passes).enumerate().map(one).collect::<Result<()>>()?;
     }
-    Ok(Ranked { solved: ranked.solved, choice: ranked.choice, null: ranked.null, hooks: ranked.hooks })
+    Ok(Ranked { solved: ranked.solved, ranking, circuit, null: ranked.null, hooks: ranked.hooks })
 }
 
 /// Scores, before a size is chosen.
 struct Scored {
     solved: Vec<Solved>,
-    means: crate::circuit::ranked::Means,
-    choice: Choice,
+    means: Means,
     null: Ranking,
     hooks: Vec<(DictionaryId, [f64; 3])>,
 }
@@ -157,16 +156,10 @@ fn score(
         plain.iter().filter(|(f, score)| f.dictionary == id && score * sign > 0.0).map(|(_, score)| score).sum()
     };
     let hook = |(id, error): (DictionaryId, f64)| (id, [of_hook(id, 1.0), of_hook(id, -1.0), error / used as f64]);
-    Ok(Scored {
-        hooks: errors.into_iter().map(hook).collect(),
-        null: ranking(&null, &equal(&null)),
-        choice: Choice { ranking: plain, size: 0, weights: equal(&means), kept: ByStratum::new() },
-        means,
-        solved,
-    })
+    Ok(Scored { hooks: errors.into_iter().map(hook).collect(), null: ranking(&null, &equal(&null)), means, solved })
 }
 
-/// How large the circuit is, by prompts that it was not ranked on where there are any.
+/// The ranking, and the circuit by prompts that it was not ranked on where there are any.
 fn choice(
     run: &Run,
     world: &World,
@@ -174,7 +167,7 @@ fn choice(
     prompts: &Prompts,
     metrics: &Metrics,
     ranked: &Scored,
-) -> Result<Choice> {
+) -> Result<(Ranking, BTreeSet<FeatureId>)> {
     let settings = &run.config.discover;
     let on = if prompts.choosing.is_empty() { &prompts.finding } else { &prompts.choosing };
     let mut cases = on.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<_>>>()?;
@@ -189,7 +182,13 @@ fn choice(
     let held = stand_ins(world, &cases, Ablate::Mean, task.seed)?;
     let keeps = Keeps::new(world, &strata, &cases, &held)?;
     run.progress.say("choosing the circuit's size");
-    choose(&ranked.means, settings.faithful, settings.most, |circuit| keeps.of(circuit))
+    let choice = choose(&ranked.means, settings.faithful, settings.most, |circuit| keeps.of(circuit))?;
+    let mut circuit = first(&choice.ranking, choice.size);
+    if settings.prune {
+        run.progress.say("taking features out of the circuit");
+        circuit = prune(circuit, settings.faithful, |circuit| keeps.of(circuit))?;
+    }
+    Ok((choice.ranking, circuit))
 }
 
 /// What of the circuit has a part in one prompt.
@@ -216,7 +215,6 @@ fn linked(
 impl Ranked {
     /// Both ends of the rankings.
     pub fn rows(&self, task: &str) -> Vec<RankingRow> {
-        let chosen = first(&self.choice.ranking, self.choice.size);
         let of = |name: &'static str, ranking: &Ranking| -> Vec<RankingRow> {
             let n = ranking.len();
             let listed = (0..n).filter(|&i| i < LISTED || i + LISTED >= n);
@@ -226,11 +224,11 @@ impl Ranked {
                 rank: i as u32 + 1,
                 feature: ranking[i].0.to_string(),
                 score: ranking[i].1,
-                chosen: name == "found" && chosen.contains(&ranking[i].0),
+                chosen: name == "found" && self.circuit.contains(&ranking[i].0),
             };
             listed.map(row).collect()
         };
-        [of("found", &self.choice.ranking), of("null", &self.null)].concat()
+        [of("found", &self.ranking), of("null", &self.null)].concat()
     }
 
     /// The circuit's features, and where each serves if no prompt's graph tells: an attention feature at the head that holds
@@ -240,7 +238,7 @@ impl Ranked {
     /// When a dictionary cannot be read.
     pub fn members(&self, world: &World) -> Result<Vec<(Component, FeatureId)>> {
         let at = |feature: FeatureId| Ok((home(world, feature)?, feature));
-        first(&self.choice.ranking, self.choice.size).into_iter().map(at).collect()
+        self.circuit.iter().copied().map(at).collect()
     }
 
     pub fn hooks(&self, task: &str) -> Vec<HookScoreRow> {

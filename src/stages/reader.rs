@@ -9,7 +9,7 @@ use super::{Run, inputs};
 use crate::artifact::Row;
 use crate::artifact::tables::{
     CircuitFeature, CircuitPairRow, ComponentRow, ConformanceRow, ContextRow, CorpusPairRow, EdgeRow, EffectRow,
-    ExampleRow, FaithfulnessRow, FeatureRow, LogitRow, NodeRow, PromptRow,
+    ExampleRow, FaithfulnessRow, FeatureRow, HookScoreRow, LogitRow, NodeRow, PromptRow, RankingRow,
 };
 use crate::config::{Method, Provider, RootKind, Wrong};
 use crate::corpus::Tokenizer;
@@ -52,6 +52,8 @@ pub struct Reader<'a> {
     serving: BTreeMap<String, Vec<CircuitFeature>>,
     serving_at: BTreeMap<String, Vec<CircuitFeature>>,
     faithfulness: Vec<FaithfulnessRow>,
+    rankings: Vec<RankingRow>,
+    hook_scores: Vec<HookScoreRow>,
     effects: Vec<EffectRow>,
     features: Vec<FeatureRow>,
     examples: BTreeMap<String, Vec<ExampleRow>>,
@@ -155,6 +157,8 @@ impl<'a> Reader<'a> {
             serving_at: by(serving.clone(), |row| row.component.clone()),
             serving: by(serving, |row| row.feature.clone()),
             faithfulness: store.read()?,
+            rankings: store.read()?,
+            hook_scores: store.read()?,
             effects: store.read()?,
             features: store.read()?,
             examples: by(examples, |row| row.subject.clone()),
@@ -334,11 +338,36 @@ impl<'a> Reader<'a> {
             left_out: mean_of(prompts.iter().filter_map(|row| row.left_out)),
             prompts: prompts.iter().map(|row| self.prompt(row)).collect(),
             components,
+            supporting: self.ranked(&task.name, 1.0)?,
+            opposing: self.ranked(&task.name, -1.0)?,
+            hooks: self.hooks(&task.name),
             faithfulness: faithfulness(self.faithfulness.iter().filter(|row| row.task == task.name)),
             links: live_links(self.effects.iter().filter(|row| row.task == task.name))?,
             component_pairs: self.component_pairs(&task.name).to_vec(),
             pairs: self.task_pairs(&task.name)?,
         })
+    }
+
+    /// The strongest features of a task's ranking whose scores have this sign; none where a method gives no scores.
+    fn ranked(&self, task: &str, sign: f64) -> Result<Vec<(FeatureId, f64)>> {
+        const SHOWN: usize = 15;
+        if self.run.config.discover.method != Method::Gradient {
+            return Ok(Vec::new());
+        }
+        let own = self.rankings.iter().filter(|row| row.task == task && row.ranking == "found");
+        let mut own: Vec<&RankingRow> = own.filter(|row| row.score * sign > 0.0).collect();
+        own.sort_by(|a, b| b.score.abs().total_cmp(&a.score.abs()).then(a.rank.cmp(&b.rank)));
+        own.into_iter().take(SHOWN).map(|row| Ok((feature_id(&row.feature)?, row.score))).collect()
+    }
+
+    fn hooks(&self, task: &str) -> Vec<atlas::HookScore> {
+        let of = |row: &HookScoreRow| atlas::HookScore {
+            dictionary: row.dictionary.clone(),
+            supporting: row.supporting,
+            opposing: row.opposing,
+            error: row.error,
+        };
+        self.hook_scores.iter().filter(|row| row.task == task).map(of).collect()
     }
 
     fn task_component(&self, row: &ComponentRow) -> Result<atlas::TaskComponent> {

@@ -101,8 +101,9 @@ struct Bench<'a> {
     prompts: &'a [Prompt],
     /// Every prompt that has a circuit.
     all: Vec<Case<'a>>,
-    /// What circuits are measured on.
+    /// What circuits are measured on, and whether these are other prompts than circuits are found on.
     cases: Vec<Case<'a>>,
+    fresh: bool,
     metrics: &'a inputs::Metrics,
     /// The metric of each case in the whole model.
     full: Vec<f64>,
@@ -248,6 +249,7 @@ impl<'a> Bench<'a> {
             prompts: &prompts.finding,
             all,
             metrics,
+            fresh: !prompts.fresh.is_empty(),
             cases: used.iter().map(|&i| measured[i].clone()).collect(),
             full: used.iter().map(|&i| full[i]).collect(),
             bootstrap: Bootstrap::new(used.len(), task.seed),
@@ -279,7 +281,7 @@ impl<'a> Bench<'a> {
             for other in [&found].into_iter().chain(others.iter().filter(|_| place == 0)) {
                 let kind = if other.method == found.method { "found" } else { other.method.word() };
                 if other.method == Method::Neurons {
-                    rows.extend(self.neuron_curve(other)?);
+                    rows.extend(self.neuron_curve(other, &found)?);
                     continue;
                 }
                 let published = published.filter(|_| kind == "found");
@@ -294,7 +296,7 @@ impl<'a> Bench<'a> {
         let measured = Some(Estimate::exact(self.cases.len() as f64));
         rows.push(FaithfulnessRow {
             circuit: "found".into(),
-            ..self.compared("measured on", self.cases.len(), "prompts", measured)
+            ..self.compared(if self.fresh { "fresh" } else { "found on" }, self.cases.len(), "prompts", measured)
         });
         let cost = |other: &Other| format!("{} {:.1}", other.method.word(), other.cost);
         Ok((rows, others.iter().map(cost).collect::<Vec<_>>().join(", ")))
@@ -308,7 +310,7 @@ impl<'a> Bench<'a> {
         let once = of_found * draws + large + found.features.len();
         let each = ends + 2 * of_found + 2 * usize::from(published);
         let of_other = |other: &Other| match other.method {
-            Method::Neurons => 1 + other.features.len() + large,
+            Method::Neurons => 2 + other.features.len() + large,
             _ => {
                 let more = if other.ranked.is_empty() { 0 } else { large };
                 other.components.len() * (2 + draws) + 2 * other.features.len() * (1 + draws) + more
@@ -386,8 +388,9 @@ impl<'a> Bench<'a> {
         Ok(rows)
     }
 
-    /// The same ranking of the model's own neurons: columns of `z` and MLP units. All of them are the model.
-    fn neuron_curve(&self, other: &Other) -> Result<Vec<FaithfulnessRow>> {
+    /// The same ranking of the model's own neurons: columns of `z` and MLP units. All of them are the model. As many of them as
+    /// features are chosen are run besides.
+    fn neuron_curve(&self, other: &Other, found: &Other) -> Result<Vec<FaithfulnessRow>> {
         let gradient = Gradient::new(self.world, Vec::new())?;
         let held = components::neurons(&self.world.model, &self.cases)?;
         let run = |circuit: &BTreeSet<FeatureId>| {
@@ -411,7 +414,11 @@ impl<'a> Bench<'a> {
         let sizes = &self.world.model.sizes;
         let widths = |id: DictionaryId| if id.kind == Kind::Attention { sizes.d_model } else { sizes.d_mlp };
         let kind = other.method.word();
-        let mut rows = curve.rows(kind, &other.features)?;
+        let chosen = found.features.iter().find(|(name, _)| name == "chosen").map(|(_, circuit)| circuit.len());
+        let as_many = chosen.filter(|size| other.ranked.len() >= *size);
+        let as_many = as_many.map(|size| ("as many".to_string(), other.ranked[..size].iter().copied().collect()));
+        let circuits: Circuits = other.features.iter().cloned().chain(as_many).collect();
+        let mut rows = curve.rows(kind, &circuits)?;
         rows.extend(self.large(&curve, kind, &other.ranked, widths)?);
         let areas = curve.areas(kind, &rows, self.ids().map(widths).sum(), 1.0);
         rows.extend(areas);
@@ -441,7 +448,7 @@ impl<'a> Bench<'a> {
         for share in LARGE {
             let size = (share * order.len() as f64).round() as usize;
             let m = self.ticked((curve.inside)(&order[..size].iter().copied().collect()))?;
-            rows.extend(curve.kept(&curve.measured(kind, &format!("first {size}"), size), &m));
+            rows.extend(curve.kept(&curve.measured(kind, &format!("{:.0}% of all", share * 100.0), size), &m));
         }
         Ok(rows)
     }

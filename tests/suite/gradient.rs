@@ -1,16 +1,19 @@
 //! The gradient of the run with features replaced: its ends against `features::Runner`, the gradient against central differences,
 //! sums over receivers, and scores that PyTorch's automatic differentiation gives in the demo world.
 
-use crate::bench::REPOSITORY;
+use crate::bench::{REPOSITORY, copy, skipped};
 use crate::faithful::cases;
 use crate::fixture::{Fixture, in_every_world};
 use candle_core::{DType, Tensor};
 use circuit_atlas::circuit::features::{self, Errors, Runner, Side, StandIn};
 use circuit_atlas::circuit::gradient::{Basis, Gradient, Hooks, Links, Members, middles};
-use circuit_atlas::circuit::{Ablate, Case, Metric, Node, Pass, World};
+use circuit_atlas::circuit::ranked::{Sums, equal, first, ranking};
+use circuit_atlas::circuit::{Ablate, Case, Metric, Node, Pass, World, components};
 use circuit_atlas::dictionary::{Dictionary, find};
 use circuit_atlas::ids::{DictionaryId, FeatureId, Kind};
 use circuit_atlas::model::Gpt2;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -21,6 +24,9 @@ in_every_world!(
     it_is_the_derivative_of_the_metric,
     effects_on_all_receivers_sum_to_the_score,
     other_prompts_beside_it_change_nothing,
+    a_mask_is_followed_by_the_derivative,
+    integrated_gradients_add_up_to_what_a_hook_does,
+    all_neurons_are_the_model,
 );
 
 fn held(f: &Fixture) -> Vec<Arc<StandIn>> {
@@ -162,6 +168,81 @@ fn other_prompts_beside_it_change_nothing(f: &'static Fixture) {
     }
 }
 
+/// Features weighed at random: the gradient by each weight against central differences.
+fn a_mask_is_followed_by_the_derivative(f: &'static Fixture) {
+    const STEP: f64 = 1e-6;
+    let (cases, held) = (cases(f), held(f));
+    let gradient = Gradient::in_dtype(&f.world, Vec::new(), DType::F64).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let (mut compared, mut largest) = (0, 0f64);
+    for (case, held) in cases.iter().zip(&held).take(2) {
+        let mut hooks = hooks(&gradient, held, None);
+        let weights: Vec<Vec<f64>> =
+            hooks.parts.iter().map(|parts| parts.names.iter().map(|_| rng.random_range(0.2..0.8)).collect()).collect();
+        let weigh = |hooks: &mut Hooks, at: Option<(usize, usize)>, by: f64| {
+            for (i, parts) in hooks.parts.iter_mut().enumerate() {
+                let moved = |(k, w): (usize, &f64)| w + if at == Some((i, k)) { by } else { 0.0 };
+                parts.weigh(weights[i].iter().enumerate().map(moved).collect()).unwrap();
+            }
+        };
+        weigh(&mut hooks, None, 0.0);
+        let back = gradient.point(case, &hooks, 1.0).unwrap().back(&gradient, &hooks).unwrap();
+        for i in 0..hooks.parts.len() {
+            // How far a weight moves the metric: the part's score, summed over positions.
+            let sums: Vec<f64> = back.scores(i).unwrap().sum(0).unwrap().to_vec1().unwrap();
+            let Some((_, k)) = strongest(std::slice::from_ref(&sums)) else { continue };
+            let mut value = |by: f64| {
+                weigh(&mut hooks, Some((i, k)), by);
+                gradient.point(case, &hooks, 1.0).unwrap().value
+            };
+            let difference = (value(STEP) - value(-STEP)) / (2.0 * STEP);
+            near(&format!("hook {i}"), sums[k], difference, 1e-6 * difference.abs().max(1e-2));
+            (compared, largest) = (compared + 1, largest.max(difference.abs()));
+        }
+    }
+    assert!(compared >= 4 && largest > 1e-3, "{compared} compared, the largest {largest}");
+}
+
+/// One hook alone on its way to what stands in for it: what its features lose on the way is what they lose at its end.
+fn integrated_gradients_add_up_to_what_a_hook_does(f: &'static Fixture) {
+    let (cases, held) = (cases(f), held(f));
+    let gradient = Gradient::new(&f.world, Vec::new()).unwrap();
+    let neurons = components::neurons(&f.world.model, &cases).unwrap();
+    let runner = Runner { world: &f.world, cases: &cases, stand_ins: &held, errors: Errors::Kept };
+    let full = runner.values(&BTreeSet::new(), Side::Outside).unwrap();
+    let passes = f.world.passes(&cases.iter().map(|case| case.tokens).collect::<Vec<_>>()).unwrap();
+    let mut largest = 0f64;
+    let scores: Vec<BTreeMap<FeatureId, f64>> =
+        (0..cases.len()).map(|i| gradient.integrated(&cases[i], &passes[i], &held[i], &neurons[i]).unwrap()).collect();
+    for dictionary in DictionaryId::all(f.world.model.sizes.layers) {
+        let all = (0..f.world.dictionary(dictionary).width()).map(|index| FeatureId { dictionary, index }).collect();
+        let without = runner.values(&all, Side::Outside).unwrap();
+        for (i, scores) in scores.iter().enumerate() {
+            let sum: f64 = scores.iter().filter(|(f, _)| f.dictionary == dictionary).map(|(_, score)| score).sum();
+            let lost = full[i] - without[i];
+            near(&format!("{dictionary} in prompt {i}"), sum, lost, 0.04 * lost.abs().max(0.05));
+            largest = largest.max(lost.abs());
+        }
+    }
+    assert!(largest > 1e-2, "{largest}");
+}
+
+fn all_neurons_are_the_model(f: &'static Fixture) {
+    let cases = cases(f);
+    let model = &f.world.model;
+    let gradient = Gradient::new(&f.world, Vec::new()).unwrap();
+    let neurons = components::neurons(model, &cases).unwrap();
+    let replaced = components::stand_ins(model, &cases, Ablate::Mean, 1).unwrap();
+    let empty = components::values(model, &cases, &BTreeSet::new(), &replaced).unwrap();
+    for (i, case) in cases.iter().enumerate() {
+        let mut hooks = gradient.neurons(&neurons[i]).unwrap();
+        let whole = case.metric.of(&model.last_logits(&model.forward(case.tokens).unwrap()).unwrap());
+        near("all of them", gradient.point(case, &hooks, 1.0).unwrap().value, whole, 2e-4 * whole.abs().max(1.0));
+        hooks.only(&BTreeSet::new()).unwrap();
+        near("none", gradient.point(case, &hooks, 1.0).unwrap().value, empty[i], 2e-4 * empty[i].abs().max(1.0));
+    }
+}
+
 /// Scores of the demo world by PyTorch in double precision, as (dictionary, feature, prompt, position, score).
 #[derive(Deserialize)]
 struct Recorded {
@@ -182,8 +263,29 @@ struct RecordedPrompt {
     year: Option<u32>,
 }
 
-fn demo_world(folder: &Path) -> World {
-    let demo = Path::new(REPOSITORY).join("demo");
+impl Recorded {
+    fn of_demo() -> BTreeMap<String, Recorded> {
+        let text = std::fs::read_to_string(Path::new(REPOSITORY).join("tests/data/gradient.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn cases(&self) -> Vec<Case<'_>> {
+        let tokenizer =
+            circuit_atlas::corpus::Tokenizer::load(&Path::new(REPOSITORY).join("demo/model"), 2560).unwrap();
+        let digits = Arc::new(circuit_atlas::task::digits(&tokenizer).unwrap());
+        let metric = |p: &RecordedPrompt| match p.year {
+            Some(year) => Metric::GreaterThan { digits: digits.clone(), year },
+            None => Metric::LogitDifference { correct: p.correct, counter: p.counter },
+        };
+        fn case(p: &RecordedPrompt, metric: Metric) -> Case<'_> {
+            Case { tokens: &p.tokens, corrupted: &p.corrupted, template: &p.frame, metric }
+        }
+        self.prompts.iter().map(|p| case(p, metric(p))).collect()
+    }
+}
+
+/// The world in a folder like `demo`; converted dictionaries go into `folder`.
+fn world(demo: &Path, folder: &Path) -> World {
     let model = Gpt2::load(&demo.join("model")).unwrap();
     let sizes = model.sizes;
     let of = |name: &str, kind: Kind| -> Vec<Dictionary> {
@@ -197,20 +299,10 @@ fn demo_world(folder: &Path) -> World {
 #[test]
 fn scores_of_the_demo_are_those_of_automatic_differentiation() {
     let folder = tempfile::TempDir::new().unwrap();
-    let world = demo_world(folder.path());
-    let text = std::fs::read_to_string(Path::new(REPOSITORY).join("tests/data/gradient.json")).unwrap();
-    let recorded: BTreeMap<String, Recorded> = serde_json::from_str(&text).unwrap();
-    let tokenizer = circuit_atlas::corpus::Tokenizer::load(&Path::new(REPOSITORY).join("demo/model"), 2560).unwrap();
-    let digits = Arc::new(circuit_atlas::task::digits(&tokenizer).unwrap());
-    for (task, Recorded { prompts, metric_at_t, sum_of_scores, scores }) in &recorded {
-        let metric = |p: &RecordedPrompt| match p.year {
-            Some(year) => Metric::GreaterThan { digits: digits.clone(), year },
-            None => Metric::LogitDifference { correct: p.correct, counter: p.counter },
-        };
-        let cases: Vec<Case> = prompts
-            .iter()
-            .map(|p| Case { tokens: &p.tokens, corrupted: &p.corrupted, template: &p.frame, metric: metric(p) })
-            .collect();
+    let world = world(&Path::new(REPOSITORY).join("demo"), folder.path());
+    for (task, recorded) in &Recorded::of_demo() {
+        let Recorded { metric_at_t, sum_of_scores, scores, .. } = recorded;
+        let cases = recorded.cases();
         let held = features::stand_ins(&world, &cases, Ablate::Mean, 1).unwrap();
         let gradient = Gradient::in_dtype(&world, middles(3), DType::F64).unwrap();
         let mut found: BTreeMap<(String, u32, usize, usize), f64> = BTreeMap::new();
@@ -235,5 +327,74 @@ fn scores_of_the_demo_are_those_of_automatic_differentiation() {
             let ours = found[&(dictionary.clone(), *feature, *prompt, *position)];
             near(&format!("{task} {dictionary}.{feature} in {prompt}"), ours, *score, 1e-5 * largest);
         }
+    }
+}
+
+/// With features that jump at a threshold it does not hold; without, the scores over the whole way are all that features do.
+#[test]
+fn without_thresholds_scores_add_up_to_what_all_features_keep() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let demo = folder.path().join("demo");
+    copy(&Path::new(REPOSITORY).join("demo"), &demo);
+    for kind in ["attention_sae", "transcoder"] {
+        for dictionary in std::fs::read_dir(demo.join(kind)).unwrap() {
+            let path = dictionary.unwrap().path().join("sae_weights.safetensors");
+            let mut tensors = candle_core::safetensors::load(&path, &candle_core::Device::Cpu).unwrap();
+            let none = tensors["threshold"].zeros_like().unwrap();
+            tensors.insert("threshold".into(), none);
+            candle_core::safetensors::save(&tensors, &path).unwrap();
+        }
+    }
+    let worlds = [("a", demo), ("b", Path::new(REPOSITORY).join("demo"))];
+    let worlds = worlds.map(|(name, demo)| world(&demo, &folder.path().join(name)));
+    for (task, recorded) in &Recorded::of_demo() {
+        let cases = recorded.cases();
+        let missed = worlds.each_ref().map(|world| {
+            let held = features::stand_ins(world, &cases, Ablate::Mean, 1).unwrap();
+            let gradient = Gradient::new(world, middles(240)).unwrap();
+            let hooks = hooks(&gradient, &held[0], None);
+            let [nothing, all] = [0.0, 1.0].map(|t| gradient.point(&cases[0], &hooks, t).unwrap().value);
+            let sum: f64 = gradient.by_part(&cases[0], &hooks).unwrap().values().sum();
+            (sum - (all - nothing)).abs() / (all - nothing).abs()
+        });
+        assert!(missed[0] < 0.01 && missed[0] < missed[1], "{task}: {missed:?} of what all features do is missing");
+    }
+}
+
+/// As wide as one likes, with heads, neurons and features that do nothing: the ranking is the same.
+#[test]
+fn a_widened_world_has_the_same_ranking() {
+    let python = std::env::var("CIRCUIT_ATLAS_PYTHON").unwrap_or_else(|_| "python3".into());
+    let has = std::process::Command::new(&python).args(["-c", "import numpy, safetensors"]).output();
+    if !has.is_ok_and(|output| output.status.success()) {
+        skipped(&format!("`{python}` has not numpy and safetensors; name one that has in CIRCUIT_ATLAS_PYTHON"));
+        return;
+    }
+    let folder = tempfile::TempDir::new().unwrap();
+    let [demo, script] = ["demo", "tests/widen.py"].map(|name| Path::new(REPOSITORY).join(name));
+    let wide = folder.path().join("wide");
+    let sizes = ["--copies=2", "--heads=8", "--d-head=24", "--d-mlp=512", "--width=1280", "--positions=256"];
+    let output = std::process::Command::new(python).arg(script).args([&demo, &wide]).args(sizes).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let worlds = [("a", &demo), ("b", &wide)].map(|(name, demo)| world(demo, &folder.path().join(name)));
+    for (task, recorded) in &Recorded::of_demo() {
+        let cases = recorded.cases();
+        let [ours, wide] = worlds.each_ref().map(|world| {
+            let held = features::stand_ins(world, &cases, Ablate::Mean, 1).unwrap();
+            let passes = world.passes(&cases.iter().map(|case| case.tokens).collect::<Vec<_>>()).unwrap();
+            let gradient = Gradient::new(world, middles(3)).unwrap();
+            let mut sums = Sums::default();
+            for (i, case) in cases.iter().enumerate() {
+                sums.add("", &gradient.scores(case, &passes[i], &held[i]).unwrap().by_part(), 1.0);
+            }
+            let means = sums.means();
+            ranking(&means, &equal(&means))
+        });
+        let largest = ours[0].1;
+        let of: BTreeMap<FeatureId, f64> = wide.iter().copied().collect();
+        for (feature, score) in &ours {
+            near(&format!("{task} {feature}"), of.get(feature).copied().unwrap_or(0.0), *score, 1e-4 * largest);
+        }
+        assert_eq!(first(&ours, 50), first(&wide, 50), "{task}");
     }
 }

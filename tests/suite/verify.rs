@@ -170,10 +170,12 @@ fn circuits_are_measured_on_fresh_prompts_in_each_order() {
 /// The program's own method from end to end: members are the first of the ranking, each is scored, and a null task stands beside.
 #[test]
 fn circuits_by_the_gradient_run_through() {
-    let bench = Bench::new()
-        .set("method = \"greedy\"\npasses = 2", "prompts = 12\nchoose = 6\nmost = 30")
-        .set("random = 2", "random = 2\nmethods = [\"attribution-patching\"]");
-    bench.run(&[]).succeeded();
+    let bench = Bench::new().set("method = \"greedy\"\npasses = 2", "prompts = 12\nchoose = 6\nmost = 30").set(
+        "random = 2",
+        "random = 2\nmethods = [\"attribution-patching\", \"integrated-gradients\", \"learned-masks\", \"neurons\"]",
+    );
+    let said = bench.run(&[]).succeeded();
+    assert!(said.err.contains("ms of one core a prompt: ioi: attribution-patching "), "{}", said.err);
     let store = store(&bench);
     let ranked: Vec<RankingRow> = store.read::<RankingRow>().unwrap();
     for task in ["ioi", "greater-than"] {
@@ -187,11 +189,24 @@ fn circuits_by_the_gradient_run_through() {
         assert_eq!(scored, found[..chosen].iter().map(|row| row.feature.clone()).collect());
     }
     let kinds: BTreeSet<String> = measured(&store, "faithfulness").into_iter().map(|row| row.circuit).collect();
-    assert_eq!(kinds, ["all", "attribution-patching", "found", "null", "random"].map(String::from).into());
+    let methods =
+        ["all", "attribution-patching", "found", "integrated-gradients", "learned-masks", "neurons", "null", "random"];
+    assert_eq!(kinds, methods.map(String::from).into());
+    for (kind, level) in [("found", "feature"), ("integrated-gradients", "feature"), ("neurons", "neuron")] {
+        let of = |metric: &str| {
+            let rows = measured(&store, metric);
+            let row = rows.iter().find(|row| row.circuit == kind && row.level == level && row.task == "ioi").cloned();
+            row.and_then(|row| row.value).unwrap()
+        };
+        // Above and below 1 the curve is as far from it as the areas say together.
+        assert!(of("cpr") > 0.3 && of("cmd") >= (1.0 - of("cpr")).abs() - 1e-12, "{kind}: {} {}", of("cpr"), of("cmd"));
+    }
     let effects = store.read::<EffectRow>().unwrap();
     assert!(!effects.is_empty() && effects.iter().all(|row| row.predicted.is_finite() && row.total > 0.0));
     let hooks = store.read::<HookScoreRow>().unwrap();
     assert!(hooks.len() == 16 && hooks.iter().all(|row| row.supporting >= 0.0 && row.opposing <= 0.0));
     let page = std::fs::read_to_string(bench.file("site/index.html")).unwrap();
-    assert!(page.contains("of what all features together keep") && page.contains("the circuit is"), "{page}");
+    assert!(page.contains("of what all features together keep") && page.contains("The circuit found, "), "{page}");
+    let page = std::fs::read_to_string(bench.file("site/tasks/ioi.html")).unwrap();
+    assert!(page.contains("Oppose it") && page.contains("<th scope=\"row\">neurons</th>"), "{page}");
 }

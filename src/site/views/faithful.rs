@@ -25,8 +25,10 @@ pub struct FaithfulView {
     methods: Vec<MethodRow>,
     /// Each method's circuits of features by size.
     ranked: Vec<RankedView>,
-    /// Fresh prompts that it was measured on.
+    /// Prompts that it was measured on.
     measured_on: Option<String>,
+    /// Whether they are other prompts than circuits were found on.
+    fresh: bool,
 }
 
 #[derive(Serialize)]
@@ -42,8 +44,17 @@ struct RankedView {
     /// What becomes of what dictionaries miss.
     errors: &'static str,
     sizes: Vec<String>,
-    /// Whose ranking, and what its circuits of each size keep, over all prompts and in each stratum.
-    rows: Vec<(String, Vec<(String, String)>)>,
+    rows: Vec<RankingRow>,
+}
+
+#[derive(Serialize)]
+struct RankingRow {
+    /// Whose ranking.
+    name: String,
+    /// What its circuits of each size keep, over all prompts and in each stratum.
+    cells: Vec<(String, String)>,
+    /// The areas under faithfulness over size, and between it and 1.
+    areas: [String; 2],
 }
 
 /// The largest circuit of a level, and random ones of its size.
@@ -130,6 +141,7 @@ impl FaithfulView {
                 .iter()
                 .find_map(|f| f.metrics.get("prompts")?.value)
                 .map(|n| counted(n as usize, "prompt")),
+            fresh: fresh(task),
             area: rows.iter().find_map(|f| f.metrics.get("auc")).map(interval),
             some_absent: rows.iter().filter(run).any(|f| f.metrics.values().any(|m| m.value.is_none())),
         }
@@ -159,7 +171,8 @@ fn ablation(name: &str, rows: &[Faithfulness]) -> AblationView {
 
 impl LevelView {
     fn new(name: &'static str, unit: &str, rows: &[&Faithfulness]) -> LevelView {
-        let drawn: Vec<&Faithfulness> = rows.iter().copied().filter(|f| f.circuit != "all").collect();
+        let small = |f: &&Faithfulness| f.circuit != "all" && f.variant != "by size" && !f.variant.ends_with("of all");
+        let drawn: Vec<&Faithfulness> = rows.iter().copied().filter(small).collect();
         let kinds: BTreeSet<&String> = drawn.iter().map(|f| &f.circuit).collect();
         let picture = |metric: &'static str| {
             let points: Vec<Point> = drawn.iter().filter_map(|f| point(f, metric)).collect();
@@ -193,20 +206,27 @@ fn methods(task: &Task) -> Vec<MethodRow> {
 /// The first features of each ranking at the sizes that were run, beside random ones and the null task's.
 fn ranked(task: &Task, errors: &str) -> Option<RankedView> {
     let of = |f: &&Faithfulness| {
-        (f.level.as_str(), f.errors.as_str(), f.ablation.as_str()) == ("feature", errors, task.ablation())
-            && f.variant.starts_with("first ")
+        let features = f.level == "feature" && f.errors == errors && f.ablation == task.ablation();
+        // Neurons have no errors that could be kept.
+        features || f.level == "neuron" && errors == "ablated"
     };
     let own: Vec<&Faithfulness> = task.faithfulness.iter().filter(of).collect();
-    let sizes: BTreeSet<u32> = own.iter().map(|f| f.size).collect();
-    let kinds: BTreeSet<(usize, &str)> = own.iter().map(|f| (order_of(&f.circuit), f.circuit.as_str())).collect();
+    let first = || own.iter().filter(|f| f.variant.starts_with("first "));
+    let sizes: BTreeSet<u32> = first().map(|f| f.size).collect();
+    let kinds: BTreeSet<(usize, &str)> = first().map(|f| (order_of(&f.circuit), f.circuit.as_str())).collect();
     let cell = |kind: &str, size: u32| {
-        let f = own.iter().find(|f| f.circuit == kind && f.size == size);
+        let f = first().find(|f| f.circuit == kind && f.size == size);
         let value = f.and_then(|f| f.metrics.get("faithfulness")?.value).map(|v| fixed(v, 2));
         (value.unwrap_or_default(), f.map(|f| in_strata(f, "faithfulness").join(", ")).unwrap_or_default())
     };
-    let row = |&(_, kind): &(usize, &str)| {
-        let name = if kind == "found" { task.method.as_str() } else { kind };
-        (name.to_string(), sizes.iter().map(|&size| cell(kind, size)).collect())
+    let area = |kind: &str, metric: &str| {
+        let value = own.iter().filter(|f| f.circuit == kind).find_map(|f| f.metrics.get(metric)?.value);
+        value.map(|v| fixed(v, 2)).unwrap_or_default()
+    };
+    let row = |&(_, kind): &(usize, &str)| RankingRow {
+        name: if kind == "found" { task.method.clone() } else { kind.to_string() },
+        cells: sizes.iter().map(|&size| cell(kind, size)).collect(),
+        areas: ["cpr", "cmd"].map(|metric| area(kind, metric)),
     };
     let errors =
         if errors == "kept" { "what dictionaries miss left as it is" } else { "what dictionaries miss replaced too" };
@@ -319,27 +339,66 @@ fn features(task: &Task, found: &Faithfulness) -> Option<String> {
         " Its {n} alone, every other one and what dictionaries miss replaced, keep {}{strata}{}.{}",
         share(found, "faithfulness")?,
         random.unwrap_or_default(),
-        holds(task, found).unwrap_or_default()
+        holds(task, found).unwrap_or_default() + &neurons(task, found).unwrap_or_default()
     ))
+}
+
+/// What as many of the model's own neurons keep, ranked in the same way.
+fn neurons(task: &Task, found: &Faithfulness) -> Option<String> {
+    let same = |f: &&Faithfulness| f.level == "neuron" && f.variant != "by size" && f.size == found.size;
+    let own = task.faithfulness.iter().find(same)?;
+    let [theirs, ours] = [own, found].map(|f| f.metrics.get("faithfulness").and_then(|i| i.value));
+    let kept = share(own, "faithfulness")?;
+    let verdict = if theirs? >= ours? { ": features are no better here" } else { "" };
+    Some(format!(" As many single neurons, ranked in the same way, keep {kept}{verdict}."))
 }
 
 /// Whether a circuit of features does what all features do, in each stratum for itself.
 fn holds(task: &Task, found: &Faithfulness) -> Option<String> {
+    let all = found.metrics.get("of_all")?.value?;
+    let part = format!(" That is {} of what all features together keep", percent(all));
+    let strata = in_strata(found, "of_all");
+    let part = if strata.is_empty() { part } else { format!("{part} ({})", strata.join(", ")) };
+    Some(format!("{part}: the circuit is {}.", verdict(task, found)?))
+}
+
+/// `faithful`, `not faithful`, or `not faithful in ABBA`.
+fn verdict(task: &Task, found: &Faithfulness) -> Option<String> {
     let all = found.metrics.get("of_all")?.value?;
     let in_each = found.metrics.iter().filter(|(name, _)| name.starts_with("of_all on "));
     let low: Vec<&str> = in_each
         .filter(|(_, interval)| interval.value.is_none_or(|value| value < task.faithful))
         .filter_map(|(name, _)| name.strip_prefix("of_all on "))
         .collect();
-    let part = format!(" That is {} of what all features together keep", percent(all));
+    Some(match (all >= task.faithful, low.as_slice()) {
+        (true, []) => "faithful".to_string(),
+        (false, []) => "not faithful".to_string(),
+        (_, low) => format!("not faithful in {}", low.join(" and ")),
+    })
+}
+
+/// Whether circuits were measured on other prompts than they were found on.
+fn fresh(task: &Task) -> bool {
+    task.faithfulness.iter().any(|f| f.metrics.contains_key("prompts") && f.variant == "fresh")
+}
+
+/// In one sentence what was found of a task and whether it holds; none where no circuit of features was measured.
+pub fn headline(task: &Task) -> Option<String> {
+    let found = largest(task, "found", "feature", "ablated")?;
+    let all = found.metrics.get("of_all")?.value?;
+    let model = found.metrics.get("faithfulness")?.value?;
+    let at = largest(task, "found", "component", "").map(|f| format!(" at {}", counted(f.size as usize, "component")));
+    let on = if fresh(task) { "on prompts that it was not found on " } else { "" };
     let strata = in_strata(found, "of_all");
-    let part = if strata.is_empty() { part } else { format!("{part} ({})", strata.join(", ")) };
-    let verdict = match (all >= task.faithful, low.as_slice()) {
-        (true, []) => "the circuit is faithful".to_string(),
-        (false, []) => "the circuit is not faithful".to_string(),
-        (_, low) => format!("the circuit is not faithful in {}", low.join(" and ")),
-    };
-    Some(format!("{part}: {verdict}."))
+    let strata = if strata.is_empty() { String::new() } else { format!(" ({})", strata.join(", ")) };
+    Some(format!(
+        "The circuit found, {}{}, is {}: {on}it keeps {} of what all features together keep{strata}, and {} of the whole model.",
+        counted(found.size as usize, "feature"),
+        at.unwrap_or_default(),
+        verdict(task, found)?,
+        percent(all),
+        percent(model),
+    ))
 }
 
 /// The largest circuit of a kind, everything else replaced in the first way that was asked for.

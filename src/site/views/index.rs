@@ -121,7 +121,7 @@ fn task_card(links: Links, task: &Task) -> TaskCard {
         correct: first.map(|p| p.correct.clone()).unwrap_or_default(),
         accuracy: percent(task.accuracy),
         components: counted(task.components.len(), "component"),
-        finding: super::faithful::finding(task),
+        finding: super::faithful::headline(task).or_else(|| super::faithful::finding(task)),
     }
 }
 

@@ -4,12 +4,12 @@ use super::faithful::{FaithfulView, finding, measure};
 use super::head::{InTask, circuit_of_heads, in_task};
 use super::live::LiveView;
 use super::parts::{CircuitPairRow, Page, circuit_pair};
-use crate::ids::Component;
-use crate::site::atlas::{Prompt, Task, TaskComponent};
-use crate::site::links::{Links, Site, graph_path};
+use crate::ids::{Component, FeatureId};
+use crate::site::atlas::{HookScore, Prompt, Task, TaskComponent};
+use crate::site::links::{Link, Links, Site, graph_path};
 use crate::site::number::{count, counted, difference, fixed, percent, right_of};
 use crate::site::svg::{Cell, model_map, triangle};
-use crate::site::text::{Html, token};
+use crate::site::text::{Html, prose, token};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -42,9 +42,27 @@ pub struct TaskView {
     /// Components in the square.
     together_shown: usize,
     pairs: Vec<CircuitPairRow>,
+    /// Features that support the answer, and that oppose it.
+    ranked: [Vec<RankedRow>; 2],
+    hooks: Vec<HookRow>,
     finding: Option<String>,
     faithful: FaithfulView,
     live: LiveView,
+}
+
+#[derive(Serialize)]
+struct RankedRow {
+    feature: Link,
+    gist: Html,
+    score: String,
+}
+
+#[derive(Serialize)]
+struct HookRow {
+    dictionary: String,
+    supporting: String,
+    opposing: String,
+    error: String,
 }
 
 #[derive(Serialize)]
@@ -106,10 +124,30 @@ impl TaskView {
             together: together(links, task, &square),
             together_shown: square.len(),
             pairs: task.pairs.iter().map(|p| circuit_pair(links, &task.name, p)).collect(),
+            ranked: [&task.supporting, &task.opposing].map(|features| ranked(links, features)),
+            hooks: task.hooks.iter().map(hook_row).collect(),
             finding,
             faithful: FaithfulView::new(task),
             live: LiveView::new(links, task),
         }
+    }
+}
+
+fn ranked(links: Links, features: &[(FeatureId, f64)]) -> Vec<RankedRow> {
+    let row = |&(feature, score): &(FeatureId, f64)| RankedRow {
+        feature: links.feature(feature),
+        gist: prose(&links.site.gist(feature), 70),
+        score: fixed(score, 3),
+    };
+    features.iter().map(row).collect()
+}
+
+fn hook_row(hook: &HookScore) -> HookRow {
+    HookRow {
+        dictionary: hook.dictionary.clone(),
+        supporting: fixed(hook.supporting, 2),
+        opposing: fixed(hook.opposing, 2),
+        error: fixed(hook.error, 2),
     }
 }
 
