@@ -88,7 +88,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "discover",
         does: "prompts → a circuit each → components and features of the task",
-        version: 4,
+        version: 5,
         settings: &["tasks.", "discover.", "verify.prompts"],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries, Input::Prompts],
         besides: nothing,

@@ -182,7 +182,7 @@ struct RecordedPrompt {
     year: Option<u32>,
 }
 
-fn demo_world(folder: &Path) -> World {
+pub fn demo_world(folder: &Path) -> World {
     let demo = Path::new(REPOSITORY).join("demo");
     let model = Gpt2::load(&demo.join("model")).unwrap();
     let sizes = model.sizes;
