@@ -224,13 +224,13 @@ pub struct Discover {
     pub passes: usize,
     /// Of `greedy`: links that a walk adds in each slot.
     pub per_node: usize,
-    /// Contributors of a slot that may ever be linked.
+    /// Of `greedy`: contributors of a slot that may ever be linked.
     pub candidates: usize,
-    /// Of `influence`: how much of the influence seen is to be linked.
+    /// Of `influence`: the share of the influence that the kept terms hold.
     pub coverage: f64,
-    /// Of `influence`: the most nodes that are linked.
+    /// Of `influence`: the most features and errors that are kept.
     pub nodes: usize,
-    /// Kinds of nodes that may be linked.
+    /// Kinds of nodes that may be linked; of `influence`, an `embedding` is the token's and the position's together.
     pub allow: BTreeSet<String>,
     /// Whether circuits of the right and of the wrong answer's logit are held against each other.
     pub contrast: bool,

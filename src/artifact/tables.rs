@@ -62,7 +62,7 @@ table! {
         answer_probabilities: Vec<f32>,
         /// share of the root's effect that the circuit's links to it cover; 0 where it has no circuit
         coverage: f64,
-        /// share of the influence seen that the circuit leaves out; null where its method does not tell
+        /// share of the influence (of features, errors and embeddings) that is not in the circuit; null where its method does not tell
         left_out: Option<f64>,
         /// whether the model is right: the task's metric is above 0
         right: bool,

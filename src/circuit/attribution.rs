@@ -95,6 +95,15 @@ impl<'a> Attribution<'a> {
         Ok(Attribution { world, stream: Stream::new(world, pass, tokens), layers, t: tokens.len() })
     }
 
+    pub(super) fn world(&self) -> &'a World {
+        self.world
+    }
+
+    /// Tokens of the prompt.
+    pub(super) fn tokens(&self) -> usize {
+        self.t
+    }
+
     /// The pass.
     pub fn trace(&self) -> &Trace {
         self.stream.trace()

@@ -20,7 +20,7 @@ mod terms;
 mod world;
 
 pub use attribution::{Attribution, Contributions, Root};
-pub use discover::{Candidate, Candidates, Flow, Found, Method, allowable, greedy, grow, influence};
+pub use discover::{Candidate, Candidates, Found, Method, allowable, greedy, grow, influences, influences_of_terms};
 pub use faithful::{
     Ablate, Case, Metric, answers, at_least, circuits_by_frequency, components, effects, everything, features,
     random_circuits,

@@ -94,8 +94,6 @@ pub fn choose(
     keeps: impl Fn(&BTreeSet<FeatureId>) -> Result<ByStratum>,
 ) -> Result<Choice> {
     const TRIES: usize = 5;
-    /// How far below what is asked for the mean over strata may be for weights to be moved.
-    const WITHIN: f64 = 0.1;
     let mut weights = equal(means);
     let mut tried: Vec<Choice> = Vec::new();
     for size in sizes(most) {
@@ -108,8 +106,8 @@ pub fn choose(
             if worst >= faithful {
                 return Ok(tried.remove(tried.len() - 1));
             }
-            // Weights only shift what is kept from one stratum to another.
-            if mean(&tried[tried.len() - 1].kept) < faithful - WITHIN {
+            // Weights only shift what is kept from one stratum to another: where none has enough, none has any to give.
+            if tried[tried.len() - 1].kept.values().all(|kept| *kept < faithful) {
                 break;
             }
             if !behind_before.is_empty() && behind != behind_before {
@@ -161,10 +159,6 @@ pub fn prune(
 
 fn worst(choice: &Choice) -> f64 {
     lowest(&choice.kept).1
-}
-
-fn mean(kept: &ByStratum) -> f64 {
-    kept.values().sum::<f64>() / kept.len().max(1) as f64
 }
 
 /// The stratum that keeps least; nothing at all is kept of none.

@@ -76,7 +76,7 @@ pub struct Task {
     pub used: u32,
     /// Mean over prompts of the share of the root's effect that the circuit's links to the root cover.
     pub coverage: f64,
-    /// Mean over prompts of the share of the influence seen that the circuit leaves out; none where its method does not tell.
+    /// Mean over prompts of the share of the influence that is not in the circuit; none where its method does not tell.
     pub left_out: Option<f64>,
     /// Every component of the model that is in a circuit, in the order of the model.
     pub components: Vec<TaskComponent>,

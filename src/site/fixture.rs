@@ -394,6 +394,9 @@ fn task(name: &str, ids: &[FeatureId], at: &[Component]) -> Task {
                 class: (name == "ioi" && component.layer() > 2).then(|| "name mover".into()),
             })
             .collect(),
+        supporting: ids.iter().take(6).enumerate().map(|(i, &id)| (id, 0.3 / (i + 1) as f64)).collect(),
+        opposing: vec![(FeatureId::new(Kind::Attention, 0, 9999), -0.07)],
+        hooks: vec![HookScore { dictionary: "att0".into(), supporting: 1.25, opposing: -0.5, error: 0.25 }],
         faithfulness: faithfulness(),
         links: live_links(ids, at),
         component_pairs: pairs.map(|(a, b)| (a, b, (40.0 * frequency(a) * frequency(b)) as u32)).collect(),

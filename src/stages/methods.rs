@@ -8,7 +8,7 @@ use crate::circuit::gradient::{Gradient, Lessons, middles};
 use crate::circuit::ranked::{Ranking, Sums, equal, ranking};
 use crate::circuit::{
     self, Ablate, Attribution, Candidates, Case, Graph, Node, PROMPTS, Pass, World, circuits_by_frequency, components,
-    grow,
+    grow, influences,
 };
 use crate::config::{Discover, Method, Task};
 use crate::error::Result;
@@ -80,6 +80,7 @@ pub struct Search<'a> {
     /// The task's own prompts.
     own: Vec<&'a Prompt>,
     /// What features are ranked on.
+    prompts: &'a [Prompt],
     cases: Vec<Case<'a>>,
 }
 
@@ -92,14 +93,18 @@ impl<'a> Search<'a> {
         metrics: &'a Metrics,
     ) -> Result<Search<'a>> {
         let cases = ranked_on.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<Case>>>()?;
-        Ok(Search { world, task, own, cases })
+        Ok(Search { world, task, own, prompts: ranked_on, cases })
     }
 
     /// # Errors
     /// When a dictionary cannot be read.
     pub fn find(&self, settings: &Discover, method: Method) -> Result<Other> {
         if let Some(growth) = inputs::method(settings, method) {
-            return self.grown(settings, method, growth);
+            let grown = self.grown(settings, method, growth)?;
+            return match method {
+                Method::Influence => self.by_influence(settings, grown),
+                _ => Ok(grown),
+            };
         }
         let ranked = |(ranked, cost): (Vec<FeatureId>, f64)| Other {
             method,
@@ -168,6 +173,15 @@ impl<'a> Search<'a> {
             let hooks = gradient.neurons(&neurons[i])?;
             gradient.by_part(case, &hooks)
         })
+    }
+
+    /// Of influence, features are ranked by its mean over prompts, not by how many graphs have them.
+    fn by_influence(&self, settings: &Discover, grown: Other) -> Result<Other> {
+        let (ranked, cost) = self.scored(|i, case, _| {
+            let attribution = Attribution::new(self.world, case.tokens)?;
+            influences(&attribution, inputs::root(settings.root, &self.prompts[i]))
+        })?;
+        Ok(Other { features: by_rank(&ranked, BTreeSet::new()), ranked, cost, ..grown })
     }
 
     fn learned(&self, settings: &Discover) -> Result<Other> {

@@ -283,14 +283,18 @@ impl<'a> Reader<'a> {
                 "{} prompts to rank on, {} points, {} of what all features keep",
                 discover.prompts, discover.points, discover.faithful
             ),
-            Method::Greedy => format!("{} passes, {} a slot", discover.passes, discover.per_node),
-            Method::Influence => format!("coverage {}, at most {} nodes", discover.coverage, discover.nodes),
+            Method::Greedy => {
+                format!("{} passes, {} a slot, {} candidates", discover.passes, discover.per_node, discover.candidates)
+            }
+            Method::Influence => {
+                format!("coverage {}, at most {} features and errors", discover.coverage, discover.nodes)
+            }
             _ => String::new(),
         };
         let (method, root) = (word(&discover.method), word(&discover.root).replace('-', " "));
         let circuits = match discover.method {
             Method::Gradient => format!("{method}: {how}"),
-            _ => format!("{method} from the {root}: {how}, {} candidates", discover.candidates),
+            _ => format!("{method} from the {root}: {how}"),
         };
         let examples = format!(
             "the {} strongest and {} of each tenth of the active contexts, in each half of the documents; together within {} tokens",

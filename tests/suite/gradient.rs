@@ -284,6 +284,11 @@ impl Recorded {
     }
 }
 
+/// The demo's world; converted dictionaries go into `folder`.
+pub fn demo_world(folder: &Path) -> World {
+    world(&Path::new(REPOSITORY).join("demo"), folder)
+}
+
 /// The world in a folder like `demo`; converted dictionaries go into `folder`.
 fn world(demo: &Path, folder: &Path) -> World {
     let model = Gpt2::load(&demo.join("model")).unwrap();
@@ -299,7 +304,7 @@ fn world(demo: &Path, folder: &Path) -> World {
 #[test]
 fn scores_of_the_demo_are_those_of_automatic_differentiation() {
     let folder = tempfile::TempDir::new().unwrap();
-    let world = world(&Path::new(REPOSITORY).join("demo"), folder.path());
+    let world = demo_world(folder.path());
     for (task, recorded) in &Recorded::of_demo() {
         let Recorded { metric_at_t, sum_of_scores, scores, .. } = recorded;
         let cases = recorded.cases();

@@ -34,6 +34,11 @@ impl<'a> Candidates<'a> {
         Candidates { attribution, most, allowed, ranked: HashMap::new() }
     }
 
+    /// Whether nodes of a kind may be linked.
+    pub(super) fn allows(&self, kind: NodeKind) -> bool {
+        self.allowed.contains(&kind)
+    }
+
     /// What they are ranked by.
     pub fn attribution(&self) -> &'a Attribution<'a> {
         self.attribution

@@ -1,178 +1,180 @@
-//! `influence`: the strongest open node next, until what is linked carries most of what was seen.
+//! `influence`: a prompt's circuit as circuit-tracer defines it (`compute_node_influence` and `prune_graph`, Ameisen, Lindsey et
+//! al. 2025), with attention features besides.
 //!
-//! A node's *influence* is the share of the root's effect that passes through it. The root has 1. Every linked receiver hands
-//! its own down to its candidates: influence × weight of the slot × share of the effect in the slot, summed over all links to
-//! linked receivers. So a node counts by all paths from it to the root, and one that is reached by many weak paths can come
-//! before one with a single strong one; what is lost (biases, kinds that are not allowed, what is beyond the candidates) is
-//! nobody's.
+//! Terms are the features that are active, what each dictionary misses, and the embedding (token and position as one), at
+//! every position. Biases are none. Of the direct effects of all terms on one receiver, a feature's pre-activation or the
+//! root, absolute values are taken and divided by their sum. A term's *influence* is the sum over all paths from it to the root
+//! of the products of these shares. Errors and embeddings receive nothing.
 //!
-//! The weights of a head's slots say how far its effect `E = A·m` follows each of them (`A` the pattern's entry, `m` what
-//! the value carries). For small changes `dE/E = dm/m + (1 − A)·d(score)`, as `A` is a softmax of the score: the value counts
-//! 1, and the score `1 − A`, for a head that attends fully does not mind a little more score. The score is a product of query
-//! and key, each of which makes all of it, so the two halve its part. Hence v : q : k = 1 : (1 − A)/2 : (1 − A)/2, scaled to
-//! sum to 1, so that no influence is made on the way.
-//!
-//! Which node comes next never depends on where the search ends: more coverage, or more nodes, only adds nodes.
+//! `effects` has the products, `prune` what is kept. In our graphs a head stands between an attention feature and what it
+//! reads, so a link into an attention feature is split by head. Which parts are kept is decided as it is for links, a link's
+//! influence going to its parts by their absolute values; else nearly every head would be in every circuit.
 
-use super::candidates::{Candidate, Candidates};
-use crate::circuit::attribution::{Attribution, Root};
+mod effects;
+mod prune;
+
+use super::Found;
+use crate::circuit::attribution::{Attribution, Root, share};
 use crate::circuit::graph::{Edge, Graph, Node, NodeKind, Slot};
 use crate::error::Result;
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
-use std::rc::Rc;
+use crate::ids::FeatureId;
+use effects::Effects;
+use prune::{EDGES, Link, threshold};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// A circuit with the influence of everything that was seen on the way.
-pub struct Flow {
-    pub graph: Graph,
-    /// Of every node that is linked, the root included.
-    pub linked: BTreeMap<Node, f64>,
-    /// Of every node that could be linked next.
-    pub open: BTreeMap<Node, f64>,
-}
-
-impl Flow {
-    /// The share of the influence seen that is not linked: of open nodes, over open and linked ones (not the root).
-    pub fn left_out(&self) -> f64 {
-        let open = self.open.values().sum::<f64>();
-        let linked = self.linked.iter().filter(|(node, _)| **node != Node::ROOT).map(|(_, influence)| influence);
-        let seen = open + linked.sum::<f64>();
-        if seen > 0.0 { open / seen } else { 0.0 }
-    }
-}
-
-/// A node that has been seen.
-struct Place {
-    node: Node,
-    influence: f64,
-    linked: bool,
-    /// Links to linked receivers, in the order in which those were linked.
-    above: Vec<Edge>,
-    /// Once linked: its candidates, and the part of its influence that each takes.
-    below: Vec<(usize, f64)>,
-}
-
-struct Search<'c, 'a> {
-    candidates: &'c mut Candidates<'a>,
-    root: Root,
-    places: Vec<Place>,
-    known: HashMap<Node, usize>,
-    edges: Vec<Edge>,
-}
-
-/// The circuit of a root: nodes are linked until they hold `coverage` of the influence seen, or are `limit` many (the root
-/// not counted in either), or nothing is left to link. All candidate links between linked nodes are in it.
+/// The influence of every term of a prompt on a root. An embedding stands for the token's and the position's together.
 ///
 /// # Errors
 /// When a dictionary cannot be read.
-pub fn influence(candidates: &mut Candidates, root: Root, coverage: f64, limit: usize) -> Result<Flow> {
-    let (places, known, edges) = (Vec::new(), HashMap::new(), Vec::new());
-    let mut search = Search { candidates, root, places, known, edges };
-    let start = search.place(Node::ROOT);
-    search.places[start].influence = 1.0;
-    search.link(start)?;
-    for _ in 0..limit {
-        match search.strongest() {
-            Some(next) if search.covered() < coverage => search.link(next)?,
-            _ => break,
-        }
-    }
-    Ok(search.flow())
+pub fn influences_of_terms(attribution: &Attribution, root: Root) -> Result<BTreeMap<Node, f64>> {
+    let effects = Effects::new(attribution)?;
+    let influences = effects.influences(root)?;
+    Ok(effects.nodes.into_iter().zip(influences).collect())
 }
 
-impl Search<'_, '_> {
-    /// The place of a node, which is open if it is new.
-    fn place(&mut self, node: Node) -> usize {
-        *self.known.entry(node).or_insert_with(|| {
-            self.places.push(Place { node, influence: 0.0, linked: false, above: Vec::new(), below: Vec::new() });
-            self.places.len() - 1
-        })
-    }
-
-    /// The open node of the largest influence, ties by node order.
-    fn strongest(&self) -> Option<usize> {
-        let open = self.places.iter().enumerate().filter(|(_, place)| !place.linked);
-        let best = open.max_by(|(_, a), (_, b)| a.influence.total_cmp(&b.influence).then(b.node.cmp(&a.node)));
-        best.map(|(at, _)| at)
-    }
-
-    /// The share of the influence seen that is linked.
-    fn covered(&self) -> f64 {
-        let (mut linked, mut seen) = (0.0, 0.0);
-        for place in self.places.iter().filter(|place| place.node != Node::ROOT) {
-            seen += place.influence;
-            linked += if place.linked { place.influence } else { 0.0 };
-        }
-        if seen > 0.0 { linked / seen } else { 1.0 }
-    }
-
-    /// Links a node to all linked receivers and contributors of it, and hands its influence down.
-    fn link(&mut self, at: usize) -> Result<()> {
-        let node = self.places[at].node;
-        self.places[at].linked = true;
-        self.edges.extend_from_slice(&self.places[at].above);
-        for &slot in node.slots() {
-            let weight = weight(self.candidates.attribution(), &node, slot);
-            for Candidate { node: child, effect, share } in self.of(&node, slot)?.iter().copied() {
-                let edge = Edge { child, parent: node, slot, effect, share };
-                let below = self.place(child);
-                self.places[at].below.push((below, weight * f64::from(share)));
-                self.places[below].above.push(edge);
-                if self.places[below].linked {
-                    self.edges.push(edge);
-                }
-            }
-        }
-        self.hand_down(at);
-        Ok(())
-    }
-
-    fn of(&mut self, node: &Node, slot: Slot) -> Result<Rc<[Candidate]>> {
-        if *node == Node::ROOT { self.candidates.of_root(self.root) } else { self.candidates.of(node, slot) }
-    }
-
-    /// Hands the influence of a newly linked node down, through what is linked already. The latest in the model goes first,
-    /// so that each has all of its increase when it is its turn.
-    fn hand_down(&mut self, from: usize) {
-        let mut waiting = BTreeMap::new();
-        let mut next = Some((from, self.places[from].influence));
-        while let Some((at, more)) = next {
-            for &(below, part) in &self.places[at].below {
-                let key = (Reverse(time(&self.places[below].node)), below);
-                *waiting.entry(key).or_insert(0.0) += part * more;
-            }
-            next = waiting.pop_first().map(|((_, at), more)| (at, more));
-            if let Some((at, more)) = next {
-                self.places[at].influence += more;
-            }
+/// The influence of each active feature of a prompt on a root, summed over positions.
+///
+/// # Errors
+/// When a dictionary cannot be read.
+pub fn influences(attribution: &Attribution, root: Root) -> Result<BTreeMap<FeatureId, f64>> {
+    let mut sums = BTreeMap::new();
+    for (node, influence) in influences_of_terms(attribution, root)? {
+        if let Some(feature) = node.dictionary_feature() {
+            *sums.entry(feature).or_insert(0.0) += influence;
         }
     }
+    Ok(sums)
+}
 
-    fn flow(self) -> Flow {
-        let (linked, open): (Vec<Place>, Vec<Place>) = self.places.into_iter().partition(|place| place.linked);
-        let influences = |places: Vec<Place>| places.into_iter().map(|place| (place.node, place.influence)).collect();
-        Flow { graph: Graph::of(self.edges), linked: influences(linked), open: influences(open) }
+/// The circuit of a root: the terms that hold `coverage` of the influence, at most `limit` features and errors, with the links
+/// between them that hold most of theirs. Only nodes of `allowed` kinds are in it.
+///
+/// # Errors
+/// When a dictionary cannot be read.
+pub(super) fn influence(
+    attribution: &Attribution,
+    root: Root,
+    coverage: f64,
+    limit: usize,
+    allowed: impl Fn(NodeKind) -> bool,
+) -> Result<Found> {
+    let effects = Effects::new(attribution)?;
+    let influences = effects.influences(root)?;
+    let kept = prune::terms(&effects.nodes, &influences, coverage, limit);
+    let links = prune::links(effects.links(root, &kept)?, &effects.nodes);
+    let links = among(links, &effects.nodes, allowed);
+    let inside: BTreeSet<usize> = links.iter().map(|link| link.child).collect();
+    let [inside, all] = [inside.iter().map(|&term| influences[term]).sum::<f64>(), influences.iter().sum()];
+    let graph = Graph::of(edges(&effects, root, &links)?);
+    Ok(Found { graph, left_out: Some(if all > 0.0 { 1.0 - inside / all } else { 0.0 }) })
+}
+
+/// The links that can be drawn with nodes of these kinds, and of which one leads on to the root.
+fn among(mut links: Vec<Link>, nodes: &[Node], allowed: impl Fn(NodeKind) -> bool) -> Vec<Link> {
+    let drawn = |parent: usize| match nodes[parent].kind {
+        NodeKind::AttentionFeature => allowed(NodeKind::AttentionFeature) && allowed(NodeKind::Head),
+        kind => allowed(kind),
+    };
+    links.retain(|link| allowed(nodes[link.child].kind) && link.parent.is_none_or(drawn));
+    loop {
+        let before = links.len();
+        let leading: BTreeSet<usize> = links.iter().map(|link| link.child).collect();
+        links.retain(|link| link.parent.is_none_or(|parent| leading.contains(&parent)));
+        if links.len() == before {
+            return links;
+        }
     }
 }
 
-/// The part of a receiver's influence that a slot takes, as the module says.
-fn weight(attribution: &Attribution, node: &Node, slot: Slot) -> f64 {
-    if slot == Slot::In {
-        return 1.0;
-    }
-    let a = f64::from(attribution.pattern(node));
-    let part = if slot == Slot::V { 1.0 } else { (1.0 - a) / 2.0 };
-    part / (2.0 - a)
+/// The part of a link into an attention feature that goes through one head.
+#[derive(Clone, Copy)]
+struct Part {
+    /// Of the link.
+    number: usize,
+    head: usize,
+    effect: f32,
+    /// Its part of the link's influence.
+    influence: f64,
 }
 
-/// When in a pass a node is computed: all that contributes to it is earlier.
-fn time(node: &Node) -> (i32, u8) {
-    match node.kind {
-        NodeKind::Root => (i32::MAX, 0),
-        NodeKind::Head => (node.layer, 0),
-        NodeKind::AttentionFeature | NodeKind::AttentionError => (node.layer, 1),
-        NodeKind::MlpFeature => (node.layer, 2),
-        // These receive nothing.
-        _ => (-1, 0),
+/// The edges of the graph: those of one receiver after each other, a head's right after its link to the feature.
+fn edges(effects: &Effects, root: Root, links: &[Link]) -> Result<Vec<Edge>> {
+    let mut parts: BTreeMap<Option<usize>, Vec<Part>> = BTreeMap::new();
+    for part in strongest(effects, split(effects, links)?) {
+        parts.entry(links[part.number].parent).or_default().push(part);
     }
+    let mut edges = Vec::with_capacity(links.len());
+    for of_one in links.chunk_by(|a, b| a.parent == b.parent) {
+        let parent = of_one[0].parent;
+        let node = parent.map_or(Node::ROOT, |parent| effects.nodes[parent]);
+        if node.kind == NodeKind::AttentionFeature {
+            edges.extend(through_heads(effects, node, links, parts.get(&parent).map_or(&[], Vec::as_slice))?);
+            continue;
+        }
+        let whole = match node.kind {
+            NodeKind::Root => effects.attribution.on_root(root)?.whole(),
+            _ => effects.attribution.contributions(&node, Slot::In)?.whole(),
+        };
+        edges.extend(of_one.iter().map(|link| {
+            let (child, effect) = (effects.nodes[link.child], link.effect);
+            Edge { child, parent: node, slot: Slot::In, effect, share: share(effect, whole) }
+        }));
+    }
+    Ok(edges)
+}
+
+/// The heads between an attention feature and what it reads, with both sides of each.
+fn through_heads(effects: &Effects, feature: Node, links: &[Link], parts: &[Part]) -> Result<Vec<Edge>> {
+    let child = |part: &Part| effects.nodes[links[part.number].child];
+    let mut values: BTreeMap<Node, Vec<&Part>> = BTreeMap::new();
+    for part in parts {
+        let (head, source) = (part.head as i32, child(part).position);
+        values.entry(Node { kind: NodeKind::Head, head, source, ..feature }).or_default().push(part);
+    }
+    let all = effects.attribution.contributions(&feature, Slot::In)?;
+    let whole = all.whole();
+    let mut edges = Vec::with_capacity(values.len() + parts.len());
+    for (head, &effect) in all.nodes.iter().zip(&all.effects) {
+        let Some(parts) = values.get(head) else { continue };
+        edges.push(Edge { child: *head, parent: feature, slot: Slot::In, effect, share: share(effect, whole) });
+        let whole = effects.attribution.contributions(head, Slot::V)?.whole();
+        edges.extend(parts.iter().map(|part| {
+            let share = share(part.effect, whole);
+            Edge { child: child(part), parent: *head, slot: Slot::V, effect: part.effect, share }
+        }));
+    }
+    Ok(edges)
+}
+
+/// The parts of all links into attention features, one of each head for each link.
+fn split(effects: &Effects, links: &[Link]) -> Result<Vec<Part>> {
+    let source = |link: &Link| effects.nodes[link.child].position;
+    let (mut parts, mut number) = (Vec::new(), 0);
+    for together in links.chunk_by(|a, b| a.parent == b.parent && source(a) == source(b)) {
+        let feature = together[0].parent.filter(|&parent| effects.nodes[parent].kind == NodeKind::AttentionFeature);
+        if let Some(feature) = feature {
+            let children: Vec<usize> = together.iter().map(|link| link.child).collect();
+            let by_head = effects.by_head(feature, &children)?;
+            for (i, link) in together.iter().enumerate() {
+                let whole: f64 = by_head.iter().map(|row| f64::from(row[i].abs())).sum();
+                parts.extend(by_head.iter().enumerate().map(|(head, row)| {
+                    let influence = link.influence * f64::from(share(row[i], whole));
+                    Part { number: number + i, head, effect: row[i], influence }
+                }));
+            }
+        }
+        number += together.len();
+    }
+    Ok(parts)
+}
+
+/// The parts that hold [`EDGES`] of the influence of all, and the largest of each link.
+fn strongest(effects: &Effects, parts: Vec<Part>) -> impl Iterator<Item = Part> {
+    let least = threshold(parts.iter().map(|part| part.influence), EDGES);
+    let heads = effects.attribution.world().model.sizes.heads;
+    let of_link = move |parts: &[Part]| {
+        let least = parts.iter().map(|part| part.influence).fold(0.0, f64::max).min(least);
+        parts.iter().copied().filter(|part| part.effect != 0.0 && part.influence >= least).collect::<Vec<_>>()
+    };
+    parts.chunks(heads).map(of_link).collect::<Vec<_>>().into_iter().flatten()
 }

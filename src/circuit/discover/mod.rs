@@ -1,7 +1,7 @@
 //! Circuits of one prompt: from the root back to what it is made of (DESIGN.md 4.5).
 //!
-//! `candidates` ranks what may be linked to a slot; the methods, `greedy` and `influence`, choose among that. Several roots
-//! of one prompt share their candidates, as only the root's own links depend on what it reads.
+//! `greedy` walks along what `candidates` ranks for each slot; several roots of one prompt share these, as only the root's own
+//! links depend on what it reads. `influence` takes all direct effects of a prompt at once.
 
 mod candidates;
 mod greedy;
@@ -9,7 +9,7 @@ mod influence;
 
 pub use candidates::{Candidate, Candidates, allowable};
 pub use greedy::greedy;
-pub use influence::{Flow, influence};
+pub use influence::{influences, influences_of_terms};
 
 use super::attribution::Root;
 use super::graph::Graph;
@@ -20,11 +20,11 @@ use crate::error::Result;
 pub enum Method {
     /// `passes` walks from the root, each linking the best `per_node` contributors of a slot that are not linked yet.
     Greedy { passes: usize, per_node: usize },
-    /// The strongest node next, until `coverage` of the influence or `nodes` nodes are linked.
+    /// The terms that hold `coverage` of the influence, at most `nodes` features and errors.
     Influence { coverage: f64, nodes: usize },
 }
 
-/// A circuit, and how much of the influence its method saw and left out; a greedy search does not tell.
+/// A circuit, and the share of the influence that its nodes do not hold; a greedy search does not tell.
 pub struct Found {
     pub graph: Graph,
     pub left_out: Option<f64>,
@@ -40,8 +40,7 @@ pub fn grow(candidates: &mut Candidates, root: Root, method: Method) -> Result<F
             Ok(Found { graph: greedy(candidates, root, passes, per_node)?, left_out: None })
         }
         Method::Influence { coverage, nodes } => {
-            let flow = influence(candidates, root, coverage, nodes)?;
-            Ok(Found { left_out: Some(flow.left_out()), graph: flow.graph })
+            influence::influence(candidates.attribution(), root, coverage, nodes, |kind| candidates.allows(kind))
         }
     }
 }

@@ -3,8 +3,8 @@
 use crate::site::atlas::{Graph, NodeKind, Slot};
 
 /// By node; the answer has 1. A receiver hands its own down to what enters it by their shares, a head a third to each of
-/// its slots, so that nothing is made on the way. An order for the page only: a search by influence weighs the slots by the
-/// head's pattern.
+/// its slots, so that nothing is made on the way. An order for the page only: the method `influence`
+/// counts by all direct effects, not by links alone.
 pub fn reach(graph: &Graph) -> Vec<f64> {
     let n = graph.nodes.len();
     let (mut reach, mut above, mut into) = (vec![0.0; n], vec![0usize; n], vec![Vec::new(); n]);
