@@ -93,13 +93,14 @@ impl TaskAnswer {
             _ => "silent",
         };
         page.heading("Faithfulness", &format!("of the circuit alone, the rest of the model {rest}"));
-        let run = |f: &&Faithfulness| f.ablation == self.task.ablation() && f.metrics.contains_key("m_circuit");
+        // The large circuits are there for the areas.
+        let run = |f: &&Faithfulness| f.ablation == self.task.ablation() && f.metrics.contains_key("m_full");
         let own = |f: &&Faithfulness| ["found", "published"].contains(&f.circuit.as_str());
         let mut found: Vec<&Faithfulness> = self.task.faithfulness.iter().filter(run).filter(own).collect();
         found.sort_by(|a, b| (&a.level, &b.errors, a.size).cmp(&(&b.level, &a.errors, b.size)));
         let row = |f: &Faithfulness| {
             let beside = |r: &&Faithfulness| r.circuit == "random" && same_size(r, f);
-            let random = self.task.faithfulness.iter().filter(run).find(beside);
+            let random = self.task.faithfulness.iter().filter(|f| f.ablation == self.task.ablation()).find(beside);
             let random = random.map_or("—".into(), |random| metric(random, "faithfulness"));
             let of = match (f.level.as_str(), f.errors.as_str()) {
                 ("feature", "kept") => "features, errors kept",

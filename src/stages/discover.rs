@@ -29,7 +29,7 @@ pub fn run(run: &Run) -> Result<Done> {
     let tokenizer = inputs::tokenizer(run.config)?;
     run.progress.say("loading the model and its dictionaries");
     let world = inputs::world(run)?;
-    let mut tables = Tables::default();
+    let (mut tables, mut costs) = (Tables::default(), Vec::new());
     for settings in &run.config.tasks {
         let what = || format!("task `{}`", settings.name);
         let prompts = inputs::prompts(run.config, settings, &tokenizer)?;
@@ -46,6 +46,7 @@ pub fn run(run: &Run) -> Result<Done> {
                 tables.rankings.extend(ranked.rows(&settings.name));
                 tables.hooks.extend(ranked.hooks(&settings.name));
                 members = ranked.members(&world)?;
+                costs.push(format!("{} {:.1}", settings.name, ranked.cost));
                 ranked.solved
             }
         };
@@ -54,7 +55,11 @@ pub fn run(run: &Run) -> Result<Done> {
     }
     tables.sort();
     tables.write(run)?;
-    Ok(summary(run.config, &tables).into())
+    let mut summary = summary(run.config, &tables);
+    if !costs.is_empty() {
+        summary += &format!("; ms of one core a prompt: {}", costs.join(", "));
+    }
+    Ok(summary.into())
 }
 
 fn summary(config: &Config, tables: &Tables) -> String {

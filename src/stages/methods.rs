@@ -69,7 +69,7 @@ fn supporting(ranking: &Ranking) -> Vec<FeatureId> {
 }
 
 /// Milliseconds of one core, a prompt.
-fn cost(since: Instant, prompts: usize) -> f64 {
+pub fn cost(since: Instant, prompts: usize) -> f64 {
     since.elapsed().as_secs_f64() * 1000.0 * rayon::current_num_threads() as f64 / prompts.max(1) as f64
 }
 

@@ -2,6 +2,7 @@
 //! chosen on further ones, and each of the task's own prompts gets what of the circuit has a part in it.
 
 use super::inputs::Metrics;
+use super::methods::cost;
 use super::solved::{Circuit, Solved, check_used, whole};
 use crate::artifact::tables::{HookScoreRow, RankingRow};
 use crate::circuit::features::{Errors, Runner, Side, StandIn, stand_ins};
@@ -18,6 +19,7 @@ use crate::task::Prompts;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Features listed at either end of a ranking.
 const LISTED: usize = 2000;
@@ -26,6 +28,8 @@ const LISTED: usize = 2000;
 pub struct Ranked {
     /// The task's own prompts.
     pub solved: Vec<Solved>,
+    /// Milliseconds of one core that scoring a prompt took.
+    pub cost: f64,
     ranking: Ranking,
     circuit: BTreeSet<FeatureId>,
     null: Ranking,
@@ -80,7 +84,9 @@ pub fn find(run: &Run, world: &World, task: &Task, prompts: &Prompts, metrics: &
     let gradient = Gradient::new(world, middles(settings.points))?;
     let cases = prompts.finding.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<_>>>()?;
     let held = stand_ins(world, &cases, Ablate::Mean, task.seed)?;
+    let since = Instant::now();
     let mut ranked = score(run, &gradient, task, prompts, &cases, &held)?;
+    let cost = cost(since, cases.len());
     let (ranking, circuit) = choice(run, world, task, prompts, metrics, &ranked)?;
     let members = Members::new(&gradient, &circuit)?;
     run.progress.begin("circuits of prompts", ranked.solved.len() as u64, 0);
@@ -98,7 +104,7 @@ pub fn find(run: &Run, world: &World, task: &Task, prompts: &Prompts, metrics: &
         };
         some.par_iter_mut().zip(passes).enumerate().map(one).collect::<Result<()>>()?;
     }
-    Ok(Ranked { solved: ranked.solved, ranking, circuit, null: ranked.null, hooks: ranked.hooks })
+    Ok(Ranked { solved: ranked.solved, cost, ranking, circuit, null: ranked.null, hooks: ranked.hooks })
 }
 
 /// Scores, before a size is chosen.

@@ -42,7 +42,8 @@ fn random_circuits_have_the_sizes_of_found_ones_and_ratios_are_those_of_their_pa
         let own = measured(&store, "faithfulness").into_iter().filter(|row| row.circuit == circuit);
         own.map(|row| (row.level, row.variant, row.size)).collect()
     };
-    assert_eq!(sizes("found"), sizes("random"));
+    let large = |(_, variant, _): &(String, String, u32)| variant.ends_with("of all");
+    assert_eq!(sizes("found").into_iter().filter(|of| !large(of)).collect::<BTreeSet<_>>(), sizes("random"));
     let mut by_circuit: BTreeMap<_, BTreeMap<String, f64>> = BTreeMap::new();
     for row in store
         .read::<FaithfulnessRow>()
@@ -55,7 +56,8 @@ fn random_circuits_have_the_sizes_of_found_ones_and_ratios_are_those_of_their_pa
     }
     let mut checked = 0;
     for (circuit, of) in by_circuit {
-        let Some(faithfulness) = of.get("faithfulness") else { continue };
+        // Large circuits are run alone, for the areas.
+        let Some(faithfulness) = of.get("faithfulness").filter(|_| of.contains_key("m_full")) else { continue };
         let by_hand = (of["m_circuit"] - of["m_empty"]) / (of["m_full"] - of["m_empty"]);
         assert!((faithfulness - by_hand).abs() < 1e-9, "{circuit:?}: {of:?}");
         let by_hand = (of["m_complement"] - of["m_empty"]) / (of["m_full"] - of["m_empty"]);

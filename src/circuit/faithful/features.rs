@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::ids::{DictionaryId, FeatureId, Kind};
 use crate::model::Abreast;
 use candle_core::{D, Tensor};
+use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -187,14 +188,14 @@ impl Runner<'_> {
     pub fn values(&self, circuit: &BTreeSet<FeatureId>, side: Side) -> Result<Vec<f64>> {
         let mut features: BTreeMap<DictionaryId, Vec<usize>> = BTreeMap::new();
         circuit.iter().for_each(|f| features.entry(f.dictionary).or_default().push(f.index));
-        let mut values = Vec::with_capacity(self.cases.len());
-        for (cases, stand_ins) in self.cases.chunks(PROMPTS).zip(self.stand_ins.chunks(PROMPTS)) {
+        let some = |(cases, stand_ins): (&[Case], &[Arc<StandIn>])| -> Result<Vec<f64>> {
             let step = Step { world: self.world, stand_ins, features: &features, side, errors: self.errors };
             let tokens: Vec<&[u32]> = cases.iter().map(|case| case.tokens).collect();
             let logits = self.world.model.abreast(&tokens, &step)?;
-            values.extend(cases.iter().zip(&logits).map(|(case, logits)| case.metric.of(logits)));
-        }
-        Ok(values)
+            Ok(cases.iter().zip(&logits).map(|(case, logits)| case.metric.of(logits)).collect())
+        };
+        let each = self.cases.par_chunks(PROMPTS).zip(self.stand_ins.par_chunks(PROMPTS)).map(some);
+        Ok(each.collect::<Result<Vec<_>>>()?.concat())
     }
 }
 
