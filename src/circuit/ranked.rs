@@ -126,7 +126,7 @@ pub fn choose(
 }
 
 /// Takes features out of a circuit as long as it keeps `faithful` in each stratum, or what it keeps now if that is less: again
-/// and again those without which it keeps most, each taken out alone to know that; fewer at a time once so many are too many.
+/// and again those without which it keeps most, each taken out alone to know that; until a round takes out no more than a fiftieth.
 ///
 /// # Errors
 /// When a circuit cannot be run.
@@ -137,21 +137,22 @@ pub fn prune(
 ) -> Result<BTreeSet<FeatureId>> {
     let keeps = |circuit: &BTreeSet<FeatureId>| -> Result<f64> { Ok(lowest(&keeps(circuit)?).1) };
     let enough = faithful.min(keeps(&circuit)?);
-    let mut at_once = circuit.len().div_ceil(5);
-    while at_once > 0 {
+    loop {
         let without = |feature: &FeatureId| {
             let less = circuit.iter().filter(|other| *other != feature).copied().collect();
             Ok((*feature, keeps(&less)?))
         };
         let mut each = circuit.iter().map(without).collect::<Result<Vec<_>>>()?;
         each.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        while at_once > 0 {
-            let less: BTreeSet<FeatureId> = each.iter().skip(at_once).map(|(feature, _)| *feature).collect();
-            if keeps(&less)? >= enough {
-                circuit = less;
-                break;
-            }
+        let rest = |n: usize| -> BTreeSet<FeatureId> { each.iter().skip(n).map(|(feature, _)| *feature).collect() };
+        let mut at_once = circuit.len().div_ceil(5);
+        while at_once > 0 && keeps(&rest(at_once))? < enough {
             at_once /= 2;
+        }
+        circuit = rest(at_once);
+        // A round that takes out next to nothing costs as much as one that takes out much.
+        if at_once * 50 <= circuit.len() {
+            break;
         }
     }
     Ok(circuit)

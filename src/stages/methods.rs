@@ -47,7 +47,7 @@ pub struct Other {
 /// The first features of a ranking at several sizes, and those that are chosen, if any.
 pub fn by_rank(ranked: &[FeatureId], chosen: BTreeSet<FeatureId>) -> Circuits {
     let first = |n: usize| ranked.iter().take(n).copied().collect();
-    let sizes = SIZES.into_iter().filter(|&size| size < ranked.len() && size != chosen.len());
+    let sizes = SIZES.into_iter().filter(|&size| size < ranked.len());
     let mut circuits: Circuits = sizes.map(|size| (format!("first {size}"), first(size))).collect();
     if !chosen.is_empty() {
         circuits.push(("chosen".into(), chosen));
