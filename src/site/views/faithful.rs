@@ -36,6 +36,8 @@ struct MethodRow {
     method: String,
     nodes: String,
     components: Beside,
+    /// The areas under faithfulness over size, and between it and 1.
+    areas: [String; 2],
 }
 
 /// What the first features of each method's ranking keep.
@@ -52,7 +54,7 @@ struct RankingRow {
     /// Whose ranking.
     name: String,
     /// What its circuits of each size keep, over all prompts and in each stratum.
-    cells: Vec<(String, String)>,
+    cells: Vec<(String, Vec<String>)>,
     /// The areas under faithfulness over size, and between it and 1.
     areas: [String; 2],
 }
@@ -198,6 +200,11 @@ fn methods(task: &Task) -> Vec<MethodRow> {
         method: if f.circuit == "found" { task.method.clone() } else { f.circuit.clone() },
         nodes: f.metrics["nodes"].value.map(|n| significant(n, 3)).unwrap_or_default(),
         components: largest_beside(task, &f.circuit, "component", ""),
+        areas: ["cpr", "cmd"].map(|metric| {
+            let own = |other: &&Faithfulness| other.circuit == f.circuit && other.level == "component";
+            let value = task.faithfulness.iter().filter(own).find_map(|f| f.metrics.get(metric)?.value);
+            value.map(|v| fixed(v, 2)).unwrap_or_default()
+        }),
     };
     let rows: Vec<MethodRow> = task.faithfulness.iter().filter(nodes).map(row).collect();
     if rows.len() > 1 { rows } else { Vec::new() }
@@ -217,7 +224,7 @@ fn ranked(task: &Task, errors: &str) -> Option<RankedView> {
     let cell = |kind: &str, size: u32| {
         let f = first().find(|f| f.circuit == kind && f.size == size);
         let value = f.and_then(|f| f.metrics.get("faithfulness")?.value).map(|v| fixed(v, 2));
-        (value.unwrap_or_default(), f.map(|f| in_strata(f, "faithfulness").join(", ")).unwrap_or_default())
+        (value.unwrap_or_default(), f.map(|f| in_strata(f, "faithfulness")).unwrap_or_default())
     };
     let area = |kind: &str, metric: &str| {
         let value = own.iter().filter(|f| f.circuit == kind).find_map(|f| f.metrics.get(metric)?.value);
