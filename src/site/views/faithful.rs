@@ -215,7 +215,7 @@ fn ranked(task: &Task, errors: &str) -> Option<RankedView> {
     let of = |f: &&Faithfulness| {
         let features = f.level == "feature" && f.errors == errors && f.ablation == task.ablation();
         // Neurons have no errors that could be kept.
-        features || f.level == "neuron" && errors == "ablated"
+        features || f.level == "neuron" && errors == "ablated" && f.ablation == task.ablation()
     };
     let own: Vec<&Faithfulness> = task.faithfulness.iter().filter(of).collect();
     let first = || own.iter().filter(|f| f.variant.starts_with("first "));
@@ -352,7 +352,9 @@ fn features(task: &Task, found: &Faithfulness) -> Option<String> {
 
 /// What as many of the model's own neurons keep, ranked in the same way.
 fn neurons(task: &Task, found: &Faithfulness) -> Option<String> {
-    let same = |f: &&Faithfulness| f.level == "neuron" && f.variant != "by size" && f.size == found.size;
+    let same = |f: &&Faithfulness| {
+        f.level == "neuron" && f.ablation == found.ablation && f.variant != "by size" && f.size == found.size
+    };
     let own = task.faithfulness.iter().find(same)?;
     let [theirs, ours] = [own, found].map(|f| f.metrics.get("faithfulness").and_then(|i| i.value));
     let kept = share(own, "faithfulness")?;
