@@ -215,7 +215,7 @@ pub struct Discover {
     pub faithful: f64,
     /// Of `gradient`: the most features of a circuit.
     pub most: usize,
-    /// Of `gradient`: whether features are taken out of the circuit as long as it keeps that share. Slow: each is run without.
+    /// Of `gradient`: whether features are taken out of the circuit, in rounds, while it keeps that share. Slow: each is run without.
     pub prune: bool,
     /// Of `gradient`: how large a link's effect is at least, as a share of all that reaches the answer.
     pub share: f64,

@@ -104,8 +104,11 @@ impl Task {
 impl Task {
     /// What stands in the place of everything else in most of what was measured: the mean, unless it was not asked for.
     pub fn ablation(&self) -> &str {
-        let ran =
-            |name: &&str| self.faithfulness.iter().any(|f| f.ablation == *name && f.metrics.contains_key("m_circuit"));
+        let ran = |name: &&str| {
+            self.faithfulness
+                .iter()
+                .any(|f| f.ablation == *name && f.level != "neuron" && f.metrics.contains_key("m_circuit"))
+        };
         ["mean", "resample", "zero"].into_iter().find(ran).unwrap_or("mean")
     }
 }

@@ -2,10 +2,10 @@
 //! prompts that `discover` ranks on; those that grow circuits grow those of the task's own prompts.
 
 use super::inputs::{self, Metrics};
-use super::solved::whole;
+use super::solved::{counting, whole};
 use crate::circuit::features::{self, Errors, Runner, Side, StandIn};
 use crate::circuit::gradient::{Gradient, Lessons, middles};
-use crate::circuit::ranked::{Ranking, Sums, equal, ranking};
+use crate::circuit::ranked::{Ranking, Sums, equal, first, ranking};
 use crate::circuit::{
     self, Ablate, Attribution, Candidates, Case, Graph, Node, PROMPTS, Pass, World, circuits_by_frequency, components,
     grow, influences,
@@ -36,8 +36,10 @@ pub struct Other {
     pub components: Vec<(String, BTreeSet<Component>)>,
     /// Of [`Method::Neurons`], columns of `z` and MLP units.
     pub features: Circuits,
-    /// All that are ranked, the first first; none where circuits of different sizes are not parts of one another.
+    /// All that support the answer, the first first; none where circuits of different sizes are not parts of one another.
     pub ranked: Vec<FeatureId>,
+    /// Those that oppose it, the strongest last.
+    pub opposing: Vec<FeatureId>,
     /// Of a prompt, the mean; none where it has none.
     pub nodes: Option<f64>,
     /// Milliseconds of one core that a prompt took.
@@ -63,14 +65,15 @@ fn shares<P: Ord>(sets: impl ExactSizeIterator<Item = BTreeSet<P>>) -> BTreeMap<
     counts.into_iter().map(|(part, count)| (part, count / n)).collect()
 }
 
-/// The features that support the answer, the first first.
-fn supporting(ranking: &Ranking) -> Vec<FeatureId> {
-    ranking.iter().filter(|(_, score)| *score > 0.0).map(|(feature, _)| *feature).collect()
+/// The features whose scores have this sign, in their order.
+fn of_sign(ranking: &Ranking, sign: f64) -> Vec<FeatureId> {
+    ranking.iter().filter(|(_, score)| *score * sign > 0.0).map(|(feature, _)| *feature).collect()
 }
 
-/// Milliseconds of one core, a prompt.
+/// Milliseconds of one core, a prompt, where as many prompts are run at once as there are cores for.
 pub fn cost(since: Instant, prompts: usize) -> f64 {
-    since.elapsed().as_secs_f64() * 1000.0 * rayon::current_num_threads() as f64 / prompts.max(1) as f64
+    let cores = rayon::current_num_threads().min(PROMPTS).min(prompts.max(1));
+    since.elapsed().as_secs_f64() * 1000.0 * cores as f64 / prompts.max(1) as f64
 }
 
 /// A task that other methods look at.
@@ -79,8 +82,8 @@ pub struct Search<'a> {
     task: &'a Task,
     /// The task's own prompts.
     own: Vec<&'a Prompt>,
-    /// What features are ranked on.
-    prompts: &'a [Prompt],
+    /// What features are ranked on: prompts that count.
+    prompts: Vec<&'a Prompt>,
     cases: Vec<Case<'a>>,
 }
 
@@ -92,8 +95,11 @@ impl<'a> Search<'a> {
         ranked_on: &'a [Prompt],
         metrics: &'a Metrics,
     ) -> Result<Search<'a>> {
-        let cases = ranked_on.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<Case>>>()?;
-        Ok(Search { world, task, own, prompts: ranked_on, cases })
+        let all = ranked_on.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<Case>>>()?;
+        let counts = counting(world, task, &all)?;
+        let (prompts, cases) =
+            ranked_on.iter().zip(all).zip(counts).filter(|(_, counts)| *counts).map(|(of, _)| of).unzip();
+        Ok(Search { world, task, own, prompts, cases })
     }
 
     /// # Errors
@@ -106,13 +112,10 @@ impl<'a> Search<'a> {
                 _ => Ok(grown),
             };
         }
-        let ranked = |(ranked, cost): (Vec<FeatureId>, f64)| Other {
-            method,
-            components: Vec::new(),
-            features: by_rank(&ranked, BTreeSet::new()),
-            ranked,
-            nodes: None,
-            cost,
+        let ranked = |(ranking, cost): (Ranking, f64)| {
+            let ranked = of_sign(&ranking, 1.0);
+            let (components, features) = (Vec::new(), by_rank(&ranked, BTreeSet::new()));
+            Other { method, components, features, ranked, opposing: of_sign(&ranking, -1.0), nodes: None, cost }
         };
         Ok(match method {
             Method::AttributionPatching => ranked(self.patched()?),
@@ -123,50 +126,52 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// Ranks features by the mean over prompts of what `score` gives each.
+    /// Ranks features by the mean over prompts of what `score` gives each, every stratum having the same weight.
     fn scored(
         &self,
-        score: impl Fn(usize, &Case, &Pass) -> Result<BTreeMap<FeatureId, f64>> + Sync,
-    ) -> Result<(Vec<FeatureId>, f64)> {
+        score: impl Fn(usize, &Case, Pass) -> Result<BTreeMap<FeatureId, f64>> + Sync,
+    ) -> Result<(Ranking, f64)> {
         let since = Instant::now();
         let mut sums = Sums::default();
         for (start, some) in (0..).step_by(PROMPTS).zip(self.cases.chunks(PROMPTS)) {
             let passes = self.world.passes(&some.iter().map(|case| case.tokens).collect::<Vec<_>>())?;
-            let one = |(i, pass): (usize, Pass)| score(start + i, &some[i], &pass);
+            let one = |(i, pass): (usize, Pass)| score(start + i, &some[i], pass);
             let each = passes.into_par_iter().enumerate().map(one).collect::<Result<Vec<_>>>()?;
-            each.iter().for_each(|scores| sums.add("", scores, 1.0));
+            for (scores, prompt) in each.iter().zip(&self.prompts[start..]) {
+                sums.add(&prompt.stratum, scores, 1.0);
+            }
         }
         let means = sums.means();
-        Ok((supporting(&ranking(&means, &equal(&means))), cost(since, self.cases.len())))
+        Ok((ranking(&means, &equal(&means)), cost(since, self.cases.len())))
     }
 
     fn stand_ins(&self) -> Result<Vec<Arc<StandIn>>> {
         features::stand_ins(self.world, &self.cases, Ablate::Mean, self.task.seed)
     }
 
-    fn by_gradient(&self, settings: &Discover) -> Result<(Vec<FeatureId>, f64)> {
+    fn by_gradient(&self, settings: &Discover) -> Result<(Ranking, f64)> {
         let gradient = Gradient::new(self.world, middles(settings.points))?;
         let held = self.stand_ins()?;
-        self.scored(|i, case, pass| Ok(gradient.scores(case, pass, &held[i])?.by_part()))
+        self.scored(|i, case, pass| Ok(gradient.scores(case, &pass, &held[i])?.by_part()))
     }
 
-    fn patched(&self) -> Result<(Vec<FeatureId>, f64)> {
+    fn patched(&self) -> Result<(Ranking, f64)> {
         let gradient = Gradient::new(self.world, Vec::new())?;
         let neurons = components::neurons(&self.world.model, &self.cases)?;
         self.scored(|i, case, pass| {
             let twin = self.world.passes(&[case.corrupted])?.remove(0);
-            gradient.patching(case, pass, &twin, &neurons[i])
+            gradient.patching(case, &pass, &twin, &neurons[i])
         })
     }
 
-    fn integrated(&self) -> Result<(Vec<FeatureId>, f64)> {
+    fn integrated(&self) -> Result<(Ranking, f64)> {
         let gradient = Gradient::new(self.world, Vec::new())?;
         let (held, neurons) = (self.stand_ins()?, components::neurons(&self.world.model, &self.cases)?);
-        self.scored(|i, case, pass| gradient.integrated(case, pass, &held[i], &neurons[i]))
+        self.scored(|i, case, pass| gradient.integrated(case, &pass, &held[i], &neurons[i]))
     }
 
     /// The same ranking as of features, of the model's own neurons.
-    fn neurons(&self, settings: &Discover) -> Result<(Vec<FeatureId>, f64)> {
+    fn neurons(&self, settings: &Discover) -> Result<(Ranking, f64)> {
         let gradient = Gradient::new(self.world, middles(settings.points))?;
         let neurons = components::neurons(&self.world.model, &self.cases)?;
         self.scored(|i, case, _| {
@@ -177,17 +182,18 @@ impl<'a> Search<'a> {
 
     /// Of influence, features are ranked by its mean over prompts, not by how many graphs have them.
     fn by_influence(&self, settings: &Discover, grown: Other) -> Result<Other> {
-        let (ranked, cost) = self.scored(|i, case, _| {
-            let attribution = Attribution::new(self.world, case.tokens)?;
-            influences(&attribution, inputs::root(settings.root, &self.prompts[i]))
+        let (ranking, cost) = self.scored(|i, case, pass| {
+            let attribution = Attribution::of(self.world, pass, case.tokens)?;
+            influences(&attribution, inputs::root(settings.root, self.prompts[i]))
         })?;
+        let ranked = of_sign(&ranking, 1.0);
         Ok(Other { features: by_rank(&ranked, BTreeSet::new()), ranked, cost, ..grown })
     }
 
     fn learned(&self, settings: &Discover) -> Result<Other> {
-        let (scores, _) = self.by_gradient(settings)?;
         let since = Instant::now();
-        let candidates: BTreeSet<FeatureId> = scores.into_iter().take(LEARNED).collect();
+        let (scores, _) = self.by_gradient(settings)?;
+        let candidates = first(&scores, LEARNED);
         let held = self.stand_ins()?;
         let runner = Runner { world: self.world, cases: &self.cases, stand_ins: &held, errors: Errors::Ablated };
         let empty = runner.values(&BTreeSet::new(), Side::Inside)?;
@@ -200,6 +206,7 @@ impl<'a> Search<'a> {
             components: Vec::new(),
             features: circuits.into_iter().map(|(size, circuit)| (format!("first {size}"), circuit)).collect(),
             ranked: Vec::new(),
+            opposing: Vec::new(),
             nodes: None,
             cost: cost(since, self.cases.len()),
         })
@@ -228,6 +235,7 @@ impl<'a> Search<'a> {
             components: circuits_by_frequency(&shares(graphs.iter().map(Graph::components))),
             features: by_rank(&ranked, ranked.iter().copied().collect()),
             ranked,
+            opposing: Vec::new(),
             nodes: Some(mean(&graphs.iter().map(|graph| graph.nodes.len() as f64).collect::<Vec<_>>())),
             cost: cost(since, self.own.len()),
         })

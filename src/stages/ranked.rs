@@ -3,17 +3,17 @@
 
 use super::inputs::Metrics;
 use super::methods::cost;
-use super::solved::{Circuit, Solved, check_used, whole};
+use super::solved::{Circuit, Solved, check_used, counting};
 use crate::artifact::tables::{HookScoreRow, RankingRow};
 use crate::circuit::features::{Errors, Runner, Side, StandIn, stand_ins};
 use crate::circuit::gradient::{Basis, Gradient, Links, Members, Scores, middles};
 use crate::circuit::ranked::{ByStratum, Means, Ranking, Sums, choose, equal, first, prune, ranking};
 use crate::circuit::{Ablate, Case, Found, Graph, Node, PROMPTS, Pass, World};
-use crate::config::{Task, Wrong};
+use crate::config::Task;
 use crate::error::Result;
 use crate::ids::{Component, DictionaryId, FeatureId, Kind};
 use crate::stages::Run;
-use crate::stats::interval::ratio;
+use crate::stats::interval::{mean, ratio};
 use crate::stats::strata::stratified;
 use crate::task::Prompts;
 use rayon::prelude::*;
@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Features listed at either end of a ranking.
+/// Features listed at either end of the null task's ranking.
 const LISTED: usize = 2000;
 
 /// What was found of a task.
@@ -67,9 +67,11 @@ impl<'a> Keeps<'a> {
     fn of(&self, circuit: &BTreeSet<FeatureId>) -> Result<ByStratum> {
         let m = self.runner.values(circuit, Side::Inside)?;
         let share = |places: &Vec<usize>| {
+            // Where all features do no better than none, there is nothing to keep.
             let gain = |values: &[f64]| places.iter().map(|&i| values[i] - self.empty[i]).collect::<Vec<f64>>();
-            let (value, error) = ratio(&gain(&m), &gain(&self.all));
-            value - error
+            let all = gain(&self.all);
+            let (value, error) = ratio(&gain(&m), &all);
+            if mean(&all) > 0.0 { value - error } else { f64::NEG_INFINITY }
         };
         Ok(self.strata.iter().map(|(stratum, places)| (stratum.clone(), share(places))).collect())
     }
@@ -83,7 +85,7 @@ pub fn find(run: &Run, world: &World, task: &Task, prompts: &Prompts, metrics: &
     let settings = &run.config.discover;
     let gradient = Gradient::new(world, middles(settings.points))?;
     let cases = prompts.finding.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<_>>>()?;
-    let held = stand_ins(world, &cases, Ablate::Mean, task.seed)?;
+    let held = counted_stand_ins(world, task, &cases)?;
     let since = Instant::now();
     let mut ranked = score(run, &gradient, task, prompts, &cases, &held)?;
     let cost = cost(since, cases.len());
@@ -95,8 +97,8 @@ pub fn find(run: &Run, world: &World, task: &Task, prompts: &Prompts, metrics: &
         let tokens: Vec<&[u32]> = some.iter().map(|solved| solved.prompt.tokens.as_slice()).collect();
         let passes = world.passes(&tokens)?;
         let one = |(i, (solved, pass)): (usize, (&mut Solved, Pass))| -> Result<()> {
-            if solved.used(task.wrong) {
-                let (case, held) = (&cases[start + i], &held[start + i]);
+            if let Some(held) = held[start + i].as_ref().filter(|_| solved.used(task.wrong)) {
+                let case = &cases[start + i];
                 solved.circuit = Some(linked(&gradient, &members, case, &pass, held, settings.share)?);
             }
             run.progress.add(1);
@@ -105,6 +107,14 @@ pub fn find(run: &Run, world: &World, task: &Task, prompts: &Prompts, metrics: &
         some.par_iter_mut().zip(passes).enumerate().map(one).collect::<Result<()>>()?;
     }
     Ok(Ranked { solved: ranked.solved, cost, ranking, circuit, null: ranked.null, hooks: ranked.hooks })
+}
+
+/// What stands in for features in each case that counts, made of the twins of those alone.
+fn counted_stand_ins(world: &World, task: &Task, cases: &[Case]) -> Result<Vec<Option<Arc<StandIn>>>> {
+    let counts = counting(world, task, cases)?;
+    let counted: Vec<Case> = cases.iter().zip(&counts).filter(|(_, counts)| **counts).map(|(c, _)| c.clone()).collect();
+    let mut held = stand_ins(world, &counted, Ablate::Mean, task.seed)?.into_iter();
+    Ok(counts.into_iter().map(|counts| if counts { held.next() } else { None }).collect())
 }
 
 /// Scores, before a size is chosen.
@@ -121,7 +131,7 @@ fn score(
     task: &Task,
     prompts: &Prompts,
     cases: &[Case],
-    held: &[Arc<StandIn>],
+    held: &[Option<Arc<StandIn>>],
 ) -> Result<Scored> {
     let exchanged = exchanged(prompts.finding.iter().map(|prompt| prompt.template.as_str()), task.seed);
     let (mut sums, mut null, mut errors) = (Sums::default(), Sums::default(), BTreeMap::new());
@@ -134,8 +144,8 @@ fn score(
         let one = |(i, pass): (usize, Pass)| -> Result<(Solved, Option<Scores>)> {
             let at = start + i;
             let solved = Solved::new(gradient.world, &prompts.finding[at], &pass, &cases[at].metric)?;
-            let used = solved.used(task.wrong);
-            let scores = used.then(|| gradient.scores(&cases[at], &pass, &held[at])).transpose()?;
+            let held = held[at].as_ref().filter(|_| solved.used(task.wrong));
+            let scores = held.map(|held| gradient.scores(&cases[at], &pass, held)).transpose()?;
             run.progress.add(1);
             Ok((solved, scores))
         };
@@ -178,13 +188,10 @@ fn choice(
     let on = if prompts.choosing.is_empty() { &prompts.finding } else { &prompts.choosing };
     let mut cases = on.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<_>>>()?;
     let mut strata: Vec<&str> = on.iter().map(|prompt| prompt.stratum.as_str()).collect();
-    if task.wrong == Wrong::LeaveOut {
-        let right = cases.par_iter().map(|case| Ok(whole(world, case)? > 0.0)).collect::<Result<Vec<bool>>>()?;
-        check_used(right.len(), right.iter().filter(|right| **right).count())?;
-        let (mut of_case, mut of_stratum) = (right.iter(), right.iter());
-        cases.retain(|_| of_case.next() == Some(&true));
-        strata.retain(|_| of_stratum.next() == Some(&true));
-    }
+    let counts = counting(world, task, &cases)?;
+    let (mut of_case, mut of_stratum) = (counts.iter(), counts.iter());
+    cases.retain(|_| of_case.next() == Some(&true));
+    strata.retain(|_| of_stratum.next() == Some(&true));
     let held = stand_ins(world, &cases, Ablate::Mean, task.seed)?;
     let keeps = Keeps::new(world, &strata, &cases, &held)?;
     run.progress.say("choosing the circuit's size");
@@ -219,11 +226,11 @@ fn linked(
 }
 
 impl Ranked {
-    /// Both ends of the rankings.
+    /// The ranking, and both ends of the null task's.
     pub fn rows(&self, task: &str) -> Vec<RankingRow> {
         let of = |name: &'static str, ranking: &Ranking| -> Vec<RankingRow> {
             let n = ranking.len();
-            let listed = (0..n).filter(|&i| i < LISTED || i + LISTED >= n);
+            let listed = (0..n).filter(|&i| name == "found" || i < LISTED || i + LISTED >= n);
             let row = |i: usize| RankingRow {
                 task: task.into(),
                 ranking: name.into(),

@@ -1,10 +1,11 @@
 //! A task's prompts as the model answers them, on their way to becoming rows.
 
 use crate::circuit::{Case, Found, Metric, Pass, World};
-use crate::config::Wrong;
+use crate::config::{Task, Wrong};
 use crate::error::{Result, hinted};
 use crate::ids::Component;
 use crate::task::Prompt;
+use rayon::prelude::*;
 use std::collections::BTreeSet;
 
 /// Answers of the model that are kept of each prompt.
@@ -66,4 +67,14 @@ pub fn check_used(prompts: usize, used: usize) -> Result<()> {
 /// The metric of a case in the whole model.
 pub fn whole(world: &World, case: &Case) -> Result<f64> {
     Ok(case.metric.of(&world.model.last_logits(&world.model.forward(case.tokens)?)?))
+}
+
+/// Which cases count: all, or those at which the model is right.
+pub fn counting(world: &World, task: &Task, cases: &[Case]) -> Result<Vec<bool>> {
+    if task.wrong == Wrong::Keep {
+        return Ok(vec![true; cases.len()]);
+    }
+    let right = cases.par_iter().map(|case| Ok(whole(world, case)? > 0.0)).collect::<Result<Vec<bool>>>()?;
+    check_used(right.len(), right.iter().filter(|right| **right).count())?;
+    Ok(right)
 }

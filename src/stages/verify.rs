@@ -267,6 +267,7 @@ impl<'a> Bench<'a> {
             components: self.components()?,
             features: self.features()?,
             ranked: self.ranked("found")?,
+            opposing: self.opposing()?,
             nodes: Some(self.mean_nodes()),
             cost: 0.0,
         };
@@ -340,7 +341,7 @@ impl<'a> Bench<'a> {
         };
         let mut rows = curve.rows(kind, circuits)?;
         if stand_ins.first && !circuits.is_empty() {
-            let areas = curve.areas(kind, &rows, all.len(), 1.0);
+            let areas = curve.areas(kind, &rows, all.len(), Some(1.0));
             rows.extend(areas);
         }
         if let Some(published) = published {
@@ -380,8 +381,8 @@ impl<'a> Bench<'a> {
             }
         }
         if stand_ins.first && errors == Errors::Ablated && !other.ranked.is_empty() {
-            let all = curve.recovered(&stand_ins.all).map_or(0.0, |all| all.value);
-            rows.extend(self.large(&curve, kind, &other.ranked, widths)?);
+            let all = curve.recovered(&stand_ins.all).map(|all| all.value);
+            rows.extend(self.large(&curve, kind, other, widths)?);
             let areas = curve.areas(kind, &rows, size, all);
             rows.extend(areas);
         }
@@ -419,8 +420,8 @@ impl<'a> Bench<'a> {
         let as_many = as_many.map(|size| ("as many".to_string(), other.ranked[..size].iter().copied().collect()));
         let circuits: Circuits = other.features.iter().cloned().chain(as_many).collect();
         let mut rows = curve.rows(kind, &circuits)?;
-        rows.extend(self.large(&curve, kind, &other.ranked, widths)?);
-        let areas = curve.areas(kind, &rows, self.ids().map(widths).sum(), 1.0);
+        rows.extend(self.large(&curve, kind, other, widths)?);
+        let areas = curve.areas(kind, &rows, self.ids().map(widths).sum(), Some(1.0));
         rows.extend(areas);
         Ok(rows)
     }
@@ -435,11 +436,11 @@ impl<'a> Bench<'a> {
         &self,
         curve: &Curve<FeatureId>,
         kind: &'static str,
-        ranked: &[FeatureId],
+        other: &Other,
         widths: impl Fn(DictionaryId) -> usize,
     ) -> Result<Vec<FaithfulnessRow>> {
-        let opposing = if kind == "found" { self.opposing()? } else { Vec::new() };
-        let known: BTreeSet<FeatureId> = ranked.iter().chain(&opposing).copied().collect();
+        let Other { ranked, opposing, .. } = other;
+        let known: BTreeSet<FeatureId> = ranked.iter().chain(opposing).copied().collect();
         let every =
             self.ids().flat_map(|dictionary| (0..widths(dictionary)).map(move |index| FeatureId { dictionary, index }));
         let rest = every.filter(|feature| !known.contains(feature));
@@ -464,13 +465,12 @@ impl<'a> Bench<'a> {
         if ranked.is_empty() {
             return Ok(Vec::new());
         }
-        let gain = |m: &[f64]| mean(&m.iter().zip(curve.empty).map(|(m, empty)| m - empty).collect::<Vec<_>>());
         let row = |(variant, circuit): &(String, BTreeSet<FeatureId>)| {
-            let m = (curve.inside)(&ranked.iter().take(circuit.len()).copied().collect())?;
+            let first: BTreeSet<FeatureId> = ranked.iter().take(circuit.len()).copied().collect();
+            let m = self.ticked((curve.inside)(&first))?;
             let signed: Vec<f64> =
                 m.iter().zip(curve.empty).zip(&self.signs).map(|((m, e), sign)| e + sign * (m - e)).collect();
-            let share = Estimate::exact(gain(&signed) / gain(&self.full));
-            Ok(curve.measured("null", variant, circuit.len()).row("faithfulness", Some(share)))
+            Ok(curve.measured("null", variant, first.len()).row("faithfulness", curve.recovered(&signed)))
         };
         circuits.iter().map(row).collect()
     }
@@ -671,12 +671,21 @@ impl<P: Ord + Copy> Curve<'_, P> {
     }
 
     /// CPR and CMD of the Mechanistic Interpretability Benchmark (2025): the area under faithfulness over the share of all parts
-    /// that a circuit has, and the area between it and 1. `end` is what all parts keep.
-    fn areas(&self, kind: &'static str, rows: &[FaithfulnessRow], parts: usize, end: f64) -> Vec<FaithfulnessRow> {
+    /// that a circuit has, and the area between it and 1; nothing where what some circuit keeps cannot be told. `end` is what all keep.
+    fn areas(
+        &self,
+        kind: &'static str,
+        rows: &[FaithfulnessRow],
+        parts: usize,
+        end: Option<f64>,
+    ) -> Vec<FaithfulnessRow> {
         let whole =
             |row: &&FaithfulnessRow| row.circuit == kind && row.metric == "faithfulness" && row.stratum.is_empty();
         let point = |row: &FaithfulnessRow| Some((f64::from(row.size) / parts as f64, row.value?));
-        let curve = rows.iter().filter(whole).filter_map(point).chain([(0.0, 0.0), (1.0, end)]).collect::<Vec<_>>();
+        let ends = [Some((0.0, 0.0)), end.map(|end| (1.0, end))];
+        let Some(curve) = rows.iter().filter(whole).map(point).chain(ends).collect::<Option<Vec<_>>>() else {
+            return Vec::new();
+        };
         let measured = self.measured(kind, "by size", parts);
         let row = |metric: &str, area: f64| measured.row(metric, Some(Estimate::exact(area)));
         vec![row("cpr", area(&curve, |f| f)), row("cmd", area(&curve, |f| (1.0 - f).abs()))]

@@ -144,6 +144,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn areas_are_those_of_trapezia() {
+        let points = [(1.0, 0.5), (0.0, 0.0), (0.5, 1.0)];
+        assert_eq!(area(&points, |y| y), 0.25 + 0.375);
+        assert_eq!(area(&points, |y| (1.0 - y).abs()), 0.25 + 0.125);
+    }
+
+    #[test]
     fn correlations_of_a_line_a_curve_and_nothing() {
         let x = [1.0, 2.0, 3.0, 4.0];
         let close = |a: Option<f64>, b: f64| (a.unwrap() - b).abs() < 1e-12;

@@ -109,12 +109,14 @@ fn dealt(all: Vec<Prompt>, task: &config::Task, wanted: Wanted) -> Prompts {
     let rest: Vec<usize> = places.into_iter().filter(|i| !own.contains(i)).collect();
     let most = if wanted.choosing > 0 { rest.len() / 2 } else { rest.len() };
     let fresh = drawn(&rest, most.min(wanted.fresh));
+    let others: Vec<usize> = rest.into_iter().filter(|i| !fresh.contains(i)).collect();
+    let choosing = drawn(&others, wanted.choosing);
     let mut prompts = Prompts { own: own.len(), ..Prompts::default() };
     for (i, prompt) in all.into_iter().enumerate() {
         match (own.contains(&i), fresh.contains(&i)) {
             (true, _) => prompts.finding.push(prompt),
             (_, true) => prompts.fresh.push(prompt),
-            _ if prompts.choosing.len() < wanted.choosing => prompts.choosing.push(prompt),
+            _ if choosing.contains(&i) => prompts.choosing.push(prompt),
             _ => {}
         }
     }

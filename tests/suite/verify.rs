@@ -212,3 +212,22 @@ fn circuits_by_the_gradient_run_through() {
     let page = std::fs::read_to_string(bench.file("site/tasks/ioi.html")).unwrap();
     assert!(page.contains("Oppose it") && page.contains("<th scope=\"row\">neurons</th>"), "{page}");
 }
+
+/// Zero in the place of the rest, neurons beside it, wrong prompts left out, and features taken out of the circuit.
+#[test]
+fn neurons_are_not_the_first_ablation_and_pruned_circuits_are_parts_of_the_ranking() {
+    let bench = Bench::new()
+        .set("method = \"greedy\"\npasses = 2", "prompts = 12\nchoose = 6\nmost = 20\nprune = true")
+        .set("kind = \"ioi\"\nprompts = 4", "kind = \"ioi\"\nprompts = 4\nwrong = \"leave-out\"")
+        .set("random = 2", "random = 2\nablations = [\"zero\"]\nmethods = [\"neurons\"]");
+    bench.run(&[]).succeeded();
+    let store = store(&bench);
+    let ranked: Vec<RankingRow> = store.read::<RankingRow>().unwrap();
+    let found: Vec<&RankingRow> = ranked.iter().filter(|r| r.task == "ioi" && r.ranking == "found").collect();
+    let chosen = found.iter().filter(|row| row.chosen).count();
+    assert!((1..=20).contains(&chosen) && found.iter().all(|row| !row.chosen || row.rank <= 20 && row.score > 0.0));
+    let page = std::fs::read_to_string(bench.file("site/index.html")).unwrap();
+    assert!(page.contains("The circuit found, "), "{page}");
+    let page = std::fs::read_to_string(bench.file("site/tasks/ioi.html")).unwrap();
+    assert!(!page.contains("<span class=\"quiet\">mean</span>"), "only what was asked for has a section");
+}

@@ -80,7 +80,8 @@ fn sigmoid(x: f64) -> f64 {
 }
 
 impl Gradient<'_> {
-    /// Circuits of at most these sizes among `candidates`, as the price rises. A size that is not come down to is not there.
+    /// Circuits of these sizes among `candidates`: the largest masks once the rising price has left no more open. A size that is
+    /// not come down to is not there.
     ///
     /// # Errors
     /// When a dictionary cannot be read.

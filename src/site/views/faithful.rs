@@ -129,8 +129,15 @@ impl FaithfulView {
         };
         let run = |f: &&Faithfulness| f.metrics.contains_key("m_circuit");
         let order = |name: &&str| ["mean", "resample", "zero"].iter().position(|known| known == name);
-        let mut names: Vec<&str> =
-            rows.iter().filter(run).map(|f| f.ablation.as_str()).collect::<BTreeSet<_>>().into_iter().collect();
+        let by_feature = |f: &&Faithfulness| f.level != "neuron";
+        let mut names: Vec<&str> = rows
+            .iter()
+            .filter(run)
+            .filter(by_feature)
+            .map(|f| f.ablation.as_str())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
         names.sort_by_key(order);
         FaithfulView {
             measure: measure(&task.kind),
@@ -358,7 +365,8 @@ fn neurons(task: &Task, found: &Faithfulness) -> Option<String> {
     let own = task.faithfulness.iter().find(same)?;
     let [theirs, ours] = [own, found].map(|f| f.metrics.get("faithfulness").and_then(|i| i.value));
     let kept = share(own, "faithfulness")?;
-    let verdict = if theirs? >= ours? { ": features are no better here" } else { "" };
+    let off = |kept: Option<f64>| Some((1.0 - kept?).abs());
+    let verdict = if off(theirs)? <= off(ours)? { ": features are no better here" } else { "" };
     Some(format!(" As many single neurons, ranked in the same way, keep {kept}{verdict}."))
 }
 
@@ -374,6 +382,13 @@ fn holds(task: &Task, found: &Faithfulness) -> Option<String> {
 /// `faithful`, `not faithful`, or `not faithful in ABBA`.
 fn verdict(task: &Task, found: &Faithfulness) -> Option<String> {
     let all = found.metrics.get("of_all")?.value?;
+    // A share of a loss is none.
+    let gains = |(name, interval): (&String, &Interval)| {
+        !name.starts_with("faithfulness") || interval.value.is_some_and(|value| value > 0.0)
+    };
+    if !found.metrics.iter().all(gains) {
+        return Some("not faithful".into());
+    }
     let in_each = found.metrics.iter().filter(|(name, _)| name.starts_with("of_all on "));
     let low: Vec<&str> = in_each
         .filter(|(_, interval)| interval.value.is_none_or(|value| value < task.faithful))
