@@ -137,6 +137,10 @@ pub fn prune(
 ) -> Result<BTreeSet<FeatureId>> {
     let keeps = |circuit: &BTreeSet<FeatureId>| -> Result<f64> { Ok(lowest(&keeps(circuit)?).1) };
     let enough = faithful.min(keeps(&circuit)?);
+    if enough <= 0.0 {
+        // It keeps nothing that taking out could lose.
+        return Ok(circuit);
+    }
     loop {
         let without = |feature: &FeatureId| {
             let less = circuit.iter().filter(|other| *other != feature).copied().collect();
@@ -236,6 +240,8 @@ mod tests {
             Ok(ByStratum::from([("a".into(), kept), ("b".into(), 1.0)]))
         };
         assert_eq!(prune((0..20).map(feature).collect(), 0.9, keeps).unwrap(), needed);
+        // One that keeps nothing is left as it is, or nothing would be left of it.
+        assert_eq!(prune([1, 2].map(feature).into(), 0.9, keeps).unwrap(), [1, 2].map(feature).into());
         // One that keeps less than is asked for loses nothing more.
         assert_eq!(prune([1, 3, 11].map(feature).into(), 0.9, keeps).unwrap(), [3, 11].map(feature).into());
     }

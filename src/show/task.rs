@@ -75,10 +75,17 @@ impl TaskAnswer {
         components.sort_by(|a, b| b.frequency.total_cmp(&a.frequency).then(a.component.cmp(&b.component)));
         page.heading("Components", "by the share of circuits that they are in");
         let more = |c: &TaskComponent| c.contrast.map_or("—".into(), difference);
-        let row = |c: &&TaskComponent| [c.component.to_string(), percent(c.frequency), more(c), c.features.to_string()];
         let shown = components.iter().take(self.top);
-        let columns = ["component", ">circuits", ">right less wrong", ">features"];
-        page.table(&Table::new(&columns).with(shown.map(row)));
+        let [name, often, features] = ["component", ">circuits", ">features"];
+        // Not every method finds circuits of both answers.
+        if components.iter().any(|c| c.contrast.is_some()) {
+            let row =
+                |c: &&TaskComponent| [c.component.to_string(), percent(c.frequency), more(c), c.features.to_string()];
+            page.table(&Table::new(&[name, often, ">right less wrong", features]).with(shown.map(row)));
+        } else {
+            let row = |c: &&TaskComponent| [c.component.to_string(), percent(c.frequency), c.features.to_string()];
+            page.table(&Table::new(&[name, often, features]).with(shown.map(row)));
+        }
         page.rest(self.top.min(components.len()), components.len(), "--top");
     }
 

@@ -6,9 +6,9 @@ use crate::faithful::cases;
 use crate::fixture::{Fixture, in_every_world};
 use candle_core::{DType, Tensor};
 use circuit_atlas::circuit::features::{self, Errors, Runner, Side, StandIn};
-use circuit_atlas::circuit::gradient::{Basis, Gradient, Hooks, Links, Members, middles};
+use circuit_atlas::circuit::gradient::{Basis, Gradient, Hooks, Lessons, Links, Members, middles};
 use circuit_atlas::circuit::ranked::{Sums, equal, first, ranking};
-use circuit_atlas::circuit::{Ablate, Case, Metric, Node, Pass, World, components};
+use circuit_atlas::circuit::{Ablate, Case, Metric, Node, Pass, World, components, random_circuits};
 use circuit_atlas::dictionary::{Dictionary, find};
 use circuit_atlas::ids::{DictionaryId, FeatureId, Kind};
 use circuit_atlas::model::Gpt2;
@@ -27,6 +27,7 @@ in_every_world!(
     a_mask_is_followed_by_the_derivative,
     integrated_gradients_add_up_to_what_a_hook_does,
     all_neurons_are_the_model,
+    learned_masks_come_nearer_to_the_model_than_random_circuits,
 );
 
 fn held(f: &Fixture) -> Vec<Arc<StandIn>> {
@@ -225,6 +226,34 @@ fn integrated_gradients_add_up_to_what_a_hook_does(f: &'static Fixture) {
         }
     }
     assert!(largest > 1e-2, "{largest}");
+}
+
+fn learned_masks_come_nearer_to_the_model_than_random_circuits(f: &'static Fixture) {
+    let (cases, held) = (cases(f), held(f));
+    let runner = Runner { world: &f.world, cases: &cases, stand_ins: &held, errors: Errors::Ablated };
+    let empty = runner.values(&BTreeSet::new(), Side::Inside).unwrap();
+    let whole =
+        |case: &Case| case.metric.of(&f.world.model.last_logits(&f.world.model.forward(case.tokens).unwrap()).unwrap());
+    let full: Vec<f64> = cases.iter().map(whole).collect();
+    let gradient = Gradient::new(&f.world, middles(3)).unwrap();
+    let mut sums = Sums::default();
+    let passes = f.world.passes(&cases.iter().map(|case| case.tokens).collect::<Vec<_>>()).unwrap();
+    for (i, case) in cases.iter().enumerate() {
+        sums.add("", &gradient.scores(case, &passes[i], &held[i]).unwrap().by_part(), 1.0);
+    }
+    let means = sums.means();
+    let candidates = first(&ranking(&means, &equal(&means)), 60);
+    let size = candidates.len() / 3;
+    let lessons = Lessons { cases: &cases, stand_ins: &held, full: &full, empty: &empty, seed: 1 };
+    let learned = gradient.learned(&lessons, &candidates, &[size]).unwrap();
+    assert_eq!(learned[&size].len(), size);
+    let off = |circuit: &BTreeSet<FeatureId>| {
+        let m = runner.values(circuit, Side::Inside).unwrap();
+        m.iter().zip(&full).map(|(m, full)| (m - full).abs()).sum::<f64>()
+    };
+    let random: Vec<f64> = random_circuits(&candidates, size, 5, 1).iter().map(off).collect();
+    let learned = off(&learned[&size]);
+    assert!(random.iter().all(|random| learned < *random), "{learned} and {random:?}");
 }
 
 fn all_neurons_are_the_model(f: &'static Fixture) {
