@@ -4,6 +4,7 @@
 //! the other. A mean over all prompts lets a circuit be good at one stratum at the cost of the other, so means are taken
 //! within strata and mixed by weights that are moved until no stratum is left behind.
 
+use super::graph::{Graph, Node};
 use crate::error::Result;
 use crate::ids::FeatureId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,6 +59,18 @@ pub fn ranking(means: &Means, weights: &ByStratum) -> Ranking {
 /// The first features of a ranking that support the answer.
 pub fn first(ranking: &Ranking, size: usize) -> BTreeSet<FeatureId> {
     ranking.iter().filter(|(_, score)| *score > 0.0).take(size).map(|(feature, _)| *feature).collect()
+}
+
+/// Features by the number of graphs that have them, ties by feature.
+pub fn by_graphs<'g>(graphs: impl Iterator<Item = &'g Graph>) -> Vec<(FeatureId, u32)> {
+    let mut counts: BTreeMap<FeatureId, u32> = BTreeMap::new();
+    for graph in graphs {
+        let features: BTreeSet<FeatureId> = graph.nodes.iter().filter_map(Node::dictionary_feature).collect();
+        features.into_iter().for_each(|feature| *counts.entry(feature).or_default() += 1);
+    }
+    let mut ranked: Vec<(FeatureId, u32)> = counts.into_iter().collect();
+    ranked.sort_by_key(|(feature, graphs)| (std::cmp::Reverse(*graphs), *feature));
+    ranked
 }
 
 /// A circuit's size, and how its ranking was mixed.

@@ -5,7 +5,10 @@ use crate::error::Result;
 use crate::ids::{DictionaryId, FeatureId, Kind};
 use crate::model::{Gpt2, Layer, Trace};
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 use std::collections::HashMap;
+use std::iter::Sum;
+use std::ops::{AddAssign, Mul};
 
 /// Prompts whose passes are held at once: a dictionary is read once for all of them.
 pub const PROMPTS: usize = 32;
@@ -96,6 +99,22 @@ impl World {
     /// Runs the model over prompts (BOS first) and encodes what the dictionaries read.
     pub fn passes(&self, prompts: &[&[u32]]) -> Result<Vec<Pass>> {
         self.encode(self.traces(prompts)?)
+    }
+
+    /// Passes of any number of prompts, [`PROMPTS`] at a time, `each` of them side by side with the others of its time; `take`
+    /// gets what comes of them in the order of the prompts.
+    pub fn over<T: Send>(
+        &self,
+        prompts: &[&[u32]],
+        each: impl Fn(usize, Pass) -> Result<T> + Sync,
+        mut take: impl FnMut(usize, T),
+    ) -> Result<()> {
+        for (start, some) in (0..).step_by(PROMPTS).zip(prompts.chunks(PROMPTS)) {
+            let passes = self.passes(some)?.into_par_iter().enumerate();
+            let done = passes.map(|(i, pass)| each(start + i, pass)).collect::<Result<Vec<T>>>()?;
+            (start..).zip(done).for_each(|(i, done)| take(i, done));
+        }
+        Ok(())
     }
 
     /// Runs the model over prompts.
@@ -199,15 +218,17 @@ pub(super) fn row(x: &Tensor, p: usize) -> Result<Vec<f32>> {
 }
 
 /// Dot product in sixteen lanes, which the compiler turns into vector instructions.
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn dot<F: Copy + Default + AddAssign + Mul<Output = F> + Sum<F>>(a: &[F], b: &[F]) -> F {
     const LANES: usize = 16;
-    let mut lanes = [0f32; LANES];
+    let mut lanes = [F::default(); LANES];
     let (wide_a, wide_b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f32 = wide_a.remainder().iter().zip(wide_b.remainder()).map(|(x, y)| x * y).sum();
+    let rest = wide_a.remainder().iter().zip(wide_b.remainder()).map(|(&x, &y)| x * y).sum();
     for (x, y) in wide_a.zip(wide_b) {
         for i in 0..LANES {
             lanes[i] += x[i] * y[i];
         }
     }
-    lanes.iter().sum::<f32>() + rest
+    let mut whole: F = lanes.into_iter().sum();
+    whole += rest;
+    whole
 }

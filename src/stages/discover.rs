@@ -3,13 +3,13 @@
 use super::solved::{Circuit, Solved, check_used};
 use super::{inputs, ranked};
 use crate::artifact::tables::{CircuitFeature, ComponentRow, EdgeRow, HookScoreRow, NodeRow, PromptRow, RankingRow};
-use crate::circuit::{Attribution, Candidates, Edge, Method, Node, NodeKind, PROMPTS, Pass, Root, World, grow};
+use crate::circuit::ranked::by_graphs;
+use crate::circuit::{Attribution, Candidates, Edge, Method, Node, NodeKind, Pass, Root, World, grow};
 use crate::config::{Config, Discover, Task};
 use crate::error::{Context, Result};
 use crate::ids::{Component, FeatureId};
 use crate::stages::{Done, Run};
 use crate::task::Prompt;
-use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The rows of all tables, as the tasks add to them.
@@ -78,7 +78,8 @@ fn solve(
     method: Method,
 ) -> Result<Vec<Solved>> {
     run.progress.begin("prompts", prompts.len() as u64, 0);
-    let one = |(prompt, pass): (&Prompt, Pass)| {
+    let one = |i: usize, pass: Pass| {
+        let prompt = &prompts[i];
         let mut solved = Solved::new(world, prompt, &pass, &metrics.of(prompt)?)?;
         if solved.used(task.wrong) {
             let attribution = Attribution::of(world, pass, &prompt.tokens)?;
@@ -88,26 +89,15 @@ fn solve(
         Ok(solved)
     };
     let mut solved = Vec::with_capacity(prompts.len());
-    for some in prompts.chunks(PROMPTS) {
-        let tokens: Vec<&[u32]> = some.iter().map(|prompt| prompt.tokens.as_slice()).collect();
-        let passes = world.passes(&tokens)?;
-        let each = some.par_iter().zip(passes).map(one);
-        solved.extend(each.collect::<Result<Vec<_>>>()?);
-    }
+    let tokens: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
+    world.over(&tokens, one, |_, one| solved.push(one))?;
     check_used(solved.len(), solved.iter().filter(|solved| solved.circuit.is_some()).count())?;
     Ok(solved)
 }
 
 /// Features by the number of prompts whose circuit has them, all of them being the circuit.
 fn by_prompts(task: &str, solved: &[Solved]) -> Vec<RankingRow> {
-    let mut prompts: BTreeMap<FeatureId, u32> = BTreeMap::new();
-    for circuit in solved.iter().filter_map(|solved| solved.circuit.as_ref()) {
-        let features: BTreeSet<FeatureId> =
-            circuit.found.graph.nodes.iter().filter_map(Node::dictionary_feature).collect();
-        features.into_iter().for_each(|feature| *prompts.entry(feature).or_default() += 1);
-    }
-    let mut ranked: Vec<(FeatureId, u32)> = prompts.into_iter().collect();
-    ranked.sort_by_key(|(feature, prompts)| (std::cmp::Reverse(*prompts), *feature));
+    let circuits = solved.iter().filter_map(|solved| solved.circuit.as_ref());
     let row = |(rank, (feature, prompts)): (u32, (FeatureId, u32))| RankingRow {
         task: task.into(),
         ranking: "found".into(),
@@ -116,7 +106,7 @@ fn by_prompts(task: &str, solved: &[Solved]) -> Vec<RankingRow> {
         score: prompts.into(),
         chosen: true,
     };
-    (1..).zip(ranked).map(row).collect()
+    (1..).zip(by_graphs(circuits.map(|circuit| &circuit.found.graph))).map(row).collect()
 }
 
 fn circuit(attribution: &Attribution, settings: &Discover, method: Method, prompt: &Prompt) -> Result<Circuit> {

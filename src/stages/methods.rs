@@ -2,13 +2,13 @@
 //! prompts that `discover` ranks on; those that grow circuits grow those of the task's own prompts.
 
 use super::inputs::{self, Metrics};
-use super::solved::{counting, whole};
+use super::solved::{counted, whole};
 use crate::circuit::features::{self, Errors, Runner, Side, StandIn};
 use crate::circuit::gradient::{Gradient, Lessons, middles};
-use crate::circuit::ranked::{Ranking, Sums, equal, first, ranking};
+use crate::circuit::ranked::{Ranking, Sums, by_graphs, equal, first, ranking};
 use crate::circuit::{
-    self, Ablate, Attribution, Candidates, Case, Graph, Node, PROMPTS, Pass, World, circuits_by_frequency, components,
-    grow, influences,
+    self, Ablate, Attribution, Candidates, Case, Graph, PROMPTS, Pass, World, circuits_by_frequency, components, grow,
+    influences,
 };
 use crate::config::{Discover, Method, Task};
 use crate::error::Result;
@@ -29,7 +29,7 @@ const LEARNED: usize = 1000;
 /// Feature circuits, each with what it is called.
 pub type Circuits = Vec<(String, BTreeSet<FeatureId>)>;
 
-/// What a method found that circuits were not found with.
+/// What a method found.
 pub struct Other {
     pub method: Method,
     /// By the share of prompts whose circuit has them; none where the method finds no components.
@@ -57,8 +57,8 @@ pub fn by_rank(ranked: &[FeatureId], chosen: BTreeSet<FeatureId>) -> Circuits {
     circuits
 }
 
-/// In which share of the sets each part is.
-fn shares<P: Ord>(sets: impl ExactSizeIterator<Item = BTreeSet<P>>) -> BTreeMap<P, f64> {
+/// In which share of the sets each component is.
+fn shares(sets: impl ExactSizeIterator<Item = BTreeSet<Component>>) -> BTreeMap<Component, f64> {
     let n = sets.len() as f64;
     let mut counts = BTreeMap::new();
     sets.flatten().for_each(|part| *counts.entry(part).or_insert(0.0) += 1.0);
@@ -95,10 +95,7 @@ impl<'a> Search<'a> {
         ranked_on: &'a [Prompt],
         metrics: &'a Metrics,
     ) -> Result<Search<'a>> {
-        let all = ranked_on.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<Case>>>()?;
-        let counts = counting(world, task, &all)?;
-        let (prompts, cases) =
-            ranked_on.iter().zip(all).zip(counts).filter(|(_, counts)| *counts).map(|(of, _)| of).unzip();
+        let (prompts, cases) = counted(world, task, ranked_on, metrics)?;
         Ok(Search { world, task, own, prompts, cases })
     }
 
@@ -133,14 +130,9 @@ impl<'a> Search<'a> {
     ) -> Result<(Ranking, f64)> {
         let since = Instant::now();
         let mut sums = Sums::default();
-        for (start, some) in (0..).step_by(PROMPTS).zip(self.cases.chunks(PROMPTS)) {
-            let passes = self.world.passes(&some.iter().map(|case| case.tokens).collect::<Vec<_>>())?;
-            let one = |(i, pass): (usize, Pass)| score(start + i, &some[i], pass);
-            let each = passes.into_par_iter().enumerate().map(one).collect::<Result<Vec<_>>>()?;
-            for (scores, prompt) in each.iter().zip(&self.prompts[start..]) {
-                sums.add(&prompt.stratum, scores, 1.0);
-            }
-        }
+        let tokens: Vec<&[u32]> = self.cases.iter().map(|case| case.tokens).collect();
+        let one = |i: usize, pass: Pass| score(i, &self.cases[i], pass);
+        self.world.over(&tokens, one, |i, scores| sums.add(&self.prompts[i].stratum, &scores, 1.0))?;
         let means = sums.means();
         Ok((ranking(&means, &equal(&means)), cost(since, self.cases.len())))
     }
@@ -216,20 +208,14 @@ impl<'a> Search<'a> {
     fn grown(&self, settings: &Discover, name: Method, method: circuit::Method) -> Result<Other> {
         let since = Instant::now();
         let mut graphs = Vec::new();
-        for prompts in self.own.chunks(PROMPTS) {
-            let tokens: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
-            let passes = self.world.passes(&tokens)?;
-            let one = |(prompt, pass): (&&Prompt, Pass)| {
-                let attribution = Attribution::of(self.world, pass, &prompt.tokens)?;
-                let mut candidates = Candidates::new(&attribution, settings.candidates, &settings.allow);
-                Ok(grow(&mut candidates, inputs::root(settings.root, prompt), method)?.graph)
-            };
-            graphs.extend(prompts.par_iter().zip(passes).map(one).collect::<Result<Vec<Graph>>>()?);
-        }
-        let of = |graph: &Graph| graph.nodes.iter().filter_map(Node::dictionary_feature).collect();
-        let mut ranked: Vec<(FeatureId, f64)> = shares(graphs.iter().map(of)).into_iter().collect();
-        ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        let ranked: Vec<FeatureId> = ranked.into_iter().map(|(feature, _)| feature).collect();
+        let tokens: Vec<&[u32]> = self.own.iter().map(|prompt| prompt.tokens.as_slice()).collect();
+        let one = |i: usize, pass: Pass| {
+            let attribution = Attribution::of(self.world, pass, tokens[i])?;
+            let mut candidates = Candidates::new(&attribution, settings.candidates, &settings.allow);
+            Ok(grow(&mut candidates, inputs::root(settings.root, self.own[i]), method)?.graph)
+        };
+        self.world.over(&tokens, one, |_, graph| graphs.push(graph))?;
+        let ranked: Vec<FeatureId> = by_graphs(graphs.iter()).into_iter().map(|(feature, _)| feature).collect();
         Ok(Other {
             method: name,
             components: circuits_by_frequency(&shares(graphs.iter().map(Graph::components))),

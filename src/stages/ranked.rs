@@ -3,20 +3,19 @@
 
 use super::inputs::Metrics;
 use super::methods::cost;
-use super::solved::{Circuit, Solved, check_used, counting};
+use super::solved::{Circuit, Solved, check_used, counted, counting};
 use crate::artifact::tables::{HookScoreRow, RankingRow};
 use crate::circuit::features::{Errors, Runner, Side, StandIn, stand_ins};
 use crate::circuit::gradient::{Basis, Gradient, Links, Members, Scores, middles};
 use crate::circuit::ranked::{ByStratum, Means, Ranking, Sums, choose, equal, first, prune, ranking};
-use crate::circuit::{Ablate, Case, Found, Graph, Node, PROMPTS, Pass, World};
+use crate::circuit::{Ablate, Case, Found, Graph, Node, Pass, World};
 use crate::config::Task;
 use crate::error::Result;
 use crate::ids::{Component, DictionaryId, FeatureId, Kind};
 use crate::stages::Run;
 use crate::stats::interval::{mean, ratio};
-use crate::stats::strata::stratified;
-use crate::task::Prompts;
-use rayon::prelude::*;
+use crate::stats::strata::{places, stratified};
+use crate::task::{Prompt, Prompts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -47,18 +46,20 @@ pub fn exchanged<'p>(templates: impl Iterator<Item = &'p str>, seed: u64) -> BTr
 /// enough is one that had luck, and on other prompts it would fall short.
 pub struct Keeps<'a> {
     runner: Runner<'a>,
-    strata: BTreeMap<String, Vec<usize>>,
+    strata: BTreeMap<&'a str, Vec<usize>>,
     empty: Vec<f64>,
     all: Vec<f64>,
 }
 
 impl<'a> Keeps<'a> {
-    pub fn new(world: &'a World, names: &[&str], cases: &'a [Case<'a>], held: &'a [Arc<StandIn>]) -> Result<Keeps<'a>> {
+    pub fn new(
+        world: &'a World,
+        prompts: &[&'a Prompt],
+        cases: &'a [Case<'a>],
+        held: &'a [Arc<StandIn>],
+    ) -> Result<Keeps<'a>> {
         let runner = Runner { world, cases, stand_ins: held, errors: Errors::Ablated };
-        let mut strata: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        for (i, name) in names.iter().enumerate() {
-            strata.entry((*name).into()).or_default().push(i);
-        }
+        let strata = places(prompts.iter().map(|prompt| prompt.stratum.as_str()));
         let nothing = BTreeSet::new();
         let (empty, all) = (runner.values(&nothing, Side::Inside)?, runner.values(&nothing, Side::Outside)?);
         Ok(Keeps { runner, strata, empty, all })
@@ -73,7 +74,7 @@ impl<'a> Keeps<'a> {
             let (value, error) = ratio(&gain(&m), &all);
             if mean(&all) > 0.0 { value - error } else { f64::NEG_INFINITY }
         };
-        Ok(self.strata.iter().map(|(stratum, places)| (stratum.clone(), share(places))).collect())
+        Ok(self.strata.iter().map(|(stratum, places)| ((*stratum).into(), share(places))).collect())
     }
 }
 
@@ -87,26 +88,23 @@ pub fn find(run: &Run, world: &World, task: &Task, prompts: &Prompts, metrics: &
     let cases = prompts.finding.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<_>>>()?;
     let held = counted_stand_ins(world, task, &cases)?;
     let since = Instant::now();
-    let mut ranked = score(run, &gradient, task, prompts, &cases, &held)?;
+    let ranked = score(run, &gradient, task, prompts, &cases, &held)?;
     let cost = cost(since, cases.len());
     let (ranking, circuit) = choice(run, world, task, prompts, metrics, &ranked)?;
     let members = Members::new(&gradient, &circuit)?;
     run.progress.begin("circuits of prompts", ranked.solved.len() as u64, 0);
-    for start in (0..ranked.solved.len()).step_by(PROMPTS) {
-        let some = &mut ranked.solved[start..(start + PROMPTS).min(prompts.own)];
-        let tokens: Vec<&[u32]> = some.iter().map(|solved| solved.prompt.tokens.as_slice()).collect();
-        let passes = world.passes(&tokens)?;
-        let one = |(i, (solved, pass)): (usize, (&mut Solved, Pass))| -> Result<()> {
-            if let Some(held) = held[start + i].as_ref().filter(|_| solved.used(task.wrong)) {
-                let case = &cases[start + i];
-                solved.circuit = Some(linked(&gradient, &members, case, &pass, held, settings.share)?);
-            }
-            run.progress.add(1);
-            Ok(())
-        };
-        some.par_iter_mut().zip(passes).enumerate().map(one).collect::<Result<()>>()?;
-    }
-    Ok(Ranked { solved: ranked.solved, cost, ranking, circuit, null: ranked.null, hooks: ranked.hooks })
+    let Scored { mut solved, null, hooks, .. } = ranked;
+    let tokens: Vec<&[u32]> = cases[..solved.len()].iter().map(|case| case.tokens).collect();
+    let used: Vec<bool> = solved.iter().map(|solved| solved.used(task.wrong)).collect();
+    let one = |i: usize, pass: Pass| {
+        let held = held[i].as_ref().filter(|_| used[i]);
+        let circuit =
+            held.map(|held| linked(&gradient, &members, &cases[i], &pass, held, settings.share)).transpose()?;
+        run.progress.add(1);
+        Ok(circuit)
+    };
+    world.over(&tokens, one, |i, circuit| solved[i].circuit = circuit)?;
+    Ok(Ranked { solved, cost, ranking, circuit, null, hooks })
 }
 
 /// What stands in for features in each case that counts, made of the twins of those alone.
@@ -137,33 +135,27 @@ fn score(
     let (mut sums, mut null, mut errors) = (Sums::default(), Sums::default(), BTreeMap::new());
     let (mut solved, mut used) = (Vec::new(), 0usize);
     run.progress.begin("prompts scored", cases.len() as u64, 0);
-    for start in (0..cases.len()).step_by(PROMPTS) {
-        let end = (start + PROMPTS).min(cases.len());
-        let tokens: Vec<&[u32]> = cases[start..end].iter().map(|case| case.tokens).collect();
-        let passes = gradient.world.passes(&tokens)?;
-        let one = |(i, pass): (usize, Pass)| -> Result<(Solved, Option<Scores>)> {
-            let at = start + i;
-            let solved = Solved::new(gradient.world, &prompts.finding[at], &pass, &cases[at].metric)?;
-            let held = held[at].as_ref().filter(|_| solved.used(task.wrong));
-            let scores = held.map(|held| gradient.scores(&cases[at], &pass, held)).transpose()?;
-            run.progress.add(1);
-            Ok((solved, scores))
-        };
-        let each = passes.into_par_iter().enumerate().map(one).collect::<Result<Vec<_>>>()?;
-        for (at, (one, scores)) in (start..).zip(each) {
-            if let Some(scores) = scores {
-                used += 1;
-                let (stratum, by_part) = (&one.prompt.stratum, scores.by_part());
-                sums.add(stratum, &by_part, 1.0);
-                null.add("", &by_part, if exchanged.contains(&at) { -1.0 } else { 1.0 });
-                let ids = DictionaryId::all(gradient.world.model.sizes.layers);
-                ids.zip(&scores.errors).for_each(|(id, error)| *errors.entry(id).or_insert(0.0) += error);
-            }
-            if at < prompts.own {
-                solved.push(one);
-            }
+    let tokens: Vec<&[u32]> = cases.iter().map(|case| case.tokens).collect();
+    let one = |at: usize, pass: Pass| -> Result<(Solved, Option<Scores>)> {
+        let solved = Solved::new(gradient.world, &prompts.finding[at], &pass, &cases[at].metric)?;
+        let held = held[at].as_ref().filter(|_| solved.used(task.wrong));
+        let scores = held.map(|held| gradient.scores(&cases[at], &pass, held)).transpose()?;
+        run.progress.add(1);
+        Ok((solved, scores))
+    };
+    gradient.world.over(&tokens, one, |at, (one, scores)| {
+        if let Some(scores) = scores {
+            used += 1;
+            let (stratum, by_part) = (&one.prompt.stratum, scores.by_part());
+            sums.add(stratum, &by_part, 1.0);
+            null.add("", &by_part, if exchanged.contains(&at) { -1.0 } else { 1.0 });
+            let ids = DictionaryId::all(gradient.world.model.sizes.layers);
+            ids.zip(&scores.errors).for_each(|(id, error)| *errors.entry(id).or_insert(0.0) += error);
         }
-    }
+        if at < prompts.own {
+            solved.push(one);
+        }
+    })?;
     check_used(cases.len(), used)?;
     check_used(solved.len(), solved.iter().filter(|solved| solved.used(task.wrong)).count())?;
     let (means, null) = (sums.means(), null.means());
@@ -186,14 +178,9 @@ fn choice(
 ) -> Result<(Ranking, BTreeSet<FeatureId>)> {
     let settings = &run.config.discover;
     let on = if prompts.choosing.is_empty() { &prompts.finding } else { &prompts.choosing };
-    let mut cases = on.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<_>>>()?;
-    let mut strata: Vec<&str> = on.iter().map(|prompt| prompt.stratum.as_str()).collect();
-    let counts = counting(world, task, &cases)?;
-    let (mut of_case, mut of_stratum) = (counts.iter(), counts.iter());
-    cases.retain(|_| of_case.next() == Some(&true));
-    strata.retain(|_| of_stratum.next() == Some(&true));
+    let (on, cases) = counted(world, task, on, metrics)?;
     let held = stand_ins(world, &cases, Ablate::Mean, task.seed)?;
-    let keeps = Keeps::new(world, &strata, &cases, &held)?;
+    let keeps = Keeps::new(world, &on, &cases, &held)?;
     run.progress.say("choosing the circuit's size");
     let choice = choose(&ranked.means, settings.faithful, settings.most, |circuit| keeps.of(circuit))?;
     let mut circuit = first(&choice.ranking, choice.size);

@@ -1,5 +1,6 @@
 //! A task's prompts as the model answers them, on their way to becoming rows.
 
+use super::inputs::Metrics;
 use crate::circuit::{Case, Found, Metric, Pass, World};
 use crate::config::{Task, Wrong};
 use crate::error::{Result, hinted};
@@ -67,6 +68,21 @@ pub fn check_used(prompts: usize, used: usize) -> Result<()> {
 /// The metric of a case in the whole model.
 pub fn whole(world: &World, case: &Case) -> Result<f64> {
     Ok(case.metric.of(&world.model.last_logits(&world.model.forward(case.tokens)?)?))
+}
+
+/// The prompts that count, with their cases.
+///
+/// # Errors
+/// When none does.
+pub fn counted<'p>(
+    world: &World,
+    task: &Task,
+    prompts: &'p [Prompt],
+    metrics: &Metrics,
+) -> Result<(Vec<&'p Prompt>, Vec<Case<'p>>)> {
+    let cases = prompts.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<Case>>>()?;
+    let counts = counting(world, task, &cases)?;
+    Ok(prompts.iter().zip(cases).zip(counts).filter(|(_, counts)| *counts).map(|(of, _)| of).unzip())
 }
 
 /// Which cases count: all, or those at which the model is right.

@@ -10,7 +10,7 @@ use crate::circuit::effects::{Effect, Link, effects};
 use crate::circuit::features::{self, Errors, Runner, Side};
 use crate::circuit::gradient::Gradient;
 use crate::circuit::{
-    self, Ablate, Attribution, Case, Node, NodeKind, PROMPTS, Slot, World, at_least, circuits_by_frequency, components,
+    self, Ablate, Attribution, Case, Node, NodeKind, Pass, Slot, World, at_least, circuits_by_frequency, components,
     everything, random_circuits,
 };
 use crate::config::{Ablation, Method, Task, Wrong};
@@ -19,6 +19,7 @@ use crate::ids::{Component, DictionaryId, FeatureId, Kind};
 use crate::stages::{Done, Run};
 use crate::stats::agreement::{area, area_under_curve, correlation, rank_correlation};
 use crate::stats::interval::{Bootstrap, Estimate, mean, spread};
+use crate::stats::strata::places;
 use crate::task::{Prompt, Prompts, Published};
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -232,10 +233,7 @@ impl<'a> Bench<'a> {
         let used: Vec<usize> = (0..full.len()).filter(|&i| full[i] > 0.0 || task.wrong == Wrong::Keep).collect();
         check_used(full.len(), used.len())?;
         let exchanged = exchanged(used.iter().map(|&i| fresh[i].template.as_str()), task.seed);
-        let mut places: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        for (at, &i) in used.iter().enumerate() {
-            places.entry(&fresh[i].stratum).or_default().push(at);
-        }
+        let places = places(used.iter().map(|&i| fresh[i].stratum.as_str()));
         let stratum = |(name, places): (&str, Vec<usize>)| Stratum {
             name: name.into(),
             bootstrap: Bootstrap::new(places.len(), task.seed),
@@ -266,8 +264,8 @@ impl<'a> Bench<'a> {
             method: self.run.config.discover.method,
             components: self.components()?,
             features: self.features()?,
-            ranked: self.ranked("found")?,
-            opposing: self.opposing()?,
+            ranked: self.ranked("found", 1.0)?,
+            opposing: self.ranked("found", -1.0)?,
             nodes: Some(self.mean_nodes()),
             cost: 0.0,
         };
@@ -275,12 +273,13 @@ impl<'a> Bench<'a> {
         let others = self.others()?;
         let pool: BTreeSet<FeatureId> = self.active_features()?;
         let ablations = &self.run.config.verify.ablations;
+        let name = |other: &Other| if other.method == found.method { "found" } else { other.method.word() };
         self.run.progress.begin("circuits run", self.runs(&found, &others, published.is_some()), 0);
         let mut rows = published.map(|p| self.against(p)).transpose()?.unwrap_or_default();
         for (place, &ablation) in ablations.iter().enumerate() {
             let stand_ins = StandIns::new(self, ablation, place == 0)?;
             for other in [&found].into_iter().chain(others.iter().filter(|_| place == 0)) {
-                let kind = if other.method == found.method { "found" } else { other.method.word() };
+                let kind = name(other);
                 if other.method == Method::Neurons {
                     rows.extend(self.neuron_curve(other, &found)?);
                     continue;
@@ -292,8 +291,8 @@ impl<'a> Bench<'a> {
                 }
             }
         }
-        rows.push(self.nodes("found", self.mean_nodes()));
-        rows.extend(others.iter().filter_map(|other| Some(self.nodes(other.method.word(), other.nodes?))));
+        let every = [&found].into_iter().chain(&others);
+        rows.extend(every.filter_map(|other| Some(self.nodes(name(other), other.nodes?))));
         let measured = Some(Estimate::exact(self.cases.len() as f64));
         rows.push(FaithfulnessRow {
             circuit: "found".into(),
@@ -461,7 +460,7 @@ impl<'a> Bench<'a> {
         curve: &Curve<FeatureId>,
         circuits: &[(String, BTreeSet<FeatureId>)],
     ) -> Result<Vec<FaithfulnessRow>> {
-        let ranked = self.ranked("null")?;
+        let ranked = self.ranked("null", 1.0)?;
         if ranked.is_empty() {
             return Ok(Vec::new());
         }
@@ -475,16 +474,10 @@ impl<'a> Bench<'a> {
         circuits.iter().map(row).collect()
     }
 
-    /// Features that oppose the answer, the strongest last.
-    fn opposing(&self) -> Result<Vec<FeatureId>> {
-        let own = self.found.rankings.iter().filter(|row| row.task == self.task.name && row.ranking == "found");
-        own.filter(|row| row.score < 0.0).map(|row| Ok(row.feature.parse()?)).collect()
-    }
-
-    /// A ranking's features, the first first, those that oppose the answer left out.
-    fn ranked(&self, ranking: &str) -> Result<Vec<FeatureId>> {
+    /// A ranking's features whose scores have this sign, in its order: those that oppose the answer end with the strongest.
+    fn ranked(&self, ranking: &str, sign: f64) -> Result<Vec<FeatureId>> {
         let own = self.found.rankings.iter().filter(|row| row.task == self.task.name && row.ranking == ranking);
-        own.filter(|row| row.score > 0.0).map(|row| Ok(row.feature.parse()?)).collect()
+        own.filter(|row| row.score * sign > 0.0).map(|row| Ok(row.feature.parse()?)).collect()
     }
 
     fn ticked<T>(&self, done: Result<T>) -> Result<T> {
@@ -505,7 +498,7 @@ impl<'a> Bench<'a> {
     /// The task's features at several sizes, and its circuit.
     fn features(&self) -> Result<Circuits> {
         let chosen = self.found.rankings.iter().filter(|row| row.task == self.task.name && row.chosen);
-        Ok(by_rank(&self.ranked("found")?, chosen.map(|row| Ok(row.feature.parse()?)).collect::<Result<_>>()?))
+        Ok(by_rank(&self.ranked("found", 1.0)?, chosen.map(|row| Ok(row.feature.parse()?)).collect::<Result<_>>()?))
     }
 
     /// What other methods find, with the settings that circuits were found with.
@@ -532,16 +525,15 @@ impl<'a> Bench<'a> {
     fn active_features(&self) -> Result<BTreeSet<FeatureId>> {
         let mut active = BTreeSet::new();
         let tokens: Vec<&[u32]> = self.all.iter().map(|case| case.tokens).collect();
-        for some in tokens.chunks(PROMPTS) {
-            for pass in self.world.passes(some)? {
-                for kind in [Kind::Attention, Kind::Mlp] {
-                    for layer in 0..self.world.model.sizes.layers {
-                        let features = pass.active(kind, layer).iter().flatten();
-                        active.extend(features.map(|(f, _)| FeatureId::new(kind, layer, *f as usize)));
-                    }
-                }
-            }
-        }
+        let layers = self.world.model.sizes.layers;
+        let one = |_, pass: Pass| {
+            let of = |id: DictionaryId| {
+                let features = pass.active(id.kind, id.layer).iter().flatten();
+                features.map(move |(f, _)| FeatureId { dictionary: id, index: *f as usize })
+            };
+            Ok(DictionaryId::all(layers).flat_map(of).collect::<BTreeSet<FeatureId>>())
+        };
+        self.world.over(&tokens, one, |_, features| active.extend(features))?;
         Ok(active)
     }
 

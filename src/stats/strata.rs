@@ -14,9 +14,7 @@ pub fn stratified<K: Ord>(strata: &[K], wanted: usize, seed: u64) -> Vec<usize> 
     if wanted >= n {
         return (0..n).collect();
     }
-    let mut by_stratum: BTreeMap<&K, Vec<usize>> = BTreeMap::new();
-    strata.iter().enumerate().for_each(|(place, stratum)| by_stratum.entry(stratum).or_default().push(place));
-    let mut groups: Vec<Vec<usize>> = by_stratum.into_values().collect();
+    let mut groups: Vec<Vec<usize>> = places(strata.iter()).into_values().collect();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     // Where shares are equally large, the seed's order decides, not the strata's.
     groups.shuffle(&mut rng);
@@ -27,6 +25,13 @@ pub fn stratified<K: Ord>(strata: &[K], wanted: usize, seed: u64) -> Vec<usize> 
         groups.iter().zip(shares).flat_map(|(places, share)| &places[..share]).copied().collect();
     drawn.sort_unstable();
     drawn
+}
+
+/// The places of each stratum's items, ascending.
+pub fn places<K: Ord>(strata: impl Iterator<Item = K>) -> BTreeMap<K, Vec<usize>> {
+    let mut places: BTreeMap<K, Vec<usize>> = BTreeMap::new();
+    strata.enumerate().for_each(|(place, stratum)| places.entry(stratum).or_default().push(place));
+    places
 }
 
 /// Those of some items that [`stratified`] draws, in their order.

@@ -1,7 +1,7 @@
 //! Integrated gradients: features ranked by the model's gradient on the way from what a hook holds to what stands in for its
 //! features, one hook at a time, everything else live and errors kept. Marks et al. 2024 (sparse feature circuits).
 
-use super::{Gradient, middles};
+use super::{Gradient, mean, middles};
 use crate::circuit::faithful::features::{StandIn, written};
 use crate::circuit::faithful::{Case, components};
 use crate::circuit::world::Pass;
@@ -33,19 +33,15 @@ impl Gradient<'_> {
             let (instead, _) = stand_in.held(id);
             let change = (written(dictionary, instead)? - written(dictionary, active)?)?.to_dtype(self.dtype)?;
             let real = hooks.parts[i].whole.clone();
-            let mut sum: Option<Tensor> = None;
-            for t in middles(STEPS) {
+            let steps = middles(STEPS).into_iter().map(|t| -> Result<Tensor> {
                 hooks.parts[i].whole = (&real + (&change * t)?)?;
                 let point = self.point_from(case, &hooks, &real_pass, id.layer)?;
-                let back = point.back_to(self, &hooks, id.layer)?;
-                sum = Some(match sum {
-                    Some(sum) => (sum + back.gradient(i))?,
-                    None => back.gradient(i).clone(),
-                });
-            }
+                Ok(point.back_to(self, &hooks, id.layer)?.gradient(i).clone())
+            });
+            let gradient = mean(steps)?;
             hooks.parts[i].whole = real;
-            if let Some(sum) = sum {
-                self.add_along(&mut scores, id, &(sum / STEPS as f64)?, active, instead)?;
+            if let Some(gradient) = gradient {
+                self.add_along(&mut scores, id, &gradient, active, instead)?;
             }
         }
         Ok(scores)

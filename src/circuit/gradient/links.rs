@@ -6,6 +6,7 @@
 
 use super::{Back, Gradient, Hooks, numbers};
 use crate::circuit::graph::{Edge, Graph, Node, NodeKind, Slot};
+use crate::circuit::world::dot;
 use crate::error::Result;
 use crate::ids::{DictionaryId, FeatureId, Kind};
 use candle_core::Tensor;
@@ -413,18 +414,4 @@ fn root_whole(gradient: &Gradient, hooks: &Hooks, backs: &[Back]) -> Result<f64>
         whole += sum.iter().map(|effect| effect.abs()).sum::<f64>() / backs.len() as f64;
     }
     Ok(whole)
-}
-
-/// Dot product in eight lanes, which the compiler turns into vector instructions.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    const LANES: usize = 8;
-    let mut lanes = [0f64; LANES];
-    let (wide_a, wide_b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f64 = wide_a.remainder().iter().zip(wide_b.remainder()).map(|(x, y)| x * y).sum();
-    for (x, y) in wide_a.zip(wide_b) {
-        for i in 0..LANES {
-            lanes[i] += x[i] * y[i];
-        }
-    }
-    lanes.iter().sum::<f64>() + rest
 }

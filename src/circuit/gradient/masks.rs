@@ -1,7 +1,7 @@
 //! Learned masks: how much of each feature is run is learned by gradient descent, against a price for every feature that is.
 //! Hard-concrete masks (Louizos et al. 2018), as learned for circuits by Bhaskar et al. 2024 and others.
 
-use super::{Basis, Gradient, Hooks};
+use super::{Basis, Gradient, Scores};
 use crate::circuit::faithful::Case;
 use crate::circuit::faithful::features::StandIn;
 use crate::error::Result;
@@ -142,40 +142,16 @@ impl Gradient<'_> {
         masks: &[f64],
     ) -> Result<(f64, Vec<f64>)> {
         let mut hooks = self.hooks(Basis::Of(candidates), stand_in)?;
-        let at =
-            |parts: &super::Parts, f: u32| place.get(&FeatureId { dictionary: parts.id, index: f as usize }).copied();
-        for parts in &mut hooks.parts {
-            // A dictionary that needs all its features to know any has others besides, which are not run.
-            let weights = parts.names.iter().map(|&f| at(parts, f).map_or(0.0, |i| masks[i])).collect();
-            parts.weigh(weights)?;
-        }
+        // A dictionary that needs all its features to know any has others besides, which are not run.
+        hooks.weigh(|feature| place.get(&feature).map_or(0.0, |&i| masks[i]))?;
         let back = self.point(case, &hooks, 1.0)?.back(self, &hooks)?;
+        let scores = Scores { hooks: self.mean_scores(&hooks, std::slice::from_ref(&back))?, errors: Vec::new() };
         let mut by_mask = vec![0.0; masks.len()];
-        for (hook, parts) in hooks.parts.iter().enumerate() {
-            let scores = super::numbers(&back.scores(hook)?)?;
-            for row in scores.chunks_exact(parts.names.len().max(1)) {
-                for (&f, score) in parts.names.iter().zip(row) {
-                    if let Some(i) = at(parts, f) {
-                        by_mask[i] += score;
-                    }
-                }
+        for (feature, score) in scores.by_part() {
+            if let Some(&i) = place.get(&feature) {
+                by_mask[i] = score;
             }
         }
         Ok((back.point.value, by_mask))
-    }
-}
-
-impl Hooks {
-    /// Runs these parts only.
-    ///
-    /// # Errors
-    /// When tensors cannot be made.
-    pub fn only(&mut self, circuit: &BTreeSet<FeatureId>) -> Result<()> {
-        for parts in &mut self.parts {
-            let within = |&f: &u32| circuit.contains(&FeatureId { dictionary: parts.id, index: f as usize });
-            let weights = parts.names.iter().map(|f| f64::from(u8::from(within(f)))).collect();
-            parts.weigh(weights)?;
-        }
-        Ok(())
     }
 }

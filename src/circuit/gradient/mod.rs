@@ -110,18 +110,9 @@ impl<'a> Gradient<'a> {
 
     /// The mean over points of `(a − r)·c`, by hook.
     pub fn mean_scores(&self, hooks: &Hooks, backs: &[Back]) -> Result<Vec<HookScores>> {
-        let n = backs.len() as f64;
         let one = |(i, parts): (usize, &Parts)| -> Result<HookScores> {
-            let mut sum: Option<Tensor> = None;
-            for back in backs {
-                let scores = back.scores(i)?;
-                sum = Some(match sum {
-                    Some(sum) => (sum + scores)?,
-                    None => scores,
-                });
-            }
-            let mean = sum.map(|sum| numbers(&(sum / n)?)).transpose()?.unwrap_or_default();
-            Ok((parts.id, parts.names.clone(), mean))
+            let mean = mean(backs.iter().map(|back| back.scores(i)))?;
+            Ok((parts.id, parts.names.clone(), mean.map(|mean| numbers(&mean)).transpose()?.unwrap_or_default()))
         };
         hooks.parts.iter().enumerate().map(one).collect()
     }
@@ -149,6 +140,19 @@ impl<'a> Gradient<'a> {
         let written = super::features::written;
         Ok((((holds - written(dictionary, active)?)? - whole)? + written(dictionary, r)?)?)
     }
+}
+
+/// The mean of tensors of one shape; none of none.
+fn mean(each: impl ExactSizeIterator<Item = Result<Tensor>>) -> Result<Option<Tensor>> {
+    let n = each.len() as f64;
+    let mut sum: Option<Tensor> = None;
+    for one in each {
+        sum = Some(match sum {
+            Some(sum) => (sum + one?)?,
+            None => one?,
+        });
+    }
+    Ok(sum.map(|sum| sum / n).transpose()?)
 }
 
 /// As numbers, row-major.

@@ -21,6 +21,28 @@ pub enum Basis<'a> {
     Of(&'a BTreeSet<FeatureId>),
 }
 
+impl Hooks {
+    /// Runs so much of each part.
+    ///
+    /// # Errors
+    /// When tensors cannot be made.
+    pub fn weigh(&mut self, weight: impl Fn(FeatureId) -> f64) -> Result<()> {
+        for parts in &mut self.parts {
+            let of = |&name: &u32| weight(FeatureId { dictionary: parts.id, index: name as usize });
+            parts.weigh(parts.names.iter().map(of).collect())?;
+        }
+        Ok(())
+    }
+
+    /// Runs these parts only.
+    ///
+    /// # Errors
+    /// When tensors cannot be made.
+    pub fn only(&mut self, circuit: &BTreeSet<FeatureId>) -> Result<()> {
+        self.weigh(|part| f64::from(u8::from(circuit.contains(&part))))
+    }
+}
+
 /// How parts are active.
 pub(super) enum Activation {
     Rule(Rule),
@@ -109,7 +131,7 @@ impl Gradient<'_> {
                 Kind::Mlp => Parts {
                     id,
                     names: (0..units.dim(1)? as u32).collect(),
-                    reads: Some((layer.w_in.t()?.contiguous()?, layer.b_in.clone(), Activation::Gelu)),
+                    reads: Some((layer.w_in.t()?, layer.b_in.clone(), Activation::Gelu)),
                     writes: Some(layer.w_out.clone()),
                     instead: to(units)?,
                     whole: to(mlp_out)?,
