@@ -4,17 +4,19 @@
 //! cargo bench --bench discover -- FOLDER     # a folder with a pipeline.toml; or CIRCUIT_ATLAS_BENCH=FOLDER; else the demo
 //! ```
 //!
-//! What it is held against is the same search in PyTorch, as circuits are found today: five greedy passes at GPT-2 small's
-//! shape, random weights, 24,576 features a dictionary and about 20 of them active a token, prompts of 14 to 16 tokens:
-//! 0.4 s for the forward pass and its cache and 5.0 to 5.6 s for the passes, 53 to 108 nodes a prompt, on 2 quiet cores of
-//! an AMD EPYC with AVX2. That time is of one search; here a prompt has up to three (its own, and those of the right and of
-//! the wrong answer's logit), unless `discover.contrast` is off. The ratio is printed at that shape only, and means something
-//! with settings like these; and where circuits are smaller than those, as in other random worlds, the search has less to do: its time for
-//! a node is printed too.
+//! What it is held against is the same search in PyTorch, as circuits are found today: five greedy
+//! passes at GPT-2 small's shape, random weights, 24,576 features a dictionary and about 20 of them
+//! active a token, prompts of 14 to 16 tokens: 0.4 s for the forward pass and its cache and 5.0 to
+//! 5.6 s for the passes, 53 to 108 nodes a prompt, on 2 quiet cores of an AMD EPYC with AVX2. That
+//! time is of one search; here a prompt has up to three (its own, and those of the right and of the
+//! wrong answer's logit), unless `discover.contrast` is off. The ratio is printed at that shape
+//! only, and means something with settings like these; and where circuits are smaller than those,
+//! as in other random worlds, the search has less to do: its time for a node is printed too.
 
 use circuit_atlas::circuit::features::{self, Errors, Runner, Side};
 use circuit_atlas::circuit::{
-    Ablate, Attribution, Candidates, Case, Method, Metric, Node, PROMPTS, Root, World, components, grow,
+    Ablate, Attribution, Candidates, Case, Method, Metric, Node, PROMPTS, Root, World, components,
+    grow,
 };
 use circuit_atlas::config::{Config, Discover};
 use circuit_atlas::error::Result;
@@ -111,7 +113,11 @@ fn report(task: &str, prompts: usize, seconds: f64, sums: Sums, gpt2_small: bool
     let n = prompts as f64;
     let each = seconds / n;
     println!("{task}: {prompts} prompts, {} threads", rayon::current_num_threads());
-    println!("  {:.2} prompts a second, {each:.3} s a prompt, {:.0} nodes a prompt", 1.0 / each, sums.nodes as f64 / n);
+    println!(
+        "  {:.2} prompts a second, {each:.3} s a prompt, {:.0} nodes a prompt",
+        1.0 / each,
+        sums.nodes as f64 / n
+    );
     let parts = [
         ("pass", sums.pass),
         ("encode", sums.encode),
@@ -133,16 +139,29 @@ fn circuits(world: &World, discover: &Discover, prompts: &[Prompt]) -> Result<()
     for (prompt, pass) in prompts.iter().zip(world.passes(&tokens)?) {
         let attribution = Attribution::of(world, pass, &prompt.tokens)?;
         let mut candidates = Candidates::new(&attribution, discover.candidates, &discover.allow);
-        let graph = grow(&mut candidates, inputs::root(discover.root, prompt), grown(discover))?.graph;
+        let graph =
+            grow(&mut candidates, inputs::root(discover.root, prompt), grown(discover))?.graph;
         parts.extend(graph.components());
         found.extend(graph.nodes.iter().filter_map(Node::dictionary_feature));
     }
-    let case = |prompt: &'_ Prompt| Metric::LogitDifference { correct: prompt.correct, counter: prompt.counter };
+    let case = |prompt: &'_ Prompt| Metric::LogitDifference {
+        correct: prompt.correct,
+        counter: prompt.counter,
+    };
     let cases: Vec<Case> = prompts
         .iter()
-        .map(|p| Case { tokens: &p.tokens, corrupted: &p.corrupted, template: &p.template, metric: case(p) })
+        .map(|p| Case {
+            tokens: &p.tokens,
+            corrupted: &p.corrupted,
+            template: &p.template,
+            metric: case(p),
+        })
         .collect();
-    println!("  seconds a prompt to run a circuit of {} components or {} features:", parts.len(), found.len());
+    println!(
+        "  seconds a prompt to run a circuit of {} components or {} features:",
+        parts.len(),
+        found.len()
+    );
     let each = |name: &str, run: &dyn Fn() -> Result<Vec<f64>>| -> Result<()> {
         let start = Instant::now();
         run()?;

@@ -1,5 +1,5 @@
-//! `circuit-atlas check`: everything that would stop a run, found in seconds. A line for each thing, and the dictionaries'
-//! figures on a sample of the corpus as a table.
+//! `circuit-atlas check`: everything that would stop a run, found in seconds. A line for each
+//! thing, and the dictionaries' figures on a sample of the corpus as a table.
 
 use crate::config::Config;
 use crate::corpus::{Tokenizer, read, windows};
@@ -24,16 +24,21 @@ pub fn check(config: &Config) -> Result<()> {
     let s = model.sizes;
     say(
         "model",
-        format!("{} layers, {} heads, {} wide, {} parameters", s.layers, s.heads, s.d_model, model.parameters),
+        format!(
+            "{} layers, {} heads, {} wide, {} parameters",
+            s.layers, s.heads, s.d_model, model.parameters
+        ),
     );
     let tokenizer = inputs::tokenizer(config)?;
     say("tokenizer", format!("fits the vocabulary of {}", s.vocabulary));
     for settings in &config.tasks {
-        let task::Prompts { finding, own, choosing, fresh } = inputs::prompts(config, settings, &tokenizer)?;
+        let task::Prompts { finding, own, choosing, fresh } =
+            inputs::prompts(config, settings, &tokenizer)?;
         say(
             "task",
             format!(
-                "{}: {own} prompts, such as {:?}; {} to find on, {} to choose a size on, {} to measure on",
+                "{}: {own} prompts, such as {:?}; {} to find on, {} to choose a size on, {} to \
+                 measure on",
                 settings.name,
                 finding[0].text,
                 finding.len(),
@@ -63,7 +68,8 @@ pub fn check(config: &Config) -> Result<()> {
     Ok(())
 }
 
-const HEADER: &str = "dictionary  features  active a token  variance explained  loss recovered  never active";
+const HEADER: &str =
+    "dictionary  features  active a token  variance explained  loss recovered  never active";
 
 fn row(measured: &Conformance) -> String {
     let recovered = measured.loss_recovered.map_or("-".into(), |share| format!("{share:.3}"));
@@ -78,8 +84,9 @@ fn row(measured: &Conformance) -> String {
     )
 }
 
-/// Tokens of the corpus's first documents, from which a sample is drawn: more than it takes, as a source may begin with one
-/// long document or with many of one kind; few enough to be read in a second.
+/// Tokens of the corpus's first documents, from which a sample is drawn: more than it takes, as a
+/// source may begin with one long document or with many of one kind; few enough to be read in a
+/// second.
 const READ: usize = 16 * SAMPLE;
 
 /// The number of the corpus's files, and a sample of the contexts of its first documents.

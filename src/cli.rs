@@ -9,7 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Finds the circuits of a GPT-2, scores every feature of theirs over a corpus, and publishes the atlas.
+/// Finds the circuits of a GPT-2, scores every feature of theirs over a corpus, and publishes the
+/// atlas.
 #[derive(Parser)]
 #[command(name = "circuit-atlas", version, about)]
 pub struct Cli {
@@ -30,7 +31,8 @@ enum Command {
         /// Run them even if they are fresh
         #[arg(long)]
         force: bool,
-        /// Only say what would run, and what of a language model would be asked and cost; no key is needed
+        /// Only say what would run, and what of a language model would be asked and cost; no key is
+        /// needed
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
@@ -108,7 +110,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Status { settings } => status(&settings.load()?)?,
         Command::Check { settings } => crate::check::check(&settings.load()?)?,
-        Command::Show { question, look, settings } => show::show(&settings.load()?, &question, &look)?,
+        Command::Show { question, look, settings } => {
+            show::show(&settings.load()?, &question, &look)?
+        }
         Command::Fetch { update, corpus, settings } => {
             let snapshots = pipeline::fetch(&settings.load()?, corpus, update)?;
             if snapshots.is_empty() {
@@ -131,10 +135,17 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
 /// Says what a run came short of; everything else of it is whole.
 fn unanswered(done: &Done) -> ExitCode {
     if done.failed > 0 {
-        eprintln!("{} answers of the language model failed for good; the pages say which, and why", done.failed);
+        eprintln!(
+            "{} answers of the language model failed for good; the pages say which, and why",
+            done.failed
+        );
     }
     if done.left > 0 {
-        eprintln!("{} questions were left unanswered; `circuit-atlas run` asks them, and only them, again", done.left);
+        eprintln!(
+            "{} questions were left unanswered; `circuit-atlas run` asks them, and only them, \
+             again",
+            done.left
+        );
     }
     if done.failed + done.left > 0 { ExitCode::from(UNANSWERED) } else { ExitCode::SUCCESS }
 }

@@ -1,4 +1,5 @@
-//! `pipeline.toml` as structs: every setting, its default, its range. A typo costs a second, not a night.
+//! `pipeline.toml` as structs: every setting, its default, its range. A typo costs a second, not a
+//! night.
 //!
 //! Paths in the file are relative to the file's own folder; `hf:…` names a repository of the hub.
 
@@ -98,7 +99,8 @@ impl Dictionaries {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Corpus {
-    /// A file, a folder, or a pattern with `*`: `.txt`, `.jsonl`, `.jsonl.gz`, `.parquet`; or `hf:datasets/REPO@REVISION`.
+    /// A file, a folder, or a pattern with `*`: `.txt`, `.jsonl`, `.jsonl.gz`, `.parquet`; or
+    /// `hf:datasets/REPO@REVISION`.
     pub path: String,
     /// The column that holds the text.
     #[serde(default = "defaults::text")]
@@ -146,7 +148,8 @@ pub struct Task {
     /// Becomes `tasks/NAME.html`.
     pub name: String,
     pub kind: TaskKind,
-    /// How many; not set: 100, or all of `file`. Fewer of a file are drawn by `seed`, each template in proportion.
+    /// How many; not set: 100, or all of `file`. Fewer of a file are drawn by `seed`, each template
+    /// in proportion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompts: Option<usize>,
     /// The same seed gives the same prompts.
@@ -157,8 +160,8 @@ pub struct Task {
     pub file: Option<String>,
     #[serde(default)]
     pub wrong: Wrong,
-    /// The circuit that others found: empty for the one that is known of the model and the kind; `none`; `gpt2-small`; or a
-    /// JSON file of classes with their components.
+    /// The circuit that others found: empty for the one that is known of the model and the kind;
+    /// `none`; `gpt2-small`; or a JSON file of classes with their components.
     #[serde(default)]
     pub published: String,
 }
@@ -205,7 +208,8 @@ pub enum RootKind {
 #[serde(deny_unknown_fields, default)]
 pub struct Discover {
     pub method: Method,
-    /// Of `gradient`: prompts of a task that its features are ranked on; those of `tasks.prompts` are among them.
+    /// Of `gradient`: prompts of a task that its features are ranked on; those of `tasks.prompts`
+    /// are among them.
     pub prompts: usize,
     /// Of `gradient`: points between nothing and everything at which the gradient is taken.
     pub points: usize,
@@ -215,9 +219,11 @@ pub struct Discover {
     pub faithful: f64,
     /// Of `gradient`: the most features of a circuit.
     pub most: usize,
-    /// Of `gradient`: whether features are taken out of the circuit, in rounds, while it keeps that share. Slow: each is run without.
+    /// Of `gradient`: whether features are taken out of the circuit, in rounds, while it keeps that
+    /// share. Slow: each is run without.
     pub prune: bool,
-    /// Of `gradient`: how large a link's effect is at least, as a share of all that reaches the answer.
+    /// Of `gradient`: how large a link's effect is at least, as a share of all that reaches the
+    /// answer.
     pub share: f64,
     pub root: RootKind,
     /// Of `greedy`: walks from the root.
@@ -230,7 +236,8 @@ pub struct Discover {
     pub coverage: f64,
     /// Of `influence`: the most features and errors that are kept.
     pub nodes: usize,
-    /// Kinds of nodes that may be linked; of `influence`, an `embedding` is the token's and the position's together.
+    /// Kinds of nodes that may be linked; of `influence`, an `embedding` is the token's and the
+    /// position's together.
     pub allow: BTreeSet<String>,
     /// Whether circuits of the right and of the wrong answer's logit are held against each other.
     pub contrast: bool,
@@ -348,7 +355,8 @@ pub struct Aggregate {
     pub examples: usize,
     /// Examples of each tenth of a feature's active contexts, in each half.
     pub band_examples: usize,
-    /// Tokens before a token in which another feature may have been active, for lagged co-occurrence.
+    /// Tokens before a token in which another feature may have been active, for lagged
+    /// co-occurrence.
     pub window: usize,
 }
 
@@ -376,10 +384,12 @@ pub enum Provider {
 #[serde(deny_unknown_fields, default)]
 pub struct Llm {
     pub provider: Provider,
-    /// Of `openai` and compatible servers: up to and with `/v1`. Of `azure`: the endpoint. Empty: OpenAI's own.
+    /// Of `openai` and compatible servers: up to and with `/v1`. Of `azure`: the endpoint. Empty:
+    /// OpenAI's own.
     pub base_url: String,
     pub model: String,
-    /// The name of the variable that holds the key, never the key; empty for a server that wants none.
+    /// The name of the variable that holds the key, never the key; empty for a server that wants
+    /// none.
     pub api_key_env: String,
     /// Of `azure`.
     pub api_version: String,
@@ -498,8 +508,8 @@ pub struct Output {
     pub artifacts: String,
     /// The folder of the site, which `render` replaces whole.
     pub site: String,
-    /// Where dictionaries are kept in the form that the program works from; several settings may share one. Empty:
-    /// `dictionaries` in the artifact folder.
+    /// Where dictionaries are kept in the form that the program works from; several settings may
+    /// share one. Empty: `dictionaries` in the artifact folder.
     pub dictionaries: String,
 }
 
@@ -523,7 +533,14 @@ mod defaults {
 
 impl Default for Discover {
     fn default() -> Self {
-        let allow = ["attention_feature", "mlp_feature", "head", "attention_error", "embedding", "position_embedding"];
+        let allow = [
+            "attention_feature",
+            "mlp_feature",
+            "head",
+            "attention_error",
+            "embedding",
+            "position_embedding",
+        ];
         Self {
             method: Method::Gradient,
             prompts: 480,
@@ -548,7 +565,13 @@ impl Default for Discover {
 impl Default for Verify {
     fn default() -> Self {
         use Ablation::*;
-        Self { ablations: [Mean, Resample, Zero].into(), methods: BTreeSet::new(), random: 10, prompts: 192, edges: 50 }
+        Self {
+            ablations: [Mean, Resample, Zero].into(),
+            methods: BTreeSet::new(),
+            random: 10,
+            prompts: 192,
+            edges: 50,
+        }
     }
 }
 
@@ -646,15 +669,21 @@ fn within(key: &str, value: usize, low: usize, high: usize) -> Result<()> {
 
 /// The error of a setting that is known but not built yet.
 fn not_yet(key: &str, value: &str, instead: &str) -> Result<()> {
-    Err(hinted(format!("`{key} = \"{value}\"` is not supported by this version"), instead.to_string()))
+    Err(hinted(
+        format!("`{key} = \"{value}\"` is not supported by this version"),
+        instead.to_string(),
+    ))
 }
 
 /// # Errors
-/// When a text that begins as a name of the hub is none, or does not name data where data is wanted.
+/// When a text that begins as a name of the hub is none, or does not name data where data is
+/// wanted.
 fn check_hub(key: &str, path: &str) -> Result<()> {
-    let hint = "write `hf:REPO@REVISION`, where the revision is a commit, a tag or a branch: `@main` is the newest commit of the \
+    let hint = "write `hf:REPO@REVISION`, where the revision is a commit, a tag or a branch: \
+        `@main` is the newest commit of the \
          first run, which `atlas.lock` then pins";
-    let name: HubName = path.parse().hint(|| format!("`{key} = \"{path}\"` cannot be downloaded"), hint)?;
+    let name: HubName =
+        path.parse().hint(|| format!("`{key} = \"{path}\"` cannot be downloaded"), hint)?;
     if key == "corpus.path" && !name.dataset {
         return Err(hinted(
             format!("`{key} = \"{path}\"` names a model, not a data set"),
@@ -665,25 +694,32 @@ fn check_hub(key: &str, path: &str) -> Result<()> {
 }
 
 /// # Errors
-/// When the address of a language model's server is none, or holds a password; when Azure lacks something.
+/// When the address of a language model's server is none, or holds a password; when Azure lacks
+/// something.
 fn check_server(llm: &Llm) -> Result<()> {
     let url = &llm.base_url;
     // First, so that no password is ever repeated.
     if url.contains(['@', '?', '#']) {
         return Err(hinted(
             "`llm.base_url` holds a user, a password or a query",
-            "write only the address; the key belongs into the variable that `llm.api_key_env` names",
+            "write only the address; the key belongs into the variable that `llm.api_key_env` \
+             names",
         ));
     }
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     let host = rest.map(|rest| rest.split('/').next().unwrap_or_default());
     if !url.is_empty() && host.is_none_or(str::is_empty) {
-        out_of_range("llm.base_url", format!("{url:?}"), "an address such as `https://api.openai.com/v1`, or empty")?;
+        out_of_range(
+            "llm.base_url",
+            format!("{url:?}"),
+            "an address such as `https://api.openai.com/v1`, or empty",
+        )?;
     }
     if llm.provider == Provider::Azure && (url.is_empty() || llm.api_version.is_empty()) {
         return Err(hinted(
             "`llm.provider = \"azure\"` needs `llm.base_url` and `llm.api_version`",
-            "write the endpoint, `https://NAME.openai.azure.com`, and a version such as `2024-10-21`",
+            "write the endpoint, `https://NAME.openai.azure.com`, and a version such as \
+             `2024-10-21`",
         ));
     }
     Ok(())
@@ -710,7 +746,8 @@ impl Config {
     pub fn load(path: &Path) -> Result<Config> {
         let text = std::fs::read_to_string(path).hint(
             || format!("cannot read the settings `{}`", path.display()),
-            "name the file with `--config FILE`; the repository's `pipeline.toml` has every setting with a comment",
+            "name the file with `--config FILE`; the repository's `pipeline.toml` has every \
+             setting with a comment",
         )?;
         let mut config: Config = toml::from_str(&text).map_err(|error| {
             let message = error.to_string();
@@ -724,14 +761,22 @@ impl Config {
         Ok(config)
     }
 
-    /// A path of the file, relative to the file's folder; for `hf:…` where it has been downloaded to.
+    /// A path of the file, relative to the file's folder; for `hf:…` where it has been downloaded
+    /// to.
     pub fn path(&self, written: &str) -> PathBuf {
-        self.snapshots.get(written).map_or_else(|| self.folder.join(written), |snapshot| snapshot.folder.clone())
+        self.snapshots
+            .get(written)
+            .map_or_else(|| self.folder.join(written), |snapshot| snapshot.folder.clone())
     }
 
     /// Whether anything is to be had from the hub.
     pub fn uses_hub(&self) -> bool {
-        let paths = [&self.model.path, &self.dictionaries.attention, &self.dictionaries.mlp, &self.corpus.path];
+        let paths = [
+            &self.model.path,
+            &self.dictionaries.attention,
+            &self.dictionaries.mlp,
+            &self.corpus.path,
+        ];
         paths.iter().any(|path| path.starts_with(HubName::PREFIX))
     }
 
@@ -754,28 +799,41 @@ impl Config {
         groups.chain(&self.score.extra).filter_map(|name| name.parse().ok()).collect()
     }
 
-    /// The settings as (dotted key, value), but those of `[machine]` and `[output]`, which change no result.
+    /// The settings as (dotted key, value), but those of `[machine]` and `[output]`, which change
+    /// no result.
     pub fn flat(&self) -> Result<BTreeMap<String, String>> {
         let mut flat = BTreeMap::new();
         flatten("", &serde_json::to_value(self)?, &mut flat);
-        flat.retain(|key, _| !["machine.", "output.", "tasks", "groups"].iter().any(|table| key.starts_with(table)));
-        let how =
-            |key: &str| Llm::HOW.iter().any(|how| key.strip_prefix("llm.").is_some_and(|key| key.starts_with(how)));
+        flat.retain(|key, _| {
+            !["machine.", "output.", "tasks", "groups"].iter().any(|table| key.starts_with(table))
+        });
+        let how = |key: &str| {
+            Llm::HOW
+                .iter()
+                .any(|how| key.strip_prefix("llm.").is_some_and(|key| key.starts_with(how)))
+        };
         flat.retain(|key, _| !how(key));
         if !self.llm.asks() {
             flat.retain(|key, _| !key.starts_with("llm.") || key == "llm.provider");
         }
         for task in &self.tasks {
             flatten(&format!("tasks.{}", task.name), &serde_json::to_value(task)?, &mut flat);
-            // What it means depends on the model's name too; and no circuit has to be found again for it.
+            // What it means depends on the model's name too; and no circuit has to be found again
+            // for it.
             flat.remove(&format!("tasks.{}.published", task.name));
         }
         for group in &self.groups {
             flatten(&format!("groups.{}", group.name), &serde_json::to_value(group)?, &mut flat);
         }
         let names = |all: Vec<&String>| all.into_iter().cloned().collect::<Vec<_>>().join(", ");
-        flat.insert("tasks.order".into(), names(self.tasks.iter().map(|task| &task.name).collect()));
-        flat.insert("groups.order".into(), names(self.groups.iter().map(|group| &group.name).collect()));
+        flat.insert(
+            "tasks.order".into(),
+            names(self.tasks.iter().map(|task| &task.name).collect()),
+        );
+        flat.insert(
+            "groups.order".into(),
+            names(self.groups.iter().map(|group| &group.name).collect()),
+        );
         Ok(flat)
     }
 
@@ -803,7 +861,11 @@ impl Config {
         }
         if !matches!(discover.method, Method::Gradient | Method::Greedy | Method::Influence) {
             let word = discover.method.word();
-            out_of_range("discover.method", word, "`gradient`, `greedy` or `influence`: it finds no links")?;
+            out_of_range(
+                "discover.method",
+                word,
+                "`gradient`, `greedy` or `influence`: it finds no links",
+            )?;
         }
         self.check_verify()?;
         self.check_outputs()
@@ -811,7 +873,11 @@ impl Config {
 
     fn check_verify(&self) -> Result<()> {
         if self.verify.ablations.is_empty() {
-            out_of_range("verify.ablations", "[]", "at least one of `mean`, `resample` and `zero`")?;
+            out_of_range(
+                "verify.ablations",
+                "[]",
+                "at least one of `mean`, `resample` and `zero`",
+            )?;
         }
         within("verify.random", self.verify.random, 1, 1000)?;
         within("verify.prompts", self.verify.prompts, 0, 100_000)?;
@@ -834,10 +900,16 @@ impl Config {
             }
         }
         for kind in [Kind::Attention, Kind::Mlp] {
-            let odd = |name: &&String| name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']);
+            let odd = |name: &&String| {
+                name.is_empty() || name.starts_with('.') || name.contains(['/', '\\'])
+            };
             if let Some(name) = self.dictionaries.of(kind).1.iter().find(odd) {
                 let key = format!("dictionaries.{}_files", kind.word());
-                out_of_range(&key, format!("{name:?}"), "names of files or folders, without the folder they are in")?;
+                out_of_range(
+                    &key,
+                    format!("{name:?}"),
+                    "names of files or folders, without the folder they are in",
+                )?;
             }
         }
         within("corpus.context", self.corpus.context, 2, 65_535)?;
@@ -861,7 +933,10 @@ impl Config {
                 }
                 (Some(_), TaskKind::Ioi | TaskKind::GreaterThan) => {
                     return Err(hinted(
-                        format!("task `{}` has a `file`, but its kind writes its own prompts", task.name),
+                        format!(
+                            "task `{}` has a `file`, but its kind writes its own prompts",
+                            task.name
+                        ),
                         "remove `file`, or set `kind = \"prompts\"`",
                     ));
                 }
@@ -885,10 +960,16 @@ impl Config {
             }
         }
         let extra = self.score.extra.iter().map(|name| ("score.extra", name));
-        let grouped = self.groups.iter().flat_map(|g| g.features.iter().map(|name| ("groups.features", name)));
+        let grouped = self
+            .groups
+            .iter()
+            .flat_map(|g| g.features.iter().map(|name| ("groups.features", name)));
         for (key, name) in extra.chain(grouped) {
             if let Err(error) = name.parse::<FeatureId>() {
-                return Err(hinted(format!("`{key}`: {error}"), "write features as `att9.16109` or `mlp0.10173`"));
+                return Err(hinted(
+                    format!("`{key}`: {error}"),
+                    "write features as `att9.16109` or `mlp0.10173`",
+                ));
             }
         }
         Ok(())
@@ -899,7 +980,8 @@ impl Config {
         if !llm.asks() {
             return match evaluate.judges() {
                 true => Err(hinted(
-                    "`evaluate.methods` asks for `detection` or `fuzzing`, but no language model is set to judge",
+                    "`evaluate.methods` asks for `detection` or `fuzzing`, but no language model \
+                     is set to judge",
                     "set `llm.provider` and `llm.model`, or use `methods = [\"single-token\"]`",
                 )),
                 false => Ok(()),
@@ -910,11 +992,14 @@ impl Config {
         }
         check_server(llm)?;
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if !llm.api_key_env.chars().all(plain) || llm.api_key_env.starts_with(|c: char| c.is_ascii_digit()) {
+        if !llm.api_key_env.chars().all(plain)
+            || llm.api_key_env.starts_with(|c: char| c.is_ascii_digit())
+        {
             // Whatever it is, it is not repeated.
             return Err(hinted(
                 "`llm.api_key_env` is not the name of a variable",
-                "write the name, such as `OPENAI_API_KEY`, and put the key into that variable; the key itself belongs into no file",
+                "write the name, such as `OPENAI_API_KEY`, and put the key into that variable; the \
+                 key itself belongs into no file",
             ));
         }
         if !(0.0..=2.0).contains(&llm.temperature) {
@@ -924,7 +1009,10 @@ impl Config {
         within("llm.samples", llm.samples as usize, 1, 100)?;
         if llm.samples > 1 && llm.temperature == 0.0 {
             return Err(hinted(
-                format!("`llm.samples = {}` with `llm.temperature = 0` asks for the same reply again", llm.samples),
+                format!(
+                    "`llm.samples = {}` with `llm.temperature = 0` asks for the same reply again",
+                    llm.samples
+                ),
                 "set `llm.temperature` above 0, or `samples = 1`",
             ));
         }
@@ -953,9 +1041,13 @@ impl Config {
         match models.iter().find(|model| llm.max_cost > 0.0 && !llm.prices.contains_key(**model)) {
             None => Ok(()),
             Some(model) => Err(hinted(
-                format!("`llm.max_cost = {}` cannot be kept: `llm.prices` has no price of `{model}`", llm.max_cost),
                 format!(
-                    "add `\"{model}\" = [PRICE_ASKED, PRICE_ANSWERED]`, of a million tokens each, to `[llm.prices]`"
+                    "`llm.max_cost = {}` cannot be kept: `llm.prices` has no price of `{model}`",
+                    llm.max_cost
+                ),
+                format!(
+                    "add `\"{model}\" = [PRICE_ASKED, PRICE_ANSWERED]`, of a million tokens each, \
+                     to `[llm.prices]`"
                 ),
             )),
         }
@@ -972,7 +1064,8 @@ impl Config {
     pub fn judges(&self) -> Vec<&str> {
         let evaluate = &self.evaluate;
         let first = if evaluate.judge.is_empty() { &self.llm.model } else { &evaluate.judge };
-        let second = Some(&evaluate.second_judge).filter(|second| !second.is_empty() && *second != first);
+        let second =
+            Some(&evaluate.second_judge).filter(|second| !second.is_empty() && *second != first);
         [Some(first), second].into_iter().flatten().map(String::as_str).collect()
     }
 

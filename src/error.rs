@@ -1,6 +1,8 @@
-//! What a user is told when something goes wrong: what and where in the chain of causes, and the next step as a hint.
+//! What a user is told when something goes wrong: what and where in the chain of causes, and the
+//! next step as a hint.
 //!
-//! Messages are lower case, without a final period; names of files, keys and commands stand in backticks.
+//! Messages are lower case, without a final period; names of files, keys and commands stand in
+//! backticks.
 
 use std::fmt;
 
@@ -27,7 +29,11 @@ pub fn hinted(what: impl Into<String>, hint: impl Into<String>) -> anyhow::Error
 }
 
 /// An error that says `what`, because of another one, with a `hint` at what to do about it.
-pub fn because(cause: impl Into<anyhow::Error>, what: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+pub fn because(
+    cause: impl Into<anyhow::Error>,
+    what: impl Into<String>,
+    hint: impl Into<String>,
+) -> anyhow::Error {
     cause.into().context(Hinted { what: what.into(), hint: hint.into() })
 }
 
@@ -55,7 +61,8 @@ pub fn report(error: &anyhow::Error) -> String {
 }
 
 fn hint_of(error: &anyhow::Error) -> Option<&str> {
-    // A `Hinted` used as context is seen through `anyhow`, one used as the error itself through the chain.
+    // A `Hinted` used as context is seen through `anyhow`, one used as the error itself through the
+    // chain.
     let in_chain = error.chain().filter_map(|cause| cause.downcast_ref::<Hinted>()).last();
     in_chain.or_else(|| error.downcast_ref::<Hinted>()).map(|hinted| hinted.hint.as_str())
 }

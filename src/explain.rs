@@ -1,7 +1,9 @@
-//! Explanations that no language model wrote: one sentence from the statistics for what makes a feature fire, one for what
-//! it promotes (DESIGN.md 4.10). Everything in them is counted, nothing is guessed.
+//! Explanations that no language model wrote: one sentence from the statistics for what makes a
+//! feature fire, one for what it promotes (DESIGN.md 4.10). Everything in them is counted, nothing
+//! is guessed.
 //!
-//! Knows words and shares, not files or models. Tokens stand in backticks, so that a reader can tell their spaces.
+//! Knows words and shares, not files or models. Tokens stand in backticks, so that a reader can
+//! tell their spaces.
 
 use std::collections::BTreeMap;
 
@@ -52,11 +54,20 @@ pub struct Sentences {
 
 /// A feature in two sentences.
 pub fn feature(facts: &Facts) -> Sentences {
-    Sentences { input_side: input_side(facts), output_side: output_side(facts.promoted, facts.suppressed) }
+    Sentences {
+        input_side: input_side(facts),
+        output_side: output_side(facts.promoted, facts.suppressed),
+    }
 }
 
-/// Several features together, from the tokens at the peaks of their joint examples; `lead` begins the sentence.
-pub fn together(lead: &str, peaks: &[String], promoted: &[String], suppressed: &[String]) -> Sentences {
+/// Several features together, from the tokens at the peaks of their joint examples; `lead` begins
+/// the sentence.
+pub fn together(
+    lead: &str,
+    peaks: &[String],
+    promoted: &[String],
+    suppressed: &[String],
+) -> Sentences {
     let input_side = match peaks {
         [] => "Never active together in the corpus.".to_string(),
         _ => format!("{lead} at {}.", peaks_at(peaks)),
@@ -69,8 +80,11 @@ fn input_side(facts: &Facts) -> String {
         None => "Never active on this corpus.".into(),
         Some((first, share)) => {
             let single = *share >= ALMOST_ALL;
-            let what =
-                if single { format!("{} ({} of its activation)", quoted(first), percent(*share)) } else { many(facts) };
+            let what = if single {
+                format!("{} ({} of its activation)", quoted(first), percent(*share))
+            } else {
+                many(facts)
+            };
             format!(
                 "Fires at {what}{}; active at {} of tokens.",
                 strongest(facts.strongest, single),
@@ -80,14 +94,18 @@ fn input_side(facts: &Facts) -> String {
     }
 }
 
-/// A feature of more than one token: the kind of its tokens if they are of one, and those that it is most active at.
+/// A feature of more than one token: the kind of its tokens if they are of one, and those that it
+/// is most active at.
 fn many(facts: &Facts) -> String {
     let named: f64 = facts.mass.iter().take(NAMED).map(|x| x.1).sum();
     let listed = shares(facts.mass);
-    // Most of its peaks may be of a kind and most of its activation elsewhere: it is not a feature of that kind then.
+    // Most of its peaks may be of a kind and most of its activation elsewhere: it is not a feature
+    // of that kind then.
     let main = facts.mass.first().and_then(|(token, _)| Kind::of(token));
     match kind_of_most(facts.peaks).filter(|(kind, _)| main == Some(*kind)) {
-        Some((kind, n)) => format!("{} ({n} of {} examples), most at {listed}", kind.plural(), facts.peaks.len()),
+        Some((kind, n)) => {
+            format!("{} ({n} of {} examples), most at {listed}", kind.plural(), facts.peaks.len())
+        }
         None if named < 0.25 => format!("many different tokens, most at {listed}"),
         None => listed,
     }
@@ -95,13 +113,15 @@ fn many(facts: &Facts) -> String {
 
 /// What the strongest examples have in common at the peak, before and after it.
 fn strongest(examples: &[Around], single: bool) -> String {
-    let all = |token: fn(&Around) -> Option<&String>| examples.iter().map(token).collect::<Vec<_>>();
+    let all =
+        |token: fn(&Around) -> Option<&String>| examples.iter().map(token).collect::<Vec<_>>();
     let places = [
         ("at", if single { vec![] } else { all(|a| Some(&a.peak)) }),
         ("after", all(|a| a.before.as_ref())),
         ("before", all(|a| a.after.as_ref())),
     ];
-    let common = places.iter().filter_map(|(place, tokens)| Some(format!("{place} {}", in_common(tokens)?)));
+    let common =
+        places.iter().filter_map(|(place, tokens)| Some(format!("{place} {}", in_common(tokens)?)));
     match common.collect::<Vec<_>>() {
         told if told.is_empty() => String::new(),
         told => format!("; its {} strongest examples peak {}", examples.len(), told.join(", ")),
@@ -118,7 +138,8 @@ fn in_common(tokens: &[Option<&String>]) -> Option<String> {
     if n as f64 >= MOST * tokens.len() as f64 {
         return Some(format!("{} ({n})", quoted(&token)));
     }
-    let (kind, n) = kind_of_most(&known).filter(|(_, n)| *n as f64 >= MOST_OF_A_KIND * tokens.len() as f64)?;
+    let (kind, n) =
+        kind_of_most(&known).filter(|(_, n)| *n as f64 >= MOST_OF_A_KIND * tokens.len() as f64)?;
     Some(format!("{} ({n})", kind.singular()))
 }
 
@@ -140,7 +161,9 @@ fn peaks_at(peaks: &[String]) -> String {
 }
 
 fn output_side(promoted: &[String], suppressed: &[String]) -> String {
-    let list = |tokens: &[String]| tokens.iter().take(NAMED).map(|t| quoted(t)).collect::<Vec<_>>().join(", ");
+    let list = |tokens: &[String]| {
+        tokens.iter().take(NAMED).map(|t| quoted(t)).collect::<Vec<_>>().join(", ")
+    };
     match (promoted, suppressed) {
         ([], _) => "Promotes nothing that is known.".into(),
         (up, []) => format!("Promotes {}.", list(up)),
@@ -157,13 +180,14 @@ fn shares(tokens: &[(String, f64)]) -> String {
 fn tally(texts: &[String]) -> Vec<(String, usize)> {
     let mut times: BTreeMap<&String, usize> = BTreeMap::new();
     texts.iter().for_each(|text| *times.entry(text).or_default() += 1);
-    let mut order: Vec<(String, usize)> = times.into_iter().map(|(text, n)| (text.clone(), n)).collect();
+    let mut order: Vec<(String, usize)> =
+        times.into_iter().map(|(text, n)| (text.clone(), n)).collect();
     order.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
     order
 }
 
-/// A token in backticks. A backtick, a backslash and a line end within are escaped by a backslash, so that the token
-/// can be read back.
+/// A token in backticks. A backtick, a backslash and a line end within are escaped by a backslash,
+/// so that the token can be read back.
 pub fn quoted(token: &str) -> String {
     let escaped = token.replace('\\', "\\\\").replace('`', "\\`").replace('\n', "\\n");
     format!("`{escaped}`")
@@ -171,7 +195,9 @@ pub fn quoted(token: &str) -> String {
 
 /// The token that [`quoted`] wrote; a text that is not in backticks is a token as it is.
 pub fn unquoted(text: &str) -> String {
-    let Some(inner) = text.strip_prefix('`').and_then(|rest| rest.strip_suffix('`')) else { return text.into() };
+    let Some(inner) = text.strip_prefix('`').and_then(|rest| rest.strip_suffix('`')) else {
+        return text.into();
+    };
     let mut token = String::new();
     let mut rest = inner.chars();
     while let Some(c) = rest.next() {
@@ -212,7 +238,10 @@ impl Kind {
         is(Kind::Space, text.is_empty())
             .or(is(Kind::Number, text.chars().all(|c| c.is_ascii_digit())))
             .or(is(Kind::Punctuation, !text.chars().any(char::is_alphanumeric)))
-            .or(is(Kind::Capitalised, text.starts_with(char::is_uppercase) && text.chars().all(char::is_alphabetic)))
+            .or(is(
+                Kind::Capitalised,
+                text.starts_with(char::is_uppercase) && text.chars().all(char::is_alphabetic),
+            ))
     }
 
     fn singular(self) -> &'static str {
@@ -256,13 +285,20 @@ mod tests {
         Around { before: Some(before.into()), peak: peak.into(), after: Some(after.into()) }
     }
 
-    const NOTHING: Facts =
-        Facts { mass: &[], density: 0.0, peaks: &[], strongest: &[], promoted: &[], suppressed: &[] };
+    const NOTHING: Facts = Facts {
+        mass: &[],
+        density: 0.0,
+        peaks: &[],
+        strongest: &[],
+        promoted: &[],
+        suppressed: &[],
+    };
 
     #[test]
     fn a_feature_of_one_token_is_said_to_be_one() {
         let mass = words(&[(" Mary", 0.93), (" Ann", 0.07)]);
-        let strongest: Vec<Around> = (0..6).map(|i| around(" to", " Mary", ["a", "b", "c"][i % 3])).collect();
+        let strongest: Vec<Around> =
+            (0..6).map(|i| around(" to", " Mary", ["a", "b", "c"][i % 3])).collect();
         let (promoted, suppressed) = (texts(&[" she"]), texts(&[" he"]));
         let facts = Facts {
             mass: &mass,
@@ -273,7 +309,8 @@ mod tests {
             ..NOTHING
         };
         let said = feature(&facts);
-        let expected = "Fires at ` Mary` (93% of its activation); its 6 strongest examples peak after ` to` (6); \
+        let expected = "Fires at ` Mary` (93% of its activation); its 6 strongest examples peak \
+            after ` to` (6); \
                         active at 1.2% of tokens.";
         assert_eq!(said.input_side, expected);
         assert_eq!(said.output_side, "Promotes ` she`; suppresses ` he`.");
@@ -284,18 +321,25 @@ mod tests {
         let mass = words(&[(" Ann", 0.2), (" Bob", 0.1)]);
         let mut peaks = texts(&[" Ann", " Bob", " Zoë", "Tom", " Ann", " the"]);
         let said = |peaks: &[String]| feature(&Facts { mass: &mass, peaks, ..NOTHING }).input_side;
-        assert!(said(&peaks).starts_with("Fires at capitalised words (5 of 6 examples), most at ` Ann` (20%), ` Bob`"));
+        assert!(said(&peaks).starts_with(
+            "Fires at capitalised words (5 of 6 examples), most at ` Ann` (20%), ` Bob`"
+        ));
         peaks.extend(texts(&[" a", " to"]));
-        assert!(said(&peaks).starts_with("Fires at ` Ann` (20%), ` Bob` (10%); active"), "5 of 8 are not most");
+        assert!(
+            said(&peaks).starts_with("Fires at ` Ann` (20%), ` Bob` (10%); active"),
+            "5 of 8 are not most"
+        );
     }
 
     #[test]
     fn what_follows_the_strongest_peaks_is_told_where_it_hardly_varies() {
-        let strongest: Vec<Around> =
-            [" Ann", " Bob", " Eve", " Zoë", " Tom", " a"].map(|after| around("x", " to", after)).into();
+        let strongest: Vec<Around> = [" Ann", " Bob", " Eve", " Zoë", " Tom", " a"]
+            .map(|after| around("x", " to", after))
+            .into();
         let mass = words(&[(" to", 0.3), (",", 0.2)]);
         let said = feature(&Facts { mass: &mass, strongest: &strongest, ..NOTHING }).input_side;
-        let expected = "; its 6 strongest examples peak at ` to` (6), after `x` (6), before a capitalised word (5);";
+        let expected = "; its 6 strongest examples peak at ` to` (6), after `x` (6), before a \
+            capitalised word (5);";
         assert!(said.contains(expected), "{said}");
     }
 
@@ -313,8 +357,12 @@ mod tests {
 
     #[test]
     fn kinds_are_decided_by_characters() {
-        let kinds =
-            [("\n", Kind::Space), (" 17", Kind::Number), ("!\"", Kind::Punctuation), (" Zoë", Kind::Capitalised)];
+        let kinds = [
+            ("\n", Kind::Space),
+            (" 17", Kind::Number),
+            ("!\"", Kind::Punctuation),
+            (" Zoë", Kind::Capitalised),
+        ];
         for (token, kind) in kinds {
             assert_eq!(Kind::of(token), Some(kind), "{token:?}");
         }

@@ -1,6 +1,8 @@
-//! The shared nouns: what a dictionary, a feature, a component, a dictionary kind and a repository are called, everywhere.
+//! The shared nouns: what a dictionary, a feature, a component, a dictionary kind and a repository
+//! are called, everywhere.
 //!
-//! Names are permalinks: `att9.16109`, `mlp0.10173`, `L9H9`, `MLP3` appear in artifacts, URLs and settings.
+//! Names are permalinks: `att9.16109`, `mlp0.10173`, `L9H9`, `MLP3` appear in artifacts, URLs and
+//! settings.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -34,7 +36,8 @@ impl Kind {
     }
 }
 
-/// A dictionary: its layer and kind. Ordered by layer, attention before MLP, as the model computes them.
+/// A dictionary: its layer and kind. Ordered by layer, attention before MLP, as the model computes
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DictionaryId {
     pub layer: usize,
@@ -44,7 +47,8 @@ pub struct DictionaryId {
 impl DictionaryId {
     /// Both dictionaries of every layer, in the order the model computes them.
     pub fn all(layers: usize) -> impl Iterator<Item = DictionaryId> {
-        (0..layers).flat_map(|layer| [Kind::Attention, Kind::Mlp].map(|kind| DictionaryId { layer, kind }))
+        (0..layers)
+            .flat_map(|layer| [Kind::Attention, Kind::Mlp].map(|kind| DictionaryId { layer, kind }))
     }
 
     /// The hook that the dictionary reads, named as in TransformerLens.
@@ -74,9 +78,11 @@ impl FeatureId {
         Self { dictionary: DictionaryId { layer, kind }, index }
     }
 
-    /// A number of its own, whatever other features there are: what is drawn by it stays when some are added.
+    /// A number of its own, whatever other features there are: what is drawn by it stays when some
+    /// are added.
     pub fn salt(self) -> u64 {
-        let dictionary = 2 * self.dictionary.layer as u64 + u64::from(self.dictionary.kind == Kind::Mlp);
+        let dictionary =
+            2 * self.dictionary.layer as u64 + u64::from(self.dictionary.kind == Kind::Mlp);
         dictionary << 40 | self.index as u64
     }
 }
@@ -133,11 +139,15 @@ impl FromStr for FeatureId {
             };
             Some(FeatureId::new(kind, plain_number(layer)?, plain_number(index)?))
         };
-        parse().ok_or_else(|| BadName { name: name.into(), wanted: "a feature (such as `att9.16109` or `mlp0.10173`)" })
+        parse().ok_or_else(|| BadName {
+            name: name.into(),
+            wanted: "a feature (such as `att9.16109` or `mlp0.10173`)",
+        })
     }
 }
 
-/// A component of the model: an attention head (`L9H9`) or a layer's MLP (`MLP3`). Ordered by layer, heads first.
+/// A component of the model: an attention head (`L9H9`) or a layer's MLP (`MLP3`). Ordered by
+/// layer, heads first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Component {
     Head { layer: usize, head: usize },
@@ -148,7 +158,9 @@ impl Component {
     /// Every component of a model, in order.
     pub fn all(layers: usize, heads: usize) -> impl Iterator<Item = Component> {
         (0..layers).flat_map(move |layer| {
-            (0..heads).map(move |head| Component::Head { layer, head }).chain([Component::Mlp { layer }])
+            (0..heads)
+                .map(move |head| Component::Head { layer, head })
+                .chain([Component::Mlp { layer }])
         })
     }
 
@@ -208,11 +220,15 @@ impl FromStr for Component {
             let (layer, head) = name.strip_prefix('L')?.split_once('H')?;
             Some(Component::Head { layer: plain_number(layer)?, head: plain_number(head)? })
         };
-        parse().ok_or_else(|| BadName { name: name.into(), wanted: "a component (such as `L9H9` or `MLP3`)" })
+        parse().ok_or_else(|| BadName {
+            name: name.into(),
+            wanted: "a component (such as `L9H9` or `MLP3`)",
+        })
     }
 }
 
-/// A repository of the hub at a revision, written `hf:REPO@REVISION` or `hf:datasets/REPO@REVISION`.
+/// A repository of the hub at a revision, written `hf:REPO@REVISION` or
+/// `hf:datasets/REPO@REVISION`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HubName {
     /// It holds data, not weights.
@@ -239,8 +255,9 @@ impl fmt::Display for HubName {
     }
 }
 
-/// Whether a text is made of parts that can be names of folders, with `/` between them. Repositories and revisions become
-/// paths of the cache and of URLs, so that only the characters that the hub allows may be in them.
+/// Whether a text is made of parts that can be names of folders, with `/` between them.
+/// Repositories and revisions become paths of the cache and of URLs, so that only the characters
+/// that the hub allows may be in them.
 fn plain_parts(text: &str, most: usize) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-+".contains(c);
     let part = |part: &str| !part.is_empty() && !part.starts_with('.') && part.chars().all(plain);
@@ -255,10 +272,17 @@ impl FromStr for HubName {
             let (place, revision) = name.strip_prefix(Self::PREFIX)?.split_once('@')?;
             let data = place.strip_prefix("datasets/");
             let repository = data.unwrap_or(place);
-            let good = plain_parts(repository, 2) && !repository.contains("--") && plain_parts(revision, 16);
-            good.then(|| HubName { dataset: data.is_some(), repository: repository.into(), revision: revision.into() })
+            let good = plain_parts(repository, 2)
+                && !repository.contains("--")
+                && plain_parts(revision, 16);
+            good.then(|| HubName {
+                dataset: data.is_some(),
+                repository: repository.into(),
+                revision: revision.into(),
+            })
         };
-        let wanted = "a repository of the hub with its revision (such as `hf:openai-community/gpt2@main`)";
+        let wanted =
+            "a repository of the hub with its revision (such as `hf:openai-community/gpt2@main`)";
         parse().ok_or_else(|| BadName { name: name.into(), wanted })
     }
 }
@@ -275,7 +299,18 @@ mod tests {
         for name in ["L9H9", "MLP3", "L0H11"] {
             assert_eq!(name.parse::<Component>().unwrap().to_string(), name);
         }
-        for name in ["", "att", "att9", "att9.", "att09.1", "att9.-1", "res9.1", "mlp1.2.3", "../mlp1.2", "mlp+1.2"] {
+        for name in [
+            "",
+            "att",
+            "att9",
+            "att9.",
+            "att09.1",
+            "att9.-1",
+            "res9.1",
+            "mlp1.2.3",
+            "../mlp1.2",
+            "mlp+1.2",
+        ] {
             assert!(name.parse::<FeatureId>().is_err(), "{name}");
         }
         for name in ["", "L9", "H9", "L9H", "mlp3", "MLP", "MLP03", "L1H2 "] {
@@ -285,12 +320,30 @@ mod tests {
 
     #[test]
     fn names_of_the_hub_are_safe_as_paths() {
-        for name in ["hf:gpt2@main", "hf:a-b/c.d_e@refs/pr/1", "hf:datasets/x/y@0123456789abcdef", "hf:x/y@v1.0+b"] {
+        for name in [
+            "hf:gpt2@main",
+            "hf:a-b/c.d_e@refs/pr/1",
+            "hf:datasets/x/y@0123456789abcdef",
+            "hf:x/y@v1.0+b",
+        ] {
             assert_eq!(name.parse::<HubName>().unwrap().to_string(), name);
         }
-        let bad = ["hf:gpt2", "hf:gpt2@", "hf:@main", "gpt2@main", "hf:a/b/c@main", "hf:../x@main", "hf:x/y@../main"];
-        for name in bad.into_iter().chain(["hf:x/y@/main", "hf:x y@main", "hf:x/y@a//b", "hf:x/y@a?b", "hf:x--y@main"])
-        {
+        let bad = [
+            "hf:gpt2",
+            "hf:gpt2@",
+            "hf:@main",
+            "gpt2@main",
+            "hf:a/b/c@main",
+            "hf:../x@main",
+            "hf:x/y@../main",
+        ];
+        for name in bad.into_iter().chain([
+            "hf:x/y@/main",
+            "hf:x y@main",
+            "hf:x/y@a//b",
+            "hf:x/y@a?b",
+            "hf:x--y@main",
+        ]) {
             assert!(name.parse::<HubName>().is_err(), "{name}");
         }
     }

@@ -1,13 +1,15 @@
-//! circuit-atlas: from a GPT-2, its dictionaries and a corpus to a browsable atlas of the circuits that carry out a task.
+//! circuit-atlas: from a GPT-2, its dictionaries and a corpus to a browsable atlas of the circuits
+//! that carry out a task.
 //!
-//! Read [`pipeline`] first: its table names every stage, what it depends on and what it writes. A stage ([`stages`])
-//! reads tables, calls rooms and writes tables. The rooms, from the nouns up:
+//! Read [`pipeline`] first: its table names every stage, what it depends on and what it writes. A
+//! stage ([`stages`]) reads tables, calls rooms and writes tables. The rooms, from the nouns up:
 //!
 //! - [`ids`], [`error`], [`config`], [`progress`]: names, messages, settings, bars
 //! - [`artifact`]: every table, and the only door to the artifact folder
 //! - [`hub`]: repositories of the Hugging Face hub as folders
 //! - [`corpus`], [`task`]: texts and prompts to token ids
-//! - [`model`], [`dictionary`], [`circuit`]: the folded GPT-2, what its dictionaries read, what an answer is made of
+//! - [`model`], [`dictionary`], [`circuit`]: the folded GPT-2, what its dictionaries read, what an
+//!   answer is made of
 //! - [`stats`], [`explain`]: numbers and sentences about features
 //! - [`llm`]: questions to a language model, and its replies, each paid for once
 //! - [`site`]: the pages

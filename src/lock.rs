@@ -1,7 +1,8 @@
 //! `atlas.lock`: what each stage last ran with, and from that whether it is fresh and, if not, why.
 //!
-//! A stage's *fingerprint* is a hash of its ingredients: its settings, the files of the outside world that it reads, the
-//! fingerprints of the stages before it, and its own version. Results depend on nothing else.
+//! A stage's *fingerprint* is a hash of its ingredients: its settings, the files of the outside
+//! world that it reads, the fingerprints of the stages before it, and its own version. Results
+//! depend on nothing else.
 
 use crate::artifact::publish::publish;
 use crate::error::{Hint, Result, hinted};
@@ -16,11 +17,13 @@ use std::time::UNIX_EPOCH;
 pub const NAME: &str = "atlas.lock";
 const VERSION: u32 = 1;
 
-/// The ingredient that tells runs apart of which the earlier one left questions unanswered: what it gives then depends on
-/// what a server said meanwhile, and whatever is made from it has to be made again.
+/// The ingredient that tells runs apart of which the earlier one left questions unanswered: what it
+/// gives then depends on what a server said meanwhile, and whatever is made from it has to be made
+/// again.
 pub const ATTEMPT: &str = "attempt at all answers";
 
-/// What a stage is made from: `setting corpus.context` → `128`, `file demo/corpus.jsonl` → its hash, and so on.
+/// What a stage is made from: `setting corpus.context` → `128`, `file demo/corpus.jsonl` → its
+/// hash, and so on.
 pub type Ingredients = BTreeMap<String, String>;
 
 /// The hash that stands for a set of ingredients.
@@ -87,7 +90,9 @@ impl Stamp {
         let what = || format!("cannot read `{}`", path.display());
         let metadata = path.metadata().hint(what, hint)?;
         let mut hasher = blake3::Hasher::new();
-        std::fs::File::open(path).and_then(|file| hasher.update_reader(file).map(drop)).hint(what, hint)?;
+        std::fs::File::open(path)
+            .and_then(|file| hasher.update_reader(file).map(drop))
+            .hint(what, hint)?;
         let hash = hasher.finalize().to_hex()[..32].to_string();
         Ok(Stamp { size: metadata.len(), modified: modified(&metadata), hash })
     }
@@ -116,14 +121,25 @@ impl Lock {
     pub fn load(folder: &Path) -> Result<Lock> {
         let path = folder.join(NAME);
         let text = match std::fs::read_to_string(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Lock::default()),
-            read => read.hint(|| format!("cannot read `{}`", path.display()), "check that the file is readable")?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Lock::default());
+            }
+            read => read.hint(
+                || format!("cannot read `{}`", path.display()),
+                "check that the file is readable",
+            )?,
         };
-        let again = "delete it to run everything again, or use the version of the program that wrote it";
-        let lock: Lock = toml::from_str(&text)
-            .hint(|| format!("`{}` is not a lock that this version can read", path.display()), again)?;
+        let again =
+            "delete it to run everything again, or use the version of the program that wrote it";
+        let lock: Lock = toml::from_str(&text).hint(
+            || format!("`{}` is not a lock that this version can read", path.display()),
+            again,
+        )?;
         if lock.version != VERSION {
-            return Err(hinted(format!("`{}` is of version {}, not {VERSION}", path.display(), lock.version), again));
+            return Err(hinted(
+                format!("`{}` is of version {}, not {VERSION}", path.display(), lock.version),
+                again,
+            ));
         }
         Ok(lock)
     }
@@ -136,8 +152,8 @@ impl Lock {
         publish(&folder.join(NAME), |file| Ok(file.write_all(text.as_bytes())?))
     }
 
-    /// The hash of a file of the outside world, taken again only when its size or time changed. `name` is its path as
-    /// settings write it.
+    /// The hash of a file of the outside world, taken again only when its size or time changed.
+    /// `name` is its path as settings write it.
     pub fn hash(&mut self, name: &str, path: &Path) -> Result<String> {
         if let Some(stamp) = self.files.get(name).filter(|stamp| stamp.untouched(path)) {
             return Ok(stamp.hash.clone());
@@ -158,30 +174,35 @@ impl Lock {
 
     /// Why a stage with these ingredients has to run; nothing when it is fresh.
     pub fn stale(&self, stage: &str, ingredients: &Ingredients, folder: &Path) -> Vec<String> {
-        let Some(entry) = self.stages.get(stage) else { return vec!["it has never been run".into()] };
+        let Some(entry) = self.stages.get(stage) else {
+            return vec!["it has never been run".into()];
+        };
         if entry.finished.is_empty() {
             return vec!["its last run did not finish".into()];
         }
         let mut why = changes(&entry.ingredients, ingredients);
         if entry.left > 0 {
             why.retain(|reason| !reason.starts_with(&noun(ATTEMPT)));
-            why.insert(0, format!("it left {} of its questions to a language model unanswered", entry.left));
+            why.insert(
+                0,
+                format!("it left {} of its questions to a language model unanswered", entry.left),
+            );
         }
         let gone = |name: &&String| !folder.join(name.as_str()).exists();
         why.extend(entry.files.keys().find(gone).map(|name| format!("`{name}` is gone")));
         why
     }
 
-    /// How often a stage that depends on answers has been begun again for want of some, with this time if it runs `again`; none if
-    /// never.
+    /// How often a stage that depends on answers has been begun again for want of some, with this
+    /// time if it runs `again`; none if never.
     pub fn attempt(&self, stage: &str, again: bool) -> Option<u64> {
         let entry = self.stages.get(stage)?;
         let before = entry.ingredients.get(ATTEMPT).and_then(|n| n.parse().ok()).unwrap_or(0);
         Some(before + u64::from(again && entry.left > 0)).filter(|attempt| *attempt > 0)
     }
 
-    /// Notes that a stage begins: should it be killed, what it leaves behind must not pass for the work of its last whole run,
-    /// and the next run must not pass for the one before.
+    /// Notes that a stage begins: should it be killed, what it leaves behind must not pass for the
+    /// work of its last whole run, and the next run must not pass for the one before.
     pub fn begin(&mut self, stage: &str) {
         let entry = self.stages.entry(stage.into()).or_default();
         let left = entry.left;
@@ -191,13 +212,22 @@ impl Lock {
 
     /// Whether a stage lacks nothing but answers to questions: what it gives may be used.
     pub fn is_open(&self, stage: &str, why: &[String]) -> bool {
-        why.len() == 1 && self.stages.get(stage).is_some_and(|entry| entry.left > 0 && !entry.finished.is_empty())
+        why.len() == 1
+            && self
+                .stages
+                .get(stage)
+                .is_some_and(|entry| entry.left > 0 && !entry.finished.is_empty())
     }
 
     /// # Errors
-    /// When a file that a stage wrote has another content than it gave it, or one of `files`, which are there now, is
-    /// not of its making.
-    pub fn check_untouched(&self, stage: &str, folder: &Path, mut files: impl Iterator<Item = String>) -> Result<()> {
+    /// When a file that a stage wrote has another content than it gave it, or one of `files`, which
+    /// are there now, is not of its making.
+    pub fn check_untouched(
+        &self,
+        stage: &str,
+        folder: &Path,
+        mut files: impl Iterator<Item = String>,
+    ) -> Result<()> {
         let Some(entry) = self.stages.get(stage) else { return Ok(()) };
         if let Some(extra) = files.find(|name| !entry.files.contains_key(name)) {
             return Err(hinted(
@@ -245,10 +275,14 @@ fn noun(name: &str) -> String {
 fn change(name: &str, before: Option<&str>, value: &str) -> String {
     let kind = name.split(' ').next().unwrap_or_default();
     match (kind, before) {
-        ("setting", Some(before)) => format!("{} was {}, is {}", noun(name), short(before), short(value)),
+        ("setting", Some(before)) => {
+            format!("{} was {}, is {}", noun(name), short(before), short(value))
+        }
         ("setting", None) => format!("{} is new: {}", noun(name), short(value)),
         ("stage", _) => format!("{} gives something else now", noun(name)),
-        ("hub", Some(before)) => format!("{} was of commit {}, is of {}", noun(name), commit(before), commit(value)),
+        ("hub", Some(before)) => {
+            format!("{} was of commit {}, is of {}", noun(name), commit(before), commit(value))
+        }
         ("attempt", _) => format!("{} is another one", noun(name)),
         ("version", _) => "this version of the program does it differently".into(),
         (_, Some(_)) => format!("{} has changed", noun(name)),
@@ -293,7 +327,10 @@ mod tests {
             ..Entry::default()
         };
         lock.stages.insert("interpret".into(), ended(&[("a", "1")], 3));
-        assert_eq!([lock.attempt("interpret", false), lock.attempt("interpret", true)], [None, Some(1)]);
+        assert_eq!(
+            [lock.attempt("interpret", false), lock.attempt("interpret", true)],
+            [None, Some(1)]
+        );
         lock.begin("interpret");
         assert_eq!(lock.attempt("interpret", true), Some(1), "killed, it has not been tried yet");
         lock.stages.insert("interpret".into(), ended(&[("a", "1"), (ATTEMPT, "1")], 1));
@@ -306,8 +343,16 @@ mod tests {
 
     #[test]
     fn every_change_is_named() {
-        let old = made_of(&[("setting corpus.context", "128"), ("file a.txt", "1"), ("stage tokenize", "x")]);
-        let new = made_of(&[("setting corpus.context", "64"), ("file b.txt", "1"), ("stage tokenize", "y")]);
+        let old = made_of(&[
+            ("setting corpus.context", "128"),
+            ("file a.txt", "1"),
+            ("stage tokenize", "x"),
+        ]);
+        let new = made_of(&[
+            ("setting corpus.context", "64"),
+            ("file b.txt", "1"),
+            ("stage tokenize", "y"),
+        ]);
         let expected = [
             "`b.txt` is new",
             "`corpus.context` was `128`, is `64`",

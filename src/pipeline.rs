@@ -1,7 +1,7 @@
 //! The table of stages, and the runner that brings them up to date.
 //!
-//! A stage names the settings, outside files and artifacts that it depends on. From these the runner tells whether it is
-//! fresh, says why if not, runs it, and writes down what it ran with.
+//! A stage names the settings, outside files and artifacts that it depends on. From these the
+//! runner tells whether it is fresh, says why if not, runs it, and writes down what it ran with.
 
 use crate::artifact::tables::*;
 use crate::artifact::{Artifact, Row, Store};
@@ -49,7 +49,8 @@ struct Asks {
 
 /// What a stage writes besides artifacts.
 struct Besides {
-    /// Why it has to be made again although its ingredients, which have this fingerprint, are the same.
+    /// Why it has to be made again although its ingredients, which have this fingerprint, are the
+    /// same.
     stale: fn(&Config, &str) -> Option<String>,
     /// Says what it leaves, as others wrote it.
     remove: fn(&Config) -> Result<Option<String>>,
@@ -73,7 +74,8 @@ pub const STAGES: [Stage; 11] = [
     },
     Stage {
         name: "measure",
-        does: "how well each dictionary describes the model; refuses one that is another's or is read wrongly",
+        does: "how well each dictionary describes the model; refuses one that is another's or is \
+            read wrongly",
         version: 3,
         settings: &[],
         inputs: &[Input::Model, Input::Dictionaries],
@@ -109,10 +111,17 @@ pub const STAGES: [Stage; 11] = [
     },
     Stage {
         name: "verify",
-        does: "are the circuits real? runs the model with everything else replaced, and with single features",
+        does: "are the circuits real? runs the model with everything else replaced, and with \
+            single features",
         version: 3,
         settings: &["tasks.", "discover.", "verify."],
-        inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries, Input::Prompts, Input::Published],
+        inputs: &[
+            Input::Model,
+            Input::Tokenizer,
+            Input::Dictionaries,
+            Input::Prompts,
+            Input::Published,
+        ],
         besides: stages::inputs::published_from,
         reads: &[
             PromptRow::ARTIFACT,
@@ -235,7 +244,8 @@ pub const STAGES: [Stage; 11] = [
     },
     Stage {
         name: "evaluate",
-        does: "how good explanations are, on documents that they have not seen and in the live model",
+        does: "how good explanations are, on documents that they have not seen and in the live \
+            model",
         version: 3,
         settings: &["evaluate.", "llm."],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
@@ -301,7 +311,10 @@ pub const STAGES: [Stage; 11] = [
         ],
         after: None,
         writes: &[],
-        writes_besides: Some(Besides { stale: stages::render::stale, remove: stages::render::remove }),
+        writes_besides: Some(Besides {
+            stale: stages::render::stale,
+            remove: stages::render::remove,
+        }),
         run: stages::render::run,
         asks: None,
     },
@@ -385,14 +398,19 @@ impl<'a> Workplace<'a> {
         let mut all = Ingredients::from([("version".into(), stage.version.to_string())]);
         let flat = self.config.flat()?;
         for wanted in stage.settings {
-            let fits = |key: &&String| *key == wanted || (wanted.ends_with('.') && key.starts_with(wanted));
-            all.extend(flat.keys().filter(fits).map(|key| (format!("setting {key}"), flat[key].clone())));
+            let fits = |key: &&String| {
+                *key == wanted || (wanted.ends_with('.') && key.starts_with(wanted))
+            };
+            all.extend(
+                flat.keys().filter(fits).map(|key| (format!("setting {key}"), flat[key].clone())),
+            );
         }
         all.extend((stage.besides)(self.config));
         for input in stage.inputs {
             all.extend(input.pinned(self.config)?);
             for (name, path) in input.files(self.config)? {
-                File::open(&path).hint(|| format!("cannot read `{}`", path.display()), input.hint())?;
+                File::open(&path)
+                    .hint(|| format!("cannot read `{}`", path.display()), input.hint())?;
                 all.insert(format!("file {name}"), self.lock.hash(&name, &path)?);
             }
         }
@@ -405,8 +423,8 @@ impl<'a> Workplace<'a> {
         Ok(all)
     }
 
-    /// Every stage with the reasons why it would run; a stage whose maker will run runs too. One that lacks only answers asks
-    /// again if it is selected.
+    /// Every stage with the reasons why it would run; a stage whose maker will run runs too. One
+    /// that lacks only answers asks again if it is selected.
     fn states(&mut self, selection: &Selection) -> Result<Vec<State>> {
         let mut states: Vec<State> = Vec::new();
         for stage in &STAGES {
@@ -461,7 +479,8 @@ impl<'a> Workplace<'a> {
         let files = self.stamps(stage)?;
         let finished = now();
         let ingredients = state.ingredients.clone();
-        let (fingerprint, summary, left) = (state.fingerprint.clone(), done.summary.clone(), done.left);
+        let (fingerprint, summary, left) =
+            (state.fingerprint.clone(), done.summary.clone(), done.left);
         let entry = Entry { fingerprint, finished, seconds, summary, left, ingredients, files };
         self.lock.stages.insert(stage.name.into(), entry);
         self.lock.save(self.store.root())?;
@@ -511,7 +530,9 @@ fn nothing(_: &Config) -> Ingredients {
 
 /// The time of day, for people; no result depends on it.
 fn now() -> String {
-    chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now()).format("%Y-%m-%d %H:%M UTC").to_string()
+    chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now())
+        .format("%Y-%m-%d %H:%M UTC")
+        .to_string()
 }
 
 /// How long something took, for people.
@@ -523,7 +544,8 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// Holds an artifact folder for one run; the system lets go of it when the process ends, however it ends.
+/// Holds an artifact folder for one run; the system lets go of it when the process ends, however it
+/// ends.
 fn hold(folder: &Path) -> Result<File> {
     std::fs::create_dir_all(folder).hint(
         || format!("cannot make the artifact folder `{}`", folder.display()),
@@ -547,11 +569,12 @@ fn hold(folder: &Path) -> Result<File> {
     }
 }
 
-/// Brings the selected stages up to date, and says what of it came to nothing: the answers of language models that failed, or
-/// were not to be had.
+/// Brings the selected stages up to date, and says what of it came to nothing: the answers of
+/// language models that failed, or were not to be had.
 ///
 /// # Errors
-/// When a stage fails; when a stage that is not selected has to run first; when an artifact was changed by hand.
+/// When a stage fails; when a stage that is not selected has to run first; when an artifact was
+/// changed by hand.
 pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
     selection.check()?;
     set_threads(config);
@@ -559,7 +582,9 @@ pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
     let config = &fetched(config, false)?;
     let mut place = Workplace::open(config)?;
     let states = place.states(selection)?;
-    let will_run = |state: &State| selection.wants(state.stage.name) && (selection.force || !state.why.is_empty());
+    let will_run = |state: &State| {
+        selection.wants(state.stage.name) && (selection.force || !state.why.is_empty())
+    };
     check_before(&states, &will_run)?;
     place.check_untouched(states.iter().filter(|state| !will_run(state)))?;
     if !states.iter().any(will_run) {
@@ -588,8 +613,8 @@ pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
     Ok(all)
 }
 
-/// What a run would do, told on stdout: each selected stage as it stands, and what those that are fresh, or could run at
-/// once, would ask of a language model. Nothing is written and nothing sent.
+/// What a run would do, told on stdout: each selected stage as it stands, and what those that are
+/// fresh, or could run at once, would ask of a language model. Nothing is written and nothing sent.
 ///
 /// # Errors
 /// When what would be asked depends on a stage that has to run first.
@@ -610,13 +635,24 @@ pub fn rehearse(config: &Config, selection: &Selection) -> Result<()> {
     }
     for state in wanted() {
         let Some(asks) = state.stage.asks_by(config) else { continue };
-        let fresh = |before: &State| before.why.is_empty() || (before.open && !selection.wants(before.stage.name));
+        let fresh = |before: &State| {
+            before.why.is_empty() || (before.open && !selection.wants(before.stage.name))
+        };
         let stale = |before: &&State| state.stage.needs(before.stage) && !fresh(before);
         match states.iter().find(stale) {
-            None => println!("\n{} would ask:\n{}", state.stage.name, place.plan(state, asks)?.trim_end()),
+            None => println!(
+                "\n{} would ask:\n{}",
+                state.stage.name,
+                place.plan(state, asks)?.trim_end()
+            ),
             // That one is told of, and what it will say cannot be known.
-            Some(before) if before.stage.asks_by(config).is_some() && selection.wants(before.stage.name) => {
-                println!("\nwhat {} would ask is known when `{}` has run", state.stage.name, before.stage.name);
+            Some(before)
+                if before.stage.asks_by(config).is_some() && selection.wants(before.stage.name) =>
+            {
+                println!(
+                    "\nwhat {} would ask is known when `{}` has run",
+                    state.stage.name, before.stage.name
+                );
             }
             Some(before) => return Err(unknown(state.stage, before)),
         }
@@ -625,16 +661,21 @@ pub fn rehearse(config: &Config, selection: &Selection) -> Result<()> {
 }
 
 fn unknown(stage: &Stage, before: &State) -> anyhow::Error {
-    let (why, first) = (before.why.first().map(String::as_str).unwrap_or_default(), before.stage.name);
+    let (why, first) =
+        (before.why.first().map(String::as_str).unwrap_or_default(), before.stage.name);
     let last = STAGES.iter().take_while(|other| other.name != stage.name);
     let names: Vec<&str> = last.map(|other| other.name).skip_while(|name| *name != first).collect();
     hinted(
-        format!("what `{}` would ask depends on what `{first}` does, and that is not fresh: {why}", stage.name),
+        format!(
+            "what `{}` would ask depends on what `{first}` does, and that is not fresh: {why}",
+            stage.name
+        ),
         format!("run what comes before it: `circuit-atlas run {}`", names.join(" ")),
     )
 }
 
-/// The settings with what they name by `hf:…` downloaded, and pinned in the lock. Whoever calls it holds the folder.
+/// The settings with what they name by `hf:…` downloaded, and pinned in the lock. Whoever calls it
+/// holds the folder.
 fn fetched(config: &Config, update: bool) -> Result<Config> {
     let mut config = config.clone();
     if !config.uses_hub() {
@@ -664,7 +705,8 @@ pub fn with_hub(config: &Config) -> Result<Config> {
     fetched(config, false)
 }
 
-/// The settings with what they name by `hf:…` where it has been downloaded to. Never uses the network.
+/// The settings with what they name by `hf:…` where it has been downloaded to. Never uses the
+/// network.
 fn downloaded(config: &Config) -> Result<Config> {
     let mut config = config.clone();
     if config.uses_hub() {
@@ -674,8 +716,8 @@ fn downloaded(config: &Config) -> Result<Config> {
     Ok(config)
 }
 
-/// Downloads what the settings name by `hf:…`, and with `corpus` every file of the corpus too; with `update`, revisions
-/// are pinned anew to what they stand for now. Where everything is then.
+/// Downloads what the settings name by `hf:…`, and with `corpus` every file of the corpus too; with
+/// `update`, revisions are pinned anew to what they stand for now. Where everything is then.
 ///
 /// # Errors
 /// When something cannot be had, or another run is using the artifact folder.
@@ -724,7 +766,8 @@ pub fn status(config: &Config) -> Result<Vec<State>> {
     let mut place = Workplace::open(config)?;
     let mut states = place.states(&Selection::default())?;
     for state in &mut states {
-        state.refused = place.check_untouched(std::iter::once(&*state)).err().map(|error| error.to_string());
+        state.refused =
+            place.check_untouched(std::iter::once(&*state)).err().map(|error| error.to_string());
     }
     Ok(states)
 }
@@ -737,16 +780,23 @@ pub fn ask<T>(config: &Config, question: impl FnOnce(&Run) -> Result<T>) -> Resu
     let config = &downloaded(config)?;
     let mut place = Workplace::open(config)?;
     let writing = || STAGES.iter().filter(|stage| !stage.writes.is_empty());
-    let finished = |stage: &&Stage| place.lock.stages.get(stage.name).is_some_and(|entry| !entry.finished.is_empty());
+    let finished = |stage: &&Stage| {
+        place.lock.stages.get(stage.name).is_some_and(|entry| !entry.finished.is_empty())
+    };
     if let Some(stage) = writing().find(|stage| !finished(stage)) {
         let folder = place.store.root().display();
         return Err(hinted(
-            format!("there is no finished run in `{folder}`: `{}` has not been run to its end", stage.name),
+            format!(
+                "there is no finished run in `{folder}`: `{}` has not been run to its end",
+                stage.name
+            ),
             "run it with `circuit-atlas run`",
         ));
     }
     if let Some(why) = outdated(&mut place) {
-        eprintln!("note: this is of an earlier run, {why}; `circuit-atlas run` brings it up to date");
+        eprintln!(
+            "note: this is of an earlier run, {why}; `circuit-atlas run` brings it up to date"
+        );
     }
     let mut store = Store::new(place.store.root());
     for stage in writing() {
@@ -772,7 +822,9 @@ fn outdated(place: &mut Workplace) -> Option<String> {
     match place.states(&Selection::default()) {
         Err(error) => Some(format!("and whether it is fresh cannot be told ({error})")),
         Ok(states) => {
-            let stale = states.into_iter().find(|state| !state.stage.writes.is_empty() && !state.why.is_empty())?;
+            let stale = states
+                .into_iter()
+                .find(|state| !state.stage.writes.is_empty() && !state.why.is_empty())?;
             Some(format!("`{}` would run again: {}", stale.stage.name, stale.why.first()?))
         }
     }
@@ -785,7 +837,8 @@ pub struct Cleaned {
     pub left: Option<String>,
 }
 
-/// Removes what a stage wrote and what is made from it; with none, everything that the pipeline wrote.
+/// Removes what a stage wrote and what is made from it; with none, everything that the pipeline
+/// wrote.
 ///
 /// # Errors
 /// When `stage` is not one, or something cannot be removed.
@@ -804,7 +857,12 @@ pub fn clean(config: &Config, stage: Option<&str>) -> Result<Vec<Cleaned>> {
             continue;
         }
         each.writes.iter().try_for_each(|artifact| place.store.remove(artifact))?;
-        let left = each.writes_besides.as_ref().map(|besides| (besides.remove)(config)).transpose()?.flatten();
+        let left = each
+            .writes_besides
+            .as_ref()
+            .map(|besides| (besides.remove)(config))
+            .transpose()?
+            .flatten();
         place.lock.stages.remove(each.name);
         cleaned.push(each);
         said.push(Cleaned { stage: each.name, left });

@@ -1,5 +1,5 @@
-//! What a person sees while a stage works: a bar with rate and time left on a terminal, nothing but the stage's closing
-//! line elsewhere. Everything goes to stderr.
+//! What a person sees while a stage works: a bar with rate and time left on a terminal, nothing but
+//! the stage's closing line elsewhere. Everything goes to stderr.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::fmt::Write;
@@ -38,19 +38,24 @@ impl Progress {
 
     /// Begins a part of the work: `total` things called `what`, of which `done` were there already.
     pub fn begin(&self, what: &'static str, total: u64, done: u64) {
-        self.bar
-            .set_style(style("{spinner} {prefix:<10} [{bar:32}] {human_pos}/{human_len} {msg}, {rate}, {eta} left"));
+        self.bar.set_style(style(
+            "{spinner} {prefix:<10} [{bar:32}] {human_pos}/{human_len} {msg}, {rate}, {eta} left",
+        ));
         self.bar.set_length(total);
         self.bar.set_position(done);
         self.bar.reset_eta();
         self.bar.set_message(what);
     }
 
-    /// Begins to count bytes: those of the file `name`, `done` of which are there already. `total` 0: nobody knows.
+    /// Begins to count bytes: those of the file `name`, `done` of which are there already. `total`
+    /// 0: nobody knows.
     pub fn bytes(&self, name: &str, total: u64, done: u64) {
         let template = match total {
             0 => "{spinner} {prefix:<10} {bytes} {bytes_per_sec} {wide_msg}",
-            _ => "{spinner} {prefix:<10} [{bar:32}] {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left  {wide_msg}",
+            _ => {
+                "{spinner} {prefix:<10} [{bar:32}] {bytes}/{total_bytes}, {bytes_per_sec}, {eta} \
+                 left  {wide_msg}"
+            }
         };
         self.bar.set_style(style(template));
         self.bar.set_length(total);

@@ -1,5 +1,6 @@
-//! Stories as contexts: the stream that trains, the held-out set, and the corpus of the atlas, all from fixed seeds and
-//! without a document in common. Contexts are cut as the program cuts them: BOS, then up to `T − 1` tokens.
+//! Stories as contexts: the stream that trains, the held-out set, and the corpus of the atlas, all
+//! from fixed seeds and without a document in common. Contexts are cut as the program cuts them:
+//! BOS, then up to `T − 1` tokens.
 
 use super::grammar::{self, Split};
 use super::net::T;
@@ -17,7 +18,8 @@ const SHORTEST: usize = 8;
 const ATLAS_DOCUMENTS: usize = 2300;
 const HELD_OUT_DOCUMENTS: usize = 600;
 
-/// Share of training documents that are practice instead of a story: more of them in the first batches.
+/// Share of training documents that are practice instead of a story: more of them in the first
+/// batches.
 const PRACTICE: f64 = 0.15;
 const FIRST_PRACTICE: f64 = 0.5;
 const FIRST_BATCHES: usize = 640;
@@ -83,12 +85,16 @@ pub fn all_contexts(words: &Words, texts: &[String]) -> Result<Vec<Vec<u32>>> {
     Ok(texts.iter().map(|text| contexts(words, text)).collect::<Result<Vec<_>>>()?.concat())
 }
 
-/// A few sentences of the two tasks with their answers, about names that may stand there: stories have too few of them
-/// for the model to find out soon that names are to be copied.
+/// A few sentences of the two tasks with their answers, about names that may stand there: stories
+/// have too few of them for the model to find out soon that names are to be copied.
 fn practice(rng: &mut ChaCha8Rng, years: f64) -> String {
-    let names: Vec<&str> =
-        grammar::NAMES.iter().copied().filter(|name| !grammar::HELD_OUT_NAMES.contains(name)).collect();
-    let sentences: Vec<String> = (0..rng.random_range(3..=6)).map(|_| practice_sentence(rng, &names, years)).collect();
+    let names: Vec<&str> = grammar::NAMES
+        .iter()
+        .copied()
+        .filter(|name| !grammar::HELD_OUT_NAMES.contains(name))
+        .collect();
+    let sentences: Vec<String> =
+        (0..rng.random_range(3..=6)).map(|_| practice_sentence(rng, &names, years)).collect();
     sentences.join(" ")
 }
 
@@ -139,7 +145,11 @@ impl<'a> Stream<'a> {
             _ if self.dealt < FIRST_BATCHES => (FIRST_PRACTICE, YEARS),
             _ => (PRACTICE, YEARS),
         };
-        if self.rng.random_bool(share) { self.fresh(|rng| practice(rng, years)) } else { self.story() }
+        if self.rng.random_bool(share) {
+            self.fresh(|rng| practice(rng, years))
+        } else {
+            self.story()
+        }
     }
 
     /// The next `size` contexts.
@@ -170,9 +180,14 @@ impl<'a> Stream<'a> {
 
 /// Writes the corpus of the atlas and says what is in it.
 pub fn build(words: &Words, kept: &Kept, path: &Path) -> Result<String> {
-    let lines = kept.atlas.iter().map(|text| serde_json::json!({ "text": text }).to_string() + "\n");
+    let lines =
+        kept.atlas.iter().map(|text| serde_json::json!({ "text": text }).to_string() + "\n");
     std::fs::write(path, lines.collect::<String>())?;
     let contexts = all_contexts(words, &kept.atlas)?;
     let tokens: usize = contexts.iter().map(|context| context.len() - 1).sum();
-    Ok(format!("\n{} documents, {} contexts, {tokens} tokens.\n\n", kept.atlas.len(), contexts.len()))
+    Ok(format!(
+        "\n{} documents, {} contexts, {tokens} tokens.\n\n",
+        kept.atlas.len(),
+        contexts.len()
+    ))
 }

@@ -1,5 +1,6 @@
-//! The dictionaries of the trained model: an attention SAE and a transcoder for every layer, trained on what the
-//! library's own forward pass sees, saved as SAELens folders, loaded back through the library and measured there.
+//! The dictionaries of the trained model: an attention SAE and a transcoder for every layer,
+//! trained on what the library's own forward pass sees, saved as SAELens folders, loaded back
+//! through the library and measured there.
 
 use super::corpus::{self, Kept, Seed, Stream};
 use super::net::T;
@@ -24,7 +25,8 @@ const MEASURED: usize = 300;
 
 fn settings(id: DictionaryId) -> Settings {
     let k = match (id.kind, id.layer) {
-        // The first layer's heads spread their attention: what they read takes more features to say.
+        // The first layer's heads spread their attention: what they read takes more features to
+        // say.
         (Kind::Attention, 0) => 23.0,
         (Kind::Attention, _) => 19.0,
         (Kind::Mlp, _) => 14.0,
@@ -36,7 +38,8 @@ fn folder(demo: &Path, kind: Kind) -> PathBuf {
     demo.join(if kind == Kind::Attention { "attention_sae" } else { "transcoder" })
 }
 
-/// What one context gives to every dictionary, in the order of `DictionaryId::all`: inputs and outputs.
+/// What one context gives to every dictionary, in the order of `DictionaryId::all`: inputs and
+/// outputs.
 fn activations(model: &Gpt2, context: &[u32]) -> Result<Vec<[Vec<f32>; 2]>> {
     let trace = model.forward(context)?;
     let flat = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
@@ -61,7 +64,8 @@ fn collect(model: &Gpt2, words: &Words, kept: &Kept) -> Result<Vec<Pairs>> {
     let empty = || Pairs { d: model.sizes.d_model, x: Vec::new(), y: Vec::new() };
     let mut pairs: Vec<Pairs> = DictionaryId::all(model.sizes.layers).map(|_| empty()).collect();
     for chunk in contexts.chunks(256) {
-        let parts: Vec<_> = chunk.par_iter().map(|context| activations(model, context)).collect::<Result<_>>()?;
+        let parts: Vec<_> =
+            chunk.par_iter().map(|context| activations(model, context)).collect::<Result<_>>()?;
         for part in parts {
             for (pairs, [x, y]) in pairs.iter_mut().zip(part) {
                 pairs.y.extend_from_slice(if y.is_empty() { &x } else { &y });
@@ -119,12 +123,14 @@ pub fn build(words: &Words, kept: &Kept, demo: &Path) -> Result<()> {
     println!("dictionaries: activations of {} tokens", pairs[0].x.len() / pairs[0].d);
     let jobs: Vec<_> = DictionaryId::all(model.sizes.layers).zip(&pairs).collect();
     jobs.into_par_iter().with_max_len(1).try_for_each(|(id, pairs)| {
-        let mut rng = ChaCha8Rng::seed_from_u64(7 + 2 * id.layer as u64 + u64::from(id.kind == Kind::Mlp));
+        let mut rng =
+            ChaCha8Rng::seed_from_u64(7 + 2 * id.layer as u64 + u64::from(id.kind == Kind::Mlp));
         save(&sparse::train(pairs, &settings(id), &mut rng, &id.to_string())?, id, demo)
     })
 }
 
-/// A dictionary's figures: the library's own, and the dead features over the whole corpus of the atlas.
+/// A dictionary's figures: the library's own, and the dead features over the whole corpus of the
+/// atlas.
 pub struct Measured {
     pub conformance: Conformance,
     pub dead: usize,
@@ -155,7 +161,8 @@ fn alive(model: &Gpt2, dictionaries: &[Dictionary], context: &[u32]) -> Result<V
         let layer = &trace.layers[dictionary.id.layer];
         let x = if dictionary.id.kind == Kind::Attention { &layer.z } else { &layer.x2 };
         let active = dictionary.encoder()?.active(&x.narrow(0, 1, context.len() - 1)?)?;
-        let mut features: Vec<usize> = active.concat().into_iter().map(|(f, _)| f as usize).collect();
+        let mut features: Vec<usize> =
+            active.concat().into_iter().map(|(f, _)| f as usize).collect();
         features.sort_unstable();
         features.dedup();
         all.push(features);
@@ -168,10 +175,15 @@ pub fn measure(words: &Words, kept: &Kept, demo: &Path) -> Result<Vec<Measured>>
     let model = Gpt2::load(&demo.join("model"))?;
     let dictionaries = load(&model, demo)?;
     let contexts = corpus::all_contexts(words, &kept.atlas)?;
-    let each = contexts.par_iter().map(|context| alive(&model, &dictionaries, context)).collect::<Result<Vec<_>>>()?;
+    let each = contexts
+        .par_iter()
+        .map(|context| alive(&model, &dictionaries, context))
+        .collect::<Result<Vec<_>>>()?;
     let mut seen: Vec<Vec<bool>> = dictionaries.iter().map(|d| vec![false; d.width()]).collect();
     for context in &each {
-        seen.iter_mut().zip(context).for_each(|(seen, active)| active.iter().for_each(|&f| seen[f] = true));
+        seen.iter_mut()
+            .zip(context)
+            .for_each(|(seen, active)| active.iter().for_each(|&f| seen[f] = true));
     }
     let sample = dictionary::Sample::new(&model, &contexts[..MEASURED.min(contexts.len())])?;
     let mut all = Vec::new();

@@ -1,5 +1,5 @@
-//! What the saved model can do, on material that it was not trained on: loss beside a trigram model's, the indirect
-//! object, and which year comes later.
+//! What the saved model can do, on material that it was not trained on: loss beside a trigram
+//! model's, the indirect object, and which year comes later.
 
 use super::corpus::{self, Kept, Seed, Stream};
 use super::grammar;
@@ -48,7 +48,8 @@ fn last_logits(net: &Net, prompts: &[Prompt]) -> Result<Vec<Vec<f32>>> {
 }
 
 fn name_prompts(words: &Words, names: &[&str]) -> Result<Vec<Prompt>> {
-    let tokens = names.iter().map(|name| words.single(&format!(" {name}"))).collect::<Result<Vec<_>>>()?;
+    let tokens =
+        names.iter().map(|name| words.single(&format!(" {name}"))).collect::<Result<Vec<_>>>()?;
     let mut rng = corpus::rng(Seed::Prompts);
     (0..PROMPTS)
         .map(|_| {
@@ -56,7 +57,11 @@ fn name_prompts(words: &Words, names: &[&str]) -> Result<Vec<Prompt>> {
             let ids = [&[words.end][..], &words.encode(&text)?].concat();
             let answer = words.single(&format!(" {answer}"))?;
             let subject = ids.iter().rev().find(|&id| *id != answer && tokens.contains(id));
-            Ok(Prompt { other: *subject.with_context(|| format!("no subject in {text:?}"))?, ids, answer })
+            Ok(Prompt {
+                other: *subject.with_context(|| format!("no subject in {text:?}"))?,
+                ids,
+                answer,
+            })
         })
         .collect()
 }
@@ -78,7 +83,11 @@ fn greater_than(net: &Net, words: &Words) -> Result<f64> {
     let (mut rng, halves) = (corpus::rng(Seed::Prompts), words.two_digits()?);
     let prompts = (0..PROMPTS).map(|_| {
         let (text, year) = grammar::greater_than(&mut rng);
-        Ok(Prompt { ids: [&[words.end][..], &words.encode(&text)?].concat(), answer: year, other: 0 })
+        Ok(Prompt {
+            ids: [&[words.end][..], &words.encode(&text)?].concat(),
+            answer: year,
+            other: 0,
+        })
     });
     let prompts = prompts.collect::<Result<Vec<_>>>()?;
     let mut sum = 0.0;
@@ -86,7 +95,8 @@ fn greater_than(net: &Net, words: &Words) -> Result<f64> {
         let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let p = |id: u32| f64::from(logits[id as usize] - top).exp();
         let total: f64 = (0..logits.len() as u32).map(p).sum();
-        let signed = |(year, &id): (usize, &u32)| if year as u32 > prompt.answer { p(id) } else { -p(id) };
+        let signed =
+            |(year, &id): (usize, &u32)| if year as u32 > prompt.answer { p(id) } else { -p(id) };
         sum += halves.iter().enumerate().map(signed).sum::<f64>() / total;
     }
     Ok(sum / PROMPTS as f64)
@@ -103,7 +113,8 @@ pub fn loss(net: &Net, contexts: &[Vec<u32>]) -> Result<f64> {
     Ok(sum / count as f64)
 }
 
-/// Counts the contexts of the whole training, and with them the held-out losses of single tokens and trigrams.
+/// Counts the contexts of the whole training, and with them the held-out losses of single tokens
+/// and trigrams.
 fn count_models(
     words: &Words,
     kept: &Kept,
@@ -140,5 +151,13 @@ pub fn figures(net: &Net, words: &Words, kept: &Kept, schedules: &[Schedule]) ->
     let (indirect_object, greater_than) = tasks(net, words)?;
     let loss = loss(net, &held_out)?;
     let (tokens, [unigram, trigram]) = count_models(words, kept, schedules, &held_out)?;
-    Ok(Figures { parameters: net.parameters(), loss, trigram, unigram, indirect_object, greater_than, tokens })
+    Ok(Figures {
+        parameters: net.parameters(),
+        loss,
+        trigram,
+        unigram,
+        indirect_object,
+        greater_than,
+        tokens,
+    })
 }

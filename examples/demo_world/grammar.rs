@@ -264,8 +264,11 @@ impl<'r, 'n> Teller<'r, 'n> {
     fn cast_pair(&mut self, gift: bool) {
         let accented = !gift && self.rng.random_bool(ACCENTED_SHARE);
         for role in ['A', 'B'] {
-            let person =
-                if accented && role == 'A' { Person::named(self.pick(ACCENTED_NAMES)) } else { self.new_person(gift) };
+            let person = if accented && role == 'A' {
+                Person::named(self.pick(ACCENTED_NAMES))
+            } else {
+                self.new_person(gift)
+            };
             self.people.push((role, person));
         }
         if self.rng.random_bool(0.5) {
@@ -388,7 +391,8 @@ impl<'r, 'n> Teller<'r, 'n> {
                 self.expand(option, out);
                 rest = after;
             } else {
-                let (slot, after) = rest[at + 1..].split_once('}').expect("a story template lacks a '}'");
+                let (slot, after) =
+                    rest[at + 1..].split_once('}').expect("a story template lacks a '}'");
                 self.fill(slot, out);
                 rest = after;
             }

@@ -1,6 +1,8 @@
-//! The hot inner loops of training, on plain slices: written so that the compiler can use vector registers.
+//! The hot inner loops of training, on plain slices: written so that the compiler can use vector
+//! registers.
 //!
-//! Every sum runs in a fixed order, so the same input gives the same bits. Nothing here knows of tensors.
+//! Every sum runs in a fixed order, so the same input gives the same bits. Nothing here knows of
+//! tensors.
 
 const LANES: usize = 16;
 
@@ -36,7 +38,8 @@ fn fold(lanes: [f32; LANES]) -> f32 {
 pub fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(&x, &y)| f(x, y)).sum();
+    let rest: f32 =
+        a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(&x, &y)| f(x, y)).sum();
     for (x, y) in a_chunks.zip(b_chunks) {
         for i in 0..LANES {
             lanes[i] += f(x[i], y[i]);
@@ -110,8 +113,8 @@ pub fn exponentials(row: &mut [f32]) -> (f32, f32) {
     (top, sum(row))
 }
 
-/// One attention head over one context, `K` wide: `q`, `k`, `v` are `[T, K]`, gathered so that loops run over dense
-/// rows.
+/// One attention head over one context, `K` wide: `q`, `k`, `v` are `[T, K]`, gathered so that
+/// loops run over dense rows.
 pub struct Head<const K: usize> {
     pub t: usize,
     pub q: Vec<[f32; K]>,

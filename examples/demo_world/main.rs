@@ -1,4 +1,5 @@
-//! Rebuilds `demo/`: the world that ships with the program. `cargo run --release --example demo_world [-- STAGE…]`
+//! Rebuilds `demo/`: the world that ships with the program. `cargo run --release --example
+//! demo_world [-- STAGE…]`
 //!
 //! | stage | writes |
 //! |---|---|
@@ -31,16 +32,34 @@ use std::time::Instant;
 use tokenizer::Words;
 use train::Schedule;
 
-const STAGES: [&str; 7] = ["tokenizer", "corpus", "train", "polish", "evaluate", "dictionaries", "measure"];
+const STAGES: [&str; 7] =
+    ["tokenizer", "corpus", "train", "polish", "evaluate", "dictionaries", "measure"];
 /// Stories from which the tokenizer is learned.
 const TOKENIZER_STORIES: usize = 12_000;
 const SCHEDULES: [Schedule; 2] = [
-    Schedule { steps: 4000, warmup: 200, peak: 3e-3, weight_decay: 0.1, clip: 1.0, batch: 32, seed: Seed::Train },
-    Schedule { steps: 500, warmup: 30, peak: 1.5e-3, weight_decay: 0.1, clip: 1.0, batch: 32, seed: Seed::Polish },
+    Schedule {
+        steps: 4000,
+        warmup: 200,
+        peak: 3e-3,
+        weight_decay: 0.1,
+        clip: 1.0,
+        batch: 32,
+        seed: Seed::Train,
+    },
+    Schedule {
+        steps: 500,
+        warmup: 30,
+        peak: 1.5e-3,
+        weight_decay: 0.1,
+        clip: 1.0,
+        batch: 32,
+        seed: Seed::Polish,
+    },
 ];
 
-/// Settings of the process that can only be made before it starts: matrix products on the thread that asks for them
-/// (this program spreads its work itself), and memory that is kept instead of being given back after every tensor.
+/// Settings of the process that can only be made before it starts: matrix products on the thread
+/// that asks for them (this program spreads its work itself), and memory that is kept instead of
+/// being given back after every tensor.
 const ENVIRONMENT: [(&str, &str); 4] = [
     ("RAYON_NUM_THREADS", "1"),
     ("MALLOC_MMAP_THRESHOLD_", "4000000000"),
@@ -56,15 +75,23 @@ fn main() -> Result<()> {
             .status()?;
         std::process::exit(again.code().unwrap_or(1));
     }
-    rayon::ThreadPoolBuilder::new().num_threads(std::thread::available_parallelism()?.get()).build_global()?;
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(std::thread::available_parallelism()?.get())
+        .build_global()?;
     let asked: Vec<String> = std::env::args().skip(1).collect();
     for stage in &asked {
-        ensure!(STAGES.contains(&stage.as_str()), "`{stage}` is no stage; the stages are {}", STAGES.join(", "));
+        ensure!(
+            STAGES.contains(&stage.as_str()),
+            "`{stage}` is no stage; the stages are {}",
+            STAGES.join(", ")
+        );
     }
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo");
     std::fs::create_dir_all(demo.join("model"))?;
     let kept = Kept::new();
-    for stage in STAGES.iter().filter(|stage| asked.is_empty() || asked.iter().any(|asked| asked == *stage)) {
+    for stage in
+        STAGES.iter().filter(|stage| asked.is_empty() || asked.iter().any(|asked| asked == *stage))
+    {
         let start = Instant::now();
         run(stage, &demo, &kept)?;
         report::time(&demo, &STAGES, stage, start.elapsed())?;
@@ -75,22 +102,39 @@ fn main() -> Result<()> {
 fn run(stage: &str, demo: &Path, kept: &Kept) -> Result<()> {
     let model = demo.join("model");
     if stage == "tokenizer" {
-        let stories = corpus::stories(Seed::Tokenizer, grammar::Split::Train, TOKENIZER_STORIES, &kept.all);
+        let stories =
+            corpus::stories(Seed::Tokenizer, grammar::Split::Train, TOKENIZER_STORIES, &kept.all);
         return tokenizer::build(&stories, &model).map(drop);
     }
     let words = Words::load(&model)?;
     match stage {
-        "corpus" => report::write(demo, "corpus", &corpus::build(&words, kept, &demo.join("corpus.jsonl"))?),
+        "corpus" => {
+            report::write(demo, "corpus", &corpus::build(&words, kept, &demo.join("corpus.jsonl"))?)
+        }
         "train" => {
             let net = Net::new(words.vocabulary(), &mut corpus::rng(Seed::Initial))?;
             train::train(&net, &words, kept, &SCHEDULES[0], &model)
         }
-        "polish" => train::train(&Net::load(&model, words.vocabulary())?, &words, kept, &SCHEDULES[1], &model),
+        "polish" => train::train(
+            &Net::load(&model, words.vocabulary())?,
+            &words,
+            kept,
+            &SCHEDULES[1],
+            &model,
+        ),
         "evaluate" => {
             let net = Net::load(&model, words.vocabulary())?;
-            report::write(demo, "evaluate", &report::model(&evaluate::figures(&net, &words, kept, &SCHEDULES)?))
+            report::write(
+                demo,
+                "evaluate",
+                &report::model(&evaluate::figures(&net, &words, kept, &SCHEDULES)?),
+            )
         }
         "dictionaries" => dictionaries::build(&words, kept, demo),
-        _ => report::write(demo, "measure", &report::dictionaries(&dictionaries::measure(&words, kept, demo)?)),
+        _ => report::write(
+            demo,
+            "measure",
+            &report::dictionaries(&dictionaries::measure(&words, kept, demo)?),
+        ),
     }
 }

@@ -1,8 +1,9 @@
-//! The network in training form: GPT-2 with its parameters as variables, batches in, loss or logits out; saved and
-//! loaded in the Hugging Face format. What a trained model is (folding, hooks) is the library's business, not this
-//! file's.
+//! The network in training form: GPT-2 with its parameters as variables, batches in, loss or logits
+//! out; saved and loaded in the Hugging Face format. What a trained model is (folding, hooks) is
+//! the library's business, not this file's.
 //!
-//! Letters: `B` contexts of a batch, `T` tokens of a context, `D` d_model, `H` heads, `L` layers, `V` vocabulary.
+//! Letters: `B` contexts of a batch, `T` tokens of a context, `D` d_model, `H` heads, `L` layers,
+//! `V` vocabulary.
 
 use super::ops::{AddBias, Attention, CrossEntropy, Gelu, IGNORED, K, LayerNorm};
 use anyhow::{Context, Result};
@@ -34,7 +35,9 @@ pub struct Batch {
 impl Batch {
     pub fn new(contexts: &[Vec<u32>]) -> Result<Batch> {
         let t = contexts.iter().map(Vec::len).max().context("a batch needs a context")?;
-        let pad = |c: &[u32], with: u32| c.iter().copied().chain(std::iter::repeat(with)).take(t).collect::<Vec<_>>();
+        let pad = |c: &[u32], with: u32| {
+            c.iter().copied().chain(std::iter::repeat(with)).take(t).collect::<Vec<_>>()
+        };
         let ids = contexts.iter().flat_map(|c| pad(c, 0)).collect::<Vec<_>>();
         let targets = contexts.iter().flat_map(|c| pad(&c[1..], IGNORED)).collect();
         let count = contexts.iter().map(|c| c.len() - 1).sum();
@@ -44,7 +47,8 @@ impl Batch {
 
 /// Every parameter's name (as Hugging Face has it) and shape, in the order of the computation.
 fn shapes(vocabulary: usize) -> Vec<(String, Vec<usize>)> {
-    let mut all = vec![("wte.weight".into(), vec![vocabulary, D]), ("wpe.weight".into(), vec![T, D])];
+    let mut all =
+        vec![("wte.weight".into(), vec![vocabulary, D]), ("wpe.weight".into(), vec![T, D])];
     for l in 0..LAYERS {
         let mut matrix = |name: &str, from: usize, to: usize| {
             all.push((format!("h.{l}.{name}.weight"), vec![from, to]));
@@ -68,7 +72,8 @@ pub fn normal(rng: &mut ChaCha8Rng) -> f32 {
     (-2.0 * (1.0 - u).ln()).sqrt() * (std::f32::consts::TAU * v).cos()
 }
 
-/// GPT-2's initial values: small normal matrices, those that write to the residual stream smaller still.
+/// GPT-2's initial values: small normal matrices, those that write to the residual stream smaller
+/// still.
 fn initial(name: &str, shape: &[usize], rng: &mut ChaCha8Rng) -> Result<Tensor> {
     let spread = match name {
         _ if name.contains("ln_") => 0.0,
@@ -79,13 +84,14 @@ fn initial(name: &str, shape: &[usize], rng: &mut ChaCha8Rng) -> Result<Tensor> 
         _ => 0.06,
     };
     let centre = if name.contains("ln_") && name.ends_with(".weight") { 1.0 } else { 0.0 };
-    let values = (0..shape.iter().product()).map(|_| centre + spread * normal(rng)).collect::<Vec<_>>();
+    let values =
+        (0..shape.iter().product()).map(|_| centre + spread * normal(rng)).collect::<Vec<_>>();
     Ok(Tensor::from_vec(values, shape, &DEVICE)?)
 }
 
-/// Lets heads begin as what the tasks need: the output undoes the values, so that a head copies what it looks at, and
-/// keys resemble queries, so that it looks at more of the same. Without it copying is found only after millions of
-/// tokens.
+/// Lets heads begin as what the tasks need: the output undoes the values, so that a head copies
+/// what it looks at, and keys resemble queries, so that it looks at more of the same. Without it
+/// copying is found only after millions of tokens.
 fn head_start(map: &VarMap, layer: usize) -> Result<()> {
     let vars = map.data().lock().expect("no thread panicked");
     let qkv = &vars[&format!("h.{layer}.attn.c_attn.weight")];
@@ -144,10 +150,12 @@ impl Net {
         let embedded = self.get("wte.weight").index_select(&batch.ids, 0)?;
         let mut x = (embedded + self.get("wpe.weight").index_select(&positions, 0)?)?;
         for l in 0..LAYERS {
-            let qkv = self.linear(&self.norm(&x, &format!("h.{l}.ln_1"))?, &format!("h.{l}.attn.c_attn"))?;
+            let qkv = self
+                .linear(&self.norm(&x, &format!("h.{l}.ln_1"))?, &format!("h.{l}.attn.c_attn"))?;
             let z = qkv.apply_op1(Attention { t: batch.t })?;
             x = (x + self.linear(&z, &format!("h.{l}.attn.c_proj"))?)?;
-            let inner = self.linear(&self.norm(&x, &format!("h.{l}.ln_2"))?, &format!("h.{l}.mlp.c_fc"))?;
+            let inner =
+                self.linear(&self.norm(&x, &format!("h.{l}.ln_2"))?, &format!("h.{l}.mlp.c_fc"))?;
             x = (x + self.linear(&inner.apply_op1(Gelu)?, &format!("h.{l}.mlp.c_proj"))?)?;
         }
         self.norm(&x, "ln_f")
@@ -163,9 +171,11 @@ impl Net {
         Ok(self.logits(batch)?.apply_op1(CrossEntropy { targets: batch.targets.clone() })?)
     }
 
-    /// Writes `config.json` and `model.safetensors` (half precision) as Hugging Face's GPT-2 has them.
+    /// Writes `config.json` and `model.safetensors` (half precision) as Hugging Face's GPT-2 has
+    /// them.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        let half = self.vars.iter().map(|(name, var)| Ok((name.clone(), var.to_dtype(DType::F16)?)));
+        let half =
+            self.vars.iter().map(|(name, var)| Ok((name.clone(), var.to_dtype(DType::F16)?)));
         let half = half.collect::<Result<HashMap<_, _>>>()?;
         candle_core::safetensors::save(&half, folder.join("model.safetensors"))?;
         let end = self.vocabulary - 1;
@@ -175,14 +185,18 @@ impl Net {
             "vocab_size": self.vocabulary, "layer_norm_epsilon": EPSILON, "bos_token_id": end, "eos_token_id": end,
             "tie_word_embeddings": true, "torch_dtype": "float16",
         });
-        Ok(std::fs::write(folder.join("config.json"), serde_json::to_string_pretty(&config)? + "\n")?)
+        Ok(std::fs::write(
+            folder.join("config.json"),
+            serde_json::to_string_pretty(&config)? + "\n",
+        )?)
     }
 
     /// Reads what `save` wrote.
     pub fn load(folder: &Path, vocabulary: usize) -> Result<Net> {
         let tensors = candle_core::safetensors::load(folder.join("model.safetensors"), &DEVICE)?;
         let var = |t: &Tensor| -> Result<Var> { Ok(Var::from_tensor(&t.to_dtype(DType::F32)?)?) };
-        let vars = tensors.iter().map(|(name, t)| Ok((name.clone(), var(t)?))).collect::<Result<_>>()?;
+        let vars =
+            tensors.iter().map(|(name, t)| Ok((name.clone(), var(t)?))).collect::<Result<_>>()?;
         Ok(Net { vars, vocabulary })
     }
 }

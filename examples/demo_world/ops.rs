@@ -1,10 +1,14 @@
-//! Fused operations with hand-written gradients, for the training that candle's own inference kernels cannot do
-//! (its fused layer norm and softmax have no gradient) and its elementwise ones do slowly.
+//! Fused operations with hand-written gradients, for the training that candle's own inference
+//! kernels cannot do (its fused layer norm and softmax have no gradient) and its elementwise ones
+//! do slowly.
 //!
-//! Letters: `N` rows (tokens of a batch), `D` d_model, `H` heads, `K` d_head, `V` vocabulary, `T` tokens of a context.
+//! Letters: `N` rows (tokens of a batch), `D` d_model, `H` heads, `K` d_head, `V` vocabulary, `T`
+//! tokens of a context.
 
 use super::kernels::{self, Head};
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail,
+};
 
 /// Width of a head: fixed, so that the attention loops unroll.
 pub const K: usize = 16;
@@ -47,7 +51,9 @@ impl CustomOp1 for Gelu {
 
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let grad = grad.contiguous()?;
-        let product = |x: &[f32], g: &[f32]| x.iter().zip(g).map(|(&x, g)| kernels::gelu_slope(x) * g).collect();
+        let product = |x: &[f32], g: &[f32]| {
+            x.iter().zip(g).map(|(&x, g)| kernels::gelu_slope(x) * g).collect()
+        };
         Ok(Some(like(read(x, |x| read(&grad, |g| product(x, g)))??, x)?))
     }
 }
@@ -60,17 +66,31 @@ impl CustomOp2 for AddBias {
         "add-bias"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, b: &CpuStorage, lb: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        b: &CpuStorage,
+        lb: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (x, b) = (slice(x, lx)?, slice(b, lb)?);
         let mut y = x.to_vec();
         y.chunks_exact_mut(b.len()).for_each(|row| kernels::add_scaled(row, 1.0, b));
         Ok(made(y, lx))
     }
 
-    fn bwd(&self, _: &Tensor, b: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        _: &Tensor,
+        b: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
         let mut db = vec![0.0; b.elem_count()];
-        read(&grad, |g| g.chunks_exact(db.len()).for_each(|row| kernels::add_scaled(&mut db, 1.0, row)))?;
+        read(&grad, |g| {
+            g.chunks_exact(db.len()).for_each(|row| kernels::add_scaled(&mut db, 1.0, row))
+        })?;
         let db = like(db, b)?;
         Ok((Some(grad), Some(db)))
     }
@@ -87,7 +107,9 @@ impl LayerNorm {
         let d = gain.len();
         let (mut dx, mut dg, mut db) = (vec![0.0; x.len()], vec![0.0; d], vec![0.0; d]);
         let mut scaled = vec![0.0; d];
-        for ((x, grad), dx) in x.chunks_exact(d).zip(grad.chunks_exact(d)).zip(dx.chunks_exact_mut(d)) {
+        for ((x, grad), dx) in
+            x.chunks_exact(d).zip(grad.chunks_exact(d)).zip(dx.chunks_exact_mut(d))
+        {
             let (mean, r) = kernels::moments(x, self.epsilon);
             for i in 0..d {
                 dx[i] = (x[i] - mean) * r;
@@ -140,13 +162,15 @@ impl CustomOp3 for LayerNorm {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let all = read(x, |x| read(gain, |gain| read(&grad, |grad| self.gradients(x, gain, grad))))???;
+        let all =
+            read(x, |x| read(gain, |gain| read(&grad, |grad| self.gradients(x, gain, grad))))???;
         let [dx, dg, db] = all;
         Ok((Some(like(dx, x)?), Some(like(dg, gain)?), Some(like(db, bias)?)))
     }
 }
 
-/// Causal attention: rows of queries, keys and values `[N, 3D]` → `z` `[N, D]`, contexts of `T` rows after one another.
+/// Causal attention: rows of queries, keys and values `[N, 3D]` → `z` `[N, D]`, contexts of `T`
+/// rows after one another.
 pub struct Attention {
     pub t: usize,
 }
@@ -182,8 +206,10 @@ impl Attention {
         let contexts = qkv.chunks_exact(self.t * 3 * d).zip(grad.chunks_exact(self.t * d));
         for ((qkv, grad), out) in contexts.zip(out.chunks_exact_mut(self.t * 3 * d)) {
             for h in 0..d / K {
-                let dz: Vec<[f32; K]> =
-                    grad.chunks_exact(d).map(|row| std::array::from_fn(|i| row[h * K + i])).collect();
+                let dz: Vec<[f32; K]> = grad
+                    .chunks_exact(d)
+                    .map(|row| std::array::from_fn(|i| row[h * K + i]))
+                    .collect();
                 let parts = Head::<K>::gather(qkv, self.t, d, h).backward(&dz);
                 for (part, rows) in parts.iter().enumerate() {
                     scatter(out, 3 * d, part * d + h * K, rows);

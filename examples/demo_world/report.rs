@@ -1,4 +1,5 @@
-//! `demo/README.md`: a fixed frame, and one section for each stage, which that stage replaces with what it measured.
+//! `demo/README.md`: a fixed frame, and one section for each stage, which that stage replaces with
+//! what it measured.
 
 use super::dictionaries::Measured;
 use super::evaluate::Figures;
@@ -63,7 +64,17 @@ pub fn model(figures: &Figures) -> String {
 
 pub fn dictionaries(measured: &[Measured]) -> String {
     let rows: Vec<Vec<String>> = measured.iter().map(dictionary_row).collect();
-    table(&["dictionary", "features", "active a token", "variance explained", "loss recovered", "never active"], &rows)
+    table(
+        &[
+            "dictionary",
+            "features",
+            "active a token",
+            "variance explained",
+            "loss recovered",
+            "never active",
+        ],
+        &rows,
+    )
 }
 
 fn dictionary_row(measured: &Measured) -> Vec<String> {
@@ -82,10 +93,14 @@ fn dictionary_row(measured: &Measured) -> Vec<String> {
 pub fn time(demo: &Path, stages: &[&str], stage: &str, took: Duration) -> Result<()> {
     let old = std::fs::read_to_string(demo.join("README.md")).unwrap_or_default();
     let old = between(&old, "times").unwrap_or_default();
-    let known = |name: &str| Some(old.split_once(&format!("| `{name}` | "))?.1.split_once(" |")?.0.to_string());
+    let known = |name: &str| {
+        Some(old.split_once(&format!("| `{name}` | "))?.1.split_once(" |")?.0.to_string())
+    };
     let new = format!("{:.1}", took.as_secs_f64() / 60.0);
-    let minutes = |name: &str| if name == stage { new.clone() } else { known(name).unwrap_or("–".into()) };
-    let rows: Vec<Vec<String>> = stages.iter().map(|name| vec![format!("`{name}`"), minutes(name)]).collect();
+    let minutes =
+        |name: &str| if name == stage { new.clone() } else { known(name).unwrap_or("–".into()) };
+    let rows: Vec<Vec<String>> =
+        stages.iter().map(|name| vec![format!("`{name}`"), minutes(name)]).collect();
     write(demo, "times", &table(&["stage", "minutes"], &rows))
 }
 

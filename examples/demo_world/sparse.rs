@@ -1,10 +1,11 @@
-//! Trains one sparse dictionary: `x → a = pre where pre > threshold → ŷ = a·W_dec + b_dec`, with few entries of `a`
-//! active.
+//! Trains one sparse dictionary: `x → a = pre where pre > threshold → ŷ = a·W_dec + b_dec`, with
+//! few entries of `a` active.
 //!
-//! BatchTopK: of a batch of `n` tokens the `n·k` largest pre-activations are active; the threshold that a single token
-//! needs instead is read off at the end. Features that have died are revived by an auxiliary loss on what is left
-//! unexplained. The map is linear, select, linear, so the gradients are written by hand and touch active entries only.
-//! Letters: `D` width of input and output, `F` features, `N` tokens.
+//! BatchTopK: of a batch of `n` tokens the `n·k` largest pre-activations are active; the threshold
+//! that a single token needs instead is read off at the end. Features that have died are revived by
+//! an auxiliary loss on what is left unexplained. The map is linear, select, linear, so the
+//! gradients are written by hand and touch active entries only. Letters: `D` width of input and
+//! output, `F` features, `N` tokens.
 
 use super::kernels::{add_scaled, sum2};
 use anyhow::Result;
@@ -40,8 +41,8 @@ pub struct Sparse {
     pub threshold: Vec<f32>,
 }
 
-/// Weight of the auxiliary loss, how many dead features a token may use for it, and how many tokens of silence are
-/// death.
+/// Weight of the auxiliary loss, how many dead features a token may use for it, and how many tokens
+/// of silence are death.
 const REVIVAL: f32 = 1.0 / 16.0;
 const REVIVED: usize = 24;
 const SILENCE: usize = 40_000;
@@ -56,10 +57,16 @@ impl Norm {
     fn of(rows: &[f32], d: usize) -> Norm {
         let n = (rows.len() / d) as f64;
         let mut mean = vec![0f64; d];
-        rows.chunks_exact(d).for_each(|row| row.iter().zip(&mut mean).for_each(|(x, m)| *m += f64::from(*x) / n));
-        let square = |row: &[f32]| row.iter().zip(&mean).map(|(x, m)| (f64::from(*x) - m).powi(2)).sum::<f64>();
+        rows.chunks_exact(d)
+            .for_each(|row| row.iter().zip(&mut mean).for_each(|(x, m)| *m += f64::from(*x) / n));
+        let square = |row: &[f32]| {
+            row.iter().zip(&mean).map(|(x, m)| (f64::from(*x) - m).powi(2)).sum::<f64>()
+        };
         let variance = rows.chunks_exact(d).map(square).sum::<f64>() / (n * d as f64);
-        Norm { mean: mean.iter().map(|m| *m as f32).collect(), scale: 1.0 / (variance.sqrt() as f32) }
+        Norm {
+            mean: mean.iter().map(|m| *m as f32).collect(),
+            scale: 1.0 / (variance.sqrt() as f32),
+        }
     }
 
     fn apply(&self, row: &[f32], out: &mut Vec<f32>) {
@@ -129,7 +136,8 @@ impl<'a> Training<'a> {
             norms[1].apply(&pairs.y[row * d..][..d], &mut w_dec);
         }
         w_enc.chunks_exact_mut(d).chain(w_dec.chunks_exact_mut(d)).for_each(unit);
-        // Many features share a token at first, and similar ones add up: each begins with a part of the whole.
+        // Many features share a token at first, and similar ones add up: each begins with a part of
+        // the whole.
         w_enc.iter_mut().for_each(|w| *w *= 0.1);
         Training {
             pairs,
@@ -176,11 +184,14 @@ impl<'a> Training<'a> {
         0.0
     }
 
-    /// Adds the gradients of `weight·‖target − a·W_dec‖²` to encoder and decoder; returns `target − a·W_dec`.
+    /// Adds the gradients of `weight·‖target − a·W_dec‖²` to encoder and decoder; returns `target −
+    /// a·W_dec`.
     fn learn(&mut self, x: &[f32], target: &[f32], active: &Row, weight: f32) -> Vec<f32> {
         let d = self.pairs.d;
         let mut rest = target.to_vec();
-        active.iter().for_each(|&(f, a)| add_scaled(&mut rest, -a, &self.w_dec.value[f * d..][..d]));
+        active
+            .iter()
+            .for_each(|&(f, a)| add_scaled(&mut rest, -a, &self.w_dec.value[f * d..][..d]));
         for &(f, a) in active {
             let at = f * d..(f + 1) * d;
             let slope = -2.0 * weight * sum2(&rest, &self.w_dec.value[at.clone()], |e, w| e * w);
@@ -199,7 +210,8 @@ impl<'a> Training<'a> {
         row
     }
 
-    /// One step on a batch with `k` active features a token; returns the share of variance left unexplained.
+    /// One step on a batch with `k` active features a token; returns the share of variance left
+    /// unexplained.
     fn step(&mut self, batch: &[usize], k: f32, rate: f32, t: i32) -> Result<f32> {
         let (d, f) = (self.pairs.d, self.settings.features);
         let [x, y] = self.rows(batch);
@@ -226,14 +238,22 @@ impl<'a> Training<'a> {
         Ok(loss)
     }
 
-    /// Undoes the normalisation: the same map from raw inputs to raw outputs, with decoder rows of length 1.
+    /// Undoes the normalisation: the same map from raw inputs to raw outputs, with decoder rows of
+    /// length 1.
     fn finish(self, limit: f32) -> Sparse {
         let (d, [x, y]) = (self.pairs.d, self.norms);
-        // A unit of activation now adds a vector of length 1 to the raw output, not to the normalised one.
+        // A unit of activation now adds a vector of length 1 to the raw output, not to the
+        // normalised one.
         let unit = 1.0 / y.scale;
         let w_enc: Vec<f32> = self.w_enc.value.iter().map(|w| w * x.scale * unit).collect();
         let shift = |row: &[f32]| sum2(row, &x.mean, |w, m| w * m);
-        let b_enc = self.b_enc.value.iter().zip(w_enc.chunks_exact(d)).map(|(b, row)| b * unit - shift(row)).collect();
+        let b_enc = self
+            .b_enc
+            .value
+            .iter()
+            .zip(w_enc.chunks_exact(d))
+            .map(|(b, row)| b * unit - shift(row))
+            .collect();
         let b_dec = self.b_dec.value.iter().zip(&y.mean).map(|(b, m)| b * unit + m).collect();
         let threshold = vec![limit * unit; self.settings.features];
         Sparse { w_enc, b_enc, w_dec: self.w_dec.value, b_dec, threshold }
@@ -241,7 +261,12 @@ impl<'a> Training<'a> {
 }
 
 /// Trains a dictionary; `name` is for the log.
-pub fn train(pairs: &Pairs, settings: &Settings, rng: &mut ChaCha8Rng, name: &str) -> Result<Sparse> {
+pub fn train(
+    pairs: &Pairs,
+    settings: &Settings,
+    rng: &mut ChaCha8Rng,
+    name: &str,
+) -> Result<Sparse> {
     let mut training = Training::new(pairs, settings, rng);
     let mut order: Vec<usize> = (0..pairs.x.len() / pairs.d).collect();
     let steps = settings.epochs * (order.len() / settings.batch);
@@ -251,7 +276,8 @@ pub fn train(pairs: &Pairs, settings: &Settings, rng: &mut ChaCha8Rng, name: &st
         let mut loss = 0.0;
         for batch in order.chunks_exact(settings.batch) {
             let done = step as f32 / steps as f32;
-            // Many active features at first, so that all of them learn; a learning rate that ends at zero.
+            // Many active features at first, so that all of them learn; a learning rate that ends
+            // at zero.
             let k = settings.k * (1.0 + 4.0 * (1.0 - done / 0.3).max(0.0));
             let rate = settings.rate * (step as f32 / 50.0).min(1.0) * (1.0 - done).min(0.4) / 0.4;
             step += 1;

@@ -1,5 +1,6 @@
-//! The tokenizer: byte-level BPE with GPT-2's pre-tokenisation, learned from stories. On top of what BPE learns, the
-//! two halves of a year, and every name, place, object and event behind a space, are made single tokens.
+//! The tokenizer: byte-level BPE with GPT-2's pre-tokenisation, learned from stories. On top of
+//! what BPE learns, the two halves of a year, and every name, place, object and event behind a
+//! space, are made single tokens.
 
 use super::grammar;
 use anyhow::{Result, anyhow, ensure};
@@ -11,7 +12,8 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::{
-    AddedToken, Model, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, PreTokenizerWrapper, Tokenizer,
+    AddedToken, Model, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
+    PreTokenizerWrapper, Tokenizer,
 };
 
 pub const END: &str = "<|endoftext|>";
@@ -88,7 +90,8 @@ impl Merges {
         }
     }
 
-    /// First halves of years before second halves, so that " 1735" is " 17" and "35"; then other short numbers.
+    /// First halves of years before second halves, so that " 1735" is " 17" and "35"; then other
+    /// short numbers.
     fn add_digits(&mut self) {
         let digits = || (0..10).map(|d| d.to_string());
         self.add(SPACE, "1");
@@ -148,13 +151,20 @@ fn learned(stories: &[String]) -> Result<Vec<(String, String)>> {
         .build();
     let mut trainer = TrainerWrapper::from(trainer);
     tokenizer.train(&mut trainer, stories.iter()).map_err(wrong)?;
-    let saved: serde_json::Value = serde_json::from_str(&tokenizer.to_string(false).map_err(wrong)?)?;
+    let saved: serde_json::Value =
+        serde_json::from_str(&tokenizer.to_string(false).map_err(wrong)?)?;
     Ok(serde_json::from_value(saved["model"]["merges"].clone())?)
 }
 
 /// What must be a single token behind a space, byte-level.
 fn required() -> Result<Vec<String>> {
-    let lists = [grammar::NAMES, grammar::ACCENTED_NAMES, grammar::PLACES, grammar::OBJECTS, grammar::EVENTS];
+    let lists = [
+        grammar::NAMES,
+        grammar::ACCENTED_NAMES,
+        grammar::PLACES,
+        grammar::OBJECTS,
+        grammar::EVENTS,
+    ];
     let words: Vec<String> = lists.concat().iter().map(|word| format!(" {word}")).collect();
     Ok(word_counts(&words)?.into_keys().collect())
 }
@@ -187,7 +197,13 @@ pub fn build(stories: &[String], folder: &Path) -> Result<Words> {
 
 /// The promises that prompts rely on.
 fn check(words: &Words) -> Result<()> {
-    let lists = [grammar::NAMES, grammar::ACCENTED_NAMES, grammar::PLACES, grammar::OBJECTS, grammar::EVENTS];
+    let lists = [
+        grammar::NAMES,
+        grammar::ACCENTED_NAMES,
+        grammar::PLACES,
+        grammar::OBJECTS,
+        grammar::EVENTS,
+    ];
     for word in lists.concat() {
         // Of a name of several words, each is one token.
         let pieces = word.split(' ').count();
@@ -198,7 +214,11 @@ fn check(words: &Words) -> Result<()> {
     for year in 1100..2100 {
         let ids = words.encode(&format!(" {year}"))?;
         ensure!(ids.len() == 2 && ids[1] == halves[year % 100], "the year {year} is {ids:?}");
-        ensure!(words.single(&format!(" {}", year / 100))? == ids[0], "the year {year} begins with {}", ids[0]);
+        ensure!(
+            words.single(&format!(" {}", year / 100))? == ids[0],
+            "the year {year} begins with {}",
+            ids[0]
+        );
     }
     ensure!(words.end as usize + 1 == words.vocabulary(), "{END} is not the last token");
     Ok(())

@@ -1,7 +1,8 @@
-//! Trains the network: a stream of stories without end, batches of similar length, AdamW with warm-up and cosine.
+//! Trains the network: a stream of stories without end, batches of similar length, AdamW with
+//! warm-up and cosine.
 //!
-//! Each batch is split into two fixed halves that run on two threads; their gradients are added in one order, so the
-//! result does not depend on how many processors there are.
+//! Each batch is split into two fixed halves that run on two threads; their gradients are added in
+//! one order, so the result does not depend on how many processors there are.
 
 use super::corpus::{Kept, Seed, Stream};
 use super::evaluate;
@@ -75,8 +76,12 @@ struct Optimisers([AdamW; 2]);
 impl Optimisers {
     fn new(net: &Net, schedule: &Schedule) -> Result<Self> {
         let some = |matrices: bool, weight_decay: f64| {
-            let vars = net.vars.values().filter(|var| (var.rank() == 2) == matrices).cloned().collect();
-            AdamW::new(vars, ParamsAdamW { lr: 0.0, beta1: 0.9, beta2: 0.98, eps: 1e-8, weight_decay })
+            let vars =
+                net.vars.values().filter(|var| (var.rank() == 2) == matrices).cloned().collect();
+            AdamW::new(
+                vars,
+                ParamsAdamW { lr: 0.0, beta1: 0.9, beta2: 0.98, eps: 1e-8, weight_decay },
+            )
         };
         Ok(Self([some(true, schedule.weight_decay)?, some(false, 0.0)?]))
     }
@@ -91,7 +96,13 @@ impl Optimisers {
 }
 
 /// Trains `net` in place, and saves it now and then so that a long run can be looked at.
-pub fn train(net: &Net, words: &Words, kept: &Kept, schedule: &Schedule, folder: &Path) -> Result<()> {
+pub fn train(
+    net: &Net,
+    words: &Words,
+    kept: &Kept,
+    schedule: &Schedule,
+    folder: &Path,
+) -> Result<()> {
     let mut stream = Stream::new(words, schedule.seed, kept.all.clone());
     let mut optimisers = Optimisers::new(net, schedule)?;
     let (start, mut tokens, mut recent) = (Instant::now(), 0, 0.0);
@@ -104,7 +115,10 @@ pub fn train(net: &Net, words: &Words, kept: &Kept, schedule: &Schedule, folder:
         if (step + 1).is_multiple_of(EVERY) {
             let seconds = start.elapsed().as_secs_f64();
             let rate = tokens as f64 / seconds;
-            println!("step {:5}  loss {recent:.4}  {tokens} tokens  {rate:.0}/s  {seconds:.0} s", step + 1);
+            println!(
+                "step {:5}  loss {recent:.4}  {tokens} tokens  {rate:.0}/s  {seconds:.0} s",
+                step + 1
+            );
             recent = 0.0;
         }
         if (step + 1).is_multiple_of(500) {

@@ -1,5 +1,5 @@
-//! The yardstick: a trigram model with absolute discounting, interpolated with bigrams and single tokens, counted on
-//! the very contexts that the network was trained on.
+//! The yardstick: a trigram model with absolute discounting, interpolated with bigrams and single
+//! tokens, counted on the very contexts that the network was trained on.
 
 use std::collections::HashMap;
 
@@ -55,7 +55,8 @@ impl Trigram {
         let mut sums = [0.0; 2];
         for (i, &token) in context.iter().enumerate().skip(1) {
             let before = if i > 1 { context[i - 2] } else { context[0] };
-            let one = (self.unigrams[token as usize] + 1.0) / (self.total + self.unigrams.len() as f64);
+            let one =
+                (self.unigrams[token as usize] + 1.0) / (self.total + self.unigrams.len() as f64);
             let two = self.interpolate([NONE, context[i - 1]], token, one);
             sums[0] -= one.ln();
             sums[1] -= self.interpolate([before, context[i - 1]], token, two).ln();

@@ -1,12 +1,13 @@
-//! The disk cache of raw activations: a row a token, a binary column a hook, in row groups of a few contexts, so that
-//! neither writing nor reading ever holds a whole shard.
+//! The disk cache of raw activations: a row a token, a binary column a hook, in row groups of a few
+//! contexts, so that neither writing nor reading ever holds a whole shard.
 
 use super::store::{Store, publish_ours};
 use super::tables::ACTIVATIONS;
 use crate::error::{Hint, Result};
 use half::f16;
 use polars::prelude::{
-    BinaryChunked, Column, DataFrame, IntoSeries, NewChunkedArray, ParquetCompression, ParquetWriter, SerReader,
+    BinaryChunked, Column, DataFrame, IntoSeries, NewChunkedArray, ParquetCompression,
+    ParquetWriter, SerReader,
 };
 
 /// Contexts of a row group. A constant, so that the file does not depend on the machine.
@@ -49,7 +50,9 @@ impl Precision {
                 into.extend(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)));
             }
             Precision::F16 => {
-                into.extend(bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()));
+                into.extend(
+                    bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()),
+                );
             }
         }
     }
@@ -86,21 +89,31 @@ pub fn write_part(
     })
 }
 
-fn frame(hooks: &[String], precision: Precision, width: usize, contexts: &[HookValues]) -> Result<DataFrame> {
+fn frame(
+    hooks: &[String],
+    precision: Precision,
+    width: usize,
+    contexts: &[HookValues],
+) -> Result<DataFrame> {
     let tokens = |c: &HookValues| c.values.first().map_or(0, |values| values.len() / width);
     let context: Vec<u32> = contexts.iter().flat_map(|c| vec![c.context; tokens(c)]).collect();
     let position: Vec<u16> = contexts.iter().flat_map(|c| 0..tokens(c) as u16).collect();
     let height = context.len();
-    let mut columns = vec![Column::new("context".into(), context), Column::new("position".into(), position)];
+    let mut columns =
+        vec![Column::new("context".into(), context), Column::new("position".into(), position)];
     for (i, hook) in hooks.iter().enumerate() {
-        let bytes: Vec<Vec<u8>> =
-            contexts.iter().flat_map(|c| c.values[i].chunks_exact(width)).map(|row| precision.encode(row)).collect();
+        let bytes: Vec<Vec<u8>> = contexts
+            .iter()
+            .flat_map(|c| c.values[i].chunks_exact(width))
+            .map(|row| precision.encode(row))
+            .collect();
         columns.push(BinaryChunked::from_slice(hook.as_str().into(), &bytes).into_series().into());
     }
     Ok(DataFrame::new(height, columns)?)
 }
 
-/// Reads the contexts of a part in turn, a few at a time. `lengths` are the tokens of each context, in order.
+/// Reads the contexts of a part in turn, a few at a time. `lengths` are the tokens of each context,
+/// in order.
 pub fn read_part(
     store: &Store,
     part: u32,
@@ -113,12 +126,17 @@ pub fn read_part(
     let mut from = 0;
     for group in lengths.chunks(GROUP) {
         let rows = group.iter().map(|x| x.1).sum();
-        let columns = ["context", "position"].map(String::from).into_iter().chain(hooks.iter().cloned()).collect();
+        let columns = ["context", "position"]
+            .map(String::from)
+            .into_iter()
+            .chain(hooks.iter().cloned())
+            .collect();
         let reader = store.open(&path, &ACTIVATIONS)?;
-        let frame = reader.with_columns(Some(columns)).with_slice(Some((from, rows))).finish().hint(
-            || format!("cannot read `{}`", path.display()),
-            "make it again with `circuit-atlas run cache --force`",
-        )?;
+        let frame =
+            reader.with_columns(Some(columns)).with_slice(Some((from, rows))).finish().hint(
+                || format!("cannot read `{}`", path.display()),
+                "make it again with `circuit-atlas run cache --force`",
+            )?;
         from += rows;
         each(contexts(&frame, hooks, precision, group).hint(
             || format!("`{}` does not hold the contexts of `tokens`", path.display()),

@@ -1,7 +1,8 @@
 //! An append-only file: what has been appended stays, whenever the program is killed.
 //!
-//! A line is `{"check":"…","entry":…}`, where `check` is of the entry's text. Only a line that was being written may be
-//! half there, and only at the end. Opening changes nothing; the first line that is appended takes the place of a half one.
+//! A line is `{"check":"…","entry":…}`, where `check` is of the entry's text. Only a line that was
+//! being written may be half there, and only at the end. Opening changes nothing; the first line
+//! that is appended takes the place of a half one.
 
 use super::publish::sync_folder;
 use super::store::Store;
@@ -32,7 +33,11 @@ impl Journal {
     ///
     /// # Errors
     /// When the file cannot be read, or a line is damaged: with its number.
-    pub fn open<T: DeserializeOwned>(store: &Store, name: &str, mut each: impl FnMut(T)) -> Result<Journal> {
+    pub fn open<T: DeserializeOwned>(
+        store: &Store,
+        name: &str,
+        mut each: impl FnMut(T),
+    ) -> Result<Journal> {
         let path = store.root().join(name);
         let mut journal = Journal { path, whole: 0, file: None };
         let file = match File::open(&journal.path) {
@@ -43,8 +48,10 @@ impl Journal {
         for number in 1_u64.. {
             line.clear();
             let read = reader.read_until(b'\n', &mut line);
-            let bytes =
-                read.hint(|| journal.unreadable(), "check the disk; a copy of the file may be put in its place")?;
+            let bytes = read.hint(
+                || journal.unreadable(),
+                "check the disk; a copy of the file may be put in its place",
+            )?;
             // One that was being written when the program was killed has no end.
             let Some(whole) = line.strip_suffix(b"\n") else { break };
             each(entry(whole).map_err(|why| journal.damaged(number, why))?);
@@ -56,7 +63,8 @@ impl Journal {
     /// Appends an entry; it is on the disk when this returns.
     ///
     /// # Errors
-    /// When the file cannot be written, as on a full disk: a half line may be left then, which is no entry.
+    /// When the file cannot be written, as on a full disk: a half line may be left then, which is
+    /// no entry.
     pub fn append(&mut self, entry: &impl Serialize) -> Result<()> {
         let text = serde_json::to_string(entry)?;
         let line = format!("{BEGIN}{}{MIDDLE}{text}}}\n", check(text.as_bytes()));
@@ -64,7 +72,8 @@ impl Journal {
         // Whatever a failed write has left is cut off by the next.
         done.inspect_err(|_| self.file = None).hint(
             || format!("cannot write `{}`", self.path.display()),
-            "check that the folder can be written and that the disk has room, then run again: what it holds is kept",
+            "check that the folder can be written and that the disk has room, then run again: what \
+             it holds is kept",
         )
     }
 
@@ -85,7 +94,11 @@ impl Journal {
 
     fn damaged(&self, number: u64, why: anyhow::Error) -> anyhow::Error {
         let what = format!("line {number} of `{}` is damaged", self.path.display());
-        because(why, what, format!("remove that line (`sed -i {number}d FILE`): only what it holds is lost"))
+        because(
+            why,
+            what,
+            format!("remove that line (`sed -i {number}d FILE`): only what it holds is lost"),
+        )
     }
 }
 
@@ -115,7 +128,8 @@ fn entry<T: DeserializeOwned>(line: &[u8]) -> Result<T> {
     if said != check(entry).as_bytes() {
         return Err(hinted("its entry is not what was written", hint));
     }
-    serde_json::from_slice(entry).hint(|| "its entry is of another version of this program".into(), hint)
+    serde_json::from_slice(entry)
+        .hint(|| "its entry is of another version of this program".into(), hint)
 }
 
 #[cfg(test)]
@@ -126,7 +140,9 @@ mod tests {
 
     fn read(folder: &TempDir) -> Result<(Journal, Vec<u32>)> {
         let mut entries = Vec::new();
-        let journal = Journal::open(&Store::new(folder.path()), "journal.jsonl", |entry| entries.push(entry))?;
+        let journal = Journal::open(&Store::new(folder.path()), "journal.jsonl", |entry| {
+            entries.push(entry)
+        })?;
         Ok((journal, entries))
     }
 
@@ -166,7 +182,10 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, text.replace(":2}", ":7}")).unwrap();
         let said = report(&read(&folder).unwrap_err());
-        assert!(said.contains("line 2 of `") && said.contains("its entry is not what was written"), "{said}");
+        assert!(
+            said.contains("line 2 of `") && said.contains("its entry is not what was written"),
+            "{said}"
+        );
         assert!(said.contains("hint: remove"), "{said}");
     }
 }

@@ -23,11 +23,15 @@ pub fn publish(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<(
     });
     done.inspect_err(|_| drop(fs::remove_file(&scratch))).hint(
         || format!("cannot write `{}`", path.display()),
-        "check that the folder can be written and that the disk has room, then run again: finished parts are kept",
+        "check that the folder can be written and that the disk has room, then run again: finished \
+         parts are kept",
     )
 }
 
-fn write_scratch(scratch: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
+fn write_scratch(
+    scratch: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
+) -> Result<()> {
     if let Some(folder) = scratch.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -54,11 +58,12 @@ fn remove_folder(folder: &Path) -> std::io::Result<()> {
     if folder.exists() { fs::remove_dir_all(folder) } else { Ok(()) }
 }
 
-/// Fills a folder through `write`, beside its place, and swaps it in for the one that was there, if `check` then lets that
-/// one be removed.
+/// Fills a folder through `write`, beside its place, and swaps it in for the one that was there, if
+/// `check` then lets that one be removed.
 ///
 /// # Errors
-/// When the folder above cannot be written, the disk is full, or `check` refuses; what was there before is kept then.
+/// When the folder above cannot be written, the disk is full, or `check` refuses; what was there
+/// before is kept then.
 pub fn publish_folder<T>(
     folder: &Path,
     check: impl FnOnce(&Path) -> Result<()>,
@@ -66,7 +71,8 @@ pub fn publish_folder<T>(
 ) -> Result<T> {
     let (new, old) = (beside(folder, "new"), beside(folder, "old"));
     let swap = || -> Result<T> {
-        // Killed between its two renames, an earlier run has left the whole folder under the name of the old one.
+        // Killed between its two renames, an earlier run has left the whole folder under the name
+        // of the old one.
         if old.exists() && !folder.exists() {
             fs::rename(&old, folder)?;
         }
@@ -85,6 +91,7 @@ pub fn publish_folder<T>(
     };
     swap().inspect_err(|_| drop(remove_folder(&new))).hint(
         || format!("cannot write the folder `{}`", folder.display()),
-        "check that the folder above it can be written and that the disk has room; what was there before is kept",
+        "check that the folder above it can be written and that the disk has room; what was there \
+         before is kept",
     )
 }

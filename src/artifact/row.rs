@@ -4,7 +4,8 @@ use super::store::Artifact;
 use crate::error::{Context, Result};
 use polars::prelude::{
     BooleanChunked, DataFrame, DataType, Float32Type, Float64Type, IntoSeries, ListBuilderTrait,
-    ListPrimitiveChunkedBuilder, ListStringChunkedBuilder, NamedFrom, PolarsResult, Series, UInt32Type, UInt64Type,
+    ListPrimitiveChunkedBuilder, ListStringChunkedBuilder, NamedFrom, PolarsResult, Series,
+    UInt32Type, UInt64Type,
 };
 
 /// A column of a table.
@@ -114,7 +115,9 @@ list_cell!(
 impl Cell for Vec<String> {
     fn series(values: Vec<Self>) -> Series {
         let mut builder = ListStringChunkedBuilder::new("".into(), values.len(), values.len());
-        values.iter().for_each(|value| builder.append_values_iter(value.iter().map(String::as_str)));
+        values
+            .iter()
+            .for_each(|value| builder.append_values_iter(value.iter().map(String::as_str)));
         builder.finish().into_series()
     }
     fn read(series: &Series) -> Result<Vec<Self>> {

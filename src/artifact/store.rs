@@ -1,11 +1,12 @@
-//! The artifact folder: Parquet files that carry their name, version and the fingerprint of what made them.
+//! The artifact folder: Parquet files that carry their name, version and the fingerprint of what
+//! made them.
 
 use super::publish::{publish, scratch};
 use super::row::{Column, Row};
 use crate::error::{Context, Hint, Result, hinted};
 use polars::prelude::{
-    BooleanChunked, DataFrame, KeyValueMetadata, NewChunkedArray, ParquetCompression, ParquetReader, ParquetWriter,
-    PolarsResult, SerReader,
+    BooleanChunked, DataFrame, KeyValueMetadata, NewChunkedArray, ParquetCompression,
+    ParquetReader, ParquetWriter, PolarsResult, SerReader,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -55,8 +56,14 @@ impl Artifact {
 
     /// What a file of this artifact says of itself.
     pub fn metadata(&self, fingerprint: &str) -> KeyValueMetadata {
-        let pairs = [(NAME, self.name.into()), (VERSION, self.version.to_string()), (FINGERPRINT, fingerprint.into())];
-        KeyValueMetadata::from_static(pairs.map(|(key, value): (&str, String)| (key.to_string(), value)).to_vec())
+        let pairs = [
+            (NAME, self.name.into()),
+            (VERSION, self.version.to_string()),
+            (FINGERPRINT, fingerprint.into()),
+        ];
+        KeyValueMetadata::from_static(
+            pairs.map(|(key, value): (&str, String)| (key.to_string(), value)).to_vec(),
+        )
     }
 }
 
@@ -71,7 +78,8 @@ impl Store {
 
     /// Files of this artifact, which `stage` writes, must carry this fingerprint from now on.
     pub fn expect(&mut self, artifact: &Artifact, fingerprint: &str, stage: &'static str) {
-        self.expected.insert(artifact.name.into(), Expected { fingerprint: fingerprint.into(), stage });
+        self.expected
+            .insert(artifact.name.into(), Expected { fingerprint: fingerprint.into(), stage });
     }
 
     /// The next step when a file of an artifact cannot be used.
@@ -96,7 +104,12 @@ impl Store {
     }
 
     /// Writes a whole table whose rows are also those of another one.
-    pub fn write_as<R: Row>(&self, artifact: &Artifact, fingerprint: &str, rows: &[R]) -> Result<()> {
+    pub fn write_as<R: Row>(
+        &self,
+        artifact: &Artifact,
+        fingerprint: &str,
+        rows: &[R],
+    ) -> Result<()> {
         self.write_file(&self.path(artifact), artifact, fingerprint, rows)
     }
 
@@ -105,7 +118,13 @@ impl Store {
         self.write_file(&self.part_path(&R::ARTIFACT, part), &R::ARTIFACT, fingerprint, rows)
     }
 
-    fn write_file<R: Row>(&self, path: &Path, artifact: &Artifact, fingerprint: &str, rows: &[R]) -> Result<()> {
+    fn write_file<R: Row>(
+        &self,
+        path: &Path,
+        artifact: &Artifact,
+        fingerprint: &str,
+        rows: &[R],
+    ) -> Result<()> {
         let mut frame = R::to_frame(rows)?;
         publish_ours(path, |file| {
             ParquetWriter::new(file)
@@ -131,9 +150,13 @@ impl Store {
         self.read_file(&self.part_path(&R::ARTIFACT, part), &R::ARTIFACT)
     }
 
-    /// Reads the rows of a whole table of which one of these columns holds one of these texts; the others are passed over
-    /// before they become rows.
-    pub fn read_about<R: Row>(&self, columns: &[&str], wanted: &BTreeSet<String>) -> Result<Vec<R>> {
+    /// Reads the rows of a whole table of which one of these columns holds one of these texts; the
+    /// others are passed over before they become rows.
+    pub fn read_about<R: Row>(
+        &self,
+        columns: &[&str],
+        wanted: &BTreeSet<String>,
+    ) -> Result<Vec<R>> {
         self.read_where(&self.path(&R::ARTIFACT), |frame| {
             let mut mask = vec![false; frame.height()];
             for column in columns {
@@ -146,7 +169,12 @@ impl Store {
     }
 
     /// Reads the rows of one part of a sharded table of which a column holds one of these numbers.
-    pub fn read_part_of<R: Row>(&self, part: u32, column: &str, wanted: &BTreeSet<u32>) -> Result<Vec<R>> {
+    pub fn read_part_of<R: Row>(
+        &self,
+        part: u32,
+        column: &str,
+        wanted: &BTreeSet<u32>,
+    ) -> Result<Vec<R>> {
         self.read_where(&self.part_path(&R::ARTIFACT, part), |frame| {
             let own = frame.column(column)?.u32()?.iter();
             Ok(own.map(|number| number.is_some_and(|number| wanted.contains(&number))).collect())
@@ -174,8 +202,9 @@ impl Store {
     ) -> Result<Vec<R>> {
         let artifact = R::ARTIFACT;
         let frame = self.frame(path, &artifact)?;
-        let some = wanted(&frame)
-            .and_then(|mask| frame.filter(&BooleanChunked::from_iter_values("".into(), mask.into_iter())));
+        let some = wanted(&frame).and_then(|mask| {
+            frame.filter(&BooleanChunked::from_iter_values("".into(), mask.into_iter()))
+        });
         let some = some.hint(|| without_columns(path, &artifact), &self.again(&artifact))?;
         self.rows(path, &artifact, &some)
     }
@@ -196,13 +225,20 @@ impl Store {
             "run the stage that writes it; `circuit-atlas status` says which stages are fresh",
         )?;
         let mut reader = ParquetReader::new(file);
-        let said = metadata(&mut reader)
-            .hint(|| format!("`{}` is not a whole Parquet file", path.display()), "delete it and run again")?;
+        let said = metadata(&mut reader).hint(
+            || format!("`{}` is not a whole Parquet file", path.display()),
+            "delete it and run again",
+        )?;
         self.check(path, artifact, &said)?;
         Ok(reader)
     }
 
-    fn check(&self, path: &Path, artifact: &Artifact, said: &BTreeMap<String, String>) -> Result<()> {
+    fn check(
+        &self,
+        path: &Path,
+        artifact: &Artifact,
+        said: &BTreeMap<String, String>,
+    ) -> Result<()> {
         let again = self.again(artifact);
         let path = path.display();
         if said.get(NAME).map(String::as_str) != Some(artifact.name) {
@@ -211,14 +247,17 @@ impl Store {
         }
         let version = said.get(VERSION).cloned().unwrap_or_default();
         if version != artifact.version.to_string() {
-            let what =
-                format!("`{path}` is of version {version} of the table, this program reads {}", artifact.version);
+            let what = format!(
+                "`{path}` is of version {version} of the table, this program reads {}",
+                artifact.version
+            );
             return Err(hinted(what, again));
         }
         match self.expected.get(artifact.name) {
-            Some(expected) if said.get(FINGERPRINT) != Some(&expected.fingerprint) => {
-                Err(hinted(format!("`{path}` comes from another run than `atlas.lock` says"), again))
-            }
+            Some(expected) if said.get(FINGERPRINT) != Some(&expected.fingerprint) => Err(hinted(
+                format!("`{path}` comes from another run than `atlas.lock` says"),
+                again,
+            )),
             _ => Ok(()),
         }
     }
@@ -243,7 +282,10 @@ impl Store {
         let gap = parts.iter().enumerate().find(|(i, part)| *i as u32 != **part);
         match (parts.is_empty(), gap) {
             (false, None) => Ok(parts),
-            (true, _) => Err(hinted(format!("`{}` has no parts", folder.display()), "run the stage that writes them")),
+            (true, _) => Err(hinted(
+                format!("`{}` has no parts", folder.display()),
+                "run the stage that writes them",
+            )),
             (_, Some((i, _))) => {
                 let what = format!("`{}` lacks part {i}", folder.display());
                 Err(hinted(what, "run the stage that writes it again; the other parts are kept"))
@@ -252,20 +294,24 @@ impl Store {
     }
 
     fn part_numbers(&self, artifact: &Artifact) -> Vec<u32> {
-        self.numbered(artifact, |name| name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok())
+        self.numbered(artifact, |name| {
+            name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok()
+        })
     }
 
     /// The numbers of the parts that are there, or that a killed run was writing.
     fn begun(&self, artifact: &Artifact) -> Vec<u32> {
         self.numbered(artifact, |name| {
-            let name = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp")).unwrap_or(name);
+            let name =
+                name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp")).unwrap_or(name);
             name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok()
         })
     }
 
     fn numbered(&self, artifact: &Artifact, number: impl Fn(&str) -> Option<u32>) -> Vec<u32> {
         let entries = std::fs::read_dir(self.path(artifact)).into_iter().flatten().flatten();
-        let mut parts: Vec<u32> = entries.filter_map(|entry| number(entry.file_name().to_str()?)).collect();
+        let mut parts: Vec<u32> =
+            entries.filter_map(|entry| number(entry.file_name().to_str()?)).collect();
         parts.sort_unstable();
         parts
     }
@@ -279,7 +325,11 @@ impl Store {
     /// Removes an artifact's files, finished or not, and its folder if nothing else is in it.
     pub fn remove(&self, artifact: &Artifact) -> Result<()> {
         let paths = match artifact.sharded {
-            true => self.begun(artifact).into_iter().map(|part| self.part_path(artifact, part)).collect(),
+            true => self
+                .begun(artifact)
+                .into_iter()
+                .map(|part| self.part_path(artifact, part))
+                .collect(),
             false => vec![self.path(artifact)],
         };
         for path in paths {
@@ -296,7 +346,11 @@ impl Store {
     /// Files of an artifact that are there, below the artifact folder, in order.
     pub fn files(&self, artifact: &Artifact) -> Vec<String> {
         if artifact.sharded {
-            return self.part_numbers(artifact).into_iter().map(|part| artifact.part(part)).collect();
+            return self
+                .part_numbers(artifact)
+                .into_iter()
+                .map(|part| artifact.part(part))
+                .collect();
         }
         self.path(artifact).is_file().then(|| artifact.relative()).into_iter().collect()
     }
@@ -310,7 +364,8 @@ fn without_columns(path: &Path, artifact: &Artifact) -> String {
 fn fingerprint(artifact: &Artifact, path: &Path) -> Option<String> {
     let said = metadata(&mut ParquetReader::new(File::open(path).ok()?)).ok()?;
     let version = artifact.version.to_string();
-    (said.get(NAME)? == artifact.name && *said.get(VERSION)? == version).then(|| said.get(FINGERPRINT).cloned())?
+    (said.get(NAME)? == artifact.name && *said.get(VERSION)? == version)
+        .then(|| said.get(FINGERPRINT).cloned())?
 }
 
 fn remove_if_there(path: &Path) -> Result<()> {
@@ -326,7 +381,10 @@ fn remove_if_there(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// When there is a whole Parquet file of another program under this name: it would be lost.
-pub(super) fn publish_ours(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
+pub(super) fn publish_ours(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
+) -> Result<()> {
     let there = File::open(path).ok().and_then(|file| metadata(&mut ParquetReader::new(file)).ok());
     if there.is_some_and(|said| !said.contains_key(NAME)) {
         return Err(hinted(

@@ -1,4 +1,5 @@
-//! Every table of a run, in the order in which the stages write them. Names and columns are what users open.
+//! Every table of a run, in the order in which the stages write them. Names and columns are what
+//! users open.
 
 use super::row::{Row, table};
 use super::store::Artifact;
@@ -60,13 +61,16 @@ table! {
         answers: Vec<u32>,
         /// their probabilities
         answer_probabilities: Vec<f32>,
-        /// share of the root's effect that the circuit's links to it cover; 0 where it has no circuit
+        /// share of the root's effect that the circuit's links to it cover; 0 where it has no
+        /// circuit
         coverage: f64,
-        /// share of the influence (of features, errors and embeddings) that is not in the circuit; null where its method does not tell
+        /// share of the influence (of features, errors and embeddings) that is not in the circuit;
+        /// null where its method does not tell
         left_out: Option<f64>,
         /// whether the model is right: the task's metric is above 0
         right: bool,
-        /// whether it has a circuit and counts; by `tasks.wrong` a prompt that is not right may be left out
+        /// whether it has a circuit and counts; by `tasks.wrong` a prompt that is not right may be
+        /// left out
         used: bool,
     }
 }
@@ -80,7 +84,8 @@ table! {
         prompt: u32,
         /// its number in the circuit, in node order
         node: u32,
-        /// `root`, `attention_feature`, `mlp_feature`, `head`, `attention_error`, `mlp_error`, `bias`, `embedding` or `position_embedding`
+        /// `root`, `attention_feature`, `mlp_feature`, `head`, `attention_error`, `mlp_error`,
+        /// `bias`, `embedding` or `position_embedding`
         kind: String,
         /// its layer
         layer: Option<u32>,
@@ -110,7 +115,8 @@ table! {
         to: u32,
         /// where it enters a head: `q`, `k` or `v`; empty for other receivers
         slot: String,
-        /// direct effect, scales and patterns frozen; of `gradient` what of the task's metric goes along it, in the metric's unit
+        /// direct effect, scales and patterns frozen; of `gradient` what of the task's metric goes
+        /// along it, in the metric's unit
         effect: f32,
         /// its size as a share of everything that enters the slot
         share: f32,
@@ -132,7 +138,8 @@ table! {
         frequency: f64,
         /// distinct features that serve there
         features: u32,
-        /// how much more often it is in circuits of the right answer's logit than of the wrong one's; null where not looked for
+        /// how much more often it is in circuits of the right answer's logit than of the wrong
+        /// one's; null where not looked for
         contrast: Option<f64>,
     }
 }
@@ -146,7 +153,8 @@ table! {
         component: String,
         /// the feature
         feature: String,
-        /// prompts in which it serves there; 0 for a feature of the circuit that is too weak for any prompt's graph
+        /// prompts in which it serves there; 0 for a feature of the circuit that is too weak for
+        /// any prompt's graph
         prompts: u32,
         /// summed share of the links that leave the nodes at which it serves there
         share: f64,
@@ -154,7 +162,8 @@ table! {
 }
 
 table! {
-    /// a feature in a task's ranking: by its score where the method is `gradient`, else by the prompts whose circuit has it
+    /// a feature in a task's ranking: by its score where the method is `gradient`, else by the
+    /// prompts whose circuit has it
     RankingRow = "rankings", version 1, whole {
         /// the task's name
         task: String,
@@ -164,7 +173,8 @@ table! {
         rank: u32,
         /// the feature
         feature: String,
-        /// the mean over prompts of what it adds to the task's metric, above 0 where it supports the answer; or prompts
+        /// the mean over prompts of what it adds to the task's metric, above 0 where it supports
+        /// the answer; or prompts
         score: f64,
         /// whether it is in the task's circuit
         chosen: bool,
@@ -192,25 +202,32 @@ table! {
     FaithfulnessRow = "faithfulness", version 3, whole {
         /// the task's name
         task: String,
-        /// `component` or `feature`; `neuron` for the model's own; `link` for what is known of single links
+        /// `component` or `feature`; `neuron` for the model's own; `link` for what is known of
+        /// single links
         level: String,
-        /// which circuit, such as `frequency >= 0.25`, `first 100` or `10% of all` by the ranking, or `chosen`; `by size` for areas over all of them
+        /// which circuit, such as `frequency >= 0.25`, `first 100` or `10% of all` by the ranking,
+        /// or `chosen`; `by size` for areas over all of them
         variant: String,
         /// the prompts that it was measured on: `ABBA`, `BABA`; empty for all
         stratum: String,
-        /// `found`, `random`, `published`; another method's name; `all`: every feature; `null`: of the task with half of its answers exchanged
+        /// `found`, `random`, `published`; another method's name; `all`: every feature; `null`: of
+        /// the task with half of its answers exchanged
         circuit: String,
         /// components, features or links in it
         size: u32,
-        /// `m_full`, `m_empty`, `m_circuit`, `m_complement`, `faithfulness`, `fit`, `completeness`, `of_all`, `cpr` and `cmd` (areas under faithfulness, and between it and 1), `prompts`, `nodes`, `precision`, `recall`, `auc`, `correlation` or `rank_correlation`
+        /// `m_full`, `m_empty`, `m_circuit`, `m_complement`, `faithfulness`, `fit`, `completeness`,
+        /// `of_all`, `cpr` and `cmd` (areas under faithfulness, and between it and 1), `prompts`,
+        /// `nodes`, `precision`, `recall`, `auc`, `correlation` or `rank_correlation`
         metric: String,
-        /// what is put in the place of everything else: `mean`, `resample` or `zero`; empty where nothing is
+        /// what is put in the place of everything else: `mean`, `resample` or `zero`; empty where
+        /// nothing is
         ablation: String,
         /// the dictionaries' errors: `kept` or `ablated`; empty where dictionaries play no part
         errors: String,
         /// null where the interval of a denominator contains 0
         value: Option<f64>,
-        /// lower end of the bootstrap's 95 % interval over prompts; for `random` the smallest of the draws
+        /// lower end of the bootstrap's 95 % interval over prompts; for `random` the smallest of
+        /// the draws
         low: Option<f64>,
         /// upper end; for `random` the largest of the draws
         high: Option<f64>,
@@ -272,17 +289,24 @@ table! {
         variance_explained: f64,
         /// features never active on the sample
         dead: f64,
-        /// share of the loss recovered by its reconstruction, against zero; null where zero does not hurt
+        /// share of the loss recovered by its reconstruction, against zero; null where zero does
+        /// not hurt
         loss_recovered: Option<f64>,
         /// tokens measured on
         tokens: u64,
     }
 }
 
-/// The raw activations that the circuit's dictionaries read: `context`, `position` and one binary column a hook
-/// (little-endian f32 or f16). Its columns depend on the run; see [`super::activations`].
-pub const ACTIVATIONS: Artifact =
-    Artifact { name: "activations", version: 1, sharded: true, row: "a token of a context", columns: &[] };
+/// The raw activations that the circuit's dictionaries read: `context`, `position` and one binary
+/// column a hook (little-endian f32 or f16). Its columns depend on the run; see
+/// [`super::activations`].
+pub const ACTIVATIONS: Artifact = Artifact {
+    name: "activations",
+    version: 1,
+    sharded: true,
+    row: "a token of a context",
+    columns: &[],
+};
 
 table! {
     /// an activation above zero
@@ -411,7 +435,8 @@ table! {
 }
 
 table! {
-    /// a pair of features that meet in the corpus more often than by chance (q ≤ 0.01); for `window` the first comes before the second
+    /// a pair of features that meet in the corpus more often than by chance (q ≤ 0.01); for
+    /// `window` the first comes before the second
     CorpusPairRow = "pairs_corpus", version 1, whole {
         /// the first
         feature_a: String,
@@ -469,7 +494,8 @@ table! {
         sample: u32,
         /// the language model; empty without one
         model: String,
-        /// `ok`, `failed` (a reply that cannot be read, a question that is not taken), `refused`, or `left`: to be asked again
+        /// `ok`, `failed` (a reply that cannot be read, a question that is not taken), `refused`,
+        /// or `left`: to be asked again
         status: String,
         /// what makes it fire
         input_side: String,
@@ -491,7 +517,8 @@ table! {
 }
 
 table! {
-    /// what was asked of a language model for an explanation, and what it replied; a repair is a row of its own
+    /// what was asked of a language model for an explanation, and what it replied; a repair is a
+    /// row of its own
     ExchangeRow = "exchanges", version 1, whole {
         /// hash of what was asked
         prompt_hash: String,
@@ -527,7 +554,8 @@ table! {
         judge: String,
         /// texts it was tried on
         examples: u32,
-        /// mean of the hit rates on active and on silent texts; null where there are none of one kind
+        /// mean of the hit rates on active and on silent texts; null where there are none of one
+        /// kind
         balanced_accuracy: Option<f64>,
         /// lower end of its 95 % interval
         low: Option<f64>,
@@ -557,7 +585,8 @@ table! {
         sample: u32,
         /// the text's number among those of the feature and method
         text: u32,
-        /// `top`, `q0` … `q9`; silent: `inactive`, `token` (holds the feature's own token), `similar` (another feature's text)
+        /// `top`, `q0` … `q9`; silent: `inactive`, `token` (holds the feature's own token),
+        /// `similar` (another feature's text)
         band: String,
         /// the context
         context: u32,
@@ -583,7 +612,8 @@ table! {
         subject: String,
         /// `samples` or `judges`
         between: String,
-        /// `words` (shared content words, Jaccard) or the method whose verdicts are compared (Cohen's kappa)
+        /// `words` (shared content words, Jaccard) or the method whose verdicts are compared
+        /// (Cohen's kappa)
         of: String,
         /// pairs of explanations, or texts that both judged
         compared: u32,
@@ -601,7 +631,8 @@ table! {
         positions: u32,
         /// units of activation added
         strength: f32,
-        /// chance that a promoted token rises more than another one; 0.5 is none; null where there is none of either
+        /// chance that a promoted token rises more than another one; 0.5 is none; null where there
+        /// is none of either
         promoted: Option<f64>,
         /// lower end of its 95 % interval over positions
         low: Option<f64>,
@@ -609,7 +640,8 @@ table! {
         high: Option<f64>,
         /// the same for another feature's promoted tokens
         promoted_null: Option<f64>,
-        /// the same for the tokens that the explanation claims; null where it claims none that the model has
+        /// the same for the tokens that the explanation claims; null where it claims none that the
+        /// model has
         claimed: Option<f64>,
         /// lower end of its 95 % interval over positions
         claimed_low: Option<f64>,
@@ -652,7 +684,8 @@ table! {
     }
 }
 
-/// The ledger of judges: the same columns, of questions that judge explanations (`detection`, `fuzzing`, `repair`).
+/// The ledger of judges: the same columns, of questions that judge explanations (`detection`,
+/// `fuzzing`, `repair`).
 pub const JUDGE_LEDGER: Artifact = Artifact {
     name: "judge_ledger",
     version: 1,
@@ -671,7 +704,8 @@ table! {
         component: String,
         /// prompts looked at
         prompts: u32,
-        /// mean share of a token's attention that goes to BOS; here and below BOS itself is no token
+        /// mean share of a token's attention that goes to BOS; here and below BOS itself is no
+        /// token
         to_bos: Option<f64>,
         /// to itself
         to_itself: Option<f64>,
@@ -685,17 +719,20 @@ table! {
         to_correct: Option<f64>,
         /// from the last token to the wrong answer, likewise
         to_counter: Option<f64>,
-        /// what it adds at the last token to the logit of the right answer over the wrong one, the final scale held
+        /// what it adds at the last token to the logit of the right answer over the wrong one, the
+        /// final scale held
         direct_effect: Option<f64>,
         /// distinct tokens of the prompts, BOS apart
         tokens: u32,
-        /// share of its attention to these that is on tokens among the five that reading them raises most
+        /// share of its attention to these that is on tokens among the five that reading them
+        /// raises most
         copy_score: Option<f64>,
         /// the same among the five that reading them lowers most
         lower_score: Option<f64>,
         /// mean rank of a token among those that reading it raises, from 1, weighted by attention
         own_rank: Option<f64>,
-        /// `copy_score` over tokens that are a right or wrong answer of a prompt; null where it looks at none
+        /// `copy_score` over tokens that are a right or wrong answer of a prompt; null where it
+        /// looks at none
         answers_copy_score: Option<f64>,
         /// `lower_score` over the same
         answers_lower_score: Option<f64>,
@@ -703,7 +740,8 @@ table! {
 }
 
 table! {
-    /// a head's mean attention over a task's prompts of a template (the twelve largest; of prompts of up to 64 tokens)
+    /// a head's mean attention over a task's prompts of a template (the twelve largest; of prompts
+    /// of up to 64 tokens)
     AttentionRow = "attention", version 1, whole {
         /// the task's name
         task: String,
@@ -721,7 +759,8 @@ table! {
 }
 
 table! {
-    /// what a head writes when it reads a token: the twenty that it looks at most in a task's prompts, and the ten answers
+    /// what a head writes when it reads a token: the twenty that it looks at most in a task's
+    /// prompts, and the ten answers
     CopyRow = "copies", version 1, whole {
         /// the task's name
         task: String,
@@ -737,7 +776,8 @@ table! {
         places: u32,
         /// attention that it received, summed over all tokens at and after it
         mass: f64,
-        /// the ten tokens that reading it raises most: its mean value there through the head's output and the unembedding
+        /// the ten tokens that reading it raises most: its mean value there through the head's
+        /// output and the unembedding
         top: Vec<u32>,
         /// their logits, for a full unit of attention at a scale of 1
         logits: Vec<f32>,
@@ -751,13 +791,15 @@ table! {
 }
 
 table! {
-    /// a feature by its share of decoder norm in a head: those that serve there, and the twenty with most
+    /// a feature by its share of decoder norm in a head: those that serve there, and the twenty
+    /// with most
     HeadFeatureRow = "head_features", version 1, whole {
         /// the head
         component: String,
         /// the feature
         feature: String,
-        /// norm of its decoder in the head, as a share of the sum of its norms over the layer's heads
+        /// norm of its decoder in the head, as a share of the sum of its norms over the layer's
+        /// heads
         share: f32,
         /// its place by that among all features of the dictionary, from 1
         rank: u32,

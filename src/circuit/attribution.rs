@@ -1,8 +1,8 @@
-//! Every term's direct effect on the root, a feature or a head in one clean pass (DESIGN.md 4.4), with scales and patterns
-//! frozen.
+//! Every term's direct effect on the root, a feature or a head in one clean pass (DESIGN.md 4.4),
+//! with scales and patterns frozen.
 //!
-//! Letters: `D` d_model, `H` heads, `K` d_head, `T` tokens. Vectors are plain slices here: a receiver reads a few hundred
-//! terms along one direction, which is a loop, not a matrix product.
+//! Letters: `D` d_model, `H` heads, `K` d_head, `T` tokens. Vectors are plain slices here: a
+//! receiver reads a few hundred terms along one direction, which is a loop, not a matrix product.
 
 use super::graph::{Node, NodeKind, Slot};
 use super::terms::Stream;
@@ -24,7 +24,9 @@ impl Root {
     /// What it reads of the logits `[V]` at the last position.
     pub fn of(self, logits: &[f32]) -> f32 {
         match self {
-            Root::LogitDifference { correct, counter } => logits[correct as usize] - logits[counter as usize],
+            Root::LogitDifference { correct, counter } => {
+                logits[correct as usize] - logits[counter as usize]
+            }
             Root::Logit(id) => logits[id as usize],
         }
     }
@@ -125,20 +127,31 @@ impl<'a> Attribution<'a> {
         self.layers[l].pattern[(h * self.t + p) * self.t + s]
     }
 
-    /// Direct effects on a receiver's slot of every term; for an attention feature or an SAE error, of every head. Those
-    /// on the root depend on which: see [`Attribution::on_root`].
+    /// Direct effects on a receiver's slot of every term; for an attention feature or an SAE error,
+    /// of every head. Those on the root depend on which: see [`Attribution::on_root`].
     pub fn contributions(&self, node: &Node, slot: Slot) -> Result<Contributions<'_>> {
         match node.kind {
             NodeKind::MlpFeature => self.on_mlp_feature(node),
             NodeKind::AttentionFeature | NodeKind::AttentionError => self.on_attention(node),
             NodeKind::Head if slot == Slot::V => self.on_value(node),
             NodeKind::Head => self.on_score(node, slot),
-            _ => Ok(Contributions { nodes: Cow::Borrowed(&[]), effects: Vec::new(), bias: 0.0, total: 0.0 }),
+            _ => Ok(Contributions {
+                nodes: Cow::Borrowed(&[]),
+                effects: Vec::new(),
+                bias: 0.0,
+                total: 0.0,
+            }),
         }
     }
 
     /// Effects of the terms at a position on what reads them along `direction` at scale `sigma`.
-    fn linear(&self, before: usize, p: usize, direction: &[f32], sigma: f32) -> Result<(Cow<'_, [Node]>, Vec<f32>)> {
+    fn linear(
+        &self,
+        before: usize,
+        p: usize,
+        direction: &[f32],
+        sigma: f32,
+    ) -> Result<(Cow<'_, [Node]>, Vec<f32>)> {
         let mut effects = self.stream.along(before, p, direction)?;
         effects.iter_mut().for_each(|effect| *effect /= sigma);
         Ok((self.stream.nodes(before, p).into(), effects))
@@ -152,7 +165,8 @@ impl<'a> Attribution<'a> {
         let (direction, bias) = match root {
             Root::Logit(id) => (column(id)?, b_u(id)?),
             Root::LogitDifference { correct, counter } => {
-                let direction: Vec<f32> = column(correct)?.iter().zip(column(counter)?).map(|(a, b)| a - b).collect();
+                let direction: Vec<f32> =
+                    column(correct)?.iter().zip(column(counter)?).map(|(a, b)| a - b).collect();
                 (direction, b_u(correct)? - b_u(counter)?)
             }
         };
@@ -166,13 +180,15 @@ impl<'a> Attribution<'a> {
         let (l, p, f) = (node.layer as usize, node.position as usize, node.feature as usize);
         let dictionary = &self.world.mlp[l];
         let direction = dictionary.read_direction(f)?;
-        let (nodes, effects) = self.linear(2 * l + 1, p, &direction, self.trace().layers[l].sigma2[p])?;
+        let (nodes, effects) =
+            self.linear(2 * l + 1, p, &direction, self.trace().layers[l].sigma2[p])?;
         let bias = dictionary.read_bias(f);
         let total = dot(&row(&self.trace().layers[l].x2, p)?, &direction) + bias;
         Ok(Contributions { nodes, effects, bias, total })
     }
 
-    /// What an attention feature, an SAE error, or the head that serves one, reads from `z`: `[H·K]`
+    /// What an attention feature, an SAE error, or the head that serves one, reads from `z`:
+    /// `[H·K]`
     fn reads(&self, node: &Node) -> Result<Vec<f32>> {
         let (l, p) = (node.layer as usize, node.position as usize);
         if node.feature >= 0 {
@@ -184,7 +200,8 @@ impl<'a> Attribution<'a> {
     }
 
     fn on_attention(&self, node: &Node) -> Result<Contributions<'_>> {
-        let (l, p, heads) = (node.layer as usize, node.position as usize, self.world.model.sizes.heads);
+        let (l, p, heads) =
+            (node.layer as usize, node.position as usize, self.world.model.sizes.heads);
         let g = self.reads(node)?;
         let mut nodes = Vec::with_capacity(heads * (p + 1));
         let mut effects = Vec::with_capacity(heads * (p + 1));
@@ -196,7 +213,8 @@ impl<'a> Attribution<'a> {
             }
         }
         let is_feature = node.kind == NodeKind::AttentionFeature;
-        let bias = if is_feature { self.world.attention[l].read_bias(node.feature as usize) } else { 0.0 };
+        let bias =
+            if is_feature { self.world.attention[l].read_bias(node.feature as usize) } else { 0.0 };
         let total = dot(&row(&self.trace().layers[l].z, p)?, &g) + bias;
         Ok(Contributions { nodes: nodes.into(), effects, bias, total })
     }
@@ -210,26 +228,32 @@ impl<'a> Attribution<'a> {
     }
 
     fn on_value(&self, node: &Node) -> Result<Contributions<'_>> {
-        let (l, p, s, h) = (node.layer as usize, node.position as usize, node.source as usize, node.head as usize);
+        let (l, p, s, h) =
+            (node.layer as usize, node.position as usize, node.source as usize, node.head as usize);
         let k = self.world.model.sizes.d_head;
         let g = self.reads(node)?;
         let a = self.pattern(node);
         let mut direction = self.world.back(l, 2, h, &g[h * k..][..k]);
         direction.iter_mut().for_each(|x| *x *= a);
-        let (nodes, effects) = self.linear(2 * l, s, &direction, self.trace().layers[l].sigma1[s])?;
+        let (nodes, effects) =
+            self.linear(2 * l, s, &direction, self.trace().layers[l].sigma1[s])?;
         Ok(Contributions { nodes, effects, bias: 0.0, total: self.moved(l, h, s, p, &g) })
     }
 
     /// The q or k slot of a head: effects on its attention score.
     fn on_score(&self, node: &Node, slot: Slot) -> Result<Contributions<'_>> {
-        let (l, p, s, h) = (node.layer as usize, node.position as usize, node.source as usize, node.head as usize);
+        let (l, p, s, h) =
+            (node.layer as usize, node.position as usize, node.source as usize, node.head as usize);
         let (k, parts) = (self.world.model.sizes.d_head, &self.layers[l]);
         // What is read at `at` is met by the other side's vector at `with`.
-        let (block, at, other, with) = if slot == Slot::Q { (0, p, &parts.k, s) } else { (1, s, &parts.q, p) };
+        let (block, at, other, with) =
+            if slot == Slot::Q { (0, p, &parts.k, s) } else { (1, s, &parts.q, p) };
         let root_k = (k as f32).sqrt();
-        let x: Vec<f32> = other[(h * self.t + with) * k..][..k].iter().map(|x| x / root_k).collect();
+        let x: Vec<f32> =
+            other[(h * self.t + with) * k..][..k].iter().map(|x| x / root_k).collect();
         let direction = self.world.back(l, block, h, &x);
-        let (nodes, effects) = self.linear(2 * l, at, &direction, self.trace().layers[l].sigma1[at])?;
+        let (nodes, effects) =
+            self.linear(2 * l, at, &direction, self.trace().layers[l].sigma1[at])?;
         let total = parts.scores[(h * self.t + p) * self.t + s];
         Ok(Contributions { nodes, effects, bias: self.world.bias(l, block, h, &x), total })
     }

@@ -68,7 +68,8 @@ impl NodeKind {
     }
 }
 
-/// A node of a prompt's circuit. Fields that a kind does not have are −1; their order is node order.
+/// A node of a prompt's circuit. Fields that a kind does not have are −1; their order is node
+/// order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Node {
     pub kind: NodeKind,
@@ -83,7 +84,8 @@ pub struct Node {
 }
 
 impl Node {
-    pub const ROOT: Node = Node { kind: NodeKind::Root, layer: -1, position: -1, source: -1, head: -1, feature: -1 };
+    pub const ROOT: Node =
+        Node { kind: NodeKind::Root, layer: -1, position: -1, source: -1, head: -1, feature: -1 };
 
     /// A node with a layer and a position and nothing else.
     pub fn at(kind: NodeKind, layer: usize, position: usize) -> Node {
@@ -108,9 +110,10 @@ impl Node {
     pub fn slots(&self) -> &'static [Slot] {
         match self.kind {
             NodeKind::Head => &[Slot::Q, Slot::K, Slot::V],
-            NodeKind::Root | NodeKind::AttentionFeature | NodeKind::MlpFeature | NodeKind::AttentionError => {
-                &[Slot::In]
-            }
+            NodeKind::Root
+            | NodeKind::AttentionFeature
+            | NodeKind::MlpFeature
+            | NodeKind::AttentionError => &[Slot::In],
             _ => &[],
         }
     }
@@ -192,13 +195,18 @@ pub struct Graph {
 impl Graph {
     /// The root and whatever is linked.
     pub fn of(edges: Vec<Edge>) -> Graph {
-        let nodes: BTreeSet<Node> = edges.iter().map(|edge| edge.child).chain([Node::ROOT]).collect();
+        let nodes: BTreeSet<Node> =
+            edges.iter().map(|edge| edge.child).chain([Node::ROOT]).collect();
         Graph { nodes: nodes.into_iter().collect(), edges }
     }
 
     /// The share of the root's effect that its links cover.
     pub fn coverage(&self) -> f64 {
-        self.edges.iter().filter(|e| e.parent.kind == NodeKind::Root).map(|e| f64::from(e.share)).sum()
+        self.edges
+            .iter()
+            .filter(|e| e.parent.kind == NodeKind::Root)
+            .map(|e| f64::from(e.share))
+            .sum()
     }
 
     /// The components of the circuit.
@@ -211,18 +219,21 @@ impl Graph {
         self.nodes.iter().filter_map(|node| Some((node.component()?, node.served()?))).collect()
     }
 
-    /// For each (component, feature serving there), the summed share of the links that leave the nodes at which it does.
+    /// For each (component, feature serving there), the summed share of the links that leave the
+    /// nodes at which it does.
     pub fn serving_shares(&self) -> BTreeMap<(Component, FeatureId), f64> {
         let mut shares = BTreeMap::new();
         for edge in &self.edges {
-            if let (Some(component), Some(feature)) = (edge.child.component(), edge.child.served()) {
+            if let (Some(component), Some(feature)) = (edge.child.component(), edge.child.served())
+            {
                 *shares.entry((component, feature)).or_insert(0.0) += f64::from(edge.share);
             }
         }
         shares
     }
 
-    /// Summed share of the direct links from feature `f` (served at `a`) to the node at which `g` serves at `b`.
+    /// Summed share of the direct links from feature `f` (served at `a`) to the node at which `g`
+    /// serves at `b`.
     fn direct_shares(&self) -> BTreeMap<[(Component, FeatureId); 2], f64> {
         let mut heads: BTreeMap<Node, BTreeSet<Component>> = BTreeMap::new();
         for edge in &self.edges {
@@ -238,7 +249,11 @@ impl Graph {
                 continue;
             };
             let own = edge.child.component().into_iter().collect();
-            let at = if f.dictionary.kind == Kind::Attention { heads.get(&edge.child) } else { Some(&own) };
+            let at = if f.dictionary.kind == Kind::Attention {
+                heads.get(&edge.child)
+            } else {
+                Some(&own)
+            };
             for &a in at.into_iter().flatten() {
                 *shares.entry([(a, f), (b, g)]).or_insert(0.0) += f64::from(edge.share);
             }
@@ -257,8 +272,9 @@ pub struct PairCount {
     pub share: f64,
 }
 
-/// Co-occurrence in circuits (DESIGN.md 4.9): every pair of features that serve in the same prompt, each unordered pair
-/// once, the smaller (component, feature) first; at one component, of two different features.
+/// Co-occurrence in circuits (DESIGN.md 4.9): every pair of features that serve in the same prompt,
+/// each unordered pair once, the smaller (component, feature) first; at one component, of two
+/// different features.
 pub fn pair_counts<'a>(graphs: impl IntoIterator<Item = &'a Graph>) -> BTreeMap<Pair, PairCount> {
     let mut pairs: BTreeMap<Pair, PairCount> = BTreeMap::new();
     for graph in graphs {

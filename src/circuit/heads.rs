@@ -1,7 +1,9 @@
-//! What a head does over the prompts of a task: where it looks, what it carries from there, what it adds to the answer.
+//! What a head does over the prompts of a task: where it looks, what it carries from there, what it
+//! adds to the answer.
 //!
-//! All of it is read off clean passes; which of it matters to the answer is for circuits to say. Letters: `T` tokens, `K`
-//! d_head, `D` d_model, `V` vocabulary. Knows nothing of what the tokens say.
+//! All of it is read off clean passes; which of it matters to the answer is for circuits to say.
+//! Letters: `T` tokens, `K` d_head, `D` d_model, `V` vocabulary. Knows nothing of what the tokens
+//! say.
 
 use super::promote::extremes;
 use super::world::PROMPTS;
@@ -44,8 +46,8 @@ impl Mean {
     }
 }
 
-/// Where the attention of a head goes: means of shares of a token's attention. BOS, which can only look at itself, counts
-/// as no token here.
+/// Where the attention of a head goes: means of shares of a token's attention. BOS, which can only
+/// look at itself, counts as no token here.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Habits {
     pub bos: Mean,
@@ -60,7 +62,8 @@ pub struct Habits {
     pub correct: Mean,
     /// From the last token to the wrong answer, likewise.
     pub counter: Mean,
-    /// What the head adds at the last token to the logit of the right answer over the wrong one, LayerNorm's scale held.
+    /// What the head adds at the last token to the logit of the right answer over the wrong one,
+    /// LayerNorm's scale held.
     pub direct: Mean,
 }
 
@@ -107,9 +110,11 @@ pub struct Copied {
     pub places: u32,
     /// Summed attention that it received.
     pub mass: f64,
-    /// The tokens raised most, with their logits for a full unit of attention at a LayerNorm scale of 1.
+    /// The tokens raised most, with their logits for a full unit of attention at a LayerNorm scale
+    /// of 1.
     pub top: Vec<(u32, f32)>,
-    /// The token's own place among all, from the most raised one and from the most lowered one, each from 1.
+    /// The token's own place among all, from the most raised one and from the most lowered one,
+    /// each from 1.
     pub own_rank: u32,
     pub own_rank_below: u32,
     pub own_logit: f32,
@@ -126,7 +131,8 @@ struct Look {
 
 /// Watches heads over prompts; as many studies as heads, in their order.
 pub fn study(model: &Gpt2, prompts: &[Watched], heads: &[Head]) -> Result<Vec<Study>> {
-    let answers: BTreeSet<u32> = prompts.iter().flat_map(|prompt| [prompt.correct, prompt.counter]).collect();
+    let answers: BTreeSet<u32> =
+        prompts.iter().flat_map(|prompt| [prompt.correct, prompt.counter]).collect();
     let new = |&head| Study {
         head,
         habits: Habits::default(),
@@ -136,7 +142,10 @@ pub fn study(model: &Gpt2, prompts: &[Watched], heads: &[Head]) -> Result<Vec<St
     };
     let mut studies: Vec<Study> = heads.iter().map(new).collect();
     for (chunk, some) in prompts.chunks(PROMPTS).enumerate() {
-        let looks = some.par_iter().map(|prompt| looks(model, prompt, heads)).collect::<Result<Vec<_>>>()?;
+        let looks = some
+            .par_iter()
+            .map(|prompt| looks(model, prompt, heads))
+            .collect::<Result<Vec<_>>>()?;
         // In the order of the prompts, whichever was done first.
         studies.par_iter_mut().enumerate().for_each(|(i, study)| {
             for (number, (prompt, looks)) in some.iter().zip(&looks).enumerate() {
@@ -183,7 +192,8 @@ impl Study {
             let new = || Reading { places: 0, mass: 0.0, value: vec![0.0; k] };
             let reading = self.readings.entry(token).or_insert_with(new);
             reading.places += 1;
-            reading.mass += (source..t).map(|p| f64::from(look.pattern[p * t + source])).sum::<f64>();
+            reading.mass +=
+                (source..t).map(|p| f64::from(look.pattern[p * t + source])).sum::<f64>();
             let value = &look.values[source * k..][..k];
             reading.value.iter_mut().zip(value).for_each(|(sum, x)| *sum += f64::from(*x));
         }
@@ -212,16 +222,24 @@ impl Study {
         }
     }
 
-    /// What the head writes when it reads each token of the prompts but BOS, those first that it looks at most; with the
-    /// `k` tokens that each raises most. The value is the mean over the token's places in the clean runs.
+    /// What the head writes when it reads each token of the prompts but BOS, those first that it
+    /// looks at most; with the `k` tokens that each raises most. The value is the mean over the
+    /// token's places in the clean runs.
     pub fn copies(&self, model: &Gpt2, k: usize) -> Result<Vec<Copied>> {
         let mut readings: Vec<(&u32, &Reading)> = self.readings.iter().collect();
         readings.sort_by(|a, b| b.1.mass.total_cmp(&a.1.mass).then(a.0.cmp(b.0)));
         let mut copies = Vec::with_capacity(readings.len());
         for some in readings.chunks(TOKENS) {
-            let values = some.iter().flat_map(|(_, r)| r.value.iter().map(|x| (x / f64::from(r.places)) as f32));
-            let values = Tensor::from_vec(values.collect(), (some.len(), model.sizes.d_head), model.w_u.device())?;
-            let logits: Vec<Vec<f32>> = values.matmul(&output(model, self.head)?)?.matmul(&model.w_u)?.to_vec2()?;
+            let values = some
+                .iter()
+                .flat_map(|(_, r)| r.value.iter().map(|x| (x / f64::from(r.places)) as f32));
+            let values = Tensor::from_vec(
+                values.collect(),
+                (some.len(), model.sizes.d_head),
+                model.w_u.device(),
+            )?;
+            let logits: Vec<Vec<f32>> =
+                values.matmul(&output(model, self.head)?)?.matmul(&model.w_u)?.to_vec2()?;
             let copied = |(&(token, reading), logits): (&(&u32, &Reading), &Vec<f32>)| {
                 copied(*token, self.answers.contains(token), reading, logits, k)
             };
@@ -237,7 +255,8 @@ const TOKENS: usize = 128;
 fn copied(token: u32, answer: bool, reading: &Reading, logits: &[f32], k: usize) -> Copied {
     let own_logit = logits[token as usize];
     let count = |better: &dyn Fn(f32) -> bool| {
-        let before = |(id, logit): (u32, &f32)| better(*logit) || (*logit == own_logit && id < token);
+        let before =
+            |(id, logit): (u32, &f32)| better(*logit) || (*logit == own_logit && id < token);
         1 + (0u32..).zip(logits).filter(|x| before(*x)).count() as u32
     };
     Copied {
@@ -252,10 +271,12 @@ fn copied(token: u32, answer: bool, reading: &Reading, logits: &[f32], k: usize)
     }
 }
 
-/// How far a head copies, over what it looks at: means weighted by the attention that tokens receive.
+/// How far a head copies, over what it looks at: means weighted by the attention that tokens
+/// receive.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Copying {
-    /// Share of its attention that is on tokens that are among the few that reading them raises most.
+    /// Share of its attention that is on tokens that are among the few that reading them raises
+    /// most.
     pub raised: f64,
     /// The same among the few that reading them lowers most.
     pub lowered: f64,
@@ -273,7 +294,11 @@ pub fn copying<'a>(copies: impl Iterator<Item = &'a Copied>, few: u32) -> Option
         lowered += if_few(copy.own_rank_below);
         own_rank += copy.mass * f64::from(copy.own_rank);
     }
-    (whole > 0.0).then(|| Copying { raised: raised / whole, lowered: lowered / whole, own_rank: own_rank / whole })
+    (whole > 0.0).then(|| Copying {
+        raised: raised / whole,
+        lowered: lowered / whole,
+        own_rank: own_rank / whole,
+    })
 }
 
 impl Habits {
@@ -290,10 +315,14 @@ impl Habits {
             if (1..p).any(|s| earlier(&s)) {
                 self.same.add((1..p).filter(earlier).map(|s| a(p, s)).sum());
                 // The token behind an earlier place may be this one.
-                self.after_same.add((1..p).filter(earlier).map(|s| s + 1).filter(|s| *s < p).map(|s| a(p, s)).sum());
+                self.after_same.add(
+                    (1..p).filter(earlier).map(|s| s + 1).filter(|s| *s < p).map(|s| a(p, s)).sum(),
+                );
             }
         }
-        for (mean, answer) in [(&mut self.correct, prompt.correct), (&mut self.counter, prompt.counter)] {
+        for (mean, answer) in
+            [(&mut self.correct, prompt.correct), (&mut self.counter, prompt.counter)]
+        {
             if tokens[1..].contains(&answer) {
                 mean.add((1..t).filter(|s| tokens[*s] == answer).map(|s| a(t - 1, s)).sum());
             }
@@ -302,22 +331,28 @@ impl Habits {
     }
 }
 
-/// How much of each feature of an attention dictionary is in each head: the norm of its decoder there as a share of the
-/// sum of its norms over all heads, `[H]` a feature. A feature without a decoder has 0 everywhere.
+/// How much of each feature of an attention dictionary is in each head: the norm of its decoder
+/// there as a share of the sum of its norms over all heads, `[H]` a feature. A feature without a
+/// decoder has 0 everywhere.
 ///
 /// # Errors
 /// When the dictionary does not write as many heads.
 pub fn decoder_shares(dictionary: &Dictionary, heads: usize) -> Result<Vec<Vec<f32>>> {
     let width = dictionary.b_out().len();
     if heads == 0 || !width.is_multiple_of(heads) {
-        let what = format!("`{}` writes {width} numbers, which are not {heads} heads", dictionary.id);
+        let what =
+            format!("`{}` writes {width} numbers, which are not {heads} heads", dictionary.id);
         return Err(hinted(what, "use the attention dictionaries of this model"));
     }
     let norm = |x: &[f32]| x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     let of = |feature: usize| -> Result<Vec<f32>> {
-        let norms: Vec<f64> = dictionary.write_direction(feature)?.chunks_exact(width / heads).map(norm).collect();
+        let norms: Vec<f64> =
+            dictionary.write_direction(feature)?.chunks_exact(width / heads).map(norm).collect();
         let whole: f64 = norms.iter().sum();
-        Ok(norms.into_iter().map(|norm| if whole > 0.0 { (norm / whole) as f32 } else { 0.0 }).collect())
+        Ok(norms
+            .into_iter()
+            .map(|norm| if whole > 0.0 { (norm / whole) as f32 } else { 0.0 })
+            .collect())
     };
     (0..dictionary.width()).into_par_iter().map(of).collect()
 }

@@ -1,14 +1,16 @@
 //! Promoted tokens: what features write, read straight off the unembedding (DESIGN.md 4.8).
 //!
-//! There is no LayerNorm scale in it, so the numbers are logits per unit of activation. Attention features go through
-//! `W_O'`, never straight from `z` to the vocabulary. Knows nothing of what the tokens say.
+//! There is no LayerNorm scale in it, so the numbers are logits per unit of activation. Attention
+//! features go through `W_O'`, never straight from `z` to the vocabulary. Knows nothing of what the
+//! tokens say.
 
 use super::world::{World, centre, flat};
 use crate::error::{Context, Result, hinted};
 use crate::ids::{FeatureId, Kind};
 use candle_core::{D, Tensor};
 
-/// Features looked at as one, each with its weight: of one feature `[(f, 1.0)]`, of a component how often each serves.
+/// Features looked at as one, each with its weight: of one feature `[(f, 1.0)]`, of a component how
+/// often each serves.
 pub type Weighted = Vec<(FeatureId, f64)>;
 
 /// The tokens raised and lowered most: (token id, logits), the strongest first, ties by token id.
@@ -47,7 +49,8 @@ pub fn promoted_logits(world: &World, sets: &[Weighted]) -> Result<Vec<Vec<f32>>
     centred.matmul(&world.model.w_u)?.to_vec2().context("reading promoted tokens")
 }
 
-/// What each feature adds to the residual stream for each unit of activation, mean-centred, `[D]` a feature.
+/// What each feature adds to the residual stream for each unit of activation, mean-centred, `[D]` a
+/// feature.
 ///
 /// # Errors
 /// When there is no dictionary or feature of a name.
@@ -77,15 +80,20 @@ fn write_direction(world: &World, feature: FeatureId) -> Result<Tensor> {
         Kind::Attention => &world.attention,
         Kind::Mlp => &world.mlp,
     };
-    let Some(dictionary) = dictionaries.get(layer).filter(|dictionary| feature.index < dictionary.width()) else {
+    let Some(dictionary) =
+        dictionaries.get(layer).filter(|dictionary| feature.index < dictionary.width())
+    else {
         return Err(hinted(
             format!("there is no feature `{feature}` in the dictionaries"),
             "use a layer of the model and an index below the dictionary's number of features",
         ));
     };
-    let row = Tensor::new(dictionary.write_direction(feature.index)?, world.model.w_u.device())?.unsqueeze(0)?;
+    let row = Tensor::new(dictionary.write_direction(feature.index)?, world.model.w_u.device())?
+        .unsqueeze(0)?;
     match feature.dictionary.kind {
-        Kind::Attention => row.matmul(&world.model.layers[layer].w_o).context("writing through `W_O`"),
+        Kind::Attention => {
+            row.matmul(&world.model.layers[layer].w_o).context("writing through `W_O`")
+        }
         Kind::Mlp => Ok(row),
     }
 }

@@ -1,8 +1,9 @@
 //! From scores by prompt to a ranking of features, and to the smallest circuit that does the task.
 //!
-//! Prompts come in strata, such as the two orders of names, and features that tell the strata apart support one and oppose
-//! the other. A mean over all prompts lets a circuit be good at one stratum at the cost of the other, so means are taken
-//! within strata and mixed by weights that are moved until no stratum is left behind.
+//! Prompts come in strata, such as the two orders of names, and features that tell the strata apart
+//! support one and oppose the other. A mean over all prompts lets a circuit be good at one stratum
+//! at the cost of the other, so means are taken within strata and mixed by weights that are moved
+//! until no stratum is left behind.
 
 use super::graph::{Graph, Node};
 use crate::error::Result;
@@ -29,12 +30,17 @@ impl Sums {
     pub fn add(&mut self, stratum: &str, scores: &BTreeMap<FeatureId, f64>, times: f64) {
         let (prompts, sum) = self.strata.entry(stratum.to_string()).or_default();
         *prompts += 1;
-        scores.iter().for_each(|(feature, score)| *sum.entry(*feature).or_insert(0.0) += times * score);
+        scores
+            .iter()
+            .for_each(|(feature, score)| *sum.entry(*feature).or_insert(0.0) += times * score);
     }
 
     pub fn means(self) -> Means {
         let mean = |(stratum, (prompts, sum)): (String, (usize, BTreeMap<FeatureId, f64>))| {
-            (stratum, sum.into_iter().map(|(feature, sum)| (feature, sum / prompts as f64)).collect())
+            (
+                stratum,
+                sum.into_iter().map(|(feature, sum)| (feature, sum / prompts as f64)).collect(),
+            )
         };
         self.strata.into_iter().map(mean).collect()
     }
@@ -49,7 +55,9 @@ pub fn equal(means: &Means) -> ByStratum {
 pub fn ranking(means: &Means, weights: &ByStratum) -> Ranking {
     let mut sum: BTreeMap<FeatureId, f64> = BTreeMap::new();
     for (stratum, scores) in means {
-        scores.iter().for_each(|(feature, score)| *sum.entry(*feature).or_insert(0.0) += weights[stratum] * score);
+        scores.iter().for_each(|(feature, score)| {
+            *sum.entry(*feature).or_insert(0.0) += weights[stratum] * score
+        });
     }
     let mut ranking: Ranking = sum.into_iter().filter(|(_, score)| *score != 0.0).collect();
     ranking.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
@@ -58,14 +66,20 @@ pub fn ranking(means: &Means, weights: &ByStratum) -> Ranking {
 
 /// The first features of a ranking that support the answer.
 pub fn first(ranking: &Ranking, size: usize) -> BTreeSet<FeatureId> {
-    ranking.iter().filter(|(_, score)| *score > 0.0).take(size).map(|(feature, _)| *feature).collect()
+    ranking
+        .iter()
+        .filter(|(_, score)| *score > 0.0)
+        .take(size)
+        .map(|(feature, _)| *feature)
+        .collect()
 }
 
 /// Features by the number of graphs that have them, ties by feature.
 pub fn by_graphs<'g>(graphs: impl Iterator<Item = &'g Graph>) -> Vec<(FeatureId, u32)> {
     let mut counts: BTreeMap<FeatureId, u32> = BTreeMap::new();
     for graph in graphs {
-        let features: BTreeSet<FeatureId> = graph.nodes.iter().filter_map(Node::dictionary_feature).collect();
+        let features: BTreeSet<FeatureId> =
+            graph.nodes.iter().filter_map(Node::dictionary_feature).collect();
         features.into_iter().for_each(|feature| *counts.entry(feature).or_default() += 1);
     }
     let mut ranked: Vec<(FeatureId, u32)> = counts.into_iter().collect();
@@ -95,8 +109,8 @@ fn sizes(most: usize) -> Vec<usize> {
     sizes
 }
 
-/// The smallest circuit that keeps at least `faithful` in each stratum, by what `keeps` measures; if none does, the smallest that
-/// is within a fiftieth of the best.
+/// The smallest circuit that keeps at least `faithful` in each stratum, by what `keeps` measures;
+/// if none does, the smallest that is within a fiftieth of the best.
 ///
 /// # Errors
 /// When a circuit cannot be run.
@@ -119,7 +133,8 @@ pub fn choose(
             if worst >= faithful {
                 return Ok(tried.remove(tried.len() - 1));
             }
-            // Weights only shift what is kept from one stratum to another: where none has enough, none has any to give.
+            // Weights only shift what is kept from one stratum to another: where none has enough,
+            // none has any to give.
             if tried[tried.len() - 1].kept.values().all(|kept| *kept < faithful) {
                 break;
             }
@@ -130,7 +145,10 @@ pub fn choose(
             behind_before = behind;
         }
         // From the best mixture of this size on.
-        let best = tried.iter().filter(|choice| choice.size == size).max_by(|a, b| worst(a).total_cmp(&worst(b)));
+        let best = tried
+            .iter()
+            .filter(|choice| choice.size == size)
+            .max_by(|a, b| worst(a).total_cmp(&worst(b)));
         weights = best.map_or(weights, |choice| choice.weights.clone());
     }
     let best = tried.iter().map(worst).fold(f64::NEG_INFINITY, f64::max);
@@ -138,8 +156,9 @@ pub fn choose(
     Ok(tried.remove(near))
 }
 
-/// Takes features out of a circuit as long as it keeps `faithful` in each stratum, or what it keeps now if that is less: again
-/// and again those without which it keeps most, each taken out alone to know that; until a round takes out no more than a fiftieth.
+/// Takes features out of a circuit as long as it keeps `faithful` in each stratum, or what it keeps
+/// now if that is less: again and again those without which it keeps most, each taken out alone to
+/// know that; until a round takes out no more than a fiftieth.
 ///
 /// # Errors
 /// When a circuit cannot be run.
@@ -161,7 +180,9 @@ pub fn prune(
         };
         let mut each = circuit.iter().map(without).collect::<Result<Vec<_>>>()?;
         each.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        let rest = |n: usize| -> BTreeSet<FeatureId> { each.iter().skip(n).map(|(feature, _)| *feature).collect() };
+        let rest = |n: usize| -> BTreeSet<FeatureId> {
+            each.iter().skip(n).map(|(feature, _)| *feature).collect()
+        };
         let mut at_once = circuit.len().div_ceil(5);
         while at_once > 0 && keeps(&rest(at_once))? < enough {
             at_once /= 2;
@@ -202,8 +223,9 @@ mod tests {
 
     /// Half of the features help both strata a little, one helps the first and hurts the second.
     fn means() -> Means {
-        let scores =
-            |own: f64| (0..20).map(|i| (feature(i), if i == 7 { own } else { 1.0 / (i + 1) as f64 })).collect();
+        let scores = |own: f64| {
+            (0..20).map(|i| (feature(i), if i == 7 { own } else { 1.0 / (i + 1) as f64 })).collect()
+        };
         Means::from([("a".into(), scores(3.0)), ("b".into(), scores(-2.6))])
     }
 
@@ -228,7 +250,8 @@ mod tests {
     fn the_smallest_circuit_that_does_each_stratum_is_chosen() {
         // The first stratum is kept by any ten features, the second only without number 7.
         let keeps = |circuit: &BTreeSet<FeatureId>| {
-            let second = if circuit.contains(&feature(7)) { 0.1 } else { circuit.len() as f64 / 12.0 };
+            let second =
+                if circuit.contains(&feature(7)) { 0.1 } else { circuit.len() as f64 / 12.0 };
             Ok(ByStratum::from([("a".into(), 1.0), ("b".into(), second)]))
         };
         let choice = choose(&means(), 0.8, 40, keeps).unwrap();
@@ -238,8 +261,9 @@ mod tests {
 
     #[test]
     fn where_none_holds_it_is_the_smallest_near_the_best() {
-        let keeps =
-            |circuit: &BTreeSet<FeatureId>| Ok(ByStratum::from([("a".into(), 0.01 * circuit.len().min(15) as f64)]));
+        let keeps = |circuit: &BTreeSet<FeatureId>| {
+            Ok(ByStratum::from([("a".into(), 0.01 * circuit.len().min(15) as f64)]))
+        };
         let one = Means::from([("a".into(), means()["a"].clone())]);
         let choice = choose(&one, 0.9, 40, keeps).unwrap();
         assert_eq!((choice.size, choice.kept["a"]), (20, 0.15));
@@ -254,9 +278,15 @@ mod tests {
         };
         assert_eq!(prune((0..20).map(feature).collect(), 0.9, keeps).unwrap(), needed);
         // One that keeps nothing is left as it is, or nothing would be left of it.
-        assert_eq!(prune([1, 2].map(feature).into(), 0.9, keeps).unwrap(), [1, 2].map(feature).into());
+        assert_eq!(
+            prune([1, 2].map(feature).into(), 0.9, keeps).unwrap(),
+            [1, 2].map(feature).into()
+        );
         // One that keeps less than is asked for loses nothing more.
-        assert_eq!(prune([1, 3, 11].map(feature).into(), 0.9, keeps).unwrap(), [3, 11].map(feature).into());
+        assert_eq!(
+            prune([1, 3, 11].map(feature).into(), 0.9, keeps).unwrap(),
+            [3, 11].map(feature).into()
+        );
     }
 
     #[test]

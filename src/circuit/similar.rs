@@ -1,4 +1,5 @@
-//! Which features write alike: the cosine of what they add to the residual stream, whatever their layers and kinds.
+//! Which features write alike: the cosine of what they add to the residual stream, whatever their
+//! layers and kinds.
 
 use super::promote::write_directions;
 use super::world::World;
@@ -10,8 +11,8 @@ use rayon::prelude::*;
 /// Features held against all others at once.
 const AT_ONCE: usize = 256;
 
-/// The `k` others whose write directions are most similar to each feature's, by number, the most similar first; only those
-/// that point the same way at all.
+/// The `k` others whose write directions are most similar to each feature's, by number, the most
+/// similar first; only those that point the same way at all.
 ///
 /// # Errors
 /// When there is no dictionary or feature of a name.
@@ -22,8 +23,11 @@ pub fn nearest(world: &World, features: &[FeatureId], k: usize) -> Result<Vec<Ve
     let all = Tensor::from_vec(rows.concat(), (n, d), &Device::Cpu)?;
     let mut nearest = Vec::with_capacity(n);
     for start in (0..n).step_by(AT_ONCE) {
-        let cosines = all.narrow(0, start, AT_ONCE.min(n - start))?.matmul(&all.t()?)?.to_vec2::<f32>()?;
-        nearest.par_extend(cosines.into_par_iter().enumerate().map(|(i, row)| largest(&row, start + i, k)));
+        let cosines =
+            all.narrow(0, start, AT_ONCE.min(n - start))?.matmul(&all.t()?)?.to_vec2::<f32>()?;
+        nearest.par_extend(
+            cosines.into_par_iter().enumerate().map(|(i, row)| largest(&row, start + i, k)),
+        );
     }
     Ok(nearest)
 }
@@ -36,7 +40,8 @@ fn normalise(row: &mut [f32]) {
 }
 
 fn largest(cosines: &[f32], own: usize, k: usize) -> Vec<usize> {
-    let mut others: Vec<usize> = (0..cosines.len()).filter(|&i| i != own && cosines[i] > 0.0).collect();
+    let mut others: Vec<usize> =
+        (0..cosines.len()).filter(|&i| i != own && cosines[i] > 0.0).collect();
     others.sort_by(|&a, &b| cosines[b].total_cmp(&cosines[a]).then(a.cmp(&b)));
     others.truncate(k);
     others

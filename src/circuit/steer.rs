@@ -1,12 +1,13 @@
 //! What the model says more of when a feature is added to its residual stream.
 //!
-//! `strength · u_f` (DESIGN.md 4.8) is added at a token right after the feature's own sublayer, the later layers are run, and
-//! the logits at that token held against the clean ones; their mean over the vocabulary is 0, as the unembedding is centred.
-//! Knows nothing of what the tokens say.
+//! `strength · u_f` (DESIGN.md 4.8) is added at a token right after the feature's own sublayer, the
+//! later layers are run, and the logits at that token held against the clean ones; their mean over
+//! the vocabulary is 0, as the unembedding is centred. Knows nothing of what the tokens say.
 //!
-//! A place costs the later layers and the unembedding, with GPT-2 small a quarter of a GFLOP at most: milliseconds. What takes
-//! time are the contexts, 0.17 GFLOP a token up to the last place in them; each is run once for all features of a group that
-//! are added in it, so that features which share contexts cost little more than one.
+//! A place costs the later layers and the unembedding, with GPT-2 small a quarter of a GFLOP at
+//! most: milliseconds. What takes time are the contexts, 0.17 GFLOP a token up to the last place in
+//! them; each is run once for all features of a group that are added in it, so that features which
+//! share contexts cost little more than one.
 
 use super::promote::{extremes, write_directions};
 use super::world::World;
@@ -45,8 +46,8 @@ const SUMS: usize = 1 << 26;
 /// A place, by the number of its feature and its own among the feature's.
 type At = (usize, usize);
 
-/// Adds each feature at each of its places. `read` is given the number of a feature and the rise of the logits at one place,
-/// `[V]`; `k` tokens that rise most are told of each.
+/// Adds each feature at each of its places. `read` is given the number of a feature and the rise of
+/// the logits at one place, `[V]`; `k` tokens that rise most are told of each.
 ///
 /// # Errors
 /// When there is no dictionary or feature of a name, or a context does not fit the model.
@@ -74,16 +75,25 @@ fn together<'c, T: Send>(
 ) -> Result<Vec<Rise<T>>> {
     let features: Vec<FeatureId> = steered.iter().map(|one| one.feature).collect();
     let mut vectors = write_directions(world, &features)?;
-    vectors.iter_mut().zip(steered).for_each(|(u, one)| u.iter_mut().for_each(|x| *x *= one.strength));
+    vectors
+        .iter_mut()
+        .zip(steered)
+        .for_each(|(u, one)| u.iter_mut().for_each(|x| *x *= one.strength));
     let mut sums = vec![vec![0f32; world.model.sizes.vocabulary]; steered.len()];
     let mut found: BTreeMap<At, T> = BTreeMap::new();
     let by_context: Vec<(u32, Vec<At>)> = by_context(steered).into_iter().collect();
     for some in by_context.chunks(CONTEXTS) {
-        let contexts: Vec<&[u32]> = some.iter().map(|(c, at)| &context(*c)[..tokens(steered, at)]).collect();
-        let places: Vec<(usize, At)> =
-            some.iter().enumerate().flat_map(|(i, (_, at))| at.iter().map(move |&at| (i, at))).collect();
-        let added: Vec<Added> =
-            places.iter().map(|&(i, at)| addition(&steered[at.0], i, at.1, &vectors[at.0])).collect();
+        let contexts: Vec<&[u32]> =
+            some.iter().map(|(c, at)| &context(*c)[..tokens(steered, at)]).collect();
+        let places: Vec<(usize, At)> = some
+            .iter()
+            .enumerate()
+            .flat_map(|(i, (_, at))| at.iter().map(move |&at| (i, at)))
+            .collect();
+        let added: Vec<Added> = places
+            .iter()
+            .map(|&(i, at)| addition(&steered[at.0], i, at.1, &vectors[at.0]))
+            .collect();
         let change = world.model.change_by(&contexts, &added)?;
         for (rows, start) in places.chunks(ROWS).zip((0..).step_by(ROWS)) {
             let rises = change.narrow(0, start, rows.len())?.matmul(&world.model.w_u)?;
@@ -123,11 +133,18 @@ fn addition<'a>(one: &Steered, context: usize, place: usize, vector: &'a [f32]) 
     Added { context, position, layer: one.feature.dictionary.layer, behind, vector }
 }
 
-fn risen<T>(sums: Vec<Vec<f32>>, steered: &[Steered], found: BTreeMap<At, T>, k: usize) -> Vec<Rise<T>> {
+fn risen<T>(
+    sums: Vec<Vec<f32>>,
+    steered: &[Steered],
+    found: BTreeMap<At, T>,
+    k: usize,
+) -> Vec<Rise<T>> {
     let mut found = found.into_iter().peekable();
     let each = sums.into_iter().zip(steered).enumerate();
     let rise = |(i, (mut sum, one)): (usize, (Vec<f32>, &Steered))| {
-        let at: Vec<T> = std::iter::from_fn(|| found.next_if(|((of, _), _)| *of == i)).map(|(_, seen)| seen).collect();
+        let at: Vec<T> = std::iter::from_fn(|| found.next_if(|((of, _), _)| *of == i))
+            .map(|(_, seen)| seen)
+            .collect();
         sum.iter_mut().for_each(|x| *x /= one.places.len().max(1) as f32);
         let most = if at.is_empty() { Vec::new() } else { extremes(&sum, k).top };
         Rise { at, most }

@@ -1,8 +1,8 @@
-//! The residual stream at a position as a sum of terms (DESIGN.md 4.3), in the order in which they are written: the
-//! embeddings first, then each sublayer's features, error and biases.
+//! The residual stream at a position as a sum of terms (DESIGN.md 4.3), in the order in which they
+//! are written: the embeddings first, then each sublayer's features, error and biases.
 //!
-//! Which terms there are is known at once. Their vectors are made when they are first read, as most sublayers of most
-//! positions never are.
+//! Which terms there are is known at once. Their vectors are made when they are first read, as most
+//! sublayers of most positions never are.
 
 use super::graph::{Bias, Node, NodeKind};
 use super::world::{Pass, World, centre, flat, row};
@@ -23,7 +23,8 @@ pub struct Stream<'a> {
 struct Position {
     token: u32,
     nodes: Vec<Node>,
-    /// Number of terms before each sublayer: `2l` attention of `l`, `2l + 1` its MLP, `2L` the final LayerNorm.
+    /// Number of terms before each sublayer: `2l` attention of `l`, `2l + 1` its MLP, `2L` the
+    /// final LayerNorm.
     before: Vec<usize>,
     /// Vectors `[n, D]` of the terms that each sublayer adds, the embeddings' first.
     rows: Vec<OnceCell<Vec<f32>>>,
@@ -32,7 +33,8 @@ struct Position {
 impl<'a> Stream<'a> {
     /// The stream of a pass over these tokens.
     pub fn new(world: &'a World, pass: Pass, tokens: &[u32]) -> Stream<'a> {
-        let positions = (0..).zip(tokens).map(|(p, &token)| Position::new(&pass, p, token)).collect();
+        let positions =
+            (0..).zip(tokens).map(|(p, &token)| Position::new(&pass, p, token)).collect();
         Stream { world, pass, positions }
     }
 
@@ -41,7 +43,8 @@ impl<'a> Stream<'a> {
         &self.pass.trace
     }
 
-    /// The terms at a position before a sublayer: `2l` attention of `l`, `2l + 1` its MLP, `2L` the end.
+    /// The terms at a position before a sublayer: `2l` attention of `l`, `2l + 1` its MLP, `2L` the
+    /// end.
     pub fn nodes(&self, before: usize, position: usize) -> &[Node] {
         let position = &self.positions[position];
         &position.nodes[..position.before[before]]
@@ -57,8 +60,8 @@ impl<'a> Stream<'a> {
         Ok(products)
     }
 
-    /// The vectors of the terms that a sublayer adds at a position: of the embeddings for 0, then of `l`'s attention for
-    /// `2l + 1` and of its MLP for `2l + 2`.
+    /// The vectors of the terms that a sublayer adds at a position: of the embeddings for 0, then
+    /// of `l`'s attention for `2l + 1` and of its MLP for `2l + 2`.
     pub fn rows(&self, block: usize, position: usize) -> Result<&[f32]> {
         let cell = &self.positions[position].rows[block];
         if let Some(rows) = cell.get() {
@@ -79,14 +82,20 @@ impl<'a> Stream<'a> {
             NodeKind::MlpFeature => &self.pass.mlp,
             _ => return None,
         };
-        let row = active.get(usize::try_from(node.layer).ok()?)?.get(usize::try_from(node.position).ok()?)?;
+        let row = active
+            .get(usize::try_from(node.layer).ok()?)?
+            .get(usize::try_from(node.position).ok()?)?;
         row.iter().find(|(f, _)| *f as i32 == node.feature).map(|&(_, a)| a)
     }
 
     /// `z − ẑ` at a position, `[H·K]`
     pub fn error(&self, layer: usize, position: usize) -> Result<Vec<f32>> {
         let active = &self.pass.attention[layer][position];
-        missed(&self.world.attention[layer], active, row(&self.pass.trace.layers[layer].z, position)?)
+        missed(
+            &self.world.attention[layer],
+            active,
+            row(&self.pass.trace.layers[layer].z, position)?,
+        )
     }
 
     fn embeddings(&self, p: usize) -> Result<Vec<f32>> {
@@ -99,7 +108,9 @@ impl<'a> Stream<'a> {
         let mut read = written(&world.attention[l], active)?;
         read.extend(self.error(l, p)?);
         let w_o = &world.model.layers[l].w_o;
-        let mut rows = flat(&Tensor::from_vec(read, (active.len() + 1, w_o.dim(0)?), w_o.device())?.matmul(w_o)?)?;
+        let mut rows = flat(
+            &Tensor::from_vec(read, (active.len() + 1, w_o.dim(0)?), w_o.device())?.matmul(w_o)?,
+        )?;
         rows.extend_from_slice(&world.constants[l].attention_dictionary);
         rows.extend_from_slice(&world.constants[l].attention);
         Ok(rows)
@@ -118,11 +129,13 @@ impl<'a> Stream<'a> {
 
 impl Position {
     fn new(pass: &Pass, p: usize, token: u32) -> Position {
-        let mut nodes =
-            [NodeKind::Embedding, NodeKind::PositionEmbedding].map(|kind| Node::embedding(kind, p)).to_vec();
+        let mut nodes = [NodeKind::Embedding, NodeKind::PositionEmbedding]
+            .map(|kind| Node::embedding(kind, p))
+            .to_vec();
         let mut before = vec![nodes.len()];
         for (l, (attention, mlp)) in pass.attention.iter().zip(&pass.mlp).enumerate() {
-            nodes.extend(attention[p].iter().map(|(f, _)| Node::feature(Kind::Attention, l, p, *f)));
+            nodes
+                .extend(attention[p].iter().map(|(f, _)| Node::feature(Kind::Attention, l, p, *f)));
             nodes.push(Node::at(NodeKind::AttentionError, l, p));
             nodes.push(Node::at(NodeKind::Bias(Bias::AttentionDictionary), l, p));
             nodes.push(Node::at(NodeKind::Bias(Bias::Attention), l, p));

@@ -54,9 +54,15 @@ pub struct Pass {
 impl World {
     /// Dictionaries are by layer, one each.
     pub fn new(model: Gpt2, attention: Vec<Dictionary>, mlp: Vec<Dictionary>) -> Result<World> {
-        let heads = model.layers.iter().map(|layer| Heads::new(layer, model.sizes.heads)).collect::<Result<_>>()?;
+        let heads = model
+            .layers
+            .iter()
+            .map(|layer| Heads::new(layer, model.sizes.heads))
+            .collect::<Result<_>>()?;
         let each = model.layers.iter().zip(&attention).zip(&mlp);
-        let constants = each.map(|((layer, sae), mlp)| Constants::new(layer, sae, mlp)).collect::<Result<_>>()?;
+        let constants = each
+            .map(|((layer, sae), mlp)| Constants::new(layer, sae, mlp))
+            .collect::<Result<_>>()?;
         Ok(World { model, attention, mlp, heads, constants })
     }
 
@@ -82,8 +88,8 @@ impl World {
         }
     }
 
-    /// What some features write into their hook for each unit of activation, a row each; an MLP's are centred, as what it
-    /// writes is.
+    /// What some features write into their hook for each unit of activation, a row each; an MLP's
+    /// are centred, as what it writes is.
     pub(super) fn write_rows(&self, id: DictionaryId, features: &[usize]) -> Result<Vec<f32>> {
         let mut rows = Vec::new();
         for &f in features {
@@ -101,8 +107,8 @@ impl World {
         self.encode(self.traces(prompts)?)
     }
 
-    /// Passes of any number of prompts, [`PROMPTS`] at a time, `each` of them side by side with the others of its time; `take`
-    /// gets what comes of them in the order of the prompts.
+    /// Passes of any number of prompts, [`PROMPTS`] at a time, `each` of them side by side with the
+    /// others of its time; `take` gets what comes of them in the order of the prompts.
     pub fn over<T: Send>(
         &self,
         prompts: &[&[u32]],
@@ -122,14 +128,20 @@ impl World {
         self.model.forward_all(prompts)
     }
 
-    /// Encodes what the dictionaries read, one dictionary at a time for all passes: a whole encoder is large, and is read
-    /// only once here.
+    /// Encodes what the dictionaries read, one dictionary at a time for all passes: a whole encoder
+    /// is large, and is read only once here.
     pub fn encode(&self, traces: Vec<Trace>) -> Result<Vec<Pass>> {
-        let mut passes: Vec<Pass> =
-            traces.into_iter().map(|trace| Pass { trace, attention: Vec::new(), mlp: Vec::new() }).collect();
+        let mut passes: Vec<Pass> = traces
+            .into_iter()
+            .map(|trace| Pass { trace, attention: Vec::new(), mlp: Vec::new() })
+            .collect();
         for layer in 0..self.model.sizes.layers {
-            let z = encoded(&self.attention[layer], passes.iter().map(|pass| &pass.trace.layers[layer].z))?;
-            let x2 = encoded(&self.mlp[layer], passes.iter().map(|pass| &pass.trace.layers[layer].x2))?;
+            let z = encoded(
+                &self.attention[layer],
+                passes.iter().map(|pass| &pass.trace.layers[layer].z),
+            )?;
+            let x2 =
+                encoded(&self.mlp[layer], passes.iter().map(|pass| &pass.trace.layers[layer].x2))?;
             for ((pass, z), x2) in passes.iter_mut().zip(z).zip(x2) {
                 pass.attention.push(z);
                 pass.mlp.push(x2);
@@ -139,14 +151,18 @@ impl World {
     }
 }
 
-/// The active features of each token of each input `[T, d_in]`. Prompts begin alike, if only with BOS: rows that are the same
-/// to the bit are encoded once.
-fn encoded<'t>(dictionary: &Dictionary, inputs: impl Iterator<Item = &'t Tensor>) -> Result<Vec<Vec<Active>>> {
+/// The active features of each token of each input `[T, d_in]`. Prompts begin alike, if only with
+/// BOS: rows that are the same to the bit are encoded once.
+fn encoded<'t>(
+    dictionary: &Dictionary,
+    inputs: impl Iterator<Item = &'t Tensor>,
+) -> Result<Vec<Vec<Active>>> {
     let (mut rows, mut places, mut known) = (Vec::new(), Vec::new(), HashMap::new());
     let d_in = dictionary.b_in().len();
     for x in inputs {
         let place = |row: &[f32]| {
-            let (bits, next): (Vec<u32>, usize) = (row.iter().map(|x| x.to_bits()).collect(), known.len());
+            let (bits, next): (Vec<u32>, usize) =
+                (row.iter().map(|x| x.to_bits()).collect(), known.len());
             *known.entry(bits).or_insert_with(|| {
                 rows.extend_from_slice(row);
                 next
@@ -158,7 +174,10 @@ fn encoded<'t>(dictionary: &Dictionary, inputs: impl Iterator<Item = &'t Tensor>
         return Ok(Vec::new());
     }
     let active = dictionary.active(&Tensor::from_vec(rows, (known.len(), d_in), &Device::Cpu)?)?;
-    Ok(places.into_iter().map(|places| places.into_iter().map(|place| active[place].clone()).collect()).collect())
+    Ok(places
+        .into_iter()
+        .map(|places| places.into_iter().map(|place| active[place].clone()).collect())
+        .collect())
 }
 
 impl Pass {

@@ -12,7 +12,9 @@ const UTF8: &str = "save the file as UTF-8";
 /// A file as one text.
 pub fn whole(file: &Path, mut reader: impl Read) -> Result<String> {
     let mut bytes = Vec::new();
-    reader.read_to_end(&mut bytes).hint(|| format!("`{}` cannot be read", file.display()), DAMAGED)?;
+    reader
+        .read_to_end(&mut bytes)
+        .hint(|| format!("`{}` cannot be read", file.display()), DAMAGED)?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
@@ -21,17 +23,20 @@ pub fn whole(file: &Path, mut reader: impl Read) -> Result<String> {
     Ok(without_mark(&text).into())
 }
 
-/// The documents of a file with a JSON object a line. Blank lines hold none. Gives whether more is wanted.
+/// The documents of a file with a JSON object a line. Blank lines hold none. Gives whether more is
+/// wanted.
 pub fn read(file: &Path, mut reader: impl BufRead, column: &str, pass: &mut Pass) -> Result<bool> {
     let mut line = Vec::new();
     for number in 1_u64.. {
         line.clear();
-        let unreadable = || format!("`{}` cannot be read behind line {}", file.display(), number - 1);
+        let unreadable =
+            || format!("`{}` cannot be read behind line {}", file.display(), number - 1);
         if reader.read_until(b'\n', &mut line).hint(unreadable, DAMAGED)? == 0 {
             break;
         }
         let place = format!("`{}` line {number}", file.display());
-        let text = std::str::from_utf8(&line).map_err(|_| hinted(format!("{place} is not UTF-8"), UTF8))?;
+        let text = std::str::from_utf8(&line)
+            .map_err(|_| hinted(format!("{place} is not UTF-8"), UTF8))?;
         let text = without_mark(text).trim();
         if !text.is_empty() && !pass(Content::Text(column_of(text, column, &place)?))? {
             return Ok(false);
@@ -63,9 +68,17 @@ fn column_of(line: &str, column: &str, place: &str) -> Result<String> {
 }
 
 /// The error of a column that is not there.
-pub fn missing<'a>(place: &str, column: &str, others: impl Iterator<Item = &'a str>) -> anyhow::Error {
+pub fn missing<'a>(
+    place: &str,
+    column: &str,
+    others: impl Iterator<Item = &'a str>,
+) -> anyhow::Error {
     let others: Vec<String> = others.map(|name| format!("`{}`", name.escape_debug())).collect();
-    let others = if others.is_empty() { "none at all".into() } else { format!("only {}", others.join(", ")) };
+    let others = if others.is_empty() {
+        "none at all".into()
+    } else {
+        format!("only {}", others.join(", "))
+    };
     let what = format!("{place} has no column `{column}`, {others}");
     hinted(what, "set `corpus.text` to the column that holds the text")
 }

@@ -1,7 +1,9 @@
-//! From a corpus to token ids: files to documents, documents to ids, ids to windows, and ids back to text for people.
+//! From a corpus to token ids: files to documents, documents to ids, ids to windows, and ids back
+//! to text for people.
 //!
-//! The only room that knows the `tokenizers` crate. It must not know the model, artifacts or settings: a caller names
-//! files, columns and numbers. All text that comes through here is a stranger's: it is passed on, never obeyed.
+//! The only room that knows the `tokenizers` crate. It must not know the model, artifacts or
+//! settings: a caller names files, columns and numbers. All text that comes through here is a
+//! stranger's: it is passed on, never obeyed.
 
 mod lines;
 mod parquet;

@@ -1,16 +1,19 @@
-//! Documents in Parquet files: a column of text, or of ids that are tokens already. One row group is read at a time.
+//! Documents in Parquet files: a column of text, or of ids that are tokens already. One row group
+//! is read at a time.
 
 use super::lines::missing;
 use super::source::{Content, Pass, open};
 use crate::error::{Context, Hint, Result, hinted};
-use polars::prelude::{ArrowDataType, ArrowSchema, Column, DataType, ParquetReader, SerReader, Series};
+use polars::prelude::{
+    ArrowDataType, ArrowSchema, Column, DataType, ParquetReader, SerReader, Series,
+};
 use std::path::Path;
 
 /// Columns of ids, looked for where the text's column is not there.
 const IDS: [&str; 2] = ["input_ids", "tokens"];
 const DAMAGED: &str = "the file is damaged or no Parquet file; get it again";
-const UNREADABLE: &str =
-    "the rows are damaged or their text is not UTF-8; get the file again, or write it anew as UTF-8";
+const UNREADABLE: &str = "the rows are damaged or their text is not UTF-8; get the file again, or \
+    write it anew as UTF-8";
 
 /// The documents of a file, a row each; a null is an empty one. Gives whether more is wanted.
 pub fn read(file: &Path, column: &str, pass: &mut Pass) -> Result<bool> {
@@ -21,10 +24,19 @@ pub fn read(file: &Path, column: &str, pass: &mut Pass) -> Result<bool> {
     let column = chosen(file, &schema, column)?;
     let mut first = 0;
     for rows in metadata.row_groups.iter().map(|group| group.num_rows()).filter(|rows| *rows > 0) {
-        let group = || format!("`{}` cannot be read from row {first} to row {}", file.display(), first + rows - 1);
+        let group = || {
+            format!(
+                "`{}` cannot be read from row {first} to row {}",
+                file.display(),
+                first + rows - 1
+            )
+        };
         let mut reader = ParquetReader::new(open(file)?);
         reader.set_metadata(metadata.clone());
-        let frame = reader.with_columns(Some(vec![column.clone()])).with_slice(Some((first, rows))).finish();
+        let frame = reader
+            .with_columns(Some(vec![column.clone()]))
+            .with_slice(Some((first, rows)))
+            .finish();
         let frame = frame.hint(group, UNREADABLE)?;
         if !each_row(file, frame.column(&column).hint(group, DAMAGED)?, first, pass)? {
             return Ok(false);
@@ -34,15 +46,18 @@ pub fn read(file: &Path, column: &str, pass: &mut Pass) -> Result<bool> {
     Ok(true)
 }
 
-/// The column to read: the one asked for, or one of ids. Only columns of text or of ids get any further.
+/// The column to read: the one asked for, or one of ids. Only columns of text or of ids get any
+/// further.
 fn chosen(file: &Path, schema: &ArrowSchema, wanted: &str) -> Result<String> {
     let place = format!("`{}`", file.display());
     let there = [wanted].into_iter().chain(IDS).find_map(|name| Some((name, schema.get(name)?)));
-    let (name, field) = there.ok_or_else(|| missing(&place, wanted, schema.iter_names().map(|name| name.as_str())))?;
+    let (name, field) = there
+        .ok_or_else(|| missing(&place, wanted, schema.iter_names().map(|name| name.as_str())))?;
     if is_text(&field.dtype) || is_ids(&field.dtype) {
         return Ok(name.into());
     }
-    let hint = "set `corpus.text` to a column of text, or of lists of 32-bit or 64-bit whole numbers";
+    let hint =
+        "set `corpus.text` to a column of text, or of lists of 32-bit or 64-bit whole numbers";
     Err(hinted(format!("{place} has neither text nor lists of ids in column `{name}`"), hint))
 }
 
@@ -128,16 +143,22 @@ mod tests {
     fn text_comes_row_by_row_over_row_groups() {
         let body = Series::new("body".into(), [Some("a"), None, Some(""), Some("é"), Some("e")]);
         let (_folder, path) = written(vec![Series::new("id".into(), [1_u32, 2, 3, 4, 5]), body]);
-        let text = |texts: &[&str]| texts.iter().map(|text| Content::Text((*text).into())).collect::<Vec<_>>();
+        let text = |texts: &[&str]| {
+            texts.iter().map(|text| Content::Text((*text).into())).collect::<Vec<_>>()
+        };
         assert_eq!(contents(&path, "body", 99).unwrap(), text(&["a", "", "", "é", "e"]));
         assert_eq!(contents(&path, "body", 3).unwrap(), text(&["a", "", ""]));
     }
 
     #[test]
     fn ids_are_read_where_there_is_no_text() {
-        let tokens = |lists: &[&[u32]]| lists.iter().map(|ids| Content::Tokens(ids.to_vec())).collect::<Vec<_>>();
+        let tokens = |lists: &[&[u32]]| {
+            lists.iter().map(|ids| Content::Tokens(ids.to_vec())).collect::<Vec<_>>()
+        };
         let expected = tokens(&[&[5, 6], &[], &[7]]);
-        for item in [DataType::UInt16, DataType::Int32, DataType::UInt32, DataType::Int64, DataType::UInt64] {
+        for item in
+            [DataType::UInt16, DataType::Int32, DataType::UInt32, DataType::Int64, DataType::UInt64]
+        {
             let series = lists(&[&[5, 6], &[], &[7]], item);
             let (_folder, path) = written(vec![series]);
             assert_eq!(contents(&path, "text", 99).unwrap(), expected);
@@ -146,14 +167,21 @@ mod tests {
 
     #[test]
     fn wrong_columns_and_ids_are_named() {
-        let (_folder, path) = written(vec![Series::new("id".into(), [1_u32]), Series::new("n\n".into(), [1_u32])]);
+        let (_folder, path) =
+            written(vec![Series::new("id".into(), [1_u32]), Series::new("n\n".into(), [1_u32])]);
         let missing = report(&contents(&path, "text", 9).unwrap_err());
-        assert!(missing.contains("data.parquet` has no column `text`, only `id`, `n\\n`"), "{missing}");
+        assert!(
+            missing.contains("data.parquet` has no column `text`, only `id`, `n\\n`"),
+            "{missing}"
+        );
         let number = report(&contents(&path, "id", 9).unwrap_err());
         assert!(number.contains("neither text nor lists of ids in column `id`"), "{number}");
         let (_folder, path) = written(vec![lists(&[&[1], &[2], &[3, -1]], DataType::Int64)]);
         let negative = report(&contents(&path, "text", 9).unwrap_err());
-        assert!(negative.contains("row 2 (the first is 0) has no list of ids in `input_ids`"), "{negative}");
+        assert!(
+            negative.contains("row 2 (the first is 0) has no list of ids in `input_ids`"),
+            "{negative}"
+        );
         assert!(negative.contains("hint: ids are whole numbers"), "{negative}");
     }
 
@@ -161,7 +189,8 @@ mod tests {
     fn text_that_is_not_utf8_is_refused_with_its_rows() {
         let (_folder, path) = written(vec![Series::new("text".into(), ["a", "b", "c", "naQve"])]);
         let mut bytes = std::fs::read(&path).unwrap();
-        let places: Vec<usize> = (0..bytes.len()).filter(|i| bytes[*i..].starts_with(b"naQve")).collect();
+        let places: Vec<usize> =
+            (0..bytes.len()).filter(|i| bytes[*i..].starts_with(b"naQve")).collect();
         places.iter().for_each(|i| bytes[i + 2] = 0xEF);
         std::fs::write(&path, bytes).unwrap();
         let message = report(&contents(&path, "text", 9).unwrap_err());

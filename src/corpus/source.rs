@@ -1,7 +1,8 @@
 //! Which files a corpus is, and the documents in them, one after the other.
 //!
-//! `.txt` is one document a file, whatever blank lines are in it; `.jsonl` and `.jsonl.gz` one a line; `.parquet` one a
-//! row. An empty document is a document: it is passed on, so that numbers count the source's own documents.
+//! `.txt` is one document a file, whatever blank lines are in it; `.jsonl` and `.jsonl.gz` one a
+//! line; `.parquet` one a row. An empty document is a document: it is passed on, so that numbers
+//! count the source's own documents.
 
 use super::{lines, parquet};
 use crate::error::{Hint, Result, hinted};
@@ -53,14 +54,17 @@ impl Format {
 
     fn known(file: &Path) -> Result<Format> {
         Format::of(file).ok_or_else(|| {
-            let hint = format!("{KNOWN}; convert the file, or name the others by a pattern such as `*.jsonl`");
+            let hint = format!(
+                "{KNOWN}; convert the file, or name the others by a pattern such as `*.jsonl`"
+            );
             hinted(format!("`{}` is of no known kind", file.display()), hint)
         })
     }
 }
 
-/// The files of a corpus, in order of name: the file itself, all files of known kinds at any depth of a folder (hidden
-/// ones left out), or the files that fit a pattern with `*`, `?`, `[…]` or `**`.
+/// The files of a corpus, in order of name: the file itself, all files of known kinds at any depth
+/// of a folder (hidden ones left out), or the files that fit a pattern with `*`, `?`, `[…]` or
+/// `**`.
 ///
 /// # Errors
 /// When there are none, or one that was named or fits the pattern is of no known kind.
@@ -73,14 +77,17 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
     }
     files.sort();
     if files.is_empty() {
-        let hint = format!("set `corpus.path` to a file, a folder, or a pattern such as `data/*.parquet`; {KNOWN}");
+        let hint = format!(
+            "set `corpus.path` to a file, a folder, or a pattern such as `data/*.parquet`; {KNOWN}"
+        );
         return Err(hinted(format!("no corpus file at `{}`", path.display()), hint));
     }
     files.iter().try_for_each(|file| Format::known(file).map(drop))?;
     Ok(files)
 }
 
-/// Files of known kinds below a folder. Links to folders are not followed: they may lead in a circle.
+/// Files of known kinds below a folder. Links to folders are not followed: they may lead in a
+/// circle.
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     let unreadable = || format!("cannot list `{}`", folder.display());
     for entry in std::fs::read_dir(folder).hint(unreadable, "check that the folder may be read")? {
@@ -103,7 +110,8 @@ fn matching(path: &Path) -> Result<Vec<PathBuf>> {
     let there = path.ancestors().find(|ancestor| ancestor.is_dir()).unwrap_or(Path::new(""));
     let rest = path.strip_prefix(there).unwrap_or(path);
     let pattern = Path::new(&glob::Pattern::escape(&there.to_string_lossy())).join(rest);
-    let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
+    let options =
+        glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
     let found = glob::glob_with(&pattern.to_string_lossy(), options).hint(
         || format!("`{}` is not a pattern", path.display()),
         "`*` stands for any name, `**` for any folders; see `corpus.path` in `pipeline.toml`",
@@ -130,12 +138,18 @@ pub fn readable(name: &str) -> bool {
     Format::of(Path::new(name)).is_some() && !name.split('/').any(|part| part.starts_with('.'))
 }
 
-/// The documents of a file, in order, each given to `each` until that returns false; whether more is wanted. `column`
-/// names the text in lines and rows; a Parquet file without it may have ids in `input_ids` or `tokens` instead.
+/// The documents of a file, in order, each given to `each` until that returns false; whether more
+/// is wanted. `column` names the text in lines and rows; a Parquet file without it may have ids in
+/// `input_ids` or `tokens` instead.
 ///
 /// # Errors
-/// When the file cannot be read to its end, is not UTF-8, a line is no JSON, or the column is not there.
-pub fn read(shard: &Shard, column: &str, each: &mut dyn FnMut(RawDocument) -> Result<bool>) -> Result<bool> {
+/// When the file cannot be read to its end, is not UTF-8, a line is no JSON, or the column is not
+/// there.
+pub fn read(
+    shard: &Shard,
+    column: &str,
+    each: &mut dyn FnMut(RawDocument) -> Result<bool>,
+) -> Result<bool> {
     let mut pass = |content| each(RawDocument { source: shard.source.clone(), content });
     read_file(&shard.path, column, &mut pass)
 }
@@ -145,16 +159,21 @@ fn read_file(file: &Path, column: &str, pass: &mut Pass) -> Result<bool> {
     match Format::known(file)? {
         Format::Text => pass(Content::Text(lines::whole(file, open(file)?)?)),
         Format::Lines => lines::read(file, BufReader::new(open(file)?), column, pass),
-        Format::GzippedLines => {
-            lines::read(file, BufReader::new(MultiGzDecoder::new(BufReader::new(open(file)?))), column, pass)
-        }
+        Format::GzippedLines => lines::read(
+            file,
+            BufReader::new(MultiGzDecoder::new(BufReader::new(open(file)?))),
+            column,
+            pass,
+        ),
         Format::Parquet => parquet::read(file, column, pass),
     }
 }
 
 pub(super) fn open(file: &Path) -> Result<File> {
-    File::open(file)
-        .hint(|| format!("cannot open `{}`", file.display()), "check that the file is there and may be read")
+    File::open(file).hint(
+        || format!("cannot open `{}`", file.display()),
+        "check that the file is there and may be read",
+    )
 }
 
 /// The deepest folder that all files are in.
@@ -196,7 +215,9 @@ mod tests {
         let mut all = Vec::new();
         for shard in shards(files(&folder.join(path))?) {
             read(&shard, "text", &mut |document| {
-                let Content::Text(text) = document.content else { panic!("ids in {}", document.source) };
+                let Content::Text(text) = document.content else {
+                    panic!("ids in {}", document.source)
+                };
                 all.push((document.source, text));
                 Ok(true)
             })?;
@@ -227,7 +248,10 @@ mod tests {
         ]);
         let names = |path| names(folder.path(), path).unwrap();
         assert_eq!(names("b.txt"), ["b.txt"]);
-        assert_eq!(names(""), ["a.jsonl", "b.txt", "deep/D.JSONL.GZ", "deep/c.parquet", "odd[1]/y.txt"]);
+        assert_eq!(
+            names(""),
+            ["a.jsonl", "b.txt", "deep/D.JSONL.GZ", "deep/c.parquet", "odd[1]/y.txt"]
+        );
         assert_eq!(names("*.txt"), ["b.txt"]);
         assert_eq!(names("**/*.txt"), ["b.txt", "odd[1]/y.txt"]);
         assert_eq!(names("odd[1]/*"), ["odd[1]/y.txt"]);
@@ -238,21 +262,31 @@ mod tests {
         let folder = folder(&[("a.csv", b"x"), ("empty/notes.md", b"")]);
         for path in ["missing.txt", "*.jsonl", "empty"] {
             let message = message(folder.path(), path);
-            assert!(message.contains("no corpus file at") && message.contains("hint: set `corpus.path`"), "{message}");
+            assert!(
+                message.contains("no corpus file at")
+                    && message.contains("hint: set `corpus.path`"),
+                "{message}"
+            );
         }
         for path in ["a.csv", "*.csv"] {
             let message = message(folder.path(), path);
-            assert!(message.contains("a.csv` is of no known kind") && message.contains("`.parquet`"), "{message}");
+            assert!(
+                message.contains("a.csv` is of no known kind") && message.contains("`.parquet`"),
+                "{message}"
+            );
         }
     }
 
     #[test]
     fn documents_come_in_order_with_their_source_and_empty_ones_count() {
-        let lines =
-            b"{\"text\": \"one\", \"id\": 1}\n\n{\"text\": \"\"}\r\n{\"text\": null}\n{\"text\": \"caf\\u00e9\"}";
+        let lines = b"{\"text\": \"one\", \"id\": 1}\n\n{\"text\": \"\"}\r\n{\"text\": \
+                null}\n{\"text\": \"caf\\u00e9\"}";
         let folder = folder(&[
             ("x/a.jsonl", lines),
-            ("x/deep/b.jsonl.gz", &[gzipped(b"{\"text\": \"two\"}\n"), gzipped(b"{\"text\": \"three\"}\n")].concat()),
+            (
+                "x/deep/b.jsonl.gz",
+                &[gzipped(b"{\"text\": \"two\"}\n"), gzipped(b"{\"text\": \"three\"}\n")].concat(),
+            ),
             ("x/c.txt", "\u{feff}a\n\nb\n".as_bytes()),
         ]);
         let expected = [
@@ -298,15 +332,26 @@ mod tests {
             ("latin.jsonl", "latin.jsonl` line 2 is not UTF-8", "save the file as UTF-8"),
             ("broken.jsonl", "broken.jsonl` line 2 is not a JSON object", "one JSON object a line"),
             ("list.jsonl", "list.jsonl` line 1 is not a JSON object", "one JSON object a line"),
-            ("other.jsonl", "other.jsonl` line 2 has no column `text`, only `body`, `id`", "set `corpus.text`"),
-            ("number.jsonl", "number.jsonl` line 1 has no text in column `text`", "set `corpus.text`"),
+            (
+                "other.jsonl",
+                "other.jsonl` line 2 has no column `text`, only `body`, `id`",
+                "set `corpus.text`",
+            ),
+            (
+                "number.jsonl",
+                "number.jsonl` line 1 has no text in column `text`",
+                "set `corpus.text`",
+            ),
             ("cut.jsonl.gz", "cut.jsonl.gz` cannot be read behind line", "get it again"),
             ("plain.jsonl.gz", "plain.jsonl.gz` cannot be read behind line 0", "get it again"),
         ];
         for (file, what, hint) in cases {
             let message = message(folder.path(), file);
             assert!(message.contains(what), "{message}");
-            assert!(message.lines().any(|line| line.starts_with("hint: ") && line.contains(hint)), "{message}");
+            assert!(
+                message.lines().any(|line| line.starts_with("hint: ") && line.contains(hint)),
+                "{message}"
+            );
         }
     }
 }

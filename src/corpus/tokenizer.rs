@@ -1,7 +1,8 @@
 //! A model's tokenizer: text to ids, and ids back to text that a person can read.
 //!
-//! GPT-2's tokens are bytes, written in its file with a stand-in letter for every byte (`Ġ` is a space). Those letters
-//! never leave this file, and a character that several tokens share is never shown as `�`.
+//! GPT-2's tokens are bytes, written in its file with a stand-in letter for every byte (`Ġ` is a
+//! space). Those letters never leave this file, and a character that several tokens share is never
+//! shown as `�`.
 
 use super::source::{Content, RawDocument};
 use crate::error::{Hint, Result, hinted};
@@ -36,21 +37,25 @@ pub struct Piece {
 }
 
 impl Tokenizer {
-    /// Loads `tokenizer.json` from a model's folder. `vocabulary` is the number of the model's embedding rows.
+    /// Loads `tokenizer.json` from a model's folder. `vocabulary` is the number of the model's
+    /// embedding rows.
     ///
     /// # Errors
-    /// When the file is missing or no tokenizer, has no `<|endoftext|>`, or has an id for which the model has no row.
+    /// When the file is missing or no tokenizer, has no `<|endoftext|>`, or has an id for which the
+    /// model has no row.
     pub fn load(folder: &Path, vocabulary: usize) -> Result<Tokenizer> {
         let path = folder.join("tokenizer.json");
-        let file = std::fs::read(&path).hint(|| format!("cannot read `{}`", path.display()), BELONGS)?;
+        let file =
+            std::fs::read(&path).hint(|| format!("cannot read `{}`", path.display()), BELONGS)?;
         let wrong = |what: String| hinted(format!("`{}` {what}", path.display()), BELONGS);
-        let mut inner = tokenizers::Tokenizer::from_bytes(&file).map_err(|e| wrong(format!("is no tokenizer: {e}")))?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(&file)
+            .map_err(|e| wrong(format!("is no tokenizer: {e}")))?;
         let bos = prepare(&mut inner).ok_or_else(|| wrong(format!("has no `{END_OF_TEXT}`")))?;
         let bytes = bytes_of_ids(&inner);
         match bytes.last_key_value() {
-            Some((&last, _)) if last as usize >= vocabulary => {
-                Err(wrong(format!("has ids up to {last}, but the model has {vocabulary} embedding rows")))
-            }
+            Some((&last, _)) if last as usize >= vocabulary => Err(wrong(format!(
+                "has ids up to {last}, but the model has {vocabulary} embedding rows"
+            ))),
             _ => Ok(Tokenizer { specials: specials(&inner, bos), inner, bos, vocabulary, bytes }),
         }
     }
@@ -65,10 +70,12 @@ impl Tokenizer {
         self.specials.contains(&id)
     }
 
-    /// The ids of a text, without BOS. `<|endoftext|>` written in the text becomes the special token.
+    /// The ids of a text, without BOS. `<|endoftext|>` written in the text becomes the special
+    /// token.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, false);
-        let encoding = encoding.map_err(|error| hinted(format!("cannot tokenise a text: {error}"), BELONGS))?;
+        let encoding = encoding
+            .map_err(|error| hinted(format!("cannot tokenise a text: {error}"), BELONGS))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -86,9 +93,13 @@ impl Tokenizer {
                 "a document of `{}` has the id {id}, but the model has {} rows",
                 document.source, self.vocabulary
             );
-            return Err(hinted(what, "use a corpus that was tokenised for this model, or one of texts"));
+            return Err(hinted(
+                what,
+                "use a corpus that was tokenised for this model, or one of texts",
+            ));
         }
-        // Every window gets a BOS of its own; a second one would be read as the end of another text.
+        // Every window gets a BOS of its own; a second one would be read as the end of another
+        // text.
         Ok(ids.strip_prefix(&[self.bos]).unwrap_or(ids).to_vec())
     }
 
@@ -112,9 +123,14 @@ impl Tokenizer {
         let mut bytes = Vec::new();
         for (i, &id) in ids.iter().enumerate() {
             bytes.extend_from_slice(&self.bytes(id));
-            let shares = unfinished(&bytes) && ids.get(i + 1).is_some_and(|&next| self.continues(next));
+            let shares =
+                unfinished(&bytes) && ids.get(i + 1).is_some_and(|&next| self.continues(next));
             if !shares {
-                pieces.push(Piece { text: readable(&bytes), tokens: start..i + 1, special: self.is_special(id) });
+                pieces.push(Piece {
+                    text: readable(&bytes),
+                    tokens: start..i + 1,
+                    special: self.is_special(id),
+                });
                 start = i + 1;
                 bytes.clear();
             }
@@ -141,8 +157,8 @@ impl Tokenizer {
     }
 }
 
-/// Turns off what a file may ask for besides tokens, and makes `<|endoftext|>` special where it is only a word of the
-/// vocabulary. Gives its id.
+/// Turns off what a file may ask for besides tokens, and makes `<|endoftext|>` special where it is
+/// only a word of the vocabulary. Gives its id.
 fn prepare(inner: &mut tokenizers::Tokenizer) -> Option<u32> {
     inner.with_padding(None).with_truncation(None).ok()?;
     let bos = inner.token_to_id(END_OF_TEXT)?;
@@ -159,10 +175,14 @@ fn specials(inner: &tokenizers::Tokenizer, bos: u32) -> BTreeSet<u32> {
 
 fn bytes_of_ids(inner: &tokenizers::Tokenizer) -> BTreeMap<u32, Vec<u8>> {
     let letters = byte_letters();
-    let byte_level = |token: String| token.chars().flat_map(|c| bytes_of_letter(&letters, c)).collect();
+    let byte_level =
+        |token: String| token.chars().flat_map(|c| bytes_of_letter(&letters, c)).collect();
     let learned = inner.get_vocab(false).into_iter().map(|(token, id)| (id, byte_level(token)));
     // An added token is written in the file as it is.
-    let added = inner.get_added_tokens_decoder().into_iter().map(|(id, token)| (id, token.content.into_bytes()));
+    let added = inner
+        .get_added_tokens_decoder()
+        .into_iter()
+        .map(|(id, token)| (id, token.content.into_bytes()));
     learned.chain(added).collect()
 }
 
@@ -170,7 +190,8 @@ fn bytes_of_letter(letters: &BTreeMap<char, u8>, letter: char) -> Vec<u8> {
     letters.get(&letter).map_or_else(|| letter.to_string().into_bytes(), |&byte| vec![byte])
 }
 
-/// GPT-2's letters for bytes: printable bytes are themselves, the others come from U+0100 on, in order.
+/// GPT-2's letters for bytes: printable bytes are themselves, the others come from U+0100 on, in
+/// order.
 fn byte_letters() -> BTreeMap<char, u8> {
     let printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     let own = (0..=u8::MAX).filter(printable).map(|byte| (char::from(byte), byte));
@@ -206,7 +227,8 @@ pub mod tests {
     /// The demo's tokenizer file, changed.
     fn changed(change: impl FnOnce(&mut serde_json::Value)) -> Result<Tokenizer> {
         let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/model/tokenizer.json");
-        let mut file: serde_json::Value = serde_json::from_slice(&std::fs::read(demo).unwrap()).unwrap();
+        let mut file: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(demo).unwrap()).unwrap();
         change(&mut file);
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("tokenizer.json"), file.to_string()).unwrap();
@@ -216,12 +238,17 @@ pub mod tests {
     #[test]
     fn text_comes_back_as_it_was() {
         let tokenizer = demo();
-        for text in ["", "When Mary and John", "Søren's café — “naïve” 日本 🦀\n\n\t<b>&amp;</b>", " \u{FFFD} \u{0} x"]
-        {
+        for text in [
+            "",
+            "When Mary and John",
+            "Søren's café — “naïve” 日本 🦀\n\n\t<b>&amp;</b>",
+            " \u{FFFD} \u{0} x",
+        ] {
             let ids = tokenizer.encode(text).unwrap();
             assert_eq!(tokenizer.decode(&ids), text);
             let pieces = tokenizer.pieces(&ids);
-            let covered: Vec<usize> = pieces.iter().flat_map(|piece| piece.tokens.clone()).collect();
+            let covered: Vec<usize> =
+                pieces.iter().flat_map(|piece| piece.tokens.clone()).collect();
             assert_eq!(covered, (0..ids.len()).collect::<Vec<_>>());
         }
     }
@@ -248,7 +275,11 @@ pub mod tests {
         assert_eq!(format!("{head}{tail}"), "\\xF0\\x9F\\xA6\\x80");
         let bos = tokenizer.bos();
         let pieces = tokenizer.pieces(&[ids[0], bos]);
-        assert_eq!(pieces.len(), 2, "a special token is a piece of its own, even behind half a character");
+        assert_eq!(
+            pieces.len(),
+            2,
+            "a special token is a piece of its own, even behind half a character"
+        );
         assert_eq!(pieces[1], Piece { text: END_OF_TEXT.into(), tokens: 1..2, special: true });
     }
 
@@ -288,7 +319,8 @@ pub mod tests {
     #[test]
     fn padding_and_truncation_of_the_file_are_ignored() {
         let tokenizer = changed(|file| {
-            let cut = "{\"max_length\": 2, \"strategy\": \"LongestFirst\", \"stride\": 0, \"direction\": \"Right\"}";
+            let cut = "{\"max_length\": 2, \"strategy\": \"LongestFirst\", \"stride\": \
+                0, \"direction\": \"Right\"}";
             file["truncation"] = serde_json::from_str(cut).unwrap();
         });
         let text = "When Mary and John went to the store";
@@ -301,12 +333,20 @@ pub mod tests {
         assert!(report(&without.unwrap_err()).contains("has no `<|endoftext|>`"));
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/model");
         let small = report(&Tokenizer::load(&folder, 2559).unwrap_err());
-        assert!(small.contains("has ids up to 2559, but the model has 2559 embedding rows"), "{small}");
-        assert!(small.contains("hint: use the `tokenizer.json` that belongs to the model"), "{small}");
+        assert!(
+            small.contains("has ids up to 2559, but the model has 2559 embedding rows"),
+            "{small}"
+        );
+        assert!(
+            small.contains("hint: use the `tokenizer.json` that belongs to the model"),
+            "{small}"
+        );
         let missing = tempfile::tempdir().unwrap();
         assert!(report(&Tokenizer::load(missing.path(), 9).unwrap_err()).contains("cannot read"));
         std::fs::write(missing.path().join("tokenizer.json"), "{}").unwrap();
-        assert!(report(&Tokenizer::load(missing.path(), 9).unwrap_err()).contains("is no tokenizer"));
+        assert!(
+            report(&Tokenizer::load(missing.path(), 9).unwrap_err()).contains("is no tokenizer")
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Documents of ids to contexts (DESIGN.md 4.0), which half a document serves in, and the order of documents.
+//! Documents of ids to contexts (DESIGN.md 4.0), which half a document serves in, and the order of
+//! documents.
 //!
 //! Pure functions of ids and numbers: no text, no files.
 
@@ -36,9 +37,9 @@ fn step(context: usize) -> usize {
 
 /// Windows across documents: all of them joined, end-of-text between one and the next.
 ///
-/// A window is named after the document and place of its first id; the end-of-text behind a document of `n` ids is at
-/// its place `n`. Empty documents leave no trace. A window may hold several documents: whoever must keep two sets of
-/// documents apart gives each a packer of its own.
+/// A window is named after the document and place of its first id; the end-of-text behind a
+/// document of `n` ids is at its place `n`. Empty documents leave no trace. A window may hold
+/// several documents: whoever must keep two sets of documents apart gives each a packer of its own.
 #[derive(Clone, Debug)]
 pub struct Packer {
     context: usize,
@@ -63,7 +64,9 @@ impl Packer {
         if let Some((last, length)) = self.last.replace((document, ids.len())) {
             full.extend(self.push(last, length, self.bos));
         }
-        full.extend(ids.iter().enumerate().filter_map(|(start, &id)| self.push(document, start, id)));
+        full.extend(
+            ids.iter().enumerate().filter_map(|(start, &id)| self.push(document, start, id)),
+        );
         full
     }
 
@@ -85,7 +88,8 @@ impl Packer {
     }
 }
 
-/// What a document's examples are for. No example crosses: an explanation is scored on documents it has never seen.
+/// What a document's examples are for. No example crosses: an explanation is scored on documents it
+/// has never seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Half {
     Explain,
@@ -135,7 +139,8 @@ mod tests {
         let windows = windows(7, &ids, 11, BOS);
         assert_eq!(windows.iter().map(|window| window.start).collect::<Vec<_>>(), [0, 10, 20]);
         assert!(windows.iter().all(|window| window.tokens[0] == BOS && window.document == 7));
-        let inside: Vec<u32> = windows.iter().flat_map(|window| window.tokens[1..].to_vec()).collect();
+        let inside: Vec<u32> =
+            windows.iter().flat_map(|window| window.tokens[1..].to_vec()).collect();
         assert_eq!(inside, ids);
     }
 
@@ -180,7 +185,8 @@ mod tests {
         packed.extend(packer.finish());
         let filled: Vec<Vec<u32>> = documents.into_iter().filter(|ids| !ids.is_empty()).collect();
         let joined = filled.join(&BOS);
-        let inside: Vec<u32> = packed.iter().flat_map(|window| window.tokens[1..].to_vec()).collect();
+        let inside: Vec<u32> =
+            packed.iter().flat_map(|window| window.tokens[1..].to_vec()).collect();
         assert_eq!(inside, joined[..inside.len()]);
         assert!(joined.len() - inside.len() < SHORTEST);
     }

@@ -1,8 +1,9 @@
-//! How well a dictionary describes the model, measured on real tokens: L0, variance explained, dead features and loss
-//! recovered (DESIGN.md 4.2).
+//! How well a dictionary describes the model, measured on real tokens: L0, variance explained, dead
+//! features and loss recovered (DESIGN.md 4.2).
 //!
-//! A dictionary that is read wrongly, or is another's, mostly still gives numbers. So each is also read in the ways in
-//! which people have gone wrong (`suspects`); where one of these fits far better, or none explains anything, it is refused.
+//! A dictionary that is read wrongly, or is another's, mostly still gives numbers. So each is also
+//! read in the ways in which people have gone wrong (`suspects`); where one of these fits far
+//! better, or none explains anything, it is refused.
 
 mod suspects;
 
@@ -37,14 +38,18 @@ pub struct Conformance {
 
 impl Conformance {
     /// # Errors
-    /// When the dictionary clearly explains less than the mean does, or another reading of it fits far better.
+    /// When the dictionary clearly explains less than the mean does, or another reading of it fits
+    /// far better.
     pub fn check(&self, source: &std::path::Path) -> Result<()> {
         let (file, hook, explained) = (source.display(), self.id.hook(), self.variance_explained);
         // A weak dictionary may fall below 0 by the luck of the sample.
         let refused = explained + 2.0 * self.error < 0.0;
-        if let Some(suspect) = self.suspect.as_ref().filter(|suspect| refused || suspect.is_evidence()) {
+        if let Some(suspect) =
+            self.suspect.as_ref().filter(|suspect| refused || suspect.is_evidence())
+        {
             let what = format!(
-                "`{file}` explains {explained:.2} of the variance of its hook `{hook}`, but {:.2} {}",
+                "`{file}` explains {explained:.2} of the variance of its hook `{hook}`, but {:.2} \
+                 {}",
                 suspect.explained, suspect.when
             );
             return Err(hinted(what, suspect.hint));
@@ -54,9 +59,11 @@ impl Conformance {
         }
         Err(hinted(
             format!(
-                "`{file}` explains a negative share of the variance of its hook `{hook}` ({explained:.2}): it is not a dictionary of this model"
+                "`{file}` explains a negative share of the variance of its hook `{hook}` \
+                 ({explained:.2}): it is not a dictionary of this model"
             ),
-            "no other layer, bias or fold makes it fit; use the dictionaries that were trained on this very model, and check that the corpus is text",
+            "no other layer, bias or fold makes it fit; use the dictionaries that were trained on \
+             this very model, and check that the corpus is text",
         ))
     }
 }
@@ -99,9 +106,13 @@ impl Sample {
     pub fn new(model: &Gpt2, contexts: &[Vec<u32>]) -> Result<Sample> {
         let usable: Vec<&Vec<u32>> = contexts.iter().filter(|tokens| tokens.len() > 1).collect();
         if usable.is_empty() {
-            return Err(hinted("no context to measure the dictionaries on", "the corpus is empty or too short"));
+            return Err(hinted(
+                "no context to measure the dictionaries on",
+                "the corpus is empty or too short",
+            ));
         }
-        let contexts = usable.par_iter().map(|tokens| Passed::new(model, tokens)).collect::<Result<_>>()?;
+        let contexts =
+            usable.par_iter().map(|tokens| Passed::new(model, tokens)).collect::<Result<_>>()?;
         Ok(Sample { contexts })
     }
 
@@ -222,11 +233,16 @@ impl Fit {
         if variance > 0.0 { 1.0 - self.residual / variance } else { 0.0 }
     }
 
-    /// How much nearer to `y` the reconstruction is than the mean of the `whole` sample, in summed squares.
+    /// How much nearer to `y` the reconstruction is than the mean of the `whole` sample, in summed
+    /// squares.
     fn gained(&self, whole: &Fit) -> f64 {
         let mean = |y: &f64| y / whole.tokens;
-        let from_mean: f64 =
-            self.y.iter().zip(&whole.y).map(|(y, all)| mean(all) * (self.tokens * mean(all) - 2.0 * y)).sum();
+        let from_mean: f64 = self
+            .y
+            .iter()
+            .zip(&whole.y)
+            .map(|(y, all)| mean(all) * (self.tokens * mean(all) - 2.0 * y))
+            .sum();
         self.y2 + from_mean - self.residual
     }
 }
@@ -250,11 +266,17 @@ fn alive(active: &[Active], width: usize) -> Vec<bool> {
 }
 
 /// Sums of one context.
-fn measure_context(model: &Gpt2, dictionary: &Dictionary, encoder: &Encoder, context: &Passed) -> Result<Sums> {
+fn measure_context(
+    model: &Gpt2,
+    dictionary: &Dictionary,
+    encoder: &Encoder,
+    context: &Passed,
+) -> Result<Sums> {
     let (layer, tokens) = (&context.layers[dictionary.id.layer], &context.tokens);
     let (x, y) = layer.of(dictionary.id.kind);
     let n = tokens.len() - 1;
-    // BOS is left out: its activations are like no other token's and would carry most of the variance.
+    // BOS is left out: its activations are like no other token's and would carry most of the
+    // variance.
     let active = encoder.active(&x.narrow(0, 1, n)?)?;
     let fit = Fit::of(&y.narrow(0, 1, n)?, &dictionary.decode(&active)?)?;
     let with = |zero: bool| {
@@ -278,7 +300,10 @@ pub fn measure(model: &Gpt2, dictionary: &Dictionary, sample: &Sample) -> Result
     let fits: Vec<Fit> = each.iter().map(|sums| sums.fit.clone()).collect();
     // Added up in the order of the contexts, so that the sums do not depend on the threads.
     let Some(sums) = each.into_iter().reduce(Sums::add) else {
-        return Err(hinted("no context to measure the dictionaries on", "the corpus is empty or too short"));
+        return Err(hinted(
+            "no context to measure the dictionaries on",
+            "the corpus is empty or too short",
+        ));
     };
     let clean: f64 = sample.contexts.iter().map(|context| context.loss).sum();
     let [with, zero] = sums.losses;

@@ -6,7 +6,8 @@
 //! | `…blocks.L.ln2.hook_normalized….pt` | a transcoder as pchlenski's |
 //! | a folder with `cfg.json` and `sae_weights.safetensors` | SAELens, before 6.0 and since (see `saelens`) |
 //!
-//! Pickles are parsed by candle's reader, which runs nothing. Anything not supported is refused by name.
+//! Pickles are parsed by candle's reader, which runs nothing. Anything not supported is refused by
+//! name.
 
 mod saelens;
 
@@ -51,11 +52,13 @@ pub struct Whole {
     pub b_out: Tensor,
 }
 
-/// Finds the dictionaries of one kind in a folder: exactly one for each layer of the model, in the order of layers. Only
-/// `files` are looked at, which are names of files or folders in it; none: all.
+/// Finds the dictionaries of one kind in a folder: exactly one for each layer of the model, in the
+/// order of layers. Only `files` are looked at, which are names of files or folders in it; none:
+/// all.
 ///
 /// # Errors
-/// When the folder cannot be read, holds a format or hook that does not fit, or a layer has none or more than one.
+/// When the folder cannot be read, holds a format or hook that does not fit, or a layer has none or
+/// more than one.
 pub fn find(folder: &Path, files: &[String], kind: Kind, layers: usize) -> Result<Vec<Source>> {
     let mut found: Vec<Source> = Vec::new();
     for path in entries(folder, files, kind)? {
@@ -63,14 +66,25 @@ pub fn find(folder: &Path, files: &[String], kind: Kind, layers: usize) -> Resul
         let layer = source.id.layer;
         if layer >= layers {
             return Err(hinted(
-                format!("`{}` is for layer {layer}, but the model has {layers} layers", path.display()),
-                format!("`dictionaries.{}` must hold the dictionaries of this model", setting(kind)),
+                format!(
+                    "`{}` is for layer {layer}, but the model has {layers} layers",
+                    path.display()
+                ),
+                format!(
+                    "`dictionaries.{}` must hold the dictionaries of this model",
+                    setting(kind)
+                ),
             ));
         }
         if let Some(other) = found.iter().find(|other| other.id.layer == layer) {
             return Err(hinted(
-                format!("`{}` and `{}` are both for layer {layer}", other.weights.display(), path.display()),
-                "keep one dictionary a layer in the folder; a file may carry the wrong layer in its config",
+                format!(
+                    "`{}` and `{}` are both for layer {layer}",
+                    other.weights.display(),
+                    path.display()
+                ),
+                "keep one dictionary a layer in the folder; a file may carry the wrong layer in \
+                 its config",
             ));
         }
         found.push(source);
@@ -79,7 +93,10 @@ pub fn find(folder: &Path, files: &[String], kind: Kind, layers: usize) -> Resul
     if let Some(missing) = (0..layers).find(|l| !found.iter().any(|source| source.id.layer == *l)) {
         return Err(hinted(
             format!("`{}` has no {} dictionary for layer {missing}", folder.display(), kind.word()),
-            format!("`dictionaries.{}` needs one for each of the model's {layers} layers", setting(kind)),
+            format!(
+                "`dictionaries.{}` needs one for each of the model's {layers} layers",
+                setting(kind)
+            ),
         ));
     }
     Ok(found)
@@ -94,9 +111,13 @@ fn setting(kind: Kind) -> &'static str {
 
 fn entries(folder: &Path, files: &[String], kind: Kind) -> Result<Vec<PathBuf>> {
     let what = || format!("cannot read the folder of dictionaries `{}`", folder.display());
-    let hint = format!("set `dictionaries.{}` to a folder with one dictionary a layer", setting(kind));
+    let hint =
+        format!("set `dictionaries.{}` to a folder with one dictionary a layer", setting(kind));
     let read = std::fs::read_dir(folder).hint(what, &hint)?;
-    let mut paths = read.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>().hint(what, &hint)?;
+    let mut paths = read
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<Vec<_>>>()
+        .hint(what, &hint)?;
     let is = |path: &Path, name: &String| path.file_name() == Some(std::ffi::OsStr::new(name));
     if let Some(missing) = files.iter().find(|name| !paths.iter().any(|path| is(path, name))) {
         return Err(hinted(
@@ -126,24 +147,29 @@ fn look(path: &Path, kind: Kind) -> Result<Option<Source>> {
     let Some((layer, hook)) = hook_in(stem) else {
         return Err(hinted(
             format!("`{}` is a dictionary of an unknown format", path.display()),
-            "supported are ckkissane's SAEs (with `…_cfg.json`), pchlenski's transcoders and SAELens folders",
+            "supported are ckkissane's SAEs (with `…_cfg.json`), pchlenski's transcoders and \
+             SAELens folders",
         ));
     };
     let id = checked_hook(path, kind, layer, &hook)?;
     if let Some(inside) = pickled_hook(path).filter(|inside| *inside != id.hook()) {
         return Err(hinted(
-            format!("`{}` was saved as a dictionary of `{inside}`, not of the hook in its name", path.display()),
+            format!(
+                "`{}` was saved as a dictionary of `{inside}`, not of the hook in its name",
+                path.display()
+            ),
             "this is the file of another layer or hook; fetch the right one",
         ));
     }
     Ok(Some(Source { id, weights: path.into(), config: None, format: Format::TranscoderPt }))
 }
 
-/// The hook that the config pickled with the weights names, where there is one. The class that it is an object of need
-/// not exist: nothing is made of it, its fields are only looked at.
+/// The hook that the config pickled with the weights names, where there is one. The class that it
+/// is an object of need not exist: nothing is made of it, its fields are only looked at.
 fn pickled_hook(path: &Path) -> Option<String> {
     let mut zip = zip::ZipArchive::new(std::fs::File::open(path).ok()?).ok()?;
-    let names: Vec<String> = zip.file_names().filter_map(|name| Some(name.ok()?.into_owned())).collect();
+    let names: Vec<String> =
+        zip.file_names().filter_map(|name| Some(name.ok()?.into_owned())).collect();
     let entry = zip.by_name(names.iter().find(|name| name.ends_with("data.pkl"))?).ok()?;
     let mut stack = pickle::Stack::empty();
     stack.read_loop(&mut std::io::BufReader::new(entry)).ok()?;
@@ -154,7 +180,9 @@ fn pickled_hook(path: &Path) -> Option<String> {
 fn hook_point(object: &Object) -> Option<String> {
     match object {
         Object::Dict(pairs) => pairs.iter().find_map(|pair| match pair {
-            (Object::Unicode(key), Object::Unicode(value)) if key == "hook_point" => Some(value.clone()),
+            (Object::Unicode(key), Object::Unicode(value)) if key == "hook_point" => {
+                Some(value.clone())
+            }
             (_, value) => hook_point(value),
         }),
         Object::Build { callable, args } | Object::Reduce { callable, args } => {
@@ -176,7 +204,8 @@ fn checked_hook(path: &Path, kind: Kind, layer: usize, hook: &str) -> Result<Dic
     let id = DictionaryId { layer, kind };
     let given = format!("blocks.{layer}.{hook}");
     // A transcoder's file name goes on behind its hook with `_WIDTH`.
-    let fits = given.strip_prefix(&id.hook()).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
+    let fits =
+        given.strip_prefix(&id.hook()).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
     if fits {
         return Ok(id);
     }
@@ -194,8 +223,10 @@ fn wanted(kind: Kind) -> &'static str {
 }
 
 fn json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path)
-        .hint(|| format!("cannot read `{}`", path.display()), "check that the file is there and readable")?;
+    let text = std::fs::read_to_string(path).hint(
+        || format!("cannot read `{}`", path.display()),
+        "check that the file is there and readable",
+    )?;
     serde_json::from_str(&text).hint(
         || format!("`{}` is not the config of a dictionary", path.display()),
         "it must be the config that was saved with the weights",
@@ -245,10 +276,14 @@ impl Weights<'_> {
         let what = || format!("cannot read the dictionary `{}`", path.display());
         let file = match format {
             // SAFETY: the file is only read, and a change under way at worst gives wrong numbers.
-            Format::SaeLens(_) => File::Safetensors(unsafe { MmapedSafetensors::new(path) }.hint(what, DAMAGED)?),
+            Format::SaeLens(_) => {
+                File::Safetensors(unsafe { MmapedSafetensors::new(path) }.hint(what, DAMAGED)?)
+            }
             Format::AttentionPt => File::Pickle(PthTensors::new(path, None).hint(what, DAMAGED)?),
             // With no key the reader returns no tensors and no error.
-            Format::TranscoderPt => File::Pickle(PthTensors::new(path, Some("state_dict")).hint(what, DAMAGED)?),
+            Format::TranscoderPt => {
+                File::Pickle(PthTensors::new(path, Some("state_dict")).hint(what, DAMAGED)?)
+            }
         };
         let weights = Weights { path, file };
         if weights.names().is_empty() {
@@ -356,7 +391,12 @@ impl Source {
         if let Format::SaeLens(read) = &self.format {
             return read.finish(
                 &weights,
-                Whole { encoder: Encoder { w, bias: shift.neg()?, rule: Rule::Relu }, b_in, w_dec, b_out },
+                Whole {
+                    encoder: Encoder { w, bias: shift.neg()?, rule: Rule::Relu },
+                    b_in,
+                    w_dec,
+                    b_out,
+                },
             );
         }
         let bias = (weights.get("b_enc", &[f])? - shift)?;

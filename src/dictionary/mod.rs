@@ -1,7 +1,8 @@
 //! Dictionaries: attention-output SAEs and MLP transcoders as one thing (DESIGN.md 4.2).
 //!
-//! `load` knows the file formats, `store` is the one form that the program works from, `conformance` measures how well a
-//! dictionary describes the model. Knows nothing of circuits or tables.
+//! `load` knows the file formats, `store` is the one form that the program works from,
+//! `conformance` measures how well a dictionary describes the model. Knows nothing of circuits or
+//! tables.
 
 mod conformance;
 mod load;
@@ -17,7 +18,8 @@ use crate::error::Result;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-/// The reading half of a dictionary, or of some of its features: `pre = W·x + bias`, active as the rule says.
+/// The reading half of a dictionary, or of some of its features: `pre = W·x + bias`, active as the
+/// rule says.
 #[derive(Clone)]
 pub struct Encoder {
     /// A feature a row, `[n, d_in]`
@@ -55,7 +57,9 @@ impl Rule {
         match self {
             Rule::Relu => row.iter_mut().for_each(|x| *x = x.max(0.0)),
             Rule::Jump(limits) => {
-                row.iter_mut().zip(limits).for_each(|(x, limit)| *x = if *x > *limit { *x } else { 0.0 });
+                row.iter_mut()
+                    .zip(limits)
+                    .for_each(|(x, limit)| *x = if *x > *limit { *x } else { 0.0 });
             }
             Rule::TopK(k) => keep_largest(row, *k),
         }
@@ -70,11 +74,14 @@ impl Rule {
     }
 }
 
-/// Sets all but the `k` largest values to 0, and those not above 0; of equal values the first are kept.
+/// Sets all but the `k` largest values to 0, and those not above 0; of equal values the first are
+/// kept.
 fn keep_largest(row: &mut [f32], k: usize) {
-    let mut positive: Vec<u32> = (0u32..).zip(row.iter()).filter(|(_, x)| **x > 0.0).map(|(f, _)| f).collect();
+    let mut positive: Vec<u32> =
+        (0u32..).zip(row.iter()).filter(|(_, x)| **x > 0.0).map(|(f, _)| f).collect();
     if positive.len() > k {
-        let larger = |a: &u32, b: &u32| row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b));
+        let larger =
+            |a: &u32, b: &u32| row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b));
         positive.select_nth_unstable_by(k.saturating_sub(1), larger);
         positive.truncate(k);
     }
@@ -135,7 +142,10 @@ mod tests {
             row
         };
         assert_eq!(after(Rule::Relu), [0.5, 0.0, 2.0, 0.25, 2.0, 0.0]);
-        assert_eq!(after(Rule::Jump(vec![0.5, 0.0, 1.0, 0.0, 3.0, 0.0])), [0.0, 0.0, 2.0, 0.25, 0.0, 0.0]);
+        assert_eq!(
+            after(Rule::Jump(vec![0.5, 0.0, 1.0, 0.0, 3.0, 0.0])),
+            [0.0, 0.0, 2.0, 0.25, 0.0, 0.0]
+        );
         assert_eq!(after(Rule::TopK(3)), [0.5, 0.0, 2.0, 0.0, 2.0, 0.0]);
         assert_eq!(after(Rule::TopK(1)), [0.0, 0.0, 2.0, 0.0, 0.0, 0.0]);
         assert_eq!(after(Rule::TopK(9)), after(Rule::Relu));

@@ -1,5 +1,5 @@
-//! Activations of chosen features of many dictionaries, at every token of a context: only their rows of each encoder are
-//! read and multiplied.
+//! Activations of chosen features of many dictionaries, at every token of a context: only their
+//! rows of each encoder are read and multiplied.
 
 use super::{Dictionary, Encoder};
 use crate::error::{Context, Result, hinted};
@@ -60,10 +60,13 @@ impl Scorer {
     pub fn new(features: &[FeatureId], dictionaries: &[Dictionary]) -> Result<Scorer> {
         let reader = |id: DictionaryId| {
             let chosen = (0u32..).zip(features).filter(|(_, feature)| feature.dictionary == id);
-            let (keys, rows): (Vec<u32>, Vec<usize>) = chosen.map(|(key, feature)| (key, feature.index)).unzip();
+            let (keys, rows): (Vec<u32>, Vec<usize>) =
+                chosen.map(|(key, feature)| (key, feature.index)).unzip();
             match dictionaries.iter().find(|dictionary| dictionary.id == id) {
                 Some(dictionary) => Reader::new(dictionary, &keys, &rows),
-                None => Err(hinted(format!("there is no dictionary `{id}`"), "check `[dictionaries]`")),
+                None => {
+                    Err(hinted(format!("there is no dictionary `{id}`"), "check `[dictionaries]`"))
+                }
             }
         };
         Ok(Scorer { readers: hooks(features).into_iter().map(reader).collect::<Result<_>>()? })
@@ -78,7 +81,9 @@ impl Scorer {
     pub fn score(&self, hooks: &Hooks) -> Result<Vec<Hit>> {
         let mut hits = Vec::new();
         for (reader, values) in self.readers.iter().zip(hooks) {
-            reader.score(values, &mut hits).with_context(|| format!("scoring the features of `{}`", reader.id))?;
+            reader
+                .score(values, &mut hits)
+                .with_context(|| format!("scoring the features of `{}`", reader.id))?;
         }
         hits.sort_unstable_by_key(|hit| (hit.key, hit.position));
         Ok(hits)

@@ -1,5 +1,6 @@
-//! The one form that the program works from: a dictionary converted once, whatever its file's format, into a file that is
-//! memory-mapped. Features are rows of it, so that a few hundred features touch only their own pages.
+//! The one form that the program works from: a dictionary converted once, whatever its file's
+//! format, into a file that is memory-mapped. Features are rows of it, so that a few hundred
+//! features touch only their own pages.
 
 use super::load::{Source, Whole};
 use super::{Active, Encoder, Rule};
@@ -19,7 +20,8 @@ const FORM: u32 = 1;
 const SLICE: usize = 2048;
 const AGAIN: &str = "remove the file: it is made again from the dictionary's own";
 
-/// A converted dictionary of `F` features that reads `d_in` numbers of a hook and reconstructs `d_out`.
+/// A converted dictionary of `F` features that reads `d_in` numbers of a hook and reconstructs
+/// `d_out`.
 pub struct Dictionary {
     pub id: DictionaryId,
     /// The file that it was converted from.
@@ -35,11 +37,17 @@ pub struct Dictionary {
 }
 
 impl Dictionary {
-    /// Opens a dictionary, converted into `folder` first if it is not there yet. `content` is the hash of its files.
+    /// Opens a dictionary, converted into `folder` first if it is not there yet. `content` is the
+    /// hash of its files.
     ///
     /// # Errors
     /// When its file cannot be read or is refused, or `folder` cannot be written.
-    pub fn open(source: &Source, d_model: usize, folder: &Path, content: &str) -> Result<Dictionary> {
+    pub fn open(
+        source: &Source,
+        d_model: usize,
+        folder: &Path,
+        content: &str,
+    ) -> Result<Dictionary> {
         let path = folder.join(file_name(source, content));
         if !path.exists() {
             let _held = hold(folder)?;
@@ -59,12 +67,18 @@ impl Dictionary {
     fn map(source: &Source, path: PathBuf) -> Result<Dictionary> {
         let map = mapped(&path)?;
         let [width, d_in] = *map.get("w_enc")?.shape() else {
-            return Err(hinted(format!("`{}` is not a converted dictionary", path.display()), AGAIN));
+            return Err(hinted(
+                format!("`{}` is not a converted dictionary", path.display()),
+                AGAIN,
+            ));
         };
-        let vector = |name: &str| -> Result<Vec<f32>> { Ok(map.load(name, &Device::Cpu)?.to_vec1()?) };
+        let vector =
+            |name: &str| -> Result<Vec<f32>> { Ok(map.load(name, &Device::Cpu)?.to_vec1()?) };
         let rule = match (map.get("limit").is_ok(), map.get("top_k").is_ok()) {
             (true, _) => Rule::Jump(vector("limit")?),
-            (_, true) => Rule::TopK(map.load("top_k", &Device::Cpu)?.to_vec1::<u32>()?.iter().sum::<u32>() as usize),
+            (_, true) => Rule::TopK(
+                map.load("top_k", &Device::Cpu)?.to_vec1::<u32>()?.iter().sum::<u32>() as usize,
+            ),
             _ => Rule::Relu,
         };
         let [bias, b_in, b_out] = ["bias", "b_in", "b_out"].map(vector);
@@ -92,11 +106,15 @@ impl Dictionary {
     pub fn encoder(&self) -> Result<Encoder> {
         // Through a mapping of its own, so that the pages are let go of when the copy is there.
         let w = mapped(&self.path)?.load("w_enc", &Device::Cpu)?;
-        Ok(Encoder { w, bias: Tensor::new(self.bias.as_slice(), &Device::Cpu)?, rule: self.rule.clone() })
+        Ok(Encoder {
+            w,
+            bias: Tensor::new(self.bias.as_slice(), &Device::Cpu)?,
+            rule: self.rule.clone(),
+        })
     }
 
-    /// `x [T, d_in]` → the active features of each token. The encoder is read a slice at a time, so that neither it nor the
-    /// pre-activations of all features are ever in memory whole.
+    /// `x [T, d_in]` → the active features of each token. The encoder is read a slice at a time, so
+    /// that neither it nor the pre-activations of all features are ever in memory whole.
     pub fn active(&self, x: &Tensor) -> Result<Vec<Active>> {
         if self.needs_all() {
             return self.encoder()?.active(x);
@@ -115,7 +133,8 @@ impl Dictionary {
 
     /// The reading half of `n` features in a row.
     fn slice(&self, map: &MmapedSafetensors, start: usize, n: usize) -> Result<Encoder> {
-        let rows = floats(&map.get("w_enc")?.data()[start * self.d_in * 4..(start + n) * self.d_in * 4]);
+        let rows =
+            floats(&map.get("w_enc")?.data()[start * self.d_in * 4..(start + n) * self.d_in * 4]);
         Ok(Encoder {
             w: Tensor::from_vec(rows, (n, self.d_in), &Device::Cpu)?,
             bias: Tensor::new(&self.bias[start..start + n], &Device::Cpu)?,
@@ -123,9 +142,11 @@ impl Dictionary {
         })
     }
 
-    /// The reading half of some features, in the order given. A top-k needs all features to know any: see [`Rule`].
+    /// The reading half of some features, in the order given. A top-k needs all features to know
+    /// any: see [`Rule`].
     pub fn select(&self, features: &[usize]) -> Result<Encoder> {
-        let rows = features.iter().map(|&f| self.read_direction(f)).collect::<Result<Vec<_>>>()?.concat();
+        let rows =
+            features.iter().map(|&f| self.read_direction(f)).collect::<Result<Vec<_>>>()?.concat();
         Ok(Encoder {
             w: Tensor::from_vec(rows, (features.len(), self.d_in), &Device::Cpu)?,
             bias: Tensor::from_iter(features.iter().map(|&f| self.bias[f]), &Device::Cpu)?,
@@ -165,7 +186,10 @@ impl Dictionary {
 
     /// Active features of each token → reconstruction `[T, d_out]`
     pub fn decode(&self, active: &[Active]) -> Result<Tensor> {
-        let rows = active.par_iter().map(|active| self.reconstruction(active)).collect::<Result<Vec<_>>>()?;
+        let rows = active
+            .par_iter()
+            .map(|active| self.reconstruction(active))
+            .collect::<Result<Vec<_>>>()?;
         Ok(Tensor::from_vec(rows.concat(), (active.len(), self.b_out.len()), &Device::Cpu)?)
     }
 
@@ -201,7 +225,8 @@ fn file_name(source: &Source, content: &str) -> String {
     format!("{}-{}.safetensors", source.id, &key[..16])
 }
 
-/// Keeps others from converting into the folder at the same time; the system lets go of it however the process ends.
+/// Keeps others from converting into the folder at the same time; the system lets go of it however
+/// the process ends.
 fn hold(folder: &Path) -> Result<File> {
     let path = folder.join(".converting");
     let what = || format!("cannot hold `{}`", path.display());
@@ -214,7 +239,8 @@ fn hold(folder: &Path) -> Result<File> {
 
 fn mapped(path: &Path) -> Result<MmapedSafetensors> {
     // SAFETY: the file appeared under its name whole and is never written again, only removed.
-    unsafe { MmapedSafetensors::new(path) }.hint(|| format!("cannot read `{}`", path.display()), AGAIN)
+    unsafe { MmapedSafetensors::new(path) }
+        .hint(|| format!("cannot read `{}`", path.display()), AGAIN)
 }
 
 /// Writes a dictionary's converted form.
@@ -245,7 +271,9 @@ pub fn clear(folder: &Path) -> Result<()> {
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let ours = name.strip_suffix(".safetensors").and_then(|stem| stem.split_once('-'));
-        if ours.is_some_and(|(id, key)| format!("{id}.0").parse::<FeatureId>().is_ok() && key.len() == 16) {
+        if ours.is_some_and(|(id, key)| {
+            format!("{id}.0").parse::<FeatureId>().is_ok() && key.len() == 16
+        }) {
             std::fs::remove_file(entry.path()).hint(
                 || format!("cannot remove `{}`", entry.path().display()),
                 "check that the folder can be written",

@@ -1,7 +1,9 @@
-//! The cache of Hugging Face's own tools, shared with them: `blobs/ETAG` holds a file once, `snapshots/COMMIT/FILE` links
-//! to it, `refs/REVISION` says what a revision stood for when somebody last asked.
+//! The cache of Hugging Face's own tools, shared with them: `blobs/ETAG` holds a file once,
+//! `snapshots/COMMIT/FILE` links to it, `refs/REVISION` says what a revision stood for when
+//! somebody last asked.
 //!
-//! Knows nothing of the network. Names of files come from strangers: here, and only here, they become paths.
+//! Knows nothing of the network. Names of files come from strangers: here, and only here, they
+//! become paths.
 
 use crate::error::{Hint, Result, hinted};
 use crate::ids::HubName;
@@ -11,7 +13,8 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Component, Path, PathBuf};
 
-pub const ROOM: &str = "check that the folder can be written and has room; `HF_HOME` names another one";
+pub const ROOM: &str =
+    "check that the folder can be written and has room; `HF_HOME` names another one";
 
 /// The repository as Hugging Face's crate knows it.
 pub fn repo(name: &HubName, revision: &str) -> Repo {
@@ -24,7 +27,8 @@ pub fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// A stranger's name of a file as a path that stays below the folder it is put in; none if it would not.
+/// A stranger's name of a file as a path that stays below the folder it is put in; none if it would
+/// not.
 pub fn below(folder: &Path, name: &str) -> Option<PathBuf> {
     let odd = |c: char| c.is_control() || c == '\\' || c == ':';
     let normal = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
@@ -53,7 +57,8 @@ impl<'a> Disk<'a> {
 
     /// What the revision stood for when somebody last asked.
     pub fn reference(&self) -> Option<String> {
-        let text = std::fs::read_to_string(self.root.join("refs").join(&self.name.revision)).ok()?;
+        let text =
+            std::fs::read_to_string(self.root.join("refs").join(&self.name.revision)).ok()?;
         Some(text.trim().to_string()).filter(|commit| is_commit(commit))
     }
 
@@ -61,7 +66,8 @@ impl<'a> Disk<'a> {
         self.write(&self.root.join("refs").join(&self.name.revision), commit.as_bytes())
     }
 
-    /// A commit's list of files is kept beside what the other tools keep, so that nobody has to be asked for it twice.
+    /// A commit's list of files is kept beside what the other tools keep, so that nobody has to be
+    /// asked for it twice.
     fn list(&self, commit: &str) -> PathBuf {
         self.root.join("circuit-atlas").join(format!("{commit}.json"))
     }
@@ -99,7 +105,10 @@ impl<'a> Disk<'a> {
         let what = || format!("cannot hold `{}`", lock.display());
         std::fs::create_dir_all(blob.parent().unwrap_or(&blob)).hint(what, ROOM)?;
         let file = File::options().create(true).append(true).open(&lock).hint(what, ROOM)?;
-        file.lock().hint(what, "the file system must support locks; `HF_HOME` names a folder on another one")?;
+        file.lock().hint(
+            what,
+            "the file system must support locks; `HF_HOME` names a folder on another one",
+        )?;
         Ok((file, blob))
     }
 
@@ -107,12 +116,16 @@ impl<'a> Disk<'a> {
     pub fn link(&self, blob: &Path, commit: &str, path: &Path) -> Result<()> {
         let what = || format!("cannot link `{}`", path.display());
         std::fs::create_dir_all(path.parent().unwrap_or(path)).hint(what, ROOM)?;
-        // Up from the file's own folder to the repository's: snapshots, commit, and folders of the file itself.
-        let depth = path.strip_prefix(self.snapshot(commit)).map_or(0, |below| below.components().count());
+        // Up from the file's own folder to the repository's: snapshots, commit, and folders of the
+        // file itself.
+        let depth =
+            path.strip_prefix(self.snapshot(commit)).map_or(0, |below| below.components().count());
         let up: PathBuf = std::iter::repeat_n("..", depth + 1).collect();
         let target = up.join("blobs").join(blob.file_name().unwrap_or_default());
         match link(&target, blob, path) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && path.exists() => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && path.exists() => {
+                Ok(())
+            }
             linked => linked.hint(what, ROOM),
         }
     }
@@ -134,7 +147,9 @@ fn present(root: &Path, folder: &Path, names: &mut Vec<String>) {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             present(root, &path, names);
         } else if let (true, Ok(below)) = (path.exists(), path.strip_prefix(root)) {
-            names.push(below.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/"));
+            names.push(
+                below.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/"),
+            );
         }
     }
 }
@@ -146,23 +161,29 @@ pub fn etag_name(header: &str) -> Option<String> {
     (!plain.is_empty() && plain.len() <= 128 && plain.chars().all(good)).then(|| plain.to_string())
 }
 
-/// Whether a file holds what its etag says. The hub's etags are SHA-256 of large files and git's SHA-1 of small ones;
-/// others say nothing.
+/// Whether a file holds what its etag says. The hub's etags are SHA-256 of large files and git's
+/// SHA-1 of small ones; others say nothing.
 pub fn holds(path: &Path, etag: &str) -> Result<bool> {
     let hexadecimal = etag.bytes().all(|b| b.is_ascii_hexdigit());
     let (algorithm, header) = match etag.len() {
         64 if hexadecimal => (&digest::SHA256, String::new()),
         40 if hexadecimal => {
-            let length = path.metadata().hint(|| format!("cannot read `{}`", path.display()), ROOM)?.len();
+            let length =
+                path.metadata().hint(|| format!("cannot read `{}`", path.display()), ROOM)?.len();
             (&digest::SHA1_FOR_LEGACY_USE_ONLY, format!("blob {length}\0"))
         }
         _ => return Ok(true),
     };
-    let hash = hash(path, algorithm, &header).hint(|| format!("cannot read `{}`", path.display()), ROOM)?;
+    let hash = hash(path, algorithm, &header)
+        .hint(|| format!("cannot read `{}`", path.display()), ROOM)?;
     Ok(hash.eq_ignore_ascii_case(etag))
 }
 
-fn hash(path: &Path, algorithm: &'static digest::Algorithm, header: &str) -> std::io::Result<String> {
+fn hash(
+    path: &Path,
+    algorithm: &'static digest::Algorithm,
+    header: &str,
+) -> std::io::Result<String> {
     let mut context = digest::Context::new(algorithm);
     context.update(header.as_bytes());
     let (mut file, mut buffer) = (File::open(path)?, vec![0; 1 << 18]);
@@ -177,7 +198,9 @@ fn hash(path: &Path, algorithm: &'static digest::Algorithm, header: &str) -> std
 
 /// Puts a whole content under its name.
 pub fn settle(part: &Path, blob: &Path) -> Result<()> {
-    let settled = File::open(part).and_then(|file| file.sync_all()).and_then(|()| std::fs::rename(part, blob));
+    let settled = File::open(part)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| std::fs::rename(part, blob));
     settled.hint(|| format!("cannot write `{}`", blob.display()), ROOM)
 }
 
@@ -190,7 +213,10 @@ pub fn discard(part: &Path) -> Result<()> {
 /// Always: a name that leads out of its folder.
 pub fn leads_out<T>(name: &HubName, file: &str) -> Result<T> {
     Err(hinted(
-        format!("`{name}` lists a file `{}`, which cannot be a file below its folder", file.escape_debug()),
+        format!(
+            "`{name}` lists a file `{}`, which cannot be a file below its folder",
+            file.escape_debug()
+        ),
         "the repository is broken or means harm; name another one or another revision",
     ))
 }
@@ -203,8 +229,20 @@ mod tests {
     fn no_name_leads_out_of_the_folder() {
         let folder = Path::new("/cache");
         assert_eq!(below(folder, "a/b-c+1.pt"), Some(folder.join("a/b-c+1.pt")));
-        let bad =
-            ["", "/etc/passwd", "..", "a/../../b", "a/..", "./a", "a//b", "a/", "a\\b", "C:/a", "a\nb", "a\u{1b}[2J"];
+        let bad = [
+            "",
+            "/etc/passwd",
+            "..",
+            "a/../../b",
+            "a/..",
+            "./a",
+            "a//b",
+            "a/",
+            "a\\b",
+            "C:/a",
+            "a\nb",
+            "a\u{1b}[2J",
+        ];
         for name in bad {
             assert_eq!(below(folder, name), None, "{name:?}");
         }

@@ -1,8 +1,10 @@
-//! Repositories of the Hugging Face hub as folders of this machine: `hf:REPO@REVISION` is resolved to a commit once,
-//! pinned, and its files are downloaded when they are needed, into the cache that all of Hugging Face's tools share.
+//! Repositories of the Hugging Face hub as folders of this machine: `hf:REPO@REVISION` is resolved
+//! to a commit once, pinned, and its files are downloaded when they are needed, into the cache that
+//! all of Hugging Face's tools share.
 //!
-//! The only room that touches the network for files. `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN` and `HF_HUB_OFFLINE` mean what
-//! they mean to those tools. Must not know stages, nor what is in a file.
+//! The only room that touches the network for files. `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN` and
+//! `HF_HUB_OFFLINE` mean what they mean to those tools. Must not know stages, nor what is in a
+//! file.
 
 mod disk;
 mod web;
@@ -57,15 +59,20 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().map(|value| value.trim().to_string()).filter(|value| !value.is_empty())
 }
 
-/// The folder of the cache: `HF_HUB_CACHE`, or `hub` below `HF_HOME`, which is `~/.cache/huggingface` unless set.
+/// The folder of the cache: `HF_HUB_CACHE`, or `hub` below `HF_HOME`, which is
+/// `~/.cache/huggingface` unless set.
 fn cache_folder() -> Result<PathBuf> {
     let home = || variable("HF_HOME").map(PathBuf::from);
-    let system = || variable("XDG_CACHE_HOME").map(|cache| PathBuf::from(cache).join("huggingface"));
+    let system =
+        || variable("XDG_CACHE_HOME").map(|cache| PathBuf::from(cache).join("huggingface"));
     let user = || std::env::home_dir().map(|home| home.join(".cache/huggingface"));
     let hub = || home().or_else(system).or_else(user).map(|home| home.join("hub"));
     let folder = variable("HF_HUB_CACHE").map(PathBuf::from).or_else(hub);
     let Some(folder) = folder else {
-        return Err(hinted("there is no home folder to keep downloads in", "set `HF_HOME` to a folder"));
+        return Err(hinted(
+            "there is no home folder to keep downloads in",
+            "set `HF_HOME` to a folder",
+        ));
     };
     Ok(std::path::absolute(folder)?)
 }
@@ -94,31 +101,42 @@ impl Hub {
             ));
         }
         let cache = Cache::new(cache_folder()?);
-        let offline = variable("HF_HUB_OFFLINE")
-            .is_some_and(|value| ["1", "ON", "YES", "TRUE"].contains(&value.to_ascii_uppercase().as_str()));
+        let offline = variable("HF_HUB_OFFLINE").is_some_and(|value| {
+            ["1", "ON", "YES", "TRUE"].contains(&value.to_ascii_uppercase().as_str())
+        });
         let web = Web::new(endpoint.trim_end_matches('/').into(), token(&cache)?);
         Ok(Hub { web, cache, offline })
     }
 
-    /// The repository at its pinned commit, or at what its revision stands for now. Nobody is asked who has answered before.
+    /// The repository at its pinned commit, or at what its revision stands for now. Nobody is asked
+    /// who has answered before.
     fn snapshot(&self, name: &HubName, pin: Option<&String>, role: &Role) -> Result<Snapshot> {
         let disk = Disk::new(&self.cache, name);
         let itself = Some(&name.revision).filter(|revision| is_commit(revision));
         let known = pin.or(itself).filter(|commit| is_commit(commit)).cloned();
         let known = known.or_else(|| disk.reference().filter(|_| self.offline));
-        let listed = known.as_ref().and_then(|commit| Some((commit.clone(), disk.listing(commit)?)));
+        let listed =
+            known.as_ref().and_then(|commit| Some((commit.clone(), disk.listing(commit)?)));
         let (commit, files) = match (listed, known) {
             (Some(listed), _) => listed,
             (None, Some(commit)) if self.offline => self.present(name, commit, role)?,
-            (None, None) if self.offline => return self.offline(format!("what `{name}` stands for is not known")),
+            (None, None) if self.offline => {
+                return self.offline(format!("what `{name}` stands for is not known"));
+            }
             (None, known) => self.ask(name, known.as_ref().unwrap_or(&name.revision))?,
         };
         let folder = disk.snapshot(&commit);
         Ok(Snapshot { name: name.clone(), commit, folder, files })
     }
 
-    /// What another tool has downloaded. Of a data set that may be a part, which nobody could tell from the whole.
-    fn present(&self, name: &HubName, commit: String, role: &Role) -> Result<(String, Vec<String>)> {
+    /// What another tool has downloaded. Of a data set that may be a part, which nobody could tell
+    /// from the whole.
+    fn present(
+        &self,
+        name: &HubName,
+        commit: String,
+        role: &Role,
+    ) -> Result<(String, Vec<String>)> {
         let files = Disk::new(&self.cache, name).present(&commit);
         if files.is_empty() || matches!(role, Role::Corpus) {
             return self.offline(format!("the list of files of `{name}` is not there"));
@@ -130,7 +148,8 @@ impl Hub {
         Err(hinted(
             format!("{what}, and `HF_HUB_OFFLINE` forbids to ask"),
             format!(
-                "unset it, or run `circuit-atlas fetch` where there is a network; downloads are kept in `{}`",
+                "unset it, or run `circuit-atlas fetch` where there is a network; downloads are \
+                 kept in `{}`",
                 self.cache.path().display()
             ),
         ))
@@ -142,14 +161,19 @@ impl Hub {
         let asked = HubName { revision: revision.into(), ..name.clone() };
         let text = self.web.text(Asked { name: &asked, file: None }, &url)?;
         let info: Option<Info> = serde_json::from_str(&text).ok();
-        let Some(info) = info.filter(|info| is_commit(&info.sha) && (!is_commit(revision) || info.sha == revision))
+        let Some(info) = info
+            .filter(|info| is_commit(&info.sha) && (!is_commit(revision) || info.sha == revision))
         else {
             return Err(hinted(
-                format!("`{}` does not answer as a hub when asked for `{name}`", self.web.endpoint()),
+                format!(
+                    "`{}` does not answer as a hub when asked for `{name}`",
+                    self.web.endpoint()
+                ),
                 "check `HF_ENDPOINT`",
             ));
         };
-        let mut files: Vec<String> = info.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
+        let mut files: Vec<String> =
+            info.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
         files.sort();
         let disk = Disk::new(&self.cache, name);
         disk.set_listing(&info.sha, &files)?;
@@ -173,8 +197,12 @@ impl Hub {
             return self.offline(format!("`{file}` of `{name}` is not downloaded"));
         }
         let asked = Asked { name, file: Some(file) };
-        let url =
-            format!("{}/{}/resolve/{commit}/{}", self.web.endpoint(), disk::repo(name, commit).url(), encoded(file));
+        let url = format!(
+            "{}/{}/resolve/{commit}/{}",
+            self.web.endpoint(),
+            disk::repo(name, commit).url(),
+            encoded(file)
+        );
         let about = self.web.about(asked, &url)?;
         let disk = Disk::new(&self.cache, name);
         let (_held, blob) = disk.hold(&about.etag)?;
@@ -185,7 +213,8 @@ impl Hub {
         Ok(path)
     }
 
-    /// Downloads a content to its name. An old beginning may be of another content: then it is downloaded anew, once.
+    /// Downloads a content to its name. An old beginning may be of another content: then it is
+    /// downloaded anew, once.
     fn content(
         &self,
         asked: Asked,
@@ -201,7 +230,12 @@ impl Hub {
                 let bytes = part.metadata().map_or(0, |metadata| metadata.len());
                 disk::settle(&part, blob)?;
                 let file = asked.file.unwrap_or_default();
-                progress.line(&format!("{:<10} {}/{file} ({})", "download", asked.name.place(), size(bytes)));
+                progress.line(&format!(
+                    "{:<10} {}/{file} ({})",
+                    "download",
+                    asked.name.place(),
+                    size(bytes)
+                ));
                 return Ok(());
             }
             disk::discard(&part)?;
@@ -220,12 +254,16 @@ impl Hub {
 /// A name as a part of an address.
 fn encoded(file: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
-    file.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    file.bytes()
+        .map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .collect()
 }
 
 /// What the settings name by `hf:…`: the setting's value, and what the repository is used as.
 fn needs(config: &Config) -> Result<Vec<(String, HubName, Role<'_>)>> {
-    let role = |kind| (config.dictionaries.of(kind).0, Role::Dictionaries(kind, config.dictionaries.of(kind).1));
+    let role = |kind| {
+        (config.dictionaries.of(kind).0, Role::Dictionaries(kind, config.dictionaries.of(kind).1))
+    };
     let all = [
         (config.model.path.as_str(), Role::Model),
         role(Kind::Attention),
@@ -241,7 +279,8 @@ fn pin(name: &HubName) -> String {
 }
 
 impl Role<'_> {
-    /// The files that are needed from the start. Those of a corpus are downloaded when they are come to.
+    /// The files that are needed from the start. Those of a corpus are downloaded when they are
+    /// come to.
     fn files(&self, snapshot: &Snapshot) -> Result<Vec<String>> {
         match self {
             Role::Model => model_files(snapshot),
@@ -264,7 +303,8 @@ fn model_files(snapshot: &Snapshot) -> Result<Vec<String>> {
     }
 }
 
-/// The entry of the repository's folder that a file belongs to, if it can be a part of a dictionary.
+/// The entry of the repository's folder that a file belongs to, if it can be a part of a
+/// dictionary.
 fn dictionary_of(file: &str) -> Option<String> {
     match file.split_once('/') {
         Some((folder, "cfg.json" | "sae_weights.safetensors")) => Some(folder.into()),
@@ -279,7 +319,9 @@ fn dictionary_files(snapshot: &Snapshot, kind: Kind, wanted: &[String]) -> Resul
     let name = &snapshot.name;
     let entries: Vec<(String, &String)> =
         snapshot.files.iter().filter_map(|file| Some((dictionary_of(file)?, file))).collect();
-    if let Some(missing) = wanted.iter().find(|wanted| !entries.iter().any(|(entry, _)| entry == *wanted)) {
+    if let Some(missing) =
+        wanted.iter().find(|wanted| !entries.iter().any(|(entry, _)| entry == *wanted))
+    {
         let hint = format!(
             "correct `dictionaries.{}_files`: they are names of files or folders of the repository",
             kind.word()
@@ -287,29 +329,40 @@ fn dictionary_files(snapshot: &Snapshot, kind: Kind, wanted: &[String]) -> Resul
         return Err(hinted(format!("`{name}` has no dictionary `{missing}`"), hint));
     }
     if entries.is_empty() {
-        let hint =
-            "a repository of dictionaries holds `.pt` files, or folders with `cfg.json` and `sae_weights.safetensors`";
+        let hint = "a repository of dictionaries holds `.pt` files, or folders with `cfg.json` and \
+            `sae_weights.safetensors`";
         return Err(hinted(format!("`{name}` holds no dictionaries"), hint));
     }
     let used = entries.into_iter().filter(|(entry, _)| wanted.is_empty() || wanted.contains(entry));
     Ok(used.map(|(_, file)| file.clone()).collect())
 }
 
-/// Downloads what the settings name by `hf:…` and is not there yet, but for the files of the corpus; pins what revisions
-/// stand for, and with `update` asks anew what that is. The settings' paths lead to the folders from then on.
+/// Downloads what the settings name by `hf:…` and is not there yet, but for the files of the
+/// corpus; pins what revisions stand for, and with `update` asks anew what that is. The settings'
+/// paths lead to the folders from then on.
 ///
 /// # Errors
 /// When something cannot be had. What has been pinned by then stays so.
-pub fn fetch(config: &mut Config, pins: &mut Pins, update: bool, progress: &Progress) -> Result<()> {
+pub fn fetch(
+    config: &mut Config,
+    pins: &mut Pins,
+    update: bool,
+    progress: &Progress,
+) -> Result<()> {
     let hub = Hub::from_env()?;
     if update && hub.offline {
-        return Err(hinted("`HF_HUB_OFFLINE` forbids to look for newer commits", "unset it, or leave out `--update`"));
+        return Err(hinted(
+            "`HF_HUB_OFFLINE` forbids to look for newer commits",
+            "unset it, or leave out `--update`",
+        ));
     }
     let mut known = if update { Pins::new() } else { pins.clone() };
     let mut found = BTreeMap::new();
     let done = needs(config)?.into_iter().try_for_each(|(path, name, role)| {
         let snapshot = hub.snapshot(&name, known.get(&pin(&name)), &role)?;
-        role.files(&snapshot)?.iter().try_for_each(|file| hub.file(&snapshot, file, progress).map(drop))?;
+        role.files(&snapshot)?
+            .iter()
+            .try_for_each(|file| hub.file(&snapshot, file, progress).map(drop))?;
         known.insert(pin(&name), snapshot.commit.clone());
         found.insert(path, snapshot);
         Ok(())
@@ -329,10 +382,13 @@ pub fn downloaded(config: &mut Config, pins: &Pins) -> Result<()> {
     for (path, name, role) in needs(config)? {
         let there = |snapshot: &Snapshot| {
             let files = role.files(snapshot).unwrap_or_default();
-            files.iter().all(|file| disk::below(&snapshot.folder, file).is_some_and(|path| path.exists()))
+            files
+                .iter()
+                .all(|file| disk::below(&snapshot.folder, file).is_some_and(|path| path.exists()))
         };
         let pinned = pins.get(&pin(&name));
-        let snapshot = pinned.and_then(|pin| hub.snapshot(&name, Some(pin), &role).ok()).filter(there);
+        let snapshot =
+            pinned.and_then(|pin| hub.snapshot(&name, Some(pin), &role).ok()).filter(there);
         let Some(snapshot) = snapshot else {
             return Err(hinted(
                 format!("`{name}` is not downloaded yet"),

@@ -1,5 +1,6 @@
-//! The hub's HTTP: redirects that never carry the token to another server, what each refusal means, and patience with
-//! failures that pass. Knows nothing of the cache but the one unfinished file that it is told to complete.
+//! The hub's HTTP: redirects that never carry the token to another server, what each refusal means,
+//! and patience with failures that pass. Knows nothing of the cache but the one unfinished file
+//! that it is told to complete.
 
 use super::disk::ROOM;
 use crate::error::{Hint, Result, because, hinted};
@@ -10,7 +11,9 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE, RETRY_AFTER};
+use ureq::http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE, RETRY_AFTER,
+};
 use ureq::http::{Method, Request, Response, Uri};
 use ureq::{Agent, Body, Error, Timeout};
 
@@ -35,7 +38,8 @@ impl From<anyhow::Error> for Failure {
 
 type Tried<T> = std::result::Result<T, Failure>;
 
-/// Tries again what fails for a reason that passes. `once` says how far it has come: while it comes further, it may fail.
+/// Tries again what fails for a reason that passes. `once` says how far it has come: while it comes
+/// further, it may fail.
 pub fn patiently<T>(mut once: impl FnMut(&mut u64) -> Tried<T>) -> Result<T> {
     let (mut failures, mut had) = (0, 0);
     loop {
@@ -130,8 +134,10 @@ impl Web {
         if from > 0 {
             request = request.header(RANGE, format!("bytes={from}-"));
         }
-        if let Some(token) =
-            self.token.as_ref().filter(|_| parse(&self.endpoint).is_ok_and(|own| origin(&own) == origin(url)))
+        if let Some(token) = self
+            .token
+            .as_ref()
+            .filter(|_| parse(&self.endpoint).is_ok_and(|own| origin(&own) == origin(url)))
         {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
@@ -139,11 +145,19 @@ impl Web {
     }
 
     /// Asks, and follows redirects while `follow` says so.
-    fn send(&self, method: Method, url: &str, from: u64, follow: impl Fn(&Uri, &Uri) -> bool) -> Tried<Response<Body>> {
+    fn send(
+        &self,
+        method: Method,
+        url: &str,
+        from: u64,
+        follow: impl Fn(&Uri, &Uri) -> bool,
+    ) -> Tried<Response<Body>> {
         let mut url = parse(url)?;
         for _ in 0..REDIRECTS {
-            let response =
-                self.agent.run(self.request(&method, &url, from)?).map_err(|error| self.unreachable(error, &url))?;
+            let response = self
+                .agent
+                .run(self.request(&method, &url, from)?)
+                .map_err(|error| self.unreachable(error, &url))?;
             self.reached.store(true, Ordering::Relaxed);
             match redirect(&response, &url) {
                 Some(next) if follow(&url, &next) => url = next,
@@ -151,21 +165,31 @@ impl Web {
             }
         }
         let hint = "check `HF_ENDPOINT`, and the proxy if there is one";
-        Err(hinted(format!("`{}` sends from one address to the next without end", self.endpoint), hint).into())
+        Err(hinted(
+            format!("`{}` sends from one address to the next without end", self.endpoint),
+            hint,
+        )
+        .into())
     }
 
     /// Nobody answered: final when nobody ever has, as then there is no network to come back.
     fn unreachable(&self, error: Error, url: &Uri) -> Failure {
         use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
         let broke = match &error {
-            Error::Io(io) => matches!(io.kind(), ConnectionAborted | ConnectionReset | UnexpectedEof),
+            Error::Io(io) => {
+                matches!(io.kind(), ConnectionAborted | ConnectionReset | UnexpectedEof)
+            }
             Error::Timeout(timeout) => !matches!(timeout, Timeout::Resolve | Timeout::Connect),
             _ => false,
         };
         // Only the server's name: the rest of an address may hold a signature.
-        let server =
-            format!("{}://{}", url.scheme_str().unwrap_or("https"), url.authority().map_or("", |a| a.as_str()));
-        let hint = "check the network, the proxy and `HF_ENDPOINT`; `HF_HUB_OFFLINE=1` uses what is downloaded already";
+        let server = format!(
+            "{}://{}",
+            url.scheme_str().unwrap_or("https"),
+            url.authority().map_or("", |a| a.as_str())
+        );
+        let hint = "check the network, the proxy and `HF_ENDPOINT`; `HF_HUB_OFFLINE=1` uses what \
+            is downloaded already";
         let error = because(error, format!("cannot reach `{server}`"), hint);
         match broke || self.reached.load(Ordering::Relaxed) {
             true => Failure::Passing(error, Duration::ZERO),
@@ -188,11 +212,12 @@ impl Web {
         })
     }
 
-    /// What the hub says of a file. The hub itself answers, or another address of its own; where it sends to for the
-    /// content is not asked.
+    /// What the hub says of a file. The hub itself answers, or another address of its own; where it
+    /// sends to for the content is not asked.
     pub fn about(&self, asked: Asked, url: &str) -> Result<About> {
         patiently(|_| {
-            let response = self.send(Method::HEAD, url, 0, |from, to| origin(from) == origin(to))?;
+            let response =
+                self.send(Method::HEAD, url, 0, |from, to| origin(from) == origin(to))?;
             let status = response.status();
             if status != 200 && !status.is_redirection() {
                 return Err(self.refusal(asked, &response));
@@ -200,7 +225,11 @@ impl Web {
             let etag = header(&response, "x-linked-etag").or_else(|| header(&response, "etag"));
             let Some(etag) = etag.and_then(super::disk::etag_name) else {
                 let hint = "check that `HF_ENDPOINT` is the address of a hub";
-                return Err(hinted(format!("`{}` gives {} no usable `etag`", self.endpoint, what(asked)), hint).into());
+                return Err(hinted(
+                    format!("`{}` gives {} no usable `etag`", self.endpoint, what(asked)),
+                    hint,
+                )
+                .into());
             };
             let own = number(&response, CONTENT_LENGTH.as_str()).filter(|_| status == 200);
             Ok(About { etag, size: number(&response, "x-linked-size").or(own) })
@@ -208,7 +237,14 @@ impl Web {
     }
 
     /// Completes `part`, going on where it ends.
-    pub fn download(&self, asked: Asked, url: &str, size: Option<u64>, part: &Path, progress: &Progress) -> Result<()> {
+    pub fn download(
+        &self,
+        asked: Asked,
+        url: &str,
+        size: Option<u64>,
+        part: &Path,
+        progress: &Progress,
+    ) -> Result<()> {
         patiently(|have| self.go_on(asked, url, size, part, progress, have))
     }
 
@@ -222,7 +258,8 @@ impl Web {
         have: &mut u64,
     ) -> Tried<()> {
         let unwritable = || format!("cannot write `{}`", part.display());
-        let mut file = File::options().create(true).append(true).open(part).hint(unwritable, ROOM)?;
+        let mut file =
+            File::options().create(true).append(true).open(part).hint(unwritable, ROOM)?;
         *have = file.metadata().hint(unwritable, ROOM)?.len();
         if size == Some(*have) {
             return Ok(());
@@ -238,7 +275,10 @@ impl Web {
             file.set_len(0).hint(unwritable, ROOM)?;
             *have = 0;
             if status != 200 {
-                return Err(broken(asked, anyhow::anyhow!("the server sends another part than was asked for")));
+                return Err(broken(
+                    asked,
+                    anyhow::anyhow!("the server sends another part than was asked for"),
+                ));
             }
         }
         let rest = number(&response, CONTENT_LENGTH.as_str()).map(|rest| rest + *have);
@@ -272,41 +312,51 @@ impl Web {
     fn refusal(&self, asked: Asked, response: &Response<Body>) -> Failure {
         let status = response.status().as_u16();
         let code = header(response, "x-error-code").unwrap_or_default();
-        let denied = header(response, "x-error-message").is_some_and(|text| text.starts_with("Invalid credentials"));
+        let denied = header(response, "x-error-message")
+            .is_some_and(|text| text.starts_with("Invalid credentials"));
         let HubName { revision, .. } = asked.name;
         let (place, endpoint) = (asked.name.place(), &self.endpoint);
         let (what, hint) = match (status, code) {
             (_, "GatedRepo") => (
                 format!("`{place}` is gated: its owners want to know who downloads it"),
-                format!("accept the terms at {endpoint}/{place}, and set `HF_TOKEN` to a token of that account"),
+                format!("accept the terms at {endpoint}/{place}, and set `HF_TOKEN` to a token of \
+                    that account"),
             ),
             (_, "RevisionNotFound") => (
                 format!("`{place}` has no revision `{revision}`"),
                 format!(
-                    "{endpoint}/{place}/commits/main lists the commits; a branch, a tag or a whole commit may stand after `@`; `circuit-atlas fetch --update` replaces a pinned one that is gone"
+                    "{endpoint}/{place}/commits/main lists the commits; a branch, a tag or a whole \
+                     commit may stand after `@`; `circuit-atlas fetch --update` replaces a pinned \
+                     one that is gone"
                 ),
             ),
             (_, "EntryNotFound") => no_file(asked),
             (401, code) if denied || (code.is_empty() && self.token.is_some()) => (
-                format!("`{endpoint}` does not accept the token of `HF_TOKEN` (or of `hf auth login`)"),
+                format!("`{endpoint}` does not accept the token of `HF_TOKEN` (or of `hf auth \
+                    login`)"),
                 format!(
-                    "make a new one at {endpoint}/settings/tokens, or unset `HF_TOKEN` for repositories that all may read"
+                    "make a new one at {endpoint}/settings/tokens, or unset `HF_TOKEN` for \
+                     repositories that all may read"
                 ),
             ),
             (401 | 404, "RepoNotFound" | "") => (
                 format!("there is no repository `{place}` at `{endpoint}`, or it is private"),
-                "check its name; for a private one set `HF_TOKEN` to a token that may read it".into(),
+                "check its name; for a private one set `HF_TOKEN` to a token that may read \
+                 it".into(),
             ),
             (403, _) => {
-                (format!("`{endpoint}` forbids to read `{place}`"), "set `HF_TOKEN` to a token that may read it".into())
+                (format!("`{endpoint}` forbids to read `{place}`"), "set `HF_TOKEN` to a token \
+                    that may read it".into())
             }
             (429, _) => (
                 format!("`{endpoint}` wants fewer requests (it answered 429, again and again)"),
-                "wait some minutes and start again: what is downloaded is kept; with `HF_TOKEN` it allows more".into(),
+                "wait some minutes and start again: what is downloaded is kept; with `HF_TOKEN` it \
+                 allows more".into(),
             ),
             (500.., _) => (
                 format!("`{endpoint}` is out of order (it answered {status}, again and again)"),
-                "start again later: what is downloaded is kept, and the rest goes on where it stopped".into(),
+                "start again later: what is downloaded is kept, and the rest goes on where it \
+                 stopped".into(),
             ),
             _ => (
                 format!("`{endpoint}` answered {status} when asked for {}", self::what(asked)),
@@ -334,7 +384,8 @@ pub fn no_file(asked: Asked) -> (String, String) {
     let Asked { name, file } = asked;
     (
         format!("`{name}` has no file `{}`", file.unwrap_or_default().escape_debug()),
-        "name another repository or revision; if the file has come since, `circuit-atlas fetch --update` looks again"
+        "name another repository or revision; if the file has come since, `circuit-atlas fetch \
+         --update` looks again"
             .into(),
     )
 }
@@ -347,6 +398,10 @@ fn what(asked: Asked) -> String {
 }
 
 fn broken(asked: Asked, error: anyhow::Error) -> Failure {
-    let what = format!("the connection breaks off again and again while {} is downloaded", what(asked));
-    Failure::Passing(because(error, what, "start again: it goes on where it stopped"), Duration::ZERO)
+    let what =
+        format!("the connection breaks off again and again while {} is downloaded", what(asked));
+    Failure::Passing(
+        because(error, what, "start again: it goes on where it stopped"),
+        Duration::ZERO,
+    )
 }

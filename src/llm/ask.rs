@@ -63,11 +63,17 @@ pub struct Plan {
 }
 
 impl<'a> Asker<'a> {
-    /// An asker that keeps its replies in this artifact folder. No key is needed before something is sent.
+    /// An asker that keeps its replies in this artifact folder. No key is needed before something
+    /// is sent.
     ///
     /// # Errors
     /// When the replies of earlier runs cannot be read.
-    pub fn open(llm: &'a Llm, store: &Store, purse: &'a Purse, progress: &'a Progress) -> Result<Asker<'a>> {
+    pub fn open(
+        llm: &'a Llm,
+        store: &Store,
+        purse: &'a Purse,
+        progress: &'a Progress,
+    ) -> Result<Asker<'a>> {
         Ok(Asker {
             llm,
             replies: Replies::open(store)?,
@@ -88,11 +94,13 @@ impl<'a> Asker<'a> {
         Asker { first_wait, ..self }
     }
 
-    /// Answers in the order of the questions. `read` turns the object of a reply into what is wanted, or says why it cannot, in
-    /// words that are told to the one who replied. `what` has happened to a question that is through, for the bar.
+    /// Answers in the order of the questions. `read` turns the object of a reply into what is
+    /// wanted, or says why it cannot, in words that are told to the one who replied. `what` has
+    /// happened to a question that is through, for the bar.
     ///
     /// # Errors
-    /// When there is no key, or a reply cannot be kept. Whatever goes wrong with a question is in its outcome.
+    /// When there is no key, or a reply cannot be kept. Whatever goes wrong with a question is in
+    /// its outcome.
     pub fn ask<T: Send>(
         &self,
         what: &'static str,
@@ -102,7 +110,8 @@ impl<'a> Asker<'a> {
         let order = self.order(questions)?;
         self.progress.begin(what, questions.len() as u64, 0);
         let runtime = runtime()?;
-        let done: Mutex<Vec<Option<Asked<T>>>> = Mutex::new(questions.iter().map(|_| None).collect());
+        let done: Mutex<Vec<Option<Asked<T>>>> =
+            Mutex::new(questions.iter().map(|_| None).collect());
         let asked = runtime.block_on(async {
             let round = Round::new(self, what);
             for queue in &order {
@@ -110,7 +119,8 @@ impl<'a> Asker<'a> {
                 let worker = || async {
                     while let Some(&i) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let asked = round.answer(&questions[i], &read).await;
-                        let asked = asked.inspect_err(|_| drop(round.close("an error has ended it")))?;
+                        let asked =
+                            asked.inspect_err(|_| drop(round.close("an error has ended it")))?;
                         done.lock().unwrap_or_else(PoisonError::into_inner)[i] = Some(asked);
                         self.progress.add(1);
                     }
@@ -120,13 +130,20 @@ impl<'a> Asker<'a> {
             }
             Ok(())
         });
-        // Nothing is under way any more but what nobody waits for, such as a name that is looked up.
+        // Nothing is under way any more but what nobody waits for, such as a name that is looked
+        // up.
         runtime.shutdown_background();
-        asked.map(|()| done.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect())
+        asked.map(|()| {
+            done.into_inner()
+                .unwrap_or_else(PoisonError::into_inner)
+                .into_iter()
+                .flatten()
+                .collect()
+        })
     }
 
-    /// The questions to be asked, by number, and those to be asked behind them: they ask the same as one before, and will
-    /// find its reply.
+    /// The questions to be asked, by number, and those to be asked behind them: they ask the same
+    /// as one before, and will find its reply.
     fn order(&self, questions: &[Question]) -> Result<[Vec<usize>; 2]> {
         let (mut order, mut seen) = ([Vec::new(), Vec::new()], BTreeSet::new());
         for (i, question) in questions.iter().enumerate() {
@@ -142,11 +159,13 @@ impl<'a> Asker<'a> {
 
     /// What asking would take. Nothing is sent, and no key is needed.
     pub fn plan(&self, questions: &[Question]) -> Plan {
-        let mut plan = Plan { questions: questions.len() as u64, cost: Some(0.0), ..Plan::default() };
+        let mut plan =
+            Plan { questions: questions.len() as u64, cost: Some(0.0), ..Plan::default() };
         let mut seen = BTreeSet::new();
         for question in questions {
             // One that cannot be written is told of when it is asked.
-            let letters = Mode::allowed(self.llm).iter().filter_map(|mode| self.letter(question, *mode).ok());
+            let letters =
+                Mode::allowed(self.llm).iter().filter_map(|mode| self.letter(question, *mode).ok());
             let letters: Vec<Letter> = letters.collect();
             let Some(first) = letters.first() else { continue };
             match letters.iter().any(|letter| self.replies.get(&letter.hash).is_some()) {
@@ -165,17 +184,22 @@ impl Plan {
         self.calls += 1;
         self.prompt_tokens += asked;
         self.completion_tokens += answered;
-        self.cost = self.cost.zip(price(llm, letter.model(), asked, answered)).map(|(sum, own)| sum + own);
+        self.cost =
+            self.cost.zip(price(llm, letter.model(), asked, answered)).map(|(sum, own)| sum + own);
     }
 }
 
 /// What drives requests while this thread reads replies.
 pub(super) fn runtime() -> Result<Runtime> {
     let runtime = Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
-    runtime.hint(|| "cannot start what drives the network".into(), "check the limits of processes and open files")
+    runtime.hint(
+        || "cannot start what drives the network".into(),
+        "check the limits of processes and open files",
+    )
 }
 
-/// Waits for all of them at once, as they borrow what they work with; the first error, if there is one.
+/// Waits for all of them at once, as they borrow what they work with; the first error, if there is
+/// one.
 async fn together(workers: impl Iterator<Item = impl Future<Output = Result<()>>>) -> Result<()> {
     let mut workers: Vec<Pin<Box<_>>> = workers.map(Box::pin).collect();
     let mut first = Ok(());
@@ -210,7 +234,10 @@ mod tests {
             model: "m".into(),
             sample: 0,
             messages: vec![message(i)],
-            form: Form { name: "number", schema: json!({ "properties": { "n": { "type": "integer" } } }) },
+            form: Form {
+                name: "number",
+                schema: json!({ "properties": { "n": { "type": "integer" } } }),
+            },
         };
         (0..n).map(question).collect()
     }
@@ -223,8 +250,13 @@ mod tests {
         let llm = Llm { retries: 60, api_key_env: String::new(), ..Llm::default() };
         let (purse, progress) = (Purse::new(&llm), Progress::new("test"));
         let asker = Asker::open(&llm, &Store::new(folder.path()), &purse, &progress)?;
-        let asker = Asker { client: Some(Box::new(Scripted(script))), ..asker.waiting(Duration::from_nanos(1)) };
-        asker.ask("asked", questions, |_, object| object["n"].as_u64().ok_or("`n` is no number".into()))
+        let asker = Asker {
+            client: Some(Box::new(Scripted(script))),
+            ..asker.waiting(Duration::from_nanos(1))
+        };
+        asker.ask("asked", questions, |_, object| {
+            object["n"].as_u64().ok_or("`n` is no number".into())
+        })
     }
 
     /// The number of the thing that is asked about.
@@ -249,7 +281,9 @@ mod tests {
                 2 => Err(Trouble::Unreachable("no route".into())),
                 3 => answer(503),
                 4 => answer(429),
-                5 if body["messages"].as_array().unwrap().len() == 1 => Ok(completion("no object".into())),
+                5 if body["messages"].as_array().unwrap().len() == 1 => {
+                    Ok(completion("no object".into()))
+                }
                 _ => Ok(completion(json!({ "n": number(body) }).to_string())),
             }
         };
@@ -279,6 +313,9 @@ mod tests {
             Ok(completion("{}".into()))
         };
         let error = ask(&folder, script, &questions(100)).unwrap_err().to_string();
-        assert!(error.starts_with("cannot write `") && error.ends_with("replies.jsonl`"), "{error}");
+        assert!(
+            error.starts_with("cannot write `") && error.ends_with("replies.jsonl`"),
+            "{error}"
+        );
     }
 }

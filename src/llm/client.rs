@@ -1,6 +1,8 @@
-//! One request over the wire: a body goes out, and a completion or a trouble comes back, without the key in either.
+//! One request over the wire: a body goes out, and a completion or a trouble comes back, without
+//! the key in either.
 //!
-//! Whether to try again is not decided here: the tries of `async-openai` are replaced by a service that makes one.
+//! Whether to try again is not decided here: the tries of `async-openai` are replaced by a service
+//! that makes one.
 
 use super::key::Key;
 use crate::config::{Llm, Provider};
@@ -98,8 +100,10 @@ impl Live {
             .timeout(Duration::try_from_secs_f64(llm.timeout).unwrap_or(Duration::MAX))
             .user_agent(concat!("circuit-atlas/", env!("CARGO_PKG_VERSION")))
             .build();
-        let http =
-            http.hint(|| "cannot speak HTTP".into(), "check the proxy settings and the system's certificates")?;
+        let http = http.hint(
+            || "cannot speak HTTP".into(),
+            "check the proxy settings and the system's certificates",
+        )?;
         Ok(Live { http, key: Key::of(llm)?, llm: llm.clone() })
     }
 
@@ -116,8 +120,10 @@ impl Live {
                 self.through(config, body).await
             }
             Provider::Openai | Provider::None => {
-                let base = if base.is_empty() { async_openai::config::OPENAI_API_BASE } else { base };
-                // What the environment says besides is meant for other programs, and perhaps for another server.
+                let base =
+                    if base.is_empty() { async_openai::config::OPENAI_API_BASE } else { base };
+                // What the environment says besides is meant for other programs, and perhaps for
+                // another server.
                 let config = OpenAIConfig::new()
                     .with_api_base(base)
                     .with_api_key(self.key.secret())
@@ -130,7 +136,11 @@ impl Live {
 
     async fn through(&self, config: impl Config, body: Value) -> Result<Value, OpenAIError> {
         let once = Once { http: self.http.clone(), keyless: self.key.secret().is_empty() };
-        Wire::build(self.http.clone(), config).with_http_service(once).chat().create_byot(body).await
+        Wire::build(self.http.clone(), config)
+            .with_http_service(once)
+            .chat()
+            .create_byot(body)
+            .await
     }
 
     /// Nothing that a server says is seen before the key is out of it.
@@ -150,7 +160,8 @@ impl Live {
     }
 }
 
-/// Where Azure has a model: `llm.deployment` is that of `llm.model`, every other is called like its model.
+/// Where Azure has a model: `llm.deployment` is that of `llm.model`, every other is called like its
+/// model.
 pub fn deployment<'a>(llm: &'a Llm, model: &'a str) -> &'a str {
     if llm.deployment.is_empty() || model != llm.model { model } else { &llm.deployment }
 }
@@ -158,7 +169,8 @@ pub fn deployment<'a>(llm: &'a Llm, model: &'a str) -> &'a str {
 impl Client for Live {
     fn send<'c>(&'c self, model: &'c str, body: Value) -> Sent<'c> {
         Box::pin(async move {
-            let body = self.post(model, body).await.map_err(trouble).and_then(|body| completion(&body));
+            let body =
+                self.post(model, body).await.map_err(trouble).and_then(|body| completion(&body));
             match body {
                 Ok(said) => Ok(Completion {
                     text: self.key.hide(&said.text),
@@ -202,14 +214,16 @@ impl tower::Service<HttpRequestFactory> for Once {
             if response.status().is_success() {
                 return Ok(response);
             }
-            let (status, after) = (response.status().as_u16(), retry_after(response.headers(), SystemTime::now()));
+            let (status, after) =
+                (response.status().as_u16(), retry_after(response.headers(), SystemTime::now()));
             let body = beginning(&mut response).await;
             Err(OpenAIError::Boxed(Box::new(Trouble::Answer(answer(status, after, &body)))))
         })
     }
 }
 
-/// As much of a body as is looked at. One that breaks off is good enough to tell what its status means.
+/// As much of a body as is looked at. One that breaks off is good enough to tell what its status
+/// means.
 async fn beginning(response: &mut reqwest::Response) -> Vec<u8> {
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
@@ -231,7 +245,8 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).ok()?;
         Some(until as f64 - now.as_secs_f64())
     };
-    let seconds = number("retry-after-ms", 1e-3).or_else(|| number("retry-after", 1.0)).or_else(date)?;
+    let seconds =
+        number("retry-after-ms", 1e-3).or_else(|| number("retry-after", 1.0)).or_else(date)?;
     // More than fits is as good as for ever.
     Some(Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX))
 }
@@ -242,14 +257,17 @@ fn answer(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Answer {
     let body: Value = serde_json::from_str(&text).unwrap_or_default();
     let error = if body["error"].is_object() { &body["error"] } else { &body };
     let word = |name: &str| error[name].as_str().unwrap_or_default().to_string();
-    let said = [&error["message"], &body["error"], &body["detail"]].into_iter().find(|said| !said.is_null());
+    let said = [&error["message"], &body["error"], &body["detail"]]
+        .into_iter()
+        .find(|said| !said.is_null());
     let message = match said {
         Some(Value::String(said)) => said.clone(),
         Some(said) => said.to_string(),
         None if is_page(&text) => "an HTML page".into(),
         None => text.trim().into(),
     };
-    let code = [word("code"), word("type")].into_iter().find(|word| !word.is_empty()).unwrap_or_default();
+    let code =
+        [word("code"), word("type")].into_iter().find(|word| !word.is_empty()).unwrap_or_default();
     Answer { status, code, param: word("param"), message, retry_after }
 }
 
@@ -344,7 +362,10 @@ mod tests {
     fn a_pause_is_told_in_seconds_in_milliseconds_or_as_a_date() {
         assert_eq!(after("retry-after", "7"), Some(Duration::from_secs(7)));
         assert_eq!(after("retry-after-ms", "250"), Some(Duration::from_millis(250)));
-        assert_eq!(after("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(7)));
+        assert_eq!(
+            after("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            Some(Duration::from_secs(7))
+        );
         assert_eq!(after("retry-after", "Sat, 06 Nov 1993 08:49:37 GMT"), Some(Duration::ZERO));
         assert_eq!(after("retry-after", "-1"), Some(Duration::ZERO));
         assert_eq!(after("retry-after", "1e300"), Some(Duration::MAX));
@@ -370,7 +391,10 @@ mod tests {
         assert_eq!(completion(&json!({ "choices": [{}] })), Ok(Completion::default()));
         let parts = json!({ "choices": [{ "message": { "content": [{ "text": "a" }, { "text": "b" }] } }] });
         assert_eq!(completion(&parts).unwrap().text, "ab");
-        assert_eq!(completion(&json!({ "choices": [] })), Err(Trouble::Strange("a completion without a choice")));
+        assert_eq!(
+            completion(&json!({ "choices": [] })),
+            Err(Trouble::Strange("a completion without a choice"))
+        );
         assert_eq!(completion(&json!([1])), Err(Trouble::Strange("a completion without a choice")));
         let inside = completion(&json!({ "error": { "code": 429, "message": "slow down" } }));
         assert!(matches!(inside, Err(Trouble::Answer(Answer { status: 429, .. }))));

@@ -1,10 +1,13 @@
-//! What a server does not know of the wire format: learned from its first complaint, and left out from then on.
+//! What a server does not know of the wire format: learned from its first complaint, and left out
+//! from then on.
 
 use super::client::Answer;
 use super::weather::is_too_long;
 
-/// What is said of what is not known. A server may also repeat the question, in which any word may stand.
-const UNKNOWN: [&str; 8] = ["support", "permit", "unknown", "unrecogni", "unexpected", "invalid", "allowed", "extra"];
+/// What is said of what is not known. A server may also repeat the question, in which any word may
+/// stand.
+const UNKNOWN: [&str; 8] =
+    ["support", "permit", "unknown", "unrecogni", "unexpected", "invalid", "allowed", "extra"];
 
 /// What may be sent to a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +27,8 @@ impl Default for Dialect {
 }
 
 impl Dialect {
-    /// The dialect without what this answer complains of; none where it complains of something else.
+    /// The dialect without what this answer complains of; none where it complains of something
+    /// else.
     pub fn without(self, answer: &Answer) -> Option<Dialect> {
         if !matches!(answer.status, 400 | 422 | 501) || is_too_long(answer) {
             return None;
@@ -72,14 +76,20 @@ mod tests {
     use super::*;
 
     fn without(param: &str, message: &str) -> Option<Dialect> {
-        let answer = Answer { status: 400, param: param.into(), message: message.into(), ..Answer::default() };
+        let answer = Answer {
+            status: 400,
+            param: param.into(),
+            message: message.into(),
+            ..Answer::default()
+        };
         Dialect::default().without(&answer)
     }
 
     #[test]
     fn complaints_are_understood() {
         let all = Dialect::default();
-        let tokens = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
+        let tokens = "Unsupported parameter: 'max_tokens' is not supported with this model. Use \
+            'max_completion_tokens' instead.";
         assert_eq!(without("max_tokens", tokens), Some(Dialect { max_tokens: false, ..all }));
         let heat = "Unsupported value: 'temperature' does not support 0.0 with this model.";
         assert_eq!(without("temperature", heat), Some(Dialect { temperature: false, ..all }));
@@ -94,8 +104,8 @@ mod tests {
     #[test]
     fn other_complaints_change_nothing() {
         assert_eq!(without("", "your prompt is bad: `The temperature of a seed`"), None);
-        let long =
-            "'max_tokens' or 'max_completion_tokens' is too large: this model's maximum context length is 8 tokens";
+        let long = "'max_tokens' or 'max_completion_tokens' is too large: this model's maximum \
+            context length is 8 tokens";
         assert_eq!(without("max_tokens", long), None);
     }
 }

@@ -1,6 +1,8 @@
-//! A stretch of text as a language model is shown it: on one line, in real characters, its tokens marked.
+//! A stretch of text as a language model is shown it: on one line, in real characters, its tokens
+//! marked.
 //!
-//! The marks are `«` and `»`; where the text has them itself it is shown with `‹` and `›`, so that it cannot mark anything.
+//! The marks are `«` and `»`; where the text has them itself it is shown with `‹` and `›`, so that
+//! it cannot mark anything.
 
 use std::collections::BTreeSet;
 
@@ -35,8 +37,8 @@ impl Excerpt {
         self.shown(|_| None)
     }
 
-    /// Each active token in marks, with its level of the feature's maximum behind them: `gave it to «Mary»[9]`. In brackets,
-    /// as the text may go on with a digit.
+    /// Each active token in marks, with its level of the feature's maximum behind them: `gave it to
+    /// «Mary»[9]`. In brackets, as the text may go on with a digit.
     pub fn scaled(&self, max: f32) -> String {
         self.shown(|i| match level(self.pieces[i].activation, max) {
             0 => None,
@@ -84,7 +86,12 @@ mod tests {
     use super::*;
 
     fn excerpt(pieces: &[(&str, f32)]) -> Excerpt {
-        Excerpt { pieces: pieces.iter().map(|(text, x)| Piece { text: text.to_string(), activation: *x }).collect() }
+        Excerpt {
+            pieces: pieces
+                .iter()
+                .map(|(text, x)| Piece { text: text.to_string(), activation: *x })
+                .collect(),
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! What a language model is asked to explain, and how its reply is read: a view for each prompt of `templates/prompts/`, the
-//! form of the reply, and its strict reader.
+//! What a language model is asked to explain, and how its reply is read: a view for each prompt of
+//! `templates/prompts/`, the form of the reply, and its strict reader.
 //!
-//! Views hold words, tokens, shares and logits. Where they are from, and that they are of the *explain* half alone, is for
-//! those who fill them.
+//! Views hold words, tokens, shares and logits. Where they are from, and that they are of the
+//! *explain* half alone, is for those who fill them.
 
 use super::{Form, Question, prompts};
 use crate::error::Result;
@@ -208,14 +208,14 @@ const OF_A_HEAD: [&str; 2] = ["matching", "carried"];
 
 /// The form of the reply to a prompt.
 fn form(prompt: &'static str) -> Form {
-    let sentences = ["input", "output"].into_iter().chain(OF_A_HEAD.into_iter().filter(|_| prompt == HEAD));
+    let sentences =
+        ["input", "output"].into_iter().chain(OF_A_HEAD.into_iter().filter(|_| prompt == HEAD));
     let mut properties: serde_json::Map<String, Value> =
         sentences.map(|name| (name.into(), json!({ "type": "string" }))).collect();
     properties.insert("promotes".into(), json!({ "type": "array", "items": { "type": "string" } }));
     let required: Vec<&String> = properties.keys().collect();
     let required = json!(required);
-    let schema =
-        json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false });
+    let schema = json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false });
     Form { name: prompt, schema }
 }
 
@@ -257,7 +257,8 @@ pub fn read(question: &Question, reply: &Value) -> Result<Reply, String> {
     let wrong = |error: serde_json::Error| error.to_string();
     let is_head = question.form.name == HEAD;
     let mut read = if is_head {
-        let OfHead { input, output, promotes, matching, carried } = OfHead::deserialize(reply).map_err(wrong)?;
+        let OfHead { input, output, promotes, matching, carried } =
+            OfHead::deserialize(reply).map_err(wrong)?;
         Reply { input, output, promotes, matching, carried }
     } else {
         let Plain { input, output, promotes } = Plain::deserialize(reply).map_err(wrong)?;
@@ -279,8 +280,12 @@ fn check_sentence(field: &str, sentence: &mut String) -> Result<(), String> {
     let breaks = |c: char| c.is_control() || c == '\u{2028}' || c == '\u{2029}';
     match sentence.chars().count() {
         0 => Err(format!("`{field}` is empty")),
-        n if n > SENTENCE => Err(format!("`{field}` has {n} characters, and {SENTENCE} are the most")),
-        _ if sentence.contains(breaks) => Err(format!("`{field}` has line breaks or control characters")),
+        n if n > SENTENCE => {
+            Err(format!("`{field}` has {n} characters, and {SENTENCE} are the most"))
+        }
+        _ if sentence.contains(breaks) => {
+            Err(format!("`{field}` has line breaks or control characters"))
+        }
         _ => Ok(()),
     }
 }
@@ -294,7 +299,9 @@ fn claims(promotes: &[String]) -> Result<Vec<String>, String> {
         let token = unquoted(text);
         match token.chars().count() {
             0 => Err("`promotes` has an empty token".to_string()),
-            n if n > CLAIM => Err(format!("`promotes` has a token of {n} characters, and {CLAIM} are the most")),
+            n if n > CLAIM => {
+                Err(format!("`promotes` has a token of {n} characters, and {CLAIM} are the most"))
+            }
             _ if token.contains(|c: char| c.is_control() && c != '\n') => {
                 Err("`promotes` has a token with control characters".to_string())
             }
@@ -318,8 +325,7 @@ mod tests {
 
     #[test]
     fn a_reply_is_read_as_it_is() {
-        let reply =
-            json!({ "input": " Fires at ships. ", "output": "unclear", "promotes": [" she", "` he`", "`\\n`"] });
+        let reply = json!({ "input": " Fires at ships. ", "output": "unclear", "promotes": [" she", "` he`", "`\\n`"] });
         let read = read(&feature(), &reply).unwrap();
         assert_eq!((read.input.as_str(), read.output.as_str()), ("Fires at ships.", "unclear"));
         assert_eq!(read.promotes, [" she", " he", "\n"]);
@@ -337,13 +343,25 @@ mod tests {
         let cases: [(Change, &str); 11] = [
             (|r| r["input"] = json!(" "), "`input` is empty"),
             (|r| r["output"] = json!("a\nb"), "`output` has line breaks or control characters"),
-            (|r| r["output"] = json!("a\u{2028}b"), "`output` has line breaks or control characters"),
-            (|r| r["input"] = json!("é".repeat(401)), "`input` has 401 characters, and 400 are the most"),
+            (
+                |r| r["output"] = json!("a\u{2028}b"),
+                "`output` has line breaks or control characters",
+            ),
+            (
+                |r| r["input"] = json!("é".repeat(401)),
+                "`input` has 401 characters, and 400 are the most",
+            ),
             (|r| r["input"] = json!(["Fires."]), "invalid type: sequence, expected a string"),
-            (|r| r["why"] = json!("so"), "unknown field `why`, expected one of `input`, `output`, `promotes`"),
+            (
+                |r| r["why"] = json!("so"),
+                "unknown field `why`, expected one of `input`, `output`, `promotes`",
+            ),
             (|r| *r = json!({ "input": "Fires.", "promotes": [] }), "missing field `output`"),
             (|r| *r = json!("Fires."), "invalid type: string \"Fires.\", expected struct Plain"),
-            (|r| r["promotes"] = json!(vec!["x"; 11]), "`promotes` has 11 tokens, and 10 are the most"),
+            (
+                |r| r["promotes"] = json!(vec!["x"; 11]),
+                "`promotes` has 11 tokens, and 10 are the most",
+            ),
             (|r| r["promotes"] = json!(["``"]), "`promotes` has an empty token"),
             (
                 |r| r["promotes"] = json!(["x".repeat(41)]),
@@ -362,7 +380,10 @@ mod tests {
         assert_eq!((head.matching.as_str(), head.carried.as_str()), ("m", "c"));
         assert!(read(&feature(), &reply).unwrap_err().starts_with("unknown field `"));
         let plain = json!({ "input": "Moves.", "output": "o", "promotes": [] });
-        assert_eq!(read(&question(View::Head(Head::default())), &plain).unwrap_err(), "missing field `matching`");
+        assert_eq!(
+            read(&question(View::Head(Head::default())), &plain).unwrap_err(),
+            "missing field `matching`"
+        );
     }
 
     #[test]
@@ -370,7 +391,8 @@ mod tests {
         for prompt in ["feature", HEAD] {
             let schema = form(prompt).schema;
             assert_eq!(schema["additionalProperties"], false);
-            let properties: Vec<&String> = schema["properties"].as_object().unwrap().keys().collect();
+            let properties: Vec<&String> =
+                schema["properties"].as_object().unwrap().keys().collect();
             assert_eq!(schema["required"], json!(properties));
             assert_eq!(properties.len(), if prompt == HEAD { 5 } else { 3 });
         }

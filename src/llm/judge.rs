@@ -1,7 +1,8 @@
 //! What a judge is asked about an explanation, and how the verdict is read.
 //!
-//! *Detection*: in which of these texts is the feature active? *Fuzzing*: in which of them are the right tokens marked? The
-//! judge sees what an explanation says of the input side, and numbered texts, and names the numbers to say yes to.
+//! *Detection*: in which of these texts is the feature active? *Fuzzing*: in which of them are the
+//! right tokens marked? The judge sees what an explanation says of the input side, and numbered
+//! texts, and names the numbers to say yes to.
 
 use super::{Form, Question, prompts};
 use crate::error::Result;
@@ -27,9 +28,13 @@ impl Method {
     fn asks_for(self) -> &'static str {
         match self {
             Method::Detection => {
-                "the numbers of the texts in which the feature is active, in order; empty if there are none"
+                "the numbers of the texts in which the feature is active, in order; empty if there \
+                 are none"
             }
-            Method::Fuzzing => "the numbers of the texts that are marked rightly, in order; empty if there are none",
+            Method::Fuzzing => {
+                "the numbers of the texts that are marked rightly, in order; empty if there are \
+                 none"
+            }
         }
     }
 }
@@ -44,7 +49,13 @@ struct View<'a> {
 ///
 /// # Errors
 /// When the prompt's templates lack something that they name.
-pub fn question(method: Method, subject: &str, model: &str, explanation: &str, texts: &[&str]) -> Result<Question> {
+pub fn question(
+    method: Method,
+    subject: &str,
+    model: &str,
+    explanation: &str,
+    texts: &[&str],
+) -> Result<Question> {
     Ok(Question {
         subject: subject.into(),
         purpose: method.word(),
@@ -80,13 +91,16 @@ struct Reply {
 /// # Errors
 /// What is wrong with it, for the one who wrote it.
 pub fn read(question: &Question, reply: &Value) -> Result<Vec<bool>, String> {
-    let texts = question.form.schema["properties"]["yes"]["items"]["enum"].as_array().map_or(0, Vec::len);
+    let texts =
+        question.form.schema["properties"]["yes"]["items"]["enum"].as_array().map_or(0, Vec::len);
     let Reply { yes } = Reply::deserialize(reply).map_err(|error| error.to_string())?;
     let mut verdicts = vec![false; texts];
     for number in yes {
         let at = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
         let Some(verdict) = at.and_then(|at| verdicts.get_mut(at)) else {
-            return Err(format!("`yes` has {number}, and the texts are numbered from 1 to {texts}"));
+            return Err(format!(
+                "`yes` has {number}, and the texts are numbered from 1 to {texts}"
+            ));
         };
         if std::mem::replace(verdict, true) {
             return Err(format!("`yes` has {number} twice"));
@@ -100,7 +114,14 @@ mod tests {
     use super::*;
 
     fn asked() -> Question {
-        question(Method::Detection, "mlp0.1", "m", "Fires at ships.", &["a boat", "a ship", "a cart"]).unwrap()
+        question(
+            Method::Detection,
+            "mlp0.1",
+            "m",
+            "Fires at ships.",
+            &["a boat", "a ship", "a cart"],
+        )
+        .unwrap()
     }
 
     #[test]
@@ -142,10 +163,15 @@ mod tests {
     #[test]
     fn a_question_numbers_its_texts_and_says_nothing_else_of_them() {
         for method in [Method::Detection, Method::Fuzzing] {
-            let text = |texts: &[&str]| question(method, "mlp0.1", "m", "Fires at ships.", texts).unwrap().messages;
-            let [system, user] = &text(&["a «boat»", "2. a\nship"])[..] else { panic!("two messages") };
+            let text = |texts: &[&str]| {
+                question(method, "mlp0.1", "m", "Fires at ships.", texts).unwrap().messages
+            };
+            let [system, user] = &text(&["a «boat»", "2. a\nship"])[..] else {
+                panic!("two messages")
+            };
             assert!(
-                user.text.contains("Fires at ships.") && user.text.ends_with("1. a «boat»\n2. 2. a ship"),
+                user.text.contains("Fires at ships.")
+                    && user.text.ends_with("1. a «boat»\n2. 2. a ship"),
                 "{}",
                 user.text
             );

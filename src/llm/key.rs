@@ -1,4 +1,5 @@
-//! The key of a server. It leaves this type in one place only, the request, and has neither `Debug` nor `Display`.
+//! The key of a server. It leaves this type in one place only, the request, and has neither `Debug`
+//! nor `Display`.
 
 use crate::config::Llm;
 use crate::error::{Result, hinted};
@@ -22,12 +23,18 @@ impl Key {
             return Ok(Key(String::new()));
         }
         let hint = format!(
-            "set `{name}` to the key of the server; with `llm.api_key_env` another variable is read, or none if it is empty"
+            "set `{name}` to the key of the server; with `llm.api_key_env` another variable is \
+             read, or none if it is empty"
         );
         let key = match std::env::var(name) {
             Ok(key) if !key.trim().is_empty() => key.trim().to_string(),
             Err(std::env::VarError::NotUnicode(_)) => return Err(hinted(unsendable(name), hint)),
-            _ => return Err(hinted(format!("the variable `{name}`, which is to hold the key, is not set"), hint)),
+            _ => {
+                return Err(hinted(
+                    format!("the variable `{name}`, which is to hold the key, is not set"),
+                    hint,
+                ));
+            }
         };
         match HeaderValue::from_str(&key) {
             Ok(_) if key.is_ascii() => Ok(Key(key)),
@@ -69,7 +76,10 @@ mod tests {
     #[test]
     fn a_key_is_hidden_and_a_word_is_not() {
         assert_eq!(Key("sk-123456".into()).hide("no `sk-123456`!"), "no `[key]`!");
-        assert_eq!(Key(r#"sk"\123456"#.into()).hide(r#"{"a": "sk\"\\123456"}"#), r#"{"a": "[key]"}"#);
+        assert_eq!(
+            Key(r#"sk"\123456"#.into()).hide(r#"{"a": "sk\"\\123456"}"#),
+            r#"{"a": "[key]"}"#
+        );
         assert_eq!(Key("none".into()).hide("none"), "none");
         assert_eq!(Key(String::new()).hide("none"), "none");
     }
@@ -78,7 +88,10 @@ mod tests {
     fn a_variable_that_is_not_set_is_named() {
         let llm = Llm { api_key_env: "CIRCUIT_ATLAS_NOBODY_SETS_THIS".into(), ..Llm::default() };
         let error = check_key(&llm).unwrap_err().to_string();
-        assert_eq!(error, "the variable `CIRCUIT_ATLAS_NOBODY_SETS_THIS`, which is to hold the key, is not set");
+        assert_eq!(
+            error,
+            "the variable `CIRCUIT_ATLAS_NOBODY_SETS_THIS`, which is to hold the key, is not set"
+        );
         assert!(check_key(&Llm { api_key_env: String::new(), ..Llm::default() }).is_ok());
     }
 }

@@ -1,5 +1,5 @@
-//! A question as it goes out: its words with the form of the reply, the hash under which the reply is kept, and the body of
-//! the request.
+//! A question as it goes out: its words with the form of the reply, the hash under which the reply
+//! is kept, and the body of the request.
 
 use super::client::deployment;
 use super::dialect::Dialect;
@@ -64,7 +64,8 @@ pub struct Letter<'q> {
     temperature: f64,
 }
 
-/// A value with the keys of its objects in alphabetical order, whatever order they are kept in: it goes into a hash.
+/// A value with the keys of its objects in alphabetical order, whatever order they are kept in: it
+/// goes into a hash.
 fn in_order(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
@@ -81,7 +82,12 @@ impl<'q> Letter<'q> {
     ///
     /// # Errors
     /// When a template cannot be written.
-    pub fn new(llm: &Llm, question: &'q Question, mistake: Option<&Mistake>, mode: Mode) -> Result<Letter<'q>> {
+    pub fn new(
+        llm: &Llm,
+        question: &'q Question,
+        mistake: Option<&Mistake>,
+        mode: Mode,
+    ) -> Result<Letter<'q>> {
         let mut messages = in_form(question, mode)?;
         let purpose = match mistake {
             None => question.purpose,
@@ -91,7 +97,15 @@ impl<'q> Letter<'q> {
             }
         };
         let (max_tokens, temperature) = (llm.max_tokens, llm.temperature);
-        let mut letter = Letter { question, mode, purpose, messages, hash: String::new(), max_tokens, temperature };
+        let mut letter = Letter {
+            question,
+            mode,
+            purpose,
+            messages,
+            hash: String::new(),
+            max_tokens,
+            temperature,
+        };
         letter.hash = letter.hashed(deployment(llm, &question.model));
         Ok(letter)
     }
@@ -100,12 +114,21 @@ impl<'q> Letter<'q> {
     fn hashed(&self, model: &str) -> String {
         let Question { sample, form, .. } = self.question;
         let parameters = json!([model, self.temperature, self.max_tokens, sample]);
-        let all = json!([parameters, self.mode.word(), form.name, in_order(&form.schema), in_order(&self.spoken())]);
+        let all = json!([
+            parameters,
+            self.mode.word(),
+            form.name,
+            in_order(&form.schema),
+            in_order(&self.spoken())
+        ]);
         blake3::hash(all.to_string().as_bytes()).to_hex()[..32].to_string()
     }
 
     fn spoken(&self) -> Value {
-        self.messages.iter().map(|m| json!({ "role": m.speaker.word(), "content": m.text })).collect()
+        self.messages
+            .iter()
+            .map(|m| json!({ "role": m.speaker.word(), "content": m.text }))
+            .collect()
     }
 
     pub fn model(&self) -> &'q str {
@@ -115,7 +138,8 @@ impl<'q> Letter<'q> {
     /// The body of the request, without what the server does not know.
     pub fn body(&self, dialect: Dialect) -> Value {
         let mut body = json!({ "model": self.question.model, "messages": self.spoken() });
-        body[if dialect.max_tokens { "max_tokens" } else { "max_completion_tokens" }] = self.max_tokens.into();
+        body[if dialect.max_tokens { "max_tokens" } else { "max_completion_tokens" }] =
+            self.max_tokens.into();
         if dialect.temperature {
             body["temperature"] = self.temperature.into();
         }
@@ -153,8 +177,10 @@ pub fn tokens(characters: usize) -> u32 {
 /// The messages of a question with the form of the reply behind the last one.
 fn in_form(question: &Question, mode: Mode) -> Result<Vec<Message>> {
     let Form { schema, .. } = &question.form;
-    let field = |(name, about): (&String, &Value)| json!({ "name": name, "about": about["description"] });
-    let fields: Vec<Value> = schema["properties"].as_object().into_iter().flatten().map(field).collect();
+    let field =
+        |(name, about): (&String, &Value)| json!({ "name": name, "about": about["description"] });
+    let fields: Vec<Value> =
+        schema["properties"].as_object().into_iter().flatten().map(field).collect();
     let view = json!({ "fields": fields, "mark": MARK, "schema": schema.to_string() });
     let text = prompts::text(&format!("form-{}.jinja", mode.word()), view)?;
     let mut messages = question.messages.clone();
@@ -179,8 +205,7 @@ mod tests {
 
     fn question() -> Question {
         let text = "What is it?".to_string();
-        let schema =
-            json!({ "type": "object", "properties": { "what": { "type": "string", "description": "a noun" } } });
+        let schema = json!({ "type": "object", "properties": { "what": { "type": "string", "description": "a noun" } } });
         Question {
             subject: "att0.1".into(),
             purpose: "explain",
@@ -200,11 +225,16 @@ mod tests {
         let question = question();
         assert_eq!(
             letter(&question, Mode::Schema).messages[0].text,
-            "What is it?\n\nReply with one JSON object and nothing else. Its fields:\n- `what`: a noun"
+            "What is it?\n\nReply with one JSON object and nothing else. Its fields:\n- `what`: a \
+             noun"
         );
         let line = letter(&question, Mode::Line);
         assert_eq!(line.messages[0].text.lines().nth(3).unwrap(), "- `what`: a noun");
-        assert!(line.messages[0].text.contains("The last line of your reply must be `ANSWER:` followed"));
+        assert!(
+            line.messages[0]
+                .text
+                .contains("The last line of your reply must be `ANSWER:` followed")
+        );
         assert!(line.body(Dialect::default())["response_format"].is_null());
     }
 
@@ -218,8 +248,12 @@ mod tests {
         ] {
             let letter = Letter::new(&Llm::default(), &question, Some(&mistake), mode).unwrap();
             assert_eq!(letter.purpose, "repair");
-            assert_eq!(letter.messages[1], Message { speaker: Speaker::Assistant, text: "A dog.".into() });
-            let wanted = format!("That reply cannot be used: it is no JSON object.\nReply again, {alone}.");
+            assert_eq!(
+                letter.messages[1],
+                Message { speaker: Speaker::Assistant, text: "A dog.".into() }
+            );
+            let wanted =
+                format!("That reply cannot be used: it is no JSON object.\nReply again, {alone}.");
             assert_eq!(letter.messages[2].text, wanted);
         }
     }
@@ -231,8 +265,13 @@ mod tests {
         let mut hashes = vec![hash(&plain, Mode::Schema), hash(&plain, Mode::Line)];
         hashes.push(hash(&Question { sample: 1, ..plain.clone() }, Mode::Schema));
         hashes.push(hash(&Question { model: "n".into(), ..plain.clone() }, Mode::Schema));
-        hashes.push(hash(&Question { form: Form { name: "it", schema: json!({}) }, ..plain.clone() }, Mode::Schema));
-        for llm in [Llm { temperature: 0.5, ..Llm::default() }, Llm { max_tokens: 7, ..Llm::default() }] {
+        hashes.push(hash(
+            &Question { form: Form { name: "it", schema: json!({}) }, ..plain.clone() },
+            Mode::Schema,
+        ));
+        for llm in
+            [Llm { temperature: 0.5, ..Llm::default() }, Llm { max_tokens: 7, ..Llm::default() }]
+        {
             hashes.push(Letter::new(&llm, &plain, None, Mode::Schema).unwrap().hash);
         }
         let known = hashes.len();
@@ -246,7 +285,8 @@ mod tests {
     #[test]
     fn only_what_the_server_knows_is_sent() {
         let question = Question { sample: 3, ..question() };
-        let dialect = Dialect { max_tokens: false, temperature: false, seed: false, ..Dialect::default() };
+        let dialect =
+            Dialect { max_tokens: false, temperature: false, seed: false, ..Dialect::default() };
         let body = letter(&question, Mode::Schema).body(dialect);
         let mut names: Vec<&String> = body.as_object().unwrap().keys().collect();
         names.sort();

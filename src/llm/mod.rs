@@ -1,8 +1,9 @@
 //! Language models: questions go in, answers come out, and each reply is paid for once.
 //!
-//! `prompts` writes messages from templates, `explainer` and `judge` say what is asked and how replies are read, `ask` sends
-//! questions as `letter`s through a `client` in any `weather`, a `round` at a time, and keeps every reply in `replies`.
-//! `async` stops at this door. Knows texts and tokens as words, not tables, features or models of ours.
+//! `prompts` writes messages from templates, `explainer` and `judge` say what is asked and how
+//! replies are read, `ask` sends questions as `letter`s through a `client` in any `weather`, a
+//! `round` at a time, and keeps every reply in `replies`. `async` stops at this door. Knows texts
+//! and tokens as words, not tables, features or models of ours.
 
 mod ask;
 mod client;
@@ -63,8 +64,8 @@ pub struct Form {
     pub schema: Value,
 }
 
-/// What is asked of a language model. How the reply is to be brought into form is not in the messages: that depends on what
-/// the server can do, and is added when it is asked.
+/// What is asked of a language model. How the reply is to be brought into form is not in the
+/// messages: that depends on what the server can do, and is added when it is asked.
 #[derive(Clone, Debug)]
 pub struct Question {
     /// What it is about, for the ledger.
@@ -82,15 +83,18 @@ pub struct Question {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome<T> {
     Said(T),
-    /// There is a reply, and it cannot be read even after one repair; or the server refuses this question for good. Why.
+    /// There is a reply, and it cannot be read even after one repair; or the server refuses this
+    /// question for good. Why.
     Failed(String),
     /// The model or the server's filter would not answer. Why.
     Refused(String),
-    /// No reply was to be had this time: the server is away, or the purse is empty. The next run asks again. Why.
+    /// No reply was to be had this time: the server is away, or the purse is empty. The next run
+    /// asks again. Why.
     Left(String),
 }
 
-/// One question as it was sent, its repair apart, and what it cost. A reply that was kept costs what it did then.
+/// One question as it was sent, its repair apart, and what it cost. A reply that was kept costs
+/// what it did then.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call {
     /// Of model, parameters and messages.

@@ -1,10 +1,12 @@
-//! How fast a server may be asked: its limits by the minute, spread evenly, and the pauses that it asks for.
+//! How fast a server may be asked: its limits by the minute, spread evenly, and the pauses that it
+//! asks for.
 
 use crate::config::Llm;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A limit of so much a second. Each taking lasts as long as its amount needs at that rate, and the next may begin then.
+/// A limit of so much a second. Each taking lasts as long as its amount needs at that rate, and the
+/// next may begin then.
 #[derive(Debug)]
 struct Flow {
     /// 0: no limit.
@@ -28,12 +30,18 @@ impl Flow {
     fn correct(&mut self, taken: f64, real: f64) {
         match real >= taken {
             true => self.free += self.lasts(real - taken),
-            false => self.free = self.free.checked_sub(self.lasts(taken - real)).unwrap_or(self.free),
+            false => {
+                self.free = self.free.checked_sub(self.lasts(taken - real)).unwrap_or(self.free)
+            }
         }
     }
 
     fn lasts(&self, amount: f64) -> Duration {
-        if self.per_second > 0.0 { Duration::from_secs_f64(amount / self.per_second) } else { Duration::ZERO }
+        if self.per_second > 0.0 {
+            Duration::from_secs_f64(amount / self.per_second)
+        } else {
+            Duration::ZERO
+        }
     }
 }
 
@@ -64,7 +72,11 @@ impl Pace {
         let now = Instant::now();
         let mut start = {
             let mut state = self.lock();
-            state.requests.take(1.0, now).max(state.tokens.take(tokens as f64, now)).max(state.paused)
+            state
+                .requests
+                .take(1.0, now)
+                .max(state.tokens.take(tokens as f64, now))
+                .max(state.paused)
         };
         // A pause may begin while this waits.
         while start > Instant::now() {
@@ -93,7 +105,8 @@ mod tests {
     fn what_flows_is_spread_evenly() {
         let now = Instant::now();
         let mut flow = Flow::a_minute(120, now);
-        let starts = [now, now, now, now + Duration::from_secs(9)].map(|at| flow.take(1.0, at) - now);
+        let starts =
+            [now, now, now, now + Duration::from_secs(9)].map(|at| flow.take(1.0, at) - now);
         assert_eq!(starts, [0, 500, 1000, 9000].map(Duration::from_millis));
     }
 

@@ -1,7 +1,8 @@
-//! Prompts: minijinja templates in `templates/prompts/`, a pair each: `NAME.system.jinja` says what the work is, with worked
-//! examples, and `NAME.user.jinja` holds what this question is about.
+//! Prompts: minijinja templates in `templates/prompts/`, a pair each: `NAME.system.jinja` says what
+//! the work is, with worked examples, and `NAME.user.jinja` holds what this question is about.
 //!
-//! Text of a corpus is put in as it is, on one line whatever it holds: nothing here reads it again, and no reply is trusted.
+//! Text of a corpus is put in as it is, on one line whatever it holds: nothing here reads it again,
+//! and no reply is trusted.
 
 use super::{Message, Speaker};
 use crate::error::{Context, Result};
@@ -78,14 +79,21 @@ fn environment() -> Result<&'static Environment<'static>> {
 fn read_all() -> Result<Environment<'static>> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment
-        .set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build()?);
+    environment.set_syntax(
+        SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .keep_trailing_newline(true)
+            .build()?,
+    );
     environment.set_formatter(one_line);
     environment.add_filter("quoted", |token: &str| quoted(token));
     environment.add_filter("percent", percent);
     environment.add_filter("signed", signed);
     for (name, source) in TEMPLATES {
-        environment.add_template(name, source).with_context(|| format!("cannot read the template `{name}`"))?;
+        environment
+            .add_template(name, source)
+            .with_context(|| format!("cannot read the template `{name}`"))?;
     }
     Ok(environment)
 }
@@ -95,7 +103,8 @@ fn signed(x: f64) -> String {
     if x.abs() < 0.1 { format!("{x:+.3}") } else { format!("{x:+.2}") }
 }
 
-/// What is put into a template never breaks a line there, so that it cannot pass for a line of the template's own.
+/// What is put into a template never breaks a line there, so that it cannot pass for a line of the
+/// template's own.
 fn one_line(out: &mut Output, state: &mut State, value: &Value) -> Result<(), minijinja::Error> {
     match value.as_str() {
         Some(text) => {

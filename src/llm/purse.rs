@@ -1,4 +1,5 @@
-//! What a run may still spend: every call takes its price out beforehand, and puts back what it did not cost.
+//! What a run may still spend: every call takes its price out beforehand, and puts back what it did
+//! not cost.
 
 use crate::config::Llm;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -39,7 +40,11 @@ impl Purse {
 
     /// One from which nothing can be taken.
     pub fn empty() -> Purse {
-        Purse { max_cost: 0.0, max_calls: 1, spent: Mutex::new(Spent { calls: 1, ..Spent::default() }) }
+        Purse {
+            max_cost: 0.0,
+            max_calls: 1,
+            spent: Mutex::new(Spent { calls: 1, ..Spent::default() }),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Spent> {
@@ -56,7 +61,10 @@ impl Purse {
             return Err(Short::Empty(format!("`llm.max_calls = {}` is reached", self.max_calls)));
         }
         if self.max_cost > 0.0 && spent.cost + most > self.max_cost {
-            return Err(Short::Empty(format!("`llm.max_cost = {}` would be passed", self.max_cost)));
+            return Err(Short::Empty(format!(
+                "`llm.max_cost = {}` would be passed",
+                self.max_cost
+            )));
         }
         if self.max_cost > 0.0 && spent.cost + spent.held + most > self.max_cost {
             return Err(Short::Held);
@@ -91,7 +99,10 @@ mod tests {
         purse.settle(0.6, 0.1);
         assert!(purse.take(0.5).is_ok());
         assert_eq!(purse.spent().calls, 2);
-        assert_eq!(purse.take(0.95), Err(Short::Empty("`llm.max_cost = 1` would be passed".into())));
+        assert_eq!(
+            purse.take(0.95),
+            Err(Short::Empty("`llm.max_cost = 1` would be passed".into()))
+        );
     }
 
     #[test]

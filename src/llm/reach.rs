@@ -11,7 +11,8 @@ use crate::error::{Result, hinted};
 use serde_json::json;
 use std::time::Instant;
 
-/// Asks a model one small question, once. What came of it: how long it took, and how its replies are brought into form.
+/// Asks a model one small question, once. What came of it: how long it took, and how its replies
+/// are brought into form.
 ///
 /// # Errors
 /// When there is no key, or no reply: with what to do about it.
@@ -41,8 +42,15 @@ pub fn reach(llm: &Llm, model: &str) -> Result<String> {
         Mode::Line => "a marked line",
     };
     // Some servers answer with whatever model they have, whichever was asked.
-    let name = if served.is_empty() || served == model { String::new() } else { format!(", as {},", quoted(&served)) };
-    Ok(format!("`{model}` answers{name} after {:.1} s, in the form of {form}", begun.elapsed().as_secs_f64()))
+    let name = if served.is_empty() || served == model {
+        String::new()
+    } else {
+        format!(", as {},", quoted(&served))
+    };
+    Ok(format!(
+        "`{model}` answers{name} after {:.1} s, in the form of {form}",
+        begun.elapsed().as_secs_f64()
+    ))
 }
 
 /// Asks in simpler and simpler words, until the server understands.
@@ -64,7 +72,9 @@ async fn once(client: &dyn Client, llm: &Llm, question: &Question) -> Result<(Mo
 
 fn simpler(llm: &Llm, dialect: Dialect, trouble: &Trouble) -> Option<Dialect> {
     let Trouble::Answer(answer) = trouble else { return None };
-    dialect.without(answer).filter(|simpler| Mode::allowed(llm).len() > 1 || simpler.schema == dialect.schema)
+    dialect
+        .without(answer)
+        .filter(|simpler| Mode::allowed(llm).len() > 1 || simpler.schema == dialect.schema)
 }
 
 fn failure(llm: &Llm, question: &Question, trouble: &Trouble) -> anyhow::Error {
@@ -72,5 +82,8 @@ fn failure(llm: &Llm, question: &Question, trouble: &Trouble) -> anyhow::Error {
         Weather::Passing(why, _) | Weather::Failed(why) | Weather::Closed(why) => why,
         Weather::Refused(why) => format!("the server's filter stopped it: {why}"),
     };
-    hinted(format!("the model `{}` gives no reply: {why}", question.model), weather::hint(trouble, llm))
+    hinted(
+        format!("the model `{}` gives no reply: {why}", question.model),
+        weather::hint(trouble, llm),
+    )
 }

@@ -1,4 +1,5 @@
-//! Every reply that ever came, by the hash of what was asked, in `replies.jsonl` of the artifact folder.
+//! Every reply that ever came, by the hash of what was asked, in `replies.jsonl` of the artifact
+//! folder.
 
 use crate::artifact::{Journal, Store};
 use crate::error::Result;
@@ -50,7 +51,9 @@ impl Replies {
     /// When the file cannot be read or is damaged.
     pub fn open(store: &Store) -> Result<Replies> {
         let mut records = BTreeMap::new();
-        let journal = Journal::open(store, FILE, |record: Record| drop(records.insert(record.hash.clone(), record)))?;
+        let journal = Journal::open(store, FILE, |record: Record| {
+            drop(records.insert(record.hash.clone(), record))
+        })?;
         Ok(Replies(Mutex::new(Kept { journal, records })))
     }
 

@@ -1,4 +1,5 @@
-//! A reply's text to the JSON object that it must hold: alone, or on a last line behind `ANSWER:`. Nothing is guessed.
+//! A reply's text to the JSON object that it must hold: alone, or on a last line behind `ANSWER:`.
+//! Nothing is guessed.
 
 use serde_json::Value;
 
@@ -12,10 +13,15 @@ const FENCE: &str = "```";
 /// Why there is none, in words that can be told to the one who replied.
 pub fn object(reply: &str) -> Result<Value, String> {
     let reply = reply.trim();
-    let marked =
-        reply.lines().rev().find(|line| !line.trim().is_empty()).and_then(|line| line.trim().strip_prefix(MARK));
+    let marked = reply
+        .lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .and_then(|line| line.trim().strip_prefix(MARK));
     match marked {
-        Some(rest) => parse(rest).map_err(|why| format!("what follows `{MARK}` is no JSON object: {why}")),
+        Some(rest) => {
+            parse(rest).map_err(|why| format!("what follows `{MARK}` is no JSON object: {why}"))
+        }
         None => parse(bare(reply)).map_err(|why| format!("it is no JSON object: {why}")),
     }
 }
@@ -23,7 +29,8 @@ pub fn object(reply: &str) -> Result<Value, String> {
 /// The text in a fence around all of it.
 fn bare(reply: &str) -> &str {
     let inside = || {
-        let (language, inside) = reply.strip_prefix(FENCE)?.strip_suffix(FENCE)?.split_once('\n')?;
+        let (language, inside) =
+            reply.strip_prefix(FENCE)?.strip_suffix(FENCE)?.split_once('\n')?;
         language.trim().chars().all(char::is_alphanumeric).then_some(inside)
     };
     inside().unwrap_or(reply)

@@ -1,5 +1,6 @@
-//! One question from its first try to its end: looked up among the replies that are kept, sent if it is not there, kept as it
-//! comes, read, and asked once more with what is wrong if it cannot be read.
+//! One question from its first try to its end: looked up among the replies that are kept, sent if
+//! it is not there, kept as it comes, read, and asked once more with what is wrong if it cannot be
+//! read.
 
 use super::ask::Asker;
 use super::client::{Client, Completion, Live, Trouble};
@@ -105,7 +106,9 @@ impl<'r> Round<'r> {
             let letter = Letter::new(llm, question, mistake, Mode::of(llm, dialect))?;
             let trouble = match self.once(&letter, dialect, &mut tries).await? {
                 Tried::Heard(said) => return self.keep(&letter, said, &tries),
-                Tried::Closed(why) => return Ok(self.without_reply(&letter, Outcome::Left(why), &tries)),
+                Tried::Closed(why) => {
+                    return Ok(self.without_reply(&letter, Outcome::Left(why), &tries));
+                }
                 Tried::Trouble(trouble) => trouble,
             };
             let weather = match self.learned(&question.model, dialect, &trouble) {
@@ -114,13 +117,16 @@ impl<'r> Round<'r> {
                 None => weather::of(&trouble, llm),
             };
             let outcome = match weather {
-                Weather::Passing(why, pause) => match self.wait(&letter, &mut tries, &why, pause).await {
-                    true => continue,
-                    false => Outcome::Left(self.missed(why, &tries)),
-                },
+                Weather::Passing(why, pause) => {
+                    match self.wait(&letter, &mut tries, &why, pause).await {
+                        true => continue,
+                        false => Outcome::Left(self.missed(why, &tries)),
+                    }
+                }
                 Weather::Failed(why) => Outcome::Failed(why),
                 Weather::Refused(text) => {
-                    let refused = Completion { text, finish: FILTER.into(), ..Completion::default() };
+                    let refused =
+                        Completion { text, finish: FILTER.into(), ..Completion::default() };
                     return self.keep(&letter, refused, &tries);
                 }
                 Weather::Closed(why) => Outcome::Left(self.close(&why)),
@@ -130,7 +136,12 @@ impl<'r> Round<'r> {
     }
 
     /// One try, as soon as the pace and the purse allow it.
-    async fn once(&self, letter: &Letter<'_>, dialect: Dialect, tries: &mut Tries) -> Result<Tried> {
+    async fn once(
+        &self,
+        letter: &Letter<'_>,
+        dialect: Dialect,
+        tries: &mut Tries,
+    ) -> Result<Tried> {
         let Asker { llm, pace, purse, closed, .. } = self.asker;
         let expected = u64::from(letter.prompt_tokens()) + u64::from(llm.max_tokens / 2);
         let mut end = closed.subscribe();
@@ -172,7 +183,8 @@ impl<'r> Round<'r> {
         })
     }
 
-    /// Takes what a call may cost at most out of the purse, as soon as other calls leave enough in it.
+    /// Takes what a call may cost at most out of the purse, as soon as other calls leave enough in
+    /// it.
     ///
     /// # Errors
     /// The limit that is reached.
@@ -202,15 +214,22 @@ impl<'r> Round<'r> {
         dialects.get(model).copied().unwrap_or_default()
     }
 
-    /// Learns from the trouble if it is only that the server does not know something, so that the same may be said in
-    /// another way; why not, if the settings want it in this one.
-    fn learned(&self, model: &str, spoken: Dialect, trouble: &Trouble) -> Option<Result<(), String>> {
+    /// Learns from the trouble if it is only that the server does not know something, so that the
+    /// same may be said in another way; why not, if the settings want it in this one.
+    fn learned(
+        &self,
+        model: &str,
+        spoken: Dialect,
+        trouble: &Trouble,
+    ) -> Option<Result<(), String>> {
         let Trouble::Answer(answer) = trouble else { return None };
         let known = spoken.without(answer)?;
         if spoken.schema && !known.schema && self.asker.llm.replies == Setting::Schema {
             let said = quoted(&answer.message);
-            let why =
-                format!("the server takes no JSON schema, but `llm.replies = \"auto\"` would do without ({said})");
+            let why = format!(
+                "the server takes no JSON schema, but `llm.replies = \"auto\"` would do without \
+                 ({said})"
+            );
             return Some(Err(why));
         }
         let mut dialects = self.asker.dialects.lock().unwrap_or_else(PoisonError::into_inner);
@@ -220,20 +239,35 @@ impl<'r> Round<'r> {
     }
 
     /// Waits for another try, if there may be one.
-    async fn wait(&self, letter: &Letter<'_>, tries: &mut Tries, why: &str, pause: Option<Duration>) -> bool {
+    async fn wait(
+        &self,
+        letter: &Letter<'_>,
+        tries: &mut Tries,
+        why: &str,
+        pause: Option<Duration>,
+    ) -> bool {
         tries.failures += 1;
         if tries.failures > self.asker.llm.retries {
             return false;
         }
         if let Some(pause) = pause {
-            self.show(&format!(", waiting {} s: the server asked for it", pause.as_secs_f64().ceil()));
+            self.show(&format!(
+                ", waiting {} s: the server asked for it",
+                pause.as_secs_f64().ceil()
+            ));
             self.asker.pace.pause(pause);
         }
-        let draw = letter.hash.bytes().fold(u64::from(tries.failures), |draw, byte| mix(draw, u64::from(byte)));
+        let draw = letter
+            .hash
+            .bytes()
+            .fold(u64::from(tries.failures), |draw, byte| mix(draw, u64::from(byte)));
         let wait = match pause {
             None => weather::backoff(self.asker.first_wait, tries.failures, draw),
-            // Not all at the same moment when it is over; and longer each time, should the server ask for too little.
-            Some(_) if tries.failures == 1 => self.asker.first_wait.mul_f64((draw % 100) as f64 / 1000.0),
+            // Not all at the same moment when it is over; and longer each time, should the server
+            // ask for too little.
+            Some(_) if tries.failures == 1 => {
+                self.asker.first_wait.mul_f64((draw % 100) as f64 / 1000.0)
+            }
             Some(_) => weather::backoff(self.asker.first_wait, tries.failures - 1, draw),
         };
         if pause.is_none() {
@@ -244,7 +278,8 @@ impl<'r> Round<'r> {
         true
     }
 
-    /// The reason of a question whose tries are used up; where there are too many of them, of all others as well.
+    /// The reason of a question whose tries are used up; where there are too many of them, of all
+    /// others as well.
     fn missed(&self, why: String, tries: &Tries) -> String {
         if self.asker.misses.fetch_add(1, Ordering::Relaxed) + 1 >= AWAY {
             self.close(&format!("{AWAY} questions in a row got no reply: {why}"));
@@ -288,11 +323,14 @@ impl<'r> Round<'r> {
     fn heard(&self, letter: &Letter, record: Record) -> Exchange {
         let llm = self.asker.llm;
         let outcome = match (record.status, record.finish.as_str()) {
-            (Status::Refused, FILTER) => Outcome::Refused(because("the server's filter stopped it", &record.reply)),
-            (Status::Refused, _) => Outcome::Refused(because("the model refuses", &record.reply)),
-            (Status::Ok, LENGTH) => {
-                Outcome::Failed(format!("the reply was cut off at `llm.max_tokens = {}`", llm.max_tokens))
+            (Status::Refused, FILTER) => {
+                Outcome::Refused(because("the server's filter stopped it", &record.reply))
             }
+            (Status::Refused, _) => Outcome::Refused(because("the model refuses", &record.reply)),
+            (Status::Ok, LENGTH) => Outcome::Failed(format!(
+                "the reply was cut off at `llm.max_tokens = {}`",
+                llm.max_tokens
+            )),
             (Status::Ok, _) => Outcome::Said(record.reply.clone()),
         };
         let (asked, answered) = (record.prompt_tokens, record.completion_tokens);
@@ -325,12 +363,17 @@ impl<'r> Round<'r> {
 
 impl Exchange {
     /// The outcome once the reply is read, and the mistake if there is one.
-    fn read<T>(self, read: impl Fn(&str) -> Result<T, String>) -> (Outcome<T>, Option<Mistake>, Option<Call>) {
+    fn read<T>(
+        self,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> (Outcome<T>, Option<Mistake>, Option<Call>) {
         let outcome = match self.outcome {
             Outcome::Said(reply) => match read(&reply) {
                 Ok(said) => Outcome::Said(said),
                 Err(why) => {
-                    let failed = Outcome::Failed(format!("the reply cannot be read, even after a repair: {why}"));
+                    let failed = Outcome::Failed(format!(
+                        "the reply cannot be read, even after a repair: {why}"
+                    ));
                     let call = self.call.map(|call| Call { status: status(&failed), ..call });
                     return (failed, Some(Mistake { reply, why }), call);
                 }

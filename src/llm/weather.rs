@@ -1,4 +1,5 @@
-//! What each trouble means: whether it passes, is of one question, or of all; in words, with the next step.
+//! What each trouble means: whether it passes, is of one question, or of all; in words, with the
+//! next step.
 
 use super::client::{Answer, Trouble};
 use super::excerpt::one_line;
@@ -37,12 +38,17 @@ pub fn quoted(text: &str) -> String {
 /// What a trouble means.
 pub fn of(trouble: &Trouble, llm: &Llm) -> Weather {
     match trouble {
-        Trouble::Unaskable(why) => Weather::Closed(format!("the server cannot be asked: {}", quoted(why))),
-        Trouble::Unreachable(why) => Weather::Passing(format!("the server cannot be reached: {}", quoted(why)), None),
-        Trouble::Cut => Weather::Passing("the connection broke off".into(), None),
-        Trouble::Late => {
-            Weather::Passing(format!("no whole reply came within `llm.timeout = {}` s", llm.timeout), None)
+        Trouble::Unaskable(why) => {
+            Weather::Closed(format!("the server cannot be asked: {}", quoted(why)))
         }
+        Trouble::Unreachable(why) => {
+            Weather::Passing(format!("the server cannot be reached: {}", quoted(why)), None)
+        }
+        Trouble::Cut => Weather::Passing("the connection broke off".into(), None),
+        Trouble::Late => Weather::Passing(
+            format!("no whole reply came within `llm.timeout = {}` s", llm.timeout),
+            None,
+        ),
         Trouble::Strange(what) => Weather::Passing(format!("the server sent {what}"), None),
         Trouble::Answer(answer) => answered(answer, llm),
     }
@@ -53,19 +59,28 @@ fn answered(answer: &Answer, llm: &Llm) -> Weather {
     match answer.status {
         _ if is_quota(answer) => Weather::Closed(format!("the account has no quota left ({said})")),
         _ if is_filter(answer) => Weather::Refused(answer.message.clone()),
-        300..=399 => {
-            Weather::Closed(format!("`llm.base_url` is not the address of the server, which is elsewhere ({said})"))
-        }
-        401 if llm.api_key_env.is_empty() => {
-            Weather::Closed(format!("the server wants a key, and `llm.api_key_env` names none ({said})"))
-        }
-        401 => Weather::Closed(format!("the server does not accept the key in `{}` ({said})", llm.api_key_env)),
+        300..=399 => Weather::Closed(format!(
+            "`llm.base_url` is not the address of the server, which is elsewhere ({said})"
+        )),
+        401 if llm.api_key_env.is_empty() => Weather::Closed(format!(
+            "the server wants a key, and `llm.api_key_env` names none ({said})"
+        )),
+        401 => Weather::Closed(format!(
+            "the server does not accept the key in `{}` ({said})",
+            llm.api_key_env
+        )),
         403 => Weather::Closed(format!("the server forbids it to this account ({said})")),
-        404 | 405 => Weather::Closed(format!("the server has no such model, or `llm.base_url` is wrong ({said})")),
-        _ if answer.code == "model_not_found" => Weather::Closed(format!("the server has no such model ({said})")),
+        404 | 405 => Weather::Closed(format!(
+            "the server has no such model, or `llm.base_url` is wrong ({said})"
+        )),
+        _ if answer.code == "model_not_found" => {
+            Weather::Closed(format!("the server has no such model ({said})"))
+        }
         408 | 409 | 425 | 500.. => passing(format!("the server is out of order ({said})"), answer),
         429 => passing(format!("the server wants fewer requests ({said})"), answer),
-        _ if is_too_long(answer) => Weather::Failed(format!("the question is too long for the model ({said})")),
+        _ if is_too_long(answer) => {
+            Weather::Failed(format!("the question is too long for the model ({said})"))
+        }
         _ => Weather::Failed(format!("the server does not take the question ({said})")),
     }
 }
@@ -91,31 +106,39 @@ fn is_filter(answer: &Answer) -> bool {
 pub fn is_too_long(answer: &Answer) -> bool {
     let message = answer.message.to_lowercase();
     ["context_length_exceeded", "exceed_context_size_error"].contains(&answer.code.as_str())
-        || ["context length", "context window", "context size"].iter().any(|words| message.contains(words))
+        || ["context length", "context window", "context size"]
+            .iter()
+            .any(|words| message.contains(words))
 }
 
 /// The next step for whoever tries the server once.
 pub fn hint(trouble: &Trouble, llm: &Llm) -> String {
     match trouble {
         Trouble::Unaskable(_) => "check `llm.base_url`".into(),
-        Trouble::Unreachable(_) | Trouble::Cut => "check `llm.base_url`, the network and the proxy".into(),
+        Trouble::Unreachable(_) | Trouble::Cut => {
+            "check `llm.base_url`, the network and the proxy".into()
+        }
         Trouble::Late => "raise `llm.timeout`, or try again later".into(),
         Trouble::Strange(_) => "check `llm.base_url`: it ends with `/v1` for most servers".into(),
-        Trouble::Answer(answer) if is_quota(answer) => "see to the account at the provider, or set another key".into(),
+        Trouble::Answer(answer) if is_quota(answer) => {
+            "see to the account at the provider, or set another key".into()
+        }
         Trouble::Answer(answer) => match answer.status {
             401 | 403 if llm.api_key_env.is_empty() => {
                 "name the variable that holds the key in `llm.api_key_env`".into()
             }
             401 | 403 => format!("check the key in `{}`", llm.api_key_env),
-            300..=399 | 404 | 405 => "check `llm.model`, `llm.deployment` and `llm.base_url`".into(),
+            300..=399 | 404 | 405 => {
+                "check `llm.model`, `llm.deployment` and `llm.base_url`".into()
+            }
             408 | 409 | 425 | 429 | 500.. => "try again later".into(),
             _ => "check `llm.model` and what the server says of it".into(),
         },
     }
 }
 
-/// How long to wait after so many failures, from 1: twice as long each time, and not all for equally long. `draw` is any
-/// number, other for each who waits.
+/// How long to wait after so many failures, from 1: twice as long each time, and not all for
+/// equally long. `draw` is any number, other for each who waits.
 pub fn backoff(first: Duration, failures: u32, draw: u64) -> Duration {
     let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(LONGEST_WAIT);
     doubled.mul_f64(0.5 + 0.5 * (draw % 1000) as f64 / 1000.0)
@@ -126,7 +149,8 @@ mod tests {
     use super::*;
 
     fn weather(status: u16, code: &str, message: &str) -> Weather {
-        let answer = Answer { status, code: code.into(), message: message.into(), ..Answer::default() };
+        let answer =
+            Answer { status, code: code.into(), message: message.into(), ..Answer::default() };
         of(&Trouble::Answer(answer), &Llm::default())
     }
 
@@ -142,9 +166,10 @@ mod tests {
         assert!(matches!(weather(400, "model_not_found", ""), Weather::Closed(_)));
         assert!(matches!(weather(400, "content_filter", ""), Weather::Refused(_)));
         assert!(matches!(weather(413, "", ""), Weather::Failed(_)));
-        for (code, message) in
-            [("context_length_exceeded", ""), ("", "This model's maximum context length is 8 tokens")]
-        {
+        for (code, message) in [
+            ("context_length_exceeded", ""),
+            ("", "This model's maximum context length is 8 tokens"),
+        ] {
             let Weather::Failed(why) = weather(400, code, message) else { panic!() };
             assert!(why.starts_with("the question is too long for the model"), "{why}");
         }
@@ -154,10 +179,14 @@ mod tests {
     fn a_pause_is_waited_for_up_to_a_limit() {
         let busy = |seconds| {
             let retry_after = Some(Duration::from_secs(seconds));
-            of(&Trouble::Answer(Answer { status: 429, retry_after, ..Answer::default() }), &Llm::default())
+            of(
+                &Trouble::Answer(Answer { status: 429, retry_after, ..Answer::default() }),
+                &Llm::default(),
+            )
         };
         assert!(matches!(busy(600), Weather::Passing(_, Some(wait)) if wait == LONGEST_PAUSE));
-        assert!(matches!(busy(660), Weather::Closed(why) if why.ends_with("asks to wait for 11 minutes")));
+        assert!(matches!(busy(660), Weather::Closed(why) if why.ends_with("asks to wait for 11 \
+                minutes")));
     }
 
     #[test]

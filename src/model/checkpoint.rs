@@ -1,6 +1,8 @@
-//! The weights of a Hugging Face folder, one tensor at a time, whichever file and precision they lie in.
+//! The weights of a Hugging Face folder, one tensor at a time, whichever file and precision they
+//! lie in.
 //!
-//! Knows names, shapes and files, not what the tensors are for. A pickle is parsed; nothing in it is ever run.
+//! Knows names, shapes and files, not what the tensors are for. A pickle is parsed; nothing in it
+//! is ever run.
 
 use crate::error::{Hint, Result, hinted};
 use candle_core::pickle::PthTensors;
@@ -10,7 +12,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What to do about a folder that is not one of a model.
-pub const FOLDER: &str = "`model.path` must be a folder with `config.json`, `tokenizer.json` and the weights, \
+pub const FOLDER: &str = "`model.path` must be a folder with `config.json`, `tokenizer.json` and \
+    the weights, \
                           `model.safetensors` or `pytorch_model.bin`";
 
 /// The files that weights may lie in, the better one first.
@@ -19,21 +22,31 @@ const FILES: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 /// Rows of a large matrix that are held in f64 at once.
 const BLOCK: usize = 2048;
 
-/// The file of a model's folder that has its weights: `model.safetensors`, or else `pytorch_model.bin`.
+/// The file of a model's folder that has its weights: `model.safetensors`, or else
+/// `pytorch_model.bin`.
 ///
 /// # Errors
 /// When there is neither, or only a checkpoint in several files.
 pub fn weights(folder: &Path) -> Result<PathBuf> {
-    let first = |names: [String; 2]| names.map(|name| folder.join(name)).into_iter().find(|path| path.exists());
+    let first = |names: [String; 2]| {
+        names.map(|name| folder.join(name)).into_iter().find(|path| path.exists())
+    };
     if let Some(path) = first(FILES.map(String::from)) {
         return Ok(path);
     }
     Err(match first(FILES.map(|name| format!("{name}.index.json"))) {
         Some(index) => hinted(
-            format!("`{}` belongs to a checkpoint in several files, which cannot be read", index.display()),
-            "load it in transformers and save it with `max_shard_size=\"100GB\"`, which gives one `model.safetensors`",
+            format!(
+                "`{}` belongs to a checkpoint in several files, which cannot be read",
+                index.display()
+            ),
+            "load it in transformers and save it with `max_shard_size=\"100GB\"`, which gives one \
+             `model.safetensors`",
         ),
-        None => hinted(format!("`{}` has neither `{}` nor `{}`", folder.display(), FILES[0], FILES[1]), FOLDER),
+        None => hinted(
+            format!("`{}` has neither `{}` nor `{}`", folder.display(), FILES[0], FILES[1]),
+            FOLDER,
+        ),
     })
 }
 
@@ -55,15 +68,16 @@ impl File {
         if path.extension().is_some_and(|extension| extension == "bin") {
             return Ok(File::Pickle(PthTensors::new(path, None)?));
         }
-        // SAFETY: the file is only read, each tensor copied before it is used; a change under way at worst gives wrong
-        // numbers, and the hash that is taken of the file tells.
+        // SAFETY: the file is only read, each tensor copied before it is used; a change under way
+        // at worst gives wrong numbers, and the hash that is taken of the file tells.
         Ok(File::Safetensors(unsafe { MmapedSafetensors::new(path) }?))
     }
 
     /// What to do when it cannot be read.
     fn hint(path: &Path) -> &'static str {
         if path.extension().is_some_and(|extension| extension == "bin") {
-            "the file is missing, cut short or not one of PyTorch 1.6 or later; copy it again, or take `model.safetensors`"
+            "the file is missing, cut short or not one of PyTorch 1.6 or later; copy it again, or \
+             take `model.safetensors`"
         } else {
             "the file is missing, cut short or not safetensors; copy it again"
         }
@@ -71,9 +85,11 @@ impl File {
 
     fn shapes(&self) -> Vec<(String, Vec<usize>)> {
         match self {
-            File::Safetensors(file) => {
-                file.tensors().into_iter().map(|(name, view)| (name, view.shape().to_vec())).collect()
-            }
+            File::Safetensors(file) => file
+                .tensors()
+                .into_iter()
+                .map(|(name, view)| (name, view.shape().to_vec()))
+                .collect(),
             File::Pickle(file) => {
                 let tensors = file.tensor_infos().values();
                 tensors.map(|tensor| (tensor.name.clone(), tensor.layout.dims().to_vec())).collect()
@@ -84,9 +100,9 @@ impl File {
     fn load(&self, name: &str) -> candle_core::Result<Tensor> {
         match self {
             File::Safetensors(file) => file.get(name)?.load(&Device::Cpu),
-            File::Pickle(file) => {
-                file.get(name)?.ok_or_else(|| candle_core::Error::CannotFindTensor { path: name.into() })
-            }
+            File::Pickle(file) => file
+                .get(name)?
+                .ok_or_else(|| candle_core::Error::CannotFindTensor { path: name.into() }),
         }
     }
 }
@@ -98,7 +114,8 @@ impl Checkpoint {
         let what = || format!("cannot read the weights `{}`", path.display());
         let file = File::open(&path).hint(what, File::hint(&path))?;
         let bare = |name: &str| name.strip_prefix("transformer.").unwrap_or(name).to_string();
-        let tensors = file.shapes().into_iter().map(|(name, shape)| (bare(&name), (name, shape))).collect();
+        let tensors =
+            file.shapes().into_iter().map(|(name, shape)| (bare(&name), (name, shape))).collect();
         Ok(Checkpoint { path, file, tensors })
     }
 
@@ -135,7 +152,10 @@ impl Checkpoint {
         let path = self.path.display();
         if !tensor.dtype().is_float() {
             return Err(hinted(
-                format!("`{path}`: tensor `{name}` is of {}, not of floating-point numbers", tensor.dtype().as_str()),
+                format!(
+                    "`{path}`: tensor `{name}` is of {}, not of floating-point numbers",
+                    tensor.dtype().as_str()
+                ),
                 "quantised weights cannot be read; take the model in f32, f16 or bf16",
             ));
         }
@@ -160,7 +180,10 @@ impl Checkpoint {
         for (a, b) in blocks(embedding).zip(blocks(&head)) {
             if (a? - b?)?.abs()?.max_all()?.to_scalar::<f64>()? > 0.0 {
                 return Err(hinted(
-                    format!("`{}`: `lm_head.weight` is not the embedding `wte.weight`", self.path.display()),
+                    format!(
+                        "`{}`: `lm_head.weight` is not the embedding `wte.weight`",
+                        self.path.display()
+                    ),
                     "only models with tied embeddings can be read, as every released GPT-2 is",
                 ));
             }
@@ -170,19 +193,26 @@ impl Checkpoint {
 
     /// Learned numbers in the file: all but mask buffers and a repeated embedding.
     pub fn parameters(&self) -> usize {
-        let learned =
-            |name: &str| !name.ends_with(".attn.bias") && !name.ends_with("masked_bias") && name != "lm_head.weight";
+        let learned = |name: &str| {
+            !name.ends_with(".attn.bias")
+                && !name.ends_with("masked_bias")
+                && name != "lm_head.weight"
+        };
         let tensors = self.tensors.iter().filter(|(name, _)| learned(name));
         tensors.map(|(_, (_, shape))| shape.iter().product::<usize>()).sum()
     }
 }
 
-/// The rows of a stored tensor in f64, a block at a time: a large matrix is never held in f64 as a whole.
+/// The rows of a stored tensor in f64, a block at a time: a large matrix is never held in f64 as a
+/// whole.
 pub fn blocks(stored: &Tensor) -> impl Iterator<Item = Result<Tensor>> {
     let rows = stored.dims().first().copied().unwrap_or(1);
     (0..rows).step_by(BLOCK).map(move |start| {
-        let block =
-            if stored.rank() == 0 { stored.clone() } else { stored.narrow(0, start, BLOCK.min(rows - start))? };
+        let block = if stored.rank() == 0 {
+            stored.clone()
+        } else {
+            stored.narrow(0, start, BLOCK.min(rows - start))?
+        };
         Ok(block.to_dtype(DType::F64)?)
     })
 }

@@ -1,8 +1,9 @@
 //! GPT-2: loaded from a Hugging Face folder, folded once, run one context at a time.
 //!
-//! `forward` is over one context at its own length: no padding, and the same bits whatever runs beside it; work is spread over
-//! contexts by the caller. `forward_all` and `abreast` put several below one another, which may change the last bits.
-//! Letters: `D` d_model, `H` heads, `K` d_head, `L` layers, `M` MLP width, `P` positions, `T` tokens, `V` vocabulary.
+//! `forward` is over one context at its own length: no padding, and the same bits whatever runs
+//! beside it; work is spread over contexts by the caller. `forward_all` and `abreast` put several
+//! below one another, which may change the last bits. Letters: `D` d_model, `H` heads, `K` d_head,
+//! `L` layers, `M` MLP width, `P` positions, `T` tokens, `V` vocabulary.
 
 mod added;
 
@@ -143,11 +144,12 @@ fn default_scale() -> bool {
 
 impl Config {
     fn load(path: &Path) -> Result<Config> {
-        let text =
-            std::fs::read_to_string(path).hint(|| format!("cannot read the model's `{}`", path.display()), FOLDER)?;
+        let text = std::fs::read_to_string(path)
+            .hint(|| format!("cannot read the model's `{}`", path.display()), FOLDER)?;
         let config: Config = serde_json::from_str(&text).hint(
             || format!("`{}` is not the configuration of a GPT-2", path.display()),
-            "it must have n_layer, n_head, n_embd, n_positions and vocab_size, as Hugging Face writes them",
+            "it must have n_layer, n_head, n_embd, n_positions and vocab_size, as Hugging Face \
+             writes them",
         )?;
         config.check(path)?;
         Ok(config)
@@ -156,12 +158,18 @@ impl Config {
     fn check(&self, path: &Path) -> Result<()> {
         if self.n_head == 0 || self.n_layer == 0 || !self.n_embd.is_multiple_of(self.n_head) {
             return Err(hinted(
-                format!("`{}`: n_embd {} is not a multiple of n_head {}", path.display(), self.n_embd, self.n_head),
+                format!(
+                    "`{}`: n_embd {} is not a multiple of n_head {}",
+                    path.display(),
+                    self.n_embd,
+                    self.n_head
+                ),
                 "use the config.json that belongs to the weights",
             ));
         }
-        let unsupported =
-            |setting: &str, hint: &str| Err(hinted(format!("`{}`: {setting} is not supported", path.display()), hint));
+        let unsupported = |setting: &str, hint: &str| {
+            Err(hinted(format!("`{}`: {setting} is not supported", path.display()), hint))
+        };
         let activation = self.activation_function.as_str();
         if !["gelu_new", "gelu_pytorch_tanh"].contains(&activation) {
             return unsupported(
@@ -209,15 +217,16 @@ fn fold_norm(gain: &Tensor, beta: &Tensor, w: &Tensor, b: &Tensor) -> Result<(Te
     Ok((w.broadcast_mul(&gain.unsqueeze(1)?)?, b))
 }
 
-/// `W_E`, `W_U` and `b_U`. The unembedding is folded from the embedding as it is in the file: centring it first would
-/// change the logits.
+/// `W_E`, `W_U` and `b_U`. The unembedding is folded from the embedding as it is in the file:
+/// centring it first would change the logits.
 fn fold_embedding(file: &Checkpoint, sizes: &Sizes) -> Result<(Tensor, Tensor, Tensor)> {
     let (d, v) = (sizes.d_model, sizes.vocabulary);
     let stored = file.stored("wte.weight", &[v, d])?;
     file.check_tied(&stored)?;
     let gain = file.get("ln_f.weight", &[d])?;
     let beta = file.get("ln_f.bias", &[d])?.unsqueeze(1)?;
-    let sum = blocks(&stored).try_fold(gain.zeros_like()?, |sum, rows| -> Result<_> { Ok((sum + rows?.sum(0)?)?) })?;
+    let sum = blocks(&stored)
+        .try_fold(gain.zeros_like()?, |sum, rows| -> Result<_> { Ok((sum + rows?.sum(0)?)?) })?;
     let mean = (sum / v as f64)?;
     let (mut w_e, mut w_u, mut b_u) = (Vec::new(), Vec::new(), Vec::new());
     for rows in blocks(&stored) {
@@ -245,7 +254,12 @@ impl Layer {
         let b_o = (get("attn.c_proj.bias", &[d])? + b_v.unsqueeze(0)?.matmul(&w_o)?.squeeze(0)?)?;
         let no_value_bias = Tensor::cat(&[&b_qkv.narrow(0, 0, 2 * d)?, &b_v.zeros_like()?], 0)?;
         let (gain, beta) = (get("ln_2.weight", &[d])?, get("ln_2.bias", &[d])?);
-        let (w_in, b_in) = fold_norm(&gain, &beta, &get("mlp.c_fc.weight", &[d, m])?, &get("mlp.c_fc.bias", &[m])?)?;
+        let (w_in, b_in) = fold_norm(
+            &gain,
+            &beta,
+            &get("mlp.c_fc.weight", &[d, m])?,
+            &get("mlp.c_fc.bias", &[m])?,
+        )?;
         Ok(Layer {
             w_qkv: f32(w_qkv)?,
             b_qkv: f32(no_value_bias)?,
@@ -266,10 +280,12 @@ impl Gpt2 {
         Ok(Config::load(&folder.join("config.json"))?.sizes())
     }
 
-    /// Reads `config.json` and the weights of a Hugging Face folder and folds them, one tensor at a time.
+    /// Reads `config.json` and the weights of a Hugging Face folder and folds them, one tensor at a
+    /// time.
     ///
     /// # Errors
-    /// When a file or tensor is missing, of another shape, damaged, or of a model that is not a GPT-2.
+    /// When a file or tensor is missing, of another shape, damaged, or of a model that is not a
+    /// GPT-2.
     pub fn load(folder: &Path) -> Result<Gpt2> {
         let config = Config::load(&folder.join("config.json"))?;
         let sizes = config.sizes();
@@ -281,7 +297,9 @@ impl Gpt2 {
             epsilon: config.layer_norm_epsilon,
             w_e,
             w_p: f32(centre(&w_p)?)?,
-            layers: (0..sizes.layers).map(|l| Layer::fold(&file, l, &sizes)).collect::<Result<_>>()?,
+            layers: (0..sizes.layers)
+                .map(|l| Layer::fold(&file, l, &sizes))
+                .collect::<Result<_>>()?,
             w_u,
             b_u,
             parameters: file.parameters(),
@@ -322,13 +340,14 @@ impl Gpt2 {
     /// A clean pass over one context.
     ///
     /// # Errors
-    /// When the context is empty, longer than the model's positions, or holds ids outside the vocabulary.
+    /// When the context is empty, longer than the model's positions, or holds ids outside the
+    /// vocabulary.
     pub fn forward(&self, tokens: &[u32]) -> Result<Trace> {
         self.forward_with(tokens, &Clean)
     }
 
-    /// Clean passes over several contexts, one below the other in every matrix product: short ones use the machine badly
-    /// alone. Each is [`Gpt2::forward`]'s own but for the last bits.
+    /// Clean passes over several contexts, one below the other in every matrix product: short ones
+    /// use the machine badly alone. Each is [`Gpt2::forward`]'s own but for the last bits.
     pub fn forward_all(&self, contexts: &[&[u32]]) -> Result<Vec<Trace>> {
         let rows = Rows::of(contexts);
         let mut x = self.embed_all(contexts)?;
@@ -343,7 +362,8 @@ impl Gpt2 {
             let mlp_out = self.mlp(l, &x2)?;
             for (i, Attended { q, k, v, scores, pattern, z }) in attended.into_iter().enumerate() {
                 let own = |all: &Tensor| rows.of_one(all, i);
-                let flat = |all: &Tensor| -> Result<Vec<f32>> { Ok(own(all)?.flatten_all()?.to_vec1()?) };
+                let flat =
+                    |all: &Tensor| -> Result<Vec<f32>> { Ok(own(all)?.flatten_all()?.to_vec1()?) };
                 layers[i].push(LayerTrace {
                     resid_pre: own(&x)?,
                     sigma1: flat(&sigma1)?,
@@ -362,7 +382,11 @@ impl Gpt2 {
             }
             x = (mid + mlp_out)?;
         }
-        layers.into_iter().enumerate().map(|(i, layers)| self.trace(rows.of_one(&x, i)?, layers)).collect()
+        layers
+            .into_iter()
+            .enumerate()
+            .map(|(i, layers)| self.trace(rows.of_one(&x, i)?, layers))
+            .collect()
     }
 
     fn trace(&self, resid_post: Tensor, layers: Vec<LayerTrace>) -> Result<Trace> {
@@ -376,7 +400,12 @@ impl Gpt2 {
     }
 
     /// A pass through the first `layers` blocks only.
-    pub fn forward_layers(&self, tokens: &[u32], intervention: &dyn Intervention, layers: usize) -> Result<Trace> {
+    pub fn forward_layers(
+        &self,
+        tokens: &[u32],
+        intervention: &dyn Intervention,
+        layers: usize,
+    ) -> Result<Trace> {
         let mut x = self.embed(tokens)?;
         let mut traces = Vec::with_capacity(layers);
         for l in 0..layers.min(self.layers.len()) {
@@ -391,7 +420,11 @@ impl Gpt2 {
         let sizes = &self.sizes;
         if tokens.is_empty() || tokens.len() > sizes.positions {
             return Err(hinted(
-                format!("a context of {} tokens does not fit the model's {} positions", tokens.len(), sizes.positions),
+                format!(
+                    "a context of {} tokens does not fit the model's {} positions",
+                    tokens.len(),
+                    sizes.positions
+                ),
                 "lower `corpus.context`, or shorten the prompt",
             ));
         }
@@ -420,21 +453,24 @@ impl Gpt2 {
         Ok(Tensor::cat(&each, 0)?)
     }
 
-    /// What a layer's heads read, `x [ΣT, D]` → `σ₁ [ΣT, 1]` and the queries, keys and values `[ΣT, 3D]`.
+    /// What a layer's heads read, `x [ΣT, D]` → `σ₁ [ΣT, 1]` and the queries, keys and values `[ΣT,
+    /// 3D]`.
     pub(crate) fn qkv(&self, l: usize, x: &Tensor) -> Result<(Tensor, Tensor)> {
         let sigma1 = self.scale(x)?;
         let qkv = linear(&x.broadcast_div(&sigma1)?, &self.layers[l].w_qkv, &self.layers[l].b_qkv)?;
         Ok((sigma1, qkv))
     }
 
-    /// The heads of several contexts: `x [ΣT, D]` → `σ₁ [ΣT, 1]`, and what each context's heads make of it.
+    /// The heads of several contexts: `x [ΣT, D]` → `σ₁ [ΣT, 1]`, and what each context's heads
+    /// make of it.
     fn attend_all(&self, l: usize, x: &Tensor, rows: &Rows) -> Result<(Tensor, Vec<Attended>)> {
         let (sigma1, qkv) = self.qkv(l, x)?;
         let each = (0..rows.0.len()).into_par_iter().map(|i| self.look(&rows.of_one(&qkv, i)?));
         Ok((sigma1, each.collect::<Result<_>>()?))
     }
 
-    /// Queries, keys and values of one context, `[T, 3D]` → where its heads look and what they gather.
+    /// Queries, keys and values of one context, `[T, 3D]` → where its heads look and what they
+    /// gather.
     pub(crate) fn look(&self, qkv: &Tensor) -> Result<Attended> {
         let t = qkv.dim(0)?;
         let (d, h, k) = (self.sizes.d_model, self.sizes.heads, self.sizes.d_head);
@@ -469,7 +505,21 @@ impl Gpt2 {
         let x2 = resid_mid.broadcast_div(&sigma2)?;
         let mlp_out = intervention.mlp_out(l, &x2, self.mlp(l, &x2)?)?;
         let [sigma1, sigma2] = [sigma1.flatten_all()?.to_vec1()?, sigma2.flatten_all()?.to_vec1()?];
-        Ok(LayerTrace { resid_pre: x, sigma1, q, k, v, scores, pattern, z, attn_out, resid_mid, sigma2, x2, mlp_out })
+        Ok(LayerTrace {
+            resid_pre: x,
+            sigma1,
+            q,
+            k,
+            v,
+            scores,
+            pattern,
+            z,
+            attn_out,
+            resid_mid,
+            sigma2,
+            x2,
+            mlp_out,
+        })
     }
 
     /// The residual stream after a block: parts that the intervention replaces whole are not run.
@@ -490,7 +540,8 @@ impl Gpt2 {
         Ok((mid + mlp_out)?)
     }
 
-    /// Residual stream before a block and what its heads give, `z [T, H·K]` → the stream before its MLP, `[T, D]`
+    /// Residual stream before a block and what its heads give, `z [T, H·K]` → the stream before its
+    /// MLP, `[T, D]`
     pub(crate) fn after_attention(&self, l: usize, x: &Tensor, z: &Tensor) -> Result<Tensor> {
         Ok((x + linear(z, &self.layers[l].w_o, &self.layers[l].b_o)?)?)
     }
@@ -500,8 +551,9 @@ impl Gpt2 {
         Ok(mid.broadcast_div(&self.scale(mid)?)?)
     }
 
-    /// Runs prompts one below the other, so that what steps in works on all of them at once: it is given a layer's `z`, then
-    /// its `x2` and `mlp_out`, `[ΣT, …]`. Gives the logits at each one's last position, `[V]`.
+    /// Runs prompts one below the other, so that what steps in works on all of them at once: it is
+    /// given a layer's `z`, then its `x2` and `mlp_out`, `[ΣT, …]`. Gives the logits at each one's
+    /// last position, `[V]`.
     pub fn abreast(&self, prompts: &[&[u32]], step: &dyn Abreast) -> Result<Vec<Vec<f32>>> {
         let rows = Rows::of(prompts);
         let mut x = self.embed_all(prompts)?;
@@ -524,8 +576,14 @@ impl Gpt2 {
         Ok(ahead.where_cond(&never, scores)?)
     }
 
-    /// Logits `[T, V]` of a pass that goes on from the residual stream before block `layer` with an intervention.
-    pub fn logits_from(&self, resid_pre: &Tensor, layer: usize, intervention: &dyn Intervention) -> Result<Tensor> {
+    /// Logits `[T, V]` of a pass that goes on from the residual stream before block `layer` with an
+    /// intervention.
+    pub fn logits_from(
+        &self,
+        resid_pre: &Tensor,
+        layer: usize,
+        intervention: &dyn Intervention,
+    ) -> Result<Tensor> {
         let mut x = resid_pre.clone();
         for l in layer..self.layers.len() {
             x = self.through(l, &x, intervention)?;
@@ -533,7 +591,8 @@ impl Gpt2 {
         self.unembed(&x)
     }
 
-    /// The MLP of a layer with the erf form of GELU, which GPT-2 does not use: `x2 [T, D]` → `[T, D]`
+    /// The MLP of a layer with the erf form of GELU, which GPT-2 does not use: `x2 [T, D]` → `[T,
+    /// D]`
     pub fn mlp_with_erf(&self, layer: usize, x2: &Tensor) -> Result<Tensor> {
         let layer = &self.layers[layer];
         linear(&linear(x2, &layer.w_in, &layer.b_in)?.gelu_erf()?, &layer.w_out, &layer.b_out)
@@ -549,9 +608,13 @@ impl Gpt2 {
         self.last_of(&trace.resid_post)
     }
 
-    /// Logits at the last position of a pass with an intervention, `[V]`; nothing else of it is kept, and what is
-    /// replaced whole is not run.
-    pub fn last_logits_with(&self, tokens: &[u32], intervention: &dyn Intervention) -> Result<Vec<f32>> {
+    /// Logits at the last position of a pass with an intervention, `[V]`; nothing else of it is
+    /// kept, and what is replaced whole is not run.
+    pub fn last_logits_with(
+        &self,
+        tokens: &[u32],
+        intervention: &dyn Intervention,
+    ) -> Result<Vec<f32>> {
         let mut x = self.embed(tokens)?;
         for l in 0..self.layers.len() {
             x = self.through(l, &x, intervention)?;
@@ -569,8 +632,9 @@ impl Gpt2 {
     }
 }
 
-/// GPT-2's GELU, the tanh form, as `x·σ(2u)` with `u = √(2/π)·(x + 0.044715·x³)`: the same function as
-/// `x/2·(1 + tanh u)` (candle's `Tensor::gelu`), with one exponential in place of a hyperbolic tangent, in half of the time.
+/// GPT-2's GELU, the tanh form, as `x·σ(2u)` with `u = √(2/π)·(x + 0.044715·x³)`: the same function
+/// as `x/2·(1 + tanh u)` (candle's `Tensor::gelu`), with one exponential in place of a hyperbolic
+/// tangent, in half of the time.
 struct Gelu;
 
 impl CustomOp1 for Gelu {
@@ -578,10 +642,19 @@ impl CustomOp1 for Gelu {
         "gelu"
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let Some((from, to)) = layout.contiguous_offsets() else { candle_core::bail!("gelu of scattered numbers") };
-        let activated =
-            storage.as_slice::<f32>()?[from..to].par_iter().with_min_len(AT_ONCE).map(|&x| gelu(x)).collect();
+    fn cpu_fwd(
+        &self,
+        storage: &CpuStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let Some((from, to)) = layout.contiguous_offsets() else {
+            candle_core::bail!("gelu of scattered numbers")
+        };
+        let activated = storage.as_slice::<f32>()?[from..to]
+            .par_iter()
+            .with_min_len(AT_ONCE)
+            .map(|&x| gelu(x))
+            .collect();
         Ok((CpuStorage::F32(activated), layout.shape().clone()))
     }
 }
@@ -600,7 +673,8 @@ fn linear(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 /// `[P, P]` of u8: 1 above the diagonal.
 fn future(positions: usize) -> Result<Tensor> {
-    let ahead: Vec<u8> = (0..positions).flat_map(|i| (0..positions).map(move |j| u8::from(j > i))).collect();
+    let ahead: Vec<u8> =
+        (0..positions).flat_map(|i| (0..positions).map(move |j| u8::from(j > i))).collect();
     Ok(Tensor::from_vec(ahead, (positions, positions), &Device::Cpu)?)
 }
 
@@ -611,9 +685,14 @@ mod tests {
     #[test]
     fn gelu_is_the_tanh_form() {
         let x: Vec<f32> = (-2000..2000).map(|i| i as f32 / 100.0).collect();
-        let wanted: Vec<f32> = Tensor::new(x.as_slice(), &Device::Cpu).unwrap().gelu().unwrap().to_vec1().unwrap();
+        let wanted: Vec<f32> =
+            Tensor::new(x.as_slice(), &Device::Cpu).unwrap().gelu().unwrap().to_vec1().unwrap();
         for (x, wanted) in x.into_iter().zip(wanted) {
-            assert!((gelu(x) - wanted).abs() <= 1e-6 * x.abs().max(1e-6), "{x}: {} and not {wanted}", gelu(x));
+            assert!(
+                (gelu(x) - wanted).abs() <= 1e-6 * x.abs().max(1e-6),
+                "{x}: {} and not {wanted}",
+                gelu(x)
+            );
         }
         assert_eq!([gelu(-1e30), gelu(1e30)], [0.0, 1e30]);
     }

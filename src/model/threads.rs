@@ -1,8 +1,9 @@
 //! What candle has to be told about threads before it is used.
 //!
-//! Unless a variable says how many there are, candle looks them up in `/proc/cpuinfo` at every matrix product, and its
-//! elementwise operations share one pool that only one caller may use at a time. Work is spread over contexts here, so such
-//! an operation does best on the thread that asks. Neither changes a result.
+//! Unless a variable says how many there are, candle looks them up in `/proc/cpuinfo` at every
+//! matrix product, and its elementwise operations share one pool that only one caller may use at a
+//! time. Work is spread over contexts here, so such an operation does best on the thread that asks.
+//! Neither changes a result.
 
 /// Sets both variables where the user has not.
 ///

@@ -4,7 +4,8 @@ use crate::error::Result;
 use candle_core::{DType, Tensor};
 use std::collections::BTreeMap;
 
-/// Everything a pass over one context of `T` tokens leaves, but the logits (see [`super::Gpt2::logits`]).
+/// Everything a pass over one context of `T` tokens leaves, but the logits (see
+/// [`super::Gpt2::logits`]).
 pub struct Trace {
     pub layers: Vec<LayerTrace>,
     /// The residual stream after the last layer, `[T, D]`.
@@ -50,7 +51,8 @@ pub trait Intervention: Sync {
         Ok(z)
     }
 
-    /// `mlp_out [T, D]` of a layer, and the `x2 [T, D]` that it was computed from → what is used instead.
+    /// `mlp_out [T, D]` of a layer, and the `x2 [T, D]` that it was computed from → what is used
+    /// instead.
     fn mlp_out(&self, _layer: usize, _x2: &Tensor, mlp_out: Tensor) -> Result<Tensor> {
         Ok(mlp_out)
     }
@@ -83,7 +85,8 @@ impl Intervention for Clean {}
 /// Components held at given values: heads by a mask over `H·K` columns, MLPs whole.
 #[derive(Default)]
 pub struct Ablation {
-    /// layer → (columns to keep `[1, H·K]` of ones and zeros, none where none is kept; values of the others `[T, H·K]`)
+    /// layer → (columns to keep `[1, H·K]` of ones and zeros, none where none is kept; values of
+    /// the others `[T, H·K]`)
     pub z: BTreeMap<usize, (Option<Tensor>, Tensor)>,
     /// layer → `[T, D]`
     pub mlp_out: BTreeMap<usize, Tensor>,

@@ -6,7 +6,9 @@ use super::pairs::{Named, pairs_table};
 use super::{Answer, head, names};
 use crate::error::Result;
 use crate::ids::Component;
-use crate::site::atlas::{Asked, Class, ComponentPage, Example, Explanation, Head, HeadFeature, Promoted, Serving};
+use crate::site::atlas::{
+    Asked, Class, ComponentPage, Example, Explanation, Head, HeadFeature, Promoted, Serving,
+};
 use crate::site::number::{percent, significant};
 use crate::site::text::plain;
 use crate::stages::Run;
@@ -20,7 +22,8 @@ pub struct ComponentAnswer {
     /// The largest share of direct links first.
     pairs: Vec<Named>,
     pairs_total: usize,
-    /// Of its features, weighted by how often each serves; as are the promoted, suppressed tokens and examples.
+    /// Of its features, weighted by how often each serves; as are the promoted, suppressed tokens
+    /// and examples.
     explanation: Option<Explanation>,
     /// What a language model was asked about it.
     asked: Option<Asked>,
@@ -59,7 +62,8 @@ pub struct Explained {
 
 impl Explained {
     pub fn new(reader: &Reader, serving: Serving) -> Explained {
-        let explanation = reader.explanation(&serving.feature.to_string()).filter(|e| e.status == "ok");
+        let explanation =
+            reader.explanation(&serving.feature.to_string()).filter(|e| e.status == "ok");
         Explained { serving, explanation: explanation.map(|e| e.text) }
     }
 
@@ -84,9 +88,22 @@ pub fn ask(run: &Run, name: &str, most: usize) -> Result<ComponentAnswer> {
     let pairs_total = pairs.len();
     pairs.truncate(most);
     let page = reader.component(component)?;
-    let tasks = page.tasks.iter().map(|(task, frequency)| of_task(&reader, &page, task, *frequency, most)).collect();
-    let ComponentPage { explanation, asked, promoted, suppressed, mut examples, classes, heads, head_features, .. } =
-        page;
+    let tasks = page
+        .tasks
+        .iter()
+        .map(|(task, frequency)| of_task(&reader, &page, task, *frequency, most))
+        .collect();
+    let ComponentPage {
+        explanation,
+        asked,
+        promoted,
+        suppressed,
+        mut examples,
+        classes,
+        heads,
+        head_features,
+        ..
+    } = page;
     examples.truncate(most);
     let strength = run.config.logits.strength;
     Ok(ComponentAnswer {
@@ -106,14 +123,24 @@ pub fn ask(run: &Run, name: &str, most: usize) -> Result<ComponentAnswer> {
     })
 }
 
-fn of_task(reader: &Reader, page: &ComponentPage, task: &str, frequency: f64, most: usize) -> OfTask {
+fn of_task(
+    reader: &Reader,
+    page: &ComponentPage,
+    task: &str,
+    frequency: f64,
+    most: usize,
+) -> OfTask {
     let own: Vec<&Serving> = page.features.iter().filter(|serving| serving.task == task).collect();
     let neighbours = page.neighbours.iter().filter(|(of, ..)| of == task);
     OfTask {
         task: task.into(),
         frequency,
         features_total: own.len(),
-        features: own.into_iter().take(most).map(|serving| Explained::new(reader, serving.clone())).collect(),
+        features: own
+            .into_iter()
+            .take(most)
+            .map(|serving| Explained::new(reader, serving.clone()))
+            .collect(),
         neighbours: neighbours.take(most).map(|(_, other, prompts)| (*other, *prompts)).collect(),
     }
 }
@@ -138,7 +165,10 @@ impl Answer for ComponentAnswer {
         }
         page.promoted(&self.promoted, &self.suppressed, self.strength);
         if !self.examples.is_empty() {
-            page.heading("Strongest examples", "of its features together, weighted by how often each serves");
+            page.heading(
+                "Strongest examples",
+                "of its features together, weighted by how often each serves",
+            );
             let hottest = self.examples.iter().map(|example| example.value).fold(0.0, f64::max);
             page.examples(&self.examples, hottest);
         }
@@ -154,11 +184,13 @@ impl OfTask {
                 [e.serving.feature.to_string(), prompts, significant(e.serving.share, 3), e.short()]
             };
             page.table(
-                &Table::new(&["feature", ">prompts", ">share", "explanation"]).with(self.features.iter().map(row)),
+                &Table::new(&["feature", ">prompts", ">share", "explanation"])
+                    .with(self.features.iter().map(row)),
             );
             page.rest(self.features.len(), self.features_total, "--top");
         }
-        let others: Vec<String> = self.neighbours.iter().map(|(other, prompts)| format!("{other} {prompts}")).collect();
+        let others: Vec<String> =
+            self.neighbours.iter().map(|(other, prompts)| format!("{other} {prompts}")).collect();
         if !others.is_empty() {
             page.line(&format!("with, in prompts: {}", others.join(", ")));
         }

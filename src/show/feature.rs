@@ -43,12 +43,15 @@ pub fn ask(run: &Run, name: &str, examples: Option<usize>) -> Result<FeatureAnsw
     Ok(FeatureAnswer { feature, kind, layer, verdicts, strength: run.config.logits.strength })
 }
 
-/// Of the top ones the first; of each other band some that are drawn, as its first ones are its strongest.
+/// Of the top ones the first; of each other band some that are drawn, as its first ones are its
+/// strongest.
 fn chosen(examples: Vec<Example>, each: Option<usize>, seed: u64) -> Vec<Example> {
     let mut bands = examples.chunk_by(|a, b| a.band == b.band).collect::<Vec<_>>();
     bands.retain(|band| each.is_some() || band[0].band == "top");
     let of = |band: &[Example]| match each.filter(|_| band[0].band != "top") {
-        Some(some) => sample(band.to_vec(), |example| &example.half, some, mix(seed, salt(&band[0].band))),
+        Some(some) => {
+            sample(band.to_vec(), |example| &example.half, some, mix(seed, salt(&band[0].band)))
+        }
         None => band.iter().take(each.unwrap_or(EXAMPLES)).cloned().collect(),
     };
     bands.into_iter().flat_map(of).collect()
@@ -88,13 +91,18 @@ fn said(page: &mut Page, e: &Explanation, which: &str) {
         return;
     }
     // Of a summary the text is both of its sides.
-    let sides =
-        [("reads", &e.input_side), ("matches", &e.matching), ("carries", &e.carried), ("writes", &e.output_side)];
+    let sides = [
+        ("reads", &e.input_side),
+        ("matches", &e.matching),
+        ("carries", &e.carried),
+        ("writes", &e.output_side),
+    ];
     for (name, text) in sides.into_iter().filter(|(_, text)| !text.is_empty()) {
         page.line(&format!("  {name}: {}", plain(text, usize::MAX)));
     }
     if !e.claims.is_empty() {
-        let claims: Vec<String> = e.claims.iter().map(|claim| format!("“{}”", token(claim))).collect();
+        let claims: Vec<String> =
+            e.claims.iter().map(|claim| format!("“{}”", token(claim))).collect();
         page.line(&format!("  claims to promote: {}", claims.join(", ")));
     }
 }
@@ -102,7 +110,10 @@ fn said(page: &mut Page, e: &Explanation, which: &str) {
 fn evaluation_line(e: &Evaluation) -> String {
     let accuracy = percent_with_interval(e.balanced_accuracy, e.low, e.high);
     let null = e.null.map(|null| format!("; another's: {}", percent(null))).unwrap_or_default();
-    format!("Tried on unseen documents ({}, {}, {} examples): {accuracy}{null}", e.method, e.explainer, e.examples)
+    format!(
+        "Tried on unseen documents ({}, {}, {} examples): {accuracy}{null}",
+        e.method, e.explainer, e.examples
+    )
 }
 
 /// The score of an explanation beside its nulls.
@@ -110,9 +121,13 @@ fn score_line(e: &Evaluation) -> String {
     let accuracy = percent_with_interval(e.balanced_accuracy, e.low, e.high);
     let of = e.null_subject.map(|id| format!(" ({id})")).unwrap_or_default();
     let null = e.null.map(|null| format!("; another's{of}: {}", percent(null))).unwrap_or_default();
-    let rule = e.rule.map(|rule| format!("; single-token rule: {}", percent(rule))).unwrap_or_default();
+    let rule =
+        e.rule.map(|rule| format!("; single-token rule: {}", percent(rule))).unwrap_or_default();
     let (texts, words) = (counted(e.examples as usize, "text"), of_evaluation(e).words);
-    format!("{} of {}, judged by {} on {texts}: {accuracy}{null}{rule}; {words}", e.method, e.explainer, e.judge)
+    format!(
+        "{} of {}, judged by {} on {texts}: {accuracy}{null}{rule}; {words}",
+        e.method, e.explainer, e.judge
+    )
 }
 
 impl Answer for FeatureAnswer {
@@ -130,7 +145,11 @@ impl Answer for FeatureAnswer {
         self.activations(page);
         page.promoted(&f.promoted, &f.suppressed, self.strength);
         for band in f.examples.chunk_by(|a, b| a.band == b.band) {
-            let note = if band[0].band == "top" { "coloured by the share of its largest activation" } else { "" };
+            let note = if band[0].band == "top" {
+                "coloured by the share of its largest activation"
+            } else {
+                ""
+            };
             page.heading(&band_in_words(&band[0].band), note);
             page.examples(band, f.max);
         }
@@ -141,7 +160,10 @@ impl FeatureAnswer {
     fn scores(&self, page: &mut Page) {
         let evaluations = &self.feature.evaluations;
         if !evaluations.iter().all(is_rule) {
-            page.heading("How good the explanation is", "balanced accuracy on texts that it has not seen");
+            page.heading(
+                "How good the explanation is",
+                "balanced accuracy on texts that it has not seen",
+            );
         }
         for e in evaluations {
             page.line(&if is_rule(e) { evaluation_line(e) } else { score_line(e) });
@@ -152,20 +174,34 @@ impl FeatureAnswer {
     fn causal(&self, page: &mut Page) {
         let Some(c) = &self.feature.causal else { return };
         let note = format!(
-            "{} units added at {} positions; the chance to rise more than another token, 50% is none",
+            "{} units added at {} positions; the chance to rise more than another token, 50% is \
+             none",
             significant(c.strength, 2),
             count(u64::from(c.positions))
         );
         page.heading("What the model says more of", &note);
-        let null = |null: Option<f64>| null.map(|null| format!("; another's: {}", percent(null))).unwrap_or_default();
+        let null = |null: Option<f64>| {
+            null.map(|null| format!("; another's: {}", percent(null))).unwrap_or_default()
+        };
         let promoted = percent_with_interval(c.promoted, c.low, c.high);
-        page.line(&format!("promoted tokens: {promoted}{}; {}", null(c.promoted_null), of_promoted(c).words));
+        page.line(&format!(
+            "promoted tokens: {promoted}{}; {}",
+            null(c.promoted_null),
+            of_promoted(c).words
+        ));
         if let Some(claimed) = c.claimed {
             let claimed = percent_with_interval(Some(claimed), c.claimed_low, c.claimed_high);
             let words = of_claimed(c).words;
-            page.line(&format!("{} claimed tokens: {claimed}{}; {words}", c.claims, null(c.claimed_null)));
+            page.line(&format!(
+                "{} claimed tokens: {claimed}{}; {words}",
+                c.claims,
+                null(c.claimed_null)
+            ));
         }
-        let risen = c.risen.iter().map(|(text, rise)| format!("“{}” {}", token(text), significant(*rise, 2)));
+        let risen = c
+            .risen
+            .iter()
+            .map(|(text, rise)| format!("“{}” {}", token(text), significant(*rise, 2)));
         page.line(&format!("risen most, in logits: {}", risen.collect::<Vec<_>>().join(", ")));
     }
 
@@ -174,9 +210,16 @@ impl FeatureAnswer {
         page.heading("Serves", if servings.is_empty() { "in no circuit" } else { "" });
         if !servings.is_empty() {
             let row = |s: &crate::site::atlas::Serving| {
-                [s.task.clone(), s.component.to_string(), format!("{} of {}", s.prompts, s.of), significant(s.share, 3)]
+                [
+                    s.task.clone(),
+                    s.component.to_string(),
+                    format!("{} of {}", s.prompts, s.of),
+                    significant(s.share, 3),
+                ]
             };
-            page.table(&Table::new(&["task", "at", ">prompts", ">share"]).with(servings.iter().map(row)));
+            page.table(
+                &Table::new(&["task", "at", ">prompts", ">share"]).with(servings.iter().map(row)),
+            );
         }
     }
 
@@ -221,11 +264,16 @@ mod tests {
             value: 9.0 - i as f64,
             ..one.clone()
         };
-        let all: Vec<Example> = ["top", "q3"].iter().flat_map(|band| (0..8).map(move |i| (*band, i))).map(of).collect();
+        let all: Vec<Example> =
+            ["top", "q3"].iter().flat_map(|band| (0..8).map(move |i| (*band, i))).map(of).collect();
         let shown = |seed: u64, band: &str| -> Vec<Example> {
-            chosen(all.clone(), Some(4), seed).into_iter().filter(|example| example.band == band).collect()
+            chosen(all.clone(), Some(4), seed)
+                .into_iter()
+                .filter(|example| example.band == band)
+                .collect()
         };
-        let values = |examples: &[Example]| examples.iter().map(|example| example.value).collect::<Vec<_>>();
+        let values =
+            |examples: &[Example]| examples.iter().map(|example| example.value).collect::<Vec<_>>();
         assert_eq!(values(&shown(1, "top")), [9.0, 8.0, 7.0, 6.0]);
         let mut weakest = 0;
         for seed in 0..20 {
@@ -242,7 +290,8 @@ mod tests {
         let feature = fixture::atlas().features.remove(i);
         let verdicts = feature.evaluations.iter().map(|e| of_evaluation(e).words).collect();
         let mut page = Page::new(100, false);
-        FeatureAnswer { feature, kind: Kind::Mlp, layer: 0, verdicts, strength: 4.0 }.print(&mut page);
+        FeatureAnswer { feature, kind: Kind::Mlp, layer: 0, verdicts, strength: 4.0 }
+            .print(&mut page);
         page.text().replace('\n', " ")
     }
 
@@ -268,7 +317,10 @@ mod tests {
     #[test]
     fn a_refusal_is_told_and_the_summary_stands_in_its_place() {
         let text = told(3);
-        assert!(text.contains("No explanation by some-model (refused): I cannot help with that."), "{text}");
+        assert!(
+            text.contains("No explanation by some-model (refused): I cannot help with that."),
+            "{text}"
+        );
         assert!(text.contains("[statistics]") && !text.contains("How good"), "{text}");
     }
 }

@@ -16,7 +16,10 @@ pub fn class(page: &mut Page, class: &Class) {
 
 /// What a head does over the prompts of a task.
 pub fn print(page: &mut Page, head: &Head) {
-    page.heading(&format!("Over the prompts of {}", head.task), "where it looks, what it copies, what reaches it");
+    page.heading(
+        &format!("Over the prompts of {}", head.task),
+        "where it looks, what it copies, what reaches it",
+    );
     head.moves.iter().take(MOST).for_each(|m| page.line(&moved(m, head.prompts)));
     page.line(&copying(head));
     page.line(&habits(head));
@@ -29,7 +32,8 @@ pub fn print(page: &mut Page, head: &Head) {
     if !head.copies.is_empty() {
         let table = Table::new(&["reads", ">attention", ">own rank", ">own logit", "raises most"]);
         // Answers first: what the task is about.
-        let (answers, others): (Vec<&Copied>, Vec<&Copied>) = head.copies.iter().partition(|copied| copied.answer);
+        let (answers, others): (Vec<&Copied>, Vec<&Copied>) =
+            head.copies.iter().partition(|copied| copied.answer);
         let told = answers.iter().take(MOST).chain(others.iter().take(MOST));
         page.table(&table.with(told.map(|one| copied(one))));
     }
@@ -45,8 +49,10 @@ fn habits(head: &Head) -> String {
         ("to the token before", h.to_previous),
         ("to BOS", h.to_bos),
     ];
-    let told: Vec<String> =
-        shares.iter().filter_map(|(name, share)| Some(format!("{} {name}", percent((*share)?)))).collect();
+    let told: Vec<String> = shares
+        .iter()
+        .filter_map(|(name, share)| Some(format!("{} {name}", percent((*share)?))))
+        .collect();
     format!("of its attention, {}", told.join(", "))
 }
 
@@ -57,7 +63,8 @@ fn moved(m: &Move, of: u32) -> String {
         other => other.said(),
     };
     let to = if m.last { "the last token".into() } else { visible(&m.to) };
-    let attention = m.attention.map(|a| format!(", with {} of its attention", percent(a))).unwrap_or_default();
+    let attention =
+        m.attention.map(|a| format!(", with {} of its attention", percent(a))).unwrap_or_default();
     format!("reads {} from {to} in {} of {of} prompts{attention}", visible(&m.from), m.prompts)
 }
 
@@ -68,9 +75,13 @@ fn copying(head: &Head) -> String {
         None => "",
     };
     let share = |x: Option<f64>| x.map_or("-".into(), percent);
-    let direct = head.habits.direct_effect.map(|effect| format!("; adds {} to the logit difference", fixed(effect, 2)));
+    let direct = head
+        .habits
+        .direct_effect
+        .map(|effect| format!("; adds {} to the logit difference", fixed(effect, 2)));
     format!(
-        "{verdict}{} of its attention to answers raises them into its top five, {} lowers them into its bottom five{}",
+        "{verdict}{} of its attention to answers raises them into its top five, {} lowers them \
+         into its bottom five{}",
         share(head.answers.raised),
         share(head.answers.lowered),
         direct.unwrap_or_default()
@@ -83,7 +94,13 @@ fn contributor(c: &Contributor) -> String {
 
 fn copied(c: &Copied) -> [String; 5] {
     let raised: Vec<String> = c.top.iter().take(MOST).map(|(text, _)| token(text)).collect();
-    [token(&c.token), significant(c.mass, 3), c.own_rank.to_string(), fixed(c.own_logit, 2), raised.join(" ")]
+    [
+        token(&c.token),
+        significant(c.mass, 3),
+        c.own_rank.to_string(),
+        fixed(c.own_logit, 2),
+        raised.join(" "),
+    ]
 }
 
 /// Features by their share of decoder norm in the head.
@@ -91,13 +108,18 @@ pub fn features(page: &mut Page, features: &[HeadFeature]) {
     if features.is_empty() {
         return;
     }
-    page.heading("Features by their share in this head", "norm of the decoder, of that over the heads of the layer");
+    page.heading(
+        "Features by their share in this head",
+        "norm of the decoder, of that over the heads of the layer",
+    );
     let row = |f: &HeadFeature| {
-        let serves: Vec<String> = f.serves.iter().map(|(task, prompts)| format!("{prompts} in {task}")).collect();
+        let serves: Vec<String> =
+            f.serves.iter().map(|(task, prompts)| format!("{prompts} in {task}")).collect();
         [f.feature.to_string(), percent(f.share), f.rank.to_string(), serves.join(", ")]
     };
     // Those that serve first, as they are often not those with the largest shares.
-    let (serving, others): (Vec<&HeadFeature>, Vec<&HeadFeature>) = features.iter().partition(|f| !f.serves.is_empty());
+    let (serving, others): (Vec<&HeadFeature>, Vec<&HeadFeature>) =
+        features.iter().partition(|f| !f.serves.is_empty());
     let told = serving.into_iter().take(MOST).chain(others.into_iter().take(MOST));
     page.table(&Table::new(&["feature", ">share", ">rank", "serves here"]).with(told.map(row)));
 }

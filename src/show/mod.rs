@@ -1,8 +1,9 @@
-//! `circuit-atlas show`: questions about features, components, circuits and tasks, answered in the terminal from the
-//! tables of a finished run.
+//! `circuit-atlas show`: questions about features, components, circuits and tasks, answered in the
+//! terminal from the tables of a finished run.
 //!
-//! A file a question. Each gathers one plain value, its `Answer`, of which both the tables and the JSON are made. Text
-//! of corpora, tokenizers and language models reaches the terminal only through `page`, which makes it harmless.
+//! A file a question. Each gathers one plain value, its `Answer`, of which both the tables and the
+//! JSON are made. Text of corpora, tokenizers and language models reaches the terminal only through
+//! `page`, which makes it harmless.
 
 mod component;
 mod feature;
@@ -51,7 +52,8 @@ pub enum Question {
         #[arg(long, value_name = "N", default_value_t = 10)]
         top: usize,
     },
-    /// Pairs of features in circuits, between two components or features (in either order), or of one with any other
+    /// Pairs of features in circuits, between two components or features (in either order), or of
+    /// one with any other
     Pairs {
         /// A component or a feature
         a: String,
@@ -138,13 +140,22 @@ pub fn show(config: &Config, question: &Question, look: &Look) -> Result<()> {
 
 fn answer(run: &Run, question: &Question, look: &Look) -> Result<String> {
     match question {
-        Question::Feature { feature, examples } => written(&feature::ask(run, feature, *examples)?, look),
-        Question::Features { features, examples } => written(&together::ask(run, features, *examples)?, look),
-        Question::Component { component, top } => written(&component::ask(run, component, *top)?, look),
-        Question::Pairs { a, b, task, top } => written(&pairs::ask(run, a, b.as_deref(), task.as_deref(), *top)?, look),
-        Question::Tuples { top, size, components, task } => {
-            written(&tuples::ask(run, usize::from(*size), *components, task.as_deref(), *top)?, look)
+        Question::Feature { feature, examples } => {
+            written(&feature::ask(run, feature, *examples)?, look)
         }
+        Question::Features { features, examples } => {
+            written(&together::ask(run, features, *examples)?, look)
+        }
+        Question::Component { component, top } => {
+            written(&component::ask(run, component, *top)?, look)
+        }
+        Question::Pairs { a, b, task, top } => {
+            written(&pairs::ask(run, a, b.as_deref(), task.as_deref(), *top)?, look)
+        }
+        Question::Tuples { top, size, components, task } => written(
+            &tuples::ask(run, usize::from(*size), *components, task.as_deref(), *top)?,
+            look,
+        ),
         Question::Task { task, top } => written(&task::ask(run, task, *top)?, look),
     }
 }

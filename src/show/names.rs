@@ -1,4 +1,5 @@
-//! From the names that a user types to what the tables know; who asks for something else is told what there is.
+//! From the names that a user types to what the tables know; who asks for something else is told
+//! what there is.
 
 use crate::artifact::tables::FeatureRow;
 use crate::config::{Config, Task};
@@ -11,7 +12,8 @@ use std::collections::BTreeSet;
 const TOLD: usize = 6;
 
 fn list(names: &[impl ToString]) -> String {
-    let told: Vec<String> = names.iter().take(TOLD).map(|name| format!("`{}`", name.to_string())).collect();
+    let told: Vec<String> =
+        names.iter().take(TOLD).map(|name| format!("`{}`", name.to_string())).collect();
     if names.len() > TOLD { format!("{}, …", told.join(", ")) } else { told.join(", ") }
 }
 
@@ -46,7 +48,11 @@ pub fn features_of(config: &Config, names: &[String]) -> Result<Vec<FeatureId>> 
 
 fn neither(config: &Config, error: &BadName) -> anyhow::Error {
     let groups: Vec<&str> = config.groups.iter().map(|group| group.name.as_str()).collect();
-    let hint = if groups.is_empty() { LISTED.into() } else { format!("the groups are {}; {LISTED}", list(&groups)) };
+    let hint = if groups.is_empty() {
+        LISTED.into()
+    } else {
+        format!("the groups are {}; {LISTED}", list(&groups))
+    };
     hinted(format!("{error}, nor a group"), hint)
 }
 
@@ -54,7 +60,11 @@ fn neither(config: &Config, error: &BadName) -> anyhow::Error {
 ///
 /// # Errors
 /// When it was not.
-pub fn scored<'r>(reader: &'r Reader, config: &Config, feature: FeatureId) -> Result<&'r FeatureRow> {
+pub fn scored<'r>(
+    reader: &'r Reader,
+    config: &Config,
+    feature: FeatureId,
+) -> Result<&'r FeatureRow> {
     let name = feature.to_string();
     if let Some(row) = reader.features().iter().find(|row| row.feature == name) {
         return Ok(row);
@@ -68,7 +78,8 @@ pub fn scored<'r>(reader: &'r Reader, config: &Config, feature: FeatureId) -> Re
 
 fn near(reader: &Reader, feature: FeatureId) -> String {
     let all = reader.features().iter().filter_map(|row| row.feature.parse::<FeatureId>().ok());
-    let mut near: Vec<FeatureId> = all.filter(|other| other.dictionary == feature.dictionary).collect();
+    let mut near: Vec<FeatureId> =
+        all.filter(|other| other.dictionary == feature.dictionary).collect();
     near.sort_by_key(|other| other.index.abs_diff(feature.index));
     match near.is_empty() {
         true => format!("none of `{}` was", feature.dictionary),
@@ -81,8 +92,10 @@ fn near(reader: &Reader, feature: FeatureId) -> String {
 /// # Errors
 /// When it is no component, or in none.
 pub fn component(reader: &Reader, name: &str) -> Result<Component> {
-    let all: BTreeSet<Component> = reader.circuits().values().flatten().map(|(component, _)| *component).collect();
-    let of_layer = |layer: usize| all.iter().filter(|c| c.layer() == layer).copied().collect::<Vec<_>>();
+    let all: BTreeSet<Component> =
+        reader.circuits().values().flatten().map(|(component, _)| *component).collect();
+    let of_layer =
+        |layer: usize| all.iter().filter(|c| c.layer() == layer).copied().collect::<Vec<_>>();
     match name.parse::<Component>() {
         Ok(component) if all.contains(&component) => Ok(component),
         Ok(component) => {
@@ -92,9 +105,10 @@ pub fn component(reader: &Reader, name: &str) -> Result<Component> {
             };
             Err(hinted(format!("`{component}` is in no circuit"), hint))
         }
-        Err(error) => {
-            Err(hinted(error.to_string(), format!("in circuits are {}", list(&all.iter().collect::<Vec<_>>()))))
-        }
+        Err(error) => Err(hinted(
+            error.to_string(),
+            format!("in circuits are {}", list(&all.iter().collect::<Vec<_>>())),
+        )),
     }
 }
 
@@ -120,10 +134,16 @@ pub fn serving(reader: &Reader, name: &str) -> Result<FeatureId> {
 pub fn task<'c>(reader: &Reader, config: &'c Config, name: &str) -> Result<&'c Task> {
     match config.tasks.iter().find(|task| task.name == name) {
         Some(task) if reader.prompts_of(name) > 0 => Ok(task),
-        Some(_) => Err(hinted(format!("the task `{name}` has not been run"), "run it with `circuit-atlas run`")),
+        Some(_) => Err(hinted(
+            format!("the task `{name}` has not been run"),
+            "run it with `circuit-atlas run`",
+        )),
         None => {
             let names: Vec<&str> = config.tasks.iter().map(|task| task.name.as_str()).collect();
-            Err(hinted(format!("there is no task `{name}`"), format!("the tasks are {}", list(&names))))
+            Err(hinted(
+                format!("there is no task `{name}`"),
+                format!("the tasks are {}", list(&names)),
+            ))
         }
     }
 }

@@ -1,7 +1,8 @@
-//! What an answer looks like on a terminal: headings, tables, examples with their tokens coloured by activation.
+//! What an answer looks like on a terminal: headings, tables, examples with their tokens coloured
+//! by activation.
 //!
-//! The only place at which text is written out: whatever it is given, no control character and no escape sequence but its
-//! own comes out of it.
+//! The only place at which text is written out: whatever it is given, no control character and no
+//! escape sequence but its own comes out of it.
 
 use crate::site::atlas::{Example, Promoted};
 use crate::site::number::{count, significant};
@@ -20,8 +21,8 @@ pub fn terminal_width() -> usize {
     size.map_or(WIDTH, |(_, columns)| usize::from(columns)).max(NARROWEST)
 }
 
-/// Text that does nothing to a terminal: line breaks and tabs are marked, control characters are shown as their picture,
-/// and those that steer or hide text by their number.
+/// Text that does nothing to a terminal: line breaks and tabs are marked, control characters are
+/// shown as their picture, and those that steer or hide text by their number.
 pub fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -55,9 +56,10 @@ pub fn harmless_json(document: &str) -> String {
         match c {
             // Only in strings: those below U+0020 are escaped there already.
             '\u{7f}' => out.push_str("\\u007f"),
-            c if steers(c) => {
-                c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")))
-            }
+            c if steers(c) => c
+                .encode_utf16(&mut [0; 2])
+                .iter()
+                .for_each(|unit| out.push_str(&format!("\\u{unit:04x}"))),
             c => out.push(c),
         }
     }
@@ -216,14 +218,22 @@ impl Page {
             let ([a, b, c], [x, y, z]) = (cells(promoted, i), cells(suppressed, i));
             [a, b, c, x, y, z]
         });
-        let table = Table::new(&["promoted", ">logit", ">at strength", "suppressed", ">logit", ">at strength"]);
+        let table = Table::new(&[
+            "promoted",
+            ">logit",
+            ">at strength",
+            "suppressed",
+            ">logit",
+            ">at strength",
+        ]);
         self.table(&table.with(rows));
     }
 
-    /// Examples one a line, the peaks below each other between « and », and every token with its activation as heat, a
-    /// share of `max`.
+    /// Examples one a line, the peaks below each other between « and », and every token with its
+    /// activation as heat, a share of `max`.
     pub fn examples(&mut self, examples: &[Example], max: f64) {
-        let values: Vec<String> = examples.iter().map(|example| significant(example.value, 3)).collect();
+        let values: Vec<String> =
+            examples.iter().map(|example| significant(example.value, 3)).collect();
         let widest = values.iter().map(|value| value.chars().count()).max().unwrap_or(0);
         let room = self.width.saturating_sub(widest + GAP.len());
         for (value, example) in values.iter().zip(examples) {
@@ -235,10 +245,13 @@ impl Page {
 
     fn example(&mut self, example: &Example, max: f64, room: usize) {
         let cut = |at: usize| example.pieces.get(at);
-        let before: Vec<Letter> =
-            (0..example.peak).filter_map(cut).flat_map(|p| letters(&p.text, step(p, max))).collect();
-        let after =
-            (example.peak + 1..example.pieces.len()).filter_map(cut).flat_map(|p| letters(&p.text, step(p, max)));
+        let before: Vec<Letter> = (0..example.peak)
+            .filter_map(cut)
+            .flat_map(|p| letters(&p.text, step(p, max)))
+            .collect();
+        let after = (example.peak + 1..example.pieces.len())
+            .filter_map(cut)
+            .flat_map(|p| letters(&p.text, step(p, max)));
         let peak = cut(example.peak).into_iter().flat_map(|p| marked(&p.text, step(p, max)));
         let left = (room * 11 / 20).min(room);
         let before = fitting(before.into_iter().rev(), left, example.more_before);
@@ -259,7 +272,8 @@ impl Page {
         let bar = |&n: &u64| match n {
             0 => ' ',
             n => {
-                let height = ((n as f64).log10() + 0.5) / (tallest.log10() + 0.5) * BARS.len() as f64;
+                let height =
+                    ((n as f64).log10() + 0.5) / (tallest.log10() + 0.5) * BARS.len() as f64;
                 BARS[(height.ceil() as usize).clamp(1, BARS.len()) - 1]
             }
         };
@@ -293,7 +307,9 @@ fn step(piece: &crate::site::atlas::Piece, max: f64) -> usize {
 fn letters(text: &str, step: usize) -> Vec<Letter> {
     let text = visible(text);
     let spaces = leading_spaces(&text);
-    text.char_indices().map(|(i, c)| Letter { c, step: if i < spaces { 0 } else { step }, peak: false }).collect()
+    text.char_indices()
+        .map(|(i, c)| Letter { c, step: if i < spaces { 0 } else { step }, peak: false })
+        .collect()
 }
 
 /// Spaces before a word; none where there is nothing else.
@@ -344,14 +360,16 @@ mod tests {
     use super::*;
     use crate::site::atlas::Piece;
 
-    const HOSTILE: &str = "\u{1b}[31mred\u{1b}]0;title\u{7} \r\n\t\u{9b}2J\u{7f}\u{202e}a\u{200b}b\u{feff}";
+    const HOSTILE: &str =
+        "\u{1b}[31mred\u{1b}]0;title\u{7} \r\n\t\u{9b}2J\u{7f}\u{202e}a\u{200b}b\u{feff}";
 
     fn harmless(text: &str) -> bool {
         !text.chars().any(|c| (c.is_control() && c != '\n') || steers(c))
     }
 
     fn example(pieces: &[(&str, f64)], peak: usize, more: bool) -> Example {
-        let piece = |&(text, value): &(&str, f64)| Piece { text: text.into(), value, special: false };
+        let piece =
+            |&(text, value): &(&str, f64)| Piece { text: text.into(), value, special: false };
         Example {
             band: "top".into(),
             half: "score".into(),
@@ -378,10 +396,16 @@ mod tests {
             page.title(HOSTILE, HOSTILE);
             page.heading(HOSTILE, HOSTILE);
             page.line(HOSTILE);
-            page.table(&Table::new(&["a", ">b"]).with([[HOSTILE.to_string(), HOSTILE.to_string()]].into_iter()));
+            page.table(
+                &Table::new(&["a", ">b"])
+                    .with([[HOSTILE.to_string(), HOSTILE.to_string()]].into_iter()),
+            );
             let promoted = || vec![Promoted { text: HOSTILE.into(), logit: 1.0, at_strength: 4.0 }];
             page.promoted(&promoted(), &promoted(), 4.0);
-            page.examples(&[example(&[(HOSTILE, 0.0), (HOSTILE, 1.0), (HOSTILE, 0.5)], 1, true)], 1.0);
+            page.examples(
+                &[example(&[(HOSTILE, 0.0), (HOSTILE, 1.0), (HOSTILE, 0.5)], 1, true)],
+                1.0,
+            );
         });
         assert!(harmless(&all), "{all:?}");
         assert!(all.starts_with("␛[31mred␛]0;title␇ ␍↵⇥U+009B2J␡U+202EaU+200BbU+FEFF · "), "{all}");
@@ -399,7 +423,11 @@ mod tests {
     #[test]
     fn peaks_stand_below_each_other_whatever_is_around_them() {
         let long = "many words before it and after it, too many for a line";
-        let wide = example(&[("日本語の文章が続きます日本語の文章", 0.1), (" 東京", 2.0), (long, 0.0)], 1, true);
+        let wide = example(
+            &[("日本語の文章が続きます日本語の文章", 0.1), (" 東京", 2.0), (long, 0.0)],
+            1,
+            true,
+        );
         let short = example(&[(" now", 1.0)], 0, false);
         let begun = example(&[(long, 0.0), (" old", 0.0), (" x", 0.0)], 1, false);
         let page = written(60, false, |page| page.examples(&[wide, short, begun], 2.0));
@@ -408,13 +436,21 @@ mod tests {
         let columns: Vec<usize> = lines.iter().map(column).collect();
         assert!(columns.iter().all(|c| c.abs_diff(columns[0]) <= 1), "{columns:?}\n{page}");
         assert!(lines.iter().all(|line| measure_text_width(line) <= 60), "{page}");
-        assert!(page.contains(" «now»\n") && page.contains(" «old» x\n") && page.contains("«東京»"), "{page}");
+        assert!(
+            page.contains(" «now»\n") && page.contains(" «old» x\n") && page.contains("«東京»"),
+            "{page}"
+        );
     }
 
     #[test]
     fn a_table_fits_the_width() {
-        let rows = [["a".to_string(), "1".into(), "x".repeat(200)], ["bbb".into(), "22".into(), "é".into()]];
-        let page = written(40, false, |page| page.table(&Table::new(&["k", ">n", "text"]).with(rows.into_iter())));
+        let rows = [
+            ["a".to_string(), "1".into(), "x".repeat(200)],
+            ["bbb".into(), "22".into(), "é".into()],
+        ];
+        let page = written(40, false, |page| {
+            page.table(&Table::new(&["k", ">n", "text"]).with(rows.into_iter()))
+        });
         let lines: Vec<&str> = page.lines().collect();
         assert_eq!(lines[0], "k     n  text");
         assert_eq!(lines[1], format!("a     1  {}…", "x".repeat(30)));

@@ -1,4 +1,5 @@
-//! `show pairs`: features that serve in the same circuits, between two components or features or of one with any other.
+//! `show pairs`: features that serve in the same circuits, between two components or features or of
+//! one with any other.
 
 use super::page::{Page, Table};
 use super::{Answer, names};
@@ -44,7 +45,10 @@ impl fmt::Display for Side {
 }
 
 impl Serialize for Side {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    fn serialize<S: serde::Serializer>(
+        &self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
@@ -86,7 +90,13 @@ struct Together {
 
 /// # Errors
 /// When a name is in no circuit.
-pub fn ask(run: &Run, a: &str, b: Option<&str>, task: Option<&str>, most: usize) -> Result<PairsAnswer> {
+pub fn ask(
+    run: &Run,
+    a: &str,
+    b: Option<&str>,
+    task: Option<&str>,
+    most: usize,
+) -> Result<PairsAnswer> {
     let reader = Reader::about(run, &Default::default())?;
     let tasks = names::tasks(&reader, run.config, task)?;
     let mut between = vec![Side::of(&reader, a)?];
@@ -95,7 +105,9 @@ pub fn ask(run: &Run, a: &str, b: Option<&str>, task: Option<&str>, most: usize)
         between = [x.min(y), x.max(y)].map(Side::Component).to_vec();
     }
     let fits = |pair: &CircuitPair| {
-        let fits = |x: Side, y: Option<Side>| x.fits(pair.at_a, pair.a) && y.is_none_or(|y| y.fits(pair.at_b, pair.b));
+        let fits = |x: Side, y: Option<Side>| {
+            x.fits(pair.at_a, pair.a) && y.is_none_or(|y| y.fits(pair.at_b, pair.b))
+        };
         match between[..] {
             [x] => fits(x, None) || x.fits(pair.at_b, pair.b),
             [x, y, ..] => fits(x, Some(y)) || fits(y, Some(x)),
@@ -118,8 +130,13 @@ fn components(reader: &Reader, tasks: &[&crate::config::Task], between: &[Side])
     let &[Side::Component(a), Side::Component(b)] = between else { return Vec::new() };
     let together = |task: &&crate::config::Task| {
         let of_task = reader.component_pairs(&task.name).iter();
-        let prompts = of_task.filter(|(x, y, _)| (*x, *y) == (a, b)).map(|(_, _, prompts)| *prompts).sum();
-        (prompts > 0).then(|| Together { task: task.name.clone(), prompts, of: reader.prompts_of(&task.name) })
+        let prompts =
+            of_task.filter(|(x, y, _)| (*x, *y) == (a, b)).map(|(_, _, prompts)| *prompts).sum();
+        (prompts > 0).then(|| Together {
+            task: task.name.clone(),
+            prompts,
+            of: reader.prompts_of(&task.name),
+        })
     };
     tasks.iter().filter_map(together).collect()
 }
@@ -133,16 +150,21 @@ pub fn pairs_table(pairs: &[Named]) -> Table {
         let [a, b] = [pair.a, pair.b].map(|feature| feature.to_string());
         [named.task.clone(), at_a, a, at_b, b, prompts, significant(pair.share, 3)]
     };
-    Table::new(&["task", "at", "feature", "at", "feature", ">prompts", ">share"]).with(pairs.iter().map(row))
+    Table::new(&["task", "at", "feature", "at", "feature", ">prompts", ">share"])
+        .with(pairs.iter().map(row))
 }
 
 impl Answer for PairsAnswer {
     fn print(&self, page: &mut Page) {
         let names: Vec<String> = self.between.iter().map(ToString::to_string).collect();
-        let what = format!("{} in circuits, by the share of direct links", counted(self.total, "pair"));
+        let what =
+            format!("{} in circuits, by the share of direct links", counted(self.total, "pair"));
         page.title(&names.join(" and "), &what);
         for together in &self.components {
-            page.line(&format!("both in {} of {} prompts of {}", together.prompts, together.of, together.task));
+            page.line(&format!(
+                "both in {} of {} prompts of {}",
+                together.prompts, together.of, together.task
+            ));
         }
         if !self.pairs.is_empty() {
             page.table(&pairs_table(&self.pairs));

@@ -1,11 +1,14 @@
-//! `show task`: how well the model does a task, what its circuits are made of, and whether they are real.
+//! `show task`: how well the model does a task, what its circuits are made of, and whether they are
+//! real.
 
 use super::component::Explained;
 use super::page::{Page, Table, token};
 use super::{Answer, names};
 use crate::error::Result;
 use crate::site::atlas::{Faithfulness, LiveLink, Task, TaskComponent};
-use crate::site::number::{counted, difference, fixed, percent, right_of, significant, with_interval};
+use crate::site::number::{
+    counted, difference, fixed, percent, right_of, significant, with_interval,
+};
 use crate::stages::Run;
 use crate::stages::reader::Reader;
 use crate::stats::interval::mean;
@@ -34,13 +37,19 @@ pub fn ask(run: &Run, name: &str, top: usize) -> Result<TaskAnswer> {
     let task = reader.task(names::task(&reader, run.config, name)?)?;
     let servings = reader.strongest_servings(name)?;
     let used = || task.prompts.iter().filter(|prompt| prompt.used);
-    let of = |value: fn(&crate::site::atlas::Prompt) -> f64| mean(&used().map(value).collect::<Vec<_>>());
+    let of = |value: fn(&crate::site::atlas::Prompt) -> f64| {
+        mean(&used().map(value).collect::<Vec<_>>())
+    };
     Ok(TaskAnswer {
         right: task.right(),
         metric: of(|prompt| prompt.metric),
         logit_difference: of(|prompt| prompt.logit_difference),
         features_total: servings.len(),
-        features: servings.into_iter().take(top).map(|serving| Explained::new(&reader, serving)).collect(),
+        features: servings
+            .into_iter()
+            .take(top)
+            .map(|serving| Explained::new(&reader, serving))
+            .collect(),
         task,
         top,
     })
@@ -51,12 +60,19 @@ impl Answer for TaskAnswer {
         let task = &self.task;
         page.title(&task.name, &format!("{} prompts of kind {}", task.prompts.len(), task.kind));
         page.line(&format!(
-            "{}; mean metric {}, mean logit difference {}; a circuit's links cover {} of the answer{}",
+            "{}; mean metric {}, mean logit difference {}; a circuit's links cover {} of the \
+             answer{}",
             right_of(self.right, task.used as usize, task.prompts.len()).join(" "),
             significant(self.metric, 3),
             significant(self.logit_difference, 3),
             percent(task.coverage),
-            task.left_out.map(|share| format!(", {} of the influence is left out", percent(share))).unwrap_or_default(),
+            task.left_out
+                .map(|share| format!(
+                    ", {} of the influence is left \
+                out",
+                    percent(share)
+                ))
+                .unwrap_or_default(),
         ));
         if let Some(prompt) = task.prompts.first() {
             let answers = format!("“{}”, not “{}”", token(&prompt.correct), token(&prompt.counter));
@@ -72,18 +88,25 @@ impl Answer for TaskAnswer {
 impl TaskAnswer {
     fn components(&self, page: &mut Page) {
         let mut components: Vec<&TaskComponent> = self.task.components.iter().collect();
-        components.sort_by(|a, b| b.frequency.total_cmp(&a.frequency).then(a.component.cmp(&b.component)));
+        components.sort_by(|a, b| {
+            b.frequency.total_cmp(&a.frequency).then(a.component.cmp(&b.component))
+        });
         page.heading("Components", "by the share of circuits that they are in");
         let more = |c: &TaskComponent| c.contrast.map_or("—".into(), difference);
         let shown = components.iter().take(self.top);
         let [name, often, features] = ["component", ">circuits", ">features"];
         // Not every method finds circuits of both answers.
         if components.iter().any(|c| c.contrast.is_some()) {
-            let row =
-                |c: &&TaskComponent| [c.component.to_string(), percent(c.frequency), more(c), c.features.to_string()];
-            page.table(&Table::new(&[name, often, ">right less wrong", features]).with(shown.map(row)));
+            let row = |c: &&TaskComponent| {
+                [c.component.to_string(), percent(c.frequency), more(c), c.features.to_string()]
+            };
+            page.table(
+                &Table::new(&[name, often, ">right less wrong", features]).with(shown.map(row)),
+            );
         } else {
-            let row = |c: &&TaskComponent| [c.component.to_string(), percent(c.frequency), c.features.to_string()];
+            let row = |c: &&TaskComponent| {
+                [c.component.to_string(), percent(c.frequency), c.features.to_string()]
+            };
             page.table(&Table::new(&[name, often, features]).with(shown.map(row)));
         }
         page.rest(self.top.min(components.len()), components.len(), "--top");
@@ -99,15 +122,26 @@ impl TaskAnswer {
             "resample" => "as in a corrupted prompt",
             _ => "silent",
         };
-        page.heading("Faithfulness", &format!("of the circuit alone, the rest of the model {rest}"));
+        page.heading(
+            "Faithfulness",
+            &format!("of the circuit alone, the rest of the model {rest}"),
+        );
         // The large circuits are there for the areas.
-        let run = |f: &&Faithfulness| f.ablation == self.task.ablation() && f.metrics.contains_key("m_full");
+        let run = |f: &&Faithfulness| {
+            f.ablation == self.task.ablation() && f.metrics.contains_key("m_full")
+        };
         let own = |f: &&Faithfulness| ["found", "published"].contains(&f.circuit.as_str());
-        let mut found: Vec<&Faithfulness> = self.task.faithfulness.iter().filter(run).filter(own).collect();
+        let mut found: Vec<&Faithfulness> =
+            self.task.faithfulness.iter().filter(run).filter(own).collect();
         found.sort_by(|a, b| (&a.level, &b.errors, a.size).cmp(&(&b.level, &a.errors, b.size)));
         let row = |f: &Faithfulness| {
             let beside = |r: &&Faithfulness| r.circuit == "random" && same_size(r, f);
-            let random = self.task.faithfulness.iter().filter(|f| f.ablation == self.task.ablation()).find(beside);
+            let random = self
+                .task
+                .faithfulness
+                .iter()
+                .filter(|f| f.ablation == self.task.ablation())
+                .find(beside);
             let random = random.map_or("—".into(), |random| metric(random, "faithfulness"));
             let of = match (f.level.as_str(), f.errors.as_str()) {
                 ("feature", "kept") => "features, errors kept",
@@ -124,16 +158,23 @@ impl TaskAnswer {
     /// How well direct effects tell what happens in the live model.
     fn links(&self, page: &mut Page) {
         let of_links = || self.task.faithfulness.iter().filter(|f| f.level == "link");
-        let figure =
-            |name: &str| of_links().find_map(|f| f.metrics.get(name)?.value).map_or("—".into(), |v| fixed(v, 2));
+        let figure = |name: &str| {
+            of_links()
+                .find_map(|f| f.metrics.get(name)?.value)
+                .map_or("—".into(), |v| fixed(v, 2))
+        };
         if self.task.links.is_empty() {
             return;
         }
         let [r, ranks] = ["correlation", "rank_correlation"].map(figure);
-        page.heading("Links in the live model", "a feature set to its mean; shares of what enters the receiver");
+        page.heading(
+            "Links in the live model",
+            "a feature set to its mean; shares of what enters the receiver",
+        );
         let short = self.task.links.iter().filter(|l| l.short).count();
         page.line(&format!(
-            "{} run: predicted and measured changes correlate by {r}, their ranks by {ranks}; {short} of them fall short",
+            "{} run: predicted and measured changes correlate by {r}, their ranks by {ranks}; \
+             {short} of them fall short",
             counted(self.task.links.len(), "link"),
         ));
         let row = |l: &LiveLink| {
@@ -165,7 +206,13 @@ impl TaskAnswer {
         let row = |e: &Explained| {
             let s = &e.serving;
             let prompts = format!("{} of {}", s.prompts, s.of);
-            [s.feature.to_string(), s.component.to_string(), prompts, significant(s.share, 3), e.short()]
+            [
+                s.feature.to_string(),
+                s.component.to_string(),
+                prompts,
+                significant(s.share, 3),
+                e.short(),
+            ]
         };
         let columns = ["feature", "at", ">prompts", ">share", "explanation"];
         page.table(&Table::new(&columns).with(self.features.iter().map(row)));
@@ -186,5 +233,7 @@ fn same_size(a: &Faithfulness, b: &Faithfulness) -> bool {
 }
 
 fn metric(f: &Faithfulness, name: &str) -> String {
-    f.metrics.get(name).map_or("—".into(), |interval| with_interval(interval.value, interval.low, interval.high))
+    f.metrics
+        .get(name)
+        .map_or("—".into(), |interval| with_interval(interval.value, interval.low, interval.high))
 }

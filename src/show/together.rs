@@ -67,7 +67,8 @@ struct Meeting {
     expected: f64,
     lift: f64,
     npmi: f64,
-    /// Over all pairs of the run; absent for those that do not meet significantly more often than by chance.
+    /// Over all pairs of the run; absent for those that do not meet significantly more often than
+    /// by chance.
     q: Option<f64>,
 }
 
@@ -84,13 +85,22 @@ struct Corpus {
 pub fn ask(run: &Run, arguments: &[String], examples: usize) -> Result<TogetherAnswer> {
     let features = names::features_of(run.config, arguments)?;
     let reader = Reader::about(run, &features.iter().map(ToString::to_string).collect())?;
-    let rows = features.iter().map(|&f| names::scored(&reader, run.config, f)).collect::<Result<Vec<_>>>()?;
+    let rows = features
+        .iter()
+        .map(|&f| names::scored(&reader, run.config, f))
+        .collect::<Result<Vec<_>>>()?;
     run.progress.say("reading scores");
     let keys: Vec<u32> = rows.iter().map(|row| row.key).collect();
     let corpus = Corpus::load(run, &keys, rows.iter().map(|row| f64::from(row.max)).collect())?;
     let member = |row: &&crate::artifact::tables::FeatureRow| {
-        let explanation = reader.explanation(&row.feature).filter(|e| e.status == "ok").map(|e| e.text);
-        Ok(Member { feature: row.feature.parse()?, density: row.density, max: f64::from(row.max), explanation })
+        let explanation =
+            reader.explanation(&row.feature).filter(|e| e.status == "ok").map(|e| e.text);
+        Ok(Member {
+            feature: row.feature.parse()?,
+            density: row.density,
+            max: f64::from(row.max),
+            explanation,
+        })
     };
     let [promoted, suppressed] = combined(run, &corpus, &features)?;
     Ok(TogetherAnswer {
@@ -119,21 +129,27 @@ impl Corpus {
 
     fn all_active(&self) -> u64 {
         let mut active: BTreeMap<(u32, u16), usize> = BTreeMap::new();
-        self.firings.iter().flatten().for_each(|f| *active.entry((f.context, f.position)).or_default() += 1);
+        self.firings
+            .iter()
+            .flatten()
+            .for_each(|f| *active.entry((f.context, f.position)).or_default() += 1);
         active.values().filter(|features| **features == self.firings.len()).count() as u64
     }
 
     /// The contexts in which the features, each scaled by its maximum, are strongest together.
     fn examples(&self, reader: &Reader, wanted: usize) -> Vec<Example> {
         let active = self.firings.iter().zip(&self.maxima).filter(|(_, max)| **max > 0.0);
-        let sum = summed(&active.map(|(firings, max)| (firings.as_slice(), 1.0 / max)).collect::<Vec<_>>());
+        let sum = summed(
+            &active.map(|(firings, max)| (firings.as_slice(), 1.0 / max)).collect::<Vec<_>>(),
+        );
         let rows = &self.contexts.rows;
         let info = |context: u32| {
             let row = &rows[context as usize];
             ContextInfo { document: row.document, tokens: &row.tokens }
         };
         let best = top(&peaks(sum.iter().copied()), &info, wanted, &mut Used::default());
-        let example = |chosen| reader.example(&firings::example_row(&self.contexts, "", &chosen, &sum));
+        let example =
+            |chosen| reader.example(&firings::example_row(&self.contexts, "", &chosen, &sum));
         labelled("top", best).into_iter().map(example).collect()
     }
 
@@ -154,14 +170,22 @@ impl Corpus {
 }
 
 /// Every two features at the same token, and one in the window before the other.
-fn meetings(run: &Run, reader: &Reader, corpus: &Corpus, features: &[FeatureId]) -> Result<Vec<Meeting>> {
+fn meetings(
+    run: &Run,
+    reader: &Reader,
+    corpus: &Corpus,
+    features: &[FeatureId],
+) -> Result<Vec<Meeting>> {
     let counted = corpus.meetings(run.config.aggregate.window);
     let mut found = Vec::new();
     for (i, &a) in features.iter().enumerate() {
         for (j, &b) in features.iter().enumerate().skip(i + 1) {
             let known = reader.meetings(a, b)?;
             let q = |lag: &str, first| {
-                known.iter().find(|m| m.lag == lag && (lag == "same" || m.first == first)).map(|m| m.q)
+                known
+                    .iter()
+                    .find(|m| m.lag == lag && (lag == "same" || m.first == first))
+                    .map(|m| m.q)
             };
             found.push(meeting(a, b, "same", counted.same(i, j), q("same", true)));
             found.push(meeting(a, b, "window", counted.lagged(i, j), q("window", true)));
@@ -171,9 +195,26 @@ fn meetings(run: &Run, reader: &Reader, corpus: &Corpus, features: &[FeatureId])
     Ok(found)
 }
 
-fn meeting(a: FeatureId, b: FeatureId, lag: &'static str, counts: Counts, q: Option<f64>) -> Meeting {
+fn meeting(
+    a: FeatureId,
+    b: FeatureId,
+    lag: &'static str,
+    counts: Counts,
+    q: Option<f64>,
+) -> Meeting {
     let (n_a, n_b, together) = (counts.f, counts.g, counts.both);
-    Meeting { a, b, lag, n_a, n_b, together, expected: counts.expected(), lift: counts.lift(), npmi: counts.npmi(), q }
+    Meeting {
+        a,
+        b,
+        lag,
+        n_a,
+        n_b,
+        together,
+        expected: counts.expected(),
+        lift: counts.lift(),
+        npmi: counts.npmi(),
+        q,
+    }
 }
 
 /// What the sum of their write directions promotes, and suppresses.
@@ -186,7 +227,9 @@ fn combined(run: &Run, corpus: &Corpus, features: &[FeatureId]) -> Result<[Vec<P
         let (text, logit) = (corpus.contexts.tokenizer().token(id), f64::from(logit));
         Promoted { text, logit, at_strength: logit * strength }
     };
-    let sides = |p: &crate::circuit::Promoted| [&p.top, &p.bottom].map(|side| side.iter().map(told).collect());
+    let sides = |p: &crate::circuit::Promoted| {
+        [&p.top, &p.bottom].map(|side| side.iter().map(told).collect())
+    };
     Ok(found.first().map(sides).unwrap_or_default())
 }
 
@@ -197,7 +240,11 @@ fn all_serve(run: &Run, reader: &Reader, features: &[FeatureId]) -> Vec<Shared> 
     let shared = |task: &crate::config::Task| {
         let circuits = reader.circuits().iter().filter(|((name, _), _)| *name == task.name);
         let prompts = circuits.filter(|(_, circuit)| all_in(circuit)).count() as u32;
-        (prompts > 0).then(|| Shared { task: task.name.clone(), prompts, of: reader.prompts_of(&task.name) })
+        (prompts > 0).then(|| Shared {
+            task: task.name.clone(),
+            prompts,
+            of: reader.prompts_of(&task.name),
+        })
     };
     run.config.tasks.iter().filter_map(shared).collect()
 }
@@ -215,20 +262,28 @@ fn circuit_pairs(reader: &Reader, features: &[FeatureId]) -> Result<Vec<Named>> 
 
 impl Answer for TogetherAnswer {
     fn print(&self, page: &mut Page) {
-        let names: Vec<String> = self.features.iter().map(|member| member.feature.to_string()).collect();
+        let names: Vec<String> =
+            self.features.iter().map(|member| member.feature.to_string()).collect();
         page.title(&names.join(" + "), "together");
         let row = |m: &Member| {
-            let explanation = m.explanation.as_deref().map(|text| plain(text, 200)).unwrap_or_default();
+            let explanation =
+                m.explanation.as_deref().map(|text| plain(text, 200)).unwrap_or_default();
             [m.feature.to_string(), percent(m.density), significant(m.max, 3), explanation]
         };
-        page.table(&Table::new(&["feature", ">active", ">max", "explanation"]).with(self.features.iter().map(row)));
+        page.table(
+            &Table::new(&["feature", ">active", ">max", "explanation"])
+                .with(self.features.iter().map(row)),
+        );
         self.meet(page);
         if !self.circuit_pairs.is_empty() {
             page.heading("In circuits", &self.shared());
             page.table(&pairs_table(&self.circuit_pairs));
         }
         page.promoted(&self.promoted, &self.suppressed, self.strength);
-        page.heading("Summed examples", "activations added up, each as a share of its feature's maximum");
+        page.heading(
+            "Summed examples",
+            "activations added up, each as a share of its feature's maximum",
+        );
         let hottest = self.examples.iter().map(|example| example.value).fold(0.0, f64::max);
         page.examples(&self.examples, hottest);
     }
@@ -246,12 +301,24 @@ impl TogetherAnswer {
         let before = format!("≤ {} before", self.window);
         let row = |m: &Meeting| {
             let lag = if m.lag == "same" { "with".to_string() } else { before.clone() };
-            let numbers = [count(m.n_a), count(m.n_b), count(m.together), significant(m.expected, 3)];
+            let numbers =
+                [count(m.n_a), count(m.n_b), count(m.together), significant(m.expected, 3)];
             let [n_a, n_b, together, expected] = numbers;
             let q = m.q.map_or("—".into(), |q| significant(q, 2));
-            [m.a.to_string(), lag, m.b.to_string(), n_a, n_b, together, expected, significant(m.lift, 3), q]
+            [
+                m.a.to_string(),
+                lag,
+                m.b.to_string(),
+                n_a,
+                n_b,
+                together,
+                expected,
+                significant(m.lift, 3),
+                q,
+            ]
         };
-        let columns = ["a", "", "b", ">tokens a", ">tokens b", ">both", ">by chance", ">lift", ">q"];
+        let columns =
+            ["a", "", "b", ">tokens a", ">tokens b", ">both", ">by chance", ">lift", ">q"];
         page.table(&Table::new(&columns).with(self.meetings.iter().map(row)));
     }
 }

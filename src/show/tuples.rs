@@ -1,4 +1,5 @@
-//! `show tuples`: sets of features, or of components, that serve together in the circuits of most prompts.
+//! `show tuples`: sets of features, or of components, that serve together in the circuits of most
+//! prompts.
 
 use super::page::{Page, Table};
 use super::{Answer, names};
@@ -40,7 +41,13 @@ struct Set {
 
 /// # Errors
 /// When there is no such task.
-pub fn ask(run: &Run, size: usize, components: bool, task: Option<&str>, top: usize) -> Result<TuplesAnswer> {
+pub fn ask(
+    run: &Run,
+    size: usize,
+    components: bool,
+    task: Option<&str>,
+    top: usize,
+) -> Result<TuplesAnswer> {
     let reader = Reader::about(run, &Default::default())?;
     let tasks = names::tasks(&reader, run.config, task)?;
     let of_task = |task: &&crate::config::Task| {
@@ -66,7 +73,8 @@ fn sets<T: Ord + Clone + Display, M>(
     member: impl Fn(&M) -> Option<T>,
 ) -> Vec<Set> {
     let own = circuits.iter().filter(|((name, _), _)| name == task);
-    let transactions: Vec<BTreeSet<T>> = own.map(|(_, circuit)| circuit.iter().filter_map(&member).collect()).collect();
+    let transactions: Vec<BTreeSet<T>> =
+        own.map(|(_, circuit)| circuit.iter().filter_map(&member).collect()).collect();
     let set = |tuple: Tuple<T>| Set {
         members: tuple.members.iter().map(ToString::to_string).collect(),
         prompts: tuple.count,
@@ -78,7 +86,10 @@ fn sets<T: Ord + Clone + Display, M>(
 
 impl Answer for TuplesAnswer {
     fn print(&self, page: &mut Page) {
-        page.title(&format!("{} {} together", self.size, self.of), "in the circuits of most prompts");
+        page.title(
+            &format!("{} {} together", self.size, self.of),
+            "in the circuits of most prompts",
+        );
         for task in &self.tasks {
             page.heading(&task.task, &counted(task.prompts as usize, "prompt"));
             let row = |set: &Set| {

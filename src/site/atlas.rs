@@ -1,9 +1,12 @@
 //! What the site is made from: one plain value, filled by the `render` stage from the artifacts.
 //!
-//! Every text here comes from a corpus, a tokenizer, a settings file or a language model, and is hostile until escaped.
+//! Every text here comes from a corpus, a tokenizer, a settings file or a language model, and is
+//! hostile until escaped.
 
 pub use super::head::{Head, HeadFeature};
-pub use super::written::{Account, Agreement, Asked, Bill, Causal, Evaluation, Exchange, Explanation, Misjudged};
+pub use super::written::{
+    Account, Agreement, Asked, Bill, Causal, Evaluation, Exchange, Explanation, Misjudged,
+};
 use crate::ids::{Component, DictionaryId, FeatureId};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -53,7 +56,8 @@ pub struct Conformance {
     pub variance_explained: f64,
     /// Features never active on the sample, and that as a share of the width.
     pub dead: u64,
-    /// Share of the loss recovered when the reconstruction replaces the original, against zero ablation.
+    /// Share of the loss recovered when the reconstruction replaces the original, against zero
+    /// ablation.
     pub loss_recovered: Option<f64>,
     /// Tokens that it was measured on.
     pub tokens: u64,
@@ -72,15 +76,19 @@ pub struct Task {
     pub prompts: Vec<Prompt>,
     /// Share of prompts at which the model is right: the task's metric is above 0.
     pub accuracy: f64,
-    /// Prompts that have a circuit: all, or those at which the model is right. Everything else is of these.
+    /// Prompts that have a circuit: all, or those at which the model is right. Everything else is
+    /// of these.
     pub used: u32,
-    /// Mean over prompts of the share of the root's effect that the circuit's links to the root cover.
+    /// Mean over prompts of the share of the root's effect that the circuit's links to the root
+    /// cover.
     pub coverage: f64,
-    /// Mean over prompts of the share of the influence that is not in the circuit; none where its method does not tell.
+    /// Mean over prompts of the share of the influence that is not in the circuit; none where its
+    /// method does not tell.
     pub left_out: Option<f64>,
     /// Every component of the model that is in a circuit, in the order of the model.
     pub components: Vec<TaskComponent>,
-    /// Features by their scores, the strongest first: those that support the answer, and those that oppose it.
+    /// Features by their scores, the strongest first: those that support the answer, and those that
+    /// oppose it.
     pub supporting: Vec<(FeatureId, f64)>,
     pub opposing: Vec<(FeatureId, f64)>,
     /// How much of the answer goes through each dictionary; empty where features have no scores.
@@ -102,18 +110,20 @@ impl Task {
 }
 
 impl Task {
-    /// What stands in the place of everything else in most of what was measured: the mean, unless it was not asked for.
+    /// What stands in the place of everything else in most of what was measured: the mean, unless
+    /// it was not asked for.
     pub fn ablation(&self) -> &str {
         let ran = |name: &&str| {
-            self.faithfulness
-                .iter()
-                .any(|f| f.ablation == *name && f.level != "neuron" && f.metrics.contains_key("m_circuit"))
+            self.faithfulness.iter().any(|f| {
+                f.ablation == *name && f.level != "neuron" && f.metrics.contains_key("m_circuit")
+            })
         };
         ["mean", "resample", "zero"].into_iter().find(ran).unwrap_or("mean")
     }
 }
 
-/// How much of a task's answer goes through a dictionary, the mean over prompts, in the metric's unit.
+/// How much of a task's answer goes through a dictionary, the mean over prompts, in the metric's
+/// unit.
 #[derive(Clone, Debug, Serialize)]
 pub struct HookScore {
     /// Such as `att2`.
@@ -222,7 +232,8 @@ pub struct TaskComponent {
     pub frequency: f64,
     /// Distinct features that serve there.
     pub features: u32,
-    /// Fraction of prompts whose circuit of the right answer's logit contains it, less that of the wrong answer's.
+    /// Fraction of prompts whose circuit of the right answer's logit contains it, less that of the
+    /// wrong answer's.
     pub contrast: Option<f64>,
     /// What it is in the published circuit.
     pub class: Option<String>,
@@ -238,7 +249,8 @@ pub struct Class {
     pub class: Option<String>,
 }
 
-/// One variant of the circuit (components in at least a given share of prompts) and what it does alone.
+/// One variant of the circuit (components in at least a given share of prompts) and what it does
+/// alone.
 #[derive(Clone, Debug, Serialize)]
 pub struct Faithfulness {
     /// `component` or `feature`; `link` for what is known of single links.
@@ -247,19 +259,22 @@ pub struct Faithfulness {
     pub variant: String,
     /// `found`, `random`, `published`, `null`, `all` or a method.
     pub circuit: String,
-    /// What everything else is replaced with: `mean`, `resample` or `zero`; empty where nothing was run.
+    /// What everything else is replaced with: `mean`, `resample` or `zero`; empty where nothing was
+    /// run.
     pub ablation: String,
     /// The dictionaries' errors: `kept`, `ablated`; empty where dictionaries play no part.
     pub errors: String,
     /// Components (or features) in it.
     pub size: u32,
-    /// metric → value with its interval: `faithfulness`, `completeness`, `m_full`, `precision`, `correlation` …; on the prompts
-    /// of one stratum `faithfulness on ABBA`. A value is absent where its denominator cannot be told from 0.
+    /// metric → value with its interval: `faithfulness`, `completeness`, `m_full`, `precision`,
+    /// `correlation` …; on the prompts of one stratum `faithfulness on ABBA`. A value is absent
+    /// where its denominator cannot be told from 0.
     pub metrics: BTreeMap<String, Interval>,
 }
 
-/// A link from a feature: what its direct effect predicts when the feature is set to its mean over corrupted prompts, and
-/// what then happens in the live model. Changes are shares of everything that enters the receiver.
+/// A link from a feature: what its direct effect predicts when the feature is set to its mean over
+/// corrupted prompts, and what then happens in the live model. Changes are shares of everything
+/// that enters the receiver.
 #[derive(Clone, Debug, Serialize)]
 pub struct LiveLink {
     pub feature: FeatureId,
@@ -281,7 +296,8 @@ pub struct LiveLink {
     pub measured: f64,
     /// Mean change of what the circuit grows from, such as the logit difference.
     pub root: f64,
-    /// Its mean over corrupted prompts is so near that the change is small by the attribution itself.
+    /// Its mean over corrupted prompts is so near that the change is small by the attribution
+    /// itself.
     pub steady: bool,
     /// What happens in the live model falls short of what the attribution predicts.
     pub short: bool,
@@ -321,8 +337,8 @@ pub struct ComponentPage {
     pub explanation: Option<Explanation>,
     /// What a language model was asked about it; none where none was.
     pub asked: Option<Asked>,
-    /// Contexts on which its features are strongest, weighted by how often each serves; values are on that scale,
-    /// as shares of the largest.
+    /// Contexts on which its features are strongest, weighted by how often each serves; values are
+    /// on that scale, as shares of the largest.
     pub examples: Vec<Example>,
     /// Components found with it in the same circuits: (task, other, prompts).
     pub neighbours: Vec<(String, Component, u32)>,
@@ -416,7 +432,8 @@ pub struct Example {
     pub more_after: bool,
 }
 
-/// A stretch of text with one activation: a token, or several that share a character (their largest activation).
+/// A stretch of text with one activation: a token, or several that share a character (their largest
+/// activation).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Piece {
     pub text: String,
@@ -439,7 +456,8 @@ pub struct CorpusPair {
     pub npmi: f64,
     pub jaccard: f64,
     pub phi: f64,
-    /// Benjamini–Hochberg over all pairs tested. Optimistic: tokens of one document are not independent.
+    /// Benjamini–Hochberg over all pairs tested. Optimistic: tokens of one document are not
+    /// independent.
     pub q: f64,
 }
 
@@ -455,7 +473,8 @@ pub struct Pair {
     /// What the sum of their write directions promotes.
     pub promoted: Vec<Promoted>,
     pub suppressed: Vec<Promoted>,
-    /// Joint examples: values are sums of the two activations, each as a share of its feature's maximum.
+    /// Joint examples: values are sums of the two activations, each as a share of its feature's
+    /// maximum.
     pub examples: Vec<Example>,
     /// That of the language model; if it has none, the summary of the statistics.
     pub explanation: Option<Explanation>,

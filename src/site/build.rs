@@ -1,11 +1,13 @@
-//! Writes the site: one visible list of all pages, each with its template and its view, rendered side by side.
+//! Writes the site: one visible list of all pages, each with its template and its view, rendered
+//! side by side.
 
 use super::atlas::{Atlas, Task};
 use super::links::{Site, exchange_path, pair_path};
 use super::text::html;
 use super::views::{
-    ComponentView, ComponentsView, DictionariesView, Drawn, ExchangesView, FeatureView, FeaturesView, GraphView,
-    GroupView, IndexView, PairView, PairsView, SearchView, TaskView, drawn, subjects,
+    ComponentView, ComponentsView, DictionariesView, Drawn, ExchangesView, FeatureView,
+    FeaturesView, GraphView, GroupView, IndexView, PairView, PairsView, SearchView, TaskView,
+    drawn, subjects,
 };
 use crate::error::{Context, Hint, Result};
 use minijinja::syntax::SyntaxConfig;
@@ -41,8 +43,10 @@ const TEMPLATES: [(&str, &str); 20] = [
 ];
 
 /// Files that are the same in every site.
-const ASSETS: [(&str, &str); 2] =
-    [("style.css", include_str!("../../templates/style.css")), ("atlas.js", include_str!("../../templates/atlas.js"))];
+const ASSETS: [(&str, &str); 2] = [
+    ("style.css", include_str!("../../templates/style.css")),
+    ("atlas.js", include_str!("../../templates/atlas.js")),
+];
 
 /// The folders of the site, and how the names of files in them end.
 const FOLDERS: [(&str, &[&str]); 11] = [
@@ -62,7 +66,8 @@ const FOLDERS: [(&str, &[&str]); 11] = [
 /// Whether a file of the site may have this path, by folder and ending alone.
 pub fn may_write(path: &str) -> bool {
     let Some((folder, name)) = path.rsplit_once('/') else {
-        return ["index.html", "search.js"].contains(&path) || ASSETS.iter().any(|(asset, _)| *asset == path);
+        return ["index.html", "search.js"].contains(&path)
+            || ASSETS.iter().any(|(asset, _)| *asset == path);
     };
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
     FOLDERS.iter().any(|(known, endings)| *known == folder && endings.contains(&ending))
@@ -102,25 +107,32 @@ fn files<'a>(site: &'a Site) -> Vec<File<'a>> {
         files.push(file("pairs/index.html", "pairs.html", || PairsView::new(site)));
     }
     files.extend(
-        atlas.tasks.iter().map(|t| file(format!("tasks/{}.html", t.name), "task.html", || TaskView::new(site, t))),
+        atlas.tasks.iter().map(|t| {
+            file(format!("tasks/{}.html", t.name), "task.html", || TaskView::new(site, t))
+        }),
     );
     files.extend(atlas.tasks.iter().flat_map(|task| graphs(site, task)));
     files.extend(atlas.components.iter().enumerate().map(|(i, c)| {
-        file(format!("components/{}.html", c.component), "component.html", move || ComponentView::new(site, i))
+        file(format!("components/{}.html", c.component), "component.html", move || {
+            ComponentView::new(site, i)
+        })
+    }));
+    files.extend(atlas.features.iter().enumerate().map(|(i, f)| {
+        file(format!("features/{}.html", f.id), "feature.html", move || FeatureView::new(site, i))
     }));
     files.extend(
         atlas
-            .features
+            .pairs
             .iter()
-            .enumerate()
-            .map(|(i, f)| file(format!("features/{}.html", f.id), "feature.html", move || FeatureView::new(site, i))),
+            .map(|p| file(pair_path(p.a, p.b), "pair.html", || PairView::new(site, p))),
     );
-    files.extend(atlas.pairs.iter().map(|p| file(pair_path(p.a, p.b), "pair.html", || PairView::new(site, p))));
-    files.extend(
-        atlas.groups.iter().map(|g| file(format!("groups/{}.html", g.name), "group.html", || GroupView::new(site, g))),
-    );
+    files.extend(atlas.groups.iter().map(|g| {
+        file(format!("groups/{}.html", g.name), "group.html", || GroupView::new(site, g))
+    }));
     files.extend(subjects(site).into_iter().map(|subject| {
-        file(exchange_path(&subject.path), "exchanges.html", move || ExchangesView::new(site, &subject))
+        file(exchange_path(&subject.path), "exchanges.html", move || {
+            ExchangesView::new(site, &subject)
+        })
     }));
     files
 }
@@ -129,7 +141,8 @@ fn files<'a>(site: &'a Site) -> Vec<File<'a>> {
 fn graphs<'a>(site: &'a Site, task: &'a Task) -> Vec<File<'a>> {
     let both = |one: Drawn<'a>| {
         let page = file(one.path("html"), "graph.html", move || GraphView::new(site, &one));
-        let json = file(one.path("json"), "graph.json", move || context! { text => html(one.json(site)) });
+        let json =
+            file(one.path("json"), "graph.json", move || context! { text => html(one.json(site)) });
         [page, json]
     };
     drawn(task).into_iter().flat_map(both).collect()
@@ -143,9 +156,12 @@ pub fn build(atlas: &Atlas, into: &Path) -> Result<usize> {
     let site = Site::new(atlas)?;
     let environment = environment()?;
     let files = files(&site);
-    for folder in files.iter().filter_map(|file| Path::new(&file.path).parent()).collect::<BTreeSet<_>>() {
+    for folder in
+        files.iter().filter_map(|file| Path::new(&file.path).parent()).collect::<BTreeSet<_>>()
+    {
         let path = into.join(folder);
-        std::fs::create_dir_all(&path).with_context(|| format!("cannot make the folder `{}`", path.display()))?;
+        std::fs::create_dir_all(&path)
+            .with_context(|| format!("cannot make the folder `{}`", path.display()))?;
     }
     for (name, text) in ASSETS {
         write(into, name, text)?;
@@ -160,7 +176,9 @@ fn environment() -> Result<Environment<'static>> {
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     for (name, source) in TEMPLATES {
-        environment.add_template(name, source).with_context(|| format!("cannot read the template `{name}`"))?;
+        environment
+            .add_template(name, source)
+            .with_context(|| format!("cannot read the template `{name}`"))?;
     }
     Ok(environment)
 }
@@ -172,6 +190,8 @@ fn render(environment: &Environment, file: &File) -> Result<String> {
 
 fn write(into: &Path, name: &str, text: &str) -> Result<()> {
     let path = into.join(name);
-    std::fs::write(&path, text)
-        .hint(|| format!("cannot write `{}`", path.display()), "check free space and permissions of the folder")
+    std::fs::write(&path, text).hint(
+        || format!("cannot write `{}`", path.display()),
+        "check free space and permissions of the folder",
+    )
 }

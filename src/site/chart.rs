@@ -1,4 +1,5 @@
-//! What circuits of different sizes do alone: a point a circuit with its interval, found ones joined, beside random ones.
+//! What circuits of different sizes do alone: a point a circuit with its interval, found ones
+//! joined, beside random ones.
 
 use super::number::{fixed, with_interval};
 use super::text::{Html, escape, html};
@@ -40,7 +41,8 @@ struct Axes {
 }
 
 impl Axes {
-    /// 0 and 1 are always shown, and every value; an interval may leave the picture, or the widest would flatten all.
+    /// 0 and 1 are always shown, and every value; an interval may leave the picture, or the widest
+    /// would flatten all.
     fn of(points: &[Point]) -> Axes {
         let values = || points.iter().map(|p| p.value);
         let size = points.iter().map(|p| p.size).max().unwrap_or(1).max(1);
@@ -75,8 +77,10 @@ pub fn chart(metric: &str, unit: &str, points: &[Point]) -> Html {
     let title = escape(&format!("{metric} over circuit size"));
     let unit = escape(unit);
     html(format!(
-        "<svg class=\"plot chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" style=\"--w:{WIDTH}px\" role=\"group\" \
-         aria-label=\"{title}\">{body}<text class=\"l\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">{unit}s in the circuit</text></svg>",
+        "<svg class=\"plot chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" style=\"--w:{WIDTH}px\" \
+         role=\"group\" \
+         aria-label=\"{title}\">{body}<text class=\"l\" x=\"{}\" y=\"{}\" \
+         text-anchor=\"middle\">{unit}s in the circuit</text></svg>",
         (LEFT + RIGHT) / 2.0,
         HEIGHT - 6.0,
     ))
@@ -115,8 +119,10 @@ fn push_grid(body: &mut String, axes: &Axes) {
 fn push_curve(body: &mut String, axes: &Axes, points: &[Point]) {
     let mut found: Vec<&Point> = points.iter().filter(|p| p.circuit == "found").collect();
     found.sort_by(|a, b| a.size.cmp(&b.size).then(a.value.total_cmp(&b.value)));
-    let places: Vec<String> =
-        found.iter().map(|p| format!("{:.1} {:.1}", axes.x(f64::from(p.size)), axes.y(p.value))).collect();
+    let places: Vec<String> = found
+        .iter()
+        .map(|p| format!("{:.1} {:.1}", axes.x(f64::from(p.size)), axes.y(p.value)))
+        .collect();
     if places.len() > 1 {
         let _ = write!(body, "<path class=\"curve\" d=\"M{}\"/>", places.join("L"));
     }
@@ -125,11 +131,21 @@ fn push_curve(body: &mut String, axes: &Axes, points: &[Point]) {
 fn push_point(body: &mut String, axes: &Axes, p: &Point) {
     let (x, y) = (axes.x(f64::from(p.size)), axes.y(p.value));
     let class = class(&p.circuit);
-    let title =
-        format!("{}, {}, size {}: {}", p.circuit, p.variant, p.size, with_interval(Some(p.value), p.low, p.high));
+    let title = format!(
+        "{}, {}, size {}: {}",
+        p.circuit,
+        p.variant,
+        p.size,
+        with_interval(Some(p.value), p.low, p.high)
+    );
     let _ = write!(body, "<g class=\"{class}\" role=\"img\"><title>{}</title>", escape(&title));
     if let (Some(low), Some(high)) = (p.low, p.high) {
-        let _ = write!(body, "<path class=\"reach\" d=\"M{x:.1} {:.1}V{:.1}\"/>", axes.y(low), axes.y(high));
+        let _ = write!(
+            body,
+            "<path class=\"reach\" d=\"M{x:.1} {:.1}V{:.1}\"/>",
+            axes.y(low),
+            axes.y(high)
+        );
     }
     let mark = match class {
         "other" => format!("<path class=\"dot\" d=\"M{x:.1} {:.1}l6 6l-6 6l-6-6z\"/>", y - 6.0),
@@ -143,7 +159,14 @@ mod tests {
     use super::*;
 
     fn point(circuit: &str, size: u32, value: f64) -> Point {
-        Point { circuit: circuit.into(), variant: "all".into(), size, value, low: Some(-9.0), high: Some(value) }
+        Point {
+            circuit: circuit.into(),
+            variant: "all".into(),
+            size,
+            value,
+            low: Some(-9.0),
+            high: Some(value),
+        }
     }
 
     #[test]
@@ -162,9 +185,13 @@ mod tests {
 
     #[test]
     fn found_circuits_are_joined_and_random_ones_are_not() {
-        let markup = chart("faithfulness", "component", &[point("found", 9, 0.5), point("random", 9, 0.1)]).to_string();
+        let markup =
+            chart("faithfulness", "component", &[point("found", 9, 0.5), point("random", 9, 0.1)])
+                .to_string();
         assert!(!markup.contains("curve"));
-        let markup = chart("faithfulness", "component", &[point("found", 9, 0.5), point("found", 3, 0.1)]).to_string();
+        let markup =
+            chart("faithfulness", "component", &[point("found", 9, 0.5), point("found", 3, 0.1)])
+                .to_string();
         assert_eq!(markup.matches("class=\"curve\"").count(), 1);
     }
 }

@@ -24,7 +24,8 @@ const TRIGGERS: [&[&str]; 8] = [
 
 /// A number that looks drawn by lot (SplitMix64).
 fn mix(a: u64, b: u64) -> u64 {
-    let mut x = a.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(b).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut x =
+        a.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(b).wrapping_add(0x9E37_79B9_7F4A_7C15);
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     x ^ (x >> 31)
@@ -40,7 +41,11 @@ pub fn pieces_of(text: &str) -> Vec<String> {
     let mut pieces: Vec<String> = Vec::new();
     for c in text.chars() {
         match pieces.last_mut() {
-            Some(last) if c.is_alphanumeric() && last.chars().all(|l| l.is_alphanumeric() || l == ' ') => last.push(c),
+            Some(last)
+                if c.is_alphanumeric() && last.chars().all(|l| l.is_alphanumeric() || l == ' ') =>
+            {
+                last.push(c)
+            }
             _ => pieces.push(c.into()),
         }
     }
@@ -51,12 +56,16 @@ pub fn pieces_of(text: &str) -> Vec<String> {
 pub fn texts(n: usize) -> Vec<String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/corpus.jsonl");
     let lines = std::fs::read_to_string(path).unwrap();
-    let text = |line: &str| serde_json::from_str::<BTreeMap<String, String>>(line).unwrap()["text"].clone();
+    let text = |line: &str| {
+        serde_json::from_str::<BTreeMap<String, String>>(line).unwrap()["text"].clone()
+    };
     lines.lines().take(n).map(text).collect()
 }
 
 pub fn feature_ids() -> Vec<FeatureId> {
-    let index = |d: DictionaryId, i: usize| (mix(d.layer as u64, (i + 7 * d.kind as usize) as u64) % 900) as usize;
+    let index = |d: DictionaryId, i: usize| {
+        (mix(d.layer as u64, (i + 7 * d.kind as usize) as u64) % 900) as usize
+    };
     let of = |d: DictionaryId| (0..4).map(move |i| FeatureId { dictionary: d, index: index(d, i) });
     let mut ids: Vec<FeatureId> = DictionaryId::all(LAYERS).flat_map(of).collect();
     ids.sort();
@@ -65,7 +74,8 @@ pub fn feature_ids() -> Vec<FeatureId> {
 }
 
 fn components() -> Vec<Component> {
-    let in_circuit = |c: &Component| unit(c.layer() as u64, 40 + c.head().unwrap_or(9) as u64) < 0.72;
+    let in_circuit =
+        |c: &Component| unit(c.layer() as u64, 40 + c.head().unwrap_or(9) as u64) < 0.72;
     Component::all(LAYERS, HEADS).filter(in_circuit).collect()
 }
 
@@ -73,10 +83,13 @@ fn pieces(text: &str, feature: u64) -> Vec<Piece> {
     let triggers = TRIGGERS[(feature % 8) as usize];
     let value = |i: usize, word: &str| match triggers.contains(&word) {
         true => 2.0 + 9.0 * unit(feature, i as u64 * 31 + word.len() as u64),
-        false if unit(feature + 99, i as u64 + text.len() as u64) < 0.08 => unit(feature, i as u64) * 2.0,
+        false if unit(feature + 99, i as u64 + text.len() as u64) < 0.08 => {
+            unit(feature, i as u64) * 2.0
+        }
         false => 0.0,
     };
-    let piece = |(i, text): (usize, String)| Piece { value: value(i, text.trim()), text, special: false };
+    let piece =
+        |(i, text): (usize, String)| Piece { value: value(i, text.trim()), text, special: false };
     pieces_of(text).into_iter().take(120).enumerate().map(piece).collect()
 }
 
@@ -117,17 +130,28 @@ fn examples(texts: &[String], feature: u64) -> Vec<Example> {
 }
 
 fn promoted(seed: u64, sign: f64) -> Vec<Promoted> {
-    const WORDS: [&str; 12] = [" Mary", " said", "\n", " ", "ing", " the", " 1880", "\"", " John", " gold", "<b", "'s"];
+    const WORDS: [&str; 12] =
+        [" Mary", " said", "\n", " ", "ing", " the", " 1880", "\"", " John", " gold", "<b", "'s"];
     let logit = |i: usize| sign * 2.4 * (1.0 - i as f64 / 24.0) * (0.7 + 0.3 * unit(seed, 5));
     let word = |i: usize| WORDS[(mix(seed, i as u64) % 12) as usize].to_string();
-    (0..20).map(|i| Promoted { text: word(i), logit: logit(i), at_strength: 4.0 * logit(i) }).collect()
+    (0..20)
+        .map(|i| Promoted { text: word(i), logit: logit(i), at_strength: 4.0 * logit(i) })
+        .collect()
 }
 
 fn circuit_pair(ids: &[FeatureId], at: &[Component], seed: u64) -> CircuitPair {
     let pick = |k: u64| ids[(mix(seed, k) % ids.len() as u64) as usize];
-    let place = |f: FeatureId| at.iter().copied().find(|c| c.dictionary() == f.dictionary).unwrap_or(at[0]);
+    let place =
+        |f: FeatureId| at.iter().copied().find(|c| c.dictionary() == f.dictionary).unwrap_or(at[0]);
     let (a, b) = (pick(1), pick(2));
-    CircuitPair { at_a: place(a), a, at_b: place(b), b, prompts: 90 - seed as u32 * 2, share: 12.0 * unit(seed, 3) }
+    CircuitPair {
+        at_a: place(a),
+        a,
+        at_b: place(b),
+        b,
+        prompts: 90 - seed as u32 * 2,
+        share: 12.0 * unit(seed, 3),
+    }
 }
 
 fn corpus_pair(other: FeatureId, i: usize) -> CorpusPair {
@@ -175,12 +199,22 @@ fn feature(texts: &[String], ids: &[FeatureId], at: &[Component], i: usize) -> F
         histogram: (0..50)
             .map(|b| (900.0 * (-0.13 * f64::from(b)).exp() * (0.6 + unit(seed, b as u64))) as u64)
             .collect(),
-        mass: words.iter().enumerate().map(|(k, w)| (format!(" {w}"), 0.4 / (k + 1) as f64)).collect(),
+        mass: words
+            .iter()
+            .enumerate()
+            .map(|(k, w)| (format!(" {w}"), 0.4 / (k + 1) as f64))
+            .collect(),
         promoted: promoted(seed, 1.0),
         suppressed: promoted(seed + 50, -0.8),
         servings: served.collect(),
         examples,
-        corpus_pairs: ids.iter().filter(|&&o| o != id).take(20).enumerate().map(|(k, &o)| corpus_pair(o, k)).collect(),
+        corpus_pairs: ids
+            .iter()
+            .filter(|&&o| o != id)
+            .take(20)
+            .enumerate()
+            .map(|(k, &o)| corpus_pair(o, k))
+            .collect(),
         corpus_total: 4000,
         circuit_total: 9,
         circuit_pairs: (0..9)
@@ -237,13 +271,20 @@ fn faithfulness() -> Vec<Faithfulness> {
     };
     let published = figures("component", &[("precision", 0.5), ("recall", 0.04), ("auc", 0.83)]);
     let links = figures("link", &[("correlation", 0.93), ("rank_correlation", 0.88)]);
-    let resampled = components.iter().map(|f| Faithfulness { ablation: "resample".into(), ..f.clone() });
+    let resampled =
+        components.iter().map(|f| Faithfulness { ablation: "resample".into(), ..f.clone() });
     let other = components.iter().filter(|f| f.circuit == "found").cloned().chain(features.clone());
-    let other = other.filter(|f| f.circuit == "found").map(|f| Faithfulness { circuit: "influence".into(), ..f });
-    let nodes =
-        |circuit: &str, n: f64| Faithfulness { circuit: circuit.into(), ..figures("component", &[("nodes", n)]) };
+    let other = other
+        .filter(|f| f.circuit == "found")
+        .map(|f| Faithfulness { circuit: "influence".into(), ..f });
+    let nodes = |circuit: &str, n: f64| Faithfulness {
+        circuit: circuit.into(),
+        ..figures("component", &[("nodes", n)])
+    };
     let more = features.clone().chain(resampled).chain(other.clone());
-    let more = more.chain([published, links, nodes("found", 61.2), nodes("influence", 118.0)]).collect::<Vec<_>>();
+    let more = more
+        .chain([published, links, nodes("found", 61.2), nodes("influence", 118.0)])
+        .collect::<Vec<_>>();
     components.into_iter().chain(more).collect()
 }
 
@@ -260,7 +301,8 @@ fn live_links(ids: &[FeatureId], at: &[Component]) -> Vec<LiveLink> {
             _ => "root".into(),
         };
         let predicted = unit(i as u64, 31) - 0.6;
-        let measured = if i == 3 { -0.1 * predicted } else { predicted * (0.7 + 0.5 * unit(i as u64, 32)) };
+        let measured =
+            if i == 3 { -0.1 * predicted } else { predicted * (0.7 + 0.5 * unit(i as u64, 32)) };
         LiveLink {
             feature,
             receiver,
@@ -280,13 +322,22 @@ fn live_links(ids: &[FeatureId], at: &[Component]) -> Vec<LiveLink> {
     (0..20).map(link).collect()
 }
 
-/// A circuit with a node of each kind: features over heads over what they read, an answer above and tokens below.
+/// A circuit with a node of each kind: features over heads over what they read, an answer above and
+/// tokens below.
 fn graph(number: u32, text: &str, ids: &[FeatureId]) -> Graph {
-    let mut tokens: Vec<(u32, String)> = pieces_of(text).into_iter().zip(300..).map(|(text, id)| (id, text)).collect();
+    let mut tokens: Vec<(u32, String)> =
+        pieces_of(text).into_iter().zip(300..).map(|(text, id)| (id, text)).collect();
     tokens.insert(0, (0, "<|endoftext|>".into()));
     let last = tokens.len() - 1;
-    let blank =
-        Node { kind: NodeKind::Root, layer: 0, position: last, source: 0, head: 0, feature: None, activation: None };
+    let blank = Node {
+        kind: NodeKind::Root,
+        layer: 0,
+        position: last,
+        source: 0,
+        head: 0,
+        feature: None,
+        activation: None,
+    };
     let kind = |id: &FeatureId| match id.dictionary.kind {
         Kind::Attention => NodeKind::AttentionFeature,
         Kind::Mlp => NodeKind::MlpFeature,
@@ -310,7 +361,13 @@ fn graph(number: u32, text: &str, ids: &[FeatureId]) -> Graph {
     nodes.push(Node { kind: NodeKind::PositionEmbedding, position, ..blank.clone() });
     let link = |from: usize, to: usize, slot: Slot| {
         let share = unit(from as u64, to as u64 + number as u64) as f32;
-        Link { from, to, slot, effect: 3.0 * share * if (from + to).is_multiple_of(3) { -1.0 } else { 1.0 }, share }
+        Link {
+            from,
+            to,
+            slot,
+            effect: 3.0 * share * if (from + to).is_multiple_of(3) { -1.0 } else { 1.0 },
+            share,
+        }
     };
     let mut links: Vec<Link> = (1..below).map(|from| link(from, 0, Slot::In)).collect();
     let served: Vec<usize> = (1..below)
@@ -323,7 +380,8 @@ fn graph(number: u32, text: &str, ids: &[FeatureId]) -> Graph {
         let head = nodes.len() - 1;
         links.push(link(head, to, Slot::In));
         links.extend(
-            [(below, Slot::V), (below, Slot::Q), (below + 1, Slot::K)].map(|(from, slot)| link(from, head, slot)),
+            [(below, Slot::V), (below, Slot::Q), (below + 1, Slot::K)]
+                .map(|(from, slot)| link(from, head, slot)),
         );
     }
     Graph {
@@ -345,8 +403,12 @@ fn prompts(kind: &str, ids: &[FeatureId]) -> Vec<Prompt> {
             _ => format!("The flood lasted from the year 18{:02} to the year 18", 10 + i),
         };
         let correct = if kind == "ioi" { format!(" {a}") } else { format!("{}", 40 + i) };
-        let answers =
-            vec![(correct.clone(), 0.71), (format!(" {b}"), 0.12), (" the".into(), 0.034), (" her".into(), 0.0031)];
+        let answers = vec![
+            (correct.clone(), 0.71),
+            (format!(" {b}"), 0.12),
+            (" the".into(), 0.034),
+            (" her".into(), 0.0031),
+        ];
         let logit_difference = 3.1 - 4.2 * unit(i as u64, 4).powi(4);
         let (template, counter) = ("ABB".into(), format!(" {b}"));
         let graph = (logit_difference > 0.0).then(|| graph(i as u32, &text, ids));
@@ -370,7 +432,9 @@ fn prompts(kind: &str, ids: &[FeatureId]) -> Vec<Prompt> {
 }
 
 fn task(name: &str, ids: &[FeatureId], at: &[Component]) -> Task {
-    let frequency = |c: Component| unit(c.layer() as u64 * 20 + name.len() as u64, c.head().unwrap_or(8) as u64);
+    let frequency = |c: Component| {
+        unit(c.layer() as u64 * 20 + name.len() as u64, c.head().unwrap_or(8) as u64)
+    };
     let prompts = prompts(name, ids);
     let right = prompts.iter().filter(|prompt| prompt.right).count();
     let pairs = at.iter().enumerate().flat_map(|(i, &a)| at[i + 1..].iter().map(move |&b| (a, b)));
@@ -394,12 +458,24 @@ fn task(name: &str, ids: &[FeatureId], at: &[Component]) -> Task {
                 class: (name == "ioi" && component.layer() > 2).then(|| "name mover".into()),
             })
             .collect(),
-        supporting: ids.iter().take(6).enumerate().map(|(i, &id)| (id, 0.3 / (i + 1) as f64)).collect(),
+        supporting: ids
+            .iter()
+            .take(6)
+            .enumerate()
+            .map(|(i, &id)| (id, 0.3 / (i + 1) as f64))
+            .collect(),
         opposing: vec![(FeatureId::new(Kind::Attention, 0, 9999), -0.07)],
-        hooks: vec![HookScore { dictionary: "att0".into(), supporting: 1.25, opposing: -0.5, error: 0.25 }],
+        hooks: vec![HookScore {
+            dictionary: "att0".into(),
+            supporting: 1.25,
+            opposing: -0.5,
+            error: 0.25,
+        }],
         faithfulness: faithfulness(),
         links: live_links(ids, at),
-        component_pairs: pairs.map(|(a, b)| (a, b, (40.0 * frequency(a) * frequency(b)) as u32)).collect(),
+        component_pairs: pairs
+            .map(|(a, b)| (a, b, (40.0 * frequency(a) * frequency(b)) as u32))
+            .collect(),
         pairs: (0..16).map(|k| circuit_pair(ids, at, k)).collect(),
     }
 }
@@ -407,10 +483,14 @@ fn task(name: &str, ids: &[FeatureId], at: &[Component]) -> Task {
 fn component(texts: &[String], ids: &[FeatureId], at: &[Component], i: usize) -> ComponentPage {
     let c = at[i];
     let others = at.iter().filter(|&&o| o != c);
-    let fine = (!i.is_multiple_of(4)).then(|| written::sample("names", 0, "ok", c.head().is_some()));
+    let fine =
+        (!i.is_multiple_of(4)).then(|| written::sample("names", 0, "ok", c.head().is_some()));
     ComponentPage {
         component: c,
-        tasks: vec![("ioi".into(), 0.1 + 0.85 * unit(i as u64, 2)), ("greater-than".into(), 0.5 * unit(i as u64, 6))],
+        tasks: vec![
+            ("ioi".into(), 0.1 + 0.85 * unit(i as u64, 2)),
+            ("greater-than".into(), 0.5 * unit(i as u64, 6)),
+        ],
         features: ["ioi", "greater-than"].iter().flat_map(|task| servings(task, ids, c)).collect(),
         promoted: promoted(i as u64 + 300, 1.0),
         suppressed: promoted(i as u64 + 400, -0.7),
@@ -424,13 +504,29 @@ fn component(texts: &[String], ids: &[FeatureId], at: &[Component], i: usize) ->
         }],
         heads: c.head().map(|_| head(ids, i as u64)).into_iter().collect(),
         head_features: c.head().map(|_| head_features(ids, c)).unwrap_or_default(),
-        neighbours: others.take(9).enumerate().map(|(k, &o)| ("ioi".into(), o, 80 - 5 * k as u32)).collect(),
+        neighbours: others
+            .take(9)
+            .enumerate()
+            .map(|(k, &o)| ("ioi".into(), o, 80 - 5 * k as u32))
+            .collect(),
     }
 }
 
 /// A head that looks from the last token at a name.
 fn head(ids: &[FeatureId], seed: u64) -> Head {
-    let text = ["<|endoftext|>", "Then", " Mary", " and", " John", " went", ".", " John", " gave", " it", " to"];
+    let text = [
+        "<|endoftext|>",
+        "Then",
+        " Mary",
+        " and",
+        " John",
+        " went",
+        ".",
+        " John",
+        " gave",
+        " it",
+        " to",
+    ];
     let role = |(i, text): (usize, &&str)| match i {
         0 => Role::Bos,
         2 => Role::Correct(None),
@@ -467,10 +563,27 @@ fn head(ids: &[FeatureId], seed: u64) -> Head {
         task: "ioi".into(),
         prompts: 40,
         moves: vec![
-            Move { from: role((2, &" Mary")), to: role((10, &" to")), last: true, prompts: 34, attention: Some(0.6) },
-            Move { from: role((4, &" John")), to: role((7, &" John")), last: false, prompts: 4, attention: None },
+            Move {
+                from: role((2, &" Mary")),
+                to: role((10, &" to")),
+                last: true,
+                prompts: 34,
+                attention: Some(0.6),
+            },
+            Move {
+                from: role((4, &" John")),
+                to: role((7, &" John")),
+                last: false,
+                prompts: 4,
+                attention: None,
+            },
         ],
-        habits: Habits { to_bos: Some(0.31), to_correct: Some(0.6), direct_effect: Some(1.3), ..Habits::default() },
+        habits: Habits {
+            to_bos: Some(0.31),
+            to_correct: Some(0.6),
+            direct_effect: Some(1.3),
+            ..Habits::default()
+        },
         attention: ["ABB", "BAB"].map(template).into(),
         tokens: 40,
         copying: Copying { raised: Some(0.52), lowered: Some(0.02) },
@@ -512,7 +625,9 @@ pub fn unasked() -> Atlas {
         f.misjudged.clear();
         f.evaluations.retain(|e| e.method == "single-token");
     }
-    for (explanation, asked) in atlas.components.iter_mut().map(|c| (&mut c.explanation, &mut c.asked)) {
+    for (explanation, asked) in
+        atlas.components.iter_mut().map(|c| (&mut c.explanation, &mut c.asked))
+    {
         (*explanation, *asked) = (explained("names"), None);
     }
     atlas.pairs.iter_mut().for_each(|p| p.asked = None);
@@ -524,17 +639,25 @@ pub fn unasked() -> Atlas {
 /// Two tasks, some thirty features, everything linked.
 pub fn atlas() -> Atlas {
     let (texts, ids, at) = (texts(150), feature_ids(), components());
-    let tasks: Vec<Task> = ["ioi", "greater-than"].iter().map(|name| task(name, &ids, &at)).collect();
+    let tasks: Vec<Task> =
+        ["ioi", "greater-than"].iter().map(|name| task(name, &ids, &at)).collect();
     let pair = |k: usize| Pair {
         a: ids[k],
         b: ids[k + 9],
-        circuit: vec![("ioi".into(), CircuitPair { a: ids[k], b: ids[k + 9], ..circuit_pair(&ids, &at, k as u64) })],
-        corpus: vec![corpus_pair(ids[k + 9], k), CorpusPair { lag: "window".into(), ..corpus_pair(ids[k + 9], k + 1) }],
+        circuit: vec![(
+            "ioi".into(),
+            CircuitPair { a: ids[k], b: ids[k + 9], ..circuit_pair(&ids, &at, k as u64) },
+        )],
+        corpus: vec![
+            corpus_pair(ids[k + 9], k),
+            CorpusPair { lag: "window".into(), ..corpus_pair(ids[k + 9], k + 1) },
+        ],
         promoted: promoted(k as u64 + 70, 1.0),
         suppressed: promoted(k as u64 + 80, -0.9),
         examples: (0..10).map(|i| example(&texts, k as u64, i, "top")).collect(),
         explanation: explained("quotations"),
-        asked: written::asked("a pair", vec![written::sample("quotations", 0, "failed", false)]).filter(|_| k > 0),
+        asked: written::asked("a pair", vec![written::sample("quotations", 0, "failed", false)])
+            .filter(|_| k > 0),
     };
     Atlas {
         title: "circuit-atlas demo".into(),

@@ -1,4 +1,5 @@
-//! What is known of a head: where it looks, what it copies, what reaches it; and its attention as pictures.
+//! What is known of a head: where it looks, what it copies, what reaches it; and its attention as
+//! pictures.
 //!
 //! Tokens are foreign text: they go through `text` into markup like everything else.
 
@@ -19,7 +20,8 @@ pub struct Head {
     pub attention: Vec<Attention>,
     /// Distinct tokens of the prompts, BOS apart.
     pub tokens: u32,
-    /// Shares of its attention on tokens that reading them raises or lowers as one of the five most.
+    /// Shares of its attention on tokens that reading them raises or lowers as one of the five
+    /// most.
     pub copying: Copying,
     /// The same over tokens that are a right or wrong answer of a prompt.
     pub answers: Copying,
@@ -37,7 +39,8 @@ pub struct Habits {
     pub to_bos: Option<f64>,
     pub to_itself: Option<f64>,
     pub to_previous: Option<f64>,
-    /// To earlier places of the same token, over tokens that have one, and to the tokens behind those.
+    /// To earlier places of the same token, over tokens that have one, and to the tokens behind
+    /// those.
     pub to_same: Option<f64>,
     pub to_after_same: Option<f64>,
     /// From the last token, over prompts that have them.
@@ -177,8 +180,8 @@ impl Role {
 }
 
 impl Head {
-    /// Whether it copies what it reads (true) or lowers it (false), by the answers if it looks at any: that it does so to
-    /// most of it.
+    /// Whether it copies what it reads (true) or lowers it (false), by the answers if it looks at
+    /// any: that it does so to most of it.
     pub fn copies_or_lowers(&self) -> Option<bool> {
         const MOSTLY: f64 = 0.5;
         let of = if self.answers.raised.is_some() { &self.answers } else { &self.copying };
@@ -197,7 +200,10 @@ impl Attention {
 
     /// Prompts in whose circuit the head carries something from one to the other.
     fn carried(&self, destination: usize, source: usize) -> u32 {
-        let own = self.moves.iter().filter(|(d, s, _)| (*d as usize, *s as usize) == (destination, source));
+        let own = self
+            .moves
+            .iter()
+            .filter(|(d, s, _)| (*d as usize, *s as usize) == (destination, source));
         own.map(|(.., prompts)| prompts).sum()
     }
 
@@ -205,7 +211,12 @@ impl Attention {
     pub fn destinations(&self, most: usize) -> Vec<usize> {
         let mut found: Vec<(u32, usize)> = Vec::new();
         for destination in 0..self.tokens.len() {
-            let prompts = self.moves.iter().filter(|(d, ..)| *d as usize == destination).map(|(.., n)| n).sum();
+            let prompts = self
+                .moves
+                .iter()
+                .filter(|(d, ..)| *d as usize == destination)
+                .map(|(.., n)| n)
+                .sum();
             found.push((prompts, destination));
         }
         found.retain(|(prompts, _)| *prompts > 0);
@@ -263,13 +274,15 @@ impl Attention {
         }
         let (width, height) = (LEFT + n * SIDE + 26, TOP + n * SIDE + 4);
         html(format!(
-            "<svg class=\"map attention\" viewBox=\"0 0 {width} {height}\" style=\"--w:{width}px\" role=\"group\" \
+            "<svg class=\"map attention\" viewBox=\"0 0 {width} {height}\" style=\"--w:{width}px\" \
+             role=\"group\" \
              aria-label=\"attention from each token, a row, to each token before\">{body}</svg>"
         ))
     }
 
     fn push_cell(&self, body: &mut String, destination: usize, source: usize) {
-        let (attention, carried) = (self.at(destination, source), self.carried(destination, source));
+        let (attention, carried) =
+            (self.at(destination, source), self.carried(destination, source));
         if step(attention) == 0 && carried == 0 {
             return;
         }
@@ -283,7 +296,8 @@ impl Attention {
         let (side, step) = (SIDE - 2, step(attention));
         let _ = write!(
             body,
-            "<rect class=\"a{step}{class}\" x=\"{x}\" y=\"{y}\" width=\"{side}\" height=\"{side}\" rx=\"2\">\
+            "<rect class=\"a{step}{class}\" x=\"{x}\" y=\"{y}\" width=\"{side}\" height=\"{side}\" \
+             rx=\"2\">\
              <title>{title}</title></rect>"
         );
     }
@@ -303,7 +317,10 @@ fn step(attention: f64) -> usize {
 fn clipped(text: &str) -> String {
     const MOST: usize = 9;
     let visible: String = text.chars().map(|c| if c == '\n' { '↵' } else { c }).collect();
-    let short =
-        if visible.chars().count() > MOST { visible.chars().take(MOST - 1).chain(['…']).collect() } else { visible };
+    let short = if visible.chars().count() > MOST {
+        visible.chars().take(MOST - 1).chain(['…']).collect()
+    } else {
+        visible
+    };
     escape(short.trim_start())
 }

@@ -1,4 +1,5 @@
-//! Which pages there are, and how one page links to another. A link to a page that is not there is plain text.
+//! Which pages there are, and how one page links to another. A link to a page that is not there is
+//! plain text.
 
 use super::atlas::{Atlas, Explanation, Feature};
 use super::text::{Html, escape, html};
@@ -34,8 +35,16 @@ impl<'a> Site<'a> {
     /// # Errors
     /// When a task or a group has a name that cannot be a file's.
     pub fn new(atlas: &'a Atlas) -> Result<Site<'a>> {
-        atlas.tasks.iter().map(|t| t.name.as_str()).try_for_each(|name| check_name("task", name))?;
-        atlas.groups.iter().map(|g| g.name.as_str()).try_for_each(|name| check_name("group", name))?;
+        atlas
+            .tasks
+            .iter()
+            .map(|t| t.name.as_str())
+            .try_for_each(|name| check_name("task", name))?;
+        atlas
+            .groups
+            .iter()
+            .map(|g| g.name.as_str())
+            .try_for_each(|name| check_name("group", name))?;
         Ok(Site {
             atlas,
             features: atlas.features.iter().map(|f| (f.id, f)).collect(),
@@ -70,8 +79,8 @@ impl<'a> Site<'a> {
     }
 }
 
-/// Names of tasks and groups become file names and parts of URLs. The settings promise this; a wrong one would write
-/// outside of the folder.
+/// Names of tasks and groups become file names and parts of URLs. The settings promise this; a
+/// wrong one would write outside of the folder.
 fn check_name(what: &str, name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if !name.is_empty() && name.chars().all(plain) {
@@ -87,12 +96,18 @@ fn check_name(what: &str, name: &str) -> Result<()> {
 fn gist(feature: &Feature) -> String {
     match feature.explanation.as_ref().map(gist_of) {
         Some(text) if !text.is_empty() => text,
-        _ => feature.mass.iter().take(5).map(|(token, _)| quoted(token)).collect::<Vec<_>>().join(" · "),
+        _ => feature
+            .mass
+            .iter()
+            .take(5)
+            .map(|(token, _)| quoted(token))
+            .collect::<Vec<_>>()
+            .join(" · "),
     }
 }
 
-/// An explanation in one line, tokens in backticks: what it says of the whole, else of what makes it fire. Empty when
-/// there is none.
+/// An explanation in one line, tokens in backticks: what it says of the whole, else of what makes
+/// it fire. Empty when there is none.
 pub fn gist_of(explanation: &Explanation) -> String {
     match lead(explanation) {
         _ if explanation.status != "ok" => String::new(),
@@ -108,7 +123,8 @@ pub fn lead(explanation: &Explanation) -> &str {
     if sides && text.contains(input_side) && text.contains(output_side) { "" } else { text }
 }
 
-/// Two features in the alphabetical order of their names, which is not that of their ids: `att10.1` before `att9.1`.
+/// Two features in the alphabetical order of their names, which is not that of their ids: `att10.1`
+/// before `att9.1`.
 pub fn in_order(a: FeatureId, b: FeatureId) -> (FeatureId, FeatureId) {
     if a.to_string() <= b.to_string() { (a, b) } else { (b, a) }
 }
@@ -124,8 +140,9 @@ pub fn graph_path(task: &str, number: u32, ending: &str) -> String {
     format!("graphs/{task}-{number}.{ending}")
 }
 
-/// `exchanges/features/att9.1.html`: what was asked about the subject of a page. The page's own folder is in it, so that a
-/// group that is called `l9h9` and the head are two, also on disks that know no capitals.
+/// `exchanges/features/att9.1.html`: what was asked about the subject of a page. The page's own
+/// folder is in it, so that a group that is called `l9h9` and the head are two, also on disks that
+/// know no capitals.
 pub fn exchange_path(page: &str) -> String {
     format!("exchanges/{page}")
 }
@@ -158,11 +175,19 @@ impl Links<'_> {
     }
 
     pub fn feature(&self, id: FeatureId) -> Link {
-        self.page_if(self.site.features.contains_key(&id), id.to_string(), format!("features/{id}.html"))
+        self.page_if(
+            self.site.features.contains_key(&id),
+            id.to_string(),
+            format!("features/{id}.html"),
+        )
     }
 
     pub fn component(&self, c: Component) -> Link {
-        self.page_if(self.site.components.contains(&c), c.to_string(), format!("components/{c}.html"))
+        self.page_if(
+            self.site.components.contains(&c),
+            c.to_string(),
+            format!("components/{c}.html"),
+        )
     }
 
     pub fn task(&self, name: &str) -> Link {

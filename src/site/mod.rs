@@ -1,8 +1,9 @@
-//! The website: an [`Atlas`] becomes a folder of static pages that need no server, no network and no JavaScript.
+//! The website: an [`Atlas`] becomes a folder of static pages that need no server, no network and
+//! no JavaScript.
 //!
-//! Knows neither tables, tensors nor settings, and nothing of publishing: it writes files into an empty folder, and tells
-//! (`ours`) which files of a folder it wrote. Every text that it is given is hostile until escaped, by the templates or by
-//! `text`.
+//! Knows neither tables, tensors nor settings, and nothing of publishing: it writes files into an
+//! empty folder, and tells (`ours`) which files of a folder it wrote. Every text that it is given
+//! is hostile until escaped, by the templates or by `text`.
 
 pub mod atlas;
 mod build;

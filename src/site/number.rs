@@ -1,4 +1,5 @@
-//! How numbers are written for people: few digits, a true minus sign, groups of three, a dash for what is not there.
+//! How numbers are written for people: few digits, a true minus sign, groups of three, a dash for
+//! what is not there.
 
 /// What stands for a number that is not there.
 pub const ABSENT: &str = "—";
@@ -18,7 +19,9 @@ pub fn significant(x: f64, digits: usize) -> String {
     let scientific = format!("{:.*e}", digits - 1, x.abs());
     let exponent: i32 = scientific.split_once('e').and_then(|(_, e)| e.parse().ok()).unwrap_or(0);
     let magnitude = match exponent {
-        -3..=5 => grouped(&format!("{:.*}", (digits as i32 - 1 - exponent).max(0) as usize, x.abs())),
+        -3..=5 => {
+            grouped(&format!("{:.*}", (digits as i32 - 1 - exponent).max(0) as usize, x.abs()))
+        }
         _ => scientific.replace('-', MINUS),
     };
     signed(x, magnitude)
@@ -51,9 +54,11 @@ pub fn difference(shares: f64) -> String {
     plus.to_string() + &percent(shares)
 }
 
-/// How many prompts a model does right, `97 of 100`, and what that is of, `prompts right; 3 left out`.
+/// How many prompts a model does right, `97 of 100`, and what that is of, `prompts right; 3 left
+/// out`.
 pub fn right_of(right: usize, used: usize, of: usize) -> [String; 2] {
-    let left_out = if used < of { format!("; {} left out", count((of - used) as u64)) } else { String::new() };
+    let left_out =
+        if used < of { format!("; {} left out", count((of - used) as u64)) } else { String::new() };
     [format!("{} of {}", count(right as u64), count(of as u64)), format!("prompts right{left_out}")]
 }
 
@@ -124,7 +129,8 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        let cases = [(0.0, "0"), (1.0, "1.00"), (9.999, "10.0"), (123.456, "123"), (-0.012345, "−0.0123")];
+        let cases =
+            [(0.0, "0"), (1.0, "1.00"), (9.999, "10.0"), (123.456, "123"), (-0.012345, "−0.0123")];
         for (x, text) in cases {
             assert_eq!(significant(x, 3), text, "{x}");
         }
@@ -141,7 +147,8 @@ mod tests {
 
     #[test]
     fn shares_and_times_read_naturally() {
-        let shares = [(0.0, "0%"), (1.0, "100%"), (0.4231, "42.3%"), (0.00031, "0.031%"), (0.9999, "100%")];
+        let shares =
+            [(0.0, "0%"), (1.0, "100%"), (0.4231, "42.3%"), (0.00031, "0.031%"), (0.9999, "100%")];
         for (share, text) in shares {
             assert_eq!(percent(share), text);
         }
@@ -150,7 +157,10 @@ mod tests {
             ("0.84 s".into(), "2 min 05 s".into(), "1 h 02 min".into())
         );
         assert_eq!(with_interval(Some(0.834), Some(0.7), Some(0.9)), "0.83\u{a0}[0.70,\u{a0}0.90]");
-        assert_eq!(percent_with_interval(Some(0.996), Some(-0.012), Some(1.094)), "100%\u{a0}[−1,\u{a0}109]");
+        assert_eq!(
+            percent_with_interval(Some(0.996), Some(-0.012), Some(1.094)),
+            "100%\u{a0}[−1,\u{a0}109]"
+        );
         assert_eq!(with_interval(None, Some(0.7), Some(0.9)), "—");
     }
 }

@@ -1,5 +1,5 @@
-//! Which files in a site's folder are ours. The mark lists each with its hash: what it does not list, or what is no longer as
-//! it was written, is a user's, and nobody removes it.
+//! Which files in a site's folder are ours. The mark lists each with its hash: what it does not
+//! list, or what is no longer as it was written, is a user's, and nobody removes it.
 
 use super::build::{may_hold, may_write};
 use crate::error::{Context, Hint, Result, hinted};
@@ -12,7 +12,8 @@ use std::path::Path;
 /// The file of the mark. It is written last, so a site that has it is whole.
 const NAME: &str = "atlas.json";
 const GENERATOR: &str = "circuit-atlas";
-/// GitHub Pages serves a site with this file as it is. It alone may be in the folder before the first run.
+/// GitHub Pages serves a site with this file as it is. It alone may be in the folder before the
+/// first run.
 const PLAIN: &str = ".nojekyll";
 
 /// What a site says of itself.
@@ -39,7 +40,8 @@ struct Contents {
 }
 
 /// # Errors
-/// When a folder holds anything that is not of a site of ours, or is no longer as it was written: it would be lost.
+/// When a folder holds anything that is not of a site of ours, or is no longer as it was written:
+/// it would be lost.
 pub fn check(site: &Path) -> Result<()> {
     let foreign = match Mark::read(site) {
         Some(mark) => mark.contents(site)?.foreign,
@@ -49,7 +51,11 @@ pub fn check(site: &Path) -> Result<()> {
         return Ok(());
     }
     Err(hinted(
-        format!("`{}` holds what `render` did not write but would remove: {}", site.display(), few(&foreign)),
+        format!(
+            "`{}` holds what `render` did not write but would remove: {}",
+            site.display(),
+            few(&foreign)
+        ),
         "move it elsewhere, or set `output.site` to another folder; `render` replaces the whole folder",
     ))
 }
@@ -64,7 +70,8 @@ pub fn remove(site: &Path) -> Result<Option<String>> {
     // The mark last: should this be killed, the next one still knows what is ours.
     ours.sort_by_key(|name| name == NAME);
     for path in ours.iter().map(|name| site.join(name)) {
-        std::fs::remove_file(&path).with_context(|| format!("cannot remove `{}`", path.display()))?;
+        std::fs::remove_file(&path)
+            .with_context(|| format!("cannot remove `{}`", path.display()))?;
     }
     // A folder stays where a user has put something into it.
     folders.iter().for_each(|name| drop(std::fs::remove_dir(site.join(name))));
@@ -88,7 +95,12 @@ impl Mark {
         let mut files = BTreeMap::new();
         list(folder, "", &mut files)?;
         let version = env!("CARGO_PKG_VERSION").into();
-        let mark = Mark { generator: GENERATOR.into(), version, fingerprint: fingerprint.into(), files: Some(files) };
+        let mark = Mark {
+            generator: GENERATOR.into(),
+            version,
+            fingerprint: fingerprint.into(),
+            files: Some(files),
+        };
         Ok(std::fs::write(folder.join(NAME), serde_json::to_string_pretty(&mark)? + "\n")?)
     }
 
@@ -98,7 +110,8 @@ impl Mark {
         Ok(contents)
     }
 
-    /// Sorts what lies in a folder of the site into ours and others'. A folder that nothing of ours belongs into is one thing.
+    /// Sorts what lies in a folder of the site into ours and others'. A folder that nothing of ours
+    /// belongs into is one thing.
     fn sort(&self, site: &Path, below: &str, into: &mut Contents) -> Result<()> {
         for (name, kind) in entries(site, below)? {
             if kind.is_dir() && self.holds(&name) {
@@ -141,7 +154,10 @@ impl Mark {
 fn unmarked(folder: &Path) -> Result<Vec<String>> {
     let mut entries = entries(folder, "")?;
     entries.retain(|(name, kind)| name != PLAIN || !kind.is_file());
-    Ok(entries.into_iter().map(|(name, kind)| format!("`{name}{}`", if kind.is_dir() { "/" } else { "" })).collect())
+    Ok(entries
+        .into_iter()
+        .map(|(name, kind)| format!("`{name}{}`", if kind.is_dir() { "/" } else { "" }))
+        .collect())
 }
 
 /// Every file below a folder with its hash.
@@ -163,12 +179,14 @@ fn entries(site: &Path, below: &str) -> Result<Vec<(String, FileType)>> {
         let entry = entry?;
         Ok((format!("{below}{}", entry.file_name().to_string_lossy()), entry.file_type()?))
     };
-    let read = std::fs::read_dir(site.join(below)).and_then(|all| all.map(entry).collect::<std::io::Result<Vec<_>>>());
+    let read = std::fs::read_dir(site.join(below))
+        .and_then(|all| all.map(entry).collect::<std::io::Result<Vec<_>>>());
     let mut entries = match read {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        read => {
-            read.hint(|| format!("cannot use `{}` for the site", site.display()), "set `output.site` to a folder")?
-        }
+        read => read.hint(
+            || format!("cannot use `{}` for the site", site.display()),
+            "set `output.site` to a folder",
+        )?,
     };
     entries.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(entries)

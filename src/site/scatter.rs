@@ -1,4 +1,5 @@
-//! What was predicted across, what was measured up, the same scale on both; on the diagonal they agree.
+//! What was predicted across, what was measured up, the same scale on both; on the diagonal they
+//! agree.
 
 use super::number::percent;
 use super::text::{Html, escape, html};
@@ -27,8 +28,11 @@ fn place(share: f64, reach: f64, from: f64, to: f64) -> f64 {
 
 /// Changes as shares, predicted and measured.
 pub fn scatter(spots: &[Spot]) -> Html {
-    // The scale is that of the predictions, which the measurements may leave; they are kept at the edge.
-    let reach = spots.iter().map(|s| s.x.abs().max(s.y.abs().min(1.5 * s.x.abs()))).fold(0.01, f64::max) * 1.06;
+    // The scale is that of the predictions, which the measurements may leave; they are kept at the
+    // edge.
+    let reach =
+        spots.iter().map(|s| s.x.abs().max(s.y.abs().min(1.5 * s.x.abs()))).fold(0.01, f64::max)
+            * 1.06;
     let (across, up) = (|x: f64| place(x, reach, LEFT, END), |y: f64| place(y, reach, BOTTOM, TOP));
     let mut body = String::new();
     let _ = write!(
@@ -52,16 +56,19 @@ pub fn scatter(spots: &[Spot]) -> Html {
     }
     for s in spots {
         let class = if s.odd { "spot odd" } else { "spot" };
-        let title = escape(&format!("{}: predicted {}, measured {}", s.title, percent(s.x), percent(s.y)));
+        let title =
+            escape(&format!("{}: predicted {}, measured {}", s.title, percent(s.x), percent(s.y)));
         let _ = write!(
             body,
-            "<circle class=\"{class}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3.5\"><title>{title}</title></circle>",
+            "<circle class=\"{class}\" cx=\"{:.1}\" cy=\"{:.1}\" \
+             r=\"3.5\"><title>{title}</title></circle>",
             across(s.x),
             up(s.y)
         );
     }
     html(format!(
-        "<svg class=\"plot scatter\" viewBox=\"0 0 {SIZE} {SIZE}\" style=\"--w:{SIZE}px\" role=\"group\" \
+        "<svg class=\"plot scatter\" viewBox=\"0 0 {SIZE} {SIZE}\" style=\"--w:{SIZE}px\" \
+         role=\"group\" \
          aria-label=\"measured over predicted change\">{body}\
          <text class=\"l\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">predicted change</text></svg>",
         (LEFT + END) / 2.0,
@@ -75,7 +82,10 @@ mod tests {
 
     #[test]
     fn what_leaves_the_picture_is_kept_at_its_edge() {
-        assert_eq!([-9.0, -1.0, 0.0, 1.0, 9.0].map(|x| place(x, 1.0, 10.0, 30.0)), [10.0, 10.0, 20.0, 30.0, 30.0]);
+        assert_eq!(
+            [-9.0, -1.0, 0.0, 1.0, 9.0].map(|x| place(x, 1.0, 10.0, 30.0)),
+            [10.0, 10.0, 20.0, 30.0, 30.0]
+        );
     }
 
     #[test]

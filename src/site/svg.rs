@@ -1,6 +1,8 @@
-//! Pictures made of rectangles: maps of the model, who meets whom, histograms, intervals. Colours are in the style sheet.
+//! Pictures made of rectangles: maps of the model, who meets whom, histograms, intervals. Colours
+//! are in the style sheet.
 //!
-//! Each cell carries its numbers as text or title, so that nothing is told by colour or by hovering alone.
+//! Each cell carries its numbers as text or title, so that nothing is told by colour or by hovering
+//! alone.
 
 use super::links::Links;
 use super::number::{count, counted, fixed, significant};
@@ -20,7 +22,8 @@ pub struct Cell {
 const CELL: (usize, usize) = (44, 28);
 const GAP: usize = 3;
 
-/// An `<svg>` of that size; the style sheet lets it shrink to the page's width, down to what can still be read.
+/// An `<svg>` of that size; the style sheet lets it shrink to the page's width, down to what can
+/// still be read.
 fn picture(class: &str, (width, height): (usize, usize), title: &str, body: &str) -> Html {
     let title = escape(title);
     html(format!(
@@ -29,20 +32,28 @@ fn picture(class: &str, (width, height): (usize, usize), title: &str, body: &str
     ))
 }
 
-/// Text on a deep cell has another colour. The style sheet's colours of cells are chosen for this depth: up to it the
-/// one, from it on the other has a contrast of 4.5.
+/// Text on a deep cell has another colour. The style sheet's colours of cells are chosen for this
+/// depth: up to it the one, from it on the other has a contrast of 4.5.
 fn ink(shade: f64) -> &'static str {
     if shade > 0.8 { " class=\"on\"" } else { "" }
 }
 
-/// Layers × heads, and a column of MLPs. A component without a cell is in no circuit and left empty.
+/// Layers × heads, and a column of MLPs. A component without a cell is in no circuit and left
+/// empty.
 pub fn model_map(links: Links, title: &str, cells: &BTreeMap<Component, Cell>) -> Html {
     let (layers, heads) = (links.site.atlas.layers, links.site.atlas.heads);
-    let x = |c: Component| 30 + c.head().map_or(heads * (CELL.0 + GAP) + 10, |h| h * (CELL.0 + GAP));
+    let x =
+        |c: Component| 30 + c.head().map_or(heads * (CELL.0 + GAP) + 10, |h| h * (CELL.0 + GAP));
     let y = |layer: usize| 22 + layer * (CELL.1 + GAP);
     let mut body = String::new();
     for head in 0..heads {
-        label(&mut body, 30 + head * (CELL.0 + GAP) + CELL.0 / 2, 13, "middle", &format!("H{head}"));
+        label(
+            &mut body,
+            30 + head * (CELL.0 + GAP) + CELL.0 / 2,
+            13,
+            "middle",
+            &format!("H{head}"),
+        );
     }
     label(&mut body, x(Component::Mlp { layer: 0 }) + CELL.0 / 2, 13, "middle", "MLP");
     for layer in 0..layers {
@@ -55,7 +66,12 @@ pub fn model_map(links: Links, title: &str, cells: &BTreeMap<Component, Cell>) -
     picture("map", (x(Component::Mlp { layer: 0 }) + CELL.0 + 2, y(layers)), title, &body)
 }
 
-fn model_cell(links: Links, component: Component, (x, y): (usize, usize), cell: Option<&Cell>) -> String {
+fn model_cell(
+    links: Links,
+    component: Component,
+    (x, y): (usize, usize),
+    cell: Option<&Cell>,
+) -> String {
     let (w, h) = CELL;
     let Some(cell) = cell else {
         return format!(
@@ -87,7 +103,10 @@ fn anchored(href: Option<Html>, inner: String) -> String {
 }
 
 fn label(body: &mut String, x: usize, y: usize, anchor: &str, text: &str) {
-    let _ = write!(body, "<text class=\"l\" x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\">{text}</text>");
+    let _ = write!(
+        body,
+        "<text class=\"l\" x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\">{text}</text>"
+    );
 }
 
 /// The lower half of a square: how often two of `components` are together, out of `of`.
@@ -120,15 +139,24 @@ pub fn triangle(
     picture("map", size, "components in the same circuits", &body)
 }
 
-fn meeting((x, y): (usize, usize), side: usize, (a, b): (Component, Component), n: u32, of: u32) -> String {
+fn meeting(
+    (x, y): (usize, usize),
+    side: usize,
+    (a, b): (Component, Component),
+    n: u32,
+    of: u32,
+) -> String {
     if n == 0 {
-        return format!("<rect class=\"none\" x=\"{x}\" y=\"{y}\" width=\"{side}\" height=\"{side}\" rx=\"3\"/>");
+        return format!(
+            "<rect class=\"none\" x=\"{x}\" y=\"{y}\" width=\"{side}\" height=\"{side}\" rx=\"3\"/>"
+        );
     }
     let shade = f64::from(n) / f64::from(of.max(1));
     let middle = (x + side / 2, y + side / 2 + 4);
     format!(
         "<g role=\"img\"><title>{a} with {b}: {n} of {of} prompts</title>\
-         <rect x=\"{x}\" y=\"{y}\" width=\"{side}\" height=\"{side}\" rx=\"3\" fill-opacity=\"{shade:.2}\"/>\
+         <rect x=\"{x}\" y=\"{y}\" width=\"{side}\" height=\"{side}\" rx=\"3\" \
+         fill-opacity=\"{shade:.2}\"/>\
          <text x=\"{}\" y=\"{}\"{}>{n}</text></g>",
         middle.0,
         middle.1,
@@ -139,11 +167,14 @@ fn meeting((x, y): (usize, usize), side: usize, (a, b): (Component, Component), 
 /// The histogram's plot: left, right, top, bottom.
 const PLOT: [f64; 4] = [42.0, 536.0, 10.0, 150.0];
 
-/// Counts in equal bins on (0, max], on a logarithmic scale, over the colours that the values have in the examples.
+/// Counts in equal bins on (0, max], on a logarithmic scale, over the colours that the values have
+/// in the examples.
 pub fn histogram(bins: &[u64], max: f64) -> Html {
     let tallest = bins.iter().copied().max().unwrap_or(0).max(1);
     // Half a decade above nothing, so that one token can be seen.
-    let height = |n: u64| ((n as f64).log10() + 0.5) / ((tallest as f64).log10() + 0.5) * (PLOT[3] - PLOT[2]);
+    let height = |n: u64| {
+        ((n as f64).log10() + 0.5) / ((tallest as f64).log10() + 0.5) * (PLOT[3] - PLOT[2])
+    };
     let mut body = String::new();
     for power in (0..20).map(|p| 10u64.pow(p)).take_while(|&p| p <= tallest) {
         push_count(&mut body, power, PLOT[3] - height(power));
@@ -155,7 +186,8 @@ pub fn histogram(bins: &[u64], max: f64) -> Html {
         let title = bin_title(i, bins.len(), max, n);
         let _ = write!(
             body,
-            "<path d=\"M{x:.1} {}v-{h:.1}h{w:.1}v{h:.1}z\" role=\"img\"><title>{title}</title></path>",
+            "<path d=\"M{x:.1} {}v-{h:.1}h{w:.1}v{h:.1}z\" \
+             role=\"img\"><title>{title}</title></path>",
             PLOT[3]
         );
     }
@@ -183,10 +215,12 @@ fn push_heat_axis(body: &mut String, max: f64) {
     body.push_str("<g class=\"heat\">");
     for step in 1..=STEPS {
         let (x, y) = (left + (step - 1) as f64 * width, bottom + 3.0);
-        let _ = write!(body, "<path class=\"a{step}\" d=\"M{x:.1} {y}h{width:.1}v10h-{width:.1}z\"/>");
+        let _ =
+            write!(body, "<path class=\"a{step}\" d=\"M{x:.1} {y}h{width:.1}v10h-{width:.1}z\"/>");
     }
     body.push_str("</g>");
-    for (quarter, anchor) in ["start", "middle", "middle", "middle", "end"].into_iter().enumerate() {
+    for (quarter, anchor) in ["start", "middle", "middle", "middle", "end"].into_iter().enumerate()
+    {
         let share = quarter as f64 / 4.0;
         let x = (left + (right - left) * share).round() as usize;
         label(body, x, bottom as usize + 30, anchor, &significant(max * share, 3));
@@ -201,8 +235,8 @@ pub struct Mark {
     pub high: Option<f64>,
 }
 
-/// A share on a line from 0 to 1 with its interval, and what it is compared with: the first null as a hollow circle, the
-/// second as a hollow diamond.
+/// A share on a line from 0 to 1 with its interval, and what it is compared with: the first null as
+/// a hollow circle, the second as a hollow diamond.
 pub fn scale(title: &str, mark: Mark, nulls: &[(&str, Option<f64>)]) -> Html {
     let x = |value: f64| 6.0 + value.clamp(0.0, 1.0) * 168.0;
     let mut body = format!("<path class=\"grid\" d=\"M6 12H174M{0:.1} 4V20\"/>", x(0.5));
@@ -234,8 +268,8 @@ pub const SPREAD_BINS: usize = 20;
 /// The plot of [`spread`]: left, right, top, bottom.
 const SPREAD: [f64; 4] = [42.0, 446.0, 10.0, 140.0];
 
-/// How many have which share, from 0 to 1: columns of three parts, those that beat their nulls at the bottom, then those
-/// not told apart from them, then those beaten.
+/// How many have which share, from 0 to 1: columns of three parts, those that beat their nulls at
+/// the bottom, then those not told apart from them, then those beaten.
 pub fn spread(title: &str, bins: &[[u64; 3]; SPREAD_BINS]) -> Html {
     let [left, right, top, bottom] = SPREAD;
     let tallest = bins.iter().map(|bin| bin.iter().sum::<u64>()).max().unwrap_or(0).max(1);
@@ -247,11 +281,16 @@ pub fn spread(title: &str, bins: &[[u64; 3]; SPREAD_BINS]) -> Html {
         label(&mut body, left as usize - 6, y as usize + 4, "end", &count(n));
     }
     let middle = (left + right) / 2.0;
-    let _ = write!(body, "<path class=\"grid strong\" d=\"M{middle} {top}V{bottom}M{left} {bottom}H{right}\"/>");
+    let _ = write!(
+        body,
+        "<path class=\"grid strong\" d=\"M{middle} {top}V{bottom}M{left} {bottom}H{right}\"/>"
+    );
     for (i, bin) in bins.iter().enumerate().filter(|(_, bin)| bin.iter().any(|n| *n > 0)) {
         push_column(&mut body, i, bin.map(|n| (n, height(n))));
     }
-    for (share, anchor) in [(0.0, "start"), (0.25, "middle"), (0.5, "middle"), (0.75, "middle"), (1.0, "end")] {
+    for (share, anchor) in
+        [(0.0, "start"), (0.25, "middle"), (0.5, "middle"), (0.75, "middle"), (1.0, "end")]
+    {
         let x = (left + (right - left) * share).round() as usize;
         label(&mut body, x, bottom as usize + 18, anchor, &fixed(share, 2));
     }
@@ -268,9 +307,14 @@ fn push_column(body: &mut String, i: usize, parts: [(u64, f64); 3]) {
     let told = format!("{beats} beat both, {near} are not told apart, {beaten} do not beat");
     let _ = write!(body, "<g role=\"img\"><title>{} to {}: {told}</title>", edge(i), edge(i + 1));
     let mut y = bottom;
-    for ((_, h), class) in parts.iter().zip(["beats", "near", "beaten"]).filter(|((n, _), _)| *n > 0) {
+    for ((_, h), class) in
+        parts.iter().zip(["beats", "near", "beaten"]).filter(|((n, _), _)| *n > 0)
+    {
         y -= h;
-        let _ = write!(body, "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{w:.1}\" height=\"{h:.1}\"/>");
+        let _ = write!(
+            body,
+            "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{w:.1}\" height=\"{h:.1}\"/>"
+        );
     }
     body.push_str("</g>");
 }

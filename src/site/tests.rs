@@ -1,4 +1,5 @@
-//! The whole site, as files: every link leads somewhere, no text becomes markup, no other host is asked.
+//! The whole site, as files: every link leads somewhere, no text becomes markup, no other host is
+//! asked.
 
 use super::atlas::*;
 use super::build::{may_hold, may_write};
@@ -15,7 +16,9 @@ fn read(folder: &Path) -> BTreeMap<String, String> {
     for entry in std::fs::read_dir(folder).unwrap() {
         let (path, name) = entry.map(|e| (e.path(), e.file_name().into_string().unwrap())).unwrap();
         if path.is_dir() {
-            files.extend(read(&path).into_iter().map(|(inner, text)| (format!("{name}/{inner}"), text)));
+            files.extend(
+                read(&path).into_iter().map(|(inner, text)| (format!("{name}/{inner}"), text)),
+            );
         } else {
             files.insert(name, std::fs::read_to_string(path).unwrap());
         }
@@ -61,24 +64,44 @@ fn every_file_is_one_that_a_site_may_have() {
         let folder = name.rsplit_once('/').map(|(folder, _)| folder);
         assert!(folder.is_none_or(may_hold), "the folder of `{name}`");
     }
-    for name in ["CNAME", "robots.txt", "notes.html", "features/notes.txt", "tasks/old/ioi.html", "drafts/ioi.html"] {
+    for name in [
+        "CNAME",
+        "robots.txt",
+        "notes.html",
+        "features/notes.txt",
+        "tasks/old/ioi.html",
+        "drafts/ioi.html",
+    ] {
         assert!(!may_write(name), "`{name}`");
     }
-    assert!(may_hold("exchanges") && !may_hold("exchange") && !may_hold(".git") && !may_hold("features/old"));
+    assert!(
+        may_hold("exchanges")
+            && !may_hold("exchange")
+            && !may_hold(".git")
+            && !may_hold("features/old")
+    );
 }
 
 #[test]
 fn every_link_and_anchor_leads_somewhere() {
     let files = built(&fixture::atlas());
-    let ids: BTreeMap<&String, BTreeSet<&str>> =
-        pages(&files).map(|(name, page)| (name, values(page, "id").into_iter().collect())).collect();
+    let ids: BTreeMap<&String, BTreeSet<&str>> = pages(&files)
+        .map(|(name, page)| (name, values(page, "id").into_iter().collect()))
+        .collect();
     let mut links = 0;
     for (name, page) in pages(&files) {
-        for link in values(page, "href").into_iter().chain(values(page, "src")).filter(|l| !l.starts_with("data:")) {
+        for link in values(page, "href")
+            .into_iter()
+            .chain(values(page, "src"))
+            .filter(|l| !l.starts_with("data:"))
+        {
             let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
             let target = if path.is_empty() { name.clone() } else { resolve(name, path) };
             assert!(files.contains_key(&target), "`{link}` in `{name}` leads nowhere");
-            assert!(anchor.is_empty() || ids[&target].contains(anchor), "no `#{anchor}` in `{target}`, from `{name}`");
+            assert!(
+                anchor.is_empty() || ids[&target].contains(anchor),
+                "no `#{anchor}` in `{target}`, from `{name}`"
+            );
             links += 1;
         }
     }
@@ -91,8 +114,13 @@ fn every_page_can_be_reached_from_the_front_page() {
     let (mut seen, mut todo) = (BTreeSet::new(), vec!["index.html".to_string()]);
     while let Some(name) = todo.pop() {
         if name.ends_with(".html") && seen.insert(name.clone()) {
-            let links = values(&files[&name], "href").into_iter().filter(|l| !l.starts_with("data:"));
-            todo.extend(links.filter(|l| !l.starts_with('#')).map(|l| resolve(&name, l.split('#').next().unwrap())));
+            let links =
+                values(&files[&name], "href").into_iter().filter(|l| !l.starts_with("data:"));
+            todo.extend(
+                links
+                    .filter(|l| !l.starts_with('#'))
+                    .map(|l| resolve(&name, l.split('#').next().unwrap())),
+            );
         }
     }
     assert_eq!(seen, pages(&files).map(|(name, _)| name.clone()).collect());
@@ -115,7 +143,8 @@ fn names_of_pages_are_permalinks() {
     let files = built(&atlas);
     let feature = format!("features/{}.html", atlas.features[0].id);
     let component = format!("components/{}.html", atlas.components[0].component);
-    let fixed = ["index.html", "tasks/ioi.html", "groups/quotation.html", "pairs/att10.2+att9.1.html"];
+    let fixed =
+        ["index.html", "tasks/ioi.html", "groups/quotation.html", "pairs/att10.2+att9.1.html"];
     for name in fixed.into_iter().chain([feature.as_str(), component.as_str()]) {
         assert!(files.contains_key(name), "{name}");
     }
@@ -135,7 +164,11 @@ fn only_social_cards_know_the_address() {
     let atlas = Atlas { base_url: "https://example.org/atlas/".into(), ..fixture::atlas() };
     for (name, page) in pages(&built(&atlas)) {
         assert_eq!(page.matches("https:").count(), 2, "{name}");
-        assert_eq!(values(page, "content").iter().filter(|c| c.starts_with("https:")).count(), 1, "{name}");
+        assert_eq!(
+            values(page, "content").iter().filter(|c| c.starts_with("https:")).count(),
+            1,
+            "{name}"
+        );
     }
 }
 
@@ -172,8 +205,12 @@ fn hostile() -> Atlas {
         c.tasks.iter_mut().for_each(|t| t.0 = HOSTILE.into());
         c.features.iter_mut().for_each(|s| s.task = HOSTILE.into());
         c.neighbours.iter_mut().for_each(|n| n.0 = HOSTILE.into());
-        c.classes.iter_mut().for_each(|class| (class.task, class.published, class.class) = (bad(), bad(), Some(bad())));
-        c.head_features.iter_mut().for_each(|f| f.serves.iter_mut().for_each(|s| s.0 = HOSTILE.into()));
+        c.classes.iter_mut().for_each(|class| {
+            (class.task, class.published, class.class) = (bad(), bad(), Some(bad()))
+        });
+        c.head_features
+            .iter_mut()
+            .for_each(|f| f.serves.iter_mut().for_each(|s| s.0 = HOSTILE.into()));
         c.heads.iter_mut().for_each(hostile_head);
         promoted(&mut c.promoted);
         promoted(&mut c.suppressed);
@@ -185,7 +222,9 @@ fn hostile() -> Atlas {
         f.servings.iter_mut().for_each(|s| s.task = HOSTILE.into());
         f.corpus_pairs.iter_mut().for_each(|p| p.lag = HOSTILE.into());
         f.circuit_pairs.iter_mut().for_each(|p| p.0 = HOSTILE.into());
-        f.evaluations.iter_mut().for_each(|e| (e.method, e.explainer, e.judge) = (bad(), bad(), bad()));
+        f.evaluations
+            .iter_mut()
+            .for_each(|e| (e.method, e.explainer, e.judge) = (bad(), bad(), bad()));
         f.agreements.iter_mut().for_each(|a| (a.between, a.of) = (bad(), bad()));
         for m in &mut f.misjudged {
             (m.method, m.band) = (bad(), bad());
@@ -244,7 +283,11 @@ fn hostile_head(head: &mut Head) {
         role(&mut m.from);
         role(&mut m.to);
     }
-    head.moves.push(Move { from: Role::Varies(bad()), to: Role::Same(bad()), ..head.moves[0].clone() });
+    head.moves.push(Move {
+        from: Role::Varies(bad()),
+        to: Role::Same(bad()),
+        ..head.moves[0].clone()
+    });
     for a in &mut head.attention {
         a.template = bad();
         for (text, of) in &mut a.tokens {
@@ -263,14 +306,19 @@ fn hostile_head(head: &mut Head) {
     }
 }
 
-/// What is left of a page when its tags are taken out: the start of each, and its attributes by name.
+/// What is left of a page when its tags are taken out: the start of each, and its attributes by
+/// name.
 fn tags(page: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for tag in page.split('<').skip(1) {
-        let end = tag.find('>').unwrap_or_else(|| panic!("a stray `<` before `{}`", &tag[..tag.len().min(60)]));
+        let end = tag
+            .find('>')
+            .unwrap_or_else(|| panic!("a stray `<` before `{}`", &tag[..tag.len().min(60)]));
         let outside: String = tag[..end].split('"').step_by(2).collect();
         names.extend(
-            outside.split_whitespace().map(|word| word.trim_end_matches('=').trim_end_matches('/').to_string()),
+            outside
+                .split_whitespace()
+                .map(|word| word.trim_end_matches('=').trim_end_matches('/').to_string()),
         );
     }
     names
@@ -282,7 +330,10 @@ fn hostile_text_stays_text() {
     assert_eq!(plain.keys().collect::<Vec<_>>(), hostile.keys().collect::<Vec<_>>());
     let known: BTreeSet<String> = pages(&plain).flat_map(|(_, page)| tags(page)).collect();
     for (name, text) in pages(&hostile) {
-        assert!(!text.contains("<script>") && !text.contains("alert(1)</"), "{name}: a text became markup");
+        assert!(
+            !text.contains("<script>") && !text.contains("alert(1)</"),
+            "{name}: a text became markup"
+        );
         assert!(!text.contains("62615533"), "{name}: a text was taken for a template");
     }
     for (name, page) in pages(&hostile) {
@@ -297,7 +348,8 @@ fn the_search_is_data() {
     for atlas in [fixture::atlas(), hostile()] {
         let files = built(&atlas);
         let call = files["search.js"].trim_end().strip_prefix("window.atlasEntries(").unwrap();
-        let entries: Vec<[String; 3]> = serde_json::from_str(call.strip_suffix(");").unwrap()).unwrap();
+        let entries: Vec<[String; 3]> =
+            serde_json::from_str(call.strip_suffix(");").unwrap()).unwrap();
         assert!(entries.len() > 50 && entries.iter().all(|[_, path, _]| files.contains_key(path)));
     }
 }
@@ -342,7 +394,8 @@ fn an_empty_atlas_is_a_site() {
 #[test]
 fn pages_are_small() {
     let files = built(&fixture::atlas());
-    let one_of_many = |name: &str| ["features/", "exchanges/"].iter().any(|folder| name.starts_with(folder));
+    let one_of_many =
+        |name: &str| ["features/", "exchanges/"].iter().any(|folder| name.starts_with(folder));
     for (name, page) in files.iter().filter(|(name, _)| one_of_many(name)) {
         assert!(page.len() < 70_000, "`{name}` has {} bytes", page.len());
     }
@@ -356,20 +409,32 @@ fn who_wrote_an_explanation_is_said() {
     let page = |i: usize| &files[&format!("features/{}.html", atlas.features[i].id)];
     let summary = "Not written by a language model";
     assert!(page(0).contains(summary) && !page(0).contains("some-model"));
-    assert!(page(1).contains("Written by the language model some-model") && !page(1).contains(summary));
+    assert!(
+        page(1).contains("Written by the language model some-model") && !page(1).contains(summary)
+    );
     for (i, what) in [
         (2, "was asked, and no explanation came of it: the reply has no field"),
         (3, "refused to explain it: I cannot"),
     ] {
         assert!(page(i).contains(&format!("The language model some-model {what}")), "{i}");
-        let said = page(i).split("<div class=\"say\">").nth(1).unwrap().split("</div>").next().unwrap();
+        let said =
+            page(i).split("<div class=\"say\">").nth(1).unwrap().split("</div>").next().unwrap();
         assert!(said.contains(summary) && !said.contains("Who speaks in a dialogue"), "{i}");
         let gist = &files["features/index.html"];
         assert!(!gist.contains("the reply has no field"), "a failure stands for an explanation");
     }
-    // Of three explanations the first is shown and the others folded away, the last of which failed.
-    let folded = page(5).split("<details class=\"samples\">").nth(1).unwrap().split("</details>").next().unwrap();
-    assert!(folded.contains("2 further explanations") && folded.contains("no explanation came of it"));
+    // Of three explanations the first is shown and the others folded away, the last of which
+    // failed.
+    let folded = page(5)
+        .split("<details class=\"samples\">")
+        .nth(1)
+        .unwrap()
+        .split("</details>")
+        .next()
+        .unwrap();
+    assert!(
+        folded.contains("2 further explanations") && folded.contains("no explanation came of it")
+    );
     assert_eq!(folded.matches("class=\"sample\"").count(), 2);
 }
 
@@ -377,8 +442,10 @@ fn who_wrote_an_explanation_is_said() {
 fn a_heads_explanation_has_its_own_sides() {
     let atlas = fixture::atlas();
     let files = built(&atlas);
-    let written =
-        atlas.components.iter().filter(|c| c.explanation.as_ref().is_some_and(|e| e.explainer != "statistics"));
+    let written = atlas
+        .components
+        .iter()
+        .filter(|c| c.explanation.as_ref().is_some_and(|e| e.explainer != "statistics"));
     for c in written.map(|c| c.component) {
         let page = &files[&format!("components/{c}.html")];
         for side in [">Matches</span>", ">Carries</span>"] {
@@ -394,7 +461,8 @@ fn what_was_asked_is_one_link_away() {
     let files = built(&atlas);
     for f in &atlas.features {
         let path = format!("exchanges/features/{}.html", f.id);
-        let linked = files[&format!("features/{}.html", f.id)].contains(&format!("href=\"../{path}\""));
+        let linked =
+            files[&format!("features/{}.html", f.id)].contains(&format!("href=\"../{path}\""));
         let there = f.asked.is_some();
         assert_eq!((linked, files.contains_key(&path)), (there, there), "{path}");
     }
@@ -407,7 +475,11 @@ fn what_was_asked_is_one_link_away() {
     ] {
         assert!(page.contains(text), "{text}");
     }
-    assert_eq!(page.matches("You explain features").count(), 1, "what was said before is said again");
+    assert_eq!(
+        page.matches("You explain features").count(),
+        1,
+        "what was said before is said again"
+    );
     for name in [
         "exchanges/groups/quotation.html".into(),
         format!("exchanges/pairs/{}+{}.html", atlas.pairs[1].a, atlas.pairs[1].b),
@@ -424,7 +496,8 @@ fn without_a_language_model_there_is_nothing_of_one() {
         assert!(!page.contains("some-model") && !page.contains("class=\"badge"), "{name}");
         if name.starts_with("features/") && !name.ends_with("index.html") {
             assert!(
-                page.contains("Not written by a language model") && page.contains("What an explanation has to beat")
+                page.contains("Not written by a language model")
+                    && page.contains("What an explanation has to beat")
             );
         }
     }
@@ -438,14 +511,25 @@ fn an_explanation_that_beats_nothing_is_shown_as_such() {
     let atlas = fixture::atlas();
     let files = built(&atlas);
     let mut seen = BTreeMap::new();
-    for f in atlas.features.iter().filter(|f| f.explanation.as_ref().is_some_and(|e| e.model == "some-model")) {
+    for f in atlas
+        .features
+        .iter()
+        .filter(|f| f.explanation.as_ref().is_some_and(|e| e.model == "some-model"))
+    {
         let page = &files[&format!("features/{}.html", f.id)];
         let judged = of_evaluation(&f.evaluations[0]);
         let class = judged.verdict.class();
         let badge = page.split("class=\"badge ").nth(1).unwrap().split("</a>").next().unwrap();
-        assert!(badge.starts_with(class) && badge.contains(&judged.words.replace('\'', "&#x27;")), "{badge}");
+        assert!(
+            badge.starts_with(class) && badge.contains(&judged.words.replace('\'', "&#x27;")),
+            "{badge}"
+        );
         let row = files["features/index.html"].split(&format!("{}.html\"", f.id)).nth(1).unwrap();
-        assert!(row.split("</tr>").next().unwrap().contains(&format!("class=\"mark {class}\"")), "{}", f.id);
+        assert!(
+            row.split("</tr>").next().unwrap().contains(&format!("class=\"mark {class}\"")),
+            "{}",
+            f.id
+        );
         *seen.entry(class).or_insert(0) += 1;
     }
     assert_eq!(seen.into_keys().collect::<Vec<_>>(), ["beaten", "beats", "near"]);
@@ -454,19 +538,29 @@ fn an_explanation_that_beats_nothing_is_shown_as_such() {
 #[test]
 fn the_front_page_counts_and_adds_up() {
     let page = &built(&fixture::atlas())["index.html"];
-    let section = page.split("id=\"explanations\"").nth(1).unwrap().split("</section>").next().unwrap();
+    let section =
+        page.split("id=\"explanations\"").nth(1).unwrap().split("</section>").next().unwrap();
     assert!(section.contains("Written by some-model;"));
     let total = section.split("<tfoot>").nth(1).unwrap();
-    let numbers: Vec<&str> =
-        total.split("<td").skip(1).map(|cell| cell.split(&['>', '<'][..]).nth(1).unwrap()).collect();
+    let numbers: Vec<&str> = total
+        .split("<td")
+        .skip(1)
+        .map(|cell| cell.split(&['>', '<'][..]).nth(1).unwrap())
+        .collect();
     assert_eq!(numbers[..8], ["", "in all", "149", "129", "14", "4", "2", "243\u{202f}699"]);
-    assert_eq!(section.matches("plot spread").count(), 3, "a chart for each judge and method with a value");
+    assert_eq!(
+        section.matches("plot spread").count(),
+        3,
+        "a chart for each judge and method with a value"
+    );
 }
 
 #[test]
 fn what_cannot_be_told_is_a_dash_with_a_reason() {
     let files = built(&fixture::atlas());
-    assert!(files["tasks/ioi.html"].contains("— stands where the denominator cannot be told from 0"));
+    assert!(
+        files["tasks/ioi.html"].contains("— stands where the denominator cannot be told from 0")
+    );
 }
 
 #[test]
@@ -477,16 +571,26 @@ fn a_heads_page_says_what_it_does_and_an_mlps_does_not() {
         let found = atlas.components.iter().map(|c| c.component).find(|c| wanted(*c)).unwrap();
         &files[&format!("components/{found}.html")]
     };
-    let (head, mlp) = (page(&|c| c.head().is_some() && c.layer() > 2), page(&|c| c.head().is_none()));
-    assert!(head.contains("<b>the right answer</b> from <b>the last token, "), "where it carries from");
+    let (head, mlp) =
+        (page(&|c| c.head().is_some() && c.layer() > 2), page(&|c| c.head().is_none()));
+    assert!(
+        head.contains("<b>the right answer</b> from <b>the last token, "),
+        "where it carries from"
+    );
     assert!(head.contains("<b>It copies.</b>") && head.contains("it is: <b>name mover</b>"));
-    // Of two templates, three places each are in circuits; the attention of a prompt's line is on its tokens.
+    // Of two templates, three places each are in circuits; the attention of a prompt's line is on
+    // its tokens.
     assert_eq!(head.matches(" carried\"").count(), 6);
     assert!(head.contains("<i class=\"a12\" title=\"0.59\">Mary</i>"), "a token in its heat");
-    for section in ["id=\"does\"", "id=\"attention\"", "id=\"reads\"", "id=\"copies\"", "id=\"own\""] {
+    for section in
+        ["id=\"does\"", "id=\"attention\"", "id=\"reads\"", "id=\"copies\"", "id=\"own\""]
+    {
         assert!(head.contains(section) && !mlp.contains(section), "{section}");
     }
-    assert!(files["tasks/ioi.html"].contains("id=\"heads\"") && files["tasks/ioi.html"].contains("name mover"));
+    assert!(
+        files["tasks/ioi.html"].contains("id=\"heads\"")
+            && files["tasks/ioi.html"].contains("name mover")
+    );
 }
 
 #[test]
@@ -496,8 +600,13 @@ fn every_prompt_with_a_circuit_has_its_graph() {
     let (mut with, mut without) = (0, 0);
     for task in &atlas.tasks {
         for (number, prompt) in task.prompts.iter().enumerate() {
-            let there = |ending: &str| files.contains_key(&format!("graphs/{}-{number}.{ending}", task.name));
-            assert_eq!((there("html"), there("json")), (prompt.graph.is_some(), prompt.graph.is_some()));
+            let there = |ending: &str| {
+                files.contains_key(&format!("graphs/{}-{number}.{ending}", task.name))
+            };
+            assert_eq!(
+                (there("html"), there("json")),
+                (prompt.graph.is_some(), prompt.graph.is_some())
+            );
             if prompt.graph.is_some() { with += 1 } else { without += 1 }
         }
     }
@@ -518,14 +627,25 @@ fn every_prompt_with_a_circuit_has_its_graph() {
 fn files_of_graphs_are_whole_with_any_text() {
     for atlas in [fixture::atlas(), hostile()] {
         for (name, text) in built(&atlas).iter().filter(|(name, _)| name.ends_with(".json")) {
-            let graph: serde_json::Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let graph: serde_json::Value =
+                serde_json::from_str(text).unwrap_or_else(|e| panic!("{name}: {e}"));
             let nodes = graph["nodes"].as_array().unwrap();
-            let ids: BTreeSet<&str> = nodes.iter().map(|n| n["node_id"].as_str().unwrap()).collect();
+            let ids: BTreeSet<&str> =
+                nodes.iter().map(|n| n["node_id"].as_str().unwrap()).collect();
             assert_eq!(ids.len(), nodes.len(), "{name}");
             for link in graph["links"].as_array().unwrap() {
-                assert!(["source", "target"].iter().all(|end| ids.contains(link[end].as_str().unwrap())), "{name}");
+                assert!(
+                    ["source", "target"]
+                        .iter()
+                        .all(|end| ids.contains(link[end].as_str().unwrap())),
+                    "{name}"
+                );
             }
-            assert!(!text.contains("_head_") && text.contains("\"lorsa error\"") && text.contains("(p="));
+            assert!(
+                !text.contains("_head_")
+                    && text.contains("\"lorsa error\"")
+                    && text.contains("(p=")
+            );
         }
     }
 }
@@ -535,14 +655,19 @@ fn files_of_graphs_are_whole_with_any_text() {
 fn what_a_head_reads_is_a_link_to_what_it_serves() {
     let atlas = fixture::atlas();
     let graph = atlas.tasks[0].prompts[0].graph.as_ref().unwrap();
-    let file: serde_json::Value = serde_json::from_str(&built(&atlas)["graphs/ioi-0.json"]).unwrap();
+    let file: serde_json::Value =
+        serde_json::from_str(&built(&atlas)["graphs/ioi-0.json"]).unwrap();
     let head = graph.nodes.iter().position(|n| n.kind == NodeKind::Head).unwrap();
     let served = graph.links.iter().find(|l| l.from == head).unwrap();
-    let into = |slot: Slot| graph.links.iter().find(|l| l.to == head && l.slot == slot).unwrap().effect;
+    let into =
+        |slot: Slot| graph.links.iter().find(|l| l.to == head && l.slot == slot).unwrap().effect;
     let node = &graph.nodes[served.to];
     let id = format!("{}_lorsa_{}_{}", node.layer, node.feature.unwrap(), node.position);
     let links = file["links"].as_array().unwrap();
-    let link = links.iter().find(|l| l["target"] == *id && l["source"].as_str().unwrap().starts_with("E_")).unwrap();
+    let link = links
+        .iter()
+        .find(|l| l["target"] == *id && l["source"].as_str().unwrap().starts_with("E_"))
+        .unwrap();
     assert_eq!(link["weight"].as_f64().unwrap() as f32, into(Slot::V));
     let entry = file["nodes"].as_array().unwrap().iter().find(|n| n["node_id"] == *id).unwrap();
     let scores = &entry["qk_tracing_results"];

@@ -1,6 +1,8 @@
-//! Text of a corpus or a tokenizer as markup: escaped, with spaces and line breaks that can be seen, and coloured.
+//! Text of a corpus or a tokenizer as markup: escaped, with spaces and line breaks that can be
+//! seen, and coloured.
 //!
-//! The only place, with `svg`, `chart`, `graph` and `head`, at which markup is put together by hand.
+//! The only place, with `svg`, `chart`, `graph` and `head`, at which markup is put together by
+//! hand.
 
 use super::atlas::{Example, Piece};
 use super::number::significant;
@@ -17,7 +19,8 @@ pub fn html(markup: String) -> Html {
     Value::from_safe_string(markup)
 }
 
-/// Text as markup, in an element or a quoted attribute. A control character is shown as its picture.
+/// Text as markup, in an element or a quoted attribute. A control character is shown as its
+/// picture.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     text.chars().for_each(|c| push_escaped(&mut out, c));
@@ -81,7 +84,8 @@ pub fn token(text: &str) -> Html {
     html(out + "</span>")
 }
 
-/// A stretch of an explanation: words, or a token that was written in backticks (see [`crate::explain::quoted`]).
+/// A stretch of an explanation: words, or a token that was written in backticks (see
+/// [`crate::explain::quoted`]).
 #[derive(Debug, PartialEq)]
 enum Part<'a> {
     Words(&'a str),
@@ -123,8 +127,8 @@ fn next_token(text: &str) -> Option<(String, usize, usize)> {
 /// Stands for the rest of an explanation, never alone on a line.
 const REST: &str = "\u{a0}…";
 
-/// An explanation as markup, its tokens as tokens are shown everywhere; about `limit` characters of it, and no token
-/// cut in two.
+/// An explanation as markup, its tokens as tokens are shown everywhere; about `limit` characters of
+/// it, and no token cut in two.
 pub fn prose(text: &str, limit: usize) -> Html {
     let (mut out, mut left) = (String::new(), limit);
     for part in parts(text) {
@@ -133,9 +137,13 @@ pub fn prose(text: &str, limit: usize) -> Html {
             Part::Token(token) => token.chars().count(),
         };
         match part {
-            Part::Words(words) if length > left => out.push_str(&escape(&cut_at_clause(words, left))),
+            Part::Words(words) if length > left => {
+                out.push_str(&escape(&cut_at_clause(words, left)))
+            }
             Part::Words(words) => out.push_str(&escape(words)),
-            Part::Token(_) if length > left => out = format!("{}{REST}", out.trim_end_matches([' ', ','])),
+            Part::Token(_) if length > left => {
+                out = format!("{}{REST}", out.trim_end_matches([' ', ',']))
+            }
             Part::Token(text) => out.push_str(&token(&text).to_string()),
         }
         if length > left {
@@ -146,7 +154,8 @@ pub fn prose(text: &str, limit: usize) -> Html {
     html(out)
 }
 
-/// At most `limit` characters of words, up to the end of a clause or else of a word, with an ellipsis.
+/// At most `limit` characters of words, up to the end of a clause or else of a word, with an
+/// ellipsis.
 fn cut_at_clause(words: &str, limit: usize) -> String {
     let end = words.char_indices().nth(limit).map_or(words.len(), |(end, _)| end);
     let head = &words[..end];
@@ -158,7 +167,9 @@ fn cut_at_clause(words: &str, limit: usize) -> String {
 pub fn plain(text: &str, limit: usize) -> String {
     let told = parts(text).into_iter().map(|part| match part {
         Part::Words(words) => words.to_string(),
-        Part::Token(token) if token.trim().is_empty() => format!("“{}”", token.replace('\n', "↵").replace(' ', "␣")),
+        Part::Token(token) if token.trim().is_empty() => {
+            format!("“{}”", token.replace('\n', "↵").replace(' ', "␣"))
+        }
         Part::Token(token) => format!("“{}”", token.trim().replace('\n', "↵")),
     });
     cut(&told.collect::<String>(), limit)
@@ -172,8 +183,9 @@ pub fn heat(value: f64, max: f64) -> usize {
     ((value / max * STEPS as f64).ceil() as usize).clamp(1, STEPS)
 }
 
-/// An example with every piece coloured by its value as a share of `max`, the same for all examples of a page: a colour
-/// scaled to each example would make all of them look equally hot. Silent pieces in a row are one run of plain text.
+/// An example with every piece coloured by its value as a share of `max`, the same for all examples
+/// of a page: a colour scaled to each example would make all of them look equally hot. Silent
+/// pieces in a row are one run of plain text.
 pub fn example(example: &Example, max: f64) -> Html {
     let mut out = String::new();
     if example.more_before {
@@ -195,13 +207,17 @@ fn push_piece(out: &mut String, piece: &Piece, peak: bool, max: f64) {
     } else if step == 0 {
         push_running(out, &piece.text);
     } else {
-        // The space before a word stays outside, or the colour would be left behind where a line breaks.
+        // The space before a word stays outside, or the colour would be left behind where a line
+        // breaks.
         let (space, word) = match piece.text.strip_prefix(' ') {
             Some(word) if !word.trim().is_empty() => (" ", word),
             _ => ("", piece.text.as_str()),
         };
         let mark = if peak { " p" } else { "" };
-        out.push_str(&format!("{space}<i class=\"a{step}{mark}\" title=\"{}\">", significant(piece.value, 3)));
+        out.push_str(&format!(
+            "{space}<i class=\"a{step}{mark}\" title=\"{}\">",
+            significant(piece.value, 3)
+        ));
         push_running(out, word);
         out.push_str("</i>");
     }
@@ -249,11 +265,18 @@ mod tests {
         let text = "At ` <Mary>`, ` Ann`.";
         assert_eq!(
             prose(text, 99).to_string(),
-            "At <span class=\"t\"><b>␣</b>&lt;Mary&gt;</span>, <span class=\"t\"><b>␣</b>Ann</span>."
+            "At <span class=\"t\"><b>␣</b>&lt;Mary&gt;</span>, <span \
+             class=\"t\"><b>␣</b>Ann</span>."
         );
-        assert_eq!(prose(text, 13).to_string(), "At <span class=\"t\"><b>␣</b>&lt;Mary&gt;</span>\u{a0}…");
+        assert_eq!(
+            prose(text, 13).to_string(),
+            "At <span class=\"t\"><b>␣</b>&lt;Mary&gt;</span>\u{a0}…"
+        );
         assert_eq!(prose("At a; its best of", 14).to_string(), "At a\u{a0}…");
-        assert_eq!((plain(text, 99), plain(text, 9)), ("At “<Mary>”, “Ann”.".into(), "At “<Mary…".into()));
+        assert_eq!(
+            (plain(text, 99), plain(text, 9)),
+            ("At “<Mary>”, “Ann”.".into(), "At “<Mary…".into())
+        );
         assert_eq!(plain("At `\\n`", 99), "At “↵”");
     }
 
@@ -264,21 +287,39 @@ mod tests {
     fn example_of(pieces: Vec<Piece>, peak: usize) -> Example {
         let (band, half) = ("top".into(), "score".into());
         let (document, context, start, value) = (0, 0, 0, 1.0);
-        Example { band, half, document, context, start, value, pieces, peak, more_before: true, more_after: false }
+        Example {
+            band,
+            half,
+            document,
+            context,
+            start,
+            value,
+            pieces,
+            peak,
+            more_before: true,
+            more_after: false,
+        }
     }
 
     #[test]
     fn silent_pieces_join_and_the_peak_is_marked() {
-        let pieces = vec![piece(" a", 0.0), piece(" <b", 0.0), piece("\n", 0.5), piece(" hot", 4.0), piece(" c", 0.0)];
+        let pieces = vec![
+            piece(" a", 0.0),
+            piece(" <b", 0.0),
+            piece("\n", 0.5),
+            piece(" hot", 4.0),
+            piece(" c", 0.0),
+        ];
         let markup = example(&example_of(pieces, 3), 4.0).to_string();
-        let wanted =
-            "… a &lt;b<i class=\"a3\" title=\"0.500\"><b>↵</b></i> <i class=\"a20 p\" title=\"4.00\">hot</i> c";
+        let wanted = "… a &lt;b<i class=\"a3\" title=\"0.500\"><b>↵</b></i> <i class=\"a20 p\" \
+            title=\"4.00\">hot</i> c";
         assert_eq!(markup, wanted);
     }
 
     #[test]
     fn marks_are_markup_and_texts_are_not() {
-        let pieces = [("a", false), (" <b>", true), ("\n", false)].map(|(text, marked)| (text.to_string(), marked));
+        let pieces = [("a", false), (" <b>", true), ("\n", false)]
+            .map(|(text, marked)| (text.to_string(), marked));
         assert_eq!(marked(&pieces).to_string(), "a <mark>&lt;b&gt;</mark><b>↵</b>");
     }
 
@@ -291,12 +332,18 @@ mod tests {
 
     #[test]
     fn heat_has_a_floor_and_a_ceiling() {
-        assert_eq!([0.0, 1e-9, 0.05, 0.051, 1.0, 7.0, f64::NAN].map(|x| heat(x, 1.0)), [0, 1, 1, 2, 20, 20, 0]);
+        assert_eq!(
+            [0.0, 1e-9, 0.05, 0.051, 1.0, 7.0, f64::NAN].map(|x| heat(x, 1.0)),
+            [0, 1, 1, 2, 20, 20, 0]
+        );
         assert_eq!(heat(1.0, 0.0), 0);
     }
 
     #[test]
     fn cutting_counts_characters() {
-        assert_eq!((cut("äöü", 2), cut("äöü", 3), cut("a b", 2)), ("äö…".into(), "äöü".into(), "a…".into()));
+        assert_eq!(
+            (cut("äöü", 2), cut("äöü", 3), cut("a b", 2)),
+            ("äö…".into(), "äöü".into(), "a…".into())
+        );
     }
 }

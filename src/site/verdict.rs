@@ -1,7 +1,7 @@
 //! Whether an explanation is better than what it has to beat, in words: the one place that says so.
 //!
-//! A value beats a null when the whole of its 95% interval is above it. Is the value above and its interval not, the two
-//! are not told apart.
+//! A value beats a null when the whole of its 95% interval is above it. Is the value above and its
+//! interval not, the two are not told apart.
 
 use super::number::{ABSENT, counted, fixed};
 use super::written::{Agreement, Causal, Evaluation};
@@ -44,13 +44,15 @@ impl Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
     pub verdict: Verdict,
-    /// `beats both`, `not told apart from the single-token rule`, `does not beat another feature's explanation`.
+    /// `beats both`, `not told apart from the single-token rule`, `does not beat another feature's
+    /// explanation`.
     pub words: String,
 }
 
 /// A value beside its nulls, each with its name.
 fn judged(value: Option<f64>, low: Option<f64>, nulls: &[(&str, Option<f64>)]) -> Judged {
-    let there: Vec<(&str, f64)> = nulls.iter().filter_map(|(name, null)| Some((*name, (*null)?))).collect();
+    let there: Vec<(&str, f64)> =
+        nulls.iter().filter_map(|(name, null)| Some((*name, (*null)?))).collect();
     let value = value.filter(|value| value.is_finite());
     let Some(value) = value.filter(|_| !there.is_empty()) else {
         let words = if value.is_none() { "cannot be told" } else { "nothing to compare it with" };
@@ -62,7 +64,8 @@ fn judged(value: Option<f64>, low: Option<f64>, nulls: &[(&str, Option<f64>)]) -
         _ => Verdict::NotApart,
     };
     let verdict = there.iter().map(|(_, null)| against(*null)).max().unwrap_or(Verdict::Unknown);
-    let of: Vec<&str> = there.iter().filter(|(_, null)| against(*null) == verdict).map(|(name, _)| *name).collect();
+    let of: Vec<&str> =
+        there.iter().filter(|(_, null)| against(*null) == verdict).map(|(name, _)| *name).collect();
     let words = match verdict {
         Verdict::Beats if of.len() == 2 => "beats both".into(),
         Verdict::Beats => format!("beats {}", of.join(" and ")),
@@ -72,9 +75,11 @@ fn judged(value: Option<f64>, low: Option<f64>, nulls: &[(&str, Option<f64>)]) -
     Judged { verdict, words }
 }
 
-/// What an explanation has to beat: another feature's, on the same texts, and the single-token rule.
+/// What an explanation has to beat: another feature's, on the same texts, and the single-token
+/// rule.
 pub fn of_evaluation(e: &Evaluation) -> Judged {
-    let another = if is_rule(e) { "another feature's rule" } else { "another feature's explanation" };
+    let another =
+        if is_rule(e) { "another feature's rule" } else { "another feature's explanation" };
     judged(e.balanced_accuracy, e.low, &[(another, e.null), ("the single-token rule", e.rule)])
 }
 
@@ -83,7 +88,8 @@ pub fn is_rule(e: &Evaluation) -> bool {
     e.method == "single-token"
 }
 
-/// What promoted tokens have to beat when the feature is added: chance, and another feature's tokens.
+/// What promoted tokens have to beat when the feature is added: chance, and another feature's
+/// tokens.
 pub fn of_promoted(causal: &Causal) -> Judged {
     let nulls = [("chance", Some(0.5)), ("another feature's tokens", causal.promoted_null)];
     judged(causal.promoted, causal.low, &nulls)
@@ -101,10 +107,15 @@ pub fn agreement(a: &Agreement) -> String {
     if a.of == "words" {
         let pairs = counted(a.compared as usize, "pair");
         return format!(
-            "Its independent explanations share {value} of their content words (Jaccard, mean of {pairs})."
+            "Its independent explanations share {value} of their content words (Jaccard, mean of \
+             {pairs})."
         );
     }
-    let who = if a.between == "judges" { "The two judges" } else { "Judgements by its independent explanations" };
+    let who = if a.between == "judges" {
+        "The two judges"
+    } else {
+        "Judgements by its independent explanations"
+    };
     let noun = if a.between == "judges" { "text" } else { "pair" };
     let texts = format!("{who}, {} on {}", a.of, counted(a.compared as usize, noun));
     match a.value {
@@ -148,7 +159,11 @@ mod tests {
         assert_eq!(said(0.9, 0.8, None, None), "nothing to compare it with");
         assert_eq!(judged(None, None, &[("chance", Some(0.5))]).verdict, Verdict::Unknown);
         let open = judged(Some(0.9), None, &[("chance", Some(0.5))]);
-        assert_eq!(open.verdict, Verdict::NotApart, "without an interval nothing is beaten for sure");
+        assert_eq!(
+            open.verdict,
+            Verdict::NotApart,
+            "without an interval nothing is beaten for sure"
+        );
     }
 
     #[test]

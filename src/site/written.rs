@@ -1,5 +1,6 @@
-//! What a language model wrote and was asked, how good that is, and what it cost: the part of the [`Atlas`](super::Atlas)
-//! about explanations. Plain values; every text of them is hostile until escaped.
+//! What a language model wrote and was asked, how good that is, and what it cost: the part of the
+//! [`Atlas`](super::Atlas) about explanations. Plain values; every text of them is hostile until
+//! escaped.
 
 use crate::ids::FeatureId;
 use serde::Serialize;
@@ -30,7 +31,8 @@ pub struct Explanation {
 /// What a language model was asked of a subject, and what came of it.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Asked {
-    /// Its explanations in their order, also those that failed. The first is the one that pages show and judges judge.
+    /// Its explanations in their order, also those that failed. The first is the one that pages
+    /// show and judges judge.
     pub samples: Vec<Explanation>,
     /// Every question with its reply, a repair behind what it repairs.
     pub exchanges: Vec<Exchange>,
@@ -99,7 +101,8 @@ pub struct Account {
 /// What can come of a question, in the order of [`Account::questions`].
 pub const STATUSES: [&str; 4] = ["ok", "failed", "refused", "left"];
 
-/// How well a feature is told apart by an explanation, on documents that the explanation has not seen.
+/// How well a feature is told apart by an explanation, on documents that the explanation has not
+/// seen.
 #[derive(Clone, Debug, Serialize)]
 pub struct Evaluation {
     /// `single-token`, `detection`, `fuzzing`.
@@ -145,13 +148,15 @@ pub struct Agreement {
     pub value: Option<f64>,
 }
 
-/// What the model says more of when the feature is added to its residual stream, at positions of the *score* half.
+/// What the model says more of when the feature is added to its residual stream, at positions of
+/// the *score* half.
 #[derive(Clone, Debug, Serialize)]
 pub struct Causal {
     pub positions: u32,
     /// Units of activation added.
     pub strength: f64,
-    /// Chance that a promoted token rises more than another one, with its 95% interval; 0.5 is none.
+    /// Chance that a promoted token rises more than another one, with its 95% interval; 0.5 is
+    /// none.
     pub promoted: Option<f64>,
     pub low: Option<f64>,
     pub high: Option<f64>,

@@ -4,8 +4,8 @@ use super::firings::{self, example_row};
 use super::inputs::{self, Contexts};
 use super::pairs::strongest;
 use crate::artifact::tables::{
-    CircuitFeature, CircuitPairRow, ClusterRow, CorpusPairRow, EdgeRow, ExampleRow, FeatureRow, LogitRow, NodeRow,
-    PromptRow,
+    CircuitFeature, CircuitPairRow, ClusterRow, CorpusPairRow, EdgeRow, ExampleRow, FeatureRow,
+    LogitRow, NodeRow, PromptRow,
 };
 use crate::circuit::{Edge, Graph, Promoted, Slot, Weighted, World, pair_counts, promoted};
 use crate::error::{Result, hinted};
@@ -38,7 +38,8 @@ struct Work<'a> {
 struct Set {
     /// Its name: of a component, a pair (`A+B`) or a group.
     subject: String,
-    /// Each with its weight in promoted tokens: the share of all prompts in which it serves (of a group: 1).
+    /// Each with its weight in promoted tokens: the share of all prompts in which it serves (of a
+    /// group: 1).
     members: Weighted,
     /// Whether joint examples weigh them in the same way, or each alike.
     weighted_examples: bool,
@@ -63,7 +64,8 @@ pub fn run(run: &Run) -> Result<Done> {
     let tokens = work.contexts.tokens();
     let features = work.features.len();
     Ok(format!(
-        "{features} features over {tokens} tokens, {} pairs in circuits, {corpus_pairs} in the corpus",
+        "{features} features over {tokens} tokens, {} pairs in circuits, {corpus_pairs} in the \
+         corpus",
         pairs.len()
     )
     .into())
@@ -77,11 +79,15 @@ impl<'a> Work<'a> {
         let features = inputs::scored_features(run.config, &serving);
         let firings = firings::all(run.store, features.len())?;
         let tokens = contexts.tokens();
-        let of = |firings: &Vec<Firing>| statistics(firings, tokens, |c, p| contexts.counting(c, p), MASS);
+        let of = |firings: &Vec<Firing>| {
+            statistics(firings, tokens, |c, p| contexts.counting(c, p), MASS)
+        };
         let all = firings.par_iter().map(of).collect();
         let half = contexts.tokens_of(|context| contexts.explain[context as usize]);
-        let seen = |c: u32, p: u16| contexts.counting(c, p).filter(|_| contexts.explain[c as usize]);
-        let explain = firings.par_iter().map(|firings| statistics(firings, half, seen, MASS)).collect();
+        let seen =
+            |c: u32, p: u16| contexts.counting(c, p).filter(|_| contexts.explain[c as usize]);
+        let explain =
+            firings.par_iter().map(|firings| statistics(firings, half, seen, MASS)).collect();
         Ok(Work { run, contexts, features, firings, statistics: all, explain, serving })
     }
 
@@ -103,9 +109,16 @@ impl<'a> Work<'a> {
         each.map(row).collect()
     }
 
-    fn feature_row(&self, key: u32, feature: &FeatureId, s: &Statistics, serving: &[&CircuitFeature]) -> FeatureRow {
+    fn feature_row(
+        &self,
+        key: u32,
+        feature: &FeatureId,
+        s: &Statistics,
+        serving: &[&CircuitFeature],
+    ) -> FeatureRow {
         let explain = &self.explain[key as usize];
-        let components: BTreeSet<Component> = serving.iter().filter_map(|row| row.component.parse().ok()).collect();
+        let components: BTreeSet<Component> =
+            serving.iter().filter_map(|row| row.component.parse().ok()).collect();
         let tasks = self.run.config.tasks.iter().map(|task| &task.name);
         let in_it = |task: &&String| serving.iter().any(|row| row.task == **task);
         FeatureRow {
@@ -146,7 +159,8 @@ impl<'a> Work<'a> {
         (0u32..).zip(&self.contexts.explain).filter(own).map(|(context, _)| context).collect()
     }
 
-    /// The firings of a set as one: each feature scaled by its maximum and, if wanted, by its weight over the largest.
+    /// The firings of a set as one: each feature scaled by its maximum and, if wanted, by its
+    /// weight over the largest.
     fn together(&self, set: &Set) -> Vec<Firing> {
         let largest = set.members.iter().map(|(_, weight)| *weight).fold(0.0, f64::max);
         let of = |(feature, weight): &(FeatureId, f64)| {
@@ -156,7 +170,12 @@ impl<'a> Work<'a> {
             (max > 0.0).then(|| (self.counting(key).collect::<Vec<_>>(), scale))
         };
         let members: Vec<(Vec<Firing>, f64)> = set.members.iter().filter_map(of).collect();
-        summed(&members.iter().map(|(firings, scale)| (firings.as_slice(), *scale)).collect::<Vec<_>>())
+        summed(
+            &members
+                .iter()
+                .map(|(firings, scale)| (firings.as_slice(), *scale))
+                .collect::<Vec<_>>(),
+        )
     }
 }
 
@@ -169,9 +188,13 @@ fn graphs(run: &Run) -> Result<BTreeMap<String, Vec<Graph>>> {
     for row in run.store.read::<EdgeRow>()? {
         let graph = graphs.entry((row.task.clone(), row.prompt)).or_default();
         let at = |number: u32| graph.nodes.get(number as usize).copied();
-        let (Some(child), Some(parent), Some(slot)) = (at(row.from), at(row.to), Slot::from_word(&row.slot)) else {
-            let what =
-                format!("`edges` holds a link of prompt {} of `{}` that `nodes` does not know", row.prompt, row.task);
+        let (Some(child), Some(parent), Some(slot)) =
+            (at(row.from), at(row.to), Slot::from_word(&row.slot))
+        else {
+            let what = format!(
+                "`edges` holds a link of prompt {} of `{}` that `nodes` does not know",
+                row.prompt, row.task
+            );
             return Err(hinted(what, inputs::DISCOVER));
         };
         graph.edges.push(Edge { child, parent, slot, effect: row.effect, share: row.share });
@@ -184,19 +207,22 @@ fn graphs(run: &Run) -> Result<BTreeMap<String, Vec<Graph>>> {
 fn write_circuit_pairs(run: &Run) -> Result<Vec<CircuitPairRow>> {
     let mut rows = Vec::new();
     for (task, graphs) in graphs(run)? {
-        let pair = |([a, b], count): ([(Component, FeatureId); 2], crate::circuit::PairCount)| CircuitPairRow {
-            task: task.clone(),
-            component_a: a.0.to_string(),
-            component_b: b.0.to_string(),
-            feature_a: a.1.to_string(),
-            feature_b: b.1.to_string(),
-            prompts: count.prompts,
-            share: count.share,
+        let pair = |([a, b], count): ([(Component, FeatureId); 2], crate::circuit::PairCount)| {
+            CircuitPairRow {
+                task: task.clone(),
+                component_a: a.0.to_string(),
+                component_b: b.0.to_string(),
+                feature_a: a.1.to_string(),
+                feature_b: b.1.to_string(),
+                prompts: count.prompts,
+                share: count.share,
+            }
         };
         rows.extend(pair_counts(&graphs).into_iter().map(pair));
     }
     let key = |row: &CircuitPairRow| {
-        [&row.task, &row.component_a, &row.component_b, &row.feature_a, &row.feature_b].map(String::clone)
+        [&row.task, &row.component_a, &row.component_b, &row.feature_a, &row.feature_b]
+            .map(String::clone)
     };
     rows.sort_by_cached_key(key);
     run.store.write(run.fingerprint, &rows)?;
@@ -207,7 +233,9 @@ fn write_circuit_pairs(run: &Run) -> Result<Vec<CircuitPairRow>> {
 fn clusters(serving: &[CircuitFeature], prompts: f64) -> Vec<(ClusterRow, Set)> {
     let mut members: BTreeMap<Component, BTreeMap<FeatureId, u32>> = BTreeMap::new();
     for row in serving {
-        if let (Ok(component), Ok(feature)) = (row.component.parse::<Component>(), row.feature.parse::<FeatureId>()) {
+        if let (Ok(component), Ok(feature)) =
+            (row.component.parse::<Component>(), row.feature.parse::<FeatureId>())
+        {
             *members.entry(component).or_default().entry(feature).or_default() += row.prompts;
         }
     }
@@ -220,7 +248,10 @@ fn clusters(serving: &[CircuitFeature], prompts: f64) -> Vec<(ClusterRow, Set)> 
             members: members.iter().map(|(feature, _)| feature.to_string()).collect(),
             weights: members.iter().map(|(_, prompts)| *prompts).collect(),
         };
-        let members = members.into_iter().map(|(feature, times)| (feature, f64::from(times) / prompts)).collect();
+        let members = members
+            .into_iter()
+            .map(|(feature, times)| (feature, f64::from(times) / prompts))
+            .collect();
         (row, Set { subject: component.to_string(), members, weighted_examples: true })
     };
     members.into_iter().map(cluster).collect()
@@ -240,7 +271,10 @@ fn pair_sets(pairs: &[CircuitPairRow], serving: &[CircuitFeature], prompts: f64)
     let names: BTreeSet<String> = strongest(pairs).into_values().flatten().collect();
     let set = |subject: String| {
         let weight = |name: &str| f64::from(often.get(name).copied().unwrap_or(0)) / prompts;
-        let members = subject.split('+').filter_map(|name| Some((name.parse().ok()?, weight(name)))).collect();
+        let members = subject
+            .split('+')
+            .filter_map(|name| Some((name.parse().ok()?, weight(name))))
+            .collect();
         Set { subject, members, weighted_examples: false }
     };
     names.into_iter().map(set).collect()
@@ -255,7 +289,8 @@ fn group_sets(run: &Run) -> Vec<Set> {
     run.config.groups.iter().map(set).collect()
 }
 
-/// Counts and tests every two features over the corpus; writes those that meet more often than by chance.
+/// Counts and tests every two features over the corpus; writes those that meet more often than by
+/// chance.
 fn write_corpus_pairs(work: &Work) -> Result<usize> {
     work.run.progress.say("counting which features meet");
     let meetings = meetings(work);
@@ -263,8 +298,11 @@ fn write_corpus_pairs(work: &Work) -> Result<usize> {
     let tested = meetings.test_same().into_iter().map(named("same"));
     let tested = tested.chain(meetings.test_lagged().into_iter().map(named("window")));
     let kept = tested.filter(|(_, pair)| pair.q <= SIGNIFICANT);
-    let mut rows: Vec<CorpusPairRow> = kept.map(|(lag, pair)| corpus_pair(&work.features, lag, &pair)).collect();
-    rows.sort_by(|a, b| (&a.feature_a, &a.feature_b, &a.lag).cmp(&(&b.feature_a, &b.feature_b, &b.lag)));
+    let mut rows: Vec<CorpusPairRow> =
+        kept.map(|(lag, pair)| corpus_pair(&work.features, lag, &pair)).collect();
+    rows.sort_by(|a, b| {
+        (&a.feature_a, &a.feature_b, &a.lag).cmp(&(&b.feature_a, &b.feature_b, &b.lag))
+    });
     work.run.store.write(work.run.fingerprint, &rows)?;
     Ok(rows.len())
 }
@@ -274,8 +312,10 @@ const SIGNIFICANT: f64 = 0.01;
 
 fn corpus_pair(features: &[FeatureId], lag: &str, pair: &Tested) -> CorpusPairRow {
     let counts = pair.counts;
-    let (mut a, mut b) =
-        ((features[pair.f as usize].to_string(), counts.f), (features[pair.g as usize].to_string(), counts.g));
+    let (mut a, mut b) = (
+        (features[pair.f as usize].to_string(), counts.f),
+        (features[pair.g as usize].to_string(), counts.g),
+    );
     // At the same token neither is first; the names are in the order of a pair's name.
     if lag == "same" && a.0 > b.0 {
         std::mem::swap(&mut a, &mut b);
@@ -305,8 +345,9 @@ fn meetings(work: &Work) -> Meetings {
     let n = work.features.len();
     let add = |mut meetings: Meetings, context: usize| {
         let tokens = &work.contexts.rows[context].tokens;
-        let counts: Vec<bool> =
-            (0..tokens.len()).map(|p| work.contexts.counting(context as u32, p as u16).is_some()).collect();
+        let counts: Vec<bool> = (0..tokens.len())
+            .map(|p| work.contexts.counting(context as u32, p as u16).is_some())
+            .collect();
         let mut at = vec![Vec::new(); tokens.len()];
         active[context].iter().for_each(|&(position, key)| at[position as usize].push(key));
         meetings.add(&counts, &at);
@@ -338,13 +379,21 @@ fn write_examples(work: &Work, sets: &[Set]) -> Result<()> {
         progress.add(1);
         rows
     };
-    let mut rows: Vec<ExampleRow> = (0..work.features.len()).into_par_iter().flat_map_iter(of_feature).collect();
+    let mut rows: Vec<ExampleRow> =
+        (0..work.features.len()).into_par_iter().flat_map_iter(of_feature).collect();
     rows.par_extend(sets.par_iter().flat_map_iter(of_set));
-    rows.par_sort_by(|a, b| (&a.subject, &a.half, &a.band, a.rank).cmp(&(&b.subject, &b.half, &b.band, b.rank)));
+    rows.par_sort_by(|a, b| {
+        (&a.subject, &a.half, &a.band, a.rank).cmp(&(&b.subject, &b.half, &b.band, b.rank))
+    });
     work.run.store.write(work.run.fingerprint, &rows)
 }
 
-fn feature_examples(work: &Work, key: usize, firings: &[Firing], halves: &[(bool, Vec<u32>); 2]) -> Vec<ExampleRow> {
+fn feature_examples(
+    work: &Work,
+    key: usize,
+    firings: &[Firing],
+    halves: &[(bool, Vec<u32>); 2],
+) -> Vec<ExampleRow> {
     let all = peaks(firings.iter().copied());
     let mut rows = Vec::new();
     for (explain, contexts) in halves {
@@ -352,7 +401,9 @@ fn feature_examples(work: &Work, key: usize, firings: &[Firing], halves: &[(bool
         let info = |context| work.info(context);
         let chosen = choose(&own, contexts, &info, work.wanted(), work.features[key].salt());
         let subject = work.features[key].to_string();
-        rows.extend(chosen.iter().map(|example| example_row(&work.contexts, &subject, example, firings)));
+        rows.extend(
+            chosen.iter().map(|example| example_row(&work.contexts, &subject, example, firings)),
+        );
     }
     rows
 }
@@ -363,15 +414,24 @@ fn set_examples(work: &Work, set: &Set) -> Vec<ExampleRow> {
     let mut rows = Vec::new();
     for explain in [true, false] {
         let own = of_half(work, &all, explain);
-        let best = top(&own, &|context| work.info(context), work.wanted().top, &mut Used::default());
+        let best =
+            top(&own, &|context| work.info(context), work.wanted().top, &mut Used::default());
         let chosen = labelled("top", best);
-        rows.extend(chosen.iter().map(|example| example_row(&work.contexts, &set.subject, example, &firings)));
+        rows.extend(
+            chosen
+                .iter()
+                .map(|example| example_row(&work.contexts, &set.subject, example, &firings)),
+        );
     }
     rows
 }
 
 fn of_half(work: &Work, peaks: &[Peak], explain: bool) -> Vec<Peak> {
-    peaks.iter().filter(|peak| work.contexts.explain[peak.context as usize] == explain).copied().collect()
+    peaks
+        .iter()
+        .filter(|peak| work.contexts.explain[peak.context as usize] == explain)
+        .copied()
+        .collect()
 }
 
 fn write_logits(work: &Work, sets: &[Set]) -> Result<()> {
@@ -381,8 +441,11 @@ fn write_logits(work: &Work, sets: &[Set]) -> Result<()> {
     let together = sets.iter().map(|set| (set.subject.clone(), set.members.clone()));
     let (subjects, members): (Vec<String>, Vec<Weighted>) = alone.chain(together).unzip();
     let promoted = promoted(&world, &members, work.run.config.logits.k)?;
-    let mut rows: Vec<LogitRow> =
-        subjects.iter().zip(&promoted).flat_map(|(subject, promoted)| logit_rows(work, subject, promoted)).collect();
+    let mut rows: Vec<LogitRow> = subjects
+        .iter()
+        .zip(&promoted)
+        .flat_map(|(subject, promoted)| logit_rows(work, subject, promoted))
+        .collect();
     rows.sort_by(|a, b| (&a.subject, &a.side, a.rank).cmp(&(&b.subject, &b.side, b.rank)));
     work.run.store.write(work.run.fingerprint, &rows)
 }

@@ -1,4 +1,5 @@
-//! How asking a language model went, or would go: in words for the terminal, and as lines of a ledger.
+//! How asking a language model went, or would go: in words for the terminal, and as lines of a
+//! ledger.
 
 use crate::artifact::tables::LedgerRow;
 use crate::llm::{Call, Outcome, Plan, Question};
@@ -21,12 +22,14 @@ impl Tally {
         }
     }
 
-    /// `512 explanations by MODEL, 3 failed, 0 left, 12 requests now, cost 0.0312`; the last two of this run alone. There is no
-    /// cost without prices.
+    /// `512 explanations by MODEL, 3 failed, 0 left, 12 requests now, cost 0.0312`; the last two of
+    /// this run alone. There is no cost without prices.
     pub fn summary(&self, what: &str, models: &str, requests: u64, cost: Option<f64>) -> String {
         let Tally { said, failed, left } = self;
         let cost = cost.map(|cost| format!(", cost {cost:.4}")).unwrap_or_default();
-        format!("{said} {what} by {models}, {failed} failed, {left} left, {requests} requests now{cost}")
+        format!(
+            "{said} {what} by {models}, {failed} failed, {left} left, {requests} requests now{cost}"
+        )
     }
 }
 
@@ -41,15 +44,20 @@ pub fn table(models: &str, rows: &[(&str, Plan)]) -> String {
         all.completion_tokens += plan.completion_tokens;
         all.cost = all.cost.zip(plan.cost).map(|(sum, own)| sum + own);
     }
-    let head = ["", "questions", "known", "to ask", "tokens asked", "answered at most", "cost, about"];
+    let head =
+        ["", "questions", "known", "to ask", "tokens asked", "answered at most", "cost, about"];
     let mut lines = vec![head.map(String::from)];
     lines.extend(rows.iter().map(|(name, plan)| cells(name, plan)));
     lines.push(cells("all", &all));
-    let widths: Vec<usize> =
-        (0..head.len()).map(|i| lines.iter().map(|line| line[i].len()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..head.len())
+        .map(|i| lines.iter().map(|line| line[i].len()).max().unwrap_or(0))
+        .collect();
     let mut said: String = lines.iter().map(|line| aligned(line, &widths)).collect();
     if all.cost.is_none() {
-        said.push_str("the cost is unknown: `llm.prices` does not have the price of every model that is asked\n");
+        said.push_str(
+            "the cost is unknown: `llm.prices` does not have the price of every model \
+            that is asked\n",
+        );
     }
     said.push_str(&format!("asked: {models}\n"));
     said
@@ -57,7 +65,8 @@ pub fn table(models: &str, rows: &[(&str, Plan)]) -> String {
 
 fn cells(name: &str, plan: &Plan) -> [String; 7] {
     let cost = plan.cost.map_or("unknown".into(), |cost| format!("{cost:.4}"));
-    let numbers = [plan.questions, plan.known, plan.calls, plan.prompt_tokens, plan.completion_tokens];
+    let numbers =
+        [plan.questions, plan.known, plan.calls, plan.prompt_tokens, plan.completion_tokens];
     let [questions, known, calls, asked, answered] = numbers.map(|n| n.to_string());
     [name.into(), questions, known, calls, asked, answered, cost]
 }
@@ -100,9 +109,16 @@ mod tests {
 
     #[test]
     fn a_plan_is_a_table_with_a_line_for_all() {
-        let plan =
-            Plan { questions: 10, known: 4, calls: 6, prompt_tokens: 12_000, completion_tokens: 3000, cost: Some(0.5) };
-        let expected = "       questions  known  to ask  tokens asked  answered at most  cost, about
+        let plan = Plan {
+            questions: 10,
+            known: 4,
+            calls: 6,
+            prompt_tokens: 12_000,
+            completion_tokens: 3000,
+            cost: Some(0.5),
+        };
+        let expected =
+            "       questions  known  to ask  tokens asked  answered at most  cost, about
 one           10      4       6         12000              3000       0.5000
 other         10      4       6         12000              3000       0.5000
 all           20      8      12         24000              6000       1.0000
@@ -110,16 +126,28 @@ asked: m
 ";
         assert_eq!(table("m", &[("one", plan), ("other", plan)]), expected);
         let unknown = table("m", &[("one", Plan { cost: None, ..plan })]);
-        assert!(unknown.contains(" unknown\n") && unknown.contains("`llm.prices` does not have"), "{unknown}");
+        assert!(
+            unknown.contains(" unknown\n") && unknown.contains("`llm.prices` does not have"),
+            "{unknown}"
+        );
     }
 
     #[test]
     fn a_tally_is_told_with_its_cost_where_there_is_a_price() {
         let mut tally = Tally::default();
-        let ends =
-            [Outcome::Said(1), Outcome::Refused("no".into()), Outcome::Failed("x".into()), Outcome::Left("y".into())];
+        let ends = [
+            Outcome::Said(1),
+            Outcome::Refused("no".into()),
+            Outcome::Failed("x".into()),
+            Outcome::Left("y".into()),
+        ];
         ends.iter().for_each(|end| tally.count(end));
-        assert_eq!(tally.summary("verdicts", "m", 3, None), "1 verdicts by m, 2 failed, 1 left, 3 requests now");
-        assert!(tally.summary("verdicts", "m", 3, Some(0.5)).ends_with("3 requests now, cost 0.5000"));
+        assert_eq!(
+            tally.summary("verdicts", "m", 3, None),
+            "1 verdicts by m, 2 failed, 1 left, 3 requests now"
+        );
+        assert!(
+            tally.summary("verdicts", "m", 3, Some(0.5)).ends_with("3 requests now, cost 0.5000")
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! `cache`: one pass of the model over every context. Keeps on disk what the circuit's dictionaries read, or nothing when
-//! `cache.store = "stream"`.
+//! `cache`: one pass of the model over every context. Keeps on disk what the circuit's dictionaries
+//! read, or nothing when `cache.store = "stream"`.
 
 use super::inputs;
 use crate::artifact::activations::{GROUP, HookValues, write_part};
@@ -17,7 +17,10 @@ use rayon::prelude::*;
 pub fn besides(config: &Config) -> Ingredients {
     let named: Vec<_> = config.named_features().into_iter().collect();
     let dictionaries: Vec<String> = hooks(&named).iter().map(ToString::to_string).collect();
-    Ingredients::from([("setting dictionaries of score.extra and groups".into(), dictionaries.join(" "))])
+    Ingredients::from([(
+        "setting dictionaries of score.extra and groups".into(),
+        dictionaries.join(" "),
+    )])
 }
 
 /// Keeps what the dictionaries read.
@@ -36,15 +39,24 @@ pub fn run(run: &Run) -> Result<Done> {
     Ok(format!("{} hooks of {} contexts, {gib:.2} GiB", hooks.len(), contexts.len()).into())
 }
 
-fn check_size(config: &Config, width: usize, contexts: &[ContextRow], hooks: &[DictionaryId]) -> Result<f64> {
+fn check_size(
+    config: &Config,
+    width: usize,
+    contexts: &[ContextRow],
+    hooks: &[DictionaryId],
+) -> Result<f64> {
     let tokens: usize = contexts.iter().map(|row| row.tokens.len()).sum();
     let gib = inputs::cache_gib(config, tokens, hooks.len(), width);
     if gib <= config.cache.max_gib {
         return Ok(gib);
     }
     Err(hinted(
-        format!("the disk cache would take {gib:.2} GiB, more than `cache.max_gib = {}`", config.cache.max_gib),
-        "set `cache.store = \"stream\"`, `cache.dtype = \"f16\"`, a smaller `corpus.max_contexts`, or a larger `cache.max_gib`",
+        format!(
+            "the disk cache would take {gib:.2} GiB, more than `cache.max_gib = {}`",
+            config.cache.max_gib
+        ),
+        "set `cache.store = \"stream\"`, `cache.dtype = \"f16\"`, a smaller `corpus.max_contexts`, \
+         or a larger `cache.max_gib`",
     ))
 }
 
@@ -66,7 +78,10 @@ fn keep(run: &Run, model: &Gpt2, hooks: &[DictionaryId]) -> Result<()> {
             || {
                 let Some(group) = groups.next() else { return Ok(None) };
                 let read = |row: &ContextRow| {
-                    Ok(HookValues { context: row.context, values: read_hooks(model, &row.tokens, hooks)? })
+                    Ok(HookValues {
+                        context: row.context,
+                        values: read_hooks(model, &row.tokens, hooks)?,
+                    })
                 };
                 group.par_iter().map(read).collect::<Result<Vec<_>>>().map(Some)
             },

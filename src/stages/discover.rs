@@ -1,10 +1,15 @@
-//! `discover`: a circuit for each prompt of each task, and what the circuits of a task have in common.
+//! `discover`: a circuit for each prompt of each task, and what the circuits of a task have in
+//! common.
 
 use super::solved::{Circuit, Solved, check_used};
 use super::{inputs, ranked};
-use crate::artifact::tables::{CircuitFeature, ComponentRow, EdgeRow, HookScoreRow, NodeRow, PromptRow, RankingRow};
+use crate::artifact::tables::{
+    CircuitFeature, ComponentRow, EdgeRow, HookScoreRow, NodeRow, PromptRow, RankingRow,
+};
 use crate::circuit::ranked::by_graphs;
-use crate::circuit::{Attribution, Candidates, Edge, Method, Node, NodeKind, Pass, Root, World, grow};
+use crate::circuit::{
+    Attribution, Candidates, Edge, Method, Node, NodeKind, Pass, Root, World, grow,
+};
 use crate::config::{Config, Discover, Task};
 use crate::error::{Context, Result};
 use crate::ids::{Component, FeatureId};
@@ -37,12 +42,14 @@ pub fn run(run: &Run) -> Result<Done> {
         let mut members = Vec::new();
         let solved = match inputs::method(&run.config.discover, run.config.discover.method) {
             Some(method) => {
-                let solved = solve(run, &world, settings, &prompts.finding, &metrics, method).with_context(what)?;
+                let solved = solve(run, &world, settings, &prompts.finding, &metrics, method)
+                    .with_context(what)?;
                 tables.rankings.extend(by_prompts(&settings.name, &solved));
                 solved
             }
             None => {
-                let ranked = ranked::find(run, &world, settings, &prompts, &metrics).with_context(what)?;
+                let ranked =
+                    ranked::find(run, &world, settings, &prompts, &metrics).with_context(what)?;
                 tables.rankings.extend(ranked.rows(&settings.name));
                 tables.hooks.extend(ranked.hooks(&settings.name));
                 members = ranked.members(&world)?;
@@ -65,7 +72,11 @@ pub fn run(run: &Run) -> Result<Done> {
 fn summary(config: &Config, tables: &Tables) -> String {
     let features: BTreeSet<&String> = tables.features.iter().map(|row| &row.feature).collect();
     let (tasks, prompts) = (config.tasks.len(), tables.prompts.len());
-    format!("{tasks} tasks, {prompts} prompts, {} links, {} distinct features", tables.edges.len(), features.len())
+    format!(
+        "{tasks} tasks, {prompts} prompts, {} links, {} distinct features",
+        tables.edges.len(),
+        features.len()
+    )
 }
 
 /// Finds the circuit of every prompt.
@@ -109,13 +120,19 @@ fn by_prompts(task: &str, solved: &[Solved]) -> Vec<RankingRow> {
     (1..).zip(by_graphs(circuits.map(|circuit| &circuit.found.graph))).map(row).collect()
 }
 
-fn circuit(attribution: &Attribution, settings: &Discover, method: Method, prompt: &Prompt) -> Result<Circuit> {
+fn circuit(
+    attribution: &Attribution,
+    settings: &Discover,
+    method: Method,
+    prompt: &Prompt,
+) -> Result<Circuit> {
     let mut candidates = Candidates::new(attribution, settings.candidates, &settings.allow);
     let (correct, counter) = (Root::Logit(prompt.correct), Root::Logit(prompt.counter));
     let root = inputs::root(settings.root, prompt);
     let found = grow(&mut candidates, root, method)?;
-    let mut components =
-        |root| -> Result<BTreeSet<Component>> { Ok(grow(&mut candidates, root, method)?.graph.components()) };
+    let mut components = |root| -> Result<BTreeSet<Component>> {
+        Ok(grow(&mut candidates, root, method)?.graph.components())
+    };
     let contrast = match settings.contrast {
         true if root == correct => Some([found.graph.components(), components(counter)?]),
         true => Some([components(correct)?, components(counter)?]),
@@ -155,21 +172,26 @@ impl Tables {
         self.edges.extend(edges);
     }
 
-    /// Adds what the circuits of a task have in common; prompts that are left out count in nothing. Members of the task's circuit
-    /// that are in no prompt's are there all the same.
+    /// Adds what the circuits of a task have in common; prompts that are left out count in nothing.
+    /// Members of the task's circuit that are in no prompt's are there all the same.
     fn add_summary(&mut self, task: &str, solved: &[Solved], members: &[(Component, FeatureId)]) {
-        let circuits: Vec<&Circuit> = solved.iter().filter_map(|solved| solved.circuit.as_ref()).collect();
+        let circuits: Vec<&Circuit> =
+            solved.iter().filter_map(|solved| solved.circuit.as_ref()).collect();
         let mut contained: BTreeMap<Component, u32> = BTreeMap::new();
         let mut serving: BTreeMap<(Component, FeatureId), (u32, f64)> = BTreeMap::new();
         for graph in circuits.iter().map(|circuit| &circuit.found.graph) {
-            graph.components().into_iter().for_each(|component| *contained.entry(component).or_default() += 1);
+            graph
+                .components()
+                .into_iter()
+                .for_each(|component| *contained.entry(component).or_default() += 1);
             graph.servings().into_iter().for_each(|key| serving.entry(key).or_default().0 += 1);
             for (key, share) in graph.serving_shares() {
                 serving.entry(key).or_default().1 += share;
             }
         }
         let known: BTreeSet<FeatureId> = serving.keys().map(|(_, feature)| *feature).collect();
-        for &(component, feature) in members.iter().filter(|(_, feature)| !known.contains(feature)) {
+        for &(component, feature) in members.iter().filter(|(_, feature)| !known.contains(feature))
+        {
             serving.insert((component, feature), (0, 0.0));
             contained.entry(component).or_default();
         }
@@ -185,13 +207,15 @@ impl Tables {
                 contrast: contrast(&circuits, component),
             });
         }
-        self.features.extend(serving.into_iter().map(|((component, feature), (prompts, share))| CircuitFeature {
-            task: task.into(),
-            component: component.to_string(),
-            feature: feature.to_string(),
-            prompts,
-            share,
-        }));
+        self.features.extend(serving.into_iter().map(
+            |((component, feature), (prompts, share))| CircuitFeature {
+                task: task.into(),
+                component: component.to_string(),
+                feature: feature.to_string(),
+                prompts,
+                share,
+            },
+        ));
     }
 
     /// By the leading columns; components by name.
@@ -201,9 +225,11 @@ impl Tables {
         self.nodes.sort_by(|a, b| a.task.cmp(&b.task));
         self.edges.sort_by(|a, b| a.task.cmp(&b.task));
         self.components.sort_by(|a, b| (&a.task, &a.component).cmp(&(&b.task, &b.component)));
-        let key = |row: &CircuitFeature| (row.task.clone(), row.component.clone(), row.feature.clone());
+        let key =
+            |row: &CircuitFeature| (row.task.clone(), row.component.clone(), row.feature.clone());
         self.features.sort_by_cached_key(key);
-        self.rankings.sort_by(|a, b| (&a.task, &a.ranking, a.rank).cmp(&(&b.task, &b.ranking, b.rank)));
+        self.rankings
+            .sort_by(|a, b| (&a.task, &a.ranking, a.rank).cmp(&(&b.task, &b.ranking, b.rank)));
         self.hooks.sort_by(|a, b| a.task.cmp(&b.task));
     }
 
@@ -219,11 +245,14 @@ impl Tables {
     }
 }
 
-/// How much more often a component is in circuits of the right answer than in those of the wrong one; none where these
-/// were not looked for.
+/// How much more often a component is in circuits of the right answer than in those of the wrong
+/// one; none where these were not looked for.
 fn contrast(circuits: &[&Circuit], component: Component) -> Option<f64> {
-    let contrasts = circuits.iter().map(|circuit| circuit.contrast.as_ref()).collect::<Option<Vec<_>>>()?;
-    let of = |side: usize| contrasts.iter().filter(|sides| sides[side].contains(&component)).count() as f64;
+    let contrasts =
+        circuits.iter().map(|circuit| circuit.contrast.as_ref()).collect::<Option<Vec<_>>>()?;
+    let of = |side: usize| {
+        contrasts.iter().filter(|sides| sides[side].contains(&component)).count() as f64
+    };
     Some((of(0) - of(1)) / contrasts.len() as f64)
 }
 
@@ -249,7 +278,14 @@ fn prompt_row(task: &str, number: u32, solved: &Solved) -> PromptRow {
     }
 }
 
-fn node_row(task: &str, prompt: u32, number: u32, node: &Node, activation: Option<f32>, last: u32) -> NodeRow {
+fn node_row(
+    task: &str,
+    prompt: u32,
+    number: u32,
+    node: &Node,
+    activation: Option<f32>,
+    last: u32,
+) -> NodeRow {
     let some = |x: i32| u32::try_from(x).ok();
     NodeRow {
         task: task.into(),

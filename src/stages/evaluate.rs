@@ -1,5 +1,6 @@
-//! `evaluate`: how good explanations are on documents that they have never seen: of single-token rules, of a language model
-//! before a judge, and of the output side by what the live model says more of.
+//! `evaluate`: how good explanations are on documents that they have never seen: of single-token
+//! rules, of a language model before a judge, and of the output side by what the live model says
+//! more of.
 
 use super::asked::{self, once};
 use super::inputs;
@@ -22,7 +23,8 @@ pub fn run(run: &Run) -> Result<Done> {
     let evaluate = &run.config.evaluate;
     let (work, before) = (Work::load(run)?, run.purse.spent());
     let rules = rules(run, &work)?;
-    let world = (evaluate.causal > 0 || asks(run.config)).then(|| inputs::world(run)).transpose()?;
+    let world =
+        (evaluate.causal > 0 || asks(run.config)).then(|| inputs::world(run)).transpose()?;
     let causal = match &world {
         Some(world) if evaluate.causal > 0 => work.causal(world)?,
         _ => Vec::new(),
@@ -44,7 +46,12 @@ pub fn run(run: &Run) -> Result<Done> {
         let (requests, cost) = (spent.calls - before.calls, spent.cost - before.cost);
         let judges = run.config.judges();
         let priced = judges.iter().any(|judge| run.config.llm.prices.contains_key(*judge));
-        said.push(judged.tally.summary("verdicts", &judges.join(" and "), requests, priced.then_some(cost)));
+        said.push(judged.tally.summary(
+            "verdicts",
+            &judges.join(" and "),
+            requests,
+            priced.then_some(cost),
+        ));
     }
     judged.agreements.extend(work.shared_words());
     let (failed, left) = (judged.tally.failed, judged.tally.left);
@@ -78,8 +85,9 @@ fn judged(run: &Run, work: &Work, world: &World, rules: &[Rule]) -> Result<Judge
 
 /// Writes the tables, each sorted by its leading columns.
 fn write(run: &Run, mut judged: Judged, causal: &[CausalRow]) -> Result<()> {
-    let evaluation =
-        |row: &EvaluationRow| (row.subject.clone(), row.explainer.clone(), row.method.clone(), row.judge.clone());
+    let evaluation = |row: &EvaluationRow| {
+        (row.subject.clone(), row.explainer.clone(), row.method.clone(), row.judge.clone())
+    };
     judged.evaluations.sort_by_cached_key(evaluation);
     let judgement = |row: &JudgementRow| {
         let place = (row.judge.clone(), row.explained.clone(), row.sample, row.text);

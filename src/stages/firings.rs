@@ -23,7 +23,10 @@ pub fn all(store: &Store, features: usize) -> Result<Vec<Vec<Firing>>> {
         for row in store.read_part::<ScoreRow>(part)? {
             let Some(own) = firings.get_mut(row.feature as usize) else {
                 return Err(hinted(
-                    format!("the scores hold a feature of key {}, but {features} are scored", row.feature),
+                    format!(
+                        "the scores hold a feature of key {}, but {features} are scored",
+                        row.feature
+                    ),
                     "make them again with `circuit-atlas run score --force`",
                 ));
             };
@@ -35,7 +38,8 @@ pub fn all(store: &Store, features: usize) -> Result<Vec<Vec<Firing>>> {
 
 /// The scores of a few features, by key; each by context and position.
 pub fn of(store: &Store, keys: &BTreeSet<u32>) -> Result<BTreeMap<u32, Vec<Firing>>> {
-    let mut firings: BTreeMap<u32, Vec<Firing>> = keys.iter().map(|key| (*key, Vec::new())).collect();
+    let mut firings: BTreeMap<u32, Vec<Firing>> =
+        keys.iter().map(|key| (*key, Vec::new())).collect();
     for part in store.parts(&ScoreRow::ARTIFACT)? {
         for row in store.read_part_of::<ScoreRow>(part, "feature", keys)? {
             firings.entry(row.feature).or_default().push(firing(&row));
@@ -45,7 +49,12 @@ pub fn of(store: &Store, keys: &BTreeSet<u32>) -> Result<BTreeMap<u32, Vec<Firin
 }
 
 /// A window around a chosen peak, with the activations in it.
-pub fn example_row(contexts: &Contexts, subject: &str, example: &Chosen, firings: &[Firing]) -> ExampleRow {
+pub fn example_row(
+    contexts: &Contexts,
+    subject: &str,
+    example: &Chosen,
+    firings: &[Firing],
+) -> ExampleRow {
     let peak = example.peak;
     let row = &contexts.rows[peak.context as usize];
     let (start, end) = window(peak.position as usize, row.tokens.len());

@@ -1,4 +1,5 @@
-//! The circuits of single prompts, from the rows of `nodes` and `edges` to plain graphs for the site.
+//! The circuits of single prompts, from the rows of `nodes` and `edges` to plain graphs for the
+//! site.
 
 use super::inputs::{self, DISCOVER};
 use crate::artifact::tables::{EdgeRow, NodeRow};
@@ -26,13 +27,19 @@ pub fn graphs(nodes: Vec<NodeRow>, edges: Vec<EdgeRow>) -> Result<Graphs> {
         let place = (row.task.clone(), row.prompt);
         let graph = graphs.get_mut(&place).filter(|graph| there(graph)).ok_or_else(|| {
             hinted(
-                format!("`edges` links a node that `nodes` lacks, in prompt {} of `{}`", row.prompt, row.task),
+                format!(
+                    "`edges` links a node that `nodes` lacks, in prompt {} of `{}`",
+                    row.prompt, row.task
+                ),
                 DISCOVER,
             )
         })?;
         graph.1.push(link(&row)?);
     }
-    Ok(graphs.into_iter().map(|(key, (nodes, links))| (key, (Arc::new(nodes), Arc::new(links)))).collect())
+    Ok(graphs
+        .into_iter()
+        .map(|(key, (nodes, links))| (key, (Arc::new(nodes), Arc::new(links))))
+        .collect())
 }
 
 fn node(row: &NodeRow) -> Result<Node> {
@@ -70,7 +77,18 @@ fn link(row: &EdgeRow) -> Result<Link> {
         Some(Slot::Q) => atlas::Slot::Q,
         Some(Slot::K) => atlas::Slot::K,
         Some(Slot::V) => atlas::Slot::V,
-        None => return Err(hinted(format!("`edges` holds a link of the unknown slot `{}`", row.slot), DISCOVER)),
+        None => {
+            return Err(hinted(
+                format!("`edges` holds a link of the unknown slot `{}`", row.slot),
+                DISCOVER,
+            ));
+        }
     };
-    Ok(Link { from: row.from as usize, to: row.to as usize, slot, effect: row.effect, share: row.share })
+    Ok(Link {
+        from: row.from as usize,
+        to: row.to as usize,
+        slot,
+        effect: row.effect,
+        share: row.share,
+    })
 }

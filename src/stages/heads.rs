@@ -1,9 +1,10 @@
-//! `heads`: what each head of a task's circuits does over its prompts, and which features its layer's dictionary has for
-//! it; what others published about the task.
+//! `heads`: what each head of a task's circuits does over its prompts, and which features its
+//! layer's dictionary has for it; what others published about the task.
 
 use super::{Done, Run, inputs};
 use crate::artifact::tables::{
-    AttentionRow, CircuitFeature, ComponentRow, CopyRow, HeadFeatureRow, HeadRow, PromptRow, PublishedRow,
+    AttentionRow, CircuitFeature, ComponentRow, CopyRow, HeadFeatureRow, HeadRow, PromptRow,
+    PublishedRow,
 };
 use crate::circuit::heads::{Copied, Pattern, Study, Watched, copying, decoder_shares, study};
 use crate::config::Config;
@@ -14,13 +15,14 @@ use crate::model::Gpt2;
 use crate::stats::strata::sample;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Templates of a task whose attention is kept, and the longest prompts of which it is. Which of equally large ones are kept is
-/// drawn, the same ones for all heads.
+/// Templates of a task whose attention is kept, and the longest prompts of which it is. Which of
+/// equally large ones are kept is drawn, the same ones for all heads.
 const TEMPLATES: usize = 12;
 const LONGEST: usize = 64;
 const SEED: u64 = 1;
-/// Tokens of a head that are kept, and of those that are answers (names are many, and each has little of its attention); of
-/// each the tokens that it raises, and up to which rank a token is copied.
+/// Tokens of a head that are kept, and of those that are answers (names are many, and each has
+/// little of its attention); of each the tokens that it raises, and up to which rank a token is
+/// copied.
 const COPIES: usize = 20;
 const ANSWERS: usize = 10;
 const RAISED: usize = 10;
@@ -77,21 +79,32 @@ impl Tables {
             counter: row.counter,
         };
         let watched: Vec<Watched> = prompts.iter().map(watched).collect();
-        let places: Vec<(usize, usize)> =
-            heads.iter().filter_map(|component| Some((component.layer(), component.head()?))).collect();
+        let places: Vec<(usize, usize)> = heads
+            .iter()
+            .filter_map(|component| Some((component.layer(), component.head()?)))
+            .collect();
         run.progress.say("watching heads");
         let studies = study(model, &watched, &places)?;
         run.progress.begin("heads", studies.len() as u64, 0);
         // By name, as rows are sorted.
-        let mut named: Vec<(String, Study)> = heads.iter().map(Component::to_string).zip(studies).collect();
+        let mut named: Vec<(String, Study)> =
+            heads.iter().map(Component::to_string).zip(studies).collect();
         named.sort_by(|a, b| a.0.cmp(&b.0));
         for (component, study) in &named {
             let copies = study.copies(model, RAISED)?;
             self.heads.push(head_row(task, component, prompts.len(), study, &copies));
-            self.copies.extend(kept_copies(&copies).map(|(rank, copied)| copy_row(task, component, rank, copied)));
-            let fit = study.patterns.iter().filter(|pattern| prompts[pattern.first].tokens.len() <= LONGEST);
-            self.attention
-                .extend(largest(fit).into_iter().map(|pattern| attention_row(task, component, pattern, prompts)));
+            self.copies.extend(
+                kept_copies(&copies).map(|(rank, copied)| copy_row(task, component, rank, copied)),
+            );
+            let fit = study
+                .patterns
+                .iter()
+                .filter(|pattern| prompts[pattern.first].tokens.len() <= LONGEST);
+            self.attention.extend(
+                largest(fit)
+                    .into_iter()
+                    .map(|pattern| attention_row(task, component, pattern, prompts)),
+            );
             run.progress.add(1);
         }
         Ok(())
@@ -107,22 +120,35 @@ fn kept_copies(copies: &[Copied]) -> impl Iterator<Item = (u32, &Copied)> {
     })
 }
 
-/// The templates that are kept, in their order: those of most prompts. Of the last ones, which are equally large, each kind is
-/// kept in proportion; a template's kind is the last part of its name (of the indirect object, who comes first).
+/// The templates that are kept, in their order: those of most prompts. Of the last ones, which are
+/// equally large, each kind is kept in proportion; a template's kind is the last part of its name
+/// (of the indirect object, who comes first).
 fn largest<'a>(patterns: impl Iterator<Item = &'a Pattern>) -> Vec<&'a Pattern> {
     let all: Vec<&Pattern> = patterns.collect();
     let mut sizes: Vec<u32> = all.iter().map(|pattern| pattern.prompts).collect();
     sizes.sort_unstable_by(|a, b| b.cmp(a));
     let Some(&least) = sizes.get(TEMPLATES - 1) else { return all };
-    let mut kept: Vec<&Pattern> = all.iter().filter(|pattern| pattern.prompts > least).copied().collect();
+    let mut kept: Vec<&Pattern> =
+        all.iter().filter(|pattern| pattern.prompts > least).copied().collect();
     let last: Vec<&Pattern> = all.into_iter().filter(|pattern| pattern.prompts == least).collect();
     let open = TEMPLATES - kept.len();
-    kept.extend(sample(last, |pattern| pattern.template.rsplit('/').next().unwrap_or_default(), open, SEED));
+    kept.extend(sample(
+        last,
+        |pattern| pattern.template.rsplit('/').next().unwrap_or_default(),
+        open,
+        SEED,
+    ));
     kept.sort_by_key(|pattern| pattern.first);
     kept
 }
 
-fn head_row(task: &str, component: &str, prompts: usize, study: &Study, copies: &[Copied]) -> HeadRow {
+fn head_row(
+    task: &str,
+    component: &str,
+    prompts: usize,
+    study: &Study,
+    copies: &[Copied],
+) -> HeadRow {
     let habits = &study.habits;
     let all = copying(copies.iter(), COPIED);
     let answers = copying(copies.iter().filter(|copy| copy.answer), COPIED);
@@ -147,7 +173,12 @@ fn head_row(task: &str, component: &str, prompts: usize, study: &Study, copies: 
     }
 }
 
-fn attention_row(task: &str, component: &str, pattern: &Pattern, prompts: &[&PromptRow]) -> AttentionRow {
+fn attention_row(
+    task: &str,
+    component: &str,
+    pattern: &Pattern,
+    prompts: &[&PromptRow],
+) -> AttentionRow {
     AttentionRow {
         task: task.into(),
         component: component.into(),
@@ -175,8 +206,13 @@ fn copy_row(task: &str, component: &str, rank: u32, copied: &Copied) -> CopyRow 
     }
 }
 
-/// The features of each head: those that serve there in any task, and those with most of their decoder in it.
-fn features(run: &Run, heads: usize, components: &BTreeSet<Component>) -> Result<Vec<HeadFeatureRow>> {
+/// The features of each head: those that serve there in any task, and those with most of their
+/// decoder in it.
+fn features(
+    run: &Run,
+    heads: usize,
+    components: &BTreeSet<Component>,
+) -> Result<Vec<HeadFeatureRow>> {
     let mut serving: BTreeMap<Component, BTreeSet<FeatureId>> = BTreeMap::new();
     for row in run.store.read::<CircuitFeature>()? {
         serving.entry(row.component.parse()?).or_default().insert(row.feature.parse()?);
@@ -187,12 +223,18 @@ fn features(run: &Run, heads: usize, components: &BTreeSet<Component>) -> Result
     run.progress.say("reading the decoders of attention features");
     for layer in layers {
         let id = DictionaryId { layer, kind: Kind::Attention };
-        let Some(dictionary) = dictionaries.iter().find(|dictionary| dictionary.id == id) else { continue };
+        let Some(dictionary) = dictionaries.iter().find(|dictionary| dictionary.id == id) else {
+            continue;
+        };
         let shares = decoder_shares(dictionary, heads)?;
         for component in components.iter().filter(|component| component.layer() == layer) {
             let Some(head) = component.head() else { continue };
             let own: Vec<f32> = shares.iter().map(|feature| feature[head]).collect();
-            rows.extend(feature_rows(*component, &own, &serving.remove(component).unwrap_or_default()));
+            rows.extend(feature_rows(
+                *component,
+                &own,
+                &serving.remove(component).unwrap_or_default(),
+            ));
         }
     }
     rows.sort_by(|a, b| (&a.component, a.rank).cmp(&(&b.component, b.rank)));
@@ -200,11 +242,18 @@ fn features(run: &Run, heads: usize, components: &BTreeSet<Component>) -> Result
 }
 
 /// `shares` is that of every feature of the dictionary in this head.
-fn feature_rows(component: Component, shares: &[f32], serving: &BTreeSet<FeatureId>) -> Vec<HeadFeatureRow> {
+fn feature_rows(
+    component: Component,
+    shares: &[f32],
+    serving: &BTreeSet<FeatureId>,
+) -> Vec<HeadFeatureRow> {
     let mut order: Vec<usize> = (0..shares.len()).collect();
     order.sort_by(|&a, &b| shares[b].total_cmp(&shares[a]).then(a.cmp(&b)));
     let id = |index: usize| FeatureId { dictionary: component.dictionary(), index };
-    let kept = order.into_iter().enumerate().filter(|(place, f)| *place < FEATURES || serving.contains(&id(*f)));
+    let kept = order
+        .into_iter()
+        .enumerate()
+        .filter(|(place, f)| *place < FEATURES || serving.contains(&id(*f)));
     let row = |(place, f): (usize, usize)| HeadFeatureRow {
         component: component.to_string(),
         feature: id(f).to_string(),
@@ -237,8 +286,16 @@ fn published(config: &Config) -> Result<Vec<PublishedRow>> {
 mod tests {
     use super::*;
 
-    fn patterns(names: impl Iterator<Item = String>, prompts: impl Fn(usize) -> u32) -> Vec<Pattern> {
-        let one = |(i, template)| Pattern { template, first: i, prompts: prompts(i), attention: vec![1.0] };
+    fn patterns(
+        names: impl Iterator<Item = String>,
+        prompts: impl Fn(usize) -> u32,
+    ) -> Vec<Pattern> {
+        let one = |(i, template)| Pattern {
+            template,
+            first: i,
+            prompts: prompts(i),
+            attention: vec![1.0],
+        };
         names.enumerate().map(one).collect()
     }
 
@@ -255,7 +312,8 @@ mod tests {
             let kept = kept(&patterns);
             assert_eq!(kept.iter().filter(|name| name.ends_with("ABBA")).count(), TEMPLATES / 2);
             assert_eq!(kept.len(), TEMPLATES);
-            let shapes: BTreeSet<&str> = kept.iter().filter_map(|name| name.split('/').nth(1)).collect();
+            let shapes: BTreeSet<&str> =
+                kept.iter().filter_map(|name| name.split('/').nth(1)).collect();
             assert!(shapes.len() > TEMPLATES / 2, "not the first shapes alone: {shapes:?}");
         }
     }

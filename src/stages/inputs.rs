@@ -53,32 +53,49 @@ impl Input {
         Ok(files)
     }
 
-    /// Its files that are of the hub, by the commit that they are of: that stands for what is in them.
+    /// Its files that are of the hub, by the commit that they are of: that stands for what is in
+    /// them.
     ///
     /// # Errors
     /// When files cannot be found.
     pub fn pinned(self, config: &Config) -> Result<Ingredients> {
-        if let Some(snapshot) = config.snapshots.get(&config.corpus.path).filter(|_| self == Input::Corpus) {
-            return Ok(Ingredients::from([(format!("hub {}", snapshot.name.place()), snapshot.commit.clone())]));
+        if let Some(snapshot) =
+            config.snapshots.get(&config.corpus.path).filter(|_| self == Input::Corpus)
+        {
+            return Ok(Ingredients::from([(
+                format!("hub {}", snapshot.name.place()),
+                snapshot.commit.clone(),
+            )]));
         }
         if self == Input::Corpus || config.snapshots.is_empty() {
             return Ok(Ingredients::new());
         }
-        Ok(self.all_files(config)?.into_iter().filter_map(|(_, path)| from_hub(config, &path)).collect())
+        Ok(self
+            .all_files(config)?
+            .into_iter()
+            .filter_map(|(_, path)| from_hub(config, &path))
+            .collect())
     }
 
     fn all_files(self, config: &Config) -> Result<Vec<(String, PathBuf)>> {
-        let below = |folder: &str, name: &str| (format!("{folder}/{name}"), config.path(folder).join(name));
+        let below =
+            |folder: &str, name: &str| (format!("{folder}/{name}"), config.path(folder).join(name));
         match self {
             Input::Model => {
                 let weights = model::weights(&config.path(&config.model.path))?;
-                let name = weights.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                let name = weights
+                    .file_name()
+                    .map(|name| name.to_string_lossy().into_owned())
+                    .unwrap_or_default();
                 Ok(["config.json", &name].map(|name| below(&config.model.path, name)).into())
             }
             Input::Tokenizer => Ok(vec![below(&config.model.path, "tokenizer.json")]),
             Input::Dictionaries => {
                 let sources = sources(config)?;
-                let paths = sources.into_iter().flat_map(|source| [Some(source.weights), source.config]).flatten();
+                let paths = sources
+                    .into_iter()
+                    .flat_map(|source| [Some(source.weights), source.config])
+                    .flatten();
                 Ok(paths.map(|path| (named(config, &path), path)).collect())
             }
             Input::Corpus => {
@@ -103,11 +120,14 @@ impl Input {
     pub fn hint(self) -> &'static str {
         match self {
             Input::Model | Input::Tokenizer => model::FOLDER,
-            Input::Dictionaries => "`dictionaries.attention` and `dictionaries.mlp` must be folders of readable files",
+            Input::Dictionaries => {
+                "`dictionaries.attention` and `dictionaries.mlp` must be folders of readable files"
+            }
             Input::Corpus => "check that the files of `corpus.path` are there and readable",
             Input::Prompts => "check the `file` of the task",
             Input::Published => {
-                "`published` of a task is \"\", \"none\", \"gpt2-small\" or a JSON file, relative to the settings file"
+                "`published` of a task is \"\", \"none\", \"gpt2-small\" or a JSON file, relative \
+                 to the settings file"
             }
         }
     }
@@ -116,7 +136,8 @@ impl Input {
 /// What can be told from the settings and the sizes of the model alone, before anything runs.
 ///
 /// # Errors
-/// When contexts are longer than the model allows, or settings name a feature that its dictionary does not have.
+/// When contexts are longer than the model allows, or settings name a feature that its dictionary
+/// does not have.
 pub fn check(config: &Config) -> Result<()> {
     let (context, positions) = (config.corpus.context, sizes(config)?.positions);
     if context > positions {
@@ -126,9 +147,14 @@ pub fn check(config: &Config) -> Result<()> {
         ));
     }
     let allowable = allowable();
-    if let Some(kind) = config.discover.allow.iter().find(|kind| !allowable.contains(&kind.as_str())) {
+    if let Some(kind) =
+        config.discover.allow.iter().find(|kind| !allowable.contains(&kind.as_str()))
+    {
         let hint = format!("`discover.allow` may hold {}", allowable.join(", "));
-        return Err(hinted(format!("`discover.allow` has `{kind}`, which is no kind of node"), hint));
+        return Err(hinted(
+            format!("`discover.allow` has `{kind}`, which is no kind of node"),
+            hint,
+        ));
     }
     config.tasks.iter().try_for_each(|task| published(config, task).map(drop))?;
     check_named(config, &config.named_features())
@@ -147,14 +173,21 @@ pub fn published_from(config: &Config) -> Ingredients {
         task::Origin::BuiltIn => "\"gpt2-small\"".into(),
         task::Origin::File(file) => format!("{file:?}"),
     };
-    config.tasks.iter().map(|task| (format!("setting tasks.{}.published", task.name), name(task))).collect()
+    config
+        .tasks
+        .iter()
+        .map(|task| (format!("setting tasks.{}.published", task.name), name(task)))
+        .collect()
 }
 
 /// A downloaded file as an ingredient: its name in the repository, and the commit.
 fn from_hub(config: &Config, path: &std::path::Path) -> Option<(String, String)> {
     config.snapshots.values().find_map(|snapshot| {
         let below = path.strip_prefix(&snapshot.folder).ok()?;
-        Some((format!("hub {}/{}", snapshot.name.place(), below.display()), snapshot.commit.clone()))
+        Some((
+            format!("hub {}/{}", snapshot.name.place(), below.display()),
+            snapshot.commit.clone(),
+        ))
     })
 }
 
@@ -199,11 +232,18 @@ pub fn dictionaries(run: &Run) -> Result<Vec<Dictionary>> {
 pub fn opened(config: &Config, lock: &Lock, progress: &Progress) -> Result<Vec<Dictionary>> {
     let (d_model, folder) = (sizes(config)?.d_model, config.converted());
     let sources = sources(config)?;
-    let contents = sources.iter().map(|source| content(config, lock, source)).collect::<Result<Vec<_>>>()?;
+    let contents =
+        sources.iter().map(|source| content(config, lock, source)).collect::<Result<Vec<_>>>()?;
     let with_content = || sources.iter().zip(&contents);
-    let new = with_content().filter(|(source, content)| Dictionary::is_new(source, &folder, content)).count();
+    let new = with_content()
+        .filter(|(source, content)| Dictionary::is_new(source, &folder, content))
+        .count();
     if new > 0 {
-        progress.begin("dictionaries converted", sources.len() as u64, (sources.len() - new) as u64);
+        progress.begin(
+            "dictionaries converted",
+            sources.len() as u64,
+            (sources.len() - new) as u64,
+        );
     }
     let open = |(source, content): (&Source, &String)| {
         let is_new = Dictionary::is_new(source, &folder, content);
@@ -215,7 +255,8 @@ pub fn opened(config: &Config, lock: &Lock, progress: &Progress) -> Result<Vec<D
     with_content().map(open).collect()
 }
 
-/// What stands for the content of a dictionary's files: their hashes, or of those of the hub the commit.
+/// What stands for the content of a dictionary's files: their hashes, or of those of the hub the
+/// commit.
 fn content(config: &Config, lock: &Lock, source: &Source) -> Result<String> {
     let files = [Some(&source.weights), source.config.as_ref()].into_iter().flatten();
     let of = |path: &PathBuf| match from_hub(config, path) {
@@ -233,7 +274,8 @@ pub fn world(run: &Run) -> Result<World> {
 /// The same outside a run.
 pub fn world_of(config: &Config, lock: &Lock, progress: &Progress) -> Result<World> {
     let dictionaries = opened(config, lock, progress)?;
-    let (attention, mlp) = dictionaries.into_iter().partition(|dictionary| dictionary.id.kind == Kind::Attention);
+    let (attention, mlp) =
+        dictionaries.into_iter().partition(|dictionary| dictionary.id.kind == Kind::Attention);
     World::new(model(config)?, attention, mlp)
 }
 
@@ -244,25 +286,38 @@ pub fn world_of(config: &Config, lock: &Lock, progress: &Progress) -> Result<Wor
 pub fn prompts(config: &Config, task: &Task, tokenizer: &Tokenizer) -> Result<Prompts> {
     let discover = &config.discover;
     let by_gradient = discover.method == config::Method::Gradient;
-    let (finding, choosing) = if by_gradient { (discover.prompts, discover.choose) } else { (0, 0) };
-    task::prompts(task, Wanted { finding, choosing, fresh: config.verify.prompts }, &config.folder, tokenizer)
+    let (finding, choosing) =
+        if by_gradient { (discover.prompts, discover.choose) } else { (0, 0) };
+    task::prompts(
+        task,
+        Wanted { finding, choosing, fresh: config.verify.prompts },
+        &config.folder,
+        tokenizer,
+    )
 }
 
 /// How the settings let circuits grow, where the method grows them.
 pub fn method(discover: &Discover, method: config::Method) -> Option<Method> {
     match method {
-        config::Method::Greedy => Some(Method::Greedy { passes: discover.passes, per_node: discover.per_node }),
-        config::Method::Influence => Some(Method::Influence { coverage: discover.coverage, nodes: discover.nodes }),
+        config::Method::Greedy => {
+            Some(Method::Greedy { passes: discover.passes, per_node: discover.per_node })
+        }
+        config::Method::Influence => {
+            Some(Method::Influence { coverage: discover.coverage, nodes: discover.nodes })
+        }
         _ => None,
     }
 }
 
-/// The files of the corpus, in order. One of the hub is downloaded when it is come to, so that nobody waits for files that
-/// are not read.
+/// The files of the corpus, in order. One of the hub is downloaded when it is come to, so that
+/// nobody waits for files that are not read.
 ///
 /// # Errors
 /// When there are none.
-pub fn corpus<'a>(config: &'a Config, progress: &'a Progress) -> Result<Box<dyn Iterator<Item = Result<Shard>> + 'a>> {
+pub fn corpus<'a>(
+    config: &'a Config,
+    progress: &'a Progress,
+) -> Result<Box<dyn Iterator<Item = Result<Shard>> + 'a>> {
     let Some(snapshot) = config.snapshots.get(&config.corpus.path) else {
         return Ok(Box::new(shards(files(&config.path(&config.corpus.path))?).into_iter().map(Ok)));
     };
@@ -270,11 +325,14 @@ pub fn corpus<'a>(config: &'a Config, progress: &'a Progress) -> Result<Box<dyn 
     if files.is_empty() {
         return Err(hinted(
             format!("`{}` holds no corpus file", snapshot.name),
-            "it must have `.parquet`, `.jsonl`, `.jsonl.gz` or `.txt` files; often `@refs/convert/parquet` does where `@main` does not",
+            "it must have `.parquet`, `.jsonl`, `.jsonl.gz` or `.txt` files; often \
+             `@refs/convert/parquet` does where `@main` does not",
         ));
     }
     let hub = Hub::from_env()?;
-    let shard = move |file: &String| Ok(Shard { source: file.clone(), path: hub.file(snapshot, file, progress)? });
+    let shard = move |file: &String| {
+        Ok(Shard { source: file.clone(), path: hub.file(snapshot, file, progress)? })
+    };
     Ok(Box::new(files.into_iter().map(shard)))
 }
 
@@ -291,13 +349,18 @@ fn check_named(config: &Config, named: &BTreeSet<FeatureId>) -> Result<()> {
     if named.is_empty() {
         return Ok(());
     }
-    let widths: BTreeMap<_, _> =
-        sources(config)?.iter().map(|source| Ok((source.id, source.width()?))).collect::<Result<_>>()?;
+    let widths: BTreeMap<_, _> = sources(config)?
+        .iter()
+        .map(|source| Ok((source.id, source.width()?)))
+        .collect::<Result<_>>()?;
     for feature in named {
         let width = widths.get(&feature.dictionary).copied().unwrap_or(0);
         if feature.index >= width {
             return Err(hinted(
-                format!("`{feature}` does not exist: `{}` has {width} features", feature.dictionary),
+                format!(
+                    "`{feature}` does not exist: `{}` has {width} features",
+                    feature.dictionary
+                ),
                 "correct `score.extra` or `groups.features`; features are counted from 0",
             ));
         }
@@ -318,12 +381,15 @@ pub fn cache_gib(config: &Config, tokens: usize, hooks: usize, width: usize) -> 
     (tokens * hooks * width * precision(config).bytes()) as f64 / (1u64 << 30) as f64
 }
 
-/// The parts that `artifact` is to have, one for each part of the contexts: those that this run has made already, and
-/// those that are still to be made. Parts of an earlier, larger corpus are removed.
+/// The parts that `artifact` is to have, one for each part of the contexts: those that this run has
+/// made already, and those that are still to be made. Parts of an earlier, larger corpus are
+/// removed.
 pub fn done_and_open(run: &Run, artifact: &Artifact) -> Result<(Vec<u32>, Vec<u32>)> {
     let parts = run.store.parts(&ContextRow::ARTIFACT)?;
     run.store.remove_parts_from(artifact, parts.len() as u32)?;
-    let done = |part: &u32| run.store.part_fingerprint(artifact, *part).as_deref() == Some(run.fingerprint);
+    let done = |part: &u32| {
+        run.store.part_fingerprint(artifact, *part).as_deref() == Some(run.fingerprint)
+    };
     Ok(parts.into_iter().partition(done))
 }
 
@@ -333,7 +399,10 @@ pub fn done_and_open(run: &Run, artifact: &Artifact) -> Result<(Vec<u32>, Vec<u3
 /// When its kind is not one.
 pub fn node(row: &NodeRow) -> Result<Node> {
     let Some(kind) = NodeKind::from_word(&row.kind) else {
-        return Err(hinted(format!("`nodes` holds a node of the unknown kind `{}`", row.kind), DISCOVER));
+        return Err(hinted(
+            format!("`nodes` holds a node of the unknown kind `{}`", row.kind),
+            DISCOVER,
+        ));
     };
     let number = |x: Option<u32>| x.map_or(-1, |x| x as i32);
     Ok(Node {
@@ -358,7 +427,8 @@ pub fn counting(row: &ContextRow, tokenizer: &Tokenizer) -> u64 {
 pub fn no_context(config: &Config) -> anyhow::Error {
     hinted(
         format!("the corpus `{}` gives no context", config.corpus.path),
-        "it is empty, or every document is shorter than 8 tokens; check `corpus.path` and `corpus.text`",
+        "it is empty, or every document is shorter than 8 tokens; check `corpus.path` and \
+         `corpus.text`",
     )
 }
 
@@ -379,7 +449,8 @@ impl Contexts {
             .into_iter()
             .map(|document| (document.document, document.half == Half::Explain.word()))
             .collect();
-        let explain = rows.iter().map(|row| halves.get(&row.document).copied().unwrap_or(false)).collect();
+        let explain =
+            rows.iter().map(|row| halves.get(&row.document).copied().unwrap_or(false)).collect();
         Ok(Contexts { rows, explain, tokenizer: tokenizer(config)? })
     }
 
@@ -430,7 +501,9 @@ impl Metrics {
         let (correct, counter) = (prompt.correct, prompt.counter);
         match (prompt.measure, &self.digits) {
             (Measure::LogitDifference, _) => Ok(Metric::LogitDifference { correct, counter }),
-            (Measure::GreaterThan { year }, Some(digits)) => Ok(Metric::GreaterThan { digits: digits.clone(), year }),
+            (Measure::GreaterThan { year }, Some(digits)) => {
+                Ok(Metric::GreaterThan { digits: digits.clone(), year })
+            }
             (Measure::GreaterThan { .. }, None) => Err(hinted(
                 "this tokenizer has not a token for each of `00` … `99`",
                 "use a task of `kind = \"prompts\"` instead of `greater-than`",
@@ -442,7 +515,9 @@ impl Metrics {
 /// What the circuits of a prompt grow from.
 pub fn root(kind: RootKind, prompt: &Prompt) -> Root {
     match kind {
-        RootKind::LogitDifference => Root::LogitDifference { correct: prompt.correct, counter: prompt.counter },
+        RootKind::LogitDifference => {
+            Root::LogitDifference { correct: prompt.correct, counter: prompt.counter }
+        }
         RootKind::Logit => Root::Logit(prompt.correct),
     }
 }

@@ -1,5 +1,6 @@
-//! `interpret`: an explanation for every feature, pair, component and group. The statistics always say theirs; with a language
-//! model, it is asked about features first, and then, in their words, about what is made of them.
+//! `interpret`: an explanation for every feature, pair, component and group. The statistics always
+//! say theirs; with a language model, it is asked about features first, and then, in their words,
+//! about what is made of them.
 
 use super::asked::{self, Tally, ledger, once};
 use super::subjects::{Circuits, Said, Subjects};
@@ -45,11 +46,14 @@ pub fn plan(run: &Run) -> Result<String> {
         // What is known is read; the purse is empty, so that nothing else is asked.
         book.ask(&asker, "features", &questions)?;
     }
-    let together = asker.plan(&subjects.questions_together(&Circuits::load(&subjects)?, &book.said)?);
-    let mut said = asked::table(&llm.model, &[("features", alone), ("components, pairs, groups", together)]);
+    let together =
+        asker.plan(&subjects.questions_together(&Circuits::load(&subjects)?, &book.said)?);
+    let mut said =
+        asked::table(&llm.model, &[("features", alone), ("components, pairs, groups", together)]);
     if alone.calls > 0 {
         said.push_str(
-            "components, pairs and groups will be asked about in words that the replies about features hold; ",
+            "components, pairs and groups will be asked about in words that the replies about \
+             features hold; ",
         );
         said.push_str("what is told of them here is an estimate\n");
     }
@@ -77,7 +81,11 @@ impl Book {
                 output: counted.said.output_side.clone(),
                 ..Reply::default()
             };
-            let row = ExplanationRow { kind: counted.kind.into(), explainer: STATISTICS.into(), ..said(reply) };
+            let row = ExplanationRow {
+                kind: counted.kind.into(),
+                explainer: STATISTICS.into(),
+                ..said(reply)
+            };
             book.explanations.push(ExplanationRow { subject: counted.subject.clone(), ..row });
             book.said.insert(counted.subject, counted.said);
         }
@@ -86,10 +94,14 @@ impl Book {
 
     fn ask(&mut self, asker: &Asker, what: &'static str, questions: &[Question]) -> Result<()> {
         let answers = asker.ask(what, questions, explainer::read)?;
-        let rows: Vec<ExplanationRow> = questions.iter().zip(answers).map(|(q, asked)| self.row(q, asked)).collect();
+        let rows: Vec<ExplanationRow> =
+            questions.iter().zip(answers).map(|(q, asked)| self.row(q, asked)).collect();
         // The first of several samples is put in last, and stays.
         for row in rows.iter().rev().filter(|row| row.status == "ok") {
-            let sentences = Sentences { input_side: row.input_side.clone(), output_side: row.output_side.clone() };
+            let sentences = Sentences {
+                input_side: row.input_side.clone(),
+                output_side: row.output_side.clone(),
+            };
             self.said.insert(row.subject.clone(), sentences);
         }
         self.explanations.extend(rows);
@@ -123,9 +135,15 @@ impl Book {
         }
         let row = match asked.outcome {
             Outcome::Said(reply) => said(reply),
-            Outcome::Refused(reason) => ExplanationRow { status: "refused".into(), reason, ..said(Reply::default()) },
-            Outcome::Failed(reason) => ExplanationRow { status: "failed".into(), reason, ..said(Reply::default()) },
-            Outcome::Left(reason) => ExplanationRow { status: "left".into(), reason, ..said(Reply::default()) },
+            Outcome::Refused(reason) => {
+                ExplanationRow { status: "refused".into(), reason, ..said(Reply::default()) }
+            }
+            Outcome::Failed(reason) => {
+                ExplanationRow { status: "failed".into(), reason, ..said(Reply::default()) }
+            }
+            Outcome::Left(reason) => {
+                ExplanationRow { status: "left".into(), reason, ..said(Reply::default()) }
+            }
         };
         ExplanationRow {
             subject: question.subject.clone(),
@@ -140,7 +158,9 @@ impl Book {
 
     /// Writes the tables, each sorted by its leading columns.
     fn write(&mut self, run: &Run) -> Result<()> {
-        let key = |row: &ExplanationRow| (row.subject.clone(), row.kind.clone(), row.explainer.clone(), row.sample);
+        let key = |row: &ExplanationRow| {
+            (row.subject.clone(), row.kind.clone(), row.explainer.clone(), row.sample)
+        };
         self.explanations.sort_by_cached_key(key);
         once(&mut self.exchanges, |row| [&row.prompt_hash, &row.subject, &row.purpose]);
         once(&mut self.ledger, |row| [&row.prompt_hash, &row.subject, &row.purpose]);

@@ -1,5 +1,5 @@
-//! `measure`: how well each dictionary describes the model, on a sample of the contexts; refuses one that is read wrongly
-//! or is another's, before anything is made of it.
+//! `measure`: how well each dictionary describes the model, on a sample of the contexts; refuses
+//! one that is read wrongly or is another's, before anything is made of it.
 
 use super::inputs;
 use crate::artifact::tables::{ConformanceRow, ContextRow};
@@ -9,14 +9,16 @@ use crate::error::Result;
 use crate::stages::{Done, Run};
 use crate::stats::strata::stratified;
 
-/// Tokens on which dictionaries are measured: enough for two figures, few enough to cost a minute or two at GPT-2's size.
+/// Tokens on which dictionaries are measured: enough for two figures, few enough to cost a minute
+/// or two at GPT-2's size.
 pub const SAMPLE: usize = 2048;
 
 /// Which contexts are drawn: the same ones for all dictionaries and in each run.
 const SEED: u64 = 1;
 
-/// Contexts that have about [`SAMPLE`] tokens together. Documents have several, the beginning first and a short rest last:
-/// each kind is drawn in proportion. They come in a drawn order, as some figures are of the first tokens only.
+/// Contexts that have about [`SAMPLE`] tokens together. Documents have several, the beginning first
+/// and a short rest last: each kind is drawn in proportion. They come in a drawn order, as some
+/// figures are of the first tokens only.
 pub fn sample(contexts: &[Window]) -> Vec<Vec<u32>> {
     let tokens: usize = contexts.iter().map(|window| window.tokens.len()).sum();
     let longest = contexts.iter().map(|window| window.tokens.len()).max().unwrap_or(0);
@@ -33,8 +35,10 @@ pub fn run(run: &Run) -> Result<Done> {
     let dictionaries = inputs::dictionaries(run)?;
     let model = inputs::model(run.config)?;
     run.progress.say("running the model over a sample");
-    let window = |row: ContextRow| Window { document: row.document, start: row.start, tokens: row.tokens };
-    let contexts: Vec<Window> = run.store.read_parts::<ContextRow>()?.into_iter().map(window).collect();
+    let window =
+        |row: ContextRow| Window { document: row.document, start: row.start, tokens: row.tokens };
+    let contexts: Vec<Window> =
+        run.store.read_parts::<ContextRow>()?.into_iter().map(window).collect();
     let sample = Sample::new(&model, &sample(&contexts))?;
     run.progress.begin("dictionaries measured", dictionaries.len() as u64, 0);
     let mut rows = Vec::new();
@@ -47,7 +51,12 @@ pub fn run(run: &Run) -> Result<Done> {
     rows.sort_by(|a, b| a.dictionary.cmp(&b.dictionary));
     run.store.write(run.fingerprint, &rows)?;
     let tokens = rows.first().map_or(0, |row| row.tokens);
-    Ok(format!("{} dictionaries on {tokens} tokens; the model's loss there is {:.2}", rows.len(), sample.loss()).into())
+    Ok(format!(
+        "{} dictionaries on {tokens} tokens; the model's loss there is {:.2}",
+        rows.len(),
+        sample.loss()
+    )
+    .into())
 }
 
 fn row(measured: &Conformance) -> ConformanceRow {
@@ -72,7 +81,11 @@ mod tests {
     fn contexts(documents: u32, each: u32, rest: bool) -> Vec<Window> {
         let of = |document: u32| {
             let length = move |i: u32| if i < each { 64 } else { 16 };
-            let window = move |i: u32| Window { document, start: 63 * i, tokens: vec![1000 * document + i; length(i)] };
+            let window = move |i: u32| Window {
+                document,
+                start: 63 * i,
+                tokens: vec![1000 * document + i; length(i)],
+            };
             (0..each + u32::from(rest)).map(window)
         };
         (0..documents).flat_map(of).collect()
@@ -96,10 +109,15 @@ mod tests {
         let contexts = contexts(60, 3, true);
         let sample = sample(&contexts);
         let [first, rests] = [are(&sample, 0), are(&sample, 3)];
-        assert!([first, rests].iter().all(|n| (9..=11).contains(n)), "{first}, {rests} of {}", sample.len());
+        assert!(
+            [first, rests].iter().all(|n| (9..=11).contains(n)),
+            "{first}, {rests} of {}",
+            sample.len()
+        );
         let tokens: usize = sample.iter().map(Vec::len).sum();
         assert!(tokens.abs_diff(SAMPLE) < 100, "{tokens}");
-        let documents: std::collections::BTreeSet<u32> = sample.iter().map(|tokens| tokens[0] / 1000).collect();
+        let documents: std::collections::BTreeSet<u32> =
+            sample.iter().map(|tokens| tokens[0] / 1000).collect();
         assert!(documents.len() > 20, "{documents:?}");
     }
 
@@ -107,7 +125,10 @@ mod tests {
     fn a_small_corpus_is_measured_whole() {
         let mut sample = sample(&contexts(5, 2, false));
         sample.sort();
-        assert_eq!(sample, contexts(5, 2, false).into_iter().map(|window| window.tokens).collect::<Vec<_>>());
+        assert_eq!(
+            sample,
+            contexts(5, 2, false).into_iter().map(|window| window.tokens).collect::<Vec<_>>()
+        );
         assert!(super::sample(&[]).is_empty());
     }
 }

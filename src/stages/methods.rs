@@ -1,5 +1,6 @@
-//! What other methods find of a task, for `verify` to measure beside what was found. Those that rank features do so on the
-//! prompts that `discover` ranks on; those that grow circuits grow those of the task's own prompts.
+//! What other methods find of a task, for `verify` to measure beside what was found. Those that
+//! rank features do so on the prompts that `discover` ranks on; those that grow circuits grow those
+//! of the task's own prompts.
 
 use super::inputs::{self, Metrics};
 use super::solved::{counted, whole};
@@ -7,8 +8,8 @@ use crate::circuit::features::{self, Errors, Runner, Side, StandIn};
 use crate::circuit::gradient::{Gradient, Lessons, middles};
 use crate::circuit::ranked::{Ranking, Sums, by_graphs, equal, first, ranking};
 use crate::circuit::{
-    self, Ablate, Attribution, Candidates, Case, Graph, PROMPTS, Pass, World, circuits_by_frequency, components, grow,
-    influences,
+    self, Ablate, Attribution, Candidates, Case, Graph, PROMPTS, Pass, World,
+    circuits_by_frequency, components, grow, influences,
 };
 use crate::config::{Discover, Method, Task};
 use crate::error::Result;
@@ -36,7 +37,8 @@ pub struct Other {
     pub components: Vec<(String, BTreeSet<Component>)>,
     /// Of [`Method::Neurons`], columns of `z` and MLP units.
     pub features: Circuits,
-    /// All that support the answer, the first first; none where circuits of different sizes are not parts of one another.
+    /// All that support the answer, the first first; none where circuits of different sizes are not
+    /// parts of one another.
     pub ranked: Vec<FeatureId>,
     /// Those that oppose it, the strongest last.
     pub opposing: Vec<FeatureId>,
@@ -70,7 +72,8 @@ fn of_sign(ranking: &Ranking, sign: f64) -> Vec<FeatureId> {
     ranking.iter().filter(|(_, score)| *score * sign > 0.0).map(|(feature, _)| *feature).collect()
 }
 
-/// Milliseconds of one core, a prompt, where as many prompts are run at once as there are cores for.
+/// Milliseconds of one core, a prompt, where as many prompts are run at once as there are cores
+/// for.
 pub fn cost(since: Instant, prompts: usize) -> f64 {
     let cores = rayon::current_num_threads().min(PROMPTS).min(prompts.max(1));
     since.elapsed().as_secs_f64() * 1000.0 * cores as f64 / prompts.max(1) as f64
@@ -112,7 +115,15 @@ impl<'a> Search<'a> {
         let ranked = |(ranking, cost): (Ranking, f64)| {
             let ranked = of_sign(&ranking, 1.0);
             let (components, features) = (Vec::new(), by_rank(&ranked, BTreeSet::new()));
-            Other { method, components, features, ranked, opposing: of_sign(&ranking, -1.0), nodes: None, cost }
+            Other {
+                method,
+                components,
+                features,
+                ranked,
+                opposing: of_sign(&ranking, -1.0),
+                nodes: None,
+                cost,
+            }
         };
         Ok(match method {
             Method::AttributionPatching => ranked(self.patched()?),
@@ -123,7 +134,8 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// Ranks features by the mean over prompts of what `score` gives each, every stratum having the same weight.
+    /// Ranks features by the mean over prompts of what `score` gives each, every stratum having the
+    /// same weight.
     fn scored(
         &self,
         score: impl Fn(usize, &Case, Pass) -> Result<BTreeMap<FeatureId, f64>> + Sync,
@@ -132,7 +144,8 @@ impl<'a> Search<'a> {
         let mut sums = Sums::default();
         let tokens: Vec<&[u32]> = self.cases.iter().map(|case| case.tokens).collect();
         let one = |i: usize, pass: Pass| score(i, &self.cases[i], pass);
-        self.world.over(&tokens, one, |i, scores| sums.add(&self.prompts[i].stratum, &scores, 1.0))?;
+        self.world
+            .over(&tokens, one, |i, scores| sums.add(&self.prompts[i].stratum, &scores, 1.0))?;
         let means = sums.means();
         Ok((ranking(&means, &equal(&means)), cost(since, self.cases.len())))
     }
@@ -158,7 +171,8 @@ impl<'a> Search<'a> {
 
     fn integrated(&self) -> Result<(Ranking, f64)> {
         let gradient = Gradient::new(self.world, Vec::new())?;
-        let (held, neurons) = (self.stand_ins()?, components::neurons(&self.world.model, &self.cases)?);
+        let (held, neurons) =
+            (self.stand_ins()?, components::neurons(&self.world.model, &self.cases)?);
         self.scored(|i, case, pass| gradient.integrated(case, &pass, &held[i], &neurons[i]))
     }
 
@@ -172,7 +186,8 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// Of influence, features are ranked by its mean over prompts, not by how many graphs have them.
+    /// Of influence, features are ranked by its mean over prompts, not by how many graphs have
+    /// them.
     fn by_influence(&self, settings: &Discover, grown: Other) -> Result<Other> {
         let (ranking, cost) = self.scored(|i, case, pass| {
             let attribution = Attribution::of(self.world, pass, case.tokens)?;
@@ -187,16 +202,34 @@ impl<'a> Search<'a> {
         let (scores, _) = self.by_gradient(settings)?;
         let candidates = first(&scores, LEARNED);
         let held = self.stand_ins()?;
-        let runner = Runner { world: self.world, cases: &self.cases, stand_ins: &held, errors: Errors::Ablated };
+        let runner = Runner {
+            world: self.world,
+            cases: &self.cases,
+            stand_ins: &held,
+            errors: Errors::Ablated,
+        };
         let empty = runner.values(&BTreeSet::new(), Side::Inside)?;
-        let full = self.cases.par_iter().map(|case| whole(self.world, case)).collect::<Result<Vec<_>>>()?;
-        let lessons =
-            Lessons { cases: &self.cases, stand_ins: &held, full: &full, empty: &empty, seed: self.task.seed };
-        let circuits = Gradient::new(self.world, Vec::new())?.learned(&lessons, &candidates, &SIZES)?;
+        let full = self
+            .cases
+            .par_iter()
+            .map(|case| whole(self.world, case))
+            .collect::<Result<Vec<_>>>()?;
+        let lessons = Lessons {
+            cases: &self.cases,
+            stand_ins: &held,
+            full: &full,
+            empty: &empty,
+            seed: self.task.seed,
+        };
+        let circuits =
+            Gradient::new(self.world, Vec::new())?.learned(&lessons, &candidates, &SIZES)?;
         Ok(Other {
             method: Method::LearnedMasks,
             components: Vec::new(),
-            features: circuits.into_iter().map(|(size, circuit)| (format!("first {size}"), circuit)).collect(),
+            features: circuits
+                .into_iter()
+                .map(|(size, circuit)| (format!("first {size}"), circuit))
+                .collect(),
             ranked: Vec::new(),
             opposing: Vec::new(),
             nodes: None,
@@ -211,18 +244,22 @@ impl<'a> Search<'a> {
         let tokens: Vec<&[u32]> = self.own.iter().map(|prompt| prompt.tokens.as_slice()).collect();
         let one = |i: usize, pass: Pass| {
             let attribution = Attribution::of(self.world, pass, tokens[i])?;
-            let mut candidates = Candidates::new(&attribution, settings.candidates, &settings.allow);
+            let mut candidates =
+                Candidates::new(&attribution, settings.candidates, &settings.allow);
             Ok(grow(&mut candidates, inputs::root(settings.root, self.own[i]), method)?.graph)
         };
         self.world.over(&tokens, one, |_, graph| graphs.push(graph))?;
-        let ranked: Vec<FeatureId> = by_graphs(graphs.iter()).into_iter().map(|(feature, _)| feature).collect();
+        let ranked: Vec<FeatureId> =
+            by_graphs(graphs.iter()).into_iter().map(|(feature, _)| feature).collect();
         Ok(Other {
             method: name,
             components: circuits_by_frequency(&shares(graphs.iter().map(Graph::components))),
             features: by_rank(&ranked, ranked.iter().copied().collect()),
             ranked,
             opposing: Vec::new(),
-            nodes: Some(mean(&graphs.iter().map(|graph| graph.nodes.len() as f64).collect::<Vec<_>>())),
+            nodes: Some(mean(
+                &graphs.iter().map(|graph| graph.nodes.len() as f64).collect::<Vec<_>>(),
+            )),
             cost: cost(since, self.own.len()),
         })
     }

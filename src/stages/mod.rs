@@ -1,4 +1,5 @@
-//! One file a stage: read tables, call a room, write tables. No mathematics, no tensors; stages never call each other.
+//! One file a stage: read tables, call a room, write tables. No mathematics, no tensors; stages
+//! never call each other.
 
 pub mod aggregate;
 pub mod cache;
@@ -70,7 +71,8 @@ pub struct Run<'a> {
 /// Everything that would stop a run later on and can be told at once.
 ///
 /// # Errors
-/// When settings do not fit the model, its dictionaries or its tokenizer, or the site's folder is somebody else's.
+/// When settings do not fit the model, its dictionaries or its tokenizer, or the site's folder is
+/// somebody else's.
 pub fn check(config: &Config) -> Result<()> {
     inputs::check(config)?;
     render::check(config)?;

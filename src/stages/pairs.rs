@@ -11,9 +11,9 @@ pub fn pair_name(a: &str, b: &str) -> String {
     if a <= b { format!("{a}+{b}") } else { format!("{b}+{a}") }
 }
 
-/// The strongest pairs of each task, by the share of direct links between them at the two components where that is
-/// largest, then by prompts. Shares at several heads are not added up: a link from an attention feature counts at every
-/// head that serves it.
+/// The strongest pairs of each task, by the share of direct links between them at the two
+/// components where that is largest, then by prompts. Shares at several heads are not added up: a
+/// link from an attention feature counts at every head that serves it.
 pub fn strongest(pairs: &[CircuitPairRow]) -> BTreeMap<String, Vec<String>> {
     let mut strength: BTreeMap<&str, BTreeMap<String, (f64, u32)>> = BTreeMap::new();
     for row in pairs.iter().filter(|row| row.feature_a != row.feature_b) {

@@ -1,5 +1,6 @@
-//! Circuits of `discover.method = "gradient"`: features are ranked by their scores over many prompts, the circuit's size is
-//! chosen on further ones, and each of the task's own prompts gets what of the circuit has a part in it.
+//! Circuits of `discover.method = "gradient"`: features are ranked by their scores over many
+//! prompts, the circuit's size is chosen on further ones, and each of the task's own prompts gets
+//! what of the circuit has a part in it.
 
 use super::inputs::Metrics;
 use super::methods::cost;
@@ -7,7 +8,9 @@ use super::solved::{Circuit, Solved, check_used, counted, counting};
 use crate::artifact::tables::{HookScoreRow, RankingRow};
 use crate::circuit::features::{Errors, Runner, Side, StandIn, stand_ins};
 use crate::circuit::gradient::{Basis, Gradient, Links, Members, Scores, middles};
-use crate::circuit::ranked::{ByStratum, Means, Ranking, Sums, choose, equal, first, prune, ranking};
+use crate::circuit::ranked::{
+    ByStratum, Means, Ranking, Sums, choose, equal, first, prune, ranking,
+};
 use crate::circuit::{Ablate, Case, Found, Graph, Node, Pass, World};
 use crate::config::Task;
 use crate::error::Result;
@@ -36,14 +39,16 @@ pub struct Ranked {
     hooks: Vec<(DictionaryId, [f64; 3])>,
 }
 
-/// The places of the half of the prompts whose answers are exchanged in the null task: as many of each template as are left.
+/// The places of the half of the prompts whose answers are exchanged in the null task: as many of
+/// each template as are left.
 pub fn exchanged<'p>(templates: impl Iterator<Item = &'p str>, seed: u64) -> BTreeSet<usize> {
     let templates: Vec<&str> = templates.collect();
     stratified(&templates, templates.len() / 2, seed).into_iter().collect()
 }
 
-/// What each circuit keeps of what all features keep, by stratum, less one standard error: the first size that seems to be
-/// enough is one that had luck, and on other prompts it would fall short.
+/// What each circuit keeps of what all features keep, by stratum, less one standard error: the
+/// first size that seems to be enough is one that had luck, and on other prompts it would fall
+/// short.
 pub struct Keeps<'a> {
     runner: Runner<'a>,
     strata: BTreeMap<&'a str, Vec<usize>>,
@@ -61,7 +66,8 @@ impl<'a> Keeps<'a> {
         let runner = Runner { world, cases, stand_ins: held, errors: Errors::Ablated };
         let strata = places(prompts.iter().map(|prompt| prompt.stratum.as_str()));
         let nothing = BTreeSet::new();
-        let (empty, all) = (runner.values(&nothing, Side::Inside)?, runner.values(&nothing, Side::Outside)?);
+        let (empty, all) =
+            (runner.values(&nothing, Side::Inside)?, runner.values(&nothing, Side::Outside)?);
         Ok(Keeps { runner, strata, empty, all })
     }
 
@@ -69,7 +75,9 @@ impl<'a> Keeps<'a> {
         let m = self.runner.values(circuit, Side::Inside)?;
         let share = |places: &Vec<usize>| {
             // Where all features do no better than none, there is nothing to keep.
-            let gain = |values: &[f64]| places.iter().map(|&i| values[i] - self.empty[i]).collect::<Vec<f64>>();
+            let gain = |values: &[f64]| {
+                places.iter().map(|&i| values[i] - self.empty[i]).collect::<Vec<f64>>()
+            };
             let all = gain(&self.all);
             let (value, error) = ratio(&gain(&m), &all);
             if mean(&all) > 0.0 { value - error } else { f64::NEG_INFINITY }
@@ -82,10 +90,17 @@ impl<'a> Keeps<'a> {
 ///
 /// # Errors
 /// When no prompt is used, or a dictionary cannot be read.
-pub fn find(run: &Run, world: &World, task: &Task, prompts: &Prompts, metrics: &Metrics) -> Result<Ranked> {
+pub fn find(
+    run: &Run,
+    world: &World,
+    task: &Task,
+    prompts: &Prompts,
+    metrics: &Metrics,
+) -> Result<Ranked> {
     let settings = &run.config.discover;
     let gradient = Gradient::new(world, middles(settings.points))?;
-    let cases = prompts.finding.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<_>>>()?;
+    let cases =
+        prompts.finding.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<_>>>()?;
     let held = counted_stand_ins(world, task, &cases)?;
     let since = Instant::now();
     let ranked = score(run, &gradient, task, prompts, &cases, &held)?;
@@ -98,8 +113,9 @@ pub fn find(run: &Run, world: &World, task: &Task, prompts: &Prompts, metrics: &
     let used: Vec<bool> = solved.iter().map(|solved| solved.used(task.wrong)).collect();
     let one = |i: usize, pass: Pass| {
         let held = held[i].as_ref().filter(|_| used[i]);
-        let circuit =
-            held.map(|held| linked(&gradient, &members, &cases[i], &pass, held, settings.share)).transpose()?;
+        let circuit = held
+            .map(|held| linked(&gradient, &members, &cases[i], &pass, held, settings.share))
+            .transpose()?;
         run.progress.add(1);
         Ok(circuit)
     };
@@ -108,9 +124,14 @@ pub fn find(run: &Run, world: &World, task: &Task, prompts: &Prompts, metrics: &
 }
 
 /// What stands in for features in each case that counts, made of the twins of those alone.
-fn counted_stand_ins(world: &World, task: &Task, cases: &[Case]) -> Result<Vec<Option<Arc<StandIn>>>> {
+fn counted_stand_ins(
+    world: &World,
+    task: &Task,
+    cases: &[Case],
+) -> Result<Vec<Option<Arc<StandIn>>>> {
     let counts = counting(world, task, cases)?;
-    let counted: Vec<Case> = cases.iter().zip(&counts).filter(|(_, counts)| **counts).map(|(c, _)| c.clone()).collect();
+    let counted: Vec<Case> =
+        cases.iter().zip(&counts).filter(|(_, counts)| **counts).map(|(c, _)| c.clone()).collect();
     let mut held = stand_ins(world, &counted, Ablate::Mean, task.seed)?.into_iter();
     Ok(counts.into_iter().map(|counts| if counts { held.next() } else { None }).collect())
 }
@@ -131,7 +152,8 @@ fn score(
     cases: &[Case],
     held: &[Option<Arc<StandIn>>],
 ) -> Result<Scored> {
-    let exchanged = exchanged(prompts.finding.iter().map(|prompt| prompt.template.as_str()), task.seed);
+    let exchanged =
+        exchanged(prompts.finding.iter().map(|prompt| prompt.template.as_str()), task.seed);
     let (mut sums, mut null, mut errors) = (Sums::default(), Sums::default(), BTreeMap::new());
     let (mut solved, mut used) = (Vec::new(), 0usize);
     run.progress.begin("prompts scored", cases.len() as u64, 0);
@@ -150,7 +172,8 @@ fn score(
             sums.add(stratum, &by_part, 1.0);
             null.add("", &by_part, if exchanged.contains(&at) { -1.0 } else { 1.0 });
             let ids = DictionaryId::all(gradient.world.model.sizes.layers);
-            ids.zip(&scores.errors).for_each(|(id, error)| *errors.entry(id).or_insert(0.0) += error);
+            ids.zip(&scores.errors)
+                .for_each(|(id, error)| *errors.entry(id).or_insert(0.0) += error);
         }
         if at < prompts.own {
             solved.push(one);
@@ -161,10 +184,21 @@ fn score(
     let (means, null) = (sums.means(), null.means());
     let plain = ranking(&means, &equal(&means));
     let of_hook = |id: DictionaryId, sign: f64| -> f64 {
-        plain.iter().filter(|(f, score)| f.dictionary == id && score * sign > 0.0).map(|(_, score)| score).sum()
+        plain
+            .iter()
+            .filter(|(f, score)| f.dictionary == id && score * sign > 0.0)
+            .map(|(_, score)| score)
+            .sum()
     };
-    let hook = |(id, error): (DictionaryId, f64)| (id, [of_hook(id, 1.0), of_hook(id, -1.0), error / used as f64]);
-    Ok(Scored { hooks: errors.into_iter().map(hook).collect(), null: ranking(&null, &equal(&null)), means, solved })
+    let hook = |(id, error): (DictionaryId, f64)| {
+        (id, [of_hook(id, 1.0), of_hook(id, -1.0), error / used as f64])
+    };
+    Ok(Scored {
+        hooks: errors.into_iter().map(hook).collect(),
+        null: ranking(&null, &equal(&null)),
+        means,
+        solved,
+    })
 }
 
 /// The ranking, and the circuit by prompts that it was not ranked on where there are any.
@@ -182,7 +216,8 @@ fn choice(
     let held = stand_ins(world, &cases, Ablate::Mean, task.seed)?;
     let keeps = Keeps::new(world, &on, &cases, &held)?;
     run.progress.say("choosing the circuit's size");
-    let choice = choose(&ranked.means, settings.faithful, settings.most, |circuit| keeps.of(circuit))?;
+    let choice =
+        choose(&ranked.means, settings.faithful, settings.most, |circuit| keeps.of(circuit))?;
     let mut circuit = first(&choice.ranking, choice.size);
     if settings.prune {
         run.progress.say("taking features out of the circuit");
@@ -231,8 +266,8 @@ impl Ranked {
         [of("found", &self.ranking), of("null", &self.null)].concat()
     }
 
-    /// The circuit's features, and where each serves if no prompt's graph tells: an attention feature at the head that holds
-    /// most of its decoder norm.
+    /// The circuit's features, and where each serves if no prompt's graph tells: an attention
+    /// feature at the head that holds most of its decoder norm.
     ///
     /// # Errors
     /// When a dictionary cannot be read.

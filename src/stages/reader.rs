@@ -1,4 +1,5 @@
-//! The atlas, read from the artifacts: rows put together by what they are about, for pages and answers.
+//! The atlas, read from the artifacts: rows put together by what they are about, for pages and
+//! answers.
 
 use super::graphs::{Graphs, graphs};
 use super::inputs::by;
@@ -8,8 +9,9 @@ use super::written::{Written, accounts};
 use super::{Run, inputs};
 use crate::artifact::Row;
 use crate::artifact::tables::{
-    CircuitFeature, CircuitPairRow, ComponentRow, ConformanceRow, ContextRow, CorpusPairRow, EdgeRow, EffectRow,
-    ExampleRow, FaithfulnessRow, FeatureRow, HookScoreRow, LogitRow, NodeRow, PromptRow, RankingRow,
+    CircuitFeature, CircuitPairRow, ComponentRow, ConformanceRow, ContextRow, CorpusPairRow,
+    EdgeRow, EffectRow, ExampleRow, FaithfulnessRow, FeatureRow, HookScoreRow, LogitRow, NodeRow,
+    PromptRow, RankingRow,
 };
 use crate::config::{Method, Provider, RootKind, Wrong};
 use crate::corpus::Tokenizer;
@@ -81,7 +83,10 @@ fn feature_id(name: &str) -> Result<FeatureId> {
 
 /// A setting as the settings file spells it.
 fn word(setting: &impl serde::Serialize) -> String {
-    serde_json::to_value(setting).ok().and_then(|value| Some(value.as_str()?.to_string())).unwrap_or_default()
+    serde_json::to_value(setting)
+        .ok()
+        .and_then(|value| Some(value.as_str()?.to_string()))
+        .unwrap_or_default()
 }
 
 fn task_settings(task: &crate::config::Task) -> String {
@@ -97,7 +102,8 @@ fn mean_of(values: impl Iterator<Item = f64>) -> Option<f64> {
     (!values.is_empty()).then(|| crate::stats::interval::mean(&values))
 }
 
-/// What the model is called where it came from: the repository of the hub, or the folder's own name.
+/// What the model is called where it came from: the repository of the hub, or the folder's own
+/// name.
 fn model_name(path: &str) -> String {
     match path.parse::<HubName>() {
         Ok(name) => name.place(),
@@ -116,7 +122,8 @@ impl<'a> Reader<'a> {
         Reader::with(run, Written::load(run, None)?, store.read()?, store.read()?, store.read()?)
     }
 
-    /// Reads of the large tables (examples, promoted tokens, corpus pairs) only what is about these subjects.
+    /// Reads of the large tables (examples, promoted tokens, corpus pairs) only what is about these
+    /// subjects.
     pub fn about(run: &'a Run<'a>, subjects: &BTreeSet<String>) -> Result<Reader<'a>> {
         let store = run.store;
         let pairs = store.read_about(&["feature_a", "feature_b"], subjects)?;
@@ -178,7 +185,14 @@ impl<'a> Reader<'a> {
         let sizes = Gpt2::sizes_of(&config.path(&config.model.path))?;
         let strongest = strongest(&self.circuit_pairs);
         let [documents, contexts, tokens] = self.corpus()?;
-        let newest = self.run.lock.stages.values().map(|entry| entry.finished.clone()).max().unwrap_or_default();
+        let newest = self
+            .run
+            .lock
+            .stages
+            .values()
+            .map(|entry| entry.finished.clone())
+            .max()
+            .unwrap_or_default();
         Ok(Atlas {
             title: config.site.title.clone(),
             base_url: config.site.base_url.clone(),
@@ -192,7 +206,11 @@ impl<'a> Reader<'a> {
             contexts,
             tokens,
             tasks: config.tasks.iter().map(|task| self.task(task)).collect::<Result<_>>()?,
-            components: self.all_components()?.into_iter().map(|own| self.component(own)).collect::<Result<_>>()?,
+            components: self
+                .all_components()?
+                .into_iter()
+                .map(|own| self.component(own))
+                .collect::<Result<_>>()?,
             features: self.features.iter().map(|row| self.feature(row)).collect::<Result<_>>()?,
             pairs: self.pairs(&strongest)?,
             groups: config.groups.iter().map(|group| self.group(group)).collect::<Result<_>>()?,
@@ -237,7 +255,8 @@ impl<'a> Reader<'a> {
     /// The features of a task's circuits and where they serve, the largest share first.
     pub fn strongest_servings(&self, task: &str) -> Result<Vec<atlas::Serving>> {
         let own = self.serving.values().flatten().filter(|row| row.task == task);
-        let mut servings: Vec<atlas::Serving> = own.map(|row| self.serving(row)).collect::<Result<_>>()?;
+        let mut servings: Vec<atlas::Serving> =
+            own.map(|row| self.serving(row)).collect::<Result<_>>()?;
         servings.sort_by(|a, b| b.share.total_cmp(&a.share).then(a.feature.cmp(&b.feature)));
         Ok(servings)
     }
@@ -250,13 +269,19 @@ impl<'a> Reader<'a> {
     /// The significant meetings of two features in the corpus, as seen from the first.
     pub fn meetings(&self, a: FeatureId, b: FeatureId) -> Result<Vec<atlas::CorpusPair>> {
         let name = a.to_string();
-        let rows = self.corpus_pairs.get(&name).into_iter().flatten().map(|row| corpus_pair(row, &name));
+        let rows =
+            self.corpus_pairs.get(&name).into_iter().flatten().map(|row| corpus_pair(row, &name));
         rows.filter(|pair| pair.as_ref().map_or(true, |pair| pair.other == b)).collect()
     }
 
     fn stages(&self) -> Vec<(String, f64)> {
-        let entry = |name: &str| self.run.lock.stages.get(name).filter(|entry| !entry.finished.is_empty());
-        self.run.order.iter().filter_map(|name| Some((name.to_string(), entry(name)?.seconds))).collect()
+        let entry =
+            |name: &str| self.run.lock.stages.get(name).filter(|entry| !entry.finished.is_empty());
+        self.run
+            .order
+            .iter()
+            .filter_map(|name| Some((name.to_string(), entry(name)?.seconds)))
+            .collect()
     }
 
     fn provenance(&self, sizes: &crate::model::Sizes) -> Result<Vec<(String, String)>> {
@@ -284,10 +309,16 @@ impl<'a> Reader<'a> {
                 discover.prompts, discover.points, discover.faithful
             ),
             Method::Greedy => {
-                format!("{} passes, {} a slot, {} candidates", discover.passes, discover.per_node, discover.candidates)
+                format!(
+                    "{} passes, {} a slot, {} candidates",
+                    discover.passes, discover.per_node, discover.candidates
+                )
             }
             Method::Influence => {
-                format!("coverage {}, at most {} features and errors", discover.coverage, discover.nodes)
+                format!(
+                    "coverage {}, at most {} features and errors",
+                    discover.coverage, discover.nodes
+                )
             }
             _ => String::new(),
         };
@@ -297,11 +328,14 @@ impl<'a> Reader<'a> {
             _ => format!("{method} from the {root}: {how}"),
         };
         let examples = format!(
-            "the {} strongest and {} of each tenth of the active contexts, in each half of the documents; together within {} tokens",
+            "the {} strongest and {} of each tenth of the active contexts, in each half of the \
+             documents; together within {} tokens",
             aggregate.examples, aggregate.band_examples, aggregate.window
         );
         let explanations = match config.llm.model.as_str() {
-            _ if config.llm.provider == Provider::None => "summaries of the statistics; no language model",
+            _ if config.llm.provider == Provider::None => {
+                "summaries of the statistics; no language model"
+            }
             model => model,
         };
         let allowed: Vec<&str> = discover.allow.iter().map(String::as_str).collect();
@@ -312,7 +346,8 @@ impl<'a> Reader<'a> {
             ("Dictionaries", format!("{} of {width} features", inputs::sources(config)?.len())),
             ("Corpus", format!("{}, contexts of {} tokens", corpus.path, corpus.context)),
         ];
-        let tasks = config.tasks.iter().map(|task| (format!("Task {}", task.name), task_settings(task)));
+        let tasks =
+            config.tasks.iter().map(|task| (format!("Task {}", task.name), task_settings(task)));
         let rest = [
             ("Circuits", circuits),
             ("Nodes", allowed.join(", ").replace('_', " ")),
@@ -325,18 +360,24 @@ impl<'a> Reader<'a> {
 
     /// A task with its circuit.
     pub fn task(&self, task: &crate::config::Task) -> Result<atlas::Task> {
-        let prompts: Vec<&PromptRow> = self.prompts.iter().filter(|row| row.task == task.name).collect();
+        let prompts: Vec<&PromptRow> =
+            self.prompts.iter().filter(|row| row.task == task.name).collect();
         let used = self.prompts_of(&task.name).max(1);
         let own = |row: &&ComponentRow| row.task == task.name;
-        let mut components: Vec<atlas::TaskComponent> =
-            self.components.iter().filter(own).map(|row| self.task_component(row)).collect::<Result<_>>()?;
+        let mut components: Vec<atlas::TaskComponent> = self
+            .components
+            .iter()
+            .filter(own)
+            .map(|row| self.task_component(row))
+            .collect::<Result<_>>()?;
         components.sort_by_key(|c| c.component);
         Ok(atlas::Task {
             name: task.name.clone(),
             kind: task.kind.word().into(),
             method: self.run.config.discover.method.word().into(),
             faithful: self.run.config.discover.faithful,
-            accuracy: prompts.iter().filter(|row| row.right).count() as f64 / prompts.len().max(1) as f64,
+            accuracy: prompts.iter().filter(|row| row.right).count() as f64
+                / prompts.len().max(1) as f64,
             used: self.prompts_of(&task.name),
             coverage: prompts.iter().map(|row| row.coverage).sum::<f64>() / f64::from(used),
             left_out: mean_of(prompts.iter().filter_map(|row| row.left_out)),
@@ -345,14 +386,17 @@ impl<'a> Reader<'a> {
             supporting: self.ranked(&task.name, 1.0)?,
             opposing: self.ranked(&task.name, -1.0)?,
             hooks: self.hooks(&task.name),
-            faithfulness: faithfulness(self.faithfulness.iter().filter(|row| row.task == task.name)),
+            faithfulness: faithfulness(
+                self.faithfulness.iter().filter(|row| row.task == task.name),
+            ),
             links: live_links(self.effects.iter().filter(|row| row.task == task.name))?,
             component_pairs: self.component_pairs(&task.name).to_vec(),
             pairs: self.task_pairs(&task.name)?,
         })
     }
 
-    /// The strongest features of a task's ranking whose scores have this sign; none where a method gives no scores.
+    /// The strongest features of a task's ranking whose scores have this sign; none where a method
+    /// gives no scores.
     fn ranked(&self, task: &str, sign: f64) -> Result<Vec<(FeatureId, f64)>> {
         const SHOWN: usize = 15;
         if self.run.config.discover.method != Method::Gradient {
@@ -425,14 +469,20 @@ impl<'a> Reader<'a> {
     }
 
     fn task_pairs(&self, task: &str) -> Result<Vec<atlas::CircuitPair>> {
-        self.circuit_pairs.iter().filter(|row| row.task == task).take(TASK_PAIRS).map(circuit_pair).collect()
+        self.circuit_pairs
+            .iter()
+            .filter(|row| row.task == task)
+            .take(TASK_PAIRS)
+            .map(circuit_pair)
+            .collect()
     }
 
     /// A component, over all tasks.
     pub fn component(&self, own: Component) -> Result<atlas::ComponentPage> {
         let name = own.to_string();
         let here = self.serving_at.get(&name).into_iter().flatten();
-        let mut features: Vec<atlas::Serving> = here.map(|row| self.serving(row)).collect::<Result<_>>()?;
+        let mut features: Vec<atlas::Serving> =
+            here.map(|row| self.serving(row)).collect::<Result<_>>()?;
         features.sort_by_key(|serving| (std::cmp::Reverse(serving.prompts), serving.feature));
         let [promoted, suppressed] = self.logits.get(&name).cloned().unwrap_or_default();
         let tasks = self.components.iter().filter(|c| c.component == name);
@@ -462,9 +512,13 @@ impl<'a> Reader<'a> {
             _ => None,
         };
         let of_task = |task: &crate::config::Task| {
-            let mut found: Vec<_> = self.component_pairs(&task.name).iter().filter_map(other).collect();
+            let mut found: Vec<_> =
+                self.component_pairs(&task.name).iter().filter_map(other).collect();
             found.sort_by_key(|(component, prompts)| (std::cmp::Reverse(*prompts), *component));
-            found.into_iter().map(|(component, prompts)| (task.name.clone(), component, prompts)).collect::<Vec<_>>()
+            found
+                .into_iter()
+                .map(|(component, prompts)| (task.name.clone(), component, prompts))
+                .collect::<Vec<_>>()
         };
         self.run.config.tasks.iter().flat_map(of_task).collect()
     }
@@ -502,7 +556,9 @@ impl<'a> Reader<'a> {
             examples: self.examples(&row.feature, &BANDS),
             corpus_pairs: self.feature_pairs(&row.feature)?,
             corpus_total: self.corpus_pairs.get(&row.feature).map_or(0, Vec::len) as u64,
-            circuit_pairs: shown.map(|pair| Ok((pair.task.clone(), circuit_pair(pair)?))).collect::<Result<_>>()?,
+            circuit_pairs: shown
+                .map(|pair| Ok((pair.task.clone(), circuit_pair(pair)?)))
+                .collect::<Result<_>>()?,
             circuit_total: circuit_pairs.len() as u64,
             explanation: self.explanation(&row.feature),
             asked: self.written.asked(&row.feature),
@@ -534,20 +590,31 @@ impl<'a> Reader<'a> {
 
     fn pairs(&self, strongest: &BTreeMap<String, Vec<String>>) -> Result<Vec<atlas::Pair>> {
         let names: BTreeSet<&String> = strongest.values().flatten().collect();
-        names.into_iter().filter_map(|name| name.split_once('+')).map(|(a, b)| self.pair(a, b)).collect()
+        names
+            .into_iter()
+            .filter_map(|name| name.split_once('+'))
+            .map(|(a, b)| self.pair(a, b))
+            .collect()
     }
 
     fn pair(&self, a: &str, b: &str) -> Result<atlas::Pair> {
         let name = format!("{a}+{b}");
         let [promoted, suppressed] = self.logits.get(&name).cloned().unwrap_or_default();
-        let of_a = self.circuit_pairs_of.get(a).into_iter().flatten().map(|&place| &self.circuit_pairs[place]);
+        let of_a = self
+            .circuit_pairs_of
+            .get(a)
+            .into_iter()
+            .flatten()
+            .map(|&place| &self.circuit_pairs[place]);
         let circuit = of_a.filter(|row| row.feature_a == b || row.feature_b == b);
         let meets = self.corpus_pairs.get(a).map(Vec::as_slice).unwrap_or_default().iter();
         let meets = meets.filter(|row| row.feature_a == b || row.feature_b == b);
         Ok(atlas::Pair {
             a: feature_id(a)?,
             b: feature_id(b)?,
-            circuit: circuit.map(|row| Ok((row.task.clone(), circuit_pair(row)?))).collect::<Result<_>>()?,
+            circuit: circuit
+                .map(|row| Ok((row.task.clone(), circuit_pair(row)?)))
+                .collect::<Result<_>>()?,
             corpus: meets.map(|row| corpus_pair(row, a)).collect::<Result<_>>()?,
             promoted,
             suppressed,
@@ -575,8 +642,9 @@ impl<'a> Reader<'a> {
         self.written.explanation(subject)
     }
 
-    /// The examples of some bands, the halves together, strongest first within a band; no more of a band than one half
-    /// was asked for, which keeps the pages small. Only of the top ones are these the strongest.
+    /// The examples of some bands, the halves together, strongest first within a band; no more of a
+    /// band than one half was asked for, which keeps the pages small. Only of the top ones are
+    /// these the strongest.
     fn examples(&self, subject: &str, bands: &[&str]) -> Vec<atlas::Example> {
         let rows = self.examples.get(subject).map(Vec::as_slice).unwrap_or_default();
         let aggregate = &self.run.config.aggregate;
@@ -600,7 +668,11 @@ impl<'a> Reader<'a> {
         let cut = self.tokenizer.pieces(&row.tokens);
         let piece = |piece: &crate::corpus::Piece| atlas::Piece {
             text: piece.text.clone(),
-            value: row.activations[piece.tokens.clone()].iter().copied().map(f64::from).fold(0.0, f64::max),
+            value: row.activations[piece.tokens.clone()]
+                .iter()
+                .copied()
+                .map(f64::from)
+                .fold(0.0, f64::max),
             special: piece.special,
         };
         atlas::Example {
@@ -619,7 +691,8 @@ impl<'a> Reader<'a> {
 }
 
 /// All bands of a feature, in the order of its page.
-const BANDS: [&str; 12] = ["top", "q9", "q8", "q7", "q6", "q5", "q4", "q3", "q2", "q1", "q0", "inactive"];
+const BANDS: [&str; 12] =
+    ["top", "q9", "q8", "q7", "q6", "q5", "q4", "q3", "q2", "q1", "q0", "inactive"];
 
 /// What is in each circuit.
 fn circuits(nodes: &[NodeRow]) -> Result<Circuits> {
@@ -643,7 +716,9 @@ fn together(circuits: &Circuits) -> BTreeMap<String, Together> {
             all[i + 1..].iter().for_each(|&b| *own.entry((a, b)).or_default() += 1);
         }
     }
-    let listed = |own: BTreeMap<(Component, Component), u32>| own.into_iter().map(|((a, b), n)| (a, b, n)).collect();
+    let listed = |own: BTreeMap<(Component, Component), u32>| {
+        own.into_iter().map(|((a, b), n)| (a, b, n)).collect()
+    };
     pairs.into_iter().map(|(task, own)| (task.to_string(), listed(own))).collect()
 }
 
@@ -674,7 +749,11 @@ fn promoted(rows: Vec<LogitRow>) -> BTreeMap<String, [Vec<atlas::Promoted>; 2]> 
     for row in rows {
         let (logit, at_strength) = (f64::from(row.logit), f64::from(row.at_strength));
         let sides = map.entry(row.subject).or_default();
-        sides[usize::from(row.side == "bottom")].push(atlas::Promoted { text: row.text, logit, at_strength });
+        sides[usize::from(row.side == "bottom")].push(atlas::Promoted {
+            text: row.text,
+            logit,
+            at_strength,
+        });
     }
     map
 }
@@ -688,7 +767,8 @@ fn live_links<'a>(rows: impl Iterator<Item = &'a EffectRow>) -> Result<Vec<atlas
 fn live_link(rows: &[&EffectRow]) -> Result<atlas::LiveLink> {
     let first = rows[0];
     let share = |row: &EffectRow, change: f32| f64::from(change) / f64::from(row.total);
-    let runs: Vec<(f64, f64)> = rows.iter().map(|row| (share(row, row.predicted), share(row, row.measured))).collect();
+    let runs: Vec<(f64, f64)> =
+        rows.iter().map(|row| (share(row, row.predicted), share(row, row.measured))).collect();
     let mean = |values: Vec<f64>| crate::stats::interval::mean(&values);
     let predicted = mean(runs.iter().map(|run| run.0).collect());
     let measured = mean(runs.iter().map(|run| run.1).collect());
@@ -719,9 +799,15 @@ fn faithfulness<'a>(rows: impl Iterator<Item = &'a FaithfulnessRow>) -> Vec<atla
         let key = |f: &atlas::Faithfulness| {
             [&f.level, &f.variant, &f.circuit, &f.ablation, &f.errors].map(String::clone).to_vec()
         };
-        let own = [&row.level, &row.variant, &row.circuit, &row.ablation, &row.errors].map(String::clone).to_vec();
+        let own = [&row.level, &row.variant, &row.circuit, &row.ablation, &row.errors]
+            .map(String::clone)
+            .to_vec();
         let interval = atlas::Interval { value: row.value, low: row.low, high: row.high };
-        let name = if row.stratum.is_empty() { row.metric.clone() } else { in_stratum(&row.metric, &row.stratum) };
+        let name = if row.stratum.is_empty() {
+            row.metric.clone()
+        } else {
+            in_stratum(&row.metric, &row.stratum)
+        };
         match found.iter_mut().find(|f| f.size == row.size && key(f) == own) {
             Some(known) => drop(known.metrics.insert(name, interval)),
             None => found.push(atlas::Faithfulness {
@@ -773,7 +859,8 @@ fn corpus_pair(row: &CorpusPairRow, from: &str) -> Result<atlas::CorpusPair> {
 }
 
 fn conformance(row: &ConformanceRow) -> Result<atlas::Conformance> {
-    let kind = if row.kind == "attention" { crate::ids::Kind::Attention } else { crate::ids::Kind::Mlp };
+    let kind =
+        if row.kind == "attention" { crate::ids::Kind::Attention } else { crate::ids::Kind::Mlp };
     Ok(atlas::Conformance {
         dictionary: crate::ids::DictionaryId { layer: row.layer as usize, kind },
         width: row.width as usize,

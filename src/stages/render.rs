@@ -20,7 +20,9 @@ pub fn stale(config: &Config, fingerprint: &str) -> Option<String> {
     let name = &config.output.site;
     match Mark::read(&config.path(name)) {
         None => Some(format!("there is no site in `{name}`")),
-        Some(mark) if mark.fingerprint != fingerprint => Some(format!("the site in `{name}` is of another run")),
+        Some(mark) if mark.fingerprint != fingerprint => {
+            Some(format!("the site in `{name}` is of another run"))
+        }
         Some(_) => None,
     }
 }
@@ -61,8 +63,8 @@ pub fn check(config: &Config) -> Result<()> {
 }
 
 /// # Errors
-/// When anything that a run reads or keeps is inside the site's folder, which is replaced whole, or the site is inside
-/// the artifacts.
+/// When anything that a run reads or keeps is inside the site's folder, which is replaced whole, or
+/// the site is inside the artifacts.
 fn check_apart(config: &Config, site: &Path) -> Result<()> {
     let here = std::env::current_dir()?;
     let site = real(&here.join(site));
@@ -74,7 +76,10 @@ fn check_apart(config: &Config, site: &Path) -> Result<()> {
         ));
     }
     if site.starts_with(real(&here.join(config.artifacts()))) {
-        return Err(hinted("`output.site` is inside `output.artifacts`", "set `output.site` to a folder of its own"));
+        return Err(hinted(
+            "`output.site` is inside `output.artifacts`",
+            "set `output.site` to a folder of its own",
+        ));
     }
     Ok(())
 }
@@ -87,13 +92,24 @@ fn kept(config: &Config) -> Result<Vec<(String, PathBuf)>> {
         ("output.dictionaries".into(), config.converted()),
     ];
     for task in &config.tasks {
-        let file = task.file.iter().map(|file| (format!("the prompts of the task `{}`", task.name), config.path(file)));
+        let file = task
+            .file
+            .iter()
+            .map(|file| (format!("the prompts of the task `{}`", task.name), config.path(file)));
         kept.extend(file);
         if let Origin::File(file) = task::origin(task, &config.model.path) {
-            kept.push((format!("the published circuit of the task `{}`", task.name), config.path(file)));
+            kept.push((
+                format!("the published circuit of the task `{}`", task.name),
+                config.path(file),
+            ));
         }
     }
-    let read = [&config.model.path, &config.dictionaries.attention, &config.dictionaries.mlp, &config.corpus.path];
+    let read = [
+        &config.model.path,
+        &config.dictionaries.attention,
+        &config.dictionaries.mlp,
+        &config.corpus.path,
+    ];
     let mut paths: Vec<PathBuf> = read.map(|path| config.path(path)).into();
     // One by one too: a pattern or a list may name files that are elsewhere.
     for input in [Input::Corpus, Input::Dictionaries] {
@@ -130,9 +146,16 @@ mod tests {
         render(&|| ()).unwrap();
         render(&|| ()).unwrap();
         let error = render(&|| fs::write(site.join("CNAME"), "example.org").unwrap()).unwrap_err();
-        assert!(crate::error::report(&error).contains("did not write but would remove: `CNAME`\n"), "{error:?}");
+        assert!(
+            crate::error::report(&error).contains("did not write but would remove: `CNAME`\n"),
+            "{error:?}"
+        );
         assert_eq!(fs::read_to_string(site.join("CNAME")).unwrap(), "example.org");
         assert_eq!(fs::read_to_string(site.join("index.html")).unwrap(), "a page");
-        assert_eq!(fs::read_dir(above.path()).unwrap().count(), 1, "something was left beside the site");
+        assert_eq!(
+            fs::read_dir(above.path()).unwrap().count(),
+            1,
+            "something was left beside the site"
+        );
     }
 }

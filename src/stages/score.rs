@@ -1,4 +1,5 @@
-//! `score`: the activation of every chosen feature at every token, from the disk cache or from the live model.
+//! `score`: the activation of every chosen feature at every token, from the disk cache or from the
+//! live model.
 
 use super::inputs;
 use crate::artifact::Row;
@@ -34,10 +35,20 @@ pub fn run(run: &Run) -> Result<Done> {
         run.store.write_part(run.fingerprint, part, &rows(&scored))?;
         run.progress.add(1);
     }
-    Ok(format!("{} features of {} dictionaries over {parts} shards", features.len(), scorer.hooks().len()).into())
+    Ok(format!(
+        "{} features of {} dictionaries over {parts} shards",
+        features.len(),
+        scorer.hooks().len()
+    )
+    .into())
 }
 
-fn score_live(run: &Run, scorer: &Scorer, model: &Gpt2, contexts: &[ContextRow]) -> Result<Vec<Scored>> {
+fn score_live(
+    run: &Run,
+    scorer: &Scorer,
+    model: &Gpt2,
+    contexts: &[ContextRow],
+) -> Result<Vec<Scored>> {
     let (hooks, precision) = (scorer.hooks(), inputs::precision(run.config));
     let score = |row: &ContextRow| {
         let mut values = read_hooks(model, &row.tokens, &hooks)?;
@@ -53,15 +64,23 @@ fn score_live(run: &Run, scorer: &Scorer, model: &Gpt2, contexts: &[ContextRow])
     Ok(scored)
 }
 
-fn score_cached(run: &Run, scorer: &Scorer, part: u32, contexts: &[ContextRow]) -> Result<Vec<Scored>> {
+fn score_cached(
+    run: &Run,
+    scorer: &Scorer,
+    part: u32,
+    contexts: &[ContextRow],
+) -> Result<Vec<Scored>> {
     let hooks: Vec<String> = scorer.hooks().iter().map(|id| id.hook()).collect();
     if hooks.is_empty() {
         return Ok(contexts.iter().map(|row| (row.context, Vec::new())).collect());
     }
-    let lengths: Vec<(u32, usize)> = contexts.iter().map(|row| (row.context, row.tokens.len())).collect();
+    let lengths: Vec<(u32, usize)> =
+        contexts.iter().map(|row| (row.context, row.tokens.len())).collect();
     let mut scored = Vec::with_capacity(contexts.len().next_multiple_of(GROUP));
     read_part(run.store, part, &hooks, inputs::precision(run.config), &lengths, |group| {
-        let score = |read: &crate::artifact::activations::HookValues| Ok((read.context, scorer.score(&read.values)?));
+        let score = |read: &crate::artifact::activations::HookValues| {
+            Ok((read.context, scorer.score(&read.values)?))
+        };
         scored.extend(group.par_iter().map(score).collect::<Result<Vec<Scored>>>()?);
         Ok(())
     })?;
@@ -70,7 +89,8 @@ fn score_cached(run: &Run, scorer: &Scorer, part: u32, contexts: &[ContextRow]) 
 
 /// By feature, context and position.
 fn rows(scored: &[Scored]) -> Vec<ScoreRow> {
-    let each = scored.iter().flat_map(|(context, hits)| hits.iter().map(move |hit| (*context, hit)));
+    let each =
+        scored.iter().flat_map(|(context, hits)| hits.iter().map(move |hit| (*context, hit)));
     let mut rows: Vec<ScoreRow> = each
         .map(|(context, hit)| ScoreRow {
             feature: hit.key,

@@ -26,7 +26,8 @@ impl Solved {
     /// A prompt as the model answers it, before anything is looked for.
     pub fn new(world: &World, prompt: &Prompt, pass: &Pass, metric: &Metric) -> Result<Solved> {
         let logits = world.model.last_logits(pass.trace())?;
-        let difference = Metric::LogitDifference { correct: prompt.correct, counter: prompt.counter };
+        let difference =
+            Metric::LogitDifference { correct: prompt.correct, counter: prompt.counter };
         Ok(Solved {
             answers: crate::circuit::answers(&logits, ANSWERS),
             logit_difference: difference.of(&logits),
@@ -62,7 +63,10 @@ pub fn check_used(prompts: usize, used: usize) -> Result<()> {
         return Ok(());
     }
     let what = format!("the model is right at none of its {prompts} prompts, so all are left out");
-    Err(hinted(what, "set `wrong = \"keep\"` for the task, or give it prompts that the model can do"))
+    Err(hinted(
+        what,
+        "set `wrong = \"keep\"` for the task, or give it prompts that the model can do",
+    ))
 }
 
 /// The metric of a case in the whole model.
@@ -82,7 +86,13 @@ pub fn counted<'p>(
 ) -> Result<(Vec<&'p Prompt>, Vec<Case<'p>>)> {
     let cases = prompts.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<Case>>>()?;
     let counts = counting(world, task, &cases)?;
-    Ok(prompts.iter().zip(cases).zip(counts).filter(|(_, counts)| *counts).map(|(of, _)| of).unzip())
+    Ok(prompts
+        .iter()
+        .zip(cases)
+        .zip(counts)
+        .filter(|(_, counts)| *counts)
+        .map(|(of, _)| of)
+        .unzip())
 }
 
 /// Which cases count: all, or those at which the model is right.
@@ -90,7 +100,10 @@ pub fn counting(world: &World, task: &Task, cases: &[Case]) -> Result<Vec<bool>>
     if task.wrong == Wrong::Keep {
         return Ok(vec![true; cases.len()]);
     }
-    let right = cases.par_iter().map(|case| Ok(whole(world, case)? > 0.0)).collect::<Result<Vec<bool>>>()?;
+    let right = cases
+        .par_iter()
+        .map(|case| Ok(whole(world, case)? > 0.0))
+        .collect::<Result<Vec<bool>>>()?;
     check_used(right.len(), right.iter().filter(|right| **right).count())?;
     Ok(right)
 }

@@ -4,19 +4,25 @@ use super::inputs;
 use crate::artifact::Row;
 use crate::artifact::tables::{ContextRow, Document};
 use crate::config::{Corpus, StoreKind};
-use crate::corpus::{Half, Packer, RawDocument, SHORTEST, Tokenizer, Window, half, order, read, windows};
+use crate::corpus::{
+    Half, Packer, RawDocument, SHORTEST, Tokenizer, Window, half, order, read, windows,
+};
 use crate::error::Result;
 use crate::stages::{Done, Run};
 use rayon::prelude::*;
 
-/// What the disk cache is going to take at most: whether there is room is better known before `discover` than after it.
+/// What the disk cache is going to take at most: whether there is room is better known before
+/// `discover` than after it.
 fn outlook(run: &Run, tokens: usize) -> Result<String> {
     if run.config.cache.store == StoreKind::Stream {
         return Ok(String::new());
     }
     let sizes = inputs::sizes(run.config)?;
     let gib = inputs::cache_gib(run.config, tokens, 2 * sizes.layers, sizes.d_model);
-    Ok(format!("; the disk cache will take {gib:.2} GiB at most, of {} allowed", run.config.cache.max_gib))
+    Ok(format!(
+        "; the disk cache will take {gib:.2} GiB at most, of {} allowed",
+        run.config.cache.max_gib
+    ))
 }
 
 /// Documents that are encoded at once.
@@ -40,7 +46,12 @@ pub fn run(run: &Run) -> Result<Done> {
     write_documents(run, &documents)?;
     let tokens = windows.iter().map(|window| window.tokens.len()).sum();
     let contexts = write_contexts(run, windows)?;
-    Ok(format!("{} documents, {contexts} contexts of {tokens} tokens{}", documents.len(), outlook(run, tokens)?).into())
+    Ok(format!(
+        "{} documents, {contexts} contexts of {tokens} tokens{}",
+        documents.len(),
+        outlook(run, tokens)?
+    )
+    .into())
 }
 
 /// The documents that have been read.
@@ -56,18 +67,22 @@ impl Reading<'_> {
     /// Encodes what waits for it; whether more is wanted.
     fn encode(&mut self) -> Result<bool> {
         let encoded = encode_batch(&self.batch, self.tokenizer)?;
-        self.contexts += encoded.iter().map(|document| contexts_of(document.ids.len(), self.corpus)).sum::<usize>();
+        self.contexts += encoded
+            .iter()
+            .map(|document| contexts_of(document.ids.len(), self.corpus))
+            .sum::<usize>();
         self.documents.extend(encoded);
         self.batch.clear();
         Ok(self.corpus.max_contexts == 0 || self.contexts < self.corpus.max_contexts)
     }
 }
 
-/// Reads documents in the source's own order; with `max_contexts`, only as many as are needed to fill them, and no file
-/// behind the one that does.
+/// Reads documents in the source's own order; with `max_contexts`, only as many as are needed to
+/// fill them, and no file behind the one that does.
 fn encode(run: &Run, tokenizer: &Tokenizer) -> Result<Vec<Encoded>> {
     let corpus = &run.config.corpus;
-    let mut reading = Reading { corpus, tokenizer, batch: Vec::new(), documents: Vec::new(), contexts: 0 };
+    let mut reading =
+        Reading { corpus, tokenizer, batch: Vec::new(), documents: Vec::new(), contexts: 0 };
     for shard in inputs::corpus(run.config, run.progress)? {
         let shard = shard?;
         run.progress.say("reading and encoding the corpus");
@@ -89,8 +104,9 @@ fn contexts_of(ids: usize, corpus: &Corpus) -> usize {
 }
 
 fn encode_batch(batch: &[RawDocument], tokenizer: &Tokenizer) -> Result<Vec<Encoded>> {
-    let encode =
-        |document: &RawDocument| Ok(Encoded { source: document.source.clone(), ids: tokenizer.ids(document)? });
+    let encode = |document: &RawDocument| {
+        Ok(Encoded { source: document.source.clone(), ids: tokenizer.ids(document)? })
+    };
     batch.par_iter().map(encode).collect()
 }
 
@@ -99,7 +115,8 @@ fn cut(documents: &[Encoded], corpus: &Corpus, bos: u32) -> Vec<Window> {
     let order = order(documents.len(), corpus.shuffle_seed);
     let mut all = Vec::new();
     if corpus.pack {
-        let mut packers = [Half::Explain, Half::Score].map(|half| (half, Packer::new(corpus.context, bos)));
+        let mut packers =
+            [Half::Explain, Half::Score].map(|half| (half, Packer::new(corpus.context, bos)));
         for document in order {
             let ids = &documents[document].ids;
             let own = half(ids);
@@ -109,7 +126,9 @@ fn cut(documents: &[Encoded], corpus: &Corpus, bos: u32) -> Vec<Window> {
         }
         all.extend(packers.into_iter().filter_map(|(_, packer)| packer.finish()));
     } else {
-        let each = |document: usize| windows(document as u32, &documents[document].ids, corpus.context, bos);
+        let each = |document: usize| {
+            windows(document as u32, &documents[document].ids, corpus.context, bos)
+        };
         all.extend(order.into_iter().flat_map(each));
     }
     if corpus.max_contexts > 0 {
@@ -132,7 +151,12 @@ fn write_contexts(run: &Run, windows: Vec<Window>) -> Result<usize> {
     let contexts = windows.len();
     let rows: Vec<ContextRow> = (0..)
         .zip(windows)
-        .map(|(context, w)| ContextRow { context, document: w.document, start: w.start, tokens: w.tokens })
+        .map(|(context, w)| ContextRow {
+            context,
+            document: w.document,
+            start: w.start,
+            tokens: w.tokens,
+        })
         .collect();
     let shards = rows.chunks(run.config.corpus.shard_contexts);
     let parts = shards.len() as u32;

@@ -1,17 +1,20 @@
-//! `verify`: are the circuits real? Runs the model with everything outside them replaced, at the level of components and
-//! of features, beside random and published ones; and the strongest links one by one.
+//! `verify`: are the circuits real? Runs the model with everything outside them replaced, at the
+//! level of components and of features, beside random and published ones; and the strongest links
+//! one by one.
 
 use super::inputs;
 use super::methods::{Circuits, Other, Search, by_rank};
 use super::ranked::exchanged;
 use super::solved::{check_used, whole};
-use crate::artifact::tables::{ComponentRow, EdgeRow, EffectRow, FaithfulnessRow, NodeRow, PromptRow, RankingRow};
+use crate::artifact::tables::{
+    ComponentRow, EdgeRow, EffectRow, FaithfulnessRow, NodeRow, PromptRow, RankingRow,
+};
 use crate::circuit::effects::{Effect, Link, effects};
 use crate::circuit::features::{self, Errors, Runner, Side};
 use crate::circuit::gradient::Gradient;
 use crate::circuit::{
-    self, Ablate, Attribution, Case, Node, NodeKind, Pass, Slot, World, at_least, circuits_by_frequency, components,
-    everything, random_circuits,
+    self, Ablate, Attribution, Case, Node, NodeKind, Pass, Slot, World, at_least,
+    circuits_by_frequency, components, everything, random_circuits,
 };
 use crate::config::{Ablation, Method, Task, Wrong};
 use crate::error::{Context, Result, hinted};
@@ -26,10 +29,12 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Prompts in which a link of a task is run, spread from those where its share is largest to those where it is smallest.
+/// Prompts in which a link of a task is run, spread from those where its share is largest to those
+/// where it is smallest.
 const PROMPTS_A_LINK: usize = 5;
 
-/// Shares of everything that are measured besides the small circuits, as in the Mechanistic Interpretability Benchmark.
+/// Shares of everything that are measured besides the small circuits, as in the Mechanistic
+/// Interpretability Benchmark.
 const LARGE: [f64; 3] = [0.1, 0.2, 0.5];
 
 /// The tables as `discover` wrote them.
@@ -74,7 +79,18 @@ pub fn run(run: &Run) -> Result<Done> {
 }
 
 fn sorted_by(row: &FaithfulnessRow) -> impl Ord + '_ {
-    let FaithfulnessRow { task, level, variant, stratum, circuit, size, metric, ablation, errors, .. } = row;
+    let FaithfulnessRow {
+        task,
+        level,
+        variant,
+        stratum,
+        circuit,
+        size,
+        metric,
+        ablation,
+        errors,
+        ..
+    } = row;
     (task, level, variant, circuit, size, metric, ablation, errors, stratum)
 }
 
@@ -82,7 +98,8 @@ impl Found {
     fn load(run: &Run) -> Result<Found> {
         let nodes = inputs::by(run.store.read::<NodeRow>()?, |row| (row.task.clone(), row.prompt));
         let edges = inputs::by(run.store.read::<EdgeRow>()?, |row| (row.task.clone(), row.prompt));
-        let (prompts, components, rankings) = (run.store.read()?, run.store.read()?, run.store.read()?);
+        let (prompts, components, rankings) =
+            (run.store.read()?, run.store.read()?, run.store.read()?);
         Ok(Found { prompts, nodes, edges, components, rankings })
     }
 
@@ -102,7 +119,8 @@ struct Bench<'a> {
     prompts: &'a [Prompt],
     /// Every prompt that has a circuit.
     all: Vec<Case<'a>>,
-    /// What circuits are measured on, and whether these are other prompts than circuits are found on.
+    /// What circuits are measured on, and whether these are other prompts than circuits are found
+    /// on.
     cases: Vec<Case<'a>>,
     fresh: bool,
     metrics: &'a inputs::Metrics,
@@ -133,15 +151,17 @@ impl Stratum {
 /// Random circuits: level, ablation, whether errors are kept, variant, size.
 type Drawn = (&'static str, Ablation, bool, String, usize);
 
-/// What one ablation puts in the place of everything else, for the cases that are measured on; and what all circuits are held
-/// against.
+/// What one ablation puts in the place of everything else, for the cases that are measured on; and
+/// what all circuits are held against.
 struct StandIns {
     ablation: Ablation,
-    /// Whether it is the first of the ablations: only under it are other methods and random circuits measured.
+    /// Whether it is the first of the ablations: only under it are other methods and random
+    /// circuits measured.
     first: bool,
     components: Vec<Arc<components::StandIn>>,
     features: Vec<Arc<features::StandIn>>,
-    /// The metric of each case with every component replaced; with every feature, errors kept; and with errors ablated too.
+    /// The metric of each case with every component replaced; with every feature, errors kept; and
+    /// with errors ablated too.
     empty: [Vec<f64>; 3],
     /// The metric of each case with every feature alive and errors ablated.
     all: Vec<f64>,
@@ -225,12 +245,17 @@ impl<'a> Bench<'a> {
         metrics: &'a inputs::Metrics,
     ) -> Result<Bench<'a>> {
         let rows: Vec<&PromptRow> = found.prompts(&task.name).collect();
-        let own = rows.iter().map(|row| prompt(&prompts.finding, row)).collect::<Result<Vec<_>>>()?;
+        let own =
+            rows.iter().map(|row| prompt(&prompts.finding, row)).collect::<Result<Vec<_>>>()?;
         let all = own.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<_>>>()?;
-        let fresh: Vec<&Prompt> = if prompts.fresh.is_empty() { own } else { prompts.fresh.iter().collect() };
-        let measured = fresh.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<Case>>>()?;
-        let full = measured.par_iter().map(|case| whole(world, case)).collect::<Result<Vec<f64>>>()?;
-        let used: Vec<usize> = (0..full.len()).filter(|&i| full[i] > 0.0 || task.wrong == Wrong::Keep).collect();
+        let fresh: Vec<&Prompt> =
+            if prompts.fresh.is_empty() { own } else { prompts.fresh.iter().collect() };
+        let measured =
+            fresh.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<Case>>>()?;
+        let full =
+            measured.par_iter().map(|case| whole(world, case)).collect::<Result<Vec<f64>>>()?;
+        let used: Vec<usize> =
+            (0..full.len()).filter(|&i| full[i] > 0.0 || task.wrong == Wrong::Keep).collect();
         check_used(full.len(), used.len())?;
         let exchanged = exchanged(used.iter().map(|&i| fresh[i].template.as_str()), task.seed);
         let places = places(used.iter().map(|&i| fresh[i].stratum.as_str()));
@@ -251,14 +276,20 @@ impl<'a> Bench<'a> {
             cases: used.iter().map(|&i| measured[i].clone()).collect(),
             full: used.iter().map(|&i| full[i]).collect(),
             bootstrap: Bootstrap::new(used.len(), task.seed),
-            strata: if places.len() > 1 { places.into_iter().map(stratum).collect() } else { Vec::new() },
-            signs: (0..used.len()).map(|at| if exchanged.contains(&at) { -1.0 } else { 1.0 }).collect(),
+            strata: if places.len() > 1 {
+                places.into_iter().map(stratum).collect()
+            } else {
+                Vec::new()
+            },
+            signs: (0..used.len())
+                .map(|at| if exchanged.contains(&at) { -1.0 } else { 1.0 })
+                .collect(),
             drawn: RefCell::default(),
         })
     }
 
-    /// Faithfulness and completeness over circuit size, at both levels and under each ablation; and what each method took of a
-    /// prompt.
+    /// Faithfulness and completeness over circuit size, at both levels and under each ablation; and
+    /// what each method took of a prompt.
     fn curves(&self, published: Option<&Published>) -> Result<(Vec<FaithfulnessRow>, String)> {
         let found = Other {
             method: self.run.config.discover.method,
@@ -273,7 +304,9 @@ impl<'a> Bench<'a> {
         let others = self.others()?;
         let pool: BTreeSet<FeatureId> = self.active_features()?;
         let ablations = &self.run.config.verify.ablations;
-        let name = |other: &Other| if other.method == found.method { "found" } else { other.method.word() };
+        let name = |other: &Other| {
+            if other.method == found.method { "found" } else { other.method.word() }
+        };
         self.run.progress.begin("circuits run", self.runs(&found, &others, published.is_some()), 0);
         let mut rows = published.map(|p| self.against(p)).transpose()?.unwrap_or_default();
         for (place, &ablation) in ablations.iter().enumerate() {
@@ -285,7 +318,12 @@ impl<'a> Bench<'a> {
                     continue;
                 }
                 let published = published.filter(|_| kind == "found");
-                rows.extend(self.component_curve(&stand_ins, kind, &other.components, published)?);
+                rows.extend(self.component_curve(
+                    &stand_ins,
+                    kind,
+                    &other.components,
+                    published,
+                )?);
                 for errors in [Errors::Kept, Errors::Ablated] {
                     rows.extend(self.feature_curve(&stand_ins, errors, kind, other, &pool)?);
                 }
@@ -296,7 +334,12 @@ impl<'a> Bench<'a> {
         let measured = Some(Estimate::exact(self.cases.len() as f64));
         rows.push(FaithfulnessRow {
             circuit: "found".into(),
-            ..self.compared(if self.fresh { "fresh" } else { "found on" }, self.cases.len(), "prompts", measured)
+            ..self.compared(
+                if self.fresh { "fresh" } else { "found on" },
+                self.cases.len(),
+                "prompts",
+                measured,
+            )
         });
         let cost = |other: &Other| format!("{} {:.1}", other.method.word(), other.cost);
         Ok((rows, others.iter().map(cost).collect::<Vec<_>>().join(", ")))
@@ -316,7 +359,9 @@ impl<'a> Bench<'a> {
                 other.components.len() * (2 + draws) + 2 * other.features.len() * (1 + draws) + more
             }
         };
-        (each * self.run.config.verify.ablations.len() + once + others.iter().map(of_other).sum::<usize>()) as u64
+        (each * self.run.config.verify.ablations.len()
+            + once
+            + others.iter().map(of_other).sum::<usize>()) as u64
     }
 
     fn component_curve(
@@ -328,7 +373,9 @@ impl<'a> Bench<'a> {
     ) -> Result<Vec<FaithfulnessRow>> {
         let model = &self.world.model;
         let all = everything(model);
-        let keeping = |keep: &BTreeSet<Component>| components::values(model, &self.cases, keep, &stand_ins.components);
+        let keeping = |keep: &BTreeSet<Component>| {
+            components::values(model, &self.cases, keep, &stand_ins.components)
+        };
         let curve = Curve {
             bench: self,
             setting: Setting { level: "component", ablation: stand_ins.ablation, errors: None },
@@ -357,15 +404,25 @@ impl<'a> Bench<'a> {
         other: &Other,
         pool: &BTreeSet<FeatureId>,
     ) -> Result<Vec<FaithfulnessRow>> {
-        let runner = Runner { world: self.world, cases: &self.cases, stand_ins: &stand_ins.features, errors };
+        let runner = Runner {
+            world: self.world,
+            cases: &self.cases,
+            stand_ins: &stand_ins.features,
+            errors,
+        };
         let outside = |circuit: &BTreeSet<FeatureId>| runner.values(circuit, Side::Outside);
         let curve = Curve {
             bench: self,
-            setting: Setting { level: "feature", ablation: stand_ins.ablation, errors: Some(errors) },
+            setting: Setting {
+                level: "feature",
+                ablation: stand_ins.ablation,
+                errors: Some(errors),
+            },
             empty: &stand_ins.empty[if errors == Errors::Kept { 1 } else { 2 }],
             inside: &|circuit| runner.values(circuit, Side::Inside),
             outside: if kind == "found" { Some(&outside) } else { None },
-            // What is left when only the errors are replaced: what a circuit of features is held against.
+            // What is left when only the errors are replaced: what a circuit of features is held
+            // against.
             whole: (errors == Errors::Ablated && kind == "found").then_some(&stand_ins.all),
             pool: stand_ins.first.then_some(pool),
         };
@@ -388,8 +445,8 @@ impl<'a> Bench<'a> {
         Ok(rows)
     }
 
-    /// The same ranking of the model's own neurons: columns of `z` and MLP units. All of them are the model. As many of them as
-    /// features are chosen are run besides.
+    /// The same ranking of the model's own neurons: columns of `z` and MLP units. All of them are
+    /// the model. As many of them as features are chosen are run besides.
     fn neuron_curve(&self, other: &Other, found: &Other) -> Result<Vec<FaithfulnessRow>> {
         let gradient = Gradient::new(self.world, Vec::new())?;
         let held = components::neurons(&self.world.model, &self.cases)?;
@@ -412,11 +469,17 @@ impl<'a> Bench<'a> {
             pool: None,
         };
         let sizes = &self.world.model.sizes;
-        let widths = |id: DictionaryId| if id.kind == Kind::Attention { sizes.d_model } else { sizes.d_mlp };
+        let widths =
+            |id: DictionaryId| if id.kind == Kind::Attention { sizes.d_model } else { sizes.d_mlp };
         let kind = other.method.word();
-        let chosen = found.features.iter().find(|(name, _)| name == "chosen").map(|(_, circuit)| circuit.len());
+        let chosen = found
+            .features
+            .iter()
+            .find(|(name, _)| name == "chosen")
+            .map(|(_, circuit)| circuit.len());
         let as_many = chosen.filter(|size| other.ranked.len() >= *size);
-        let as_many = as_many.map(|size| ("as many".to_string(), other.ranked[..size].iter().copied().collect()));
+        let as_many = as_many
+            .map(|size| ("as many".to_string(), other.ranked[..size].iter().copied().collect()));
         let circuits: Circuits = other.features.iter().cloned().chain(as_many).collect();
         let mut rows = curve.rows(kind, &circuits)?;
         rows.extend(self.large(&curve, kind, other, widths)?);
@@ -429,8 +492,8 @@ impl<'a> Bench<'a> {
         DictionaryId::all(self.world.model.sizes.layers)
     }
 
-    /// Circuits that are large shares of everything: the area under a curve is mostly theirs. What is not ranked comes behind
-    /// what is, and what opposes the answer comes last.
+    /// Circuits that are large shares of everything: the area under a curve is mostly theirs. What
+    /// is not ranked comes behind what is, and what opposes the answer comes last.
     fn large(
         &self,
         curve: &Curve<FeatureId>,
@@ -440,21 +503,29 @@ impl<'a> Bench<'a> {
     ) -> Result<Vec<FaithfulnessRow>> {
         let Other { ranked, opposing, .. } = other;
         let known: BTreeSet<FeatureId> = ranked.iter().chain(opposing).copied().collect();
-        let every =
-            self.ids().flat_map(|dictionary| (0..widths(dictionary)).map(move |index| FeatureId { dictionary, index }));
+        let every = self.ids().flat_map(|dictionary| {
+            (0..widths(dictionary)).map(move |index| FeatureId { dictionary, index })
+        });
         let rest = every.filter(|feature| !known.contains(feature));
-        let order: Vec<FeatureId> = ranked.iter().copied().chain(rest).chain(opposing.iter().copied()).collect();
+        let order: Vec<FeatureId> =
+            ranked.iter().copied().chain(rest).chain(opposing.iter().copied()).collect();
         let mut rows = Vec::new();
         for share in LARGE {
             let size = (share * order.len() as f64).round() as usize;
             let m = self.ticked((curve.inside)(&order[..size].iter().copied().collect()))?;
-            rows.extend(curve.kept(&curve.measured(kind, &format!("{:.0}% of all", share * 100.0), size), &m));
+            rows.extend(
+                curve.kept(
+                    &curve.measured(kind, &format!("{:.0}% of all", share * 100.0), size),
+                    &m,
+                ),
+            );
         }
         Ok(rows)
     }
 
-    /// What circuits of the null task gain on it, as a share of what the true answers gain in the whole model: the same sizes,
-    /// found with the answers of half of the prompts exchanged and measured with those of half of the fresh ones.
+    /// What circuits of the null task gain on it, as a share of what the true answers gain in the
+    /// whole model: the same sizes, found with the answers of half of the prompts exchanged and
+    /// measured with those of half of the fresh ones.
     fn null(
         &self,
         curve: &Curve<FeatureId>,
@@ -467,16 +538,27 @@ impl<'a> Bench<'a> {
         let row = |(variant, circuit): &(String, BTreeSet<FeatureId>)| {
             let first: BTreeSet<FeatureId> = ranked.iter().take(circuit.len()).copied().collect();
             let m = self.ticked((curve.inside)(&first))?;
-            let signed: Vec<f64> =
-                m.iter().zip(curve.empty).zip(&self.signs).map(|((m, e), sign)| e + sign * (m - e)).collect();
-            Ok(curve.measured("null", variant, first.len()).row("faithfulness", curve.recovered(&signed)))
+            let signed: Vec<f64> = m
+                .iter()
+                .zip(curve.empty)
+                .zip(&self.signs)
+                .map(|((m, e), sign)| e + sign * (m - e))
+                .collect();
+            Ok(curve
+                .measured("null", variant, first.len())
+                .row("faithfulness", curve.recovered(&signed)))
         };
         circuits.iter().map(row).collect()
     }
 
-    /// A ranking's features whose scores have this sign, in its order: those that oppose the answer end with the strongest.
+    /// A ranking's features whose scores have this sign, in its order: those that oppose the answer
+    /// end with the strongest.
     fn ranked(&self, ranking: &str, sign: f64) -> Result<Vec<FeatureId>> {
-        let own = self.found.rankings.iter().filter(|row| row.task == self.task.name && row.ranking == ranking);
+        let own = self
+            .found
+            .rankings
+            .iter()
+            .filter(|row| row.task == self.task.name && row.ranking == ranking);
         own.filter(|row| row.score * sign > 0.0).map(|row| Ok(row.feature.parse()?)).collect()
     }
 
@@ -497,28 +579,42 @@ impl<'a> Bench<'a> {
 
     /// The task's features at several sizes, and its circuit.
     fn features(&self) -> Result<Circuits> {
-        let chosen = self.found.rankings.iter().filter(|row| row.task == self.task.name && row.chosen);
-        Ok(by_rank(&self.ranked("found", 1.0)?, chosen.map(|row| Ok(row.feature.parse()?)).collect::<Result<_>>()?))
+        let chosen =
+            self.found.rankings.iter().filter(|row| row.task == self.task.name && row.chosen);
+        Ok(by_rank(
+            &self.ranked("found", 1.0)?,
+            chosen.map(|row| Ok(row.feature.parse()?)).collect::<Result<_>>()?,
+        ))
     }
 
     /// What other methods find, with the settings that circuits were found with.
     fn others(&self) -> Result<Vec<Other>> {
         let discover = &self.run.config.discover;
-        let own = self.found.prompts(&self.task.name).map(|row| prompt(self.prompts, row)).collect::<Result<_>>()?;
+        let own = self
+            .found
+            .prompts(&self.task.name)
+            .map(|row| prompt(self.prompts, row))
+            .collect::<Result<_>>()?;
         let search = Search::new(self.world, self.task, own, self.prompts, self.metrics)?;
-        let methods = self.run.config.verify.methods.iter().filter(|method| **method != discover.method);
+        let methods =
+            self.run.config.verify.methods.iter().filter(|method| **method != discover.method);
         methods.map(|&method| search.find(discover, method)).collect()
     }
 
     /// Nodes of a circuit, the mean over prompts.
     fn mean_nodes(&self) -> f64 {
-        let of = |row: &PromptRow| self.found.nodes.get(&(row.task.clone(), row.prompt)).map_or(0, Vec::len) as f64;
+        let of = |row: &PromptRow| {
+            self.found.nodes.get(&(row.task.clone(), row.prompt)).map_or(0, Vec::len) as f64
+        };
         mean(&self.found.prompts(&self.task.name).map(of).collect::<Vec<_>>())
     }
 
     fn nodes(&self, circuit: &str, nodes: f64) -> FaithfulnessRow {
         let exact = Some(Estimate::exact(nodes));
-        FaithfulnessRow { circuit: circuit.into(), ..self.compared("a prompt", nodes.round() as usize, "nodes", exact) }
+        FaithfulnessRow {
+            circuit: circuit.into(),
+            ..self.compared("a prompt", nodes.round() as usize, "nodes", exact)
+        }
     }
 
     /// Every feature that is active on a prompt of the task: what random circuits are drawn from.
@@ -537,7 +633,8 @@ impl<'a> Bench<'a> {
         Ok(active)
     }
 
-    /// How well the found circuits name the components of the published one: only its kinds of components count.
+    /// How well the found circuits name the components of the published one: only its kinds of
+    /// components count.
     fn against(&self, published: &Published) -> Result<Vec<FaithfulnessRow>> {
         let theirs = published.components();
         let mlps = theirs.iter().any(|c| matches!(c, Component::Mlp { .. }));
@@ -564,7 +661,13 @@ impl<'a> Bench<'a> {
     }
 
     /// A figure for which nothing was run.
-    fn compared(&self, variant: &str, size: usize, metric: &str, value: Option<Estimate>) -> FaithfulnessRow {
+    fn compared(
+        &self,
+        variant: &str,
+        size: usize,
+        metric: &str,
+        value: Option<Estimate>,
+    ) -> FaithfulnessRow {
         let setting = Setting { level: "component", ablation: Ablation::Mean, errors: None };
         let measured = Measured { task: &self.task.name, setting, variant, circuit: "found", size };
         FaithfulnessRow { ablation: String::new(), ..measured.row(metric, value) }
@@ -583,14 +686,19 @@ struct Curve<'a, P> {
     inside: Values<'a, P>,
     /// None where what is left without a circuit is not measured.
     outside: Option<Values<'a, P>>,
-    /// The metric of each case with every feature alive; none where circuits are not held against that.
+    /// The metric of each case with every feature alive; none where circuits are not held against
+    /// that.
     whole: Option<&'a Vec<f64>>,
     /// What random circuits are drawn from; none where they are not measured.
     pool: Option<&'a BTreeSet<P>>,
 }
 
 impl<P: Ord + Copy> Curve<'_, P> {
-    fn rows(&self, kind: &'static str, circuits: &[(String, BTreeSet<P>)]) -> Result<Vec<FaithfulnessRow>> {
+    fn rows(
+        &self,
+        kind: &'static str,
+        circuits: &[(String, BTreeSet<P>)],
+    ) -> Result<Vec<FaithfulnessRow>> {
         let mut rows = Vec::new();
         for (variant, circuit) in circuits {
             rows.extend(self.both_sides(kind, variant, circuit)?);
@@ -599,7 +707,12 @@ impl<P: Ord + Copy> Curve<'_, P> {
         Ok(rows)
     }
 
-    fn measured<'m>(&'m self, circuit: &'static str, variant: &'m str, size: usize) -> Measured<'m> {
+    fn measured<'m>(
+        &'m self,
+        circuit: &'static str,
+        variant: &'m str,
+        size: usize,
+    ) -> Measured<'m> {
         Measured { task: &self.bench.task.name, setting: self.setting, variant, circuit, size }
     }
 
@@ -617,8 +730,10 @@ impl<P: Ord + Copy> Curve<'_, P> {
         ];
         for stratum in &bench.strata {
             let [m, empty, full] = [m, self.empty, &bench.full].map(|values| stratum.of(values));
-            let of =
-                |metric: &str, value| FaithfulnessRow { stratum: stratum.name.clone(), ..measured.row(metric, value) };
+            let of = |metric: &str, value| FaithfulnessRow {
+                stratum: stratum.name.clone(),
+                ..measured.row(metric, value)
+            };
             rows.extend([
                 of("m_full", Some(stratum.bootstrap.mean(&full))),
                 of("m_empty", Some(stratum.bootstrap.mean(&empty))),
@@ -633,16 +748,25 @@ impl<P: Ord + Copy> Curve<'_, P> {
     /// What a circuit keeps of what all features keep, over all cases and in each stratum.
     fn of_all(&self, variant: &str, size: usize, m: &[f64], all: &[f64]) -> Vec<FaithfulnessRow> {
         let measured = self.measured("found", variant, size);
-        let mut rows = vec![measured.row("of_all", self.bench.bootstrap.recovered(m, self.empty, all))];
+        let mut rows =
+            vec![measured.row("of_all", self.bench.bootstrap.recovered(m, self.empty, all))];
         for stratum in &self.bench.strata {
             let [m, empty, all] = [m, self.empty, all].map(|values| stratum.of(values));
             let share = stratum.bootstrap.recovered(&m, &empty, &all);
-            rows.push(FaithfulnessRow { stratum: stratum.name.clone(), ..measured.row("of_all", share) });
+            rows.push(FaithfulnessRow {
+                stratum: stratum.name.clone(),
+                ..measured.row("of_all", share)
+            });
         }
         rows
     }
 
-    fn both_sides(&self, kind: &'static str, variant: &str, circuit: &BTreeSet<P>) -> Result<Vec<FaithfulnessRow>> {
+    fn both_sides(
+        &self,
+        kind: &'static str,
+        variant: &str,
+        circuit: &BTreeSet<P>,
+    ) -> Result<Vec<FaithfulnessRow>> {
         let bench = self.bench;
         let inside = bench.ticked((self.inside)(circuit))?;
         let mean = |values: &[f64]| Some(bench.bootstrap.mean(values));
@@ -651,7 +775,10 @@ impl<P: Ord + Copy> Curve<'_, P> {
         if let Some(whole) = self.whole {
             rows.extend(self.of_all(variant, circuit.len(), &inside, whole));
         }
-        rows.extend([measured.row("m_full", mean(&bench.full)), measured.row("m_empty", mean(self.empty))]);
+        rows.extend([
+            measured.row("m_full", mean(&bench.full)),
+            measured.row("m_empty", mean(self.empty)),
+        ]);
         if let Some(outside) = self.outside {
             let outside = bench.ticked(outside(circuit))?;
             rows.extend([
@@ -662,8 +789,9 @@ impl<P: Ord + Copy> Curve<'_, P> {
         Ok(rows)
     }
 
-    /// CPR and CMD of the Mechanistic Interpretability Benchmark (2025): the area under faithfulness over the share of all parts
-    /// that a circuit has, and the area between it and 1; nothing where what some circuit keeps cannot be told. `end` is what all keep.
+    /// CPR and CMD of the Mechanistic Interpretability Benchmark (2025): the area under
+    /// faithfulness over the share of all parts that a circuit has, and the area between it and 1;
+    /// nothing where what some circuit keeps cannot be told. `end` is what all keep.
     fn areas(
         &self,
         kind: &'static str,
@@ -671,11 +799,14 @@ impl<P: Ord + Copy> Curve<'_, P> {
         parts: usize,
         end: Option<f64>,
     ) -> Vec<FaithfulnessRow> {
-        let whole =
-            |row: &&FaithfulnessRow| row.circuit == kind && row.metric == "faithfulness" && row.stratum.is_empty();
+        let whole = |row: &&FaithfulnessRow| {
+            row.circuit == kind && row.metric == "faithfulness" && row.stratum.is_empty()
+        };
         let point = |row: &FaithfulnessRow| Some((f64::from(row.size) / parts as f64, row.value?));
         let ends = [Some((0.0, 0.0)), end.map(|end| (1.0, end))];
-        let Some(curve) = rows.iter().filter(whole).map(point).chain(ends).collect::<Option<Vec<_>>>() else {
+        let Some(curve) =
+            rows.iter().filter(whole).map(point).chain(ends).collect::<Option<Vec<_>>>()
+        else {
             return Vec::new();
         };
         let measured = self.measured(kind, "by size", parts);
@@ -683,8 +814,8 @@ impl<P: Ord + Copy> Curve<'_, P> {
         vec![row("cpr", area(&curve, |f| f)), row("cmd", area(&curve, |f| (1.0 - f).abs()))]
     }
 
-    /// The mean over random circuits of a size, with the smallest and the largest of them; nothing where they are known from
-    /// another method's circuit, or there are not so many parts to draw.
+    /// The mean over random circuits of a size, with the smallest and the largest of them; nothing
+    /// where they are known from another method's circuit, or there are not so many parts to draw.
     fn random(&self, variant: &str, size: usize) -> Result<Vec<FaithfulnessRow>> {
         let bench = self.bench;
         let Some(pool) = self.pool else { return Ok(Vec::new()) };
@@ -695,18 +826,26 @@ impl<P: Ord + Copy> Curve<'_, P> {
             return Ok(Vec::new());
         }
         let draws = random_circuits(pool, size, bench.run.config.verify.random, bench.task.seed);
-        let each = draws.iter().map(|draw| bench.ticked((self.inside)(draw))).collect::<Result<Vec<_>>>()?;
+        let each = draws
+            .iter()
+            .map(|draw| bench.ticked((self.inside)(draw)))
+            .collect::<Result<Vec<_>>>()?;
         let m: Vec<f64> = each.iter().map(|draw| mean(draw)).collect();
-        let recovered: Vec<f64> = each.iter().filter_map(|draw| Some(self.recovered(draw)?.value)).collect();
+        let recovered: Vec<f64> =
+            each.iter().filter_map(|draw| Some(self.recovered(draw)?.value)).collect();
         let measured = self.measured("random", variant, size);
-        Ok(vec![measured.row("m_circuit", spread(&m)), measured.row("faithfulness", spread(&recovered))])
+        Ok(vec![
+            measured.row("m_circuit", spread(&m)),
+            measured.row("faithfulness", spread(&recovered)),
+        ])
     }
 }
 
-/// `1 − Σ|m(C) − m(M)| / Σ|m(∅) − m(M)|`: how near each prompt comes to the whole model; what one has too much does not make up
-/// for what another lacks. None where nothing is to be recovered.
+/// `1 − Σ|m(C) − m(M)| / Σ|m(∅) − m(M)|`: how near each prompt comes to the whole model; what one
+/// has too much does not make up for what another lacks. None where nothing is to be recovered.
 fn fit(m: &[f64], empty: &[f64], full: &[f64]) -> Option<Estimate> {
-    let off = |values: &[f64]| values.iter().zip(full).map(|(m, full)| (m - full).abs()).sum::<f64>();
+    let off =
+        |values: &[f64]| values.iter().zip(full).map(|(m, full)| (m - full).abs()).sum::<f64>();
     let whole = off(empty);
     (whole > 0.0).then(|| Estimate::exact(1.0 - off(m) / whole))
 }
@@ -715,7 +854,10 @@ fn fit(m: &[f64], empty: &[f64], full: &[f64]) -> Option<Estimate> {
 fn prompt<'a>(prompts: &'a [Prompt], row: &PromptRow) -> Result<&'a Prompt> {
     prompts.get(row.prompt as usize).filter(|prompt| prompt.tokens == row.tokens).ok_or_else(|| {
         hinted(
-            format!("prompt {} of the task `{}` is another than in `prompts`", row.prompt, row.task),
+            format!(
+                "prompt {} of the task `{}` is another than in `prompts`",
+                row.prompt, row.task
+            ),
             inputs::DISCOVER,
         )
     })
@@ -737,12 +879,19 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The link with its direct effect in the clean run, and the sum of the sizes of all effects on what it enters. Circuits that
-    /// grow along direct effects have these; those of the gradient are in the metric's unit, so they are taken from `clean`.
+    /// The link with its direct effect in the clean run, and the sum of the sizes of all effects on
+    /// what it enters. Circuits that grow along direct effects have these; those of the gradient
+    /// are in the metric's unit, so they are taken from `clean`.
     fn direct(&self, clean: Option<&Attribution>, root: circuit::Root) -> Result<(Link, f32)> {
-        let Some(clean) = clean else { return Ok((self.link, self.edge.effect.abs() / self.edge.share)) };
+        let Some(clean) = clean else {
+            return Ok((self.link, self.edge.effect.abs() / self.edge.share));
+        };
         let Link { child, parent, slot, .. } = self.link;
-        let all = if parent == Node::ROOT { clean.on_root(root)? } else { clean.contributions(&parent, slot)? };
+        let all = if parent == Node::ROOT {
+            clean.on_root(root)?
+        } else {
+            clean.contributions(&parent, slot)?
+        };
         let at = all.nodes.iter().position(|node| *node == child);
         let effect = at.map_or(0.0, |at| all.effects[at]);
         Ok((Link { effect, ..self.link }, all.whole() as f32))
@@ -750,21 +899,30 @@ impl Place<'_> {
 }
 
 impl Bench<'_> {
-    /// The strongest links from features, each run in a few prompts; and how well prediction and measurement agree.
+    /// The strongest links from features, each run in a few prompts; and how well prediction and
+    /// measurement agree.
     fn links(&self) -> Result<(Vec<EffectRow>, Vec<FaithfulnessRow>)> {
         let mut strongest: Vec<(TaskLink, Vec<Place>)> = self.task_links()?.into_iter().collect();
-        let strength = |places: &[Place]| places.iter().map(|p| f64::from(p.edge.share)).sum::<f64>();
+        let strength =
+            |places: &[Place]| places.iter().map(|p| f64::from(p.edge.share)).sum::<f64>();
         strongest.sort_by(|a, b| strength(&b.1).total_cmp(&strength(&a.1)).then(a.0.cmp(&b.0)));
         strongest.truncate(self.run.config.verify.edges);
         let mut chosen: BTreeMap<u32, Vec<(usize, u32, &TaskLink, &Place)>> = BTreeMap::new();
         for (rank, (link, places)) in strongest.iter_mut().enumerate() {
-            places.sort_by(|a, b| b.edge.share.total_cmp(&a.edge.share).then(a.prompt.prompt.cmp(&b.prompt.prompt)));
+            places.sort_by(|a, b| {
+                b.edge.share.total_cmp(&a.edge.share).then(a.prompt.prompt.cmp(&b.prompt.prompt))
+            });
             let mut seen = BTreeSet::new();
             places.retain(|place| seen.insert(place.prompt.prompt));
             let runs = PROMPTS_A_LINK.min(places.len());
             // Strata of their strength, so that one prompt comes from each part.
             for place in (0..runs).map(|i| &places[i * places.len() / runs]) {
-                chosen.entry(place.prompt.prompt).or_default().push((rank, places.len() as u32, link, place));
+                chosen.entry(place.prompt.prompt).or_default().push((
+                    rank,
+                    places.len() as u32,
+                    link,
+                    place,
+                ));
             }
         }
         let rows = self.run_links(&chosen)?;
@@ -779,26 +937,47 @@ impl Bench<'_> {
             let nodes = self.found.nodes.get(&key).map(Vec::as_slice).unwrap_or_default();
             for edge in self.found.edges.get(&key).into_iter().flatten() {
                 let [from, to] = [edge.from, edge.to].map(|i| nodes.get(i as usize));
-                let (Some(from), Some(to), Some(slot)) = (from, to, Slot::from_word(&edge.slot)) else { continue };
+                let (Some(from), Some(to), Some(slot)) = (from, to, Slot::from_word(&edge.slot))
+                else {
+                    continue;
+                };
                 let (child, parent) = (inputs::node(from)?, inputs::node(to)?);
-                let (Some(feature), Some(activation)) = (child.dictionary_feature(), from.activation) else { continue };
-                // What is inactive in the clean prompt has no direct effect there that could be taken away.
+                let (Some(feature), Some(activation)) =
+                    (child.dictionary_feature(), from.activation)
+                else {
+                    continue;
+                };
+                // What is inactive in the clean prompt has no direct effect there that could be
+                // taken away.
                 if activation == 0.0 {
                     continue;
                 }
                 let receiver = Node { position: -1, source: -1, ..parent };
                 let link = Link { child, activation, parent, slot, effect: edge.effect };
-                links.entry(TaskLink { feature, receiver, slot }).or_default().push(Place { prompt, edge, link });
+                links.entry(TaskLink { feature, receiver, slot }).or_default().push(Place {
+                    prompt,
+                    edge,
+                    link,
+                });
             }
         }
         Ok(links)
     }
 
-    fn run_links(&self, chosen: &BTreeMap<u32, Vec<(usize, u32, &TaskLink, &Place)>>) -> Result<Vec<EffectRow>> {
-        let number: Vec<&Prompt> =
-            chosen.values().map(|links| prompt(self.prompts, links[0].3.prompt)).collect::<Result<_>>()?;
-        let place_of: BTreeMap<u32, usize> =
-            self.found.prompts(&self.task.name).enumerate().map(|(i, row)| (row.prompt, i)).collect();
+    fn run_links(
+        &self,
+        chosen: &BTreeMap<u32, Vec<(usize, u32, &TaskLink, &Place)>>,
+    ) -> Result<Vec<EffectRow>> {
+        let number: Vec<&Prompt> = chosen
+            .values()
+            .map(|links| prompt(self.prompts, links[0].3.prompt))
+            .collect::<Result<_>>()?;
+        let place_of: BTreeMap<u32, usize> = self
+            .found
+            .prompts(&self.task.name)
+            .enumerate()
+            .map(|(i, row)| (row.prompt, i))
+            .collect();
         let stand_ins = features::stand_ins(self.world, &self.all, Ablate::Mean, self.task.seed)?;
         self.run.progress.begin("prompts whose links are run", chosen.len() as u64, 0);
         let mut rows = Vec::new();
@@ -809,17 +988,22 @@ impl Bench<'_> {
                 _ => None,
             };
             let each = links.iter().map(|(_, _, _, place)| place.direct(direct.as_ref(), root));
-            let (each, totals): (Vec<Link>, Vec<f32>) = each.collect::<Result<Vec<_>>>()?.into_iter().unzip();
-            let measured = effects(self.world, &prompt.tokens, root, &stand_ins[place_of[id]], &each)?;
+            let (each, totals): (Vec<Link>, Vec<f32>) =
+                each.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+            let measured =
+                effects(self.world, &prompt.tokens, root, &stand_ins[place_of[id]], &each)?;
             rows.extend(links.iter().zip(each.iter().zip(totals)).zip(measured).map(
-                |(((rank, prompts, link, place), at), effect)| effect_row(*rank, *prompts, link, place, at, effect),
+                |(((rank, prompts, link, place), at), effect)| {
+                    effect_row(*rank, *prompts, link, place, at, effect)
+                },
             ));
             self.run.progress.add(1);
         }
         Ok(rows)
     }
 
-    /// Predicted and measured changes as shares of all that their receivers read, over all links run.
+    /// Predicted and measured changes as shares of all that their receivers read, over all links
+    /// run.
     fn agreement(&self, rows: &[EffectRow], links: usize) -> Vec<FaithfulnessRow> {
         let share = |x: f32, row: &EffectRow| f64::from(x) / f64::from(row.total);
         let (predicted, measured): (Vec<f64>, Vec<f64>) =

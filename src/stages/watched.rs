@@ -1,16 +1,20 @@
-//! Heads, put together from what was seen of them over prompts and from what circuits say of them, for pages and answers.
+//! Heads, put together from what was seen of them over prompts and from what circuits say of them,
+//! for pages and answers.
 
 use super::inputs;
 use crate::artifact::Store;
 use crate::artifact::tables::{
-    AttentionRow, CircuitFeature, CopyRow, EdgeRow, HeadFeatureRow, HeadRow, NodeRow, PromptRow, PublishedRow,
+    AttentionRow, CircuitFeature, CopyRow, EdgeRow, HeadFeatureRow, HeadRow, NodeRow, PromptRow,
+    PublishedRow,
 };
 use crate::circuit::{Node, NodeKind, Slot};
 use crate::corpus::Tokenizer;
 use crate::error::Result;
 use crate::ids::Component;
 use crate::site::atlas::Class;
-use crate::site::head::{Attention, Contributor, Copied, Copying, Habits, Head, HeadFeature, Move, Role, What};
+use crate::site::head::{
+    Attention, Contributor, Copied, Copying, Habits, Head, HeadFeature, Move, Role, What,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Contributors of a slot that are kept.
@@ -46,8 +50,9 @@ impl Template {
     fn new(prompts: &[&PromptRow], tokenizer: &Tokenizer) -> Template {
         let first = &prompts[0].tokens;
         let tokens: Vec<String> = first.iter().map(|id| tokenizer.token(*id)).collect();
-        let all =
-            |p: usize, of: &dyn Fn(&PromptRow) -> u32| prompts.iter().all(|row| row.tokens.get(p) == Some(&of(row)));
+        let all = |p: usize, of: &dyn Fn(&PromptRow) -> u32| {
+            prompts.iter().all(|row| row.tokens.get(p) == Some(&of(row)))
+        };
         let right: Vec<usize> = (1..first.len()).filter(|&p| all(p, &|row| row.correct)).collect();
         let wrong: Vec<usize> = (1..first.len()).filter(|&p| all(p, &|row| row.counter)).collect();
         // Which time it comes, if it comes more than once.
@@ -95,12 +100,19 @@ impl Watched {
         }
         let heads = store.read::<HeadRow>()?.into_iter();
         Ok(Watched {
-            heads: heads.map(|row| Ok((place(&row.task, &row.component)?, row))).collect::<Result<_>>()?,
+            heads: heads
+                .map(|row| Ok((place(&row.task, &row.component)?, row)))
+                .collect::<Result<_>>()?,
             attention: by(store.read::<AttentionRow>()?, |row| place(&row.task, &row.component))?,
             copies: by(store.read::<CopyRow>()?, |row| place(&row.task, &row.component))?,
-            features: by(store.read::<HeadFeatureRow>()?, |row| Ok(row.component.parse::<Component>()?))?,
+            features: by(store.read::<HeadFeatureRow>()?, |row| {
+                Ok(row.component.parse::<Component>()?)
+            })?,
             published: store.read()?,
-            templates: of_template.into_iter().map(|(key, rows)| (key, Template::new(&rows, tokenizer))).collect(),
+            templates: of_template
+                .into_iter()
+                .map(|(key, rows)| (key, Template::new(&rows, tokenizer)))
+                .collect(),
             arcs: arcs(prompts, nodes)?,
             contributors: contributors(nodes, edges)?,
         })
@@ -114,7 +126,8 @@ impl Watched {
 
     fn head(&self, place: &Place, row: &HeadRow, tokenizer: &Tokenizer) -> Head {
         let copies = self.copies.get(place).into_iter().flatten();
-        let slot = |slot| self.contributors.get(&(place.clone(), slot)).cloned().unwrap_or_default();
+        let slot =
+            |slot| self.contributors.get(&(place.clone(), slot)).cloned().unwrap_or_default();
         let attention = self.attention.get(place).into_iter().flatten();
         Head {
             task: row.task.clone(),
@@ -133,13 +146,20 @@ impl Watched {
 
     fn attention(&self, place: &Place, row: &AttentionRow) -> Option<Attention> {
         let template = self.templates.get(&(row.task.clone(), row.template.clone()))?;
-        let arcs = self.arcs.get(place).into_iter().flatten().filter(|((template, _), _)| *template == row.template);
+        let arcs = self
+            .arcs
+            .get(place)
+            .into_iter()
+            .flatten()
+            .filter(|((template, _), _)| *template == row.template);
         Some(Attention {
             template: row.template.clone(),
             prompts: row.prompts,
             tokens: template.tokens.iter().cloned().zip(template.roles.iter().cloned()).collect(),
             pattern: row.pattern.clone(),
-            moves: arcs.map(|((_, (to, from)), prompts)| (*to, *from, prompts.len() as u32)).collect(),
+            moves: arcs
+                .map(|((_, (to, from)), prompts)| (*to, *from, prompts.len() as u32))
+                .collect(),
         })
     }
 
@@ -147,10 +167,14 @@ impl Watched {
     fn moves(&self, place: &Place) -> Vec<Move> {
         let mut found: BTreeMap<(Role, Role, bool), Carried> = BTreeMap::new();
         for ((template, (to, from)), prompts) in self.arcs.get(place).into_iter().flatten() {
-            let Some(roles) = self.templates.get(&(place.0.clone(), template.clone())).map(|of| &of.roles) else {
+            let Some(roles) =
+                self.templates.get(&(place.0.clone(), template.clone())).map(|of| &of.roles)
+            else {
                 continue;
             };
-            let (Some(to_role), Some(from_role)) = (roles.get(*to as usize), roles.get(*from as usize)) else {
+            let (Some(to_role), Some(from_role)) =
+                (roles.get(*to as usize), roles.get(*from as usize))
+            else {
                 continue;
             };
             let last = *to as usize + 1 == roles.len();
@@ -161,20 +185,31 @@ impl Watched {
                 carried.known += prompts.len();
             }
         }
-        let mut moves: Vec<Move> = found.into_iter().map(|(ends, carried)| carried.into_move(ends)).collect();
+        let mut moves: Vec<Move> =
+            found.into_iter().map(|(ends, carried)| carried.into_move(ends)).collect();
         // Stable: of as many prompts, in the order of roles.
         moves.sort_by_key(|m| std::cmp::Reverse(m.prompts));
         moves
     }
 
     /// Mean attention over a template's prompts of `t` tokens, if it was kept.
-    fn attention_at(&self, place: &Place, template: &str, (to, from): Arc, t: usize) -> Option<f64> {
+    fn attention_at(
+        &self,
+        place: &Place,
+        template: &str,
+        (to, from): Arc,
+        t: usize,
+    ) -> Option<f64> {
         let row = self.attention.get(place)?.iter().find(|row| row.template == template)?;
         row.pattern.get(to as usize * t + from as usize).copied().map(f64::from)
     }
 
     /// The features of a head by their share of decoder norm in it.
-    pub fn features(&self, component: Component, serving: &[CircuitFeature]) -> Result<Vec<HeadFeature>> {
+    pub fn features(
+        &self,
+        component: Component,
+        serving: &[CircuitFeature],
+    ) -> Result<Vec<HeadFeature>> {
         let serves = |feature: &str| {
             let own = serving.iter().filter(|row| row.feature == feature);
             own.map(|row| (row.task.clone(), row.prompts)).collect()
@@ -196,7 +231,11 @@ impl Watched {
         let mut classes: Vec<Class> = Vec::new();
         for row in &self.published {
             if classes.last().is_none_or(|class| class.task != row.task) {
-                classes.push(Class { task: row.task.clone(), published: row.source.clone(), class: None });
+                classes.push(Class {
+                    task: row.task.clone(),
+                    published: row.source.clone(),
+                    class: None,
+                });
             }
             if row.component == name
                 && let Some(last) = classes.last_mut()
@@ -259,8 +298,10 @@ fn copied(row: &CopyRow, tokenizer: &Tokenizer) -> Copied {
 
 /// From where to where heads carry something, by template and the prompts whose circuits have it.
 fn arcs(prompts: &[PromptRow], nodes: &[NodeRow]) -> Result<BTreeMap<Place, Arcs>> {
-    let templates: BTreeMap<(&str, u32), &str> =
-        prompts.iter().map(|row| ((row.task.as_str(), row.prompt), row.template.as_str())).collect();
+    let templates: BTreeMap<(&str, u32), &str> = prompts
+        .iter()
+        .map(|row| ((row.task.as_str(), row.prompt), row.template.as_str()))
+        .collect();
     let mut arcs: BTreeMap<Place, Arcs> = BTreeMap::new();
     for row in nodes {
         let node = inputs::node(row)?;
@@ -274,7 +315,10 @@ fn arcs(prompts: &[PromptRow], nodes: &[NodeRow]) -> Result<BTreeMap<Place, Arcs
 }
 
 /// What reaches each slot of each head in a task's circuits, the largest summed share first.
-fn contributors(nodes: &[NodeRow], edges: &[EdgeRow]) -> Result<BTreeMap<(Place, Slot), Vec<Contributor>>> {
+fn contributors(
+    nodes: &[NodeRow],
+    edges: &[EdgeRow],
+) -> Result<BTreeMap<(Place, Slot), Vec<Contributor>>> {
     let mut of_prompt: BTreeMap<(&str, u32, u32), Node> = BTreeMap::new();
     for row in nodes {
         of_prompt.insert((&row.task, row.prompt, row.node), inputs::node(row)?);
@@ -282,7 +326,8 @@ fn contributors(nodes: &[NodeRow], edges: &[EdgeRow]) -> Result<BTreeMap<(Place,
     let mut sums: BTreeMap<(Place, Slot), BTreeMap<What, Sum>> = BTreeMap::new();
     for edge in edges {
         let end = |number: u32| of_prompt.get(&(edge.task.as_str(), edge.prompt, number));
-        let (Some(child), Some(parent), Some(slot)) = (end(edge.from), end(edge.to), Slot::from_word(&edge.slot))
+        let (Some(child), Some(parent), Some(slot)) =
+            (end(edge.from), end(edge.to), Slot::from_word(&edge.slot))
         else {
             continue;
         };
@@ -291,7 +336,8 @@ fn contributors(nodes: &[NodeRow], edges: &[EdgeRow]) -> Result<BTreeMap<(Place,
         own.entry(what(child)).or_default().add(edge);
     }
     let listed = |own: BTreeMap<What, Sum>| {
-        let mut all: Vec<Contributor> = own.into_iter().map(|(what, sum)| sum.contributor(what)).collect();
+        let mut all: Vec<Contributor> =
+            own.into_iter().map(|(what, sum)| sum.contributor(what)).collect();
         // Stable: of as much share, in the order of names.
         all.sort_by(|a, b| b.share.total_cmp(&a.share));
         all.truncate(CONTRIBUTORS);

@@ -1,10 +1,11 @@
-//! What a language model wrote, was asked, and was worth, put together from its tables by what it is about.
+//! What a language model wrote, was asked, and was worth, put together from its tables by what it
+//! is about.
 
 use super::Run;
 use super::inputs::by;
 use crate::artifact::tables::{
-    AgreementRow, CausalRow, ContextRow, EvaluationRow, ExchangeRow, ExplanationRow, JUDGE_LEDGER, JudgementRow,
-    LedgerRow,
+    AgreementRow, CausalRow, ContextRow, EvaluationRow, ExchangeRow, ExplanationRow, JUDGE_LEDGER,
+    JudgementRow, LedgerRow,
 };
 use crate::artifact::{Row, Store};
 use crate::corpus::Tokenizer;
@@ -43,20 +44,30 @@ impl Written {
     pub fn load(run: &Run, about: Option<&BTreeSet<String>>) -> Result<Written> {
         let store = run.store;
         let (exchanges, judgements): (Vec<ExchangeRow>, Vec<JudgementRow>) = match about {
-            Some(subjects) => (store.read_about(&["subject"], subjects)?, store.read_about(&["subject"], subjects)?),
+            Some(subjects) => (
+                store.read_about(&["subject"], subjects)?,
+                store.read_about(&["subject"], subjects)?,
+            ),
             None => (store.read()?, store.read()?),
         };
         let judge = run.config.judges().first().copied().unwrap_or_default();
         let misjudged = misjudged(judgements, judge);
         Ok(Written {
-            contexts: contexts(store, misjudged.values().flatten().map(|row| row.context).collect())?,
+            contexts: contexts(
+                store,
+                misjudged.values().flatten().map(|row| row.context).collect(),
+            )?,
             misjudged,
             explanations: by(store.read::<ExplanationRow>()?, |row| row.subject.clone()),
             exchanges: by(exchanges, |row| row.subject.clone()),
             bills: bills(store.read()?),
             evaluations: by(store.read::<EvaluationRow>()?, |row| row.subject.clone()),
             agreements: by(store.read::<AgreementRow>()?, |row| row.subject.clone()),
-            causal: store.read::<CausalRow>()?.into_iter().map(|row| (row.subject.clone(), row)).collect(),
+            causal: store
+                .read::<CausalRow>()?
+                .into_iter()
+                .map(|row| (row.subject.clone(), row))
+                .collect(),
             judge: judge.into(),
         })
     }
@@ -67,13 +78,14 @@ impl Written {
 
     /// The language model's explanations, the first one first.
     fn samples(&self, subject: &str) -> Vec<&ExplanationRow> {
-        let mut samples: Vec<_> = self.rows(subject).iter().filter(|row| row.explainer != STATISTICS).collect();
+        let mut samples: Vec<_> =
+            self.rows(subject).iter().filter(|row| row.explainer != STATISTICS).collect();
         samples.sort_by_key(|row| row.sample);
         samples
     }
 
-    /// The explanation of a feature, component, pair or group: the language model's first one, or where that failed the
-    /// summary of the statistics.
+    /// The explanation of a feature, component, pair or group: the language model's first one, or
+    /// where that failed the summary of the statistics.
     pub fn explanation(&self, subject: &str) -> Option<Explanation> {
         let first = self.samples(subject).into_iter().next().filter(|row| row.status == "ok");
         let summary = || self.rows(subject).iter().find(|row| row.explainer == STATISTICS);
@@ -84,8 +96,11 @@ impl Written {
     pub fn asked(&self, subject: &str) -> Option<Asked> {
         let samples = self.samples(subject);
         let rows = self.exchanges.get(subject).map(Vec::as_slice).unwrap_or_default();
-        let place = |row: &ExchangeRow| samples.iter().position(|sample| sample.prompt_hash == row.prompt_hash);
-        let exchanges = in_turn(rows, place).into_iter().map(|row| self.exchange(row)).collect::<Vec<_>>();
+        let place = |row: &ExchangeRow| {
+            samples.iter().position(|sample| sample.prompt_hash == row.prompt_hash)
+        };
+        let exchanges =
+            in_turn(rows, place).into_iter().map(|row| self.exchange(row)).collect::<Vec<_>>();
         let samples: Vec<Explanation> = samples.into_iter().map(explanation).collect();
         (!samples.is_empty() || !exchanges.is_empty()).then_some(Asked { samples, exchanges })
     }
@@ -103,10 +118,14 @@ impl Written {
         }
     }
 
-    /// The scores of a feature: the language model's before the rule's, by method, the first judge's first.
+    /// The scores of a feature: the language model's before the rule's, by method, the first
+    /// judge's first.
     pub fn evaluations(&self, subject: &str) -> Vec<Evaluation> {
-        let mut rows: Vec<&EvaluationRow> = self.evaluations.get(subject).into_iter().flatten().collect();
-        let method = |row: &EvaluationRow| METHODS.iter().position(|name| *name == row.method).unwrap_or(METHODS.len());
+        let mut rows: Vec<&EvaluationRow> =
+            self.evaluations.get(subject).into_iter().flatten().collect();
+        let method = |row: &EvaluationRow| {
+            METHODS.iter().position(|name| *name == row.method).unwrap_or(METHODS.len())
+        };
         rows.sort_by_key(|row| (method(row), row.explainer == STATISTICS, row.judge != self.judge));
         rows.into_iter().map(evaluation).collect()
     }
@@ -133,7 +152,9 @@ impl Written {
     fn text(&self, row: &JudgementRow, tokenizer: &Tokenizer) -> Option<Misjudged> {
         let (start, length) = (usize::from(row.start), row.tokens as usize);
         let ids = self.contexts.get(&row.context)?.get(start..start + length)?;
-        let marked = |of: std::ops::Range<usize>| of.into_iter().any(|i| row.marked.contains(&((start + i) as u32)));
+        let marked = |of: std::ops::Range<usize>| {
+            of.into_iter().any(|i| row.marked.contains(&((start + i) as u32)))
+        };
         let pieces = tokenizer.pieces(ids).into_iter().filter(|piece| !piece.special);
         Some(Misjudged {
             method: row.method.clone(),
@@ -165,19 +186,26 @@ impl Written {
     }
 }
 
-/// A question with what repairs it behind it: questions in the order of `place`, and a repair, which says again what was
-/// said before, behind the one that it goes on from.
-fn in_turn(rows: &[ExchangeRow], place: impl Fn(&ExchangeRow) -> Option<usize>) -> Vec<&ExchangeRow> {
-    let (mut first, mut repairs): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.purpose != "repair");
+/// A question with what repairs it behind it: questions in the order of `place`, and a repair,
+/// which says again what was said before, behind the one that it goes on from.
+fn in_turn(
+    rows: &[ExchangeRow],
+    place: impl Fn(&ExchangeRow) -> Option<usize>,
+) -> Vec<&ExchangeRow> {
+    let (mut first, mut repairs): (Vec<_>, Vec<_>) =
+        rows.iter().partition(|row| row.purpose != "repair");
     let goes_on = |row: &ExchangeRow, repair: &ExchangeRow| {
         let said = row.messages.len();
-        repair.messages.starts_with(&row.messages) && repair.messages.get(said).is_none_or(|next| *next == row.reply)
+        repair.messages.starts_with(&row.messages)
+            && repair.messages.get(said).is_none_or(|next| *next == row.reply)
     };
     first.sort_by_key(|row| place(row).unwrap_or(usize::MAX));
     let mut turns = Vec::new();
     for row in first {
         turns.push(row);
-        while let Some(at) = repairs.iter().position(|repair| goes_on(turns[turns.len() - 1], repair)) {
+        while let Some(at) =
+            repairs.iter().position(|repair| goes_on(turns[turns.len() - 1], repair))
+        {
             turns.push(repairs.remove(at));
         }
     }
@@ -188,8 +216,10 @@ fn in_turn(rows: &[ExchangeRow], place: impl Fn(&ExchangeRow) -> Option<usize>) 
 /// What the judge got wrong of a feature's own first explanation: a few texts by each method.
 fn misjudged(rows: Vec<JudgementRow>, judge: &str) -> BTreeMap<String, Vec<JudgementRow>> {
     let wrong = |row: &JudgementRow| row.said == Some(!row.truth);
-    let own = |row: &JudgementRow| row.judge == judge && row.explained == row.subject && row.sample == 0;
-    let mut rows: Vec<JudgementRow> = rows.into_iter().filter(|row| own(row) && wrong(row)).collect();
+    let own =
+        |row: &JudgementRow| row.judge == judge && row.explained == row.subject && row.sample == 0;
+    let mut rows: Vec<JudgementRow> =
+        rows.into_iter().filter(|row| own(row) && wrong(row)).collect();
     rows.sort_by(|a, b| (&a.method, a.text).cmp(&(&b.method, b.text)));
     let mut of_subject = by(rows, |row| row.subject.clone());
     for rows in of_subject.values_mut() {
@@ -258,7 +288,10 @@ fn bill(row: &LedgerRow) -> Bill {
 }
 
 fn bills(rows: Vec<LedgerRow>) -> BTreeMap<(String, String), Bill> {
-    rows.into_iter().map(|row| (bill(&row), row)).map(|(bill, row)| ((row.prompt_hash, row.subject), bill)).collect()
+    rows.into_iter()
+        .map(|row| (bill(&row), row))
+        .map(|(bill, row)| ((row.prompt_hash, row.subject), bill))
+        .collect()
 }
 
 /// What was asked in all, by model and purpose: explanations first, then judgements.
@@ -309,7 +342,8 @@ mod tests {
             exchange("e", "repair", &["elsewhere"], ""),
         ];
         let place = |row: &ExchangeRow| ["c", "b"].iter().position(|hash| *hash == row.prompt_hash);
-        let order: Vec<&str> = in_turn(&rows, place).iter().map(|row| row.prompt_hash.as_str()).collect();
+        let order: Vec<&str> =
+            in_turn(&rows, place).iter().map(|row| row.prompt_hash.as_str()).collect();
         assert_eq!(order, ["c", "a", "d", "b", "e"]);
     }
 
@@ -327,9 +361,16 @@ mod tests {
             attempts: 1,
             status: status.into(),
         };
-        let all =
-            summed(&[line("explain", "ok"), line("repair", "left"), line("explain", "odd"), line("explain", "ok")]);
-        assert_eq!(all.iter().map(|a| a.questions).collect::<Vec<_>>(), [[2, 1, 0, 0], [0, 0, 0, 1]]);
+        let all = summed(&[
+            line("explain", "ok"),
+            line("repair", "left"),
+            line("explain", "odd"),
+            line("explain", "ok"),
+        ]);
+        assert_eq!(
+            all.iter().map(|a| a.questions).collect::<Vec<_>>(),
+            [[2, 1, 0, 0], [0, 0, 0, 1]]
+        );
         assert_eq!((all[0].bill.prompt_tokens, all[0].bill.cost), (30, 1.5));
     }
 
@@ -380,29 +421,33 @@ mod tests {
             shown(vec![summary(), row("feature", 1, "ok"), row("feature", 0, "ok")]),
             (text("feature 0"), false)
         );
-        assert_eq!(shown(vec![row("feature", 0, "failed"), summary()]), (text("statistics 0"), true));
+        assert_eq!(
+            shown(vec![row("feature", 0, "failed"), summary()]),
+            (text("statistics 0"), true)
+        );
         assert_eq!(shown(vec![row("feature", 0, "refused")]), (None, true));
         assert_eq!(shown(vec![]), (None, false));
     }
 
     #[test]
     fn only_what_the_first_judge_got_wrong_of_the_own_explanation_is_kept() {
-        let judgement = |text: u32, judge: &str, explained: &str, said: Option<bool>| JudgementRow {
-            subject: "att0.1".into(),
-            method: "detection".into(),
-            judge: judge.into(),
-            explained: explained.into(),
-            sample: 0,
-            text,
-            band: "top".into(),
-            context: 0,
-            start: 1,
-            tokens: 3,
-            marked: vec![],
-            truth: true,
-            said,
-            prompt_hash: String::new(),
-        };
+        let judgement =
+            |text: u32, judge: &str, explained: &str, said: Option<bool>| JudgementRow {
+                subject: "att0.1".into(),
+                method: "detection".into(),
+                judge: judge.into(),
+                explained: explained.into(),
+                sample: 0,
+                text,
+                band: "top".into(),
+                context: 0,
+                start: 1,
+                tokens: 3,
+                marked: vec![],
+                truth: true,
+                said,
+                prompt_hash: String::new(),
+            };
         let own = |text: u32| judgement(text, "j", "att0.1", Some(false));
         let others = [
             judgement(0, "k", "att0.1", Some(false)),
@@ -411,7 +456,8 @@ mod tests {
             judgement(3, "j", "att0.1", None),
         ];
         let rows = (10..30).rev().map(own).chain(others).collect();
-        let kept: Vec<u32> = written(vec![], rows).misjudged["att0.1"].iter().map(|row| row.text).collect();
+        let kept: Vec<u32> =
+            written(vec![], rows).misjudged["att0.1"].iter().map(|row| row.text).collect();
         assert_eq!(kept, (10..18).collect::<Vec<_>>());
     }
 }

@@ -1,4 +1,5 @@
-//! How well two lists agree: correlations, verdicts, words of sentences, and how well a ranking finds a known set.
+//! How well two lists agree: correlations, verdicts, words of sentences, and how well a ranking
+//! finds a known set.
 
 use std::collections::BTreeSet;
 
@@ -24,13 +25,15 @@ pub fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
 /// Why an attribution that is large may be doubted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubt {
-    /// Taking the mean of corrupted runs instead would change less than a quarter of the effect: it is the same there.
+    /// Taking the mean of corrupted runs instead would change less than a quarter of the effect: it
+    /// is the same there.
     Steady,
     /// Less came of it than a quarter of what was predicted, or the contrary.
     Short,
 }
 
-/// Whether the change of a feature to its mean does what its effect lets expect; all three in one unit.
+/// Whether the change of a feature to its mean does what its effect lets expect; all three in one
+/// unit.
 pub fn doubt(effect: f64, predicted: f64, measured: f64) -> Option<Doubt> {
     let little = |part: f64, of: f64| part * of.signum() < of.abs() / 4.0;
     if little(predicted.abs(), effect.abs()) {
@@ -59,18 +62,20 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     ranks
 }
 
-/// Area under the ROC curve: the chance that a score among `yes` is above one among `no`, equal ones counting half. In the
-/// time that it takes to look up each of `no` among the sorted `yes`.
+/// Area under the ROC curve: the chance that a score among `yes` is above one among `no`, equal
+/// ones counting half. In the time that it takes to look up each of `no` among the sorted `yes`.
 pub fn area_under_curve(yes: &[f64], no: &[f64]) -> Option<f64> {
     let yes = sorted(yes.to_vec());
     share(no.iter().map(|&n| beaten_by(&yes, n)).sum(), yes.len() * no.len())
 }
 
-/// The same where the scores of `yes`, given by their places in `scores`, are to be above all others.
+/// The same where the scores of `yes`, given by their places in `scores`, are to be above all
+/// others.
 pub fn area_of(yes: &[u32], scores: &[f32]) -> Option<f64> {
     let own = sorted(yes.iter().map(|&i| f64::from(scores[i as usize])).collect());
     let wins: f64 = scores.iter().map(|&score| beaten_by(&own, f64::from(score))).sum();
-    // Half of the pairs among themselves are won, each being met both ways and a tie, also with itself, counting half.
+    // Half of the pairs among themselves are won, each being met both ways and a tie, also with
+    // itself, counting half.
     let among = (own.len() * own.len()) as f64 / 2.0;
     share(wins - among, own.len() * (scores.len() - own.len()))
 }
@@ -82,7 +87,8 @@ fn sorted(mut values: Vec<f64>) -> Vec<f64> {
 
 /// How many of sorted values are above a score, equal ones counting half.
 fn beaten_by(sorted: &[f64], score: f64) -> f64 {
-    let (below, not_above) = (sorted.partition_point(|y| *y < score), sorted.partition_point(|y| *y <= score));
+    let (below, not_above) =
+        (sorted.partition_point(|y| *y < score), sorted.partition_point(|y| *y <= score));
     (sorted.len() - not_above) as f64 + (not_above - below) as f64 / 2.0
 }
 
@@ -92,14 +98,14 @@ fn share(wins: f64, pairs: usize) -> Option<f64> {
 
 /// Words that sentences of any content have.
 const EMPTY_WORDS: [&str; 47] = [
-    "a", "about", "all", "also", "an", "and", "any", "are", "as", "at", "be", "been", "but", "by", "can", "for",
-    "from", "has", "have", "in", "into", "is", "it", "its", "it's", "more", "most", "not", "of", "on", "or", "other",
-    "often", "some", "such", "that", "the", "their", "them", "these", "they", "this", "to", "when", "where", "which",
-    "with",
+    "a", "about", "all", "also", "an", "and", "any", "are", "as", "at", "be", "been", "but", "by",
+    "can", "for", "from", "has", "have", "in", "into", "is", "it", "its", "it's", "more", "most",
+    "not", "of", "on", "or", "other", "often", "some", "such", "that", "the", "their", "them",
+    "these", "they", "this", "to", "when", "where", "which", "with",
 ];
 
-/// Content words that two sentences share, as a share of those that either has (Jaccard), by letters alone and whatever
-/// their case; none where neither has any.
+/// Content words that two sentences share, as a share of those that either has (Jaccard), by
+/// letters alone and whatever their case; none where neither has any.
 pub fn words_in_common(a: &str, b: &str) -> Option<f64> {
     let (a, b) = (words(a), words(b));
     let either = a.union(&b).count();
@@ -108,7 +114,9 @@ pub fn words_in_common(a: &str, b: &str) -> Option<f64> {
 
 fn words(sentence: &str) -> BTreeSet<String> {
     let inside = |c: char| c.is_alphanumeric() || c == '\'' || c == '’';
-    let words = sentence.split(|c| !inside(c)).map(|word| word.replace('’', "'").trim_matches('\'').to_lowercase());
+    let words = sentence
+        .split(|c| !inside(c))
+        .map(|word| word.replace('’', "'").trim_matches('\'').to_lowercase());
     words.filter(|word| !word.is_empty() && !EMPTY_WORDS.contains(&word.as_str())).collect()
 }
 
@@ -120,8 +128,8 @@ pub fn over_pairs<T>(all: &[T], compare: impl Fn(&T, &T) -> Option<f64>) -> (usi
     (all.len() * all.len().saturating_sub(1) / 2, mean)
 }
 
-/// Cohen's kappa of two judges' verdicts: agreement beyond that of chance, as a share of what is to be had; none where
-/// there are none, or where both always say the same one thing.
+/// Cohen's kappa of two judges' verdicts: agreement beyond that of chance, as a share of what is to
+/// be had; none where there are none, or where both always say the same one thing.
 pub fn kappa(a: &[bool], b: &[bool]) -> Option<f64> {
     let n = a.len().min(b.len());
     let share = |count: usize| count as f64 / n as f64;
@@ -135,7 +143,8 @@ pub fn kappa(a: &[bool], b: &[bool]) -> Option<f64> {
 pub fn area(points: &[(f64, f64)], of: impl Fn(f64) -> f64) -> f64 {
     let mut points = points.to_vec();
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let part = |pair: &[(f64, f64)]| (pair[1].0 - pair[0].0) * (of(pair[0].1) + of(pair[1].1)) / 2.0;
+    let part =
+        |pair: &[(f64, f64)]| (pair[1].0 - pair[0].0) * (of(pair[0].1) + of(pair[1].1)) / 2.0;
     points.windows(2).map(part).sum()
 }
 
@@ -164,7 +173,10 @@ mod tests {
 
     #[test]
     fn a_quarter_is_enough_and_the_contrary_is_not() {
-        assert_eq!([doubt(0.5, -0.4, -0.1), doubt(-0.5, 0.4, 3.0), doubt(0.0, 0.0, 0.0)], [None; 3]);
+        assert_eq!(
+            [doubt(0.5, -0.4, -0.1), doubt(-0.5, 0.4, 3.0), doubt(0.0, 0.0, 0.0)],
+            [None; 3]
+        );
         let short = [doubt(0.5, -0.4, -0.09), doubt(0.5, -0.4, 0.4), doubt(0.5, 0.4, 0.0)];
         assert_eq!(short, [Some(Doubt::Short); 3]);
         assert_eq!(doubt(0.5, -0.1, -0.1), Some(Doubt::Steady));
@@ -186,9 +198,15 @@ mod tests {
     fn the_area_is_that_of_all_pairs_however_it_is_counted() {
         let score = |i: u64| (crate::stats::mix(i, 3) % 40) as f32 / 8.0;
         let scores: Vec<f32> = (0..200).map(score).collect();
-        let yes: Vec<u32> = (0..200).filter(|i| crate::stats::mix(*i, 4).is_multiple_of(7)).map(|i| i as u32).collect();
+        let yes: Vec<u32> = (0..200)
+            .filter(|i| crate::stats::mix(*i, 4).is_multiple_of(7))
+            .map(|i| i as u32)
+            .collect();
         let of = |wanted: bool| -> Vec<f64> {
-            (0..200).filter(|i| yes.contains(i) == wanted).map(|i| f64::from(scores[i as usize])).collect()
+            (0..200)
+                .filter(|i| yes.contains(i) == wanted)
+                .map(|i| f64::from(scores[i as usize]))
+                .collect()
         };
         let (own, others) = (of(true), of(false));
         let pairs = own.iter().flat_map(|y| others.iter().map(move |n| (y, n)));
@@ -213,7 +231,10 @@ mod tests {
     #[test]
     fn sentences_share_their_content_words_whatever_their_case() {
         let shared = |a, b| words_in_common(a, b);
-        assert_eq!(shared("Fires at names of the people.", "names of PEOPLE, and of places"), Some(0.5));
+        assert_eq!(
+            shared("Fires at names of the people.", "names of PEOPLE, and of places"),
+            Some(0.5)
+        );
         assert_eq!(shared("John’s hat", "John's hats"), Some(1.0 / 3.0));
         assert_eq!(shared("a name", "a place"), Some(0.0));
         assert_eq!([shared("", ""), shared("the", "of ` `")], [None; 2]);

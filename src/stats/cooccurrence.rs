@@ -1,4 +1,5 @@
-//! How often two features meet at the same token, and whether that is more than chance (DESIGN.md 4.9).
+//! How often two features meet at the same token, and whether that is more than chance (DESIGN.md
+//! 4.9).
 
 use rayon::prelude::*;
 
@@ -27,7 +28,8 @@ impl Counts {
         self.both as f64 * self.n as f64 / (self.f as f64 * self.g as f64)
     }
 
-    /// Normalised pointwise mutual information: −1 never together, 0 independent, 1 always together.
+    /// Normalised pointwise mutual information: −1 never together, 0 independent, 1 always
+    /// together.
     pub fn npmi(&self) -> f64 {
         if self.both == 0 {
             -1.0
@@ -50,7 +52,8 @@ impl Counts {
         (spread > 0.0).then(|| (n * both - f * g) / spread)
     }
 
-    /// One-sided Fisher exact test: the chance of `both` or more meetings of two independent events with these counts.
+    /// One-sided Fisher exact test: the chance of `both` or more meetings of two independent events
+    /// with these counts.
     pub fn fisher_greater(&self) -> f64 {
         let Counts { n, f, g, both } = *self;
         let least = (f + g).saturating_sub(n);
@@ -61,7 +64,9 @@ impl Counts {
         if (both as f64) > self.expected() {
             self.tail(both, |x| (x < f.min(g)).then(|| (x + 1, self.ratio(x)))).min(1.0)
         } else {
-            1.0 - self.tail(both - 1, |x| (x > least).then(|| (x - 1, 1.0 / self.ratio(x - 1)))).min(1.0)
+            1.0 - self
+                .tail(both - 1, |x| (x > least).then(|| (x - 1, 1.0 / self.ratio(x - 1))))
+                .min(1.0)
         }
     }
 
@@ -71,7 +76,8 @@ impl Counts {
         (f - x) * (g - x) / ((x + 1.0) * (n - f - g + x + 1.0))
     }
 
-    /// Sum of hypergeometric terms from `x` on, as `next` steps along with the ratio of one term to the one before.
+    /// Sum of hypergeometric terms from `x` on, as `next` steps along with the ratio of one term to
+    /// the one before.
     fn tail(&self, x: u64, next: impl Fn(u64) -> Option<(u64, f64)>) -> f64 {
         let Counts { n, f, g, .. } = *self;
         let first = ln_choose(f, x) + ln_choose(n - f, g - x) - ln_choose(n, g);
@@ -93,8 +99,9 @@ fn ln_choose(n: u64, k: u64) -> f64 {
     ln_factorial(n) - ln_factorial(k) - ln_factorial(n - k)
 }
 
-/// Benjamini–Hochberg: p-values → q-values, in the same order. `tested` is the number of tests made; when that is more
-/// than there are values, the ones left out must be larger than any q-value that matters.
+/// Benjamini–Hochberg: p-values → q-values, in the same order. `tested` is the number of tests
+/// made; when that is more than there are values, the ones left out must be larger than any q-value
+/// that matters.
 pub fn benjamini_hochberg(p: &[f64], tested: usize) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|&a, &b| p[a].total_cmp(&p[b]).then(a.cmp(&b)));
@@ -112,7 +119,8 @@ pub struct Meetings {
     window: usize,
     /// `[features, features]`, upper triangle: tokens at which both are active.
     same: Vec<u32>,
-    /// `[features, features]`: tokens at which the second is active and the first was within the window before.
+    /// `[features, features]`: tokens at which the second is active and the first was within the
+    /// window before.
     lagged: Vec<u32>,
     /// Tokens at which each is active.
     active: Vec<u64>,
@@ -122,7 +130,8 @@ pub struct Meetings {
 }
 
 impl Meetings {
-    /// For `features` features; the window is the `window` tokens before a token, in the same context.
+    /// For `features` features; the window is the `window` tokens before a token, in the same
+    /// context.
     pub fn new(features: usize, window: usize) -> Meetings {
         let pairs = features * features;
         Meetings {
@@ -136,7 +145,8 @@ impl Meetings {
         }
     }
 
-    /// Adds a context: for each position whether it counts, and the features active there in rising order.
+    /// Adds a context: for each position whether it counts, and the features active there in rising
+    /// order.
     pub fn add(&mut self, counts: &[bool], active: &[Vec<u32>]) {
         for (p, here) in active.iter().enumerate().filter(|(p, _)| counts[*p]) {
             self.tokens += 1;
@@ -172,7 +182,8 @@ impl Meetings {
         Counts { n: self.tokens, f: self.active[f], g: self.active[g], both }
     }
 
-    /// `g` here and `f` within the window before: the first event is having `f` in the window before.
+    /// `g` here and `f` within the window before: the first event is having `f` in the window
+    /// before.
     pub fn lagged(&self, f: usize, g: usize) -> Counts {
         let both = u64::from(self.lagged[f * self.features + g]);
         Counts { n: self.tokens, f: self.before[f], g: self.active[g], both }
@@ -190,19 +201,21 @@ pub struct Tested {
 }
 
 impl Meetings {
-    /// Tests every two features at the same token; gives the pairs that meet more often than expected.
+    /// Tests every two features at the same token; gives the pairs that meet more often than
+    /// expected.
     pub fn test_same(&self) -> Vec<Tested> {
         self.test(|f, g| f < g, |f, g| self.same(f, g))
     }
 
-    /// Tests every ordered two features, the first within the window before the second; gives the pairs that meet more
-    /// often than expected.
+    /// Tests every ordered two features, the first within the window before the second; gives the
+    /// pairs that meet more often than expected.
     pub fn test_lagged(&self) -> Vec<Tested> {
         self.test(|f, g| f != g, |f, g| self.lagged(f, g))
     }
 
-    /// p-values are corrected over all pairs tested here. Those that meet no more often than expected are counted but not
-    /// kept: there may be millions of them, and their p-values are about one half or more.
+    /// p-values are corrected over all pairs tested here. Those that meet no more often than
+    /// expected are counted but not kept: there may be millions of them, and their p-values are
+    /// about one half or more.
     fn test(
         &self,
         wanted: impl Fn(usize, usize) -> bool + Sync,
@@ -213,21 +226,26 @@ impl Meetings {
             let tested: Vec<(usize, Counts)> =
                 others.map(|g| (g, counts(f, g))).filter(|(_, counts)| counts.tested()).collect();
             let often = tested.iter().filter(|(_, counts)| counts.lift() > 1.0);
-            let kept = often.map(|&(g, counts)| (f as u32, g as u32, counts, counts.fisher_greater()));
+            let kept =
+                often.map(|&(g, counts)| (f as u32, g as u32, counts, counts.fisher_greater()));
             (tested.len(), kept.collect::<Vec<_>>())
         };
         let rows: Vec<(usize, Vec<_>)> = (0..self.features).into_par_iter().map(row).collect();
         let tested = rows.iter().map(|(tested, _)| tested).sum();
         let kept: Vec<_> = rows.into_iter().flat_map(|(_, kept)| kept).collect();
         let q = benjamini_hochberg(&kept.iter().map(|pair| pair.3).collect::<Vec<_>>(), tested);
-        kept.into_iter().zip(q).map(|((f, g, counts, p), q)| Tested { f, g, counts, p, q }).collect()
+        kept.into_iter()
+            .zip(q)
+            .map(|((f, g, counts, p), q)| Tested { f, g, counts, p, q })
+            .collect()
     }
 }
 
 /// Features active at the counting tokens among the `window` before `p`, each once.
 fn recent(counts: &[bool], active: &[Vec<u32>], p: usize, window: usize) -> Vec<u32> {
     let from = p.saturating_sub(window);
-    let mut recent: Vec<u32> = (from..p).filter(|&s| counts[s]).flat_map(|s| active[s].iter().copied()).collect();
+    let mut recent: Vec<u32> =
+        (from..p).filter(|&s| counts[s]).flat_map(|s| active[s].iter().copied()).collect();
     recent.sort_unstable();
     recent.dedup();
     recent
@@ -240,7 +258,8 @@ mod tests {
     #[test]
     fn fisher_agrees_with_the_sum_over_all_tables() {
         let whole = |c: Counts| -> f64 {
-            let term = |x| (ln_choose(c.f, x) + ln_choose(c.n - c.f, c.g - x) - ln_choose(c.n, c.g)).exp();
+            let term =
+                |x| (ln_choose(c.f, x) + ln_choose(c.n - c.f, c.g - x) - ln_choose(c.n, c.g)).exp();
             (c.both..=c.f.min(c.g)).filter(|x| c.n - c.f >= c.g - x).map(term).sum()
         };
         for (n, f, g) in [(20, 5, 7), (30, 20, 25), (100, 3, 60), (50, 50, 10)] {

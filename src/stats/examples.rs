@@ -1,5 +1,5 @@
-//! Which contexts stand for a feature: the strongest, some of every strength, and some where it is silent
-//! (DESIGN.md 4.7). At most one a document, and no text twice.
+//! Which contexts stand for a feature: the strongest, some of every strength, and some where it is
+//! silent (DESIGN.md 4.7). At most one a document, and no text twice.
 
 use super::feature::Firing;
 use super::mix;
@@ -8,7 +8,8 @@ use std::collections::HashSet;
 /// Tokens on either side of the peak in an example's window.
 pub const RADIUS: usize = 16;
 
-/// A context's activation of a feature: its maximum over the tokens that count, and where that is first reached.
+/// A context's activation of a feature: its maximum over the tokens that count, and where that is
+/// first reached.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Peak {
     pub context: u32,
@@ -39,14 +40,19 @@ pub struct Wanted {
     pub per_band: usize,
 }
 
-/// The peak of each active context, from firings ordered by context and position at tokens that count.
+/// The peak of each active context, from firings ordered by context and position at tokens that
+/// count.
 pub fn peaks(firings: impl Iterator<Item = Firing>) -> Vec<Peak> {
     let mut peaks: Vec<Peak> = Vec::new();
     for f in firings {
         match peaks.last_mut().filter(|last| last.context == f.context) {
-            Some(last) if f.activation > last.value => (last.position, last.value) = (f.position, f.activation),
+            Some(last) if f.activation > last.value => {
+                (last.position, last.value) = (f.position, f.activation)
+            }
             Some(_) => {}
-            None => peaks.push(Peak { context: f.context, position: f.position, value: f.activation }),
+            None => {
+                peaks.push(Peak { context: f.context, position: f.position, value: f.activation })
+            }
         }
     }
     peaks
@@ -79,14 +85,20 @@ impl Used {
 }
 
 /// The strongest contexts, best first.
-pub fn top<'a>(peaks: &[Peak], info: &dyn Fn(u32) -> ContextInfo<'a>, k: usize, used: &mut Used) -> Vec<Peak> {
+pub fn top<'a>(
+    peaks: &[Peak],
+    info: &dyn Fn(u32) -> ContextInfo<'a>,
+    k: usize,
+    used: &mut Used,
+) -> Vec<Peak> {
     let mut order = peaks.to_vec();
     order.sort_by(|a, b| b.value.total_cmp(&a.value).then(a.context.cmp(&b.context)));
     order.into_iter().filter(|peak| used.take(peak, &info(peak.context))).take(k).collect()
 }
 
-/// All examples of one half: the top ones, `per_band` from each tenth of the active contexts by strength (`q0` the
-/// weakest), and as many silent contexts as the bands hold. `salt` fixes the draw.
+/// All examples of one half: the top ones, `per_band` from each tenth of the active contexts by
+/// strength (`q0` the weakest), and as many silent contexts as the bands hold. `salt` fixes the
+/// draw.
 pub fn choose<'a>(
     peaks: &[Peak],
     contexts: &[u32],
@@ -102,10 +114,16 @@ pub fn choose<'a>(
         let n = by_strength.len();
         let mut members = by_strength[n * band / 10..n * (band + 1) / 10].to_vec();
         members.sort_by_key(|peak| (mix(salt, u64::from(peak.context)), peak.context));
-        let taken = members.into_iter().filter(|peak| used.take(peak, &info(peak.context))).take(wanted.per_band);
+        let taken = members
+            .into_iter()
+            .filter(|peak| used.take(peak, &info(peak.context)))
+            .take(wanted.per_band);
         chosen.extend(labelled(&format!("q{band}"), taken.collect()));
     }
-    chosen.extend(labelled("inactive", silent(peaks, contexts, info, 10 * wanted.per_band, salt, &mut used)));
+    chosen.extend(labelled(
+        "inactive",
+        silent(peaks, contexts, info, 10 * wanted.per_band, salt, &mut used),
+    ));
     chosen
 }
 
@@ -115,7 +133,8 @@ pub fn labelled(band: &str, peaks: Vec<Peak>) -> Vec<Chosen> {
     peaks.into_iter().enumerate().map(label).collect()
 }
 
-/// Contexts in which the feature is never active, in hash order, each around a position drawn by hash.
+/// Contexts in which the feature is never active, in hash order, each around a position drawn by
+/// hash.
 fn silent<'a>(
     peaks: &[Peak],
     contexts: &[u32],
@@ -125,8 +144,11 @@ fn silent<'a>(
     used: &mut Used,
 ) -> Vec<Peak> {
     let active: HashSet<u32> = peaks.iter().map(|peak| peak.context).collect();
-    let mut order: Vec<(u64, u32)> =
-        contexts.iter().filter(|c| !active.contains(c)).map(|&c| (mix(salt, u64::from(c)), c)).collect();
+    let mut order: Vec<(u64, u32)> = contexts
+        .iter()
+        .filter(|c| !active.contains(c))
+        .map(|&c| (mix(salt, u64::from(c)), c))
+        .collect();
     // Only the first few in hash order are wanted of what may be hundreds of thousands.
     let few = (4 * k + 64).min(order.len());
     if few < order.len() {
@@ -148,9 +170,11 @@ mod tests {
 
     const WANTED: Wanted = Wanted { top: 6, per_band: 2 };
 
-    /// 300 contexts of 40 tokens from 100 documents; every seventh has the text of the one before it.
+    /// 300 contexts of 40 tokens from 100 documents; every seventh has the text of the one before
+    /// it.
     fn texts() -> Vec<Vec<u32>> {
-        let text = |c: u64| (0..40).map(|p| mix(c - u64::from(c % 7 == 6), p) as u32 % 50).collect();
+        let text =
+            |c: u64| (0..40).map(|p| mix(c - u64::from(c % 7 == 6), p) as u32 % 50).collect();
         (0..300).map(text).collect()
     }
 
@@ -181,7 +205,11 @@ mod tests {
                 &texts[x.peak.context as usize][start..end]
             };
             let windows: HashSet<&[u32]> = chosen.iter().map(text).collect();
-            assert_eq!((documents.len(), windows.len()), (chosen.len(), chosen.len()), "seed {seed}");
+            assert_eq!(
+                (documents.len(), windows.len()),
+                (chosen.len(), chosen.len()),
+                "seed {seed}"
+            );
         }
     }
 
@@ -196,14 +224,24 @@ mod tests {
             assert!(top.is_sorted_by(|a, b| a.peak.value >= b.peak.value && a.rank < b.rank));
             for q in 0..10 {
                 let members = band(&format!("q{q}"));
-                assert!(members.len() <= WANTED.per_band && members.iter().all(|x| x.peak.value > 0.0));
+                assert!(
+                    members.len() <= WANTED.per_band && members.iter().all(|x| x.peak.value > 0.0)
+                );
                 let above = band(&format!("q{}", q + 1));
-                assert!(members.iter().all(|x| above.iter().all(|y| x.peak.value <= y.peak.value)), "q{q}");
+                assert!(
+                    members.iter().all(|x| above.iter().all(|y| x.peak.value <= y.peak.value)),
+                    "q{q}"
+                );
             }
             let peaks = peaks_of(seed);
             let silent = band("inactive");
             assert_eq!(silent.len(), 10 * WANTED.per_band);
-            assert!(silent.iter().all(|x| x.peak.value == 0.0 && peaks.iter().all(|p| p.context != x.peak.context)));
+            assert!(
+                silent
+                    .iter()
+                    .all(|x| x.peak.value == 0.0
+                        && peaks.iter().all(|p| p.context != x.peak.context))
+            );
             assert!(silent.iter().all(|x| x.peak.position > 0), "BOS is no example");
         }
     }
@@ -221,7 +259,10 @@ mod tests {
     #[test]
     fn a_peak_is_the_first_place_of_the_maximum() {
         let firing = |context, position, activation| Firing { context, position, activation };
-        let found = peaks([firing(0, 2, 1.0), firing(0, 5, 3.0), firing(0, 9, 3.0), firing(4, 1, 0.5)].into_iter());
+        let found = peaks(
+            [firing(0, 2, 1.0), firing(0, 5, 3.0), firing(0, 9, 3.0), firing(4, 1, 0.5)]
+                .into_iter(),
+        );
         let peak = |context, position, value| Peak { context, position, value };
         assert_eq!(found, [peak(0, 5, 3.0), peak(4, 1, 0.5)]);
     }

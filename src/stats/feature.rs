@@ -1,4 +1,5 @@
-//! Statistics of one feature over a corpus (DESIGN.md 4.7). Special tokens are in no number but their own.
+//! Statistics of one feature over a corpus (DESIGN.md 4.7). Special tokens are in no number but
+//! their own.
 
 use std::collections::BTreeMap;
 
@@ -25,17 +26,25 @@ pub struct Statistics {
     pub max: f32,
     /// Special tokens at which it is active.
     pub special_active: u64,
-    /// Equal bins on (0, max]; a value on an edge belongs to the upper bin, the maximum to the last.
+    /// Equal bins on (0, max]; a value on an edge belongs to the upper bin, the maximum to the
+    /// last.
     pub histogram: Vec<u64>,
     /// Share of the summed activation by token id, largest first.
     pub mass: Vec<(u32, f64)>,
 }
 
-/// `firings` of one feature, ordered by context and position; `token(context, position)` gives the id there, or none for
-/// a token that does not count; `tokens` is the number of tokens that count.
-pub fn statistics(firings: &[Firing], tokens: u64, token: impl Fn(u32, u16) -> Option<u32>, top: usize) -> Statistics {
-    let counted: Vec<(u32, f32)> =
-        firings.iter().filter_map(|f| Some((token(f.context, f.position)?, f.activation))).collect();
+/// `firings` of one feature, ordered by context and position; `token(context, position)` gives the
+/// id there, or none for a token that does not count; `tokens` is the number of tokens that count.
+pub fn statistics(
+    firings: &[Firing],
+    tokens: u64,
+    token: impl Fn(u32, u16) -> Option<u32>,
+    top: usize,
+) -> Statistics {
+    let counted: Vec<(u32, f32)> = firings
+        .iter()
+        .filter_map(|f| Some((token(f.context, f.position)?, f.activation)))
+        .collect();
     let max = counted.iter().map(|x| x.1).fold(0.0, f32::max);
     let mut mass: BTreeMap<u32, f64> = BTreeMap::new();
     for &(id, activation) in &counted {

@@ -26,7 +26,8 @@ pub fn mean(values: &[f64]) -> f64 {
     if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
 }
 
-/// The ratio of two means over the same prompts, and its standard error by linearising it; no error of fewer than two.
+/// The ratio of two means over the same prompts, and its standard error by linearising it; no error
+/// of fewer than two.
 pub fn ratio(above: &[f64], below: &[f64]) -> (f64, f64) {
     let n = above.len() as f64;
     let ratio = mean(above) / mean(below);
@@ -51,7 +52,8 @@ pub fn spread(draws: &[f64]) -> Option<Estimate> {
     Some(Estimate { value: mean(draws), low, high })
 }
 
-/// Draws the resamples of `n` prompts that all estimates of one task share, so that they can be compared.
+/// Draws the resamples of `n` prompts that all estimates of one task share, so that they can be
+/// compared.
 pub struct Bootstrap {
     draws: Vec<Vec<usize>>,
 }
@@ -59,7 +61,8 @@ pub struct Bootstrap {
 impl Bootstrap {
     pub fn new(n: usize, seed: u64) -> Bootstrap {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let draws = (0..RESAMPLES).map(|_| (0..n).map(|_| rng.random_range(0..n)).collect()).collect();
+        let draws =
+            (0..RESAMPLES).map(|_| (0..n).map(|_| rng.random_range(0..n)).collect()).collect();
         Bootstrap { draws }
     }
 
@@ -69,13 +72,15 @@ impl Bootstrap {
         Estimate { value: mean(values), low, high }
     }
 
-    /// `(m − m_empty) / (m_full − m_empty)`, a ratio of means; none where the interval of the denominator contains 0.
+    /// `(m − m_empty) / (m_full − m_empty)`, a ratio of means; none where the interval of the
+    /// denominator contains 0.
     pub fn recovered(&self, m: &[f64], m_empty: &[f64], m_full: &[f64]) -> Option<Estimate> {
         let parts = |mean_of: &dyn Fn(&[f64]) -> f64| {
             let empty = mean_of(m_empty);
             (mean_of(m) - empty, mean_of(m_full) - empty)
         };
-        let each: Vec<_> = self.draws.iter().map(|draw| parts(&|values| drawn(values, draw))).collect();
+        let each: Vec<_> =
+            self.draws.iter().map(|draw| parts(&|values| drawn(values, draw))).collect();
         let (low, high) = middle(each.iter().map(|x| x.1).collect());
         if low <= 0.0 && high >= 0.0 {
             return None;
@@ -102,9 +107,15 @@ pub fn wilson(hits: u64, n: u64) -> Estimate {
     Estimate { value: p, low: (centre - half).clamp(0.0, p), high: (centre + half).clamp(p, 1.0) }
 }
 
-/// Balanced accuracy of `hits` of `positives` and `rejects` of `negatives`: the mean of two proportions. Its interval puts
-/// theirs together as independent (MOVER). None where there is nothing of one kind.
-pub fn balanced_accuracy(hits: u64, positives: u64, rejects: u64, negatives: u64) -> Option<Estimate> {
+/// Balanced accuracy of `hits` of `positives` and `rejects` of `negatives`: the mean of two
+/// proportions. Its interval puts theirs together as independent (MOVER). None where there is
+/// nothing of one kind.
+pub fn balanced_accuracy(
+    hits: u64,
+    positives: u64,
+    rejects: u64,
+    negatives: u64,
+) -> Option<Estimate> {
     if positives == 0 || negatives == 0 {
         return None;
     }
@@ -148,10 +159,16 @@ mod tests {
         for n in [1u64, 2, 7, 50, 1000] {
             for hits in [0, n / 3, n / 2, n] {
                 let (e, more) = (wilson(hits, n), wilson(10 * hits, 10 * n));
-                assert!(0.0 <= e.low && e.low <= e.value && e.value <= e.high && e.high <= 1.0, "{hits}/{n}: {e:?}");
+                assert!(
+                    0.0 <= e.low && e.low <= e.value && e.value <= e.high && e.high <= 1.0,
+                    "{hits}/{n}: {e:?}"
+                );
                 assert!(more.high - more.low < e.high - e.low, "{hits}/{n}");
                 let misses = wilson(n - hits, n);
-                assert!((misses.low - (1.0 - e.high)).abs() < 1e-12, "{hits}/{n}: not the mirror of its misses");
+                assert!(
+                    (misses.low - (1.0 - e.high)).abs() < 1e-12,
+                    "{hits}/{n}: not the mirror of its misses"
+                );
             }
         }
     }
@@ -164,7 +181,10 @@ mod tests {
         assert_ne!(e, Bootstrap::new(400, 8).mean(&values));
         // Standard deviation of 0 … 19 is 5.766.
         let reach = 1.96 * 5.766 / 20.0;
-        assert!((e.high - e.value - reach).abs() < 0.1 && (e.value - e.low - reach).abs() < 0.1, "{e:?}");
+        assert!(
+            (e.high - e.value - reach).abs() < 0.1 && (e.value - e.low - reach).abs() < 0.1,
+            "{e:?}"
+        );
     }
 
     #[test]

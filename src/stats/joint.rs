@@ -2,12 +2,17 @@
 
 use super::feature::Firing;
 
-/// The sum of several features' activations at each token, each times its scale; by context and position.
+/// The sum of several features' activations at each token, each times its scale; by context and
+/// position.
 ///
-/// `members` are firings by context and position; a feature scaled by one over its maximum counts as much as any other.
+/// `members` are firings by context and position; a feature scaled by one over its maximum counts
+/// as much as any other.
 pub fn summed(members: &[(&[Firing], f64)]) -> Vec<Firing> {
     let scaled = |&(firings, scale): &(&[Firing], f64)| {
-        firings.iter().map(move |f| (f.context, f.position, f64::from(f.activation) * scale)).collect::<Vec<_>>()
+        firings
+            .iter()
+            .map(move |f| (f.context, f.position, f64::from(f.activation) * scale))
+            .collect::<Vec<_>>()
     };
     let mut all: Vec<(u32, u16, f64)> = members.iter().flat_map(scaled).collect();
     // Stable, so that what is added up at a token is added in the order of the members.

@@ -1,4 +1,5 @@
-//! Pure functions on slices: statistics of a feature, choice of examples, samples, co-occurrence, intervals. No files, no model.
+//! Pure functions on slices: statistics of a feature, choice of examples, samples, co-occurrence,
+//! intervals. No files, no model.
 
 pub mod agreement;
 pub mod cooccurrence;
@@ -11,9 +12,11 @@ pub mod strata;
 pub mod trials;
 pub mod tuples;
 
-/// A fixed mixing of two numbers (SplitMix64's finaliser): the "hash order" in which samples are drawn.
+/// A fixed mixing of two numbers (SplitMix64's finaliser): the "hash order" in which samples are
+/// drawn.
 pub fn mix(a: u64, b: u64) -> u64 {
-    let mut x = a.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(b).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut x =
+        a.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(b).wrapping_add(0x9E37_79B9_7F4A_7C15);
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     x ^ (x >> 31)

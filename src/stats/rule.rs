@@ -1,5 +1,5 @@
-//! The single-token rule: "it is active at these tokens" (DESIGN.md 4.10). Learned on one half of the documents and tried
-//! on the other, it is what any explanation has to beat.
+//! The single-token rule: "it is active at these tokens" (DESIGN.md 4.10). Learned on one half of
+//! the documents and tried on the other, it is what any explanation has to beat.
 
 use super::interval::{Estimate, balanced_accuracy};
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,9 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The token ids at which a feature is active at least half of the time.
 pub type Rule = BTreeSet<u32>;
 
-/// `active`: how often the feature was active at each token id; `seen`: how often each id was seen at all.
+/// `active`: how often the feature was active at each token id; `seen`: how often each id was seen
+/// at all.
 pub fn learn(active: &BTreeMap<u32, u64>, seen: &BTreeMap<u32, u64>) -> Rule {
-    let often = |(id, times): (&u32, &u64)| (2 * times >= seen.get(id).copied().unwrap_or(0)).then_some(*id);
+    let often = |(id, times): (&u32, &u64)| {
+        (2 * times >= seen.get(id).copied().unwrap_or(0)).then_some(*id)
+    };
     active.iter().filter_map(often).collect()
 }
 
@@ -19,7 +22,8 @@ pub struct Trial {
     pub active: bool,
 }
 
-/// How a rule did: right on `hits` of `positives` active texts and on `rejects` of `negatives` silent ones.
+/// How a rule did: right on `hits` of `positives` active texts and on `rejects` of `negatives`
+/// silent ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub hits: u64,
@@ -51,7 +55,9 @@ impl Tally {
 
 /// Tries a rule: it says that a feature is active in a text with any of its tokens.
 pub fn score(rule: &Rule, trials: &[Trial]) -> Tally {
-    Tally::of(trials.iter().map(|trial| (trial.active, trial.tokens.iter().any(|id| rule.contains(id)))))
+    Tally::of(
+        trials.iter().map(|trial| (trial.active, trial.tokens.iter().any(|id| rule.contains(id)))),
+    )
 }
 
 #[cfg(test)]
@@ -64,7 +70,11 @@ mod tests {
         let rule = learn(&BTreeMap::from([(1, 2), (2, 1), (3, 1)]), &seen);
         assert_eq!(rule, Rule::from([1, 3]));
         let trial = |tokens: &[u32], active| Trial { tokens: tokens.into(), active };
-        let trials = [trial(&[7, 1], true), trial(&[2], true), trial(&[2, 9], false), trial(&[3], false)];
-        assert_eq!(score(&rule, &trials), Tally { hits: 1, positives: 2, rejects: 1, negatives: 2 });
+        let trials =
+            [trial(&[7, 1], true), trial(&[2], true), trial(&[2, 9], false), trial(&[3], false)];
+        assert_eq!(
+            score(&rule, &trials),
+            Tally { hits: 1, positives: 2, rejects: 1, negatives: 2 }
+        );
     }
 }

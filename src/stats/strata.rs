@@ -1,5 +1,5 @@
-//! Samples that hold each kind of thing in proportion. "Every k-th" is no sample: what alternates (prompts by template,
-//! contexts by document) would be drawn on one side only.
+//! Samples that hold each kind of thing in proportion. "Every k-th" is no sample: what alternates
+//! (prompts by template, contexts by document) would be drawn on one side only.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,9 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-/// The places, ascending, of `wanted` of the items whose strata these are, or of all of them where there are no more. Each
-/// stratum is in proportion to its size; which of its items are drawn is the seed's choice.
+/// The places, ascending, of `wanted` of the items whose strata these are, or of all of them where
+/// there are no more. Each stratum is in proportion to its size; which of its items are drawn is
+/// the seed's choice.
 pub fn stratified<K: Ord>(strata: &[K], wanted: usize, seed: u64) -> Vec<usize> {
     let n = strata.len();
     if wanted >= n {
@@ -41,8 +42,8 @@ pub fn sample<T>(items: Vec<T>, stratum: impl Fn(&T) -> &str, wanted: usize, see
     items.into_iter().enumerate().filter_map(drawn).collect()
 }
 
-/// `wanted`, less than there are, in proportion to sizes: what is left after rounding down goes to the largest remainders,
-/// among equal ones to those that come first.
+/// `wanted`, less than there are, in proportion to sizes: what is left after rounding down goes to
+/// the largest remainders, among equal ones to those that come first.
 fn shares(sizes: &[usize], wanted: usize) -> Vec<usize> {
     let n: usize = sizes.iter().sum();
     let mut shares: Vec<usize> = sizes.iter().map(|size| size * wanted / n).collect();
@@ -59,7 +60,9 @@ mod tests {
 
     /// How many of what was drawn are of each stratum below `kinds`.
     fn counts(strata: &[usize], drawn: &[usize], kinds: usize) -> Vec<usize> {
-        (0..kinds).map(|kind| drawn.iter().filter(|&&place| strata[place] == kind).count()).collect()
+        (0..kinds)
+            .map(|kind| drawn.iter().filter(|&&place| strata[place] == kind).count())
+            .collect()
     }
 
     #[test]
@@ -75,7 +78,8 @@ mod tests {
 
     #[test]
     fn each_stratum_is_in_proportion() {
-        let strata: Vec<usize> = (0..100).map(|i| if i < 60 { 0 } else { 1 + usize::from(i >= 90) }).collect();
+        let strata: Vec<usize> =
+            (0..100).map(|i| if i < 60 { 0 } else { 1 + usize::from(i >= 90) }).collect();
         assert_eq!(counts(&strata, &stratified(&strata, 50, 1), 3), [30, 15, 5]);
         // 6.6, 3.3 and 1.1: the largest remainder takes what rounding down leaves.
         assert_eq!(counts(&strata, &stratified(&strata, 11, 1), 3), [7, 3, 1]);
@@ -102,7 +106,10 @@ mod tests {
     #[test]
     fn over_seeds_no_place_is_favoured() {
         let drawn: Vec<usize> = (0..400).flat_map(|seed| stratified(&[0; 10], 5, seed)).collect();
-        assert!((0..10).all(|place| (150..250).contains(&drawn.iter().filter(|&&p| p == place).count())));
+        assert!(
+            (0..10)
+                .all(|place| (150..250).contains(&drawn.iter().filter(|&&p| p == place).count()))
+        );
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! Texts that an explanation is tried on (DESIGN.md 4.10): which windows, what is marked in them, and in which order.
+//! Texts that an explanation is tried on (DESIGN.md 4.10): which windows, what is marked in them,
+//! and in which order.
 //!
-//! At most one a document, no text twice and none that the explanation may have seen. Everything is drawn in hash order, and
-//! which marks are wrong by bands.
+//! At most one a document, no text twice and none that the explanation may have seen. Everything is
+//! drawn in hash order, and which marks are wrong by bands.
 
 use super::feature::Firing;
 use super::mix;
@@ -54,7 +55,8 @@ impl<'a> Taken<'a> {
 
     /// Takes a window unless its document or its text was taken before.
     fn take(&mut self, window: &Window<'a>) -> bool {
-        let free = !self.documents.contains(&window.document) && !self.texts.contains(window.tokens);
+        let free =
+            !self.documents.contains(&window.document) && !self.texts.contains(window.tokens);
         if free {
             self.documents.insert(window.document);
             self.texts.insert(window.tokens);
@@ -63,9 +65,15 @@ impl<'a> Taken<'a> {
     }
 }
 
-/// Up to `n` of several lists, one of each in turn; whatever `accept` refuses is passed over. The lists come in an order of the
-/// seed's, so that none is favoured where the last turn is not for all of them.
-pub fn in_turn<T: Clone>(lists: &[Vec<T>], n: usize, seed: u64, mut accept: impl FnMut(&T) -> bool) -> Vec<T> {
+/// Up to `n` of several lists, one of each in turn; whatever `accept` refuses is passed over. The
+/// lists come in an order of the seed's, so that none is favoured where the last turn is not for
+/// all of them.
+pub fn in_turn<T: Clone>(
+    lists: &[Vec<T>],
+    n: usize,
+    seed: u64,
+    mut accept: impl FnMut(&T) -> bool,
+) -> Vec<T> {
     let mut order: Vec<usize> = (0..lists.len()).collect();
     order.sort_by_key(|&list| (mix(seed, list as u64), list));
     let mut lists: Vec<_> = order.into_iter().map(|list| lists[list].iter()).collect();
@@ -84,8 +92,8 @@ pub fn in_turn<T: Clone>(lists: &[Vec<T>], n: usize, seed: u64, mut accept: impl
     chosen
 }
 
-/// Texts for the question whether the feature is active in them: up to `n` of the active windows, and as many silent ones.
-/// Each kind is a list, best first, and all kinds come in turn.
+/// Texts for the question whether the feature is active in them: up to `n` of the active windows,
+/// and as many silent ones. Each kind is a list, best first, and all kinds come in turn.
 pub fn detection<'a>(
     active: &[Vec<Window<'a>>],
     silent: &[Vec<Window<'a>>],
@@ -96,13 +104,22 @@ pub fn detection<'a>(
     let yes = in_turn(active, n, salt, |window| taken.take(window));
     let no = in_turn(silent, yes.len(), salt, |window| taken.take(window));
     let trial = |truth: bool| move |window: Window<'a>| Trial { window, marked: Vec::new(), truth };
-    shuffled(yes.into_iter().map(trial(true)).chain(no.into_iter().map(trial(false))).collect(), salt)
+    shuffled(
+        yes.into_iter().map(trial(true)).chain(no.into_iter().map(trial(false))).collect(),
+        salt,
+    )
 }
 
-/// Texts for the question whether the right tokens are marked: up to `n` windows with the right marks and `n` others with as
-/// many wrong ones, all of them active. A window without room for wrong marks is left out: among the right ones, it would tell
-/// them by its many marks. Wrong are half of each band, drawn: bands come in turn, and every second text could be a band.
-pub fn fuzzing<'a>(active: &[Vec<Active<'a>>], n: usize, mut taken: Taken<'a>, salt: u64) -> Vec<Trial<'a>> {
+/// Texts for the question whether the right tokens are marked: up to `n` windows with the right
+/// marks and `n` others with as many wrong ones, all of them active. A window without room for
+/// wrong marks is left out: among the right ones, it would tell them by its many marks. Wrong are
+/// half of each band, drawn: bands come in turn, and every second text could be a band.
+pub fn fuzzing<'a>(
+    active: &[Vec<Active<'a>>],
+    n: usize,
+    mut taken: Taken<'a>,
+    salt: u64,
+) -> Vec<Trial<'a>> {
     let room = |one: &Active| !one.right.is_empty() && one.silent.len() >= one.right.len();
     let chosen = in_turn(active, 2 * n, salt, |one| room(one) && taken.take(&one.window));
     let bands: Vec<&str> = chosen.iter().map(|one| one.window.band).collect();
@@ -125,7 +142,8 @@ fn drawn(one: &Active, salt: u64) -> Vec<u16> {
     places
 }
 
-/// In an order that tells nothing: silent examples were themselves chosen in the order of a hash, so this is another one.
+/// In an order that tells nothing: silent examples were themselves chosen in the order of a hash,
+/// so this is another one.
 fn shuffled(mut trials: Vec<Trial>, salt: u64) -> Vec<Trial> {
     let order = mix(salt, 0x7E87);
     let key = |trial: &Trial| {
@@ -136,8 +154,8 @@ fn shuffled(mut trials: Vec<Trial>, salt: u64) -> Vec<Trial> {
     trials
 }
 
-/// Where marks belong in a window, and where wrong ones may be: at activations above a tenth of the window's largest, and
-/// at those places of `may` where there is none at all.
+/// Where marks belong in a window, and where wrong ones may be: at activations above a tenth of the
+/// window's largest, and at those places of `may` where there is none at all.
 pub fn marks(activations: &[f32], may: impl Fn(usize) -> bool) -> (Vec<u16>, Vec<u16>) {
     let largest = activations.iter().copied().fold(0.0, f32::max);
     let places = |wanted: &dyn Fn(usize) -> bool| {
@@ -149,21 +167,29 @@ pub fn marks(activations: &[f32], may: impl Fn(usize) -> bool) -> (Vec<u16>, Vec
 /// Whether a feature is silent at all tokens of a window; its firings are by context and position.
 pub fn is_silent(firings: &[Firing], context: u32, start: u16, tokens: usize) -> bool {
     let first = firings.partition_point(|f| (f.context, f.position) < (context, start));
-    firings.get(first).is_none_or(|f| f.context != context || usize::from(f.position) >= usize::from(start) + tokens)
+    firings.get(first).is_none_or(|f| {
+        f.context != context || usize::from(f.position) >= usize::from(start) + tokens
+    })
 }
 
-/// Another one, to stand for chance; none when there is no other. Each has a number of its own, and whoever else there is
-/// changes little: what was paid for is asked again only where a closer one has come.
+/// Another one, to stand for chance; none when there is no other. Each has a number of its own, and
+/// whoever else there is changes little: what was paid for is asked again only where a closer one
+/// has come.
 pub fn stranger(own: u64, all: impl Iterator<Item = (usize, u64)>) -> Option<usize> {
-    all.filter(|(_, other)| *other != own).min_by_key(|(i, other)| (mix(own, *other), *i)).map(|(i, _)| i)
+    all.filter(|(_, other)| *other != own)
+        .min_by_key(|(i, other)| (mix(own, *other), *i))
+        .map(|(i, _)| i)
 }
 
-/// What is said of a text by a rule that looks at single tokens: of marked tokens, that most are of the rule; where none are
-/// marked, that there is one.
+/// What is said of a text by a rule that looks at single tokens: of marked tokens, that most are of
+/// the rule; where none are marked, that there is one.
 pub fn by_rule(rule: &BTreeSet<u32>, tokens: &[u32], marked: &[u16]) -> bool {
     match marked {
         [] => tokens.iter().any(|id| rule.contains(id)),
-        _ => 2 * marked.iter().filter(|&&i| rule.contains(&tokens[usize::from(i)])).count() > marked.len(),
+        _ => {
+            2 * marked.iter().filter(|&&i| rule.contains(&tokens[usize::from(i)])).count()
+                > marked.len()
+        }
     }
 }
 
@@ -171,21 +197,42 @@ pub fn by_rule(rule: &BTreeSet<u32>, tokens: &[u32], marked: &[u16]) -> bool {
 mod tests {
     use super::*;
 
-    /// 90 documents with a window each, a band for each three of ten; documents 80 to 89 have texts of others.
+    /// 90 documents with a window each, a band for each three of ten; documents 80 to 89 have texts
+    /// of others.
     fn texts() -> Vec<Vec<u32>> {
         (0..90).map(|d| (0..33).map(|p| mix(d % 80, p) as u32 % 50).collect()).collect()
     }
 
-    fn windows<'a>(texts: &'a [Vec<u32>], band: &'a str, documents: std::ops::Range<u32>) -> Vec<Window<'a>> {
-        let window = |d: u32| Window { band, context: 2 * d, document: d, start: 3, tokens: &texts[d as usize] };
+    fn windows<'a>(
+        texts: &'a [Vec<u32>],
+        band: &'a str,
+        documents: std::ops::Range<u32>,
+    ) -> Vec<Window<'a>> {
+        let window = |d: u32| Window {
+            band,
+            context: 2 * d,
+            document: d,
+            start: 3,
+            tokens: &texts[d as usize],
+        };
         documents.map(window).collect()
     }
 
     fn detected(texts: &[Vec<u32>], n: usize, salt: u64) -> Vec<Trial<'_>> {
-        let active = [windows(texts, "top", 0..6), windows(texts, "q9", 4..9), windows(texts, "q0", 80..84)];
+        let active =
+            [windows(texts, "top", 0..6), windows(texts, "q9", 4..9), windows(texts, "q0", 80..84)];
         let silent = ["token", "similar", "inactive"];
-        let silent = [(30..32), (40..60), (60..80)].into_iter().zip(silent).map(|(d, band)| windows(texts, band, d));
-        detection(&active, &silent.collect::<Vec<_>>(), n, Taken::with([&*texts[0]].into_iter()), salt)
+        let silent = [(30..32), (40..60), (60..80)]
+            .into_iter()
+            .zip(silent)
+            .map(|(d, band)| windows(texts, band, d));
+        detection(
+            &active,
+            &silent.collect::<Vec<_>>(),
+            n,
+            Taken::with([&*texts[0]].into_iter()),
+            salt,
+        )
     }
 
     #[test]
@@ -194,9 +241,13 @@ mod tests {
         for salt in 0..20 {
             let trials = detected(&texts, 8, salt);
             let count = |band: &str| trials.iter().filter(|t| t.window.band == band).count();
-            // `q0` has the texts 1 to 3 again, which `top` may have given, and `top` has the documents 4 and 5 of `q9`.
+            // `q0` has the texts 1 to 3 again, which `top` may have given, and `top` has the
+            // documents 4 and 5 of `q9`.
             let counts = ["top", "q9", "q0"].map(count);
-            assert!(counts.iter().sum::<usize>() == 8 && counts[1] >= 4 && !counts.contains(&0), "{counts:?}");
+            assert!(
+                counts.iter().sum::<usize>() == 8 && counts[1] >= 4 && !counts.contains(&0),
+                "{counts:?}"
+            );
             assert_eq!(["token", "similar", "inactive"].map(count), [2, 3, 3]);
             assert!(trials.iter().all(|t| t.truth == ["top", "q9", "q0"].contains(&t.window.band)));
         }
@@ -228,23 +279,42 @@ mod tests {
         assert!((mean - 4.0).abs() < 0.6, "{firsts:?}");
     }
 
-    fn active<'a>(texts: &'a [Vec<u32>], documents: std::ops::Range<u32>, right: u16, silent: u16) -> Vec<Active<'a>> {
-        let one = |window| Active { window, right: (0..right).collect(), silent: (10..10 + silent).collect() };
+    fn active<'a>(
+        texts: &'a [Vec<u32>],
+        documents: std::ops::Range<u32>,
+        right: u16,
+        silent: u16,
+    ) -> Vec<Active<'a>> {
+        let one = |window| Active {
+            window,
+            right: (0..right).collect(),
+            silent: (10..10 + silent).collect(),
+        };
         windows(texts, "top", documents).into_iter().map(one).collect()
     }
 
     #[test]
     fn half_of_the_marks_are_right_and_as_many_are_wrong() {
         let texts = texts();
-        let lists = [active(&texts, 0..20, 2, 9), active(&texts, 20..40, 3, 2), active(&texts, 40..60, 0, 9)];
+        let lists = [
+            active(&texts, 0..20, 2, 9),
+            active(&texts, 20..40, 3, 2),
+            active(&texts, 40..60, 0, 9),
+        ];
         for salt in 0..10 {
             let trials = fuzzing(&lists, 6, Taken::default(), salt);
             assert_eq!(trials.iter().filter(|t| t.truth).count(), 6);
             assert_eq!(trials.len(), 12);
             for trial in &trials {
-                assert!(trial.window.document < 20, "no room for wrong marks, or none for right ones");
+                assert!(
+                    trial.window.document < 20,
+                    "no room for wrong marks, or none for right ones"
+                );
                 assert_eq!(trial.marked.len(), 2);
-                assert!(trial.marked.is_sorted() && trial.marked.iter().all(|&i| (i < 10) == trial.truth));
+                assert!(
+                    trial.marked.is_sorted()
+                        && trial.marked.iter().all(|&i| (i < 10) == trial.truth)
+                );
             }
         }
         let few = fuzzing(&lists[..1], 100, Taken::default(), 1);
@@ -265,7 +335,8 @@ mod tests {
             for salt in 0..20 {
                 let trials = fuzzing(&lists, 2 * bands.len(), Taken::default(), salt);
                 for band in bands {
-                    let own: Vec<bool> = trials.iter().filter(|t| t.window.band == *band).map(|t| t.truth).collect();
+                    let own: Vec<bool> =
+                        trials.iter().filter(|t| t.window.band == *band).map(|t| t.truth).collect();
                     let right = own.iter().filter(|truth| **truth).count();
                     assert_eq!((right, own.len()), (2, 4), "{band}");
                 }
@@ -303,7 +374,9 @@ mod tests {
     #[test]
     fn a_stranger_is_another_one_and_stays_when_others_come() {
         let of = |own: u64, n: u64| stranger(own, (0..n).map(|x| (x as usize, x)));
-        assert!((0..50).all(|own| of(own, 50).is_some_and(|other| other as u64 != own && other < 50)));
+        assert!(
+            (0..50).all(|own| of(own, 50).is_some_and(|other| other as u64 != own && other < 50))
+        );
         assert_eq!([of(0, 0), of(0, 1)], [None; 2]);
         let moved = (0..50).filter(|own| of(*own, 50) != of(*own, 55)).count();
         assert!(moved < 15, "{moved} of 50");

@@ -1,4 +1,5 @@
-//! Which things come up together most often: the sets of a given size that the most transactions hold.
+//! Which things come up together most often: the sets of a given size that the most transactions
+//! hold.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +15,13 @@ pub struct Tuple<T> {
     pub lift: f64,
 }
 
-/// The `top` sets of `size` things by count, then by lift, then in order. Sets that never come up are left out.
-pub fn most_frequent<T: Ord + Clone>(transactions: &[BTreeSet<T>], size: usize, top: usize) -> Vec<Tuple<T>> {
+/// The `top` sets of `size` things by count, then by lift, then in order. Sets that never come up
+/// are left out.
+pub fn most_frequent<T: Ord + Clone>(
+    transactions: &[BTreeSet<T>],
+    size: usize,
+    top: usize,
+) -> Vec<Tuple<T>> {
     let mut holders: BTreeMap<&T, Vec<u32>> = BTreeMap::new();
     for (number, transaction) in (0u32..).zip(transactions) {
         transaction.iter().for_each(|thing| holders.entry(thing).or_default().push(number));
@@ -40,7 +46,8 @@ struct Found {
     alone: u128,
 }
 
-/// Walks sets in order, each longer by one thing; leaves those that cannot come among the best any more.
+/// Walks sets in order, each longer by one thing; leaves those that cannot come among the best any
+/// more.
 struct Search<'a, T> {
     /// Each with the transactions that hold it, in order.
     things: Vec<(&'a T, Vec<u32>)>,
@@ -68,8 +75,8 @@ impl<T> Search<'_, T> {
         }
     }
 
-    /// Whether a set can still be among the best that has `open` things yet to come: its count cannot grow, and each of
-    /// them is held at least as often as the whole.
+    /// Whether a set can still be among the best that has `open` things yet to come: its count
+    /// cannot grow, and each of them is held at least as often as the whole.
     fn hopeful(&self, count: u32, alone: u128, open: usize) -> bool {
         let least = (0..open).fold(alone, |product, _| product.saturating_mul(u128::from(count)));
         let worst = self.best.last().filter(|_| self.best.len() == self.top);
@@ -102,10 +109,13 @@ mod tests {
 
     fn brute(transactions: &[BTreeSet<u64>], size: u32) -> Vec<Tuple<u64>> {
         let subsets = (0u32..512).filter(|bits| bits.count_ones() == size);
-        let count = |wanted: &BTreeSet<u64>| transactions.iter().filter(|t| t.is_superset(wanted)).count() as u32;
+        let count = |wanted: &BTreeSet<u64>| {
+            transactions.iter().filter(|t| t.is_superset(wanted)).count() as u32
+        };
         let of = transactions.len() as f64;
         let tuple = |bits: u32| {
-            let members: BTreeSet<u64> = (0..9).filter(|i| bits >> i & 1 == 1).map(|i| i + 1).collect();
+            let members: BTreeSet<u64> =
+                (0..9).filter(|i| bits >> i & 1 == 1).map(|i| i + 1).collect();
             let alone: u64 = members.iter().map(|&t| u64::from(count(&[t].into()))).product();
             let count = count(&members);
             let lift = f64::from(count) * of.powi(size as i32 - 1) / alone as f64;
@@ -134,6 +144,9 @@ mod tests {
         let found = most_frequent(&transactions, 6, 2);
         assert_eq!(found[0].members, [0, 1, 2, 3, 4, 5]);
         assert_eq!((found[1].members[5], found[1].count, found[1].lift), (6, 100, 1.0));
-        assert!(most_frequent(&transactions, 0, 2).is_empty() && most_frequent::<u32>(&[], 2, 2).is_empty());
+        assert!(
+            most_frequent(&transactions, 0, 2).is_empty()
+                && most_frequent::<u32>(&[], 2, 2).is_empty()
+        );
     }
 }

@@ -19,9 +19,15 @@ struct Line {
     template: String,
 }
 
-/// `n` prompts of a file, or all; blank lines are skipped. Which they are is drawn by `seed`, each template in proportion: a file
-/// may be in the order of its templates. They stay in the order of the file.
-pub fn prompts(path: &Path, n: Option<usize>, seed: u64, tokenizer: &Tokenizer) -> Result<Vec<Prompt>> {
+/// `n` prompts of a file, or all; blank lines are skipped. Which they are is drawn by `seed`, each
+/// template in proportion: a file may be in the order of its templates. They stay in the order of
+/// the file.
+pub fn prompts(
+    path: &Path,
+    n: Option<usize>,
+    seed: u64,
+    tokenizer: &Tokenizer,
+) -> Result<Vec<Prompt>> {
     let text = std::fs::read_to_string(path).hint(
         || format!("cannot read the prompts `{}`", path.display()),
         "set the task's `file` to a JSONL file in UTF-8, relative to the settings file",
@@ -39,15 +45,19 @@ pub fn prompts(path: &Path, n: Option<usize>, seed: u64, tokenizer: &Tokenizer) 
     Ok(sample(prompts, |prompt| &prompt.template, n.unwrap_or(usize::MAX), seed))
 }
 
-const FIELDS: &str =
-    "write one JSON object a line, with the strings `text`, `correct`, `counter`, `corrupted` and `template`";
+const FIELDS: &str = "write one JSON object a line, with the strings `text`, `correct`, `counter`, \
+    `corrupted` and `template`";
 
 fn read(line: &str, tokenizer: &Tokenizer) -> Result<Prompt> {
-    let Line { text, correct, counter, corrupted, template } =
-        serde_json::from_str(line).map_err(|error| hinted(format!("not a prompt: {error}"), FIELDS))?;
-    let (correct, counter) = (answer("correct", &correct, tokenizer)?, answer("counter", &counter, tokenizer)?);
+    let Line { text, correct, counter, corrupted, template } = serde_json::from_str(line)
+        .map_err(|error| hinted(format!("not a prompt: {error}"), FIELDS))?;
+    let (correct, counter) =
+        (answer("correct", &correct, tokenizer)?, answer("counter", &counter, tokenizer)?);
     if correct == counter {
-        return Err(hinted("`correct` and `counter` are the same", "give a wrong answer as `counter`"));
+        return Err(hinted(
+            "`correct` and `counter` are the same",
+            "give a wrong answer as `counter`",
+        ));
     }
     Written {
         frame: template.clone(),
@@ -64,21 +74,30 @@ fn read(line: &str, tokenizer: &Tokenizer) -> Result<Prompt> {
 
 fn answer(field: &str, text: &str, tokenizer: &Tokenizer) -> Result<u32> {
     tokenizer.single(text).ok_or_else(|| {
-        let hint = "an answer is one token, with its leading space if it has one, such as \" Mary\"";
+        let hint =
+            "an answer is one token, with its leading space if it has one, such as \" Mary\"";
         hinted(format!("`{field}`, {text:?}, is not a single token"), hint)
     })
 }
 
 /// Passes a prompt on if it is as long as the first one of its template.
-fn line_up(prompt: Prompt, line: u32, lengths: &mut BTreeMap<String, (usize, u32)>) -> Result<Prompt> {
+fn line_up(
+    prompt: Prompt,
+    line: u32,
+    lengths: &mut BTreeMap<String, (usize, u32)>,
+) -> Result<Prompt> {
     let length = prompt.tokens.len();
     let (first, at) = *lengths.entry(prompt.template.clone()).or_insert((length, line));
     if first == length {
         return Ok(prompt);
     }
     let (n, first) = (length - 1, first - 1);
-    let what = format!("{n} tokens, but line {at} of the same template {:?} has {first}", prompt.template);
-    Err(hinted(what, "prompts of a template line up token by token; give this one a template of its own"))
+    let what =
+        format!("{n} tokens, but line {at} of the same template {:?} has {first}", prompt.template);
+    Err(hinted(
+        what,
+        "prompts of a template line up token by token; give this one a template of its own",
+    ))
 }
 
 #[cfg(test)]
@@ -139,9 +158,24 @@ mod tests {
     fn what_is_wrong_is_named_with_its_line() {
         let cases = [
             ("{", "", "not a prompt", "write one JSON object a line"),
-            ("\"counter\"", "\"contra\"", "missing field `counter`", "write one JSON object a line"),
-            ("\" a\"", "\" a b\"", "`correct`, \" a b\", is not a single token", "an answer is one token"),
-            ("\" the\"", "\"\"", "`counter`, \"\", is not a single token", "an answer is one token"),
+            (
+                "\"counter\"",
+                "\"contra\"",
+                "missing field `counter`",
+                "write one JSON object a line",
+            ),
+            (
+                "\" a\"",
+                "\" a b\"",
+                "`correct`, \" a b\", is not a single token",
+                "an answer is one token",
+            ),
+            (
+                "\" the\"",
+                "\"\"",
+                "`counter`, \"\", is not a single token",
+                "an answer is one token",
+            ),
             ("\" the\"", "\" a\"", "`correct` and `counter` are the same", "a wrong answer"),
             ("gave Mary", "gave Mary a", "has 3 tokens and its corrupted twin 4", "as many tokens"),
             ("\"Mary gave John\"", "\"\"", "a text is empty", "before the answer"),
@@ -156,7 +190,10 @@ mod tests {
             let message = message(old, new);
             assert!(message.contains("mine.jsonl` line 2"), "{message}");
             assert!(message.contains(what), "{message}");
-            assert!(message.lines().any(|line| line.starts_with("hint: ") && line.contains(hint)), "{message}");
+            assert!(
+                message.lines().any(|line| line.starts_with("hint: ") && line.contains(hint)),
+                "{message}"
+            );
         }
     }
 

@@ -27,8 +27,10 @@ pub fn digits(tokenizer: &Tokenizer) -> Option<Vec<u32>> {
 /// `n` prompts over events, centuries and start years.
 pub fn prompts(n: usize, seed: u64, tokenizer: &Tokenizer) -> Result<Vec<Prompt>> {
     let events = single_tokens("events", EVENTS, 1, tokenizer)?;
-    let digits = digits(tokenizer).ok_or_else(|| hinted("not all of `00` to `99` are single tokens", UNSUITED))?;
-    let years: Vec<(u32, u32)> = CENTURIES.flat_map(|century| starts(century, &digits, tokenizer)).collect();
+    let digits = digits(tokenizer)
+        .ok_or_else(|| hinted("not all of `00` to `99` are single tokens", UNSUITED))?;
+    let years: Vec<(u32, u32)> =
+        CENTURIES.flat_map(|century| starts(century, &digits, tokenizer)).collect();
     if years.is_empty() {
         return Err(hinted("no year is made of two tokens, a century and two digits", UNSUITED));
     }
@@ -50,9 +52,9 @@ fn starts(century: u32, digits: &[u32], tokenizer: &Tokenizer) -> Vec<(u32, u32)
     STARTS.filter(|year| two_tokens(*year)).map(|year| (century, year)).collect()
 }
 
-/// Every year above the start is right and every other wrong, none more than another. So the answer and the one held
-/// against it are drawn from all of them: a circuit is then found for "above", not for one pair of numbers. Both are
-/// tokens of two digits ("05", never "5").
+/// Every year above the start is right and every other wrong, none more than another. So the answer
+/// and the one held against it are drawn from all of them: a circuit is then found for "above", not
+/// for one pair of numbers. Both are tokens of two digits ("05", never "5").
 fn draw(events: &[Word], years: &[(u32, u32)], digits: &[u32], rng: &mut impl Rng) -> Written {
     let event = events.choose(rng).map_or("", |word| word.text);
     let (century, year) = years.choose(rng).copied().unwrap_or_default();
@@ -85,10 +87,14 @@ mod tests {
         let digits = digits(&tokenizer).unwrap();
         assert_eq!(tokenizer.token(digits[5]), "05");
         for prompt in prompts(200, 1, &tokenizer).unwrap() {
-            let Measure::GreaterThan { year } = prompt.measure else { panic!("{:?}", prompt.measure) };
+            let Measure::GreaterThan { year } = prompt.measure else {
+                panic!("{:?}", prompt.measure)
+            };
             assert!(prompt.text.contains(&format!("{year:02} to ")), "{}", prompt.text);
             assert!(STARTS.contains(&year));
-            assert!(value(prompt.correct, &digits) > year && value(prompt.counter, &digits) <= year);
+            assert!(
+                value(prompt.correct, &digits) > year && value(prompt.counter, &digits) <= year
+            );
         }
     }
 
@@ -97,7 +103,9 @@ mod tests {
         let tokenizer = demo();
         let digits = digits(&tokenizer).unwrap();
         for prompt in prompts(100, 2, &tokenizer).unwrap() {
-            let Measure::GreaterThan { year } = prompt.measure else { panic!("{:?}", prompt.measure) };
+            let Measure::GreaterThan { year } = prompt.measure else {
+                panic!("{:?}", prompt.measure)
+            };
             let mut expected = prompt.tokens.clone();
             assert_eq!(expected[6], digits[year as usize], "{}", prompt.text);
             expected[6] = digits[1];

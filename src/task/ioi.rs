@@ -1,6 +1,8 @@
-//! Indirect object identification: "When Mary and John went to the store, John gave a drink to" → " Mary".
+//! Indirect object identification: "When Mary and John went to the store, John gave a drink to" → "
+//! Mary".
 //!
-//! The corrupted twin names three people, none of them of the prompt, so that nothing says who the answer is.
+//! The corrupted twin names three people, none of them of the prompt, so that nothing says who the
+//! answer is.
 
 use super::words::{NAMES, OBJECTS, PLACES};
 use super::{Measure, Prompt, Word, Written, distinct, single_tokens};
@@ -10,9 +12,10 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// `{X}` and `{Y}` in the order in which they are named; `{S}`, the giver, is one of them. Among them are all families of the
-/// published work: they go, meet, wait or talk somewhere; something is given, lent or said; the object comes after the place
-/// or before it, and then is given as "it" or by its name; the place comes first; there are two sentences.
+/// `{X}` and `{Y}` in the order in which they are named; `{S}`, the giver, is one of them. Among
+/// them are all families of the published work: they go, meet, wait or talk somewhere; something is
+/// given, lent or said; the object comes after the place or before it, and then is given as "it" or
+/// by its name; the place comes first; there are two sentences.
 const SHAPES: [&str; 12] = [
     "When {X} and {Y} went to the {place}, {S} gave a {object} to",
     "After {X} and {Y} met at the {place}, {S} handed a {object} to",
@@ -55,10 +58,14 @@ pub fn prompts(n: usize, seed: u64, tokenizer: &Tokenizer) -> Result<Vec<Prompt>
 fn draw(template: usize, words: &mut Words, rng: &mut impl Rng) -> Written {
     let (shape, order) = (template / ORDERS.len(), template % ORDERS.len());
     let (people, _) = words.names.partial_shuffle(rng, PEOPLE);
-    let [receiver, giver, others @ ..] = &*people else { unreachable!("`names` are at least as many") };
-    let [place, object] = [&words.places, &words.objects].map(|list| list.choose(rng).map_or("", |word| word.text));
+    let [receiver, giver, others @ ..] = &*people else {
+        unreachable!("`names` are at least as many")
+    };
+    let [place, object] =
+        [&words.places, &words.objects].map(|list| list.choose(rng).map_or("", |word| word.text));
     let fill = |x: &Word, y: &Word, s: &Word| {
-        let names = SHAPES[shape].replace("{X}", x.text).replace("{Y}", y.text).replace("{S}", s.text);
+        let names =
+            SHAPES[shape].replace("{X}", x.text).replace("{Y}", y.text).replace("{S}", s.text);
         names.replace("{place}", place).replace("{object}", object)
     };
     let (x, y) = if ORDERS[order] == "ABBA" { (receiver, giver) } else { (giver, receiver) };
@@ -83,7 +90,8 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     fn names_in(ids: &[u32], tokenizer: &Tokenizer) -> Vec<u32> {
-        let names: BTreeSet<u32> = NAMES.iter().filter_map(|name| tokenizer.single(&format!(" {name}"))).collect();
+        let names: BTreeSet<u32> =
+            NAMES.iter().filter_map(|name| tokenizer.single(&format!(" {name}"))).collect();
         ids.iter().copied().filter(|id| names.contains(id)).collect()
     }
 
@@ -91,9 +99,16 @@ mod tests {
     fn the_answer_is_the_one_who_is_named_once() {
         let tokenizer = demo();
         for prompt in prompts(60, 1, &tokenizer).unwrap() {
-            let [x, y, s] = names_in(&prompt.tokens, &tokenizer)[..] else { panic!("{}", prompt.text) };
+            let [x, y, s] = names_in(&prompt.tokens, &tokenizer)[..] else {
+                panic!("{}", prompt.text)
+            };
             let (receiver, giver) = if prompt.template.ends_with("ABBA") { (x, y) } else { (y, x) };
-            assert_eq!((prompt.correct, prompt.counter, s), (receiver, giver, giver), "{}", prompt.text);
+            assert_eq!(
+                (prompt.correct, prompt.counter, s),
+                (receiver, giver, giver),
+                "{}",
+                prompt.text
+            );
             assert_ne!(x, y);
         }
     }
@@ -103,9 +118,16 @@ mod tests {
         let tokenizer = demo();
         for prompt in prompts(60, 2, &tokenizer).unwrap() {
             let people: Vec<u32> = names_in(&prompt.corrupted, &tokenizer);
-            let all: BTreeSet<u32> = people.iter().copied().chain([prompt.correct, prompt.counter]).collect();
-            assert_eq!((people.len(), all.len()), (3, 5), "{}", tokenizer.decode(&prompt.corrupted));
-            let changed = prompt.tokens.iter().zip(&prompt.corrupted).filter(|(a, b)| a != b).count();
+            let all: BTreeSet<u32> =
+                people.iter().copied().chain([prompt.correct, prompt.counter]).collect();
+            assert_eq!(
+                (people.len(), all.len()),
+                (3, 5),
+                "{}",
+                tokenizer.decode(&prompt.corrupted)
+            );
+            let changed =
+                prompt.tokens.iter().zip(&prompt.corrupted).filter(|(a, b)| a != b).count();
             assert_eq!(changed, 3);
         }
     }
@@ -121,7 +143,8 @@ mod tests {
             assert_eq!(tokens.len(), prompt.corrupted.len());
             assert_eq!(tokenizer.decode(&tokens[1..]), prompt.text);
             let names = names_in(tokens, &tokenizer);
-            let mut shape: Vec<usize> = (0..tokens.len()).filter(|i| names.contains(&tokens[*i])).collect();
+            let mut shape: Vec<usize> =
+                (0..tokens.len()).filter(|i| names.contains(&tokens[*i])).collect();
             shape.push(tokens.len());
             places.entry(prompt.template).or_default().insert(shape);
         }

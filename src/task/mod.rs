@@ -1,4 +1,5 @@
-//! Tasks: prompts whose answer is known, a wrong answer to hold against it, and a corrupted twin of each prompt.
+//! Tasks: prompts whose answer is known, a wrong answer to hold against it, and a corrupted twin of
+//! each prompt.
 //!
 //! Knows words and tokens only: the model, circuits and tables are for others.
 
@@ -21,12 +22,14 @@ use std::path::Path;
 /// One prompt of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompt {
-    /// What decides which position holds what: prompts of one template are of one length, and may be averaged.
+    /// What decides which position holds what: prompts of one template are of one length, and may
+    /// be averaged.
     pub template: String,
-    /// What its corrupted twin is drawn by: twins of one frame say the same at each position but for their words, and may be
-    /// averaged. A template has one frame.
+    /// What its corrupted twin is drawn by: twins of one frame say the same at each position but
+    /// for their words, and may be averaged. A template has one frame.
     pub frame: String,
-    /// What results are told apart by, such as the order of names; empty where there is nothing to tell apart.
+    /// What results are told apart by, such as the order of names; empty where there is nothing to
+    /// tell apart.
     pub stratum: String,
     /// Without BOS.
     pub text: String,
@@ -59,7 +62,8 @@ pub struct Wanted {
     pub fresh: usize,
 }
 
-/// The prompts of a task, for each use: a circuit that is measured on the prompts that it was found on looks better than it is.
+/// The prompts of a task, for each use: a circuit that is measured on the prompts that it was found
+/// on looks better than it is.
 #[derive(Clone, Debug, Default)]
 pub struct Prompts {
     /// Those that have a circuit each, and further ones for [`Wanted::finding`].
@@ -70,12 +74,18 @@ pub struct Prompts {
     pub fresh: Vec<Prompt>,
 }
 
-/// The prompts of a task. `folder` is that of the settings file, to which `file` is relative. Prompts that a task writes
-/// itself are different ones for each use; a file's are dealt out behind the task's own, by template.
+/// The prompts of a task. `folder` is that of the settings file, to which `file` is relative.
+/// Prompts that a task writes itself are different ones for each use; a file's are dealt out behind
+/// the task's own, by template.
 ///
 /// # Errors
 /// When the tokenizer does not suit the task, or the file of prompts is missing or wrong somewhere.
-pub fn prompts(task: &config::Task, wanted: Wanted, folder: &Path, tokenizer: &Tokenizer) -> Result<Prompts> {
+pub fn prompts(
+    task: &config::Task,
+    wanted: Wanted,
+    folder: &Path,
+    tokenizer: &Tokenizer,
+) -> Result<Prompts> {
     /// Written prompts, where settings do not say how many.
     const WRITTEN: usize = 100;
     let own = task.prompts.unwrap_or(WRITTEN);
@@ -84,11 +94,15 @@ pub fn prompts(task: &config::Task, wanted: Wanted, folder: &Path, tokenizer: &T
     let written = match task.kind {
         config::TaskKind::Ioi => ioi::prompts(n, task.seed, tokenizer),
         config::TaskKind::GreaterThan => greater_than::prompts(n, task.seed, tokenizer),
-        config::TaskKind::Prompts => {
-            file::prompts(&folder.join(task.file.as_deref().unwrap_or_default()), None, task.seed, tokenizer)
-        }
+        config::TaskKind::Prompts => file::prompts(
+            &folder.join(task.file.as_deref().unwrap_or_default()),
+            None,
+            task.seed,
+            tokenizer,
+        ),
     };
-    let mut written = written.with_context(|| format!("cannot make the prompts of the task `{}`", task.name))?;
+    let mut written =
+        written.with_context(|| format!("cannot make the prompts of the task `{}`", task.name))?;
     if task.kind == config::TaskKind::Prompts {
         return Ok(dealt(written, task, wanted));
     }
@@ -97,8 +111,8 @@ pub fn prompts(task: &config::Task, wanted: Wanted, folder: &Path, tokenizer: &T
     Ok(Prompts { finding: written, own, choosing: rest, fresh })
 }
 
-/// A file's prompts, dealt out by template: `prompts` are the task's own, all if it does not say; of the others some are fresh,
-/// and the circuit's size is chosen on the rest.
+/// A file's prompts, dealt out by template: `prompts` are the task's own, all if it does not say;
+/// of the others some are fresh, and the circuit's size is chosen on the rest.
 fn dealt(all: Vec<Prompt>, task: &config::Task, wanted: Wanted) -> Prompts {
     let drawn = |places: &[usize], most: usize| -> HashSet<usize> {
         let templates: Vec<&str> = places.iter().map(|&i| all[i].template.as_str()).collect();
@@ -158,7 +172,10 @@ fn behind_bos(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
         None => Err(hinted("a text is empty", "write the words that come before the answer")),
         Some(first) if *first == tokenizer.bos() => {
             let bos = tokenizer.token(*first);
-            Err(hinted(format!("a text begins with `{bos}`"), "remove it: it is put before every prompt anyway"))
+            Err(hinted(
+                format!("a text begins with `{bos}`"),
+                "remove it: it is put before every prompt anyway",
+            ))
         }
         Some(_) => Ok([&[tokenizer.bos()], &ids[..]].concat()),
     }
@@ -172,19 +189,31 @@ struct Word {
 }
 
 /// Words of a list that are one token behind a space; `least` of them are needed.
-fn single_tokens(what: &str, list: &[&'static str], least: usize, tokenizer: &Tokenizer) -> Result<Vec<Word>> {
-    let word = |text: &&'static str| Some(Word { text, token: tokenizer.single(&format!(" {text}"))? });
+fn single_tokens(
+    what: &str,
+    list: &[&'static str],
+    least: usize,
+    tokenizer: &Tokenizer,
+) -> Result<Vec<Word>> {
+    let word =
+        |text: &&'static str| Some(Word { text, token: tokenizer.single(&format!(" {text}"))? });
     let words: Vec<Word> = list.iter().filter_map(word).collect();
     if words.len() >= least {
         return Ok(words);
     }
-    let what = format!("{} of {} {what} are single tokens, at least {least} are needed", words.len(), list.len());
+    let what = format!(
+        "{} of {} {what} are single tokens, at least {least} are needed",
+        words.len(),
+        list.len()
+    );
     Err(hinted(what, UNSUITED))
 }
 
-const UNSUITED: &str = "this tokenizer does not suit the task; write prompts of your own and set `kind = \"prompts\"`";
+const UNSUITED: &str =
+    "this tokenizer does not suit the task; write prompts of your own and set `kind = \"prompts\"`";
 
-/// `n` prompts, each drawn until its text is new. Where hardly any new ones are left, a repeated one will do.
+/// `n` prompts, each drawn until its text is new. Where hardly any new ones are left, a repeated
+/// one will do.
 fn distinct(n: usize, mut draw: impl FnMut(usize) -> Written) -> Vec<Written> {
     const TRIES: usize = 100;
     let mut seen = HashSet::new();
@@ -230,7 +259,10 @@ pub(crate) mod tests {
         };
         let drawn = prompts(&task, Wanted::default(), Path::new("nowhere"), &demo());
         let message = crate::error::report(&drawn.unwrap_err());
-        assert!(message.starts_with("error: cannot make the prompts of the task `mine`\n"), "{message}");
+        assert!(
+            message.starts_with("error: cannot make the prompts of the task `mine`\n"),
+            "{message}"
+        );
         assert!(message.contains("nowhere/no.jsonl"), "{message}");
     }
 

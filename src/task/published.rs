@@ -1,6 +1,7 @@
 //! Published circuits: which components others found to do a task, and what they call them.
 //!
-//! Those of GPT-2 small are known here; any other is a file of the user's. Knows names of components only.
+//! Those of GPT-2 small are known here; any other is a file of the user's. Knows names of
+//! components only.
 
 use crate::config::{Task, TaskKind};
 use crate::error::{Context, Hint, Result, hinted};
@@ -22,7 +23,10 @@ pub struct Published {
 
 impl Published {
     pub fn class_of(&self, component: Component) -> Option<&str> {
-        self.classes.iter().find(|(_, members)| members.contains(&component)).map(|(class, _)| class.as_str())
+        self.classes
+            .iter()
+            .find(|(_, members)| members.contains(&component))
+            .map(|(class, _)| class.as_str())
     }
 
     pub fn components(&self) -> BTreeSet<Component> {
@@ -51,16 +55,24 @@ pub fn origin<'a>(task: &'a Task, model: &str) -> Origin<'a> {
 
 fn is_gpt2_small(model: &str) -> bool {
     let names = ["gpt2", "openai-community/gpt2"];
-    model.parse::<HubName>().is_ok_and(|name| !name.dataset && names.contains(&name.repository.as_str()))
+    model
+        .parse::<HubName>()
+        .is_ok_and(|name| !name.dataset && names.contains(&name.repository.as_str()))
 }
 
-/// The published circuit of a task, if there is one. `model` is its path in the settings, `folder` that of the settings
-/// file, to which a file is relative; `layers` and `heads` are the model's.
+/// The published circuit of a task, if there is one. `model` is its path in the settings, `folder`
+/// that of the settings file, to which a file is relative; `layers` and `heads` are the model's.
 ///
 /// # Errors
-/// When the file cannot be read or names what is no component of the model, or one twice; when the built-in circuit is
-/// asked for where there is none, or for a model of other sizes.
-pub fn published(task: &Task, model: &str, folder: &Path, layers: usize, heads: usize) -> Result<Option<Published>> {
+/// When the file cannot be read or names what is no component of the model, or one twice; when the
+/// built-in circuit is asked for where there is none, or for a model of other sizes.
+pub fn published(
+    task: &Task,
+    model: &str,
+    folder: &Path,
+    layers: usize,
+    heads: usize,
+) -> Result<Option<Published>> {
     let found = match origin(task, model) {
         Origin::Nowhere => return Ok(None),
         Origin::BuiltIn => of_gpt2_small(task.kind, layers, heads),
@@ -69,7 +81,8 @@ pub fn published(task: &Task, model: &str, folder: &Path, layers: usize, heads: 
     found.map(Some).with_context(|| format!("in `published` of the task `{}`", task.name))
 }
 
-const INSTEAD: &str = "set `published = \"none\"`, or name a JSON file such as {\"name mover\": [\"L9H9\", \"L10H0\"]}";
+const INSTEAD: &str = "set `published = \"none\"`, or name a JSON file such as {\"name mover\": \
+    [\"L9H9\", \"L10H0\"]}";
 
 /// The sizes of GPT-2 small.
 const SMALL: (usize, usize) = (12, 12);
@@ -95,18 +108,28 @@ const IOI: [(&str, &str); 7] = [
     ("previous token", "L2H2 L4H11"),
 ];
 
-const GREATER_THAN: [(&str, &str); 2] =
-    [("head", "L0H1 L0H3 L0H5 L5H5 L6H1 L6H9 L7H10 L8H11 L9H1"), ("MLP", "MLP0 MLP1 MLP2 MLP3 MLP8 MLP9 MLP10 MLP11")];
+const GREATER_THAN: [(&str, &str); 2] = [
+    ("head", "L0H1 L0H3 L0H5 L5H5 L6H1 L6H9 L7H10 L8H11 L9H1"),
+    ("MLP", "MLP0 MLP1 MLP2 MLP3 MLP8 MLP9 MLP10 MLP11"),
+];
 
 fn of_gpt2_small(kind: TaskKind, layers: usize, heads: usize) -> Result<Published> {
     let Some((name, classes)) = built_in(kind) else {
-        return Err(hinted(format!("there is no built-in circuit of the kind `{}`", kind.word()), INSTEAD));
+        return Err(hinted(
+            format!("there is no built-in circuit of the kind `{}`", kind.word()),
+            INSTEAD,
+        ));
     };
     if (layers, heads) != SMALL {
-        let what = format!("the model has {layers} layers of {heads} heads and is not GPT-2 small, of 12 layers of 12");
+        let what = format!(
+            "the model has {layers} layers of {heads} heads and is not GPT-2 small, of 12 layers \
+             of 12"
+        );
         return Err(hinted(what, INSTEAD));
     }
-    let written = |(class, members): &(&str, &str)| (class.to_string(), members.split(' ').map(String::from).collect());
+    let written = |(class, members): &(&str, &str)| {
+        (class.to_string(), members.split(' ').map(String::from).collect())
+    };
     let classes = classes.iter().map(written).collect();
     checked(name.into(), classes, layers, heads)
 }
@@ -114,16 +137,23 @@ fn of_gpt2_small(kind: TaskKind, layers: usize, heads: usize) -> Result<Publishe
 fn from_file(file: &str, path: &Path, layers: usize, heads: usize) -> Result<Published> {
     let text = std::fs::read_to_string(path)
         .hint(|| format!("cannot read the published circuit `{}`", path.display()), FILE_HINT)?;
-    let Listed(classes) = serde_json::from_str(&text).hint(|| format!("`{file}` is no published circuit"), FORM)?;
+    let Listed(classes) =
+        serde_json::from_str(&text).hint(|| format!("`{file}` is no published circuit"), FORM)?;
     checked(file.into(), classes, layers, heads).with_context(|| format!("in `{file}`"))
 }
 
-const FILE_HINT: &str = "`published` is \"\", \"none\", \"gpt2-small\" or a JSON file, relative to the settings file";
-const FORM: &str =
-    "write one JSON object: each class with its components, such as {\"name mover\": [\"L9H9\", \"L10H0\"]}";
+const FILE_HINT: &str =
+    "`published` is \"\", \"none\", \"gpt2-small\" or a JSON file, relative to the settings file";
+const FORM: &str = "write one JSON object: each class with its components, such as {\"name \
+    mover\": [\"L9H9\", \"L10H0\"]}";
 
 /// Classes of named components as components of a model.
-fn checked(name: String, classes: Vec<(String, Vec<String>)>, layers: usize, heads: usize) -> Result<Published> {
+fn checked(
+    name: String,
+    classes: Vec<(String, Vec<String>)>,
+    layers: usize,
+    heads: usize,
+) -> Result<Published> {
     let mut class_of: BTreeMap<Component, &str> = BTreeMap::new();
     let mut all = Vec::with_capacity(classes.len());
     for (class, names) in &classes {
@@ -131,7 +161,8 @@ fn checked(name: String, classes: Vec<(String, Vec<String>)>, layers: usize, hea
         for name in names {
             let component = component(name, layers, heads)?;
             if let Some(other) = class_of.insert(component, class) {
-                let where_else = if other == class { "twice".into() } else { format!("in {other:?} and") };
+                let where_else =
+                    if other == class { "twice".into() } else { format!("in {other:?} and") };
                 return Err(hinted(
                     format!("`{name}` is {where_else} in {class:?}"),
                     "put each component in one class",
@@ -150,7 +181,9 @@ fn checked(name: String, classes: Vec<(String, Vec<String>)>, layers: usize, hea
 fn component(name: &str, layers: usize, heads: usize) -> Result<Component> {
     let component: Component = name.parse().hint(|| "not a published circuit".into(), FORM)?;
     if component.layer() >= layers || component.head().is_some_and(|head| head >= heads) {
-        let what = format!("the model has no `{name}`: it has {layers} layers of {heads} heads, counted from 0");
+        let what = format!(
+            "the model has no `{name}`: it has {layers} layers of {heads} heads, counted from 0"
+        );
         return Err(hinted(what, "name components of this model, or set `published = \"none\"`"));
     }
     Ok(component)
@@ -173,7 +206,9 @@ impl<'de> Deserialize<'de> for Listed {
                 let mut classes: Vec<(String, Vec<String>)> = Vec::new();
                 while let Some((class, members)) = map.next_entry::<String, Vec<String>>()? {
                     if classes.iter().any(|(known, _)| *known == class) {
-                        return Err(serde::de::Error::custom(format!("the class {class:?} comes twice")));
+                        return Err(serde::de::Error::custom(format!(
+                            "the class {class:?} comes twice"
+                        )));
                     }
                     classes.push((class, members));
                 }
@@ -191,7 +226,15 @@ mod tests {
 
     fn task(kind: TaskKind, published: &str) -> Task {
         let wrong = Default::default();
-        Task { name: "t".into(), kind, prompts: None, seed: 1, file: None, wrong, published: published.into() }
+        Task {
+            name: "t".into(),
+            kind,
+            prompts: None,
+            seed: 1,
+            file: None,
+            wrong,
+            published: published.into(),
+        }
     }
 
     fn built_in_of(kind: TaskKind, published: &str, model: &str) -> Result<Option<Published>> {
@@ -238,10 +281,18 @@ mod tests {
     #[test]
     fn a_circuit_for_another_model_or_kind_is_refused() {
         let none = report(&built_in_of(TaskKind::Prompts, "gpt2-small", "x").unwrap_err());
-        assert!(none.contains("in `published` of the task `t`") && none.contains("of the kind `prompts`"), "{none}");
+        assert!(
+            none.contains("in `published` of the task `t`")
+                && none.contains("of the kind `prompts`"),
+            "{none}"
+        );
         let task = task(TaskKind::Ioi, "gpt2-small");
         let other = report(&super::published(&task, "x", Path::new(""), 4, 6).unwrap_err());
-        assert!(other.contains("4 layers of 6 heads and is not GPT-2 small") && other.contains("hint: "), "{other}");
+        assert!(
+            other.contains("4 layers of 6 heads and is not GPT-2 small")
+                && other.contains("hint: "),
+            "{other}"
+        );
     }
 
     #[test]
@@ -269,7 +320,11 @@ mod tests {
             let message = report(&read(content).unwrap_err());
             assert!(message.contains(what) && message.contains("\nhint: "), "{message}");
         }
-        let missing = super::published(&task(TaskKind::Ioi, "no.json"), "x", Path::new("nowhere"), 4, 6);
-        assert!(report(&missing.unwrap_err()).contains("cannot read the published circuit `nowhere/no.json`"));
+        let missing =
+            super::published(&task(TaskKind::Ioi, "no.json"), "x", Path::new("nowhere"), 4, 6);
+        assert!(
+            report(&missing.unwrap_err())
+                .contains("cannot read the published circuit `nowhere/no.json`")
+        );
     }
 }

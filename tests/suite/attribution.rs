@@ -1,7 +1,8 @@
 //! Direct effects against the recorded tables, and the sums that must hold (DESIGN.md 4.3, 4.4).
 
 use crate::fixture::{
-    Fixture, TOLERANCE, assert_near, assert_within, in_every_world, node_name, numbers, receiver, slot, terms,
+    Fixture, TOLERANCE, assert_near, assert_within, in_every_world, node_name, numbers, receiver,
+    slot, terms,
 };
 use circuit_atlas::circuit::{Attribution, Contributions, Node, NodeKind};
 use circuit_atlas::ids::Kind;
@@ -18,14 +19,22 @@ in_every_world!(
 fn table(all: &Contributions) -> Vec<(String, f64, f64)> {
     let mut rows: Vec<_> = all.nodes.iter().zip(&all.effects).zip(all.shares()).collect();
     rows.sort_by_key(|((node, _), _)| **node);
-    rows.into_iter().map(|((node, effect), share)| (node_name(node), f64::from(*effect), f64::from(share))).collect()
+    rows.into_iter()
+        .map(|((node, effect), share)| (node_name(node), f64::from(*effect), f64::from(share)))
+        .collect()
 }
 
 fn effects_are_the_recorded_tables(f: &'static Fixture) {
     for expected in &f.expected.effects {
-        let what = format!("prompt {}, {} of {}", expected.prompt, expected.slot, expected.receiver);
+        let what =
+            format!("prompt {}, {} of {}", expected.prompt, expected.slot, expected.receiver);
         let attribution = f.attribution(expected.prompt);
-        let all = f.contributions(expected.prompt, &attribution, &receiver(&expected.receiver), slot(&expected.slot));
+        let all = f.contributions(
+            expected.prompt,
+            &attribution,
+            &receiver(&expected.receiver),
+            slot(&expected.slot),
+        );
         let table = table(&all);
         let names: Vec<_> = table.iter().map(|row| &row.0).collect();
         assert_eq!(names, expected.rows.iter().map(|row| &row.0).collect::<Vec<_>>(), "{what}");
@@ -51,16 +60,23 @@ fn terms_sum_to_the_residual_stream_before_every_sublayer(f: &'static Fixture) {
     for &i in &f.expected.hooked_prompts {
         let attribution = f.attribution(i);
         let trace = attribution.trace();
-        let mut streams: Vec<_> = trace.layers.iter().flat_map(|layer| [&layer.resid_pre, &layer.resid_mid]).collect();
+        let mut streams: Vec<_> =
+            trace.layers.iter().flat_map(|layer| [&layer.resid_pre, &layer.resid_mid]).collect();
         streams.push(&trace.resid_post);
         for (before, stream) in streams.into_iter().enumerate() {
             for position in 0..f.expected.prompts[i].tokens.len() {
                 let (nodes, rows) = terms(&attribution, before, position);
                 let width = rows.len() / nodes.len();
-                let sum: Vec<f64> =
-                    (0..width).map(|d| rows.iter().skip(d).step_by(width).map(|&x| f64::from(x)).sum()).collect();
+                let sum: Vec<f64> = (0..width)
+                    .map(|d| rows.iter().skip(d).step_by(width).map(|&x| f64::from(x)).sum())
+                    .collect();
                 let stream = numbers(&stream.get(position).unwrap());
-                assert_near(&format!("prompt {i}, before {before} at {position}"), &sum, &stream, 1e-4);
+                assert_near(
+                    &format!("prompt {i}, before {before} at {position}"),
+                    &sum,
+                    &stream,
+                    1e-4,
+                );
             }
         }
     }
@@ -84,15 +100,22 @@ fn effects_and_bias_sum_to_what_the_receiver_reads(f: &'static Fixture) {
             for &slot in node.slots() {
                 let all = f.contributions(i, &attribution, &node, slot);
                 let sum = all.effects.iter().chain([&all.bias]).map(|&x| f64::from(x)).sum::<f64>();
-                let largest =
-                    all.effects.iter().chain([&all.bias, &all.total]).fold(0.0, |top: f32, x| top.max(x.abs()));
+                let largest = all
+                    .effects
+                    .iter()
+                    .chain([&all.bias, &all.total])
+                    .fold(0.0, |top: f32, x| top.max(x.abs()));
                 let what = format!("prompt {i}, {} of {}", slot.word(), node_name(&node));
                 assert_within(&what, sum, f64::from(all.total), 1e-4 * f64::from(largest));
                 seen.insert((node.kind, slot));
             }
         }
     }
-    assert_eq!(seen.len(), 4 + 3, "root, two kinds of features, error, and three slots of heads: {seen:?}");
+    assert_eq!(
+        seen.len(),
+        4 + 3,
+        "root, two kinds of features, error, and three slots of heads: {seen:?}"
+    );
 }
 
 fn what_a_feature_reads_is_its_pre_activation_active_or_not(f: &'static Fixture) {
@@ -104,8 +127,18 @@ fn what_a_feature_reads_is_its_pre_activation_active_or_not(f: &'static Fixture)
             let node = Node::feature(kind, 1, 9, feature);
             let all = attribution.contributions(&node, node.slots()[0]).unwrap();
             let expected = pre[9][feature as usize];
-            assert_within(&node_name(&node), all.total.into(), expected.into(), TOLERANCE * f64::from(largest));
-            assert_eq!(attribution.activation(&node).is_some(), expected > 0.0, "{}", node_name(&node));
+            assert_within(
+                &node_name(&node),
+                all.total.into(),
+                expected.into(),
+                TOLERANCE * f64::from(largest),
+            );
+            assert_eq!(
+                attribution.activation(&node).is_some(),
+                expected > 0.0,
+                "{}",
+                node_name(&node)
+            );
         }
     }
 }

@@ -142,13 +142,14 @@ impl Bench {
         files
     }
 
-    /// The same files with the same bytes, but for the index of the site, which tells how long each stage took, and the
-    /// site's mark, which has the hash of the index.
+    /// The same files with the same bytes, but for the index of the site, which tells how long each
+    /// stage took, and the site's mark, which has the hash of the index.
     #[track_caller]
     pub fn assert_same_results(&self, other: &Bench) {
         let (own, others) = (self.results(), other.results());
         assert!(own.keys().eq(others.keys()), "not the same files");
-        let timed = |name: &Path| name.ends_with("site/index.html") || name.ends_with("site/atlas.json");
+        let timed =
+            |name: &Path| name.ends_with("site/index.html") || name.ends_with("site/atlas.json");
         for (name, bytes) in own.iter().filter(|(name, _)| !timed(name)) {
             assert!(*bytes == others[name], "{} differs", name.display());
         }
@@ -176,7 +177,8 @@ impl Said {
     /// The stages that ran.
     pub fn ran(&self) -> Vec<&str> {
         let ran = |line: &&str| line.contains(" runs: ");
-        let mut names: Vec<&str> = self.err.lines().filter(ran).map(|line| line.split(' ').next().unwrap()).collect();
+        let mut names: Vec<&str> =
+            self.err.lines().filter(ran).map(|line| line.split(' ').next().unwrap()).collect();
         names.dedup();
         names
     }
@@ -189,7 +191,8 @@ pub fn skipped(why: &str) {
 
 /// Calls `each` with every file below a folder, in order.
 pub fn walk(folder: &Path, each: &mut dyn FnMut(&Path)) {
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut entries: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     entries.sort();
     for path in entries {
         if path.is_dir() { walk(&path, each) } else { each(&path) }

@@ -31,7 +31,8 @@ fn documents(f: &Fixture, tokenizer: &Tokenizer) -> Vec<Vec<u32>> {
 }
 
 fn recorded(f: &Fixture) -> Vec<Window> {
-    let window = |c: &Context| Window { document: c.document, start: c.start, tokens: c.tokens.clone() };
+    let window =
+        |c: &Context| Window { document: c.document, start: c.start, tokens: c.tokens.clone() };
     f.expected.contexts.iter().map(window).collect()
 }
 
@@ -40,8 +41,9 @@ fn contexts_are_those_of_the_reference(f: &'static Fixture) {
     let documents = documents(f, &tokenizer);
     assert_eq!(documents.len(), 60);
     assert!(documents.iter().any(Vec::is_empty), "an empty document counts");
-    let cut =
-        |(i, ids): (usize, &Vec<u32>)| windows::windows(i as u32, ids, f.expected.settings.context, tokenizer.bos());
+    let cut = |(i, ids): (usize, &Vec<u32>)| {
+        windows::windows(i as u32, ids, f.expected.settings.context, tokenizer.bos())
+    };
     let contexts: Vec<Window> = documents.iter().enumerate().flat_map(cut).collect();
     assert_eq!(contexts, recorded(f));
     assert_eq!(windows::SHORTEST, f.expected.settings.min_tail);
@@ -50,7 +52,8 @@ fn contexts_are_those_of_the_reference(f: &'static Fixture) {
 /// BOS, and a literal `<|endoftext|>` of a text, are no tokens of any statistic.
 fn end_of_text_written_in_a_document_is_special_and_does_not_count(f: &'static Fixture) {
     let tokenizer = f.tokenizer();
-    let written = |ids: &Vec<u32>| ids.iter().filter(|id| **id == f.expected.special_token_id).count();
+    let written =
+        |ids: &Vec<u32>| ids.iter().filter(|id| **id == f.expected.special_token_id).count();
     assert!(documents(f, &tokenizer).iter().any(|ids| written(ids) > 0), "no document has it");
     let rows = f.expected.contexts.iter().enumerate().map(|(i, c)| ContextRow {
         context: i as u32,
@@ -73,7 +76,8 @@ fn packed_contexts_hold_the_same_text_in_fewer_windows(f: &'static Fixture) {
     let tokenizer = f.tokenizer();
     let documents = documents(f, &tokenizer);
     let mut packer = Packer::new(f.expected.settings.context, tokenizer.bos());
-    let mut packed: Vec<Window> = documents.iter().enumerate().flat_map(|(i, ids)| packer.add(i as u32, ids)).collect();
+    let mut packed: Vec<Window> =
+        documents.iter().enumerate().flat_map(|(i, ids)| packer.add(i as u32, ids)).collect();
     assert!(packed.iter().all(|window| window.tokens.len() == f.expected.settings.context));
     packed.extend(packer.finish());
     for window in &packed {
@@ -95,7 +99,8 @@ struct Tokenised {
 fn gpt2() -> Tokenizer {
     let folder = tempfile::tempdir().unwrap();
     let mut packed = GzDecoder::new(File::open(data("gpt2/tokenizer.json.gz")).unwrap());
-    std::io::copy(&mut packed, &mut File::create(folder.path().join("tokenizer.json")).unwrap()).unwrap();
+    std::io::copy(&mut packed, &mut File::create(folder.path().join("tokenizer.json")).unwrap())
+        .unwrap();
     Tokenizer::load(folder.path(), 50257).unwrap()
 }
 
@@ -103,12 +108,17 @@ fn gpt2() -> Tokenizer {
 fn real_text_has_the_ids_of_hugging_faces_tokenizer_and_comes_back_from_them() {
     let tokenizer = gpt2();
     let lines = std::fs::read_to_string(data("gpt2/documents.jsonl")).unwrap();
-    let documents: Vec<Tokenised> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let documents: Vec<Tokenised> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(documents.len(), 39);
     for (i, Tokenised { text, ids }) in documents.iter().enumerate() {
         assert_eq!(tokenizer.encode(text).unwrap(), *ids, "document {i}");
         let pieces = tokenizer.pieces(ids);
-        assert_eq!(pieces.iter().map(|piece| piece.text.as_str()).collect::<String>(), *text, "document {i}");
+        assert_eq!(
+            pieces.iter().map(|piece| piece.text.as_str()).collect::<String>(),
+            *text,
+            "document {i}"
+        );
         let covered: Vec<usize> = pieces.into_iter().flat_map(|piece| piece.tokens).collect();
         assert!(covered.into_iter().eq(0..ids.len()), "document {i}: every token is in one piece");
     }
@@ -119,5 +129,8 @@ fn gpt2s_end_of_text_in_a_text_is_its_special_token() {
     let tokenizer = gpt2();
     let ids = tokenizer.encode("one<|endoftext|> two").unwrap();
     assert_eq!(ids, [505, 50256, 734]);
-    assert_eq!(ids.iter().map(|id| tokenizer.is_special(*id)).collect::<Vec<_>>(), [false, true, false]);
+    assert_eq!(
+        ids.iter().map(|id| tokenizer.is_special(*id)).collect::<Vec<_>>(),
+        [false, true, false]
+    );
 }

@@ -2,7 +2,8 @@
 
 use crate::bench::copy;
 use crate::fixture::{
-    Fixture, TOLERANCE, assert_tensor, assert_within, dictionaries, in_every_world, numbers, read_by,
+    Fixture, TOLERANCE, assert_tensor, assert_within, dictionaries, in_every_world, numbers,
+    read_by,
 };
 use candle_core::Tensor;
 use circuit_atlas::dictionary::{Dictionary, Sample, measure};
@@ -36,7 +37,11 @@ fn activations_are_the_recorded_ones(f: &'static Fixture) {
             let x = read_by(dictionary.id, &trace);
             let name = format!("dictionary/{i}/{}", recorded_name(dictionary));
             let act = dictionary.encoder().unwrap().encode(x).unwrap();
-            assert_tensor(&name, &dictionary.encoder().unwrap().pre(x).unwrap(), f.tensor(&format!("{name}.pre")));
+            assert_tensor(
+                &name,
+                &dictionary.encoder().unwrap().pre(x).unwrap(),
+                f.tensor(&format!("{name}.pre")),
+            );
             assert_tensor(&name, &act, f.tensor(&format!("{name}.act")));
             let on = |x: &Tensor| numbers(x).iter().map(|a| *a > 0.0).collect::<Vec<_>>();
             assert_eq!(on(&act), on(f.tensor(&format!("{name}.act"))), "{name}: which are active");
@@ -74,12 +79,14 @@ fn two_layers(f: &Fixture) -> Sizes {
 }
 
 fn a_saelens_folder_is_the_same_dictionary_as_its_pt_file(f: &'static Fixture) {
-    let trace = f.model().forward(&f.expected.prompts[f.expected.hooked_prompts[1]].tokens).unwrap();
+    let trace =
+        f.model().forward(&f.expected.prompts[f.expected.hooked_prompts[1]].tokens).unwrap();
     for (kind, name) in [(Kind::Attention, "attention"), (Kind::Mlp, "transcoder")] {
         let folder = folder_of(f, &[&format!("{name}.0"), &format!("{name}.1")]);
         for saelens in dictionaries(folder.path(), kind, &two_layers(f)) {
             let (pt, x) = (f.dictionary(saelens.id), read_by(saelens.id, &trace));
-            let [a, b] = [&saelens, pt].map(|dictionary| dictionary.encoder().unwrap().encode(x).unwrap());
+            let [a, b] =
+                [&saelens, pt].map(|dictionary| dictionary.encoder().unwrap().encode(x).unwrap());
             assert_tensor(&format!("{name}: activations"), &a, &b);
             assert_tensor(&format!("{name}: output"), &decoded(&saelens, x), &decoded(pt, x));
         }
@@ -98,28 +105,41 @@ fn jumprelu_is_silent_below_its_threshold_and_unchanged_above(f: &'static Fixtur
     let act = act.unwrap();
     assert_tensor("pre", &pre, f.tensor("saelens/jumprelu.0/pre"));
     assert_tensor("act", &act, f.tensor("saelens/jumprelu.0/act"));
-    assert_tensor("output", &decoded(&dictionary, &trace.layers[0].z), f.tensor("saelens/jumprelu.0/reconstruction"));
-    let jumped = numbers(&pre).iter().zip(numbers(&act)).filter(|(pre, act)| **pre > 0.0 && *act == 0.0).count();
+    assert_tensor(
+        "output",
+        &decoded(&dictionary, &trace.layers[0].z),
+        f.tensor("saelens/jumprelu.0/reconstruction"),
+    );
+    let jumped = numbers(&pre)
+        .iter()
+        .zip(numbers(&act))
+        .filter(|(pre, act)| **pre > 0.0 && *act == 0.0)
+        .count();
     assert!(jumped > 0, "the threshold does nothing on this prompt");
 }
 
 fn the_conformance_report_measures_what_is_recorded(f: &'static Fixture) {
-    let contexts: Vec<Vec<u32>> = f.expected.contexts.iter().map(|context| context.tokens.clone()).collect();
+    let contexts: Vec<Vec<u32>> =
+        f.expected.contexts.iter().map(|context| context.tokens.clone()).collect();
     let sample = Sample::new(f.model(), &contexts).unwrap();
-    let largest = f.expected.dictionaries.iter().fold(0.0, |top: f64, measured| top.max(measured.l0));
+    let largest =
+        f.expected.dictionaries.iter().fold(0.0, |top: f64, measured| top.max(measured.l0));
     for dictionary in f.every_dictionary() {
         let name = recorded_name(dictionary);
-        let recorded = f.expected.dictionaries.iter().find(|measured| measured.dictionary == name).unwrap();
+        let recorded =
+            f.expected.dictionaries.iter().find(|measured| measured.dictionary == name).unwrap();
         let measured = measure(f.model(), dictionary, &sample).unwrap();
         assert_eq!((measured.tokens, measured.dead), (recorded.tokens, recorded.dead), "{name}");
-        // Some features were made to be rare by a bias that puts them within rounding of 0 at some tokens.
+        // Some features were made to be rare by a bias that puts them within rounding of 0 at some
+        // tokens.
         assert_within(&name, measured.l0, recorded.l0, TOLERANCE * largest);
         assert_within(&name, 1.0 - measured.variance_explained, recorded.fvu, TOLERANCE);
         measured.check(&f.path("attention_sae")).unwrap();
     }
 }
 
-/// Loss recovered by hand: next-token losses of the clean pass, of the reconstruction spliced in, and of zero.
+/// Loss recovered by hand: next-token losses of the clean pass, of the reconstruction spliced in,
+/// and of zero.
 fn loss_recovered_is_that_of_splicing_the_reconstruction_in(f: &'static Fixture) {
     let tokens = &f.expected.prompts[0].tokens;
     let sample = Sample::new(f.model(), std::slice::from_ref(tokens)).unwrap();
@@ -130,7 +150,12 @@ fn loss_recovered_is_that_of_splicing_the_reconstruction_in(f: &'static Fixture)
         let expected = (zero > clean).then(|| (zero - spliced) / (zero - clean));
         assert_eq!(measured.loss_recovered.is_some(), expected.is_some(), "{}", dictionary.id);
         let found = measured.loss_recovered.unwrap_or(0.0);
-        assert_within(&dictionary.id.to_string(), found, expected.unwrap_or(0.0), 1e-3 * found.abs().max(1.0));
+        assert_within(
+            &dictionary.id.to_string(),
+            found,
+            expected.unwrap_or(0.0),
+            1e-3 * found.abs().max(1.0),
+        );
     }
 }
 
@@ -149,7 +174,9 @@ struct Spliced<'a> {
 impl Spliced<'_> {
     fn instead(&self, layer: usize, kind: Kind, x: &Tensor, of: Tensor) -> Tensor {
         match self.splice {
-            Splice::Zero if self.dictionary.id == (DictionaryId { layer, kind }) => of.zeros_like().unwrap(),
+            Splice::Zero if self.dictionary.id == (DictionaryId { layer, kind }) => {
+                of.zeros_like().unwrap()
+            }
             Splice::Reconstruction if self.dictionary.id == (DictionaryId { layer, kind }) => {
                 decoded(self.dictionary, x)
             }
@@ -170,7 +197,11 @@ impl Intervention for Spliced<'_> {
 
 /// `Σ −ln P(next token)` in plain loops.
 fn loss(model: &Gpt2, tokens: &[u32], intervention: &dyn Intervention) -> f64 {
-    let logits = model.logits(&model.forward_with(tokens, intervention).unwrap()).unwrap().to_vec2::<f32>().unwrap();
+    let logits = model
+        .logits(&model.forward_with(tokens, intervention).unwrap())
+        .unwrap()
+        .to_vec2::<f32>()
+        .unwrap();
     let surprise = |(row, next): (&Vec<f32>, &u32)| {
         let whole: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
         whole.ln() - f64::from(row[*next as usize])

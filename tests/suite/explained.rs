@@ -1,4 +1,5 @@
-//! Explanations by a language model, from the settings to the tables, with a server of this machine in its place.
+//! Explanations by a language model, from the settings to the tables, with a server of this machine
+//! in its place.
 
 use crate::bench::Bench;
 use crate::llm_server::{Reply, Server, prompt};
@@ -13,14 +14,16 @@ use std::path::Path;
 /// A bench that has run without a language model, and now has this server.
 fn bench(server: &Server, more: &str) -> Bench {
     let url = server.url();
-    let settings = "[llm]\nprovider = \"openai\"\nmodel = \"test\"\napi_key_env = \"\"\nretries = 0\n";
+    let settings =
+        "[llm]\nprovider = \"openai\"\nmodel = \"test\"\napi_key_env = \"\"\nretries = 0\n";
     Bench::finished().add(&format!("{settings}base_url = \"{url}\"\n{more}"))
 }
 
 /// What a model might say to any prompt: of a head two fields more.
 fn reply(request: &Value) -> Value {
     let head = prompt(request).contains("It is head ");
-    let mut reply = json!({ "input": "Fires at ships.", "output": "Promotes the sea.", "promotes": [" sea"] });
+    let mut reply =
+        json!({ "input": "Fires at ships.", "output": "Promotes the sea.", "promotes": [" sea"] });
     if head {
         reply["matching"] = json!("A ship looks for a ship.");
         reply["carried"] = json!("Which ship it is.");
@@ -50,12 +53,19 @@ fn everything_is_explained_once_and_a_rerun_asks_nothing() {
     let bench = bench(&server, "[llm.prices]\ntest = [1.0, 2.0]\n");
     let said = bench.run(&["interpret"]).succeeded();
     let rows = rows(&bench);
-    let (counted, told): (Vec<&ExplanationRow>, Vec<_>) = rows.iter().partition(|row| row.explainer == "statistics");
+    let (counted, told): (Vec<&ExplanationRow>, Vec<_>) =
+        rows.iter().partition(|row| row.explainer == "statistics");
     let requests = server.requests().len();
     assert_eq!(told.len(), requests, "{}", said.err);
-    let kinds: BTreeSet<(&str, &str)> = told.iter().map(|row| (row.kind.as_str(), row.explainer.as_str())).collect();
-    let all =
-        [("component", "head"), ("component", "mlp"), ("feature", "feature"), ("group", "group"), ("pair", "pair")];
+    let kinds: BTreeSet<(&str, &str)> =
+        told.iter().map(|row| (row.kind.as_str(), row.explainer.as_str())).collect();
+    let all = [
+        ("component", "head"),
+        ("component", "mlp"),
+        ("feature", "feature"),
+        ("group", "group"),
+        ("pair", "pair"),
+    ];
     assert_eq!(kinds, BTreeSet::from(all));
     for row in &told {
         assert_eq!((row.status.as_str(), row.model.as_str(), row.sample), ("ok", "test", 0));
@@ -71,12 +81,17 @@ fn everything_is_explained_once_and_a_rerun_asks_nothing() {
         (store(&bench).read::<ExchangeRow>().unwrap(), store(&bench).read::<LedgerRow>().unwrap());
     assert_eq!(hashes, exchanges.iter().map(|row| &row.prompt_hash).collect());
     assert_eq!(hashes, ledger.iter().map(|row| &row.prompt_hash).collect());
-    assert!(
-        exchanges.iter().all(|row| row.roles == ["system", "user"] && row.messages.len() == 2 && row.status == "ok")
-    );
+    assert!(exchanges.iter().all(|row| row.roles == ["system", "user"]
+        && row.messages.len() == 2
+        && row.status == "ok"));
     let cost: f64 = ledger.iter().map(|row| row.cost).sum();
-    assert!((cost - requests as f64 * 120e-6).abs() < 1e-9, "100 tokens at 1 and 10 at 2 a million: {cost}");
-    let summary = format!("{requests} explanations by test, 0 failed, 0 left, {requests} requests now, cost {cost:.4}");
+    assert!(
+        (cost - requests as f64 * 120e-6).abs() < 1e-9,
+        "100 tokens at 1 and 10 at 2 a million: {cost}"
+    );
+    let summary = format!(
+        "{requests} explanations by test, 0 failed, 0 left, {requests} requests now, cost {cost:.4}"
+    );
     assert!(said.err.contains(&summary), "{}", said.err);
 
     let before = std::fs::read(bench.file("artifacts/explanations.parquet")).unwrap();
@@ -89,9 +104,10 @@ fn everything_is_explained_once_and_a_rerun_asks_nothing() {
 #[test]
 fn what_is_made_of_features_is_asked_in_the_words_of_their_explanations() {
     let server = Server::start(|request| match user(request).contains("It is a feature of") {
-        true => {
-            Reply::says(json!({ "input": "Fires at SHIPS.", "output": "Promotes SEAS.", "promotes": [] }).to_string())
-        }
+        true => Reply::says(
+            json!({ "input": "Fires at SHIPS.", "output": "Promotes SEAS.", "promotes": [] })
+                .to_string(),
+        ),
         false => Reply::says(reply(request).to_string()),
     });
     let bench = bench(&server, "");
@@ -101,9 +117,9 @@ fn what_is_made_of_features_is_asked_in_the_words_of_their_explanations() {
         requests.iter().partition(|request| user(request).contains("It is a feature of"));
     assert!(!alone.is_empty() && !together.is_empty());
     for request in together {
-        let members = user(request)
-            .lines()
-            .filter(|line| line.starts_with("- attention feature") || line.starts_with("- MLP feature"));
+        let members = user(request).lines().filter(|line| {
+            line.starts_with("- attention feature") || line.starts_with("- MLP feature")
+        });
         let told: Vec<&str> = members.filter(|line| !line.contains("Never active")).collect();
         assert!(told.iter().all(|line| line.contains("Fires at SHIPS.")), "{told:#?}");
     }
@@ -112,8 +128,12 @@ fn what_is_made_of_features_is_asked_in_the_words_of_their_explanations() {
 #[test]
 fn a_failure_is_a_row_of_its_own_and_stops_nothing() {
     let server = Server::start(|request| match user(request) {
-        user if user.contains("It is a feature of the MLP of layer 2") => Reply::says("I would rather talk of ships."),
-        user if user.contains("It is a feature of the MLP of layer 3") => Reply::ends("", "content_filter"),
+        user if user.contains("It is a feature of the MLP of layer 2") => {
+            Reply::says("I would rather talk of ships.")
+        }
+        user if user.contains("It is a feature of the MLP of layer 3") => {
+            Reply::ends("", "content_filter")
+        }
         _ => Reply::says(reply(request).to_string()),
     });
     let bench = bench(&server, "");
@@ -121,14 +141,22 @@ fn a_failure_is_a_row_of_its_own_and_stops_nothing() {
     assert!(!said.ok, "it ends with a code of its own");
     let rows = rows(&bench);
     let of = |prefix: &str| -> Vec<&ExplanationRow> {
-        rows.iter().filter(|row| row.explainer == "feature" && row.subject.starts_with(prefix)).collect()
+        rows.iter()
+            .filter(|row| row.explainer == "feature" && row.subject.starts_with(prefix))
+            .collect()
     };
     assert!(!of("mlp2.").is_empty() && !of("mlp3.").is_empty() && !of("att").is_empty());
     for row in of("mlp2.") {
         assert_eq!((row.status.as_str(), row.text.as_str()), ("failed", ""));
-        assert!(row.reason.starts_with("the reply cannot be read, even after a repair"), "{}", row.reason);
+        assert!(
+            row.reason.starts_with("the reply cannot be read, even after a repair"),
+            "{}",
+            row.reason
+        );
     }
-    of("mlp3.").iter().for_each(|row| assert_eq!((row.status.as_str(), row.input_side.as_str()), ("refused", "")));
+    of("mlp3.").iter().for_each(|row| {
+        assert_eq!((row.status.as_str(), row.input_side.as_str()), ("refused", ""))
+    });
     of("att").iter().for_each(|row| assert_eq!(row.status, "ok"));
     assert!(rows.iter().any(|row| row.explainer == "mlp" && row.status == "ok"));
     let statistics = rows.iter().filter(|row| row.explainer == "statistics");
@@ -137,9 +165,15 @@ fn a_failure_is_a_row_of_its_own_and_stops_nothing() {
     assert!(said.err.contains(&format!(", {failed} failed, 0 left")), "{}", said.err);
     // A repair is an exchange of its own, that shows what it is about.
     let exchanges: Vec<ExchangeRow> = store(&bench).read().unwrap();
-    let repairs: Vec<&ExchangeRow> = exchanges.iter().filter(|row| row.purpose == "repair").collect();
+    let repairs: Vec<&ExchangeRow> =
+        exchanges.iter().filter(|row| row.purpose == "repair").collect();
     assert_eq!(repairs.len(), of("mlp2.").len());
-    assert!(repairs.iter().all(|row| row.roles == ["system", "user", "assistant", "user"] && row.status == "failed"));
+    assert!(
+        repairs
+            .iter()
+            .all(|row| row.roles == ["system", "user", "assistant", "user"]
+                && row.status == "failed")
+    );
     // Failed for good: the next run pays for nothing again.
     let requests = server.requests().len();
     bench.run(&["interpret", "--force"]);
@@ -150,14 +184,20 @@ fn a_failure_is_a_row_of_its_own_and_stops_nothing() {
 fn what_got_no_reply_is_asked_again_by_the_next_run() {
     let away = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
     let is_away = away.clone();
-    let server = Server::start(move |request| match is_away.load(std::sync::atomic::Ordering::SeqCst) {
-        true => Reply::error(500, "server_error", "away"),
-        false => Reply::says(reply(request).to_string()),
-    });
+    let server =
+        Server::start(move |request| match is_away.load(std::sync::atomic::Ordering::SeqCst) {
+            true => Reply::error(500, "server_error", "away"),
+            false => Reply::says(reply(request).to_string()),
+        });
     let bench = bench(&server, "");
     let said = bench.run(&["interpret"]);
     assert!(!said.ok && said.err.contains("0 explanations by test, 0 failed,"), "{}", said.err);
-    assert!(rows(&bench).iter().filter(|row| row.explainer != "statistics").all(|row| row.status == "left"));
+    assert!(
+        rows(&bench)
+            .iter()
+            .filter(|row| row.explainer != "statistics")
+            .all(|row| row.status == "left")
+    );
     away.store(false, std::sync::atomic::Ordering::SeqCst);
     let said = bench.run(&["interpret"]).succeeded();
     assert_eq!(said.ran(), ["interpret"], "although no setting has changed");
@@ -174,17 +214,21 @@ fn a_run_that_comes_to_its_limit_can_be_published_and_the_next_one_pays_nothing_
     let said = bench.said(output);
     assert!(said.err.contains("questions were left unanswered"), "{}", said.err);
     assert_eq!(server.requests().len(), 5);
-    let told = |status: &str| rows(&bench).iter().filter(|row| !row.model.is_empty() && row.status == status).count();
+    let told = |status: &str| {
+        rows(&bench).iter().filter(|row| !row.model.is_empty() && row.status == status).count()
+    };
     assert_eq!((told("ok"), told("failed")), (5, 0));
     // Which five are explained is not said by their names, as those of the first layers come first.
-    let all: Vec<ExplanationRow> = rows(&bench).into_iter().filter(|row| row.explainer == "feature").collect();
+    let all: Vec<ExplanationRow> =
+        rows(&bench).into_iter().filter(|row| row.explainer == "feature").collect();
     let (five, first): (Vec<_>, Vec<_>) = (
         all.iter().filter(|row| row.status == "ok").map(|row| &row.subject).collect(),
         all.iter().take(5).map(|row| &row.subject).collect(),
     );
     assert_ne!(five, first);
     // What is made of features waits for them; nothing is said of it in words that change.
-    let waiting = rows(&bench).into_iter().filter(|row| row.reason == "a feature of it has no answer yet");
+    let waiting =
+        rows(&bench).into_iter().filter(|row| row.reason == "a feature of it has no answer yet");
     assert!(waiting.filter(|row| row.kind == "component").count() > 0);
     let page = std::fs::read_to_string(bench.file("site/index.html")).unwrap();
     assert!(page.contains("not asked"));
@@ -196,7 +240,10 @@ fn a_run_that_comes_to_its_limit_can_be_published_and_the_next_one_pays_nothing_
 
     // The plan of the one who asks knows the five; of what depends on it, it says that it depends.
     let plan = bench.call(&["run", "--dry-run"]).succeeded().out;
-    assert!(plan.contains("interpret  would run: it left ") && line(&plan, "features")[1] == "5", "{plan}");
+    assert!(
+        plan.contains("interpret  would run: it left ") && line(&plan, "features")[1] == "5",
+        "{plan}"
+    );
 
     let bench = bench.set("max_calls = 5", "max_calls = 0");
     let said = bench.run(&[]).succeeded();
@@ -219,29 +266,42 @@ fn several_samples_are_several_rows() {
         assert_eq!(samples, if explainer == "feature" { vec![0, 1] } else { vec![0] }, "{subject}");
     }
     let ledger: Vec<LedgerRow> = store(&bench).read().unwrap();
-    let keys: BTreeSet<_> = ledger.iter().map(|row| (&row.prompt_hash, &row.subject, &row.purpose)).collect();
+    let keys: BTreeSet<_> =
+        ledger.iter().map(|row| (&row.prompt_hash, &row.subject, &row.purpose)).collect();
     assert_eq!(keys.len(), ledger.len());
     assert_eq!(server.requests().len(), ledger.len());
 }
 
 /// The line of a table that begins with a word, as numbers where they are.
 fn line(out: &str, name: &str) -> Vec<String> {
-    let own = out.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no `{name}` in {out}"));
+    let own = out
+        .lines()
+        .find(|line| line.starts_with(name))
+        .unwrap_or_else(|| panic!("no `{name}` in {out}"));
     own[name.len()..].split_whitespace().map(String::from).collect()
 }
 
 #[test]
 fn a_dry_run_tells_the_cost_and_changes_nothing() {
     let server = willing();
-    let bench = bench(&server, "").set("api_key_env = \"\"", "api_key_env = \"CIRCUIT_ATLAS_NOBODY_SETS_THIS\"");
+    let bench = bench(&server, "")
+        .set("api_key_env = \"\"", "api_key_env = \"CIRCUIT_ATLAS_NOBODY_SETS_THIS\"");
     let before = bench.results();
     let lock = std::fs::read(bench.file("artifacts/atlas.lock")).unwrap();
     let said = bench.run(&["interpret", "--dry-run"]).succeeded();
-    assert!(said.out.contains("interpret  would run: ") && said.out.contains("an estimate"), "{}", said.out);
+    assert!(
+        said.out.contains("interpret  would run: ") && said.out.contains("an estimate"),
+        "{}",
+        said.out
+    );
     assert_eq!(line(&said.out, "all")[5], "unknown");
-    let [questions, known, calls] = [0, 1, 2].map(|i| line(&said.out, "all")[i].parse::<usize>().unwrap());
+    let [questions, known, calls] =
+        [0, 1, 2].map(|i| line(&said.out, "all")[i].parse::<usize>().unwrap());
     assert_eq!((known, calls), (0, questions));
-    assert!(before == bench.results() && lock == std::fs::read(bench.file("artifacts/atlas.lock")).unwrap());
+    assert!(
+        before == bench.results()
+            && lock == std::fs::read(bench.file("artifacts/atlas.lock")).unwrap()
+    );
     assert!(server.requests().is_empty());
     // Before anything else runs, a run says that there is no key.
     let refused = bench.run(&["--from", "aggregate", "--force"]).failed();
@@ -253,8 +313,15 @@ fn a_dry_run_tells_the_cost_and_changes_nothing() {
     assert_eq!(server.requests().len(), questions, "as many as were told");
     let bench = bench.set("api_key_env = \"\"", "api_key_env = \"CIRCUIT_ATLAS_NOBODY_SETS_THIS\"");
     let said = bench.run(&["interpret", "--dry-run"]).succeeded();
-    assert!(said.out.contains("interpret  fresh") && !said.out.contains("an estimate"), "{}", said.out);
-    assert_eq!(line(&said.out, "all")[..3], [questions.to_string(), questions.to_string(), "0".into()]);
+    assert!(
+        said.out.contains("interpret  fresh") && !said.out.contains("an estimate"),
+        "{}",
+        said.out
+    );
+    assert_eq!(
+        line(&said.out, "all")[..3],
+        [questions.to_string(), questions.to_string(), "0".into()]
+    );
     assert_eq!(server.requests().len(), questions);
 }
 
@@ -263,11 +330,16 @@ fn a_dry_run_that_cannot_know_says_what_to_run_first() {
     let server = willing();
     let bench = bench(&server, "").set("band_examples = 1", "band_examples = 2");
     let said = bench.run(&["--dry-run"]).failed();
-    let expected = "error: what `interpret` would ask depends on what `aggregate` does, and that is not fresh: \
+    let expected = "error: what `interpret` would ask depends on what `aggregate` does, and that \
+        is not fresh: \
                     `aggregate.band_examples` was `1`, is `2`\n\
                     hint: run what comes before it: `circuit-atlas run aggregate`\n";
     assert_eq!(said.err, expected);
-    assert!(said.out.contains("aggregate  would run: ") && said.out.contains("score      fresh"), "{}", said.out);
+    assert!(
+        said.out.contains("aggregate  would run: ") && said.out.contains("score      fresh"),
+        "{}",
+        said.out
+    );
     assert!(server.requests().is_empty());
 }
 
@@ -290,9 +362,11 @@ fn nothing_of_the_score_half_is_ever_shown() {
     let server = willing();
     let bench = bench(&server, "");
     bench.run(&["interpret"]).succeeded();
-    let tokenizer = Tokenizer::load(&Path::new(crate::bench::REPOSITORY).join("demo/model"), 2560).unwrap();
+    let tokenizer =
+        Tokenizer::load(&Path::new(crate::bench::REPOSITORY).join("demo/model"), 2560).unwrap();
     let text = |tokens: &[u32]| {
-        let bare: Vec<u32> = tokens.iter().copied().filter(|id| !tokenizer.is_special(*id)).collect();
+        let bare: Vec<u32> =
+            tokens.iter().copied().filter(|id| !tokenizer.is_special(*id)).collect();
         tokenizer.decode(&bare).replace('\n', "⏎").trim().to_string()
     };
     let store = store(&bench);
@@ -307,7 +381,11 @@ fn nothing_of_the_score_half_is_ever_shown() {
         .requests()
         .iter()
         .flat_map(|request| {
-            user(request).lines().filter_map(|line| line.strip_prefix("- ")).map(unmarked).collect::<Vec<_>>()
+            user(request)
+                .lines()
+                .filter_map(|line| line.strip_prefix("- "))
+                .map(unmarked)
+                .collect::<Vec<_>>()
         })
         .filter(|line| {
             !line.starts_with('`')
@@ -322,7 +400,8 @@ fn nothing_of_the_score_half_is_ever_shown() {
         .collect();
     assert!(shown.len() > 100, "{}", shown.len());
     for line in &shown {
-        let is_in = |half: &str| documents[half].iter().any(|document| document.contains(line.as_str()));
+        let is_in =
+            |half: &str| documents[half].iter().any(|document| document.contains(line.as_str()));
         assert!(is_in("explain"), "not of the explain half: {line}");
     }
     // And a text of the other half would be found if it were shown.
@@ -337,10 +416,15 @@ fn nothing_of_the_score_half_is_ever_shown() {
         windows.iter().filter(|window| shown.contains(*window) && !both.contains(window)).collect();
     assert!(leaked.is_empty(), "{leaked:#?}");
     // Shares of tokens are those of the half, too.
-    for row in store.read::<FeatureRow>().unwrap().iter().filter(|row| !row.explain_tokens.is_empty()) {
+    for row in
+        store.read::<FeatureRow>().unwrap().iter().filter(|row| !row.explain_tokens.is_empty())
+    {
         let first = quoted(&tokenizer.token(row.explain_tokens[0]));
         assert!(
-            server.requests().iter().any(|request| user(request).contains(&format!("activation: {first} "))),
+            server
+                .requests()
+                .iter()
+                .any(|request| user(request).contains(&format!("activation: {first} "))),
             "{first}"
         );
     }

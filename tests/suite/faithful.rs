@@ -1,12 +1,14 @@
-//! Faithfulness: of components against the recorded numbers; of features by identities, and against plain arithmetic on
-//! whole dictionaries; of single links by stepping in.
+//! Faithfulness: of components against the recorded numbers; of features by identities, and against
+//! plain arithmetic on whole dictionaries; of single links by stepping in.
 
 use crate::fixture::{Fixture, Prompt, assert_near, assert_tensor, assert_within, in_every_world};
 use candle_core::{DType, Tensor};
 use circuit_atlas::circuit::components::{self, StandIn, keep_only};
 use circuit_atlas::circuit::effects::{Effect, Link, effects};
 use circuit_atlas::circuit::features::{self, Errors, Runner, Side};
-use circuit_atlas::circuit::{self, Ablate, Case, Graph, Metric, NodeKind, Root, Slot, at_least, random_circuits};
+use circuit_atlas::circuit::{
+    self, Ablate, Case, Graph, Metric, NodeKind, Root, Slot, at_least, random_circuits,
+};
 use circuit_atlas::dictionary::Dictionary;
 use circuit_atlas::error::Result;
 use circuit_atlas::ids::{Component, FeatureId, Kind};
@@ -31,10 +33,17 @@ in_every_world!(
 );
 
 pub fn cases(f: &Fixture) -> Vec<Case<'_>> {
-    let case = |p: &'_ Prompt| -> Metric { Metric::LogitDifference { correct: p.correct_id, counter: p.counter_id } };
+    let case = |p: &'_ Prompt| -> Metric {
+        Metric::LogitDifference { correct: p.correct_id, counter: p.counter_id }
+    };
     let prompts = f.expected.prompts.iter();
     prompts
-        .map(|p| Case { tokens: &p.tokens, corrupted: &p.corrupted_tokens, template: &p.template, metric: case(p) })
+        .map(|p| Case {
+            tokens: &p.tokens,
+            corrupted: &p.corrupted_tokens,
+            template: &p.template,
+            metric: case(p),
+        })
         .collect()
 }
 
@@ -48,20 +57,30 @@ fn everything(f: &Fixture) -> BTreeSet<Component> {
 
 fn faithfulness_is_the_recorded_one(f: &'static Fixture) {
     let (prompts, means) = (cases(f), stand_ins(f, Ablate::Mean));
-    let m = |keep: &BTreeSet<Component>| components::values(f.model(), &prompts, keep, &means).unwrap();
+    let m =
+        |keep: &BTreeSet<Component>| components::values(f.model(), &prompts, keep, &means).unwrap();
     let (whole, empty) = (m(&everything(f)), m(&BTreeSet::new()));
     let bootstrap = Bootstrap::new(prompts.len(), f.expected.seed);
     for expected in &f.expected.faithfulness {
-        let circuit: BTreeSet<Component> = expected.circuit.iter().map(|name| name.parse().unwrap()).collect();
+        let circuit: BTreeSet<Component> =
+            expected.circuit.iter().map(|name| name.parse().unwrap()).collect();
         let rest: BTreeSet<Component> = everything(f).difference(&circuit).copied().collect();
         let (kept, complement) = (m(&circuit), m(&rest));
         let actual = [&whole, &empty, &kept, &complement].map(|values| mean(values));
-        let wanted = [expected.m_model, expected.m_empty, expected.m_circuit, expected.m_complement];
+        let wanted =
+            [expected.m_model, expected.m_empty, expected.m_circuit, expected.m_complement];
         assert_near(&expected.name, &actual, &wanted, 2e-4);
-        for (part, wanted) in [(&kept, expected.faithfulness), (&complement, expected.completeness)] {
-            let found = bootstrap.recovered(part, &empty, &whole).expect("the whole model differs from none of it");
+        for (part, wanted) in [(&kept, expected.faithfulness), (&complement, expected.completeness)]
+        {
+            let found = bootstrap
+                .recovered(part, &empty, &whole)
+                .expect("the whole model differs from none of it");
             assert_within(&expected.name, found.value, wanted, 2e-3);
-            assert!(found.low <= found.value && found.value <= found.high, "{}: {found:?}", expected.name);
+            assert!(
+                found.low <= found.value && found.value <= found.high,
+                "{}: {found:?}",
+                expected.name
+            );
         }
     }
 }
@@ -78,24 +97,29 @@ fn the_circuits_by_frequency_are_the_recorded_ones(f: &'static Fixture) {
     }
 }
 
-/// Nothing kept: every component writes its mean, whatever is read; only the embeddings are the prompt's own.
+/// Nothing kept: every component writes its mean, whatever is read; only the embeddings are the
+/// prompt's own.
 fn an_empty_circuit_is_run_with_everything_at_its_mean(f: &'static Fixture) {
     let prompt = &f.expected.prompts[0];
-    let corrupted: Vec<_> = f.expected.prompts.iter().filter(|p| p.template == prompt.template).collect();
-    let traces: Vec<_> = corrupted.iter().map(|p| f.model().forward(&p.corrupted_tokens).unwrap()).collect();
+    let corrupted: Vec<_> =
+        f.expected.prompts.iter().filter(|p| p.template == prompt.template).collect();
+    let traces: Vec<_> =
+        corrupted.iter().map(|p| f.model().forward(&p.corrupted_tokens).unwrap()).collect();
     let ablation = keep_only(f.model(), &BTreeSet::new(), &stand_ins(f, Ablate::Mean)[0]).unwrap();
     let run = f.model().forward_with(&prompt.tokens, &ablation).unwrap();
     let mut stream = run.layers[0].resid_pre.clone();
     for (l, layer) in run.layers.iter().enumerate() {
         let average = |pick: fn(&circuit_atlas::model::LayerTrace) -> &candle_core::Tensor| {
-            let sum = traces[1..]
-                .iter()
-                .fold(pick(&traces[0].layers[l]).clone(), |sum, t| (sum + pick(&t.layers[l])).unwrap());
+            let sum = traces[1..].iter().fold(pick(&traces[0].layers[l]).clone(), |sum, t| {
+                (sum + pick(&t.layers[l])).unwrap()
+            });
             (sum / traces.len() as f64).unwrap()
         };
         assert_tensor("z", &layer.z, &average(|layer| &layer.z));
         assert_tensor("mlp_out", &layer.mlp_out, &average(|layer| &layer.mlp_out));
-        stream = ((stream + average(|layer| &layer.attn_out)).unwrap() + average(|layer| &layer.mlp_out)).unwrap();
+        stream = ((stream + average(|layer| &layer.attn_out)).unwrap()
+            + average(|layer| &layer.mlp_out))
+        .unwrap();
     }
     assert_tensor("the stream", &run.resid_post, &stream);
 }
@@ -108,7 +132,10 @@ fn one_head_is_kept_and_its_neighbours_are_not(f: &'static Fixture) {
     let [run, clean, corrupted] = [
         f.model().forward_with(&prompt.tokens, &ablation),
         f.model().forward(&prompt.tokens),
-        f.model().forward_with(&prompt.tokens, &keep_only(f.model(), &BTreeSet::new(), &means[0]).unwrap()),
+        f.model().forward_with(
+            &prompt.tokens,
+            &keep_only(f.model(), &BTreeSet::new(), &means[0]).unwrap(),
+        ),
     ]
     .map(|trace| trace.unwrap().layers.remove(0).z);
     let k = f.model().sizes.d_head;
@@ -124,8 +151,13 @@ fn random_circuits_have_the_size_and_come_again_with_the_seed(f: &'static Fixtur
     assert!(draw(1).iter().all(|circuit| circuit.len() == 5));
     assert_eq!(draw(1), draw(1));
     assert_ne!(draw(1), draw(2));
-    assert!(draw(1).iter().collect::<BTreeSet<_>>().len() > 15, "20 draws of 5 are mostly different");
-    let counted = |c: &Component| random_circuits(&everything(f), 5, 600, 3).iter().filter(|x| x.contains(c)).count();
+    assert!(
+        draw(1).iter().collect::<BTreeSet<_>>().len() > 15,
+        "20 draws of 5 are mostly different"
+    );
+    let counted = |c: &Component| {
+        random_circuits(&everything(f), 5, 600, 3).iter().filter(|x| x.contains(c)).count()
+    };
     // 600 draws, each of 5 components: within five deviations of what is expected.
     let share = 5.0 / everything(f).len() as f64;
     let reach = 5.0 * (600.0 * share * (1.0 - share)).sqrt();
@@ -138,7 +170,9 @@ fn corrupted_prompts_of_a_template_must_be_of_one_length(f: &'static Fixture) {
     let metric = Metric::LogitDifference { correct: 1, counter: 2 };
     let (long, short) = ([bos, 1, 2], [bos, 1]);
     let case = |tokens| Case { tokens, corrupted: tokens, template: "T0", metric: metric.clone() };
-    let error = components::stand_ins(f.model(), &[case(&long), case(&short)], Ablate::Mean, 1).err().unwrap();
+    let error = components::stand_ins(f.model(), &[case(&long), case(&short)], Ablate::Mean, 1)
+        .err()
+        .unwrap();
     assert!(error.to_string().contains("template `T0` differ in length"), "{error}");
 }
 
@@ -154,10 +188,19 @@ fn a_resampled_part_is_that_of_one_corrupted_prompt(f: &'static Fixture) {
                 equal(&layer.z, &stand_in.z[l]) && equal(&layer.mlp_out, &stand_in.mlp_out[l])
             })
         };
-        assert!(own.clone().any(same), "no corrupted prompt of `{}` has these values", prompt.template);
+        assert!(
+            own.clone().any(same),
+            "no corrupted prompt of `{}` has these values",
+            prompt.template
+        );
     }
     let nothing = stand_ins(f, Ablate::Zero);
-    assert!(nothing.iter().flat_map(|s| s.z.iter().chain(&s.mlp_out)).all(|x| flat(x).iter().all(|x| *x == 0.0)));
+    assert!(
+        nothing
+            .iter()
+            .flat_map(|s| s.z.iter().chain(&s.mlp_out))
+            .all(|x| flat(x).iter().all(|x| *x == 0.0))
+    );
 }
 
 fn flat(x: &Tensor) -> Vec<f32> {
@@ -187,10 +230,18 @@ fn halves(f: &Fixture) -> [BTreeSet<FeatureId>; 2] {
 
 const ABLATIONS: [Ablate; 3] = [Ablate::Mean, Ablate::Resample, Ablate::Zero];
 
-fn with_features(f: &Fixture, ablate: Ablate, errors: Errors, circuit: &BTreeSet<FeatureId>, side: Side) -> Vec<f64> {
+fn with_features(
+    f: &Fixture,
+    ablate: Ablate,
+    errors: Errors,
+    circuit: &BTreeSet<FeatureId>,
+    side: Side,
+) -> Vec<f64> {
     let cases = cases(f);
     let stand_ins = features::stand_ins(&f.world, &cases, ablate, 7).unwrap();
-    Runner { world: &f.world, cases: &cases, stand_ins: &stand_ins, errors }.values(circuit, side).unwrap()
+    Runner { world: &f.world, cases: &cases, stand_ins: &stand_ins, errors }
+        .values(circuit, side)
+        .unwrap()
 }
 
 fn to_keep_some_features_is_to_ablate_the_others(f: &'static Fixture) {
@@ -215,11 +266,18 @@ fn no_feature_ablated_is_the_model_and_all_with_their_errors_is_nothing_kept(f: 
             &clean,
             2e-4,
         );
-        assert_near("inside all", &with_features(f, ablate, Errors::Kept, &all, Side::Inside), &clean, 2e-4);
+        assert_near(
+            "inside all",
+            &with_features(f, ablate, Errors::Kept, &all, Side::Inside),
+            &clean,
+            2e-4,
+        );
     }
     for ablate in [Ablate::Mean, Ablate::Resample] {
         let nothing = with_features(f, ablate, Errors::Ablated, &BTreeSet::new(), Side::Inside);
-        let empty = components::values(f.model(), &cases(f), &BTreeSet::new(), &stand_ins(f, ablate)).unwrap();
+        let empty =
+            components::values(f.model(), &cases(f), &BTreeSet::new(), &stand_ins(f, ablate))
+                .unwrap();
         assert_near("nothing but what stands in", &nothing, &empty, 2e-4);
     }
 }
@@ -263,7 +321,10 @@ impl Replaced {
         let a = dense.encoder.encode(read).unwrap();
         let kept = |f: usize| u8::from(self.keep.contains(&FeatureId::new(kind, layer, f)));
         let width = a.dim(1).unwrap();
-        let mask = Tensor::from_iter((0..width).map(kept), a.device()).unwrap().broadcast_as(a.shape()).unwrap();
+        let mask = Tensor::from_iter((0..width).map(kept), a.device())
+            .unwrap()
+            .broadcast_as(a.shape())
+            .unwrap();
         let mixed = mask.where_cond(&a, stands).unwrap();
         let error = error.clone().unwrap_or_else(|| (holds - dense.decode(&a)).unwrap());
         (dense.decode(&mixed) + error).unwrap()
@@ -291,11 +352,14 @@ fn features_are_replaced_by_their_means_over_corrupted_prompts(f: &'static Fixtu
             .iter()
             .map(|prompt| {
                 let own = f.expected.prompts.iter().filter(|p| p.template == prompt.template);
-                let traces: Vec<_> = own.map(|p| f.model().forward(&p.corrupted_tokens).unwrap()).collect();
+                let traces: Vec<_> =
+                    own.map(|p| f.model().forward(&p.corrupted_tokens).unwrap()).collect();
                 let mean = |all: Vec<Tensor>| Tensor::stack(&all, 0).unwrap().mean(0).unwrap();
                 let mut dense = BTreeMap::new();
                 for l in 0..f.model().sizes.layers {
-                    for (kind, d) in [(Kind::Attention, &f.world.attention[l]), (Kind::Mlp, &f.world.mlp[l])] {
+                    for (kind, d) in
+                        [(Kind::Attention, &f.world.attention[l]), (Kind::Mlp, &f.world.mlp[l])]
+                    {
                         let d = Dense::of(d);
                         let read = |t: &circuit_atlas::model::Trace| match kind {
                             Kind::Attention => (t.layers[l].z.clone(), t.layers[l].z.clone()),
@@ -304,13 +368,18 @@ fn features_are_replaced_by_their_means_over_corrupted_prompts(f: &'static Fixtu
                         let activations = |t| d.encoder.encode(&read(t).0).unwrap();
                         let stands = mean(traces.iter().map(activations).collect());
                         let missed = |t| (read(t).1 - d.decode(&activations(t))).unwrap();
-                        let error = (errors == Errors::Ablated).then(|| mean(traces.iter().map(missed).collect()));
+                        let error = (errors == Errors::Ablated)
+                            .then(|| mean(traces.iter().map(missed).collect()));
                         dense.insert((kind, l), (d, stands, error));
                     }
                 }
-                let trace = f.model().forward_with(&prompt.tokens, &Replaced { dense, keep: some.clone() }).unwrap();
+                let trace = f
+                    .model()
+                    .forward_with(&prompt.tokens, &Replaced { dense, keep: some.clone() })
+                    .unwrap();
                 let logits = f.model().last_logits(&trace).unwrap();
-                f64::from(logits[prompt.correct_id as usize]) - f64::from(logits[prompt.counter_id as usize])
+                f64::from(logits[prompt.correct_id as usize])
+                    - f64::from(logits[prompt.counter_id as usize])
             })
             .collect();
         assert_near(&format!("errors {errors:?}"), &actual, &expected, 2e-4);
@@ -330,46 +399,71 @@ impl Intervention for Added {
     }
 }
 
-/// Links from features in the circuits of several prompts: what each receiver reads is taken from a pass of its own.
+/// Links from features in the circuits of several prompts: what each receiver reads is taken from a
+/// pass of its own.
 fn a_link_is_measured_in_the_live_model(f: &'static Fixture) {
     let stand_ins = features::stand_ins(&f.world, &cases(f), Ablate::Mean, 7).unwrap();
     let all = f.circuits().iter().zip(&f.expected.prompts).zip(&stand_ins).take(4);
-    let measured: Vec<Effect> =
-        all.flat_map(|((graph, prompt), stand_in)| links_of_a_prompt(f, graph, prompt, stand_in)).collect();
+    let measured: Vec<Effect> = all
+        .flat_map(|((graph, prompt), stand_in)| links_of_a_prompt(f, graph, prompt, stand_in))
+        .collect();
     assert!(measured.len() >= 10, "{} links say little", measured.len());
     // Where circuits are short, prediction and measurement are not far apart on the whole.
     let agree = measured.iter().filter(|e| e.predicted.signum() == e.measured.signum()).count();
     assert!(agree * 4 >= measured.len() * 3, "{measured:?}");
 }
 
-fn links_of_a_prompt(f: &Fixture, graph: &Graph, prompt: &Prompt, stand_in: &features::StandIn) -> Vec<Effect> {
+fn links_of_a_prompt(
+    f: &Fixture,
+    graph: &Graph,
+    prompt: &Prompt,
+    stand_in: &features::StandIn,
+) -> Vec<Effect> {
     let root = Root::LogitDifference { correct: prompt.correct_id, counter: prompt.counter_id };
     let attribution = circuit::Attribution::new(&f.world, &prompt.tokens).unwrap();
     let link = |edge: &circuit::Edge| {
         let activation = attribution.activation(&edge.child)?;
-        Some(Link { child: edge.child, activation, parent: edge.parent, slot: edge.slot, effect: edge.effect })
+        Some(Link {
+            child: edge.child,
+            activation,
+            parent: edge.parent,
+            slot: edge.slot,
+            effect: edge.effect,
+        })
     };
     let links: Vec<Link> = graph.edges.iter().filter_map(link).collect();
     let measured = effects(&f.world, &prompt.tokens, root, stand_in, &links).unwrap();
     for (link, effect) in links.iter().zip(&measured) {
         let feature = link.child.dictionary_feature().unwrap();
         let (kind, layer) = (feature.dictionary.kind, feature.dictionary.layer);
-        let dictionary = if kind == Kind::Attention { &f.world.attention[layer] } else { &f.world.mlp[layer] };
+        let dictionary =
+            if kind == Kind::Attention { &f.world.attention[layer] } else { &f.world.mlp[layer] };
         let dense = Dense::of(dictionary);
         let by = f64::from(effect.replaced - link.activation);
-        let rows = (0..prompt.tokens.len()).map(|p| if p == link.child.position as usize { by } else { 0.0 });
-        let by = Tensor::from_iter(rows, &candle_core::Device::Cpu).unwrap().to_dtype(DType::F32).unwrap();
+        let rows = (0..prompt.tokens.len())
+            .map(|p| if p == link.child.position as usize { by } else { 0.0 });
+        let by = Tensor::from_iter(rows, &candle_core::Device::Cpu)
+            .unwrap()
+            .to_dtype(DType::F32)
+            .unwrap();
         let direction = dense.centred(dense.decoder.narrow(0, feature.index, 1).unwrap());
         let added = by.unsqueeze(1).unwrap().matmul(&direction).unwrap();
         let live = f.model().forward_with(&prompt.tokens, &Added(kind, layer, added)).unwrap();
         let clean = f.model().forward(&prompt.tokens).unwrap();
         // What the receiver reads, by the sum of everything that enters it in that pass.
-        let reads = |trace: &circuit_atlas::model::Trace| read(f, trace, &attribution, link, prompt);
+        let reads =
+            |trace: &circuit_atlas::model::Trace| read(f, trace, &attribution, link, prompt);
         let expected = reads(&live) - reads(&clean);
         let scale = reads(&clean).abs().max(expected.abs());
-        assert!((f64::from(effect.measured) - expected).abs() <= 5e-4 * scale, "{link:?}: {effect:?}, not {expected}");
+        assert!(
+            (f64::from(effect.measured) - expected).abs() <= 5e-4 * scale,
+            "{link:?}: {effect:?}, not {expected}"
+        );
         let predicted = f64::from(link.effect) * f64::from(effect.replaced / link.activation - 1.0);
-        assert!((f64::from(effect.predicted) - predicted).abs() <= 1e-4 * predicted.abs().max(1e-6), "{link:?}");
+        assert!(
+            (f64::from(effect.predicted) - predicted).abs() <= 1e-4 * predicted.abs().max(1e-6),
+            "{link:?}"
+        );
     }
     measured
 }
@@ -383,9 +477,12 @@ fn read(
     prompt: &Prompt,
 ) -> f64 {
     let node = &link.parent;
-    let [l, p, s, h] = [node.layer, node.position, node.source, node.head].map(|x| x.max(0) as usize);
+    let [l, p, s, h] =
+        [node.layer, node.position, node.source, node.head].map(|x| x.max(0) as usize);
     let k = f.model().sizes.d_head;
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let dot = |a: &[f32], b: &[f32]| {
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
+    };
     let direction = || match node.feature {
         -1 => {
             let z = clean.trace().layers[l].z.narrow(0, p, 1).unwrap();
@@ -398,8 +495,11 @@ fn read(
     };
     match (node.kind, link.slot) {
         (NodeKind::Root, _) => {
-            let logits = flat(&f.model().logits(trace).unwrap().narrow(0, prompt.tokens.len() - 1, 1).unwrap());
-            f64::from(logits[prompt.correct_id as usize]) - f64::from(logits[prompt.counter_id as usize])
+            let logits = flat(
+                &f.model().logits(trace).unwrap().narrow(0, prompt.tokens.len() - 1, 1).unwrap(),
+            );
+            f64::from(logits[prompt.correct_id as usize])
+                - f64::from(logits[prompt.counter_id as usize])
         }
         (NodeKind::MlpFeature, _) => dot(
             &flat(&trace.layers[l].x2.narrow(0, p, 1).unwrap()),
@@ -407,7 +507,11 @@ fn read(
         ),
         (NodeKind::Head, Slot::V) => {
             let a = flat(&trace.layers[l].pattern.get(h).unwrap().get(p).unwrap())[s];
-            f64::from(a) * dot(&flat(&trace.layers[l].v.get(h).unwrap().get(s).unwrap()), &direction()[h * k..][..k])
+            f64::from(a)
+                * dot(
+                    &flat(&trace.layers[l].v.get(h).unwrap().get(s).unwrap()),
+                    &direction()[h * k..][..k],
+                )
         }
         (NodeKind::Head, _) => {
             let side = |x: &Tensor, at: usize| flat(&x.get(h).unwrap().get(at).unwrap());

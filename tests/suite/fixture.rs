@@ -1,9 +1,10 @@
-//! The recorded worlds in `tests/data/tiny` (its README says what is in it) and `tests/data/other`, each loaded once, and
-//! how numbers are compared.
+//! The recorded worlds in `tests/data/tiny` (its README says what is in it) and `tests/data/other`,
+//! each loaded once, and how numbers are compared.
 
 use candle_core::{DType, Device, Tensor};
 use circuit_atlas::circuit::{
-    Attribution, Bias, Candidates, Contributions, Graph, Method, Node, NodeKind, Root, Slot, World, grow,
+    Attribution, Bias, Candidates, Contributions, Graph, Method, Node, NodeKind, Root, Slot, World,
+    grow,
 };
 use circuit_atlas::corpus::Tokenizer;
 use circuit_atlas::dictionary::{Dictionary, Source, find};
@@ -51,7 +52,8 @@ macro_rules! in_every_world {
 }
 pub(crate) use in_every_world;
 
-/// `expected.json`; the README has its meaning. A key that is not read here, or by no test, does not compile or load.
+/// `expected.json`; the README has its meaning. A key that is not read here, or by no test, does
+/// not compile or load.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
@@ -240,14 +242,23 @@ pub fn data(path: &str) -> PathBuf {
 
 /// The dictionaries of a kind, as a run would load them.
 pub fn dictionaries(folder: &Path, kind: Kind, sizes: &Sizes) -> Vec<Dictionary> {
-    find(folder, &[], kind, sizes.layers).unwrap().iter().map(|source| opened(source, sizes).unwrap()).collect()
+    find(folder, &[], kind, sizes.layers)
+        .unwrap()
+        .iter()
+        .map(|source| opened(source, sizes).unwrap())
+        .collect()
 }
 
-/// A dictionary as a run would open it, converted into a folder that is kept from one test run to the next.
+/// A dictionary as a run would open it, converted into a folder that is kept from one test run to
+/// the next.
 pub fn opened(source: &Source, sizes: &Sizes) -> Result<Dictionary> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dictionaries");
-    let file = |path: &PathBuf| std::fs::read(path).map(|bytes| blake3::hash(&bytes).to_hex().to_string());
-    let content = [Some(&source.weights), source.config.as_ref()].into_iter().flatten().map(|path| file(path).unwrap());
+    let file =
+        |path: &PathBuf| std::fs::read(path).map(|bytes| blake3::hash(&bytes).to_hex().to_string());
+    let content = [Some(&source.weights), source.config.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(|path| file(path).unwrap());
     Dictionary::open(source, sizes.d_model, &folder, &content.collect::<String>())
 }
 
@@ -267,13 +278,15 @@ impl Fixture {
         let model = Gpt2::load(&path("model")).unwrap();
         let attention = dictionaries(&path("attention_sae"), Kind::Attention, &model.sizes);
         let mlp = dictionaries(&path("transcoder"), Kind::Mlp, &model.sizes);
-        let expected: Expected = serde_json::from_slice(&std::fs::read(path("expected.json")).unwrap()).unwrap();
+        let expected: Expected =
+            serde_json::from_slice(&std::fs::read(path("expected.json")).unwrap()).unwrap();
         assert_eq!(expected.format, 1);
         Fixture {
             folder,
             world: World::new(model, attention, mlp).unwrap(),
             expected,
-            tensors: candle_core::safetensors::load(path("expected.safetensors"), &Device::Cpu).unwrap(),
+            tensors: candle_core::safetensors::load(path("expected.safetensors"), &Device::Cpu)
+                .unwrap(),
             contexts: OnceLock::new(),
             circuits: OnceLock::new(),
             firings: OnceLock::new(),
@@ -364,8 +377,13 @@ impl Fixture {
     }
 }
 
-/// The terms at a position before a sublayer (`2l` attention, `2l + 1` MLP, `2L` the end): nodes, and vectors `[n, D]`.
-pub fn terms<'a>(attribution: &'a Attribution, before: usize, position: usize) -> (&'a [Node], Vec<f32>) {
+/// The terms at a position before a sublayer (`2l` attention, `2l + 1` MLP, `2L` the end): nodes,
+/// and vectors `[n, D]`.
+pub fn terms<'a>(
+    attribution: &'a Attribution,
+    before: usize,
+    position: usize,
+) -> (&'a [Node], Vec<f32>) {
     let stream = attribution.stream();
     let rows = (0..=before).flat_map(|block| stream.rows(block, position).unwrap().to_vec());
     (stream.nodes(before, position), rows.collect())
@@ -390,7 +408,11 @@ pub struct Search {
 impl Settings {
     pub fn search(&self) -> Search {
         let Settings { passes, per_node, candidates, .. } = *self;
-        Search { method: Method::Greedy { passes, per_node }, candidates, allow: self.allow_words() }
+        Search {
+            method: Method::Greedy { passes, per_node },
+            candidates,
+            allow: self.allow_words(),
+        }
     }
 
     /// The kinds that may be linked, in the words of the settings.
@@ -414,7 +436,10 @@ impl Circuit {
 
 /// The recorded kinds in the words of the settings, which have one for all biases.
 fn allowed(kinds: &BTreeSet<String>) -> BTreeSet<String> {
-    kinds.iter().map(|kind| if kind.ends_with("_bias") { "bias".into() } else { kind.clone() }).collect()
+    kinds
+        .iter()
+        .map(|kind| if kind.ends_with("_bias") { "bias".into() } else { kind.clone() })
+        .collect()
 }
 
 // ---- names: the recorded world's ids
@@ -425,7 +450,9 @@ pub fn node_name(node: &Node) -> String {
     let serves = if *feature >= 0 { format!("f{feature}") } else { "err".into() };
     match kind {
         NodeKind::Root => "root".into(),
-        NodeKind::AttentionFeature | NodeKind::AttentionError => format!("attn{layer}.{serves}@{position}"),
+        NodeKind::AttentionFeature | NodeKind::AttentionError => {
+            format!("attn{layer}.{serves}@{position}")
+        }
         NodeKind::MlpFeature | NodeKind::MlpError => format!("mlp{layer}.{serves}@{position}"),
         NodeKind::Head => format!("L{layer}H{head}:{source}>{position}:{serves}"),
         NodeKind::Bias(Bias::AttentionDictionary) => format!("attn{layer}.b_dec@{position}"),
@@ -446,12 +473,24 @@ pub fn receiver(name: &str) -> Node {
         [at, source, position, what] => {
             let (layer, head) = at[1..].split_once('H').unwrap();
             let node = Node::at(NodeKind::Head, number(layer), number(position));
-            Node { head: number(head) as i32, source: number(source) as i32, feature: served(what), ..node }
+            Node {
+                head: number(head) as i32,
+                source: number(source) as i32,
+                feature: served(what),
+                ..node
+            }
         }
-        [dictionary, "err", position] => Node::at(NodeKind::AttentionError, number(&dictionary[4..]), number(position)),
+        [dictionary, "err", position] => {
+            Node::at(NodeKind::AttentionError, number(&dictionary[4..]), number(position))
+        }
         [dictionary, feature, position] => {
             let id = feature_id(&format!("{dictionary}.{feature}"));
-            Node::feature(id.dictionary.kind, id.dictionary.layer, number(position), id.index as u32)
+            Node::feature(
+                id.dictionary.kind,
+                id.dictionary.layer,
+                number(position),
+                id.index as u32,
+            )
         }
         _ => panic!("{name}"),
     }
@@ -497,7 +536,10 @@ pub fn assert_near(what: &str, actual: &[f64], expected: &[f64], tolerance: f64)
 
 /// Two numbers within an absolute reach.
 pub fn assert_within(what: &str, actual: f64, expected: f64, reach: f64) {
-    assert!((actual - expected).abs() <= reach, "{what}: {actual}, expected {expected} ± {reach:.1e}");
+    assert!(
+        (actual - expected).abs() <= reach,
+        "{what}: {actual}, expected {expected} ± {reach:.1e}"
+    );
 }
 
 /// A tensor within the tolerance of a recorded one; shapes may differ, sizes not.

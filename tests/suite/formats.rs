@@ -24,10 +24,15 @@ type Tensors = HashMap<String, Tensor>;
 
 /// The tensors of a recorded model by their bare names, without head and masks.
 fn bare(f: &Fixture) -> Tensors {
-    let tensors = candle_core::safetensors::load(f.path("model/model.safetensors"), &Device::Cpu).unwrap();
-    let bare = tensors.into_iter().map(|(name, tensor)| (name.trim_start_matches("transformer.").to_string(), tensor));
-    bare.filter(|(name, _)| name != "lm_head.weight" && !name.ends_with(".attn.bias") && !name.contains("masked"))
-        .collect()
+    let tensors =
+        candle_core::safetensors::load(f.path("model/model.safetensors"), &Device::Cpu).unwrap();
+    let bare = tensors
+        .into_iter()
+        .map(|(name, tensor)| (name.trim_start_matches("transformer.").to_string(), tensor));
+    bare.filter(|(name, _)| {
+        name != "lm_head.weight" && !name.ends_with(".attn.bias") && !name.contains("masked")
+    })
+    .collect()
 }
 
 fn cast(tensors: &Tensors, to: DType) -> Tensors {
@@ -40,7 +45,10 @@ fn prefixed(tensors: Tensors) -> Tensors {
     let mut named: Tensors =
         tensors.into_iter().map(|(name, tensor)| (format!("transformer.{name}"), tensor)).collect();
     named.insert("lm_head.weight".into(), head);
-    named.insert("transformer.h.0.attn.bias".into(), Tensor::ones((1, 1, 4, 4), DType::U8, &Device::Cpu).unwrap());
+    named.insert(
+        "transformer.h.0.attn.bias".into(),
+        Tensor::ones((1, 1, 4, 4), DType::U8, &Device::Cpu).unwrap(),
+    );
     named
 }
 
@@ -89,7 +97,8 @@ fn every_form_of_safetensors_gives_the_same_model(f: &'static Fixture) {
             assert_eq!(logits(f, &model), logits(f, &expected), "{precision:?}");
             assert_eq!(model.parameters, f.model().parameters, "{precision:?}");
         }
-        let (name, reach) = (format!("{precision:?}"), if precision == DType::F32 { 0.0 } else { 0.2 });
+        let (name, reach) =
+            (format!("{precision:?}"), if precision == DType::F32 { 0.0 } else { 0.2 });
         assert_near(&name, &logits(f, &expected), &exact, reach);
     }
 }
@@ -112,7 +121,8 @@ fn every_pickled_form_gives_the_same_model() {
 fn safetensors_win_over_a_pickle() {
     let folder = pickled("only_a_call");
     assert_eq!(weights(folder.path()).unwrap(), folder.path().join("pytorch_model.bin"));
-    std::fs::copy(data("tiny/model/model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+    std::fs::copy(data("tiny/model/model.safetensors"), folder.path().join("model.safetensors"))
+        .unwrap();
     assert_eq!(weights(folder.path()).unwrap(), folder.path().join("model.safetensors"));
     assert!(Gpt2::load(folder.path()).is_ok());
 }
@@ -149,7 +159,10 @@ fn a_pickle_of_an_old_form_or_cut_short_is_refused() {
     std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
     for folder in [cut, pickled("before_1.6")] {
         let message = refused(folder.path());
-        assert!(message.contains("cannot read the weights `") && message.contains("PyTorch 1.6"), "{message}");
+        assert!(
+            message.contains("cannot read the weights `") && message.contains("PyTorch 1.6"),
+            "{message}"
+        );
         assert!(message.contains("pytorch_model.bin"), "{message}");
     }
 }
@@ -160,11 +173,17 @@ fn a_checkpoint_in_several_files_is_refused_by_name() {
         let folder = folder(Fixture::tiny());
         std::fs::write(folder.path().join(index), "{}").unwrap();
         let message = refused(folder.path());
-        assert!(message.contains(&format!("{index}` belongs to a checkpoint in several files")), "{message}");
+        assert!(
+            message.contains(&format!("{index}` belongs to a checkpoint in several files")),
+            "{message}"
+        );
         assert!(message.contains("max_shard_size"), "{message}");
     }
     let message = refused(folder(Fixture::tiny()).path());
-    assert!(message.contains("has neither `model.safetensors` nor `pytorch_model.bin`"), "{message}");
+    assert!(
+        message.contains("has neither `model.safetensors` nor `pytorch_model.bin`"),
+        "{message}"
+    );
 }
 
 fn a_head_that_is_not_the_embedding_is_refused(f: &'static Fixture) {
@@ -188,8 +207,18 @@ fn quantised_weights_are_refused(f: &'static Fixture) {
 /// Settings with which transformers would compute something else.
 fn a_config_that_asks_for_another_model_is_refused(f: &'static Fixture) {
     let cases = [
-        ("\"gelu_new\"", "\"gelu\"", "activation_function `gelu` is not supported", "`gelu`, the erf form"),
-        ("\"model_type\": \"gpt2\"", "\"model_type\": \"gpt_neo\"", "model_type `gpt_neo`", "only GPT-2"),
+        (
+            "\"gelu_new\"",
+            "\"gelu\"",
+            "activation_function `gelu` is not supported",
+            "`gelu`, the erf form",
+        ),
+        (
+            "\"model_type\": \"gpt2\"",
+            "\"model_type\": \"gpt_neo\"",
+            "model_type `gpt_neo`",
+            "only GPT-2",
+        ),
         (
             "\"scale_attn_weights\": true",
             "\"scale_attn_weights\": false",
@@ -210,6 +239,9 @@ fn a_config_that_asks_for_another_model_is_refused(f: &'static Fixture) {
         assert!(text.contains(old), "{old}");
         std::fs::write(&config, text.replace(old, new)).unwrap();
         let message = refused(folder.path());
-        assert!(message.contains(why) && message.contains(hint) && message.contains("config.json"), "{message}");
+        assert!(
+            message.contains(why) && message.contains(hint) && message.contains("config.json"),
+            "{message}"
+        );
     }
 }

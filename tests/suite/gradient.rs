@@ -1,5 +1,6 @@
-//! The gradient of the run with features replaced: its ends against `features::Runner`, the gradient against central differences,
-//! sums over receivers, and scores that PyTorch's automatic differentiation gives in the demo world.
+//! The gradient of the run with features replaced: its ends against `features::Runner`, the
+//! gradient against central differences, sums over receivers, and scores that PyTorch's automatic
+//! differentiation gives in the demo world.
 
 use crate::bench::{REPOSITORY, copy, skipped};
 use crate::faithful::cases;
@@ -8,7 +9,9 @@ use candle_core::{DType, Tensor};
 use circuit_atlas::circuit::features::{self, Errors, Runner, Side, StandIn};
 use circuit_atlas::circuit::gradient::{Basis, Gradient, Hooks, Lessons, Links, Members, middles};
 use circuit_atlas::circuit::ranked::{Sums, equal, first, ranking};
-use circuit_atlas::circuit::{Ablate, Case, Metric, Node, Pass, World, components, random_circuits};
+use circuit_atlas::circuit::{
+    Ablate, Case, Metric, Node, Pass, World, components, random_circuits,
+};
 use circuit_atlas::dictionary::{Dictionary, find};
 use circuit_atlas::ids::{DictionaryId, FeatureId, Kind};
 use circuit_atlas::model::Gpt2;
@@ -45,9 +48,13 @@ fn near(what: &str, a: f64, b: f64, tolerance: f64) {
 
 fn its_ends_are_the_empty_and_the_whole_circuit(f: &'static Fixture) {
     let (cases, held) = (cases(f), held(f));
-    let runner = Runner { world: &f.world, cases: &cases, stand_ins: &held, errors: Errors::Ablated };
+    let runner =
+        Runner { world: &f.world, cases: &cases, stand_ins: &held, errors: Errors::Ablated };
     let nothing = BTreeSet::new();
-    let ends = [runner.values(&nothing, Side::Inside).unwrap(), runner.values(&nothing, Side::Outside).unwrap()];
+    let ends = [
+        runner.values(&nothing, Side::Inside).unwrap(),
+        runner.values(&nothing, Side::Outside).unwrap(),
+    ];
     let gradient = Gradient::new(&f.world, Vec::new()).unwrap();
     let scale = ends[1].iter().map(|m| m.abs()).fold(0.0, f64::max);
     for (i, case) in cases.iter().enumerate() {
@@ -78,7 +85,9 @@ fn it_is_the_derivative_of_the_metric(f: &'static Fixture) {
                 let mut moved = |by: f64| {
                     let row = write_row(&f.world, id, hooks.parts[i].names[at] as usize);
                     let rest = whole.dim(0).unwrap() - p - 1;
-                    let shift = (Tensor::new(row, whole.device()).unwrap().unsqueeze(0).unwrap() * by).unwrap();
+                    let shift = (Tensor::new(row, whole.device()).unwrap().unsqueeze(0).unwrap()
+                        * by)
+                        .unwrap();
                     let shift = shift.pad_with_zeros(0, p, rest).unwrap();
                     hooks.parts[i].whole = (&whole + shift).unwrap();
                     gradient.point(case, &hooks, t).unwrap().value
@@ -104,13 +113,19 @@ impl Rows for Tensor {
 }
 
 fn strongest(scores: &[Vec<f64>]) -> Option<(usize, usize)> {
-    let all = scores.iter().enumerate().flat_map(|(p, row)| row.iter().enumerate().map(move |(i, s)| (s.abs(), p, i)));
-    all.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, ..)| *score > 0.0).map(|(_, p, i)| (p, i))
+    let all = scores
+        .iter()
+        .enumerate()
+        .flat_map(|(p, row)| row.iter().enumerate().map(move |(i, s)| (s.abs(), p, i)));
+    all.max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|(score, ..)| *score > 0.0)
+        .map(|(_, p, i)| (p, i))
 }
 
 /// What a feature writes into its hook; an MLP's is centred.
 fn write_row(world: &World, id: DictionaryId, feature: usize) -> Vec<f64> {
-    let row: Vec<f64> = world.dictionary(id).write_direction(feature).unwrap().into_iter().map(f64::from).collect();
+    let row: Vec<f64> =
+        world.dictionary(id).write_direction(feature).unwrap().into_iter().map(f64::from).collect();
     let mean = if id.kind == Kind::Mlp { row.iter().sum::<f64>() / row.len() as f64 } else { 0.0 };
     row.into_iter().map(|x| x - mean).collect()
 }
@@ -120,7 +135,8 @@ fn effects_on_all_receivers_sum_to_the_score(f: &'static Fixture) {
     let gradient = Gradient::in_dtype(&f.world, middles(3), DType::F64).unwrap();
     let every: BTreeSet<FeatureId> = DictionaryId::all(f.world.model.sizes.layers)
         .flat_map(|dictionary| {
-            (0..f.world.dictionary(dictionary).width()).map(move |index| FeatureId { dictionary, index })
+            (0..f.world.dictionary(dictionary).width())
+                .map(move |index| FeatureId { dictionary, index })
         })
         .collect();
     let members = Members::new(&gradient, &every).unwrap();
@@ -131,8 +147,11 @@ fn effects_on_all_receivers_sum_to_the_score(f: &'static Fixture) {
         let mut sums: BTreeMap<Node, f64> = BTreeMap::new();
         let mut receivers = vec![Node::ROOT];
         for p in 0..case.tokens.len() {
-            receivers
-                .extend(every.iter().map(|f| Node::feature(f.dictionary.kind, f.dictionary.layer, p, f.index as u32)));
+            receivers.extend(
+                every.iter().map(|f| {
+                    Node::feature(f.dictionary.kind, f.dictionary.layer, p, f.index as u32)
+                }),
+            );
         }
         for receiver in &receivers {
             for one in links.reaching(receiver) {
@@ -160,10 +179,12 @@ fn other_prompts_beside_it_change_nothing(f: &'static Fixture) {
     let together = f.world.passes(&tokens).unwrap();
     for (i, case) in cases.iter().enumerate() {
         let alone = f.world.passes(&[case.tokens]).unwrap().remove(0);
-        let [a, b] = [&alone, &together[i]].map(|pass| gradient.scores(case, pass, &held[i]).unwrap().by_part());
+        let [a, b] = [&alone, &together[i]]
+            .map(|pass| gradient.scores(case, pass, &held[i]).unwrap().by_part());
         let largest = a.values().map(|score| score.abs()).fold(0.0, f64::max);
         for feature in a.keys().chain(b.keys()) {
-            let of = |scores: &BTreeMap<FeatureId, f64>| scores.get(feature).copied().unwrap_or(0.0);
+            let of =
+                |scores: &BTreeMap<FeatureId, f64>| scores.get(feature).copied().unwrap_or(0.0);
             near(&feature.to_string(), of(&a), of(&b), 1e-5 * largest);
         }
     }
@@ -178,8 +199,11 @@ fn a_mask_is_followed_by_the_derivative(f: &'static Fixture) {
     let (mut compared, mut largest) = (0, 0f64);
     for (case, held) in cases.iter().zip(&held).take(2) {
         let mut hooks = hooks(&gradient, held, None);
-        let weights: Vec<Vec<f64>> =
-            hooks.parts.iter().map(|parts| parts.names.iter().map(|_| rng.random_range(0.2..0.8)).collect()).collect();
+        let weights: Vec<Vec<f64>> = hooks
+            .parts
+            .iter()
+            .map(|parts| parts.names.iter().map(|_| rng.random_range(0.2..0.8)).collect())
+            .collect();
         let weigh = |hooks: &mut Hooks, at: Option<(usize, usize)>, by: f64| {
             for (i, parts) in hooks.parts.iter_mut().enumerate() {
                 let moved = |(k, w): (usize, &f64)| w + if at == Some((i, k)) { by } else { 0.0 };
@@ -204,7 +228,8 @@ fn a_mask_is_followed_by_the_derivative(f: &'static Fixture) {
     assert!(compared >= 4 && largest > 1e-3, "{compared} compared, the largest {largest}");
 }
 
-/// One hook alone on its way to what stands in for it: what its features lose on the way is what they lose at its end.
+/// One hook alone on its way to what stands in for it: what its features lose on the way is what
+/// they lose at its end.
 fn integrated_gradients_add_up_to_what_a_hook_does(f: &'static Fixture) {
     let (cases, held) = (cases(f), held(f));
     let gradient = Gradient::new(&f.world, Vec::new()).unwrap();
@@ -213,13 +238,20 @@ fn integrated_gradients_add_up_to_what_a_hook_does(f: &'static Fixture) {
     let full = runner.values(&BTreeSet::new(), Side::Outside).unwrap();
     let passes = f.world.passes(&cases.iter().map(|case| case.tokens).collect::<Vec<_>>()).unwrap();
     let mut largest = 0f64;
-    let scores: Vec<BTreeMap<FeatureId, f64>> =
-        (0..cases.len()).map(|i| gradient.integrated(&cases[i], &passes[i], &held[i], &neurons[i]).unwrap()).collect();
+    let scores: Vec<BTreeMap<FeatureId, f64>> = (0..cases.len())
+        .map(|i| gradient.integrated(&cases[i], &passes[i], &held[i], &neurons[i]).unwrap())
+        .collect();
     for dictionary in DictionaryId::all(f.world.model.sizes.layers) {
-        let all = (0..f.world.dictionary(dictionary).width()).map(|index| FeatureId { dictionary, index }).collect();
+        let all = (0..f.world.dictionary(dictionary).width())
+            .map(|index| FeatureId { dictionary, index })
+            .collect();
         let without = runner.values(&all, Side::Outside).unwrap();
         for (i, scores) in scores.iter().enumerate() {
-            let sum: f64 = scores.iter().filter(|(f, _)| f.dictionary == dictionary).map(|(_, score)| score).sum();
+            let sum: f64 = scores
+                .iter()
+                .filter(|(f, _)| f.dictionary == dictionary)
+                .map(|(_, score)| score)
+                .sum();
             let lost = full[i] - without[i];
             near(&format!("{dictionary} in prompt {i}"), sum, lost, 0.04 * lost.abs().max(0.05));
             largest = largest.max(lost.abs());
@@ -230,10 +262,16 @@ fn integrated_gradients_add_up_to_what_a_hook_does(f: &'static Fixture) {
 
 fn learned_masks_come_nearer_to_the_model_than_random_circuits(f: &'static Fixture) {
     let (cases, held) = (cases(f), held(f));
-    let runner = Runner { world: &f.world, cases: &cases, stand_ins: &held, errors: Errors::Ablated };
+    let runner =
+        Runner { world: &f.world, cases: &cases, stand_ins: &held, errors: Errors::Ablated };
     let empty = runner.values(&BTreeSet::new(), Side::Inside).unwrap();
-    let whole =
-        |case: &Case| case.metric.of(&f.world.model.last_logits(&f.world.model.forward(case.tokens).unwrap()).unwrap());
+    let whole = |case: &Case| {
+        case.metric.of(&f
+            .world
+            .model
+            .last_logits(&f.world.model.forward(case.tokens).unwrap())
+            .unwrap())
+    };
     let full: Vec<f64> = cases.iter().map(whole).collect();
     let gradient = Gradient::new(&f.world, middles(3)).unwrap();
     let mut sums = Sums::default();
@@ -265,14 +303,26 @@ fn all_neurons_are_the_model(f: &'static Fixture) {
     let empty = components::values(model, &cases, &BTreeSet::new(), &replaced).unwrap();
     for (i, case) in cases.iter().enumerate() {
         let mut hooks = gradient.neurons(&neurons[i]).unwrap();
-        let whole = case.metric.of(&model.last_logits(&model.forward(case.tokens).unwrap()).unwrap());
-        near("all of them", gradient.point(case, &hooks, 1.0).unwrap().value, whole, 2e-4 * whole.abs().max(1.0));
+        let whole =
+            case.metric.of(&model.last_logits(&model.forward(case.tokens).unwrap()).unwrap());
+        near(
+            "all of them",
+            gradient.point(case, &hooks, 1.0).unwrap().value,
+            whole,
+            2e-4 * whole.abs().max(1.0),
+        );
         hooks.only(&BTreeSet::new()).unwrap();
-        near("none", gradient.point(case, &hooks, 1.0).unwrap().value, empty[i], 2e-4 * empty[i].abs().max(1.0));
+        near(
+            "none",
+            gradient.point(case, &hooks, 1.0).unwrap().value,
+            empty[i],
+            2e-4 * empty[i].abs().max(1.0),
+        );
     }
 }
 
-/// Scores of the demo world by PyTorch in double precision, as (dictionary, feature, prompt, position, score).
+/// Scores of the demo world by PyTorch in double precision, as (dictionary, feature, prompt,
+/// position, score).
 #[derive(Deserialize)]
 struct Recorded {
     prompts: Vec<RecordedPrompt>,
@@ -294,13 +344,15 @@ struct RecordedPrompt {
 
 impl Recorded {
     fn of_demo() -> BTreeMap<String, Recorded> {
-        let text = std::fs::read_to_string(Path::new(REPOSITORY).join("tests/data/gradient.json")).unwrap();
+        let text = std::fs::read_to_string(Path::new(REPOSITORY).join("tests/data/gradient.json"))
+            .unwrap();
         serde_json::from_str(&text).unwrap()
     }
 
     fn cases(&self) -> Vec<Case<'_>> {
         let tokenizer =
-            circuit_atlas::corpus::Tokenizer::load(&Path::new(REPOSITORY).join("demo/model"), 2560).unwrap();
+            circuit_atlas::corpus::Tokenizer::load(&Path::new(REPOSITORY).join("demo/model"), 2560)
+                .unwrap();
         let digits = Arc::new(circuit_atlas::task::digits(&tokenizer).unwrap());
         let metric = |p: &RecordedPrompt| match p.year {
             Some(year) => Metric::GreaterThan { digits: digits.clone(), year },
@@ -324,7 +376,10 @@ fn world(demo: &Path, folder: &Path) -> World {
     let sizes = model.sizes;
     let of = |name: &str, kind: Kind| -> Vec<Dictionary> {
         let sources = find(&demo.join(name), &[], kind, sizes.layers).unwrap();
-        sources.iter().map(|source| Dictionary::open(source, sizes.d_model, folder, name).unwrap()).collect()
+        sources
+            .iter()
+            .map(|source| Dictionary::open(source, sizes.d_model, folder, name).unwrap())
+            .collect()
     };
     let (attention, mlp) = (of("attention_sae", Kind::Attention), of("transcoder", Kind::Mlp));
     World::new(model, attention, mlp).unwrap()
@@ -344,13 +399,21 @@ fn scores_of_the_demo_are_those_of_automatic_differentiation() {
             let hooks = hooks(&gradient, &held[i], None);
             for (t, wanted) in [0.0, 1.0].into_iter().zip(metric_at_t) {
                 let value = gradient.point(case, &hooks, t).unwrap().value;
-                near(&format!("{task} {i} at {t}"), value, wanted[i], 1e-4 * wanted[i].abs().max(1.0));
+                near(
+                    &format!("{task} {i} at {t}"),
+                    value,
+                    wanted[i],
+                    1e-4 * wanted[i].abs().max(1.0),
+                );
             }
             let backs = gradient.run(case, &hooks).unwrap();
             let mut sum = 0.0;
             for (id, names, scores) in gradient.mean_scores(&hooks, &backs).unwrap() {
                 for (at, score) in scores.iter().enumerate() {
-                    found.insert((id.to_string(), names[at % names.len()], i, at / names.len()), *score);
+                    found.insert(
+                        (id.to_string(), names[at % names.len()], i, at / names.len()),
+                        *score,
+                    );
                     sum += score;
                 }
             }
@@ -359,12 +422,18 @@ fn scores_of_the_demo_are_those_of_automatic_differentiation() {
         let largest = scores.iter().map(|row| row.4.abs()).fold(0.0, f64::max);
         for (dictionary, feature, prompt, position, score) in scores {
             let ours = found[&(dictionary.clone(), *feature, *prompt, *position)];
-            near(&format!("{task} {dictionary}.{feature} in {prompt}"), ours, *score, 1e-5 * largest);
+            near(
+                &format!("{task} {dictionary}.{feature} in {prompt}"),
+                ours,
+                *score,
+                1e-5 * largest,
+            );
         }
     }
 }
 
-/// With features that jump at a threshold it does not hold; without, the scores over the whole way are all that features do.
+/// With features that jump at a threshold it does not hold; without, the scores over the whole way
+/// are all that features do.
 #[test]
 fn without_thresholds_scores_add_up_to_what_all_features_keep() {
     let folder = tempfile::TempDir::new().unwrap();
@@ -373,7 +442,8 @@ fn without_thresholds_scores_add_up_to_what_all_features_keep() {
     for kind in ["attention_sae", "transcoder"] {
         for dictionary in std::fs::read_dir(demo.join(kind)).unwrap() {
             let path = dictionary.unwrap().path().join("sae_weights.safetensors");
-            let mut tensors = candle_core::safetensors::load(&path, &candle_core::Device::Cpu).unwrap();
+            let mut tensors =
+                candle_core::safetensors::load(&path, &candle_core::Device::Cpu).unwrap();
             let none = tensors["threshold"].zeros_like().unwrap();
             tensors.insert("threshold".into(), none);
             candle_core::safetensors::save(&tensors, &path).unwrap();
@@ -387,11 +457,15 @@ fn without_thresholds_scores_add_up_to_what_all_features_keep() {
             let held = features::stand_ins(world, &cases, Ablate::Mean, 1).unwrap();
             let gradient = Gradient::new(world, middles(240)).unwrap();
             let hooks = hooks(&gradient, &held[0], None);
-            let [nothing, all] = [0.0, 1.0].map(|t| gradient.point(&cases[0], &hooks, t).unwrap().value);
+            let [nothing, all] =
+                [0.0, 1.0].map(|t| gradient.point(&cases[0], &hooks, t).unwrap().value);
             let sum: f64 = gradient.by_part(&cases[0], &hooks).unwrap().values().sum();
             (sum - (all - nothing)).abs() / (all - nothing).abs()
         });
-        assert!(missed[0] < 0.01 && missed[0] < missed[1], "{task}: {missed:?} of what all features do is missing");
+        assert!(
+            missed[0] < 0.01 && missed[0] < missed[1],
+            "{task}: {missed:?} of what all features do is missing"
+        );
     }
 }
 
@@ -399,23 +473,40 @@ fn without_thresholds_scores_add_up_to_what_all_features_keep() {
 #[test]
 fn a_widened_world_has_the_same_ranking() {
     let python = std::env::var("CIRCUIT_ATLAS_PYTHON").unwrap_or_else(|_| "python3".into());
-    let has = std::process::Command::new(&python).args(["-c", "import numpy, safetensors"]).output();
+    let has =
+        std::process::Command::new(&python).args(["-c", "import numpy, safetensors"]).output();
     if !has.is_ok_and(|output| output.status.success()) {
-        skipped(&format!("`{python}` has not numpy and safetensors; name one that has in CIRCUIT_ATLAS_PYTHON"));
+        skipped(&format!(
+            "`{python}` has not numpy and safetensors; name one that has in CIRCUIT_ATLAS_PYTHON"
+        ));
         return;
     }
     let folder = tempfile::TempDir::new().unwrap();
     let [demo, script] = ["demo", "tests/widen.py"].map(|name| Path::new(REPOSITORY).join(name));
     let wide = folder.path().join("wide");
-    let sizes = ["--copies=2", "--heads=8", "--d-head=24", "--d-mlp=512", "--width=1280", "--positions=256"];
-    let output = std::process::Command::new(python).arg(script).args([&demo, &wide]).args(sizes).output().unwrap();
+    let sizes = [
+        "--copies=2",
+        "--heads=8",
+        "--d-head=24",
+        "--d-mlp=512",
+        "--width=1280",
+        "--positions=256",
+    ];
+    let output = std::process::Command::new(python)
+        .arg(script)
+        .args([&demo, &wide])
+        .args(sizes)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let worlds = [("a", &demo), ("b", &wide)].map(|(name, demo)| world(demo, &folder.path().join(name)));
+    let worlds =
+        [("a", &demo), ("b", &wide)].map(|(name, demo)| world(demo, &folder.path().join(name)));
     for (task, recorded) in &Recorded::of_demo() {
         let cases = recorded.cases();
         let [ours, wide] = worlds.each_ref().map(|world| {
             let held = features::stand_ins(world, &cases, Ablate::Mean, 1).unwrap();
-            let passes = world.passes(&cases.iter().map(|case| case.tokens).collect::<Vec<_>>()).unwrap();
+            let passes =
+                world.passes(&cases.iter().map(|case| case.tokens).collect::<Vec<_>>()).unwrap();
             let gradient = Gradient::new(world, middles(3)).unwrap();
             let mut sums = Sums::default();
             for (i, case) in cases.iter().enumerate() {
@@ -427,7 +518,12 @@ fn a_widened_world_has_the_same_ranking() {
         let largest = ours[0].1;
         let of: BTreeMap<FeatureId, f64> = wide.iter().copied().collect();
         for (feature, score) in &ours {
-            near(&format!("{task} {feature}"), of.get(feature).copied().unwrap_or(0.0), *score, 1e-4 * largest);
+            near(
+                &format!("{task} {feature}"),
+                of.get(feature).copied().unwrap_or(0.0),
+                *score,
+                1e-4 * largest,
+            );
         }
         assert_eq!(first(&ours, 50), first(&wide, 50), "{task}");
     }

@@ -4,7 +4,8 @@ use crate::bench::Bench;
 use crate::fixture::{Fixture, assert_near, assert_within, in_every_world, numbers};
 use circuit_atlas::artifact::Store;
 use circuit_atlas::artifact::tables::{
-    AttentionRow, ComponentRow, CopyRow, EdgeRow, HeadFeatureRow, HeadRow, NodeRow, PromptRow, PublishedRow,
+    AttentionRow, ComponentRow, CopyRow, EdgeRow, HeadFeatureRow, HeadRow, NodeRow, PromptRow,
+    PublishedRow,
 };
 use circuit_atlas::circuit::heads::{Head, Study, Watched, copying, decoder_shares, study};
 use circuit_atlas::model::Trace;
@@ -57,7 +58,8 @@ fn attention_is_the_mean_of_the_patterns_of_a_template(f: &'static Fixture) {
                 assert_within("a row", sum, 1.0, 1e-5);
                 assert!(row[p + 1..].iter().all(|&a| a == 0.0), "it looks ahead");
                 let mean = |s: usize| {
-                    let each = members.iter().map(|&i| f64::from(pattern(&traces[i], study.head)[p][s]));
+                    let each =
+                        members.iter().map(|&i| f64::from(pattern(&traces[i], study.head)[p][s]));
                     each.sum::<f64>() / members.len() as f64
                 };
                 let row: Vec<f64> = row.iter().map(|&a| a.into()).collect();
@@ -90,13 +92,21 @@ fn habits_are_means_over_places(f: &'static Fixture) {
                 }
                 if !before.is_empty() {
                     add("same", &before);
-                    add("after", &before.iter().map(|s| s + 1).filter(|s| *s != p).collect::<Vec<_>>());
+                    add(
+                        "after",
+                        &before.iter().map(|s| s + 1).filter(|s| *s != p).collect::<Vec<_>>(),
+                    );
                 }
             }
         }
         let h = &study.habits;
-        let habits =
-            [("bos", h.bos), ("itself", h.itself), ("previous", h.previous), ("same", h.same), ("after", h.after_same)];
+        let habits = [
+            ("bos", h.bos),
+            ("itself", h.itself),
+            ("previous", h.previous),
+            ("same", h.same),
+            ("after", h.after_same),
+        ];
         for (name, mean) in habits {
             let wanted = sums.get(name).map(|(sum, places)| sum / places.len() as f64);
             assert_eq!(mean.value().is_some(), wanted.is_some(), "{name}");
@@ -113,11 +123,16 @@ fn direct_effects_of_a_layers_heads_sum_to_what_it_writes(f: &'static Fixture) {
         let written = |(trace, prompt): (&Trace, &crate::fixture::Prompt)| {
             let last = prompt.tokens.len() - 1;
             let out = numbers(&trace.layers[layer].attn_out.get(last).unwrap());
-            let answer = w_u[prompt.correct_id as usize].iter().zip(&w_u[prompt.counter_id as usize]);
-            let dot: f64 = answer.zip(out.iter().zip(&b_o)).map(|((a, b), (x, o))| f64::from(a - b) * (x - o)).sum();
+            let answer =
+                w_u[prompt.correct_id as usize].iter().zip(&w_u[prompt.counter_id as usize]);
+            let dot: f64 = answer
+                .zip(out.iter().zip(&b_o))
+                .map(|((a, b), (x, o))| f64::from(a - b) * (x - o))
+                .sum();
             dot / f64::from(trace.sigma_f[last])
         };
-        let wanted = traces.iter().zip(&f.expected.prompts).map(written).sum::<f64>() / traces.len() as f64;
+        let wanted =
+            traces.iter().zip(&f.expected.prompts).map(written).sum::<f64>() / traces.len() as f64;
         let own = studies.iter().filter(|study| study.head.0 == layer);
         let found: f64 = own.map(|study| study.habits.direct.value().unwrap()).sum();
         assert_within(&format!("layer {layer}"), found, wanted, 1e-4 * (1.0 + wanted.abs()));
@@ -132,8 +147,12 @@ fn what_is_copied_is_the_value_through_output_and_unembedding(f: &'static Fixtur
         let output = f.model().layers[layer].w_o.to_vec2::<f32>().unwrap();
         let w_u = f.model().w_u.t().unwrap().to_vec2::<f32>().unwrap();
         let copies = study.copies(f.model(), 10).unwrap();
-        let tokens: BTreeSet<u32> = f.expected.prompts.iter().flat_map(|p| p.tokens[1..].to_vec()).collect();
-        assert!(!tokens.contains(&bos) && copies.iter().map(|copy| copy.token).collect::<BTreeSet<_>>() == tokens);
+        let tokens: BTreeSet<u32> =
+            f.expected.prompts.iter().flat_map(|p| p.tokens[1..].to_vec()).collect();
+        assert!(
+            !tokens.contains(&bos)
+                && copies.iter().map(|copy| copy.token).collect::<BTreeSet<_>>() == tokens
+        );
         assert!(copies.is_sorted_by(|a, b| a.mass >= b.mass));
         let mut whole = 0.0;
         for copy in &copies {
@@ -153,7 +172,9 @@ fn what_is_copied_is_the_value_through_output_and_unembedding(f: &'static Fixtur
                 rows.map(|(x, row)| x / f64::from(places) * f64::from(row[d])).sum()
             };
             let written: Vec<f64> = (0..output[0].len()).map(written).collect();
-            let logit = |column: &Vec<f32>| column.iter().zip(&written).map(|(w, x)| f64::from(*w) * x).sum();
+            let logit = |column: &Vec<f32>| {
+                column.iter().zip(&written).map(|(w, x)| f64::from(*w) * x).sum()
+            };
             let logits: Vec<f64> = w_u.iter().map(logit).collect();
             assert_eq!(copy.places, places);
             assert_within("mass", copy.mass, mass, 1e-5 * (1.0 + mass));
@@ -164,12 +185,25 @@ fn what_is_copied_is_the_value_through_output_and_unembedding(f: &'static Fixtur
                 assert_within("a raised token", f64::from(*value), logits[*id as usize], reach);
             }
             let above = |by: f64| logits.iter().filter(|x| **x > own + by).count() as u32;
-            assert!((above(reach) + 1..=above(-reach)).contains(&copy.own_rank), "{}", copy.own_rank);
-            assert_eq!(copy.own_rank + copy.own_rank_below, logits.len() as u32 + 1, "of no two the same logit");
+            assert!(
+                (above(reach) + 1..=above(-reach)).contains(&copy.own_rank),
+                "{}",
+                copy.own_rank
+            );
+            assert_eq!(
+                copy.own_rank + copy.own_rank_below,
+                logits.len() as u32 + 1,
+                "of no two the same logit"
+            );
             let lowest = copy.top.last().unwrap().1;
-            assert!(logits.iter().filter(|x| **x > f64::from(lowest) + reach).count() < 10, "the top is not the top");
+            assert!(
+                logits.iter().filter(|x| **x > f64::from(lowest) + reach).count() < 10,
+                "the top is not the top"
+            );
         }
-        let share = copies.iter().filter(|copy| copy.own_rank <= 5).map(|copy| copy.mass).sum::<f64>() / whole;
+        let share =
+            copies.iter().filter(|copy| copy.own_rank <= 5).map(|copy| copy.mass).sum::<f64>()
+                / whole;
         assert_within("copy score", copying(copies.iter(), 5).unwrap().raised, share, 1e-9);
     }
 }
@@ -182,7 +216,9 @@ fn shares_of_decoder_norm_sum_to_one_over_heads(f: &'static Fixture) {
         for (feature, shares) in shares.iter().enumerate() {
             assert_within("the sum", shares.iter().map(|&x| f64::from(x)).sum(), 1.0, 1e-5);
             let w = dictionary.write_direction(feature).unwrap();
-            let norm = |h: usize| w[h * k..(h + 1) * k].iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+            let norm = |h: usize| {
+                w[h * k..(h + 1) * k].iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt()
+            };
             let whole: f64 = (0..heads).map(norm).sum();
             assert_within("a share", shares[heads - 1].into(), norm(heads - 1) / whole, 1e-5);
         }
@@ -207,7 +243,8 @@ fn every_head_of_a_circuit_has_its_rows() {
     let bench = Bench::finished();
     let store = store(&bench);
     let heads = |rows: Vec<(String, String)>| rows.into_iter().collect::<BTreeSet<_>>();
-    let components = store.read::<ComponentRow>().unwrap().into_iter().filter(|row| row.head.is_some());
+    let components =
+        store.read::<ComponentRow>().unwrap().into_iter().filter(|row| row.head.is_some());
     let wanted = heads(components.map(|row| (row.task, row.component)).collect());
     assert!(wanted.len() >= 3, "{wanted:?}");
     let rows = store.read::<HeadRow>().unwrap();
@@ -279,8 +316,12 @@ fn contributors_are_counted_in_the_links() {
 #[test]
 fn where_a_head_carries_from_is_counted_in_the_nodes() {
     let bench = Bench::finished();
-    let prompts: Vec<PromptRow> =
-        store(&bench).read::<PromptRow>().unwrap().into_iter().filter(|row| row.task == "ioi").collect();
+    let prompts: Vec<PromptRow> = store(&bench)
+        .read::<PromptRow>()
+        .unwrap()
+        .into_iter()
+        .filter(|row| row.task == "ioi")
+        .collect();
     let mut last_to_right = BTreeSet::new();
     for node in store(&bench).read::<NodeRow>().unwrap() {
         if (node.task.as_str(), node.layer, node.head) == ("ioi", Some(2), Some(4)) {
@@ -291,8 +332,13 @@ fn where_a_head_carries_from_is_counted_in_the_nodes() {
         }
     }
     let moves = shown(&bench, "L2H4")["moves"].clone();
-    // With 4 prompts a template has one, so that every token is the same in all of its prompts, but for answers.
-    let own = moves.as_array().unwrap().iter().filter(|m| m["last"] == true && m["from"].get("correct").is_some());
+    // With 4 prompts a template has one, so that every token is the same in all of its prompts, but
+    // for answers.
+    let own = moves
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|m| m["last"] == true && m["from"].get("correct").is_some());
     let found: u64 = own.map(|m| m["prompts"].as_u64().unwrap()).sum();
     assert!(!last_to_right.is_empty() && found == last_to_right.len() as u64, "{found}, {moves}");
 }
@@ -306,8 +352,16 @@ fn a_published_circuit_runs_only_what_reads_it() {
     let said = bench.run(&[]).succeeded();
     assert!(!said.ran().contains(&"discover") && said.ran().contains(&"heads"), "{:?}", said.ran());
     let rows = store(&bench).read::<PublishedRow>().unwrap();
-    let rows: Vec<[&str; 3]> = rows.iter().map(|row| [row.source.as_str(), &row.class, &row.component]).collect();
-    assert_eq!(rows, [["own.json", "copies", "L2H4"], ["own.json", "copies", "L0H0"], ["own.json", "early", "MLP0"]]);
+    let rows: Vec<[&str; 3]> =
+        rows.iter().map(|row| [row.source.as_str(), &row.class, &row.component]).collect();
+    assert_eq!(
+        rows,
+        [
+            ["own.json", "copies", "L2H4"],
+            ["own.json", "copies", "L0H0"],
+            ["own.json", "early", "MLP0"]
+        ]
+    );
     let page = std::fs::read_to_string(bench.file("site/components/L2H4.html")).unwrap();
     assert!(page.contains("it is: <b>copies</b>"), "the page does not say so");
     let said = bench.call(&["show", "component", "MLP0"]).succeeded();

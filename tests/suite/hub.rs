@@ -1,5 +1,6 @@
-//! Downloads, against a server of this machine that speaks the hub's HTTP: ranges, redirects to a second server, and
-//! failures on demand. The program is run as a user runs it, with the environment of Hugging Face's tools.
+//! Downloads, against a server of this machine that speaks the hub's HTTP: ranges, redirects to a
+//! second server, and failures on demand. The program is run as a user runs it, with the
+//! environment of Hugging Face's tools.
 
 use crate::bench::{Bench, REPOSITORY, Said, walk};
 use circuit_atlas::artifact::Store;
@@ -104,7 +105,8 @@ impl Server {
             let name = path.strip_prefix(folder).unwrap().to_str().unwrap().to_string();
             files.push((name, std::fs::read(path).unwrap()));
         });
-        let files: Vec<_> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+        let files: Vec<_> =
+            files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
         self.add(repository, &files);
     }
 
@@ -144,9 +146,10 @@ fn hex(algorithm: &'static digest::Algorithm, bytes: &[u8]) -> String {
 fn etag(bytes: &[u8]) -> String {
     match bytes.len() > LARGE {
         true => hex(&digest::SHA256, bytes),
-        false => {
-            hex(&digest::SHA1_FOR_LEGACY_USE_ONLY, &[format!("blob {}\0", bytes.len()).as_bytes(), bytes].concat())
-        }
+        false => hex(
+            &digest::SHA1_FOR_LEGACY_USE_ONLY,
+            &[format!("blob {}\0", bytes.len()).as_bytes(), bytes].concat(),
+        ),
     }
 }
 
@@ -154,7 +157,8 @@ fn request(stream: &TcpStream, cdn: bool) -> Option<Seen> {
     let mut lines = BufReader::new(stream).lines();
     let first = lines.next()?.ok()?;
     let mut words = first.split(' ').map(String::from);
-    let mut seen = Seen { method: words.next()?, path: words.next()?, range: None, token: None, cdn };
+    let mut seen =
+        Seen { method: words.next()?, path: words.next()?, range: None, token: None, cdn };
     for line in lines.map_while(Result::ok).take_while(|line| !line.is_empty()) {
         let (name, value) = line.split_once(':')?;
         match name.to_ascii_lowercase().as_str() {
@@ -171,14 +175,16 @@ fn answer(mut stream: TcpStream, world: &Mutex<World>, cdn: bool) -> std::io::Re
     let mut world = world.lock().unwrap();
     world.seen.push(seen.clone());
     let line = format!("{} {}", seen.method, seen.path);
-    let fault = world.faults.iter_mut().find(|(part, left, _)| *left > 0 && line.contains(part.as_str()));
+    let fault =
+        world.faults.iter_mut().find(|(part, left, _)| *left > 0 && line.contains(part.as_str()));
     let fault = fault.map(|(_, left, fault)| {
         *left -= 1;
         *fault
     });
     let (status, headers, mut body) = match fault {
         Some(Fault::Refuse(status, code, message)) => {
-            let code = if code.is_empty() { String::new() } else { format!("X-Error-Code: {code}\r\n") };
+            let code =
+                if code.is_empty() { String::new() } else { format!("X-Error-Code: {code}\r\n") };
             (status, format!("{code}X-Error-Message: {message}\r\n"), Vec::new())
         }
         _ => world.answer(&seen, matches!(fault, Some(Fault::NoRanges))),
@@ -187,8 +193,11 @@ fn answer(mut stream: TcpStream, world: &Mutex<World>, cdn: bool) -> std::io::Re
     if matches!(fault, Some(Fault::Damage)) {
         body.iter_mut().for_each(|byte| *byte ^= 1);
     }
-    let length =
-        if headers.contains("Content-Length") { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    let length = if headers.contains("Content-Length") {
+        String::new()
+    } else {
+        format!("Content-Length: {}\r\n", body.len())
+    };
     write!(stream, "HTTP/1.1 {status} X\r\n{headers}{length}Connection: close\r\n\r\n")?;
     let sent = match fault {
         Some(Fault::Cut(n)) => n.min(body.len()),
@@ -230,17 +239,27 @@ impl World {
 
     fn info(&self, path: &str) -> Answer {
         let (repository, revision) = path.split_once("/revision/").unwrap();
-        let Some(revisions) = self.revisions.get(repository) else { return refuse(401, "RepoNotFound") };
-        let Some(commit) = revisions.get(&revision.replace("%2F", "/")) else { return refuse(404, "RevisionNotFound") };
-        let files: Vec<_> =
-            self.files[repository].keys().map(|name| serde_json::json!({ "rfilename": name })).collect();
+        let Some(revisions) = self.revisions.get(repository) else {
+            return refuse(401, "RepoNotFound");
+        };
+        let Some(commit) = revisions.get(&revision.replace("%2F", "/")) else {
+            return refuse(404, "RevisionNotFound");
+        };
+        let files: Vec<_> = self.files[repository]
+            .keys()
+            .map(|name| serde_json::json!({ "rfilename": name }))
+            .collect();
         let text = serde_json::json!({ "id": repository, "sha": commit, "siblings": files, "private": false });
         (200, "Content-Type: application/json\r\n".into(), text.to_string().into_bytes())
     }
 
     fn resolve(&self, seen: &Seen, path: &str, whole: bool) -> Answer {
         let (place, rest) = path.split_once("/resolve/").unwrap();
-        let repository = if place.starts_with("datasets/") { place.to_string() } else { format!("models/{place}") };
+        let repository = if place.starts_with("datasets/") {
+            place.to_string()
+        } else {
+            format!("models/{place}")
+        };
         let Some(files) = self.files.get(&repository) else { return refuse(401, "RepoNotFound") };
         let (commit, file) = rest.split_once('/').unwrap();
         let Some(bytes) = files.get(file) else { return refuse(404, "EntryNotFound") };
@@ -249,21 +268,29 @@ impl World {
             return self.content(seen, bytes, whole, about);
         }
         let to = format!("Location: http://{}/cdn/{repository}/-/{file}\r\n", self.cdn);
-        let linked = format!("X-Linked-Etag: \"{}\"\r\nX-Linked-Size: {}\r\n", etag(bytes), bytes.len());
+        let linked =
+            format!("X-Linked-Etag: \"{}\"\r\nX-Linked-Size: {}\r\n", etag(bytes), bytes.len());
         (302, format!("{about}{linked}{to}ETag: \"of-the-redirect\"\r\n"), Vec::new())
     }
 
     fn content(&self, seen: &Seen, bytes: &[u8], whole: bool, about: String) -> Answer {
         let about = format!("{about}ETag: \"{}\"\r\nAccept-Ranges: bytes\r\n", etag(bytes));
-        let start =
-            seen.range.as_ref().filter(|_| !whole).map(|range| {
-                range.strip_prefix("bytes=").unwrap().split('-').next().unwrap().parse::<usize>().unwrap()
-            });
+        let start = seen.range.as_ref().filter(|_| !whole).map(|range| {
+            range
+                .strip_prefix("bytes=")
+                .unwrap()
+                .split('-')
+                .next()
+                .unwrap()
+                .parse::<usize>()
+                .unwrap()
+        });
         match start {
             None => (200, about, bytes.to_vec()),
             Some(start) if start >= bytes.len() => (416, about, Vec::new()),
             Some(start) => {
-                let range = format!("Content-Range: bytes {start}-{}/{}\r\n", bytes.len() - 1, bytes.len());
+                let range =
+                    format!("Content-Range: bytes {start}-{}/{}\r\n", bytes.len() - 1, bytes.len());
                 (206, format!("{about}{range}"), bytes[start..].to_vec())
             }
         }
@@ -293,8 +320,12 @@ impl Hub {
     fn of(model: &str) -> Hub {
         let server = Server::new();
         let weights = weights();
-        let files =
-            [("config.json", &b"{}"[..]), ("tokenizer.json", b"{ }"), ("model.safetensors", &weights), ("x.md", b"")];
+        let files = [
+            ("config.json", &b"{}"[..]),
+            ("tokenizer.json", b"{ }"),
+            ("model.safetensors", &weights),
+            ("x.md", b""),
+        ];
         server.add("models/some/model", &files);
         server.add("models/new/model", &files);
         let bench = Bench::new().set(MODEL, &format!("\"{model}\""));
@@ -305,12 +336,18 @@ impl Hub {
     fn demo() -> Hub {
         let server = Server::new();
         let demo = Path::new(REPOSITORY).join("demo");
-        for (name, folder) in [("model", "model"), ("saes", "attention_sae"), ("transcoders", "transcoder")] {
+        for (name, folder) in
+            [("model", "model"), ("saes", "attention_sae"), ("transcoders", "transcoder")]
+        {
             server.add_folder(&format!("models/demo/{name}"), &demo.join(folder));
         }
         let corpus = std::fs::read(demo.join("corpus.jsonl")).unwrap();
         let half = corpus[..corpus.len() / 2].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
-        let files = [("README.md", &b"#"[..]), ("data/b.jsonl", &corpus[half..]), ("data/a.jsonl", &corpus[..half])];
+        let files = [
+            ("README.md", &b"#"[..]),
+            ("data/b.jsonl", &corpus[half..]),
+            ("data/a.jsonl", &corpus[..half]),
+        ];
         server.add("datasets/demo/corpus", &files);
         let bench = Bench::new()
             .set(MODEL, "\"hf:demo/model@main\"")
@@ -369,7 +406,11 @@ impl Hub {
             let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
             let content = path.iter().any(|part| part == "blobs" || part == "snapshots");
             if content && !["part", "lock"].contains(&ending) {
-                assert!(whole.contains(&std::fs::read(path).unwrap()), "{} is not whole", path.display());
+                assert!(
+                    whole.contains(&std::fs::read(path).unwrap()),
+                    "{} is not whole",
+                    path.display()
+                );
             }
         });
     }
@@ -381,7 +422,10 @@ impl Hub {
 
     fn move_main(&self, to: &str) {
         let mut world = self.server.world.lock().unwrap();
-        world.revisions.values_mut().for_each(|revisions| drop(revisions.insert("main".into(), to.into())));
+        world
+            .revisions
+            .values_mut()
+            .for_each(|revisions| drop(revisions.insert("main".into(), to.into())));
     }
 }
 
@@ -391,22 +435,37 @@ fn a_run_from_the_hub_is_that_of_the_same_files_here_and_needs_no_network_again(
     let said = hub.said(hub.command(&["run"]).env("HF_TOKEN", TOKEN)).succeeded();
     let lock = std::fs::read_to_string(hub.bench.file("artifacts/atlas.lock")).unwrap();
     assert!(lock.contains(&format!("\"datasets/demo/corpus@main\" = \"{FIRST}\"")), "{lock}");
-    assert!(lock.contains(&format!("\"hub demo/model/model.safetensors\" = \"{FIRST}\"")), "{lock}");
+    assert!(
+        lock.contains(&format!("\"hub demo/model/model.safetensors\" = \"{FIRST}\"")),
+        "{lock}"
+    );
     assert!(!lock.contains(TOKEN) && !said.err.contains(TOKEN));
     walk(hub.home.path(), &mut |path| {
         let bytes = std::fs::read(path).unwrap();
-        assert!(!bytes.windows(TOKEN.len()).any(|window| window == TOKEN.as_bytes()), "{}", path.display());
+        assert!(
+            !bytes.windows(TOKEN.len()).any(|window| window == TOKEN.as_bytes()),
+            "{}",
+            path.display()
+        );
     });
     // The token went to the hub and nowhere else, and only the file that was read was downloaded.
     let seen = hub.server.seen();
-    assert!(seen.iter().any(|seen| seen.cdn) && seen.iter().all(|seen| seen.token.is_some() != seen.cdn), "{seen:?}");
+    assert!(
+        seen.iter().any(|seen| seen.cdn)
+            && seen.iter().all(|seen| seen.token.is_some() != seen.cdn),
+        "{seen:?}"
+    );
     assert!(seen.iter().any(|seen| seen.path.ends_with("data/a.jsonl")), "{seen:?}");
-    assert!(!seen.iter().any(|seen| seen.path.ends_with("data/b.jsonl") || seen.path.ends_with(".md")), "{seen:?}");
+    assert!(
+        !seen.iter().any(|seen| seen.path.ends_with("data/b.jsonl") || seen.path.ends_with(".md")),
+        "{seen:?}"
+    );
     let documents = Store::new(&hub.bench.file("artifacts")).read::<Document>().unwrap();
     assert!(documents.iter().all(|document| document.source == "data/a.jsonl"));
     // What the same files give that are nobody's but the user's.
     let own = Bench::new();
-    let first = hub.home.path().join(format!("hub/datasets--demo--corpus/snapshots/{FIRST}/data/a.jsonl"));
+    let first =
+        hub.home.path().join(format!("hub/datasets--demo--corpus/snapshots/{FIRST}/data/a.jsonl"));
     std::fs::copy(first, own.file("a.jsonl")).unwrap();
     let own = own.set("\"[repo]/demo/corpus.jsonl\"", "\"a.jsonl\"");
     own.run(&["tokenize"]).succeeded();
@@ -421,7 +480,10 @@ fn a_run_from_the_hub_is_that_of_the_same_files_here_and_needs_no_network_again(
     drop(server);
     let again = |arguments: &[&str], offline: &str| {
         let mut command = bench.command(arguments);
-        command.env("HF_ENDPOINT", format!("http://{address}")).env("HF_HOME", home.path()).env("NO_PROXY", "*");
+        command
+            .env("HF_ENDPOINT", format!("http://{address}"))
+            .env("HF_HOME", home.path())
+            .env("NO_PROXY", "*");
         bench.said(command.env("HF_HUB_OFFLINE", offline).output().unwrap()).succeeded()
     };
     for offline in ["", "1"] {
@@ -446,7 +508,10 @@ fn a_revision_is_pinned_until_it_is_moved_on() {
     hub.call(&["run", "tokenize", "measure", "discover"]).succeeded();
     hub.move_main(SECOND);
     let status = hub.call(&["status"]).succeeded().out;
-    assert!(status.starts_with("tokenize   fresh\nmeasure    fresh\ndiscover   fresh\n"), "{status}");
+    assert!(
+        status.starts_with("tokenize   fresh\nmeasure    fresh\ndiscover   fresh\n"),
+        "{status}"
+    );
     let asked = hub.server.seen().len();
     hub.call(&["fetch"]).succeeded();
     assert_eq!(hub.server.seen().len(), asked, "what is pinned and there is asked for again");
@@ -454,7 +519,8 @@ fn a_revision_is_pinned_until_it_is_moved_on() {
     let status = hub.call(&["status"]).succeeded().out;
     let reason = "`demo/model/tokenizer.json` was of commit `111111111111`, is of `222222222222`";
     assert!(
-        status.contains(reason) && status.contains("`datasets/demo/corpus` was of commit `111111111111`"),
+        status.contains(reason)
+            && status.contains("`datasets/demo/corpus` was of commit `111111111111`"),
         "{status}"
     );
     hub.call(&["clean"]).succeeded();
@@ -465,7 +531,12 @@ fn a_revision_is_pinned_until_it_is_moved_on() {
 fn the_whole_corpus_is_downloaded_when_asked_for() {
     let hub = Hub::demo();
     hub.call(&["fetch", "--corpus"]).succeeded();
-    assert!(hub.home.path().join(format!("hub/datasets--demo--corpus/snapshots/{FIRST}/data/b.jsonl")).exists());
+    assert!(
+        hub.home
+            .path()
+            .join(format!("hub/datasets--demo--corpus/snapshots/{FIRST}/data/b.jsonl"))
+            .exists()
+    );
     assert!(hub.offline(&["check"]).succeeded().out.contains("corpus     2 files; "));
 }
 
@@ -476,7 +547,8 @@ fn a_broken_connection_goes_on_where_it_stopped() {
     hub.server.fault("GET /cdn/", 1, Fault::Refuse(503, "", ""));
     hub.server.fault("GET /cdn/", 1, Fault::Cut(100_000));
     hub.call(&["fetch"]).succeeded();
-    let resumed = ["bytes=150000-", "bytes=150000-", "bytes=250000-"].map(|range| Some(range.to_string()));
+    let resumed =
+        ["bytes=150000-", "bytes=150000-", "bytes=250000-"].map(|range| Some(range.to_string()));
     assert_eq!(hub.server.ranges("model.safetensors"), [&[None][..], &resumed].concat());
     assert!(hub.weights() == Some(weights()));
 }
@@ -491,7 +563,10 @@ fn a_download_that_was_given_up_goes_on_in_the_next_run() {
     hub.server.mend();
     let tried = hub.server.ranges("model.safetensors").len();
     hub.call(&["fetch"]).succeeded();
-    assert_eq!(hub.server.ranges("model.safetensors")[tried..], [Some("bytes=150000-".to_string())]);
+    assert_eq!(
+        hub.server.ranges("model.safetensors")[tried..],
+        [Some("bytes=150000-".to_string())]
+    );
     assert!(hub.weights() == Some(weights()));
 }
 
@@ -504,7 +579,8 @@ fn a_server_without_ranges_and_a_wrong_beginning_are_begun_anew() {
     assert!(hub.weights() == Some(weights()));
 
     let hub = Hub::new();
-    let part = hub.home.path().join(format!("hub/models--some--model/blobs/{}.part", etag(&weights())));
+    let part =
+        hub.home.path().join(format!("hub/models--some--model/blobs/{}.part", etag(&weights())));
     std::fs::create_dir_all(part.parent().unwrap()).unwrap();
     for length in [1000, 400_000, 500_000] {
         std::fs::write(&part, vec![7; length]).unwrap();
@@ -528,10 +604,15 @@ fn what_passes_is_waited_for() {
 #[test]
 fn each_refusal_has_its_own_message() {
     use Fault::Refuse;
-    let of_file = "HEAD /some/model/resolve/1111111111111111111111111111111111111111/model.safetensors";
+    let of_file =
+        "HEAD /some/model/resolve/1111111111111111111111111111111111111111/model.safetensors";
     let cases = [
         ("repository_missing", "GET /api/", Refuse(401, "RepoNotFound", "Repository not found")),
-        ("repository_missing_with_token", "GET /api/", Refuse(404, "RepoNotFound", "Repository not found")),
+        (
+            "repository_missing_with_token",
+            "GET /api/",
+            Refuse(404, "RepoNotFound", "Repository not found"),
+        ),
         ("revision_missing", "GET /api/", Refuse(404, "RevisionNotFound", "Invalid rev id")),
         ("file_missing", of_file, Refuse(404, "EntryNotFound", "Entry not found")),
         ("gated", of_file, Refuse(403, "GatedRepo", "Access to model some/model is restricted")),
@@ -547,22 +628,34 @@ fn each_refusal_has_its_own_message() {
         assert_snapshot!(name, hub.refused());
     }
     let hub = Hub::new();
-    hub.server.fault("GET /api/", 100, Refuse(401, "", "Invalid credentials in Authorization header"));
+    hub.server.fault(
+        "GET /api/",
+        100,
+        Refuse(401, "", "Invalid credentials in Authorization header"),
+    );
     let said = hub.said(hub.command(&["fetch"]).env("HF_TOKEN", TOKEN)).failed();
     assert_snapshot!("wrong_token", said.error());
     assert_eq!(hub.server.seen().len(), 1, "a refusal is no reason to ask again");
-    assert_snapshot!("odd_token", hub.said(hub.command(&["fetch"]).env("HF_TOKEN", "a b")).failed().error());
+    assert_snapshot!(
+        "odd_token",
+        hub.said(hub.command(&["fetch"]).env("HF_TOKEN", "a b")).failed().error()
+    );
 }
 
 #[test]
 fn no_network_is_told_at_once() {
     let hub = Hub::new();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let said = hub.said(hub.command(&["fetch"]).env("HF_ENDPOINT", format!("http://{free}"))).failed();
+    let said =
+        hub.said(hub.command(&["fetch"]).env("HF_ENDPOINT", format!("http://{free}"))).failed();
     assert_snapshot!("no_network", said.error().replace(&free, "[nobody]"));
-    let said = hub.said(hub.command(&["fetch"]).env("HF_ENDPOINT", "http://nowhere.invalid")).failed();
+    let said =
+        hub.said(hub.command(&["fetch"]).env("HF_ENDPOINT", "http://nowhere.invalid")).failed();
     assert!(said.error().contains("cannot reach `http://nowhere.invalid`"), "{}", said.err);
-    assert_snapshot!("no_address", hub.said(hub.command(&["fetch"]).env("HF_ENDPOINT", "hub")).failed().error());
+    assert_snapshot!(
+        "no_address",
+        hub.said(hub.command(&["fetch"]).env("HF_ENDPOINT", "hub")).failed().error()
+    );
 }
 
 #[test]
@@ -573,20 +666,24 @@ fn offline_nobody_is_asked() {
     hub.call(&["fetch"]).succeeded();
     let asked = hub.server.seen().len();
     assert!(hub.offline(&["fetch"]).succeeded().out.starts_with("hf:some/model@main → 1111"));
-    // Without the pin, what the cache says of the revision counts, as with the other tools that share it.
+    // Without the pin, what the cache says of the revision counts, as with the other tools that
+    // share it.
     std::fs::remove_file(hub.bench.file("artifacts/atlas.lock")).unwrap();
     hub.offline(&["fetch"]).succeeded();
     std::fs::remove_dir_all(hub.home.path().join("hub/models--some--model/circuit-atlas")).unwrap();
     hub.offline(&["fetch"]).succeeded();
-    std::fs::remove_file(hub.home.path().join(format!("hub/models--some--model/snapshots/{FIRST}/config.json")))
-        .unwrap();
+    std::fs::remove_file(
+        hub.home.path().join(format!("hub/models--some--model/snapshots/{FIRST}/config.json")),
+    )
+    .unwrap();
     hub.offline(&["fetch"]).failed();
     assert_eq!(hub.server.seen().len(), asked);
 }
 
 #[test]
 fn a_renamed_repository_and_a_revision_with_slashes_are_found() {
-    for name in ["hf:old/model@main", "hf:some/model@refs/pr/1", &format!("hf:some/model@{FIRST}")] {
+    for name in ["hf:old/model@main", "hf:some/model@refs/pr/1", &format!("hf:some/model@{FIRST}")]
+    {
         let hub = Hub::of(name);
         let out = hub.call(&["fetch"]).succeeded().out;
         assert!(out.starts_with(&format!("{name} → {FIRST}, ")), "{out}");
@@ -596,8 +693,10 @@ fn a_renamed_repository_and_a_revision_with_slashes_are_found() {
 #[test]
 fn weights_may_be_pickled_but_must_be_there() {
     let hub = Hub::new();
-    hub.server
-        .add("models/some/model", &[("config.json", b"{}"), ("tokenizer.json", b"{}"), ("pytorch_model.bin", b"x")]);
+    hub.server.add(
+        "models/some/model",
+        &[("config.json", b"{}"), ("tokenizer.json", b"{}"), ("pytorch_model.bin", b"x")],
+    );
     hub.call(&["fetch"]).succeeded();
     let hub = Hub::new();
     hub.server.add("models/some/model", &[("config.json", b"{}"), ("model.safetensors", b"x")]);
@@ -614,7 +713,8 @@ fn two_downloads_at_once_are_one() {
         .env("HF_HOME", hub.home.path())
         .env("NO_PROXY", "*");
     hub.server.fault("GET /cdn/", 2, Fault::Cut(100_000));
-    let second = second.stderr(std::process::Stdio::null()).stdout(std::process::Stdio::null()).spawn();
+    let second =
+        second.stderr(std::process::Stdio::null()).stdout(std::process::Stdio::null()).spawn();
     hub.call(&["fetch"]).succeeded();
     assert!(second.unwrap().wait().unwrap().success());
     assert_eq!(hub.server.ranges("model.safetensors").len(), 3, "the content was downloaded twice");
@@ -633,18 +733,37 @@ fn names_that_lead_out_of_the_folder_are_refused() {
         let known = said.error().contains("cannot be a file below its folder")
             || said.error().contains("holds no dictionaries");
         assert!(known && !said.err.contains('\u{1b}'), "{name:?}: {}", said.err);
-        assert!(!hub.server.seen().iter().any(|seen| seen.path.starts_with("/bad/saes/resolve")), "{name:?}");
+        assert!(
+            !hub.server.seen().iter().any(|seen| seen.path.starts_with("/bad/saes/resolve")),
+            "{name:?}"
+        );
     }
 }
 
 #[test]
 fn only_the_dictionaries_that_are_named_are_downloaded() {
-    let hub = Hub::new().set("\"[repo]/demo/attention_sae\"", "\"hf:some/saes@main\"\nattention_files = [\"a+1.pt\"]");
-    let files = ["a+1.pt", "a+1_cfg.json", "b.pt", "b_cfg.json", "c_log_feature_sparsity.pt", "c/cfg.json", "d.txt"];
+    let hub = Hub::new().set(
+        "\"[repo]/demo/attention_sae\"",
+        "\"hf:some/saes@main\"\nattention_files = [\"a+1.pt\"]",
+    );
+    let files = [
+        "a+1.pt",
+        "a+1_cfg.json",
+        "b.pt",
+        "b_cfg.json",
+        "c_log_feature_sparsity.pt",
+        "c/cfg.json",
+        "d.txt",
+    ];
     hub.server.add("models/some/saes", &files.map(|name| (name, name.as_bytes())));
     hub.call(&["fetch"]).succeeded();
-    let heads = hub.server.seen().into_iter().filter(|seen| seen.method == "HEAD" && seen.path.contains("/saes/"));
-    let names: Vec<String> = heads.map(|seen| seen.path.rsplit_once('/').unwrap().1.to_string()).collect();
+    let heads = hub
+        .server
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.method == "HEAD" && seen.path.contains("/saes/"));
+    let names: Vec<String> =
+        heads.map(|seen| seen.path.rsplit_once('/').unwrap().1.to_string()).collect();
     assert_eq!(names, ["a%2B1.pt", "a%2B1_cfg.json"]);
     let hub = hub.set("a+1.pt", "a+2.pt");
     assert_snapshot!("no_such_dictionary", hub.refused());
@@ -665,16 +784,24 @@ fn dictionaries_of_a_folder_can_be_named_too() {
 
 #[test]
 fn settings_name_the_hub_as_it_has_to_be() {
-    let refused = |from: &str, to: &str| Bench::new().set(from, to).call(&["fetch"]).failed().error().to_string();
+    let refused = |from: &str, to: &str| {
+        Bench::new().set(from, to).call(&["fetch"]).failed().error().to_string()
+    };
     assert_snapshot!("no_revision", refused(MODEL, "\"hf:openai-community/gpt2\""));
-    assert_snapshot!("no_data_set", refused("\"[repo]/demo/corpus.jsonl\"", "\"hf:Skylion007/openwebtext@main\""));
+    assert_snapshot!(
+        "no_data_set",
+        refused("\"[repo]/demo/corpus.jsonl\"", "\"hf:Skylion007/openwebtext@main\"")
+    );
     assert_snapshot!("nothing_to_fetch", Bench::new().call(&["fetch"]).succeeded().err);
 }
 
 #[test]
 fn a_data_set_without_a_corpus_is_told() {
     let hub = Hub::demo();
-    hub.server.add("datasets/demo/corpus", &[("README.md", b"#"), ("loader.py", b"#"), (".cache/a.txt", b"#")]);
+    hub.server.add(
+        "datasets/demo/corpus",
+        &[("README.md", b"#"), ("loader.py", b"#"), (".cache/a.txt", b"#")],
+    );
     assert_snapshot!("no_corpus_file", hub.call(&["check"]).failed().error());
 }
 

@@ -1,12 +1,12 @@
-//! Circuits by influence: against direct effects taken one receiver at a time, against `prune_graph` in plain loops, and against
-//! PyTorch.
+//! Circuits by influence: against direct effects taken one receiver at a time, against
+//! `prune_graph` in plain loops, and against PyTorch.
 
 use crate::bench::REPOSITORY;
 use crate::fixture::{Fixture, Search, assert_within, in_every_world, node_name};
 use crate::gradient::demo_world;
 use circuit_atlas::circuit::{
-    Attribution, Candidates, Found, Method, Node, NodeKind, Root, Slot, allowable, grow, influences,
-    influences_of_terms,
+    Attribution, Candidates, Found, Method, Node, NodeKind, Root, Slot, allowable, grow,
+    influences, influences_of_terms,
 };
 use circuit_atlas::ids::FeatureId;
 use serde::Deserialize;
@@ -43,12 +43,19 @@ fn every_kind() -> BTreeSet<String> {
     allowable().into_iter().map(String::from).collect()
 }
 
-fn found(attribution: &Attribution, root: Root, coverage: f64, nodes: usize, allow: &BTreeSet<String>) -> Found {
+fn found(
+    attribution: &Attribution,
+    root: Root,
+    coverage: f64,
+    nodes: usize,
+    allow: &BTreeSet<String>,
+) -> Found {
     let mut candidates = Candidates::new(attribution, 1, allow);
     grow(&mut candidates, root, Method::Influence { coverage, nodes }).unwrap()
 }
 
-/// A term that has influence: biases have none, and the token's embedding stands for the position's too.
+/// A term that has influence: biases have none, and the token's embedding stands for the position's
+/// too.
 fn term(node: &Node) -> Option<Node> {
     match node.kind {
         NodeKind::Bias(_) => None,
@@ -68,10 +75,14 @@ fn direct(attribution: &Attribution, node: &Node, root: Root) -> BTreeMap<Node, 
         if child.kind == NodeKind::Head {
             let value = attribution.contributions(child, Slot::V).unwrap();
             for (child, effect) in value.nodes.iter().zip(&value.effects) {
-                term(child).into_iter().for_each(|term| *effects.entry(term).or_insert(0.0) += f64::from(*effect));
+                term(child)
+                    .into_iter()
+                    .for_each(|term| *effects.entry(term).or_insert(0.0) += f64::from(*effect));
             }
         } else {
-            term(child).into_iter().for_each(|term| *effects.entry(term).or_insert(0.0) += f64::from(*effect));
+            term(child)
+                .into_iter()
+                .for_each(|term| *effects.entry(term).or_insert(0.0) += f64::from(*effect));
         }
     }
     effects
@@ -93,7 +104,8 @@ type Matrix = BTreeMap<(Reverse<(i32, u8)>, Node), BTreeMap<Node, f64>>;
 /// Every active feature of a prompt and the root, by what reaches it.
 fn matrix(attribution: &Attribution, tokens: usize, layers: usize, root: Root) -> Matrix {
     let terms = (0..tokens).flat_map(|p| attribution.stream().nodes(2 * layers, p).to_vec());
-    let receivers = terms.chain([Node::ROOT]).filter_map(|node| Some(((Reverse(time(&node)?)), node)));
+    let receivers =
+        terms.chain([Node::ROOT]).filter_map(|node| Some(((Reverse(time(&node)?)), node)));
     receivers.map(|(when, node)| ((when, node), direct(attribution, &node, root))).collect()
 }
 
@@ -101,7 +113,11 @@ fn matrix(attribution: &Attribution, tokens: usize, layers: usize, root: Root) -
 fn normalised(matrix: &Matrix) -> Matrix {
     let row = |effects: &BTreeMap<Node, f64>| {
         let whole: f64 = effects.values().map(|effect| effect.abs()).sum();
-        effects.iter().filter(|_| whole > 0.0).map(|(node, effect)| (*node, effect.abs() / whole)).collect()
+        effects
+            .iter()
+            .filter(|_| whole > 0.0)
+            .map(|(node, effect)| (*node, effect.abs() / whole))
+            .collect()
     };
     matrix.iter().map(|(key, effects)| (*key, row(effects))).collect()
 }
@@ -144,7 +160,9 @@ fn features_sum_over_positions(f: &'static Fixture) {
     let (attribution, root) = (f.attribution(1), f.root(1));
     let mut sums: BTreeMap<FeatureId, f64> = BTreeMap::new();
     for (node, influence) in influences_of_terms(&attribution, root).unwrap() {
-        node.dictionary_feature().into_iter().for_each(|feature| *sums.entry(feature).or_insert(0.0) += influence);
+        node.dictionary_feature()
+            .into_iter()
+            .for_each(|feature| *sums.entry(feature).or_insert(0.0) += influence);
     }
     assert_eq!(influences(&attribution, root).unwrap(), sums);
 }
@@ -154,7 +172,8 @@ fn each_receiver_hands_on_all_that_it_has(f: &'static Fixture) {
     for prompt in 0..6 {
         for root in roots(f, prompt) {
             let influences = influences_of_terms(&f.attribution(prompt), root).unwrap();
-            let resting: f64 = influences.iter().filter(|(node, _)| time(node).is_none()).map(|(_, x)| x).sum();
+            let resting: f64 =
+                influences.iter().filter(|(node, _)| time(node).is_none()).map(|(_, x)| x).sum();
             assert_within("all of it", resting, 1.0, 1e-12);
         }
     }
@@ -174,7 +193,8 @@ fn threshold(mut scores: Vec<f64>, share: f64) -> f64 {
 
 fn at_least(influences: &BTreeMap<Node, f64>, coverage: f64) -> BTreeSet<Node> {
     let least = threshold(influences.values().copied().collect(), coverage);
-    let kept = influences.iter().filter(|(node, x)| **x >= least || node.kind == NodeKind::Embedding);
+    let kept =
+        influences.iter().filter(|(node, x)| **x >= least || node.kind == NodeKind::Embedding);
     kept.map(|(node, _)| *node).collect()
 }
 
@@ -187,8 +207,11 @@ fn pruned(matrix: &Matrix, coverage: f64) -> BTreeMap<(Node, Node), f64> {
     let row = |row: &BTreeMap<Node, f64>| {
         row.iter().filter(|(child, _)| kept.contains(child)).map(|(a, b)| (*a, *b)).collect()
     };
-    let among: Matrix =
-        matrix.iter().filter(|((_, node), _)| kept.contains(node)).map(|(key, effects)| (*key, row(effects))).collect();
+    let among: Matrix = matrix
+        .iter()
+        .filter(|((_, node), _)| kept.contains(node))
+        .map(|(key, effects)| (*key, row(effects)))
+        .collect();
     let shares = normalised(&among);
     let influences = handed(&shares);
     let mut scores = BTreeMap::new();
@@ -207,7 +230,8 @@ fn pruned(matrix: &Matrix, coverage: f64) -> BTreeMap<(Node, Node), f64> {
         let before = kept.len();
         let (children, parents): (BTreeSet<Node>, BTreeSet<Node>) = links.keys().copied().unzip();
         kept.retain(|node| {
-            let leads = children.contains(node) || matches!(node.kind, NodeKind::Root | NodeKind::Embedding);
+            let leads = children.contains(node)
+                || matches!(node.kind, NodeKind::Root | NodeKind::Embedding);
             leads && (parents.contains(node) || time(node).is_none())
         });
         links.retain(|(child, parent), _| kept.contains(child) && kept.contains(parent));
@@ -220,9 +244,16 @@ fn pruned(matrix: &Matrix, coverage: f64) -> BTreeMap<(Node, Node), f64> {
 /// The links of a graph without its heads.
 fn links(found: &Found) -> BTreeSet<(Node, Node)> {
     let edges = found.graph.edges.iter().filter(|edge| edge.child.kind != NodeKind::Head);
-    let parents: BTreeMap<Node, Node> =
-        found.graph.edges.iter().filter(|e| e.child.kind == NodeKind::Head).map(|e| (e.child, e.parent)).collect();
-    edges.map(|edge| (edge.child, parents.get(&edge.parent).copied().unwrap_or(edge.parent))).collect()
+    let parents: BTreeMap<Node, Node> = found
+        .graph
+        .edges
+        .iter()
+        .filter(|e| e.child.kind == NodeKind::Head)
+        .map(|e| (e.child, e.parent))
+        .collect();
+    edges
+        .map(|edge| (edge.child, parents.get(&edge.parent).copied().unwrap_or(edge.parent)))
+        .collect()
 }
 
 fn terms_and_links_are_those_of_prune_graph(f: &'static Fixture) {
@@ -238,20 +269,28 @@ fn terms_and_links_are_those_of_prune_graph(f: &'static Fixture) {
     }
 }
 
-/// Links are measured among the kept terms alone, so an embedding, which is always kept, may lose its last link to stronger ones.
+/// Links are measured among the kept terms alone, so an embedding, which is always kept, may lose
+/// its last link to stronger ones.
 fn more_coverage_keeps_what_less_kept(f: &'static Fixture) {
     for prompt in 0..4 {
         let (attribution, root) = (f.attribution(prompt), f.root(prompt));
         let influences = influences_of_terms(&attribution, root).unwrap();
-        let chosen = |node: &&Node| influences.contains_key(node) && node.kind != NodeKind::Embedding;
+        let chosen =
+            |node: &&Node| influences.contains_key(node) && node.kind != NodeKind::Embedding;
         let graphs = [0.3, 0.5, 0.7, 0.9].map(|coverage| {
             let graph = found(&attribution, root, coverage, ALL, &every_kind()).graph;
             let terms: BTreeSet<Node> = graph.nodes.iter().filter(chosen).copied().collect();
-            assert!(terms.is_subset(&at_least(&influences, coverage)), "prompt {prompt}, {coverage}");
+            assert!(
+                terms.is_subset(&at_least(&influences, coverage)),
+                "prompt {prompt}, {coverage}"
+            );
             terms
         });
         for (few, many) in graphs.iter().zip(&graphs[1..]) {
-            assert!(few.is_subset(many) && few.len() < many.len(), "prompt {prompt}: {few:?}, {many:?}");
+            assert!(
+                few.is_subset(many) && few.len() < many.len(),
+                "prompt {prompt}: {few:?}, {many:?}"
+            );
         }
     }
 }
@@ -259,12 +298,15 @@ fn more_coverage_keeps_what_less_kept(f: &'static Fixture) {
 fn features_and_errors_are_limited(f: &'static Fixture) {
     let (attribution, root) = (f.attribution(0), f.root(0));
     let influences = influences_of_terms(&attribution, root).unwrap();
-    let mut best: Vec<(&Node, &f64)> = influences.iter().filter(|(node, _)| node.kind != NodeKind::Embedding).collect();
+    let mut best: Vec<(&Node, &f64)> =
+        influences.iter().filter(|(node, _)| node.kind != NodeKind::Embedding).collect();
     best.sort_by(|a, b| b.1.total_cmp(a.1));
     for limit in [1, 7, 25] {
         let best: BTreeSet<Node> = best[..limit].iter().map(|(node, _)| **node).collect();
         let nodes = found(&attribution, root, 1.0, limit, &every_kind()).graph.nodes;
-        let limited = |node: &&Node| !matches!(node.kind, NodeKind::Root | NodeKind::Head | NodeKind::Embedding);
+        let limited = |node: &&Node| {
+            !matches!(node.kind, NodeKind::Root | NodeKind::Head | NodeKind::Embedding)
+        };
         let limited: BTreeSet<Node> = nodes.iter().filter(limited).copied().collect();
         assert!(!limited.is_empty() && limited.is_subset(&best), "{limit}");
     }
@@ -277,14 +319,21 @@ fn only_allowed_kinds_are_nodes(f: &'static Fixture) {
         let kinds: BTreeSet<&str> = found.graph.nodes.iter().map(|node| node.kind.word()).collect();
         (kinds, found)
     };
-    let (kinds, all) =
-        nodes(&["attention_feature", "mlp_feature", "head", "mlp_error", "attention_error", "embedding"]);
+    let (kinds, all) = nodes(&[
+        "attention_feature",
+        "mlp_feature",
+        "head",
+        "mlp_error",
+        "attention_error",
+        "embedding",
+    ]);
     assert_eq!(kinds.len(), 7, "{kinds:?}");
     let (kinds, some) = nodes(&["attention_feature", "mlp_feature", "head", "embedding"]);
     assert_eq!(kinds, ["attention_feature", "embedding", "head", "mlp_feature", "root"].into());
     assert!(some.left_out > all.left_out);
-    let features =
-        |found: &Found| found.graph.nodes.iter().filter_map(Node::dictionary_feature).collect::<BTreeSet<_>>();
+    let features = |found: &Found| {
+        found.graph.nodes.iter().filter_map(Node::dictionary_feature).collect::<BTreeSet<_>>()
+    };
     assert_eq!(features(&some), features(&all), "errors that are not drawn are terms all the same");
     let (kinds, none) = nodes(&["attention_feature", "mlp_feature", "embedding"]);
     assert!(!kinds.contains("head"), "{kinds:?}");
@@ -303,15 +352,26 @@ fn what_is_left_out_is_told(f: &'static Fixture) {
     assert!(expected > 0.01 && expected < 0.4, "{expected}");
     let search = f.expected.settings.search();
     let mut candidates = Candidates::new(&attribution, search.candidates, &search.allow);
-    assert!(grow(&mut candidates, root, Method::Greedy { passes: 2, per_node: 1 }).unwrap().left_out.is_none());
+    assert!(
+        grow(&mut candidates, root, Method::Greedy { passes: 2, per_node: 1 })
+            .unwrap()
+            .left_out
+            .is_none()
+    );
 }
 
-/// The parts that are kept hold most of each link, and what a link is, head by head, sums to its direct effect.
+/// The parts that are kept hold most of each link, and what a link is, head by head, sums to its
+/// direct effect.
 fn a_link_into_an_attention_feature_is_split_by_head(f: &'static Fixture) {
     let (attribution, root) = (f.attribution(0), f.root(0));
     let found = found(&attribution, root, 0.8, ALL, &every_kind());
-    let into: BTreeMap<Node, Node> =
-        found.graph.edges.iter().filter(|e| e.child.kind == NodeKind::Head).map(|e| (e.child, e.parent)).collect();
+    let into: BTreeMap<Node, Node> = found
+        .graph
+        .edges
+        .iter()
+        .filter(|e| e.child.kind == NodeKind::Head)
+        .map(|e| (e.child, e.parent))
+        .collect();
     let mut sums: BTreeMap<(Node, Node), f64> = BTreeMap::new();
     for edge in found.graph.edges.iter().filter(|edge| edge.parent.kind == NodeKind::Head) {
         assert_eq!((edge.slot, edge.child.position), (Slot::V, edge.parent.source));
@@ -335,17 +395,24 @@ fn edges_have_the_effects_and_shares_of_their_slots(f: &'static Fixture) {
         let mut seen = BTreeSet::new();
         for edge in &graph.edges {
             let all = f.contributions(prompt, &attribution, &edge.parent, edge.slot);
-            let of = |node: Node| all.nodes.iter().position(|other| *other == node).map_or(0.0, |at| all.effects[at]);
+            let of = |node: Node| {
+                all.nodes.iter().position(|other| *other == node).map_or(0.0, |at| all.effects[at])
+            };
             let position = Node { kind: NodeKind::PositionEmbedding, ..edge.child };
             let more = if edge.child.kind == NodeKind::Embedding { of(position) } else { 0.0 };
             let expected = f64::from(of(edge.child) + more);
             let whole = all.whole();
-            let what = format!("prompt {prompt}, {} to {}", node_name(&edge.child), node_name(&edge.parent));
+            let what = format!(
+                "prompt {prompt}, {} to {}",
+                node_name(&edge.child),
+                node_name(&edge.parent)
+            );
             assert_within(&what, edge.effect.into(), expected, 1e-4 * whole);
             assert_within(&what, edge.share.into(), expected.abs() / whole, 1e-4);
             assert!(seen.insert((edge.child, edge.parent)), "{what}: each once");
         }
-        let nodes: BTreeSet<Node> = seen.iter().map(|(child, _)| *child).chain([Node::ROOT]).collect();
+        let nodes: BTreeSet<Node> =
+            seen.iter().map(|(child, _)| *child).chain([Node::ROOT]).collect();
         assert_eq!(graph.nodes, nodes.into_iter().collect::<Vec<_>>());
     }
 }
@@ -359,18 +426,20 @@ fn every_root_has_its_circuit(f: &'static Fixture) {
         let mut different = BTreeSet::new();
         for root in roots(f, 0) {
             let mut own = Candidates::new(&attribution, *candidates, allow);
-            let [a, b] = [&mut shared, &mut own].map(|candidates| grow(candidates, root, method).unwrap().graph);
+            let [a, b] = [&mut shared, &mut own]
+                .map(|candidates| grow(candidates, root, method).unwrap().graph);
             assert_eq!((&a.nodes, &a.edges), (&b.nodes, &b.edges));
             different.insert(a.edges.iter().map(|e| format!("{e:?}")).collect::<Vec<_>>());
-            let to_root: f64 = a.edges.iter().filter(|e| e.parent == Node::ROOT).map(|e| f64::from(e.share)).sum();
+            let to_root: f64 =
+                a.edges.iter().filter(|e| e.parent == Node::ROOT).map(|e| f64::from(e.share)).sum();
             assert_within("coverage", a.coverage(), to_root, 1e-12);
         }
         assert_eq!(different.len(), 3, "three roots, three circuits");
     }
 }
 
-/// A prompt of the demo by PyTorch in double precision: influences of its strongest features, and what circuit-tracer's
-/// `prune_graph` keeps at 0.8 and 0.98.
+/// A prompt of the demo by PyTorch in double precision: influences of its strongest features, and
+/// what circuit-tracer's `prune_graph` keeps at 0.8 and 0.98.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Recorded {
@@ -392,30 +461,43 @@ struct Recorded {
 fn influences_of_the_demo_are_those_of_circuit_tracer() {
     let folder = tempfile::TempDir::new().unwrap();
     let world = demo_world(folder.path());
-    let text = std::fs::read_to_string(Path::new(REPOSITORY).join("tests/data/influence.json")).unwrap();
+    let text =
+        std::fs::read_to_string(Path::new(REPOSITORY).join("tests/data/influence.json")).unwrap();
     let recorded: BTreeMap<String, Vec<Recorded>> = serde_json::from_str(&text).unwrap();
     for (task, prompts) in &recorded {
         for (i, expected) in prompts.iter().enumerate() {
             let what = format!("{task} {i}");
             let attribution = Attribution::new(&world, &expected.tokens).unwrap();
-            let root = Root::LogitDifference { correct: expected.correct, counter: expected.counter };
+            let root =
+                Root::LogitDifference { correct: expected.correct, counter: expected.counter };
             let all = influences(&attribution, root).unwrap();
             let largest = expected.features[0].1;
             for (feature, influence) in &expected.features {
-                assert_within(&format!("{what} {feature}"), all[&feature.parse().unwrap()], *influence, 1e-5 * largest);
+                assert_within(
+                    &format!("{what} {feature}"),
+                    all[&feature.parse().unwrap()],
+                    *influence,
+                    1e-5 * largest,
+                );
             }
             assert_within(&what, all.values().sum(), expected.sum, 1e-5 * expected.sum);
             let found = found(&attribution, root, 0.8, ALL, &every_kind());
             let nodes = &found.graph.nodes;
-            let kept: BTreeSet<(String, i32)> =
-                nodes.iter().filter_map(|n| Some((n.dictionary_feature()?.to_string(), n.position))).collect();
+            let kept: BTreeSet<(String, i32)> = nodes
+                .iter()
+                .filter_map(|n| Some((n.dictionary_feature()?.to_string(), n.position)))
+                .collect();
             assert_eq!(kept, expected.kept, "{what}");
             let error = |node: &Node| match node.kind {
                 NodeKind::AttentionError => Some((format!("att{}", node.layer), node.position)),
                 NodeKind::MlpError => Some((format!("mlp{}", node.layer), node.position)),
                 _ => None,
             };
-            assert_eq!(nodes.iter().filter_map(error).collect::<BTreeSet<_>>(), expected.kept_errors, "{what}");
+            assert_eq!(
+                nodes.iter().filter_map(error).collect::<BTreeSet<_>>(),
+                expected.kept_errors,
+                "{what}"
+            );
             assert_eq!(links(&found).len(), expected.kept_edges, "{what}");
         }
     }

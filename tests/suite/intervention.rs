@@ -1,9 +1,13 @@
-//! Each effect is the measured change when the term is removed with everything frozen (DESIGN.md 4.4).
+//! Each effect is the measured change when the term is removed with everything frozen (DESIGN.md
+//! 4.4).
 //!
-//! The way here shares nothing with the attribution: a term is taken out of what its dictionary writes, the model's own
-//! pass is run with all else held, and what the receiver reads is computed forwards from the stream that comes out.
+//! The way here shares nothing with the attribution: a term is taken out of what its dictionary
+//! writes, the model's own pass is run with all else held, and what the receiver reads is computed
+//! forwards from the stream that comes out.
 
-use crate::fixture::{Fixture, assert_near, assert_within, in_every_world, node_name, numbers, read_by};
+use crate::fixture::{
+    Fixture, assert_near, assert_within, in_every_world, node_name, numbers, read_by,
+};
 use candle_core::{D, Device, Tensor};
 use circuit_atlas::circuit::{Bias, Node, NodeKind, Slot};
 use circuit_atlas::error::Result;
@@ -21,7 +25,8 @@ in_every_world!(
 /// Removed effects may be off by this of the largest.
 const REACH: f64 = 1e-4;
 
-/// Everything as in the clean pass, but for one vector taken out of what one dictionary's hook writes at a position.
+/// Everything as in the clean pass, but for one vector taken out of what one dictionary's hook
+/// writes at a position.
 struct Without<'a> {
     clean: &'a Trace,
     id: DictionaryId,
@@ -64,7 +69,9 @@ fn centred(x: Tensor) -> Tensor {
 /// What is left of a hook when the dictionary's output is taken off it, `[d_out]`.
 fn missed(f: &Fixture, id: DictionaryId, clean: &Trace, position: usize) -> Tensor {
     let (dictionary, layer) = (f.dictionary(id), &clean.layers[id.layer]);
-    let reconstruction = dictionary.decode(&dictionary.encoder().unwrap().active(read_by(id, clean)).unwrap()).unwrap();
+    let reconstruction = dictionary
+        .decode(&dictionary.encoder().unwrap().active(read_by(id, clean)).unwrap())
+        .unwrap();
     let of = if id.kind == Kind::Attention { &layer.z } else { &layer.mlp_out };
     (of - reconstruction).unwrap().get(position).unwrap()
 }
@@ -73,7 +80,8 @@ fn missed(f: &Fixture, id: DictionaryId, clean: &Trace, position: usize) -> Tens
 fn written(f: &Fixture, id: DictionaryId, clean: &Trace, node: &Node) -> Tensor {
     let (dictionary, feature) = (f.dictionary(id), node.feature as usize);
     let activations = dictionary.encoder().unwrap().encode(read_by(id, clean)).unwrap();
-    let a: f32 = activations.get(node.position as usize).unwrap().get(feature).unwrap().to_scalar().unwrap();
+    let a: f32 =
+        activations.get(node.position as usize).unwrap().get(feature).unwrap().to_scalar().unwrap();
     (vector(&dictionary.write_direction(feature).unwrap()) * f64::from(a)).unwrap()
 }
 
@@ -89,13 +97,21 @@ fn remove(f: &Fixture, clean: &Trace, tokens: &[u32], node: &Node) -> Removed {
     let (id, vector) = match node.kind {
         NodeKind::AttentionFeature => (attention, written(f, attention, clean, node)),
         NodeKind::AttentionError => (attention, missed(f, attention, clean, position)),
-        NodeKind::Bias(Bias::AttentionDictionary) => (attention, vector(f.dictionary(attention).b_out())),
+        NodeKind::Bias(Bias::AttentionDictionary) => {
+            (attention, vector(f.dictionary(attention).b_out()))
+        }
         NodeKind::MlpFeature => (mlp, centred(written(f, mlp, clean, node))),
         NodeKind::MlpError => (mlp, centred(missed(f, mlp, clean, position))),
         NodeKind::Bias(Bias::MlpDictionary) => (mlp, centred(vector(f.dictionary(mlp).b_out()))),
-        NodeKind::Bias(Bias::Attention) => return Removed::Vector(f.model().layers[layer].b_o.clone()),
-        NodeKind::Embedding => return Removed::Vector(f.model().w_e.get(tokens[position] as usize).unwrap()),
-        NodeKind::PositionEmbedding => return Removed::Vector(f.model().w_p.get(position).unwrap()),
+        NodeKind::Bias(Bias::Attention) => {
+            return Removed::Vector(f.model().layers[layer].b_o.clone());
+        }
+        NodeKind::Embedding => {
+            return Removed::Vector(f.model().w_e.get(tokens[position] as usize).unwrap());
+        }
+        NodeKind::PositionEmbedding => {
+            return Removed::Vector(f.model().w_p.get(position).unwrap());
+        }
         NodeKind::Root | NodeKind::Head => unreachable!("no term of the stream"),
     };
     let without = Without { clean, id, position, vector };
@@ -137,7 +153,8 @@ fn product(a: &Tensor, b: &Tensor) -> f64 {
     numbers(a).iter().zip(numbers(b)).map(|(a, b)| a * b).sum()
 }
 
-/// What a slot reads of the stream `x [D]`, scales, patterns and the other side of a score being those of `clean`.
+/// What a slot reads of the stream `x [D]`, scales, patterns and the other side of a score being
+/// those of `clean`.
 fn reads(f: &Fixture, prompt: usize, clean: &Trace, node: &Node, slot: Slot, x: &Tensor) -> f64 {
     let last = f.expected.prompts[prompt].tokens.len() - 1;
     let at = reading_position(node, slot, last);
@@ -150,21 +167,29 @@ fn reads(f: &Fixture, prompt: usize, clean: &Trace, node: &Node, slot: Slot, x: 
             logits[prompt.correct_id as usize] - logits[prompt.counter_id as usize]
         }
         NodeKind::MlpFeature => {
-            let dictionary = f.dictionary(DictionaryId { layer: node.layer as usize, kind: Kind::Mlp });
-            let pre = dictionary.encoder().unwrap().pre(&scaled(&clean.layers[node.layer as usize].sigma2)).unwrap();
+            let dictionary =
+                f.dictionary(DictionaryId { layer: node.layer as usize, kind: Kind::Mlp });
+            let pre = dictionary
+                .encoder()
+                .unwrap()
+                .pre(&scaled(&clean.layers[node.layer as usize].sigma2))
+                .unwrap();
             numbers(&pre)[node.feature as usize]
         }
         _ => head_reads(f, clean, node, slot, &scaled(&clean.layers[node.layer as usize].sigma1)),
     }
 }
 
-/// A head's part of `x̂ [1, D]`: its q, k or v, and then the score or the feature's input that comes of it.
+/// A head's part of `x̂ [1, D]`: its q, k or v, and then the score or the feature's input that
+/// comes of it.
 fn head_reads(f: &Fixture, clean: &Trace, node: &Node, slot: Slot, x: &Tensor) -> f64 {
     let (sizes, layer) = (f.model().sizes, node.layer as usize);
     let weights = &f.model().layers[layer];
     let qkv = (x.matmul(&weights.w_qkv).unwrap().get(0).unwrap() + &weights.b_qkv).unwrap();
     let (head, p, s) = (node.head as usize, node.position as usize, node.source as usize);
-    let part = |block: usize| qkv.narrow(0, block * sizes.d_model + head * sizes.d_head, sizes.d_head).unwrap();
+    let part = |block: usize| {
+        qkv.narrow(0, block * sizes.d_model + head * sizes.d_head, sizes.d_head).unwrap()
+    };
     let of = |x: &Tensor, position: usize| x.get(head).unwrap().get(position).unwrap();
     let trace: &LayerTrace = &clean.layers[layer];
     match slot {
@@ -188,7 +213,9 @@ fn measure(f: &Fixture, prompt: usize, kinds: &[NodeKind], slots: &[Slot]) {
     let mut removed: HashMap<Node, Removed> = HashMap::new();
     let receivers = receivers(f, prompt, kinds);
     assert!(!receivers.is_empty(), "the circuit has no {kinds:?}");
-    for (node, &slot) in receivers.iter().flat_map(|node| slots.iter().map(move |slot| (node, slot))) {
+    for (node, &slot) in
+        receivers.iter().flat_map(|node| slots.iter().map(move |slot| (node, slot)))
+    {
         let what = format!("prompt {prompt}, {} of {}", slot.word(), node_name(node));
         let all = f.contributions(prompt, &attribution, node, slot);
         let position = reading_position(node, slot, tokens.len() - 1);
@@ -230,18 +257,26 @@ fn removing_a_term_changes_what_heads_ask_offer_and_carry(f: &'static Fixture) {
     }
 }
 
-/// A head's reading of one source is taken out of `z`, and the feature, or the error's direction, read again.
-fn removing_a_heads_source_changes_attention_features_and_errors_by_its_effect(f: &'static Fixture) {
+/// A head's reading of one source is taken out of `z`, and the feature, or the error's direction,
+/// read again.
+fn removing_a_heads_source_changes_attention_features_and_errors_by_its_effect(
+    f: &'static Fixture,
+) {
     let (sizes, tokens) = (f.model().sizes, &f.expected.prompts[0].tokens);
     let (attribution, clean) = (f.attribution(0), f.model().forward(tokens).unwrap());
     for node in receivers(f, 0, &[NodeKind::AttentionFeature, NodeKind::AttentionError]) {
         let layer = &clean.layers[node.layer as usize];
         let id = DictionaryId { layer: node.layer as usize, kind: Kind::Attention };
         let read = |z: &Tensor| match node.kind {
-            NodeKind::AttentionFeature => {
-                numbers(&f.dictionary(id).encoder().unwrap().pre(z).unwrap().get(node.position as usize).unwrap())
-                    [node.feature as usize]
-            }
+            NodeKind::AttentionFeature => numbers(
+                &f.dictionary(id)
+                    .encoder()
+                    .unwrap()
+                    .pre(z)
+                    .unwrap()
+                    .get(node.position as usize)
+                    .unwrap(),
+            )[node.feature as usize],
             _ => product(&z.get(node.position as usize).unwrap(), &direction(f, &clean, &node)),
         };
         let all = attribution.contributions(&node, Slot::In).unwrap();
@@ -249,11 +284,18 @@ fn removing_a_heads_source_changes_attention_features_and_errors_by_its_effect(f
             let (h, p, s) = (head.head as usize, head.position as usize, head.source as usize);
             let a = numbers(&layer.pattern.get(h).unwrap().get(p).unwrap())[s];
             let v = (layer.v.get(h).unwrap().get(s).unwrap() * a).unwrap();
-            let moved = v.pad_with_zeros(0, h * sizes.d_head, (sizes.heads - 1 - h) * sizes.d_head).unwrap();
+            let moved = v
+                .pad_with_zeros(0, h * sizes.d_head, (sizes.heads - 1 - h) * sizes.d_head)
+                .unwrap();
             read(&layer.z) - read(&less_at(&layer.z, p, &moved))
         };
         let effects: Vec<f64> = all.effects.iter().map(|&e| e.into()).collect();
-        assert_near(&node_name(&node), &all.nodes.iter().map(change).collect::<Vec<_>>(), &effects, REACH);
+        assert_near(
+            &node_name(&node),
+            &all.nodes.iter().map(change).collect::<Vec<_>>(),
+            &effects,
+            REACH,
+        );
         assert_within(&node_name(&node), read(&layer.z), all.total.into(), REACH);
     }
 }

@@ -1,4 +1,5 @@
-//! Explanations put before judges, from the settings to the tables, with a server of this machine that explains and judges.
+//! Explanations put before judges, from the settings to the tables, with a server of this machine
+//! that explains and judges.
 
 use crate::bench::Bench;
 use crate::llm_server::{Reply, Server};
@@ -36,20 +37,28 @@ fn hash(text: &str) -> u64 {
 
 /// The sentence that is judged, and the texts, of which none has a line break.
 fn asked(request: &Value) -> (String, Vec<String>) {
-    let sentence = user(request).lines().next().unwrap().split_once("active: ").unwrap().1.to_string();
-    let lines = user(request).lines().skip_while(|line| !line.starts_with("1. ")).take_while(|line| !line.is_empty());
-    let texts = lines.enumerate().map(|(i, line)| line.strip_prefix(&format!("{}. ", i + 1)).unwrap().to_string());
+    let sentence =
+        user(request).lines().next().unwrap().split_once("active: ").unwrap().1.to_string();
+    let lines = user(request)
+        .lines()
+        .skip_while(|line| !line.starts_with("1. "))
+        .take_while(|line| !line.is_empty());
+    let texts = lines
+        .enumerate()
+        .map(|(i, line)| line.strip_prefix(&format!("{}. ", i + 1)).unwrap().to_string());
     (sentence, texts.collect())
 }
 
-/// An explainer that says another thing of every feature and sample, and judges by the name of the model.
+/// An explainer that says another thing of every feature and sample, and judges by the name of the
+/// model.
 fn server(known: &Known) -> Server {
     let known = known.clone();
     Server::start(move |request| {
         let model = request["model"].as_str().unwrap();
         if model == "test" {
             let about = hash(&format!("{}{}", user(request), request["seed"]));
-            let mut reply = json!({ "input": format!("Fires at things of kind {about}."), "output": "o", "promotes": [" the", "Mary", "xyzzyx"] });
+            let mut reply = json!({ "input": format!("Fires at things of kind \
+                {about}."), "output": "o", "promotes": [" the", "Mary", "xyzzyx"] });
             if user(request).contains("It is head ") {
                 (reply["matching"], reply["carried"]) = (json!("m"), json!("c"));
             }
@@ -84,7 +93,9 @@ impl Knowledge {
     fn learn(&mut self, bench: &Bench) {
         let tokenizer = tokenizer();
         let contexts: Vec<ContextRow> = store(bench).read_parts().unwrap();
-        for row in read::<ExplanationRow>(bench).into_iter().filter(|row| row.explainer == "feature") {
+        for row in
+            read::<ExplanationRow>(bench).into_iter().filter(|row| row.explainer == "feature")
+        {
             self.subjects.insert(row.input_side, row.subject);
         }
         for row in read::<JudgementRow>(bench) {
@@ -126,8 +137,10 @@ fn shown(row: &JudgementRow, contexts: &[ContextRow], tokenizer: &Tokenizer) -> 
 fn bench(server: &Server, llm: &str, evaluate: &str) -> Bench {
     let url = server.url();
     Bench::finished().add(&format!(
-        "[llm]\nprovider = \"openai\"\nmodel = \"test\"\napi_key_env = \"\"\nretries = 0\nbase_url = \"{url}\"\n{llm}\n\
-         [evaluate]\nmethods = [\"single-token\", \"detection\", \"fuzzing\"]\ntexts = 6\nbatch = 5\njudge = \"yes\"\n{evaluate}"
+        "[llm]\nprovider = \"openai\"\nmodel = \"test\"\napi_key_env = \"\"\nretries = 0\nbase_url \
+         = \"{url}\"\n{llm}\n\
+         [evaluate]\nmethods = [\"single-token\", \"detection\", \"fuzzing\"]\ntexts = 6\nbatch = \
+         5\njudge = \"yes\"\n{evaluate}"
     ))
 }
 
@@ -156,7 +169,9 @@ fn a_judge_is_worth_what_it_knows() {
     let tried = yes.iter().filter(|row| row.balanced_accuracy.is_some()).count();
     assert!(tried > features.len(), "{tried} of {} features by two methods", features.len());
     assert!(yes.iter().all(|row| [None, Some(0.5)].contains(&row.balanced_accuracy)));
-    assert!(yes.iter().all(|row| [None, Some(0.5)].contains(&row.null) && row.explainer == "feature"));
+    assert!(
+        yes.iter().all(|row| [None, Some(0.5)].contains(&row.null) && row.explainer == "feature")
+    );
     texts_are_as_they_should_be(&bench);
 
     // An oracle is always right, and another feature's explanation leads it astray.
@@ -165,22 +180,33 @@ fn a_judge_is_worth_what_it_knows() {
     bench.run(&["evaluate"]).succeeded();
     let oracle = judged_by(&bench, "oracle");
     assert_eq!(oracle.len(), yes.len());
-    assert!(oracle.iter().all(|row| [None, Some(1.0)].contains(&row.balanced_accuracy)), "{oracle:#?}");
+    assert!(
+        oracle.iter().all(|row| [None, Some(1.0)].contains(&row.balanced_accuracy)),
+        "{oracle:#?}"
+    );
     let null = mean(oracle.iter().filter_map(|row| row.null));
     assert!(null < 0.9, "{null}");
     for row in &oracle {
-        assert!(row.null_subject != row.subject && features.iter().any(|f| f.feature == row.null_subject));
+        assert!(
+            row.null_subject != row.subject
+                && features.iter().any(|f| f.feature == row.null_subject)
+        );
     }
     let second = judged_by(&bench, "yes");
     let null = |rows: &[EvaluationRow]| rows.iter().map(|row| row.null).collect::<Vec<_>>();
     assert_eq!(null(&second), null(&yes), "each judge has a null of its own");
     let twice = |rows: &[EvaluationRow]| {
-        rows.iter().map(|row| (row.examples, row.balanced_accuracy, row.rule.map(f64::to_bits))).collect::<Vec<_>>()
+        rows.iter()
+            .map(|row| (row.examples, row.balanced_accuracy, row.rule.map(f64::to_bits)))
+            .collect::<Vec<_>>()
     };
     assert_eq!(twice(&second), twice(&yes), "the same texts as when it was the first");
     // It says the same one thing of all, which is agreement by chance.
     let agreements: Vec<AgreementRow> = read(&bench);
-    assert!(agreements.iter().all(|row| row.between == "judges" && row.value == Some(0.0)), "{agreements:#?}");
+    assert!(
+        agreements.iter().all(|row| row.between == "judges" && row.value == Some(0.0)),
+        "{agreements:#?}"
+    );
     assert_eq!(agreements.len(), second.len());
 
     let bench = bench.set("judge = \"oracle\"", "judge = \"coin\"");
@@ -197,14 +223,17 @@ fn a_judge_is_worth_what_it_knows() {
     let tables = |results: &BTreeMap<_, Vec<u8>>| {
         results
             .iter()
-            .filter(|(name, _): &(&std::path::PathBuf, _)| name.extension().is_some_and(|e| e == "parquet"))
+            .filter(|(name, _): &(&std::path::PathBuf, _)| {
+                name.extension().is_some_and(|e| e == "parquet")
+            })
             .map(|(name, bytes)| (name.clone(), bytes.clone()))
             .collect::<Vec<_>>()
     };
     assert!(tables(&before) == tables(&bench.results()));
 }
 
-/// The texts of each feature are of the *score* half, unseen, of different documents, and their truth is that of the scores.
+/// The texts of each feature are of the *score* half, unseen, of different documents, and their
+/// truth is that of the scores.
 fn texts_are_as_they_should_be(bench: &Bench) {
     let mut known = Knowledge::default();
     known.learn(bench);
@@ -215,8 +244,10 @@ fn texts_are_as_they_should_be(bench: &Bench) {
     for row in read::<ExampleRow>(bench).into_iter().filter(|row| row.half == "explain") {
         seen.insert((row.subject, row.tokens));
     }
-    let own: Vec<JudgementRow> =
-        read::<JudgementRow>(bench).into_iter().filter(|row| row.explained == row.subject).collect();
+    let own: Vec<JudgementRow> = read::<JudgementRow>(bench)
+        .into_iter()
+        .filter(|row| row.explained == row.subject)
+        .collect();
     let mut documents = BTreeSet::new();
     let mut bands: BTreeMap<&str, usize> = BTreeMap::new();
     for row in &own {
@@ -243,7 +274,10 @@ fn texts_are_as_they_should_be(bench: &Bench) {
             }
         }
     }
-    assert!(["top", "q9", "token", "similar", "inactive"].iter().all(|band| bands.contains_key(band)), "{bands:?}");
+    assert!(
+        ["top", "q9", "token", "similar", "inactive"].iter().all(|band| bands.contains_key(band)),
+        "{bands:?}"
+    );
     let right = own.iter().filter(|row| row.truth).count() as f64 / own.len() as f64;
     assert!((0.45..0.6).contains(&right), "{right}");
     // Half of the texts in the first places are right ones too.
@@ -264,7 +298,8 @@ fn what_got_no_verdict_counts_in_nothing_and_is_asked_again() {
     // Those of which there are verdicts are not the first layers.
     let rows: Vec<JudgementRow> = read(&bench);
     let subjects: BTreeSet<&str> = rows.iter().map(|row| row.subject.as_str()).collect();
-    let judged: BTreeSet<&str> = rows.iter().filter(|row| row.said.is_some()).map(|row| row.subject.as_str()).collect();
+    let judged: BTreeSet<&str> =
+        rows.iter().filter(|row| row.said.is_some()).map(|row| row.subject.as_str()).collect();
     assert!(subjects.iter().take(judged.len()).ne(&judged), "{judged:?}");
     assert!((7..=35).contains(&answered), "{answered}");
     let examples: u32 = judged_by(&bench, "yes").iter().map(|row| row.examples).sum();
@@ -272,9 +307,13 @@ fn what_got_no_verdict_counts_in_nothing_and_is_asked_again() {
     let mut said: BTreeMap<(String, String, u32), BTreeMap<bool, bool>> = BTreeMap::new();
     for row in read::<JudgementRow>(&bench) {
         let own = row.explained == row.subject;
-        said.entry((row.subject, row.method, row.text)).or_default().insert(own, row.said.is_some());
+        said.entry((row.subject, row.method, row.text))
+            .or_default()
+            .insert(own, row.said.is_some());
     }
-    let counted = said.values().filter(|said| said.get(&true) == Some(&true) && said.get(&false) != Some(&false));
+    let counted = said
+        .values()
+        .filter(|said| said.get(&true) == Some(&true) && said.get(&false) != Some(&false));
     assert_eq!(examples as usize, counted.count());
     let bench = bench.set("max_calls = 7", "max_calls = 0");
     let said = bench.run(&["evaluate"]).succeeded();
@@ -294,41 +333,60 @@ fn a_verdict_that_cannot_be_read_is_null() {
         }
         _ => Reply::says(r#"{"yes": [99]}"#),
     });
-    let bench = bench(&server, "", "").set("\"single-token\", \"detection\", \"fuzzing\"", "\"detection\"");
+    let bench =
+        bench(&server, "", "").set("\"single-token\", \"detection\", \"fuzzing\"", "\"detection\"");
     let said = bench.run(&STAGES);
     assert!(!said.ok, "it ends with a code of its own");
     let rows: Vec<JudgementRow> = read(&bench);
-    assert!(!rows.is_empty() && rows.iter().all(|row| row.said.is_none() && !row.prompt_hash.is_empty()));
+    assert!(
+        !rows.is_empty()
+            && rows.iter().all(|row| row.said.is_none() && !row.prompt_hash.is_empty())
+    );
     let evaluations: Vec<EvaluationRow> = read(&bench);
     assert!(!evaluations.is_empty());
-    assert!(evaluations.iter().all(|row| row.examples == 0 && row.balanced_accuracy.is_none() && row.rule.is_none()));
+    assert!(
+        evaluations
+            .iter()
+            .all(|row| row.examples == 0 && row.balanced_accuracy.is_none() && row.rule.is_none())
+    );
     let ledger: Vec<LedgerRow> = store(&bench).read_as(&JUDGE_LEDGER).unwrap();
-    assert!(ledger.iter().any(|row| row.purpose == "repair") && ledger.iter().all(|row| row.status == "failed"));
+    assert!(
+        ledger.iter().any(|row| row.purpose == "repair")
+            && ledger.iter().all(|row| row.status == "failed")
+    );
 }
 
 #[test]
 fn samples_are_held_against_each_other_and_all_is_planned_before() {
     let server = server(&Known::default());
-    let bench = bench(&server, "samples = 2\ntemperature = 1.0", "").set("judge = \"yes\"", "judge = \"coin\"");
+    let bench = bench(&server, "samples = 2\ntemperature = 1.0", "")
+        .set("judge = \"yes\"", "judge = \"coin\"");
     bench.run(&["interpret"]).succeeded();
     let asked = server.requests().len();
     let plan = bench.call(&["run", "evaluate", "--dry-run"]).succeeded().out;
     assert_eq!(server.requests().len(), asked, "a plan sends nothing");
     bench.run(&["evaluate"]).succeeded();
     let sent = server.requests().len() - asked;
-    let all = plan.lines().find(|line| line.starts_with("all ")).unwrap_or_else(|| panic!("{plan}"));
+    let all =
+        plan.lines().find(|line| line.starts_with("all ")).unwrap_or_else(|| panic!("{plan}"));
     assert_eq!(all.split_whitespace().nth(3), Some(sent.to_string().as_str()), "{plan}");
     assert!(plan.contains("asked: coin"), "{plan}");
     let agreements: Vec<AgreementRow> = read(&bench);
     let of = |of: &str| agreements.iter().filter(|row| row.of == of).collect::<Vec<_>>();
-    let tried: BTreeSet<String> = judged_by(&bench, "coin").into_iter().map(|row| row.subject).collect();
+    let tried: BTreeSet<String> =
+        judged_by(&bench, "coin").into_iter().map(|row| row.subject).collect();
     assert_eq!(of("detection").len(), tried.len());
     // `things`, `kind`, `Fires` of these and a number each: 3 of 5.
-    assert!(of("words").iter().all(|row| row.compared == 1 && row.value == Some(0.6)), "{:?}", of("words"));
+    assert!(
+        of("words").iter().all(|row| row.compared == 1 && row.value == Some(0.6)),
+        "{:?}",
+        of("words")
+    );
     let kappa = mean(of("detection").iter().filter_map(|row| row.value));
     assert!(kappa.abs() < 0.15, "coins agree by chance: {kappa}");
     assert!(agreements.iter().all(|row| row.between == "samples"));
-    let samples: BTreeSet<u32> = read::<JudgementRow>(&bench).iter().map(|row| row.sample).collect();
+    let samples: BTreeSet<u32> =
+        read::<JudgementRow>(&bench).iter().map(|row| row.sample).collect();
     assert_eq!(samples, BTreeSet::from([0, 1]));
 }
 
@@ -343,7 +401,11 @@ fn the_model_says_more_of_what_a_feature_promotes() {
         assert_eq!(row.strength, feature.max);
         assert!(row.positions > 0 && row.positions <= 10 && row.strength > 0.0);
         assert!(row.rise.is_sorted_by(|a, b| a >= b) && row.risen.len() == 10 && row.rise[0] > 0.0);
-        assert_eq!((row.claimed, row.claimed_null, row.claims), (None, None, 0), "nobody has claimed anything");
+        assert_eq!(
+            (row.claimed, row.claimed_null, row.claims),
+            (None, None, 0),
+            "nobody has claimed anything"
+        );
         assert!(row.low <= row.promoted && row.promoted <= row.high || row.positions == 1);
     }
     let promoted = mean(rows.iter().filter_map(|row| row.promoted));
@@ -357,7 +419,8 @@ fn the_model_says_more_of_what_a_feature_promotes() {
 #[test]
 fn claims_are_held_against_what_rises() {
     let server = server(&Known::default());
-    let bench = bench(&server, "", "").set("\"single-token\", \"detection\", \"fuzzing\"", "\"single-token\"");
+    let bench = bench(&server, "", "")
+        .set("\"single-token\", \"detection\", \"fuzzing\"", "\"single-token\"");
     bench.run(&STAGES).succeeded();
     let rows: Vec<CausalRow> = read(&bench);
     let told: BTreeSet<String> = read::<ExplanationRow>(&bench)
@@ -382,12 +445,16 @@ fn claims_are_held_against_what_rises() {
 fn each_prompt_of_a_judge_whole() {
     let texts = ["gave it to «Mary» and", "the «boat» left"];
     for method in [Method::Detection, Method::Fuzzing] {
-        let plain =
-            texts.map(|text| if method == Method::Detection { text.replace(['«', '»'], "") } else { text.into() });
+        let plain = texts.map(|text| {
+            if method == Method::Detection { text.replace(['«', '»'], "") } else { text.into() }
+        });
         let texts: Vec<&str> = plain.iter().map(String::as_str).collect();
         let question = question(method, "mlp0.1", "m", "Fires at ships.", &texts).unwrap();
-        let whole: String =
-            question.messages.iter().map(|m| format!("---- {}\n{}\n", m.speaker.word(), m.text)).collect();
+        let whole: String = question
+            .messages
+            .iter()
+            .map(|m| format!("---- {}\n{}\n", m.speaker.word(), m.text))
+            .collect();
         insta::assert_snapshot!(format!("judge_{}", method.word()), whole);
     }
 }

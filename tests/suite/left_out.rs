@@ -1,14 +1,21 @@
-//! Prompts that the model does not do right, and circuits of the right answer held against those of the wrong one, through
-//! the whole of `discover`.
+//! Prompts that the model does not do right, and circuits of the right answer held against those of
+//! the wrong one, through the whole of `discover`.
 
 use crate::bench::Bench;
 use circuit_atlas::artifact::Store;
-use circuit_atlas::artifact::tables::{CircuitFeature, ComponentRow, EdgeRow, FaithfulnessRow, NodeRow, PromptRow};
+use circuit_atlas::artifact::tables::{
+    CircuitFeature, ComponentRow, EdgeRow, FaithfulnessRow, NodeRow, PromptRow,
+};
 use insta::assert_snapshot;
 use std::collections::{BTreeMap, BTreeSet};
 
-const PEOPLE: [[&str; 2]; 5] =
-    [["Jason", "Michael"], ["Sarah", "David"], ["Robert", "Lisa"], ["Anna", "Thomas"], ["James", "Emily"]];
+const PEOPLE: [[&str; 2]; 5] = [
+    ["Jason", "Michael"],
+    ["Sarah", "David"],
+    ["Robert", "Lisa"],
+    ["Anna", "Thomas"],
+    ["James", "Emily"],
+];
 
 /// Prompts of one template; `wrong` of them ask for the giver, which no model says.
 fn prompts(wrong: usize) -> String {
@@ -45,17 +52,36 @@ fn prompts_that_are_left_out_have_no_circuit_and_count_in_nothing() {
     bench.run(&["tokenize", "measure", "discover", "verify"]).succeeded();
     let store = Store::new(&bench.file("artifacts"));
     let rows = own_prompts(&store);
-    assert_eq!(rows.iter().map(|row| (row.right, row.used)).collect::<Vec<_>>()[..2], [(false, false); 2]);
-    assert_eq!(rows.iter().map(|row| (row.right, row.used)).collect::<Vec<_>>()[2..], [(true, true); 3]);
-    assert!(rows.iter().all(|row| row.right == (row.metric > 0.0) && (row.coverage > 0.0) == row.used));
-    let nodes: Vec<NodeRow> = store.read::<NodeRow>().unwrap().into_iter().filter(|row| row.task == "ioi").collect();
-    let edges: Vec<EdgeRow> = store.read::<EdgeRow>().unwrap().into_iter().filter(|row| row.task == "ioi").collect();
-    assert_eq!(nodes.iter().map(|row| row.prompt).collect::<BTreeSet<_>>(), BTreeSet::from([2, 3, 4]));
-    assert_eq!(edges.iter().map(|row| row.prompt).collect::<BTreeSet<_>>(), BTreeSet::from([2, 3, 4]));
+    assert_eq!(
+        rows.iter().map(|row| (row.right, row.used)).collect::<Vec<_>>()[..2],
+        [(false, false); 2]
+    );
+    assert_eq!(
+        rows.iter().map(|row| (row.right, row.used)).collect::<Vec<_>>()[2..],
+        [(true, true); 3]
+    );
+    assert!(
+        rows.iter().all(|row| row.right == (row.metric > 0.0) && (row.coverage > 0.0) == row.used)
+    );
+    let nodes: Vec<NodeRow> =
+        store.read::<NodeRow>().unwrap().into_iter().filter(|row| row.task == "ioi").collect();
+    let edges: Vec<EdgeRow> =
+        store.read::<EdgeRow>().unwrap().into_iter().filter(|row| row.task == "ioi").collect();
+    assert_eq!(
+        nodes.iter().map(|row| row.prompt).collect::<BTreeSet<_>>(),
+        BTreeSet::from([2, 3, 4])
+    );
+    assert_eq!(
+        edges.iter().map(|row| row.prompt).collect::<BTreeSet<_>>(),
+        BTreeSet::from([2, 3, 4])
+    );
     assert_frequencies(&store, &nodes, 3);
     let used: Vec<f64> = rows.iter().filter(|row| row.used).map(|row| row.metric).collect();
-    let full =
-        store.read::<FaithfulnessRow>().unwrap().into_iter().filter(|row| row.task == "ioi" && row.metric == "m_full");
+    let full = store
+        .read::<FaithfulnessRow>()
+        .unwrap()
+        .into_iter()
+        .filter(|row| row.task == "ioi" && row.metric == "m_full");
     for row in full {
         assert!((row.value.unwrap() - used.iter().sum::<f64>() / 3.0).abs() < 1e-9, "{row:?}");
     }
@@ -73,9 +99,13 @@ fn assert_frequencies(store: &Store, nodes: &[NodeRow], used: u32) {
         of.entry(component).or_default().insert(node.prompt);
     }
     let components = store.read::<ComponentRow>().unwrap();
-    let found: BTreeMap<String, f64> =
-        components.into_iter().filter(|row| row.task == "ioi").map(|row| (row.component, row.frequency)).collect();
-    let expected = of.iter().map(|(c, prompts)| (c.clone(), prompts.len() as f64 / f64::from(used))).collect();
+    let found: BTreeMap<String, f64> = components
+        .into_iter()
+        .filter(|row| row.task == "ioi")
+        .map(|row| (row.component, row.frequency))
+        .collect();
+    let expected =
+        of.iter().map(|(c, prompts)| (c.clone(), prompts.len() as f64 / f64::from(used))).collect();
     assert_eq!(found, expected);
     let features = store.read::<CircuitFeature>().unwrap();
     assert!(features.iter().filter(|row| row.task == "ioi").all(|row| row.prompts <= used));
@@ -115,15 +145,23 @@ fn contrasts(settings: &str) -> BTreeMap<(String, String), Option<f64>> {
     rows.into_iter().map(|row| ((row.task, row.component), row.contrast)).collect()
 }
 
-/// The two searches that are held against each other do not depend on what the circuit itself explains.
+/// The two searches that are held against each other do not depend on what the circuit itself
+/// explains.
 #[test]
 fn the_contrast_is_the_same_whatever_the_circuit_explains() {
     let [difference, logit] = ["passes = 2", "passes = 2\nroot = \"logit\""].map(contrasts);
-    let both: Vec<_> = difference.iter().filter(|(component, _)| logit.contains_key(component)).collect();
+    let both: Vec<_> =
+        difference.iter().filter(|(component, _)| logit.contains_key(component)).collect();
     assert!(both.len() > 4);
-    assert!(both.iter().all(|(component, contrast)| logit[*component] == **contrast), "{difference:?} {logit:?}");
+    assert!(
+        both.iter().all(|(component, contrast)| logit[*component] == **contrast),
+        "{difference:?} {logit:?}"
+    );
     let values: Vec<f64> = difference.values().map(|contrast| contrast.unwrap()).collect();
-    assert!(values.iter().all(|by| by.abs() <= 1.0) && values.iter().any(|by| *by != 0.0), "{values:?}");
+    assert!(
+        values.iter().all(|by| by.abs() <= 1.0) && values.iter().any(|by| *by != 0.0),
+        "{values:?}"
+    );
 }
 
 #[test]
@@ -132,7 +170,8 @@ fn the_contrast_can_be_done_without() {
     assert!(!contrasts.is_empty() && contrasts.values().all(Option::is_none));
 }
 
-/// A component that is in a circuit of the right answer more often than that circuit is, is impossible.
+/// A component that is in a circuit of the right answer more often than that circuit is, is
+/// impossible.
 #[test]
 fn of_the_right_answers_own_circuits_no_contrast_is_above_the_frequency() {
     let bench = Bench::new().set("passes = 2", "passes = 2\nroot = \"logit\"");
@@ -143,16 +182,23 @@ fn of_the_right_answers_own_circuits_no_contrast_is_above_the_frequency() {
 
 #[test]
 fn circuits_by_influence_run_through_and_tell_what_they_leave_out() {
-    let bench =
-        Bench::new().set("method = \"greedy\"\npasses = 2", "method = \"influence\"\ncoverage = 0.6\nnodes = 30");
+    let bench = Bench::new().set(
+        "method = \"greedy\"\npasses = 2",
+        "method = \"influence\"\ncoverage = 0.6\nnodes = 30",
+    );
     bench.run(&[]).succeeded();
     let store = Store::new(&bench.file("artifacts"));
     let rows = store.read::<PromptRow>().unwrap();
-    assert!(rows.iter().all(|row| row.left_out.is_some_and(|share| (0.0..1.0).contains(&share))), "{rows:?}");
+    assert!(
+        rows.iter().all(|row| row.left_out.is_some_and(|share| (0.0..1.0).contains(&share))),
+        "{rows:?}"
+    );
     let nodes = store.read::<NodeRow>().unwrap();
     for row in &rows {
         let own = nodes.iter().filter(|node| (&node.task, node.prompt) == (&row.task, row.prompt));
-        let limited = own.filter(|node| node.kind.ends_with("_feature") || node.kind.ends_with("_error")).count();
+        let limited = own
+            .filter(|node| node.kind.ends_with("_feature") || node.kind.ends_with("_error"))
+            .count();
         assert!(limited > 0 && limited <= 30, "{limited}");
     }
     let shown = bench.call(&["show", "task", "ioi"]).succeeded().out;

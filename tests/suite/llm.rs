@@ -1,11 +1,14 @@
-//! Asking a language model, against a server of this machine that answers well or badly, as each test wants it.
+//! Asking a language model, against a server of this machine that answers well or badly, as each
+//! test wants it.
 
 use crate::bench::walk;
 use crate::llm_server::{Reply, Server, prompt};
 use circuit_atlas::artifact::Store;
 use circuit_atlas::config::{Llm, Provider, Replies};
 use circuit_atlas::error::{Result, report};
-use circuit_atlas::llm::{Asked, Asker, Form, Message, Outcome, Plan, Purse, Question, Speaker, check_key, reach};
+use circuit_atlas::llm::{
+    Asked, Asker, Form, Message, Outcome, Plan, Purse, Question, Speaker, check_key, reach,
+};
 use circuit_atlas::progress::Progress;
 use serde_json::{Value, json};
 use std::net::TcpListener;
@@ -73,7 +76,8 @@ impl Place {
 
     /// The lines of what is kept.
     fn kept(&self) -> Vec<String> {
-        let text = std::fs::read_to_string(self.folder.path().join("replies.jsonl")).unwrap_or_default();
+        let text =
+            std::fs::read_to_string(self.folder.path().join("replies.jsonl")).unwrap_or_default();
         text.lines().map(String::from).collect()
     }
 }
@@ -190,10 +194,22 @@ fn passing() -> Vec<(Reply, &'static str)> {
         (Reply::hangs_up(), "the connection broke off"),
         (Reply::says(GOOD).cut_at(30), "the connection broke off"),
         (Reply::error(500, "", "oh"), "the server is out of order (the server answered 500: oh)"),
-        (Reply::page(502, "<html><b>Bad"), "the server is out of order (the server answered 502: an HTML page)"),
-        (Reply::error(503, "", "full"), "the server is out of order (the server answered 503: full)"),
-        (Reply::error(408, "", "slow"), "the server is out of order (the server answered 408: slow)"),
-        (Reply::error(409, "", "lock"), "the server is out of order (the server answered 409: lock)"),
+        (
+            Reply::page(502, "<html><b>Bad"),
+            "the server is out of order (the server answered 502: an HTML page)",
+        ),
+        (
+            Reply::error(503, "", "full"),
+            "the server is out of order (the server answered 503: full)",
+        ),
+        (
+            Reply::error(408, "", "slow"),
+            "the server is out of order (the server answered 408: slow)",
+        ),
+        (
+            Reply::error(409, "", "lock"),
+            "the server is out of order (the server answered 409: lock)",
+        ),
         (
             Reply::error(429, "rate_limit_exceeded", "wait").header("Retry-After", "0"),
             "the server wants fewer requests (the server answered 429: wait)",
@@ -216,7 +232,11 @@ fn what_passes_is_tried_again() {
         let place = Place::new(&server);
         let asked = place.ask_one();
         assert_eq!(said(&asked), "dog", "{why}");
-        assert_eq!((server.requests().len(), asked.calls[0].attempts, place.kept().len()), (3, 3, 1), "{why}");
+        assert_eq!(
+            (server.requests().len(), asked.calls[0].attempts, place.kept().len()),
+            (3, 3, 1),
+            "{why}"
+        );
     }
 }
 
@@ -240,7 +260,10 @@ fn what_does_not_pass_is_left_for_the_next_run_and_the_others_go_on() {
 
 #[test]
 fn a_server_that_is_slow_is_not_waited_for() {
-    let slow = [Reply::says(GOOD).after(Duration::from_secs(1)), Reply::says(GOOD).dripping(Duration::from_millis(10))];
+    let slow = [
+        Reply::says(GOOD).after(Duration::from_secs(1)),
+        Reply::says(GOOD).dripping(Duration::from_millis(10)),
+    ];
     for reply in slow {
         let server = Server::in_turn(vec![reply, Reply::says(GOOD)]);
         let place = Place::new(&server).set(|llm| llm.timeout = 0.3);
@@ -259,9 +282,15 @@ fn where_nobody_is_there_asking_ends() {
     let place = Place::at(format!("http://{port}/v1")).set(|llm| llm.retries = 1);
     let asked = place.ask(&questions(30));
     let why = left(&asked[0]);
-    assert!(why.starts_with("the server cannot be reached: ") && why.ends_with("; tried 2 times"), "{why}");
+    assert!(
+        why.starts_with("the server cannot be reached: ") && why.ends_with("; tried 2 times"),
+        "{why}"
+    );
     let why = left(&asked[29]);
-    assert!(why.starts_with("10 questions in a row got no reply: the server cannot be reached: "), "{why}");
+    assert!(
+        why.starts_with("10 questions in a row got no reply: the server cannot be reached: "),
+        "{why}"
+    );
     assert!(asked[29].calls.is_empty());
 }
 
@@ -296,7 +325,11 @@ fn nobody_is_sent_elsewhere() {
     let target = format!("{}/chat/completions", other.url());
     let server = Server::start(move |_| Reply::page(307, "moved").header("Location", &target));
     let asked = Place::new(&server).ask_one();
-    assert!(left(&asked).starts_with("`llm.base_url` is not the address of the server"), "{}", left(&asked));
+    assert!(
+        left(&asked).starts_with("`llm.base_url` is not the address of the server"),
+        "{}",
+        left(&asked)
+    );
     assert!(other.requests().is_empty());
 }
 
@@ -325,7 +358,8 @@ fn all_wait_when_the_server_asks_for_it() {
 fn a_server_that_asks_for_more_than_ten_minutes_is_left() {
     let server = Server::start(|_| Reply::error(429, "", "tomorrow").header("Retry-After", "3600"));
     let asked = Place::new(&server).ask(&questions(3));
-    let why = "the server wants fewer requests (the server answered 429: tomorrow), and asks to wait for 60 minutes";
+    let why = "the server wants fewer requests (the server answered 429: tomorrow), and asks to \
+        wait for 60 minutes";
     assert!(asked.iter().all(|asked| left(asked) == why), "{}", left(&asked[0]));
     assert_eq!(server.requests().len(), 1);
 }
@@ -334,7 +368,11 @@ fn a_server_that_asks_for_more_than_ten_minutes_is_left() {
 fn a_question_that_is_not_taken_fails_alone_and_is_asked_again_next_time() {
     let cases = [
         ("context_length_exceeded", "too long", "the question is too long for the model"),
-        ("", "This model's maximum context length is 8192 tokens", "the question is too long for the model"),
+        (
+            "",
+            "This model's maximum context length is 8192 tokens",
+            "the question is too long for the model",
+        ),
         ("", "no", "the server does not take the question"),
     ];
     for (code, message, why) in cases {
@@ -355,11 +393,15 @@ fn a_question_that_is_not_taken_fails_alone_and_is_asked_again_next_time() {
 
 #[test]
 fn a_refusal_is_kept() {
-    let refusal = json!({ "choices": [{ "message": { "content": null, "refusal": "I\nwill <b>not" }, "finish_reason": "stop" }] });
+    let refusal = json!({ "choices": [{ "message": { "content": null, "refusal": "I\nwill \
+        <b>not" }, "finish_reason": "stop" }] });
     let cases = [
         (Reply::json(refusal), "the model refuses: I⏎will <b>not"),
         (Reply::ends("", "content_filter"), "the server's filter stopped it"),
-        (Reply::error(400, "content_filter", "bad words"), "the server's filter stopped it: bad words"),
+        (
+            Reply::error(400, "content_filter", "bad words"),
+            "the server's filter stopped it: bad words",
+        ),
     ];
     for (reply, why) in cases {
         let server = Server::start(move |_| reply.clone());
@@ -415,10 +457,14 @@ fn a_reply_that_cannot_be_read_even_then_fails_with_both() {
         let asked = place.ask_one();
         assert_eq!(
             failed(&asked),
-            "the reply cannot be read, even after a repair: it is no JSON object: it is another value"
+            "the reply cannot be read, even after a repair: it is no JSON object: it is another \
+             value"
         );
         assert_eq!(statuses(&asked), [("explain", "failed"), ("repair", "failed")]);
-        assert_eq!((asked.calls[0].reply.as_str(), asked.calls[1].reply.as_str()), (r#"{"word": 7}"#, "[]"));
+        assert_eq!(
+            (asked.calls[0].reply.as_str(), asked.calls[1].reply.as_str()),
+            (r#"{"word": 7}"#, "[]")
+        );
     }
     let repair = prompt(&server.requests()[1]);
     assert!(repair.contains("That reply cannot be used: the field `word` is no text."), "{repair}");
@@ -427,7 +473,8 @@ fn a_reply_that_cannot_be_read_even_then_fails_with_both() {
 
 #[test]
 fn a_repair_that_was_not_to_be_had_is_asked_for_next_time() {
-    let server = Server::in_turn(vec![Reply::says("no"), Reply::error(401, "", ""), Reply::says(GOOD)]);
+    let server =
+        Server::in_turn(vec![Reply::says("no"), Reply::error(401, "", ""), Reply::says(GOOD)]);
     let place = Place::new(&server);
     let asked = place.ask_one();
     assert!(matches!(asked.outcome, Outcome::Left(_)));
@@ -451,7 +498,9 @@ fn markup_in_a_reply_is_text() {
 fn without(field: &'static str, message: &'static str) -> Server {
     Server::start(move |request| match request.get(field) {
         Some(_) => Reply::error(400, "unsupported_parameter", message),
-        None if request.get("response_format").is_none() => Reply::says(format!("A dog barks.\nANSWER: {GOOD}\n")),
+        None if request.get("response_format").is_none() => {
+            Reply::says(format!("A dog barks.\nANSWER: {GOOD}\n"))
+        }
         None => Reply::says(GOOD),
     })
 }
@@ -460,7 +509,11 @@ fn without(field: &'static str, message: &'static str) -> Server {
 fn what_a_server_does_not_know_is_left_out_from_its_first_complaint_on() {
     let cases = [
         ("response_format", "response_format is not supported"),
-        ("max_tokens", "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."),
+        (
+            "max_tokens",
+            "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' \
+             instead.",
+        ),
         ("temperature", "'temperature' does not support 0.0 with this model"),
         ("seed", "seed: extra fields not permitted"),
     ];
@@ -486,7 +539,12 @@ fn a_schema_that_is_set_is_not_done_without() {
     let place = Place::new(&server).set(|llm| llm.replies = Replies::Schema);
     let asked = place.ask(&questions(3));
     let why = left(&asked[2]);
-    assert!(why.starts_with("the server takes no JSON schema, but `llm.replies = \"auto\"` would do without"), "{why}");
+    assert!(
+        why.starts_with(
+            "the server takes no JSON schema, but `llm.replies = \"auto\"` would do without"
+        ),
+        "{why}"
+    );
     assert!(asked.iter().all(|asked| left(asked) == why));
     assert_eq!(server.requests().len(), 1);
 }
@@ -497,8 +555,15 @@ fn a_marked_line_is_asked_for_where_it_is_set() {
     let place = Place::new(&server).set(|llm| llm.replies = Replies::Line);
     assert_eq!(said(&place.ask_one()), "dog");
     let [request] = &server.requests()[..] else { panic!() };
-    assert!(prompt(request).contains("The last line of your reply must be `ANSWER:` followed by one JSON object"));
-    assert!(prompt(request).ends_with(&format!("JSON schema: {}", question("").form.schema)), "{}", prompt(request));
+    assert!(
+        prompt(request)
+            .contains("The last line of your reply must be `ANSWER:` followed by one JSON object")
+    );
+    assert!(
+        prompt(request).ends_with(&format!("JSON schema: {}", question("").form.schema)),
+        "{}",
+        prompt(request)
+    );
 }
 
 #[test]
@@ -527,7 +592,10 @@ fn a_damaged_reply_is_told_of_and_no_other_is_lost() {
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replace("thing-01", "thing-10")).unwrap();
     let said = report(&place.try_ask(&questions(3)).unwrap_err());
-    assert!(said.starts_with("error: line 2 of `") && said.contains("replies.jsonl` is damaged"), "{said}");
+    assert!(
+        said.starts_with("error: line 2 of `") && said.contains("replies.jsonl` is damaged"),
+        "{said}"
+    );
     let rest: Vec<&str> = text.lines().filter(|line| !line.contains("thing-01")).collect();
     std::fs::write(&path, rest.join("\n") + "\n").unwrap();
     place.ask(&questions(3));
@@ -567,9 +635,11 @@ fn a_run_stops_before_it_costs_more_than_set() {
         llm.max_cost = 1.5;
     });
     let asked = place.ask(&questions(9));
-    let costs: Vec<f64> = asked.iter().flat_map(|asked| &asked.calls).map(|call| call.cost).collect();
+    let costs: Vec<f64> =
+        asked.iter().flat_map(|asked| &asked.calls).map(|call| call.cost).collect();
     assert!(costs.iter().all(|cost| (cost - 0.12).abs() < 1e-9), "{costs:?}");
-    // One may cost over 1, so that three fit as soon as they have cost less: none is stopped by what others only may cost.
+    // One may cost over 1, so that three fit as soon as they have cost less: none is stopped by
+    // what others only may cost.
     assert!(costs.len() >= 3, "{costs:?}");
     assert!(costs.iter().sum::<f64>() <= 1.5);
     assert_eq!(left(&asked[8]), "`llm.max_cost = 1.5` would be passed");
@@ -579,7 +649,8 @@ fn a_run_stops_before_it_costs_more_than_set() {
 #[test]
 fn a_plan_tells_what_asking_would_take_and_sends_nothing() {
     let server = Server::start(echo);
-    let place = Place::new(&server).set(|llm| llm.api_key_env = "CIRCUIT_ATLAS_NOBODY_SETS_THIS".into());
+    let place =
+        Place::new(&server).set(|llm| llm.api_key_env = "CIRCUIT_ATLAS_NOBODY_SETS_THIS".into());
     let twice = [questions(4), questions(1)].concat();
     let plan = place.plan(&twice);
     assert_eq!((plan.questions, plan.known, plan.calls, plan.completion_tokens), (5, 0, 4, 2000));
@@ -590,20 +661,27 @@ fn a_plan_tells_what_asking_would_take_and_sends_nothing() {
     assert!(server.requests().is_empty() && place.kept().is_empty());
 
     let error = place.try_ask(&twice).unwrap_err().to_string();
-    assert_eq!(error, "the variable `CIRCUIT_ATLAS_NOBODY_SETS_THIS`, which is to hold the key, is not set");
+    assert_eq!(
+        error,
+        "the variable `CIRCUIT_ATLAS_NOBODY_SETS_THIS`, which is to hold the key, is not set"
+    );
     let place = place.set(|llm| llm.api_key_env.clear());
     place.ask(&questions(3));
     // A key is wanted only where something is sent.
     let place = place.set(|llm| llm.api_key_env = "CIRCUIT_ATLAS_NOBODY_SETS_THIS".into());
     assert_eq!((place.plan(&twice).known, place.plan(&twice).calls), (4, 1));
-    assert_eq!(place.ask(&questions(3)).iter().map(said).collect::<Vec<_>>(), ["thing-00", "thing-01", "thing-02"]);
+    assert_eq!(
+        place.ask(&questions(3)).iter().map(said).collect::<Vec<_>>(),
+        ["thing-00", "thing-01", "thing-02"]
+    );
     assert_eq!(server.requests().len(), 3);
 }
 
 #[test]
 fn requests_are_spread_over_the_minute() {
     let server = Server::start(echo);
-    let place = Place::new(&server).set(|llm| (llm.concurrency, llm.requests_per_minute) = (4, 600));
+    let place =
+        Place::new(&server).set(|llm| (llm.concurrency, llm.requests_per_minute) = (4, 600));
     let begun = Instant::now();
     place.ask(&questions(5));
     assert!(begun.elapsed() >= Duration::from_millis(395), "{:?}", begun.elapsed());
@@ -617,18 +695,26 @@ fn azure_is_asked_in_its_own_way() {
         (llm.provider, llm.api_version) = (Provider::Azure, "2024-10-21".into());
     });
     assert_eq!(said(&place.ask_one()), "one");
-    assert_eq!(server.seen()[0].path, "/openai/deployments/m/chat/completions?api-version=2024-10-21");
+    assert_eq!(
+        server.seen()[0].path,
+        "/openai/deployments/m/chat/completions?api-version=2024-10-21"
+    );
     let place = place.set(|llm| llm.deployment = "mine".into());
     place.ask(&[question("two")]);
-    assert_eq!(server.seen()[1].path, "/openai/deployments/mine/chat/completions?api-version=2024-10-21");
+    assert_eq!(
+        server.seen()[1].path,
+        "/openai/deployments/mine/chat/completions?api-version=2024-10-21"
+    );
 }
 
 #[test]
 fn a_server_is_reached_or_it_is_said_what_to_do() {
-    let tried = |server: &Server| reach(&Place::new(server).llm, "m").map_err(|error| report(&error));
+    let tried =
+        |server: &Server| reach(&Place::new(server).llm, "m").map_err(|error| report(&error));
     let text = tried(&Server::start(|_| Reply::says(GOOD))).unwrap();
     assert!(
-        text.starts_with("`m` answers, as test, after ") && text.ends_with(" s, in the form of a JSON schema"),
+        text.starts_with("`m` answers, as test, after ")
+            && text.ends_with(" s, in the form of a JSON schema"),
         "{text}"
     );
     let text = tried(&without("response_format", "no response_format")).unwrap();
@@ -636,7 +722,8 @@ fn a_server_is_reached_or_it_is_said_what_to_do() {
     let text = tried(&Server::start(|_| Reply::error(404, "", "no model m"))).unwrap_err();
     assert_eq!(
         text,
-        "error: the model `m` gives no reply: the server has no such model, or `llm.base_url` is wrong (the server answered \
+        "error: the model `m` gives no reply: the server has no such model, or `llm.base_url` is \
+         wrong (the server answered \
          404: no model m)\nhint: check `llm.model`, `llm.deployment` and `llm.base_url`\n"
     );
     let server = Server::start(|_| Reply::error(503, "", "full"));
@@ -644,7 +731,8 @@ fn a_server_is_reached_or_it_is_said_what_to_do() {
     assert_eq!(server.requests().len(), 1);
 }
 
-/// What the test below starts with a key in its environment: it says and leaves behind all that it can.
+/// What the test below starts with a key in its environment: it says and leaves behind all that it
+/// can.
 #[test]
 #[ignore = "a part of another test"]
 fn a_run_with_a_key() {
@@ -652,7 +740,8 @@ fn a_run_with_a_key() {
     let place = Place::at(url).set(|llm| llm.api_key_env = KEY_NAME.into());
     check_key(&place.llm).unwrap();
     let (purse, progress) = (Purse::new(&place.llm), Progress::new("test"));
-    let asker = Asker::open(&place.llm, &Store::new(Path::new(&folder)), &purse, &progress).unwrap();
+    let asker =
+        Asker::open(&place.llm, &Store::new(Path::new(&folder)), &purse, &progress).unwrap();
     let asked = asker.waiting(Duration::from_millis(2)).ask("asked", &questions(6), word).unwrap();
     println!("{asked:?}");
     println!("{:?}", reach(&place.llm, "m").map_err(|error| report(&error)));
@@ -674,10 +763,15 @@ fn the_key_is_sent_and_is_nowhere_else() {
     let folder = TempDir::new().unwrap();
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "llm::a_run_with_a_key", "--ignored", "--nocapture"])
-        .envs([(KEY_NAME, KEY), ("LLM_URL", &server.url()), ("LLM_FOLDER", folder.path().to_str().unwrap())])
+        .envs([
+            (KEY_NAME, KEY),
+            ("LLM_URL", &server.url()),
+            ("LLM_FOLDER", folder.path().to_str().unwrap()),
+        ])
         .output()
         .unwrap();
-    let mut texts = vec![String::from_utf8(child.stdout).unwrap(), String::from_utf8(child.stderr).unwrap()];
+    let mut texts =
+        vec![String::from_utf8(child.stdout).unwrap(), String::from_utf8(child.stderr).unwrap()];
     assert!(child.status.success(), "{texts:?}");
     walk(folder.path(), &mut |path| texts.push(std::fs::read_to_string(path).unwrap()));
     assert_eq!(texts.len(), 3);
@@ -689,6 +783,9 @@ fn the_key_is_sent_and_is_nowhere_else() {
     let seen = server.seen();
     let (azure, openai) = seen.split_last().unwrap();
     assert!(openai.iter().all(|seen| seen.headers["authorization"] == format!("Bearer {KEY}")));
-    assert_eq!((azure.headers["api-key"].as_str(), azure.headers.get("authorization")), (KEY, None));
+    assert_eq!(
+        (azure.headers["api-key"].as_str(), azure.headers.get("authorization")),
+        (KEY, None)
+    );
     assert!(seen.iter().all(|seen| !seen.body.to_string().contains("ToBeSeen")));
 }

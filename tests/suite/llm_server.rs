@@ -1,4 +1,5 @@
-//! A server of this machine that speaks the wire format of chat completions, well or badly, as a script says.
+//! A server of this machine that speaks the wire format of chat completions, well or badly, as a
+//! script says.
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -128,10 +129,13 @@ impl Server {
         Server { address, world }
     }
 
-    /// Answers the first request with the first reply, and so on; the last one answers all that come later.
+    /// Answers the first request with the first reply, and so on; the last one answers all that
+    /// come later.
     pub fn in_turn(replies: Vec<Reply>) -> Server {
         let next = AtomicUsize::new(0);
-        Server::start(move |_| replies[next.fetch_add(1, Ordering::SeqCst).min(replies.len() - 1)].clone())
+        Server::start(move |_| {
+            replies[next.fetch_add(1, Ordering::SeqCst).min(replies.len() - 1)].clone()
+        })
     }
 
     /// What `llm.base_url` is to be.
@@ -164,7 +168,10 @@ impl Drop for Server {
 /// All that the messages of a request say, for scripts to look into.
 pub fn prompt(request: &Value) -> String {
     let messages = request["messages"].as_array().into_iter().flatten();
-    messages.map(|message| message["content"].as_str().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+    messages
+        .map(|message| message["content"].as_str().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn request(stream: &TcpStream) -> Option<Seen> {
@@ -197,9 +204,13 @@ fn answer(stream: TcpStream, world: &World, script: &Script) -> std::io::Result<
 }
 
 fn send(mut stream: TcpStream, reply: &Reply) -> std::io::Result<()> {
-    let headers: String = reply.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let headers: String =
+        reply.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let length = reply.body.len();
-    let head = format!("HTTP/1.1 {} X\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n", reply.status);
+    let head = format!(
+        "HTTP/1.1 {} X\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n",
+        reply.status
+    );
     stream.write_all(head.as_bytes())?;
     let body = &reply.body.as_bytes()[..reply.cut.unwrap_or(length).min(length)];
     match reply.drip.is_zero() {

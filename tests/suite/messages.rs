@@ -1,5 +1,5 @@
-//! What a user is told who gets something wrong: the message names the file or key and the next step, and nothing
-//! half-written stands under its real name.
+//! What a user is told who gets something wrong: the message names the file or key and the next
+//! step, and nothing half-written stands under its real name.
 
 use crate::bench::{Bench, REPOSITORY, Said, copy, skipped, walk};
 use insta::assert_snapshot;
@@ -12,7 +12,11 @@ fn refused(bench: &Bench) -> String {
     let said = bench.run(&[]).failed();
     if bench.file("artifacts").is_dir() {
         walk(&bench.file("artifacts"), &mut |path| {
-            assert!(path.extension().is_none_or(|e| e != "tmp"), "{} was left behind", path.display());
+            assert!(
+                path.extension().is_none_or(|e| e != "tmp"),
+                "{} was left behind",
+                path.display()
+            );
         });
     }
     said.error().to_string()
@@ -48,8 +52,13 @@ fn settings_unknown_or_misspelt() {
     assert_snapshot!("unknown_table", refused(&Bench::new().add("[scroe]\nextra = []\n")));
     assert_snapshot!("misspelt_key", refused(&Bench::new().set("passes = 2", "pases = 2")));
     assert_snapshot!("wrong_type", refused(&Bench::new().set("passes = 2", "passes = \"two\"")));
-    assert_snapshot!("missing_table", refused(&Bench::new().set("[model]\npath = \"[repo]/demo/model\"", "")));
-    let none = Command::new(env!("CARGO_BIN_EXE_circuit-atlas")).args(["run", "--config", "nowhere.toml"]).output();
+    assert_snapshot!(
+        "missing_table",
+        refused(&Bench::new().set("[model]\npath = \"[repo]/demo/model\"", ""))
+    );
+    let none = Command::new(env!("CARGO_BIN_EXE_circuit-atlas"))
+        .args(["run", "--config", "nowhere.toml"])
+        .output();
     assert_snapshot!("no_settings", Bench::new().said(none.unwrap()).failed().error());
     assert_snapshot!("unknown_stage", Bench::new().run(&["scores"]).failed().error());
 }
@@ -64,7 +73,11 @@ fn settings_out_of_range() {
         ("range_same_names", "name = \"greater-than\"", "name = \"ioi\""),
         ("range_group_feature", "\"mlp2.5\"", "\"mlp2.x\""),
         ("range_group_feature_number", "\"mlp2.5\"", "\"mlp2.4096\""),
-        ("range_coverage", "method = \"greedy\"\npasses = 2", "method = \"influence\"\ncoverage = 1.5"),
+        (
+            "range_coverage",
+            "method = \"greedy\"\npasses = 2",
+            "method = \"influence\"\ncoverage = 1.5",
+        ),
         ("range_nodes", "passes = 2", "nodes = 0"),
         ("range_wrong", "kind = \"ioi\"", "kind = \"ioi\"\nwrong = \"drop\""),
         ("context_longer_than_model", "max_contexts = 96", "max_contexts = 96\ncontext = 129"),
@@ -79,12 +92,21 @@ fn settings_out_of_range() {
 fn settings_of_a_language_model() {
     let cases = [
         ("llm_without_model", "provider = \"openai\""),
-        ("llm_with_password", "provider = \"openai\"\nmodel = \"m\"\nbase_url = \"http://me:secret@host/v1\""),
+        (
+            "llm_with_password",
+            "provider = \"openai\"\nmodel = \"m\"\nbase_url = \"http://me:secret@host/v1\"",
+        ),
         ("llm_no_address", "provider = \"openai\"\nmodel = \"m\"\nbase_url = \"localhost:80/v1\""),
-        ("llm_azure", "provider = \"azure\"\nmodel = \"m\"\nbase_url = \"https://name.openai.azure.com\""),
+        (
+            "llm_azure",
+            "provider = \"azure\"\nmodel = \"m\"\nbase_url = \"https://name.openai.azure.com\"",
+        ),
         ("llm_same_samples", "provider = \"openai\"\nmodel = \"m\"\nsamples = 3"),
         ("llm_no_price", "provider = \"openai\"\nmodel = \"m\"\nmax_cost = 2.0"),
-        ("llm_key_for_its_name", "provider = \"openai\"\nmodel = \"m\"\napi_key_env = \"sk-proj-secret\""),
+        (
+            "llm_key_for_its_name",
+            "provider = \"openai\"\nmodel = \"m\"\napi_key_env = \"sk-proj-secret\"",
+        ),
         ("llm_odd_price", "provider = \"openai\"\nmodel = \"m\"\n[llm.prices]\nm = [1.0, -2.0]"),
     ];
     for (name, settings) in cases {
@@ -92,7 +114,10 @@ fn settings_of_a_language_model() {
         assert!(!said.contains("secret"));
         assert_snapshot!(name, said);
     }
-    assert_snapshot!("llm_no_judge", refused(&Bench::new().add("[evaluate]\nmethods = [\"detection\"]\n")));
+    assert_snapshot!(
+        "llm_no_judge",
+        refused(&Bench::new().add("[evaluate]\nmethods = [\"detection\"]\n"))
+    );
 }
 
 #[test]
@@ -152,10 +177,13 @@ fn dictionaries_of_another_layer_or_width() {
 
     // The weights of another layer under a right name and config: found by what they explain.
     let (bench, folder) = with_own_saes();
-    let [from, to] = [0, 3].map(|layer| folder.join(format!("blocks.{layer}.attn.hook_z/sae_weights.safetensors")));
+    let [from, to] = [0, 3]
+        .map(|layer| folder.join(format!("blocks.{layer}.attn.hook_z/sae_weights.safetensors")));
     std::fs::copy(from, to).unwrap();
     let said = refused(&bench);
-    let number = |text: &str, before: &str| text.split_once(before).unwrap().1.split(' ').next().unwrap().to_string();
+    let number = |text: &str, before: &str| {
+        text.split_once(before).unwrap().1.split(' ').next().unwrap().to_string()
+    };
     let numbers = [number(&said, "explains "), number(&said, "but ")];
     let said = numbers.iter().fold(said, |said, number| said.replace(number, "[number]"));
     assert_snapshot!("dictionary_wrong_weights", said);
@@ -182,7 +210,10 @@ fn narrow(path: &Path, d: usize) {
 fn corpora_that_cannot_be_read() {
     let line = |text: &str| format!("{}\n", serde_json::json!({ "text": text }));
     assert_snapshot!("empty_corpus", refused(&with_corpus("corpus.jsonl", b"")));
-    assert_snapshot!("short_corpus", refused(&with_corpus("corpus.jsonl", line("Too short.").as_bytes())));
+    assert_snapshot!(
+        "short_corpus",
+        refused(&with_corpus("corpus.jsonl", line("Too short.").as_bytes()))
+    );
     let other = "{\"body\": \"A story.\", \"id\": 3}\n";
     assert_snapshot!("no_column", refused(&with_corpus("corpus.jsonl", other.as_bytes())));
     let broken = format!("{}{{\"text\": \"half", line("A whole story about a fish and a pond."));
@@ -190,15 +221,22 @@ fn corpora_that_cannot_be_read() {
     let mut bytes = line("A whole story about a fish.").into_bytes();
     bytes.extend(b"{\"text\": \"caf\xe9\"}\n");
     assert_snapshot!("not_utf8_jsonl", refused(&with_corpus("corpus.jsonl", &bytes)));
-    assert_snapshot!("not_utf8_txt", refused(&with_corpus("corpus.txt", b"a caf\xe9 on the corner")));
+    assert_snapshot!(
+        "not_utf8_txt",
+        refused(&with_corpus("corpus.txt", b"a caf\xe9 on the corner"))
+    );
     assert_snapshot!("unknown_extension", refused(&with_corpus("corpus.docx", b"?")));
-    assert_snapshot!("no_file", refused(&Bench::new().set("demo/corpus.jsonl", "demo/nothing.jsonl")));
+    assert_snapshot!(
+        "no_file",
+        refused(&Bench::new().set("demo/corpus.jsonl", "demo/nothing.jsonl"))
+    );
 }
 
 #[test]
 fn prompts_that_cannot_be_used() {
     let with = |content: &str| {
-        let bench = Bench::new().set("kind = \"ioi\"", "kind = \"prompts\"\nfile = \"prompts.jsonl\"");
+        let bench =
+            Bench::new().set("kind = \"ioi\"", "kind = \"prompts\"\nfile = \"prompts.jsonl\"");
         std::fs::write(bench.file("prompts.jsonl"), content).unwrap();
         refused(&bench)
     };
@@ -212,8 +250,14 @@ fn prompts_that_cannot_be_used() {
     };
     let whole = "When Anna and Peter went to the store, Laura gave a drink to";
     assert_snapshot!("prompts_two_tokens", with(&prompt(" Mary John", whole)));
-    assert_snapshot!("prompts_other_length", with(&prompt(" Mary", "When Anna and Peter went home")));
-    assert_snapshot!("prompts_no_file", refused(&Bench::new().set("kind = \"ioi\"", "kind = \"prompts\"")));
+    assert_snapshot!(
+        "prompts_other_length",
+        with(&prompt(" Mary", "When Anna and Peter went home"))
+    );
+    assert_snapshot!(
+        "prompts_no_file",
+        refused(&Bench::new().set("kind = \"ioi\"", "kind = \"prompts\""))
+    );
 }
 
 #[test]
@@ -222,7 +266,8 @@ fn outputs_that_cannot_be_written() {
     std::fs::write(bench.file("artifacts"), "a file").unwrap();
     assert_snapshot!("artifacts_is_a_file", refused(&bench));
 
-    let bench = Bench::finished().set("\"mlp2.5\"]", "\"mlp2.5\"]\n[site]\ntitle = \"x\"\n[output]\nsite = \"mine\"");
+    let bench = Bench::finished()
+        .set("\"mlp2.5\"]", "\"mlp2.5\"]\n[site]\ntitle = \"x\"\n[output]\nsite = \"mine\"");
     std::fs::create_dir(bench.file("mine")).unwrap();
     std::fs::write(bench.file("mine/thesis.txt"), "years of work").unwrap();
     assert_snapshot!("site_of_somebody_else", refused(&bench));
@@ -231,10 +276,21 @@ fn outputs_that_cannot_be_written() {
 
 #[test]
 fn nothing_of_a_user_is_destroyed() {
-    let outputs = |artifacts: &str, site: &str| format!("[output]\nartifacts = \"{artifacts}\"\nsite = \"{site}\"\n");
-    assert_snapshot!("artifacts_inside_the_site", refused(&Bench::new().add(&outputs("site/data", "site"))));
-    assert_snapshot!("site_inside_the_artifacts", refused(&Bench::new().add(&outputs("out", "out/site"))));
-    assert_snapshot!("site_is_where_the_settings_are", refused(&Bench::new().add(&outputs("artifacts", "."))));
+    let outputs = |artifacts: &str, site: &str| {
+        format!("[output]\nartifacts = \"{artifacts}\"\nsite = \"{site}\"\n")
+    };
+    assert_snapshot!(
+        "artifacts_inside_the_site",
+        refused(&Bench::new().add(&outputs("site/data", "site")))
+    );
+    assert_snapshot!(
+        "site_inside_the_artifacts",
+        refused(&Bench::new().add(&outputs("out", "out/site")))
+    );
+    assert_snapshot!(
+        "site_is_where_the_settings_are",
+        refused(&Bench::new().add(&outputs("artifacts", ".")))
+    );
 
     // A file of the mark's name that is not ours does not make the folder ours.
     let bench = Bench::new().add(&outputs("artifacts", "mine"));
@@ -268,7 +324,8 @@ fn a_full_disk() {
     let bench = Bench::new().add("[output]\ndictionaries = \"converted\"\n");
     let disk = bench.file("artifacts");
     std::fs::create_dir(&disk).unwrap();
-    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=400k", "tmpfs"]).arg(&disk).output();
+    let mount =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=400k", "tmpfs"]).arg(&disk).output();
     if !mount.is_ok_and(|output| output.status.success()) {
         skipped("a small file system cannot be mounted here");
         return;
@@ -320,7 +377,8 @@ fn of_version_9(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// Puts a table of the same rows but another fingerprint in place of one, with a lock that vouches for it.
+/// Puts a table of the same rows but another fingerprint in place of one, with a lock that vouches
+/// for it.
 fn from_another_run(bench: &Bench) {
     use circuit_atlas::artifact::Store;
     use circuit_atlas::artifact::tables::ConformanceRow;
@@ -346,7 +404,8 @@ fn vouch(bench: &Bench, name: &str) {
 #[test]
 fn two_runs_in_one_folder() {
     let bench = Bench::finished();
-    let running = std::fs::File::options().append(true).open(bench.file("artifacts/.running")).unwrap();
+    let running =
+        std::fs::File::options().append(true).open(bench.file("artifacts/.running")).unwrap();
     running.lock().unwrap();
     assert_snapshot!("two_runs", refused(&bench));
     drop(running);
@@ -356,7 +415,8 @@ fn two_runs_in_one_folder() {
 #[test]
 fn help_says_what_there_is() {
     let help = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_circuit-atlas")).args(arguments).output().unwrap();
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_circuit-atlas")).args(arguments).output().unwrap();
         let said: Said = Bench::new().said(output);
         said.out
     };

@@ -30,11 +30,18 @@ fn logits_are_those_of_the_unfolded_model_less_their_mean(f: &'static Fixture) {
 }
 
 fn logit_differences_are_the_recorded_ones(f: &'static Fixture) {
-    let largest = f.expected.prompts.iter().fold(0.0, |top: f64, p| top.max(p.logit_difference.abs()));
+    let largest =
+        f.expected.prompts.iter().fold(0.0, |top: f64, p| top.max(p.logit_difference.abs()));
     for (i, prompt) in f.expected.prompts.iter().enumerate() {
         let logits = f.model().last_logits(&f.model().forward(&prompt.tokens).unwrap()).unwrap();
-        let metric = Metric::LogitDifference { correct: prompt.correct_id, counter: prompt.counter_id };
-        assert_within(&format!("prompt {i}"), metric.of(&logits), prompt.logit_difference, 2e-4 * largest);
+        let metric =
+            Metric::LogitDifference { correct: prompt.correct_id, counter: prompt.counter_id };
+        assert_within(
+            &format!("prompt {i}"),
+            metric.of(&logits),
+            prompt.logit_difference,
+            2e-4 * largest,
+        );
     }
 }
 
@@ -54,7 +61,8 @@ fn hooks_are_the_recorded_ones(f: &'static Fixture) {
     for &i in &f.expected.hooked_prompts {
         let trace = f.model().forward(&f.expected.prompts[i].tokens).unwrap();
         for (l, layer) in trace.layers.iter().enumerate() {
-            let resid_post = trace.layers.get(l + 1).map_or(&trace.resid_post, |next| &next.resid_pre);
+            let resid_post =
+                trace.layers.get(l + 1).map_or(&trace.resid_post, |next| &next.resid_pre);
             let LayerTrace { resid_pre, pattern, z, attn_out, resid_mid, x2, mlp_out, .. } = layer;
             let hooks = [resid_pre, pattern, z, attn_out, resid_mid, x2, mlp_out, resid_post];
             for (name, actual) in HOOKS.into_iter().zip(hooks) {
@@ -65,13 +73,22 @@ fn hooks_are_the_recorded_ones(f: &'static Fixture) {
     }
 }
 
-/// Every recorded tensor is one that a test compares: of logits, hooks, dictionaries, the JumpReLU SAE, scores.
+/// Every recorded tensor is one that a test compares: of logits, hooks, dictionaries, the JumpReLU
+/// SAE, scores.
 fn no_other_tensors_are_recorded(f: &'static Fixture) {
-    let mut names: BTreeSet<String> = (0..f.expected.prompts.len()).map(|i| format!("hf_logits/{i}")).collect();
-    for (i, l) in f.expected.hooked_prompts.iter().flat_map(|i| (0..f.model().sizes.layers).map(move |l| (i, l))) {
+    let mut names: BTreeSet<String> =
+        (0..f.expected.prompts.len()).map(|i| format!("hf_logits/{i}")).collect();
+    for (i, l) in f
+        .expected
+        .hooked_prompts
+        .iter()
+        .flat_map(|i| (0..f.model().sizes.layers).map(move |l| (i, l)))
+    {
         names.extend(HOOKS.map(|hook| format!("hooks/{i}/blocks.{l}.{hook}")));
         let kinds = ["attention", "mlp"].map(|kind| format!("dictionary/{i}/{kind}.{l}"));
-        names.extend(kinds.iter().flat_map(|name| ["pre", "act"].map(|what| format!("{name}.{what}"))));
+        names.extend(
+            kinds.iter().flat_map(|name| ["pre", "act"].map(|what| format!("{name}.{what}"))),
+        );
     }
     names.extend(["pre", "act", "reconstruction"].map(|what| format!("saelens/jumprelu.0/{what}")));
     names.extend(["where", "values"].map(|what| format!("scores/{what}")));
@@ -92,7 +109,8 @@ fn a_pass_through_some_layers_is_the_beginning_of_a_whole_one(f: &'static Fixtur
 
 fn later_tokens_change_nothing_before_them(f: &'static Fixture) {
     let tokens = &f.expected.prompts[0].tokens;
-    let [whole, part] = [&tokens[..], &tokens[..9]].map(|tokens| f.model().forward(tokens).unwrap());
+    let [whole, part] =
+        [&tokens[..], &tokens[..9]].map(|tokens| f.model().forward(tokens).unwrap());
     assert_tensor("a prefix", &part.resid_post, &whole.resid_post.narrow(0, 0, 9).unwrap());
 }
 

@@ -1,5 +1,5 @@
-//! What others make of our files: the artifacts in Python's polars and DuckDB, the site in Chromium. Skipped, with the
-//! reason printed, where the tool is missing.
+//! What others make of our files: the artifacts in Python's polars and DuckDB, the site in
+//! Chromium. Skipped, with the reason printed, where the tool is missing.
 
 use crate::bench::{Bench, REPOSITORY, skipped};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,9 @@ fn polars_and_duckdb_open_every_artifact() {
     let python = std::env::var("CIRCUIT_ATLAS_PYTHON").unwrap_or_else(|_| "python3".into());
     let has = Command::new(&python).args(["-c", "import polars, duckdb"]).output();
     if !has.is_ok_and(|output| output.status.success()) {
-        skipped(&format!("`{python}` has not polars and duckdb; name one that has in CIRCUIT_ATLAS_PYTHON"));
+        skipped(&format!(
+            "`{python}` has not polars and duckdb; name one that has in CIRCUIT_ATLAS_PYTHON"
+        ));
         return;
     }
     let bench = Bench::finished();
@@ -24,13 +26,20 @@ fn jsonschema_accepts_every_graph() {
     let python = std::env::var("CIRCUIT_ATLAS_PYTHON").unwrap_or_else(|_| "python3".into());
     let has = Command::new(&python).args(["-c", "import jsonschema"]).output();
     if !has.is_ok_and(|output| output.status.success()) {
-        skipped(&format!("`{python}` has not jsonschema; name one that has in CIRCUIT_ATLAS_PYTHON"));
+        skipped(&format!(
+            "`{python}` has not jsonschema; name one that has in CIRCUIT_ATLAS_PYTHON"
+        ));
         return;
     }
     let bench = Bench::finished();
-    let [script, schema] =
-        ["tests/check_graphs.py", "tests/data/graph-schema.json"].map(|name| Path::new(REPOSITORY).join(name));
-    let output = Command::new(python).arg(script).arg(schema).arg(bench.file("site/graphs")).output().unwrap();
+    let [script, schema] = ["tests/check_graphs.py", "tests/data/graph-schema.json"]
+        .map(|name| Path::new(REPOSITORY).join(name));
+    let output = Command::new(python)
+        .arg(script)
+        .arg(schema)
+        .arg(bench.file("site/graphs"))
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -56,7 +65,8 @@ fn pages(site: &Path) -> Vec<PathBuf> {
     pages
 }
 
-/// Puts the pages into frames of a phone's width and asks each whether it is wider and whether a script of it failed.
+/// Puts the pages into frames of a phone's width and asks each whether it is wider and whether a
+/// script of it failed.
 const ASK: &str = r#"<script>
 let failed = 0;
 addEventListener("error", () => failed++);
@@ -67,9 +77,10 @@ addEventListener("load", () => setTimeout(() => parent.postMessage(
 
 #[test]
 fn pages_fit_a_phone_and_run_without_errors_in_chromium() {
-    let Some(chromium) = ["chromium", "chromium-browser", "google-chrome"]
-        .into_iter()
-        .find(|name| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success()))
+    let Some(chromium) =
+        ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| {
+            Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
+        })
     else {
         skipped("there is no chromium");
         return;
@@ -83,13 +94,16 @@ fn pages_fit_a_phone_and_run_without_errors_in_chromium() {
         let asked = page.with_extension("asked.html");
         std::fs::write(&asked, text.replacen("<head>", &format!("<head>{ASK}"), 1)).unwrap();
         let source = asked.strip_prefix(&site).unwrap().display();
-        frames.push_str(&format!("<iframe src=\"{source}\" width=\"390\" height=\"800\"></iframe>"));
+        frames
+            .push_str(&format!("<iframe src=\"{source}\" width=\"390\" height=\"800\"></iframe>"));
     }
-    let listen = "<script>addEventListener('message', e => document.body.append(`[${e.data}]`))</script>";
+    let listen =
+        "<script>addEventListener('message', e => document.body.append(`[${e.data}]`))</script>";
     std::fs::write(site.join("phone.html"), format!("<body>{listen}{frames}</body>")).unwrap();
     let dom = dump(chromium, &bench, &site.join("phone.html"));
     let fine = dom.matches("[0 too wide, 0 errors, 1 headings]").count();
-    let told: Vec<&str> = dom.split("[").skip(1).filter(|part| part.contains(" too wide, ")).collect();
+    let told: Vec<&str> =
+        dom.split("[").skip(1).filter(|part| part.contains(" too wide, ")).collect();
     assert_eq!(fine, pages.len(), "{told:?}");
 }
 

@@ -1,4 +1,5 @@
-//! The runner: what is run again, what is kept, what a killed run leaves, and that results depend on nothing else.
+//! The runner: what is run again, what is kept, what a killed run leaves, and that results depend
+//! on nothing else.
 
 use crate::bench::Bench;
 use std::time::{Duration, Instant};
@@ -42,12 +43,31 @@ fn changing_one_setting_reruns_exactly_what_depends_on_it() {
         (
             "max_contexts = 96",
             "max_contexts = 72",
-            &["tokenize", "measure", "cache", "score", "aggregate", "interpret", "evaluate", "render"],
+            &[
+                "tokenize",
+                "measure",
+                "cache",
+                "score",
+                "aggregate",
+                "interpret",
+                "evaluate",
+                "render",
+            ],
         ),
         (
             "passes = 2",
             "passes = 1",
-            &["discover", "verify", "heads", "cache", "score", "aggregate", "interpret", "evaluate", "render"],
+            &[
+                "discover",
+                "verify",
+                "heads",
+                "cache",
+                "score",
+                "aggregate",
+                "interpret",
+                "evaluate",
+                "render",
+            ],
         ),
         ("edges = 6", "edges = 7", &["verify", "render"]),
         ("\"att1.3\"", "\"att1.4\"", &["score", "aggregate", "interpret", "evaluate", "render"]),
@@ -70,8 +90,16 @@ fn a_changed_setting_is_named_as_the_reason() {
     let bench = Bench::finished().set("examples = 4", "examples = 5");
     let said = bench.run(&[]).succeeded();
     assert_eq!(said.ran(), &ALL[7..]);
-    assert!(said.err.contains("aggregate  runs: `aggregate.examples` was `4`, is `5`"), "{}", said.err);
-    assert!(said.err.contains("render     runs: `aggregate` gives something else now"), "{}", said.err);
+    assert!(
+        said.err.contains("aggregate  runs: `aggregate.examples` was `4`, is `5`"),
+        "{}",
+        said.err
+    );
+    assert!(
+        said.err.contains("render     runs: `aggregate` gives something else now"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]
@@ -90,7 +118,9 @@ fn the_disk_cache_and_the_live_model_give_the_same_scores() {
             bench.run(&["tokenize", "measure", "discover", "cache", "score"]).succeeded();
             let cached = bench.file("artifacts/activations").exists();
             assert_eq!(cached, store == "disk");
-            (0..4).map(|part| rows(&bench, &format!("scores/part-{part:05}.parquet"))).collect::<Vec<_>>()
+            (0..4)
+                .map(|part| rows(&bench, &format!("scores/part-{part:05}.parquet")))
+                .collect::<Vec<_>>()
         };
         assert!(scores("disk") == scores("stream"), "{dtype}");
     }
@@ -108,7 +138,10 @@ fn killed_in_score(bench: &Bench) -> bool {
     let mut run = bench.command(&["run"]).stderr(std::process::Stdio::null()).spawn().unwrap();
     let second = bench.file("artifacts/scores/part-00001.parquet");
     let start = Instant::now();
-    while !second.exists() && start.elapsed() < Duration::from_secs(120) && run.try_wait().unwrap().is_none() {
+    while !second.exists()
+        && start.elapsed() < Duration::from_secs(120)
+        && run.try_wait().unwrap().is_none()
+    {
         std::thread::sleep(Duration::from_micros(200));
     }
     run.kill().unwrap();
@@ -167,8 +200,15 @@ fn clean_removes_a_stage_and_what_was_made_from_it_and_nothing_else() {
     let bench = Bench::finished();
     std::fs::write(bench.file("artifacts/mine.txt"), "a user's own").unwrap();
     let said = bench.call(&["clean", "score"]).succeeded();
-    assert!(!bench.file("artifacts/scores").exists() && !bench.file("artifacts/features.parquet").exists());
-    assert!(bench.file("artifacts/tokens").exists() && bench.file("artifacts/mine.txt").exists(), "{}", said.err);
+    assert!(
+        !bench.file("artifacts/scores").exists()
+            && !bench.file("artifacts/features.parquet").exists()
+    );
+    assert!(
+        bench.file("artifacts/tokens").exists() && bench.file("artifacts/mine.txt").exists(),
+        "{}",
+        said.err
+    );
     bench.run(&[]).succeeded();
     bench.call(&["clean"]).succeeded();
     assert!(!bench.file("site").exists() && !bench.file("artifacts/tokens").exists());
@@ -190,7 +230,12 @@ fn examples_never_cross_the_halves_and_are_one_a_document() {
     assert!(!examples.is_empty());
     for row in examples {
         assert_eq!(row.half, halves[&row.document]);
-        assert!(seen.insert((row.subject.clone(), row.document)), "{} twice for {}", row.document, row.subject);
+        assert!(
+            seen.insert((row.subject.clone(), row.document)),
+            "{} twice for {}",
+            row.document,
+            row.subject
+        );
         assert!(row.start <= row.peak && usize::from(row.peak - row.start) < row.tokens.len());
         if row.band != "inactive" {
             assert_eq!(row.activations[usize::from(row.peak - row.start)], row.value);
@@ -206,14 +251,20 @@ fn what_explains_a_feature_is_from_the_explain_half() {
     let bench = Bench::finished();
     let store = Store::new(&bench.file("artifacts"));
     let documents = store.read::<Document>().unwrap();
-    let explain: BTreeSet<u32> = documents.iter().filter(|d| d.half == "explain").map(|d| d.document).collect();
-    let contexts: BTreeMap<u32, ContextRow> =
-        store.read_parts::<ContextRow>().unwrap().into_iter().map(|row| (row.context, row)).collect();
+    let explain: BTreeSet<u32> =
+        documents.iter().filter(|d| d.half == "explain").map(|d| d.document).collect();
+    let contexts: BTreeMap<u32, ContextRow> = store
+        .read_parts::<ContextRow>()
+        .unwrap()
+        .into_iter()
+        .map(|row| (row.context, row))
+        .collect();
     let seen = |context: u32| explain.contains(&contexts[&context].document);
     let end_of_text = contexts[&0].tokens[0];
     let counts = |row: &ContextRow, p: usize| p > 0 && row.tokens[p] != end_of_text;
     let of_half = contexts.values().filter(|row| seen(row.context));
-    let tokens: usize = of_half.map(|row| (0..row.tokens.len()).filter(|&p| counts(row, p)).count()).sum();
+    let tokens: usize =
+        of_half.map(|row| (0..row.tokens.len()).filter(|&p| counts(row, p)).count()).sum();
     let mut active: BTreeMap<u32, usize> = BTreeMap::new();
     for row in store.read_parts::<ScoreRow>().unwrap() {
         if seen(row.context) && counts(&contexts[&row.context], row.position.into()) {
@@ -230,5 +281,8 @@ fn what_explains_a_feature_is_from_the_explain_half() {
 #[test]
 fn check_prints_a_line_for_each_dictionary() {
     let said = Bench::new().call(&["check"]).succeeded();
-    assert_eq!(said.out.lines().filter(|line| line.starts_with("att") || line.starts_with("mlp")).count(), 8);
+    assert_eq!(
+        said.out.lines().filter(|line| line.starts_with("att") || line.starts_with("mlp")).count(),
+        8
+    );
 }

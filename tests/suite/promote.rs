@@ -11,13 +11,15 @@ in_every_world!(
 );
 
 fn promoted_tokens_are_the_recorded_ones(f: &'static Fixture) {
-    let sets: Vec<Weighted> = f.expected.promoted.iter().map(|row| vec![(feature_id(&row.feature), 1.0)]).collect();
+    let sets: Vec<Weighted> =
+        f.expected.promoted.iter().map(|row| vec![(feature_id(&row.feature), 1.0)]).collect();
     let found = promoted(&f.world, &sets, 10).unwrap();
     assert_eq!(found.len(), f.expected.promoted.len());
     for (found, expected) in found.iter().zip(&f.expected.promoted) {
         for (found, expected) in [(&found.top, &expected.top), (&found.bottom, &expected.bottom)] {
             let ids = |found: &[(u32, f64)]| found.iter().map(|x| x.0).collect::<Vec<_>>();
-            let found: Vec<(u32, f64)> = found.iter().map(|&(id, logit)| (id, logit.into())).collect();
+            let found: Vec<(u32, f64)> =
+                found.iter().map(|&(id, logit)| (id, logit.into())).collect();
             assert_eq!(ids(&found), ids(expected), "{}", found.len());
             let logits = |rows: &[(u32, f64)]| rows.iter().map(|x| x.1).collect::<Vec<_>>();
             assert_near("promoted", &logits(&found), &logits(expected), TOLERANCE);
@@ -30,14 +32,18 @@ fn a_set_promotes_the_weighted_sum_of_its_features(f: &'static Fixture) {
     let (a, b) = (ids[0], ids[6]);
     let sets = [vec![(a, 1.0)], vec![(b, 1.0)], vec![(a, 2.0), (b, 0.5)], vec![]];
     let logits = promoted_logits(&f.world, &sets).unwrap();
-    let sum: Vec<f64> =
-        logits[0].iter().zip(&logits[1]).map(|(a, b)| 2.0 * f64::from(*a) + 0.5 * f64::from(*b)).collect();
+    let sum: Vec<f64> = logits[0]
+        .iter()
+        .zip(&logits[1])
+        .map(|(a, b)| 2.0 * f64::from(*a) + 0.5 * f64::from(*b))
+        .collect();
     let numbers = |row: &[f32]| row.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
     assert_near("the sum", &numbers(&logits[2]), &sum, 1e-5);
     assert!(logits[3].iter().all(|&x| x == 0.0));
 }
 
-/// What a feature promotes is what it adds to the logits when more of it is written, at a scale that is held.
+/// What a feature promotes is what it adds to the logits when more of it is written, at a scale
+/// that is held.
 fn promoting_is_writing_more_at_a_frozen_scale(f: &'static Fixture) {
     let attribution = f.attribution(0);
     let last = f.expected.prompts[0].tokens.len() - 1;
@@ -48,7 +54,9 @@ fn promoting_is_writing_more_at_a_frozen_scale(f: &'static Fixture) {
         let activation = f64::from(attribution.activation(node).unwrap());
         let logits = promoted_logits(&f.world, &[vec![(feature, activation)]]).unwrap().remove(0);
         let w_u = f.model().w_u.t().unwrap().to_vec2::<f32>().unwrap();
-        let by_hand = w_u.iter().map(|column| column.iter().zip(row).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum());
+        let by_hand = w_u
+            .iter()
+            .map(|column| column.iter().zip(row).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum());
         let logits: Vec<f64> = logits.iter().map(|&x| x.into()).collect();
         assert_near(&feature.to_string(), &logits, &by_hand.collect::<Vec<f64>>(), 1e-4);
     }

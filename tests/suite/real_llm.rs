@@ -1,5 +1,6 @@
-//! A language model that is served by llama.cpp, by the wire format as others write it: the demo model itself, which talks
-//! nonsense, but in the form that it is asked for. Skipped, with the reason printed, where there is no such server.
+//! A language model that is served by llama.cpp, by the wire format as others write it: the demo
+//! model itself, which talks nonsense, but in the form that it is asked for. Skipped, with the
+//! reason printed, where there is no such server.
 
 use crate::bench::{Bench, REPOSITORY, skipped, walk};
 use circuit_atlas::artifact::Store;
@@ -60,7 +61,8 @@ impl Drop for Server {
 fn bench(server: &Server) -> Bench {
     let task = "[[tasks]]\nname = \"greater-than\"\nkind = \"greater-than\"\nprompts = 4\n";
     let llm = format!(
-        "[llm]\nprovider = \"openai\"\nbase_url = \"{}\"\nmodel = \"demo\"\napi_key_env = \"{KEY_NAME}\"\nretries = 0\n",
+        "[llm]\nprovider = \"openai\"\nbase_url = \"{}\"\nmodel = \"demo\"\napi_key_env \
+         = \"{KEY_NAME}\"\nretries = 0\n",
         server.url
     );
     Bench::new().set(task, "").set("prompts = 4", "prompts = 1").add(&llm)
@@ -73,7 +75,12 @@ fn explain(bench: &Bench, key: &str, arguments: &[&str]) -> Option<i32> {
 }
 
 fn asked(store: &Store) -> Vec<ExplanationRow> {
-    store.read::<ExplanationRow>().unwrap().into_iter().filter(|row| row.explainer != "statistics").collect()
+    store
+        .read::<ExplanationRow>()
+        .unwrap()
+        .into_iter()
+        .filter(|row| row.explainer != "statistics")
+        .collect()
 }
 
 #[test]
@@ -82,13 +89,21 @@ fn a_real_server_explains_by_schema_and_is_asked_once() {
     let bench = bench(&server);
     let store = Store::new(&bench.file("artifacts"));
 
-    const BEFORE: [&str; 8] = ["tokenize", "measure", "discover", "verify", "heads", "cache", "score", "aggregate"];
-    assert_eq!(explain(&bench, "sk-not-of-this-server", &[&BEFORE[..], &["interpret"]].concat()), Some(3));
+    const BEFORE: [&str; 8] =
+        ["tokenize", "measure", "discover", "verify", "heads", "cache", "score", "aggregate"];
+    assert_eq!(
+        explain(&bench, "sk-not-of-this-server", &[&BEFORE[..], &["interpret"]].concat()),
+        Some(3)
+    );
     let refused = asked(&store);
     assert!(refused.len() > 10);
     for row in refused {
         let why = ["does not accept the key", "a feature of it has no answer yet"];
-        assert!(row.status == "left" && why.iter().any(|why| row.reason.contains(why)), "{}", row.reason);
+        assert!(
+            row.status == "left" && why.iter().any(|why| row.reason.contains(why)),
+            "{}",
+            row.reason
+        );
     }
 
     let code = explain(&bench, KEY, &[]);
@@ -109,7 +124,11 @@ fn a_real_server_explains_by_schema_and_is_asked_once() {
     }
     walk(bench.path(), &mut |path| {
         let bytes = std::fs::read(path).unwrap();
-        assert!(!bytes.windows(KEY.len()).any(|part| part == KEY.as_bytes()), "the key is in {}", path.display());
+        assert!(
+            !bytes.windows(KEY.len()).any(|part| part == KEY.as_bytes()),
+            "the key is in {}",
+            path.display()
+        );
     });
 }
 
@@ -118,7 +137,8 @@ fn check_explanations(explanations: &[ExplanationRow]) {
     for row in explanations {
         let had = row.status == "ok" && !row.input_side.is_empty() && !row.output_side.is_empty();
         let missed = row.status == "failed"
-            && (row.reason.starts_with("the reply cannot be read") || row.reason.starts_with("the reply was cut off"));
+            && (row.reason.starts_with("the reply cannot be read")
+                || row.reason.starts_with("the reply was cut off"));
         assert!(had || missed, "{}: {} {}", row.subject, row.status, row.reason);
     }
     for kind in ["feature", "component", "pair", "group"] {
@@ -128,17 +148,26 @@ fn check_explanations(explanations: &[ExplanationRow]) {
     assert!(2 * had > explanations.len(), "{had} of {}", explanations.len());
 }
 
-/// Every reply came in the form of the schema, if it came to its end, and the server counted its tokens.
+/// Every reply came in the form of the schema, if it came to its end, and the server counted its
+/// tokens.
 fn check_exchanges(store: &Store) {
     let exchanges: Vec<ExchangeRow> = store.read().unwrap();
     assert!(exchanges.len() > 10);
     for row in exchanges {
         let ended = row.reply.trim_end().ends_with('}');
         let reply: Value = serde_json::from_str(&row.reply).unwrap_or_default();
-        assert!(!ended || (reply["input"].is_string() && reply["promotes"].is_array()), "{}", row.reply);
+        assert!(
+            !ended || (reply["input"].is_string() && reply["promotes"].is_array()),
+            "{}",
+            row.reply
+        );
     }
     let ledger: Vec<LedgerRow> = store.read().unwrap();
-    assert!(ledger.iter().all(|row| row.attempts == 1 && row.prompt_tokens > 1000 && row.completion_tokens > 10));
+    assert!(
+        ledger
+            .iter()
+            .all(|row| row.attempts == 1 && row.prompt_tokens > 1000 && row.completion_tokens > 10)
+    );
 }
 
 #[test]
@@ -170,6 +199,11 @@ fn a_real_server_says_that_a_question_is_too_long_and_the_next_one_is_answered()
     let read = |_: &Question, object: &Value| object["it"].as_bool().ok_or("no".to_string());
     let asked = asker.ask("asked", &questions, read).unwrap();
     let Outcome::Failed(why) = &asked[0].outcome else { panic!("{:?}", asked[0].outcome) };
-    assert!(why.starts_with("the question is too long for the model (the server answered 400: request ("), "{why}");
+    assert!(
+        why.starts_with(
+            "the question is too long for the model (the server answered 400: request ("
+        ),
+        "{why}"
+    );
     assert!(matches!(asked[1].outcome, Outcome::Said(_)), "{:?}", asked[1].outcome);
 }

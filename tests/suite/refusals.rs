@@ -35,14 +35,20 @@ struct Bad {
 
 /// A folder of dictionaries as far as `layers` go: found and loaded, or the message.
 fn load(f: &Fixture, folder: &Path, kind: Kind, layers: usize) -> Result<()> {
-    find(folder, &[], kind, layers)?.iter().try_for_each(|source| source.read(f.model().sizes.d_model).map(drop))
+    find(folder, &[], kind, layers)?
+        .iter()
+        .try_for_each(|source| source.read(f.model().sizes.d_model).map(drop))
 }
 
-/// The dictionary of a case in a folder of its own: files side by side, or a SAELens folder as an entry.
+/// The dictionary of a case in a folder of its own: files side by side, or a SAELens folder as an
+/// entry.
 fn stage(f: &Fixture, bad: &Bad) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let from = f.path("bad").join(bad.path.split_once('/').unwrap().0);
-    copy(&from, &if bad.format == "saelens" { folder.path().join("layer0") } else { folder.path().into() });
+    copy(
+        &from,
+        &if bad.format == "saelens" { folder.path().join("layer0") } else { folder.path().into() },
+    );
     folder
 }
 
@@ -53,9 +59,13 @@ fn cases(f: &Fixture) -> Vec<Bad> {
 /// Where a command in a pickle has left its mark.
 pub fn executed() -> Option<PathBuf> {
     let mut found = None;
-    walk(&data(""), &mut |path| found = path.ends_with("EXECUTED").then(|| path.into()).or(found.take()));
+    walk(&data(""), &mut |path| {
+        found = path.ends_with("EXECUTED").then(|| path.into()).or(found.take())
+    });
     let folders = [std::env::current_dir().unwrap(), std::env::temp_dir()];
-    found.or_else(|| folders.into_iter().map(|folder| folder.join("EXECUTED")).find(|path| path.exists()))
+    found.or_else(|| {
+        folders.into_iter().map(|folder| folder.join("EXECUTED")).find(|path| path.exists())
+    })
 }
 
 /// The words that tell a user what is wrong with each.
@@ -85,7 +95,10 @@ fn every_bad_dictionary_is_refused_by_name(f: &'static Fixture) {
         let message = report(&error);
         let (case, file) = bad.path.split_once('/').unwrap();
         let named = if file == "." { "layer0" } else { file.trim_end_matches(".pt") };
-        assert!(error.to_string().contains(named), "{case}: the message does not name `{named}`: {message}");
+        assert!(
+            error.to_string().contains(named),
+            "{case}: the message does not name `{named}`: {message}"
+        );
         let why = why.remove(case).expect("every case has its words");
         assert!(message.contains(&why), "{case}: {message}");
         assert!(message.contains("\nhint: "), "{case}: {message}");
@@ -94,7 +107,8 @@ fn every_bad_dictionary_is_refused_by_name(f: &'static Fixture) {
     assert_eq!(executed(), None);
 }
 
-/// A good transcoder whose pickled config is a call: the tensors may be read, the call must not be made.
+/// A good transcoder whose pickled config is a call: the tensors may be read, the call must not be
+/// made.
 fn a_call_in_a_pickled_config_is_not_made(f: &'static Fixture) {
     let bad = cases(f).into_iter().find(|bad| !bad.must_refuse).unwrap();
     assert_eq!(bad.format, "transcoder");
@@ -118,8 +132,18 @@ fn a_folder_must_hold_one_dictionary_for_each_layer(f: &'static Fixture) {
     let cases = [
         (missing.as_path(), Kind::Attention, layers, "cannot read the folder of dictionaries"),
         (empty.path(), Kind::Mlp, layers, "has no mlp dictionary for layer 0"),
-        (sae, Kind::Attention, layers + 1, &format!("has no attention dictionary for layer {layers}")),
-        (sae, Kind::Attention, last, &format!("is for layer {last}, but the model has {last} layers")),
+        (
+            sae,
+            Kind::Attention,
+            layers + 1,
+            &format!("has no attention dictionary for layer {layers}"),
+        ),
+        (
+            sae,
+            Kind::Attention,
+            last,
+            &format!("is for layer {last}, but the model has {last} layers"),
+        ),
     ];
     for (folder, kind, layers, why) in cases {
         let message = refused(f, folder, kind, layers);
@@ -131,10 +155,16 @@ fn a_folder_must_hold_one_dictionary_for_each_layer(f: &'static Fixture) {
 fn a_folder_of_the_other_kind_is_refused(f: &'static Fixture) {
     for (folder, kind) in [("transcoder", Kind::Attention), ("attention_sae", Kind::Mlp)] {
         let message = refused(f, &f.path(folder), kind, f.model().sizes.layers);
-        assert!(message.contains("reads the hook `blocks.0.") && message.contains("\nhint: "), "{message}");
+        assert!(
+            message.contains("reads the hook `blocks.0.") && message.contains("\nhint: "),
+            "{message}"
+        );
     }
     let message = refused(f, &f.path("saelens"), Kind::Mlp, 2);
-    assert!(message.contains("an architecture of `standard` is not one of transcoders"), "{message}");
+    assert!(
+        message.contains("an architecture of `standard` is not one of transcoders"),
+        "{message}"
+    );
 }
 
 fn two_dictionaries_of_one_layer_are_refused(f: &'static Fixture) {
@@ -154,7 +184,12 @@ fn a_config_that_means_something_else_is_refused(f: &'static Fixture) {
             "\"apply_b_dec_to_input\": true",
             "apply_b_dec_to_input must be false",
         ),
-        ("transcoder.0", "blocks.0.hook_mlp_out", "blocks.1.hook_mlp_out", "it writes to `blocks.1.hook_mlp_out`"),
+        (
+            "transcoder.0",
+            "blocks.0.hook_mlp_out",
+            "blocks.1.hook_mlp_out",
+            "it writes to `blocks.1.hook_mlp_out`",
+        ),
         (
             "transcoder.0",
             "blocks.0.ln2.hook_normalized",
@@ -168,8 +203,18 @@ fn a_config_that_means_something_else_is_refused(f: &'static Fixture) {
             "\"architect\"",
             "an architecture of `standard` is not one of transcoders",
         ),
-        ("attention.0", "\"metadata\": {", "\"metadata\": 3, \"was\": {", "is not the config of a dictionary"),
-        ("attention.0", "\"standard\"", "\"batchtopk\"", "the architecture `batchtopk` is not supported"),
+        (
+            "attention.0",
+            "\"metadata\": {",
+            "\"metadata\": 3, \"was\": {",
+            "is not the config of a dictionary",
+        ),
+        (
+            "attention.0",
+            "\"standard\"",
+            "\"batchtopk\"",
+            "the architecture `batchtopk` is not supported",
+        ),
         ("attention.0", "\"standard\"", "\"topk\"", "a top-k without its `k`"),
         ("attention.0", "\"standard\"", "\"gated\"", "has no tensor `r_mag`"),
         ("attention.0", "\"standard\"", "\"jumprelu\"", "has no tensor `threshold`"),
@@ -230,7 +275,10 @@ fn a_model_with_a_file_or_tensor_missing_is_refused(f: &'static Fixture) {
             tensors.remove(&key);
         });
     });
-    assert!(message.contains("model.safetensors` has no tensor `h.1.mlp.c_fc.weight`"), "{message}");
+    assert!(
+        message.contains("model.safetensors` has no tensor `h.1.mlp.c_fc.weight`"),
+        "{message}"
+    );
 }
 
 fn a_model_cut_short_is_refused(f: &'static Fixture) {
@@ -239,7 +287,10 @@ fn a_model_cut_short_is_refused(f: &'static Fixture) {
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() * 6 / 10]).unwrap();
     });
-    assert!(message.contains("cannot read the weights") && message.contains("model.safetensors"), "{message}");
+    assert!(
+        message.contains("cannot read the weights") && message.contains("model.safetensors"),
+        "{message}"
+    );
 }
 
 fn a_model_with_a_value_that_is_not_finite_is_refused(f: &'static Fixture) {
@@ -247,12 +298,16 @@ fn a_model_with_a_value_that_is_not_finite_is_refused(f: &'static Fixture) {
         let message = model_refused(f, |folder| {
             with_weights(folder, |tensors| {
                 let key = key(tensors, "h.2.attn.c_proj.bias");
-                let mut values = tensors[&key].to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap();
+                let mut values =
+                    tensors[&key].to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap();
                 values[3] = value;
                 tensors.insert(key, Tensor::new(values, &Device::Cpu).unwrap());
             });
         });
-        assert!(message.contains("tensor `h.2.attn.c_proj.bias` has values that are not finite"), "{message}");
+        assert!(
+            message.contains("tensor `h.2.attn.c_proj.bias` has values that are not finite"),
+            "{message}"
+        );
     }
 }
 
@@ -265,8 +320,16 @@ fn a_config_of_another_model_is_refused(f: &'static Fixture) {
             number("n_embd", 2 * d),
             format!("tensor `wte.weight` is [{v}, {d}], not [{v}, {}]", 2 * d),
         ),
-        (number("n_layer", layers), number("n_layer", layers + 1), format!("has no tensor `h.{layers}.")),
-        (number("n_head", heads), number("n_head", 7), format!("n_embd {d} is not a multiple of n_head 7")),
+        (
+            number("n_layer", layers),
+            number("n_layer", layers + 1),
+            format!("has no tensor `h.{layers}."),
+        ),
+        (
+            number("n_head", heads),
+            number("n_head", 7),
+            format!("n_embd {d} is not a multiple of n_head 7"),
+        ),
         ("gelu_new".into(), "gelu".into(), "activation_function `gelu` is not supported".into()),
         ("\"n_head\"".into(), "\"heads\"".into(), "is not the configuration of a GPT-2".into()),
     ];
@@ -286,7 +349,10 @@ fn tokens_that_do_not_fit_the_model_are_refused(f: &'static Fixture) {
         (vec![], format!("a context of 0 tokens does not fit the model's {positions} positions")),
         (
             vec![1; positions + 1],
-            format!("a context of {} tokens does not fit the model's {positions} positions", positions + 1),
+            format!(
+                "a context of {} tokens does not fit the model's {positions} positions",
+                positions + 1
+            ),
         ),
         (
             vec![1, vocabulary as u32],

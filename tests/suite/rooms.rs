@@ -19,7 +19,10 @@ const RANKS: [&[&str]; 10] = [
 ];
 
 fn rank(room: &str) -> usize {
-    RANKS.iter().position(|rooms| rooms.contains(&room)).unwrap_or_else(|| panic!("`{room}` is no room"))
+    RANKS
+        .iter()
+        .position(|rooms| rooms.contains(&room))
+        .unwrap_or_else(|| panic!("`{room}` is no room"))
 }
 
 /// Every source with its room and its text, without its tests.
@@ -62,9 +65,14 @@ fn stages_never_call_each_other_and_hold_no_tensors() {
     for (name, _, text) in sources().into_iter().filter(|(_, room, _)| room == "stages") {
         assert!(!text.contains("Tensor") && !text.contains("candle"), "`{name}` uses tensors");
         let own = name.trim_start_matches("stages/").trim_end_matches(".rs");
-        for stage in STAGES.iter().map(|stage| stage.name).filter(|stage| own != "mod" && own != *stage) {
+        for stage in
+            STAGES.iter().map(|stage| stage.name).filter(|stage| own != "mod" && own != *stage)
+        {
             let names = [format!("super::{stage}"), format!("stages::{stage}")];
-            assert!(!names.iter().any(|call| text.contains(call)), "`{name}` uses the stage `{stage}`");
+            assert!(
+                !names.iter().any(|call| text.contains(call)),
+                "`{name}` uses the stage `{stage}`"
+            );
         }
     }
 }
@@ -82,11 +90,15 @@ fn each_library_stays_in_its_room() {
     ];
     for (name, room, text) in sources() {
         for (library, rooms) in homes {
-            assert!(!text.contains(library) || rooms.contains(&room.as_str()), "`{name}` uses `{library}`");
+            assert!(
+                !text.contains(library) || rooms.contains(&room.as_str()),
+                "`{name}` uses `{library}`"
+            );
         }
         let network = ["std::net", "TcpStream", "reqwest", "ureq", "hf_hub"];
         assert!(
-            ["hub", "llm"].contains(&room.as_str()) || !network.iter().any(|word| text.contains(word)),
+            ["hub", "llm"].contains(&room.as_str())
+                || !network.iter().any(|word| text.contains(word)),
             "`{name}` uses the network"
         );
     }

@@ -1,4 +1,5 @@
-//! SAELens folders of every architecture and both generations of configs, against their formulas in plain loops.
+//! SAELens folders of every architecture and both generations of configs, against their formulas in
+//! plain loops.
 
 use crate::fixture::{Fixture, opened, read_by};
 use candle_core::{Device, Tensor};
@@ -17,17 +18,28 @@ struct Plain {
 
 /// A number from −1 to 1 that depends on where it stands, and on nothing else.
 fn drawn(salt: usize, i: usize) -> f32 {
-    let mixed = ((salt * 7919 + i) as u32).wrapping_mul(2_654_435_761).rotate_left(13).wrapping_mul(2_246_822_519);
+    let mixed = ((salt * 7919 + i) as u32)
+        .wrapping_mul(2_654_435_761)
+        .rotate_left(13)
+        .wrapping_mul(2_246_822_519);
     mixed as f32 / u32::MAX as f32 * 2.0 - 1.0
 }
 
 impl Plain {
     fn new(f: &Fixture, vectors: &[&'static str]) -> Plain {
         let (d, n) = (f.model().sizes.d_model, 40);
-        let fill = |salt: usize, len: usize, by: f32| (0..len).map(|i| drawn(salt, i) * by).collect::<Vec<f32>>();
-        let mut tensors =
-            HashMap::from([("W_enc", fill(1, d * n, 0.5)), ("W_dec", fill(2, n * d, 0.5)), ("b_dec", fill(3, d, 0.3))]);
-        vectors.iter().enumerate().for_each(|(i, name)| drop(tensors.insert(name, fill(4 + i, n, 0.4))));
+        let fill = |salt: usize, len: usize, by: f32| {
+            (0..len).map(|i| drawn(salt, i) * by).collect::<Vec<f32>>()
+        };
+        let mut tensors = HashMap::from([
+            ("W_enc", fill(1, d * n, 0.5)),
+            ("W_dec", fill(2, n * d, 0.5)),
+            ("b_dec", fill(3, d, 0.3)),
+        ]);
+        vectors
+            .iter()
+            .enumerate()
+            .for_each(|(i, name)| drop(tensors.insert(name, fill(4 + i, n, 0.4))));
         Plain { d, n, tensors }
     }
 
@@ -48,7 +60,8 @@ impl Plain {
         };
         let tensors: HashMap<&str, Tensor> = self.tensors.iter().map(tensor).collect();
         candle_core::safetensors::save(&tensors, own.join("sae_weights.safetensors")).unwrap();
-        let sources = find(folder.path(), &[], Kind::Attention, 1).map_err(|error| report(&error))?;
+        let sources =
+            find(folder.path(), &[], Kind::Attention, 1).map_err(|error| report(&error))?;
         opened(&sources[0], &f.model().sizes).map_err(|error| report(&error))
     }
 
@@ -58,7 +71,9 @@ impl Plain {
 
     /// `(x − b_dec)·W_enc[:, f]`
     fn read(&self, x: &[f32], f: usize) -> f64 {
-        (0..self.d).map(|i| (f64::from(x[i]) - self.at("b_dec", i)) * self.at("W_enc", i * self.n + f)).sum()
+        (0..self.d)
+            .map(|i| (f64::from(x[i]) - self.at("b_dec", i)) * self.at("W_enc", i * self.n + f))
+            .sum()
     }
 
     fn norm(&self, f: usize) -> f64 {
@@ -66,7 +81,8 @@ impl Plain {
     }
 }
 
-/// The activations of a dictionary are those of `expected`, at every token of a prompt; some are active, some not.
+/// The activations of a dictionary are those of `expected`, at every token of a prompt; some are
+/// active, some not.
 fn assert_activations(f: &Fixture, dictionary: &Dictionary, expected: impl Fn(&[f32]) -> Vec<f64>) {
     let trace = f.model().forward(&f.expected.prompts[0].tokens).unwrap();
     let x = read_by(DictionaryId { layer: 0, kind: Kind::Attention }, &trace);
@@ -74,7 +90,10 @@ fn assert_activations(f: &Fixture, dictionary: &Dictionary, expected: impl Fn(&[
     let (mut on, mut off) = (0, 0);
     for (x, found) in x.to_vec2::<f32>().unwrap().iter().zip(found) {
         for (f, (found, expected)) in found.iter().zip(expected(x)).enumerate() {
-            assert!((f64::from(*found) - expected).abs() < 1e-4, "feature {f}: {found}, expected {expected}");
+            assert!(
+                (f64::from(*found) - expected).abs() < 1e-4,
+                "feature {f}: {found}, expected {expected}"
+            );
             if expected > 0.0 { on += 1 } else { off += 1 }
         }
     }
@@ -113,9 +132,13 @@ fn largest(mut values: Vec<f64>, k: usize) -> Vec<f64> {
 fn standard_of_before_6_subtracts_its_bias() {
     let f = Fixture::tiny();
     let plain = Plain::new(f, &["b_enc"]);
-    for config in [before_6(&[]), since_6("standard", &[]), before_6(&[("architecture", json!("standard"))])] {
+    for config in
+        [before_6(&[]), since_6("standard", &[]), before_6(&[("architecture", json!("standard"))])]
+    {
         let dictionary = plain.open(f, config).unwrap();
-        let of = |x: &[f32]| (0..plain.n).map(|i| (plain.read(x, i) + plain.at("b_enc", i)).max(0.0)).collect();
+        let of = |x: &[f32]| {
+            (0..plain.n).map(|i| (plain.read(x, i) + plain.at("b_enc", i)).max(0.0)).collect()
+        };
         assert_activations(f, &dictionary, of);
     }
 }
@@ -128,19 +151,23 @@ fn top_k_keeps_the_largest() {
     for config in [since_6("topk", &[("k", json!(5))]), before_6(&old)] {
         let dictionary = plain.open(f, config).unwrap();
         assert!(dictionary.needs_all());
-        let pre = |x: &[f32]| (0..plain.n).map(|i| plain.read(x, i) + plain.at("b_enc", i)).collect();
+        let pre =
+            |x: &[f32]| (0..plain.n).map(|i| plain.read(x, i) + plain.at("b_enc", i)).collect();
         assert_activations(f, &dictionary, |x| largest(pre(x), 5));
     }
 }
 
-/// The norms of decoder rows weigh the choice; activations come out multiplied, what is written does not change.
+/// The norms of decoder rows weigh the choice; activations come out multiplied, what is written
+/// does not change.
 #[test]
 fn top_k_by_decoder_norm() {
     let f = Fixture::tiny();
     let plain = Plain::new(f, &["b_enc"]);
     let config = since_6("topk", &[("k", json!(5)), ("rescale_acts_by_decoder_norm", json!(true))]);
     let dictionary = plain.open(f, config).unwrap();
-    let pre = |x: &[f32]| (0..plain.n).map(|i| (plain.read(x, i) + plain.at("b_enc", i)) * plain.norm(i)).collect();
+    let pre = |x: &[f32]| {
+        (0..plain.n).map(|i| (plain.read(x, i) + plain.at("b_enc", i)) * plain.norm(i)).collect()
+    };
     assert_activations(f, &dictionary, |x| largest(pre(x), 5));
     let row = dictionary.write_direction(3).unwrap();
     for (i, w) in row.iter().enumerate() {
@@ -156,7 +183,8 @@ fn gated_is_a_gate_and_a_magnitude() {
     let dictionary = plain.open(f, since_6("gated", &[])).unwrap();
     let of = |x: &[f32], i: usize| {
         let gate = plain.read(x, i) + plain.at("b_gate", i) > 0.0;
-        let magnitude = (plain.read(x, i) * plain.at("r_mag", i).exp() + plain.at("b_mag", i)).max(0.0);
+        let magnitude =
+            (plain.read(x, i) * plain.at("r_mag", i).exp() + plain.at("b_mag", i)).max(0.0);
         if gate { magnitude } else { 0.0 }
     };
     assert_activations(f, &dictionary, |x| (0..plain.n).map(|i| of(x, i)).collect());
@@ -166,7 +194,8 @@ fn gated_is_a_gate_and_a_magnitude() {
 fn jumprelu_of_before_6() {
     let f = Fixture::tiny();
     let plain = Plain::new(f, &["b_enc", "threshold"]);
-    let config = before_6(&[("architecture", json!("jumprelu")), ("apply_b_dec_to_input", json!(true))]);
+    let config =
+        before_6(&[("architecture", json!("jumprelu")), ("apply_b_dec_to_input", json!(true))]);
     let dictionary = plain.open(f, config).unwrap();
     let of = |x: &[f32], i: usize| {
         let pre = plain.read(x, i) + plain.at("b_enc", i);
@@ -185,14 +214,26 @@ fn what_is_not_supported_is_refused_by_name() {
             since_6("standard", &[("normalize_activations", json!("expected_average_only_in"))]),
             "`expected_average_only_in`",
         ),
-        (since_6("standard", &[("rescale_acts_by_decoder_norm", json!(true))]), "rescale_acts_by_decoder_norm"),
-        (since_6("standard", &[("reshape_activations", json!("hook_q"))]), "reshape_activations `hook_q`"),
+        (
+            since_6("standard", &[("rescale_acts_by_decoder_norm", json!(true))]),
+            "rescale_acts_by_decoder_norm",
+        ),
+        (
+            since_6("standard", &[("reshape_activations", json!("hook_q"))]),
+            "reshape_activations `hook_q`",
+        ),
         (before_6(&[("normalize_activations", json!(true))]), "normalize_activations `true`"),
         (before_6(&[("hook_point_head_index", json!(3))]), "a dictionary of one head (3)"),
         (before_6(&[("finetuning_scaling_factor", json!(true))]), "finetuning_scaling_factor"),
-        (before_6(&[("activation_fn_str", json!("tanh-relu"))]), "the activation function `tanh-relu`"),
+        (
+            before_6(&[("activation_fn_str", json!("tanh-relu"))]),
+            "the activation function `tanh-relu`",
+        ),
         (before_6(&[("activation_fn_str", json!("topk"))]), "a top-k without its `k`"),
-        (before_6(&[("hook_point", json!("blocks.0.hook_resid_pre"))]), "reads the hook `blocks.0.hook_resid_pre`"),
+        (
+            before_6(&[("hook_point", json!("blocks.0.hook_resid_pre"))]),
+            "reads the hook `blocks.0.hook_resid_pre`",
+        ),
     ];
     for (config, words) in cases {
         let told = plain.open(f, config).err().unwrap_or_else(|| panic!("not refused: {words}"));

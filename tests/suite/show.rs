@@ -1,7 +1,10 @@
-//! `show`: its tables, its JSON against the artifacts, and what is said to who asks for what is not there.
+//! `show`: its tables, its JSON against the artifacts, and what is said to who asks for what is not
+//! there.
 
 use crate::bench::{Bench, Said};
-use circuit_atlas::artifact::tables::{CircuitPairRow, ContextRow, ExampleRow, FeatureRow, NodeRow, ScoreRow};
+use circuit_atlas::artifact::tables::{
+    CircuitPairRow, ContextRow, ExampleRow, FeatureRow, NodeRow, ScoreRow,
+};
 use circuit_atlas::artifact::{Row, Store};
 use insta::assert_snapshot;
 use serde_json::Value;
@@ -31,7 +34,12 @@ fn store(bench: &Bench) -> Store {
 }
 
 fn features(bench: &Bench) -> BTreeMap<String, FeatureRow> {
-    store(bench).read::<FeatureRow>().unwrap().into_iter().map(|row| (row.feature.clone(), row)).collect()
+    store(bench)
+        .read::<FeatureRow>()
+        .unwrap()
+        .into_iter()
+        .map(|row| (row.feature.clone(), row))
+        .collect()
 }
 
 fn names<'a>(values: &'a Value, keys: &[&str]) -> Vec<Vec<&'a str>> {
@@ -44,13 +52,22 @@ fn every_question_has_a_table() {
     let bench = Bench::finished();
     assert_snapshot!("feature", table(&bench, &["feature", "mlp0.942"]));
     assert_snapshot!("feature_bands", table(&bench, &["feature", "mlp0.942", "--examples", "1"]));
-    assert_snapshot!("features", table(&bench, &["features", "two", "mlp0.942", "--examples", "3"]));
+    assert_snapshot!(
+        "features",
+        table(&bench, &["features", "two", "mlp0.942", "--examples", "3"])
+    );
     assert_snapshot!("component", table(&bench, &["component", "MLP0", "--top", "4"]));
     assert_snapshot!("head", table(&bench, &["component", "L2H4", "--top", "2"]));
     assert_snapshot!("pairs", table(&bench, &["pairs", "MLP0", "L2H4", "--top", "5"]));
-    assert_snapshot!("pairs_of_one", table(&bench, &["pairs", "mlp0.942", "--task", "ioi", "--top", "3"]));
+    assert_snapshot!(
+        "pairs_of_one",
+        table(&bench, &["pairs", "mlp0.942", "--task", "ioi", "--top", "3"])
+    );
     assert_snapshot!("tuples", table(&bench, &["tuples", "--top", "3", "--size", "3"]));
-    assert_snapshot!("tuples_of_components", table(&bench, &["tuples", "--components", "--top", "3"]));
+    assert_snapshot!(
+        "tuples_of_components",
+        table(&bench, &["tuples", "--components", "--top", "3"])
+    );
     assert_snapshot!("task", table(&bench, &["task", "ioi", "--top", "5"]));
 }
 
@@ -69,7 +86,8 @@ fn colours_are_asked_for_or_left() {
             piece.split_once('m').map_or("", |(_, text)| text)
         });
     }
-    let lines = |text: &str| text.lines().map(|line| line.trim_end().to_string()).collect::<Vec<_>>();
+    let lines =
+        |text: &str| text.lines().map(|line| line.trim_end().to_string()).collect::<Vec<_>>();
     assert_eq!(lines(&kept), lines(&plain), "colours change nothing but colours");
 }
 
@@ -80,12 +98,17 @@ fn a_feature_is_that_of_the_tables() {
     let said = json(&bench, &["feature", "mlp0.942", "--examples", "2"]);
     assert_eq!(said["id"], "mlp0.942");
     assert_eq!((said["kind"].as_str(), said["layer"].as_u64()), (Some("mlp"), Some(0)));
-    assert_eq!((said["active"].as_u64(), said["density"].as_f64()), (Some(row.active), Some(row.density)));
+    assert_eq!(
+        (said["active"].as_u64(), said["density"].as_f64()),
+        (Some(row.active), Some(row.density))
+    );
     assert_eq!(said["max"].as_f64(), Some(f64::from(row.max)));
     let histogram: Vec<u64> = serde_json::from_value(said["histogram"].clone()).unwrap();
     assert_eq!(histogram, row.histogram);
     let mut bands: BTreeMap<&str, usize> = BTreeMap::new();
-    names(&said["examples"], &["band"]).iter().for_each(|band| *bands.entry(band[0]).or_default() += 1);
+    names(&said["examples"], &["band"])
+        .iter()
+        .for_each(|band| *bands.entry(band[0]).or_default() += 1);
     assert!(bands.len() > 5 && bands.values().all(|n| *n <= 2), "{bands:?}");
     assert_eq!(bands["top"], 2);
 }
@@ -94,13 +117,20 @@ fn a_feature_is_that_of_the_tables() {
 fn a_band_is_not_shown_by_its_strongest_examples() {
     let bench = Bench::finished();
     let mut rows: BTreeMap<(String, String), Vec<f64>> = BTreeMap::new();
-    for row in store(&bench).read::<ExampleRow>().unwrap().into_iter().filter(|row| row.band.starts_with('q')) {
+    for row in store(&bench)
+        .read::<ExampleRow>()
+        .unwrap()
+        .into_iter()
+        .filter(|row| row.band.starts_with('q'))
+    {
         rows.entry((row.subject, row.band)).or_default().push(f64::from(row.value));
     }
     let (mut strongest, mut all, mut mixed) = (0, 0, 0);
     for name in features(&bench).keys().take(12) {
         let said = json(&bench, &["feature", name, "--examples", "1"]);
-        let halves = names(&said["examples"], &["half", "band"]).into_iter().filter(|row| row[1].starts_with('q'));
+        let halves = names(&said["examples"], &["half", "band"])
+            .into_iter()
+            .filter(|row| row[1].starts_with('q'));
         mixed += usize::from(halves.map(|row| row[0]).collect::<BTreeSet<_>>().len() == 2);
         for example in said["examples"].as_array().unwrap() {
             let band = example["band"].as_str().unwrap().to_string();
@@ -110,7 +140,10 @@ fn a_band_is_not_shown_by_its_strongest_examples() {
             strongest += usize::from(example["value"].as_f64() == Some(a.max(*b)));
         }
     }
-    assert!(all > 40 && strongest * 10 > all * 3 && strongest * 10 < all * 7, "{strongest} of {all}");
+    assert!(
+        all > 40 && strongest * 10 > all * 3 && strongest * 10 < all * 7,
+        "{strongest} of {all}"
+    );
     assert!(mixed > 6, "{mixed} of 12 features have both halves among their bands");
 }
 
@@ -128,7 +161,8 @@ fn summed_examples_are_the_sums_of_the_features_own_activations() {
     let rows = features(&bench);
     let mut share: BTreeMap<(u32, u32, u32), f64> = BTreeMap::new();
     for row in store(&bench).read_parts::<ScoreRow>().unwrap() {
-        share.insert((row.feature, row.context, u32::from(row.position)), f64::from(row.activation));
+        share
+            .insert((row.feature, row.context, u32::from(row.position)), f64::from(row.activation));
     }
     let own = |name: &String, context, position| {
         let row = &rows[name];
@@ -136,7 +170,10 @@ fn summed_examples_are_the_sums_of_the_features_own_activations() {
     };
     let examples = said["examples"].as_array().unwrap();
     assert_eq!(examples.len(), 5);
-    assert!(examples.iter().any(|example| example["value"].as_f64().unwrap() > 1.0), "they never meet");
+    assert!(
+        examples.iter().any(|example| example["value"].as_f64().unwrap() > 1.0),
+        "they never meet"
+    );
     for example in examples {
         let number = |key: &str| example[key].as_u64().unwrap() as u32;
         let (context, start) = (number("context"), number("start"));
@@ -145,7 +182,10 @@ fn summed_examples_are_the_sums_of_the_features_own_activations() {
             let sum = own(&a, context, position) + own(&b, context, position);
             let value = piece["value"].as_f64().unwrap();
             let wanted = if piece["special"] == true { 0.0 } else { sum };
-            assert!((value - wanted).abs() < 1e-6, "{value} is not {wanted} at {position} of context {context}");
+            assert!(
+                (value - wanted).abs() < 1e-6,
+                "{value} is not {wanted} at {position} of context {context}"
+            );
         }
     }
 }
@@ -189,19 +229,21 @@ fn combined_logits_of_a_group_are_those_of_the_run() {
 #[test]
 fn pairs_are_the_same_either_way_and_all_there() {
     let bench = Bench::finished();
-    let [one, other] =
-        [["MLP0", "L2H4"], ["L2H4", "MLP0"]].map(|[a, b]| json(&bench, &["pairs", a, b, "--top", "999"]));
+    let [one, other] = [["MLP0", "L2H4"], ["L2H4", "MLP0"]]
+        .map(|[a, b]| json(&bench, &["pairs", a, b, "--top", "999"]));
     assert_eq!(one, other);
     let rows = store(&bench).read::<CircuitPairRow>().unwrap();
     let key = |row: &CircuitPairRow| (row.component_a.clone(), row.component_b.clone());
     let own = rows.iter().filter(|row| key(row) == ("MLP0".into(), "L2H4".into()));
-    let mut own: Vec<_> = own.map(|row| vec![row.task.as_str(), &row.feature_a, &row.feature_b]).collect();
+    let mut own: Vec<_> =
+        own.map(|row| vec![row.task.as_str(), &row.feature_a, &row.feature_b]).collect();
     let mut said = names(&one["pairs"], &["task", "a", "b"]);
     assert!(!said.is_empty());
     own.sort();
     said.sort();
     assert_eq!(said, own);
-    let shares: Vec<f64> = one["pairs"].as_array().unwrap().iter().map(|p| p["share"].as_f64().unwrap()).collect();
+    let shares: Vec<f64> =
+        one["pairs"].as_array().unwrap().iter().map(|p| p["share"].as_f64().unwrap()).collect();
     assert!(shares.is_sorted_by(|a, b| a >= b), "{shares:?}");
 }
 
@@ -232,7 +274,10 @@ fn tuples_are_counted_in_the_circuits() {
 fn json_has_the_rest_too() {
     let bench = Bench::finished();
     let task = json(&bench, &["task", "ioi"]);
-    assert_eq!((task["name"].as_str(), task["prompts"].as_array().unwrap().len()), (Some("ioi"), 4));
+    assert_eq!(
+        (task["name"].as_str(), task["prompts"].as_array().unwrap().len()),
+        (Some("ioi"), 4)
+    );
     assert!(task["right"].as_u64().unwrap() <= 4 && task["metric"].is_number());
     let component = json(&bench, &["component", "MLP0"]);
     assert_eq!(component["component"], "MLP0");
@@ -272,7 +317,8 @@ fn a_damaged_table_is_not_believed() {
     let nodes = NodeRow::ARTIFACT.relative();
     let rows = store(&bench).read::<NodeRow>().unwrap();
     store(&other).write("another", &rows).unwrap();
-    std::fs::copy(other.file("artifacts").join(&nodes), bench.file("artifacts").join(&nodes)).unwrap();
+    std::fs::copy(other.file("artifacts").join(&nodes), bench.file("artifacts").join(&nodes))
+        .unwrap();
     let said = show(&bench, &["tuples"]).failed();
     assert!(said.error().contains("comes from another run"), "{}", said.error());
 }

@@ -29,7 +29,8 @@ fn files(bench: &Bench) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-/// The message of a run that is refused before any stage begins, and that leaves the site as it was.
+/// The message of a run that is refused before any stage begins, and that leaves the site as it
+/// was.
 #[track_caller]
 fn refused(bench: &Bench, arguments: &[&str]) -> String {
     let before = files(bench);
@@ -57,7 +58,8 @@ fn the_mark_lists_every_file_with_its_hash() {
     files.remove("atlas.json").unwrap();
     assert!(files.len() > 50);
     let hash = |bytes: &Vec<u8>| json!(blake3::hash(bytes).to_hex()[..32]);
-    let expected: Vec<(String, Value)> = files.iter().map(|(name, bytes)| (name.clone(), hash(bytes))).collect();
+    let expected: Vec<(String, Value)> =
+        files.iter().map(|(name, bytes)| (name.clone(), hash(bytes))).collect();
     let listed = mark(&bench)["files"].as_object().unwrap().clone();
     assert_eq!(listed.into_iter().collect::<Vec<_>>(), expected);
 }
@@ -136,14 +138,16 @@ fn a_link_in_the_site_is_not_replaced() {
 fn what_a_run_reads_is_not_in_the_site() {
     let prompt = json!({
         "text": "When Mary and John went to the store, John gave a drink to", "correct": " Mary", "counter": " John",
-        "corrupted": "When Anna and Peter went to the store, Laura gave a drink to", "template": "t",
+        "corrupted": "When Anna and Peter went to the store, Laura gave a drink \
+         to", "template": "t",
     });
     let kind = "kind = \"ioi\"\nprompts = 4";
     let prompts = Bench::new().set(kind, "kind = \"prompts\"\nfile = \"site/prompts.jsonl\"");
     put(&prompts, "site/prompts.jsonl", &prompt.to_string());
     assert_snapshot!("prompts_inside_the_site", refused(&prompts, &[]));
 
-    let published = Bench::new().set(kind, "kind = \"ioi\"\nprompts = 4\npublished = \"site/published.json\"");
+    let published =
+        Bench::new().set(kind, "kind = \"ioi\"\nprompts = 4\npublished = \"site/published.json\"");
     put(&published, "site/published.json", "{\"name mover\": [\"L1H1\"]}");
     assert_snapshot!("published_circuit_inside_the_site", refused(&published, &[]));
 
@@ -159,8 +163,10 @@ fn what_a_run_reads_is_not_in_the_site() {
 /// A site that looks like ours, by its mark, does not make what a run reads ours.
 #[test]
 fn prompts_inside_a_site_of_an_older_version_are_kept() {
-    let bench = Bench::finished()
-        .set("kind = \"ioi\"\nprompts = 4", "kind = \"ioi\"\nprompts = 4\npublished = \"site/graphs/p.json\"");
+    let bench = Bench::finished().set(
+        "kind = \"ioi\"\nprompts = 4",
+        "kind = \"ioi\"\nprompts = 4\npublished = \"site/graphs/p.json\"",
+    );
     unlisted(&bench);
     put(&bench, "site/graphs/p.json", "{\"name mover\": [\"L1H1\"]}");
     assert!(refused(&bench, &[]).contains("holds the published circuit of the task `ioi`\n"));
@@ -175,7 +181,9 @@ fn a_site_of_an_older_version_is_made_again() {
     assert!(before.keys().eq(files(&bench).keys()) && mark(&bench)["files"].is_object());
 
     unlisted(&bench);
-    for name in ["site/CNAME", "site/notes.html", "site/features/notes.txt", "site/features/old/a.html"] {
+    for name in
+        ["site/CNAME", "site/notes.html", "site/features/notes.txt", "site/features/old/a.html"]
+    {
         put(&bench, name, "mine");
     }
     assert_snapshot!("older_site_with_foreign_files", refused(&bench, &["render", "--force"]));
@@ -186,7 +194,10 @@ fn clean_leaves_what_it_did_not_write() {
     let bench = Bench::finished();
     let own = ["site/.git/HEAD", "site/CNAME", "site/features/notes.html", "site/index.html"];
     own.iter().for_each(|name| put(&bench, name, "mine"));
-    assert_snapshot!("clean_leaves_foreign_files", bench.call(&["clean", "render"]).succeeded().err);
+    assert_snapshot!(
+        "clean_leaves_foreign_files",
+        bench.call(&["clean", "render"]).succeeded().err
+    );
     assert_left(&bench, &own);
     // Nor does the next run take the folder for its own.
     assert_snapshot!("site_after_clean", refused(&bench, &[]));
@@ -199,7 +210,11 @@ fn clean_of_an_older_version_leaves_what_cannot_be_ours() {
     let own = ["site/CNAME", "site/features/notes.txt"];
     own.iter().for_each(|name| put(&bench, name, "mine"));
     let said = bench.call(&["clean"]).succeeded();
-    assert!(said.err.contains("left in `site` what it did not write: `CNAME`, `features/notes.txt`\n"), "{}", said.err);
+    assert!(
+        said.err.contains("left in `site` what it did not write: `CNAME`, `features/notes.txt`\n"),
+        "{}",
+        said.err
+    );
     assert_left(&bench, &own);
 }
 
@@ -207,9 +222,18 @@ fn clean_of_an_older_version_leaves_what_cannot_be_ours() {
 #[track_caller]
 fn assert_left(bench: &Bench, own: &[&str]) {
     let left = files(bench);
-    assert!(left.keys().map(|name| format!("site/{name}")).eq(own.iter().map(|name| name.to_string())), "{left:?}");
+    assert!(
+        left.keys().map(|name| format!("site/{name}")).eq(own.iter().map(|name| name.to_string())),
+        "{left:?}"
+    );
     assert!(left.values().all(|bytes| bytes == b"mine"));
-    let folders = fs::read_dir(bench.file("site")).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir());
+    let folders = fs::read_dir(bench.file("site"))
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().path().is_dir());
     let parent = |name: &&str| Path::new(name).components().count() > 2;
-    assert_eq!(folders.count(), own.iter().filter(|name| parent(name)).count(), "an empty folder was left");
+    assert_eq!(
+        folders.count(),
+        own.iter().filter(|name| parent(name)).count(),
+        "an empty folder was left"
+    );
 }

@@ -1,6 +1,8 @@
 //! Scores, statistics, examples and pairs over the recorded corpus.
 
-use crate::fixture::{Fixture, TOLERANCE, assert_near, assert_within, feature_id, in_every_world, numbers, read_by};
+use crate::fixture::{
+    Fixture, TOLERANCE, assert_near, assert_within, feature_id, in_every_world, numbers, read_by,
+};
 use circuit_atlas::ids::{DictionaryId, FeatureId};
 use circuit_atlas::stats::cooccurrence::{Counts, Meetings, benjamini_hochberg};
 use circuit_atlas::stats::examples::{ContextInfo, Peak, Used, peaks, top};
@@ -19,7 +21,8 @@ in_every_world!(
 /// Every nonzero activation of each scored feature, in their order; only their columns are encoded.
 fn firings(f: &'static Fixture) -> &'static [Vec<Firing>] {
     f.firings.get_or_init(|| {
-        let ids: Vec<FeatureId> = f.expected.scored_features.iter().map(|name| feature_id(name)).collect();
+        let ids: Vec<FeatureId> =
+            f.expected.scored_features.iter().map(|name| feature_id(name)).collect();
         let mut all = vec![Vec::new(); ids.len()];
         for id in DictionaryId::all(f.model().sizes.layers) {
             let which: Vec<usize> = (0..ids.len()).filter(|&i| ids[i].dictionary == id).collect();
@@ -29,13 +32,22 @@ fn firings(f: &'static Fixture) -> &'static [Vec<Firing>] {
     })
 }
 
-fn score(f: &Fixture, id: DictionaryId, which: &[usize], ids: &[FeatureId], all: &mut [Vec<Firing>]) {
+fn score(
+    f: &Fixture,
+    id: DictionaryId,
+    which: &[usize],
+    ids: &[FeatureId],
+    all: &mut [Vec<Firing>],
+) {
     let columns: Vec<usize> = which.iter().map(|&i| ids[i].index).collect();
     let encoder = f.dictionary(id).select(&columns).unwrap();
     for (context, trace) in f.contexts().iter().enumerate() {
-        for (position, active) in encoder.active(read_by(id, trace)).unwrap().into_iter().enumerate() {
+        for (position, active) in
+            encoder.active(read_by(id, trace)).unwrap().into_iter().enumerate()
+        {
             for (column, activation) in active {
-                let firing = Firing { context: context as u32, position: position as u16, activation };
+                let firing =
+                    Firing { context: context as u32, position: position as u16, activation };
                 all[which[column as usize]].push(firing);
             }
         }
@@ -51,7 +63,9 @@ fn counted(f: &Fixture, context: u32, position: u16) -> Option<u32> {
 fn counting_tokens(f: &Fixture) -> u64 {
     let contexts = f.expected.contexts.iter().enumerate();
     contexts
-        .map(|(c, x)| (0..x.tokens.len()).filter(|&p| counted(f, c as u32, p as u16).is_some()).count() as u64)
+        .map(|(c, x)| {
+            (0..x.tokens.len()).filter(|&p| counted(f, c as u32, p as u16).is_some()).count() as u64
+        })
         .sum()
 }
 
@@ -60,8 +74,14 @@ fn counting_peaks(f: &Fixture, firings: &[Firing]) -> Vec<Peak> {
 }
 
 fn scores_are_the_recorded_ones(f: &'static Fixture) {
-    let places = f.tensor("scores/where").to_dtype(candle_core::DType::I64).unwrap().to_vec2::<i64>().unwrap();
-    let recorded: BTreeMap<Vec<i64>, f64> = places.into_iter().zip(numbers(f.tensor("scores/values"))).collect();
+    let places = f
+        .tensor("scores/where")
+        .to_dtype(candle_core::DType::I64)
+        .unwrap()
+        .to_vec2::<i64>()
+        .unwrap();
+    let recorded: BTreeMap<Vec<i64>, f64> =
+        places.into_iter().zip(numbers(f.tensor("scores/values"))).collect();
     let place = |i: usize, x: &Firing| vec![i as i64, i64::from(x.context), i64::from(x.position)];
     let each = firings(f)
         .iter()
@@ -82,7 +102,11 @@ fn statistics_of_features_are_the_recorded_ones(f: &'static Fixture) {
     for (i, name) in f.expected.scored_features.iter().enumerate() {
         let (found, expected) = (of(f, i), &f.expected.feature_statistics[name]);
         assert_eq!(counting_tokens(f), expected.tokens);
-        assert_eq!((found.active, found.special_active), (expected.active, expected.masked_active), "{name}");
+        assert_eq!(
+            (found.active, found.special_active),
+            (expected.active, expected.masked_active),
+            "{name}"
+        );
         assert_within(name, found.density, expected.density, 1e-12);
         assert_within(name, found.max.into(), expected.max, TOLERANCE * expected.max);
         assert_eq!(found.mean_active.is_some(), expected.mean_active.is_some(), "{name}");
@@ -93,10 +117,15 @@ fn statistics_of_features_are_the_recorded_ones(f: &'static Fixture) {
             TOLERANCE * expected.max,
         );
         assert_eq!(found.histogram.iter().sum::<u64>(), found.active, "{name}");
-        let moved: u64 = found.histogram.iter().zip(&expected.histogram).map(|(a, b)| a.abs_diff(*b)).sum();
+        let moved: u64 =
+            found.histogram.iter().zip(&expected.histogram).map(|(a, b)| a.abs_diff(*b)).sum();
         let bins = f.expected.settings.histogram_bins;
         assert_eq!((found.histogram.len(), expected.histogram.len()), (bins, bins));
-        assert!(moved <= 4, "{name}: more than two values in a neighbouring bin: {:?}", found.histogram);
+        assert!(
+            moved <= 4,
+            "{name}: more than two values in a neighbouring bin: {:?}",
+            found.histogram
+        );
     }
 }
 
@@ -109,7 +138,10 @@ fn the_mass_of_activation_lies_on_the_recorded_tokens(f: &'static Fixture) {
             assert_within(&format!("{name}: token {id}"), share[id], *wanted, TOLERANCE);
             assert_within(&format!("{name}: rank {rank}"), found[rank].1, *wanted, TOLERANCE);
         }
-        assert!(found.is_empty() || (found.iter().map(|x| x.1).sum::<f64>() - 1.0).abs() < 1e-9, "{name}");
+        assert!(
+            found.is_empty() || (found.iter().map(|x| x.1).sum::<f64>() - 1.0).abs() < 1e-9,
+            "{name}"
+        );
     }
 }
 
@@ -117,7 +149,9 @@ fn a_context_has_the_recorded_peak(f: &'static Fixture) {
     for (i, name) in f.expected.scored_features.iter().enumerate() {
         let expected = &f.expected.feature_statistics[name].context_max;
         let mut found = vec![0.0; expected.len()];
-        counting_peaks(f, &firings(f)[i]).iter().for_each(|peak| found[peak.context as usize] = peak.value.into());
+        counting_peaks(f, &firings(f)[i])
+            .iter()
+            .for_each(|peak| found[peak.context as usize] = peak.value.into());
         assert_near(name, &found, expected, TOLERANCE);
     }
 }
@@ -135,7 +169,8 @@ fn the_best_contexts_are_the_recorded_ones(f: &'static Fixture) {
         assert_eq!(places, expected.iter().map(|x| (x.0, x.1)).collect::<Vec<_>>(), "{name}");
         let values: Vec<f64> = found.iter().map(|peak| peak.value.into()).collect();
         assert_near(name, &values, &expected.iter().map(|x| x.2).collect::<Vec<_>>(), TOLERANCE);
-        let documents: HashSet<u32> = found.iter().map(|peak| info(peak.context).document).collect();
+        let documents: HashSet<u32> =
+            found.iter().map(|peak| info(peak.context).document).collect();
         assert_eq!(documents.len(), found.len(), "{name}: two of one document");
     }
 }
@@ -143,13 +178,15 @@ fn the_best_contexts_are_the_recorded_ones(f: &'static Fixture) {
 /// The meetings of the scored features, each context's active features by position.
 fn meetings(f: &'static Fixture) -> Meetings {
     let contexts = &f.expected.contexts;
-    let mut active: Vec<Vec<Vec<u32>>> = contexts.iter().map(|c| vec![Vec::new(); c.tokens.len()]).collect();
+    let mut active: Vec<Vec<Vec<u32>>> =
+        contexts.iter().map(|c| vec![Vec::new(); c.tokens.len()]).collect();
     for (i, all) in firings(f).iter().enumerate() {
         all.iter().for_each(|x| active[x.context as usize][x.position as usize].push(i as u32));
     }
     let mut meetings = Meetings::new(firings(f).len(), f.expected.settings.pair_window);
     for (c, active) in active.iter().enumerate() {
-        let counts: Vec<bool> = (0..active.len()).map(|p| counted(f, c as u32, p as u16).is_some()).collect();
+        let counts: Vec<bool> =
+            (0..active.len()).map(|p| counted(f, c as u32, p as u16).is_some()).collect();
         meetings.add(&counts, active);
     }
     meetings
@@ -165,14 +202,19 @@ fn assert_probability(what: &str, found: Option<f64>, expected: Option<f64>) {
 fn pairs_in_the_corpus_are_the_recorded_ones(f: &'static Fixture) {
     let (meetings, expected) = (meetings(f), &f.expected);
     let index = |name: &str| expected.scored_features.iter().position(|f| f == name).unwrap();
-    let counts: Vec<Counts> = expected.pairs.iter().map(|x| meetings.same(index(&x.f), index(&x.g))).collect();
+    let counts: Vec<Counts> =
+        expected.pairs.iter().map(|x| meetings.same(index(&x.f), index(&x.g))).collect();
     let tested: Vec<usize> = (0..counts.len()).filter(|&i| counts[i].tested()).collect();
     let p: Vec<f64> = tested.iter().map(|&i| counts[i].fisher_greater()).collect();
     let q = benjamini_hochberg(&p, p.len());
     let q: BTreeMap<usize, f64> = tested.into_iter().zip(q).collect();
     for (i, (pair, counts)) in expected.pairs.iter().zip(&counts).enumerate() {
         let what = format!("{} and {}", pair.f, pair.g);
-        assert_eq!([counts.n, counts.f, counts.g, counts.both], [pair.n, pair.n_f, pair.n_g, pair.n_fg], "{what}");
+        assert_eq!(
+            [counts.n, counts.f, counts.g, counts.both],
+            [pair.n, pair.n_f, pair.n_g, pair.n_fg],
+            "{what}"
+        );
         let (f, g) = (index(&pair.f), index(&pair.g));
         let lagged = [meetings.lagged(f, g).both, meetings.lagged(g, f).both];
         assert_eq!(lagged, [pair.n_f_then_g, pair.n_g_then_f], "{what}: one, then the other");
@@ -180,8 +222,11 @@ fn pairs_in_the_corpus_are_the_recorded_ones(f: &'static Fixture) {
         let (found, wanted) = (counts.tested(), pair.p.is_some());
         assert_eq!(found, wanted, "{what}: tested");
         if found {
-            let numbers = [Some(counts.lift()), Some(counts.npmi()), Some(counts.jaccard()), counts.phi()];
-            for (found, wanted) in numbers.into_iter().zip([pair.lift, pair.npmi, pair.jaccard, pair.phi]) {
+            let numbers =
+                [Some(counts.lift()), Some(counts.npmi()), Some(counts.jaccard()), counts.phi()];
+            for (found, wanted) in
+                numbers.into_iter().zip([pair.lift, pair.npmi, pair.jaccard, pair.phi])
+            {
                 assert_eq!(found.is_some(), wanted.is_some(), "{what}");
                 assert_within(&what, found.unwrap_or(0.0), wanted.unwrap_or(0.0), 1e-9);
             }

@@ -1,4 +1,5 @@
-//! What rises when a feature is added: against a whole pass with the vector put in, and by what must hold.
+//! What rises when a feature is added: against a whole pass with the vector put in, and by what
+//! must hold.
 
 use crate::fixture::{Fixture, TOLERANCE, assert_near, in_every_world, numbers};
 use candle_core::Tensor;
@@ -17,8 +18,9 @@ in_every_world!(
     adding_behind_no_layer_is_refused,
 );
 
-/// Adds a vector to what a sublayer writes at one position. Attention's is put in before its MLP reads the stream, through
-/// the `mlp_out` of the layer: the MLP is run again on the stream with the vector in it.
+/// Adds a vector to what a sublayer writes at one position. Attention's is put in before its MLP
+/// reads the stream, through the `mlp_out` of the layer: the MLP is run again on the stream with
+/// the vector in it.
 struct Adds<'a> {
     f: &'a Fixture,
     id: DictionaryId,
@@ -50,9 +52,11 @@ impl Adds<'_> {
                 let clean = &model.forward(tokens).unwrap().layers[layer];
                 let mid = plus(&clean.resid_mid, self.position, &self.vector);
                 let sigma = mid.sqr().unwrap().mean_keepdim(1).unwrap();
-                let x2 = mid.broadcast_div(&(sigma + model.epsilon).unwrap().sqrt().unwrap()).unwrap();
+                let x2 =
+                    mid.broadcast_div(&(sigma + model.epsilon).unwrap().sqrt().unwrap()).unwrap();
                 let w = &model.layers[layer];
-                let hidden = x2.matmul(&w.w_in).unwrap().broadcast_add(&w.b_in).unwrap().gelu().unwrap();
+                let hidden =
+                    x2.matmul(&w.w_in).unwrap().broadcast_add(&w.b_in).unwrap().gelu().unwrap();
                 let mlp_out = hidden.matmul(&w.w_out).unwrap().broadcast_add(&w.b_out).unwrap();
                 model.logits_from(&(mid + mlp_out).unwrap(), layer + 1, self).unwrap()
             }
@@ -63,7 +67,8 @@ impl Adds<'_> {
 
 fn some_features(f: &Fixture) -> Vec<FeatureId> {
     let layers = f.model().sizes.layers;
-    let ids = DictionaryId::all(layers).map(|dictionary| FeatureId { dictionary, index: 3 + dictionary.layer });
+    let ids = DictionaryId::all(layers)
+        .map(|dictionary| FeatureId { dictionary, index: 3 + dictionary.layer });
     ids.collect()
 }
 
@@ -102,42 +107,63 @@ fn what_rises_is_the_change_of_a_whole_pass(f: &'static Fixture) {
         assert_eq!(found.len(), one.places.len());
         let vector: Vec<f32> = u.iter().map(|x| x * strength).collect();
         for (&(c, p), rise) in one.places.iter().zip(found) {
-            let adds = Adds { f, id: one.feature.dictionary, position: p.into(), vector: vector.clone() };
+            let adds =
+                Adds { f, id: one.feature.dictionary, position: p.into(), vector: vector.clone() };
             let with = adds.logits(&f.expected.contexts[c as usize].tokens);
-            let change: Vec<f64> = with.iter().zip(clean_logits(f, c, p)).map(|(a, b)| a - b).collect();
+            let change: Vec<f64> =
+                with.iter().zip(clean_logits(f, c, p)).map(|(a, b)| a - b).collect();
             let change = centred(&change);
-            assert!(change.iter().any(|x| x.abs() > 1e-2), "{} does nothing at {c}, {p}", one.feature);
+            assert!(
+                change.iter().any(|x| x.abs() > 1e-2),
+                "{} does nothing at {c}, {p}",
+                one.feature
+            );
             assert_near(&format!("{} at {c}, {p}", one.feature), &rise, &change, TOLERANCE);
         }
     }
 }
 
 fn nothing_rises_of_nothing(f: &'static Fixture) {
-    let steered: Vec<Steered> =
-        some_features(f).into_iter().map(|feature| Steered { feature, strength: 0.0, places: places(f) }).collect();
+    let steered: Vec<Steered> = some_features(f)
+        .into_iter()
+        .map(|feature| Steered { feature, strength: 0.0, places: places(f) })
+        .collect();
     let largest = clean_logits(f, 0, 5).iter().fold(0.0, |top: f64, x| top.max(x.abs()));
     for rise in rises(f, &steered).into_iter().flatten() {
         assert!(rise.iter().all(|x| x.abs() < 1e-5 * largest), "{rise:?}");
     }
 }
 
-/// Behind the last MLP there is only the final scale: `x/σ` becomes `(x + s·u)/σ'`, so that the rise is `s·u·W_U/σ'` and the
-/// clean logits, without their bias, times `σ/σ' − 1`.
+/// Behind the last MLP there is only the final scale: `x/σ` becomes `(x + s·u)/σ'`, so that the
+/// rise is `s·u·W_U/σ'` and the clean logits, without their bias, times `σ/σ' − 1`.
 fn the_last_mlp_says_more_of_what_it_promotes(f: &'static Fixture) {
     let model = f.model();
-    let feature = FeatureId { dictionary: DictionaryId { layer: model.sizes.layers - 1, kind: Kind::Mlp }, index: 5 };
+    let feature = FeatureId {
+        dictionary: DictionaryId { layer: model.sizes.layers - 1, kind: Kind::Mlp },
+        index: 5,
+    };
     let (strength, (c, p)) = (4.0, (1, 6));
     let rise = rises(f, &[Steered { feature, strength, places: vec![(c, p)] }]).remove(0).remove(0);
-    let promoted = promoted_logits(&f.world, &[vec![(feature, f64::from(strength))]]).unwrap().remove(0);
+    let promoted =
+        promoted_logits(&f.world, &[vec![(feature, f64::from(strength))]]).unwrap().remove(0);
     let u = write_directions(&f.world, &[feature]).unwrap().remove(0);
     let trace = &f.contexts()[c as usize];
     let after = numbers(
-        &plus(&trace.resid_post, p.into(), &u.iter().map(|x| x * strength).collect::<Vec<_>>()).get(p.into()).unwrap(),
+        &plus(&trace.resid_post, p.into(), &u.iter().map(|x| x * strength).collect::<Vec<_>>())
+            .get(p.into())
+            .unwrap(),
     );
-    let sigma = (after.iter().map(|x| x * x).sum::<f64>() / after.len() as f64 + model.epsilon).sqrt();
+    let sigma =
+        (after.iter().map(|x| x * x).sum::<f64>() / after.len() as f64 + model.epsilon).sqrt();
     let shrunk = f64::from(trace.sigma_f[p as usize]) / sigma - 1.0;
-    let clean = clean_logits(f, c, p).into_iter().zip(numbers(&model.b_u)).map(|(logit, bias)| logit - bias);
-    let expected = promoted.iter().zip(clean).map(|(&promoted, clean)| f64::from(promoted) / sigma + shrunk * clean);
+    let clean = clean_logits(f, c, p)
+        .into_iter()
+        .zip(numbers(&model.b_u))
+        .map(|(logit, bias)| logit - bias);
+    let expected = promoted
+        .iter()
+        .zip(clean)
+        .map(|(&promoted, clean)| f64::from(promoted) / sigma + shrunk * clean);
     assert_near("the rise", &rise, &expected.collect::<Vec<_>>(), TOLERANCE);
 }
 
@@ -149,13 +175,20 @@ fn the_mean_over_places_is_told(f: &'static Fixture) {
     let mut means: Vec<f64> = (0..all[0].len()).map(mean).collect();
     let told: Vec<f64> = most.iter().map(|&(id, _)| means[id as usize]).collect();
     means.sort_by(|a, b| b.total_cmp(a));
-    assert_near("means", &most.iter().map(|x| f64::from(x.1)).collect::<Vec<_>>(), &told, TOLERANCE);
+    assert_near(
+        "means",
+        &most.iter().map(|x| f64::from(x.1)).collect::<Vec<_>>(),
+        &told,
+        TOLERANCE,
+    );
     assert_near("the largest", &told, &means[..4], TOLERANCE);
 }
 
 fn contexts_and_features_beside_it_change_nothing(f: &'static Fixture) {
-    let all: Vec<Steered> =
-        some_features(f).into_iter().map(|feature| Steered { feature, strength: 2.0, places: places(f) }).collect();
+    let all: Vec<Steered> = some_features(f)
+        .into_iter()
+        .map(|feature| Steered { feature, strength: 2.0, places: places(f) })
+        .collect();
     let together = rises(f, &all);
     for (i, one) in all.iter().enumerate() {
         let alone = Steered { places: vec![one.places[4]], ..one.clone() };
@@ -165,25 +198,42 @@ fn contexts_and_features_beside_it_change_nothing(f: &'static Fixture) {
 
 fn similar_features_are_found_by_their_cosine(f: &'static Fixture) {
     let ids = DictionaryId::all(f.model().sizes.layers);
-    let features: Vec<FeatureId> =
-        ids.flat_map(|dictionary| (0..20).map(move |index| FeatureId { dictionary, index })).collect();
+    let features: Vec<FeatureId> = ids
+        .flat_map(|dictionary| (0..20).map(move |index| FeatureId { dictionary, index }))
+        .collect();
     let u = write_directions(&f.world, &features).unwrap();
-    let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    let cosine = |i: usize, j: usize| product(&u[i], &u[j]) / (product(&u[i], &u[i]) * product(&u[j], &u[j])).sqrt();
+    let product = |a: &[f32], b: &[f32]| {
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
+    };
+    let cosine = |i: usize, j: usize| {
+        product(&u[i], &u[j]) / (product(&u[i], &u[i]) * product(&u[j], &u[j])).sqrt()
+    };
     for (i, found) in nearest(&f.world, &features, 4).unwrap().into_iter().enumerate() {
         let others = (0..features.len()).filter(|&j| j != i);
-        let mut expected: Vec<f64> = others.map(|j| cosine(i, j)).filter(|cosine| *cosine > 0.0).collect();
+        let mut expected: Vec<f64> =
+            others.map(|j| cosine(i, j)).filter(|cosine| *cosine > 0.0).collect();
         expected.sort_by(|a, b| b.total_cmp(a));
         expected.truncate(4);
         assert!(!found.contains(&i));
-        assert_near("cosines", &found.iter().map(|&j| cosine(i, j)).collect::<Vec<_>>(), &expected, 1e-4);
+        assert_near(
+            "cosines",
+            &found.iter().map(|&j| cosine(i, j)).collect::<Vec<_>>(),
+            &expected,
+            1e-4,
+        );
     }
 }
 
 fn adding_behind_no_layer_is_refused(f: &'static Fixture) {
     let (model, tokens) = (f.model(), &f.expected.contexts[0].tokens);
     let vector = vec![0.0; model.sizes.d_model];
-    let added = Added { context: 0, position: 1, layer: model.sizes.layers, behind: Behind::Mlp, vector: &vector };
+    let added = Added {
+        context: 0,
+        position: 1,
+        layer: model.sizes.layers,
+        behind: Behind::Mlp,
+        vector: &vector,
+    };
     let error = model.change_by(&[tokens], &[added]).unwrap_err().to_string();
     assert!(error.contains("behind no layer"), "{error}");
 }

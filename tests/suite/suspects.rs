@@ -1,4 +1,5 @@
-//! The ways in which dictionaries have been read wrongly, each planted in a recorded dictionary and caught with its cause.
+//! The ways in which dictionaries have been read wrongly, each planted in a recorded dictionary and
+//! caught with its cause.
 
 use crate::fixture::{Fixture, in_every_world, opened, read_by};
 use candle_core::{Device, Tensor};
@@ -49,7 +50,8 @@ impl Planted {
             f,
             kind,
             w_enc: rows(width, |i| dictionary.read_direction(i).unwrap()),
-            b_enc: Tensor::from_iter((0..width).map(|i| dictionary.read_bias(i)), &Device::Cpu).unwrap(),
+            b_enc: Tensor::from_iter((0..width).map(|i| dictionary.read_bias(i)), &Device::Cpu)
+                .unwrap(),
             w_dec: rows(width, |i| dictionary.write_direction(i).unwrap()),
             b_dec: vector(dictionary.b_out()),
             subtract: false,
@@ -71,7 +73,8 @@ impl Planted {
     fn told_at(&self, layer: usize, contexts: usize) -> Option<String> {
         let folder = tempfile::tempdir().unwrap();
         let dictionary = self.saved(folder.path(), layer);
-        let tokens = self.f.expected.contexts.iter().take(contexts).map(|context| context.tokens.clone());
+        let tokens =
+            self.f.expected.contexts.iter().take(contexts).map(|context| context.tokens.clone());
         let sample = Sample::new(self.f.model(), &tokens.collect::<Vec<_>>()).unwrap();
         let measured = measure(self.f.model(), &dictionary, &sample).unwrap();
         measured.check(std::path::Path::new("planted")).err().map(|error| report(&error))
@@ -94,7 +97,11 @@ impl Planted {
             ("W_dec", self.w_dec.clone()),
             ("b_dec", self.b_dec.clone()),
         ];
-        candle_core::safetensors::save(&HashMap::from(tensors), own.join("sae_weights.safetensors")).unwrap();
+        candle_core::safetensors::save(
+            &HashMap::from(tensors),
+            own.join("sae_weights.safetensors"),
+        )
+        .unwrap();
         only(self.f, folder, self.kind, layer)
     }
 }
@@ -105,10 +112,14 @@ fn only(f: &Fixture, folder: &std::path::Path, kind: Kind, layer: usize) -> Dict
     let recorded = f.path("saelens");
     let prefix = if kind == Kind::Mlp { "transcoder" } else { "attention" };
     for other in (0..2).filter(|other| *other != layer) {
-        crate::bench::copy(&recorded.join(format!("{prefix}.{other}")), &folder.join(format!("other{other}")));
+        crate::bench::copy(
+            &recorded.join(format!("{prefix}.{other}")),
+            &folder.join(format!("other{other}")),
+        );
     }
     let sources = find(folder, &[], kind, 2).unwrap();
-    opened(sources.iter().find(|source| source.id.layer == layer).unwrap(), &f.model().sizes).unwrap()
+    opened(sources.iter().find(|source| source.id.layer == layer).unwrap(), &f.model().sizes)
+        .unwrap()
 }
 
 #[track_caller]
@@ -139,7 +150,10 @@ fn a_layer_norm_that_is_not_folded(f: &'static Fixture) {
     let planted = planted.shifted_input(bias);
     assert_told(
         planted.told(),
-        &["when gain and bias of ln_2 are left in its input", "hint: it was trained on a model whose LayerNorm"],
+        &[
+            "when gain and bias of ln_2 are left in its input",
+            "hint: it was trained on a model whose LayerNorm",
+        ],
     );
 }
 
@@ -155,7 +169,10 @@ fn the_file_of_another_layer(f: &'static Fixture) {
 fn a_bias_subtracted_that_should_not_be(f: &'static Fixture) {
     let mut planted = Planted::recorded(f, Kind::Attention);
     planted.subtract = true;
-    assert_told(planted.told(), &["when no bias is subtracted from its input", "hint: correct `apply_b_dec_to_input`"]);
+    assert_told(
+        planted.told(),
+        &["when no bias is subtracted from its input", "hint: correct `apply_b_dec_to_input`"],
+    );
 }
 
 /// A pickled transcoder has two biases, and its input's is subtracted; here the output's has been.
@@ -166,12 +183,16 @@ fn the_wrong_bias_subtracted(f: &'static Fixture) {
     let planted = planted.shifted_input(&bias.neg().unwrap());
     assert_told(
         planted.told(),
-        &["when the output's bias is subtracted from its input", "hint: correct `apply_b_dec_to_input`"],
+        &[
+            "when the output's bias is subtracted from its input",
+            "hint: correct `apply_b_dec_to_input`",
+        ],
     );
 }
 
-/// A transcoder that knows some inputs `x [n, D]` by heart: a feature for each, 1 there and silent at all others.
-/// Normalised inputs are equally long, so none is nearer to another's direction than its own.
+/// A transcoder that knows some inputs `x [n, D]` by heart: a feature for each, 1 there and silent
+/// at all others. Normalised inputs are equally long, so none is nearer to another's direction than
+/// its own.
 fn by_heart(f: &'static Fixture, x: &Tensor, y: &Tensor) -> Planted {
     let near = x.matmul(&x.t().unwrap()).unwrap().to_vec2::<f32>().unwrap();
     let (mut own, mut gains, mut biases) = (Vec::new(), Vec::new(), Vec::new());
@@ -198,21 +219,29 @@ fn by_heart(f: &'static Fixture, x: &Tensor, y: &Tensor) -> Planted {
     }
 }
 
-/// Outputs of the two forms differ by a thousandth, so only a dictionary that is nearly exact can tell.
+/// Outputs of the two forms differ by a thousandth, so only a dictionary that is nearly exact can
+/// tell.
 fn the_erf_form_of_gelu(f: &'static Fixture) {
     let id = DictionaryId { layer: LAYER, kind: Kind::Mlp };
     let inputs = f.contexts()[..4].iter().map(|trace| read_by(id, trace));
-    let x =
-        Tensor::cat(&inputs.map(|x| x.narrow(0, 1, x.dim(0).unwrap() - 1).unwrap()).collect::<Vec<_>>(), 0).unwrap();
+    let x = Tensor::cat(
+        &inputs.map(|x| x.narrow(0, 1, x.dim(0).unwrap() - 1).unwrap()).collect::<Vec<_>>(),
+        0,
+    )
+    .unwrap();
     let erf = by_heart(f, &x, &f.model().mlp_with_erf(LAYER, &x).unwrap());
     assert_told(
         erf.told_at(LAYER, 4),
-        &["of an MLP with the erf form of GELU", "hint: it was trained on a model with another activation"],
+        &[
+            "of an MLP with the erf form of GELU",
+            "hint: it was trained on a model with another activation",
+        ],
     );
 }
 
 fn a_transposed_decoder(f: &'static Fixture) {
-    // Square, so that its shape does not tell, and always active, so linear: a = R·z + 50, ẑ = Rᵀ·(a − 50).
+    // Square, so that its shape does not tell, and always active, so linear: a = R·z + 50, ẑ =
+    // Rᵀ·(a − 50).
     let d = f.model().sizes.d_model;
     let (turn, lift) = (rotation(d), Tensor::full(50f32, d, &Device::Cpu).unwrap());
     let offset = turn.t().unwrap().matmul(&lift.unsqueeze(1).unwrap()).unwrap().squeeze(1).unwrap();
@@ -227,10 +256,14 @@ fn a_transposed_decoder(f: &'static Fixture) {
     };
     assert_eq!(right.told(), None);
     let wrong = Planted { w_dec: turn.t().unwrap().contiguous().unwrap(), ..right };
-    assert_told(wrong.told(), &["with `W_dec` transposed", "hint: save `W_dec` the other way round"]);
+    assert_told(
+        wrong.told(),
+        &["with `W_dec` transposed", "hint: save `W_dec` the other way round"],
+    );
 }
 
-/// An orthogonal matrix that is not its own transpose: each pair of coordinates turned by an angle of its own.
+/// An orthogonal matrix that is not its own transpose: each pair of coordinates turned by an angle
+/// of its own.
 fn rotation(d: usize) -> Tensor {
     let mut rows = vec![vec![0f32; d]; d];
     for i in (0..d).step_by(2) {

@@ -23,7 +23,9 @@ pub fn keep(kind: Kind) -> &'static str {
         Kind::Read => {
             "[opened the {o} at once|put the {o} under one arm|looked inside the {o}|looked at the {o} for a long time]"
         }
-        Kind::Kiss => "[laughed and went red|closed both eyes|did not know what to say|smiled all day]",
+        Kind::Kiss => {
+            "[laughed and went red|closed both eyes|did not know what to say|smiled all day]"
+        }
     }
 }
 

@@ -314,11 +314,12 @@ pub fn mood_of(index: usize) -> Mood {
 }
 
 /// Relatives: the first half take "she", the second half "he".
-pub const KIN: &[&str] = &["mother", "grandmother", "aunt", "sister", "father", "grandfather", "uncle", "brother"];
+pub const KIN: &[&str] =
+    &["mother", "grandmother", "aunt", "sister", "father", "grandfather", "uncle", "brother"];
 
 pub const JOBS: &[&str] = &[
-    "baker", "farmer", "teacher", "doctor", "nurse", "driver", "painter", "sailor", "singer", "cook", "tailor",
-    "gardener", "guard", "miller", "writer",
+    "baker", "farmer", "teacher", "doctor", "nurse", "driver", "painter", "sailor", "singer",
+    "cook", "tailor", "gardener", "guard", "miller", "writer",
 ];
 
 /// Words looked up by the name of a slot, as in "{color}" or "{color2}".
@@ -328,16 +329,16 @@ pub const TABLES: &[(&str, &[&str])] = &[
     (
         "thing",
         &[
-            "key", "coin", "ticket", "pen", "shell", "feather", "bell", "ribbon", "ball", "box", "bag", "camera",
-            "flute", "kite", "doll", "basket", "blanket", "mirror", "ring", "necklace", "hat", "scarf", "watch",
-            "book", "letter", "map", "notebook", "umbrella",
+            "key", "coin", "ticket", "pen", "shell", "feather", "bell", "ribbon", "ball", "box",
+            "bag", "camera", "flute", "kite", "doll", "basket", "blanket", "mirror", "ring",
+            "necklace", "hat", "scarf", "watch", "book", "letter", "map", "notebook", "umbrella",
         ],
     ),
     (
         "color",
         &[
-            "red", "blue", "green", "yellow", "white", "black", "brown", "gray", "orange", "purple", "pink", "gold",
-            "silver",
+            "red", "blue", "green", "yellow", "white", "black", "brown", "gray", "orange",
+            "purple", "pink", "gold", "silver",
         ],
     ),
     ("fur", &["black", "white", "brown", "gray", "red", "yellow"]),
@@ -345,8 +346,9 @@ pub const TABLES: &[(&str, &[&str])] = &[
     (
         "site",
         &[
-            "garden", "house", "market", "farm", "church", "castle", "river", "lake", "bridge", "harbor", "mill",
-            "stable", "square", "tower", "palace", "temple", "barn", "well", "gate",
+            "garden", "house", "market", "farm", "church", "castle", "river", "lake", "bridge",
+            "harbor", "mill", "stable", "square", "tower", "palace", "temple", "barn", "well",
+            "gate",
         ],
     ),
     ("day", &["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]),
@@ -374,21 +376,27 @@ pub const TABLES: &[(&str, &[&str])] = &[
     (
         "food",
         &[
-            "bread", "soup", "cheese", "rice", "fish", "cake", "honey", "butter", "apples", "eggs", "pears", "beans",
-            "carrots", "potatoes", "cookies", "lemons",
+            "bread", "soup", "cheese", "rice", "fish", "cake", "honey", "butter", "apples", "eggs",
+            "pears", "beans", "carrots", "potatoes", "cookies", "lemons",
         ],
     ),
     ("veg", &["eggs", "pears", "beans", "carrots", "potatoes", "apples"]),
     (
         "animal",
         &[
-            "dog", "cat", "horse", "cow", "goat", "sheep", "pig", "duck", "hen", "rabbit", "fox", "bear", "wolf",
-            "mouse", "owl", "crow", "frog", "lion",
+            "dog", "cat", "horse", "cow", "goat", "sheep", "pig", "duck", "hen", "rabbit", "fox",
+            "bear", "wolf", "mouse", "owl", "crow", "frog", "lion",
         ],
     ),
     ("pet", &["dog", "cat", "rabbit", "bird", "mouse", "kitten", "puppy", "parrot"]),
     ("inst", &["piano", "guitar", "violin", "drum", "flute", "trumpet"]),
-    ("num", &["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve", "twenty"]),
+    (
+        "num",
+        &[
+            "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve",
+            "twenty",
+        ],
+    ),
     (
         "topic",
         &[

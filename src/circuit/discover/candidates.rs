@@ -28,9 +28,15 @@ pub struct Candidates<'a> {
 }
 
 impl<'a> Candidates<'a> {
-    /// Those of the `most` largest effects among the kinds whose words ([`NodeKind::word`]) are in `allow`.
-    pub fn new(attribution: &'a Attribution<'a>, most: usize, allow: &BTreeSet<String>) -> Candidates<'a> {
-        let allowed = NodeKind::ALL.into_iter().filter(|kind| allow.contains(kind.word())).collect();
+    /// Those of the `most` largest effects among the kinds whose words ([`NodeKind::word`]) are in
+    /// `allow`.
+    pub fn new(
+        attribution: &'a Attribution<'a>,
+        most: usize,
+        allow: &BTreeSet<String>,
+    ) -> Candidates<'a> {
+        let allowed =
+            NodeKind::ALL.into_iter().filter(|kind| allow.contains(kind.word())).collect();
         Candidates { attribution, most, allowed, ranked: HashMap::new() }
     }
 
@@ -82,8 +88,11 @@ fn by_effect(a: &Candidate, b: &Candidate) -> Ordering {
 
 /// The words that `discover.allow` may hold, in node order.
 pub fn allowable() -> Vec<&'static str> {
-    let mut words: Vec<&str> =
-        NodeKind::ALL.into_iter().filter(|kind| *kind != NodeKind::Root).map(NodeKind::word).collect();
+    let mut words: Vec<&str> = NodeKind::ALL
+        .into_iter()
+        .filter(|kind| *kind != NodeKind::Root)
+        .map(NodeKind::word)
+        .collect();
     words.dedup();
     words
 }

@@ -1,8 +1,9 @@
-//! `greedy`: a few breadth-first walks from the root, each linking the next best contributor and the chain under it
-//! (DESIGN.md 4.5).
+//! `greedy`: a few breadth-first walks from the root, each linking the next best contributor and
+//! the chain under it (DESIGN.md 4.5).
 //!
-//! A walk handles a node once. In each slot it links the best `per_node` candidates that are not yet linked there, and walks
-//! on into a child unless the child was explored by then: every slot of it that has candidates has a link.
+//! A walk handles a node once. In each slot it links the best `per_node` candidates that are not
+//! yet linked there, and walks on into a child unless the child was explored by then: every slot of
+//! it that has candidates has a link.
 
 use super::candidates::{Candidate, Candidates};
 use crate::circuit::attribution::Root;
@@ -23,9 +24,15 @@ struct Search<'c, 'a> {
 ///
 /// # Errors
 /// When a dictionary cannot be read.
-pub fn greedy(candidates: &mut Candidates, root: Root, passes: usize, per_node: usize) -> Result<Graph> {
+pub fn greedy(
+    candidates: &mut Candidates,
+    root: Root,
+    passes: usize,
+    per_node: usize,
+) -> Result<Graph> {
     let root = candidates.of_root(root)?;
-    let mut search = Search { candidates, root, per_node, links: HashMap::new(), edges: Vec::new() };
+    let mut search =
+        Search { candidates, root, per_node, links: HashMap::new(), edges: Vec::new() };
     for _ in 0..passes {
         search.walk()?;
     }

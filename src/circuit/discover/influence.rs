@@ -1,14 +1,16 @@
-//! `influence`: a prompt's circuit as circuit-tracer defines it (`compute_node_influence` and `prune_graph`, Ameisen, Lindsey et
-//! al. 2025), with attention features besides.
+//! `influence`: a prompt's circuit as circuit-tracer defines it (`compute_node_influence` and
+//! `prune_graph`, Ameisen, Lindsey et al. 2025), with attention features besides.
 //!
-//! Terms are the features that are active, what each dictionary misses, and the embedding (token and position as one), at
-//! every position. Biases are none. Of the direct effects of all terms on one receiver, a feature's pre-activation or the
-//! root, absolute values are taken and divided by their sum. A term's *influence* is the sum over all paths from it to the root
-//! of the products of these shares. Errors and embeddings receive nothing.
+//! Terms are the features that are active, what each dictionary misses, and the embedding (token
+//! and position as one), at every position. Biases are none. Of the direct effects of all terms on
+//! one receiver, a feature's pre-activation or the root, absolute values are taken and divided by
+//! their sum. A term's *influence* is the sum over all paths from it to the root of the products of
+//! these shares. Errors and embeddings receive nothing.
 //!
-//! `effects` has the products, `prune` what is kept. In our graphs a head stands between an attention feature and what it
-//! reads, so a link into an attention feature is split by head. Which parts are kept is decided as it is for links, a link's
-//! influence going to its parts by their absolute values; else nearly every head would be in every circuit.
+//! `effects` has the products, `prune` what is kept. In our graphs a head stands between an
+//! attention feature and what it reads, so a link into an attention feature is split by head. Which
+//! parts are kept is decided as it is for links, a link's influence going to its parts by their
+//! absolute values; else nearly every head would be in every circuit.
 
 mod effects;
 mod prune;
@@ -22,7 +24,8 @@ use effects::Effects;
 use prune::{EDGES, Link, threshold};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The influence of every term of a prompt on a root. An embedding stands for the token's and the position's together.
+/// The influence of every term of a prompt on a root. An embedding stands for the token's and the
+/// position's together.
 ///
 /// # Errors
 /// When a dictionary cannot be read.
@@ -46,8 +49,9 @@ pub fn influences(attribution: &Attribution, root: Root) -> Result<BTreeMap<Feat
     Ok(sums)
 }
 
-/// The circuit of a root: the terms that hold `coverage` of the influence, at most `limit` features and errors, with the links
-/// between them that hold most of theirs. Only nodes of `allowed` kinds are in it.
+/// The circuit of a root: the terms that hold `coverage` of the influence, at most `limit` features
+/// and errors, with the links between them that hold most of theirs. Only nodes of `allowed` kinds
+/// are in it.
 ///
 /// # Errors
 /// When a dictionary cannot be read.
@@ -64,7 +68,8 @@ pub(super) fn influence(
     let links = prune::links(effects.links(root, &kept)?, &effects.nodes);
     let links = among(links, &effects.nodes, allowed);
     let inside: BTreeSet<usize> = links.iter().map(|link| link.child).collect();
-    let [inside, all] = [inside.iter().map(|&term| influences[term]).sum::<f64>(), influences.iter().sum()];
+    let [inside, all] =
+        [inside.iter().map(|&term| influences[term]).sum::<f64>(), influences.iter().sum()];
     let graph = Graph::of(edges(&effects, root, &links)?);
     Ok(Found { graph, left_out: Some(if all > 0.0 { 1.0 - inside / all } else { 0.0 }) })
 }
@@ -72,7 +77,9 @@ pub(super) fn influence(
 /// The links that can be drawn with nodes of these kinds, and of which one leads on to the root.
 fn among(mut links: Vec<Link>, nodes: &[Node], allowed: impl Fn(NodeKind) -> bool) -> Vec<Link> {
     let drawn = |parent: usize| match nodes[parent].kind {
-        NodeKind::AttentionFeature => allowed(NodeKind::AttentionFeature) && allowed(NodeKind::Head),
+        NodeKind::AttentionFeature => {
+            allowed(NodeKind::AttentionFeature) && allowed(NodeKind::Head)
+        }
         kind => allowed(kind),
     };
     links.retain(|link| allowed(nodes[link.child].kind) && link.parent.is_none_or(drawn));
@@ -97,7 +104,8 @@ struct Part {
     influence: f64,
 }
 
-/// The edges of the graph: those of one receiver after each other, a head's right after its link to the feature.
+/// The edges of the graph: those of one receiver after each other, a head's right after its link to
+/// the feature.
 fn edges(effects: &Effects, root: Root, links: &[Link]) -> Result<Vec<Edge>> {
     let mut parts: BTreeMap<Option<usize>, Vec<Part>> = BTreeMap::new();
     for part in strongest(effects, split(effects, links)?) {
@@ -108,7 +116,12 @@ fn edges(effects: &Effects, root: Root, links: &[Link]) -> Result<Vec<Edge>> {
         let parent = of_one[0].parent;
         let node = parent.map_or(Node::ROOT, |parent| effects.nodes[parent]);
         if node.kind == NodeKind::AttentionFeature {
-            edges.extend(through_heads(effects, node, links, parts.get(&parent).map_or(&[], Vec::as_slice))?);
+            edges.extend(through_heads(
+                effects,
+                node,
+                links,
+                parts.get(&parent).map_or(&[], Vec::as_slice),
+            )?);
             continue;
         }
         let whole = match node.kind {
@@ -124,19 +137,33 @@ fn edges(effects: &Effects, root: Root, links: &[Link]) -> Result<Vec<Edge>> {
 }
 
 /// The heads between an attention feature and what it reads, with both sides of each.
-fn through_heads(effects: &Effects, feature: Node, links: &[Link], parts: &[Part]) -> Result<Vec<Edge>> {
+fn through_heads(
+    effects: &Effects,
+    feature: Node,
+    links: &[Link],
+    parts: &[Part],
+) -> Result<Vec<Edge>> {
     let child = |part: &Part| effects.nodes[links[part.number].child];
     let mut values: BTreeMap<Node, Vec<&Part>> = BTreeMap::new();
     for part in parts {
         let (head, source) = (part.head as i32, child(part).position);
-        values.entry(Node { kind: NodeKind::Head, head, source, ..feature }).or_default().push(part);
+        values
+            .entry(Node { kind: NodeKind::Head, head, source, ..feature })
+            .or_default()
+            .push(part);
     }
     let all = effects.attribution.contributions(&feature, Slot::In)?;
     let whole = all.whole();
     let mut edges = Vec::with_capacity(values.len() + parts.len());
     for (head, &effect) in all.nodes.iter().zip(&all.effects) {
         let Some(parts) = values.get(head) else { continue };
-        edges.push(Edge { child: *head, parent: feature, slot: Slot::In, effect, share: share(effect, whole) });
+        edges.push(Edge {
+            child: *head,
+            parent: feature,
+            slot: Slot::In,
+            effect,
+            share: share(effect, whole),
+        });
         let whole = effects.attribution.contributions(head, Slot::V)?.whole();
         edges.extend(parts.iter().map(|part| {
             let share = share(part.effect, whole);
@@ -151,7 +178,9 @@ fn split(effects: &Effects, links: &[Link]) -> Result<Vec<Part>> {
     let source = |link: &Link| effects.nodes[link.child].position;
     let (mut parts, mut number) = (Vec::new(), 0);
     for together in links.chunk_by(|a, b| a.parent == b.parent && source(a) == source(b)) {
-        let feature = together[0].parent.filter(|&parent| effects.nodes[parent].kind == NodeKind::AttentionFeature);
+        let feature = together[0]
+            .parent
+            .filter(|&parent| effects.nodes[parent].kind == NodeKind::AttentionFeature);
         if let Some(feature) = feature {
             let children: Vec<usize> = together.iter().map(|link| link.child).collect();
             let by_head = effects.by_head(feature, &children)?;
@@ -174,7 +203,11 @@ fn strongest(effects: &Effects, parts: Vec<Part>) -> impl Iterator<Item = Part> 
     let heads = effects.attribution.world().model.sizes.heads;
     let of_link = move |parts: &[Part]| {
         let least = parts.iter().map(|part| part.influence).fold(0.0, f64::max).min(least);
-        parts.iter().copied().filter(|part| part.effect != 0.0 && part.influence >= least).collect::<Vec<_>>()
+        parts
+            .iter()
+            .copied()
+            .filter(|part| part.effect != 0.0 && part.influence >= least)
+            .collect::<Vec<_>>()
     };
     parts.chunks(heads).map(of_link).collect::<Vec<_>>().into_iter().flatten()
 }

@@ -1,7 +1,8 @@
 //! Circuits of one prompt: from the root back to what it is made of (DESIGN.md 4.5).
 //!
-//! `greedy` walks along what `candidates` ranks for each slot; several roots of one prompt share these, as only the root's own
-//! links depend on what it reads. `influence` takes all direct effects of a prompt at once.
+//! `greedy` walks along what `candidates` ranks for each slot; several roots of one prompt share
+//! these, as only the root's own links depend on what it reads. `influence` takes all direct
+//! effects of a prompt at once.
 
 mod candidates;
 mod greedy;
@@ -18,13 +19,15 @@ use crate::error::Result;
 /// How a circuit grows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Method {
-    /// `passes` walks from the root, each linking the best `per_node` contributors of a slot that are not linked yet.
+    /// `passes` walks from the root, each linking the best `per_node` contributors of a slot that
+    /// are not linked yet.
     Greedy { passes: usize, per_node: usize },
     /// The terms that hold `coverage` of the influence, at most `nodes` features and errors.
     Influence { coverage: f64, nodes: usize },
 }
 
-/// A circuit, and the share of the influence that its nodes do not hold; a greedy search does not tell.
+/// A circuit, and the share of the influence that its nodes do not hold; a greedy search does not
+/// tell.
 pub struct Found {
     pub graph: Graph,
     pub left_out: Option<f64>,
@@ -40,7 +43,9 @@ pub fn grow(candidates: &mut Candidates, root: Root, method: Method) -> Result<F
             Ok(Found { graph: greedy(candidates, root, passes, per_node)?, left_out: None })
         }
         Method::Influence { coverage, nodes } => {
-            influence::influence(candidates.attribution(), root, coverage, nodes, |kind| candidates.allows(kind))
+            influence::influence(candidates.attribution(), root, coverage, nodes, |kind| {
+                candidates.allows(kind)
+            })
         }
     }
 }

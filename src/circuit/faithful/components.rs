@@ -1,4 +1,5 @@
-//! Circuits of heads and MLPs: each part outside is held at what stands in for it, at every position.
+//! Circuits of heads and MLPs: each part outside is held at what stands in for it, at every
+//! position.
 
 use super::{Ablate, Case, shared, sources};
 use crate::error::Result;
@@ -18,7 +19,12 @@ pub struct StandIn {
 }
 
 /// What stands in for heads and MLPs, a case each; cases of the same sources share it.
-pub fn stand_ins(model: &Gpt2, cases: &[Case], ablate: Ablate, seed: u64) -> Result<Vec<Arc<StandIn>>> {
+pub fn stand_ins(
+    model: &Gpt2,
+    cases: &[Case],
+    ablate: Ablate,
+    seed: u64,
+) -> Result<Vec<Arc<StandIn>>> {
     shared(&sources(cases, ablate, seed)?, cases, |sources, tokens| match sources {
         [] => zero(model, tokens),
         some => mean_of(model, &some.iter().map(|&i| cases[i].corrupted).collect::<Vec<_>>()),
@@ -35,14 +41,24 @@ fn zero(model: &Gpt2, tokens: usize) -> Result<StandIn> {
 fn mean_of(model: &Gpt2, prompts: &[&[u32]]) -> Result<StandIn> {
     // Only what is averaged is kept of each pass.
     let written = |tokens: &&[u32]| -> Result<Vec<(Tensor, Tensor)>> {
-        Ok(model.forward(tokens)?.layers.into_iter().map(|layer| (layer.z, layer.mlp_out)).collect())
+        Ok(model
+            .forward(tokens)?
+            .layers
+            .into_iter()
+            .map(|layer| (layer.z, layer.mlp_out))
+            .collect())
     };
     let passes = prompts.par_iter().map(written).collect::<Result<Vec<_>>>()?;
     let mean = |all: Vec<&Tensor>| -> Result<Tensor> { Ok(Tensor::stack(&all, 0)?.mean(0)?) };
     let layers = 0..model.sizes.layers;
     Ok(StandIn {
-        z: layers.clone().map(|l| mean(passes.iter().map(|pass| &pass[l].0).collect())).collect::<Result<_>>()?,
-        mlp_out: layers.map(|l| mean(passes.iter().map(|pass| &pass[l].1).collect())).collect::<Result<_>>()?,
+        z: layers
+            .clone()
+            .map(|l| mean(passes.iter().map(|pass| &pass[l].0).collect()))
+            .collect::<Result<_>>()?,
+        mlp_out: layers
+            .map(|l| mean(passes.iter().map(|pass| &pass[l].1).collect()))
+            .collect::<Result<_>>()?,
     })
 }
 
@@ -57,7 +73,9 @@ pub fn neurons(model: &Gpt2, cases: &[Case]) -> Result<Vec<Arc<Neurons>>> {
     shared(&sources(cases, Ablate::Mean, 0)?, cases, |sources, _| {
         let written = |&i: &usize| -> Result<Vec<(Tensor, Tensor, Tensor)>> {
             let layers = model.forward(cases[i].corrupted)?.layers.into_iter().enumerate();
-            layers.map(|(l, layer)| Ok((layer.z, model.units(l, &layer.x2)?, layer.mlp_out))).collect()
+            layers
+                .map(|(l, layer)| Ok((layer.z, model.units(l, &layer.x2)?, layer.mlp_out)))
+                .collect()
         };
         let passes = sources.par_iter().map(written).collect::<Result<Vec<_>>>()?;
         let mean = |of: fn(&(Tensor, Tensor, Tensor)) -> &Tensor, l: usize| -> Result<Tensor> {
@@ -69,7 +87,8 @@ pub fn neurons(model: &Gpt2, cases: &[Case]) -> Result<Vec<Arc<Neurons>>> {
     })
 }
 
-/// The intervention that keeps the components of `keep` and puts the stand-in in the place of all others.
+/// The intervention that keeps the components of `keep` and puts the stand-in in the place of all
+/// others.
 pub fn keep_only(model: &Gpt2, keep: &BTreeSet<Component>, stand_in: &StandIn) -> Result<Ablation> {
     let mut ablation = Ablation::default();
     for layer in 0..model.sizes.layers {
@@ -89,7 +108,8 @@ pub fn keep_only(model: &Gpt2, keep: &BTreeSet<Component>, stand_in: &StandIn) -
 /// Ones in the columns of the heads that are kept, `[1, H·K]`
 fn mask(model: &Gpt2, kept: impl Fn(&usize) -> bool, like: &Tensor) -> Result<Tensor> {
     let (heads, k) = (model.sizes.heads, model.sizes.d_head);
-    let columns: Vec<f32> = (0..heads).flat_map(|h| vec![f32::from(u8::from(kept(&h))); k]).collect();
+    let columns: Vec<f32> =
+        (0..heads).flat_map(|h| vec![f32::from(u8::from(kept(&h))); k]).collect();
     Ok(Tensor::from_vec(columns, (1, heads * k), like.device())?)
 }
 

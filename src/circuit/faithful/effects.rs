@@ -1,8 +1,9 @@
-//! Single links: a feature is set to what stands in for it in the live model, nothing frozen, and what its receiver reads
-//! then is compared with what the direct effect predicts.
+//! Single links: a feature is set to what stands in for it in the live model, nothing frozen, and
+//! what its receiver reads then is compared with what the direct effect predicts.
 //!
-//! The prediction is linear: of a link's effect `e` at activation `a`, setting the feature to `r` changes `e·(r − a)/a`.
-//! Where patterns and scales move with the feature, or other paths carry it too, the live model changes otherwise.
+//! The prediction is linear: of a link's effect `e` at activation `a`, setting the feature to `r`
+//! changes `e·(r − a)/a`. Where patterns and scales move with the feature, or other paths carry it
+//! too, the live model changes otherwise.
 
 use super::features::StandIn;
 use crate::circuit::graph::{Node, NodeKind, Slot};
@@ -42,14 +43,23 @@ pub struct Effect {
 ///
 /// # Errors
 /// When a child is no dictionary feature.
-pub fn effects(world: &World, tokens: &[u32], root: Root, stand_in: &StandIn, links: &[Link]) -> Result<Vec<Effect>> {
+pub fn effects(
+    world: &World,
+    tokens: &[u32],
+    root: Root,
+    stand_in: &StandIn,
+    links: &[Link],
+) -> Result<Vec<Effect>> {
     let clean = world.model.forward(tokens)?;
     let mut of_child: BTreeMap<Node, Vec<usize>> = BTreeMap::new();
     links.iter().enumerate().for_each(|(i, link)| of_child.entry(link.child).or_default().push(i));
     let mut effects = vec![None; links.len()];
     for (child, places) in of_child {
         let feature = child.dictionary_feature().ok_or_else(|| {
-            hinted(format!("a {} cannot be set to a value", child.kind.word()), "choose links from features")
+            hinted(
+                format!("a {} cannot be set to a value", child.kind.word()),
+                "choose links from features",
+            )
         })?;
         let (replaced, activation) =
             (stand_in.activation(feature, child.position as usize), links[places[0]].activation);
@@ -57,7 +67,8 @@ pub fn effects(world: &World, tokens: &[u32], root: Root, stand_in: &StandIn, li
         let live = world.model.forward_with(tokens, &shift)?;
         let change = |node: &Node, slot| -> Result<f32> {
             let reads = Reads::new(world, &clean, node)?;
-            Ok(reads.of(world, &live, root, node, slot)? - reads.of(world, &clean, root, node, slot)?)
+            Ok(reads.of(world, &live, root, node, slot)?
+                - reads.of(world, &clean, root, node, slot)?)
         };
         let root_change = change(&Node::ROOT, Slot::In)?;
         for i in places {
@@ -121,15 +132,20 @@ struct Reads(Vec<f32>);
 
 impl Reads {
     fn new(world: &World, clean: &Trace, node: &Node) -> Result<Reads> {
-        let (Ok(layer), position) = (usize::try_from(node.layer), node.position) else { return Ok(Reads(Vec::new())) };
+        let (Ok(layer), position) = (usize::try_from(node.layer), node.position) else {
+            return Ok(Reads(Vec::new()));
+        };
         let feature = usize::try_from(node.feature);
         Ok(Reads(match (node.kind, feature) {
             (NodeKind::MlpFeature, Ok(f)) => world.mlp[layer].read_direction(f)?,
-            (NodeKind::AttentionFeature | NodeKind::Head, Ok(f)) => world.attention[layer].read_direction(f)?,
+            (NodeKind::AttentionFeature | NodeKind::Head, Ok(f)) => {
+                world.attention[layer].read_direction(f)?
+            }
             (NodeKind::AttentionError | NodeKind::Head, Err(_)) => {
                 let z = clean.layers[layer].z.narrow(0, position as usize, 1)?;
                 let sae = &world.attention[layer];
-                let error = (&z - sae.decode(&sae.active(&z)?)?)?.flatten_all()?.to_vec1::<f32>()?;
+                let error =
+                    (&z - sae.decode(&sae.active(&z)?)?)?.flatten_all()?.to_vec1::<f32>()?;
                 let norm = error.iter().map(|x| x * x).sum::<f32>().sqrt();
                 error.into_iter().map(|x| if norm > 0.0 { x / norm } else { 0.0 }).collect()
             }
@@ -150,9 +166,8 @@ impl Reads {
             (NodeKind::Root, _) => Ok(root.of(&world.model.last_logits(pass)?)),
             (NodeKind::MlpFeature, _) => along(&layer().x2.narrow(0, p, 1)?, 0),
             (NodeKind::Head, Slot::Q | Slot::K) => entry(&layer().scores),
-            (NodeKind::Head, _) => {
-                Ok(entry(&layer().pattern)? * along(&layer().v.get(h)?.get(s)?, h * world.model.sizes.d_head)?)
-            }
+            (NodeKind::Head, _) => Ok(entry(&layer().pattern)?
+                * along(&layer().v.get(h)?.get(s)?, h * world.model.sizes.d_head)?),
             _ => along(&layer().z.narrow(0, p, 1)?, 0),
         }
     }

@@ -1,11 +1,13 @@
-//! Circuits of dictionary features: every other feature of every dictionary is held at what stands in for it, at every
-//! position; what a dictionary misses of its hook, the error, is left as it is or ablated too.
+//! Circuits of dictionary features: every other feature of every dictionary is held at what stands
+//! in for it, at every position; what a dictionary misses of its hook, the error, is left as it is
+//! or ablated too.
 //!
-//! With `a` the activations of the running pass, `r` those that stand in, `W` the write directions and `e` the error, a
-//! hook that reads `x = W·a + b + e` becomes, for the features `C`:
-//! inside, errors kept `x − W·a + W·r + W_C·(a − r)`; inside, errors ablated `W·r + b + e_r + W_C·(a − r)`;
+//! With `a` the activations of the running pass, `r` those that stand in, `W` the write directions
+//! and `e` the error, a hook that reads `x = W·a + b + e` becomes, for the features `C`: inside,
+//! errors kept `x − W·a + W·r + W_C·(a − r)`; inside, errors ablated `W·r + b + e_r + W_C·(a − r)`;
 //! outside, errors kept `x − W_C·(a − r)`; outside, errors ablated `W·a + b + e_r − W_C·(a − r)`.
-//! Only the first and the last need whole dictionaries; the others encode the features of `C` alone.
+//! Only the first and the last need whole dictionaries; the others encode the features of `C`
+//! alone.
 
 use super::{Ablate, Case, shared, sources};
 use crate::circuit::{PROMPTS, World};
@@ -48,8 +50,9 @@ struct Hook {
 pub struct StandIn {
     attention: Vec<Hook>,
     mlp: Vec<Hook>,
-    /// What tokens are embedded as in the prompts that it is made of, the mean, `[T, D]`; none where it is made of none.
-    /// Embeddings are never replaced: this tells which tokens of a prompt are its own.
+    /// What tokens are embedded as in the prompts that it is made of, the mean, `[T, D]`; none
+    /// where it is made of none. Embeddings are never replaced: this tells which tokens of a prompt
+    /// are its own.
     tokens: Option<Tensor>,
 }
 
@@ -61,7 +64,8 @@ impl StandIn {
         }
     }
 
-    /// What a dictionary's features are replaced with, by position, and `W·r + b + e_r`, `[T, d_out]`.
+    /// What a dictionary's features are replaced with, by position, and `W·r + b + e_r`, `[T,
+    /// d_out]`.
     pub(crate) fn held(&self, id: DictionaryId) -> (&[Active], &Tensor) {
         let hook = self.hook(id);
         (&hook.active, &hook.whole)
@@ -79,7 +83,12 @@ impl StandIn {
 }
 
 /// What stands in for features, a case each; cases of the same sources share it.
-pub fn stand_ins(world: &World, cases: &[Case], ablate: Ablate, seed: u64) -> Result<Vec<Arc<StandIn>>> {
+pub fn stand_ins(
+    world: &World,
+    cases: &[Case],
+    ablate: Ablate,
+    seed: u64,
+) -> Result<Vec<Arc<StandIn>>> {
     shared(&sources(cases, ablate, seed)?, cases, |sources, tokens| match sources {
         [] => zero(world, tokens),
         some => mean_of(world, &some.iter().map(|&i| cases[i].corrupted).collect::<Vec<_>>()),
@@ -99,7 +108,8 @@ fn zero(world: &World, tokens: usize) -> Result<StandIn> {
     })
 }
 
-/// Sums over prompts that are all of one length, by dictionary: activations by position, and what the hook holds.
+/// Sums over prompts that are all of one length, by dictionary: activations by position, and what
+/// the hook holds.
 #[derive(Default)]
 struct Sum {
     active: Vec<BTreeMap<u32, f64>>,
@@ -120,7 +130,9 @@ impl Sum {
     }
 
     fn mean(self, n: usize, dictionary: &Dictionary) -> Result<Hook> {
-        let mean = |sum: BTreeMap<u32, f64>| sum.into_iter().map(|(f, a)| (f, (a / n as f64) as f32)).collect();
+        let mean = |sum: BTreeMap<u32, f64>| {
+            sum.into_iter().map(|(f, a)| (f, (a / n as f64) as f32)).collect()
+        };
         let active: Vec<Active> = self.active.into_iter().map(mean).collect();
         let written = written(dictionary, &active)?;
         let whole = match self.whole {
@@ -145,9 +157,13 @@ fn mean_of(world: &World, prompts: &[&[u32]]) -> Result<StandIn> {
     }
     let n = prompts.len();
     let means = |sums: Vec<Sum>, dictionaries: &[Dictionary]| -> Result<Vec<Hook>> {
-        sums.into_iter().zip(dictionaries).map(|(sum, dictionary)| sum.mean(n, dictionary)).collect()
+        sums.into_iter()
+            .zip(dictionaries)
+            .map(|(sum, dictionary)| sum.mean(n, dictionary))
+            .collect()
     };
-    let embedded = prompts.iter().map(|tokens| embedded(world, tokens)).collect::<Result<Vec<_>>>()?;
+    let embedded =
+        prompts.iter().map(|tokens| embedded(world, tokens)).collect::<Result<Vec<_>>>()?;
     Ok(StandIn {
         attention: means(attention, &world.attention)?,
         mlp: means(mlp, &world.mlp)?,
@@ -175,7 +191,8 @@ pub(crate) fn written(dictionary: &Dictionary, active: &[Active]) -> Result<Tens
     centred(dictionary, dictionary.decode(active)?.broadcast_sub(&bias)?)
 }
 
-/// Runs cases with the features of a circuit on one side and what stands in for features on the other.
+/// Runs cases with the features of a circuit on one side and what stands in for features on the
+/// other.
 pub struct Runner<'a> {
     pub world: &'a World,
     pub cases: &'a [Case<'a>],
@@ -189,7 +206,13 @@ impl Runner<'_> {
         let mut features: BTreeMap<DictionaryId, Vec<usize>> = BTreeMap::new();
         circuit.iter().for_each(|f| features.entry(f.dictionary).or_default().push(f.index));
         let some = |(cases, stand_ins): (&[Case], &[Arc<StandIn>])| -> Result<Vec<f64>> {
-            let step = Step { world: self.world, stand_ins, features: &features, side, errors: self.errors };
+            let step = Step {
+                world: self.world,
+                stand_ins,
+                features: &features,
+                side,
+                errors: self.errors,
+            };
             let tokens: Vec<&[u32]> = cases.iter().map(|case| case.tokens).collect();
             let logits = self.world.model.abreast(&tokens, &step)?;
             Ok(cases.iter().zip(&logits).map(|(case, logits)| case.metric.of(logits)).collect())
@@ -222,16 +245,21 @@ impl Step<'_> {
     /// What the dictionary reads and what its hook holds, `[ΣT, …]` → what it holds instead.
     fn replaced(&self, dictionary: &Dictionary, read: &Tensor, holds: &Tensor) -> Result<Tensor> {
         let all = |part: fn(&Hook) -> &Tensor| -> Result<Tensor> {
-            let parts: Vec<&Tensor> = self.stand_ins.iter().map(|s| part(s.hook(dictionary.id))).collect();
+            let parts: Vec<&Tensor> =
+                self.stand_ins.iter().map(|s| part(s.hook(dictionary.id))).collect();
             Ok(Tensor::cat(&parts, 0)?)
         };
         let change = self.change(dictionary, read)?;
         let alive = || written(dictionary, &dictionary.active(read)?);
         Ok(match (self.side, self.errors) {
-            (Side::Inside, Errors::Kept) => (((holds - alive()?)? + all(|h| &h.written)?)? + change)?,
+            (Side::Inside, Errors::Kept) => {
+                (((holds - alive()?)? + all(|h| &h.written)?)? + change)?
+            }
             (Side::Inside, Errors::Ablated) => (all(|h| &h.whole)? + change)?,
             (Side::Outside, Errors::Kept) => (holds - change)?,
-            (Side::Outside, Errors::Ablated) => (((alive()? + all(|h| &h.whole)?)? - all(|h| &h.written)?)? - change)?,
+            (Side::Outside, Errors::Ablated) => {
+                (((alive()? + all(|h| &h.whole)?)? - all(|h| &h.written)?)? - change)?
+            }
         })
     }
 
@@ -243,9 +271,13 @@ impl Step<'_> {
         };
         let a = activations(dictionary, features, read)?;
         let hooks = self.stand_ins.iter().map(|s| s.hook(dictionary.id));
-        let r: Vec<f32> = hooks.flat_map(|hook| hook.active.iter()).flat_map(|row| picked(row, features)).collect();
+        let r: Vec<f32> = hooks
+            .flat_map(|hook| hook.active.iter())
+            .flat_map(|row| picked(row, features))
+            .collect();
         let r = Tensor::from_vec(r, a.shape().clone(), a.device())?;
-        let rows = features.iter().map(|&f| dictionary.write_direction(f)).collect::<Result<Vec<_>>>()?;
+        let rows =
+            features.iter().map(|&f| dictionary.write_direction(f)).collect::<Result<Vec<_>>>()?;
         let w = Tensor::from_vec(rows.concat(), (features.len(), width), a.device())?;
         centred(dictionary, (a - r)?.matmul(&w)?)
     }

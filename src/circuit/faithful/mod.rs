@@ -1,8 +1,8 @@
-//! Is the circuit real? The model run with everything outside it replaced (DESIGN.md 4.6): whole heads and MLPs in
-//! `components`, dictionary features in `features`; `effects` runs single links.
+//! Is the circuit real? The model run with everything outside it replaced (DESIGN.md 4.6): whole
+//! heads and MLPs in `components`, dictionary features in `features`; `effects` runs single links.
 //!
-//! What stands in for an ablated part comes from the runs of corrupted prompts: their mean, or one of them; or it is zero.
-//! Everything is run, the empty circuit too; embeddings always stay.
+//! What stands in for an ablated part comes from the runs of corrupted prompts: their mean, or one
+//! of them; or it is zero. Everything is run, the empty circuit too; embeddings always stay.
 
 pub mod components;
 pub mod effects;
@@ -40,7 +40,12 @@ impl Metric {
                 let weight = |logit: f32| f64::from(logit - top).exp();
                 let whole: f64 = logits.iter().map(|&l| weight(l)).sum();
                 let sign = |yy: usize| if yy as u32 > *year { 1.0 } else { -1.0 };
-                digits.iter().enumerate().map(|(yy, &id)| sign(yy) * weight(logits[id as usize])).sum::<f64>() / whole
+                digits
+                    .iter()
+                    .enumerate()
+                    .map(|(yy, &id)| sign(yy) * weight(logits[id as usize]))
+                    .sum::<f64>()
+                    / whole
             }
         }
     }
@@ -58,10 +63,17 @@ impl Metric {
                 let top = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let weights: Vec<f64> = logits.iter().map(|logit| (logit - top).exp()).collect();
                 let whole: f64 = weights.iter().sum();
-                let signs = (0u32..).zip(digits.iter()).map(|(yy, &id)| (id, if yy > *year { 1.0 } else { -1.0 }));
+                let signs = (0u32..)
+                    .zip(digits.iter())
+                    .map(|(yy, &id)| (id, if yy > *year { 1.0 } else { -1.0 }));
                 signs.for_each(|(id, sign)| gradient[id as usize] = sign);
-                let value = gradient.iter().zip(&weights).map(|(sign, weight)| sign * weight).sum::<f64>() / whole;
-                gradient.iter_mut().zip(&weights).for_each(|(g, weight)| *g = weight / whole * (*g - value));
+                let value =
+                    gradient.iter().zip(&weights).map(|(sign, weight)| sign * weight).sum::<f64>()
+                        / whole;
+                gradient
+                    .iter_mut()
+                    .zip(&weights)
+                    .for_each(|(g, weight)| *g = weight / whole * (*g - value));
                 (value, gradient)
             }
         }
@@ -87,13 +99,14 @@ pub enum Ablate {
     Mean,
     /// What they are in one corrupted prompt of the same template, drawn for each prompt.
     Resample,
-    /// Nothing: `z` and `mlp_out` are 0 (`b_O`, which is added after `z`, stays), features are 0 (their dictionaries'
-    /// constants stay).
+    /// Nothing: `z` and `mlp_out` are 0 (`b_O`, which is added after `z`, stays), features are 0
+    /// (their dictionaries' constants stay).
     Zero,
 }
 
-/// The numbers of the corrupted prompts that each case's stand-ins are made of: all of its template for [`Ablate::Mean`], one
-/// of them drawn by `seed` for [`Ablate::Resample`], none for [`Ablate::Zero`].
+/// The numbers of the corrupted prompts that each case's stand-ins are made of: all of its template
+/// for [`Ablate::Mean`], one of them drawn by `seed` for [`Ablate::Resample`], none for
+/// [`Ablate::Zero`].
 ///
 /// # Errors
 /// When two corrupted prompts of a template differ in length.
@@ -105,14 +118,17 @@ pub fn sources(cases: &[Case], ablate: Ablate, seed: u64) -> Result<Vec<Vec<usiz
         if case.corrupted.len() != cases[all[0]].corrupted.len() {
             return Err(hinted(
                 format!("the corrupted prompts of template `{}` differ in length", case.template),
-                "prompts of one template must have the same number of tokens, as they are averaged by position",
+                "prompts of one template must have the same number of tokens, as they are averaged \
+                 by position",
             ));
         }
     }
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let one = |case: &Case| match ablate {
         Ablate::Mean => of_template[case.template].clone(),
-        Ablate::Resample => of_template[case.template].choose(&mut rng).copied().into_iter().collect(),
+        Ablate::Resample => {
+            of_template[case.template].choose(&mut rng).copied().into_iter().collect()
+        }
         Ablate::Zero => Vec::new(),
     };
     Ok(cases.iter().map(one).collect())
@@ -140,14 +156,18 @@ pub fn at_least<P: Ord + Copy>(frequencies: &BTreeMap<P, f64>, least: f64) -> BT
     frequencies.iter().filter(|(_, f)| **f >= least).map(|(part, _)| *part).collect()
 }
 
-/// The circuits of a task at several sizes: the parts that are in at least a given share of its prompts' circuits, from
-/// the largest on. Each comes with what it is called.
-pub fn circuits_by_frequency<P: Ord + Copy>(frequencies: &BTreeMap<P, f64>) -> Vec<(String, BTreeSet<P>)> {
+/// The circuits of a task at several sizes: the parts that are in at least a given share of its
+/// prompts' circuits, from the largest on. Each comes with what it is called.
+pub fn circuits_by_frequency<P: Ord + Copy>(
+    frequencies: &BTreeMap<P, f64>,
+) -> Vec<(String, BTreeSet<P>)> {
     const AT_LEAST: [f64; 8] = [0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0];
     let mut circuits: Vec<(String, BTreeSet<P>)> = Vec::new();
     for least in AT_LEAST {
         let circuit = at_least(frequencies, least);
-        if !circuit.is_empty() && circuits.last().is_none_or(|(_, last)| last.len() != circuit.len()) {
+        if !circuit.is_empty()
+            && circuits.last().is_none_or(|(_, last)| last.len() != circuit.len())
+        {
             circuits.push((format!("frequency >= {least}"), circuit));
         }
     }
@@ -164,7 +184,12 @@ pub fn answers(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
 }
 
 /// `count` circuits of `size` parts drawn from `pool`; all of it where it has fewer.
-pub fn random_circuits<P: Ord + Copy>(pool: &BTreeSet<P>, size: usize, count: usize, seed: u64) -> Vec<BTreeSet<P>> {
+pub fn random_circuits<P: Ord + Copy>(
+    pool: &BTreeSet<P>,
+    size: usize,
+    count: usize,
+    seed: u64,
+) -> Vec<BTreeSet<P>> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ size as u64);
     let all: Vec<P> = pool.iter().copied().collect();
     let draw = |_| {

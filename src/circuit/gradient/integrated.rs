@@ -1,5 +1,6 @@
-//! Integrated gradients: features ranked by the model's gradient on the way from what a hook holds to what stands in for its
-//! features, one hook at a time, everything else live and errors kept. Marks et al. 2024 (sparse feature circuits).
+//! Integrated gradients: features ranked by the model's gradient on the way from what a hook holds
+//! to what stands in for its features, one hook at a time, everything else live and errors kept.
+//! Marks et al. 2024 (sparse feature circuits).
 
 use super::{Gradient, mean, middles};
 use crate::circuit::faithful::features::{StandIn, written};
@@ -14,7 +15,8 @@ use std::collections::BTreeMap;
 const STEPS: usize = 10;
 
 impl Gradient<'_> {
-    /// Each feature's score in one prompt: `(a − r)·g·W_f` summed over positions, `g` the mean over the steps.
+    /// Each feature's score in one prompt: `(a − r)·g·W_f` summed over positions, `g` the mean over
+    /// the steps.
     ///
     /// # Errors
     /// When a dictionary cannot be read.
@@ -31,7 +33,8 @@ impl Gradient<'_> {
         for (i, id) in DictionaryId::all(self.model.sizes.layers).enumerate() {
             let (dictionary, active) = (self.world.dictionary(id), clean.active(id.kind, id.layer));
             let (instead, _) = stand_in.held(id);
-            let change = (written(dictionary, instead)? - written(dictionary, active)?)?.to_dtype(self.dtype)?;
+            let change = (written(dictionary, instead)? - written(dictionary, active)?)?
+                .to_dtype(self.dtype)?;
             let real = hooks.parts[i].whole.clone();
             let steps = middles(STEPS).into_iter().map(|t| -> Result<Tensor> {
                 hooks.parts[i].whole = (&real + (&change * t)?)?;

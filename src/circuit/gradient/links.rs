@@ -1,8 +1,10 @@
-//! A feature's score split by what reads it: `f → g` is `(a_f − r_f)·D(f → g)·γ_g`, the mean over the points, where `γ_g` is the
-//! gradient at g's pre-activation and `D` the derivative of that pre-activation by what f writes, all other hooks held.
+//! A feature's score split by what reads it: `f → g` is `(a_f − r_f)·D(f → g)·γ_g`, the mean over
+//! the points, where `γ_g` is the gradient at g's pre-activation and `D` the derivative of that
+//! pre-activation by what f writes, all other hooks held.
 //!
-//! Over all receivers and the root these sum to the score of `f`. What reaches an attention feature is split by head and
-//! source, and into what enters the head's value, query and key. All effects are in the metric's unit.
+//! Over all receivers and the root these sum to the score of `f`. What reaches an attention feature
+//! is split by head and source, and into what enters the head's value, query and key. All effects
+//! are in the metric's unit.
 
 use super::{Back, Gradient, Hooks, numbers};
 use crate::circuit::graph::{Edge, Graph, Node, NodeKind, Slot};
@@ -41,22 +43,31 @@ impl Members {
     pub fn new(gradient: &Gradient, features: &BTreeSet<FeatureId>) -> Result<Members> {
         let sizes = &gradient.model.sizes;
         let hook = |id: DictionaryId| -> Result<Hook> {
-            let chosen: Vec<usize> = features.iter().filter(|f| f.dictionary == id).map(|f| f.index).collect();
+            let chosen: Vec<usize> =
+                features.iter().filter(|f| f.dictionary == id).map(|f| f.index).collect();
             let dictionary = gradient.world.dictionary(id);
             let d_in = dictionary.b_in().len();
             let reads = numbers(&dictionary.select(&chosen)?.w)?;
             let rows = gradient.world.write_rows(id, &chosen)?;
             let w_o = &gradient.model.layers[id.layer].w_o;
-            let rows = Tensor::from_vec(rows, (chosen.len(), dictionary.b_out().len()), w_o.device())?;
+            let rows =
+                Tensor::from_vec(rows, (chosen.len(), dictionary.b_out().len()), w_o.device())?;
             let rows = rows.to_dtype(gradient.dtype)?;
             let writes = match id.kind {
                 Kind::Attention if !chosen.is_empty() => rows.matmul(w_o)?,
                 _ => rows,
             };
-            Ok(Hook { names: chosen.iter().map(|&f| f as u32).collect(), writes: numbers(&writes)?, reads, d_in })
+            Ok(Hook {
+                names: chosen.iter().map(|&f| f as u32).collect(),
+                writes: numbers(&writes)?,
+                reads,
+                d_in,
+            })
         };
         let (d, h, k) = (sizes.d_model, sizes.heads, sizes.d_head);
-        let blocks = |layer: &crate::model::Layer| numbers(&layer.w_qkv.reshape((d, 3, h, k))?.permute((1, 2, 0, 3))?);
+        let blocks = |layer: &crate::model::Layer| {
+            numbers(&layer.w_qkv.reshape((d, 3, h, k))?.permute((1, 2, 0, 3))?)
+        };
         Ok(Members {
             layers: sizes.layers,
             heads: h,
@@ -108,9 +119,11 @@ pub struct Links<'a> {
     /// By position, in the order in which they are written.
     terms: Vec<Vec<Term>>,
     tokens: usize,
-    /// `Σ|effect|` on the root of every feature of the prompt and of its embeddings, not of members alone.
+    /// `Σ|effect|` on the root of every feature of the prompt and of its embeddings, not of members
+    /// alone.
     root_whole: f64,
-    /// Directions along which a head's queries or keys are read, by block, layer, head and position.
+    /// Directions along which a head's queries or keys are read, by block, layer, head and
+    /// position.
     directions: RefCell<HashMap<[usize; 4], Directions>>,
 }
 
@@ -134,18 +147,29 @@ impl<'a> Links<'a> {
         embedding: Option<&Tensor>,
     ) -> Result<Links<'a>> {
         let tokens = backs.first().map_or(0, |back| back.point_tokens());
-        let points = backs.iter().map(|back| Numbers::of(members, hooks, back)).collect::<Result<Vec<_>>>()?;
-        let mut links =
-            Links { members, points, terms: Vec::new(), tokens, root_whole: 0.0, directions: RefCell::default() };
+        let points = backs
+            .iter()
+            .map(|back| Numbers::of(members, hooks, back))
+            .collect::<Result<Vec<_>>>()?;
+        let mut links = Links {
+            members,
+            points,
+            terms: Vec::new(),
+            tokens,
+            root_whole: 0.0,
+            directions: RefCell::default(),
+        };
         let embedding = embedding.map(numbers).transpose()?;
         links.terms = (0..tokens).map(|p| links.terms_at(p, embedding.as_deref())).collect();
-        links.root_whole = root_whole(gradient, hooks, backs)? + links.of_root(|term| term.hook.is_none());
+        links.root_whole =
+            root_whole(gradient, hooks, backs)? + links.of_root(|term| term.hook.is_none());
         Ok(links)
     }
 
     fn terms_at(&self, p: usize, embedding: Option<&[f64]>) -> Vec<Term> {
         let d = self.members.d_model;
-        let token = embedding.map(|rows| &rows[p * d..][..d]).filter(|row| row.iter().any(|x| *x != 0.0));
+        let token =
+            embedding.map(|rows| &rows[p * d..][..d]).filter(|row| row.iter().any(|x| *x != 0.0));
         let token = token.map(|row| Term {
             node: Node::embedding(NodeKind::Embedding, p),
             hook: None,
@@ -156,11 +180,17 @@ impl<'a> Links<'a> {
         for (i, hook) in self.members.of_hook.iter().enumerate() {
             let m = hook.names.len();
             for (j, &f) in hook.names.iter().enumerate() {
-                let changes: Vec<f64> = self.points.iter().map(|point| point.change[i][p * m + j]).collect();
+                let changes: Vec<f64> =
+                    self.points.iter().map(|point| point.change[i][p * m + j]).collect();
                 if changes.iter().any(|change| *change != 0.0) {
                     let kind = if i % 2 == 0 { Kind::Attention } else { Kind::Mlp };
                     let node = Node::feature(kind, i / 2, p, f);
-                    terms.push(Term { node, hook: Some(i), changes, write: hook.writes[j * d..][..d].into() });
+                    terms.push(Term {
+                        node,
+                        hook: Some(i),
+                        changes,
+                        write: hook.writes[j * d..][..d].into(),
+                    });
                 }
             }
         }
@@ -199,12 +229,14 @@ impl<'a> Links<'a> {
         }
     }
 
-    /// The gradient at a member's pre-activation times what it reads, at one point; none if it is no member.
+    /// The gradient at a member's pre-activation times what it reads, at one point; none if it is
+    /// no member.
     fn reads(&self, node: &Node, hook: usize, point: usize) -> Option<Vec<f64>> {
         let own = &self.members.of_hook[hook];
         let at = own.names.binary_search(&(node.feature as u32)).ok()?;
         let gamma = self.points[point].at_pre[hook][node.position as usize * own.names.len() + at];
-        (gamma != 0.0).then(|| own.reads[at * own.d_in..][..own.d_in].iter().map(|x| gamma * x).collect())
+        (gamma != 0.0)
+            .then(|| own.reads[at * own.d_in..][..own.d_in].iter().map(|x| gamma * x).collect())
     }
 
     fn reaching_mlp(&self, node: &Node) -> Vec<Reaching> {
@@ -227,7 +259,13 @@ impl<'a> Links<'a> {
         }
     }
 
-    fn rows(&self, terms: &[Term], effects: &[f64], through: Option<(usize, usize)>, slot: Slot) -> Vec<Reaching> {
+    fn rows(
+        &self,
+        terms: &[Term],
+        effects: &[f64],
+        through: Option<(usize, usize)>,
+        slot: Slot,
+    ) -> Vec<Reaching> {
         let n = self.points.len() as f64;
         let some = terms.iter().zip(effects).filter(|(_, effect)| **effect != 0.0);
         some.map(|(term, effect)| reaching(term, through, slot, effect / n)).collect()
@@ -244,7 +282,8 @@ impl<'a> Links<'a> {
 
     fn reaching_heads(&self, node: &Node) -> Vec<Reaching> {
         let (l, p) = (node.layer as usize, node.position as usize);
-        let reads: Vec<Option<Vec<f64>>> = (0..self.points.len()).map(|i| self.reads(node, 2 * l, i)).collect();
+        let reads: Vec<Option<Vec<f64>>> =
+            (0..self.points.len()).map(|i| self.reads(node, 2 * l, i)).collect();
         let mut all = Vec::new();
         for head in 0..self.members.heads {
             all.extend(self.reaching_head(l, head, p, &reads));
@@ -252,7 +291,13 @@ impl<'a> Links<'a> {
         all
     }
 
-    fn reaching_head(&self, l: usize, head: usize, p: usize, reads: &[Option<Vec<f64>>]) -> Vec<Reaching> {
+    fn reaching_head(
+        &self,
+        l: usize,
+        head: usize,
+        p: usize,
+        reads: &[Option<Vec<f64>>],
+    ) -> Vec<Reaching> {
         let (k, t) = (self.members.d_head, self.tokens);
         let terms_at: Vec<&[Term]> = (0..=p).map(|s| self.before(2 * l, s)).collect();
         let zeros = |s: usize| vec![0.0; terms_at[s].len()];
@@ -263,16 +308,35 @@ impl<'a> Links<'a> {
             let g = &read[head * k..][..k];
             let [_, _, v, pattern] = &self.points[i].attended[l];
             let pattern = &pattern[(head * t + p) * t..][..=p];
-            let at_pattern: Vec<f64> = (0..=p).map(|s| dot(g, &v[(head * t + s) * k..][..k])).collect();
+            let at_pattern: Vec<f64> =
+                (0..=p).map(|s| dot(g, &v[(head * t + s) * k..][..k])).collect();
             let along = dot(pattern, &at_pattern);
             let value = self.members.through(l, 2, head, g);
             let keys = self.direction(1, l, head, p);
             for s in 0..=p {
-                self.add(&mut by_v[s], terms_at[s], i, &self.normed(i, 2 * l, s, &value), pattern[s]);
+                self.add(
+                    &mut by_v[s],
+                    terms_at[s],
+                    i,
+                    &self.normed(i, 2 * l, s, &value),
+                    pattern[s],
+                );
                 let at_score = pattern[s] * (at_pattern[s] - along) / (k as f64).sqrt();
-                self.add(&mut by_k[s], terms_at[s], i, &self.normed(i, 2 * l, s, &keys[i]), at_score);
+                self.add(
+                    &mut by_k[s],
+                    terms_at[s],
+                    i,
+                    &self.normed(i, 2 * l, s, &keys[i]),
+                    at_score,
+                );
                 let queries = self.direction(0, l, head, s);
-                self.add(&mut by_q[s], terms_at[p], i, &self.normed(i, 2 * l, p, &queries[i]), at_score);
+                self.add(
+                    &mut by_q[s],
+                    terms_at[p],
+                    i,
+                    &self.normed(i, 2 * l, p, &queries[i]),
+                    at_score,
+                );
             }
         }
         let mut all = Vec::new();
@@ -285,21 +349,27 @@ impl<'a> Links<'a> {
         all
     }
 
-    /// At each point, what meets a head's query at its destination (block 1: along which keys are read), or its key at a
-    /// source (block 0: along which queries are read), `[D]`
+    /// At each point, what meets a head's query at its destination (block 1: along which keys are
+    /// read), or its key at a source (block 0: along which queries are read), `[D]`
     fn direction(&self, block: usize, l: usize, head: usize, at: usize) -> Directions {
         let mut known = self.directions.borrow_mut();
         let made = known.entry([block, l, head, at]).or_insert_with(|| {
             let (k, t) = (self.members.d_head, self.tokens);
-            let other = |i: usize| &self.points[i].attended[l][1 - block][(head * t + at) * k..][..k];
-            Rc::new((0..self.points.len()).map(|i| self.members.through(l, block, head, other(i))).collect())
+            let other =
+                |i: usize| &self.points[i].attended[l][1 - block][(head * t + at) * k..][..k];
+            Rc::new(
+                (0..self.points.len())
+                    .map(|i| self.members.through(l, block, head, other(i)))
+                    .collect(),
+            )
         });
         made.clone()
     }
 
-    /// The circuit: from the root back along every link whose effect is at least `share` of all that reaches the root. All effects
-    /// are in the root's unit, so a link to something that hardly matters is small itself. A link's own share is of what reaches
-    /// its receiver from members and tokens.
+    /// The circuit: from the root back along every link whose effect is at least `share` of all
+    /// that reaches the root. All effects are in the root's unit, so a link to something that
+    /// hardly matters is small itself. A link's own share is of what reaches its receiver from
+    /// members and tokens.
     pub fn graph(&self, share: f64) -> Graph {
         let least = share * self.root_whole;
         let mut edges = Vec::new();
@@ -325,7 +395,8 @@ impl<'a> Links<'a> {
         let mut heads: BTreeMap<Node, Vec<Reaching>> = BTreeMap::new();
         for one in reaching {
             let Some((head, source)) = one.through else { continue };
-            let head = Node { kind: NodeKind::Head, head: head as i32, source: source as i32, ..*node };
+            let head =
+                Node { kind: NodeKind::Head, head: head as i32, source: source as i32, ..*node };
             heads.entry(head).or_default().push(*one);
         }
         let each: Vec<Reaching> = heads.iter().map(|(head, all)| of_head(*head, all)).collect();
@@ -333,7 +404,8 @@ impl<'a> Links<'a> {
         let linked: Vec<Node> = edges.iter().map(|edge| edge.child).collect();
         for head in linked {
             for slot in [Slot::Q, Slot::K, Slot::V] {
-                let own: Vec<Reaching> = heads[&head].iter().filter(|one| one.slot == slot).copied().collect();
+                let own: Vec<Reaching> =
+                    heads[&head].iter().filter(|one| one.slot == slot).copied().collect();
                 edges.extend(kept(&head, &own, least, None));
             }
         }
@@ -342,15 +414,20 @@ impl<'a> Links<'a> {
 }
 
 fn of_head(head: Node, all: &[Reaching]) -> Reaching {
-    Reaching { child: head, through: None, slot: Slot::In, effect: all.iter().map(|one| one.effect).sum() }
+    Reaching {
+        child: head,
+        through: None,
+        slot: Slot::In,
+        effect: all.iter().map(|one| one.effect).sum(),
+    }
 }
 
 fn reaching(term: &Term, through: Option<(usize, usize)>, slot: Slot, effect: f64) -> Reaching {
     Reaching { child: term.node, through, slot, effect }
 }
 
-/// Those that are large enough, the largest first. `whole`: the sum of the sizes of all that reaches the receiver, where it is not
-/// of these alone.
+/// Those that are large enough, the largest first. `whole`: the sum of the sizes of all that
+/// reaches the receiver, where it is not of these alone.
 fn kept(parent: &Node, all: &[Reaching], least: f64, whole: Option<f64>) -> Vec<Edge> {
     let sum = whole.unwrap_or_else(|| all.iter().map(|one| one.effect.abs()).sum());
     let edge = |one: &Reaching| Edge {
@@ -362,7 +439,9 @@ fn kept(parent: &Node, all: &[Reaching], least: f64, whole: Option<f64>) -> Vec<
     };
     let mut edges: Vec<Edge> =
         all.iter().filter(|one| one.effect != 0.0 && one.effect.abs() >= least).map(edge).collect();
-    edges.sort_by(|a, b| b.share.total_cmp(&a.share).then((a.child, a.slot).cmp(&(b.child, b.slot))));
+    edges.sort_by(|a, b| {
+        b.share.total_cmp(&a.share).then((a.child, a.slot).cmp(&(b.child, b.slot)))
+    });
     edges
 }
 
@@ -370,7 +449,8 @@ impl Numbers {
     fn of(members: &Members, hooks: &Hooks, back: &Back) -> Result<Numbers> {
         let (mut change, mut at_pre, mut norm) = (Vec::new(), Vec::new(), Vec::new());
         for (i, (parts, own)) in hooks.parts.iter().zip(&members.of_hook).enumerate() {
-            let columns: Vec<Option<usize>> = own.names.iter().map(|f| parts.names.binary_search(f).ok()).collect();
+            let columns: Vec<Option<usize>> =
+                own.names.iter().map(|f| parts.names.binary_search(f).ok()).collect();
             let picked = |x: &Tensor| -> Result<Vec<f64>> {
                 let (t, n) = x.dims2()?;
                 let x = numbers(x)?;
@@ -403,7 +483,9 @@ fn root_whole(gradient: &Gradient, hooks: &Hooks, backs: &[Back]) -> Result<f64>
         let mut sum = vec![0.0; parts.names.len()];
         for back in backs {
             let at_end = match parts.id.kind {
-                Kind::Attention => back.at_end().matmul(&gradient.model.layers[parts.id.layer].w_o.t()?)?,
+                Kind::Attention => {
+                    back.at_end().matmul(&gradient.model.layers[parts.id.layer].w_o.t()?)?
+                }
                 Kind::Mlp => back.at_end().clone(),
             };
             let change = back.change(i);

@@ -1,5 +1,6 @@
-//! Learned masks: how much of each feature is run is learned by gradient descent, against a price for every feature that is.
-//! Hard-concrete masks (Louizos et al. 2018), as learned for circuits by Bhaskar et al. 2024 and others.
+//! Learned masks: how much of each feature is run is learned by gradient descent, against a price
+//! for every feature that is. Hard-concrete masks (Louizos et al. 2018), as learned for circuits by
+//! Bhaskar et al. 2024 and others.
 
 use super::{Basis, Gradient, Scores};
 use crate::circuit::faithful::Case;
@@ -16,9 +17,11 @@ const STEPS: usize = 400;
 /// Prompts of a step.
 const BATCH: usize = 32;
 const LEARNING_RATE: f64 = 0.1;
-/// A feature's price in shares of what is lost with nothing left, at the first step and at the last.
+/// A feature's price in shares of what is lost with nothing left, at the first step and at the
+/// last.
 const PRICES: [f64; 2] = [0.0005, 1.0];
-/// The hard-concrete distribution's temperature, and how far it is stretched before it is cut to 0 … 1.
+/// The hard-concrete distribution's temperature, and how far it is stretched before it is cut to 0
+/// … 1.
 const TEMPERATURE: f64 = 2.0 / 3.0;
 const STRETCH: [f64; 2] = [-0.1, 1.1];
 
@@ -47,7 +50,11 @@ impl Learned {
             let u: f64 = rng.random_range(1e-4..1.0 - 1e-4);
             let s = sigmoid(((u / (1.0 - u)).ln() + theta) / TEMPERATURE);
             let mask = s * (high - low) + low;
-            let slope = if (0.0..=1.0).contains(&mask) { s * (1.0 - s) / TEMPERATURE * (high - low) } else { 0.0 };
+            let slope = if (0.0..=1.0).contains(&mask) {
+                s * (1.0 - s) / TEMPERATURE * (high - low)
+            } else {
+                0.0
+            };
             (mask.clamp(0.0, 1.0), slope)
         };
         self.theta.iter().map(one).unzip()
@@ -70,7 +77,9 @@ impl Learned {
     /// The first `n` by mask.
     fn first(&self, n: usize) -> BTreeSet<FeatureId> {
         let mut order: Vec<usize> = (0..self.theta.len()).collect();
-        order.sort_by(|&a, &b| self.theta[b].total_cmp(&self.theta[a]).then(self.features[a].cmp(&self.features[b])));
+        order.sort_by(|&a, &b| {
+            self.theta[b].total_cmp(&self.theta[a]).then(self.features[a].cmp(&self.features[b]))
+        });
         order.into_iter().take(n).map(|i| self.features[i]).collect()
     }
 }
@@ -80,8 +89,8 @@ fn sigmoid(x: f64) -> f64 {
 }
 
 impl Gradient<'_> {
-    /// Circuits of these sizes among `candidates`: the largest masks once the rising price has left no more open. A size that is
-    /// not come down to is not there.
+    /// Circuits of these sizes among `candidates`: the largest masks once the rising price has left
+    /// no more open. A size that is not come down to is not there.
     ///
     /// # Errors
     /// When a dictionary cannot be read.
@@ -95,7 +104,8 @@ impl Gradient<'_> {
         let n = features.len();
         let mut learned = Learned { features, theta: vec![2.0; n], moments: vec![[0.0; 2]; n] };
         let place: BTreeMap<FeatureId, usize> = learned.features.iter().copied().zip(0..).collect();
-        let lost: f64 = lessons.full.iter().zip(lessons.empty).map(|(full, empty)| (full - empty).abs()).sum();
+        let lost: f64 =
+            lessons.full.iter().zip(lessons.empty).map(|(full, empty)| (full - empty).abs()).sum();
         let scale = lost / lessons.full.len().max(1) as f64;
         let mut rng = ChaCha8Rng::seed_from_u64(lessons.seed);
         let mut circuits = BTreeMap::new();
@@ -109,17 +119,28 @@ impl Gradient<'_> {
                 })
                 .collect();
             let one = |(i, masks, slopes): &(usize, Vec<f64>, Vec<f64>)| -> Result<Vec<f64>> {
-                let (m, by_mask) =
-                    self.by_mask(&lessons.cases[*i], &lessons.stand_ins[*i], candidates, &place, masks)?;
+                let (m, by_mask) = self.by_mask(
+                    &lessons.cases[*i],
+                    &lessons.stand_ins[*i],
+                    candidates,
+                    &place,
+                    masks,
+                )?;
                 let sign = (m - lessons.full[*i]).signum() / scale / BATCH.min(cases) as f64;
                 Ok(by_mask.iter().zip(slopes).map(|(g, slope)| sign * g * slope).collect())
             };
             let parts = batch.par_iter().map(one).collect::<Result<Vec<_>>>()?;
             let price = PRICES[0] * (PRICES[1] / PRICES[0]).powf(step as f64 / STEPS as f64);
             let open = |theta: &f64| theta - TEMPERATURE * (-STRETCH[0] / STRETCH[1]).ln();
-            let mut gradient: Vec<f64> =
-                learned.theta.iter().map(|theta| sigmoid(open(theta))).map(|p| price * p * (1.0 - p)).collect();
-            parts.iter().for_each(|part| gradient.iter_mut().zip(part).for_each(|(sum, g)| *sum += g));
+            let mut gradient: Vec<f64> = learned
+                .theta
+                .iter()
+                .map(|theta| sigmoid(open(theta)))
+                .map(|p| price * p * (1.0 - p))
+                .collect();
+            parts
+                .iter()
+                .for_each(|part| gradient.iter_mut().zip(part).for_each(|(sum, g)| *sum += g));
             learned.descend(&gradient, step);
             let on = learned.theta.iter().filter(|theta| **theta > 0.0).count();
             for &size in sizes.iter().filter(|size| **size < n && on <= **size) {
@@ -142,10 +163,14 @@ impl Gradient<'_> {
         masks: &[f64],
     ) -> Result<(f64, Vec<f64>)> {
         let mut hooks = self.hooks(Basis::Of(candidates), stand_in)?;
-        // A dictionary that needs all its features to know any has others besides, which are not run.
+        // A dictionary that needs all its features to know any has others besides, which are not
+        // run.
         hooks.weigh(|feature| place.get(&feature).map_or(0.0, |&i| masks[i]))?;
         let back = self.point(case, &hooks, 1.0)?.back(self, &hooks)?;
-        let scores = Scores { hooks: self.mean_scores(&hooks, std::slice::from_ref(&back))?, errors: Vec::new() };
+        let scores = Scores {
+            hooks: self.mean_scores(&hooks, std::slice::from_ref(&back))?,
+            errors: Vec::new(),
+        };
         let mut by_mask = vec![0.0; masks.len()];
         for (feature, score) in scores.by_part() {
             if let Some(&i) = place.get(&feature) {

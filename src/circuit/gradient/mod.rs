@@ -1,16 +1,20 @@
-//! How much each feature supports an answer, by the gradient of the run in which features are replaced.
+//! How much each feature supports an answer, by the gradient of the run in which features are
+//! replaced.
 //!
-//! The clean tokens are run with every hook holding `whole + t·Σ_f (a_f − r_f)·W_f`: at `t = 0` everything is what stands in
-//! for it, at `t = 1` every feature is alive and only the errors are replaced. `a` is the running pass's activation. At a few
-//! points between, the task's metric is taken back through LayerNorm, attention (patterns and values alive) and the
-//! dictionaries. With `c_f = g·W_f`, `g` being the gradient at the hook, a feature's score at a place is `(a_f − r_f)·c_f`, the
-//! mean over the points. Positive ones support the answer, negative ones oppose it. A feature that is inactive in the clean
-//! prompt but active in corrupted ones is seen like any other.
+//! The clean tokens are run with every hook holding `whole + t·Σ_f (a_f − r_f)·W_f`: at `t = 0`
+//! everything is what stands in for it, at `t = 1` every feature is alive and only the errors are
+//! replaced. `a` is the running pass's activation. At a few points between, the task's metric is
+//! taken back through LayerNorm, attention (patterns and values alive) and the dictionaries. With
+//! `c_f = g·W_f`, `g` being the gradient at the hook, a feature's score at a place is `(a_f −
+//! r_f)·c_f`, the mean over the points. Positive ones support the answer, negative ones oppose it.
+//! A feature that is inactive in the clean prompt but active in corrupted ones is seen like any
+//! other.
 //!
-//! There is no GELU in it: an MLP is its transcoder, and its error is held. `parts` lays out what a hook is made of, `pass`
-//! runs forward and back, `links` splits scores by receiver. The same passes with a model's own neurons in place of features
-//! are the model itself, whose gradient is attribution patching (`patching`) and integrated gradients (`integrated`). `masks`
-//! learns how much of each feature is run.
+//! There is no GELU in it: an MLP is its transcoder, and its error is held. `parts` lays out what a
+//! hook is made of, `pass` runs forward and back, `links` splits scores by receiver. The same
+//! passes with a model's own neurons in place of features are the model itself, whose gradient is
+//! attribution patching (`patching`) and integrated gradients (`integrated`). `masks` learns how
+//! much of each feature is run.
 
 mod integrated;
 mod links;
@@ -33,7 +37,8 @@ use crate::model::Gpt2;
 use candle_core::{DType, Tensor};
 use std::collections::BTreeMap;
 
-/// The middles of `n` equal parts of the way from nothing to everything: 1/6, 1/2 and 5/6 for three.
+/// The middles of `n` equal parts of the way from nothing to everything: 1/6, 1/2 and 5/6 for
+/// three.
 pub fn middles(n: usize) -> Vec<f64> {
     (0..n).map(|i| (i as f64 + 0.5) / n as f64).collect()
 }
@@ -54,7 +59,8 @@ pub type HookScores = (DictionaryId, Vec<u32>, Vec<f64>);
 /// Scores of one prompt, by feature and position.
 pub struct Scores {
     pub hooks: Vec<HookScores>,
-    /// By hook, the score that the dictionary's error would have: how much of the answer goes through what it misses.
+    /// By hook, the score that the dictionary's error would have: how much of the answer goes
+    /// through what it misses.
     pub errors: Vec<f64>,
 }
 
@@ -65,7 +71,9 @@ impl Scores {
         for (dictionary, names, scores) in &self.hooks {
             for row in scores.chunks_exact(names.len().max(1)) {
                 for (&f, score) in names.iter().zip(row).filter(|(_, score)| **score != 0.0) {
-                    *sums.entry(FeatureId { dictionary: *dictionary, index: f as usize }).or_insert(0.0) += score;
+                    *sums
+                        .entry(FeatureId { dictionary: *dictionary, index: f as usize })
+                        .or_insert(0.0) += score;
                 }
             }
         }
@@ -96,7 +104,10 @@ impl<'a> Gradient<'a> {
     pub fn scores(&self, case: &Case, clean: &Pass, stand_in: &StandIn) -> Result<Scores> {
         let hooks = self.hooks(Basis::Candidates(clean), stand_in)?;
         let backs = self.run(case, &hooks)?;
-        Ok(Scores { hooks: self.mean_scores(&hooks, &backs)?, errors: self.errors(clean, stand_in, &backs)? })
+        Ok(Scores {
+            hooks: self.mean_scores(&hooks, &backs)?,
+            errors: self.errors(clean, stand_in, &backs)?,
+        })
     }
 
     /// The scores of a prompt's parts, summed over positions.
@@ -112,23 +123,31 @@ impl<'a> Gradient<'a> {
     pub fn mean_scores(&self, hooks: &Hooks, backs: &[Back]) -> Result<Vec<HookScores>> {
         let one = |(i, parts): (usize, &Parts)| -> Result<HookScores> {
             let mean = mean(backs.iter().map(|back| back.scores(i)))?;
-            Ok((parts.id, parts.names.clone(), mean.map(|mean| numbers(&mean)).transpose()?.unwrap_or_default()))
+            Ok((
+                parts.id,
+                parts.names.clone(),
+                mean.map(|mean| numbers(&mean)).transpose()?.unwrap_or_default(),
+            ))
         };
         hooks.parts.iter().enumerate().map(one).collect()
     }
 
-    /// By hook, `Σ (e − e_r)·g`, the mean over points: `e` is what the dictionary misses in the clean pass.
+    /// By hook, `Σ (e − e_r)·g`, the mean over points: `e` is what the dictionary misses in the
+    /// clean pass.
     fn errors(&self, clean: &Pass, stand_in: &StandIn, backs: &[Back]) -> Result<Vec<f64>> {
         let ids = DictionaryId::all(self.model.sizes.layers);
         let one = |(i, id): (usize, DictionaryId)| -> Result<f64> {
             let missed = self.missed(id, clean, stand_in)?.to_dtype(self.dtype)?;
-            let each = backs.iter().map(|back| Ok(numbers(&(&missed * back.gradient(i))?)?.iter().sum::<f64>()));
+            let each = backs
+                .iter()
+                .map(|back| Ok(numbers(&(&missed * back.gradient(i))?)?.iter().sum::<f64>()));
             Ok(each.sum::<Result<f64>>()? / backs.len() as f64)
         };
         ids.enumerate().map(one).collect()
     }
 
-    /// `(x − W·a − b) − (whole − W·r − b)`: a clean error less the one that stands in for it, `[T, d_out]`
+    /// `(x − W·a − b) − (whole − W·r − b)`: a clean error less the one that stands in for it, `[T,
+    /// d_out]`
     fn missed(&self, id: DictionaryId, clean: &Pass, stand_in: &StandIn) -> Result<Tensor> {
         let (r, whole) = stand_in.held(id);
         let layer = &clean.trace().layers[id.layer];

@@ -53,7 +53,8 @@ pub(super) enum Activation {
 /// One hook of one prompt.
 pub struct Parts {
     pub id: DictionaryId,
-    /// The parts' numbers: of features in their dictionary, of MLP units in their layer, of columns of `z`.
+    /// The parts' numbers: of features in their dictionary, of MLP units in their layer, of columns
+    /// of `z`.
     pub names: Vec<u32>,
     /// `[n, d_in]`, `[n]`; none where the parts are the columns of the hook itself.
     pub(super) reads: Option<(Tensor, Tensor, Activation)>,
@@ -79,7 +80,9 @@ impl Gradient<'_> {
     /// When a dictionary cannot be read.
     pub fn hooks(&self, basis: Basis, stand_in: &StandIn) -> Result<Hooks> {
         let ids = DictionaryId::all(self.model.sizes.layers);
-        Ok(Hooks { parts: ids.map(|id| self.features(id, basis, stand_in)).collect::<Result<_>>()? })
+        Ok(Hooks {
+            parts: ids.map(|id| self.features(id, basis, stand_in)).collect::<Result<_>>()?,
+        })
     }
 
     fn features(&self, id: DictionaryId, basis: Basis, stand_in: &StandIn) -> Result<Parts> {
@@ -93,7 +96,9 @@ impl Gradient<'_> {
                 let both = clean.active(id.kind, id.layer).iter().chain(r).flatten();
                 both.map(|(f, _)| *f as usize).collect::<BTreeSet<_>>().into_iter().collect()
             }
-            Basis::Of(some) => some.iter().filter(|f| f.dictionary == id).map(|f| f.index).collect(),
+            Basis::Of(some) => {
+                some.iter().filter(|f| f.dictionary == id).map(|f| f.index).collect()
+            }
         };
         let encoder = dictionary.select(&chosen)?;
         let names: Vec<u32> = chosen.iter().map(|&f| f as u32).collect();
@@ -104,7 +109,11 @@ impl Gradient<'_> {
         Ok(Parts {
             id,
             reads: Some((to(&encoder.w)?, to(&encoder.bias)?, Activation::Rule(encoder.rule))),
-            writes: Some(to(&Tensor::from_vec(rows, (chosen.len(), dictionary.b_out().len()), device)?)?),
+            writes: Some(to(&Tensor::from_vec(
+                rows,
+                (chosen.len(), dictionary.b_out().len()),
+                device,
+            )?)?),
             instead: to(&Tensor::from_vec(instead, (r.len(), chosen.len()), device)?)?,
             whole: to(whole)?,
             names,
@@ -112,7 +121,8 @@ impl Gradient<'_> {
         })
     }
 
-    /// The neurons of a prompt: units of MLPs and columns of `z`, with their means over corrupted prompts.
+    /// The neurons of a prompt: units of MLPs and columns of `z`, with their means over corrupted
+    /// prompts.
     pub fn neurons(&self, stand_in: &components::Neurons) -> Result<Hooks> {
         let to = |x: &Tensor| x.to_dtype(self.dtype);
         let one = |id: DictionaryId| -> Result<Parts> {
@@ -139,7 +149,9 @@ impl Gradient<'_> {
                 },
             })
         };
-        Ok(Hooks { parts: DictionaryId::all(self.model.sizes.layers).map(one).collect::<Result<_>>()? })
+        Ok(Hooks {
+            parts: DictionaryId::all(self.model.sizes.layers).map(one).collect::<Result<_>>()?,
+        })
     }
 }
 
@@ -150,7 +162,8 @@ impl Parts {
     /// When they are not as many.
     pub fn weigh(&mut self, weights: Vec<f64>) -> Result<()> {
         let n = self.names.len();
-        self.weights = Some(Tensor::from_vec(weights, n, self.whole.device())?.to_dtype(self.whole.dtype())?);
+        self.weights =
+            Some(Tensor::from_vec(weights, n, self.whole.device())?.to_dtype(self.whole.dtype())?);
         Ok(())
     }
 
@@ -173,8 +186,11 @@ impl Parts {
             }
             Activation::Gelu => {
                 let shape = pre.shape().clone();
-                let (a, slope): (Vec<f64>, Vec<f64>) = super::numbers(&pre)?.into_iter().map(gelu).unzip();
-                let to = |x: Vec<f64>| Tensor::from_vec(x, shape.clone(), pre.device())?.to_dtype(pre.dtype());
+                let (a, slope): (Vec<f64>, Vec<f64>) =
+                    super::numbers(&pre)?.into_iter().map(gelu).unzip();
+                let to = |x: Vec<f64>| {
+                    Tensor::from_vec(x, shape.clone(), pre.device())?.to_dtype(pre.dtype())
+                };
                 Ok((to(a)?, Some(to(slope)?)))
             }
         }
@@ -244,7 +260,11 @@ mod tests {
         for i in -60..60 {
             let (x, h) = (f64::from(i) / 10.0, 1e-5);
             let difference = (gelu(x + h).0 - gelu(x - h).0) / (2.0 * h);
-            assert!((gelu(x).1 - difference).abs() < 1e-8, "{x}: {} and not {difference}", gelu(x).1);
+            assert!(
+                (gelu(x).1 - difference).abs() < 1e-8,
+                "{x}: {} and not {difference}",
+                gelu(x).1
+            );
         }
     }
 }

@@ -14,7 +14,8 @@ pub struct Point {
     /// Two hooks a layer.
     layers: Vec<[Encoded; 2]>,
     inner: Vec<Inner>,
-    /// The final LayerNorm at the last position, its scale, and the metric's gradient there, `[1, D]`, `[1, 1]`, `[1, D]`
+    /// The final LayerNorm at the last position, its scale, and the metric's gradient there, `[1,
+    /// D]`, `[1, 1]`, `[1, D]`
     end: [Tensor; 3],
     tokens: usize,
 }
@@ -47,7 +48,8 @@ pub struct Back {
     gradients: Vec<Tensor>,
     /// By hook, the gradient at each part, `[T, n]`
     at_parts: Vec<Tensor>,
-    /// The gradient at the residual stream before the final LayerNorm, at the last position, `[1, D]`
+    /// The gradient at the residual stream before the final LayerNorm, at the last position, `[1,
+    /// D]`
     at_end: Tensor,
 }
 
@@ -57,11 +59,24 @@ impl Gradient<'_> {
         self.run_on(case, hooks, t, self.model.embed(case.tokens)?, (Vec::new(), Vec::new()))
     }
 
-    /// The same where only hooks from a layer on are others than in `point`: what is before it is not run again.
-    pub(super) fn point_from(&self, case: &Case, hooks: &Hooks, point: &Point, layer: usize) -> Result<Point> {
+    /// The same where only hooks from a layer on are others than in `point`: what is before it is
+    /// not run again.
+    pub(super) fn point_from(
+        &self,
+        case: &Case,
+        hooks: &Hooks,
+        point: &Point,
+        layer: usize,
+    ) -> Result<Point> {
         let Inner { x1, sigma1, .. } = &point.inner[layer];
         let x = x1.broadcast_mul(sigma1)?;
-        self.run_on(case, hooks, point.t, x, (point.layers[..layer].to_vec(), point.inner[..layer].to_vec()))
+        self.run_on(
+            case,
+            hooks,
+            point.t,
+            x,
+            (point.layers[..layer].to_vec(), point.inner[..layer].to_vec()),
+        )
     }
 
     /// Runs the layers that are not run yet on the residual stream before them, `[T, D]`.
@@ -93,7 +108,8 @@ impl Gradient<'_> {
         let end = last.broadcast_div(&sigma)?;
         let logits = numbers(&end.matmul(&model.w_u)?.broadcast_add(&model.b_u)?)?;
         let (value, by_logit) = case.metric.with_gradient(&logits);
-        let by_logit = Tensor::from_vec(by_logit, (1, logits.len()), x.device())?.to_dtype(self.dtype)?;
+        let by_logit =
+            Tensor::from_vec(by_logit, (1, logits.len()), x.device())?.to_dtype(self.dtype)?;
         let at_end = by_logit.matmul(&model.w_u.t()?)?;
         Ok(Point { t, value, layers, inner, end: [end, sigma, at_end], tokens })
     }
@@ -122,7 +138,8 @@ impl Point {
         let mut g = at_end.pad_with_zeros(0, above, 0)?;
         let (mut gradients, mut at_parts) = (Vec::new(), Vec::new());
         for l in (from..model.sizes.layers).rev() {
-            let (Inner { x1, sigma1, attended, x2, sigma2 }, [attention, mlp]) = (&self.inner[l], &self.layers[l]);
+            let (Inner { x1, sigma1, attended, x2, sigma2 }, [attention, mlp]) =
+                (&self.inner[l], &self.layers[l]);
             let own = hooks.parts[2 * l + 1].at_parts(&g)?;
             let at_pre = mlp.pre(&hooks.parts[2 * l + 1].weighted(own.clone())?, self.t)?;
             let at_x2 = hooks.parts[2 * l + 1].at_read(&at_pre, x2)?;
@@ -138,7 +155,14 @@ impl Point {
             // Nothing that is asked for is before the first of the layers' heads.
             g = match l == from {
                 true => at_mid,
-                false => (at_mid + through_norm(x1, sigma1, &through_heads(model, l, attended, &at_gathered)?)?)?,
+                false => {
+                    (at_mid
+                        + through_norm(
+                            x1,
+                            sigma1,
+                            &through_heads(model, l, attended, &at_gathered)?,
+                        )?)?
+                }
             };
         }
         gradients.reverse();
@@ -177,7 +201,8 @@ fn through_heads(model: &Gpt2, l: usize, attended: &Attended, at_z: &Tensor) -> 
     let at_q = at_scores.matmul(key)?;
     let at_k = at_scores.t()?.contiguous()?.matmul(q)?;
     let flat = |x: Tensor| x.transpose(0, 1)?.contiguous()?.reshape((t, h * k));
-    Ok(Tensor::cat(&[flat(at_q)?, flat(at_k)?, flat(at_v)?], 1)?.matmul(&model.layers[l].w_qkv.t()?)?)
+    Ok(Tensor::cat(&[flat(at_q)?, flat(at_k)?, flat(at_v)?], 1)?
+        .matmul(&model.layers[l].w_qkv.t()?)?)
 }
 
 impl Back {
@@ -198,15 +223,18 @@ impl Back {
 
     /// The gradient at the pre-activations of a hook's parts, `[T, n]`
     pub(super) fn at_pre(&self, hook: usize) -> Result<Tensor> {
-        self.point.layers[hook / 2][hook % 2].pre(&self.at_parts[hook - 2 * self.from], self.point.t)
+        self.point.layers[hook / 2][hook % 2]
+            .pre(&self.at_parts[hook - 2 * self.from], self.point.t)
     }
 
-    /// The gradient at the residual stream that the unembedding reads, at the last position, `[1, D]`
+    /// The gradient at the residual stream that the unembedding reads, at the last position, `[1,
+    /// D]`
     pub(super) fn at_end(&self) -> &Tensor {
         &self.at_end
     }
 
-    /// What a layer's LayerNorm gives, `[T, D]`, and divides by, `[T, 1]`: before its heads, or before its MLP.
+    /// What a layer's LayerNorm gives, `[T, D]`, and divides by, `[T, 1]`: before its heads, or
+    /// before its MLP.
     pub(super) fn norm(&self, layer: usize, before_mlp: bool) -> (&Tensor, &Tensor) {
         let Inner { x1, sigma1, x2, sigma2, .. } = &self.point.inner[layer];
         if before_mlp { (x2, sigma2) } else { (x1, sigma1) }

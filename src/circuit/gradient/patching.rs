@@ -1,5 +1,6 @@
-//! Attribution patching: features ranked by the gradient of the whole model, nothing replaced, in both directions: on the clean
-//! prompt and on its corrupted twin. Nanda 2023; held against the gradient of the run with features replaced.
+//! Attribution patching: features ranked by the gradient of the whole model, nothing replaced, in
+//! both directions: on the clean prompt and on its corrupted twin. Nanda 2023; held against the
+//! gradient of the run with features replaced.
 
 use super::Gradient;
 use crate::circuit::faithful::{Case, components};
@@ -11,7 +12,8 @@ use candle_core::Tensor;
 use std::collections::BTreeMap;
 
 impl Gradient<'_> {
-    /// Each feature's score in one prompt: `(a − a')·(g + g')·W_f` summed over positions, `a'` and `g'` of the corrupted twin.
+    /// Each feature's score in one prompt: `(a − a')·(g + g')·W_f` summed over positions, `a'` and
+    /// `g'` of the corrupted twin.
     ///
     /// # Errors
     /// When a dictionary cannot be read.
@@ -35,7 +37,8 @@ impl Gradient<'_> {
         Ok(scores)
     }
 
-    /// Adds `(a − b)·g·W_f`, summed over positions, of the features that differ; `g` is at what the hook holds, `[T, d_out]`
+    /// Adds `(a − b)·g·W_f`, summed over positions, of the features that differ; `g` is at what the
+    /// hook holds, `[T, d_out]`
     pub(super) fn add_along(
         &self,
         scores: &mut BTreeMap<FeatureId, f64>,
@@ -51,8 +54,13 @@ impl Gradient<'_> {
             if chosen.is_empty() {
                 continue;
             }
-            let rows = Tensor::from_vec(self.world.write_rows(id, &chosen)?, (chosen.len(), width), g.device())?;
-            let along = super::numbers(&rows.to_dtype(self.dtype)?.matmul(&g.narrow(0, p, 1)?.t()?)?)?;
+            let rows = Tensor::from_vec(
+                self.world.write_rows(id, &chosen)?,
+                (chosen.len(), width),
+                g.device(),
+            )?;
+            let along =
+                super::numbers(&rows.to_dtype(self.dtype)?.matmul(&g.narrow(0, p, 1)?.t()?)?)?;
             for ((f, change), along) in changes.into_iter().zip(along) {
                 let feature = FeatureId { dictionary: id, index: f as usize };
                 *scores.entry(feature).or_insert(0.0) += f64::from(change) * along;

@@ -1,9 +1,11 @@
-//! The ways in which dictionaries have been read wrongly, each tried: the value bias left in `z`, LayerNorm not folded, the
-//! erf form of GELU, another layer's file, a transposed decoder, the wrong bias subtracted.
+//! The ways in which dictionaries have been read wrongly, each tried: the value bias left in `z`,
+//! LayerNorm not folded, the erf form of GELU, another layer's file, a transposed decoder, the
+//! wrong bias subtracted.
 //!
-//! The evidence is the variance explained. A dictionary that is read as it was trained fits best that way: every other
-//! reading leaves more unexplained, so one that leaves clearly less is the right one. (Outputs of tanh and erf GELU differ
-//! by a thousandth: only a dictionary that is nearly exact can tell them apart.)
+//! The evidence is the variance explained. A dictionary that is read as it was trained fits best
+//! that way: every other reading leaves more unexplained, so one that leaves clearly less is the
+//! right one. (Outputs of tanh and erf GELU differ by a thousandth: only a dictionary that is
+//! nearly exact can tell them apart.)
 
 use super::{Fit, Sample};
 use crate::dictionary::{Dictionary, Encoder};
@@ -15,7 +17,8 @@ use candle_core::Tensor;
 /// Tokens that each reading is tried on.
 const TOKENS: usize = 256;
 
-/// A reading is suspected when it leaves less than this share of what the dictionary's own leaves unexplained.
+/// A reading is suspected when it leaves less than this share of what the dictionary's own leaves
+/// unexplained.
 const LEFT: f64 = 0.9;
 /// Of a dictionary that explains little either way, no reading is evidence against another.
 const ENOUGH: f64 = 0.45;
@@ -32,7 +35,8 @@ pub struct Suspect {
 }
 
 impl Suspect {
-    /// Whether it is evidence by itself, not only an explanation of a dictionary that is refused anyway.
+    /// Whether it is evidence by itself, not only an explanation of a dictionary that is refused
+    /// anyway.
     pub fn is_evidence(&self) -> bool {
         self.explained > ENOUGH
     }
@@ -51,13 +55,26 @@ struct Reading {
 
 impl Reading {
     fn new(when: impl Into<String>, hint: &'static str, x: &Tensor, y: &Tensor) -> Reading {
-        Reading { when: when.into(), hint, x: x.clone(), y: y.clone(), shift: None, transposed: false }
+        Reading {
+            when: when.into(),
+            hint,
+            x: x.clone(),
+            y: y.clone(),
+            shift: None,
+            transposed: false,
+        }
     }
 
     fn explained(&self, dictionary: &Dictionary, encoder: &Encoder) -> Result<f64> {
         let mut reconstruction = if self.transposed {
-            let rows = (0..dictionary.width()).map(|f| dictionary.write_direction(f)).collect::<Result<Vec<_>>>()?;
-            let w = Tensor::from_vec(rows.concat(), (dictionary.width(), dictionary.width()), self.x.device())?;
+            let rows = (0..dictionary.width())
+                .map(|f| dictionary.write_direction(f))
+                .collect::<Result<Vec<_>>>()?;
+            let w = Tensor::from_vec(
+                rows.concat(),
+                (dictionary.width(), dictionary.width()),
+                self.x.device(),
+            )?;
             let b_out = Tensor::new(dictionary.b_out(), self.x.device())?;
             encoder.encode(&self.x)?.matmul(&w.t()?)?.broadcast_add(&b_out)?
         } else {
@@ -71,21 +88,30 @@ impl Reading {
 }
 
 /// The reading that fits best, if it fits far better than the dictionary's own.
-pub fn better(model: &Gpt2, dictionary: &Dictionary, encoder: &Encoder, sample: &Sample) -> Result<Option<Suspect>> {
+pub fn better(
+    model: &Gpt2,
+    dictionary: &Dictionary,
+    encoder: &Encoder,
+    sample: &Sample,
+) -> Result<Option<Suspect>> {
     let (x, y) = hooked(sample, dictionary.id.layer, dictionary.id.kind)?;
     let own = Reading::new("", "", &x, &y).explained(dictionary, encoder)?;
     let mut best: Option<Suspect> = None;
     for reading in readings(model, dictionary, sample, &x, &y)? {
         let explained = reading.explained(dictionary, encoder)?;
         let far_better = 1.0 - own > ROUNDING && 1.0 - explained < LEFT * (1.0 - own);
-        if far_better && explained > 0.0 && best.as_ref().is_none_or(|best| explained > best.explained) {
+        if far_better
+            && explained > 0.0
+            && best.as_ref().is_none_or(|best| explained > best.explained)
+        {
             best = Some(Suspect { when: reading.when, hint: reading.hint, explained });
         }
     }
     Ok(best)
 }
 
-/// What a dictionary of a hook reads and reconstructs at the first tokens of the sample, BOS left out.
+/// What a dictionary of a hook reads and reconstructs at the first tokens of the sample, BOS left
+/// out.
 fn hooked(sample: &Sample, layer: usize, kind: Kind) -> Result<(Tensor, Tensor)> {
     let (mut x, mut y, mut tokens) = (Vec::new(), Vec::new(), 0);
     for context in &sample.contexts {
@@ -105,7 +131,13 @@ fn hooked(sample: &Sample, layer: usize, kind: Kind) -> Result<(Tensor, Tensor)>
     Ok((first(x)?, first(y)?))
 }
 
-fn readings(model: &Gpt2, dictionary: &Dictionary, sample: &Sample, x: &Tensor, y: &Tensor) -> Result<Vec<Reading>> {
+fn readings(
+    model: &Gpt2,
+    dictionary: &Dictionary,
+    sample: &Sample,
+    x: &Tensor,
+    y: &Tensor,
+) -> Result<Vec<Reading>> {
     let id = dictionary.id;
     let mut all = match id.kind {
         Kind::Attention => of_attention(model, id.layer, x)?,
@@ -117,19 +149,26 @@ fn readings(model: &Gpt2, dictionary: &Dictionary, sample: &Sample, x: &Tensor, 
         all.push(Reading::new(format!("of that of layer {layer}"), ANOTHER_LAYER, &x, &y));
     }
     if dictionary.width() == dictionary.b_out().len() {
-        all.push(Reading { transposed: true, ..Reading::new("with `W_dec` transposed", TRANSPOSED, x, y) });
+        all.push(Reading {
+            transposed: true,
+            ..Reading::new("with `W_dec` transposed", TRANSPOSED, x, y)
+        });
     }
     Ok(all)
 }
 
 const ANOTHER_LAYER: &str = "it is the file of another layer; fetch the right one";
 const TRANSPOSED: &str = "save `W_dec` the other way round, a feature a row";
-const VALUE_BIAS: &str = "it was trained on a model whose value bias was not folded into the output bias; use a dictionary of the folded model, or add `b_V` to its `b_dec`";
-const NOT_FOLDED: &str =
-    "it was trained on a model whose LayerNorm was not folded; use a dictionary of the folded model";
-const ERF: &str = "it was trained on a model with another activation function; GPT-2 uses the tanh form of GELU";
-const OWN_INPUT: &str = "it is an SAE of its input, not a transcoder; `dictionaries.mlp` needs transcoders";
-const BIAS: &str = "correct `apply_b_dec_to_input` in its config, or which bias is saved under which name";
+const VALUE_BIAS: &str = "it was trained on a model whose value bias was not folded into the \
+    output bias; use a dictionary of the folded model, or add `b_V` to its `b_dec`";
+const NOT_FOLDED: &str = "it was trained on a model whose LayerNorm was not folded; use a \
+    dictionary of the folded model";
+const ERF: &str =
+    "it was trained on a model with another activation function; GPT-2 uses the tanh form of GELU";
+const OWN_INPUT: &str =
+    "it is an SAE of its input, not a transcoder; `dictionaries.mlp` needs transcoders";
+const BIAS: &str =
+    "correct `apply_b_dec_to_input` in its config, or which bias is saved under which name";
 
 fn of_attention(model: &Gpt2, layer: usize, z: &Tensor) -> Result<Vec<Reading>> {
     let biased = z.broadcast_add(&model.layers[layer].unfolded.value_bias)?;
@@ -141,7 +180,12 @@ fn of_mlp(model: &Gpt2, layer: usize, x2: &Tensor, mlp_out: &Tensor) -> Result<V
     let unfolded = x2.broadcast_mul(gain)?.broadcast_add(bias)?;
     let erf = model.mlp_with_erf(layer, x2)?;
     Ok(vec![
-        Reading::new("when gain and bias of ln_2 are left in its input", NOT_FOLDED, &unfolded, mlp_out),
+        Reading::new(
+            "when gain and bias of ln_2 are left in its input",
+            NOT_FOLDED,
+            &unfolded,
+            mlp_out,
+        ),
         Reading::new("of an MLP with the erf form of GELU", ERF, x2, &erf),
         Reading::new("of its own input", OWN_INPUT, x2, x2),
     ])

@@ -7,7 +7,8 @@
 //! | `topk` | the `k` largest of a token, if above 0 |
 //! | `gated` | the jump that it is: `a = x·W·e^r + b_mag` where that is above `b_mag − e^r·b_gate`, and above 0 |
 //!
-//! A gate `x·W + b_gate > 0` says the same as `x·W·e^r + b_mag > b_mag − e^r·b_gate`, so nothing is lost.
+//! A gate `x·W + b_gate > 0` says the same as `x·W·e^r + b_mag > b_mag − e^r·b_gate`, so nothing is
+//! lost.
 
 use super::{Format, Rule, Source, Weights, Whole, checked_hook, hook_in, json, wanted};
 use crate::error::{Result, hinted};
@@ -22,7 +23,8 @@ use std::path::Path;
 pub struct SaeLens {
     pub subtract_b_dec: bool,
     activation: Activation,
-    /// Pre-activations are multiplied by the norms of the decoder's rows, and activations divided by them.
+    /// Pre-activations are multiplied by the norms of the decoder's rows, and activations divided
+    /// by them.
     by_decoder_norm: bool,
 }
 
@@ -72,11 +74,15 @@ struct Arguments {
 pub fn look(folder: &Path, kind: Kind) -> Result<Source> {
     let path = folder.join("cfg.json");
     let config: Config = json(&path)?;
-    let refuse =
-        |what: String| hinted(format!("`{}`: {what}", path.display()), "convert the dictionary, or use another");
+    let refuse = |what: String| {
+        hinted(format!("`{}`: {what}", path.display()), "convert the dictionary, or use another")
+    };
     let (architecture, of) = config.architecture().map_err(refuse)?;
     if of != kind {
-        return Err(refuse(format!("an architecture of `{architecture}` is not one of {}", wanted(kind))));
+        return Err(refuse(format!(
+            "an architecture of `{architecture}` is not one of {}",
+            wanted(kind)
+        )));
     }
     let format = config.read(architecture, kind).map_err(refuse)?;
     let (layer, hook) = config.hook().map_err(refuse)?;
@@ -111,12 +117,19 @@ impl Config {
         match &self.normalize_activations {
             None | Some(Value::Null | Value::Bool(false)) => {}
             Some(Value::String(how)) if how == "none" => {}
-            Some(how) => return Err(format!("normalize_activations `{}` is not supported", plain(how))),
+            Some(how) => {
+                return Err(format!("normalize_activations `{}` is not supported", plain(how)));
+            }
         }
-        if let Some(how) = self.reshape_activations.as_deref().filter(|how| !["none", "hook_z"].contains(how)) {
+        if let Some(how) =
+            self.reshape_activations.as_deref().filter(|how| !["none", "hook_z"].contains(how))
+        {
             return Err(format!("reshape_activations `{how}` is not supported"));
         }
-        let heads = self.hook_head_index.iter().chain(self.metadata.iter().flat_map(|m| &m.hook_head_index));
+        let heads = self
+            .hook_head_index
+            .iter()
+            .chain(self.metadata.iter().flat_map(|m| &m.hook_head_index));
         if let Some(head) = heads.into_iter().find(|head| !head.is_null()) {
             return Err(format!("a dictionary of one head ({}) is not supported", plain(head)));
         }
@@ -130,7 +143,9 @@ impl Config {
         let activation = self.activation(architecture)?;
         let by_decoder_norm = self.rescale_acts_by_decoder_norm == Some(true);
         if by_decoder_norm && !matches!(activation, Activation::TopK(_)) {
-            return Err(format!("rescale_acts_by_decoder_norm is not supported for `{architecture}`"));
+            return Err(format!(
+                "rescale_acts_by_decoder_norm is not supported for `{architecture}`"
+            ));
         }
         Ok(SaeLens { subtract_b_dec, activation, by_decoder_norm })
     }
@@ -145,7 +160,9 @@ impl Config {
         let function = self.activation_fn.as_deref().unwrap_or("relu");
         match (architecture, function) {
             ("topk", _) | ("standard", "topk") => top(k),
-            (_, other) if other != "relu" => Err(format!("the activation function `{other}` is not supported")),
+            (_, other) if other != "relu" => {
+                Err(format!("the activation function `{other}` is not supported"))
+            }
             ("jumprelu" | "jumprelu_transcoder", _) => Ok(Activation::Jump),
             ("gated", _) => Ok(Activation::Gated),
             _ => Ok(Activation::Relu),
@@ -155,7 +172,10 @@ impl Config {
     fn hook(&self) -> Told<(usize, String)> {
         let since = self.metadata.as_ref().and_then(|metadata| metadata.hook_name.as_ref());
         let Some(name) = since.or(self.hook_name.as_ref()).or(self.hook_point.as_ref()) else {
-            return Err("it names no hook (`metadata.hook_name`; before 6.0 `hook_name` or `hook_point`)".into());
+            return Err(
+                "it names no hook (`metadata.hook_name`; before 6.0 `hook_name` or `hook_point`)"
+                    .into(),
+            );
         };
         hook_in(name).ok_or_else(|| format!("the hook `{name}` names no layer"))
     }
@@ -204,7 +224,8 @@ impl SaeLens {
     }
 }
 
-/// Moves the norms of the decoder's rows into the encoder: activations come out as they do where they are divided later.
+/// Moves the norms of the decoder's rows into the encoder: activations come out as they do where
+/// they are divided later.
 fn scaled(mut whole: Whole) -> Result<Whole> {
     let norms: Tensor = whole.w_dec.sqr()?.sum_keepdim(1)?.sqrt()?;
     whole.encoder.w = whole.encoder.w.broadcast_mul(&norms)?;

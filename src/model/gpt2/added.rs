@@ -1,8 +1,9 @@
 //! A vector added to the residual stream at one token: what the unembedding then reads there.
 //!
-//! No earlier token sees it, so only that token's row is run again, through the later layers, with the clean keys and values
-//! of the tokens before it and its own new ones. The clean contexts and all rows go through each layer side by side, and
-//! nothing is kept of a layer that is through. Letters as in `gpt2`; `R` rows.
+//! No earlier token sees it, so only that token's row is run again, through the later layers, with
+//! the clean keys and values of the tokens before it and its own new ones. The clean contexts and
+//! all rows go through each layer side by side, and nothing is kept of a layer that is through.
+//! Letters as in `gpt2`; `R` rows.
 
 use super::{Attended, Gpt2, Rows};
 use crate::error::{Result, hinted};
@@ -45,11 +46,12 @@ struct Moved {
 }
 
 impl Gpt2 {
-    /// Change of what the unembedding reads at each one's token, `x̂' − x̂`, `[R, D]`. Times `W_U` it is the change of the
-    /// logits there, whose mean over the vocabulary is 0.
+    /// Change of what the unembedding reads at each one's token, `x̂' − x̂`, `[R, D]`. Times `W_U`
+    /// it is the change of the logits there, whose mean over the vocabulary is 0.
     ///
     /// # Errors
-    /// When a context does not fit the model, nothing is added, or something behind a layer that the model has not.
+    /// When a context does not fit the model, nothing is added, or something behind a layer that
+    /// the model has not.
     pub fn change_by(&self, contexts: &[&[u32]], added: &[Added]) -> Result<Tensor> {
         let rows = Rows::of(contexts);
         let (mut x, mut moved) = (self.embed_all(contexts)?, Moved::default());
@@ -58,13 +60,20 @@ impl Gpt2 {
             let z = Tensor::cat(&attended.iter().map(|one| &one.z).collect::<Vec<_>>(), 0)?;
             let mid = self.after_attention(l, &x, &z)?;
             if let Some(own) = &moved.x {
-                moved.x =
-                    Some(self.after_attention(l, own, &self.looked_back(l, own, &moved.which, added, &attended)?)?);
+                moved.x = Some(self.after_attention(
+                    l,
+                    own,
+                    &self.looked_back(l, own, &moved.which, added, &attended)?,
+                )?);
             }
-            moved.enter(&mid, &rows, added, |one: &Added| one.layer == l && one.behind == Behind::Attention)?;
+            moved.enter(&mid, &rows, added, |one: &Added| {
+                one.layer == l && one.behind == Behind::Attention
+            })?;
             x = self.after_mlp(l, mid)?;
             moved.x = moved.x.map(|own| self.after_mlp(l, own)).transpose()?;
-            moved.enter(&x, &rows, added, |one: &Added| one.layer == l && one.behind == Behind::Mlp)?;
+            moved.enter(&x, &rows, added, |one: &Added| {
+                one.layer == l && one.behind == Behind::Mlp
+            })?;
         }
         let in_order = moved.in_order(added.len())?;
         Ok((self.x2(&in_order)? - self.x2(&rows.at(&x, added)?)?)?)
@@ -87,7 +96,9 @@ impl Gpt2 {
         let (r, d) = x.dims2()?;
         let memories = attended.iter().map(Memory::of).collect::<Result<Vec<_>>>()?;
         let qkv: Vec<f32> = self.qkv(l, x)?.1.flatten_all()?.to_vec1()?;
-        let row = |(own, &i): (&[f32], &usize)| self.gathered(own, &memories[added[i].context], added[i].position);
+        let row = |(own, &i): (&[f32], &usize)| {
+            self.gathered(own, &memories[added[i].context], added[i].position)
+        };
         let z: Vec<Vec<f32>> = qkv.par_chunks_exact(3 * d).zip(which).map(row).collect();
         Ok(Tensor::from_vec(z.concat(), (r, d), x.device())?)
     }
@@ -101,7 +112,8 @@ impl Gpt2 {
             let before = h * memory.tokens * k..(h * memory.tokens + position) * k;
             let keys = memory.k[before.clone()].chunks_exact(k).chain([part(1)]);
             let values = memory.v[before].chunks_exact(k).chain([part(2)]);
-            let scores: Vec<f32> = keys.map(|key| product(part(0), key) / (k as f32).sqrt()).collect();
+            let scores: Vec<f32> =
+                keys.map(|key| product(part(0), key) / (k as f32).sqrt()).collect();
             let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let weights: Vec<f32> = scores.iter().map(|score| (score - largest).exp()).collect();
             let sum: f32 = weights.iter().sum();
@@ -126,7 +138,13 @@ impl Memory {
 
 impl Moved {
     /// Takes up the rows to which something is added here, from the clean stream `[ΣT, D]`.
-    fn enter(&mut self, clean: &Tensor, rows: &Rows, added: &[Added], here: impl Fn(&Added) -> bool) -> Result<()> {
+    fn enter(
+        &mut self,
+        clean: &Tensor,
+        rows: &Rows,
+        added: &[Added],
+        here: impl Fn(&Added) -> bool,
+    ) -> Result<()> {
         let new: Vec<usize> = (0..added.len()).filter(|&i| here(&added[i])).collect();
         if new.is_empty() {
             return Ok(());
@@ -148,7 +166,10 @@ impl Moved {
         let mut place = vec![0u32; n];
         (0..).zip(&self.which).for_each(|(row, &i)| place[i] = row);
         let Some(x) = self.x.as_ref().filter(|_| self.which.len() == n) else {
-            return Err(hinted("something is to be added behind no layer", "name layers that the model has"));
+            return Err(hinted(
+                "something is to be added behind no layer",
+                "name layers that the model has",
+            ));
         };
         Ok(x.index_select(&Tensor::new(place, x.device())?, 0)?)
     }

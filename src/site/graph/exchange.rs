@@ -1,10 +1,13 @@
-//! The graph as the JSON of the public graph viewers (FORMATS.md 7): what circuit-tracer writes and Neuronpedia reads.
+//! The graph as the JSON of the public graph viewers (FORMATS.md 7): what circuit-tracer writes and
+//! Neuronpedia reads.
 //!
-//! That format has no heads. It has links, whose weights are direct effects on a node, and for attention features lists of
-//! what enters their attention scores. What enters a head's value slot *is* a direct effect on what the head serves, in
-//! the same unit and with the attention pattern held, so it becomes a link to that, summed over the heads. What enters the
-//! query and key slots acts on scores, in another unit: it goes into `qk_tracing_results` of the feature that is served.
-//! The heads themselves are kept in `heads`, a key of ours that other readers pass over. No number is made up.
+//! That format has no heads. It has links, whose weights are direct effects on a node, and for
+//! attention features lists of what enters their attention scores. What enters a head's value slot
+//! *is* a direct effect on what the head serves, in the same unit and with the attention pattern
+//! held, so it becomes a link to that, summed over the heads. What enters the query and key slots
+//! acts on scores, in another unit: it goes into `qk_tracing_results` of the feature that is
+//! served. The heads themselves are kept in `heads`, a key of ours that other readers pass over. No
+//! number is made up.
 
 use super::names::Names;
 use crate::site::atlas::{Graph, Link, Node, NodeKind, Prompt, Slot, Task};
@@ -104,8 +107,15 @@ struct Weighted {
     weight: f32,
 }
 
-/// The JSON of a prompt's circuit. `version` is the program's, `model` what the model is called, `layers` how many it has.
-pub fn json(names: &Names, task: &Task, prompt: &Prompt, (model, version): (&str, &str), layers: usize) -> String {
+/// The JSON of a prompt's circuit. `version` is the program's, `model` what the model is called,
+/// `layers` how many it has.
+pub fn json(
+    names: &Names,
+    task: &Task,
+    prompt: &Prompt,
+    (model, version): (&str, &str),
+    layers: usize,
+) -> String {
     let graph = names.graph;
     let export = Export { names, prompt, layers, ids: ids(graph, layers), served: served(graph) };
     let file = File {
@@ -117,11 +127,20 @@ pub fn json(names: &Names, task: &Task, prompt: &Prompt, (model, version): (&str
             prompt: prompt.text.clone(),
             schema_version: 1,
             info: Info {
-                description: format!("Circuit of prompt {} of the task {}", graph.number, task.name),
+                description: format!(
+                    "Circuit of prompt {} of the task {}",
+                    graph.number, task.name
+                ),
                 generator: Generator { name: "circuit-atlas", version: version.into() },
             },
         },
-        parameters: Parameters { pinned_ids: [], supernodes: [], link_type: "both", clicked_id: "", places: "" },
+        parameters: Parameters {
+            pinned_ids: [],
+            supernodes: [],
+            link_type: "both",
+            clicked_id: "",
+            places: "",
+        },
         nodes: export.nodes(),
         links: export.links(),
     };
@@ -134,15 +153,16 @@ fn paired(layer: usize, feature: usize) -> i64 {
     sum * (sum + 1) / 2 + feature as i64
 }
 
-/// The identifier of each node, none twice: those of transcoder features, tokens and the answer are the format's, the
-/// others have a word in them that no other kind has.
+/// The identifier of each node, none twice: those of transcoder features, tokens and the answer are
+/// the format's, the others have a word in them that no other kind has.
 fn ids(graph: &Graph, layers: usize) -> Vec<String> {
     let mut taken = BTreeSet::new();
     let unique = |node: &Node| {
         let id = id(graph, node, layers);
         // Biases of one place have no other difference.
-        let id =
-            (1..).map(|n| if n == 1 { id.clone() } else { format!("{id}_{n}") }).find(|id| taken.insert(id.clone()));
+        let id = (1..)
+            .map(|n| if n == 1 { id.clone() } else { format!("{id}_{n}") })
+            .find(|id| taken.insert(id.clone()));
         id.unwrap_or_default()
     };
     graph.nodes.iter().map(unique).collect()
@@ -154,11 +174,15 @@ fn id(graph: &Graph, node: &Node, layers: usize) -> String {
         NodeKind::Root => format!("{}_{}_{position}", layers + 1, graph.correct),
         NodeKind::MlpFeature => format!("{layer}_{feature}_{position}"),
         NodeKind::AttentionFeature => format!("{layer}_lorsa_{feature}_{position}"),
-        NodeKind::Head => format!("{layer}_head_{}_{}_{position}_{feature}", node.head, node.source),
+        NodeKind::Head => {
+            format!("{layer}_head_{}_{}_{position}_{feature}", node.head, node.source)
+        }
         NodeKind::AttentionError => format!("{layer}_error_attn_{position}"),
         NodeKind::MlpError => format!("{layer}_error_mlp_{position}"),
         NodeKind::Bias => format!("{layer}_bias_{position}"),
-        NodeKind::Embedding => format!("E_{}_{position}", graph.tokens.get(position).map_or(0, |(id, _)| *id)),
+        NodeKind::Embedding => {
+            format!("E_{}_{position}", graph.tokens.get(position).map_or(0, |(id, _)| *id))
+        }
         NodeKind::PositionEmbedding => format!("E_position_{position}"),
     }
 }
@@ -166,7 +190,11 @@ fn id(graph: &Graph, node: &Node, layers: usize) -> String {
 /// For each head the link to what it serves.
 fn served(graph: &Graph) -> Vec<Option<&Link>> {
     let mut served = vec![None; graph.nodes.len()];
-    graph.links.iter().filter(|link| is_head(graph, link.from)).for_each(|link| served[link.from] = Some(link));
+    graph
+        .links
+        .iter()
+        .filter(|link| is_head(graph, link.from))
+        .for_each(|link| served[link.from] = Some(link));
     served
 }
 
@@ -235,7 +263,9 @@ impl Export<'_> {
         let node = &self.graph().nodes[at];
         match (node.kind, node.feature) {
             (NodeKind::MlpFeature, Some(feature)) => format!("{}_{feature}-0", node.layer),
-            (NodeKind::AttentionFeature, Some(feature)) => format!("{}_lorsa_{feature}-0", node.layer),
+            (NodeKind::AttentionFeature, Some(feature)) => {
+                format!("{}_lorsa_{feature}-0", node.layer)
+            }
             _ => self.ids[at].clone(),
         }
     }
@@ -249,12 +279,16 @@ impl Export<'_> {
     fn answer(&self, probability: Option<f64>) -> String {
         let least = self.prompt.answers.iter().map(|(_, p)| *p).fold(1.0, f64::min);
         let p = probability.map_or_else(|| format!("<{least:.3}"), |p| format!("{p:.3}"));
-        let against =
-            if self.graph().difference { format!(" less \"{}\"", self.prompt.counter) } else { String::new() };
+        let against = if self.graph().difference {
+            format!(" less \"{}\"", self.prompt.counter)
+        } else {
+            String::new()
+        };
         format!("Output \"{}\" (p={p}){against}", self.prompt.correct)
     }
 
-    /// Direct effects, one link for each pair of nodes; what enters a head's value slot acts on what the head serves.
+    /// Direct effects, one link for each pair of nodes; what enters a head's value slot acts on
+    /// what the head serves.
     fn links(&self) -> Vec<Weighted> {
         let mut weights: BTreeMap<(usize, usize), f32> = BTreeMap::new();
         for link in self.graph().links.iter().filter(|link| !is_head(self.graph(), link.from)) {
@@ -283,14 +317,20 @@ impl Export<'_> {
     fn scores(&self, at: usize) -> Option<Scores> {
         let [q, k] = [Slot::Q, Slot::K].map(|slot| self.entering(at, slot));
         let some = !q.is_empty() || !k.is_empty();
-        some.then_some(Scores { top_q_marginal_contributors: q, top_k_marginal_contributors: k, ..Scores::default() })
+        some.then_some(Scores {
+            top_q_marginal_contributors: q,
+            top_k_marginal_contributors: k,
+            ..Scores::default()
+        })
     }
 
     fn entering(&self, at: usize, slot: Slot) -> Vec<(String, f32)> {
         let mut effects: BTreeMap<usize, f32> = BTreeMap::new();
         let into = self.serving(at).flat_map(|head| self.names.into(head.from));
-        into.filter(|link| link.slot == slot).for_each(|link| *effects.entry(link.from).or_default() += link.effect);
-        let mut listed: Vec<(String, f32)> = effects.into_iter().map(|(from, e)| (self.ids[from].clone(), e)).collect();
+        into.filter(|link| link.slot == slot)
+            .for_each(|link| *effects.entry(link.from).or_default() += link.effect);
+        let mut listed: Vec<(String, f32)> =
+            effects.into_iter().map(|(from, e)| (self.ids[from].clone(), e)).collect();
         listed.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()).then(a.0.cmp(&b.0)));
         listed
     }
@@ -305,7 +345,8 @@ impl Export<'_> {
     }
 }
 
-/// What the viewers call a kind of node. They draw a bias, too; a position is an embedding like that of a token.
+/// What the viewers call a kind of node. They draw a bias, too; a position is an embedding like
+/// that of a token.
 fn feature_type(kind: NodeKind) -> &'static str {
     match kind {
         NodeKind::Root => "logit",

@@ -1,6 +1,8 @@
-//! Where everything of a graph stands: a column a token, a row a part of the model, nodes of one cell side by side.
+//! Where everything of a graph stands: a column a token, a row a part of the model, nodes of one
+//! cell side by side.
 //!
-//! Knows sizes and places only. Lengths are in pixels, y grows downwards, the row of the answer is the first.
+//! Knows sizes and places only. Lengths are in pixels, y grows downwards, the row of the answer is
+//! the first.
 
 use std::collections::BTreeMap;
 
@@ -95,7 +97,8 @@ type Cells = BTreeMap<(usize, usize), Cell>;
 fn cells(boxes: &[Box]) -> Cells {
     let mut cells = Cells::new();
     for (i, node) in boxes.iter().enumerate() {
-        let cell = cells.entry((node.row, node.column)).or_insert(Cell { nodes: Vec::new(), pitch: 0.0 });
+        let cell =
+            cells.entry((node.row, node.column)).or_insert(Cell { nodes: Vec::new(), pitch: 0.0 });
         cell.nodes.push(i);
         cell.pitch = cell.pitch.max(node.width + GAP);
     }
@@ -142,7 +145,8 @@ fn end(strips: &[Strip]) -> f64 {
     strips.last().map_or(0.0, |strip| strip.at + strip.size)
 }
 
-/// How much there is to scroll: what goes beyond the page's width counts somewhat less, as one goes there in one sweep.
+/// How much there is to scroll: what goes beyond the page's width counts somewhat less, as one goes
+/// there in one sweep.
 fn cost((columns, rows): &(Vec<Strip>, Vec<Strip>)) -> f64 {
     let beyond = (end(columns) + PAD - PAGE).max(0.0);
     // Among the pictures on the page, the narrower costs a trifle less.
@@ -150,12 +154,15 @@ fn cost((columns, rows): &(Vec<Strip>, Vec<Strip>)) -> f64 {
 }
 
 impl Layout {
-    /// Places `boxes` in `rows` rows and a column for each of `tokens`, which are widths of their texts. `links` go from
-    /// lower to higher nodes; nodes of a cell stand in the order of what they lead to.
+    /// Places `boxes` in `rows` rows and a column for each of `tokens`, which are widths of their
+    /// texts. `links` go from lower to higher nodes; nodes of a cell stand in the order of what
+    /// they lead to.
     pub fn new(boxes: &[Box], links: &[(usize, usize)], rows_: usize, tokens: &[f64]) -> Layout {
         let cells = cells(boxes);
-        let strips = |per_line: usize| (columns(&cells, tokens, per_line), rows(&cells, rows_, per_line));
-        let per_line = PER_LINE.min_by(|a, b| cost(&strips(*a)).total_cmp(&cost(&strips(*b)))).unwrap_or(2);
+        let strips =
+            |per_line: usize| (columns(&cells, tokens, per_line), rows(&cells, rows_, per_line));
+        let per_line =
+            PER_LINE.min_by(|a, b| cost(&strips(*a)).total_cmp(&cost(&strips(*b)))).unwrap_or(2);
         let (columns, rows) = strips(per_line);
         let spots = spots(boxes, links, &cells, (&columns, &rows), per_line);
         Layout { width: end(&columns) + PAD, height: end(&rows) + BOTTOM, spots, columns, rows }
@@ -185,7 +192,8 @@ fn spots(
             let left = columns[*column].middle() - cell.pitch * nodes.len() as f64 / 2.0;
             let y = rows[*row].at + AIR + LINE * line as f64 + HEIGHT / 2.0;
             for (k, &(_, i)) in nodes.iter().enumerate() {
-                spots[i] = Spot { x: left + cell.pitch * (k as f64 + 0.5), y, width: boxes[i].width };
+                spots[i] =
+                    Spot { x: left + cell.pitch * (k as f64 + 0.5), y, width: boxes[i].width };
             }
         }
     }
@@ -199,7 +207,8 @@ mod tests {
     /// A dense graph: 200 nodes over 20 rows and 15 columns, most of them in the last one.
     fn big() -> (Vec<Box>, Vec<(usize, usize)>) {
         let place = |i: usize| if i.is_multiple_of(2) { 14 } else { (i * 7) % 15 };
-        let node = |i: usize| Box { row: i / 10, column: place(i), width: 30.0 + (i * 13 % 40) as f64 };
+        let node =
+            |i: usize| Box { row: i / 10, column: place(i), width: 30.0 + (i * 13 % 40) as f64 };
         let links = (1..200).map(|i| (i, i * 5 / 7)).filter(|(from, to)| from / 10 > to / 10);
         ((0..200).map(node).collect(), links.collect())
     }
@@ -215,7 +224,10 @@ mod tests {
         for (i, a) in layout.spots.iter().enumerate() {
             assert!(layout.spots[i + 1..].iter().all(|b| !overlap(a, b)), "{i}");
             let (column, row) = (layout.columns[boxes[i].column], layout.rows[boxes[i].row]);
-            assert!(column.at <= a.x - a.width / 2.0 && a.x + a.width / 2.0 <= column.at + column.size, "{i}");
+            assert!(
+                column.at <= a.x - a.width / 2.0 && a.x + a.width / 2.0 <= column.at + column.size,
+                "{i}"
+            );
             assert!(row.at <= a.y - HEIGHT / 2.0 && a.y + HEIGHT / 2.0 <= row.at + row.size, "{i}");
             assert!(column.at + column.size <= layout.width && row.at + row.size <= layout.height);
         }
@@ -226,7 +238,12 @@ mod tests {
         let (boxes, links) = big();
         let layout = Layout::new(&boxes, &links, 21, &[30.0; 15]);
         // Fifteen columns of nodes that are 69 wide cannot be narrower than 1245.
-        assert!(layout.width < 1.6 * PAGE && layout.height < 1100.0, "{} {}", layout.width, layout.height);
+        assert!(
+            layout.width < 1.6 * PAGE && layout.height < 1100.0,
+            "{} {}",
+            layout.width,
+            layout.height
+        );
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! The circuit of one prompt as a picture and as a file for other programs: positions across, layers up.
+//! The circuit of one prompt as a picture and as a file for other programs: positions across,
+//! layers up.
 //!
-//! `layout` says where everything stands, `picture` draws it, `names` says what each node is, `reach` how
-//! much it matters, `exchange` writes the JSON
-//! of the public viewers. All are pure functions of plain values.
+//! `layout` says where everything stands, `picture` draws it, `names` says what each node is,
+//! `reach` how much it matters, `exchange` writes the JSON of the public viewers. All are pure
+//! functions of plain values.
 
 mod exchange;
 mod layout;

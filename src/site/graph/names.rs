@@ -51,7 +51,13 @@ impl<'a> Names<'a> {
             lists.iter_mut().for_each(|list| list.sort_by(|a, b| b.share.total_cmp(&a.share)));
             lists
         };
-        Names { graph, links, root: (root.0, root.1.into()), out: sorted(|l| l.from), into: sorted(|l| l.to) }
+        Names {
+            graph,
+            links,
+            root: (root.0, root.1.into()),
+            out: sorted(|l| l.from),
+            into: sorted(|l| l.to),
+        }
     }
 
     fn node(&self, at: usize) -> &'a Node {
@@ -99,7 +105,9 @@ impl<'a> Names<'a> {
     pub fn placed(&self, at: usize) -> String {
         match self.node(at).kind {
             NodeKind::Root => self.root.1.clone(),
-            NodeKind::Head => format!("{} @ {} ← {}", self.name(at), self.node(at).position, self.node(at).source),
+            NodeKind::Head => {
+                format!("{} @ {} ← {}", self.name(at), self.node(at).position, self.node(at).source)
+            }
             _ => format!("{} @ {}", self.name(at), self.node(at).position),
         }
     }
@@ -112,7 +120,9 @@ impl<'a> Names<'a> {
     /// What a head serves.
     pub fn serves(&self, at: usize) -> Option<String> {
         let node = self.node(at);
-        let served = || self.feature(at).map_or_else(|| format!("att{} err", node.layer), |id| id.to_string());
+        let served = || {
+            self.feature(at).map_or_else(|| format!("att{} err", node.layer), |id| id.to_string())
+        };
         (node.kind == NodeKind::Head).then(served)
     }
 
@@ -198,6 +208,7 @@ fn numbers(link: &Link) -> String {
 /// The strongest links of one side, and how many more there are.
 fn told<'a>(side: &str, links: &[&'a Link], other: impl Fn(&'a Link) -> String) -> Vec<String> {
     let line = |link: &&'a Link| format!("{side} {}{}", other(link), numbers(link));
-    let more = links.len().checked_sub(TOLD + 1).map(|more| format!("{side} and {} more", more + 1));
+    let more =
+        links.len().checked_sub(TOLD + 1).map(|more| format!("{side} and {} more", more + 1));
     links.iter().take(TOLD).map(line).chain(more).collect()
 }

@@ -1,4 +1,5 @@
-//! The graph as SVG. Shapes tell the kinds of nodes, colours the signs of effects, widths their shares, dashes the slots.
+//! The graph as SVG. Shapes tell the kinds of nodes, colours the signs of effects, widths their
+//! shares, dashes the slots.
 
 use super::layout::{AIR, Box, HEIGHT, Layout, Spot};
 use super::names::{Names, kind_word, slot_word};
@@ -14,7 +15,8 @@ const MARGIN: f64 = 14.0;
 /// Characters of a token that are shown where there are nodes, and elsewhere.
 const TOKEN: [usize; 2] = [14, 6];
 
-/// The row of a node: the answer first, then each layer's MLP, attention and heads from the last layer on, embeddings.
+/// The row of a node: the answer first, then each layer's MLP, attention and heads from the last
+/// layer on, embeddings.
 fn row(kind: NodeKind, layer: usize, layers: usize) -> usize {
     let above = 3 * (layers - 1 - layer.min(layers - 1));
     match kind {
@@ -56,7 +58,8 @@ pub fn picture(names: &Names, layers: usize) -> Html {
     };
     let boxes: Vec<Box> = (0..graph.nodes.len()).map(node_box).collect();
     let links: Vec<(usize, usize)> = graph.links.iter().map(|link| (link.from, link.to)).collect();
-    let tokens: Vec<f64> = graph.tokens.iter().map(|(_, t)| columns(&cut(&visible(t), TOKEN[0])) * LETTER).collect();
+    let tokens: Vec<f64> =
+        graph.tokens.iter().map(|(_, t)| columns(&cut(&visible(t), TOKEN[0])) * LETTER).collect();
     let layout = Layout::new(&boxes, &links, 2 + 3 * layers, &tokens);
     let mut body = String::new();
     push_ground(&mut body, &layout, layers);
@@ -74,14 +77,23 @@ pub fn picture(names: &Names, layers: usize) -> Html {
 /// Every other layer on a band, columns apart.
 fn push_ground(body: &mut String, layout: &Layout, layers: usize) {
     for layer in (0..layers).step_by(2) {
-        let (top, bottom) =
-            (layout.rows[row(NodeKind::MlpFeature, layer, layers)], layout.rows[row(NodeKind::Head, layer, layers)]);
+        let (top, bottom) = (
+            layout.rows[row(NodeKind::MlpFeature, layer, layers)],
+            layout.rows[row(NodeKind::Head, layer, layers)],
+        );
         let height = bottom.at + bottom.size - top.at;
-        let _ = write!(body, "<path class=\"band\" d=\"M0 {:.0}H{:.0}v{height:.0}H0z\"/>", top.at, layout.width);
+        let _ = write!(
+            body,
+            "<path class=\"band\" d=\"M0 {:.0}H{:.0}v{height:.0}H0z\"/>",
+            top.at, layout.width
+        );
     }
     let ground = layout.rows.last().map_or(0.0, |row| row.at + row.size);
-    let edges =
-        layout.columns.iter().filter(|column| column.used).flat_map(|column| [column.at, column.at + column.size]);
+    let edges = layout
+        .columns
+        .iter()
+        .filter(|column| column.used)
+        .flat_map(|column| [column.at, column.at + column.size]);
     let edges: BTreeSet<i64> = edges.map(|x| x.round() as i64).collect();
     let lines: String = edges.into_iter().map(|x| format!("M{x} 4V{ground:.0}")).collect();
     let _ = write!(body, "<path class=\"column\" d=\"{lines}\"/>");
@@ -92,7 +104,8 @@ fn push_row_names(body: &mut String, layout: &Layout, layers: usize) {
     body.push_str("<g class=\"names\">");
     for (i, strip) in layout.rows.iter().enumerate().filter(|(_, strip)| strip.used) {
         let y = strip.middle() + AIR / 2.0 + 4.0;
-        let _ = write!(body, "<text class=\"l\" x=\"6\" y=\"{y:.0}\">{}</text>", row_name(i, layers));
+        let _ =
+            write!(body, "<text class=\"l\" x=\"6\" y=\"{y:.0}\">{}</text>", row_name(i, layers));
     }
     body.push_str("</g>");
 }
@@ -101,7 +114,9 @@ fn row_name(row: usize, layers: usize) -> String {
     match row {
         0 => "answer".into(),
         row if row > 3 * layers => "input".into(),
-        row => format!("{} {}", ["MLP", "att.", "heads"][(row - 1) % 3], layers - 1 - (row - 1) / 3),
+        row => {
+            format!("{} {}", ["MLP", "att.", "heads"][(row - 1) % 3], layers - 1 - (row - 1) / 3)
+        }
     }
 }
 
@@ -113,11 +128,16 @@ fn push_tokens(body: &mut String, layout: &Layout, names: &Names) {
         let class = if column.used { "token" } else { "token l" };
         let _ = write!(
             body,
-            "<g><title>{position} {}</title><text class=\"{class}\" x=\"{x:.0}\" y=\"{ground:.0}\">{shown}</text>",
+            "<g><title>{position} {}</title><text class=\"{class}\" x=\"{x:.0}\" \
+             y=\"{ground:.0}\">{shown}</text>",
             escape(&text)
         );
         if column.used {
-            let _ = write!(body, "<text class=\"place l\" x=\"{x:.0}\" y=\"{:.0}\">{position}</text>", ground + 14.0);
+            let _ = write!(
+                body,
+                "<text class=\"place l\" x=\"{x:.0}\" y=\"{:.0}\">{position}</text>",
+                ground + 14.0
+            );
         }
         body.push_str("</g>");
     }
@@ -126,7 +146,8 @@ fn push_tokens(body: &mut String, layout: &Layout, names: &Names) {
 /// Steps of opacity; links of one step are one group.
 const SHADES: f64 = 10.0;
 
-/// How deep the colour of a link is, in steps: the weak ones are faint, and the fainter the more links there are.
+/// How deep the colour of a link is, in steps: the weak ones are faint, and the fainter the more
+/// links there are.
 fn shade(share: f64, links: usize) -> u32 {
     let least = 0.24 * (150.0 / links as f64).sqrt().min(1.0);
     ((least + (0.95 - least) * share.sqrt()) * SHADES).ceil() as u32
@@ -137,14 +158,20 @@ fn widest(links: usize) -> f64 {
     5.0 * (150.0 / links as f64).sqrt().clamp(0.4, 1.0)
 }
 
-/// The weak ones first, so that the strong ones lie on top. They are hidden from screen readers, which have the table.
+/// The weak ones first, so that the strong ones lie on top. They are hidden from screen readers,
+/// which have the table.
 fn push_links(body: &mut String, layout: &Layout, names: &Names) {
     let mut links: Vec<&Link> = names.graph.links.iter().collect();
     links.sort_by(|a, b| a.share.total_cmp(&b.share));
     let share = |link: &Link| f64::from(link.share).clamp(0.0, 1.0);
     body.push_str("<g class=\"links\" aria-hidden=\"true\">");
-    for group in links.chunk_by(|a, b| shade(share(a), links.len()) == shade(share(b), links.len())) {
-        let _ = write!(body, "<g stroke-opacity=\"{:.1}\">", f64::from(shade(share(group[0]), links.len())) / SHADES);
+    for group in links.chunk_by(|a, b| shade(share(a), links.len()) == shade(share(b), links.len()))
+    {
+        let _ = write!(
+            body,
+            "<g stroke-opacity=\"{:.1}\">",
+            f64::from(shade(share(group[0]), links.len())) / SHADES
+        );
         group.iter().for_each(|link| push_link(body, layout, names, link, share(link)));
         body.push_str("</g>");
     }
@@ -155,7 +182,8 @@ fn push_link(body: &mut String, layout: &Layout, names: &Names, link: &Link, sha
     let (sign, slot) = (if link.effect < 0.0 { "neg" } else { "pos" }, slot_word(link));
     let _ = write!(
         body,
-        "<path class=\"{}\" data-n=\"{} {}\" d=\"{}\" stroke-width=\"{:.1}\"><title>{}</title></path>",
+        "<path class=\"{}\" data-n=\"{} {}\" d=\"{}\" \
+         stroke-width=\"{:.1}\"><title>{}</title></path>",
         [sign, slot].join(" ").trim_end(),
         link.from,
         link.to,
@@ -175,8 +203,8 @@ fn entry(to: &Spot, slot: Slot) -> f64 {
     to.x + aside * to.width
 }
 
-/// From the upper edge of one node to the lower edge of another. A long way straight up is bowed, or it would hide behind
-/// the nodes between.
+/// From the upper edge of one node to the lower edge of another. A long way straight up is bowed,
+/// or it would hide behind the nodes between.
 fn curve(from: &Spot, to: &Spot, slot: Slot) -> String {
     let (x1, y1) = (from.x, from.y - HEIGHT / 2.0);
     let (x2, y2) = (entry(to, slot), to.y + HEIGHT / 2.0);
@@ -218,7 +246,8 @@ fn push_node(body: &mut String, spot: &Spot, names: &Names, at: usize) {
     let kind = names.graph.nodes[at].kind;
     let _ = write!(
         body,
-        "<a class=\"node {}\" href=\"{}\" data-n=\"{at}\"><title>{}</title><path d=\"{}\"/><text x=\"{:.0}\" y=\"{:.0}\">{}</text></a>",
+        "<a class=\"node {}\" href=\"{}\" data-n=\"{at}\"><title>{}</title><path d=\"{}\"/><text \
+         x=\"{:.0}\" y=\"{:.0}\">{}</text></a>",
         class(kind),
         names.href(at),
         escape(&names.title(at)),
@@ -238,7 +267,8 @@ pub fn key(names: &Names) -> Vec<(Html, &'static str)> {
         let shape = outline(kind, (15.0, 10.0), 28.0);
         let class = class(kind);
         html(format!(
-            "<svg class=\"graph icon\" viewBox=\"0 0 30 20\" aria-hidden=\"true\"><g class=\"node {class}\"><path d=\"{shape}\"/></g></svg>"
+            "<svg class=\"graph icon\" viewBox=\"0 0 30 20\" aria-hidden=\"true\"><g class=\"node \
+             {class}\"><path d=\"{shape}\"/></g></svg>"
         ))
     };
     kinds.into_iter().map(|kind| (icon(kind), kind_word(kind))).collect()
@@ -249,12 +279,15 @@ mod tests {
     use super::*;
 
     fn numbers(d: &str) -> Vec<f64> {
-        d.split(|c: char| !c.is_ascii_digit() && c != '.' && c != '-').filter_map(|n| n.parse().ok()).collect()
+        d.split(|c: char| !c.is_ascii_digit() && c != '.' && c != '-')
+            .filter_map(|n| n.parse().ok())
+            .collect()
     }
 
     #[test]
     fn links_end_at_their_nodes() {
-        let (from, to) = (Spot { x: 100.0, y: 300.0, width: 40.0 }, Spot { x: 220.0, y: 60.0, width: 50.0 });
+        let (from, to) =
+            (Spot { x: 100.0, y: 300.0, width: 40.0 }, Spot { x: 220.0, y: 60.0, width: 50.0 });
         for slot in [Slot::In, Slot::Q, Slot::K, Slot::V] {
             let n = numbers(&curve(&from, &to, slot));
             assert_eq!((n[0], n[1]), (from.x, from.y - HEIGHT / 2.0));

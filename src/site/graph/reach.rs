@@ -2,9 +2,9 @@
 
 use crate::site::atlas::{Graph, NodeKind, Slot};
 
-/// By node; the answer has 1. A receiver hands its own down to what enters it by their shares, a head a third to each of
-/// its slots, so that nothing is made on the way. An order for the page only: the method `influence`
-/// counts by all direct effects, not by links alone.
+/// By node; the answer has 1. A receiver hands its own down to what enters it by their shares, a
+/// head a third to each of its slots, so that nothing is made on the way. An order for the page
+/// only: the method `influence` counts by all direct effects, not by links alone.
 pub fn reach(graph: &Graph) -> Vec<f64> {
     let n = graph.nodes.len();
     let (mut reach, mut above, mut into) = (vec![0.0; n], vec![0usize; n], vec![Vec::new(); n]);
@@ -38,8 +38,17 @@ mod tests {
 
     #[test]
     fn what_passes_is_the_product_of_shares_over_all_paths() {
-        let node = |kind| Node { kind, layer: 0, position: 0, source: 0, head: 0, feature: None, activation: None };
-        let kinds = [NodeKind::Root, NodeKind::AttentionFeature, NodeKind::Head, NodeKind::Embedding];
+        let node = |kind| Node {
+            kind,
+            layer: 0,
+            position: 0,
+            source: 0,
+            head: 0,
+            feature: None,
+            activation: None,
+        };
+        let kinds =
+            [NodeKind::Root, NodeKind::AttentionFeature, NodeKind::Head, NodeKind::Embedding];
         let link = |from, to, slot, share| Link { from, to, slot, effect: -1.0, share };
         let links = vec![
             link(3, 0, Slot::In, 0.25),

@@ -64,10 +64,15 @@ impl BooksView {
     pub fn of(atlas: &Atlas) -> Option<BooksView> {
         let asked = asked(atlas);
         let any = || asked.iter().flat_map(|(_, all)| all.iter().flatten());
-        let models: BTreeSet<&str> = any().flat_map(|a| &a.samples).map(|s| s.model.as_str()).collect();
+        let models: BTreeSet<&str> =
+            any().flat_map(|a| &a.samples).map(|s| s.model.as_str()).collect();
         (any().next().is_some() || !atlas.accounts.is_empty()).then(|| BooksView {
             models: models.into_iter().map(str::to_string).collect(),
-            kinds: asked.iter().filter(|(_, all)| !all.is_empty()).map(|(kind, all)| kind_row(kind, all)).collect(),
+            kinds: asked
+                .iter()
+                .filter(|(_, all)| !all.is_empty())
+                .map(|(kind, all)| kind_row(kind, all))
+                .collect(),
             scores: summaries(atlas),
             accounts: atlas.accounts.iter().map(account).collect(),
             total: (atlas.accounts.len() > 1).then(|| account(&total(&atlas.accounts))),
@@ -87,20 +92,27 @@ fn asked(atlas: &Atlas) -> [(&'static str, Vec<Option<&Asked>>); 4] {
 }
 
 fn kind_row(kind: &'static str, all: &[Option<&Asked>]) -> KindRow {
-    let first = |asked: &Option<&'_ Asked>| asked.and_then(|a| a.samples.first()).map(|sample| sample.status.clone());
+    let first = |asked: &Option<&'_ Asked>| {
+        asked.and_then(|a| a.samples.first()).map(|sample| sample.status.clone())
+    };
     let statuses: Vec<Option<String>> = all.iter().map(first).collect();
-    let of = |wanted: Option<&str>| statuses.iter().filter(|status| status.as_deref() == wanted).count();
-    let (ok, refused, not_asked) = (of(Some("ok")), of(Some("refused")), of(None) + of(Some("left")));
+    let of =
+        |wanted: Option<&str>| statuses.iter().filter(|status| status.as_deref() == wanted).count();
+    let (ok, refused, not_asked) =
+        (of(Some("ok")), of(Some("refused")), of(None) + of(Some("left")));
     let [all, ok, failed, refused, not_asked] =
-        [all.len(), ok, all.len() - ok - refused - not_asked, refused, not_asked].map(|n| count(n as u64));
+        [all.len(), ok, all.len() - ok - refused - not_asked, refused, not_asked]
+            .map(|n| count(n as u64));
     KindRow { kind, all, ok, failed, refused, not_asked }
 }
 
-/// The scores of all features by method, explainer and judge; within a method in the order in which they first come.
+/// The scores of all features by method, explainer and judge; within a method in the order in which
+/// they first come.
 fn summaries(atlas: &Atlas) -> Vec<ScoreSummary> {
     let mut groups: Vec<Vec<&Evaluation>> = Vec::new();
-    let alike =
-        |a: &Evaluation, b: &Evaluation| (&a.method, &a.explainer, &a.judge) == (&b.method, &b.explainer, &b.judge);
+    let alike = |a: &Evaluation, b: &Evaluation| {
+        (&a.method, &a.explainer, &a.judge) == (&b.method, &b.explainer, &b.judge)
+    };
     for e in atlas.features.iter().flat_map(|f| &f.evaluations).filter(|e| !is_rule(e)) {
         match groups.iter_mut().find(|own| alike(own[0], e)) {
             Some(own) => own.push(e),
@@ -119,7 +131,8 @@ fn summary(own: &[&Evaluation]) -> ScoreSummary {
         0 => "none".to_string(),
         n => format!("{} ({}%)", count(n as u64), fixed(100.0 * n as f64 / own.len() as f64, 0)),
     };
-    let (method, explainer, judge) = (own[0].method.clone(), own[0].explainer.clone(), own[0].judge.clone());
+    let (method, explainer, judge) =
+        (own[0].method.clone(), own[0].explainer.clone(), own[0].judge.clone());
     ScoreSummary {
         chart: (!values.is_empty())
             .then(|| spread(&format!("features by the balanced accuracy of {method}"), &bins(own))),
@@ -127,7 +140,9 @@ fn summary(own: &[&Evaluation]) -> ScoreSummary {
         explainer,
         judge,
         features: counted(own.len(), "feature"),
-        median: values.get(values.len() / 2).map_or_else(|| ABSENT.into(), |median| fixed(*median, 2)),
+        median: values
+            .get(values.len() / 2)
+            .map_or_else(|| ABSENT.into(), |median| fixed(*median, 2)),
         beats: share(of(Verdict::Beats)),
         near: share(of(Verdict::NotApart)),
         beaten: share(of(Verdict::Beaten)),
@@ -135,7 +150,8 @@ fn summary(own: &[&Evaluation]) -> ScoreSummary {
     }
 }
 
-/// Features in equal bins of accuracy from 0 to 1, by verdict: those that beat both, not told apart, beaten.
+/// Features in equal bins of accuracy from 0 to 1, by verdict: those that beat both, not told
+/// apart, beaten.
 fn bins(own: &[&Evaluation]) -> [[u64; 3]; SPREAD_BINS] {
     let mut bins = [[0; 3]; SPREAD_BINS];
     for e in own {

@@ -1,4 +1,5 @@
-//! A head or an MLP: the features that serve there, what they promote together, and what is found beside it.
+//! A head or an MLP: the features that serve there, what they promote together, and what is found
+//! beside it.
 
 use super::explained::{About, ExplanationView};
 use super::head::{ClassView, HeadFeatureRow, HeadView, classes, head_features};
@@ -54,12 +55,18 @@ impl ComponentView {
         let name = c.component.to_string();
         let features: BTreeSet<_> = c.features.iter().map(|s| s.feature).collect();
         let feature_total = counted(features.len(), "feature");
-        let description =
-            describe(c.explanation.as_ref(), format!("{}, with the {feature_total} that serve there.", what(c)));
+        let description = describe(
+            c.explanation.as_ref(),
+            format!("{}, with the {feature_total} that serve there.", what(c)),
+        );
         let max = hottest(&c.examples);
         let path = format!("components/{name}.html");
-        let about =
-            About { path: &path, explanation: c.explanation.as_ref(), asked: c.asked.as_ref(), evaluations: &[] };
+        let about = About {
+            path: &path,
+            explanation: c.explanation.as_ref(),
+            asked: c.asked.as_ref(),
+            evaluations: &[],
+        };
         ComponentView {
             page: Page::new(links, "components", &path, name, description),
             what: what(c),
@@ -82,7 +89,10 @@ impl ComponentView {
             classes: classes(links, &c.classes),
             heads: c.heads.iter().map(|head| HeadView::new(links, head)).collect(),
             head_features: head_features(links, c),
-            previous: at.checked_sub(1).and_then(|i| all.get(i)).map(|c| links.component(c.component)),
+            previous: at
+                .checked_sub(1)
+                .and_then(|i| all.get(i))
+                .map(|c| links.component(c.component)),
             next: all.get(at + 1).map(|c| links.component(c.component)),
         }
     }
@@ -97,10 +107,16 @@ fn by_task(links: Links, c: &ComponentPage) -> Vec<InTask> {
             names.push(name);
         }
     }
-    let frequency = |name: &str| c.tasks.iter().find(|(task, _)| task == name).map(|(_, f)| percent(*f));
-    let rows = |name: &str| c.features.iter().filter(|s| s.task == name).map(|s| serving(links, s)).collect();
-    let part =
-        |name| InTask { task: links.task(name), frequency: frequency(name).unwrap_or_default(), rows: rows(name) };
+    let frequency =
+        |name: &str| c.tasks.iter().find(|(task, _)| task == name).map(|(_, f)| percent(*f));
+    let rows = |name: &str| {
+        c.features.iter().filter(|s| s.task == name).map(|s| serving(links, s)).collect()
+    };
+    let part = |name| InTask {
+        task: links.task(name),
+        frequency: frequency(name).unwrap_or_default(),
+        rows: rows(name),
+    };
     names.into_iter().map(part).collect()
 }
 

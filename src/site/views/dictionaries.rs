@@ -32,7 +32,8 @@ struct ConformanceRow {
 impl DictionariesView {
     pub fn new(site: &Site) -> DictionariesView {
         let all = &site.atlas.conformance;
-        let description = "How well each dictionary describes the model, on tokens of the corpus.".into();
+        let description =
+            "How well each dictionary describes the model, on tokens of the corpus.".into();
         DictionariesView {
             page: Page::new(
                 site.in_folder(),

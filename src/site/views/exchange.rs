@@ -1,4 +1,5 @@
-//! What a language model was asked of a subject and what it replied, whole: a page beside the subject's own.
+//! What a language model was asked of a subject and what it replied, whole: a page beside the
+//! subject's own.
 
 use super::parts::Page;
 use crate::site::atlas::{Asked, Exchange, Explanation};
@@ -25,7 +26,8 @@ pub fn subjects<'a>(site: &'a Site) -> Vec<Subject<'a>> {
         let file = name.replace(" + ", "+");
         Some(Subject { path: format!("{section}/{file}.html"), name, section, asked })
     };
-    let components = atlas.components.iter().map(|c| subject("components", c.component.to_string(), &c.asked));
+    let components =
+        atlas.components.iter().map(|c| subject("components", c.component.to_string(), &c.asked));
     let features = atlas.features.iter().map(|f| subject("features", f.id.to_string(), &f.asked));
     let pairs = atlas.pairs.iter().map(|p| {
         let (a, b) = crate::site::links::in_order(p.a, p.b);
@@ -75,23 +77,33 @@ impl ExchangesView {
         let links = site.two_down();
         let (name, asked) = (&subject.name, subject.asked);
         let path = exchange_path(&subject.path);
-        let description = format!("What a language model was asked about {name}, and what it replied.");
+        let description =
+            format!("What a language model was asked about {name}, and what it replied.");
         let own = links.page(name, &subject.path);
-        let mut page = Page::new(links, subject.section, &path, "Prompts and replies".into(), description);
+        let mut page =
+            Page::new(links, subject.section, &path, "Prompts and replies".into(), description);
         page.window = format!("{name}, prompts and replies");
         page.crumbs.push(own.clone());
         ExchangesView {
             page,
             subject: own,
             total: counted(asked.exchanges.len(), "question"),
-            failures: asked.samples.iter().filter_map(|sample| failure(sample, asked.samples.len())).collect(),
+            failures: asked
+                .samples
+                .iter()
+                .filter_map(|sample| failure(sample, asked.samples.len()))
+                .collect(),
             turns: (0..asked.exchanges.len()).map(|at| turn(&asked.exchanges, at)).collect(),
         }
     }
 }
 
 fn failure(sample: &Explanation, of: usize) -> Option<(String, Html)> {
-    let which = if of > 1 { format!("Explanation {}", sample.sample + 1) } else { "The explanation".into() };
+    let which = if of > 1 {
+        format!("Explanation {}", sample.sample + 1)
+    } else {
+        "The explanation".into()
+    };
     let what = match sample.status.as_str() {
         "ok" => return None,
         "refused" => "was refused",
@@ -108,7 +120,8 @@ fn turn(all: &[Exchange], at: usize) -> Turn {
         "refused" => ("refused", "beaten"),
         _ => ("no explanation could be read from it", "beaten"),
     };
-    let spoken = |(role, text): &(String, String)| Spoken { role: role.clone(), text: verbatim(text) };
+    let spoken =
+        |(role, text): &(String, String)| Spoken { role: role.clone(), text: verbatim(text) };
     Turn {
         number: at + 1,
         repair: e.purpose == "repair",
@@ -124,9 +137,11 @@ fn turn(all: &[Exchange], at: usize) -> Turn {
     }
 }
 
-/// The earlier question that begins with most of the same messages, so that they are not shown again.
+/// The earlier question that begins with most of the same messages, so that they are not shown
+/// again.
 fn common(all: &[Exchange], at: usize) -> Option<(usize, usize)> {
-    let alike = |e: &Exchange| e.messages.iter().zip(&all[at].messages).take_while(|(a, b)| a == b).count();
+    let alike =
+        |e: &Exchange| e.messages.iter().zip(&all[at].messages).take_while(|(a, b)| a == b).count();
     let counts = all[..at].iter().map(alike).enumerate().rev();
     counts.max_by_key(|(_, n)| *n).filter(|(_, n)| *n > 0)
 }
@@ -169,8 +184,16 @@ mod tests {
 
     #[test]
     fn what_was_said_before_is_not_shown_again() {
-        let all = [exchange(&["a", "b"]), exchange(&["a", "c"]), exchange(&["a", "b", "d"]), exchange(&["z"])];
-        assert_eq!((0..4).map(|at| common(&all, at)).collect::<Vec<_>>(), [None, Some((0, 1)), Some((0, 2)), None]);
+        let all = [
+            exchange(&["a", "b"]),
+            exchange(&["a", "c"]),
+            exchange(&["a", "b", "d"]),
+            exchange(&["z"]),
+        ];
+        assert_eq!(
+            (0..4).map(|at| common(&all, at)).collect::<Vec<_>>(),
+            [None, Some((0, 1)), Some((0, 2)), None]
+        );
         let shown = turn(&all, 2);
         assert_eq!((shown.messages.len(), shown.like), (1, Some((1, "2 messages".into()))));
         assert_eq!(turn(&all, 0).messages.len(), 2);

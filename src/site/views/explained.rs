@@ -1,4 +1,5 @@
-//! An explanation as pages show it: who wrote it, what it says, how good it is, and why there is none.
+//! An explanation as pages show it: who wrote it, what it says, how good it is, and why there is
+//! none.
 
 use crate::site::atlas::{Asked, Evaluation, Explanation};
 use crate::site::links::{Links, exchange_path, lead};
@@ -75,8 +76,10 @@ pub struct Badge {
 impl ExplanationView {
     pub fn of(links: Links, about: About) -> Option<ExplanationView> {
         let shown = about.explanation.filter(|e| e.status == "ok");
-        let failed = about.asked.and_then(Asked::failure).or(about.explanation.filter(|e| e.status != "ok"));
-        let samples = about.asked.map(|asked| asked.samples.get(1..).unwrap_or_default()).unwrap_or_default();
+        let failed =
+            about.asked.and_then(Asked::failure).or(about.explanation.filter(|e| e.status != "ok"));
+        let samples =
+            about.asked.map(|asked| asked.samples.get(1..).unwrap_or_default()).unwrap_or_default();
         let replied = about.asked.is_some_and(|asked| !asked.exchanges.is_empty());
         (shown.is_some() || failed.is_some()).then(|| ExplanationView {
             said: shown.map(said),
@@ -99,13 +102,20 @@ fn said(e: &Explanation) -> Said {
     let there = |text: &str| (!text.is_empty()).then(|| text::prose(text, usize::MAX));
     let sides = [
         ("Reads", "what makes it active", &e.input_side),
-        ("Matches", "how query and key match: what it looks for, and where it finds it", &e.matching),
+        (
+            "Matches",
+            "how query and key match: what it looks for, and where it finds it",
+            &e.matching,
+        ),
         ("Carries", "what it carries from where it looks", &e.carried),
         ("Writes", "what it promotes", &e.output_side),
     ];
     Said {
         lead: there(lead(e)),
-        sides: sides.into_iter().filter_map(|(name, means, text)| Some((name, means, there(text)?))).collect(),
+        sides: sides
+            .into_iter()
+            .filter_map(|(name, means, text)| Some((name, means, there(text)?)))
+            .collect(),
         claims: e.claims.iter().map(|claim| text::token(claim)).collect(),
     }
 }
@@ -127,7 +137,8 @@ fn sample(e: &Explanation) -> Sample {
 
 /// The first judge's score of an explanation by each method, if it was judged.
 pub fn scores<'a>(e: &Explanation, evaluations: &'a [Evaluation]) -> Vec<&'a Evaluation> {
-    let mut own: Vec<&Evaluation> = evaluations.iter().filter(|v| v.explainer == e.explainer && !is_rule(v)).collect();
+    let mut own: Vec<&Evaluation> =
+        evaluations.iter().filter(|v| v.explainer == e.explainer && !is_rule(v)).collect();
     own.dedup_by(|later, first| later.method == first.method);
     own
 }

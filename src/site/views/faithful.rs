@@ -1,8 +1,11 @@
-//! How real a task's circuit is: what circuits of several sizes do alone, and what is left without them.
+//! How real a task's circuit is: what circuits of several sizes do alone, and what is left without
+//! them.
 
 use crate::site::atlas::{Faithfulness, Interval, Task};
 use crate::site::chart::{Point, chart, class};
-use crate::site::number::{counted, fixed, percent, percent_with_interval, significant, with_interval};
+use crate::site::number::{
+    counted, fixed, percent, percent_with_interval, significant, with_interval,
+};
 use crate::site::text::Html;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -128,7 +131,8 @@ impl FaithfulView {
             recall: written(f, "recall"),
         };
         let run = |f: &&Faithfulness| f.metrics.contains_key("m_circuit");
-        let order = |name: &&str| ["mean", "resample", "zero"].iter().position(|known| known == name);
+        let order =
+            |name: &&str| ["mean", "resample", "zero"].iter().position(|known| known == name);
         let by_feature = |f: &&Faithfulness| f.level != "neuron";
         let mut names: Vec<&str> = rows
             .iter()
@@ -145,14 +149,20 @@ impl FaithfulView {
             ablations: names.into_iter().map(|name| ablation(name, rows)).collect(),
             published: rows.iter().filter(of).map(published).collect(),
             methods: methods(task),
-            ranked: ["ablated", "kept"].into_iter().filter_map(|errors| ranked(task, errors)).collect(),
+            ranked: ["ablated", "kept"]
+                .into_iter()
+                .filter_map(|errors| ranked(task, errors))
+                .collect(),
             measured_on: rows
                 .iter()
                 .find_map(|f| f.metrics.get("prompts")?.value)
                 .map(|n| counted(n as usize, "prompt")),
             fresh: fresh(task),
             area: rows.iter().find_map(|f| f.metrics.get("auc")).map(interval),
-            some_absent: rows.iter().filter(run).any(|f| f.metrics.values().any(|m| m.value.is_none())),
+            some_absent: rows
+                .iter()
+                .filter(run)
+                .any(|f| f.metrics.values().any(|m| m.value.is_none())),
         }
     }
 }
@@ -171,7 +181,9 @@ fn ablation(name: &str, rows: &[Faithfulness]) -> AblationView {
     let level = |(title, level, errors): (&'static str, &str, &str)| {
         let own: Vec<&Faithfulness> = rows
             .iter()
-            .filter(|f| (f.ablation.as_str(), f.level.as_str(), f.errors.as_str()) == (name, level, errors))
+            .filter(|f| {
+                (f.ablation.as_str(), f.level.as_str(), f.errors.as_str()) == (name, level, errors)
+            })
             .collect();
         (!own.is_empty()).then(|| LevelView::new(title, level, &own))
     };
@@ -180,12 +192,15 @@ fn ablation(name: &str, rows: &[Faithfulness]) -> AblationView {
 
 impl LevelView {
     fn new(name: &'static str, unit: &str, rows: &[&Faithfulness]) -> LevelView {
-        let small = |f: &&Faithfulness| f.circuit != "all" && f.variant != "by size" && !f.variant.ends_with("of all");
+        let small = |f: &&Faithfulness| {
+            f.circuit != "all" && f.variant != "by size" && !f.variant.ends_with("of all")
+        };
         let drawn: Vec<&Faithfulness> = rows.iter().copied().filter(small).collect();
         let kinds: BTreeSet<&String> = drawn.iter().map(|f| &f.circuit).collect();
         let picture = |metric: &'static str| {
             let points: Vec<Point> = drawn.iter().filter_map(|f| point(f, metric)).collect();
-            (!points.is_empty()).then(|| ChartView { metric, picture: chart(metric, unit, &points) })
+            (!points.is_empty())
+                .then(|| ChartView { metric, picture: chart(metric, unit, &points) })
         };
         let all = rows.iter().find(|f| f.circuit == "all").map(|f| written(f, "faithfulness"));
         let listed = drawn.iter().filter(|f| f.circuit != "random");
@@ -208,8 +223,10 @@ fn methods(task: &Task) -> Vec<MethodRow> {
         nodes: f.metrics["nodes"].value.map(|n| significant(n, 3)).unwrap_or_default(),
         components: largest_beside(task, &f.circuit, "component", ""),
         areas: ["cpr", "cmd"].map(|metric| {
-            let own = |other: &&Faithfulness| other.circuit == f.circuit && other.level == "component";
-            let value = task.faithfulness.iter().filter(own).find_map(|f| f.metrics.get(metric)?.value);
+            let own =
+                |other: &&Faithfulness| other.circuit == f.circuit && other.level == "component";
+            let value =
+                task.faithfulness.iter().filter(own).find_map(|f| f.metrics.get(metric)?.value);
             value.map(|v| fixed(v, 2)).unwrap_or_default()
         }),
     };
@@ -217,7 +234,8 @@ fn methods(task: &Task) -> Vec<MethodRow> {
     if rows.len() > 1 { rows } else { Vec::new() }
 }
 
-/// The first features of each ranking at the sizes that were run, beside random ones and the null task's.
+/// The first features of each ranking at the sizes that were run, beside random ones and the null
+/// task's.
 fn ranked(task: &Task, errors: &str) -> Option<RankedView> {
     let of = |f: &&Faithfulness| {
         let features = f.level == "feature" && f.errors == errors && f.ablation == task.ablation();
@@ -227,14 +245,16 @@ fn ranked(task: &Task, errors: &str) -> Option<RankedView> {
     let own: Vec<&Faithfulness> = task.faithfulness.iter().filter(of).collect();
     let first = || own.iter().filter(|f| f.variant.starts_with("first "));
     let sizes: BTreeSet<u32> = first().map(|f| f.size).collect();
-    let kinds: BTreeSet<(usize, &str)> = first().map(|f| (order_of(&f.circuit), f.circuit.as_str())).collect();
+    let kinds: BTreeSet<(usize, &str)> =
+        first().map(|f| (order_of(&f.circuit), f.circuit.as_str())).collect();
     let cell = |kind: &str, size: u32| {
         let f = first().find(|f| f.circuit == kind && f.size == size);
         let value = f.and_then(|f| f.metrics.get("faithfulness")?.value).map(|v| fixed(v, 2));
         (value.unwrap_or_default(), f.map(|f| in_strata(f, "faithfulness")).unwrap_or_default())
     };
     let area = |kind: &str, metric: &str| {
-        let value = own.iter().filter(|f| f.circuit == kind).find_map(|f| f.metrics.get(metric)?.value);
+        let value =
+            own.iter().filter(|f| f.circuit == kind).find_map(|f| f.metrics.get(metric)?.value);
         value.map(|v| fixed(v, 2)).unwrap_or_default()
     };
     let row = |&(_, kind): &(usize, &str)| RankingRow {
@@ -242,8 +262,11 @@ fn ranked(task: &Task, errors: &str) -> Option<RankedView> {
         cells: sizes.iter().map(|&size| cell(kind, size)).collect(),
         areas: ["cpr", "cmd"].map(|metric| area(kind, metric)),
     };
-    let errors =
-        if errors == "kept" { "what dictionaries miss left as it is" } else { "what dictionaries miss replaced too" };
+    let errors = if errors == "kept" {
+        "what dictionaries miss left as it is"
+    } else {
+        "what dictionaries miss replaced too"
+    };
     (kinds.len() > 1).then(|| RankedView {
         errors,
         sizes: sizes.iter().map(u32::to_string).collect(),
@@ -280,7 +303,9 @@ fn largest_beside(task: &Task, circuit: &str, level: &str, errors: &str) -> Besi
 }
 
 fn row(f: &Faithfulness, among: &[&Faithfulness]) -> Row {
-    let random = among.iter().find(|r| r.circuit == "random" && r.size == f.size && f.circuit != "published");
+    let random = among
+        .iter()
+        .find(|r| r.circuit == "random" && r.size == f.size && f.circuit != "published");
     Row {
         circuit: f.circuit.clone(),
         variant: variant(f),
@@ -325,7 +350,8 @@ pub fn measure(kind: &str) -> &'static str {
     }
 }
 
-/// What the largest found circuit does alone, beside random ones of its size; none where that cannot be told.
+/// What the largest found circuit does alone, beside random ones of its size; none where that
+/// cannot be told.
 pub fn finding(task: &Task) -> Option<String> {
     let found = largest(task, "found", "component", "")?;
     let random = beside(task, found);
@@ -336,19 +362,28 @@ pub fn finding(task: &Task) -> Option<String> {
         share(found, "faithfulness")?,
         measure(&task.kind)
     );
-    let beside_it = random.and_then(|f| share(f, "faithfulness")).map(|s| format!("; {n} random ones {s}"));
+    let beside_it =
+        random.and_then(|f| share(f, "faithfulness")).map(|s| format!("; {n} random ones {s}"));
     let left = share(found, "completeness").map(|s| format!(" Without them, {s} of it is left."));
     let features = largest(task, "found", "feature", "ablated").and_then(|f| features(task, f));
-    Some(kept + &beside_it.unwrap_or_default() + "." + &left.unwrap_or_default() + &features.unwrap_or_default())
+    Some(
+        kept + &beside_it.unwrap_or_default()
+            + "."
+            + &left.unwrap_or_default()
+            + &features.unwrap_or_default(),
+    )
 }
 
-/// The same of features, and whether they are the circuit: in each stratum, most of what all features do.
+/// The same of features, and whether they are the circuit: in each stratum, most of what all
+/// features do.
 fn features(task: &Task, found: &Faithfulness) -> Option<String> {
-    let random =
-        beside(task, found).and_then(|f| share(f, "faithfulness")).map(|s| format!("; as many random ones {s}"));
+    let random = beside(task, found)
+        .and_then(|f| share(f, "faithfulness"))
+        .map(|s| format!("; as many random ones {s}"));
     let n = counted(found.size as usize, "feature");
     let strata = in_strata(found, "faithfulness");
-    let strata = if strata.is_empty() { String::new() } else { format!(" ({})", strata.join(", ")) };
+    let strata =
+        if strata.is_empty() { String::new() } else { format!(" ({})", strata.join(", ")) };
     Some(format!(
         " Its {n} alone, every other one and what dictionaries miss replaced, keep {}{strata}{}.{}",
         share(found, "faithfulness")?,
@@ -360,7 +395,10 @@ fn features(task: &Task, found: &Faithfulness) -> Option<String> {
 /// What as many of the model's own neurons keep, ranked in the same way.
 fn neurons(task: &Task, found: &Faithfulness) -> Option<String> {
     let same = |f: &&Faithfulness| {
-        f.level == "neuron" && f.ablation == found.ablation && f.variant != "by size" && f.size == found.size
+        f.level == "neuron"
+            && f.ablation == found.ablation
+            && f.variant != "by size"
+            && f.size == found.size
     };
     let own = task.faithfulness.iter().find(same)?;
     let [theirs, ours] = [own, found].map(|f| f.metrics.get("faithfulness").and_then(|i| i.value));
@@ -406,17 +444,21 @@ fn fresh(task: &Task) -> bool {
     task.faithfulness.iter().any(|f| f.metrics.contains_key("prompts") && f.variant == "fresh")
 }
 
-/// In one sentence what was found of a task and whether it holds; none where no circuit of features was measured.
+/// In one sentence what was found of a task and whether it holds; none where no circuit of features
+/// was measured.
 pub fn headline(task: &Task) -> Option<String> {
     let found = largest(task, "found", "feature", "ablated")?;
     let all = found.metrics.get("of_all")?.value?;
     let model = found.metrics.get("faithfulness")?.value?;
-    let at = largest(task, "found", "component", "").map(|f| format!(" at {}", counted(f.size as usize, "component")));
+    let at = largest(task, "found", "component", "")
+        .map(|f| format!(" at {}", counted(f.size as usize, "component")));
     let on = if fresh(task) { "on prompts that it was not found on " } else { "" };
     let strata = in_strata(found, "of_all");
-    let strata = if strata.is_empty() { String::new() } else { format!(" ({})", strata.join(", ")) };
+    let strata =
+        if strata.is_empty() { String::new() } else { format!(" ({})", strata.join(", ")) };
     Some(format!(
-        "The circuit found, {}{}, is {}: {on}it keeps {} of what all features together keep{strata}, and {} of the whole model.",
+        "The circuit found, {}{}, is {}: {on}it keeps {} of what all features together \
+         keep{strata}, and {} of the whole model.",
         counted(found.size as usize, "feature"),
         at.unwrap_or_default(),
         verdict(task, found)?,
@@ -426,22 +468,36 @@ pub fn headline(task: &Task) -> Option<String> {
 }
 
 /// The largest circuit of a kind, everything else replaced in the first way that was asked for.
-fn largest<'t>(task: &'t Task, circuit: &str, level: &str, errors: &str) -> Option<&'t Faithfulness> {
+fn largest<'t>(
+    task: &'t Task,
+    circuit: &str,
+    level: &str,
+    errors: &str,
+) -> Option<&'t Faithfulness> {
     let own = |f: &&Faithfulness| {
-        (f.level.as_str(), f.errors.as_str(), f.ablation.as_str()) == (level, errors, task.ablation())
+        (f.level.as_str(), f.errors.as_str(), f.ablation.as_str())
+            == (level, errors, task.ablation())
     };
-    let found =
-        task.faithfulness.iter().filter(own).filter(|f| f.circuit == circuit && f.metrics.contains_key("m_circuit"));
-    // Of features, the circuit is what was chosen of a ranking, not the largest part of it that was run.
+    let found = task
+        .faithfulness
+        .iter()
+        .filter(own)
+        .filter(|f| f.circuit == circuit && f.metrics.contains_key("m_circuit"));
+    // Of features, the circuit is what was chosen of a ranking, not the largest part of it that was
+    // run.
     found.max_by_key(|f| (f.variant == "chosen", f.size))
 }
 
 /// Random circuits of the same size.
 fn beside<'t>(task: &'t Task, found: &Faithfulness) -> Option<&'t Faithfulness> {
-    let kind = |f: &'_ Faithfulness| (f.level.clone(), f.errors.clone(), f.ablation.clone(), f.size);
+    let kind =
+        |f: &'_ Faithfulness| (f.level.clone(), f.errors.clone(), f.ablation.clone(), f.size);
     task.faithfulness.iter().find(|f| f.circuit == "random" && kind(f) == kind(found))
 }
 
 fn share(f: &Faithfulness, metric: &str) -> Option<String> {
-    f.metrics.get(metric).filter(|i| i.value.is_some()).map(|i| percent_with_interval(i.value, i.low, i.high))
+    f.metrics
+        .get(metric)
+        .filter(|i| i.value.is_some())
+        .map(|i| percent_with_interval(i.value, i.low, i.high))
 }

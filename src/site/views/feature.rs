@@ -1,10 +1,11 @@
-//! A feature: what it is active at, what it promotes, where it serves, and how well all that is explained.
+//! A feature: what it is active at, what it promotes, where it serves, and how well all that is
+//! explained.
 
 use super::explained::{About, ExplanationView};
 use super::live::{LiveRow, live_row};
 use super::parts::{
-    Band, CircuitPairRow, CorpusPairRow, Logits, Page, ServingRow, bands, circuit_pair_from, corpus_pair, describe,
-    serving,
+    Band, CircuitPairRow, CorpusPairRow, Logits, Page, ServingRow, bands, circuit_pair_from,
+    corpus_pair, describe, serving,
 };
 use super::scores::ScoresView;
 use crate::ids::Kind;
@@ -87,9 +88,16 @@ impl FeatureView {
             bands: bands(&f.examples, f.max),
             corpus_pairs: f.corpus_pairs.iter().map(|p| corpus_pair(links, f.id, p)).collect(),
             corpus_total: beyond(f.corpus_pairs.len(), f.corpus_total),
-            circuit_pairs: circuit_pairs.map(|(task, p)| circuit_pair_from(links, f.id, task, p)).collect(),
+            circuit_pairs: circuit_pairs
+                .map(|(task, p)| circuit_pair_from(links, f.id, task, p))
+                .collect(),
             circuit_total: beyond(f.circuit_pairs.len(), f.circuit_total),
-            doubtful: site.atlas.tasks.iter().flat_map(|t| &t.links).any(|l| l.feature == f.id && l.short),
+            doubtful: site
+                .atlas
+                .tasks
+                .iter()
+                .flat_map(|t| &t.links)
+                .any(|l| l.feature == f.id && l.short),
             live,
             scores: ScoresView::of(links, f),
             previous: at.checked_sub(1).and_then(|i| all.get(i)).map(|f| links.feature(f.id)),
@@ -117,11 +125,18 @@ fn what(f: &Feature) -> String {
 
 /// How many there are, where not all are shown.
 fn beyond(shown: usize, all: u64) -> String {
-    if all > shown as u64 { format!("The closest {shown} of {}.", count(all)) } else { String::new() }
+    if all > shown as u64 {
+        format!("The closest {shown} of {}.", count(all))
+    } else {
+        String::new()
+    }
 }
 
 fn mass(mass: &[(String, f64)]) -> Vec<MassRow> {
     let longest = mass.first().map_or(0.0, |m| m.1);
-    let width = |share: f64| format!("{:.0}", if longest > 0.0 { share / longest * 100.0 } else { 0.0 });
-    mass.iter().map(|(text, s)| MassRow { token: token(text), share: percent(*s), width: width(*s) }).collect()
+    let width =
+        |share: f64| format!("{:.0}", if longest > 0.0 { share / longest * 100.0 } else { 0.0 });
+    mass.iter()
+        .map(|(text, s)| MassRow { token: token(text), share: percent(*s), width: width(*s) })
+        .collect()
 }

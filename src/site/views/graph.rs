@@ -1,4 +1,5 @@
-//! The circuit of one prompt, drawn; its nodes and links as tables, which say the same without a picture.
+//! The circuit of one prompt, drawn; its nodes and links as tables, which say the same without a
+//! picture.
 
 use super::faithful::measure;
 use super::parts::Page;
@@ -86,7 +87,8 @@ pub struct Drawn<'a> {
 
 /// Every prompt of a task that has a circuit.
 pub fn drawn(task: &Task) -> Vec<Drawn<'_>> {
-    let all: Vec<(&Prompt, &Graph)> = task.prompts.iter().filter_map(|p| Some((p, p.graph.as_ref()?))).collect();
+    let all: Vec<(&Prompt, &Graph)> =
+        task.prompts.iter().filter_map(|p| Some((p, p.graph.as_ref()?))).collect();
     let number = |at: Option<usize>| Some(all.get(at?)?.1.number);
     let one = |i: usize| Drawn {
         task,
@@ -120,9 +122,12 @@ impl GraphView {
         let (links, graph, prompt) = (site.in_folder(), drawn.graph, drawn.prompt);
         let names = drawn.names(links);
         let turn = |number: Option<u32>| {
-            number.map(|n| links.page(format!("prompt {n}"), &graph_path(&drawn.task.name, n, "html")))
+            number.map(|n| {
+                links.page(format!("prompt {n}"), &graph_path(&drawn.task.name, n, "html"))
+            })
         };
-        let (nodes, edges) = (counted(graph.nodes.len(), "node"), counted(graph.links.len(), "link"));
+        let (nodes, edges) =
+            (counted(graph.nodes.len(), "node"), counted(graph.links.len(), "link"));
         GraphView {
             page: page(links, drawn, &format!("{nodes} and {edges}")),
             text: prompt.text.clone(),
@@ -131,7 +136,8 @@ impl GraphView {
             right: prompt.right,
             by_gradient: drawn.task.method == "gradient",
             measured: measure(&drawn.task.kind),
-            measure: (drawn.task.kind == "greater-than").then(|| (measure(&drawn.task.kind), fixed(prompt.metric, 2))),
+            measure: (drawn.task.kind == "greater-than")
+                .then(|| (measure(&drawn.task.kind), fixed(prompt.metric, 2))),
             answers: answers(prompt),
             logit_difference: fixed(prompt.logit_difference, 2),
             nodes: graph.nodes.len().to_string(),
@@ -154,7 +160,13 @@ impl GraphView {
 fn page(links: Links, drawn: &Drawn, size: &str) -> Page {
     let (task, number) = (&drawn.task.name, drawn.graph.number);
     let description = format!("The circuit of one prompt, {size}: {}", drawn.prompt.text);
-    let mut page = Page::new(links, "tasks", &drawn.path("html"), format!("{task}, prompt {number}"), description);
+    let mut page = Page::new(
+        links,
+        "tasks",
+        &drawn.path("html"),
+        format!("{task}, prompt {number}"),
+        description,
+    );
     page.crumbs.push(links.task(task));
     page
 }
@@ -187,7 +199,12 @@ fn node_row(names: &Names, at: usize, reach: f64) -> NodeRow {
         name: Link { text: names.name(at), href: names.page(at) },
         kind: kind_word(node.kind),
         position: node.position,
-        token: names.graph.tokens.get(node.position).map(|(_, text)| token(text)).unwrap_or_default(),
+        token: names
+            .graph
+            .tokens
+            .get(node.position)
+            .map(|(_, text)| token(text))
+            .unwrap_or_default(),
         source: if head { node.source.to_string() } else { String::new() },
         serves: names.serves(at).unwrap_or_default(),
         activation: node.activation.map(|a| significant(a.into(), 3)).unwrap_or_default(),

@@ -2,7 +2,9 @@
 
 use super::parts::gist;
 use crate::site::atlas::{Class, ComponentPage, Task, TaskComponent};
-use crate::site::head::{Attention, Contributor, Copied, Copying, Head, HeadFeature, Move, Role, What};
+use crate::site::head::{
+    Attention, Contributor, Copied, Copying, Head, HeadFeature, Move, Role, What,
+};
 use crate::site::links::{Link, Links};
 use crate::site::number::{counted, fixed, percent, significant};
 use crate::site::text::{Html, html, prose, token};
@@ -103,7 +105,11 @@ impl HeadView {
             copying: copying(head),
             facts: facts(head),
             templates: head.attention.iter().map(template).collect(),
-            more_templates: head.attention.len().checked_sub(2).map(|n| counted(n + 1, "more template")),
+            more_templates: head
+                .attention
+                .len()
+                .checked_sub(2)
+                .map(|n| counted(n + 1, "more template")),
             slots: slots(links, &head.contributors),
             copies: copies(&head.copies),
             tokens: counted(head.tokens as usize, "distinct token"),
@@ -159,7 +165,8 @@ pub struct InTask {
 /// The heads of a task's circuits, the most frequent first.
 pub fn in_task(links: Links, task: &Task) -> Vec<InTask> {
     let mut components: Vec<&TaskComponent> = task.components.iter().collect();
-    components.sort_by(|a, b| b.frequency.total_cmp(&a.frequency).then(a.component.cmp(&b.component)));
+    components
+        .sort_by(|a, b| b.frequency.total_cmp(&a.frequency).then(a.component.cmp(&b.component)));
     let head = |component| {
         let page = links.site.atlas.components.iter().find(|page| page.component == component)?;
         page.heads.iter().find(|head| head.task == task.name)
@@ -228,9 +235,19 @@ fn moves(moves: &[Move], of: u32) -> Html {
 fn told(m: &Move, of: u32) -> String {
     let attention = m
         .attention
-        .map(|a| format!("; over all prompts of these templates {} of its attention goes that way", percent(a)))
+        .map(|a| {
+            format!(
+                "; over all prompts of these templates {} of its attention goes that way",
+                percent(a)
+            )
+        })
         .unwrap_or_default();
-    format!("<b>{}</b> from <b>{}</b> in {} of {of} prompts{attention}", said(&m.from), ending(m), m.prompts)
+    format!(
+        "<b>{}</b> from <b>{}</b> in {} of {of} prompts{attention}",
+        said(&m.from),
+        ending(m),
+        m.prompts
+    )
 }
 
 /// Where a move ends.
@@ -251,11 +268,17 @@ fn copying(head: &Head) -> Option<Html> {
     };
     let shares = |c: &Copying| Some((percent(c.raised?), percent(c.lowered?)));
     let (raised, lowered) = shares(&head.copying)?;
-    let all = format!("all tokens but BOS, {raised} is on tokens that it raises, {lowered} on tokens that it lowers");
+    let all = format!(
+        "all tokens but BOS, {raised} is on tokens that it raises, {lowered} on tokens that it \
+         lowers"
+    );
     Some(html(match shares(&head.answers) {
-        None => format!("{verdict}Of its attention to {all}, each among the five most when it reads them."),
+        None => format!(
+            "{verdict}Of its attention to {all}, each among the five most when it reads them."
+        ),
         Some((up, down)) => format!(
-            "{verdict}Of its attention to answers, {up} is on tokens that are themselves among the five that it raises most \
+            "{verdict}Of its attention to answers, {up} is on tokens that are themselves among the \
+             five that it raises most \
              when it reads them, and {down} among the five that it lowers most; of that to {all}."
         ),
     }))
@@ -269,15 +292,28 @@ fn facts(head: &Head) -> Vec<(String, &'static str, &'static str)> {
             "last token → right answer",
             "mean attention from the last token, over prompts that hold the answer",
         ),
-        (h.to_counter, "last token → wrong answer", "mean attention from the last token, over prompts that hold it"),
-        (h.to_same, "to the same token", "mean attention to earlier places of the same token, where there are some"),
-        (h.to_after_same, "to what came after it", "mean attention to the tokens behind those places"),
+        (
+            h.to_counter,
+            "last token → wrong answer",
+            "mean attention from the last token, over prompts that hold it",
+        ),
+        (
+            h.to_same,
+            "to the same token",
+            "mean attention to earlier places of the same token, where there are some",
+        ),
+        (
+            h.to_after_same,
+            "to what came after it",
+            "mean attention to the tokens behind those places",
+        ),
         (h.to_previous, "to the token before", "mean over all tokens behind the first"),
         (h.to_itself, "to itself", "mean over all tokens but BOS"),
         (h.to_bos, "to BOS", "mean over all tokens but BOS: attention that rests"),
     ];
     let direct = h.direct_effect.map(|effect| {
-        let title = "what it adds at the last token to the logit of the right answer over the wrong one, LayerNorm's scale held";
+        let title = "what it adds at the last token to the logit of the right answer over the \
+            wrong one, LayerNorm's scale held";
         (signed(effect), "right over wrong, directly", title)
     });
     let share = |(value, label, title): (Option<f64>, _, _)| Some((percent(value?), label, title));
@@ -295,7 +331,10 @@ fn lowers(x: f64) -> bool {
 
 fn template(a: &Attention) -> TemplateView {
     let line = |destination: usize| LineView {
-        from: a.tokens.get(destination).map_or_else(|| html(String::new()), |(text, _)| token(text)),
+        from: a
+            .tokens
+            .get(destination)
+            .map_or_else(|| html(String::new()), |(text, _)| token(text)),
         text: a.line(destination),
     };
     TemplateView {
@@ -314,7 +353,11 @@ fn slots(links: Links, contributors: &[Vec<Contributor>; 3]) -> Vec<SlotView> {
     ];
     let slot = |((name, does), rows): ((&'static str, &'static str), &Vec<Contributor>)| {
         let longest = rows.iter().map(|row| row.share).fold(0.0, f64::max);
-        SlotView { name, does, rows: rows.iter().map(|row| contributor(links, row, longest)).collect() }
+        SlotView {
+            name,
+            does,
+            rows: rows.iter().map(|row| contributor(links, row, longest)).collect(),
+        }
     };
     SLOTS.into_iter().zip(contributors).map(slot).collect()
 }
@@ -340,7 +383,9 @@ fn contributor(links: Links, c: &Contributor, longest: f64) -> ContributorRow {
 
 /// Answers first; those that are not there have no table.
 fn copies(all: &[Copied]) -> Vec<(&'static str, Vec<CopyRow>)> {
-    let of = |answer: bool| all.iter().filter(|c| c.answer == answer).take(COPIES).map(copy_row).collect();
+    let of = |answer: bool| {
+        all.iter().filter(|c| c.answer == answer).take(COPIES).map(copy_row).collect()
+    };
     let mut tables = vec![("Answers", of(true)), ("Other tokens", of(false))];
     tables.retain(|(_, rows): &(_, Vec<CopyRow>)| !rows.is_empty());
     tables

@@ -103,7 +103,8 @@ fn counts(atlas: &Atlas) -> Vec<(String, String)> {
 fn map(links: Links) -> Html {
     let cell = |tasks: &[(String, f64)]| {
         let shade = tasks.iter().map(|t| t.1).fold(0.0, f64::max);
-        let told: Vec<String> = tasks.iter().map(|(task, f)| format!("{} of {task}", percent(*f))).collect();
+        let told: Vec<String> =
+            tasks.iter().map(|(task, f)| format!("{} of {task}", percent(*f))).collect();
         Cell { shade, label: fixed(shade * 100.0, 0), title: told.join(", ") }
     };
     let cells: BTreeMap<Component, Cell> =
@@ -136,5 +137,8 @@ fn group_row(links: Links, group: &Group) -> GroupRow {
 fn stages(stages: &[(String, f64)]) -> Vec<StageRow> {
     let longest = stages.iter().map(|s| s.1).fold(0.0, f64::max);
     let width = |s: f64| format!("{:.1}", if longest > 0.0 { s / longest * 100.0 } else { 0.0 });
-    stages.iter().map(|(name, s)| StageRow { name: name.clone(), seconds: seconds(*s), width: width(*s) }).collect()
+    stages
+        .iter()
+        .map(|(name, s)| StageRow { name: name.clone(), seconds: seconds(*s), width: width(*s) })
+        .collect()
 }

@@ -47,7 +47,13 @@ impl FeaturesView {
         let total = counted(site.atlas.features.len(), "feature");
         let description = format!("The {total} of the circuits, with what they are active at.");
         FeaturesView {
-            page: Page::new(links, "features", "features/index.html", "Features".into(), description),
+            page: Page::new(
+                links,
+                "features",
+                "features/index.html",
+                "Features".into(),
+                description,
+            ),
             total,
             judged: site.atlas.features.iter().any(|f| score(f).is_some()),
             rows: site.atlas.features.iter().map(|f| feature_row(links, f)).collect(),
@@ -105,7 +111,13 @@ impl ComponentsView {
         let total = counted(site.atlas.components.len(), "component");
         let description = format!("The {total} of the model that are in a circuit.");
         ComponentsView {
-            page: Page::new(links, "components", "components/index.html", "Components".into(), description),
+            page: Page::new(
+                links,
+                "components",
+                "components/index.html",
+                "Components".into(),
+                description,
+            ),
             total,
             published: site.atlas.components.iter().any(|c| !c.classes.is_empty()),
             rows: site.atlas.components.iter().map(|c| component_row(links, c)).collect(),
@@ -117,7 +129,11 @@ fn component_row(links: Links, c: &ComponentPage) -> ComponentRow {
     let features: BTreeSet<_> = c.features.iter().map(|s| s.feature).collect();
     ComponentRow {
         link: links.component(c.component),
-        tasks: c.tasks.iter().map(|(task, frequency)| (links.task(task), percent(*frequency))).collect(),
+        tasks: c
+            .tasks
+            .iter()
+            .map(|(task, frequency)| (links.task(task), percent(*frequency)))
+            .collect(),
         classes: c.classes.iter().filter_map(|class| class.class.clone()).collect(),
         features: features.len(),
         gist: gist_among(c.explanation.as_ref()),
@@ -184,17 +200,29 @@ pub struct SearchView {
 impl SearchView {
     pub fn new(site: &Site) -> SearchView {
         let atlas = site.atlas;
-        let tasks = atlas.tasks.iter().map(|t| (t.name.clone(), format!("tasks/{}.html", t.name), t.kind.clone()));
-        let groups =
-            atlas.groups.iter().map(|g| (g.name.clone(), format!("groups/{}.html", g.name), "group".to_string()));
+        let tasks = atlas
+            .tasks
+            .iter()
+            .map(|t| (t.name.clone(), format!("tasks/{}.html", t.name), t.kind.clone()));
+        let groups = atlas
+            .groups
+            .iter()
+            .map(|g| (g.name.clone(), format!("groups/{}.html", g.name), "group".to_string()));
         let components = atlas.components.iter().map(|c| {
             let gist = c.explanation.as_ref().map(gist_of).unwrap_or_default();
-            (c.component.to_string(), format!("components/{}.html", c.component), text::plain(&gist, 110))
+            (
+                c.component.to_string(),
+                format!("components/{}.html", c.component),
+                text::plain(&gist, 110),
+            )
         });
-        let features = atlas
-            .features
-            .iter()
-            .map(|f| (f.id.to_string(), format!("features/{}.html", f.id), text::plain(&site.gist(f.id), 110)));
+        let features = atlas.features.iter().map(|f| {
+            (
+                f.id.to_string(),
+                format!("features/{}.html", f.id),
+                text::plain(&site.gist(f.id), 110),
+            )
+        });
         SearchView { entries: tasks.chain(groups).chain(components).chain(features).collect() }
     }
 }

@@ -37,7 +37,9 @@ impl LiveView {
         let spots: Vec<Spot> = task
             .links
             .iter()
-            .flat_map(|l| l.runs.iter().map(move |&(x, y)| Spot { x, y, title: title(l), odd: l.short }))
+            .flat_map(|l| {
+                l.runs.iter().map(move |&(x, y)| Spot { x, y, title: title(l), odd: l.short })
+            })
             .collect();
         LiveView {
             picture: (!spots.is_empty()).then(|| scatter(&spots)),
@@ -54,12 +56,14 @@ fn summary(task: &Task) -> String {
         value.map_or("not to be told".to_string(), |value| fixed(value, 2))
     };
     let runs: usize = task.links.iter().map(|l| l.runs.len()).sum();
-    let [steady, short] =
-        [|l: &&LiveLink| l.steady, |l: &&LiveLink| l.short].map(|is| task.links.iter().filter(is).count());
+    let [steady, short] = [|l: &&LiveLink| l.steady, |l: &&LiveLink| l.short]
+        .map(|is| task.links.iter().filter(is).count());
     let moved = task.links.len() - steady;
     format!(
-        "{} in {}: the correlation of predicted and measured changes is {}, that of their ranks {}. Of {moved} the feature \
-         is really moved by its mean; {short} of these fall short of a quarter of what was predicted. {steady} are hardly \
+        "{} in {}: the correlation of predicted and measured changes is {}, that of their ranks \
+         {}. Of {moved} the feature \
+         is really moved by its mean; {short} of these fall short of a quarter of what was \
+         predicted. {steady} are hardly \
          changed, as their features say the same in corrupted prompts: this does not test them.",
         counted(task.links.len(), "link"),
         counted(runs, "run"),
@@ -69,7 +73,8 @@ fn summary(task: &Task) -> String {
 }
 
 pub fn live_row(links: Links, l: &LiveLink) -> LiveRow {
-    let known = [l.receiver_head.map(|c| links.component(c)), l.receiver_feature.map(|f| links.feature(f))];
+    let known =
+        [l.receiver_head.map(|c| links.component(c)), l.receiver_feature.map(|f| links.feature(f))];
     let mut receiver: Vec<Link> = known.into_iter().flatten().collect();
     if receiver.is_empty() {
         receiver.push(Link::plain(if l.receiver == "root" { "the answer" } else { &l.receiver }));

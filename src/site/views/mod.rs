@@ -1,4 +1,5 @@
-//! What each page shows, as plain values for its template: every number is text already, every link is made.
+//! What each page shows, as plain values for its template: every number is text already, every link
+//! is made.
 
 mod books;
 mod component;

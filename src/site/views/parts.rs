@@ -31,7 +31,13 @@ pub struct Page {
 
 impl Page {
     /// `path` is the page's file in the site's folder.
-    pub fn new(links: Links, section: &'static str, path: &str, title: String, description: String) -> Page {
+    pub fn new(
+        links: Links,
+        section: &'static str,
+        path: &str,
+        title: String,
+        description: String,
+    ) -> Page {
         let atlas = links.site.atlas;
         let crumbs = match section {
             "overview" => vec![],
@@ -58,7 +64,8 @@ impl Page {
             root: links.href(""),
             section,
             crumbs,
-            url: (!atlas.base_url.is_empty()).then(|| format!("{}/{path}", atlas.base_url.trim_end_matches('/'))),
+            url: (!atlas.base_url.is_empty())
+                .then(|| format!("{}/{path}", atlas.base_url.trim_end_matches('/'))),
             has_pairs: !atlas.pairs.is_empty(),
             has_groups: !atlas.groups.is_empty(),
         }
@@ -112,9 +119,13 @@ impl Logits {
             token: text::token(&p.text),
             logit: fixed(p.logit, 2),
             at_strength: fixed(p.at_strength, 1),
-            width: format!("{:.0}", if longest > 0.0 { p.logit.abs() / longest * 100.0 } else { 0.0 }),
+            width: format!(
+                "{:.0}",
+                if longest > 0.0 { p.logit.abs() / longest * 100.0 } else { 0.0 }
+            ),
         };
-        let largest = all().max_by(|a, b| a.logit.abs().total_cmp(&b.logit.abs())).filter(|p| p.logit != 0.0);
+        let largest =
+            all().max_by(|a, b| a.logit.abs().total_cmp(&b.logit.abs())).filter(|p| p.logit != 0.0);
         Logits {
             promoted: promoted.iter().map(row).collect(),
             suppressed: suppressed.iter().map(row).collect(),
@@ -169,7 +180,11 @@ pub fn bands(examples: &[Example], max: f64) -> Vec<Band> {
     let mut bands: Vec<Band> = Vec::new();
     for e in examples {
         let i = bands.iter().position(|b| b.id == e.band).unwrap_or_else(|| {
-            bands.push(Band { id: e.band.clone(), label: band_label(&e.band), examples: Vec::new() });
+            bands.push(Band {
+                id: e.band.clone(),
+                label: band_label(&e.band),
+                examples: Vec::new(),
+            });
             bands.len() - 1
         });
         bands[i].examples.push(example(e, max));
@@ -215,7 +230,12 @@ pub fn circuit_pair(links: Links, task: &str, p: &CircuitPair) -> CircuitPairRow
 }
 
 /// The same as seen from `id`: the other one is `b`.
-pub fn circuit_pair_from(links: Links, id: FeatureId, task: &str, p: &CircuitPair) -> CircuitPairRow {
+pub fn circuit_pair_from(
+    links: Links,
+    id: FeatureId,
+    task: &str,
+    p: &CircuitPair,
+) -> CircuitPairRow {
     if p.b != id || p.a == id {
         return circuit_pair(links, task, p);
     }
@@ -296,7 +316,10 @@ mod tests {
 
     #[test]
     fn bands_are_told_in_shares_of_the_maximum() {
-        assert_eq!(["top", "q9", "q0", "inactive"].map(band_label), ["top", "90–100%", "0–10%", "inactive"]);
+        assert_eq!(
+            ["top", "q9", "q0", "inactive"].map(band_label),
+            ["top", "90–100%", "0–10%", "inactive"]
+        );
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! How good an explanation is: scores beside their nulls, how far judges and samples agree, and what happens when the
-//! feature is added to the live model.
+//! How good an explanation is: scores beside their nulls, how far judges and samples agree, and
+//! what happens when the feature is added to the live model.
 
 use super::parts::band_label;
 use crate::site::atlas::{Causal, Evaluation, Feature, Misjudged};
@@ -115,7 +115,11 @@ fn score_row(links: Links, e: &Evaluation) -> ScoreRow {
         judge: if e.judge.is_empty() { ABSENT.into() } else { e.judge.clone() },
         examples: e.examples,
         accuracy: with_interval(e.balanced_accuracy, e.low, e.high),
-        picture: scale("balanced accuracy", Mark { value: e.balanced_accuracy, low: e.low, high: e.high }, &nulls),
+        picture: scale(
+            "balanced accuracy",
+            Mark { value: e.balanced_accuracy, low: e.low, high: e.high },
+            &nulls,
+        ),
         null: number(e.null),
         null_of: e.null_subject.map(|id| links.feature(id)),
         rule: number(e.rule),
@@ -125,8 +129,12 @@ fn score_row(links: Links, e: &Evaluation) -> ScoreRow {
 }
 
 fn wrong(all: &[Misjudged]) -> Vec<Wrong> {
-    let text = |m: &Misjudged| WrongText { what: what(m), context: m.context, text: marked(&m.pieces) };
-    let of_method = |own: &[Misjudged]| Wrong { method: own[0].method.clone(), texts: own.iter().map(text).collect() };
+    let text =
+        |m: &Misjudged| WrongText { what: what(m), context: m.context, text: marked(&m.pieces) };
+    let of_method = |own: &[Misjudged]| Wrong {
+        method: own[0].method.clone(),
+        texts: own.iter().map(text).collect(),
+    };
     all.chunk_by(|a, b| a.method == b.method).map(of_method).collect()
 }
 
@@ -156,10 +164,16 @@ fn causal_view(f: &Feature, c: &Causal) -> CausalView {
     let promoted = Mark { value: c.promoted, low: c.low, high: c.high };
     let claimed = Mark { value: c.claimed, low: c.claimed_low, high: c.claimed_high };
     let claims = format!("the {} that its explanation claims", counted(c.claims as usize, "token"));
-    let promoted =
-        row("tokens that it promotes".into(), promoted, c.promoted_null, judged.words, judged.verdict.class());
+    let promoted = row(
+        "tokens that it promotes".into(),
+        promoted,
+        c.promoted_null,
+        judged.words,
+        judged.verdict.class(),
+    );
     let judged = of_claimed(c);
-    let claims = (c.claims > 0).then(|| row(claims, claimed, c.claimed_null, judged.words, judged.verdict.class()));
+    let claims = (c.claims > 0)
+        .then(|| row(claims, claimed, c.claimed_null, judged.words, judged.verdict.class()));
     CausalView {
         positions: count(u64::from(c.positions)),
         strength: fixed(c.strength, 1),

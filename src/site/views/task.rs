@@ -104,7 +104,13 @@ impl TaskView {
         let square = most_frequent(&task.components);
         let heads = in_task(links, task);
         TaskView {
-            page: Page::new(links, "tasks", &format!("tasks/{}.html", task.name), task.name.clone(), description),
+            page: Page::new(
+                links,
+                "tasks",
+                &format!("tasks/{}.html", task.name),
+                task.name.clone(),
+                description,
+            ),
             kind: task.kind.clone(),
             right: right_of(task.right(), task.used as usize, task.prompts.len()),
             measure: measure(&task.kind),
@@ -112,11 +118,28 @@ impl TaskView {
             left_out: task.left_out.map(percent),
             component_count: task.components.len(),
             feature_total: count(task.components.iter().map(|c| u64::from(c.features)).sum()),
-            prompts: task.prompts.iter().enumerate().map(|(i, p)| prompt_row(links, task, i, p)).collect(),
-            frequency: model_map(links, "frequency of components in circuits", &frequencies(&task.components)),
-            features: model_map(links, "distinct features at components", &distinct_features(&task.components)),
+            prompts: task
+                .prompts
+                .iter()
+                .enumerate()
+                .map(|(i, p)| prompt_row(links, task, i, p))
+                .collect(),
+            frequency: model_map(
+                links,
+                "frequency of components in circuits",
+                &frequencies(&task.components),
+            ),
+            features: model_map(
+                links,
+                "distinct features at components",
+                &distinct_features(&task.components),
+            ),
             contrast: contrasts(&task.components).map(|cells| {
-                model_map(links, "right less wrong: how much more often in circuits of the right answer", &cells)
+                model_map(
+                    links,
+                    "right less wrong: how much more often in circuits of the right answer",
+                    &cells,
+                )
             }),
             heads_say: circuit_of_heads(&heads),
             heads,
@@ -162,7 +185,8 @@ pub fn answers(p: &Prompt) -> Vec<Answer> {
 }
 
 fn prompt_row(links: Links, task: &Task, i: usize, p: &Prompt) -> PromptRow {
-    let graph = p.graph.as_ref().map(|graph| links.href(&graph_path(&task.name, graph.number, "html")));
+    let graph =
+        p.graph.as_ref().map(|graph| links.href(&graph_path(&task.name, graph.number, "html")));
     PromptRow {
         number: i,
         graph,
@@ -181,7 +205,8 @@ fn prompt_row(links: Links, task: &Task, i: usize, p: &Prompt) -> PromptRow {
 }
 
 fn frequencies(components: &[TaskComponent]) -> BTreeMap<Component, Cell> {
-    let contrast = |c: &TaskComponent| c.contrast.map(|by| format!("; right less wrong {}", difference(by)));
+    let contrast =
+        |c: &TaskComponent| c.contrast.map(|by| format!("; right less wrong {}", difference(by)));
     let cell = |c: &TaskComponent| Cell {
         shade: c.frequency,
         label: fixed(c.frequency * 100.0, 0),
@@ -196,7 +221,8 @@ fn frequencies(components: &[TaskComponent]) -> BTreeMap<Component, Cell> {
     components.iter().map(|c| (c.component, cell(c))).collect()
 }
 
-/// Shaded where a component is more often in circuits of the right answer than of the wrong one; none where that is not known.
+/// Shaded where a component is more often in circuits of the right answer than of the wrong one;
+/// none where that is not known.
 fn contrasts(components: &[TaskComponent]) -> Option<BTreeMap<Component, Cell>> {
     let cell = |by: f64| Cell {
         shade: by.max(0.0),
@@ -211,7 +237,11 @@ fn distinct_features(components: &[TaskComponent]) -> BTreeMap<Component, Cell> 
     let cell = |c: &TaskComponent| Cell {
         shade: f64::from(c.features) / f64::from(most),
         label: c.features.to_string(),
-        title: format!("{}, in {} of circuits", counted(c.features as usize, "feature"), percent(c.frequency)),
+        title: format!(
+            "{}, in {} of circuits",
+            counted(c.features as usize, "feature"),
+            percent(c.frequency)
+        ),
     };
     components.iter().map(|c| (c.component, cell(c))).collect()
 }

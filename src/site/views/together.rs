@@ -2,8 +2,8 @@
 
 use super::explained::{About, ExplanationView};
 use super::parts::{
-    CircuitPairRow, CorpusPairRow, ExampleView, Logits, Page, circuit_pair, corpus_pair, describe, example, gist,
-    hottest,
+    CircuitPairRow, CorpusPairRow, ExampleView, Logits, Page, circuit_pair, corpus_pair, describe,
+    example, gist, hottest,
 };
 use crate::ids::FeatureId;
 use crate::site::atlas::{Group, Pair};
@@ -56,10 +56,20 @@ impl PairView {
         let otherwise = format!("Features {a} and {b}, where they serve and meet.");
         let max = hottest(&p.examples);
         let path = pair_path(a, b);
-        let about =
-            About { path: &path, explanation: p.explanation.as_ref(), asked: p.asked.as_ref(), evaluations: &[] };
+        let about = About {
+            path: &path,
+            explanation: p.explanation.as_ref(),
+            asked: p.asked.as_ref(),
+            evaluations: &[],
+        };
         PairView {
-            page: Page::new(links, "pairs", &path, format!("{a} + {b}"), describe(p.explanation.as_ref(), otherwise)),
+            page: Page::new(
+                links,
+                "pairs",
+                &path,
+                format!("{a} + {b}"),
+                describe(p.explanation.as_ref(), otherwise),
+            ),
             members: vec![member(links, a), member(links, b)],
             explanation: ExplanationView::of(links, about),
             circuit: p.circuit.iter().map(|(task, c)| circuit_pair(links, task, c)).collect(),
@@ -88,8 +98,12 @@ impl GroupView {
         let max = hottest(&g.examples);
         let description = describe(g.explanation.as_ref(), otherwise);
         let path = format!("groups/{}.html", g.name);
-        let about =
-            About { path: &path, explanation: g.explanation.as_ref(), asked: g.asked.as_ref(), evaluations: &[] };
+        let about = About {
+            path: &path,
+            explanation: g.explanation.as_ref(),
+            asked: g.asked.as_ref(),
+            evaluations: &[],
+        };
         GroupView {
             page: Page::new(links, "groups", &path, g.name.clone(), description),
             members: g.features.iter().map(|&f| member(links, f)).collect(),
@@ -102,6 +116,11 @@ impl GroupView {
 }
 
 fn pairs_among(links: Links, features: &[FeatureId]) -> Vec<Link> {
-    let two = features.iter().enumerate().flat_map(|(i, &a)| features[i + 1..].iter().map(move |&b| in_order(a, b)));
-    two.map(|(a, b)| links.pair(&format!("{a} + {b}"), a, b)).filter(|link| link.href.is_some()).collect()
+    let two = features
+        .iter()
+        .enumerate()
+        .flat_map(|(i, &a)| features[i + 1..].iter().map(move |&b| in_order(a, b)));
+    two.map(|(a, b)| links.pair(&format!("{a} + {b}"), a, b))
+        .filter(|link| link.href.is_some())
+        .collect()
 }

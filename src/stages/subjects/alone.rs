@@ -15,15 +15,19 @@ use rayon::prelude::*;
 const SILENTS: usize = 4;
 
 impl Subjects<'_> {
-    /// The questions about all features that are active where explanations look, each as often as samples are wanted. They
-    /// come in a drawn order: where money ends early, what has been explained is no choice of layers.
+    /// The questions about all features that are active where explanations look, each as often as
+    /// samples are wanted. They come in a drawn order: where money ends early, what has been
+    /// explained is no choice of layers.
     pub fn questions_alone(&self) -> Result<Vec<Question>> {
         let llm = &self.run.config.llm;
-        let mut active: Vec<&FeatureRow> = self.features.iter().filter(|row| !row.explain_tokens.is_empty()).collect();
+        let mut active: Vec<&FeatureRow> =
+            self.features.iter().filter(|row| !row.explain_tokens.is_empty()).collect();
         active.sort_by_cached_key(|row| (salt(&row.feature), row.feature.clone()));
         let question = |row: &&FeatureRow| self.feature(row).question(&row.feature, &llm.model);
         let questions: Vec<Question> = active.par_iter().map(question).collect::<Result<_>>()?;
-        let again = |question: Question| (0..llm.samples).map(move |sample| Question { sample, ..question.clone() });
+        let again = |question: Question| {
+            (0..llm.samples).map(move |sample| Question { sample, ..question.clone() })
+        };
         Ok(questions.into_iter().flat_map(again).collect())
     }
 
@@ -43,7 +47,8 @@ impl Subjects<'_> {
         })
     }
 
-    /// A text of each tenth of the active ones, the strongest tenth first, with the level of its peak.
+    /// A text of each tenth of the active ones, the strongest tenth first, with the level of its
+    /// peak.
     fn weaker(&self, subject: &str) -> Vec<(u32, String)> {
         let max = self.max(subject);
         let bands = (0..10).rev().map(|band| format!("q{band}"));

@@ -15,16 +15,23 @@ pub struct Counted {
 impl Subjects<'_> {
     /// Of every subject.
     pub fn counted(&self) -> Vec<Counted> {
-        let feature =
-            |row: &FeatureRow| Counted { subject: row.feature.clone(), kind: "feature", said: self.counted_alone(row) };
-        let set =
-            |set: &Set| Counted { subject: set.name.clone(), kind: set.is.word(), said: self.counted_together(set) };
+        let feature = |row: &FeatureRow| Counted {
+            subject: row.feature.clone(),
+            kind: "feature",
+            said: self.counted_alone(row),
+        };
+        let set = |set: &Set| Counted {
+            subject: set.name.clone(),
+            kind: set.is.word(),
+            said: self.counted_together(set),
+        };
         self.features.iter().map(feature).chain(self.sets.iter().map(set)).collect()
     }
 
     fn counted_alone(&self, row: &FeatureRow) -> Sentences {
         let subject = &row.feature;
-        let strongest: Vec<Around> = self.band(subject, TOP).map(|row| around(row, &self.tokenizer)).collect();
+        let strongest: Vec<Around> =
+            self.band(subject, TOP).map(|row| around(row, &self.tokenizer)).collect();
         let active = self.examples(subject).iter().filter(|row| row.band != SILENT);
         let peaks: Vec<String> = active.map(|row| around(row, &self.tokenizer).peak).collect();
         let [promoted, suppressed] = self.texts(subject);
@@ -39,7 +46,8 @@ impl Subjects<'_> {
     }
 
     fn counted_together(&self, set: &Set) -> Sentences {
-        let peaks: Vec<String> = self.band(&set.name, TOP).map(|row| around(row, &self.tokenizer).peak).collect();
+        let peaks: Vec<String> =
+            self.band(&set.name, TOP).map(|row| around(row, &self.tokenizer).peak).collect();
         let [promoted, suppressed] = self.texts(&set.name);
         together(&lead(set), &peaks, &promoted, &suppressed)
     }
@@ -53,7 +61,8 @@ impl Subjects<'_> {
     /// Promoted and suppressed tokens, best first.
     fn texts(&self, subject: &str) -> [Vec<String>; 2] {
         let Some(tokens) = self.tokens.get(subject) else { return [vec![], vec![]] };
-        [&tokens.promoted, &tokens.suppressed].map(|side| side.iter().map(|(text, _)| text.clone()).collect())
+        [&tokens.promoted, &tokens.suppressed]
+            .map(|side| side.iter().map(|(text, _)| text.clone()).collect())
     }
 }
 
@@ -70,7 +79,8 @@ fn lead(set: &Set) -> String {
 /// The peak of an example and its neighbours. BOS, at position 0, is no text.
 fn around(example: &ExampleRow, tokenizer: &Tokenizer) -> Around {
     let at = usize::from(example.peak - example.start);
-    let before = at.checked_sub(1).filter(|_| example.peak > 1).map(|i| tokenizer.token(example.tokens[i]));
+    let before =
+        at.checked_sub(1).filter(|_| example.peak > 1).map(|i| tokenizer.token(example.tokens[i]));
     let after = example.tokens.get(at + 1).map(|&id| tokenizer.token(id));
     Around { before, peak: tokenizer.token(example.tokens[at]), after }
 }

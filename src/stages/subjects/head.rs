@@ -1,4 +1,5 @@
-//! The question about a head: besides its features, where it looks in each task, what enters it, and what it copies.
+//! The question about a head: besides its features, where it looks in each task, what enters it,
+//! and what it copies.
 
 use super::together::place;
 use super::{Circuits, Said, Set, Subjects};
@@ -6,8 +7,8 @@ use crate::ids::Component;
 use crate::llm::explainer::{self, Copied, Move, Place, Source};
 use crate::site::head::{self, Contributor, Habits, What};
 
-/// Tasks, moves, tokens read (those that it looks at most, and answers), tokens written, and contributors of a slot that
-/// are told.
+/// Tasks, moves, tokens read (those that it looks at most, and answers), tokens written, and
+/// contributors of a slot that are told.
 const TASKS: usize = 3;
 const MOVES: usize = 5;
 const READ: usize = 3;
@@ -21,7 +22,13 @@ const NEAR: u32 = 100;
 
 impl Subjects<'_> {
     /// All of a head but what every set has.
-    pub(super) fn head(&self, component: Component, set: &Set, circuits: &Circuits, said: &Said) -> explainer::Head {
+    pub(super) fn head(
+        &self,
+        component: Component,
+        set: &Set,
+        circuits: &Circuits,
+        said: &Said,
+    ) -> explainer::Head {
         let mut heads = circuits.watched.heads(component, &self.tokenizer);
         // Stable: of as many prompts, in the order of the tasks' names.
         heads.sort_by_key(|head| std::cmp::Reverse(circuits.with(component, &head.task)));
@@ -85,7 +92,9 @@ fn habits(of: &Habits) -> Vec<(String, f64)> {
         ("from the last token to the right answer", of.to_correct),
         ("from the last token to the wrong answer", of.to_counter),
     ];
-    let told = |(what, share): (&str, Option<f64>)| Some((what.to_string(), share.filter(|share| *share >= LITTLE)?));
+    let told = |(what, share): (&str, Option<f64>)| {
+        Some((what.to_string(), share.filter(|share| *share >= LITTLE)?))
+    };
     all.into_iter().filter_map(told).collect()
 }
 
@@ -104,7 +113,8 @@ fn source(from: &Contributor, is_value: bool, said: &Said) -> Source {
 
 /// Of the answers most of all, as these are what a task is about.
 fn copies(of: &[head::Copied]) -> Vec<Copied> {
-    let [answers, others] = [true, false].map(|answer| of.iter().filter(move |copied| copied.answer == answer));
+    let [answers, others] =
+        [true, false].map(|answer| of.iter().filter(move |copied| copied.answer == answer));
     answers.take(ANSWERS).chain(others.take(READ)).map(copied).collect()
 }
 

@@ -1,5 +1,6 @@
-//! What has an explanation, gathered from the tables: for a sentence from the statistics (`counted`), and for a question to a
-//! language model (`alone` of a feature, `together` and `head` of what is made of features).
+//! What has an explanation, gathered from the tables: for a sentence from the statistics
+//! (`counted`), and for a question to a language model (`alone` of a feature, `together` and `head`
+//! of what is made of features).
 //!
 //! Of the corpus it holds the *explain* half alone, so that nothing else can enter an explanation.
 
@@ -104,7 +105,11 @@ impl<'a> Subjects<'a> {
     fn strongest(&self, subject: &str) -> Vec<String> {
         let max = self.max(subject);
         let shown = |example: &ExampleRow| of_example(example, &self.tokenizer).scaled(max);
-        thinned(self.band(subject, TOP).take(STRONGEST).map(shown).collect(), salt(subject), String::as_str)
+        thinned(
+            self.band(subject, TOP).take(STRONGEST).map(shown).collect(),
+            salt(subject),
+            String::as_str,
+        )
     }
 
     /// The largest activation of the *explain* half.
@@ -115,12 +120,15 @@ impl<'a> Subjects<'a> {
     fn logits(&self, subject: &str) -> Tokens {
         let Some(tokens) = self.tokens.get(subject) else { return Tokens::default() };
         let first = |list: &[(String, f64)], n: usize| list.iter().take(n).cloned().collect();
-        Tokens { promoted: first(&tokens.promoted, PROMOTED), suppressed: first(&tokens.suppressed, SUPPRESSED) }
+        Tokens {
+            promoted: first(&tokens.promoted, PROMOTED),
+            suppressed: first(&tokens.suppressed, SUPPRESSED),
+        }
     }
 }
 
-/// As long as texts take too much, one of each two neighbours stays, which of them is drawn: what stays spans all strengths
-/// still, and neither of two kinds that alternate is lost.
+/// As long as texts take too much, one of each two neighbours stays, which of them is drawn: what
+/// stays spans all strengths still, and neither of two kinds that alternate is lost.
 fn thinned<T>(mut texts: Vec<T>, mut seed: u64, text: impl Fn(&T) -> &str) -> Vec<T> {
     const FEW: usize = 3;
     // Four characters a token; a mark and its level are four tokens of about five characters.
@@ -129,7 +137,9 @@ fn thinned<T>(mut texts: Vec<T>, mut seed: u64, text: impl Fn(&T) -> &str) -> Ve
         let pairs: Vec<usize> = (0..texts.len()).map(|place| place / 2).collect();
         let stay = stratified(&pairs, texts.len().div_ceil(2), seed);
         let mut places = 0..;
-        texts.retain(|_| places.next().is_some_and(|place: usize| stay.binary_search(&place).is_ok()));
+        texts.retain(|_| {
+            places.next().is_some_and(|place: usize| stay.binary_search(&place).is_ok())
+        });
         // So that it is not the same side of each pair in the next round.
         seed = mix(seed, 1);
     }
@@ -148,7 +158,8 @@ fn sets(run: &Run) -> Result<Vec<Set>> {
     names.sort();
     names.dedup();
     let plain = |feature: &str| Member { feature: feature.into(), prompts: 0 };
-    let pair = |name: String| Set { members: name.split('+').map(plain).collect(), is: Is::Pair, name };
+    let pair =
+        |name: String| Set { members: name.split('+').map(plain).collect(), is: Is::Pair, name };
     sets.extend(names.into_iter().map(pair));
     let groups = run.config.groups.iter();
     sets.extend(groups.map(|group| Set {
@@ -192,7 +203,11 @@ mod tests {
         let halves = |left: &[usize]| left.iter().map(|i| i / 2).collect::<Vec<_>>();
         for seed in 0..20 {
             assert_eq!(left(8, seed, "a short text"), [0, 1, 2, 3, 4, 5, 6, 7]);
-            assert_eq!(halves(&left(8, seed, &"x".repeat(400))), [0, 1, 2, 3], "one of each two neighbours");
+            assert_eq!(
+                halves(&left(8, seed, &"x".repeat(400))),
+                [0, 1, 2, 3],
+                "one of each two neighbours"
+            );
             assert_eq!(halves(&left(7, seed, &"x".repeat(400))), [0, 1, 2, 3]);
             for long in ["«x»[1]".repeat(40), "x".repeat(4000)] {
                 let left: Vec<usize> = left(8, seed, &long).iter().map(|i| i / 4).collect();

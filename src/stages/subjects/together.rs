@@ -1,4 +1,5 @@
-//! The questions about what is made of features: components, pairs and groups, each from its features' sentences.
+//! The questions about what is made of features: components, pairs and groups, each from its
+//! features' sentences.
 
 use super::{Is, Member, Said, Set, Subjects, TOP};
 use crate::artifact::tables::{CircuitPairRow, ComponentRow, EdgeRow, NodeRow, PromptRow};
@@ -27,7 +28,8 @@ pub struct Circuits {
 impl Circuits {
     pub fn load(subjects: &Subjects) -> Result<Circuits> {
         let store = subjects.run.store;
-        let (prompts, nodes, edges) = (store.read::<PromptRow>()?, store.read::<NodeRow>()?, store.read::<EdgeRow>()?);
+        let (prompts, nodes, edges) =
+            (store.read::<PromptRow>()?, store.read::<NodeRow>()?, store.read::<EdgeRow>()?);
         let mut pairs: BTreeMap<String, Vec<CircuitPairRow>> = BTreeMap::new();
         for row in store.read::<CircuitPairRow>()? {
             pairs.entry(pair_name(&row.feature_a, &row.feature_b)).or_default().push(row);
@@ -54,7 +56,9 @@ impl Subjects<'_> {
     /// The questions about all sets that have a text to show.
     pub fn questions_together(&self, circuits: &Circuits, said: &Said) -> Result<Vec<Question>> {
         let seen = self.sets.iter().filter(|set| self.band(&set.name, TOP).next().is_some());
-        let question = |set: &Set| self.set(set, circuits, said)?.question(&set.name, &self.run.config.llm.model);
+        let question = |set: &Set| {
+            self.set(set, circuits, said)?.question(&set.name, &self.run.config.llm.model)
+        };
         seen.map(question).collect()
     }
 
@@ -71,11 +75,17 @@ impl Subjects<'_> {
                 let (members, meetings) = self.pair(set, circuits, said);
                 View::Pair(Pair { members, meetings, joint, tokens })
             }
-            Is::Group => View::Group(Group { members: self.members(set, said, |of| self.density(of)), joint, tokens }),
+            Is::Group => View::Group(Group {
+                members: self.members(set, said, |of| self.density(of)),
+                joint,
+                tokens,
+            }),
             Is::Component => match set.name.parse::<Component>()? {
-                component @ Component::Head { .. } => {
-                    View::Head(explainer::Head { joint, tokens, ..self.head(component, set, circuits, said) })
-                }
+                component @ Component::Head { .. } => View::Head(explainer::Head {
+                    joint,
+                    tokens,
+                    ..self.head(component, set, circuits, said)
+                }),
                 component @ Component::Mlp { .. } => {
                     View::Mlp(Mlp { joint, tokens, ..self.mlp(component, set, circuits, said) })
                 }
@@ -85,7 +95,8 @@ impl Subjects<'_> {
 
     /// All of an MLP but what every set has.
     fn mlp(&self, component: Component, set: &Set, circuits: &Circuits, said: &Said) -> Mlp {
-        let tasks = self.run.config.tasks.iter().filter(|task| circuits.with(component, &task.name) > 0);
+        let tasks =
+            self.run.config.tasks.iter().filter(|task| circuits.with(component, &task.name) > 0);
         Mlp {
             layer: component.layer() as u32,
             last_layer: self.last_layer,
@@ -96,12 +107,22 @@ impl Subjects<'_> {
     }
 
     /// The features of a component, with how often they serve there.
-    pub(super) fn serving(&self, set: &Set, circuits: &Circuits, said: &Said) -> Vec<explainer::Member> {
+    pub(super) fn serving(
+        &self,
+        set: &Set,
+        circuits: &Circuits,
+        said: &Said,
+    ) -> Vec<explainer::Member> {
         let all = circuits.prompts_of(None);
         self.members(set, said, |member| format!("serves in {} of {all} prompts", member.prompts))
     }
 
-    fn members(&self, set: &Set, said: &Said, often: impl Fn(&Member) -> String) -> Vec<explainer::Member> {
+    fn members(
+        &self,
+        set: &Set,
+        said: &Said,
+        often: impl Fn(&Member) -> String,
+    ) -> Vec<explainer::Member> {
         let one = |member: &Member| {
             let own = said.get(&member.feature);
             explainer::Member {
@@ -119,13 +140,21 @@ impl Subjects<'_> {
         format!("active at {} of tokens", percent(own.map_or(0.0, |row| row.explain_density)))
     }
 
-    /// The features of a pair, each where the two are linked most, and the tasks in which they meet.
-    fn pair(&self, set: &Set, circuits: &Circuits, said: &Said) -> (Vec<explainer::Member>, Vec<Meeting>) {
+    /// The features of a pair, each where the two are linked most, and the tasks in which they
+    /// meet.
+    fn pair(
+        &self,
+        set: &Set,
+        circuits: &Circuits,
+        said: &Said,
+    ) -> (Vec<explainer::Member>, Vec<Meeting>) {
         let rows = circuits.pairs.get(&set.name).map(Vec::as_slice).unwrap_or_default();
         // The last of equals is the largest to `max_by`; the first is wanted.
         let most = rows.iter().rev().max_by(|a, b| a.share.total_cmp(&b.share));
         let at = |member: &Member| {
-            let ends = most.map(|row| [(&row.feature_a, &row.component_a), (&row.feature_b, &row.component_b)]);
+            let ends = most.map(|row| {
+                [(&row.feature_a, &row.component_a), (&row.feature_b, &row.component_b)]
+            });
             let own = ends.into_iter().flatten().find(|(feature, _)| **feature == member.feature);
             own.map_or(String::new(), |(_, component)| format!("serves at {component}"))
         };
@@ -139,7 +168,12 @@ impl Subjects<'_> {
     }
 
     /// A task, with its first prompt.
-    pub(super) fn task(&self, task: &config::Task, component: Component, circuits: &Circuits) -> Task {
+    pub(super) fn task(
+        &self,
+        task: &config::Task,
+        component: Component,
+        circuits: &Circuits,
+    ) -> Task {
         let first = circuits.prompts.iter().find(|row| row.used && row.task == task.name);
         let token = |id: Option<u32>| id.map(|id| self.tokenizer.token(id)).unwrap_or_default();
         Task {
@@ -167,9 +201,12 @@ pub(super) fn place(feature: &str) -> String {
 
 fn what(kind: TaskKind) -> &'static str {
     match kind {
-        TaskKind::Ioi => "a text names two people, and one of them again; the next word is to be the name of the other",
+        TaskKind::Ioi => {
+            "a text names two people, and one of them again; the next word is to be the name of the other"
+        }
         TaskKind::GreaterThan => {
-            "a text gives the year in which something began, and the century in which it ended; the next two digits are to \
+            "a text gives the year in which something began, and the century in which it ended; \
+             the next two digits are to \
              make a later year"
         }
         TaskKind::Prompts => "the next word is to be the right one of two",
@@ -179,6 +216,8 @@ fn what(kind: TaskKind) -> &'static str {
 fn measured(kind: TaskKind) -> &'static str {
     match kind {
         TaskKind::GreaterThan => "how much likelier later years are than others",
-        TaskKind::Ioi | TaskKind::Prompts => "the logit of the right answer less that of the wrong one",
+        TaskKind::Ioi | TaskKind::Prompts => {
+            "the logit of the right answer less that of the wrong one"
+        }
     }
 }

@@ -59,7 +59,8 @@ impl<'a> Judging<'a> {
             ScoreMethod::Fuzzing => Some(Method::Fuzzing),
         };
         let methods: Vec<Method> = config.evaluate.methods.iter().filter_map(method).collect();
-        let mut keys: Vec<usize> = work.told.keys().copied().filter(|&key| work.first(key).is_some()).collect();
+        let mut keys: Vec<usize> =
+            work.told.keys().copied().filter(|&key| work.first(key).is_some()).collect();
         // By name, an early end of the money would leave verdicts on the first layers alone.
         keys.sort_by_key(|&key| (mix(work.salts[key], 0), key));
         let texts = work.texts(world, rules, &keys, &methods)?;
@@ -75,13 +76,22 @@ impl<'a> Judging<'a> {
         self.work.stranger(feature, self.keys.iter().copied())
     }
 
-    /// What is asked of one feature: each of its explanations, of a second judge only the first; and another feature's of both.
+    /// What is asked of one feature: each of its explanations, of a second judge only the first;
+    /// and another feature's of both.
     fn series_of(&self, feature: usize, method: Method) -> Vec<Series> {
-        let of = |judge: usize, explained: usize, sample: u32| Series { feature, method, judge, explained, sample };
+        let of = |judge: usize, explained: usize, sample: u32| Series {
+            feature,
+            method,
+            judge,
+            explained,
+            sample,
+        };
         let own = self.work.told[&feature].iter().map(|told| of(0, feature, told.sample));
         let others = (1..self.judges.len()).map(|judge| of(judge, feature, 0));
-        let nulls =
-            self.other(feature).into_iter().flat_map(|other| (0..self.judges.len()).map(move |j| of(j, other, 0)));
+        let nulls = self
+            .other(feature)
+            .into_iter()
+            .flat_map(|other| (0..self.judges.len()).map(move |j| of(j, other, 0)));
         own.chain(others).chain(nulls).collect()
     }
 
@@ -89,11 +99,18 @@ impl<'a> Judging<'a> {
         self.work.told.get(&series.explained)?.iter().find(|told| told.sample == series.sample)
     }
 
-    /// Every question with its series, a feature after the other, so that an end of the money leaves whole ones.
+    /// Every question with its series, a feature after the other, so that an end of the money
+    /// leaves whole ones.
     fn questions(&self) -> Result<Vec<(Series, Question)>> {
-        let each = self.keys.iter().flat_map(|&key| self.methods.iter().flat_map(move |&m| self.series_of(key, m)));
+        let each = self
+            .keys
+            .iter()
+            .flat_map(|&key| self.methods.iter().flat_map(move |&m| self.series_of(key, m)));
         let series: Vec<Series> = each.collect();
-        let questions = series.par_iter().map(|series| self.questions_of(series)).collect::<Result<Vec<_>>>()?;
+        let questions = series
+            .par_iter()
+            .map(|series| self.questions_of(series))
+            .collect::<Result<Vec<_>>>()?;
         Ok(questions.into_iter().flatten().collect())
     }
 
@@ -102,7 +119,13 @@ impl<'a> Judging<'a> {
         let subject = &self.work.features[series.feature].feature;
         let question = |texts: &[Text]| {
             let shown: Vec<&str> = texts.iter().map(|text| text.shown.as_str()).collect();
-            let question = judge::question(series.method, subject, self.judges[series.judge], &told.input, &shown)?;
+            let question = judge::question(
+                series.method,
+                subject,
+                self.judges[series.judge],
+                &told.input,
+                &shown,
+            )?;
             Ok((*series, question))
         };
         let texts = self.texts(series.feature, series.method);
@@ -119,14 +142,19 @@ impl<'a> Judging<'a> {
             0 => method.word().to_string(),
             _ => format!("{}, second judge", method.word()),
         };
-        Ok(kinds.into_iter().map(|(kind, questions)| (name(kind), asker.plan(&questions))).collect())
+        Ok(kinds
+            .into_iter()
+            .map(|(kind, questions)| (name(kind), asker.plan(&questions)))
+            .collect())
     }
 
     /// Asks everything.
     pub fn ask(&self, asker: &Asker) -> Result<Judged> {
-        let (series, questions): (Vec<Series>, Vec<Question>) = self.questions()?.into_iter().unzip();
+        let (series, questions): (Vec<Series>, Vec<Question>) =
+            self.questions()?.into_iter().unzip();
         let answers = asker.ask("verdicts", &questions, judge::read)?;
-        let (mut judged, mut verdicts) = (Judged::default(), BTreeMap::<Series, Vec<Verdict>>::new());
+        let (mut judged, mut verdicts) =
+            (Judged::default(), BTreeMap::<Series, Vec<Verdict>>::new());
         for ((series, question), asked) in series.iter().zip(&questions).zip(answers) {
             judged.tally.count(&asked.outcome);
             judged.ledger.extend(asked.calls.iter().map(|call| ledger(question, call)));
@@ -134,11 +162,15 @@ impl<'a> Judging<'a> {
             let left = self.texts(series.feature, series.method).len() - own.len();
             own.extend(verdicts_of(asked, left.min(self.work.run.config.evaluate.batch)));
         }
-        judged.judgements = verdicts.iter().flat_map(|(series, own)| self.judgements(series, own)).collect();
-        for (&feature, &method) in self.keys.iter().flat_map(|key| self.methods.iter().map(move |m| (key, m))) {
-            judged
-                .evaluations
-                .extend((0..self.judges.len()).filter_map(|judge| self.evaluation(feature, method, judge, &verdicts)));
+        judged.judgements =
+            verdicts.iter().flat_map(|(series, own)| self.judgements(series, own)).collect();
+        for (&feature, &method) in
+            self.keys.iter().flat_map(|key| self.methods.iter().map(move |m| (key, m)))
+        {
+            judged.evaluations.extend(
+                (0..self.judges.len())
+                    .filter_map(|judge| self.evaluation(feature, method, judge, &verdicts)),
+            );
             judged.agreements.extend(self.agreements(feature, method, &verdicts));
         }
         Ok(judged)
@@ -198,12 +230,15 @@ impl<'a> Judging<'a> {
             low: own_accuracy.map(|e| e.low),
             high: own_accuracy.map(|e| e.high),
             null: null.map(|e| e.value),
-            null_subject: other.map(|other| self.work.features[other].feature.clone()).unwrap_or_default(),
+            null_subject: other
+                .map(|other| self.work.features[other].feature.clone())
+                .unwrap_or_default(),
             rule: rule.map(|e| e.value),
         })
     }
 
-    /// How far the judges agree on a feature's first explanation, and verdicts by its several explanations.
+    /// How far the judges agree on a feature's first explanation, and verdicts by its several
+    /// explanations.
     fn agreements(
         &self,
         feature: usize,
@@ -211,7 +246,9 @@ impl<'a> Judging<'a> {
         verdicts: &BTreeMap<Series, Vec<Verdict>>,
     ) -> Vec<AgreementRow> {
         let of = |judge: usize, sample: u32| {
-            verdicts.get(&Series { feature, method, judge, explained: feature, sample }).map(Vec::as_slice)
+            verdicts
+                .get(&Series { feature, method, judge, explained: feature, sample })
+                .map(Vec::as_slice)
         };
         let row = |between: &str, compared: usize, value: Option<f64>| {
             self.work.agreement(feature, between, method.word(), compared, value)
@@ -221,7 +258,8 @@ impl<'a> Judging<'a> {
             let (a, b) = both(first, second);
             rows.push(row("judges", a.len(), kappa(&a, &b)));
         }
-        let samples: Vec<&[Verdict]> = self.work.told[&feature].iter().filter_map(|told| of(0, told.sample)).collect();
+        let samples: Vec<&[Verdict]> =
+            self.work.told[&feature].iter().filter_map(|told| of(0, told.sample)).collect();
         if samples.len() > 1 {
             let agree = |a: &&[Verdict], b: &&[Verdict]| {
                 let (a, b) = both(a, b);

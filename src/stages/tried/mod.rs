@@ -1,7 +1,8 @@
-//! What `evaluate` works from, and what it makes of it: single-token rules (`rules`), what the live model says more of
-//! (`causal`), texts (`texts`) and verdicts on them (`judged`).
+//! What `evaluate` works from, and what it makes of it: single-token rules (`rules`), what the live
+//! model says more of (`causal`), texts (`texts`) and verdicts on them (`judged`).
 //!
-//! Rules and explanations are of the *explain* half; everything they are tried on is of the *score* half.
+//! Rules and explanations are of the *explain* half; everything they are tried on is of the *score*
+//! half.
 
 mod causal;
 mod judged;
@@ -50,26 +51,39 @@ pub struct Work<'a> {
 impl<'a> Work<'a> {
     pub fn load(run: &'a Run<'a>) -> Result<Work<'a>> {
         let features: Vec<FeatureRow> = run.store.read()?;
-        let keys: BTreeMap<&str, usize> = features.iter().enumerate().map(|(i, row)| (&*row.feature, i)).collect();
+        let keys: BTreeMap<&str, usize> =
+            features.iter().enumerate().map(|(i, row)| (&*row.feature, i)).collect();
         let mut examples: Vec<ExampleRow> = run.store.read()?;
         examples.retain(|row| keys.contains_key(&*row.subject));
         let mut told: BTreeMap<usize, Vec<Told>> = BTreeMap::new();
         // Rows are by subject, kind, explainer and sample. The statistics name no model.
         for row in run.store.read::<ExplanationRow>()? {
-            let key = keys.get(&*row.subject).filter(|_| row.kind == "feature" && row.status == "ok");
+            let key =
+                keys.get(&*row.subject).filter(|_| row.kind == "feature" && row.status == "ok");
             if let Some(key) = key.filter(|_| !row.model.is_empty()) {
                 let ExplanationRow { sample, explainer, input_side: input, claims, .. } = row;
                 told.entry(*key).or_default().push(Told { sample, explainer, input, claims });
             }
         }
         let contexts = Contexts::load(run.config, run.store)?;
-        let salts = features.iter().map(|row| Ok(row.feature.parse::<FeatureId>()?.salt())).collect::<Result<_>>()?;
-        Ok(Work { run, contexts, salts, examples: by(examples, |row| row.subject.clone()), told, features })
+        let salts = features
+            .iter()
+            .map(|row| Ok(row.feature.parse::<FeatureId>()?.salt()))
+            .collect::<Result<_>>()?;
+        Ok(Work {
+            run,
+            contexts,
+            salts,
+            examples: by(examples, |row| row.subject.clone()),
+            told,
+            features,
+        })
     }
 
     /// The examples of a feature in one half, in bands, and each band by rank.
     fn examples(&self, key: usize, half: Half) -> impl Iterator<Item = &ExampleRow> {
-        let all = self.examples.get(&self.features[key].feature).map(Vec::as_slice).unwrap_or_default();
+        let all =
+            self.examples.get(&self.features[key].feature).map(Vec::as_slice).unwrap_or_default();
         all.iter().filter(move |row| row.half == half.word())
     }
 
@@ -102,7 +116,14 @@ impl<'a> Work<'a> {
         several.map(row).collect()
     }
 
-    fn agreement(&self, key: usize, between: &str, of: &str, compared: usize, value: Option<f64>) -> AgreementRow {
+    fn agreement(
+        &self,
+        key: usize,
+        between: &str,
+        of: &str,
+        compared: usize,
+        value: Option<f64>,
+    ) -> AgreementRow {
         AgreementRow {
             subject: self.features[key].feature.clone(),
             between: between.into(),

@@ -1,4 +1,5 @@
-//! The single-token rule of each feature, learned on the *explain* half, tried on examples of the *score* half.
+//! The single-token rule of each feature, learned on the *explain* half, tried on examples of the
+//! *score* half.
 
 use super::{SILENT, Work};
 use crate::artifact::Row;
@@ -16,12 +17,14 @@ impl Work<'_> {
         let mut seen: BTreeMap<u32, u64> = BTreeMap::new();
         let explain = |context: u32| contexts.explain[context as usize];
         for row in contexts.rows.iter().filter(|row| explain(row.context)) {
-            let counting = (0..row.tokens.len() as u16).filter_map(|p| contexts.counting(row.context, p));
+            let counting =
+                (0..row.tokens.len() as u16).filter_map(|p| contexts.counting(row.context, p));
             counting.for_each(|id| *seen.entry(id).or_default() += 1);
         }
         let mut active: Vec<BTreeMap<u32, u64>> = vec![BTreeMap::new(); self.features.len()];
         for part in store.parts(&ScoreRow::ARTIFACT)? {
-            for row in store.read_part::<ScoreRow>(part)?.iter().filter(|row| explain(row.context)) {
+            for row in store.read_part::<ScoreRow>(part)?.iter().filter(|row| explain(row.context))
+            {
                 if let Some(id) = contexts.counting(row.context, row.position) {
                     *active[row.feature as usize].entry(id).or_default() += 1;
                 }
@@ -33,7 +36,8 @@ impl Work<'_> {
     /// How each feature's rule does, beside another feature's.
     pub fn by_rule(&self, rules: &[Rule]) -> Vec<EvaluationRow> {
         let row = |key: usize| {
-            let trials: Vec<Trial> = self.examples(key, Half::Score).map(|row| self.trial(row)).collect();
+            let trials: Vec<Trial> =
+                self.examples(key, Half::Score).map(|row| self.trial(row)).collect();
             let other = self.stranger(key, 0..self.features.len());
             let own = score(&rules[key], &trials).balanced_accuracy();
             EvaluationRow {
@@ -45,8 +49,12 @@ impl Work<'_> {
                 balanced_accuracy: own.map(|e| e.value),
                 low: own.map(|e| e.low),
                 high: own.map(|e| e.high),
-                null: other.and_then(|other| score(&rules[other], &trials).balanced_accuracy()).map(|e| e.value),
-                null_subject: other.map(|other| self.features[other].feature.clone()).unwrap_or_default(),
+                null: other
+                    .and_then(|other| score(&rules[other], &trials).balanced_accuracy())
+                    .map(|e| e.value),
+                null_subject: other
+                    .map(|other| self.features[other].feature.clone())
+                    .unwrap_or_default(),
                 rule: None,
             }
         };

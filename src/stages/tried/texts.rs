@@ -1,4 +1,5 @@
-//! The texts on which explanations are tried: windows of the *score* half, as a judge is shown them.
+//! The texts on which explanations are tried: windows of the *score* half, as a judge is shown
+//! them.
 
 use super::{SILENT, Work};
 use crate::artifact::tables::ExampleRow;
@@ -12,7 +13,9 @@ use crate::stats::examples::window;
 use crate::stats::feature::Firing;
 use crate::stats::mix;
 use crate::stats::rule::Rule;
-use crate::stats::trials::{Active, Taken, Trial, Window, by_rule, detection, fuzzing, is_silent, marks};
+use crate::stats::trials::{
+    Active, Taken, Trial, Window, by_rule, detection, fuzzing, is_silent, marks,
+};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,27 +61,51 @@ impl Work<'_> {
         let sources = Sources::load(self, world, rules, keys)?;
         let each = keys.iter().flat_map(|&key| methods.iter().map(move |&method| (key, method)));
         let each: Vec<(usize, Method)> = each.collect();
-        Ok(each.into_par_iter().map(|(key, method)| ((key, method), sources.texts(key, method))).collect())
+        Ok(each
+            .into_par_iter()
+            .map(|(key, method)| ((key, method), sources.texts(key, method)))
+            .collect())
     }
 
     fn window<'s>(&'s self, band: &'s str, context: u32, position: u16) -> Window<'s> {
         let row = &self.contexts.rows[context as usize];
         let (start, end) = window(position.into(), row.tokens.len());
-        Window { band, context, document: row.document, start: start as u16, tokens: &row.tokens[start..end] }
+        Window {
+            band,
+            context,
+            document: row.document,
+            start: start as u16,
+            tokens: &row.tokens[start..end],
+        }
     }
 }
 
 fn of_example<'a>(band: &'a str, row: &'a ExampleRow) -> Window<'a> {
-    Window { band, context: row.context, document: row.document, start: row.start, tokens: &row.tokens }
+    Window {
+        band,
+        context: row.context,
+        document: row.document,
+        start: row.start,
+        tokens: &row.tokens,
+    }
 }
 
 impl<'a> Sources<'a> {
-    fn load(work: &'a Work<'a>, world: &World, rules: &'a [Rule], keys: &[usize]) -> Result<Sources<'a>> {
+    fn load(
+        work: &'a Work<'a>,
+        world: &World,
+        rules: &'a [Rule],
+        keys: &[usize],
+    ) -> Result<Sources<'a>> {
         let mut firings = firings::all(work.run.store, work.features.len())?;
         for own in &mut firings {
             own.retain(|f| work.contexts.counting(f.context, f.position).is_some());
         }
-        let ids = work.features.iter().map(|row| row.feature.parse()).collect::<Result<Vec<FeatureId>, _>>()?;
+        let ids = work
+            .features
+            .iter()
+            .map(|row| row.feature.parse())
+            .collect::<Result<Vec<FeatureId>, _>>()?;
         let similar = nearest(world, &ids, SIMILAR)?;
         let mut sources = Sources { work, rules, firings, similar, places: BTreeMap::new() };
         let wanted: BTreeSet<u32> = keys.iter().flat_map(|&key| sources.own_tokens(key)).collect();
@@ -86,7 +113,8 @@ impl<'a> Sources<'a> {
         Ok(sources)
     }
 
-    /// The token that has most of a feature's activation in the *explain* half, and those of its rule.
+    /// The token that has most of a feature's activation in the *explain* half, and those of its
+    /// rule.
     fn own_tokens(&self, key: usize) -> BTreeSet<u32> {
         let most = self.work.features[key].explain_tokens.first();
         self.rules[key].iter().chain(most).copied().collect()
@@ -97,7 +125,8 @@ impl<'a> Sources<'a> {
         let mut places: BTreeMap<u32, Vec<(u32, u16)>> = BTreeMap::new();
         for row in contexts.rows.iter().filter(|row| !contexts.explain[row.context as usize]) {
             for position in 0..row.tokens.len() as u16 {
-                let token = contexts.counting(row.context, position).filter(|id| wanted.contains(id));
+                let token =
+                    contexts.counting(row.context, position).filter(|id| wanted.contains(id));
                 if let Some(id) = token {
                     places.entry(id).or_default().push((row.context, position));
                 }
@@ -115,12 +144,15 @@ impl<'a> Sources<'a> {
                 let active = work.active(key, |row| of_example(&row.band, row));
                 detection(&active, &self.silent(key), n, taken, work.salts[key])
             }
-            Method::Fuzzing => fuzzing(&work.active(key, |row| self.marked(row)), n, taken, work.salts[key]),
+            Method::Fuzzing => {
+                fuzzing(&work.active(key, |row| self.marked(row)), n, taken, work.salts[key])
+            }
         };
         trials.iter().map(|trial| self.text(key, trial)).collect()
     }
 
-    /// Windows where the feature is silent: around its own tokens, texts of similar features, and any.
+    /// Windows where the feature is silent: around its own tokens, texts of similar features, and
+    /// any.
     fn silent(&self, key: usize) -> [Vec<Window<'a>>; 3] {
         let silent = |w: &Window| is_silent(&self.firings[key], w.context, w.start, w.tokens.len());
         let any = self.work.examples(key, Half::Score).filter(|row| row.band == SILENT);
@@ -134,11 +166,15 @@ impl<'a> Sources<'a> {
     /// In the order of a hash.
     fn around_own_tokens(&self, key: usize) -> Vec<Window<'a>> {
         let tokens = self.own_tokens(key);
-        let mut places: Vec<(u32, u16)> = tokens.iter().flat_map(|id| self.places.get(id)).flatten().copied().collect();
+        let mut places: Vec<(u32, u16)> =
+            tokens.iter().flat_map(|id| self.places.get(id)).flatten().copied().collect();
         places.sort_by_cached_key(|&(context, position)| {
             mix(self.work.salts[key], u64::from(context) << 16 | u64::from(position))
         });
-        places.into_iter().map(|(context, position)| self.work.window("token", context, position)).collect()
+        places
+            .into_iter()
+            .map(|(context, position)| self.work.window("token", context, position))
+            .collect()
     }
 
     /// The best of each similar feature, then the second best, and so on.
@@ -147,12 +183,14 @@ impl<'a> Sources<'a> {
             let own = self.work.examples(other, Half::Score).filter(|row| row.band == "top");
             own.map(move |row| (row.rank, near, of_example("similar", row)))
         };
-        let mut all: Vec<(u32, usize, Window)> = self.similar[key].iter().enumerate().flat_map(top).collect();
+        let mut all: Vec<(u32, usize, Window)> =
+            self.similar[key].iter().enumerate().flat_map(top).collect();
         all.sort_by_key(|&(rank, near, _)| (rank, near));
         all.into_iter().map(|(_, _, window)| window).collect()
     }
 
-    /// An active example with the places for marks. A token that is only a part of a character cannot be marked alone.
+    /// An active example with the places for marks. A token that is only a part of a character
+    /// cannot be marked alone.
     fn marked(&self, row: &'a ExampleRow) -> Active<'a> {
         let whole = excerpts::whole(&row.tokens, self.work.contexts.tokenizer());
         let (right, silent) = marks(&row.activations, |place| whole.contains(&place));

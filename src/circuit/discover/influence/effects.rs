@@ -1,9 +1,10 @@
-//! Direct effects of all terms of a prompt on its active features, as matrix products: one for each hook, position that receives
-//! and position that is read.
+//! Direct effects of all terms of a prompt on its active features, as matrix products: one for each
+//! hook, position that receives and position that is read.
 //!
-//! What an MLP's feature reads lies at its own position. An attention feature's encoder row goes back through each head's
-//! `W_V`; at a source the heads' rows are summed, weighted by the pattern. Both give a direction of the residual stream, whose products
-//! with the terms' vectors are the effects.
+//! What an MLP's feature reads lies at its own position. An attention feature's encoder row goes
+//! back through each head's `W_V`; at a source the heads' rows are summed, weighted by the pattern.
+//! Both give a direction of the residual stream, whose products with the terms' vectors are the
+//! effects.
 
 use super::prune::Link;
 use crate::circuit::attribution::{Attribution, Root};
@@ -52,7 +53,8 @@ impl<'a> Effects<'a> {
         Ok(Effects { attribution, nodes, places })
     }
 
-    /// The influence of each term on a root: one way back through the hooks, as nothing receives from later ones.
+    /// The influence of each term on a root: one way back through the hooks, as nothing receives
+    /// from later ones.
     pub fn influences(&self, root: Root) -> Result<Vec<f64>> {
         let mut influences = vec![0.0; self.nodes.len()];
         hand_down(&mut influences, &[1.0], &[self.on_root(root)?]);
@@ -64,33 +66,46 @@ impl<'a> Effects<'a> {
         Ok(influences)
     }
 
-    /// The links among the terms that are kept and the root, a receiver's after each other, the latest receiver first.
+    /// The links among the terms that are kept and the root, a receiver's after each other, the
+    /// latest receiver first.
     pub fn links(&self, root: Root, kept: &[bool]) -> Result<Vec<Link>> {
         let mut links = Vec::new();
         let mut add = |parent: Option<usize>, row: usize, blocks: &[Block]| {
             for block in blocks {
                 let terms = (block.first..).zip(block.row(row));
                 let wanted = terms.filter(|&(term, &effect)| kept[term] && effect != 0.0);
-                links.extend(wanted.map(|(child, &effect)| Link { child, parent, effect, influence: 0.0 }));
+                links.extend(wanted.map(|(child, &effect)| Link {
+                    child,
+                    parent,
+                    effect,
+                    influence: 0.0,
+                }));
             }
         };
         add(None, 0, &[self.on_root(root)?]);
         for (hook, p) in self.backwards() {
-            let receivers: Vec<usize> = self.features(hook, p).filter(|&receiver| kept[receiver]).collect();
+            let receivers: Vec<usize> =
+                self.features(hook, p).filter(|&receiver| kept[receiver]).collect();
             let blocks = self.on(hook, p, &receivers)?;
-            receivers.iter().enumerate().for_each(|(row, &receiver)| add(Some(receiver), row, &blocks));
+            receivers
+                .iter()
+                .enumerate()
+                .for_each(|(row, &receiver)| add(Some(receiver), row, &blocks));
         }
         Ok(links)
     }
 
-    /// The effects of terms at one position on an attention feature through each head, `[H][terms]`.
+    /// The effects of terms at one position on an attention feature through each head,
+    /// `[H][terms]`.
     pub fn by_head(&self, feature: usize, terms: &[usize]) -> Result<Vec<Vec<f32>>> {
         let Node { layer, position, feature, .. } = self.nodes[feature];
         let source = self.nodes[terms[0]].position as usize;
         let place = &self.places[source];
         let weights = self.weights(layer as usize, position as usize)?.get(source)?.unsqueeze(1)?;
-        let directions = self.back(layer as usize, &[feature as usize])?.squeeze(1)?.broadcast_mul(&weights)?;
-        let chosen = Tensor::from_iter(terms.iter().map(|&term| (term - place.first) as u32), &Device::Cpu)?;
+        let directions =
+            self.back(layer as usize, &[feature as usize])?.squeeze(1)?.broadcast_mul(&weights)?;
+        let chosen =
+            Tensor::from_iter(terms.iter().map(|&term| (term - place.first) as u32), &Device::Cpu)?;
         Ok(directions.matmul(&place.rows.index_select(&chosen, 0)?.t()?)?.to_vec2()?)
     }
 
@@ -116,15 +131,21 @@ impl<'a> Effects<'a> {
                 _ => effects.push(effect),
             }
         }
-        Ok(Block { first: self.places.last().map_or(0, |place| place.first), terms: effects.len(), effects })
+        Ok(Block {
+            first: self.places.last().map_or(0, |place| place.first),
+            terms: effects.len(),
+            effects,
+        })
     }
 
-    /// The effects of all terms on some features of a hook at one position, a block for each position that they read.
+    /// The effects of all terms on some features of a hook at one position, a block for each
+    /// position that they read.
     fn on(&self, hook: usize, p: usize, receivers: &[usize]) -> Result<Vec<Block>> {
         if receivers.is_empty() {
             return Ok(Vec::new());
         }
-        let features: Vec<usize> = receivers.iter().map(|&receiver| self.nodes[receiver].feature as usize).collect();
+        let features: Vec<usize> =
+            receivers.iter().map(|&receiver| self.nodes[receiver].feature as usize).collect();
         let (world, l) = (self.attribution.world(), hook / 2);
         if hook % 2 == 1 {
             let sigma = f64::from(self.attribution.trace().layers[l].sigma2[p]);
@@ -132,7 +153,8 @@ impl<'a> Effects<'a> {
         }
         let back = self.back(l, &features)?;
         let (heads, n, d) = back.dims3()?;
-        let directions = self.weights(l, p)?.matmul(&back.reshape((heads, n * d))?)?.reshape((p + 1, n, d))?;
+        let directions =
+            self.weights(l, p)?.matmul(&back.reshape((heads, n * d))?)?.reshape((p + 1, n, d))?;
         (0..=p).map(|source| self.block(hook, source, &directions.get(source)?)).collect()
     }
 
@@ -147,13 +169,18 @@ impl<'a> Effects<'a> {
     fn back(&self, l: usize, features: &[usize]) -> Result<Tensor> {
         let model = &self.attribution.world().model;
         let (d, h, k) = (model.sizes.d_model, model.sizes.heads, model.sizes.d_head);
-        let w_v = model.layers[l].w_qkv.narrow(1, 2 * h * k, h * k)?.contiguous()?.reshape((d, h, k))?;
-        let reads = self.attribution.world().attention[l].select(features)?.w.reshape((features.len(), h, k))?;
+        let w_v =
+            model.layers[l].w_qkv.narrow(1, 2 * h * k, h * k)?.contiguous()?.reshape((d, h, k))?;
+        let reads = self.attribution.world().attention[l].select(features)?.w.reshape((
+            features.len(),
+            h,
+            k,
+        ))?;
         Ok(reads.transpose(0, 1)?.contiguous()?.matmul(&w_v.permute((1, 2, 0))?.contiguous()?)?)
     }
 
-    /// How much of what is at each source a head brings to a position, for a unit of the residual stream: `A[h, p, s]/σ[s]`,
-    /// `[p + 1, H]`
+    /// How much of what is at each source a head brings to a position, for a unit of the residual
+    /// stream: `A[h, p, s]/σ[s]`, `[p + 1, H]`
     fn weights(&self, l: usize, p: usize) -> Result<Tensor> {
         let layer = &self.attribution.trace().layers[l];
         let pattern = layer.pattern.narrow(1, p, 1)?.squeeze(1)?.narrow(1, 0, p + 1)?.t()?;
@@ -169,7 +196,8 @@ impl Place {
         let (d, blocks) = (world.model.sizes.d_model, 2 * world.model.sizes.layers + 1);
         let (stream, first) = (attribution.stream(), nodes.len());
         let embeddings = stream.rows(0, p)?;
-        let mut rows: Vec<f32> = embeddings[..d].iter().zip(&embeddings[d..]).map(|(token, at)| token + at).collect();
+        let mut rows: Vec<f32> =
+            embeddings[..d].iter().zip(&embeddings[d..]).map(|(token, at)| token + at).collect();
         nodes.push(Node::embedding(NodeKind::Embedding, p));
         let mut before = vec![1];
         for block in 1..blocks {
@@ -181,14 +209,20 @@ impl Place {
             }
             before.push(nodes.len() - first);
         }
-        Ok(Place { first, rows: Tensor::from_vec(rows, (nodes.len() - first, d), &Device::Cpu)?, before })
+        Ok(Place {
+            first,
+            rows: Tensor::from_vec(rows, (nodes.len() - first, d), &Device::Cpu)?,
+            before,
+        })
     }
 }
 
 /// Gives what each receiver has to the terms by the absolute values of their effects on it.
 fn hand_down(influences: &mut [f64], own: &[f64], blocks: &[Block]) {
     for (row, own) in own.iter().enumerate() {
-        let size = |block: &Block| block.row(row).iter().map(|effect| f64::from(effect.abs())).sum::<f64>();
+        let size = |block: &Block| {
+            block.row(row).iter().map(|effect| f64::from(effect.abs())).sum::<f64>()
+        };
         let whole: f64 = blocks.iter().map(size).sum();
         if whole > 0.0 {
             for block in blocks {

@@ -29,11 +29,13 @@ pub(super) fn threshold(scores: impl Iterator<Item = f64>, share: f64) -> f64 {
     reaching.or(scores.last()).copied().unwrap_or(0.0)
 }
 
-/// The terms that hold `coverage` of the influence, of features and errors the `limit` with the most, and all embeddings.
+/// The terms that hold `coverage` of the influence, of features and errors the `limit` with the
+/// most, and all embeddings.
 pub(super) fn terms(nodes: &[Node], influences: &[f64], coverage: f64, limit: usize) -> Vec<bool> {
     let least = threshold(influences.iter().copied(), coverage);
     let embedding = |term: usize| nodes[term].kind == NodeKind::Embedding;
-    let mut best: Vec<usize> = (0..nodes.len()).filter(|&term| !embedding(term) && influences[term] >= least).collect();
+    let mut best: Vec<usize> =
+        (0..nodes.len()).filter(|&term| !embedding(term) && influences[term] >= least).collect();
     best.sort_by(|&a, &b| influences[b].total_cmp(&influences[a]).then(nodes[a].cmp(&nodes[b])));
     best.truncate(limit);
     let mut kept: Vec<bool> = (0..nodes.len()).map(embedding).collect();
@@ -41,8 +43,9 @@ pub(super) fn terms(nodes: &[Node], influences: &[f64], coverage: f64, limit: us
     kept
 }
 
-/// Of the links among the kept terms, those that hold [`EDGES`] of the influence that flows among these alone; without features
-/// and errors that lead nowhere then, and features that nothing leads to. Links are ordered by receiver, the latest first.
+/// Of the links among the kept terms, those that hold [`EDGES`] of the influence that flows among
+/// these alone; without features and errors that lead nowhere then, and features that nothing leads
+/// to. Links are ordered by receiver, the latest first.
 pub(super) fn links(mut links: Vec<Link>, nodes: &[Node]) -> Vec<Link> {
     let mut influences = vec![0.0; nodes.len()];
     for on_one in links.chunk_by_mut(|a, b| a.parent == b.parent) {
@@ -78,13 +81,16 @@ mod tests {
     #[test]
     fn scores_are_kept_until_they_hold_the_share() {
         let scores = [0.125, 0.5, 0.125, 0.25];
-        for (share, least) in [(0.25, 0.5), (0.5, 0.5), (0.625, 0.25), (0.75, 0.25), (0.875, 0.125), (1.0, 0.125)] {
+        for (share, least) in
+            [(0.25, 0.5), (0.5, 0.5), (0.625, 0.25), (0.75, 0.25), (0.875, 0.125), (1.0, 0.125)]
+        {
             assert_eq!(threshold(scores.into_iter(), share), least, "{share}");
         }
         assert_eq!(threshold([].into_iter(), 0.5), 0.0);
     }
 
-    /// Nothing leads to the lower feature, so it goes, then the one that reads from it alone; the error stays.
+    /// Nothing leads to the lower feature, so it goes, then the one that reads from it alone; the
+    /// error stays.
     #[test]
     fn what_nothing_leads_to_goes_with_all_that_depends_on_it() {
         let feature = |layer| Node::feature(Kind::Mlp, layer, 0, 0);
@@ -97,19 +103,25 @@ mod tests {
         ];
         let link = |child, parent, effect| Link { child, parent, effect, influence: 0.0 };
         let mut among = vec![link(3, None, 1.0), link(4, None, -0.5), link(1, Some(3), 1.0)];
-        let names = |links: Vec<Link>| links.iter().map(|link| (link.child, link.parent)).collect::<Vec<_>>();
+        let names = |links: Vec<Link>| {
+            links.iter().map(|link| (link.child, link.parent)).collect::<Vec<_>>()
+        };
         assert_eq!(names(links(among.clone(), &nodes)), [(4, None)]);
         among.push(link(0, Some(1), 0.5));
         assert_eq!(names(links(among, &nodes)), [(3, None), (4, None), (1, Some(3)), (0, Some(1))]);
     }
 
-    /// Of what leads to the root a thousandth is too weak, and what leads only to that goes with it.
+    /// Of what leads to the root a thousandth is too weak, and what leads only to that goes with
+    /// it.
     #[test]
     fn a_feature_that_leads_nowhere_goes_with_what_leads_to_it() {
         let nodes = [Node::embedding(NodeKind::Embedding, 0), Node::feature(Kind::Mlp, 0, 0, 0)];
         let link = |child, parent, effect| Link { child, parent, effect, influence: 0.0 };
         let among = vec![link(1, None, 0.001), link(0, None, 0.999), link(0, Some(1), 1.0)];
         let left = links(among, &nodes);
-        assert_eq!(left.iter().map(|link| (link.child, link.parent)).collect::<Vec<_>>(), [(0, None)]);
+        assert_eq!(
+            left.iter().map(|link| (link.child, link.parent)).collect::<Vec<_>>(),
+            [(0, None)]
+        );
     }
 }
