@@ -13,6 +13,8 @@ use polars::prelude::{
 pub struct Column {
     pub name: &'static str,
     pub meaning: &'static str,
+    /// The type of its values, such as `u32` or `list of string`; with `?` where they may be null.
+    pub kind: &'static str,
 }
 
 /// A row of a declared table.
@@ -24,6 +26,7 @@ pub trait Row: Sized {
 
 /// A value of a column.
 pub trait Cell: Sized + Clone {
+    const KIND: &'static str;
     fn series(values: Vec<Self>) -> Series;
     fn read(series: &Series) -> Result<Vec<Self>>;
 }
@@ -36,6 +39,8 @@ fn whole<T>(value: Option<T>, series: &Series) -> Result<T> {
 macro_rules! plain_cell {
     ($($type:ty => $get:ident),*) => {$(
         impl Cell for $type {
+            const KIND: &'static str = stringify!($type);
+
             fn series(values: Vec<Self>) -> Series {
                 Series::new("".into(), values)
             }
@@ -44,6 +49,8 @@ macro_rules! plain_cell {
             }
         }
         impl Cell for Option<$type> {
+            const KIND: &'static str = concat!(stringify!($type), "?");
+
             fn series(values: Vec<Self>) -> Series {
                 Series::new("".into(), values)
             }
@@ -57,6 +64,8 @@ macro_rules! plain_cell {
 plain_cell!(u16 => u16, u32 => u32, u64 => u64, f32 => f32, f64 => f64);
 
 impl Cell for bool {
+    const KIND: &'static str = "bool";
+
     fn series(values: Vec<Self>) -> Series {
         BooleanChunked::from_iter(values.into_iter().map(Some)).into_series()
     }
@@ -66,6 +75,8 @@ impl Cell for bool {
 }
 
 impl Cell for Option<bool> {
+    const KIND: &'static str = "bool?";
+
     fn series(values: Vec<Self>) -> Series {
         BooleanChunked::from_iter(values).into_series()
     }
@@ -75,6 +86,8 @@ impl Cell for Option<bool> {
 }
 
 impl Cell for String {
+    const KIND: &'static str = "string";
+
     fn series(values: Vec<Self>) -> Series {
         Series::new("".into(), values)
     }
@@ -86,10 +99,16 @@ impl Cell for String {
 macro_rules! list_cell {
     ($($type:ty, $polars:ty, $dtype:expr => $get:ident),*) => {$(
         impl Cell for Vec<$type> {
+            const KIND: &'static str = concat!("list of ", stringify!($type));
+
             fn series(values: Vec<Self>) -> Series {
                 let all = values.iter().map(Vec::len).sum();
-                let mut builder =
-                    ListPrimitiveChunkedBuilder::<$polars>::new("".into(), values.len(), all, $dtype);
+                let mut builder = ListPrimitiveChunkedBuilder::<$polars>::new(
+                    "".into(),
+                    values.len(),
+                    all,
+                    $dtype,
+                );
                 values.iter().for_each(|value| builder.append_slice(value));
                 builder.finish().into_series()
             }
@@ -113,6 +132,8 @@ list_cell!(
 );
 
 impl Cell for Vec<String> {
+    const KIND: &'static str = "list of string";
+
     fn series(values: Vec<Self>) -> Series {
         let mut builder = ListStringChunkedBuilder::new("".into(), values.len(), values.len());
         values
@@ -130,12 +151,12 @@ impl Cell for Vec<String> {
 /// Declares a table: the struct of its rows, its name, version and columns with their meanings.
 macro_rules! table {
     ($(#[doc = $doc:literal])* $row:ident = $name:literal, version $version:literal, $shards:ident {
-        $(#[doc = $meaning:literal] $column:ident: $type:ty,)*
+        $($(#[doc = $meaning:literal])+ $column:ident: $type:ty,)*
     }) => {
         $(#[doc = $doc])*
         #[derive(Clone, Debug, PartialEq)]
         pub struct $row {
-            $(#[doc = $meaning] pub $column: $type,)*
+            $($(#[doc = $meaning])+ pub $column: $type,)*
         }
 
         impl $crate::artifact::Row for $row {
@@ -144,10 +165,16 @@ macro_rules! table {
                 version: $version,
                 sharded: table!(@$shards),
                 row: concat!($($doc),*),
-                columns: &[$($crate::artifact::Column { name: stringify!($column), meaning: $meaning }),*],
+                columns: &[$($crate::artifact::Column {
+                    name: stringify!($column),
+                    meaning: concat!($($meaning),+),
+                    kind: <$type as $crate::artifact::tables::Cell>::KIND,
+                }),*],
             };
 
-            fn to_frame(rows: &[Self]) -> polars::prelude::PolarsResult<polars::prelude::DataFrame> {
+            fn to_frame(
+                rows: &[Self],
+            ) -> polars::prelude::PolarsResult<polars::prelude::DataFrame> {
                 let columns = vec![$({
                     let values: Vec<$type> = rows.iter().map(|row| row.$column.clone()).collect();
                     let mut series = <$type as $crate::artifact::tables::Cell>::series(values);
@@ -160,7 +187,8 @@ macro_rules! table {
             fn from_frame(frame: &polars::prelude::DataFrame) -> $crate::error::Result<Vec<Self>> {
                 $(
                     let series = frame.column(stringify!($column))?.as_materialized_series();
-                    let mut $column = <$type as $crate::artifact::tables::Cell>::read(series)?.into_iter();
+                    let mut $column =
+                        <$type as $crate::artifact::tables::Cell>::read(series)?.into_iter();
                 )*
                 let row = |_| Some($row { $($column: $column.next()?),* });
                 Ok((0..frame.height()).map_while(row).collect())
