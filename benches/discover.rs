@@ -15,15 +15,15 @@
 
 use circuit_atlas::circuit::features::{self, Errors, Runner, Side};
 use circuit_atlas::circuit::{
-    Ablate, Attribution, Candidates, Case, Method, Metric, Node, PROMPTS, Root, World, components,
-    grow,
+    Ablate, Attribution, Candidates, Case, Growth, Metric, Node, PROMPTS, ReplacementModel, Root,
+    components, grow,
 };
 use circuit_atlas::config::{Config, Discover};
 use circuit_atlas::error::Result;
+use circuit_atlas::inputs;
 use circuit_atlas::lock::Lock;
 use circuit_atlas::pipeline::set_threads;
 use circuit_atlas::progress::Progress;
-use circuit_atlas::stages::inputs;
 use circuit_atlas::stats::strata::sample;
 use circuit_atlas::task::{self, Prompt, Wanted};
 use rayon::prelude::*;
@@ -50,21 +50,23 @@ fn main() -> Result<()> {
     let config = Config::load(&folder().join("pipeline.toml"))?;
     set_threads(&config);
     let progress = Progress::new("bench");
-    let world = inputs::world_of(&config, &Lock::load(&config.artifacts())?, &progress)?;
+    let replacement =
+        inputs::replacement_model(&config, &Lock::load(&config.artifacts())?, &progress)?;
     progress.end();
     let tokenizer = inputs::tokenizer(&config)?;
     for task in &config.tasks {
         let prompts = task::prompts(task, Wanted::default(), &config.folder, &tokenizer)?.finding;
-        let few = sample(prompts.clone(), |prompt| &prompt.template, PROMPTS, task.seed);
-        measure(&world, &config.discover, &few)?; // warms up
+        let few = sample(prompts.clone(), |prompt| prompt.template.clone(), PROMPTS, task.seed);
+        measure(&replacement, &config.discover, &few)?; // warms up
         let start = Instant::now();
         let mut sums = Sums::default();
         for some in prompts.chunks(PROMPTS) {
-            sums = sums.plus(measure(&world, &config.discover, some)?);
+            sums = sums.plus(measure(&replacement, &config.discover, some)?);
         }
-        let gpt2_small = (world.model.sizes.layers, world.model.sizes.d_model) == (12, 768);
+        let gpt2_small =
+            (replacement.model.sizes.layers, replacement.model.sizes.d_model) == (12, 768);
         report(&task.name, prompts.len(), start.elapsed().as_secs_f64(), sums, gpt2_small);
-        circuits(&world, &config.discover, &few)?;
+        circuits(&replacement, &config.discover, &few)?;
     }
     Ok(())
 }
@@ -76,16 +78,20 @@ fn folder() -> PathBuf {
     named.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).into(), PathBuf::from)
 }
 
-fn measure(world: &World, discover: &Discover, prompts: &[Prompt]) -> Result<Sums> {
+fn measure(
+    replacement: &ReplacementModel,
+    discover: &Discover,
+    prompts: &[Prompt],
+) -> Result<Sums> {
     let (mut sums, mut start) = (Sums::default(), Instant::now());
     let tokens: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
-    let traces = world.traces(&tokens)?;
+    let traces = replacement.traces(&tokens)?;
     sums.pass = lap(&mut start);
-    let passes = world.encode(traces)?;
+    let passes = replacement.encode(traces)?;
     sums.encode = lap(&mut start);
     let each = prompts.par_iter().zip(passes).map(|(prompt, pass)| -> Result<Sums> {
         let (mut sums, mut start) = (Sums::default(), Instant::now());
-        let attribution = Attribution::of(world, pass, &prompt.tokens)?;
+        let attribution = Attribution::of(replacement, pass, &prompt.tokens)?;
         sums.attribution = lap(&mut start);
         let mut candidates = Candidates::new(&attribution, discover.candidates, &discover.allow);
         let mut search = |root| grow(&mut candidates, root, grown(discover));
@@ -133,11 +139,11 @@ fn report(task: &str, prompts: usize, seconds: f64, sums: Sums, gpt2_small: bool
 }
 
 /// What it takes to run a circuit of the task, as `verify` does many times over.
-fn circuits(world: &World, discover: &Discover, prompts: &[Prompt]) -> Result<()> {
+fn circuits(replacement: &ReplacementModel, discover: &Discover, prompts: &[Prompt]) -> Result<()> {
     let tokens: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
     let (mut parts, mut found) = (BTreeSet::new(), BTreeSet::new());
-    for (prompt, pass) in prompts.iter().zip(world.passes(&tokens)?) {
-        let attribution = Attribution::of(world, pass, &prompt.tokens)?;
+    for (prompt, pass) in prompts.iter().zip(replacement.passes(&tokens)?) {
+        let attribution = Attribution::of(replacement, pass, &prompt.tokens)?;
         let mut candidates = Candidates::new(&attribution, discover.candidates, &discover.allow);
         let graph =
             grow(&mut candidates, inputs::root(discover.root, prompt), grown(discover))?.graph;
@@ -168,16 +174,16 @@ fn circuits(world: &World, discover: &Discover, prompts: &[Prompt]) -> Result<()
         println!("    {name:<28} {:.3}", start.elapsed().as_secs_f64() / prompts.len() as f64);
         Ok(())
     };
-    let held = components::stand_ins(&world.model, &cases, Ablate::Mean, 1)?;
-    each("components", &|| components::values(&world.model, &cases, &parts, &held))?;
-    let held = features::stand_ins(world, &cases, Ablate::Mean, 1)?;
+    let held = components::stand_ins(&replacement.model, &cases, Ablate::Mean, 1)?;
+    each("components", &|| components::values(&replacement.model, &cases, &parts, &held))?;
+    let held = features::stand_ins(replacement, &cases, Ablate::Mean, 1)?;
     for (name, errors, side) in [
         ("features, errors kept", Errors::Kept, Side::Inside),
         ("features, errors ablated", Errors::Ablated, Side::Inside),
         ("all others, errors kept", Errors::Kept, Side::Outside),
         ("all others, errors ablated", Errors::Ablated, Side::Outside),
     ] {
-        let runner = Runner { world, cases: &cases, stand_ins: &held, errors };
+        let runner = Runner { replacement, cases: &cases, stand_ins: &held, errors };
         each(name, &|| runner.values(&found, side))?;
     }
     Ok(())
@@ -202,7 +208,7 @@ impl Sums {
 }
 
 /// How circuits grow: by the method of the settings, or greedily where it grows none.
-fn grown(discover: &Discover) -> Method {
-    let greedy = Method::Greedy { passes: discover.passes, per_node: discover.per_node };
-    inputs::method(discover, discover.method).unwrap_or(greedy)
+fn grown(discover: &Discover) -> Growth {
+    let greedy = Growth::Greedy { passes: discover.passes, per_node: discover.per_node };
+    inputs::growth(discover, discover.method).unwrap_or(greedy)
 }

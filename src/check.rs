@@ -5,11 +5,11 @@ use crate::config::Config;
 use crate::corpus::{Tokenizer, read, windows};
 use crate::dictionary::{Conformance, Sample, measure};
 use crate::error::Result;
+use crate::inputs;
 use crate::llm;
 use crate::lock::Lock;
 use crate::progress::Progress;
-use crate::stages::inputs;
-use crate::stages::measure::{SAMPLE, sample as spread};
+use crate::stages::conformance::{SAMPLE, sample as spread};
 use crate::task;
 
 /// # Errors
@@ -53,10 +53,10 @@ pub fn check(config: &Config) -> Result<()> {
         say("llm", "none: explanations will be summaries of the statistics".into());
     }
     for model in config.models() {
-        say("llm", llm::reach(&config.llm, model)?);
+        say("llm", llm::probe(&config.llm, model)?);
     }
     let (lock, progress) = (Lock::load(&config.artifacts())?, Progress::new("check"));
-    let dictionaries = inputs::opened(config, &lock, &progress);
+    let dictionaries = inputs::dictionaries(config, &lock, &progress);
     progress.end();
     let sample = Sample::new(&model, &sample)?;
     println!("the model's loss on {SAMPLE} tokens is {:.2} nats\n\n{HEADER}", sample.loss());

@@ -57,7 +57,7 @@ pub struct Snapshot {
     pub commit: String,
     /// Where its files are, as far as they have been downloaded.
     pub folder: PathBuf,
-    /// All files of the repository, by name; a stranger's.
+    /// All files of the repository, by name; a control's.
     pub files: Vec<String>,
 }
 
@@ -179,7 +179,7 @@ pub enum Wrong {
 /// How a circuit grows.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "kebab-case")]
-pub enum Method {
+pub enum DiscoveryMethod {
     /// The features whose scores by the gradient are largest: see `circuit::gradient`.
     Gradient,
     Greedy,
@@ -207,7 +207,7 @@ pub enum RootKind {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Discover {
-    pub method: Method,
+    pub method: DiscoveryMethod,
     /// Of `gradient`: prompts of a task that its features are ranked on; those of `tasks.prompts`
     /// are among them.
     pub prompts: usize,
@@ -259,17 +259,17 @@ pub enum Dtype {
     F16,
 }
 
-impl Method {
+impl DiscoveryMethod {
     /// The word in settings and artifacts.
     pub fn word(self) -> &'static str {
         match self {
-            Method::Gradient => "gradient",
-            Method::Greedy => "greedy",
-            Method::Influence => "influence",
-            Method::AttributionPatching => "attribution-patching",
-            Method::IntegratedGradients => "integrated-gradients",
-            Method::LearnedMasks => "learned-masks",
-            Method::Neurons => "neurons",
+            DiscoveryMethod::Gradient => "gradient",
+            DiscoveryMethod::Greedy => "greedy",
+            DiscoveryMethod::Influence => "influence",
+            DiscoveryMethod::AttributionPatching => "attribution-patching",
+            DiscoveryMethod::IntegratedGradients => "integrated-gradients",
+            DiscoveryMethod::LearnedMasks => "learned-masks",
+            DiscoveryMethod::Neurons => "neurons",
         }
     }
 }
@@ -281,7 +281,7 @@ pub struct Verify {
     /// What is put in the place of everything outside a circuit; each in turn.
     pub ablations: BTreeSet<Ablation>,
     /// Methods whose circuits are measured besides, under the first of the ablations.
-    pub methods: BTreeSet<Method>,
+    pub methods: BTreeSet<DiscoveryMethod>,
     /// Random circuits of each size.
     pub random: usize,
     /// Fresh prompts of a task that circuits are measured on; 0: those that they were found on.
@@ -400,7 +400,7 @@ pub struct Llm {
     pub max_tokens: u32,
     /// Independent explanations of each feature; more than one tells how far they agree.
     pub samples: u32,
-    pub replies: Replies,
+    pub replies: ReplyFormat,
     /// Questions in flight at once.
     pub concurrency: usize,
     /// Seconds that a reply may take.
@@ -440,7 +440,7 @@ impl Llm {
 /// How replies are to be brought into form.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-pub enum Replies {
+pub enum ReplyFormat {
     /// By a JSON schema, and by a marked line where the server knows no schemas.
     Auto,
     Schema,
@@ -461,7 +461,7 @@ pub enum ScoreMethod {
 #[serde(deny_unknown_fields, default)]
 pub struct Evaluate {
     pub methods: BTreeSet<ScoreMethod>,
-    /// Texts of each kind, active and silent, that a judge is asked about for a feature.
+    /// Texts of each kind, active and inactive, that a judge is asked about for a feature.
     pub texts: usize,
     /// Texts in one question.
     pub batch: usize,
@@ -542,7 +542,7 @@ impl Default for Discover {
             "position_embedding",
         ];
         Self {
-            method: Method::Gradient,
+            method: DiscoveryMethod::Gradient,
             prompts: 480,
             points: 3,
             choose: 384,
@@ -611,7 +611,7 @@ impl Default for Llm {
             temperature: 0.0,
             max_tokens: 500,
             samples: 1,
-            replies: Replies::Auto,
+            replies: ReplyFormat::Auto,
             concurrency: 8,
             timeout: 120.0,
             retries: 5,
@@ -859,7 +859,10 @@ impl Config {
         if !(discover.share >= 0.0 && discover.share < 1.0) {
             out_of_range("discover.share", discover.share, "0 or more, and below 1")?;
         }
-        if !matches!(discover.method, Method::Gradient | Method::Greedy | Method::Influence) {
+        if !matches!(
+            discover.method,
+            DiscoveryMethod::Gradient | DiscoveryMethod::Greedy | DiscoveryMethod::Influence
+        ) {
             let word = discover.method.word();
             out_of_range(
                 "discover.method",

@@ -10,7 +10,7 @@
 //! - [`corpus`], [`task`]: texts and prompts to token ids
 //! - [`model`], [`dictionary`], [`circuit`]: the folded GPT-2, what its dictionaries read, what an
 //!   answer is made of
-//! - [`stats`], [`explain`]: numbers and sentences about features
+//! - [`stats`], [`summary`]: numbers and sentences about features
 //! - [`llm`]: questions to a language model, and its replies, each paid for once
 //! - [`site`]: the pages
 //! - [`stages`], [`lock`], [`pipeline`], [`check`], [`cli`]: from settings to a run
@@ -22,17 +22,21 @@ pub mod config;
 pub mod progress;
 pub mod artifact;
 pub mod hub;
+pub mod lock;
 pub mod corpus;
 pub mod task;
 pub mod model;
 pub mod dictionary;
 pub mod circuit;
 pub mod stats;
-pub mod explain;
+pub mod summary;
 pub mod llm;
+pub mod inputs;
+pub mod atlas;
+pub mod format;
 pub mod site;
 pub mod stages;
-pub mod lock;
+
 pub mod pipeline;
 pub mod check;
 pub mod show;

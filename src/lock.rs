@@ -1,7 +1,7 @@
 //! `atlas.lock`: what each stage last ran with, and from that whether it is fresh and, if not, why.
 //!
 //! A stage's *fingerprint* is a hash of its ingredients: its settings, the files of the outside
-//! world that it reads, the fingerprints of the stages before it, and its own version. Results
+//! replacement that it reads, the fingerprints of the stages before it, and its own version. Results
 //! depend on nothing else.
 
 use crate::artifact::publish::publish;

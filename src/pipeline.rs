@@ -8,10 +8,11 @@ use crate::artifact::{Artifact, Row, Store};
 use crate::config::{Config, Snapshot};
 use crate::error::{Context, Hint, Result, hinted};
 use crate::hub;
-use crate::llm::{Purse, check_key};
+use crate::inputs::Input;
+use crate::llm::{Budget, check_key};
 use crate::lock::{ATTEMPT, Entry, Ingredients, Lock, Stamp, fingerprint};
 use crate::progress::Progress;
-use crate::stages::{self, Done, Input, Run};
+use crate::stages::{self, Done, Run};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
@@ -84,7 +85,7 @@ pub const STAGES: [Stage; 11] = [
         after: None,
         writes: &[ConformanceRow::ARTIFACT],
         writes_besides: None,
-        run: stages::measure::run,
+        run: stages::conformance::run,
         asks: None,
     },
     Stage {
@@ -122,7 +123,7 @@ pub const STAGES: [Stage; 11] = [
             Input::Prompts,
             Input::Published,
         ],
-        besides: stages::inputs::published_from,
+        besides: crate::inputs::published_from,
         reads: &[
             PromptRow::ARTIFACT,
             NodeRow::ARTIFACT,
@@ -142,7 +143,7 @@ pub const STAGES: [Stage; 11] = [
         version: 2,
         settings: &[],
         inputs: &[Input::Model, Input::Dictionaries, Input::Published],
-        besides: stages::inputs::published_from,
+        besides: crate::inputs::published_from,
         reads: &[PromptRow::ARTIFACT, ComponentRow::ARTIFACT, CircuitFeature::ARTIFACT],
         after: None,
         writes: &[
@@ -453,7 +454,7 @@ impl<'a> Workplace<'a> {
         states.try_for_each(|state| if state.why.is_empty() { check(state) } else { Ok(()) })
     }
 
-    fn run(&mut self, state: &State, force: bool, purse: &Purse) -> Result<Done> {
+    fn run(&mut self, state: &State, force: bool, budget: &Budget) -> Result<Done> {
         let stage = state.stage;
         let progress = Progress::new(stage.name);
         if force {
@@ -468,7 +469,7 @@ impl<'a> Workplace<'a> {
             fingerprint: &state.fingerprint,
             progress: &progress,
             lock: &self.lock,
-            purse,
+            budget,
             order: &NAMES,
         };
         let done = (stage.run)(&run);
@@ -495,7 +496,7 @@ impl<'a> Workplace<'a> {
             fingerprint: &state.fingerprint,
             progress: &progress,
             lock: &self.lock,
-            purse: &Purse::empty(),
+            budget: &Budget::empty(),
             order: &NAMES,
         });
         progress.end();
@@ -597,7 +598,7 @@ pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
     if states.iter().any(|state| will_run(state) && state.stage.asks_by(config).is_some()) {
         check_key(&config.llm)?;
     }
-    let (purse, mut all) = (Purse::new(&config.llm), Done::default());
+    let (budget, mut all) = (Budget::new(&config.llm), Done::default());
     for state in states.iter().filter(|state| selection.wants(state.stage.name)) {
         if !will_run(state) {
             eprintln!("{:<10} fresh", state.stage.name);
@@ -606,7 +607,7 @@ pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
         for reason in state.why.iter().take(4) {
             eprintln!("{:<10} runs: {reason}", state.stage.name);
         }
-        let done = place.run(state, selection.force, &purse)?;
+        let done = place.run(state, selection.force, &budget)?;
         all.failed += done.failed;
         all.left += done.left;
     }
@@ -729,7 +730,7 @@ pub fn fetch(config: &Config, corpus: bool, update: bool) -> Result<Vec<Snapshot
     let config = fetched(config, update)?;
     let progress = Progress::new("download");
     if corpus {
-        stages::inputs::corpus(&config, &progress)?.try_for_each(|shard| shard.map(drop))?;
+        crate::inputs::corpus(&config, &progress)?.try_for_each(|shard| shard.map(drop))?;
     }
     progress.end();
     Ok(config.snapshots.into_values().collect())
@@ -810,7 +811,7 @@ pub fn ask<T>(config: &Config, question: impl FnOnce(&Run) -> Result<T>) -> Resu
         fingerprint: "",
         progress: &progress,
         lock: &place.lock,
-        purse: &Purse::new(&config.llm),
+        budget: &Budget::new(&config.llm),
         order: &NAMES,
     });
     progress.end();

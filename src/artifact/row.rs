@@ -2,11 +2,17 @@
 
 use super::store::Artifact;
 use crate::error::{Context, Result};
+use crate::ids::{
+    BadName, Band, Component, DictionaryId, FeatureId, Half, Kind, Lag, NodeKind, Side, Slot,
+    Status, Subject, SubjectKind,
+};
 use polars::prelude::{
     BooleanChunked, DataFrame, DataType, Float32Type, Float64Type, IntoSeries, ListBuilderTrait,
     ListPrimitiveChunkedBuilder, ListStringChunkedBuilder, NamedFrom, PolarsResult, Series,
     UInt32Type, UInt64Type,
 };
+
+use std::str::FromStr;
 
 /// A column of a table.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +101,81 @@ impl Cell for String {
         series.str()?.iter().map(|value| whole(value.map(String::from), series)).collect()
     }
 }
+
+/// Names and fixed words are strings; a text that is none of them is refused.
+macro_rules! word_cell {
+    ($($type:ty),*) => {$(
+        impl Cell for $type {
+            const KIND: &'static str = "string";
+
+            fn series(values: Vec<Self>) -> Series {
+                String::series(values.iter().map(ToString::to_string).collect())
+            }
+            fn read(series: &Series) -> Result<Vec<Self>> {
+                String::read(series)?.iter().map(|word| parsed(word, series)).collect()
+            }
+        }
+    )*};
+}
+
+fn parsed<T: FromStr<Err = BadName>>(word: &str, series: &Series) -> Result<T> {
+    word.parse::<T>().with_context(|| format!("column `{}`", series.name()))
+}
+
+word_cell!(
+    Band,
+    Component,
+    DictionaryId,
+    FeatureId,
+    Half,
+    Kind,
+    Lag,
+    NodeKind,
+    Side,
+    Slot,
+    Status,
+    Subject,
+    SubjectKind
+);
+
+/// None is an empty string.
+impl Cell for Option<FeatureId> {
+    const KIND: &'static str = "string";
+
+    fn series(values: Vec<Self>) -> Series {
+        let written =
+            |value: &Option<FeatureId>| value.map_or_else(String::new, |id| id.to_string());
+        String::series(values.iter().map(written).collect())
+    }
+    fn read(series: &Series) -> Result<Vec<Self>> {
+        let one = |word: &String| match word.as_str() {
+            "" => Ok(None),
+            word => parsed(word, series).map(Some),
+        };
+        String::read(series)?.iter().map(one).collect()
+    }
+}
+
+macro_rules! word_list_cell {
+    ($($type:ty),*) => {$(
+        impl Cell for Vec<$type> {
+            const KIND: &'static str = "list of string";
+
+            fn series(values: Vec<Self>) -> Series {
+                let written = |value: &Self| value.iter().map(ToString::to_string).collect();
+                Vec::<String>::series(values.iter().map(written).collect())
+            }
+            fn read(series: &Series) -> Result<Vec<Self>> {
+                let one = |words: &Vec<String>| {
+                    words.iter().map(|word| parsed(word, series)).collect()
+                };
+                Vec::<String>::read(series)?.iter().map(one).collect()
+            }
+        }
+    )*};
+}
+
+word_list_cell!(FeatureId, Component);
 
 macro_rules! list_cell {
     ($($type:ty, $polars:ty, $dtype:expr => $get:ident),*) => {$(

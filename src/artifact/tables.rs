@@ -3,6 +3,10 @@
 
 use super::row::{Row, table};
 use super::store::Artifact;
+use crate::ids::{
+    Band, Component, DictionaryId, FeatureId, Half, Kind, Lag, NodeKind, Side, Slot, Status,
+    Subject, SubjectKind,
+};
 
 pub use super::row::Cell;
 
@@ -16,7 +20,7 @@ table! {
         /// its token ids, without BOS
         tokens: u32,
         /// `explain` or `score`: which examples it may give, by a hash of its ids
-        half: String,
+        half: Half,
     }
 }
 
@@ -85,8 +89,9 @@ table! {
         /// its number in the circuit, in node order
         node: u32,
         /// `root`, `attention_feature`, `mlp_feature`, `head`, `attention_error`, `mlp_error`,
-        /// `bias`, `embedding` or `position_embedding`
-        kind: String,
+        /// `attention_dictionary_bias`, `attention_bias`, `mlp_dictionary_bias`, `embedding` or
+        /// `position_embedding`
+        kind: NodeKind,
         /// its layer
         layer: Option<u32>,
         /// its position; a head's destination; the root's is the last
@@ -114,7 +119,7 @@ table! {
         /// the receiving node
         to: u32,
         /// where it enters a head: `q`, `k` or `v`; empty for other receivers
-        slot: String,
+        slot: Slot,
         /// direct effect, scales and patterns frozen; of `gradient` what of the task's metric goes
         /// along it, in the metric's unit
         effect: f32,
@@ -129,7 +134,7 @@ table! {
         /// the task's name
         task: String,
         /// `L9H9` or `MLP3`
-        component: String,
+        component: Component,
         /// its layer
         layer: u32,
         /// the head's number, null for an MLP
@@ -150,9 +155,9 @@ table! {
         /// the task's name
         task: String,
         /// the component
-        component: String,
+        component: Component,
         /// the feature
-        feature: String,
+        feature: FeatureId,
         /// prompts in which it serves there; 0 for a feature of the circuit that is too weak for
         /// any prompt's graph
         prompts: u32,
@@ -172,7 +177,7 @@ table! {
         /// its place, from 1; features that oppose the answer are last
         rank: u32,
         /// the feature
-        feature: String,
+        feature: FeatureId,
         /// the mean over prompts of what it adds to the task's metric, above 0 where it supports
         /// the answer; or prompts
         score: f64,
@@ -187,7 +192,7 @@ table! {
         /// the task's name
         task: String,
         /// the dictionary
-        dictionary: String,
+        dictionary: DictionaryId,
         /// summed scores of its features above 0, the mean over prompts, in the metric's unit
         supporting: f64,
         /// summed scores below 0
@@ -248,9 +253,9 @@ table! {
         /// the receiving node
         to: u32,
         /// where it enters a head: `q`, `k` or `v`; empty for other receivers
-        slot: String,
+        slot: Slot,
         /// the contributing feature
-        feature: String,
+        feature: FeatureId,
         /// what receives: a feature, `L2H4` with the feature that it serves, or `root`
         receiver: String,
         /// prompts whose circuit has the link, at any position
@@ -276,11 +281,11 @@ table! {
     /// a dictionary, and how well it describes the model on the corpus
     ConformanceRow = "conformance", version 1, whole {
         /// `att3` or `mlp3`
-        dictionary: String,
+        dictionary: DictionaryId,
         /// its layer
         layer: u32,
         /// `attention` or `mlp`
-        kind: String,
+        kind: Kind,
         /// its features
         width: u32,
         /// mean number of active features a token
@@ -328,9 +333,9 @@ table! {
         /// its number in `scores`
         key: u32,
         /// `att9.16109`
-        feature: String,
+        feature: FeatureId,
         /// `attention` or `mlp`
-        kind: String,
+        kind: Kind,
         /// its layer
         layer: u32,
         /// its number in the dictionary
@@ -350,7 +355,7 @@ table! {
         /// the tasks in whose circuits it is
         tasks: Vec<String>,
         /// the components at which it serves
-        components: Vec<String>,
+        components: Vec<Component>,
         /// tokens with the largest shares of its summed activation
         mass_tokens: Vec<u32>,
         /// those shares
@@ -368,11 +373,11 @@ table! {
     /// an example: a window of a context around the peak of a feature, or of a component's features
     ExampleRow = "examples", version 1, whole {
         /// the feature or component
-        subject: String,
+        subject: Subject,
         /// the half that the document is in
-        half: String,
+        half: Half,
         /// `top`, `q0` … `q9` (tenths of the active contexts by strength) or `inactive`
-        band: String,
+        band: Band,
         /// its place in the band
         rank: u32,
         /// the context
@@ -398,9 +403,9 @@ table! {
     /// a token that a feature, component or group promotes or suppresses
     LogitRow = "logits", version 1, whole {
         /// the feature, component or group
-        subject: String,
+        subject: Subject,
         /// `top` or `bottom`
-        side: String,
+        side: Side,
         /// its place
         rank: u32,
         /// the token's id
@@ -420,13 +425,13 @@ table! {
         /// the task's name
         task: String,
         /// where the first serves
-        component_a: String,
+        component_a: Component,
         /// where the second serves
-        component_b: String,
+        component_b: Component,
         /// the first
-        feature_a: String,
+        feature_a: FeatureId,
         /// the second
-        feature_b: String,
+        feature_b: FeatureId,
         /// prompts in which both do
         prompts: u32,
         /// summed share of the direct links between them
@@ -439,11 +444,11 @@ table! {
     /// `window` the first comes before the second
     CorpusPairRow = "pairs_corpus", version 1, whole {
         /// the first
-        feature_a: String,
+        feature_a: FeatureId,
         /// the second
-        feature_b: String,
+        feature_b: FeatureId,
         /// `same` token, or the first within the `window` of tokens before the second
-        lag: String,
+        lag: Lag,
         /// tokens with the first (for `window`: with the first in the window before)
         n_a: u64,
         /// tokens with the second
@@ -471,11 +476,11 @@ table! {
     /// a component's features taken together, over all tasks
     ClusterRow = "component_clusters", version 1, whole {
         /// the component
-        component: String,
+        component: Component,
         /// distinct features that serve there
         features: u32,
         /// its features, most often serving first
-        members: Vec<String>,
+        members: Vec<FeatureId>,
         /// in how many prompts each serves there
         weights: Vec<u32>,
     }
@@ -485,9 +490,9 @@ table! {
     /// an explanation: of everything one from the statistics, and those of a language model besides
     ExplanationRow = "explanations", version 2, whole {
         /// the feature, component, pair or group
-        subject: String,
+        subject: Subject,
         /// `feature`, `component`, `pair` or `group`
-        kind: String,
+        kind: SubjectKind,
         /// `statistics`, or the prompt that a language model was given
         explainer: String,
         /// which of `llm.samples` independent ones, from 0
@@ -496,7 +501,7 @@ table! {
         model: String,
         /// `ok`, `failed` (a reply that cannot be read, a question that is not taken), `refused`,
         /// or `left`: to be asked again
-        status: String,
+        status: Status,
         /// what makes it fire
         input_side: String,
         /// what it promotes
@@ -523,7 +528,7 @@ table! {
         /// hash of what was asked
         prompt_hash: String,
         /// for which subject
-        subject: String,
+        subject: Subject,
         /// `explain` or `repair`
         purpose: String,
         /// the language model
@@ -537,7 +542,7 @@ table! {
         /// the reply as it came; empty if there is none
         reply: String,
         /// `ok`, `failed` or `refused`
-        status: String,
+        status: Status,
     }
 }
 
@@ -545,7 +550,7 @@ table! {
     /// how good an explanation is on documents that it has not seen
     EvaluationRow = "evaluations", version 2, whole {
         /// the feature
-        subject: String,
+        subject: FeatureId,
         /// whose explanation; `single-token rule` for the rule itself
         explainer: String,
         /// `single-token`, `detection` or `fuzzing`
@@ -554,7 +559,7 @@ table! {
         judge: String,
         /// texts it was tried on
         examples: u32,
-        /// mean of the hit rates on active and on silent texts; null where there are none of one
+        /// mean of the hit rates on active and on inactive texts; null where there are none of one
         /// kind
         balanced_accuracy: Option<f64>,
         /// lower end of its 95 % interval
@@ -564,7 +569,7 @@ table! {
         /// the same for another feature's explanation, or rule
         null: Option<f64>,
         /// that other feature; empty if there is none
-        null_subject: String,
+        null_subject: Option<FeatureId>,
         /// the same for the feature's single-token rule, on the same texts
         rule: Option<f64>,
     }
@@ -574,20 +579,20 @@ table! {
     /// a judge's verdict on one text
     JudgementRow = "judgements", version 1, whole {
         /// the feature
-        subject: String,
+        subject: FeatureId,
         /// `detection` or `fuzzing`
         method: String,
         /// the language model that judged
         judge: String,
         /// the feature whose explanation it was given: the subject, or another one
-        explained: String,
+        explained: FeatureId,
         /// which of its explanations, from 0
         sample: u32,
         /// the text's number among those of the feature and method
         text: u32,
-        /// `top`, `q0` … `q9`; silent: `inactive`, `token` (holds the feature's own token),
+        /// `top`, `q0` … `q9`; inactive: `inactive`, `token` (holds the feature's own token),
         /// `similar` (another feature's text)
-        band: String,
+        band: Band,
         /// the context
         context: u32,
         /// position of the text's first token in the context
@@ -609,7 +614,7 @@ table! {
     /// how far independent explanations of a feature agree, or two judges of one explanation
     AgreementRow = "agreements", version 1, whole {
         /// the feature
-        subject: String,
+        subject: FeatureId,
         /// `samples` or `judges`
         between: String,
         /// `words` (shared content words, Jaccard) or the method whose verdicts are compared
@@ -626,7 +631,7 @@ table! {
     /// what the model says more of when a feature is added to its residual stream
     CausalRow = "causal", version 1, whole {
         /// the feature
-        subject: String,
+        subject: FeatureId,
         /// positions of the *score* half at which it was added
         positions: u32,
         /// units of activation added
@@ -664,7 +669,7 @@ table! {
         /// hash of what was asked
         prompt_hash: String,
         /// for which subject
-        subject: String,
+        subject: Subject,
         /// for what: `explain`, `repair`
         purpose: String,
         /// the language model
@@ -680,7 +685,7 @@ table! {
         /// tries
         attempts: u32,
         /// `ok`, `failed`, `refused`, or `left`: no reply was to be had
-        status: String,
+        status: Status,
     }
 }
 
@@ -701,7 +706,7 @@ table! {
         /// the task's name
         task: String,
         /// the head
-        component: String,
+        component: Component,
         /// prompts looked at
         prompts: u32,
         /// mean share of a token's attention that goes to BOS; here and below BOS itself is no
@@ -746,7 +751,7 @@ table! {
         /// the task's name
         task: String,
         /// the head
-        component: String,
+        component: Component,
         /// the template
         template: String,
         /// its first prompt
@@ -765,7 +770,7 @@ table! {
         /// the task's name
         task: String,
         /// the head
-        component: String,
+        component: Component,
         /// the token's place by the attention that it received
         rank: u32,
         /// the token's id
@@ -795,9 +800,9 @@ table! {
     /// with most
     HeadFeatureRow = "head_features", version 1, whole {
         /// the head
-        component: String,
+        component: Component,
         /// the feature
-        feature: String,
+        feature: FeatureId,
         /// norm of its decoder in the head, as a share of the sum of its norms over the layer's
         /// heads
         share: f32,
@@ -816,6 +821,6 @@ table! {
         /// what it is there, such as `name mover`
         class: String,
         /// the component
-        component: String,
+        component: Component,
     }
 }

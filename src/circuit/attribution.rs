@@ -4,10 +4,11 @@
 //! Letters: `D` d_model, `H` heads, `K` d_head, `T` tokens. Vectors are plain slices here: a
 //! receiver reads a few hundred terms along one direction, which is a loop, not a matrix product.
 
-use super::graph::{Node, NodeKind, Slot};
+use super::graph::Node;
+use super::replacement::{Pass, ReplacementModel, dot, flat, row};
 use super::terms::Stream;
-use super::world::{Pass, World, dot, flat, row};
 use crate::error::Result;
+use crate::ids::{NodeKind, Slot};
 use crate::model::{LayerTrace, Trace};
 use std::borrow::Cow;
 
@@ -61,7 +62,7 @@ pub fn share(effect: f32, whole: f64) -> f32 {
 
 /// A clean pass over one prompt with all dictionaries applied, taken apart.
 pub struct Attribution<'a> {
-    world: &'a World,
+    replacement: &'a ReplacementModel,
     stream: Stream<'a>,
     layers: Vec<Parts>,
     t: usize,
@@ -86,19 +87,28 @@ impl Parts {
 
 impl<'a> Attribution<'a> {
     /// Runs the model over a prompt (BOS first) and takes the pass apart.
-    pub fn new(world: &'a World, tokens: &[u32]) -> Result<Attribution<'a>> {
-        let pass = world.passes(&[tokens])?.remove(0);
-        Attribution::of(world, pass, tokens)
+    pub fn new(replacement: &'a ReplacementModel, tokens: &[u32]) -> Result<Attribution<'a>> {
+        let pass = replacement.passes(&[tokens])?.remove(0);
+        Attribution::of(replacement, pass, tokens)
     }
 
     /// Takes a pass over a prompt apart.
-    pub fn of(world: &'a World, pass: Pass, tokens: &[u32]) -> Result<Attribution<'a>> {
+    pub fn of(
+        replacement: &'a ReplacementModel,
+        pass: Pass,
+        tokens: &[u32],
+    ) -> Result<Attribution<'a>> {
         let layers = pass.trace().layers.iter().map(Parts::of).collect::<Result<_>>()?;
-        Ok(Attribution { world, stream: Stream::new(world, pass, tokens), layers, t: tokens.len() })
+        Ok(Attribution {
+            replacement,
+            stream: Stream::new(replacement, pass, tokens),
+            layers,
+            t: tokens.len(),
+        })
     }
 
-    pub(super) fn world(&self) -> &'a World {
-        self.world
+    pub(super) fn replacement(&self) -> &'a ReplacementModel {
+        self.replacement
     }
 
     /// Tokens of the prompt.
@@ -123,7 +133,7 @@ impl<'a> Attribution<'a> {
 
     /// The entry of the attention pattern at which a head node reads its source.
     pub fn pattern(&self, node: &Node) -> f32 {
-        let [l, h, p, s] = [node.layer, node.head, node.position, node.source].map(|x| x as usize);
+        let (l, h, p, s) = (node.layer(), node.head(), node.position(), node.source());
         self.layers[l].pattern[(h * self.t + p) * self.t + s]
     }
 
@@ -159,7 +169,7 @@ impl<'a> Attribution<'a> {
 
     /// Direct effects on a root of every term at the last position.
     pub fn on_root(&self, root: Root) -> Result<Contributions<'_>> {
-        let model = &self.world.model;
+        let model = &self.replacement.model;
         let column = |id: u32| flat(&model.w_u.narrow(1, id as usize, 1)?);
         let b_u = |id: u32| -> Result<f32> { Ok(model.b_u.get(id as usize)?.to_scalar::<f32>()?) };
         let (direction, bias) = match root {
@@ -177,8 +187,8 @@ impl<'a> Attribution<'a> {
     }
 
     fn on_mlp_feature(&self, node: &Node) -> Result<Contributions<'_>> {
-        let (l, p, f) = (node.layer as usize, node.position as usize, node.feature as usize);
-        let dictionary = &self.world.mlp[l];
+        let (l, p, f) = (node.layer(), node.position(), node.index());
+        let dictionary = &self.replacement.mlp[l];
         let direction = dictionary.read_direction(f)?;
         let (nodes, effects) =
             self.linear(2 * l + 1, p, &direction, self.trace().layers[l].sigma2[p])?;
@@ -190,9 +200,9 @@ impl<'a> Attribution<'a> {
     /// What an attention feature, an SAE error, or the head that serves one, reads from `z`:
     /// `[H·K]`
     fn reads(&self, node: &Node) -> Result<Vec<f32>> {
-        let (l, p) = (node.layer as usize, node.position as usize);
-        if node.feature >= 0 {
-            return self.world.attention[l].read_direction(node.feature as usize);
+        let (l, p) = (node.layer(), node.position());
+        if node.feature.is_some() {
+            return self.replacement.attention[l].read_direction(node.index());
         }
         let error = self.stream.error(l, p)?;
         let norm = dot(&error, &error).sqrt();
@@ -200,40 +210,37 @@ impl<'a> Attribution<'a> {
     }
 
     fn on_attention(&self, node: &Node) -> Result<Contributions<'_>> {
-        let (l, p, heads) =
-            (node.layer as usize, node.position as usize, self.world.model.sizes.heads);
+        let (l, p, heads) = (node.layer(), node.position(), self.replacement.model.sizes.heads);
         let g = self.reads(node)?;
         let mut nodes = Vec::with_capacity(heads * (p + 1));
         let mut effects = Vec::with_capacity(heads * (p + 1));
         for head in 0..heads {
             for source in 0..=p {
-                let (h, s) = (head as i32, source as i32);
-                nodes.push(Node { kind: NodeKind::Head, head: h, source: s, ..*node });
+                nodes.push(node.through(head, source));
                 effects.push(self.moved(l, head, source, p, &g));
             }
         }
         let is_feature = node.kind == NodeKind::AttentionFeature;
         let bias =
-            if is_feature { self.world.attention[l].read_bias(node.feature as usize) } else { 0.0 };
+            if is_feature { self.replacement.attention[l].read_bias(node.index()) } else { 0.0 };
         let total = dot(&row(&self.trace().layers[l].z, p)?, &g) + bias;
         Ok(Contributions { nodes: nodes.into(), effects, bias, total })
     }
 
     /// `A[h, p, s]·(v_{h,s}·g_h)`
     fn moved(&self, l: usize, head: usize, source: usize, p: usize, g: &[f32]) -> f32 {
-        let k = self.world.model.sizes.d_head;
+        let k = self.replacement.model.sizes.d_head;
         let parts = &self.layers[l];
         let a = parts.pattern[(head * self.t + p) * self.t + source];
         a * dot(&parts.v[(head * self.t + source) * k..][..k], &g[head * k..][..k])
     }
 
     fn on_value(&self, node: &Node) -> Result<Contributions<'_>> {
-        let (l, p, s, h) =
-            (node.layer as usize, node.position as usize, node.source as usize, node.head as usize);
-        let k = self.world.model.sizes.d_head;
+        let (l, p, s, h) = (node.layer(), node.position(), node.source(), node.head());
+        let k = self.replacement.model.sizes.d_head;
         let g = self.reads(node)?;
         let a = self.pattern(node);
-        let mut direction = self.world.back(l, 2, h, &g[h * k..][..k]);
+        let mut direction = self.replacement.back(l, 2, h, &g[h * k..][..k]);
         direction.iter_mut().for_each(|x| *x *= a);
         let (nodes, effects) =
             self.linear(2 * l, s, &direction, self.trace().layers[l].sigma1[s])?;
@@ -242,19 +249,18 @@ impl<'a> Attribution<'a> {
 
     /// The q or k slot of a head: effects on its attention score.
     fn on_score(&self, node: &Node, slot: Slot) -> Result<Contributions<'_>> {
-        let (l, p, s, h) =
-            (node.layer as usize, node.position as usize, node.source as usize, node.head as usize);
-        let (k, parts) = (self.world.model.sizes.d_head, &self.layers[l]);
+        let (l, p, s, h) = (node.layer(), node.position(), node.source(), node.head());
+        let (k, parts) = (self.replacement.model.sizes.d_head, &self.layers[l]);
         // What is read at `at` is met by the other side's vector at `with`.
         let (block, at, other, with) =
             if slot == Slot::Q { (0, p, &parts.k, s) } else { (1, s, &parts.q, p) };
         let root_k = (k as f32).sqrt();
         let x: Vec<f32> =
             other[(h * self.t + with) * k..][..k].iter().map(|x| x / root_k).collect();
-        let direction = self.world.back(l, block, h, &x);
+        let direction = self.replacement.back(l, block, h, &x);
         let (nodes, effects) =
             self.linear(2 * l, at, &direction, self.trace().layers[l].sigma1[at])?;
         let total = parts.scores[(h * self.t + p) * self.t + s];
-        Ok(Contributions { nodes, effects, bias: self.world.bias(l, block, h, &x), total })
+        Ok(Contributions { nodes, effects, bias: self.replacement.bias(l, block, h, &x), total })
     }
 }

@@ -1,95 +1,40 @@
 //! Nodes, links and the circuit of one prompt; and what several circuits have in common.
 
-use crate::ids::{Component, FeatureId, Kind};
+use crate::ids::{Component, FeatureId, Kind, NodeKind, Slot};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The kinds of nodes, in node order (DESIGN.md 4.5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum NodeKind {
-    Root,
-    AttentionFeature,
-    MlpFeature,
-    Head,
-    AttentionError,
-    MlpError,
-    Bias(Bias),
-    Embedding,
-    PositionEmbedding,
-}
-
-/// The constants among the terms of the residual stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Bias {
-    /// The SAE's `b_dec` through `W_O`.
-    AttentionDictionary,
-    /// `b_O`
-    Attention,
-    /// The transcoder's `b_dec_out`.
-    MlpDictionary,
-}
-
-impl NodeKind {
-    /// Every kind, in node order.
-    pub const ALL: [NodeKind; 11] = {
-        use NodeKind::*;
-        [
-            Root,
-            AttentionFeature,
-            MlpFeature,
-            Head,
-            AttentionError,
-            MlpError,
-            Bias(self::Bias::AttentionDictionary),
-            Bias(self::Bias::Attention),
-            Bias(self::Bias::MlpDictionary),
-            Embedding,
-            PositionEmbedding,
-        ]
-    };
-
-    /// The word in artifacts and in `discover.allow`.
-    pub fn word(self) -> &'static str {
-        match self {
-            NodeKind::Root => "root",
-            NodeKind::AttentionFeature => "attention_feature",
-            NodeKind::MlpFeature => "mlp_feature",
-            NodeKind::Head => "head",
-            NodeKind::AttentionError => "attention_error",
-            NodeKind::MlpError => "mlp_error",
-            NodeKind::Bias(_) => "bias",
-            NodeKind::Embedding => "embedding",
-            NodeKind::PositionEmbedding => "position_embedding",
-        }
-    }
-
-    /// The kind with this word; for `bias` one of its kinds, as artifacts do not tell them apart.
-    pub fn from_word(word: &str) -> Option<NodeKind> {
-        NodeKind::ALL.into_iter().find(|kind| kind.word() == word)
-    }
-}
-
-/// A node of a prompt's circuit. Fields that a kind does not have are −1; their order is node
-/// order.
+/// A node of a prompt's circuit. Fields that its kind does not have are none; their order is node
+/// order. The methods of the same names are for nodes that have them, and 0 for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Node {
     pub kind: NodeKind,
-    pub layer: i32,
+    pub layer: Option<u32>,
     /// Where it is; the destination of a head.
-    pub position: i32,
+    pub position: Option<u32>,
     /// The position that a head reads.
-    pub source: i32,
-    pub head: i32,
-    /// The dictionary feature; of a head the one it serves, −1 for the SAE's error.
-    pub feature: i32,
+    pub source: Option<u32>,
+    pub head: Option<u32>,
+    /// The dictionary feature; of a head the one it serves, none for the SAE's error.
+    pub feature: Option<u32>,
+}
+
+fn index(field: Option<u32>) -> usize {
+    field.map_or(0, |x| x as usize)
 }
 
 impl Node {
-    pub const ROOT: Node =
-        Node { kind: NodeKind::Root, layer: -1, position: -1, source: -1, head: -1, feature: -1 };
+    pub const ROOT: Node = Node {
+        kind: NodeKind::Root,
+        layer: None,
+        position: None,
+        source: None,
+        head: None,
+        feature: None,
+    };
 
     /// A node with a layer and a position and nothing else.
     pub fn at(kind: NodeKind, layer: usize, position: usize) -> Node {
-        Node { kind, layer: layer as i32, position: position as i32, ..Node::ROOT }
+        Node { kind, layer: Some(layer as u32), position: Some(position as u32), ..Node::ROOT }
     }
 
     /// A dictionary feature at a position.
@@ -98,12 +43,39 @@ impl Node {
             Kind::Attention => NodeKind::AttentionFeature,
             Kind::Mlp => NodeKind::MlpFeature,
         };
-        Node { feature: feature as i32, ..Node::at(kind, layer, position) }
+        Node { feature: Some(feature), ..Node::at(kind, layer, position) }
     }
 
     /// The token or position embedding at a position.
     pub fn embedding(kind: NodeKind, position: usize) -> Node {
-        Node { kind, position: position as i32, ..Node::ROOT }
+        Node { kind, position: Some(position as u32), ..Node::ROOT }
+    }
+
+    pub fn layer(&self) -> usize {
+        index(self.layer)
+    }
+
+    pub fn position(&self) -> usize {
+        index(self.position)
+    }
+
+    pub fn source(&self) -> usize {
+        index(self.source)
+    }
+
+    pub fn head(&self) -> usize {
+        index(self.head)
+    }
+
+    /// The number of its dictionary feature.
+    pub fn index(&self) -> usize {
+        index(self.feature)
+    }
+
+    /// The head through which an attention feature or an SAE error reads a position.
+    pub fn through(&self, head: usize, source: usize) -> Node {
+        let (head, source) = (Some(head as u32), Some(source as u32));
+        Node { kind: NodeKind::Head, head, source, ..*self }
     }
 
     /// The slots of a receiver, in the order a walk takes them; terminal nodes have none.
@@ -120,9 +92,9 @@ impl Node {
 
     /// The component that the node belongs to.
     pub fn component(&self) -> Option<Component> {
-        let layer = self.layer as usize;
+        let layer = self.layer();
         match self.kind {
-            NodeKind::Head => Some(Component::Head { layer, head: self.head as usize }),
+            NodeKind::Head => Some(Component::Head { layer, head: self.head() }),
             NodeKind::MlpFeature | NodeKind::MlpError => Some(Component::Mlp { layer }),
             _ => None,
         }
@@ -131,7 +103,7 @@ impl Node {
     /// The feature that serves at this node's component; an error is never one.
     pub fn served(&self) -> Option<FeatureId> {
         let component = self.component()?;
-        let index = usize::try_from(self.feature).ok()?;
+        let index = self.feature? as usize;
         Some(FeatureId { dictionary: component.dictionary(), index })
     }
 
@@ -142,33 +114,7 @@ impl Node {
             NodeKind::MlpFeature => Kind::Mlp,
             _ => return None,
         };
-        Some(FeatureId::new(kind, self.layer as usize, usize::try_from(self.feature).ok()?))
-    }
-}
-
-/// Where a contributor enters a receiver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Slot {
-    In,
-    Q,
-    K,
-    V,
-}
-
-impl Slot {
-    /// The slot with this word.
-    pub fn from_word(word: &str) -> Option<Slot> {
-        [Slot::In, Slot::Q, Slot::K, Slot::V].into_iter().find(|slot| slot.word() == word)
-    }
-
-    /// The word in artifacts.
-    pub fn word(self) -> &'static str {
-        match self {
-            Slot::In => "",
-            Slot::Q => "q",
-            Slot::K => "k",
-            Slot::V => "v",
-        }
+        Some(FeatureId::new(kind, self.layer(), self.feature? as usize))
     }
 }
 

@@ -6,7 +6,7 @@
 //! say.
 
 use super::promote::extremes;
-use super::world::PROMPTS;
+use super::replacement::PROMPTS;
 use crate::dictionary::Dictionary;
 use crate::error::{Result, hinted};
 use crate::model::{Gpt2, Trace};

@@ -18,19 +18,19 @@ pub mod ranked;
 mod similar;
 mod steer;
 mod terms;
-mod world;
+mod replacement;
 
 pub use attribution::{Attribution, Contributions, Root};
 pub use discover::{
-    Candidate, Candidates, Found, Method, allowable, greedy, grow, influences, influences_of_terms,
+    Candidate, Candidates, Found, Growth, allowable, greedy, grow, influences, influences_of_terms,
 };
 pub use faithful::{
     Ablate, Case, Metric, answers, at_least, circuits_by_frequency, components, effects,
     everything, features, random_circuits,
 };
-pub use graph::{Bias, Edge, Graph, Node, NodeKind, PairCount, Slot, pair_counts};
+pub use graph::{Edge, Graph, Node, PairCount, pair_counts};
 pub use promote::{Promoted, Weighted, extremes, promoted, promoted_logits, write_directions};
+pub use replacement::{PROMPTS, Pass, ReplacementModel};
 pub use similar::nearest;
 pub use steer::{Rise, Steered, steer};
 pub use terms::Stream;
-pub use world::{PROMPTS, Pass, World};

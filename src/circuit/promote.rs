@@ -4,7 +4,7 @@
 //! features go through `W_O'`, never straight from `z` to the vocabulary. Knows nothing of what the
 //! tokens say.
 
-use super::world::{World, centre, flat};
+use super::replacement::{ReplacementModel, centre, flat};
 use crate::error::{Context, Result, hinted};
 use crate::ids::{FeatureId, Kind};
 use candle_core::{D, Tensor};
@@ -27,10 +27,14 @@ const AT_ONCE: usize = 32;
 ///
 /// # Errors
 /// When there is no dictionary or feature of a name.
-pub fn promoted(world: &World, sets: &[Weighted], k: usize) -> Result<Vec<Promoted>> {
+pub fn promoted(
+    replacement: &ReplacementModel,
+    sets: &[Weighted],
+    k: usize,
+) -> Result<Vec<Promoted>> {
     let mut each = Vec::with_capacity(sets.len());
     for some in sets.chunks(AT_ONCE) {
-        each.extend(promoted_logits(world, some)?.iter().map(|logits| extremes(logits, k)));
+        each.extend(promoted_logits(replacement, some)?.iter().map(|logits| extremes(logits, k)));
     }
     Ok(each)
 }
@@ -39,14 +43,14 @@ pub fn promoted(world: &World, sets: &[Weighted], k: usize) -> Result<Vec<Promot
 ///
 /// # Errors
 /// When there is no dictionary or feature of a name.
-pub fn promoted_logits(world: &World, sets: &[Weighted]) -> Result<Vec<Vec<f32>>> {
+pub fn promoted_logits(replacement: &ReplacementModel, sets: &[Weighted]) -> Result<Vec<Vec<f32>>> {
     if sets.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = sets.iter().map(|set| written_by(world, set)).collect::<Result<Vec<_>>>()?;
+    let rows = sets.iter().map(|set| written_by(replacement, set)).collect::<Result<Vec<_>>>()?;
     let rows = Tensor::cat(&rows, 0)?;
     let centred = rows.broadcast_sub(&rows.mean_keepdim(D::Minus1)?)?;
-    centred.matmul(&world.model.w_u)?.to_vec2().context("reading promoted tokens")
+    centred.matmul(&replacement.model.w_u)?.to_vec2().context("reading promoted tokens")
 }
 
 /// What each feature adds to the residual stream for each unit of activation, mean-centred, `[D]` a
@@ -54,9 +58,12 @@ pub fn promoted_logits(world: &World, sets: &[Weighted]) -> Result<Vec<Vec<f32>>
 ///
 /// # Errors
 /// When there is no dictionary or feature of a name.
-pub fn write_directions(world: &World, features: &[FeatureId]) -> Result<Vec<Vec<f32>>> {
+pub fn write_directions(
+    replacement: &ReplacementModel,
+    features: &[FeatureId],
+) -> Result<Vec<Vec<f32>>> {
     let direction = |&feature: &FeatureId| {
-        let mut row = flat(&write_direction(world, feature)?)?;
+        let mut row = flat(&write_direction(replacement, feature)?)?;
         centre(&mut row);
         Ok(row)
     };
@@ -64,21 +71,21 @@ pub fn write_directions(world: &World, features: &[FeatureId]) -> Result<Vec<Vec
 }
 
 /// `Σ weight · u_f`, `[1, D]`
-fn written_by(world: &World, set: &Weighted) -> Result<Tensor> {
-    let w_u = &world.model.w_u;
-    let mut sum = Tensor::zeros((1, world.model.sizes.d_model), w_u.dtype(), w_u.device())?;
+fn written_by(replacement: &ReplacementModel, set: &Weighted) -> Result<Tensor> {
+    let w_u = &replacement.model.w_u;
+    let mut sum = Tensor::zeros((1, replacement.model.sizes.d_model), w_u.dtype(), w_u.device())?;
     for &(feature, weight) in set {
-        sum = (sum + (write_direction(world, feature)? * weight)?)?;
+        sum = (sum + (write_direction(replacement, feature)? * weight)?)?;
     }
     Ok(sum)
 }
 
 /// What a feature writes to the residual stream, not centred, `[1, D]`
-fn write_direction(world: &World, feature: FeatureId) -> Result<Tensor> {
+fn write_direction(replacement: &ReplacementModel, feature: FeatureId) -> Result<Tensor> {
     let layer = feature.dictionary.layer;
     let dictionaries = match feature.dictionary.kind {
-        Kind::Attention => &world.attention,
-        Kind::Mlp => &world.mlp,
+        Kind::Attention => &replacement.attention,
+        Kind::Mlp => &replacement.mlp,
     };
     let Some(dictionary) =
         dictionaries.get(layer).filter(|dictionary| feature.index < dictionary.width())
@@ -88,11 +95,12 @@ fn write_direction(world: &World, feature: FeatureId) -> Result<Tensor> {
             "use a layer of the model and an index below the dictionary's number of features",
         ));
     };
-    let row = Tensor::new(dictionary.write_direction(feature.index)?, world.model.w_u.device())?
-        .unsqueeze(0)?;
+    let row =
+        Tensor::new(dictionary.write_direction(feature.index)?, replacement.model.w_u.device())?
+            .unsqueeze(0)?;
     match feature.dictionary.kind {
         Kind::Attention => {
-            row.matmul(&world.model.layers[layer].w_o).context("writing through `W_O`")
+            row.matmul(&replacement.model.layers[layer].w_o).context("writing through `W_O`")
         }
         Kind::Mlp => Ok(row),
     }

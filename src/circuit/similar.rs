@@ -2,7 +2,7 @@
 //! layers and kinds.
 
 use super::promote::write_directions;
-use super::world::World;
+use super::replacement::ReplacementModel;
 use crate::error::Result;
 use crate::ids::FeatureId;
 use candle_core::{Device, Tensor};
@@ -16,9 +16,13 @@ const AT_ONCE: usize = 256;
 ///
 /// # Errors
 /// When there is no dictionary or feature of a name.
-pub fn nearest(world: &World, features: &[FeatureId], k: usize) -> Result<Vec<Vec<usize>>> {
-    let (n, d) = (features.len(), world.model.sizes.d_model);
-    let mut rows = write_directions(world, features)?;
+pub fn nearest(
+    replacement: &ReplacementModel,
+    features: &[FeatureId],
+    k: usize,
+) -> Result<Vec<Vec<usize>>> {
+    let (n, d) = (features.len(), replacement.model.sizes.d_model);
+    let mut rows = write_directions(replacement, features)?;
     rows.iter_mut().for_each(|row| normalise(row));
     let all = Tensor::from_vec(rows.concat(), (n, d), &Device::Cpu)?;
     let mut nearest = Vec::with_capacity(n);

@@ -10,7 +10,7 @@
 //! share contexts cost little more than one.
 
 use super::promote::{extremes, write_directions};
-use super::world::World;
+use super::replacement::ReplacementModel;
 use crate::error::{Context, Result};
 use crate::ids::{FeatureId, Kind};
 use crate::model::{Added, Behind};
@@ -52,34 +52,34 @@ type At = (usize, usize);
 /// # Errors
 /// When there is no dictionary or feature of a name, or a context does not fit the model.
 pub fn steer<'c, T: Send>(
-    world: &World,
+    replacement: &ReplacementModel,
     steered: &[Steered],
     context: impl Fn(u32) -> &'c [u32],
     k: usize,
     read: impl Fn(usize, &[f32]) -> T + Sync,
 ) -> Result<Vec<Rise<T>>> {
-    let at_once = (SUMS / world.model.sizes.vocabulary).max(1);
+    let at_once = (SUMS / replacement.model.sizes.vocabulary).max(1);
     let mut all = Vec::with_capacity(steered.len());
     for (some, first) in steered.chunks(at_once).zip((0..).step_by(at_once)) {
-        all.extend(together(world, some, &context, k, &|i, rise| read(first + i, rise))?);
+        all.extend(together(replacement, some, &context, k, &|i, rise| read(first + i, rise))?);
     }
     Ok(all)
 }
 
 fn together<'c, T: Send>(
-    world: &World,
+    replacement: &ReplacementModel,
     steered: &[Steered],
     context: &impl Fn(u32) -> &'c [u32],
     k: usize,
     read: &(impl Fn(usize, &[f32]) -> T + Sync),
 ) -> Result<Vec<Rise<T>>> {
     let features: Vec<FeatureId> = steered.iter().map(|one| one.feature).collect();
-    let mut vectors = write_directions(world, &features)?;
+    let mut vectors = write_directions(replacement, &features)?;
     vectors
         .iter_mut()
         .zip(steered)
         .for_each(|(u, one)| u.iter_mut().for_each(|x| *x *= one.strength));
-    let mut sums = vec![vec![0f32; world.model.sizes.vocabulary]; steered.len()];
+    let mut sums = vec![vec![0f32; replacement.model.sizes.vocabulary]; steered.len()];
     let mut found: BTreeMap<At, T> = BTreeMap::new();
     let by_context: Vec<(u32, Vec<At>)> = by_context(steered).into_iter().collect();
     for some in by_context.chunks(CONTEXTS) {
@@ -94,9 +94,9 @@ fn together<'c, T: Send>(
             .iter()
             .map(|&(i, at)| addition(&steered[at.0], i, at.1, &vectors[at.0]))
             .collect();
-        let change = world.model.change_by(&contexts, &added)?;
+        let change = replacement.model.change_by(&contexts, &added)?;
         for (rows, start) in places.chunks(ROWS).zip((0..).step_by(ROWS)) {
-            let rises = change.narrow(0, start, rows.len())?.matmul(&world.model.w_u)?;
+            let rises = change.narrow(0, start, rows.len())?.matmul(&replacement.model.w_u)?;
             let rises: Vec<Vec<f32>> = rises.to_vec2().context("reading what rises")?;
             for ((_, at), rise) in rows.iter().zip(&rises) {
                 sums[at.0].iter_mut().zip(rise).for_each(|(sum, x)| *sum += x);

@@ -4,18 +4,19 @@
 //! Which terms there are is known at once. Their vectors are made when they are first read, as most
 //! sublayers of most positions never are.
 
-use super::graph::{Bias, Node, NodeKind};
-use super::world::{Pass, World, centre, flat, row};
+use super::graph::Node;
+use super::replacement::{Pass, ReplacementModel, centre, flat, row};
 use crate::dictionary::{Active, Dictionary};
 use crate::error::Result;
 use crate::ids::Kind;
+use crate::ids::{Bias, NodeKind};
 use crate::model::Trace;
 use candle_core::Tensor;
 use std::cell::OnceCell;
 
 /// The residual stream of one pass.
 pub struct Stream<'a> {
-    world: &'a World,
+    replacement: &'a ReplacementModel,
     pass: Pass,
     positions: Vec<Position>,
 }
@@ -32,10 +33,10 @@ struct Position {
 
 impl<'a> Stream<'a> {
     /// The stream of a pass over these tokens.
-    pub fn new(world: &'a World, pass: Pass, tokens: &[u32]) -> Stream<'a> {
+    pub fn new(replacement: &'a ReplacementModel, pass: Pass, tokens: &[u32]) -> Stream<'a> {
         let positions =
             (0..).zip(tokens).map(|(p, &token)| Position::new(&pass, p, token)).collect();
-        Stream { world, pass, positions }
+        Stream { replacement, pass, positions }
     }
 
     /// The pass.
@@ -55,7 +56,7 @@ impl<'a> Stream<'a> {
         let mut products = Vec::with_capacity(self.nodes(before, position).len());
         for block in 0..=before {
             let rows = self.rows(block, position)?.chunks_exact(direction.len());
-            products.extend(rows.map(|row| super::world::dot(row, direction)));
+            products.extend(rows.map(|row| super::replacement::dot(row, direction)));
         }
         Ok(products)
     }
@@ -82,47 +83,45 @@ impl<'a> Stream<'a> {
             NodeKind::MlpFeature => &self.pass.mlp,
             _ => return None,
         };
-        let row = active
-            .get(usize::try_from(node.layer).ok()?)?
-            .get(usize::try_from(node.position).ok()?)?;
-        row.iter().find(|(f, _)| *f as i32 == node.feature).map(|&(_, a)| a)
+        let row = active.get(node.layer())?.get(node.position())?;
+        row.iter().find(|(f, _)| Some(*f) == node.feature).map(|&(_, a)| a)
     }
 
     /// `z − ẑ` at a position, `[H·K]`
     pub fn error(&self, layer: usize, position: usize) -> Result<Vec<f32>> {
         let active = &self.pass.attention[layer][position];
         missed(
-            &self.world.attention[layer],
+            &self.replacement.attention[layer],
             active,
             row(&self.pass.trace.layers[layer].z, position)?,
         )
     }
 
     fn embeddings(&self, p: usize) -> Result<Vec<f32>> {
-        let model = &self.world.model;
+        let model = &self.replacement.model;
         Ok([row(&model.w_e, self.positions[p].token as usize)?, row(&model.w_p, p)?].concat())
     }
 
     fn attention(&self, l: usize, p: usize) -> Result<Vec<f32>> {
-        let (world, active) = (self.world, &self.pass.attention[l][p]);
-        let mut read = written(&world.attention[l], active)?;
+        let (replacement, active) = (self.replacement, &self.pass.attention[l][p]);
+        let mut read = written(&replacement.attention[l], active)?;
         read.extend(self.error(l, p)?);
-        let w_o = &world.model.layers[l].w_o;
+        let w_o = &replacement.model.layers[l].w_o;
         let mut rows = flat(
             &Tensor::from_vec(read, (active.len() + 1, w_o.dim(0)?), w_o.device())?.matmul(w_o)?,
         )?;
-        rows.extend_from_slice(&world.constants[l].attention_dictionary);
-        rows.extend_from_slice(&world.constants[l].attention);
+        rows.extend_from_slice(&replacement.constants[l].attention_dictionary);
+        rows.extend_from_slice(&replacement.constants[l].attention);
         Ok(rows)
     }
 
     fn mlp(&self, l: usize, p: usize) -> Result<Vec<f32>> {
-        let (transcoder, active) = (&self.world.mlp[l], &self.pass.mlp[l][p]);
+        let (transcoder, active) = (&self.replacement.mlp[l], &self.pass.mlp[l][p]);
         let mut rows = written(transcoder, active)?;
         rows.extend(missed(transcoder, active, row(&self.pass.trace.layers[l].mlp_out, p)?)?);
         // What the projection takes off these rows cancels, as `mlp_out` itself is centred.
         rows.chunks_exact_mut(transcoder.b_out().len()).for_each(centre);
-        rows.extend_from_slice(&self.world.constants[l].mlp_dictionary);
+        rows.extend_from_slice(&self.replacement.constants[l].mlp_dictionary);
         Ok(rows)
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! The only room that knows the `tokenizers` crate. It must not know the model, artifacts or
 //! settings: a caller names files, columns and numbers. All text that comes through here is a
-//! stranger's: it is passed on, never obeyed.
+//! control's: it is passed on, never obeyed.
 
 mod lines;
 mod parquet;
@@ -12,5 +12,5 @@ pub mod tokenizer;
 pub mod windows;
 
 pub use source::{Content, RawDocument, Shard, files, read, readable, shards};
-pub use tokenizer::{Piece, Tokenizer};
-pub use windows::{Half, Packer, SHORTEST, Window, half, order, windows};
+pub use tokenizer::{TokenPiece, Tokenizer};
+pub use windows::{Packer, SHORTEST, Window, half, order, windows};

@@ -28,7 +28,7 @@ pub struct Tokenizer {
 
 /// Readable text of one or more tokens that belong together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Piece {
+pub struct TokenPiece {
     pub text: String,
     /// Places in the ids that were asked for.
     pub tokens: Range<usize>,
@@ -117,7 +117,7 @@ impl Tokenizer {
     }
 
     /// The text of ids, cut where tokens end. Tokens that share a character stay together.
-    pub fn pieces(&self, ids: &[u32]) -> Vec<Piece> {
+    pub fn pieces(&self, ids: &[u32]) -> Vec<TokenPiece> {
         let mut pieces = Vec::new();
         let mut start = 0;
         let mut bytes = Vec::new();
@@ -126,7 +126,7 @@ impl Tokenizer {
             let shares =
                 unfinished(&bytes) && ids.get(i + 1).is_some_and(|&next| self.continues(next));
             if !shares {
-                pieces.push(Piece {
+                pieces.push(TokenPiece {
                     text: readable(&bytes),
                     tokens: start..i + 1,
                     special: self.is_special(id),
@@ -280,7 +280,7 @@ pub mod tests {
             2,
             "a special token is a piece of its own, even behind half a character"
         );
-        assert_eq!(pieces[1], Piece { text: END_OF_TEXT.into(), tokens: 1..2, special: true });
+        assert_eq!(pieces[1], TokenPiece { text: END_OF_TEXT.into(), tokens: 1..2, special: true });
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //!
 //! Pure functions of ids and numbers: no text, no files.
 
+use crate::ids::Half;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -85,24 +86,6 @@ impl Packer {
         }
         self.open = Some(window);
         None
-    }
-}
-
-/// What a document's examples are for. No example crosses: an explanation is scored on documents it
-/// has never seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Half {
-    Explain,
-    Score,
-}
-
-impl Half {
-    /// The word used in artifacts.
-    pub fn word(self) -> &'static str {
-        match self {
-            Half::Explain => "explain",
-            Half::Score => "score",
-        }
     }
 }
 
@@ -196,7 +179,6 @@ mod tests {
         let explain = (0..2000).filter(|&n| half(&[n, 1, n]) == Half::Explain).count();
         assert!((900..1100).contains(&explain), "{explain}");
         assert_eq!(half(&[1, 2, 3]), half(&[1, 2, 3]));
-        assert_eq!([Half::Explain.word(), Half::Score.word()], ["explain", "score"]);
     }
 
     #[test]

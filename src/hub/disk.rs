@@ -27,7 +27,7 @@ pub fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// A stranger's name of a file as a path that stays below the folder it is put in; none if it would
+/// A control's name of a file as a path that stays below the folder it is put in; none if it would
 /// not.
 pub fn below(folder: &Path, name: &str) -> Option<PathBuf> {
     let odd = |c: char| c.is_control() || c == '\\' || c == ':';

@@ -1,13 +1,13 @@
 //! Questions to answers, in their order, many at a time. `async` begins and ends here.
 
+use super::capabilities::Capabilities;
 use super::client::Client;
-use super::dialect::Dialect;
-use super::letter::{Letter, Mode};
-use super::pace::Pace;
 use super::price::price;
-use super::replies::Replies;
-use super::round::Round;
-use super::{Asked, Purse, Question};
+use super::rate_limit::RateLimit;
+use super::request::{Mode, Request};
+use super::response_cache::ResponseCache;
+use super::session::Session;
+use super::{Asked, Budget, Question};
 use crate::artifact::Store;
 use crate::config::Llm;
 use crate::error::{Hint, Result};
@@ -31,12 +31,12 @@ const THREADS: usize = 2;
 /// Asks a server, for one stage.
 pub struct Asker<'a> {
     pub(super) llm: &'a Llm,
-    pub(super) replies: Replies,
-    pub(super) purse: &'a Purse,
+    pub(super) cache: ResponseCache,
+    pub(super) budget: &'a Budget,
     pub(super) progress: &'a Progress,
-    pub(super) pace: Pace,
+    pub(super) rate_limit: RateLimit,
     /// What each model has been found to understand.
-    pub(super) dialects: Mutex<BTreeMap<String, Dialect>>,
+    pub(super) capabilities_by_model: Mutex<BTreeMap<String, Capabilities>>,
     /// Why nothing is asked any more.
     pub(super) closed: watch::Sender<Option<String>>,
     /// Questions in a row that got no reply.
@@ -71,16 +71,16 @@ impl<'a> Asker<'a> {
     pub fn open(
         llm: &'a Llm,
         store: &Store,
-        purse: &'a Purse,
+        budget: &'a Budget,
         progress: &'a Progress,
     ) -> Result<Asker<'a>> {
         Ok(Asker {
             llm,
-            replies: Replies::open(store)?,
-            purse,
+            cache: ResponseCache::open(store)?,
+            budget,
             progress,
-            pace: Pace::new(llm),
-            dialects: Mutex::default(),
+            rate_limit: RateLimit::new(llm),
+            capabilities_by_model: Mutex::default(),
             closed: watch::Sender::new(None),
             misses: AtomicUsize::new(0),
             first_wait: FIRST_WAIT,
@@ -113,14 +113,14 @@ impl<'a> Asker<'a> {
         let done: Mutex<Vec<Option<Asked<T>>>> =
             Mutex::new(questions.iter().map(|_| None).collect());
         let asked = runtime.block_on(async {
-            let round = Round::new(self, what);
+            let session = Session::new(self, what);
             for queue in &order {
                 let next = AtomicUsize::new(0);
                 let worker = || async {
                     while let Some(&i) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let asked = round.answer(&questions[i], &read).await;
+                        let asked = session.answer(&questions[i], &read).await;
                         let asked =
-                            asked.inspect_err(|_| drop(round.close("an error has ended it")))?;
+                            asked.inspect_err(|_| drop(session.close("an error has ended it")))?;
                         done.lock().unwrap_or_else(PoisonError::into_inner)[i] = Some(asked);
                         self.progress.add(1);
                     }
@@ -147,14 +147,14 @@ impl<'a> Asker<'a> {
     fn order(&self, questions: &[Question]) -> Result<[Vec<usize>; 2]> {
         let (mut order, mut seen) = ([Vec::new(), Vec::new()], BTreeSet::new());
         for (i, question) in questions.iter().enumerate() {
-            let first = seen.insert(self.letter(question, Mode::allowed(self.llm)[0])?.hash);
+            let first = seen.insert(self.request(question, Mode::allowed(self.llm)[0])?.hash);
             order[usize::from(!first)].push(i);
         }
         Ok(order)
     }
 
-    fn letter<'q>(&self, question: &'q Question, mode: Mode) -> Result<Letter<'q>> {
-        Letter::new(self.llm, question, None, mode)
+    fn request<'q>(&self, question: &'q Question, mode: Mode) -> Result<Request<'q>> {
+        Request::new(self.llm, question, None, mode)
     }
 
     /// What asking would take. Nothing is sent, and no key is needed.
@@ -164,11 +164,12 @@ impl<'a> Asker<'a> {
         let mut seen = BTreeSet::new();
         for question in questions {
             // One that cannot be written is told of when it is asked.
-            let letters =
-                Mode::allowed(self.llm).iter().filter_map(|mode| self.letter(question, *mode).ok());
-            let letters: Vec<Letter> = letters.collect();
-            let Some(first) = letters.first() else { continue };
-            match letters.iter().any(|letter| self.replies.get(&letter.hash).is_some()) {
+            let requests = Mode::allowed(self.llm)
+                .iter()
+                .filter_map(|mode| self.request(question, *mode).ok());
+            let requests: Vec<Request> = requests.collect();
+            let Some(first) = requests.first() else { continue };
+            match requests.iter().any(|request| self.cache.get(&request.hash).is_some()) {
                 true => plan.known += 1,
                 false if seen.insert(first.hash.clone()) => plan.add(self.llm, first),
                 false => {}
@@ -179,13 +180,13 @@ impl<'a> Asker<'a> {
 }
 
 impl Plan {
-    fn add(&mut self, llm: &Llm, letter: &Letter) {
-        let (asked, answered) = (u64::from(letter.prompt_tokens()), u64::from(llm.max_tokens));
+    fn add(&mut self, llm: &Llm, request: &Request) {
+        let (asked, answered) = (u64::from(request.prompt_tokens()), u64::from(llm.max_tokens));
         self.calls += 1;
         self.prompt_tokens += asked;
         self.completion_tokens += answered;
         self.cost =
-            self.cost.zip(price(llm, letter.model(), asked, answered)).map(|(sum, own)| sum + own);
+            self.cost.zip(price(llm, request.model(), asked, answered)).map(|(sum, own)| sum + own);
     }
 }
 
@@ -219,17 +220,18 @@ async fn together(workers: impl Iterator<Item = impl Future<Output = Result<()>>
 
 #[cfg(test)]
 mod tests {
-    use super::super::client::{Answer, Completion, Scripted, Trouble};
-    use super::super::{Form, Message, Outcome, Speaker};
+    use super::super::client::{Completion, ErrorResponse, RequestError, Scripted};
+    use super::super::{ChatRole, Form, Message, Outcome};
     use super::*;
+    use crate::ids::Subject;
     use crate::stats::mix;
     use serde_json::json;
     use tempfile::TempDir;
 
     fn questions(n: usize) -> Vec<Question> {
-        let message = |i| Message { speaker: Speaker::User, text: format!("Thing {i}?") };
+        let message = |i| Message { role: ChatRole::User, text: format!("Thing {i}?") };
         let question = |i| Question {
-            subject: format!("thing-{i}"),
+            subject: Subject::Group(format!("thing-{i}")),
             purpose: "explain",
             model: "m".into(),
             sample: 0,
@@ -244,12 +246,12 @@ mod tests {
 
     fn ask(
         folder: &TempDir,
-        script: impl Fn(&Value) -> Result<Completion, Trouble> + Send + Sync + 'static,
+        script: impl Fn(&Value) -> Result<Completion, RequestError> + Send + Sync + 'static,
         questions: &[Question],
     ) -> Result<Vec<Asked<u64>>> {
         let llm = Llm { retries: 60, api_key_env: String::new(), ..Llm::default() };
-        let (purse, progress) = (Purse::new(&llm), Progress::new("test"));
-        let asker = Asker::open(&llm, &Store::new(folder.path()), &purse, &progress)?;
+        let (budget, progress) = (Budget::new(&llm), Progress::new("test"));
+        let asker = Asker::open(&llm, &Store::new(folder.path()), &budget, &progress)?;
         let asker = Asker {
             client: Some(Box::new(Scripted(script))),
             ..asker.waiting(Duration::from_nanos(1))
@@ -270,15 +272,17 @@ mod tests {
     }
 
     #[test]
-    fn in_any_weather_every_question_gets_its_own_reply_and_later_none_is_asked() {
+    fn whatever_the_server_does_every_question_gets_its_own_reply_and_later_none_is_asked() {
         let (folder, questions) = (TempDir::new().unwrap(), questions(300));
         let tries = AtomicUsize::new(0);
-        let moody = move |body: &Value| {
-            let answer = |status| Err(Trouble::Answer(Answer { status, ..Answer::default() }));
+        let unreliable = move |body: &Value| {
+            let answer = |status| {
+                Err(RequestError::Status(ErrorResponse { status, ..ErrorResponse::default() }))
+            };
             match mix(7, tries.fetch_add(1, Ordering::Relaxed) as u64) % 8 {
-                0 => Err(Trouble::Cut),
-                1 => Err(Trouble::Late),
-                2 => Err(Trouble::Unreachable("no route".into())),
+                0 => Err(RequestError::Disconnected),
+                1 => Err(RequestError::Timeout),
+                2 => Err(RequestError::Unreachable("no route".into())),
                 3 => answer(503),
                 4 => answer(429),
                 5 if body["messages"].as_array().unwrap().len() == 1 => {
@@ -287,10 +291,10 @@ mod tests {
                 _ => Ok(completion(json!({ "n": number(body) }).to_string())),
             }
         };
-        let asked = ask(&folder, moody, &questions).unwrap();
+        let asked = ask(&folder, unreliable, &questions).unwrap();
         let said = |asked: &Vec<Asked<u64>>| -> Vec<u64> {
             let said = asked.iter().map(|asked| match &asked.outcome {
-                Outcome::Said(n) => *n,
+                Outcome::Answered(n) => *n,
                 other => panic!("{other:?}"),
             });
             said.collect()

@@ -1,4 +1,4 @@
-//! One request over the wire: a body goes out, and a completion or a trouble comes back, without
+//! One request over the wire: a body goes out, and a completion or an error comes back, without
 //! the key in either.
 //!
 //! Whether to try again is not decided here: the tries of `async-openai` are replaced by a service
@@ -38,7 +38,7 @@ pub struct Completion {
 
 /// An answer that is none.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Answer {
+pub struct ErrorResponse {
     pub status: u16,
     pub code: String,
     pub param: String,
@@ -48,29 +48,29 @@ pub struct Answer {
 
 /// Why there is no completion.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Trouble {
+pub enum RequestError {
     /// The request cannot even be made. Why.
-    Unaskable(String),
+    Invalid(String),
     /// Nobody is there. Why.
     Unreachable(String),
     /// The connection broke off.
-    Cut,
+    Disconnected,
     /// It took too long.
-    Late,
+    Timeout,
     /// Something came that is no completion. What.
-    Strange(&'static str),
-    Answer(Answer),
+    Malformed(&'static str),
+    Status(ErrorResponse),
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{self:?}")
     }
 }
 
-impl std::error::Error for Trouble {}
+impl std::error::Error for RequestError {}
 
-type Sent<'c> = Pin<Box<dyn Future<Output = Result<Completion, Trouble>> + Send + 'c>>;
+type Sent<'c> = Pin<Box<dyn Future<Output = Result<Completion, RequestError>> + Send + 'c>>;
 
 /// Who answers.
 pub trait Client: Send + Sync {
@@ -79,18 +79,18 @@ pub trait Client: Send + Sync {
 }
 
 /// A server.
-pub struct Live {
+pub struct HttpClient {
     http: reqwest::Client,
     key: Key,
     llm: Llm,
 }
 
-impl Live {
+impl HttpClient {
     /// A client for the runtime in which it is made.
     ///
     /// # Errors
     /// When there is no key, or no TLS.
-    pub fn new(llm: &Llm) -> Result<Live> {
+    pub fn new(llm: &Llm) -> Result<HttpClient> {
         // It is there already where another client has been made.
         drop(rustls::crypto::ring::default_provider().install_default());
         let http = reqwest::Client::builder()
@@ -104,7 +104,7 @@ impl Live {
             || "cannot speak HTTP".into(),
             "check the proxy settings and the system's certificates",
         )?;
-        Ok(Live { http, key: Key::of(llm)?, llm: llm.clone() })
+        Ok(HttpClient { http, key: Key::of(llm)?, llm: llm.clone() })
     }
 
     async fn post(&self, model: &str, body: Value) -> Result<Value, OpenAIError> {
@@ -135,7 +135,7 @@ impl Live {
     }
 
     async fn through(&self, config: impl Config, body: Value) -> Result<Value, OpenAIError> {
-        let once = Once { http: self.http.clone(), keyless: self.key.secret().is_empty() };
+        let once = SingleTry { http: self.http.clone(), keyless: self.key.secret().is_empty() };
         Wire::build(self.http.clone(), config)
             .with_http_service(once)
             .chat()
@@ -144,12 +144,12 @@ impl Live {
     }
 
     /// Nothing that a server says is seen before the key is out of it.
-    fn hidden(&self, trouble: Trouble) -> Trouble {
+    fn hidden(&self, error: RequestError) -> RequestError {
         let hide = |text: String| self.key.hide(&text);
-        match trouble {
-            Trouble::Unaskable(why) => Trouble::Unaskable(hide(why)),
-            Trouble::Unreachable(why) => Trouble::Unreachable(hide(why)),
-            Trouble::Answer(answer) => Trouble::Answer(Answer {
+        match error {
+            RequestError::Invalid(why) => RequestError::Invalid(hide(why)),
+            RequestError::Unreachable(why) => RequestError::Unreachable(hide(why)),
+            RequestError::Status(answer) => RequestError::Status(ErrorResponse {
                 code: hide(answer.code),
                 param: hide(answer.param),
                 message: hide(answer.message),
@@ -166,11 +166,11 @@ pub fn deployment<'a>(llm: &'a Llm, model: &'a str) -> &'a str {
     if llm.deployment.is_empty() || model != llm.model { model } else { &llm.deployment }
 }
 
-impl Client for Live {
+impl Client for HttpClient {
     fn send<'c>(&'c self, model: &'c str, body: Value) -> Sent<'c> {
         Box::pin(async move {
             let body =
-                self.post(model, body).await.map_err(trouble).and_then(|body| completion(&body));
+                self.post(model, body).await.map_err(error).and_then(|body| completion(&body));
             match body {
                 Ok(said) => Ok(Completion {
                     text: self.key.hide(&said.text),
@@ -180,7 +180,7 @@ impl Client for Live {
                     prompt_tokens: said.prompt_tokens,
                     completion_tokens: said.completion_tokens,
                 }),
-                Err(trouble) => Err(self.hidden(trouble)),
+                Err(error) => Err(self.hidden(error)),
             }
         })
     }
@@ -188,12 +188,12 @@ impl Client for Live {
 
 /// One try, whatever comes of it.
 #[derive(Clone)]
-struct Once {
+struct SingleTry {
     http: reqwest::Client,
     keyless: bool,
 }
 
-impl tower::Service<HttpRequestFactory> for Once {
+impl tower::Service<HttpRequestFactory> for SingleTry {
     type Response = reqwest::Response;
     type Error = OpenAIError;
     type Future = Pin<Box<dyn Future<Output = Result<reqwest::Response, OpenAIError>> + Send>>;
@@ -203,7 +203,7 @@ impl tower::Service<HttpRequestFactory> for Once {
     }
 
     fn call(&mut self, request: HttpRequestFactory) -> Self::Future {
-        let Once { http, keyless } = self.clone();
+        let SingleTry { http, keyless } = self.clone();
         Box::pin(async move {
             let mut request = request.build().await?;
             if keyless {
@@ -217,7 +217,7 @@ impl tower::Service<HttpRequestFactory> for Once {
             let (status, after) =
                 (response.status().as_u16(), retry_after(response.headers(), SystemTime::now()));
             let body = beginning(&mut response).await;
-            Err(OpenAIError::Boxed(Box::new(Trouble::Answer(answer(status, after, &body)))))
+            Err(OpenAIError::Boxed(Box::new(RequestError::Status(answer(status, after, &body)))))
         })
     }
 }
@@ -252,7 +252,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 }
 
 /// What a server says in an answer that is none. Servers differ in where they say it.
-fn answer(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Answer {
+fn answer(status: u16, retry_after: Option<Duration>, body: &[u8]) -> ErrorResponse {
     let text = String::from_utf8_lossy(body);
     let body: Value = serde_json::from_str(&text).unwrap_or_default();
     let error = if body["error"].is_object() { &body["error"] } else { &body };
@@ -268,7 +268,7 @@ fn answer(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Answer {
     };
     let code =
         [word("code"), word("type")].into_iter().find(|word| !word.is_empty()).unwrap_or_default();
-    Answer { status, code, param: word("param"), message, retry_after }
+    ErrorResponse { status, code, param: word("param"), message, retry_after }
 }
 
 fn is_page(text: &str) -> bool {
@@ -276,19 +276,23 @@ fn is_page(text: &str) -> bool {
 }
 
 /// What went wrong under way.
-fn trouble(error: OpenAIError) -> Trouble {
+fn error(error: OpenAIError) -> RequestError {
     match error {
-        OpenAIError::Reqwest(error) if error.is_builder() => Trouble::Unaskable(root(&error)),
-        OpenAIError::Reqwest(error) if error.is_connect() => Trouble::Unreachable(root(&error)),
-        OpenAIError::Reqwest(error) if error.is_timeout() => Trouble::Late,
-        OpenAIError::Reqwest(_) => Trouble::Cut,
-        OpenAIError::JSONDeserialize(_, text) if is_page(&text) => Trouble::Strange("an HTML page"),
-        OpenAIError::JSONDeserialize(..) => Trouble::Strange("what is no JSON"),
-        OpenAIError::Boxed(error) => match error.downcast::<Trouble>() {
-            Ok(trouble) => *trouble,
-            Err(error) => Trouble::Unaskable(error.to_string()),
+        OpenAIError::Reqwest(error) if error.is_builder() => RequestError::Invalid(root(&error)),
+        OpenAIError::Reqwest(error) if error.is_connect() => {
+            RequestError::Unreachable(root(&error))
+        }
+        OpenAIError::Reqwest(error) if error.is_timeout() => RequestError::Timeout,
+        OpenAIError::Reqwest(_) => RequestError::Disconnected,
+        OpenAIError::JSONDeserialize(_, text) if is_page(&text) => {
+            RequestError::Malformed("an HTML page")
+        }
+        OpenAIError::JSONDeserialize(..) => RequestError::Malformed("what is no JSON"),
+        OpenAIError::Boxed(error) => match error.downcast::<RequestError>() {
+            Ok(error) => *error,
+            Err(error) => RequestError::Invalid(error.to_string()),
         },
-        error => Trouble::Unaskable(error.to_string()),
+        error => RequestError::Invalid(error.to_string()),
     }
 }
 
@@ -302,15 +306,17 @@ fn root(error: &dyn std::error::Error) -> String {
 }
 
 /// Reads a completion leniently: servers leave out what they do not know.
-fn completion(body: &Value) -> Result<Completion, Trouble> {
+fn completion(body: &Value) -> Result<Completion, RequestError> {
     let choice = &body["choices"][0];
     if !choice.is_object() {
         // Some send an error with status 200 and the true one inside.
         let status = body["error"]["code"].as_u64().and_then(|code| u16::try_from(code).ok());
         return Err(match status {
-            Some(status) => Trouble::Answer(answer(status, None, body.to_string().as_bytes())),
-            None if body["error"].is_null() => Trouble::Strange("a completion without a choice"),
-            None => Trouble::Strange("an error in place of a completion"),
+            Some(status) => RequestError::Status(answer(status, None, body.to_string().as_bytes())),
+            None if body["error"].is_null() => {
+                RequestError::Malformed("a completion without a choice")
+            }
+            None => RequestError::Malformed("an error in place of a completion"),
         });
     }
     let message = &choice["message"];
@@ -339,7 +345,7 @@ fn content(content: &Value) -> String {
 pub struct Scripted<F>(pub F);
 
 #[cfg(test)]
-impl<F: Fn(&Value) -> Result<Completion, Trouble> + Send + Sync> Client for Scripted<F> {
+impl<F: Fn(&Value) -> Result<Completion, RequestError> + Send + Sync> Client for Scripted<F> {
     fn send<'c>(&'c self, _: &'c str, body: Value) -> Sent<'c> {
         Box::pin(async move {
             tokio::task::yield_now().await;
@@ -393,10 +399,13 @@ mod tests {
         assert_eq!(completion(&parts).unwrap().text, "ab");
         assert_eq!(
             completion(&json!({ "choices": [] })),
-            Err(Trouble::Strange("a completion without a choice"))
+            Err(RequestError::Malformed("a completion without a choice"))
         );
-        assert_eq!(completion(&json!([1])), Err(Trouble::Strange("a completion without a choice")));
+        assert_eq!(
+            completion(&json!([1])),
+            Err(RequestError::Malformed("a completion without a choice"))
+        );
         let inside = completion(&json!({ "error": { "code": 429, "message": "slow down" } }));
-        assert!(matches!(inside, Err(Trouble::Answer(Answer { status: 429, .. }))));
+        assert!(matches!(inside, Err(RequestError::Status(ErrorResponse { status: 429, .. }))));
     }
 }

@@ -6,12 +6,12 @@
 
 use std::collections::BTreeSet;
 
-/// Levels of activation that are told apart: 1 to this; 0 is silent.
+/// Levels of activation that are told apart: 1 to this; 0 is inactive.
 pub const LEVELS: u32 = 10;
 
 /// A token, or several that share a character.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Piece {
+pub struct ExcerptPiece {
     pub text: String,
     pub activation: f32,
 }
@@ -19,10 +19,10 @@ pub struct Piece {
 /// A window of a text, without special tokens.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Excerpt {
-    pub pieces: Vec<Piece>,
+    pub pieces: Vec<ExcerptPiece>,
 }
 
-/// An activation as a level: silent is 0, and whatever is active is 1 at least.
+/// An activation as a level: inactive is 0, and whatever is active is 1 at least.
 pub fn level(activation: f32, max: f32) -> u32 {
     if activation <= 0.0 || max <= 0.0 {
         return 0;
@@ -89,7 +89,7 @@ mod tests {
         Excerpt {
             pieces: pieces
                 .iter()
-                .map(|(text, x)| Piece { text: text.to_string(), activation: *x })
+                .map(|(text, x)| ExcerptPiece { text: text.to_string(), activation: *x })
                 .collect(),
         }
     }

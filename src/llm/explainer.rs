@@ -6,7 +6,8 @@
 
 use super::{Form, Question, prompts};
 use crate::error::Result;
-use crate::explain::unquoted;
+use crate::ids::Subject;
+use crate::summary::unquoted;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -40,7 +41,7 @@ pub struct Feature {
     /// With the level of the peak.
     pub weaker: Vec<(u32, String)>,
     /// Unmarked.
-    pub silent: Vec<String>,
+    pub inactive: Vec<String>,
     /// Tokens by their share of its activation.
     pub mass: Vec<(String, f64)>,
     pub tokens: Tokens,
@@ -189,9 +190,9 @@ impl View {
     ///
     /// # Errors
     /// When the prompt's templates lack something that they name.
-    pub fn question(&self, subject: &str, model: &str) -> Result<Question> {
+    pub fn question(&self, subject: &Subject, model: &str) -> Result<Question> {
         Ok(Question {
-            subject: subject.into(),
+            subject: subject.clone(),
             purpose: "explain",
             model: model.into(),
             sample: 0,
@@ -316,7 +317,7 @@ mod tests {
     use super::*;
 
     fn question(view: View) -> Question {
-        view.question("subject", "model").unwrap()
+        view.question(&Subject::Group("subject".into()), "model").unwrap()
     }
 
     fn feature() -> Question {

@@ -6,32 +6,33 @@
 
 use super::{Form, Question, prompts};
 use crate::error::Result;
+use crate::ids::Subject;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// A way to put an explanation to the test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Method {
+pub enum JudgeMethod {
     Detection,
     Fuzzing,
 }
 
-impl Method {
+impl JudgeMethod {
     /// The word in artifacts and the ledger, and the prompt's name.
     pub fn word(self) -> &'static str {
         match self {
-            Method::Detection => "detection",
-            Method::Fuzzing => "fuzzing",
+            JudgeMethod::Detection => "detection",
+            JudgeMethod::Fuzzing => "fuzzing",
         }
     }
 
     fn asks_for(self) -> &'static str {
         match self {
-            Method::Detection => {
+            JudgeMethod::Detection => {
                 "the numbers of the texts in which the feature is active, in order; empty if there \
                  are none"
             }
-            Method::Fuzzing => {
+            JudgeMethod::Fuzzing => {
                 "the numbers of the texts that are marked rightly, in order; empty if there are \
                  none"
             }
@@ -50,14 +51,14 @@ struct View<'a> {
 /// # Errors
 /// When the prompt's templates lack something that they name.
 pub fn question(
-    method: Method,
-    subject: &str,
+    method: JudgeMethod,
+    subject: &Subject,
     model: &str,
     explanation: &str,
     texts: &[&str],
 ) -> Result<Question> {
     Ok(Question {
-        subject: subject.into(),
+        subject: subject.clone(),
         purpose: method.word(),
         model: model.into(),
         sample: 0,
@@ -67,7 +68,7 @@ pub fn question(
 }
 
 /// The numbers are spelled out: not every server knows a schema's bounds, but all know its `enum`.
-fn form(method: Method, texts: usize) -> Form {
+fn form(method: JudgeMethod, texts: usize) -> Form {
     let numbers: Vec<usize> = (1..=texts).collect();
     let items = json!({ "type": "integer", "enum": numbers });
     let yes = json!({ "type": "array", "description": method.asks_for(), "items": items });
@@ -115,8 +116,8 @@ mod tests {
 
     fn asked() -> Question {
         question(
-            Method::Detection,
-            "mlp0.1",
+            JudgeMethod::Detection,
+            &"mlp0.1".parse().unwrap(),
             "m",
             "Fires at ships.",
             &["a boat", "a ship", "a cart"],
@@ -162,9 +163,11 @@ mod tests {
 
     #[test]
     fn a_question_numbers_its_texts_and_says_nothing_else_of_them() {
-        for method in [Method::Detection, Method::Fuzzing] {
+        for method in [JudgeMethod::Detection, JudgeMethod::Fuzzing] {
             let text = |texts: &[&str]| {
-                question(method, "mlp0.1", "m", "Fires at ships.", texts).unwrap().messages
+                question(method, &"mlp0.1".parse().unwrap(), "m", "Fires at ships.", texts)
+                    .unwrap()
+                    .messages
             };
             let [system, user] = &text(&["a «boat»", "2. a\nship"])[..] else {
                 panic!("two messages")

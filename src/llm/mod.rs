@@ -1,51 +1,53 @@
 //! Language models: questions go in, answers come out, and each reply is paid for once.
 //!
-//! `prompts` writes messages from templates, `explainer` and `judge` say what is asked and how
-//! replies are read, `ask` sends questions as `letter`s through a `client` in any `weather`, a
-//! `round` at a time, and keeps every reply in `replies`. `async` stops at this door. Knows texts
-//! and tokens as words, not tables, features or models of ours.
+//! `prompts` writes messages from templates; `explainer` and `judge` say what is asked and how
+//! replies are read. `ask` answers a list of questions in a `session`: each is looked up in the
+//! `response_cache`, else sent as a `request` through the `client`, within the `rate_limit` and the
+//! `budget`; `retry` tells which errors are tried again, `capabilities` what a server understands.
+//! `async` stops at this door. Knows texts and tokens as words, no tables, features or models.
 
 mod ask;
 mod client;
-mod dialect;
+mod capabilities;
 pub mod excerpt;
 pub mod explainer;
 pub mod judge;
 mod key;
-mod letter;
-mod pace;
+mod request;
+mod rate_limit;
 mod price;
 pub mod prompts;
-mod purse;
-mod reach;
-mod replies;
+mod budget;
+mod probe;
+mod response_cache;
 mod reply;
-mod round;
-mod weather;
+mod session;
+mod retry;
 
 pub use ask::{Asker, Plan};
+pub use budget::Budget;
 pub use excerpt::Excerpt;
 pub use key::check_key;
-pub use purse::Purse;
-pub use reach::reach;
+pub use probe::probe;
 
+use crate::ids::{Status, Subject};
 use serde_json::Value;
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Speaker {
+pub enum ChatRole {
     System,
     User,
     Assistant,
 }
 
-impl Speaker {
+impl ChatRole {
     /// The word on the wire and in artifacts.
     pub fn word(self) -> &'static str {
         match self {
-            Speaker::System => "system",
-            Speaker::User => "user",
-            Speaker::Assistant => "assistant",
+            ChatRole::System => "system",
+            ChatRole::User => "user",
+            ChatRole::Assistant => "assistant",
         }
     }
 }
@@ -53,7 +55,7 @@ impl Speaker {
 /// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    pub speaker: Speaker,
+    pub role: ChatRole,
     pub text: String,
 }
 
@@ -69,7 +71,7 @@ pub struct Form {
 #[derive(Clone, Debug)]
 pub struct Question {
     /// What it is about, for the ledger.
-    pub subject: String,
+    pub subject: Subject,
     /// `explain`, `detection` or `fuzzing`, for the ledger.
     pub purpose: &'static str,
     pub model: String,
@@ -82,13 +84,13 @@ pub struct Question {
 /// How asking ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome<T> {
-    Said(T),
+    Answered(T),
     /// There is a reply, and it cannot be read even after one repair; or the server refuses this
     /// question for good. Why.
     Failed(String),
     /// The model or the server's filter would not answer. Why.
     Refused(String),
-    /// No reply was to be had this time: the server is away, or the purse is empty. The next run
+    /// No reply was to be had this time: the server is away, or the budget is empty. The next run
     /// asks again. Why.
     Left(String),
 }
@@ -113,8 +115,7 @@ pub struct Call {
     /// Of all tries.
     pub seconds: f64,
     pub attempts: u32,
-    /// `ok`, `failed`, `refused` or `left`.
-    pub status: &'static str,
+    pub status: Status,
 }
 
 /// A question's end, and the calls that it took.

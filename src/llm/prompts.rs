@@ -4,9 +4,9 @@
 //! Text of a corpus is put in as it is, on one line whatever it holds: nothing here reads it again,
 //! and no reply is trusted.
 
-use super::{Message, Speaker};
+use super::{ChatRole, Message};
 use crate::error::{Context, Result};
-use crate::explain::{percent, quoted};
+use crate::summary::{percent, quoted};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value};
 use minijinja::{Environment, Output, State, UndefinedBehavior, escape_formatter};
@@ -48,13 +48,13 @@ const TEMPLATES: [(&str, &str); 24] = [
 pub fn messages(prompt: &str, view: impl Serialize) -> Result<Vec<Message>> {
     let environment = environment()?;
     let view = Value::from(Serde(view));
-    let say = |speaker: Speaker| {
-        let name = format!("{prompt}.{}.jinja", speaker.word());
+    let say = |role: ChatRole| {
+        let name = format!("{prompt}.{}.jinja", role.word());
         let text = environment.get_template(&name)?.render(&view);
         let text = text.with_context(|| format!("cannot write the prompt `{name}`"))?;
-        Ok(Message { speaker, text: text.trim().into() })
+        Ok(Message { role, text: text.trim().into() })
     };
-    [Speaker::System, Speaker::User].into_iter().map(say).collect()
+    [ChatRole::System, ChatRole::User].into_iter().map(say).collect()
 }
 
 /// The text of one template.

@@ -4,15 +4,16 @@ use super::feature::explained;
 use super::page::{Page, Table};
 use super::pairs::{Named, pairs_table};
 use super::{Answer, head, names};
-use crate::error::Result;
-use crate::ids::Component;
-use crate::site::atlas::{
-    Asked, Class, ComponentPage, Example, Explanation, Head, HeadFeature, Promoted, Serving,
+use crate::atlas::Reader;
+use crate::atlas::model::{
+    ComponentPage, Example, Explanation, Head, HeadFeature, PromotedToken, PublishedClass, Serving,
+    Transcript,
 };
-use crate::site::number::{percent, significant};
-use crate::site::text::plain;
+use crate::error::Result;
+use crate::format::number::{percent, significant};
+use crate::format::text::plain;
+use crate::ids::Component;
 use crate::stages::Run;
-use crate::stages::reader::Reader;
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -26,12 +27,12 @@ pub struct ComponentAnswer {
     /// and examples.
     explanation: Option<Explanation>,
     /// What a language model was asked about it.
-    asked: Option<Asked>,
-    promoted: Vec<Promoted>,
-    suppressed: Vec<Promoted>,
+    asked: Option<Transcript>,
+    promoted: Vec<PromotedToken>,
+    suppressed: Vec<PromotedToken>,
     examples: Vec<Example>,
     /// For each task with a published circuit.
-    classes: Vec<Class>,
+    classes: Vec<PublishedClass>,
     /// What a head does, by task.
     heads: Vec<Head>,
     /// Its features by their share of decoder norm in it.
@@ -61,10 +62,8 @@ pub struct Explained {
 }
 
 impl Explained {
-    pub fn new(reader: &Reader, serving: Serving) -> Explained {
-        let explanation =
-            reader.explanation(&serving.feature.to_string()).filter(|e| e.status == "ok");
-        Explained { serving, explanation: explanation.map(|e| e.text) }
+    pub fn new(reader: &Reader, serving: Serving) -> Result<Explained> {
+        Ok(Explained { explanation: reader.explained(serving.feature)?, serving })
     }
 
     /// Its explanation in short.
@@ -76,13 +75,13 @@ impl Explained {
 /// # Errors
 /// When the component is in no circuit.
 pub fn ask(run: &Run, name: &str, most: usize) -> Result<ComponentAnswer> {
-    let reader = Reader::about(run, &[name.to_string()].into())?;
+    let reader = run.reader();
     let component = names::component(&reader, name)?;
+    let reader = reader.about([component.into()]);
     let mut pairs = Vec::new();
-    for row in reader.circuit_pairs() {
-        let (task, pair) = row?;
+    for (task, pair) in reader.circuit_pairs()? {
         if pair.at_a == component || pair.at_b == component {
-            pairs.push(Named::new(&reader, task, pair));
+            pairs.push(Named::new(&reader, task, pair)?);
         }
     }
     let pairs_total = pairs.len();
@@ -92,7 +91,7 @@ pub fn ask(run: &Run, name: &str, most: usize) -> Result<ComponentAnswer> {
         .tasks
         .iter()
         .map(|(task, frequency)| of_task(&reader, &page, task, *frequency, most))
-        .collect();
+        .collect::<Result<_>>()?;
     let ComponentPage {
         explanation,
         asked,
@@ -129,10 +128,10 @@ fn of_task(
     task: &str,
     frequency: f64,
     most: usize,
-) -> OfTask {
+) -> Result<OfTask> {
     let own: Vec<&Serving> = page.features.iter().filter(|serving| serving.task == task).collect();
     let neighbours = page.neighbours.iter().filter(|(of, ..)| of == task);
-    OfTask {
+    Ok(OfTask {
         task: task.into(),
         frequency,
         features_total: own.len(),
@@ -140,9 +139,9 @@ fn of_task(
             .into_iter()
             .take(most)
             .map(|serving| Explained::new(reader, serving.clone()))
-            .collect(),
+            .collect::<Result<_>>()?,
         neighbours: neighbours.take(most).map(|(_, other, prompts)| (*other, *prompts)).collect(),
-    }
+    })
 }
 
 impl Answer for ComponentAnswer {

@@ -2,14 +2,14 @@
 
 use super::page::{Page, Table, token};
 use super::{Answer, names};
+use crate::atlas::model::{Evaluation, Example, Explanation, Feature, Transcript};
+use crate::atlas::verdict::{agreement, is_rule, of_claimed, of_evaluation, of_promoted};
 use crate::error::Result;
+use crate::format::number::{count, counted, percent, percent_with_interval, significant};
+use crate::format::text::plain;
 use crate::ids::Kind;
-use crate::site::atlas::{Asked, Evaluation, Example, Explanation, Feature};
-use crate::site::number::{count, counted, percent, percent_with_interval, significant};
-use crate::site::text::plain;
-use crate::site::verdict::{agreement, is_rule, of_claimed, of_evaluation, of_promoted};
+use crate::ids::{Band, Status};
 use crate::stages::Run;
-use crate::stages::reader::Reader;
 use crate::stats::strata::sample;
 use crate::stats::{mix, salt};
 use serde::Serialize;
@@ -35,7 +35,7 @@ pub struct FeatureAnswer {
 /// When the feature was not scored.
 pub fn ask(run: &Run, name: &str, examples: Option<usize>) -> Result<FeatureAnswer> {
     let id = names::feature_id(name)?;
-    let reader = Reader::about(run, &[id.to_string()].into())?;
+    let reader = run.reader().about([id.into()]);
     let mut feature = reader.feature(names::scored(&reader, run.config, id)?)?;
     feature.examples = chosen(std::mem::take(&mut feature.examples), examples, salt(name));
     let (kind, layer) = (id.dictionary.kind, id.dictionary.layer);
@@ -47,38 +47,41 @@ pub fn ask(run: &Run, name: &str, examples: Option<usize>) -> Result<FeatureAnsw
 /// strongest.
 fn chosen(examples: Vec<Example>, each: Option<usize>, seed: u64) -> Vec<Example> {
     let mut bands = examples.chunk_by(|a, b| a.band == b.band).collect::<Vec<_>>();
-    bands.retain(|band| each.is_some() || band[0].band == "top");
-    let of = |band: &[Example]| match each.filter(|_| band[0].band != "top") {
-        Some(some) => {
-            sample(band.to_vec(), |example| &example.half, some, mix(seed, salt(&band[0].band)))
-        }
+    bands.retain(|band| each.is_some() || band[0].band == Band::Top);
+    let of = |band: &[Example]| match each.filter(|_| band[0].band != Band::Top) {
+        Some(some) => sample(
+            band.to_vec(),
+            |example| example.half,
+            some,
+            mix(seed, salt(&band[0].band.to_string())),
+        ),
         None => band.iter().take(each.unwrap_or(EXAMPLES)).cloned().collect(),
     };
     bands.into_iter().flat_map(of).collect()
 }
 
 /// `top`, `q9`, …, `inactive` in words.
-fn band_in_words(band: &str) -> String {
-    match band.strip_prefix('q').and_then(|tenth| tenth.parse::<u32>().ok()) {
-        Some(9) => "Strongest tenth of its contexts".into(),
-        Some(0) => "Weakest tenth".into(),
-        Some(tenth) => format!("Tenth {} of 10 by strength", tenth + 1),
-        None if band == "top" => "Strongest examples".into(),
-        None => "Contexts without it".into(),
+fn band_in_words(band: Band) -> String {
+    match band {
+        Band::Tenth(9) => "Strongest tenth of its contexts".into(),
+        Band::Tenth(0) => "Weakest tenth".into(),
+        Band::Tenth(tenth) => format!("Tenth {} of 10 by strength", tenth + 1),
+        Band::Top => "Strongest examples".into(),
+        _ => "Contexts without it".into(),
     }
 }
 
 /// An explanation as running text, and why there is none by a language model that was asked.
-pub fn explained(page: &mut Page, explanation: Option<&Explanation>, asked: Option<&Asked>) {
-    if let Some(e) = asked.and_then(Asked::failure) {
+pub fn explained(page: &mut Page, explanation: Option<&Explanation>, asked: Option<&Transcript>) {
+    if let Some(e) = asked.and_then(Transcript::failure) {
         page.line(&format!("No explanation by {} ({}): {}", e.model, e.status, e.reason));
     }
     if let Some(e) = explanation {
         said(page, e, "");
     }
     for (i, e) in asked.iter().flat_map(|asked| asked.samples.iter().enumerate().skip(1)) {
-        match e.status.as_str() {
-            "ok" => said(page, e, &format!("Explanation {}: ", i + 1)),
+        match e.status {
+            Status::Ok => said(page, e, &format!("Explanation {}: ", i + 1)),
             status => page.line(&format!("Explanation {} ({status}): {}", i + 1, e.reason)),
         }
     }
@@ -145,12 +148,12 @@ impl Answer for FeatureAnswer {
         self.activations(page);
         page.promoted(&f.promoted, &f.suppressed, self.strength);
         for band in f.examples.chunk_by(|a, b| a.band == b.band) {
-            let note = if band[0].band == "top" {
+            let note = if band[0].band == Band::Top {
                 "coloured by the share of its largest activation"
             } else {
                 ""
             };
-            page.heading(&band_in_words(&band[0].band), note);
+            page.heading(&band_in_words(band[0].band), note);
             page.examples(band, f.max);
         }
     }
@@ -209,7 +212,7 @@ impl FeatureAnswer {
         let servings = &self.feature.servings;
         page.heading("Serves", if servings.is_empty() { "in no circuit" } else { "" });
         if !servings.is_empty() {
-            let row = |s: &crate::site::atlas::Serving| {
+            let row = |s: &crate::atlas::model::Serving| {
                 [
                     s.task.clone(),
                     s.component.to_string(),
@@ -253,20 +256,24 @@ fn mass(mass: &[(String, f64)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::site::fixture;
+    use crate::atlas::fixture;
+    use crate::ids::Half;
 
     #[test]
     fn of_a_band_not_the_strongest_are_shown_but_some_of_each_half() {
         let one = fixture::atlas().features.remove(0).examples.remove(0);
-        let of = |(band, i): (&str, usize)| Example {
-            band: band.into(),
-            half: ["explain", "score"][i % 2].into(),
+        let of = |(band, i): (Band, usize)| Example {
+            band,
+            half: Half::ALL[i % 2],
             value: 9.0 - i as f64,
             ..one.clone()
         };
-        let all: Vec<Example> =
-            ["top", "q3"].iter().flat_map(|band| (0..8).map(move |i| (*band, i))).map(of).collect();
-        let shown = |seed: u64, band: &str| -> Vec<Example> {
+        let all: Vec<Example> = [Band::Top, Band::Tenth(3)]
+            .iter()
+            .flat_map(|band| (0..8).map(move |i| (*band, i)))
+            .map(of)
+            .collect();
+        let shown = |seed: u64, band: Band| -> Vec<Example> {
             chosen(all.clone(), Some(4), seed)
                 .into_iter()
                 .filter(|example| example.band == band)
@@ -274,16 +281,16 @@ mod tests {
         };
         let values =
             |examples: &[Example]| examples.iter().map(|example| example.value).collect::<Vec<_>>();
-        assert_eq!(values(&shown(1, "top")), [9.0, 8.0, 7.0, 6.0]);
+        assert_eq!(values(&shown(1, Band::Top)), [9.0, 8.0, 7.0, 6.0]);
         let mut weakest = 0;
         for seed in 0..20 {
-            let own = shown(seed, "q3");
-            assert_eq!(own.iter().filter(|example| example.half == "score").count(), 2);
+            let own = shown(seed, Band::Tenth(3));
+            assert_eq!(own.iter().filter(|example| example.half == Half::Score).count(), 2);
             assert!(own.len() == 4 && values(&own).is_sorted_by(|a, b| a > b));
             weakest += usize::from(own.iter().any(|example| example.value == 2.0));
         }
         assert!(weakest > 4, "{weakest}");
-        assert!(chosen(all, None, 1).iter().all(|example| example.band == "top"));
+        assert!(chosen(all, None, 1).iter().all(|example| example.band == Band::Top));
     }
 
     fn told(i: usize) -> String {

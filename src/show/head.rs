@@ -1,15 +1,15 @@
 //! What a head does, as a part of the answer about a component.
 
 use super::page::{Page, Table, token};
-use crate::site::atlas::{Class, Head, HeadFeature};
-use crate::site::head::{Contributor, Copied, Move, Role};
-use crate::site::number::{fixed, percent, significant};
+use crate::atlas::model::{Contributor, CopiedToken, Move, Role};
+use crate::atlas::model::{Head, HeadFeature, PublishedClass};
+use crate::format::number::{fixed, percent, significant};
 
 /// Ways, contributors, tokens and features that are told.
 const MOST: usize = 5;
 
 /// What the published circuit of a task says of a component.
-pub fn class(page: &mut Page, class: &Class) {
+pub fn class(page: &mut Page, class: &PublishedClass) {
     let said = class.class.as_deref().unwrap_or("not in it");
     page.line(&format!("in the published circuit of {} ({}): {said}", class.task, class.published));
 }
@@ -32,7 +32,7 @@ pub fn print(page: &mut Page, head: &Head) {
     if !head.copies.is_empty() {
         let table = Table::new(&["reads", ">attention", ">own rank", ">own logit", "raises most"]);
         // Answers first: what the task is about.
-        let (answers, others): (Vec<&Copied>, Vec<&Copied>) =
+        let (answers, others): (Vec<&CopiedToken>, Vec<&CopiedToken>) =
             head.copies.iter().partition(|copied| copied.answer);
         let told = answers.iter().take(MOST).chain(others.iter().take(MOST));
         page.table(&table.with(told.map(|one| copied(one))));
@@ -92,7 +92,7 @@ fn contributor(c: &Contributor) -> String {
     format!("{} {}", c.what.said(), significant(c.share, 3))
 }
 
-fn copied(c: &Copied) -> [String; 5] {
+fn copied(c: &CopiedToken) -> [String; 5] {
     let raised: Vec<String> = c.top.iter().take(MOST).map(|(text, _)| token(text)).collect();
     [
         token(&c.token),

@@ -2,10 +2,10 @@
 //! what there is.
 
 use crate::artifact::tables::FeatureRow;
+use crate::atlas::Reader;
 use crate::config::{Config, Task};
 use crate::error::{Result, hinted};
 use crate::ids::{BadName, Component, FeatureId};
-use crate::stages::reader::Reader;
 use std::collections::BTreeSet;
 
 /// Names told of in a hint.
@@ -65,26 +65,25 @@ pub fn scored<'r>(
     config: &Config,
     feature: FeatureId,
 ) -> Result<&'r FeatureRow> {
-    let name = feature.to_string();
-    if let Some(row) = reader.features().iter().find(|row| row.feature == name) {
+    if let Some(row) = reader.features()?.iter().find(|row| row.feature == feature) {
         return Ok(row);
     }
     let hint = match config.named_features().contains(&feature) {
         true => "the settings name it by now: score it with `circuit-atlas run`".into(),
-        false => format!("add it to `score.extra` and run again; {}", near(reader, feature)),
+        false => format!("add it to `score.extra` and run again; {}", near(reader, feature)?),
     };
     Err(hinted(format!("`{feature}` was not scored"), hint))
 }
 
-fn near(reader: &Reader, feature: FeatureId) -> String {
-    let all = reader.features().iter().filter_map(|row| row.feature.parse::<FeatureId>().ok());
+fn near(reader: &Reader, feature: FeatureId) -> Result<String> {
+    let all = reader.features()?.iter().map(|row| row.feature);
     let mut near: Vec<FeatureId> =
         all.filter(|other| other.dictionary == feature.dictionary).collect();
     near.sort_by_key(|other| other.index.abs_diff(feature.index));
-    match near.is_empty() {
+    Ok(match near.is_empty() {
         true => format!("none of `{}` was", feature.dictionary),
         false => format!("of `{}` these were: {}", feature.dictionary, list(&near)),
-    }
+    })
 }
 
 /// A component that is in a circuit.
@@ -93,7 +92,7 @@ fn near(reader: &Reader, feature: FeatureId) -> String {
 /// When it is no component, or in none.
 pub fn component(reader: &Reader, name: &str) -> Result<Component> {
     let all: BTreeSet<Component> =
-        reader.circuits().values().flatten().map(|(component, _)| *component).collect();
+        reader.members()?.values().flatten().map(|(component, _)| *component).collect();
     let of_layer =
         |layer: usize| all.iter().filter(|c| c.layer() == layer).copied().collect::<Vec<_>>();
     match name.parse::<Component>() {
@@ -118,7 +117,7 @@ pub fn component(reader: &Reader, name: &str) -> Result<Component> {
 /// When it is no feature, or serves in none.
 pub fn serving(reader: &Reader, name: &str) -> Result<FeatureId> {
     let feature = feature_id(name)?;
-    if reader.circuits().values().flatten().any(|(_, served)| *served == Some(feature)) {
+    if reader.members()?.values().flatten().any(|(_, served)| *served == Some(feature)) {
         return Ok(feature);
     }
     Err(hinted(
@@ -133,7 +132,7 @@ pub fn serving(reader: &Reader, name: &str) -> Result<FeatureId> {
 /// When there is none of this name.
 pub fn task<'c>(reader: &Reader, config: &'c Config, name: &str) -> Result<&'c Task> {
     match config.tasks.iter().find(|task| task.name == name) {
-        Some(task) if reader.prompts_of(name) > 0 => Ok(task),
+        Some(task) if reader.prompts_of(name)? > 0 => Ok(task),
         Some(_) => Err(hinted(
             format!("the task `{name}` has not been run"),
             "run it with `circuit-atlas run`",
@@ -152,6 +151,14 @@ pub fn task<'c>(reader: &Reader, config: &'c Config, name: &str) -> Result<&'c T
 pub fn tasks<'c>(reader: &Reader, config: &'c Config, name: Option<&str>) -> Result<Vec<&'c Task>> {
     match name {
         Some(name) => Ok(vec![task(reader, config, name)?]),
-        None => Ok(config.tasks.iter().filter(|task| reader.prompts_of(&task.name) > 0).collect()),
+        None => {
+            let mut tasks = Vec::new();
+            for task in &config.tasks {
+                if reader.prompts_of(&task.name)? > 0 {
+                    tasks.push(task);
+                }
+            }
+            Ok(tasks)
+        }
     }
 }

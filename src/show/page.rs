@@ -4,9 +4,9 @@
 //! The only place at which text is written out: whatever it is given, no control character and no
 //! escape sequence but its own comes out of it.
 
-use crate::site::atlas::{Example, Promoted};
-use crate::site::number::{count, significant};
-use crate::site::text::heat;
+use crate::atlas::model::{Example, PromotedToken};
+use crate::format::heat::heat;
+use crate::format::number::{count, significant};
 use console::{Alignment, measure_text_width, pad_str};
 
 /// Where there is no terminal that would say.
@@ -204,13 +204,18 @@ impl Page {
     }
 
     /// What is promoted and suppressed, side by side.
-    pub fn promoted(&mut self, promoted: &[Promoted], suppressed: &[Promoted], strength: f64) {
+    pub fn promoted(
+        &mut self,
+        promoted: &[PromotedToken],
+        suppressed: &[PromotedToken],
+        strength: f64,
+    ) {
         if promoted.is_empty() {
             return;
         }
         let note = format!("logits for a unit of activation, and for {}", significant(strength, 2));
         self.heading("Promoted and suppressed tokens", &note);
-        let cells = |side: &[Promoted], i: usize| match side.get(i) {
+        let cells = |side: &[PromotedToken], i: usize| match side.get(i) {
             None => [const { String::new() }; 3],
             Some(p) => [token(&p.text), significant(p.logit, 3), significant(p.at_strength, 3)],
         };
@@ -286,7 +291,7 @@ impl Page {
 /// A character of an example.
 struct Letter {
     c: char,
-    /// 0: silent; 1 to 6: a heat.
+    /// 0: inactive; 1 to 6: a heat.
     step: usize,
     peak: bool,
 }
@@ -298,9 +303,9 @@ impl Letter {
 }
 
 /// The heat of a piece; special tokens have none.
-fn step(piece: &crate::site::atlas::Piece, max: f64) -> usize {
+fn step(piece: &crate::atlas::model::TextPiece, max: f64) -> usize {
     let heat = if piece.special { 0 } else { heat(piece.value, max) };
-    (heat * HEAT.len()).div_ceil(crate::site::text::STEPS)
+    (heat * HEAT.len()).div_ceil(crate::format::heat::STEPS)
 }
 
 /// The characters of a piece. The space before a word is not coloured.
@@ -358,7 +363,7 @@ fn fitting(letters: impl Iterator<Item = Letter>, room: usize, more: bool) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::site::atlas::Piece;
+    use crate::atlas::model::TextPiece;
 
     const HOSTILE: &str =
         "\u{1b}[31mred\u{1b}]0;title\u{7} \r\n\t\u{9b}2J\u{7f}\u{202e}a\u{200b}b\u{feff}";
@@ -369,10 +374,10 @@ mod tests {
 
     fn example(pieces: &[(&str, f64)], peak: usize, more: bool) -> Example {
         let piece =
-            |&(text, value): &(&str, f64)| Piece { text: text.into(), value, special: false };
+            |&(text, value): &(&str, f64)| TextPiece { text: text.into(), value, special: false };
         Example {
-            band: "top".into(),
-            half: "score".into(),
+            band: crate::ids::Band::Top,
+            half: crate::ids::Half::Score,
             document: 0,
             context: 0,
             start: 1,
@@ -400,7 +405,8 @@ mod tests {
                 &Table::new(&["a", ">b"])
                     .with([[HOSTILE.to_string(), HOSTILE.to_string()]].into_iter()),
             );
-            let promoted = || vec![Promoted { text: HOSTILE.into(), logit: 1.0, at_strength: 4.0 }];
+            let promoted =
+                || vec![PromotedToken { text: HOSTILE.into(), logit: 1.0, at_strength: 4.0 }];
             page.promoted(&promoted(), &promoted(), 4.0);
             page.examples(
                 &[example(&[(HOSTILE, 0.0), (HOSTILE, 1.0), (HOSTILE, 0.5)], 1, true)],

@@ -3,48 +3,48 @@
 
 use super::page::{Page, Table};
 use super::{Answer, names};
+use crate::atlas::Reader;
+use crate::atlas::model::CircuitPair;
 use crate::error::Result;
+use crate::format::number::{counted, significant};
 use crate::ids::{Component, FeatureId};
-use crate::site::atlas::CircuitPair;
-use crate::site::number::{counted, significant};
 use crate::stages::Run;
-use crate::stages::reader::Reader;
 use serde::Serialize;
 use std::fmt;
 
 /// What a pair may be asked for by.
 #[derive(Clone, Copy, PartialEq)]
-enum Side {
+enum End {
     Component(Component),
     Feature(FeatureId),
 }
 
-impl Side {
-    fn of(reader: &Reader, name: &str) -> Result<Side> {
+impl End {
+    fn of(reader: &Reader, name: &str) -> Result<End> {
         match name.starts_with(['L', 'M']) {
-            true => Ok(Side::Component(names::component(reader, name)?)),
-            false => Ok(Side::Feature(names::serving(reader, name)?)),
+            true => Ok(End::Component(names::component(reader, name)?)),
+            false => Ok(End::Feature(names::serving(reader, name)?)),
         }
     }
 
     fn fits(self, component: Component, feature: FeatureId) -> bool {
         match self {
-            Side::Component(own) => own == component,
-            Side::Feature(own) => own == feature,
+            End::Component(own) => own == component,
+            End::Feature(own) => own == feature,
         }
     }
 }
 
-impl fmt::Display for Side {
+impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Side::Component(component) => component.fmt(f),
-            Side::Feature(feature) => feature.fmt(f),
+            End::Component(component) => component.fmt(f),
+            End::Feature(feature) => feature.fmt(f),
         }
     }
 }
 
-impl Serialize for Side {
+impl Serialize for End {
     fn serialize<S: serde::Serializer>(
         &self,
         serializer: S,
@@ -64,15 +64,15 @@ pub struct Named {
 }
 
 impl Named {
-    pub fn new(reader: &Reader, task: &str, pair: CircuitPair) -> Named {
-        Named { task: task.into(), pair, of: reader.prompts_of(task) }
+    pub fn new(reader: &Reader, task: &str, pair: CircuitPair) -> Result<Named> {
+        Ok(Named { task: task.into(), pair, of: reader.prompts_of(task)? })
     }
 }
 
 #[derive(Serialize)]
 pub struct PairsAnswer {
     /// What was asked for, in the order of the pairs.
-    between: Vec<Side>,
+    between: Vec<End>,
     /// Prompts in whose circuits both components are.
     components: Vec<Together>,
     /// How many there are in all.
@@ -97,15 +97,15 @@ pub fn ask(
     task: Option<&str>,
     most: usize,
 ) -> Result<PairsAnswer> {
-    let reader = Reader::about(run, &Default::default())?;
+    let reader = run.reader();
     let tasks = names::tasks(&reader, run.config, task)?;
-    let mut between = vec![Side::of(&reader, a)?];
-    between.extend(b.map(|b| Side::of(&reader, b)).transpose()?);
-    if let &[Side::Component(x), Side::Component(y)] = &between[..] {
-        between = [x.min(y), x.max(y)].map(Side::Component).to_vec();
+    let mut between = vec![End::of(&reader, a)?];
+    between.extend(b.map(|b| End::of(&reader, b)).transpose()?);
+    if let &[End::Component(x), End::Component(y)] = &between[..] {
+        between = [x.min(y), x.max(y)].map(End::Component).to_vec();
     }
     let fits = |pair: &CircuitPair| {
-        let fits = |x: Side, y: Option<Side>| {
+        let fits = |x: End, y: Option<End>| {
             x.fits(pair.at_a, pair.a) && y.is_none_or(|y| y.fits(pair.at_b, pair.b))
         };
         match between[..] {
@@ -115,30 +115,33 @@ pub fn ask(
         }
     };
     let mut pairs = Vec::new();
-    for row in reader.circuit_pairs() {
-        let (task, pair) = row?;
+    for (task, pair) in reader.circuit_pairs()? {
         if tasks.iter().any(|wanted| wanted.name == task) && fits(&pair) {
-            pairs.push(Named::new(&reader, task, pair));
+            pairs.push(Named::new(&reader, task, pair)?);
         }
     }
-    let (total, components) = (pairs.len(), components(&reader, &tasks, &between));
+    let (total, components) = (pairs.len(), components(&reader, &tasks, &between)?);
     pairs.truncate(most);
     Ok(PairsAnswer { between, components, total, pairs })
 }
 
-fn components(reader: &Reader, tasks: &[&crate::config::Task], between: &[Side]) -> Vec<Together> {
-    let &[Side::Component(a), Side::Component(b)] = between else { return Vec::new() };
-    let together = |task: &&crate::config::Task| {
-        let of_task = reader.component_pairs(&task.name).iter();
+fn components(
+    reader: &Reader,
+    tasks: &[&crate::config::Task],
+    between: &[End],
+) -> Result<Vec<Together>> {
+    let &[End::Component(a), End::Component(b)] = between else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for task in tasks {
+        let pairs = reader.component_pairs(&task.name)?.iter();
         let prompts =
-            of_task.filter(|(x, y, _)| (*x, *y) == (a, b)).map(|(_, _, prompts)| *prompts).sum();
-        (prompts > 0).then(|| Together {
-            task: task.name.clone(),
-            prompts,
-            of: reader.prompts_of(&task.name),
-        })
-    };
-    tasks.iter().filter_map(together).collect()
+            pairs.filter(|(x, y, _)| (*x, *y) == (a, b)).map(|(.., prompts)| prompts).sum();
+        if prompts > 0 {
+            let of = reader.prompts_of(&task.name)?;
+            found.push(Together { task: task.name.clone(), prompts, of });
+        }
+    }
+    Ok(found)
 }
 
 /// Pairs as a table.

@@ -4,13 +4,12 @@
 use super::component::Explained;
 use super::page::{Page, Table, token};
 use super::{Answer, names};
+use crate::atlas::model::{Faithfulness, InterventionLink, Task, TaskComponent};
 use crate::error::Result;
-use crate::site::atlas::{Faithfulness, LiveLink, Task, TaskComponent};
-use crate::site::number::{
+use crate::format::number::{
     counted, difference, fixed, percent, right_of, significant, with_interval,
 };
 use crate::stages::Run;
-use crate::stages::reader::Reader;
 use crate::stats::interval::mean;
 use serde::Serialize;
 
@@ -33,11 +32,11 @@ pub struct TaskAnswer {
 /// # Errors
 /// When there is no such task.
 pub fn ask(run: &Run, name: &str, top: usize) -> Result<TaskAnswer> {
-    let reader = Reader::about(run, &Default::default())?;
+    let reader = run.reader();
     let task = reader.task(names::task(&reader, run.config, name)?)?;
     let servings = reader.strongest_servings(name)?;
     let used = || task.prompts.iter().filter(|prompt| prompt.used);
-    let of = |value: fn(&crate::site::atlas::Prompt) -> f64| {
+    let of = |value: fn(&crate::atlas::model::Prompt) -> f64| {
         mean(&used().map(value).collect::<Vec<_>>())
     };
     Ok(TaskAnswer {
@@ -49,7 +48,7 @@ pub fn ask(run: &Run, name: &str, top: usize) -> Result<TaskAnswer> {
             .into_iter()
             .take(top)
             .map(|serving| Explained::new(&reader, serving))
-            .collect(),
+            .collect::<Result<_>>()?,
         task,
         top,
     })
@@ -120,7 +119,7 @@ impl TaskAnswer {
         let rest = match self.task.ablation() {
             "mean" => "held at its mean",
             "resample" => "as in a corrupted prompt",
-            _ => "silent",
+            _ => "inactive",
         };
         page.heading(
             "Faithfulness",
@@ -177,7 +176,7 @@ impl TaskAnswer {
              {short} of them fall short",
             counted(self.task.links.len(), "link"),
         ));
-        let row = |l: &LiveLink| {
+        let row = |l: &InterventionLink| {
             let to = format!("{} {}", l.receiver, l.slot);
             let short = if l.short {
                 "short"

@@ -3,18 +3,19 @@
 use super::page::{Page, Table};
 use super::pairs::{Named, pairs_table};
 use super::{Answer, names};
+use crate::atlas::Reader;
+use crate::atlas::activations;
+use crate::atlas::model::{Example, PromotedToken};
 use crate::circuit::{Weighted, promoted};
 use crate::error::Result;
-use crate::ids::FeatureId;
-use crate::site::atlas::{Example, Promoted};
-use crate::site::number::{count, percent, significant};
-use crate::site::text::plain;
-use crate::stages::inputs::{self, Contexts};
-use crate::stages::reader::Reader;
-use crate::stages::{Run, firings};
-use crate::stats::cooccurrence::{Counts, Meetings};
+use crate::format::number::{count, percent, significant};
+use crate::format::text::plain;
+use crate::ids::{Band, FeatureId, Lag, Subject};
+use crate::inputs::Contexts;
+use crate::stages::Run;
+use crate::stats::cooccurrence::{Cooccurrence, Counts};
 use crate::stats::examples::{ContextInfo, Used, labelled, peaks, top};
-use crate::stats::feature::Firing;
+use crate::stats::feature::TokenActivation;
 use crate::stats::joint::summed;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,11 +27,11 @@ pub struct TogetherAnswer {
     all_active: u64,
     /// Tasks with prompts in whose circuits all of them serve.
     all_serve: Vec<Shared>,
-    meetings: Vec<Meeting>,
+    meetings: Vec<CorpusCooccurrence>,
     /// Where two of them serve in the same circuits.
     circuit_pairs: Vec<Named>,
-    promoted: Vec<Promoted>,
-    suppressed: Vec<Promoted>,
+    promoted: Vec<PromotedToken>,
+    suppressed: Vec<PromotedToken>,
     /// Units of activation of `at_strength`.
     strength: f64,
     /// Values are sums of activations, each as a share of its feature's maximum.
@@ -56,11 +57,11 @@ struct Shared {
 
 /// How often two features meet in the corpus.
 #[derive(Serialize)]
-struct Meeting {
+struct CorpusCooccurrence {
     a: FeatureId,
     b: FeatureId,
     /// `same` token, or `a` in the `window` of tokens before `b`.
-    lag: &'static str,
+    lag: Lag,
     n_a: u64,
     n_b: u64,
     together: u64,
@@ -76,7 +77,7 @@ struct Meeting {
 struct Corpus {
     contexts: Contexts,
     /// By place in the question; by context and position.
-    firings: Vec<Vec<Firing>>,
+    activations: Vec<Vec<TokenActivation>>,
     maxima: Vec<f64>,
 }
 
@@ -84,7 +85,7 @@ struct Corpus {
 /// When one was not scored, or the model cannot be read.
 pub fn ask(run: &Run, arguments: &[String], examples: usize) -> Result<TogetherAnswer> {
     let features = names::features_of(run.config, arguments)?;
-    let reader = Reader::about(run, &features.iter().map(ToString::to_string).collect())?;
+    let reader = run.reader().about(features.iter().map(|feature| Subject::from(*feature)));
     let rows = features
         .iter()
         .map(|&f| names::scored(&reader, run.config, f))
@@ -93,26 +94,24 @@ pub fn ask(run: &Run, arguments: &[String], examples: usize) -> Result<TogetherA
     let keys: Vec<u32> = rows.iter().map(|row| row.key).collect();
     let corpus = Corpus::load(run, &keys, rows.iter().map(|row| f64::from(row.max)).collect())?;
     let member = |row: &&crate::artifact::tables::FeatureRow| {
-        let explanation =
-            reader.explanation(&row.feature).filter(|e| e.status == "ok").map(|e| e.text);
         Ok(Member {
-            feature: row.feature.parse()?,
+            feature: row.feature,
             density: row.density,
             max: f64::from(row.max),
-            explanation,
+            explanation: reader.explained(row.feature)?,
         })
     };
     let [promoted, suppressed] = combined(run, &corpus, &features)?;
     Ok(TogetherAnswer {
         features: rows.iter().map(member).collect::<Result<_>>()?,
         all_active: corpus.all_active(),
-        all_serve: all_serve(run, &reader, &features),
-        meetings: meetings(run, &reader, &corpus, &features)?,
+        all_serve: all_serve(run, &reader, &features)?,
+        meetings: cooccurrence(run, &reader, &corpus, &features)?,
         circuit_pairs: circuit_pairs(&reader, &features)?,
         promoted,
         suppressed,
         strength: run.config.logits.strength,
-        examples: corpus.examples(&reader, examples),
+        examples: corpus.examples(&reader, examples)?,
         window: run.config.aggregate.window,
     })
 }
@@ -120,27 +119,29 @@ pub fn ask(run: &Run, arguments: &[String], examples: usize) -> Result<TogetherA
 impl Corpus {
     fn load(run: &Run, keys: &[u32], maxima: Vec<f64>) -> Result<Corpus> {
         let contexts = Contexts::load(run.config, run.store)?;
-        let mut by_key = firings::of(run.store, &keys.iter().copied().collect())?;
-        let counts = |f: &Firing| contexts.counting(f.context, f.position).is_some();
-        by_key.values_mut().for_each(|firings| firings.retain(counts));
-        let firings = keys.iter().map(|key| by_key.remove(key).unwrap_or_default()).collect();
-        Ok(Corpus { contexts, firings, maxima })
+        let mut by_key = activations::of(run.store, &keys.iter().copied().collect())?;
+        let counts = |f: &TokenActivation| contexts.counting(f.context, f.position).is_some();
+        by_key.values_mut().for_each(|activations| activations.retain(counts));
+        let activations = keys.iter().map(|key| by_key.remove(key).unwrap_or_default()).collect();
+        Ok(Corpus { contexts, activations, maxima })
     }
 
     fn all_active(&self) -> u64 {
         let mut active: BTreeMap<(u32, u16), usize> = BTreeMap::new();
-        self.firings
+        self.activations
             .iter()
             .flatten()
             .for_each(|f| *active.entry((f.context, f.position)).or_default() += 1);
-        active.values().filter(|features| **features == self.firings.len()).count() as u64
+        active.values().filter(|features| **features == self.activations.len()).count() as u64
     }
 
     /// The contexts in which the features, each scaled by its maximum, are strongest together.
-    fn examples(&self, reader: &Reader, wanted: usize) -> Vec<Example> {
-        let active = self.firings.iter().zip(&self.maxima).filter(|(_, max)| **max > 0.0);
+    fn examples(&self, reader: &Reader, wanted: usize) -> Result<Vec<Example>> {
+        let active = self.activations.iter().zip(&self.maxima).filter(|(_, max)| **max > 0.0);
         let sum = summed(
-            &active.map(|(firings, max)| (firings.as_slice(), 1.0 / max)).collect::<Vec<_>>(),
+            &active
+                .map(|(activations, max)| (activations.as_slice(), 1.0 / max))
+                .collect::<Vec<_>>(),
         );
         let rows = &self.contexts.rows;
         let info = |context: u32| {
@@ -148,62 +149,70 @@ impl Corpus {
             ContextInfo { document: row.document, tokens: &row.tokens }
         };
         let best = top(&peaks(sum.iter().copied()), &info, wanted, &mut Used::default());
-        let example =
-            |chosen| reader.example(&firings::example_row(&self.contexts, "", &chosen, &sum));
-        labelled("top", best).into_iter().map(example).collect()
+        let subject = Subject::Group(String::new());
+        let example = |chosen| {
+            reader.example(&activations::example_row(&self.contexts, &subject, &chosen, &sum))
+        };
+        labelled(Band::Top, best).into_iter().map(example).collect()
     }
 
-    fn meetings(&self, window: usize) -> Meetings {
+    fn cooccurrence(&self, window: usize) -> Cooccurrence {
         let mut active: Vec<Vec<(u16, u32)>> = vec![Vec::new(); self.contexts.rows.len()];
-        for (place, firings) in (0u32..).zip(&self.firings) {
-            firings.iter().for_each(|f| active[f.context as usize].push((f.position, place)));
+        for (place, activations) in (0u32..).zip(&self.activations) {
+            activations.iter().for_each(|f| active[f.context as usize].push((f.position, place)));
         }
-        let mut meetings = Meetings::new(self.firings.len(), window);
+        let mut counted = Cooccurrence::new(self.activations.len(), window);
         for (row, active) in self.contexts.rows.iter().zip(active) {
             let counts = |position| self.contexts.counting(row.context, position).is_some();
             let mut at = vec![Vec::new(); row.tokens.len()];
             active.iter().for_each(|&(position, place)| at[usize::from(position)].push(place));
-            meetings.add(&(0..row.tokens.len() as u16).map(counts).collect::<Vec<_>>(), &at);
+            counted.add(&(0..row.tokens.len() as u16).map(counts).collect::<Vec<_>>(), &at);
         }
-        meetings
+        counted
     }
 }
 
 /// Every two features at the same token, and one in the window before the other.
-fn meetings(
+fn cooccurrence(
     run: &Run,
     reader: &Reader,
     corpus: &Corpus,
     features: &[FeatureId],
-) -> Result<Vec<Meeting>> {
-    let counted = corpus.meetings(run.config.aggregate.window);
+) -> Result<Vec<CorpusCooccurrence>> {
+    let counted = corpus.cooccurrence(run.config.aggregate.window);
     let mut found = Vec::new();
     for (i, &a) in features.iter().enumerate() {
         for (j, &b) in features.iter().enumerate().skip(i + 1) {
-            let known = reader.meetings(a, b)?;
-            let q = |lag: &str, first| {
+            let known = reader.cooccurrence(a, b)?;
+            let q = |lag: Lag, first| {
                 known
                     .iter()
-                    .find(|m| m.lag == lag && (lag == "same" || m.first == first))
+                    .find(|m| m.lag == lag && (lag == Lag::Same || m.first == first))
                     .map(|m| m.q)
             };
-            found.push(meeting(a, b, "same", counted.same(i, j), q("same", true)));
-            found.push(meeting(a, b, "window", counted.lagged(i, j), q("window", true)));
-            found.push(meeting(b, a, "window", counted.lagged(j, i), q("window", false)));
+            found.push(counted_pair(a, b, Lag::Same, counted.same(i, j), q(Lag::Same, true)));
+            found.push(counted_pair(a, b, Lag::Window, counted.lagged(i, j), q(Lag::Window, true)));
+            found.push(counted_pair(
+                b,
+                a,
+                Lag::Window,
+                counted.lagged(j, i),
+                q(Lag::Window, false),
+            ));
         }
     }
     Ok(found)
 }
 
-fn meeting(
+fn counted_pair(
     a: FeatureId,
     b: FeatureId,
-    lag: &'static str,
+    lag: Lag,
     counts: Counts,
     q: Option<f64>,
-) -> Meeting {
+) -> CorpusCooccurrence {
     let (n_a, n_b, together) = (counts.f, counts.g, counts.both);
-    Meeting {
+    CorpusCooccurrence {
         a,
         b,
         lag,
@@ -218,14 +227,14 @@ fn meeting(
 }
 
 /// What the sum of their write directions promotes, and suppresses.
-fn combined(run: &Run, corpus: &Corpus, features: &[FeatureId]) -> Result<[Vec<Promoted>; 2]> {
+fn combined(run: &Run, corpus: &Corpus, features: &[FeatureId]) -> Result<[Vec<PromotedToken>; 2]> {
     run.progress.say("reading off promoted tokens");
     let set: Weighted = features.iter().map(|&feature| (feature, 1.0)).collect();
-    let found = promoted(&inputs::world(run)?, &[set], run.config.logits.k)?;
+    let found = promoted(&run.replacement_model()?, &[set], run.config.logits.k)?;
     let strength = run.config.logits.strength;
     let told = |&(id, logit): &(u32, f32)| {
         let (text, logit) = (corpus.contexts.tokenizer().token(id), f64::from(logit));
-        Promoted { text, logit, at_strength: logit * strength }
+        PromotedToken { text, logit, at_strength: logit * strength }
     };
     let sides = |p: &crate::circuit::Promoted| {
         [&p.top, &p.bottom].map(|side| side.iter().map(told).collect())
@@ -233,28 +242,27 @@ fn combined(run: &Run, corpus: &Corpus, features: &[FeatureId]) -> Result<[Vec<P
     Ok(found.first().map(sides).unwrap_or_default())
 }
 
-fn all_serve(run: &Run, reader: &Reader, features: &[FeatureId]) -> Vec<Shared> {
+fn all_serve(run: &Run, reader: &Reader, features: &[FeatureId]) -> Result<Vec<Shared>> {
     let all_in = |circuit: &BTreeSet<(_, Option<FeatureId>)>| {
         features.iter().all(|feature| circuit.iter().any(|(_, served)| *served == Some(*feature)))
     };
-    let shared = |task: &crate::config::Task| {
-        let circuits = reader.circuits().iter().filter(|((name, _), _)| *name == task.name);
+    let mut shared = Vec::new();
+    for task in &run.config.tasks {
+        let circuits = reader.members()?.iter().filter(|((name, _), _)| *name == task.name);
         let prompts = circuits.filter(|(_, circuit)| all_in(circuit)).count() as u32;
-        (prompts > 0).then(|| Shared {
-            task: task.name.clone(),
-            prompts,
-            of: reader.prompts_of(&task.name),
-        })
-    };
-    run.config.tasks.iter().filter_map(shared).collect()
+        if prompts > 0 {
+            let of = reader.prompts_of(&task.name)?;
+            shared.push(Shared { task: task.name.clone(), prompts, of });
+        }
+    }
+    Ok(shared)
 }
 
 fn circuit_pairs(reader: &Reader, features: &[FeatureId]) -> Result<Vec<Named>> {
     let mut found = Vec::new();
-    for row in reader.circuit_pairs() {
-        let (task, pair) = row?;
+    for (task, pair) in reader.circuit_pairs()? {
         if features.contains(&pair.a) && features.contains(&pair.b) {
-            found.push(Named::new(reader, task, pair));
+            found.push(Named::new(reader, task, pair)?);
         }
     }
     Ok(found)
@@ -299,8 +307,8 @@ impl TogetherAnswer {
         let all = format!("all active at {} tokens", count(self.all_active));
         page.heading("In the corpus", if self.features.len() > 2 { &all } else { "" });
         let before = format!("≤ {} before", self.window);
-        let row = |m: &Meeting| {
-            let lag = if m.lag == "same" { "with".to_string() } else { before.clone() };
+        let row = |m: &CorpusCooccurrence| {
+            let lag = if m.lag == Lag::Same { "with".to_string() } else { before.clone() };
             let numbers =
                 [count(m.n_a), count(m.n_b), count(m.together), significant(m.expected, 3)];
             let [n_a, n_b, together, expected] = numbers;

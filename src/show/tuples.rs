@@ -4,9 +4,8 @@
 use super::page::{Page, Table};
 use super::{Answer, names};
 use crate::error::Result;
-use crate::site::number::{counted, percent, significant};
+use crate::format::number::{counted, percent, significant};
 use crate::stages::Run;
-use crate::stages::reader::Reader;
 use crate::stats::tuples::{Tuple, most_frequent};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,19 +47,19 @@ pub fn ask(
     task: Option<&str>,
     top: usize,
 ) -> Result<TuplesAnswer> {
-    let reader = Reader::about(run, &Default::default())?;
+    let reader = run.reader();
     let tasks = names::tasks(&reader, run.config, task)?;
     let of_task = |task: &&crate::config::Task| {
-        let (name, prompts) = (&task.name, reader.prompts_of(&task.name));
-        let circuits = reader.circuits();
+        let (name, prompts) = (&task.name, reader.prompts_of(&task.name)?);
+        let circuits = reader.members()?;
         let tuples = match components {
             true => sets(circuits, name, prompts, size, top, |&(component, _)| Some(component)),
             false => sets(circuits, name, prompts, size, top, |&(_, feature)| feature),
         };
-        OfTask { task: name.clone(), prompts, tuples }
+        Ok(OfTask { task: name.clone(), prompts, tuples })
     };
     let of = if components { "components" } else { "features" };
-    Ok(TuplesAnswer { of, size, tasks: tasks.iter().map(of_task).collect() })
+    Ok(TuplesAnswer { of, size, tasks: tasks.iter().map(of_task).collect::<Result<_>>()? })
 }
 
 /// The sets of one task; a feature that serves at several heads is in a circuit once.

@@ -1,14 +1,14 @@
 //! Writes the site: one visible list of all pages, each with its template and its view, rendered
 //! side by side.
 
-use super::atlas::{Atlas, Task};
 use super::links::{Site, exchange_path, pair_path};
 use super::text::html;
 use super::views::{
-    ComponentView, ComponentsView, DictionariesView, Drawn, ExchangesView, FeatureView,
-    FeaturesView, GraphView, GroupView, IndexView, PairView, PairsView, SearchView, TaskView,
-    drawn, subjects,
+    ComponentView, ComponentsView, DictionariesView, Drawn, FeatureView, FeaturesView, GraphView,
+    GroupView, IndexView, PairView, PairsView, SearchView, TaskView, TranscriptsView, drawn,
+    subjects,
 };
+use crate::atlas::model::{Atlas, Task};
 use crate::error::{Context, Hint, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value};
@@ -131,7 +131,7 @@ fn files<'a>(site: &'a Site) -> Vec<File<'a>> {
     }));
     files.extend(subjects(site).into_iter().map(|subject| {
         file(exchange_path(&subject.path), "exchanges.html", move || {
-            ExchangesView::new(site, &subject)
+            TranscriptsView::new(site, &subject)
         })
     }));
     files

@@ -1,8 +1,8 @@
 //! What circuits of different sizes do alone: a point a circuit with its interval, found ones
 //! joined, beside random ones.
 
-use super::number::{fixed, with_interval};
 use super::text::{Html, escape, html};
+use crate::format::number::{fixed, with_interval};
 use std::fmt::Write;
 
 /// One circuit.

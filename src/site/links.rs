@@ -1,11 +1,12 @@
 //! Which pages there are, and how one page links to another. A link to a page that is not there is
 //! plain text.
 
-use super::atlas::{Atlas, Explanation, Feature};
 use super::text::{Html, escape, html};
+use crate::atlas::model::{Atlas, Explanation, Feature};
 use crate::error::{Result, hinted};
-use crate::explain::quoted;
+use crate::ids::Status;
 use crate::ids::{Component, FeatureId};
+use crate::summary::quoted;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -110,7 +111,7 @@ fn gist(feature: &Feature) -> String {
 /// it fire. Empty when there is none.
 pub fn gist_of(explanation: &Explanation) -> String {
     match lead(explanation) {
-        _ if explanation.status != "ok" => String::new(),
+        _ if explanation.status != Status::Ok => String::new(),
         "" => explanation.input_side.clone(),
         text => text.into(),
     }

@@ -1,8 +1,8 @@
 //! What was predicted across, what was measured up, the same scale on both; on the diagonal they
 //! agree.
 
-use super::number::percent;
 use super::text::{Html, escape, html};
+use crate::format::number::percent;
 use std::fmt::Write;
 
 /// A run.

@@ -5,8 +5,9 @@
 //! alone.
 
 use super::links::Links;
-use super::number::{count, counted, fixed, significant};
-use super::text::{Html, STEPS, escape, html};
+use super::text::{Html, escape, html};
+use crate::format::heat::STEPS;
+use crate::format::number::{count, counted, fixed, significant};
 use crate::ids::Component;
 use std::collections::BTreeMap;
 use std::fmt::Write;

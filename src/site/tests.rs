@@ -1,12 +1,13 @@
 //! The whole site, as files: every link leads somewhere, no text becomes markup, no other host is
 //! asked.
 
-use super::atlas::*;
+use super::build;
 use super::build::{may_hold, may_write};
-use super::head::{Move, Role, What};
-use super::verdict::of_evaluation;
-use super::{build, fixture};
-use crate::ids::{Component, FeatureId, Kind};
+use crate::atlas::fixture;
+use crate::atlas::model::*;
+use crate::atlas::model::{Move, Role, What};
+use crate::atlas::verdict::of_evaluation;
+use crate::ids::{Component, FeatureId, Kind, NodeKind, Slot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -178,10 +179,10 @@ const HOSTILE: &str = "<script>alert(1)</script>&\"'{{ 7919*7907 }}\u{202e}\n";
 fn hostile() -> Atlas {
     let mut atlas = fixture::atlas();
     let bad = || HOSTILE.to_string();
-    let promoted = |list: &mut Vec<Promoted>| list.iter_mut().for_each(|p| p.text = HOSTILE.into());
+    let promoted =
+        |list: &mut Vec<PromotedToken>| list.iter_mut().for_each(|p| p.text = HOSTILE.into());
     let examples = |list: &mut Vec<Example>| {
         for e in list {
-            (e.band, e.half) = (format!("{HOSTILE}{}", e.band), HOSTILE.into());
             e.pieces.iter_mut().for_each(|p| p.text = HOSTILE.into());
         }
     };
@@ -220,14 +221,13 @@ fn hostile() -> Atlas {
     for f in &mut atlas.features {
         f.mass.iter_mut().for_each(|m| m.0 = HOSTILE.into());
         f.servings.iter_mut().for_each(|s| s.task = HOSTILE.into());
-        f.corpus_pairs.iter_mut().for_each(|p| p.lag = HOSTILE.into());
         f.circuit_pairs.iter_mut().for_each(|p| p.0 = HOSTILE.into());
         f.evaluations
             .iter_mut()
             .for_each(|e| (e.method, e.explainer, e.judge) = (bad(), bad(), bad()));
         f.agreements.iter_mut().for_each(|a| (a.between, a.of) = (bad(), bad()));
         for m in &mut f.misjudged {
-            (m.method, m.band) = (bad(), bad());
+            m.method = bad();
             m.pieces.iter_mut().for_each(|p| p.0 = HOSTILE.into());
         }
         f.causal.iter_mut().flat_map(|c| &mut c.risen).for_each(|r| r.0 = HOSTILE.into());
@@ -236,11 +236,9 @@ fn hostile() -> Atlas {
         examples(&mut f.examples);
         hostile_words(&mut f.explanation, &mut f.asked);
     }
-    atlas.features[0].explanation.as_mut().unwrap().status = bad();
-    atlas.accounts.iter_mut().for_each(|a| (a.model, a.purpose) = (bad(), bad()));
+    atlas.usage.iter_mut().for_each(|a| (a.model, a.purpose) = (bad(), bad()));
     for p in &mut atlas.pairs {
         p.circuit.iter_mut().for_each(|c| c.0 = HOSTILE.into());
-        p.corpus.iter_mut().for_each(|c| c.lag = HOSTILE.into());
         promoted(&mut p.promoted);
         promoted(&mut p.suppressed);
         examples(&mut p.examples);
@@ -256,7 +254,7 @@ fn hostile() -> Atlas {
 }
 
 /// A failed explanation keeps its status: it is where the reason is shown.
-fn hostile_words(explanation: &mut Option<Explanation>, asked: &mut Option<Asked>) {
+fn hostile_words(explanation: &mut Option<Explanation>, asked: &mut Option<Transcript>) {
     let bad = || HOSTILE.to_string();
     let samples = asked.iter_mut().flat_map(|a| &mut a.samples);
     for e in explanation.iter_mut().chain(samples) {
@@ -266,7 +264,7 @@ fn hostile_words(explanation: &mut Option<Explanation>, asked: &mut Option<Asked
     }
     for e in asked.iter_mut().flat_map(|a| &mut a.exchanges) {
         (e.purpose, e.model, e.served, e.hash) = (bad(), bad(), bad(), bad());
-        (e.reply, e.status) = (bad(), bad());
+        e.reply = bad();
         e.messages.iter_mut().for_each(|m| *m = (bad(), bad()));
         e.messages.push((bad(), bad()));
     }
@@ -613,10 +611,10 @@ fn every_prompt_with_a_circuit_has_its_graph() {
     assert!(with > 40 && without > 0, "{with} {without}");
     let page = &files["graphs/ioi-0.html"];
     let graph = atlas.tasks[0].prompts[0].graph.as_ref().unwrap();
-    assert_eq!(page.matches("<a class=\"node ").count(), graph.nodes.len());
-    assert_eq!(page.matches("<tr id=\"n").count(), graph.nodes.len());
+    assert_eq!(page.matches("<a class=\"node ").count(), graph.nodes().len());
+    assert_eq!(page.matches("<tr id=\"n").count(), graph.nodes().len());
     let drawn = page.split("class=\"links\"").nth(1).unwrap().split("</svg>").next().unwrap();
-    assert_eq!(drawn.matches("data-n=").count() - graph.nodes.len(), graph.links.len());
+    assert_eq!(drawn.matches("data-n=").count() - graph.nodes().len(), graph.links().len());
     for class in ["root", "att", "mlp", "head", "err", "bias", "emb", "emb pos"] {
         assert!(page.contains(&format!("class=\"node {class}\"")), "no {class}");
     }
@@ -657,12 +655,12 @@ fn what_a_head_reads_is_a_link_to_what_it_serves() {
     let graph = atlas.tasks[0].prompts[0].graph.as_ref().unwrap();
     let file: serde_json::Value =
         serde_json::from_str(&built(&atlas)["graphs/ioi-0.json"]).unwrap();
-    let head = graph.nodes.iter().position(|n| n.kind == NodeKind::Head).unwrap();
-    let served = graph.links.iter().find(|l| l.from == head).unwrap();
+    let head = graph.nodes().iter().position(|n| n.kind == NodeKind::Head).unwrap();
+    let served = graph.links().iter().find(|l| l.from == head).unwrap();
     let into =
-        |slot: Slot| graph.links.iter().find(|l| l.to == head && l.slot == slot).unwrap().effect;
-    let node = &graph.nodes[served.to];
-    let id = format!("{}_lorsa_{}_{}", node.layer, node.feature.unwrap(), node.position);
+        |slot: Slot| graph.links().iter().find(|l| l.to == head && l.slot == slot).unwrap().effect;
+    let node = &graph.nodes()[served.to];
+    let id = format!("{}_lorsa_{}_{}", node.layer(), node.index(), node.position());
     let links = file["links"].as_array().unwrap();
     let link = links
         .iter()

@@ -4,15 +4,14 @@
 //! The only place, with `svg`, `chart`, `graph` and `head`, at which markup is put together by
 //! hand.
 
-use super::atlas::{Example, Piece};
-use super::number::significant;
+use crate::atlas::model::{Example, TextPiece};
+use crate::format::heat::heat;
+use crate::format::number::significant;
+use crate::format::text::{Part, REST, cut_at_clause, parts};
 use minijinja::Value;
 
 /// Markup that may stand in a page as it is.
 pub type Html = Value;
-
-/// Steps of heat; the style sheet has a class for each, `a1` … `a20`.
-pub const STEPS: usize = 20;
 
 /// Declares a string to be markup; everything foreign in it went through [`escape`].
 pub fn html(markup: String) -> Html {
@@ -52,23 +51,6 @@ pub(super) fn push_running(out: &mut String, text: &str) {
     }
 }
 
-/// Whether a character changes the direction of the text around it.
-fn turns(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// A token as plain text, its white space and its marks of direction made visible.
-pub fn visible(text: &str) -> String {
-    let shown = |c: char| match c {
-        '\n' => "↵".into(),
-        '\t' => "⇥".into(),
-        ' ' => "␣".into(),
-        c if c.is_whitespace() || turns(c) => format!("U+{:04X}", c as u32),
-        c => c.to_string(),
-    };
-    text.chars().map(shown).collect()
-}
-
 /// A token by itself: spaces too are marked, or one could not tell ` a` from `a`.
 pub fn token(text: &str) -> Html {
     let mut out = String::from("<span class=\"t\">");
@@ -83,49 +65,6 @@ pub fn token(text: &str) -> Html {
     }
     html(out + "</span>")
 }
-
-/// A stretch of an explanation: words, or a token that was written in backticks (see
-/// [`crate::explain::quoted`]).
-#[derive(Debug, PartialEq)]
-enum Part<'a> {
-    Words(&'a str),
-    Token(String),
-}
-
-/// An explanation in its parts. A backtick that is never closed is a word like others.
-fn parts(text: &str) -> Vec<Part<'_>> {
-    let (mut parts, mut rest) = (Vec::new(), text);
-    while let Some((token, start, end)) = next_token(rest) {
-        parts.extend((start > 0).then(|| Part::Words(&rest[..start])));
-        parts.push(Part::Token(token));
-        rest = &rest[end..];
-    }
-    parts.extend((!rest.is_empty()).then_some(Part::Words(rest)));
-    parts
-}
-
-/// The first token in backticks, and from where to where it is with them.
-fn next_token(text: &str) -> Option<(String, usize, usize)> {
-    let start = text.find('`')?;
-    let (mut token, mut escaped) = (String::new(), false);
-    for (i, c) in text[start + 1..].char_indices() {
-        match c {
-            'n' if escaped => token.push('\n'),
-            '`' | '\\' if escaped => token.push(c),
-            '`' => return Some((token, start, start + 1 + i + 1)),
-            '\\' => {
-                escaped = true;
-                continue;
-            }
-            _ => token.extend(escaped.then_some('\\').into_iter().chain([c])),
-        }
-        escaped = false;
-    }
-    None
-}
-
-/// Stands for the rest of an explanation, never alone on a line.
-const REST: &str = "\u{a0}…";
 
 /// An explanation as markup, its tokens as tokens are shown everywhere; about `limit` characters of
 /// it, and no token cut in two.
@@ -154,35 +93,6 @@ pub fn prose(text: &str, limit: usize) -> Html {
     html(out)
 }
 
-/// At most `limit` characters of words, up to the end of a clause or else of a word, with an
-/// ellipsis.
-fn cut_at_clause(words: &str, limit: usize) -> String {
-    let end = words.char_indices().nth(limit).map_or(words.len(), |(end, _)| end);
-    let head = &words[..end];
-    let end = head.rfind(';').or_else(|| head.rfind(' ')).unwrap_or(0);
-    format!("{}{REST}", head[..end].trim_end_matches([' ', ',']))
-}
-
-/// An explanation in plain text, its tokens in quotation marks and without the spaces around them.
-pub fn plain(text: &str, limit: usize) -> String {
-    let told = parts(text).into_iter().map(|part| match part {
-        Part::Words(words) => words.to_string(),
-        Part::Token(token) if token.trim().is_empty() => {
-            format!("“{}”", token.replace('\n', "↵").replace(' ', "␣"))
-        }
-        Part::Token(token) => format!("“{}”", token.trim().replace('\n', "↵")),
-    });
-    cut(&told.collect::<String>(), limit)
-}
-
-/// The step of heat of a value, 0 of none, where `max` is the hottest.
-pub fn heat(value: f64, max: f64) -> usize {
-    if !(value > 0.0 && max > 0.0) {
-        return 0;
-    }
-    ((value / max * STEPS as f64).ceil() as usize).clamp(1, STEPS)
-}
-
 /// An example with every piece coloured by its value as a share of `max`, the same for all examples
 /// of a page: a colour scaled to each example would make all of them look equally hot. Silent
 /// pieces in a row are one run of plain text.
@@ -200,7 +110,7 @@ pub fn example(example: &Example, max: f64) -> Html {
     html(out)
 }
 
-fn push_piece(out: &mut String, piece: &Piece, peak: bool, max: f64) {
+fn push_piece(out: &mut String, piece: &TextPiece, peak: bool, max: f64) {
     let step = heat(piece.value, max);
     if piece.special {
         out.push_str(&format!("<u>{}</u>", escape(&piece.text)));
@@ -236,18 +146,12 @@ pub fn marked(pieces: &[(String, bool)]) -> Html {
     html(out)
 }
 
-/// The first `limit` characters, with an ellipsis if there are more.
-pub fn cut(text: &str, limit: usize) -> String {
-    match text.char_indices().nth(limit) {
-        Some((end, _)) => format!("{}…", text[..end].trim_end()),
-        None => text.into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::explain::quoted;
+    use crate::format::text::{cut, plain};
+    use crate::ids::{Band, Half};
+    use crate::summary::quoted;
 
     #[test]
     fn tokens_of_an_explanation_are_read_back() {
@@ -280,12 +184,12 @@ mod tests {
         assert_eq!(plain("At `\\n`", 99), "At “↵”");
     }
 
-    fn piece(text: &str, value: f64) -> Piece {
-        Piece { text: text.into(), value, special: false }
+    fn piece(text: &str, value: f64) -> TextPiece {
+        TextPiece { text: text.into(), value, special: false }
     }
 
-    fn example_of(pieces: Vec<Piece>, peak: usize) -> Example {
-        let (band, half) = ("top".into(), "score".into());
+    fn example_of(pieces: Vec<TextPiece>, peak: usize) -> Example {
+        let (band, half) = (Band::Top, Half::Score);
         let (document, context, start, value) = (0, 0, 0, 1.0);
         Example {
             band,

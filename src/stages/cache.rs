@@ -1,13 +1,13 @@
 //! `cache`: one pass of the model over every context. Keeps on disk what the circuit's dictionaries
 //! read, or nothing when `cache.store = "stream"`.
 
-use super::inputs;
 use crate::artifact::activations::{GROUP, HookValues, write_part};
 use crate::artifact::tables::{ACTIVATIONS, CircuitFeature, ContextRow};
 use crate::config::{Config, StoreKind};
 use crate::dictionary::{hooks, read_hooks};
 use crate::error::{Result, hinted};
 use crate::ids::DictionaryId;
+use crate::inputs;
 use crate::lock::Ingredients;
 use crate::model::Gpt2;
 use crate::stages::{Done, Run};
@@ -62,7 +62,7 @@ fn check_size(
 
 /// Writes the parts that are not there yet, a row group at a time.
 fn keep(run: &Run, model: &Gpt2, hooks: &[DictionaryId]) -> Result<()> {
-    let (done, open) = inputs::done_and_open(run, &ACTIVATIONS)?;
+    let (done, open) = run.done_and_open(&ACTIVATIONS)?;
     run.progress.begin("shards", (done.len() + open.len()) as u64, done.len() as u64);
     let names: Vec<String> = hooks.iter().map(|id| id.hook()).collect();
     for part in open {

@@ -1,18 +1,19 @@
 //! `discover`: a circuit for each prompt of each task, and what the circuits of a task have in
 //! common.
 
-use super::solved::{Circuit, Solved, check_used};
-use super::{inputs, ranked};
 use crate::artifact::tables::{
     CircuitFeature, ComponentRow, EdgeRow, HookScoreRow, NodeRow, PromptRow, RankingRow,
 };
 use crate::circuit::ranked::by_graphs;
 use crate::circuit::{
-    Attribution, Candidates, Edge, Method, Node, NodeKind, Pass, Root, World, grow,
+    Attribution, Candidates, Edge, Growth, Node, Pass, ReplacementModel, Root, grow,
 };
 use crate::config::{Config, Discover, Task};
 use crate::error::{Context, Result};
 use crate::ids::{Component, FeatureId};
+use crate::inputs;
+use crate::stages::search::ranked;
+use crate::stages::search::task_prompts::{Circuit, Solved, check_used};
 use crate::stages::{Done, Run};
 use crate::task::Prompt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,26 +34,26 @@ struct Tables {
 pub fn run(run: &Run) -> Result<Done> {
     let tokenizer = inputs::tokenizer(run.config)?;
     run.progress.say("loading the model and its dictionaries");
-    let world = inputs::world(run)?;
+    let replacement = run.replacement_model()?;
     let (mut tables, mut costs) = (Tables::default(), Vec::new());
     for settings in &run.config.tasks {
         let what = || format!("task `{}`", settings.name);
         let prompts = inputs::prompts(run.config, settings, &tokenizer)?;
         let metrics = inputs::Metrics::new(&tokenizer);
         let mut members = Vec::new();
-        let solved = match inputs::method(&run.config.discover, run.config.discover.method) {
+        let solved = match inputs::growth(&run.config.discover, run.config.discover.method) {
             Some(method) => {
-                let solved = solve(run, &world, settings, &prompts.finding, &metrics, method)
+                let solved = solve(run, &replacement, settings, &prompts.finding, &metrics, method)
                     .with_context(what)?;
                 tables.rankings.extend(by_prompts(&settings.name, &solved));
                 solved
             }
             None => {
-                let ranked =
-                    ranked::find(run, &world, settings, &prompts, &metrics).with_context(what)?;
+                let ranked = ranked::find(run, &replacement, settings, &prompts, &metrics)
+                    .with_context(what)?;
                 tables.rankings.extend(ranked.rows(&settings.name));
                 tables.hooks.extend(ranked.hooks(&settings.name));
-                members = ranked.members(&world)?;
+                members = ranked.members(&replacement)?;
                 costs.push(format!("{} {:.1}", settings.name, ranked.cost));
                 ranked.solved
             }
@@ -70,7 +71,7 @@ pub fn run(run: &Run) -> Result<Done> {
 }
 
 fn summary(config: &Config, tables: &Tables) -> String {
-    let features: BTreeSet<&String> = tables.features.iter().map(|row| &row.feature).collect();
+    let features: BTreeSet<FeatureId> = tables.features.iter().map(|row| row.feature).collect();
     let (tasks, prompts) = (config.tasks.len(), tables.prompts.len());
     format!(
         "{tasks} tasks, {prompts} prompts, {} links, {} distinct features",
@@ -82,18 +83,18 @@ fn summary(config: &Config, tables: &Tables) -> String {
 /// Finds the circuit of every prompt.
 fn solve(
     run: &Run,
-    world: &World,
+    replacement: &ReplacementModel,
     task: &Task,
     prompts: &[Prompt],
     metrics: &inputs::Metrics,
-    method: Method,
+    method: Growth,
 ) -> Result<Vec<Solved>> {
     run.progress.begin("prompts", prompts.len() as u64, 0);
     let one = |i: usize, pass: Pass| {
         let prompt = &prompts[i];
-        let mut solved = Solved::new(world, prompt, &pass, &metrics.of(prompt)?)?;
+        let mut solved = Solved::new(replacement, prompt, &pass, &metrics.of(prompt)?)?;
         if solved.used(task.wrong) {
-            let attribution = Attribution::of(world, pass, &prompt.tokens)?;
+            let attribution = Attribution::of(replacement, pass, &prompt.tokens)?;
             solved.circuit = Some(circuit(&attribution, &run.config.discover, method, prompt)?);
         }
         run.progress.add(1);
@@ -101,7 +102,7 @@ fn solve(
     };
     let mut solved = Vec::with_capacity(prompts.len());
     let tokens: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
-    world.over(&tokens, one, |_, one| solved.push(one))?;
+    replacement.over(&tokens, one, |_, one| solved.push(one))?;
     check_used(solved.len(), solved.iter().filter(|solved| solved.circuit.is_some()).count())?;
     Ok(solved)
 }
@@ -113,7 +114,7 @@ fn by_prompts(task: &str, solved: &[Solved]) -> Vec<RankingRow> {
         task: task.into(),
         ranking: "found".into(),
         rank,
-        feature: feature.to_string(),
+        feature,
         score: prompts.into(),
         chosen: true,
     };
@@ -123,7 +124,7 @@ fn by_prompts(task: &str, solved: &[Solved]) -> Vec<RankingRow> {
 fn circuit(
     attribution: &Attribution,
     settings: &Discover,
-    method: Method,
+    method: Growth,
     prompt: &Prompt,
 ) -> Result<Circuit> {
     let mut candidates = Candidates::new(attribution, settings.candidates, &settings.allow);
@@ -163,7 +164,7 @@ impl Tables {
             prompt,
             from: places[&edge.child],
             to: places[&edge.parent],
-            slot: edge.slot.word().into(),
+            slot: edge.slot,
             effect: edge.effect,
             share: edge.share,
         };
@@ -199,7 +200,7 @@ impl Tables {
             let features = serving.keys().filter(|(at, _)| *at == component).count();
             self.components.push(ComponentRow {
                 task: task.into(),
-                component: component.to_string(),
+                component,
                 layer: component.layer() as u32,
                 head: component.head().map(|head| head as u32),
                 frequency: f64::from(prompts) / circuits.len() as f64,
@@ -210,8 +211,8 @@ impl Tables {
         self.features.extend(serving.into_iter().map(
             |((component, feature), (prompts, share))| CircuitFeature {
                 task: task.into(),
-                component: component.to_string(),
-                feature: feature.to_string(),
+                component,
+                feature,
                 prompts,
                 share,
             },
@@ -224,9 +225,10 @@ impl Tables {
         self.prompts.sort_by(|a, b| a.task.cmp(&b.task));
         self.nodes.sort_by(|a, b| a.task.cmp(&b.task));
         self.edges.sort_by(|a, b| a.task.cmp(&b.task));
-        self.components.sort_by(|a, b| (&a.task, &a.component).cmp(&(&b.task, &b.component)));
-        let key =
-            |row: &CircuitFeature| (row.task.clone(), row.component.clone(), row.feature.clone());
+        self.components.sort_by_cached_key(|row| (row.task.clone(), row.component.to_string()));
+        let key = |row: &CircuitFeature| {
+            (row.task.clone(), row.component.to_string(), row.feature.to_string())
+        };
         self.features.sort_by_cached_key(key);
         self.rankings
             .sort_by(|a, b| (&a.task, &a.ranking, a.rank).cmp(&(&b.task, &b.ranking, b.rank)));
@@ -286,17 +288,16 @@ fn node_row(
     activation: Option<f32>,
     last: u32,
 ) -> NodeRow {
-    let some = |x: i32| u32::try_from(x).ok();
     NodeRow {
         task: task.into(),
         prompt,
         node: number,
-        kind: node.kind.word().into(),
-        layer: some(node.layer),
-        position: if node.kind == NodeKind::Root { last } else { node.position as u32 },
-        source: some(node.source),
-        head: some(node.head),
-        feature: some(node.feature),
+        kind: node.kind,
+        layer: node.layer,
+        position: node.position.unwrap_or(last),
+        source: node.source,
+        head: node.head,
+        feature: node.feature,
         activation,
     }
 }

@@ -3,7 +3,7 @@
 use crate::artifact::tables::ExampleRow;
 use crate::corpus::Tokenizer;
 use crate::llm::Excerpt;
-use crate::llm::excerpt::Piece;
+use crate::llm::excerpt::ExcerptPiece;
 use std::collections::BTreeSet;
 
 /// The text of token ids with activations at them, special tokens left out.
@@ -11,7 +11,7 @@ pub fn excerpt(tokens: &[u32], activations: &[f32], tokenizer: &Tokenizer) -> Ex
     let strongest =
         |of: std::ops::Range<usize>| activations[of].iter().copied().fold(0.0, f32::max);
     let pieces = tokenizer.pieces(tokens).into_iter().filter(|piece| !piece.special);
-    let piece = |piece: crate::corpus::Piece| Piece {
+    let piece = |piece: crate::corpus::TokenPiece| ExcerptPiece {
         text: piece.text,
         activation: strongest(piece.tokens),
     };
@@ -35,6 +35,6 @@ pub fn marked(tokens: &[u32], places: &[u16], tokenizer: &Tokenizer) -> String {
 
 /// The places of tokens that are no special ones, and share no character with another.
 pub fn whole(tokens: &[u32], tokenizer: &Tokenizer) -> BTreeSet<usize> {
-    let alone = |piece: &crate::corpus::Piece| !piece.special && piece.tokens.len() == 1;
+    let alone = |piece: &crate::corpus::TokenPiece| !piece.special && piece.tokens.len() == 1;
     tokenizer.pieces(tokens).into_iter().filter(alone).map(|piece| piece.tokens.start).collect()
 }

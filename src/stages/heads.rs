@@ -1,7 +1,7 @@
 //! `heads`: what each head of a task's circuits does over its prompts, and which features its
 //! layer's dictionary has for it; what others published about the task.
 
-use super::{Done, Run, inputs};
+use super::{Done, Run};
 use crate::artifact::tables::{
     AttentionRow, CircuitFeature, ComponentRow, CopyRow, HeadFeatureRow, HeadRow, PromptRow,
     PublishedRow,
@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::dictionary::Dictionary;
 use crate::error::{Context, Result};
 use crate::ids::{Component, DictionaryId, FeatureId, Kind};
+use crate::inputs;
 use crate::model::Gpt2;
 use crate::stats::strata::sample;
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,7 +46,7 @@ pub fn run(run: &Run) -> Result<Done> {
     prompts.retain(|row| row.used);
     let mut heads: BTreeMap<&str, BTreeSet<Component>> = BTreeMap::new();
     for row in components.iter().filter(|row| row.head.is_some()) {
-        heads.entry(&row.task).or_default().insert(row.component.parse()?);
+        heads.entry(&row.task).or_default().insert(row.component);
     }
     let model = inputs::model(run.config)?;
     let mut tables = Tables::default();
@@ -87,14 +88,13 @@ impl Tables {
         let studies = study(model, &watched, &places)?;
         run.progress.begin("heads", studies.len() as u64, 0);
         // By name, as rows are sorted.
-        let mut named: Vec<(String, Study)> =
-            heads.iter().map(Component::to_string).zip(studies).collect();
-        named.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut named: Vec<(Component, Study)> = heads.iter().copied().zip(studies).collect();
+        named.sort_by_cached_key(|(component, _)| component.to_string());
         for (component, study) in &named {
             let copies = study.copies(model, RAISED)?;
-            self.heads.push(head_row(task, component, prompts.len(), study, &copies));
+            self.heads.push(head_row(task, *component, prompts.len(), study, &copies));
             self.copies.extend(
-                kept_copies(&copies).map(|(rank, copied)| copy_row(task, component, rank, copied)),
+                kept_copies(&copies).map(|(rank, copied)| copy_row(task, *component, rank, copied)),
             );
             let fit = study
                 .patterns
@@ -103,7 +103,7 @@ impl Tables {
             self.attention.extend(
                 largest(fit)
                     .into_iter()
-                    .map(|pattern| attention_row(task, component, pattern, prompts)),
+                    .map(|pattern| attention_row(task, *component, pattern, prompts)),
             );
             run.progress.add(1);
         }
@@ -134,7 +134,7 @@ fn largest<'a>(patterns: impl Iterator<Item = &'a Pattern>) -> Vec<&'a Pattern> 
     let open = TEMPLATES - kept.len();
     kept.extend(sample(
         last,
-        |pattern| pattern.template.rsplit('/').next().unwrap_or_default(),
+        |pattern| pattern.template.rsplit('/').next().unwrap_or_default().to_string(),
         open,
         SEED,
     ));
@@ -144,7 +144,7 @@ fn largest<'a>(patterns: impl Iterator<Item = &'a Pattern>) -> Vec<&'a Pattern> 
 
 fn head_row(
     task: &str,
-    component: &str,
+    component: Component,
     prompts: usize,
     study: &Study,
     copies: &[Copied],
@@ -154,7 +154,7 @@ fn head_row(
     let answers = copying(copies.iter().filter(|copy| copy.answer), COPIED);
     HeadRow {
         task: task.into(),
-        component: component.into(),
+        component,
         prompts: prompts as u32,
         to_bos: habits.bos.value(),
         to_itself: habits.itself.value(),
@@ -175,13 +175,13 @@ fn head_row(
 
 fn attention_row(
     task: &str,
-    component: &str,
+    component: Component,
     pattern: &Pattern,
     prompts: &[&PromptRow],
 ) -> AttentionRow {
     AttentionRow {
         task: task.into(),
-        component: component.into(),
+        component,
         template: pattern.template.clone(),
         prompt: prompts[pattern.first].prompt,
         prompts: pattern.prompts,
@@ -189,10 +189,10 @@ fn attention_row(
     }
 }
 
-fn copy_row(task: &str, component: &str, rank: u32, copied: &Copied) -> CopyRow {
+fn copy_row(task: &str, component: Component, rank: u32, copied: &Copied) -> CopyRow {
     CopyRow {
         task: task.into(),
-        component: component.into(),
+        component,
         rank,
         token: copied.token,
         answer: copied.answer,
@@ -215,10 +215,10 @@ fn features(
 ) -> Result<Vec<HeadFeatureRow>> {
     let mut serving: BTreeMap<Component, BTreeSet<FeatureId>> = BTreeMap::new();
     for row in run.store.read::<CircuitFeature>()? {
-        serving.entry(row.component.parse()?).or_default().insert(row.feature.parse()?);
+        serving.entry(row.component).or_default().insert(row.feature);
     }
     let layers: BTreeSet<usize> = components.iter().map(|component| component.layer()).collect();
-    let dictionaries: Vec<Dictionary> = inputs::dictionaries(run)?;
+    let dictionaries: Vec<Dictionary> = run.dictionaries()?;
     let mut rows = Vec::new();
     run.progress.say("reading the decoders of attention features");
     for layer in layers {
@@ -237,7 +237,7 @@ fn features(
             ));
         }
     }
-    rows.sort_by(|a, b| (&a.component, a.rank).cmp(&(&b.component, b.rank)));
+    rows.sort_by_cached_key(|row| (row.component.to_string(), row.rank));
     Ok(rows)
 }
 
@@ -255,8 +255,8 @@ fn feature_rows(
         .enumerate()
         .filter(|(place, f)| *place < FEATURES || serving.contains(&id(*f)));
     let row = |(place, f): (usize, usize)| HeadFeatureRow {
-        component: component.to_string(),
-        feature: id(f).to_string(),
+        component,
+        feature: id(f),
         share: shares[f],
         rank: place as u32 + 1,
     };
@@ -273,7 +273,7 @@ fn published(config: &Config) -> Result<Vec<PublishedRow>> {
                 task: task.name.clone(),
                 source: published.name.clone(),
                 class: class.clone(),
-                component: component.to_string(),
+                component: *component,
             }));
         }
     }

@@ -3,37 +3,29 @@
 
 pub mod aggregate;
 pub mod cache;
+pub mod conformance;
 pub mod discover;
 pub mod evaluate;
 pub mod heads;
 pub mod interpret;
-pub mod measure;
 pub mod render;
 pub mod score;
 pub mod tokenize;
 pub mod verify;
 
-pub mod asked;
 pub mod excerpts;
-pub mod firings;
-mod graphs;
-pub mod inputs;
-mod methods;
-mod pairs;
-mod ranked;
-pub mod reader;
-mod solved;
-mod subjects;
-mod tried;
-mod watched;
-mod written;
+mod search;
+mod usage_report;
 
-pub use inputs::Input;
-
-use crate::artifact::Store;
+use crate::artifact::tables::ContextRow;
+use crate::artifact::{Artifact, Row, Store};
+use crate::atlas::Reader;
+use crate::circuit::ReplacementModel;
 use crate::config::Config;
+use crate::dictionary::Dictionary;
 use crate::error::Result;
-use crate::llm::Purse;
+use crate::inputs;
+use crate::llm::Budget;
 use crate::lock::Lock;
 use crate::progress::Progress;
 
@@ -63,9 +55,38 @@ pub struct Run<'a> {
     /// What the stages before it ran with.
     pub lock: &'a Lock,
     /// What this run may still spend on language models.
-    pub purse: &'a Purse,
+    pub budget: &'a Budget,
     /// The names of all stages, in their order.
     pub order: &'a [&'static str],
+}
+
+impl Run<'_> {
+    /// All dictionaries in order, each converted first if it never was.
+    pub(crate) fn dictionaries(&self) -> Result<Vec<Dictionary>> {
+        inputs::dictionaries(self.config, self.lock, self.progress)
+    }
+
+    /// The model with all its dictionaries.
+    pub(crate) fn replacement_model(&self) -> Result<ReplacementModel> {
+        inputs::replacement_model(self.config, self.lock, self.progress)
+    }
+
+    /// A reader of what the stages before wrote.
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        Reader::new(self.config, self.store, self.lock)
+    }
+
+    /// The parts that `artifact` is to have, one for each part of the contexts: those that this run
+    /// has made already, and those that are still to be made. Parts of an earlier, larger corpus
+    /// are removed.
+    fn done_and_open(&self, artifact: &Artifact) -> Result<(Vec<u32>, Vec<u32>)> {
+        let parts = self.store.parts(&ContextRow::ARTIFACT)?;
+        self.store.remove_parts_from(artifact, parts.len() as u32)?;
+        let done = |part: &u32| {
+            self.store.part_fingerprint(artifact, *part).as_deref() == Some(self.fingerprint)
+        };
+        Ok(parts.into_iter().partition(done))
+    }
 }
 
 /// Everything that would stop a run later on and can be told at once.

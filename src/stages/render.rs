@@ -1,12 +1,12 @@
 //! `render`: everything above → the static site, built beside its place and swapped in whole.
 
-use super::reader::Reader;
-use super::{Done, Input, Run};
+use super::{Done, Run};
 use crate::artifact::publish::publish_folder;
 use crate::config::Config;
 use crate::error::{Result, hinted};
+use crate::inputs::Input;
 use crate::lock::Ingredients;
-use crate::site::ours::{self, Mark};
+use crate::site::manifest::{self, Manifest};
 use crate::task::{self, Origin};
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ pub fn besides(_: &Config) -> Ingredients {
 /// Why the site has to be made although its ingredients are the same.
 pub fn stale(config: &Config, fingerprint: &str) -> Option<String> {
     let name = &config.output.site;
-    match Mark::read(&config.path(name)) {
+    match Manifest::read(&config.path(name)) {
         None => Some(format!("there is no site in `{name}`")),
         Some(mark) if mark.fingerprint != fingerprint => {
             Some(format!("the site in `{name}` is of another run"))
@@ -32,7 +32,7 @@ pub fn run(run: &Run) -> Result<Done> {
     let site = run.config.path(&run.config.output.site);
     check(run.config)?;
     run.progress.say("reading artifacts");
-    let atlas = Reader::load(run)?.atlas()?;
+    let atlas = run.reader().atlas(run.order)?;
     run.progress.say("writing pages");
     let pages = publish(&site, run.fingerprint, |folder| crate::site::build(&atlas, folder))?;
     Ok(format!("{pages} pages in `{}`", run.config.output.site).into())
@@ -40,9 +40,9 @@ pub fn run(run: &Run) -> Result<Done> {
 
 /// Writes a site through `build` and puts it in the place of the one before.
 fn publish<T>(site: &Path, fingerprint: &str, build: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
-    publish_folder(site, ours::check, |folder| {
+    publish_folder(site, manifest::check, |folder| {
         let built = build(folder)?;
-        Mark::write(folder, fingerprint)?;
+        Manifest::write(folder, fingerprint)?;
         Ok(built)
     })
 }
@@ -50,7 +50,7 @@ fn publish<T>(site: &Path, fingerprint: &str, build: impl FnOnce(&Path) -> Resul
 /// Removes of the site what is ours, and says what is left in its folder.
 pub fn remove(config: &Config) -> Result<Option<String>> {
     let name = &config.output.site;
-    let left = ours::remove(&config.path(name))?;
+    let left = manifest::remove(&config.path(name))?;
     Ok(left.map(|left| format!("left in `{name}` what it did not write: {left}")))
 }
 
@@ -59,7 +59,7 @@ pub fn remove(config: &Config) -> Result<Option<String>> {
 pub fn check(config: &Config) -> Result<()> {
     let site = config.path(&config.output.site);
     check_apart(config, &site)?;
-    ours::check(&site)
+    manifest::check(&site)
 }
 
 /// # Errors

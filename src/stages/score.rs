@@ -1,13 +1,13 @@
 //! `score`: the activation of every chosen feature at every token, from the disk cache or from the
 //! live model.
 
-use super::inputs;
 use crate::artifact::Row;
 use crate::artifact::activations::{GROUP, read_part};
 use crate::artifact::tables::{CircuitFeature, ContextRow, ScoreRow};
 use crate::config::StoreKind;
 use crate::dictionary::{Hit, Scorer, read_hooks};
 use crate::error::Result;
+use crate::inputs;
 use crate::model::Gpt2;
 use crate::stages::{Done, Run};
 use rayon::prelude::*;
@@ -18,12 +18,12 @@ type Scored = (u32, Vec<Hit>);
 /// Scores the chosen features, shard by shard.
 pub fn run(run: &Run) -> Result<Done> {
     let features = inputs::scored_features(run.config, &run.store.read::<CircuitFeature>()?);
-    let scorer = Scorer::new(&features, &inputs::dictionaries(run)?)?;
+    let scorer = Scorer::new(&features, &run.dictionaries()?)?;
     let live = match run.config.cache.store {
         StoreKind::Stream => Some(inputs::model(run.config)?),
         StoreKind::Disk => None,
     };
-    let (done, open) = inputs::done_and_open(run, &ScoreRow::ARTIFACT)?;
+    let (done, open) = run.done_and_open(&ScoreRow::ARTIFACT)?;
     let parts = done.len() + open.len();
     run.progress.begin("shards", parts as u64, done.len() as u64);
     for part in open {

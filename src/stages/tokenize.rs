@@ -1,13 +1,12 @@
 //! `tokenize`: text → documents → contexts of token ids, BOS first, in shards.
 
-use super::inputs;
 use crate::artifact::Row;
 use crate::artifact::tables::{ContextRow, Document};
 use crate::config::{Corpus, StoreKind};
-use crate::corpus::{
-    Half, Packer, RawDocument, SHORTEST, Tokenizer, Window, half, order, read, windows,
-};
+use crate::corpus::{Packer, RawDocument, SHORTEST, Tokenizer, Window, half, order, read, windows};
 use crate::error::Result;
+use crate::ids::Half;
+use crate::inputs;
 use crate::stages::{Done, Run};
 use rayon::prelude::*;
 
@@ -142,7 +141,7 @@ fn write_documents(run: &Run, documents: &[Encoded]) -> Result<()> {
         document: number as u32,
         source: document.source.clone(),
         tokens: document.ids.len() as u32,
-        half: half(&document.ids).word().into(),
+        half: half(&document.ids),
     };
     run.store.write(run.fingerprint, &documents.iter().enumerate().map(row).collect::<Vec<_>>())
 }

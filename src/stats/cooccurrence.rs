@@ -13,7 +13,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Meetings expected if the two were independent.
+    /// Cooccurrences expected if the two were independent.
     pub fn expected(&self) -> f64 {
         self.f as f64 * self.g as f64 / self.n as f64
     }
@@ -114,7 +114,7 @@ pub fn benjamini_hochberg(p: &[f64], tested: usize) -> Vec<f64> {
 }
 
 /// Counts of meetings of every two of a set of features, over many contexts.
-pub struct Meetings {
+pub struct Cooccurrence {
     features: usize,
     window: usize,
     /// `[features, features]`, upper triangle: tokens at which both are active.
@@ -129,12 +129,12 @@ pub struct Meetings {
     tokens: u64,
 }
 
-impl Meetings {
+impl Cooccurrence {
     /// For `features` features; the window is the `window` tokens before a token, in the same
     /// context.
-    pub fn new(features: usize, window: usize) -> Meetings {
+    pub fn new(features: usize, window: usize) -> Cooccurrence {
         let pairs = features * features;
-        Meetings {
+        Cooccurrence {
             features,
             window,
             same: vec![0; pairs],
@@ -165,7 +165,7 @@ impl Meetings {
     }
 
     /// Adds the meetings of other contexts.
-    pub fn merge(mut self, other: &Meetings) -> Meetings {
+    pub fn merge(mut self, other: &Cooccurrence) -> Cooccurrence {
         let add32 = |a: &mut [u32], b: &[u32]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
         let add64 = |a: &mut [u64], b: &[u64]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
         add32(&mut self.same, &other.same);
@@ -176,7 +176,7 @@ impl Meetings {
         self
     }
 
-    /// Meetings at the same token, `f < g`.
+    /// Cooccurrence at the same token, `f < g`.
     pub fn same(&self, f: usize, g: usize) -> Counts {
         let both = u64::from(self.same[f * self.features + g]);
         Counts { n: self.tokens, f: self.active[f], g: self.active[g], both }
@@ -200,7 +200,7 @@ pub struct Tested {
     pub q: f64,
 }
 
-impl Meetings {
+impl Cooccurrence {
     /// Tests every two features at the same token; gives the pairs that meet more often than
     /// expected.
     pub fn test_same(&self) -> Vec<Tested> {

@@ -1,8 +1,9 @@
 //! Which contexts stand for a feature: the strongest, some of every strength, and some where it is
-//! silent (DESIGN.md 4.7). At most one a document, and no text twice.
+//! inactive (DESIGN.md 4.7). At most one a document, and no text twice.
 
-use super::feature::Firing;
+use super::feature::TokenActivation;
 use super::mix;
+use crate::ids::Band;
 use std::collections::HashSet;
 
 /// Tokens on either side of the peak in an example's window.
@@ -28,7 +29,7 @@ pub struct ContextInfo<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chosen {
     /// `top`, `q0` … `q9`, `inactive`
-    pub band: String,
+    pub band: Band,
     pub rank: u32,
     pub peak: Peak,
 }
@@ -40,11 +41,11 @@ pub struct Wanted {
     pub per_band: usize,
 }
 
-/// The peak of each active context, from firings ordered by context and position at tokens that
+/// The peak of each active context, from activations ordered by context and position at tokens that
 /// count.
-pub fn peaks(firings: impl Iterator<Item = Firing>) -> Vec<Peak> {
+pub fn peaks(activations: impl Iterator<Item = TokenActivation>) -> Vec<Peak> {
     let mut peaks: Vec<Peak> = Vec::new();
-    for f in firings {
+    for f in activations {
         match peaks.last_mut().filter(|last| last.context == f.context) {
             Some(last) if f.activation > last.value => {
                 (last.position, last.value) = (f.position, f.activation)
@@ -97,7 +98,7 @@ pub fn top<'a>(
 }
 
 /// All examples of one half: the top ones, `per_band` from each tenth of the active contexts by
-/// strength (`q0` the weakest), and as many silent contexts as the bands hold. `salt` fixes the
+/// strength (`q0` the weakest), and as many inactive contexts as the bands hold. `salt` fixes the
 /// draw.
 pub fn choose<'a>(
     peaks: &[Peak],
@@ -107,7 +108,7 @@ pub fn choose<'a>(
     salt: u64,
 ) -> Vec<Chosen> {
     let mut used = Used::default();
-    let mut chosen = labelled("top", top(peaks, info, wanted.top, &mut used));
+    let mut chosen = labelled(Band::Top, top(peaks, info, wanted.top, &mut used));
     let mut by_strength = peaks.to_vec();
     by_strength.sort_by(|a, b| a.value.total_cmp(&b.value).then(a.context.cmp(&b.context)));
     for band in (0..10).rev() {
@@ -118,24 +119,24 @@ pub fn choose<'a>(
             .into_iter()
             .filter(|peak| used.take(peak, &info(peak.context)))
             .take(wanted.per_band);
-        chosen.extend(labelled(&format!("q{band}"), taken.collect()));
+        chosen.extend(labelled(Band::Tenth(band as u8), taken.collect()));
     }
     chosen.extend(labelled(
-        "inactive",
-        silent(peaks, contexts, info, 10 * wanted.per_band, salt, &mut used),
+        Band::Inactive,
+        inactive(peaks, contexts, info, 10 * wanted.per_band, salt, &mut used),
     ));
     chosen
 }
 
 /// Peaks as examples of a band, in their order.
-pub fn labelled(band: &str, peaks: Vec<Peak>) -> Vec<Chosen> {
-    let label = |(rank, peak)| Chosen { band: band.into(), rank: rank as u32, peak };
+pub fn labelled(band: Band, peaks: Vec<Peak>) -> Vec<Chosen> {
+    let label = |(rank, peak)| Chosen { band, rank: rank as u32, peak };
     peaks.into_iter().enumerate().map(label).collect()
 }
 
 /// Contexts in which the feature is never active, in hash order, each around a position drawn by
 /// hash.
-fn silent<'a>(
+fn inactive<'a>(
     peaks: &[Peak],
     contexts: &[u32],
     info: &dyn Fn(u32) -> ContextInfo<'a>,
@@ -218,31 +219,31 @@ mod tests {
         let texts = texts();
         for seed in 0..20 {
             let chosen = chosen(seed, &texts);
-            let band = |name: &str| chosen.iter().filter(|x| x.band == name).collect::<Vec<_>>();
-            let top = band("top");
+            let band = |name: Band| chosen.iter().filter(|x| x.band == name).collect::<Vec<_>>();
+            let top = band(Band::Top);
             assert_eq!(top.len(), WANTED.top);
             assert!(top.is_sorted_by(|a, b| a.peak.value >= b.peak.value && a.rank < b.rank));
             for q in 0..10 {
-                let members = band(&format!("q{q}"));
+                let members = band(Band::Tenth(q));
                 assert!(
                     members.len() <= WANTED.per_band && members.iter().all(|x| x.peak.value > 0.0)
                 );
-                let above = band(&format!("q{}", q + 1));
+                let above = band(Band::Tenth(q + 1));
                 assert!(
                     members.iter().all(|x| above.iter().all(|y| x.peak.value <= y.peak.value)),
                     "q{q}"
                 );
             }
             let peaks = peaks_of(seed);
-            let silent = band("inactive");
-            assert_eq!(silent.len(), 10 * WANTED.per_band);
+            let inactive = band(Band::Inactive);
+            assert_eq!(inactive.len(), 10 * WANTED.per_band);
             assert!(
-                silent
+                inactive
                     .iter()
                     .all(|x| x.peak.value == 0.0
                         && peaks.iter().all(|p| p.context != x.peak.context))
             );
-            assert!(silent.iter().all(|x| x.peak.position > 0), "BOS is no example");
+            assert!(inactive.iter().all(|x| x.peak.position > 0), "BOS is no example");
         }
     }
 
@@ -258,10 +259,16 @@ mod tests {
 
     #[test]
     fn a_peak_is_the_first_place_of_the_maximum() {
-        let firing = |context, position, activation| Firing { context, position, activation };
+        let activation =
+            |context, position, activation| TokenActivation { context, position, activation };
         let found = peaks(
-            [firing(0, 2, 1.0), firing(0, 5, 3.0), firing(0, 9, 3.0), firing(4, 1, 0.5)]
-                .into_iter(),
+            [
+                activation(0, 2, 1.0),
+                activation(0, 5, 3.0),
+                activation(0, 9, 3.0),
+                activation(4, 1, 0.5),
+            ]
+            .into_iter(),
         );
         let peak = |context, position, value| Peak { context, position, value };
         assert_eq!(found, [peak(0, 5, 3.0), peak(4, 1, 0.5)]);

@@ -8,7 +8,7 @@ pub const BINS: usize = 50;
 
 /// A feature's activation at a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Firing {
+pub struct TokenActivation {
     pub context: u32,
     pub position: u16,
     pub activation: f32,
@@ -33,15 +33,15 @@ pub struct Statistics {
     pub mass: Vec<(u32, f64)>,
 }
 
-/// `firings` of one feature, ordered by context and position; `token(context, position)` gives the
+/// `activations` of one feature, ordered by context and position; `token(context, position)` gives the
 /// id there, or none for a token that does not count; `tokens` is the number of tokens that count.
 pub fn statistics(
-    firings: &[Firing],
+    activations: &[TokenActivation],
     tokens: u64,
     token: impl Fn(u32, u16) -> Option<u32>,
     top: usize,
 ) -> Statistics {
-    let counted: Vec<(u32, f32)> = firings
+    let counted: Vec<(u32, f32)> = activations
         .iter()
         .filter_map(|f| Some((token(f.context, f.position)?, f.activation)))
         .collect();
@@ -60,7 +60,7 @@ pub fn statistics(
         density: if tokens > 0 { active as f64 / tokens as f64 } else { 0.0 },
         mean_active: (active > 0).then(|| whole / active as f64),
         max,
-        special_active: firings.len() as u64 - active,
+        special_active: activations.len() as u64 - active,
         histogram: histogram(counted.iter().map(|x| x.1), max),
         mass,
     }

@@ -23,7 +23,7 @@ pub struct Trial {
 }
 
 /// How a rule did: right on `hits` of `positives` active texts and on `rejects` of `negatives`
-/// silent ones.
+/// inactive ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub hits: u64,

@@ -36,7 +36,12 @@ pub fn places<K: Ord>(strata: impl Iterator<Item = K>) -> BTreeMap<K, Vec<usize>
 }
 
 /// Those of some items that [`stratified`] draws, in their order.
-pub fn sample<T>(items: Vec<T>, stratum: impl Fn(&T) -> &str, wanted: usize, seed: u64) -> Vec<T> {
+pub fn sample<T, K: Ord>(
+    items: Vec<T>,
+    stratum: impl Fn(&T) -> K,
+    wanted: usize,
+    seed: u64,
+) -> Vec<T> {
     let places = stratified(&items.iter().map(stratum).collect::<Vec<_>>(), wanted, seed);
     let drawn = |(place, item): (usize, T)| places.binary_search(&place).is_ok().then_some(item);
     items.into_iter().enumerate().filter_map(drawn).collect()

@@ -4,16 +4,17 @@
 //! At most one a document, no text twice and none that the explanation may have seen. Everything is
 //! drawn in hash order, and which marks are wrong by bands.
 
-use super::feature::Firing;
+use super::feature::TokenActivation;
 use super::mix;
 use super::strata::stratified;
+use crate::ids::Band;
 use std::collections::{BTreeSet, HashSet};
 
 /// A window of a context that may become a text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Window<'a> {
-    /// Why it is one: `top`, `q0` … `q9`; of silent ones `token`, `similar` or `inactive`.
-    pub band: &'a str,
+    /// Why it is one: `top`, `q0` … `q9`; of inactive ones `token`, `similar` or `inactive`.
+    pub band: Band,
     pub context: u32,
     pub document: u32,
     /// Position of its first token in the context.
@@ -28,7 +29,7 @@ pub struct Active<'a> {
     /// Where marks belong.
     pub right: Vec<u16>,
     /// Where wrong ones may be.
-    pub silent: Vec<u16>,
+    pub inactive: Vec<u16>,
 }
 
 /// A text, and what is to be said of it.
@@ -93,16 +94,16 @@ pub fn in_turn<T: Clone>(
 }
 
 /// Texts for the question whether the feature is active in them: up to `n` of the active windows,
-/// and as many silent ones. Each kind is a list, best first, and all kinds come in turn.
+/// and as many inactive ones. Each kind is a list, best first, and all kinds come in turn.
 pub fn detection<'a>(
     active: &[Vec<Window<'a>>],
-    silent: &[Vec<Window<'a>>],
+    inactive: &[Vec<Window<'a>>],
     n: usize,
     mut taken: Taken<'a>,
     salt: u64,
 ) -> Vec<Trial<'a>> {
     let yes = in_turn(active, n, salt, |window| taken.take(window));
-    let no = in_turn(silent, yes.len(), salt, |window| taken.take(window));
+    let no = in_turn(inactive, yes.len(), salt, |window| taken.take(window));
     let trial = |truth: bool| move |window: Window<'a>| Trial { window, marked: Vec::new(), truth };
     shuffled(
         yes.into_iter().map(trial(true)).chain(no.into_iter().map(trial(false))).collect(),
@@ -120,9 +121,9 @@ pub fn fuzzing<'a>(
     mut taken: Taken<'a>,
     salt: u64,
 ) -> Vec<Trial<'a>> {
-    let room = |one: &Active| !one.right.is_empty() && one.silent.len() >= one.right.len();
+    let room = |one: &Active| !one.right.is_empty() && one.inactive.len() >= one.right.len();
     let chosen = in_turn(active, 2 * n, salt, |one| room(one) && taken.take(&one.window));
-    let bands: Vec<&str> = chosen.iter().map(|one| one.window.band).collect();
+    let bands: Vec<Band> = chosen.iter().map(|one| one.window.band).collect();
     let wrong = stratified(&bands, chosen.len() / 2, salt);
     let trial = |(i, one): (usize, Active<'a>)| {
         let truth = wrong.binary_search(&i).is_err();
@@ -132,17 +133,17 @@ pub fn fuzzing<'a>(
     shuffled(chosen.into_iter().enumerate().map(trial).collect(), salt)
 }
 
-/// As many silent places as there are right ones.
+/// As many inactive places as there are right ones.
 fn drawn(one: &Active, salt: u64) -> Vec<u16> {
     let order = mix(salt, u64::from(one.window.context));
-    let mut places: Vec<u16> = one.silent.clone();
+    let mut places: Vec<u16> = one.inactive.clone();
     places.sort_by_key(|&place| (mix(order, u64::from(place)), place));
     places.truncate(one.right.len());
     places.sort_unstable();
     places
 }
 
-/// In an order that tells nothing: silent examples were themselves chosen in the order of a hash,
+/// In an order that tells nothing: inactive examples were themselves chosen in the order of a hash,
 /// so this is another one.
 fn shuffled(mut trials: Vec<Trial>, salt: u64) -> Vec<Trial> {
     let order = mix(salt, 0x7E87);
@@ -164,10 +165,15 @@ pub fn marks(activations: &[f32], may: impl Fn(usize) -> bool) -> (Vec<u16>, Vec
     (places(&|i| activations[i] > largest / 10.0), places(&|i| activations[i] == 0.0 && may(i)))
 }
 
-/// Whether a feature is silent at all tokens of a window; its firings are by context and position.
-pub fn is_silent(firings: &[Firing], context: u32, start: u16, tokens: usize) -> bool {
-    let first = firings.partition_point(|f| (f.context, f.position) < (context, start));
-    firings.get(first).is_none_or(|f| {
+/// Whether a feature is inactive at all tokens of a window; its activations are by context and position.
+pub fn is_inactive(
+    activations: &[TokenActivation],
+    context: u32,
+    start: u16,
+    tokens: usize,
+) -> bool {
+    let first = activations.partition_point(|f| (f.context, f.position) < (context, start));
+    activations.get(first).is_none_or(|f| {
         f.context != context || usize::from(f.position) >= usize::from(start) + tokens
     })
 }
@@ -175,7 +181,7 @@ pub fn is_silent(firings: &[Firing], context: u32, start: u16, tokens: usize) ->
 /// Another one, to stand for chance; none when there is no other. Each has a number of its own, and
 /// whoever else there is changes little: what was paid for is asked again only where a closer one
 /// has come.
-pub fn stranger(own: u64, all: impl Iterator<Item = (usize, u64)>) -> Option<usize> {
+pub fn control(own: u64, all: impl Iterator<Item = (usize, u64)>) -> Option<usize> {
     all.filter(|(_, other)| *other != own)
         .min_by_key(|(i, other)| (mix(own, *other), *i))
         .map(|(i, _)| i)
@@ -205,7 +211,7 @@ mod tests {
 
     fn windows<'a>(
         texts: &'a [Vec<u32>],
-        band: &'a str,
+        band: Band,
         documents: std::ops::Range<u32>,
     ) -> Vec<Window<'a>> {
         let window = |d: u32| Window {
@@ -219,16 +225,19 @@ mod tests {
     }
 
     fn detected(texts: &[Vec<u32>], n: usize, salt: u64) -> Vec<Trial<'_>> {
-        let active =
-            [windows(texts, "top", 0..6), windows(texts, "q9", 4..9), windows(texts, "q0", 80..84)];
-        let silent = ["token", "similar", "inactive"];
-        let silent = [(30..32), (40..60), (60..80)]
+        let active = [
+            windows(texts, Band::Top, 0..6),
+            windows(texts, Band::Tenth(9), 4..9),
+            windows(texts, Band::Tenth(0), 80..84),
+        ];
+        let inactive = [Band::Token, Band::Similar, Band::Inactive];
+        let inactive = [(30..32), (40..60), (60..80)]
             .into_iter()
-            .zip(silent)
+            .zip(inactive)
             .map(|(d, band)| windows(texts, band, d));
         detection(
             &active,
-            &silent.collect::<Vec<_>>(),
+            &inactive.collect::<Vec<_>>(),
             n,
             Taken::with([&*texts[0]].into_iter()),
             salt,
@@ -240,16 +249,19 @@ mod tests {
         let texts = texts();
         for salt in 0..20 {
             let trials = detected(&texts, 8, salt);
-            let count = |band: &str| trials.iter().filter(|t| t.window.band == band).count();
+            let count = |band: Band| trials.iter().filter(|t| t.window.band == band).count();
             // `q0` has the texts 1 to 3 again, which `top` may have given, and `top` has the
             // documents 4 and 5 of `q9`.
-            let counts = ["top", "q9", "q0"].map(count);
+            let counts = [Band::Top, Band::Tenth(9), Band::Tenth(0)].map(count);
             assert!(
                 counts.iter().sum::<usize>() == 8 && counts[1] >= 4 && !counts.contains(&0),
                 "{counts:?}"
             );
-            assert_eq!(["token", "similar", "inactive"].map(count), [2, 3, 3]);
-            assert!(trials.iter().all(|t| t.truth == ["top", "q9", "q0"].contains(&t.window.band)));
+            assert_eq!([Band::Token, Band::Similar, Band::Inactive].map(count), [2, 3, 3]);
+            assert!(
+                trials.iter().all(|t| t.truth
+                    == [Band::Top, Band::Tenth(9), Band::Tenth(0)].contains(&t.window.band))
+            );
         }
         let many = detected(&texts, 100, 1);
         // There are the texts 1 to 8.
@@ -283,14 +295,14 @@ mod tests {
         texts: &'a [Vec<u32>],
         documents: std::ops::Range<u32>,
         right: u16,
-        silent: u16,
+        inactive: u16,
     ) -> Vec<Active<'a>> {
         let one = |window| Active {
             window,
             right: (0..right).collect(),
-            silent: (10..10 + silent).collect(),
+            inactive: (10..10 + inactive).collect(),
         };
-        windows(texts, "top", documents).into_iter().map(one).collect()
+        windows(texts, Band::Top, documents).into_iter().map(one).collect()
     }
 
     #[test]
@@ -324,13 +336,16 @@ mod tests {
     #[test]
     fn marks_are_right_in_half_of_each_band() {
         let texts = texts();
-        let band = |(i, band): (u32, &'static str)| {
+        let band = |(i, band): (u32, Band)| {
             let mut own = active(&texts, 8 * i..8 * i + 8, 2, 9);
             own.iter_mut().for_each(|one| one.window.band = band);
             own
         };
         // An even number of bands, of which each is every second or every fourth text.
-        for bands in [&["top", "q9"][..], &["top", "q9", "q8", "q7"]] {
+        for bands in [
+            &[Band::Top, Band::Tenth(9)][..],
+            &[Band::Top, Band::Tenth(9), Band::Tenth(8), Band::Tenth(7)],
+        ] {
             let lists: Vec<_> = (0..).zip(bands.iter().copied()).map(band).collect();
             for salt in 0..20 {
                 let trials = fuzzing(&lists, 2 * bands.len(), Taken::default(), salt);
@@ -357,23 +372,25 @@ mod tests {
 
     #[test]
     fn marks_are_above_a_tenth_and_wrong_ones_where_nothing_is() {
-        let (right, silent) = marks(&[0.0, 5.0, 0.5, 0.6, 0.0, 0.0], |i| i != 4);
-        assert_eq!((right, silent), (vec![1, 3], vec![0, 5]));
+        let (right, inactive) = marks(&[0.0, 5.0, 0.5, 0.6, 0.0, 0.0], |i| i != 4);
+        assert_eq!((right, inactive), (vec![1, 3], vec![0, 5]));
         assert!(marks(&[0.0; 3], |_| true).0.is_empty());
     }
 
     #[test]
     fn silence_is_of_the_window_alone() {
-        let firing = |context, position| Firing { context, position, activation: 1.0 };
-        let firings = [firing(0, 40), firing(2, 7), firing(2, 20)];
-        let silent = |context, start, tokens| is_silent(&firings, context, start, tokens);
-        assert!(silent(2, 8, 12) && silent(1, 0, 99) && silent(0, 41, 50) && silent(3, 0, 9));
-        assert!(!silent(2, 8, 13) && !silent(2, 7, 1) && !silent(0, 0, 41));
+        let activation = |context, position| TokenActivation { context, position, activation: 1.0 };
+        let activations = [activation(0, 40), activation(2, 7), activation(2, 20)];
+        let inactive = |context, start, tokens| is_inactive(&activations, context, start, tokens);
+        assert!(
+            inactive(2, 8, 12) && inactive(1, 0, 99) && inactive(0, 41, 50) && inactive(3, 0, 9)
+        );
+        assert!(!inactive(2, 8, 13) && !inactive(2, 7, 1) && !inactive(0, 0, 41));
     }
 
     #[test]
     fn a_stranger_is_another_one_and_stays_when_others_come() {
-        let of = |own: u64, n: u64| stranger(own, (0..n).map(|x| (x as usize, x)));
+        let of = |own: u64, n: u64| control(own, (0..n).map(|x| (x as usize, x)));
         assert!(
             (0..50).all(|own| of(own, 50).is_some_and(|other| other as u64 != own && other < 50))
         );

@@ -42,7 +42,7 @@ pub fn prompts(
     if prompts.is_empty() {
         return Err(hinted(format!("`{}` is empty", path.display()), FIELDS));
     }
-    Ok(sample(prompts, |prompt| &prompt.template, n.unwrap_or(usize::MAX), seed))
+    Ok(sample(prompts, |prompt| prompt.template.clone(), n.unwrap_or(usize::MAX), seed))
 }
 
 const FIELDS: &str = "write one JSON object a line, with the strings `text`, `correct`, `counter`, \

@@ -1,6 +1,6 @@
 //! The words that prompts are made of. Those that a tokenizer has as single tokens are used, so the
 //! lists hold more than any one tokenizer needs: words that GPT-2 knows well, and those of the
-//! demo's world.
+//! demo's replacement.
 
 /// Given names; months and flowers that are names too are left out.
 pub const NAMES: &[&str] = &[

@@ -4,8 +4,9 @@ use crate::fixture::{
     Fixture, TOLERANCE, assert_near, assert_within, in_every_world, node_name, numbers, receiver,
     slot, terms,
 };
-use circuit_atlas::circuit::{Attribution, Contributions, Node, NodeKind};
+use circuit_atlas::circuit::{Attribution, Contributions, Node};
 use circuit_atlas::ids::Kind;
+use circuit_atlas::ids::NodeKind;
 use std::collections::BTreeSet;
 
 in_every_world!(
@@ -87,7 +88,7 @@ fn receivers(f: &Fixture, attribution: &Attribution, prompt: usize) -> BTreeSet<
     let circuit = &f.circuits()[prompt];
     let last = f.expected.prompts[prompt].tokens.len() - 1;
     let terms = attribution.stream().nodes(2 * f.model().sizes.layers, last);
-    let heads = |node: &Node| Node { kind: NodeKind::Head, head: 1, source: 2, ..*node };
+    let heads = |node: &Node| node.through(1, 2);
     let errors = terms.iter().filter(|node| node.kind == NodeKind::AttentionError).map(heads);
     circuit.nodes.iter().chain(terms).copied().chain(errors).collect()
 }

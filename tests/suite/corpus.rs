@@ -3,7 +3,7 @@
 use crate::fixture::{Context, Fixture, data, in_every_world};
 use circuit_atlas::artifact::tables::ContextRow;
 use circuit_atlas::corpus::{Content, Packer, Tokenizer, Window, source, windows};
-use circuit_atlas::stages::inputs::counting;
+use circuit_atlas::inputs::counting;
 use flate2::read::GzDecoder;
 use serde::Deserialize;
 use std::fs::File;

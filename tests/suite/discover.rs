@@ -4,8 +4,9 @@ use crate::fixture::{
     Circuit, Fixture, NamedNode, Search, TOLERANCE, assert_near, assert_within, feature_id,
     feature_name, in_every_world, node_name, slot_name,
 };
-use circuit_atlas::circuit::{Graph, Method, Node, NodeKind, pair_counts};
+use circuit_atlas::circuit::{Graph, Growth, Node, pair_counts};
 use circuit_atlas::ids::Component;
+use circuit_atlas::ids::NodeKind;
 use std::collections::BTreeMap;
 
 in_every_world!(
@@ -22,12 +23,12 @@ in_every_world!(
 
 fn assert_same_fields(node: &Node, expected: &NamedNode) {
     let kind = if expected.kind.ends_with("_bias") { "bias" } else { &expected.kind };
-    assert_eq!(node.kind.word(), kind, "{}", expected.id);
+    assert_eq!(node.kind.setting(), kind, "{}", expected.id);
     let fields = [node.layer, node.position, node.source, node.head, node.feature];
     let NamedNode { layer, position, source, head, feature, .. } = *expected;
     assert_eq!(
         fields,
-        [layer, position, source, head, feature].map(|x| x.unwrap_or(-1)),
+        [layer, position, source, head, feature].map(|x| x.map(|x| x as u32)),
         "{}",
         expected.id
     );
@@ -91,7 +92,7 @@ fn no_choice_is_close(f: &'static Fixture) {
 fn fewer_passes_link_what_was_recorded_for_them(f: &'static Fixture) {
     for expected in &f.expected.circuits[..6] {
         for passes in 1..=f.expected.settings.passes {
-            let method = Method::Greedy { passes, per_node: f.expected.settings.per_node };
+            let method = Growth::Greedy { passes, per_node: f.expected.settings.per_node };
             let graph =
                 f.circuit(expected.prompt, &Search { method, ..f.expected.settings.search() });
             let recorded = expected.edges.iter().filter(|edge| edge.5 < passes).count();

@@ -6,7 +6,8 @@ use crate::llm_server::{Reply, Server, prompt};
 use circuit_atlas::artifact::Store;
 use circuit_atlas::artifact::tables::*;
 use circuit_atlas::corpus::Tokenizer;
-use circuit_atlas::explain::quoted;
+use circuit_atlas::ids::{Half, Status, SubjectKind};
+use circuit_atlas::summary::quoted;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -58,7 +59,7 @@ fn everything_is_explained_once_and_a_rerun_asks_nothing() {
     let requests = server.requests().len();
     assert_eq!(told.len(), requests, "{}", said.err);
     let kinds: BTreeSet<(&str, &str)> =
-        told.iter().map(|row| (row.kind.as_str(), row.explainer.as_str())).collect();
+        told.iter().map(|row| (row.kind.word(), row.explainer.as_str())).collect();
     let all = [
         ("component", "head"),
         ("component", "mlp"),
@@ -68,14 +69,14 @@ fn everything_is_explained_once_and_a_rerun_asks_nothing() {
     ];
     assert_eq!(kinds, BTreeSet::from(all));
     for row in &told {
-        assert_eq!((row.status.as_str(), row.model.as_str(), row.sample), ("ok", "test", 0));
+        assert_eq!((row.status.word(), row.model.as_str(), row.sample), ("ok", "test", 0));
         assert_eq!(row.text, "Fires at ships. Promotes the sea.");
         assert_eq!(row.claims, [" sea"]);
         assert_eq!(row.matching.is_empty() || row.carried.is_empty(), row.explainer != "head");
     }
-    // Nothing that the statistics call silent is asked about, and everything else is.
-    let silent = |row: &&&ExplanationRow| row.input_side.starts_with("Never active");
-    assert_eq!(counted.iter().filter(|row| !silent(row)).count(), told.len());
+    // Nothing that the statistics call inactive is asked about, and everything else is.
+    let inactive = |row: &&&ExplanationRow| row.input_side.starts_with("Never active");
+    assert_eq!(counted.iter().filter(|row| !inactive(row)).count(), told.len());
     let hashes: BTreeSet<&String> = told.iter().map(|row| &row.prompt_hash).collect();
     let (exchanges, ledger) =
         (store(&bench).read::<ExchangeRow>().unwrap(), store(&bench).read::<LedgerRow>().unwrap());
@@ -83,7 +84,7 @@ fn everything_is_explained_once_and_a_rerun_asks_nothing() {
     assert_eq!(hashes, ledger.iter().map(|row| &row.prompt_hash).collect());
     assert!(exchanges.iter().all(|row| row.roles == ["system", "user"]
         && row.messages.len() == 2
-        && row.status == "ok"));
+        && row.status == Status::Ok));
     let cost: f64 = ledger.iter().map(|row| row.cost).sum();
     assert!(
         (cost - requests as f64 * 120e-6).abs() < 1e-9,
@@ -142,25 +143,25 @@ fn a_failure_is_a_row_of_its_own_and_stops_nothing() {
     let rows = rows(&bench);
     let of = |prefix: &str| -> Vec<&ExplanationRow> {
         rows.iter()
-            .filter(|row| row.explainer == "feature" && row.subject.starts_with(prefix))
+            .filter(|row| row.explainer == "feature" && row.subject.to_string().starts_with(prefix))
             .collect()
     };
     assert!(!of("mlp2.").is_empty() && !of("mlp3.").is_empty() && !of("att").is_empty());
     for row in of("mlp2.") {
-        assert_eq!((row.status.as_str(), row.text.as_str()), ("failed", ""));
+        assert_eq!((row.status.word(), row.text.as_str()), ("failed", ""));
         assert!(
             row.reason.starts_with("the reply cannot be read, even after a repair"),
             "{}",
             row.reason
         );
     }
-    of("mlp3.").iter().for_each(|row| {
-        assert_eq!((row.status.as_str(), row.input_side.as_str()), ("refused", ""))
-    });
-    of("att").iter().for_each(|row| assert_eq!(row.status, "ok"));
-    assert!(rows.iter().any(|row| row.explainer == "mlp" && row.status == "ok"));
+    of("mlp3.")
+        .iter()
+        .for_each(|row| assert_eq!((row.status.word(), row.input_side.as_str()), ("refused", "")));
+    of("att").iter().for_each(|row| assert_eq!(row.status, Status::Ok));
+    assert!(rows.iter().any(|row| row.explainer == "mlp" && row.status == Status::Ok));
     let statistics = rows.iter().filter(|row| row.explainer == "statistics");
-    assert!(statistics.clone().all(|row| row.status == "ok" && !row.text.is_empty()));
+    assert!(statistics.clone().all(|row| row.status == Status::Ok && !row.text.is_empty()));
     let failed = of("mlp2.").len() + of("mlp3.").len();
     assert!(said.err.contains(&format!(", {failed} failed, 0 left")), "{}", said.err);
     // A repair is an exchange of its own, that shows what it is about.
@@ -169,10 +170,8 @@ fn a_failure_is_a_row_of_its_own_and_stops_nothing() {
         exchanges.iter().filter(|row| row.purpose == "repair").collect();
     assert_eq!(repairs.len(), of("mlp2.").len());
     assert!(
-        repairs
-            .iter()
-            .all(|row| row.roles == ["system", "user", "assistant", "user"]
-                && row.status == "failed")
+        repairs.iter().all(|row| row.roles == ["system", "user", "assistant", "user"]
+            && row.status == Status::Failed)
     );
     // Failed for good: the next run pays for nothing again.
     let requests = server.requests().len();
@@ -196,12 +195,12 @@ fn what_got_no_reply_is_asked_again_by_the_next_run() {
         rows(&bench)
             .iter()
             .filter(|row| row.explainer != "statistics")
-            .all(|row| row.status == "left")
+            .all(|row| row.status == Status::Left)
     );
     away.store(false, std::sync::atomic::Ordering::SeqCst);
     let said = bench.run(&["interpret"]).succeeded();
     assert_eq!(said.ran(), ["interpret"], "although no setting has changed");
-    assert!(rows(&bench).iter().all(|row| row.status == "ok"));
+    assert!(rows(&bench).iter().all(|row| row.status == Status::Ok));
 }
 
 #[test]
@@ -214,22 +213,22 @@ fn a_run_that_comes_to_its_limit_can_be_published_and_the_next_one_pays_nothing_
     let said = bench.said(output);
     assert!(said.err.contains("questions were left unanswered"), "{}", said.err);
     assert_eq!(server.requests().len(), 5);
-    let told = |status: &str| {
+    let told = |status: Status| {
         rows(&bench).iter().filter(|row| !row.model.is_empty() && row.status == status).count()
     };
-    assert_eq!((told("ok"), told("failed")), (5, 0));
+    assert_eq!((told(Status::Ok), told(Status::Failed)), (5, 0));
     // Which five are explained is not said by their names, as those of the first layers come first.
     let all: Vec<ExplanationRow> =
         rows(&bench).into_iter().filter(|row| row.explainer == "feature").collect();
     let (five, first): (Vec<_>, Vec<_>) = (
-        all.iter().filter(|row| row.status == "ok").map(|row| &row.subject).collect(),
+        all.iter().filter(|row| row.status == Status::Ok).map(|row| &row.subject).collect(),
         all.iter().take(5).map(|row| &row.subject).collect(),
     );
     assert_ne!(five, first);
     // What is made of features waits for them; nothing is said of it in words that change.
     let waiting =
         rows(&bench).into_iter().filter(|row| row.reason == "a feature of it has no answer yet");
-    assert!(waiting.filter(|row| row.kind == "component").count() > 0);
+    assert!(waiting.filter(|row| row.kind == SubjectKind::Component).count() > 0);
     let page = std::fs::read_to_string(bench.file("site/index.html")).unwrap();
     assert!(page.contains("not asked"));
 
@@ -260,7 +259,10 @@ fn several_samples_are_several_rows() {
     bench.run(&["interpret"]).succeeded();
     let mut samples: BTreeMap<(String, String), Vec<u32>> = BTreeMap::new();
     for row in rows(&bench).iter().filter(|row| row.explainer != "statistics") {
-        samples.entry((row.explainer.clone(), row.subject.clone())).or_default().push(row.sample);
+        samples
+            .entry((row.explainer.clone(), row.subject.to_string()))
+            .or_default()
+            .push(row.sample);
     }
     for ((explainer, subject), samples) in samples {
         assert_eq!(samples, if explainer == "feature" { vec![0, 1] } else { vec![0] }, "{subject}");
@@ -370,11 +372,11 @@ fn nothing_of_the_score_half_is_ever_shown() {
         tokenizer.decode(&bare).replace('\n', "⏎").trim().to_string()
     };
     let store = store(&bench);
-    let halves: BTreeMap<u32, String> =
+    let halves: BTreeMap<u32, Half> =
         store.read::<Document>().unwrap().into_iter().map(|row| (row.document, row.half)).collect();
     let mut documents: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for row in store.read_parts::<ContextRow>().unwrap() {
-        let half = if halves[&row.document] == "explain" { "explain" } else { "score" };
+        let half = if halves[&row.document] == Half::Explain { "explain" } else { "score" };
         documents.entry(half).or_default().push(text(&row.tokens));
     }
     let shown: BTreeSet<String> = server
@@ -405,8 +407,12 @@ fn nothing_of_the_score_half_is_ever_shown() {
         assert!(is_in("explain"), "not of the explain half: {line}");
     }
     // And a text of the other half would be found if it were shown.
-    let other: Vec<ExampleRow> =
-        store.read::<ExampleRow>().unwrap().into_iter().filter(|row| row.half == "score").collect();
+    let other: Vec<ExampleRow> = store
+        .read::<ExampleRow>()
+        .unwrap()
+        .into_iter()
+        .filter(|row| row.half == Half::Score)
+        .collect();
     let windows: BTreeSet<String> = other.iter().map(|row| text(&row.tokens)).collect();
     let both: BTreeSet<&String> = windows
         .iter()

@@ -4,14 +4,13 @@
 use crate::fixture::{Fixture, Prompt, assert_near, assert_tensor, assert_within, in_every_world};
 use candle_core::{DType, Tensor};
 use circuit_atlas::circuit::components::{self, StandIn, keep_only};
-use circuit_atlas::circuit::effects::{Effect, Link, effects};
+use circuit_atlas::circuit::effects::{Effect, TestedLink, effects};
 use circuit_atlas::circuit::features::{self, Errors, Runner, Side};
-use circuit_atlas::circuit::{
-    self, Ablate, Case, Graph, Metric, NodeKind, Root, Slot, at_least, random_circuits,
-};
+use circuit_atlas::circuit::{self, Ablate, Case, Graph, Metric, Root, at_least, random_circuits};
 use circuit_atlas::dictionary::Dictionary;
 use circuit_atlas::error::Result;
 use circuit_atlas::ids::{Component, FeatureId, Kind};
+use circuit_atlas::ids::{NodeKind, Slot};
 use circuit_atlas::model::Intervention;
 use circuit_atlas::stats::interval::{Bootstrap, mean};
 use std::collections::{BTreeMap, BTreeSet};
@@ -223,7 +222,7 @@ fn a_pass_that_skips_what_is_replaced_gives_the_same_logits(f: &'static Fixture)
 
 /// Every third feature of every dictionary, and all others.
 fn halves(f: &Fixture) -> [BTreeSet<FeatureId>; 2] {
-    let all = f.world.attention.iter().chain(&f.world.mlp);
+    let all = f.replacement.attention.iter().chain(&f.replacement.mlp);
     let each = all.flat_map(|d| (0..d.width()).map(|index| FeatureId { dictionary: d.id, index }));
     each.partition(|f| f.index % 3 == 0).into()
 }
@@ -238,8 +237,8 @@ fn with_features(
     side: Side,
 ) -> Vec<f64> {
     let cases = cases(f);
-    let stand_ins = features::stand_ins(&f.world, &cases, ablate, 7).unwrap();
-    Runner { world: &f.world, cases: &cases, stand_ins: &stand_ins, errors }
+    let stand_ins = features::stand_ins(&f.replacement, &cases, ablate, 7).unwrap();
+    Runner { replacement: &f.replacement, cases: &cases, stand_ins: &stand_ins, errors }
         .values(circuit, side)
         .unwrap()
 }
@@ -357,9 +356,10 @@ fn features_are_replaced_by_their_means_over_corrupted_prompts(f: &'static Fixtu
                 let mean = |all: Vec<Tensor>| Tensor::stack(&all, 0).unwrap().mean(0).unwrap();
                 let mut dense = BTreeMap::new();
                 for l in 0..f.model().sizes.layers {
-                    for (kind, d) in
-                        [(Kind::Attention, &f.world.attention[l]), (Kind::Mlp, &f.world.mlp[l])]
-                    {
+                    for (kind, d) in [
+                        (Kind::Attention, &f.replacement.attention[l]),
+                        (Kind::Mlp, &f.replacement.mlp[l]),
+                    ] {
                         let d = Dense::of(d);
                         let read = |t: &circuit_atlas::model::Trace| match kind {
                             Kind::Attention => (t.layers[l].z.clone(), t.layers[l].z.clone()),
@@ -402,7 +402,7 @@ impl Intervention for Added {
 /// Links from features in the circuits of several prompts: what each receiver reads is taken from a
 /// pass of its own.
 fn a_link_is_measured_in_the_live_model(f: &'static Fixture) {
-    let stand_ins = features::stand_ins(&f.world, &cases(f), Ablate::Mean, 7).unwrap();
+    let stand_ins = features::stand_ins(&f.replacement, &cases(f), Ablate::Mean, 7).unwrap();
     let all = f.circuits().iter().zip(&f.expected.prompts).zip(&stand_ins).take(4);
     let measured: Vec<Effect> = all
         .flat_map(|((graph, prompt), stand_in)| links_of_a_prompt(f, graph, prompt, stand_in))
@@ -420,10 +420,10 @@ fn links_of_a_prompt(
     stand_in: &features::StandIn,
 ) -> Vec<Effect> {
     let root = Root::LogitDifference { correct: prompt.correct_id, counter: prompt.counter_id };
-    let attribution = circuit::Attribution::new(&f.world, &prompt.tokens).unwrap();
+    let attribution = circuit::Attribution::new(&f.replacement, &prompt.tokens).unwrap();
     let link = |edge: &circuit::Edge| {
         let activation = attribution.activation(&edge.child)?;
-        Some(Link {
+        Some(TestedLink {
             child: edge.child,
             activation,
             parent: edge.parent,
@@ -431,17 +431,20 @@ fn links_of_a_prompt(
             effect: edge.effect,
         })
     };
-    let links: Vec<Link> = graph.edges.iter().filter_map(link).collect();
-    let measured = effects(&f.world, &prompt.tokens, root, stand_in, &links).unwrap();
+    let links: Vec<TestedLink> = graph.edges.iter().filter_map(link).collect();
+    let measured = effects(&f.replacement, &prompt.tokens, root, stand_in, &links).unwrap();
     for (link, effect) in links.iter().zip(&measured) {
         let feature = link.child.dictionary_feature().unwrap();
         let (kind, layer) = (feature.dictionary.kind, feature.dictionary.layer);
-        let dictionary =
-            if kind == Kind::Attention { &f.world.attention[layer] } else { &f.world.mlp[layer] };
+        let dictionary = if kind == Kind::Attention {
+            &f.replacement.attention[layer]
+        } else {
+            &f.replacement.mlp[layer]
+        };
         let dense = Dense::of(dictionary);
         let by = f64::from(effect.replaced - link.activation);
-        let rows = (0..prompt.tokens.len())
-            .map(|p| if p == link.child.position as usize { by } else { 0.0 });
+        let rows =
+            (0..prompt.tokens.len()).map(|p| if p == link.child.position() { by } else { 0.0 });
         let by = Tensor::from_iter(rows, &candle_core::Device::Cpu)
             .unwrap()
             .to_dtype(DType::F32)
@@ -473,25 +476,24 @@ fn read(
     f: &Fixture,
     trace: &circuit_atlas::model::Trace,
     clean: &circuit::Attribution,
-    link: &Link,
+    link: &TestedLink,
     prompt: &Prompt,
 ) -> f64 {
     let node = &link.parent;
-    let [l, p, s, h] =
-        [node.layer, node.position, node.source, node.head].map(|x| x.max(0) as usize);
+    let (l, p, s, h) = (node.layer(), node.position(), node.source(), node.head());
     let k = f.model().sizes.d_head;
     let dot = |a: &[f32], b: &[f32]| {
         a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
     };
     let direction = || match node.feature {
-        -1 => {
+        None => {
             let z = clean.trace().layers[l].z.narrow(0, p, 1).unwrap();
-            let dense = Dense::of(&f.world.attention[l]);
+            let dense = Dense::of(&f.replacement.attention[l]);
             let error = flat(&(&z - dense.decode(&dense.encoder.encode(&z).unwrap())).unwrap());
             let norm = dot(&error, &error).sqrt() as f32;
             error.into_iter().map(|x| x / norm).collect()
         }
-        feature => f.world.attention[l].read_direction(feature as usize).unwrap(),
+        Some(feature) => f.replacement.attention[l].read_direction(feature as usize).unwrap(),
     };
     match (node.kind, link.slot) {
         (NodeKind::Root, _) => {
@@ -503,7 +505,7 @@ fn read(
         }
         (NodeKind::MlpFeature, _) => dot(
             &flat(&trace.layers[l].x2.narrow(0, p, 1).unwrap()),
-            &f.world.mlp[l].read_direction(node.feature as usize).unwrap(),
+            &f.replacement.mlp[l].read_direction(node.index()).unwrap(),
         ),
         (NodeKind::Head, Slot::V) => {
             let a = flat(&trace.layers[l].pattern.get(h).unwrap().get(p).unwrap())[s];

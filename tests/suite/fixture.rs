@@ -3,15 +3,15 @@
 
 use candle_core::{DType, Device, Tensor};
 use circuit_atlas::circuit::{
-    Attribution, Bias, Candidates, Contributions, Graph, Method, Node, NodeKind, Root, Slot, World,
-    grow,
+    Attribution, Candidates, Contributions, Graph, Growth, Node, ReplacementModel, Root, grow,
 };
 use circuit_atlas::corpus::Tokenizer;
 use circuit_atlas::dictionary::{Dictionary, Source, find};
 use circuit_atlas::error::Result;
+use circuit_atlas::ids::{Bias, NodeKind, Slot};
 use circuit_atlas::ids::{DictionaryId, FeatureId, Kind};
 use circuit_atlas::model::{Gpt2, Sizes, Trace};
-use circuit_atlas::stats::feature::Firing;
+use circuit_atlas::stats::feature::TokenActivation;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -23,13 +23,13 @@ pub const TOLERANCE: f64 = 2e-4;
 pub struct Fixture {
     /// Its folder in `tests/data`.
     folder: &'static str,
-    pub world: World,
+    pub replacement: ReplacementModel,
     pub expected: Expected,
     tensors: HashMap<String, Tensor>,
     contexts: OnceLock<Vec<Trace>>,
     circuits: OnceLock<Vec<Graph>>,
     /// Every nonzero activation of each scored feature, in their order.
-    pub firings: OnceLock<Vec<Vec<Firing>>>,
+    pub activations: OnceLock<Vec<Vec<TokenActivation>>>,
 }
 
 /// Makes tests of these functions: `NAME::tiny` and `NAME::other`, one in each recorded world.
@@ -283,13 +283,13 @@ impl Fixture {
         assert_eq!(expected.format, 1);
         Fixture {
             folder,
-            world: World::new(model, attention, mlp).unwrap(),
+            replacement: ReplacementModel::new(model, attention, mlp).unwrap(),
             expected,
             tensors: candle_core::safetensors::load(path("expected.safetensors"), &Device::Cpu)
                 .unwrap(),
             contexts: OnceLock::new(),
             circuits: OnceLock::new(),
-            firings: OnceLock::new(),
+            activations: OnceLock::new(),
         }
     }
 
@@ -313,13 +313,13 @@ impl Fixture {
     }
 
     pub fn model(&self) -> &Gpt2 {
-        &self.world.model
+        &self.replacement.model
     }
 
     pub fn dictionary(&self, id: DictionaryId) -> &Dictionary {
         match id.kind {
-            Kind::Attention => &self.world.attention[id.layer],
-            Kind::Mlp => &self.world.mlp[id.layer],
+            Kind::Attention => &self.replacement.attention[id.layer],
+            Kind::Mlp => &self.replacement.mlp[id.layer],
         }
     }
 
@@ -330,7 +330,7 @@ impl Fixture {
 
     /// A clean pass over a prompt, taken apart.
     pub fn attribution(&self, prompt: usize) -> Attribution<'_> {
-        Attribution::new(&self.world, &self.expected.prompts[prompt].tokens).unwrap()
+        Attribution::new(&self.replacement, &self.expected.prompts[prompt].tokens).unwrap()
     }
 
     /// The recorded root of a prompt.
@@ -400,7 +400,7 @@ pub fn read_by(id: DictionaryId, trace: &Trace) -> &Tensor {
 /// How a circuit is looked for.
 #[derive(Clone)]
 pub struct Search {
-    pub method: Method,
+    pub method: Growth,
     pub candidates: usize,
     pub allow: BTreeSet<String>,
 }
@@ -409,7 +409,7 @@ impl Settings {
     pub fn search(&self) -> Search {
         let Settings { passes, per_node, candidates, .. } = *self;
         Search {
-            method: Method::Greedy { passes, per_node },
+            method: Growth::Greedy { passes, per_node },
             candidates,
             allow: self.allow_words(),
         }
@@ -427,7 +427,7 @@ impl Circuit {
         let said = "a variant names its settings";
         let (passes, per_node) = (self.passes.expect(said), self.per_node.expect(said));
         Search {
-            method: Method::Greedy { passes, per_node },
+            method: Growth::Greedy { passes, per_node },
             candidates: self.candidates.expect(said),
             allow: allowed(self.allow.as_ref().expect(said)),
         }
@@ -446,9 +446,10 @@ fn allowed(kinds: &BTreeSet<String>) -> BTreeSet<String> {
 
 /// `attn1.23@5`, `L1H2:3>5:f23`, … of a node.
 pub fn node_name(node: &Node) -> String {
-    let Node { kind, layer, position, source, head, feature } = node;
-    let serves = if *feature >= 0 { format!("f{feature}") } else { "err".into() };
-    match kind {
+    let (layer, position) = (node.layer(), node.position());
+    let (source, head) = (node.source(), node.head());
+    let serves = node.feature.map_or("err".into(), |feature| format!("f{feature}"));
+    match node.kind {
         NodeKind::Root => "root".into(),
         NodeKind::AttentionFeature | NodeKind::AttentionError => {
             format!("attn{layer}.{serves}@{position}")
@@ -467,18 +468,13 @@ pub fn node_name(node: &Node) -> String {
 pub fn receiver(name: &str) -> Node {
     let number = |text: &str| text.parse::<usize>().unwrap_or_else(|_| panic!("{name}"));
     let parts: Vec<&str> = name.split([':', '>', '@', '.']).collect();
-    let served = |text: &str| text.strip_prefix('f').map_or(-1, |f| number(f) as i32);
+    let served = |text: &str| text.strip_prefix('f').map(|f| number(f) as u32);
     match parts[..] {
         ["root"] => Node::ROOT,
         [at, source, position, what] => {
             let (layer, head) = at[1..].split_once('H').unwrap();
             let node = Node::at(NodeKind::Head, number(layer), number(position));
-            Node {
-                head: number(head) as i32,
-                source: number(source) as i32,
-                feature: served(what),
-                ..node
-            }
+            Node { feature: served(what), ..node.through(number(head), number(source)) }
         }
         [dictionary, "err", position] => {
             Node::at(NodeKind::AttentionError, number(&dictionary[4..]), number(position))

@@ -6,8 +6,8 @@ use crate::refusals::executed;
 use candle_core::{DType, Device, Tensor};
 use circuit_atlas::config::Config;
 use circuit_atlas::error::report;
+use circuit_atlas::inputs::Input;
 use circuit_atlas::model::{Gpt2, weights};
-use circuit_atlas::stages::inputs::Input;
 use std::collections::HashMap;
 use std::path::Path;
 

@@ -10,7 +10,7 @@ use circuit_atlas::circuit::features::{self, Errors, Runner, Side, StandIn};
 use circuit_atlas::circuit::gradient::{Basis, Gradient, Hooks, Lessons, Links, Members, middles};
 use circuit_atlas::circuit::ranked::{Sums, equal, first, ranking};
 use circuit_atlas::circuit::{
-    Ablate, Case, Metric, Node, Pass, World, components, random_circuits,
+    Ablate, Case, Metric, Node, Pass, ReplacementModel, components, random_circuits,
 };
 use circuit_atlas::dictionary::{Dictionary, find};
 use circuit_atlas::ids::{DictionaryId, FeatureId, Kind};
@@ -34,7 +34,7 @@ in_every_world!(
 );
 
 fn held(f: &Fixture) -> Vec<Arc<StandIn>> {
-    features::stand_ins(&f.world, &cases(f), Ablate::Mean, 1).unwrap()
+    features::stand_ins(&f.replacement, &cases(f), Ablate::Mean, 1).unwrap()
 }
 
 /// All features of every dictionary, or those that are active in the prompt or its stand-in.
@@ -48,14 +48,18 @@ fn near(what: &str, a: f64, b: f64, tolerance: f64) {
 
 fn its_ends_are_the_empty_and_the_whole_circuit(f: &'static Fixture) {
     let (cases, held) = (cases(f), held(f));
-    let runner =
-        Runner { world: &f.world, cases: &cases, stand_ins: &held, errors: Errors::Ablated };
+    let runner = Runner {
+        replacement: &f.replacement,
+        cases: &cases,
+        stand_ins: &held,
+        errors: Errors::Ablated,
+    };
     let nothing = BTreeSet::new();
     let ends = [
         runner.values(&nothing, Side::Inside).unwrap(),
         runner.values(&nothing, Side::Outside).unwrap(),
     ];
-    let gradient = Gradient::new(&f.world, Vec::new()).unwrap();
+    let gradient = Gradient::new(&f.replacement, Vec::new()).unwrap();
     let scale = ends[1].iter().map(|m| m.abs()).fold(0.0, f64::max);
     for (i, case) in cases.iter().enumerate() {
         for (t, end) in [0.0, 1.0].into_iter().zip(&ends) {
@@ -69,8 +73,8 @@ fn its_ends_are_the_empty_and_the_whole_circuit(f: &'static Fixture) {
 fn it_is_the_derivative_of_the_metric(f: &'static Fixture) {
     const STEP: f64 = 1e-5;
     let (cases, held) = (cases(f), held(f));
-    let gradient = Gradient::in_dtype(&f.world, middles(3), DType::F64).unwrap();
-    let layers = f.world.model.sizes.layers;
+    let gradient = Gradient::in_dtype(&f.replacement, middles(3), DType::F64).unwrap();
+    let layers = f.replacement.model.sizes.layers;
     let (mut compared, mut largest) = (0, 0f64);
     for (case, held) in cases.iter().zip(&held).take(2) {
         let mut hooks = hooks(&gradient, held, None);
@@ -83,7 +87,7 @@ fn it_is_the_derivative_of_the_metric(f: &'static Fixture) {
                 let c = scores[p][at] / changes[p][at];
                 let whole = hooks.parts[i].whole.clone();
                 let mut moved = |by: f64| {
-                    let row = write_row(&f.world, id, hooks.parts[i].names[at] as usize);
+                    let row = write_row(&f.replacement, id, hooks.parts[i].names[at] as usize);
                     let rest = whole.dim(0).unwrap() - p - 1;
                     let shift = (Tensor::new(row, whole.device()).unwrap().unsqueeze(0).unwrap()
                         * by)
@@ -123,19 +127,24 @@ fn strongest(scores: &[Vec<f64>]) -> Option<(usize, usize)> {
 }
 
 /// What a feature writes into its hook; an MLP's is centred.
-fn write_row(world: &World, id: DictionaryId, feature: usize) -> Vec<f64> {
-    let row: Vec<f64> =
-        world.dictionary(id).write_direction(feature).unwrap().into_iter().map(f64::from).collect();
+fn write_row(replacement: &ReplacementModel, id: DictionaryId, feature: usize) -> Vec<f64> {
+    let row: Vec<f64> = replacement
+        .dictionary(id)
+        .write_direction(feature)
+        .unwrap()
+        .into_iter()
+        .map(f64::from)
+        .collect();
     let mean = if id.kind == Kind::Mlp { row.iter().sum::<f64>() / row.len() as f64 } else { 0.0 };
     row.into_iter().map(|x| x - mean).collect()
 }
 
 fn effects_on_all_receivers_sum_to_the_score(f: &'static Fixture) {
     let (cases, held) = (cases(f), held(f));
-    let gradient = Gradient::in_dtype(&f.world, middles(3), DType::F64).unwrap();
-    let every: BTreeSet<FeatureId> = DictionaryId::all(f.world.model.sizes.layers)
+    let gradient = Gradient::in_dtype(&f.replacement, middles(3), DType::F64).unwrap();
+    let every: BTreeSet<FeatureId> = DictionaryId::all(f.replacement.model.sizes.layers)
         .flat_map(|dictionary| {
-            (0..f.world.dictionary(dictionary).width())
+            (0..f.replacement.dictionary(dictionary).width())
                 .map(move |index| FeatureId { dictionary, index })
         })
         .collect();
@@ -174,11 +183,11 @@ fn effects_on_all_receivers_sum_to_the_score(f: &'static Fixture) {
 
 fn other_prompts_beside_it_change_nothing(f: &'static Fixture) {
     let (cases, held) = (cases(f), held(f));
-    let gradient = Gradient::new(&f.world, middles(3)).unwrap();
+    let gradient = Gradient::new(&f.replacement, middles(3)).unwrap();
     let tokens: Vec<&[u32]> = cases.iter().map(|case| case.tokens).collect();
-    let together = f.world.passes(&tokens).unwrap();
+    let together = f.replacement.passes(&tokens).unwrap();
     for (i, case) in cases.iter().enumerate() {
-        let alone = f.world.passes(&[case.tokens]).unwrap().remove(0);
+        let alone = f.replacement.passes(&[case.tokens]).unwrap().remove(0);
         let [a, b] = [&alone, &together[i]]
             .map(|pass| gradient.scores(case, pass, &held[i]).unwrap().by_part());
         let largest = a.values().map(|score| score.abs()).fold(0.0, f64::max);
@@ -194,7 +203,7 @@ fn other_prompts_beside_it_change_nothing(f: &'static Fixture) {
 fn a_mask_is_followed_by_the_derivative(f: &'static Fixture) {
     const STEP: f64 = 1e-6;
     let (cases, held) = (cases(f), held(f));
-    let gradient = Gradient::in_dtype(&f.world, Vec::new(), DType::F64).unwrap();
+    let gradient = Gradient::in_dtype(&f.replacement, Vec::new(), DType::F64).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let (mut compared, mut largest) = (0, 0f64);
     for (case, held) in cases.iter().zip(&held).take(2) {
@@ -232,17 +241,23 @@ fn a_mask_is_followed_by_the_derivative(f: &'static Fixture) {
 /// they lose at its end.
 fn integrated_gradients_add_up_to_what_a_hook_does(f: &'static Fixture) {
     let (cases, held) = (cases(f), held(f));
-    let gradient = Gradient::new(&f.world, Vec::new()).unwrap();
-    let neurons = components::neurons(&f.world.model, &cases).unwrap();
-    let runner = Runner { world: &f.world, cases: &cases, stand_ins: &held, errors: Errors::Kept };
+    let gradient = Gradient::new(&f.replacement, Vec::new()).unwrap();
+    let neurons = components::neurons(&f.replacement.model, &cases).unwrap();
+    let runner = Runner {
+        replacement: &f.replacement,
+        cases: &cases,
+        stand_ins: &held,
+        errors: Errors::Kept,
+    };
     let full = runner.values(&BTreeSet::new(), Side::Outside).unwrap();
-    let passes = f.world.passes(&cases.iter().map(|case| case.tokens).collect::<Vec<_>>()).unwrap();
+    let passes =
+        f.replacement.passes(&cases.iter().map(|case| case.tokens).collect::<Vec<_>>()).unwrap();
     let mut largest = 0f64;
     let scores: Vec<BTreeMap<FeatureId, f64>> = (0..cases.len())
         .map(|i| gradient.integrated(&cases[i], &passes[i], &held[i], &neurons[i]).unwrap())
         .collect();
-    for dictionary in DictionaryId::all(f.world.model.sizes.layers) {
-        let all = (0..f.world.dictionary(dictionary).width())
+    for dictionary in DictionaryId::all(f.replacement.model.sizes.layers) {
+        let all = (0..f.replacement.dictionary(dictionary).width())
             .map(|index| FeatureId { dictionary, index })
             .collect();
         let without = runner.values(&all, Side::Outside).unwrap();
@@ -262,20 +277,25 @@ fn integrated_gradients_add_up_to_what_a_hook_does(f: &'static Fixture) {
 
 fn learned_masks_come_nearer_to_the_model_than_random_circuits(f: &'static Fixture) {
     let (cases, held) = (cases(f), held(f));
-    let runner =
-        Runner { world: &f.world, cases: &cases, stand_ins: &held, errors: Errors::Ablated };
+    let runner = Runner {
+        replacement: &f.replacement,
+        cases: &cases,
+        stand_ins: &held,
+        errors: Errors::Ablated,
+    };
     let empty = runner.values(&BTreeSet::new(), Side::Inside).unwrap();
     let whole = |case: &Case| {
         case.metric.of(&f
-            .world
+            .replacement
             .model
-            .last_logits(&f.world.model.forward(case.tokens).unwrap())
+            .last_logits(&f.replacement.model.forward(case.tokens).unwrap())
             .unwrap())
     };
     let full: Vec<f64> = cases.iter().map(whole).collect();
-    let gradient = Gradient::new(&f.world, middles(3)).unwrap();
+    let gradient = Gradient::new(&f.replacement, middles(3)).unwrap();
     let mut sums = Sums::default();
-    let passes = f.world.passes(&cases.iter().map(|case| case.tokens).collect::<Vec<_>>()).unwrap();
+    let passes =
+        f.replacement.passes(&cases.iter().map(|case| case.tokens).collect::<Vec<_>>()).unwrap();
     for (i, case) in cases.iter().enumerate() {
         sums.add("", &gradient.scores(case, &passes[i], &held[i]).unwrap().by_part(), 1.0);
     }
@@ -296,8 +316,8 @@ fn learned_masks_come_nearer_to_the_model_than_random_circuits(f: &'static Fixtu
 
 fn all_neurons_are_the_model(f: &'static Fixture) {
     let cases = cases(f);
-    let model = &f.world.model;
-    let gradient = Gradient::new(&f.world, Vec::new()).unwrap();
+    let model = &f.replacement.model;
+    let gradient = Gradient::new(&f.replacement, Vec::new()).unwrap();
     let neurons = components::neurons(model, &cases).unwrap();
     let replaced = components::stand_ins(model, &cases, Ablate::Mean, 1).unwrap();
     let empty = components::values(model, &cases, &BTreeSet::new(), &replaced).unwrap();
@@ -366,12 +386,12 @@ impl Recorded {
 }
 
 /// The demo's world; converted dictionaries go into `folder`.
-pub fn demo_world(folder: &Path) -> World {
-    world(&Path::new(REPOSITORY).join("demo"), folder)
+pub fn demo_world(folder: &Path) -> ReplacementModel {
+    replacement(&Path::new(REPOSITORY).join("demo"), folder)
 }
 
-/// The world in a folder like `demo`; converted dictionaries go into `folder`.
-fn world(demo: &Path, folder: &Path) -> World {
+/// The model with its dictionaries in a folder like `demo`; converted dictionaries go into `folder`.
+fn replacement(demo: &Path, folder: &Path) -> ReplacementModel {
     let model = Gpt2::load(&demo.join("model")).unwrap();
     let sizes = model.sizes;
     let of = |name: &str, kind: Kind| -> Vec<Dictionary> {
@@ -382,18 +402,18 @@ fn world(demo: &Path, folder: &Path) -> World {
             .collect()
     };
     let (attention, mlp) = (of("attention_sae", Kind::Attention), of("transcoder", Kind::Mlp));
-    World::new(model, attention, mlp).unwrap()
+    ReplacementModel::new(model, attention, mlp).unwrap()
 }
 
 #[test]
 fn scores_of_the_demo_are_those_of_automatic_differentiation() {
     let folder = tempfile::TempDir::new().unwrap();
-    let world = demo_world(folder.path());
+    let replacement = demo_world(folder.path());
     for (task, recorded) in &Recorded::of_demo() {
         let Recorded { metric_at_t, sum_of_scores, scores, .. } = recorded;
         let cases = recorded.cases();
-        let held = features::stand_ins(&world, &cases, Ablate::Mean, 1).unwrap();
-        let gradient = Gradient::in_dtype(&world, middles(3), DType::F64).unwrap();
+        let held = features::stand_ins(&replacement, &cases, Ablate::Mean, 1).unwrap();
+        let gradient = Gradient::in_dtype(&replacement, middles(3), DType::F64).unwrap();
         let mut found: BTreeMap<(String, u32, usize, usize), f64> = BTreeMap::new();
         for (i, case) in cases.iter().enumerate() {
             let hooks = hooks(&gradient, &held[i], None);
@@ -450,12 +470,12 @@ fn without_thresholds_scores_add_up_to_what_all_features_keep() {
         }
     }
     let worlds = [("a", demo), ("b", Path::new(REPOSITORY).join("demo"))];
-    let worlds = worlds.map(|(name, demo)| world(&demo, &folder.path().join(name)));
+    let worlds = worlds.map(|(name, demo)| replacement(&demo, &folder.path().join(name)));
     for (task, recorded) in &Recorded::of_demo() {
         let cases = recorded.cases();
-        let missed = worlds.each_ref().map(|world| {
-            let held = features::stand_ins(world, &cases, Ablate::Mean, 1).unwrap();
-            let gradient = Gradient::new(world, middles(240)).unwrap();
+        let missed = worlds.each_ref().map(|replacement| {
+            let held = features::stand_ins(replacement, &cases, Ablate::Mean, 1).unwrap();
+            let gradient = Gradient::new(replacement, middles(240)).unwrap();
             let hooks = hooks(&gradient, &held[0], None);
             let [nothing, all] =
                 [0.0, 1.0].map(|t| gradient.point(&cases[0], &hooks, t).unwrap().value);
@@ -499,15 +519,16 @@ fn a_widened_world_has_the_same_ranking() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let worlds =
-        [("a", &demo), ("b", &wide)].map(|(name, demo)| world(demo, &folder.path().join(name)));
+    let worlds = [("a", &demo), ("b", &wide)]
+        .map(|(name, demo)| replacement(demo, &folder.path().join(name)));
     for (task, recorded) in &Recorded::of_demo() {
         let cases = recorded.cases();
-        let [ours, wide] = worlds.each_ref().map(|world| {
-            let held = features::stand_ins(world, &cases, Ablate::Mean, 1).unwrap();
-            let passes =
-                world.passes(&cases.iter().map(|case| case.tokens).collect::<Vec<_>>()).unwrap();
-            let gradient = Gradient::new(world, middles(3)).unwrap();
+        let [ours, wide] = worlds.each_ref().map(|replacement| {
+            let held = features::stand_ins(replacement, &cases, Ablate::Mean, 1).unwrap();
+            let passes = replacement
+                .passes(&cases.iter().map(|case| case.tokens).collect::<Vec<_>>())
+                .unwrap();
+            let gradient = Gradient::new(replacement, middles(3)).unwrap();
             let mut sums = Sums::default();
             for (i, case) in cases.iter().enumerate() {
                 sums.add("", &gradient.scores(case, &passes[i], &held[i]).unwrap().by_part(), 1.0);

@@ -210,7 +210,7 @@ fn what_is_copied_is_the_value_through_output_and_unembedding(f: &'static Fixtur
 
 fn shares_of_decoder_norm_sum_to_one_over_heads(f: &'static Fixture) {
     let (heads, k) = (f.model().sizes.heads, f.model().sizes.d_head);
-    for dictionary in &f.world.attention {
+    for dictionary in &f.replacement.attention {
         let shares = decoder_shares(dictionary, heads).unwrap();
         assert_eq!(shares.len(), dictionary.width());
         for (feature, shares) in shares.iter().enumerate() {
@@ -245,18 +245,27 @@ fn every_head_of_a_circuit_has_its_rows() {
     let heads = |rows: Vec<(String, String)>| rows.into_iter().collect::<BTreeSet<_>>();
     let components =
         store.read::<ComponentRow>().unwrap().into_iter().filter(|row| row.head.is_some());
-    let wanted = heads(components.map(|row| (row.task, row.component)).collect());
+    let wanted = heads(components.map(|row| (row.task, row.component.to_string())).collect());
     assert!(wanted.len() >= 3, "{wanted:?}");
     let rows = store.read::<HeadRow>().unwrap();
-    assert!(rows.is_sorted_by_key(|row| (row.task.clone(), row.component.clone())));
-    assert_eq!(heads(rows.into_iter().map(|row| (row.task, row.component)).collect()), wanted);
+    assert!(rows.is_sorted_by_key(|row| (row.task.clone(), row.component.to_string())));
+    assert_eq!(
+        heads(rows.into_iter().map(|row| (row.task, row.component.to_string())).collect()),
+        wanted
+    );
     let attention = store.read::<AttentionRow>().unwrap();
-    assert_eq!(heads(attention.into_iter().map(|row| (row.task, row.component)).collect()), wanted);
+    assert_eq!(
+        heads(attention.into_iter().map(|row| (row.task, row.component.to_string())).collect()),
+        wanted
+    );
     let copies = store.read::<CopyRow>().unwrap();
-    assert_eq!(heads(copies.into_iter().map(|row| (row.task, row.component)).collect()), wanted);
+    assert_eq!(
+        heads(copies.into_iter().map(|row| (row.task, row.component.to_string())).collect()),
+        wanted
+    );
     let ranks = |component: &str| -> Vec<u32> {
         let rows = store.read::<HeadFeatureRow>().unwrap().into_iter();
-        rows.filter(|row| row.component == component).map(|row| row.rank).collect()
+        rows.filter(|row| row.component.to_string() == component).map(|row| row.rank).collect()
     };
     for (_, head) in &wanted {
         assert_eq!(ranks(head)[..20], (1..=20).collect::<Vec<u32>>(), "{head}");
@@ -272,20 +281,20 @@ fn contributors_are_counted_in_the_links() {
         .filter(|row| row.task == "ioi")
         .map(|row| {
             let layer = row.layer.map(|layer| layer.to_string()).unwrap_or_default();
-            let name = match (row.kind.as_str(), row.feature) {
+            let name = match (row.kind.word(), row.feature) {
                 ("attention_feature", Some(feature)) => format!("att{layer}.{feature}"),
                 ("mlp_feature", Some(feature)) => format!("mlp{layer}.{feature}"),
                 ("head", _) => format!("L{layer}H{}", row.head.unwrap()),
                 (kind, _) => kind.to_string(),
             };
-            ((row.prompt, row.node), (row.kind.clone(), name))
+            ((row.prompt, row.node), (row.kind.to_string(), name))
         })
         .collect();
     let edges = store(&bench).read::<EdgeRow>().unwrap();
     let mut seen = 0;
     for (place, slot) in ["q", "k", "v"].into_iter().enumerate() {
         let mut wanted: BTreeMap<String, (BTreeSet<u32>, f64, Vec<f64>)> = BTreeMap::new();
-        for edge in edges.iter().filter(|edge| edge.task == "ioi" && edge.slot == slot) {
+        for edge in edges.iter().filter(|edge| edge.task == "ioi" && edge.slot.word() == slot) {
             let (kind, parent) = &names[&(edge.prompt, edge.to)];
             if kind == "head" && parent == "L2H4" {
                 let entry = wanted.entry(names[&(edge.prompt, edge.from)].1.clone()).or_default();
@@ -352,8 +361,8 @@ fn a_published_circuit_runs_only_what_reads_it() {
     let said = bench.run(&[]).succeeded();
     assert!(!said.ran().contains(&"discover") && said.ran().contains(&"heads"), "{:?}", said.ran());
     let rows = store(&bench).read::<PublishedRow>().unwrap();
-    let rows: Vec<[&str; 3]> =
-        rows.iter().map(|row| [row.source.as_str(), &row.class, &row.component]).collect();
+    let rows: Vec<[String; 3]> =
+        rows.into_iter().map(|row| [row.source, row.class, row.component.to_string()]).collect();
     assert_eq!(
         rows,
         [

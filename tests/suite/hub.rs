@@ -47,7 +47,7 @@ struct Seen {
 }
 
 #[derive(Default)]
-struct World {
+struct ReplacementModel {
     /// By `models/NAME` or `datasets/NAME`: the commits of its revisions, and its files.
     revisions: BTreeMap<String, BTreeMap<String, String>>,
     files: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
@@ -60,43 +60,43 @@ struct World {
 /// The hub and the server to which it sends for large files.
 struct Server {
     address: String,
-    world: Arc<Mutex<World>>,
+    replacement: Arc<Mutex<ReplacementModel>>,
     stop: Arc<AtomicBool>,
     ports: [String; 2],
 }
 
 impl Server {
     fn new() -> Server {
-        let world = Arc::new(Mutex::new(World::default()));
+        let replacement = Arc::new(Mutex::new(ReplacementModel::default()));
         let stop = Arc::new(AtomicBool::new(false));
         let ports = [false, true].map(|cdn| {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap().to_string();
-            let (world, stop) = (world.clone(), stop.clone());
+            let (replacement, stop) = (replacement.clone(), stop.clone());
             std::thread::spawn(move || {
                 for stream in listener.incoming() {
                     if stop.load(Ordering::SeqCst) {
                         return;
                     }
-                    let world = world.clone();
+                    let replacement = replacement.clone();
                     // A client that goes away is not worth a word.
-                    std::thread::spawn(move || drop(answer(stream.unwrap(), &world, cdn)));
+                    std::thread::spawn(move || drop(answer(stream.unwrap(), &replacement, cdn)));
                 }
             });
             address
         });
-        world.lock().unwrap().cdn = ports[1].clone();
-        Server { address: ports[0].clone(), world, stop, ports }
+        replacement.lock().unwrap().cdn = ports[1].clone();
+        Server { address: ports[0].clone(), replacement, stop, ports }
     }
 
     /// A repository with files; `main` is its first commit.
     fn add(&self, repository: &str, files: &[(&str, &[u8])]) {
-        let mut world = self.world.lock().unwrap();
+        let mut replacement = self.replacement.lock().unwrap();
         let revisions = [("main", FIRST), ("refs/pr/1", FIRST), (FIRST, FIRST), (SECOND, SECOND)];
         let own = |(a, b): (&str, &str)| (a.to_string(), b.to_string());
-        world.revisions.insert(repository.into(), revisions.map(own).into());
+        replacement.revisions.insert(repository.into(), revisions.map(own).into());
         let files = files.iter().map(|(name, bytes)| (name.to_string(), bytes.to_vec())).collect();
-        world.files.insert(repository.into(), files);
+        replacement.files.insert(repository.into(), files);
     }
 
     fn add_folder(&self, repository: &str, folder: &Path) {
@@ -111,15 +111,15 @@ impl Server {
     }
 
     fn fault(&self, request: &str, times: usize, fault: Fault) {
-        self.world.lock().unwrap().faults.push((request.into(), times, fault));
+        self.replacement.lock().unwrap().faults.push((request.into(), times, fault));
     }
 
     fn mend(&self) {
-        self.world.lock().unwrap().faults.clear();
+        self.replacement.lock().unwrap().faults.clear();
     }
 
     fn seen(&self) -> Vec<Seen> {
-        self.world.lock().unwrap().seen.clone()
+        self.replacement.lock().unwrap().seen.clone()
     }
 
     /// Where each request for a content of this name began.
@@ -170,13 +170,19 @@ fn request(stream: &TcpStream, cdn: bool) -> Option<Seen> {
     Some(seen)
 }
 
-fn answer(mut stream: TcpStream, world: &Mutex<World>, cdn: bool) -> std::io::Result<()> {
+fn answer(
+    mut stream: TcpStream,
+    replacement: &Mutex<ReplacementModel>,
+    cdn: bool,
+) -> std::io::Result<()> {
     let Some(seen) = request(&stream, cdn) else { return Ok(()) };
-    let mut world = world.lock().unwrap();
-    world.seen.push(seen.clone());
+    let mut replacement = replacement.lock().unwrap();
+    replacement.seen.push(seen.clone());
     let line = format!("{} {}", seen.method, seen.path);
-    let fault =
-        world.faults.iter_mut().find(|(part, left, _)| *left > 0 && line.contains(part.as_str()));
+    let fault = replacement
+        .faults
+        .iter_mut()
+        .find(|(part, left, _)| *left > 0 && line.contains(part.as_str()));
     let fault = fault.map(|(_, left, fault)| {
         *left -= 1;
         *fault
@@ -187,9 +193,9 @@ fn answer(mut stream: TcpStream, world: &Mutex<World>, cdn: bool) -> std::io::Re
                 if code.is_empty() { String::new() } else { format!("X-Error-Code: {code}\r\n") };
             (status, format!("{code}X-Error-Message: {message}\r\n"), Vec::new())
         }
-        _ => world.answer(&seen, matches!(fault, Some(Fault::NoRanges))),
+        _ => replacement.answer(&seen, matches!(fault, Some(Fault::NoRanges))),
     };
-    drop(world);
+    drop(replacement);
     if matches!(fault, Some(Fault::Damage)) {
         body.iter_mut().for_each(|byte| *byte ^= 1);
     }
@@ -217,7 +223,7 @@ fn refuse(status: u16, code: &str) -> Answer {
     (status, format!("X-Error-Code: {code}\r\n"), Vec::new())
 }
 
-impl World {
+impl ReplacementModel {
     fn answer(&self, seen: &Seen, whole: bool) -> Answer {
         let path = seen.path.replace("%2B", "+");
         if let Some(content) = path.strip_prefix("/cdn/").filter(|_| seen.cdn) {
@@ -400,8 +406,9 @@ impl Hub {
     /// What stands under its real name is what the server has.
     #[track_caller]
     fn assert_nothing_half(&self) {
-        let world = self.server.world.lock().unwrap();
-        let whole: BTreeSet<&Vec<u8>> = world.files.values().flat_map(BTreeMap::values).collect();
+        let replacement = self.server.replacement.lock().unwrap();
+        let whole: BTreeSet<&Vec<u8>> =
+            replacement.files.values().flat_map(BTreeMap::values).collect();
         walk(self.home.path(), &mut |path| {
             let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
             let content = path.iter().any(|part| part == "blobs" || part == "snapshots");
@@ -421,8 +428,8 @@ impl Hub {
     }
 
     fn move_main(&self, to: &str) {
-        let mut world = self.server.world.lock().unwrap();
-        world
+        let mut replacement = self.server.replacement.lock().unwrap();
+        replacement
             .revisions
             .values_mut()
             .for_each(|revisions| drop(revisions.insert("main".into(), to.into())));

@@ -5,10 +5,11 @@ use crate::bench::REPOSITORY;
 use crate::fixture::{Fixture, Search, assert_within, in_every_world, node_name};
 use crate::gradient::demo_world;
 use circuit_atlas::circuit::{
-    Attribution, Candidates, Found, Method, Node, NodeKind, Root, Slot, allowable, grow,
-    influences, influences_of_terms,
+    Attribution, Candidates, Found, Growth, Node, Root, allowable, grow, influences,
+    influences_of_terms,
 };
 use circuit_atlas::ids::FeatureId;
+use circuit_atlas::ids::{NodeKind, Slot};
 use serde::Deserialize;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,7 +52,7 @@ fn found(
     allow: &BTreeSet<String>,
 ) -> Found {
     let mut candidates = Candidates::new(attribution, 1, allow);
-    grow(&mut candidates, root, Method::Influence { coverage, nodes }).unwrap()
+    grow(&mut candidates, root, Growth::Influence { coverage, nodes }).unwrap()
 }
 
 /// A term that has influence: biases have none, and the token's embedding stands for the position's
@@ -89,17 +90,17 @@ fn direct(attribution: &Attribution, node: &Node, root: Root) -> BTreeMap<Node, 
 }
 
 /// When a feature or the root is computed; errors and embeddings receive nothing.
-fn time(node: &Node) -> Option<(i32, u8)> {
+fn time(node: &Node) -> Option<(usize, u8)> {
     match node.kind {
-        NodeKind::Root => Some((i32::MAX, 0)),
-        NodeKind::AttentionFeature => Some((node.layer, 0)),
-        NodeKind::MlpFeature => Some((node.layer, 1)),
+        NodeKind::Root => Some((usize::MAX, 0)),
+        NodeKind::AttentionFeature => Some((node.layer(), 0)),
+        NodeKind::MlpFeature => Some((node.layer(), 1)),
         _ => None,
     }
 }
 
 /// By receiver, what reaches it, the latest receiver first.
-type Matrix = BTreeMap<(Reverse<(i32, u8)>, Node), BTreeMap<Node, f64>>;
+type Matrix = BTreeMap<(Reverse<(usize, u8)>, Node), BTreeMap<Node, f64>>;
 
 /// Every active feature of a prompt and the root, by what reaches it.
 fn matrix(attribution: &Attribution, tokens: usize, layers: usize, root: Root) -> Matrix {
@@ -224,7 +225,7 @@ fn pruned(matrix: &Matrix, coverage: f64) -> BTreeMap<(Node, Node), f64> {
     for ((when, parent), effects) in &among {
         let strong = effects.iter().filter(|(child, _)| scores[&(**child, *parent)] >= least);
         links.extend(strong.map(|(child, effect)| ((*child, *parent), *effect)));
-        assert!(when.0 > (-1, 0));
+        assert!(when.0 > (0, 0) || parent.layer() == 0);
     }
     loop {
         let before = kept.len();
@@ -353,7 +354,7 @@ fn what_is_left_out_is_told(f: &'static Fixture) {
     let search = f.expected.settings.search();
     let mut candidates = Candidates::new(&attribution, search.candidates, &search.allow);
     assert!(
-        grow(&mut candidates, root, Method::Greedy { passes: 2, per_node: 1 })
+        grow(&mut candidates, root, Growth::Greedy { passes: 2, per_node: 1 })
             .unwrap()
             .left_out
             .is_none()
@@ -420,7 +421,7 @@ fn edges_have_the_effects_and_shares_of_their_slots(f: &'static Fixture) {
 /// Searches of several roots on the same candidates are those on candidates of their own.
 fn every_root_has_its_circuit(f: &'static Fixture) {
     let (attribution, search) = (f.attribution(0), f.expected.settings.search());
-    for method in [search.method, Method::Influence { coverage: 0.7, nodes: 50 }] {
+    for method in [search.method, Growth::Influence { coverage: 0.7, nodes: 50 }] {
         let Search { candidates, allow, .. } = &search;
         let mut shared = Candidates::new(&attribution, *candidates, allow);
         let mut different = BTreeSet::new();
@@ -451,23 +452,23 @@ struct Recorded {
     /// Of all features.
     sum: f64,
     /// (feature, position)
-    kept: BTreeSet<(String, i32)>,
+    kept: BTreeSet<(String, usize)>,
     /// (dictionary, position)
-    kept_errors: BTreeSet<(String, i32)>,
+    kept_errors: BTreeSet<(String, usize)>,
     kept_edges: usize,
 }
 
 #[test]
 fn influences_of_the_demo_are_those_of_circuit_tracer() {
     let folder = tempfile::TempDir::new().unwrap();
-    let world = demo_world(folder.path());
+    let replacement = demo_world(folder.path());
     let text =
         std::fs::read_to_string(Path::new(REPOSITORY).join("tests/data/influence.json")).unwrap();
     let recorded: BTreeMap<String, Vec<Recorded>> = serde_json::from_str(&text).unwrap();
     for (task, prompts) in &recorded {
         for (i, expected) in prompts.iter().enumerate() {
             let what = format!("{task} {i}");
-            let attribution = Attribution::new(&world, &expected.tokens).unwrap();
+            let attribution = Attribution::new(&replacement, &expected.tokens).unwrap();
             let root =
                 Root::LogitDifference { correct: expected.correct, counter: expected.counter };
             let all = influences(&attribution, root).unwrap();
@@ -483,14 +484,14 @@ fn influences_of_the_demo_are_those_of_circuit_tracer() {
             assert_within(&what, all.values().sum(), expected.sum, 1e-5 * expected.sum);
             let found = found(&attribution, root, 0.8, ALL, &every_kind());
             let nodes = &found.graph.nodes;
-            let kept: BTreeSet<(String, i32)> = nodes
+            let kept: BTreeSet<(String, usize)> = nodes
                 .iter()
-                .filter_map(|n| Some((n.dictionary_feature()?.to_string(), n.position)))
+                .filter_map(|n| Some((n.dictionary_feature()?.to_string(), n.position())))
                 .collect();
             assert_eq!(kept, expected.kept, "{what}");
             let error = |node: &Node| match node.kind {
-                NodeKind::AttentionError => Some((format!("att{}", node.layer), node.position)),
-                NodeKind::MlpError => Some((format!("mlp{}", node.layer), node.position)),
+                NodeKind::AttentionError => Some((format!("att{}", node.layer()), node.position())),
+                NodeKind::MlpError => Some((format!("mlp{}", node.layer()), node.position())),
                 _ => None,
             };
             assert_eq!(

@@ -9,8 +9,9 @@ use crate::fixture::{
     Fixture, assert_near, assert_within, in_every_world, node_name, numbers, read_by,
 };
 use candle_core::{D, Device, Tensor};
-use circuit_atlas::circuit::{Bias, Node, NodeKind, Slot};
+use circuit_atlas::circuit::Node;
 use circuit_atlas::error::Result;
+use circuit_atlas::ids::{Bias, NodeKind, Slot};
 use circuit_atlas::ids::{DictionaryId, Kind};
 use circuit_atlas::model::{Intervention, LayerTrace, Trace};
 use std::collections::HashMap;
@@ -78,10 +79,10 @@ fn missed(f: &Fixture, id: DictionaryId, clean: &Trace, position: usize) -> Tens
 
 /// `a_f·W_dec[f]`, `[d_out]`
 fn written(f: &Fixture, id: DictionaryId, clean: &Trace, node: &Node) -> Tensor {
-    let (dictionary, feature) = (f.dictionary(id), node.feature as usize);
+    let (dictionary, feature) = (f.dictionary(id), node.index());
     let activations = dictionary.encoder().unwrap().encode(read_by(id, clean)).unwrap();
     let a: f32 =
-        activations.get(node.position as usize).unwrap().get(feature).unwrap().to_scalar().unwrap();
+        activations.get(node.position()).unwrap().get(feature).unwrap().to_scalar().unwrap();
     (vector(&dictionary.write_direction(feature).unwrap()) * f64::from(a)).unwrap()
 }
 
@@ -92,7 +93,7 @@ enum Removed {
 }
 
 fn remove(f: &Fixture, clean: &Trace, tokens: &[u32], node: &Node) -> Removed {
-    let (layer, position) = (node.layer as usize, node.position as usize);
+    let (layer, position) = (node.layer(), node.position());
     let [attention, mlp] = [Kind::Attention, Kind::Mlp].map(|kind| DictionaryId { layer, kind });
     let (id, vector) = match node.kind {
         NodeKind::AttentionFeature => (attention, written(f, attention, clean, node)),
@@ -120,7 +121,7 @@ fn remove(f: &Fixture, clean: &Trace, tokens: &[u32], node: &Node) -> Removed {
 
 /// The stream that a receiver's slot reads, `[D]`.
 fn stream(trace: &Trace, node: &Node, position: usize) -> Tensor {
-    let layer = trace.layers.get(node.layer.max(0) as usize);
+    let layer = trace.layers.get(node.layer());
     let stream = match node.kind {
         NodeKind::Root => &trace.resid_post,
         NodeKind::MlpFeature => &layer.unwrap().resid_mid,
@@ -133,18 +134,18 @@ fn stream(trace: &Trace, node: &Node, position: usize) -> Tensor {
 fn reading_position(node: &Node, slot: Slot, last: usize) -> usize {
     match (node.kind, slot) {
         (NodeKind::Root, _) => last,
-        (NodeKind::Head, Slot::K | Slot::V) => node.source as usize,
-        _ => node.position as usize,
+        (NodeKind::Head, Slot::K | Slot::V) => node.source(),
+        _ => node.position(),
     }
 }
 
 /// What the dictionary feature or error that a node is, or serves, reads from `z`, `[H·K]`.
 fn direction(f: &Fixture, clean: &Trace, node: &Node) -> Tensor {
-    let id = DictionaryId { layer: node.layer as usize, kind: Kind::Attention };
-    if node.feature >= 0 {
-        return vector(&f.dictionary(id).read_direction(node.feature as usize).unwrap());
+    let id = DictionaryId { layer: node.layer(), kind: Kind::Attention };
+    if node.feature.is_some() {
+        return vector(&f.dictionary(id).read_direction(node.index()).unwrap());
     }
-    let error = missed(f, id, clean, node.position as usize);
+    let error = missed(f, id, clean, node.position());
     let norm = numbers(&error).iter().map(|e| e * e).sum::<f64>().sqrt();
     (error / norm).unwrap()
 }
@@ -167,26 +168,25 @@ fn reads(f: &Fixture, prompt: usize, clean: &Trace, node: &Node, slot: Slot, x: 
             logits[prompt.correct_id as usize] - logits[prompt.counter_id as usize]
         }
         NodeKind::MlpFeature => {
-            let dictionary =
-                f.dictionary(DictionaryId { layer: node.layer as usize, kind: Kind::Mlp });
+            let dictionary = f.dictionary(DictionaryId { layer: node.layer(), kind: Kind::Mlp });
             let pre = dictionary
                 .encoder()
                 .unwrap()
-                .pre(&scaled(&clean.layers[node.layer as usize].sigma2))
+                .pre(&scaled(&clean.layers[node.layer()].sigma2))
                 .unwrap();
-            numbers(&pre)[node.feature as usize]
+            numbers(&pre)[node.index()]
         }
-        _ => head_reads(f, clean, node, slot, &scaled(&clean.layers[node.layer as usize].sigma1)),
+        _ => head_reads(f, clean, node, slot, &scaled(&clean.layers[node.layer()].sigma1)),
     }
 }
 
 /// A head's part of `x̂ [1, D]`: its q, k or v, and then the score or the feature's input that
 /// comes of it.
 fn head_reads(f: &Fixture, clean: &Trace, node: &Node, slot: Slot, x: &Tensor) -> f64 {
-    let (sizes, layer) = (f.model().sizes, node.layer as usize);
+    let (sizes, layer) = (f.model().sizes, node.layer());
     let weights = &f.model().layers[layer];
     let qkv = (x.matmul(&weights.w_qkv).unwrap().get(0).unwrap() + &weights.b_qkv).unwrap();
-    let (head, p, s) = (node.head as usize, node.position as usize, node.source as usize);
+    let (head, p, s) = (node.head(), node.position(), node.source());
     let part = |block: usize| {
         qkv.narrow(0, block * sizes.d_model + head * sizes.d_head, sizes.d_head).unwrap()
     };
@@ -224,7 +224,7 @@ fn measure(f: &Fixture, prompt: usize, kinds: &[NodeKind], slots: &[Slot]) {
         let without = |term: &Node, removed: &Removed| match removed {
             Removed::Run(trace) => stream(trace, node, position),
             Removed::Vector(vector) => {
-                assert_eq!(term.position as usize, position);
+                assert_eq!(term.position(), position);
                 (&whole - vector).unwrap()
             }
         };
@@ -265,23 +265,17 @@ fn removing_a_heads_source_changes_attention_features_and_errors_by_its_effect(
     let (sizes, tokens) = (f.model().sizes, &f.expected.prompts[0].tokens);
     let (attribution, clean) = (f.attribution(0), f.model().forward(tokens).unwrap());
     for node in receivers(f, 0, &[NodeKind::AttentionFeature, NodeKind::AttentionError]) {
-        let layer = &clean.layers[node.layer as usize];
-        let id = DictionaryId { layer: node.layer as usize, kind: Kind::Attention };
+        let layer = &clean.layers[node.layer()];
+        let id = DictionaryId { layer: node.layer(), kind: Kind::Attention };
         let read = |z: &Tensor| match node.kind {
             NodeKind::AttentionFeature => numbers(
-                &f.dictionary(id)
-                    .encoder()
-                    .unwrap()
-                    .pre(z)
-                    .unwrap()
-                    .get(node.position as usize)
-                    .unwrap(),
-            )[node.feature as usize],
-            _ => product(&z.get(node.position as usize).unwrap(), &direction(f, &clean, &node)),
+                &f.dictionary(id).encoder().unwrap().pre(z).unwrap().get(node.position()).unwrap(),
+            )[node.index()],
+            _ => product(&z.get(node.position()).unwrap(), &direction(f, &clean, &node)),
         };
         let all = attribution.contributions(&node, Slot::In).unwrap();
         let change = |head: &Node| {
-            let (h, p, s) = (head.head as usize, head.position as usize, head.source as usize);
+            let (h, p, s) = (head.head(), head.position(), head.source());
             let a = numbers(&layer.pattern.get(h).unwrap().get(p).unwrap())[s];
             let v = (layer.v.get(h).unwrap().get(s).unwrap() * a).unwrap();
             let moved = v

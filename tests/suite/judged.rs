@@ -6,7 +6,8 @@ use crate::llm_server::{Reply, Server};
 use circuit_atlas::artifact::tables::*;
 use circuit_atlas::artifact::{Row, Store};
 use circuit_atlas::corpus::Tokenizer;
-use circuit_atlas::llm::judge::{Method, question};
+use circuit_atlas::ids::{Band, FeatureId, Half, Status, Subject};
+use circuit_atlas::llm::judge::{JudgeMethod, question};
 use circuit_atlas::stages::excerpts;
 use circuit_atlas::stats::mix;
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ use std::sync::{Arc, Mutex};
 struct Knowledge {
     /// Sentence → feature.
     subjects: BTreeMap<String, String>,
-    /// Method, text as it is shown → its judgement, whoever is asked about it.
+    /// JudgeMethod, text as it is shown → its judgement, whoever is asked about it.
     texts: BTreeMap<(String, String), JudgementRow>,
     /// Feature, context → positions at which it is active and counts.
     active: BTreeMap<(String, u32), BTreeSet<u32>>,
@@ -96,7 +97,7 @@ impl Knowledge {
         for row in
             read::<ExplanationRow>(bench).into_iter().filter(|row| row.explainer == "feature")
         {
-            self.subjects.insert(row.input_side, row.subject);
+            self.subjects.insert(row.input_side, row.subject.to_string());
         }
         for row in read::<JudgementRow>(bench) {
             self.texts.insert((row.method.clone(), shown(&row, &contexts, &tokenizer)), row);
@@ -105,7 +106,7 @@ impl Knowledge {
         for row in store(bench).read_parts::<ScoreRow>().unwrap() {
             let token = contexts[row.context as usize].tokens[row.position as usize];
             if row.position > 0 && !tokenizer.is_special(token) {
-                let place = (features[row.feature as usize].feature.clone(), row.context);
+                let place = (features[row.feature as usize].feature.to_string(), row.context);
                 self.active.entry(place).or_default().insert(row.position.into());
             }
         }
@@ -188,8 +189,8 @@ fn a_judge_is_worth_what_it_knows() {
     assert!(null < 0.9, "{null}");
     for row in &oracle {
         assert!(
-            row.null_subject != row.subject
-                && features.iter().any(|f| f.feature == row.null_subject)
+            row.null_subject != Some(row.subject)
+                && features.iter().any(|f| Some(f.feature) == row.null_subject)
         );
     }
     let second = judged_by(&bench, "yes");
@@ -238,35 +239,35 @@ fn texts_are_as_they_should_be(bench: &Bench) {
     let mut known = Knowledge::default();
     known.learn(bench);
     let contexts: Vec<ContextRow> = store(bench).read_parts().unwrap();
-    let halves: BTreeMap<u32, String> =
+    let halves: BTreeMap<u32, Half> =
         read::<Document>(bench).into_iter().map(|row| (row.document, row.half)).collect();
     let mut seen: BTreeSet<(String, Vec<u32>)> = BTreeSet::new();
-    for row in read::<ExampleRow>(bench).into_iter().filter(|row| row.half == "explain") {
-        seen.insert((row.subject, row.tokens));
+    for row in read::<ExampleRow>(bench).into_iter().filter(|row| row.half == Half::Explain) {
+        seen.insert((row.subject.to_string(), row.tokens));
     }
     let own: Vec<JudgementRow> = read::<JudgementRow>(bench)
         .into_iter()
         .filter(|row| row.explained == row.subject)
         .collect();
     let mut documents = BTreeSet::new();
-    let mut bands: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut bands: BTreeMap<Band, usize> = BTreeMap::new();
     for row in &own {
         let document = contexts[row.context as usize].document;
-        assert_eq!(halves[&document], "score");
+        assert_eq!(halves[&document], Half::Score);
         assert!(
-            !seen.contains(&(row.subject.clone(), window(row, &contexts).to_vec())),
+            !seen.contains(&(row.subject.to_string(), window(row, &contexts).to_vec())),
             "an explanation may have seen it"
         );
         assert!(documents.insert((&row.subject, &row.method, document)), "two texts of a document");
-        *bands.entry(&row.band).or_default() += 1;
+        *bands.entry(row.band).or_default() += 1;
         let none = BTreeSet::new();
-        let active = known.active.get(&(row.subject.clone(), row.context)).unwrap_or(&none);
+        let active = known.active.get(&(row.subject.to_string(), row.context)).unwrap_or(&none);
         let span = u32::from(row.start)..u32::from(row.start) + row.tokens;
         match row.method.as_str() {
             "detection" => {
                 assert!(row.marked.is_empty());
                 assert_eq!(row.truth, span.clone().any(|p| active.contains(&p)), "{row:?}");
-                assert_eq!(row.truth, row.band.starts_with(['q', 't']) && row.band != "token");
+                assert_eq!(row.truth, Band::ACTIVE.contains(&row.band));
             }
             _ => {
                 assert!(!row.marked.is_empty() && row.marked.iter().all(|p| span.contains(p)));
@@ -275,7 +276,9 @@ fn texts_are_as_they_should_be(bench: &Bench) {
         }
     }
     assert!(
-        ["top", "q9", "token", "similar", "inactive"].iter().all(|band| bands.contains_key(band)),
+        [Band::Top, Band::Tenth(9), Band::Token, Band::Similar, Band::Inactive]
+            .iter()
+            .all(|band| bands.contains_key(band)),
         "{bands:?}"
     );
     let right = own.iter().filter(|row| row.truth).count() as f64 / own.len() as f64;
@@ -297,14 +300,14 @@ fn what_got_no_verdict_counts_in_nothing_and_is_asked_again() {
     let answered = read::<JudgementRow>(&bench).iter().filter(|row| row.said.is_some()).count();
     // Those of which there are verdicts are not the first layers.
     let rows: Vec<JudgementRow> = read(&bench);
-    let subjects: BTreeSet<&str> = rows.iter().map(|row| row.subject.as_str()).collect();
-    let judged: BTreeSet<&str> =
-        rows.iter().filter(|row| row.said.is_some()).map(|row| row.subject.as_str()).collect();
+    let subjects: BTreeSet<FeatureId> = rows.iter().map(|row| row.subject).collect();
+    let judged: BTreeSet<FeatureId> =
+        rows.iter().filter(|row| row.said.is_some()).map(|row| row.subject).collect();
     assert!(subjects.iter().take(judged.len()).ne(&judged), "{judged:?}");
     assert!((7..=35).contains(&answered), "{answered}");
     let examples: u32 = judged_by(&bench, "yes").iter().map(|row| row.examples).sum();
     // A text counts where its verdict is there, and that of the null: both are of the same texts.
-    let mut said: BTreeMap<(String, String, u32), BTreeMap<bool, bool>> = BTreeMap::new();
+    let mut said: BTreeMap<(FeatureId, String, u32), BTreeMap<bool, bool>> = BTreeMap::new();
     for row in read::<JudgementRow>(&bench) {
         let own = row.explained == row.subject;
         said.entry((row.subject, row.method, row.text))
@@ -352,7 +355,7 @@ fn a_verdict_that_cannot_be_read_is_null() {
     let ledger: Vec<LedgerRow> = store(&bench).read_as(&JUDGE_LEDGER).unwrap();
     assert!(
         ledger.iter().any(|row| row.purpose == "repair")
-            && ledger.iter().all(|row| row.status == "failed")
+            && ledger.iter().all(|row| row.status == Status::Failed)
     );
 }
 
@@ -373,7 +376,7 @@ fn samples_are_held_against_each_other_and_all_is_planned_before() {
     assert!(plan.contains("asked: coin"), "{plan}");
     let agreements: Vec<AgreementRow> = read(&bench);
     let of = |of: &str| agreements.iter().filter(|row| row.of == of).collect::<Vec<_>>();
-    let tried: BTreeSet<String> =
+    let tried: BTreeSet<FeatureId> =
         judged_by(&bench, "coin").into_iter().map(|row| row.subject).collect();
     assert_eq!(of("detection").len(), tried.len());
     // `things`, `kind`, `Fires` of these and a number each: 3 of 5.
@@ -423,12 +426,13 @@ fn claims_are_held_against_what_rises() {
         .set("\"single-token\", \"detection\", \"fuzzing\"", "\"single-token\"");
     bench.run(&STAGES).succeeded();
     let rows: Vec<CausalRow> = read(&bench);
-    let told: BTreeSet<String> = read::<ExplanationRow>(&bench)
+    let told: BTreeSet<Subject> = read::<ExplanationRow>(&bench)
         .into_iter()
         .filter(|row| row.explainer == "feature")
         .map(|row| row.subject)
         .collect();
-    let claiming: Vec<&CausalRow> = rows.iter().filter(|row| told.contains(&row.subject)).collect();
+    let claiming: Vec<&CausalRow> =
+        rows.iter().filter(|row| told.contains(&Subject::from(row.subject))).collect();
     assert!(!claiming.is_empty());
     for row in claiming {
         assert_eq!(row.claims, 2, "` the` and `Mary` are tokens, `xyzzyx` is none");
@@ -444,16 +448,21 @@ fn claims_are_held_against_what_rises() {
 #[test]
 fn each_prompt_of_a_judge_whole() {
     let texts = ["gave it to «Mary» and", "the «boat» left"];
-    for method in [Method::Detection, Method::Fuzzing] {
+    for method in [JudgeMethod::Detection, JudgeMethod::Fuzzing] {
         let plain = texts.map(|text| {
-            if method == Method::Detection { text.replace(['«', '»'], "") } else { text.into() }
+            if method == JudgeMethod::Detection {
+                text.replace(['«', '»'], "")
+            } else {
+                text.into()
+            }
         });
         let texts: Vec<&str> = plain.iter().map(String::as_str).collect();
-        let question = question(method, "mlp0.1", "m", "Fires at ships.", &texts).unwrap();
+        let question =
+            question(method, &"mlp0.1".parse().unwrap(), "m", "Fires at ships.", &texts).unwrap();
         let whole: String = question
             .messages
             .iter()
-            .map(|m| format!("---- {}\n{}\n", m.speaker.word(), m.text))
+            .map(|m| format!("---- {}\n{}\n", m.role.word(), m.text))
             .collect();
         insta::assert_snapshot!(format!("judge_{}", method.word()), whole);
     }

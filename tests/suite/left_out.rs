@@ -91,7 +91,7 @@ fn prompts_that_are_left_out_have_no_circuit_and_count_in_nothing() {
 fn assert_frequencies(store: &Store, nodes: &[NodeRow], used: u32) {
     let mut of: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
     for node in nodes {
-        let component = match (node.kind.as_str(), node.layer, node.head) {
+        let component = match (node.kind.word(), node.layer, node.head) {
             ("head", Some(layer), Some(head)) => format!("L{layer}H{head}"),
             ("mlp_feature", Some(layer), _) => format!("MLP{layer}"),
             _ => continue,
@@ -102,7 +102,7 @@ fn assert_frequencies(store: &Store, nodes: &[NodeRow], used: u32) {
     let found: BTreeMap<String, f64> = components
         .into_iter()
         .filter(|row| row.task == "ioi")
-        .map(|row| (row.component, row.frequency))
+        .map(|row| (row.component.to_string(), row.frequency))
         .collect();
     let expected =
         of.iter().map(|(c, prompts)| (c.clone(), prompts.len() as f64 / f64::from(used))).collect();
@@ -142,7 +142,7 @@ fn contrasts(settings: &str) -> BTreeMap<(String, String), Option<f64>> {
     let bench = Bench::new().set("passes = 2", settings);
     let store = discovered(&bench);
     let rows = store.read::<ComponentRow>().unwrap();
-    rows.into_iter().map(|row| ((row.task, row.component), row.contrast)).collect()
+    rows.into_iter().map(|row| ((row.task, row.component.to_string()), row.contrast)).collect()
 }
 
 /// The two searches that are held against each other do not depend on what the circuit itself
@@ -197,7 +197,9 @@ fn circuits_by_influence_run_through_and_tell_what_they_leave_out() {
     for row in &rows {
         let own = nodes.iter().filter(|node| (&node.task, node.prompt) == (&row.task, row.prompt));
         let limited = own
-            .filter(|node| node.kind.ends_with("_feature") || node.kind.ends_with("_error"))
+            .filter(|node| {
+                node.kind.word().ends_with("_feature") || node.kind.word().ends_with("_error")
+            })
             .count();
         assert!(limited > 0 && limited <= 30, "{limited}");
     }

@@ -4,10 +4,11 @@
 use crate::bench::walk;
 use crate::llm_server::{Reply, Server, prompt};
 use circuit_atlas::artifact::Store;
-use circuit_atlas::config::{Llm, Provider, Replies};
+use circuit_atlas::config::{Llm, Provider, ReplyFormat};
 use circuit_atlas::error::{Result, report};
+use circuit_atlas::ids::{Status, Subject};
 use circuit_atlas::llm::{
-    Asked, Asker, Form, Message, Outcome, Plan, Purse, Question, Speaker, check_key, reach,
+    Asked, Asker, Budget, ChatRole, Form, Message, Outcome, Plan, Question, check_key, probe,
 };
 use circuit_atlas::progress::Progress;
 use serde_json::{Value, json};
@@ -53,8 +54,8 @@ impl Place {
     }
 
     fn with<T>(&self, act: impl FnOnce(&Asker) -> T) -> Result<T> {
-        let (purse, progress) = (Purse::new(&self.llm), Progress::new("test"));
-        let asker = Asker::open(&self.llm, &Store::new(self.folder.path()), &purse, &progress)?;
+        let (budget, progress) = (Budget::new(&self.llm), Progress::new("test"));
+        let asker = Asker::open(&self.llm, &Store::new(self.folder.path()), &budget, &progress)?;
         Ok(act(&asker.waiting(Duration::from_millis(2))))
     }
 
@@ -90,11 +91,11 @@ fn question(about: &str) -> Question {
         "additionalProperties": false,
     });
     Question {
-        subject: about.into(),
+        subject: Subject::Group(about.into()),
         purpose: "explain",
         model: "m".into(),
         sample: 0,
-        messages: vec![Message { speaker: Speaker::User, text: format!("A word for {about}?") }],
+        messages: vec![Message { role: ChatRole::User, text: format!("A word for {about}?") }],
         form: Form { name: "word", schema },
     }
 }
@@ -109,7 +110,7 @@ fn word(_: &Question, object: &Value) -> Result<String, String> {
 
 fn said(asked: &Asked<String>) -> &str {
     match &asked.outcome {
-        Outcome::Said(word) => word,
+        Outcome::Answered(word) => word,
         other => panic!("{other:?}"),
     }
 }
@@ -129,7 +130,7 @@ fn failed(asked: &Asked<String>) -> &str {
 }
 
 fn statuses(asked: &Asked<String>) -> Vec<(&'static str, &'static str)> {
-    asked.calls.iter().map(|call| (call.purpose, call.status)).collect()
+    asked.calls.iter().map(|call| (call.purpose, call.status.word())).collect()
 }
 
 /// Replies to each question with the thing that it is about.
@@ -147,7 +148,7 @@ fn a_question_is_sent_once_and_its_reply_kept() {
     assert_eq!(said(&asked), "dog");
     let [call] = &asked.calls[..] else { panic!() };
     assert_eq!((call.reply.as_str(), call.prompt_tokens, call.completion_tokens), (GOOD, 100, 10));
-    assert_eq!((call.purpose, call.status, call.attempts), ("explain", "ok", 1));
+    assert_eq!((call.purpose, call.status, call.attempts), ("explain", Status::Ok, 1));
 
     let again = place.ask_one();
     assert_eq!(again.outcome, asked.outcome);
@@ -536,7 +537,7 @@ fn what_a_server_does_not_know_is_left_out_from_its_first_complaint_on() {
 #[test]
 fn a_schema_that_is_set_is_not_done_without() {
     let server = without("response_format", "json_schema is not supported");
-    let place = Place::new(&server).set(|llm| llm.replies = Replies::Schema);
+    let place = Place::new(&server).set(|llm| llm.replies = ReplyFormat::Schema);
     let asked = place.ask(&questions(3));
     let why = left(&asked[2]);
     assert!(
@@ -552,7 +553,7 @@ fn a_schema_that_is_set_is_not_done_without() {
 #[test]
 fn a_marked_line_is_asked_for_where_it_is_set() {
     let server = without("response_format", "never");
-    let place = Place::new(&server).set(|llm| llm.replies = Replies::Line);
+    let place = Place::new(&server).set(|llm| llm.replies = ReplyFormat::Line);
     assert_eq!(said(&place.ask_one()), "dog");
     let [request] = &server.requests()[..] else { panic!() };
     assert!(
@@ -607,7 +608,10 @@ fn a_run_stops_at_its_number_of_calls_and_goes_on_in_the_next() {
     let server = Server::start(echo);
     let place = Place::new(&server).set(|llm| llm.max_calls = 2);
     let asked = place.ask(&questions(5));
-    assert_eq!(asked.iter().filter(|asked| matches!(asked.outcome, Outcome::Said(_))).count(), 2);
+    assert_eq!(
+        asked.iter().filter(|asked| matches!(asked.outcome, Outcome::Answered(_))).count(),
+        2
+    );
     assert_eq!(left(&asked[4]), "`llm.max_calls = 2` is reached");
     assert!(asked[4].calls.is_empty());
     assert_eq!((server.requests().len(), place.kept().len()), (2, 2));
@@ -710,7 +714,7 @@ fn azure_is_asked_in_its_own_way() {
 #[test]
 fn a_server_is_reached_or_it_is_said_what_to_do() {
     let tried =
-        |server: &Server| reach(&Place::new(server).llm, "m").map_err(|error| report(&error));
+        |server: &Server| probe(&Place::new(server).llm, "m").map_err(|error| report(&error));
     let text = tried(&Server::start(|_| Reply::says(GOOD))).unwrap();
     assert!(
         text.starts_with("`m` answers, as test, after ")
@@ -739,14 +743,14 @@ fn a_run_with_a_key() {
     let (url, folder) = (std::env::var("LLM_URL").unwrap(), std::env::var("LLM_FOLDER").unwrap());
     let place = Place::at(url).set(|llm| llm.api_key_env = KEY_NAME.into());
     check_key(&place.llm).unwrap();
-    let (purse, progress) = (Purse::new(&place.llm), Progress::new("test"));
+    let (budget, progress) = (Budget::new(&place.llm), Progress::new("test"));
     let asker =
-        Asker::open(&place.llm, &Store::new(Path::new(&folder)), &purse, &progress).unwrap();
+        Asker::open(&place.llm, &Store::new(Path::new(&folder)), &budget, &progress).unwrap();
     let asked = asker.waiting(Duration::from_millis(2)).ask("asked", &questions(6), word).unwrap();
     println!("{asked:?}");
-    println!("{:?}", reach(&place.llm, "m").map_err(|error| report(&error)));
+    println!("{:?}", probe(&place.llm, "m").map_err(|error| report(&error)));
     let azure = Llm { provider: Provider::Azure, api_version: "1".into(), ..place.llm.clone() };
-    println!("{:?}", reach(&azure, "m").map_err(|error| report(&error)));
+    println!("{:?}", probe(&azure, "m").map_err(|error| report(&error)));
 }
 
 #[test]

@@ -22,13 +22,13 @@ pub struct Reply {
     /// The connection breaks off behind so many bytes of the body.
     cut: Option<usize>,
     /// It breaks off before anything is said.
-    silent: bool,
+    inactive: bool,
 }
 
 impl Reply {
     fn new(status: u16, body: String) -> Reply {
         let (pause, drip) = (Duration::ZERO, Duration::ZERO);
-        Reply { status, headers: Vec::new(), body, pause, drip, cut: None, silent: false }
+        Reply { status, headers: Vec::new(), body, pause, drip, cut: None, inactive: false }
     }
 
     /// A completion with this text; 100 tokens were asked and 10 answered.
@@ -64,7 +64,7 @@ impl Reply {
     }
 
     pub fn hangs_up() -> Reply {
-        Reply { silent: true, ..Reply::new(200, String::new()) }
+        Reply { inactive: true, ..Reply::new(200, String::new()) }
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Reply {
@@ -97,7 +97,7 @@ pub struct Seen {
 type Script = dyn Fn(&Value) -> Reply + Send + Sync;
 
 #[derive(Default)]
-struct World {
+struct ReplacementModel {
     seen: Mutex<Vec<Seen>>,
     stop: AtomicBool,
     now: AtomicUsize,
@@ -106,7 +106,7 @@ struct World {
 
 pub struct Server {
     address: String,
-    world: Arc<World>,
+    replacement: Arc<ReplacementModel>,
 }
 
 impl Server {
@@ -114,19 +114,19 @@ impl Server {
     pub fn start(script: impl Fn(&Value) -> Reply + Send + Sync + 'static) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let world = Arc::new(World::default());
-        let (own, script): (_, Arc<Script>) = (world.clone(), Arc::new(script));
+        let replacement = Arc::new(ReplacementModel::default());
+        let (own, script): (_, Arc<Script>) = (replacement.clone(), Arc::new(script));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if own.stop.load(Ordering::SeqCst) {
                     return;
                 }
-                let (world, script) = (own.clone(), script.clone());
+                let (replacement, script) = (own.clone(), script.clone());
                 // A client that goes away is not worth a word.
-                std::thread::spawn(move || drop(answer(stream.unwrap(), &world, &*script)));
+                std::thread::spawn(move || drop(answer(stream.unwrap(), &replacement, &*script)));
             }
         });
-        Server { address, world }
+        Server { address, replacement }
     }
 
     /// Answers the first request with the first reply, and so on; the last one answers all that
@@ -144,7 +144,7 @@ impl Server {
     }
 
     pub fn seen(&self) -> Vec<Seen> {
-        self.world.seen.lock().unwrap().clone()
+        self.replacement.seen.lock().unwrap().clone()
     }
 
     /// The bodies of all requests so far.
@@ -154,13 +154,13 @@ impl Server {
 
     /// Most requests that were under way at the same time.
     pub fn most_at_once(&self) -> usize {
-        self.world.most.load(Ordering::SeqCst)
+        self.replacement.most.load(Ordering::SeqCst)
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.world.stop.store(true, Ordering::SeqCst);
+        self.replacement.stop.store(true, Ordering::SeqCst);
         drop(TcpStream::connect(&self.address));
     }
 }
@@ -191,16 +191,20 @@ fn request(stream: &TcpStream) -> Option<Seen> {
     Some(Seen { path, headers, body: serde_json::from_slice(&body).ok()? })
 }
 
-fn answer(stream: TcpStream, world: &World, script: &Script) -> std::io::Result<()> {
+fn answer(
+    stream: TcpStream,
+    replacement: &ReplacementModel,
+    script: &Script,
+) -> std::io::Result<()> {
     let Some(seen) = request(&stream) else { return Ok(()) };
-    world.seen.lock().unwrap().push(seen.clone());
-    let now = world.now.fetch_add(1, Ordering::SeqCst) + 1;
-    world.most.fetch_max(now, Ordering::SeqCst);
+    replacement.seen.lock().unwrap().push(seen.clone());
+    let now = replacement.now.fetch_add(1, Ordering::SeqCst) + 1;
+    replacement.most.fetch_max(now, Ordering::SeqCst);
     let reply = script(&seen.body);
     std::thread::sleep(reply.pause);
     // Before the client can know, and ask anew.
-    world.now.fetch_sub(1, Ordering::SeqCst);
-    if reply.silent { Ok(()) } else { send(stream, &reply) }
+    replacement.now.fetch_sub(1, Ordering::SeqCst);
+    if reply.inactive { Ok(()) } else { send(stream, &reply) }
 }
 
 fn send(mut stream: TcpStream, reply: &Reply) -> std::io::Result<()> {

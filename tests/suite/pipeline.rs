@@ -2,6 +2,7 @@
 //! on nothing else.
 
 use crate::bench::Bench;
+use circuit_atlas::ids::Half;
 use std::time::{Duration, Instant};
 
 const ALL: [&str; 11] = [
@@ -222,7 +223,7 @@ fn examples_never_cross_the_halves_and_are_one_a_document() {
     use std::collections::{BTreeMap, BTreeSet};
     let bench = Bench::finished();
     let store = Store::new(&bench.file("artifacts"));
-    let halves: BTreeMap<u32, String> =
+    let halves: BTreeMap<u32, circuit_atlas::ids::Half> =
         store.read::<Document>().unwrap().into_iter().map(|row| (row.document, row.half)).collect();
     assert_eq!(halves.values().collect::<BTreeSet<_>>().len(), 2);
     let mut seen = BTreeSet::new();
@@ -237,7 +238,7 @@ fn examples_never_cross_the_halves_and_are_one_a_document() {
             row.subject
         );
         assert!(row.start <= row.peak && usize::from(row.peak - row.start) < row.tokens.len());
-        if row.band != "inactive" {
+        if row.band != circuit_atlas::ids::Band::Inactive {
             assert_eq!(row.activations[usize::from(row.peak - row.start)], row.value);
         }
     }
@@ -252,7 +253,7 @@ fn what_explains_a_feature_is_from_the_explain_half() {
     let store = Store::new(&bench.file("artifacts"));
     let documents = store.read::<Document>().unwrap();
     let explain: BTreeSet<u32> =
-        documents.iter().filter(|d| d.half == "explain").map(|d| d.document).collect();
+        documents.iter().filter(|d| d.half == Half::Explain).map(|d| d.document).collect();
     let contexts: BTreeMap<u32, ContextRow> = store
         .read_parts::<ContextRow>()
         .unwrap()

@@ -13,7 +13,7 @@ in_every_world!(
 fn promoted_tokens_are_the_recorded_ones(f: &'static Fixture) {
     let sets: Vec<Weighted> =
         f.expected.promoted.iter().map(|row| vec![(feature_id(&row.feature), 1.0)]).collect();
-    let found = promoted(&f.world, &sets, 10).unwrap();
+    let found = promoted(&f.replacement, &sets, 10).unwrap();
     assert_eq!(found.len(), f.expected.promoted.len());
     for (found, expected) in found.iter().zip(&f.expected.promoted) {
         for (found, expected) in [(&found.top, &expected.top), (&found.bottom, &expected.bottom)] {
@@ -31,7 +31,7 @@ fn a_set_promotes_the_weighted_sum_of_its_features(f: &'static Fixture) {
     let ids: Vec<_> = f.expected.promoted.iter().map(|row| feature_id(&row.feature)).collect();
     let (a, b) = (ids[0], ids[6]);
     let sets = [vec![(a, 1.0)], vec![(b, 1.0)], vec![(a, 2.0), (b, 0.5)], vec![]];
-    let logits = promoted_logits(&f.world, &sets).unwrap();
+    let logits = promoted_logits(&f.replacement, &sets).unwrap();
     let sum: Vec<f64> = logits[0]
         .iter()
         .zip(&logits[1])
@@ -52,7 +52,8 @@ fn promoting_is_writing_more_at_a_frozen_scale(f: &'static Fixture) {
     for (node, row) in nodes.iter().zip(rows.chunks_exact(d)) {
         let Some(feature) = node.dictionary_feature() else { continue };
         let activation = f64::from(attribution.activation(node).unwrap());
-        let logits = promoted_logits(&f.world, &[vec![(feature, activation)]]).unwrap().remove(0);
+        let logits =
+            promoted_logits(&f.replacement, &[vec![(feature, activation)]]).unwrap().remove(0);
         let w_u = f.model().w_u.t().unwrap().to_vec2::<f32>().unwrap();
         let by_hand = w_u
             .iter()
@@ -63,9 +64,9 @@ fn promoting_is_writing_more_at_a_frozen_scale(f: &'static Fixture) {
 }
 
 fn a_feature_that_does_not_exist_is_refused_by_name(f: &'static Fixture) {
-    let (width, layers) = (f.world.attention[0].width(), f.model().sizes.layers);
+    let (width, layers) = (f.replacement.attention[0].width(), f.model().sizes.layers);
     for id in [format!("attn0.f{width}"), format!("mlp{layers}.f0")].map(|name| feature_id(&name)) {
-        let error = promoted(&f.world, &[vec![(id, 1.0)]], 3).unwrap_err().to_string();
+        let error = promoted(&f.replacement, &[vec![(id, 1.0)]], 3).unwrap_err().to_string();
         assert!(error.contains(&format!("`{id}`")), "{error}");
     }
 }

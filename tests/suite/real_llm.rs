@@ -6,7 +6,8 @@ use crate::bench::{Bench, REPOSITORY, skipped, walk};
 use circuit_atlas::artifact::Store;
 use circuit_atlas::artifact::tables::{ExchangeRow, ExplanationRow, LedgerRow};
 use circuit_atlas::config::{Llm, Provider};
-use circuit_atlas::llm::{Asker, Form, Message, Outcome, Purse, Question, Speaker};
+use circuit_atlas::ids::{Status, Subject, SubjectKind};
+use circuit_atlas::llm::{Asker, Budget, ChatRole, Form, Message, Outcome, Question};
 use circuit_atlas::progress::Progress;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
@@ -100,7 +101,7 @@ fn a_real_server_explains_by_schema_and_is_asked_once() {
     for row in refused {
         let why = ["does not accept the key", "a feature of it has no answer yet"];
         assert!(
-            row.status == "left" && why.iter().any(|why| row.reason.contains(why)),
+            row.status == Status::Left && why.iter().any(|why| row.reason.contains(why)),
             "{}",
             row.reason
         );
@@ -109,7 +110,7 @@ fn a_real_server_explains_by_schema_and_is_asked_once() {
     let code = explain(&bench, KEY, &[]);
     let explanations = asked(&store);
     check_explanations(&explanations);
-    let failed = explanations.iter().any(|row| row.status == "failed");
+    let failed = explanations.iter().any(|row| row.status == Status::Failed);
     assert_eq!(code, Some(if failed { 3 } else { 0 }));
     check_exchanges(&store);
 
@@ -135,16 +136,17 @@ fn a_real_server_explains_by_schema_and_is_asked_once() {
 /// Each was had, or there is a reason why not that is the model's and not the server's.
 fn check_explanations(explanations: &[ExplanationRow]) {
     for row in explanations {
-        let had = row.status == "ok" && !row.input_side.is_empty() && !row.output_side.is_empty();
-        let missed = row.status == "failed"
+        let had =
+            row.status == Status::Ok && !row.input_side.is_empty() && !row.output_side.is_empty();
+        let missed = row.status == Status::Failed
             && (row.reason.starts_with("the reply cannot be read")
                 || row.reason.starts_with("the reply was cut off"));
         assert!(had || missed, "{}: {} {}", row.subject, row.status, row.reason);
     }
-    for kind in ["feature", "component", "pair", "group"] {
+    for &kind in SubjectKind::ALL {
         assert!(explanations.iter().any(|row| row.kind == kind), "no {kind} is asked about");
     }
-    let had = explanations.iter().filter(|row| row.status == "ok").count();
+    let had = explanations.iter().filter(|row| row.status == Status::Ok).count();
     assert!(2 * had > explanations.len(), "{had} of {}", explanations.len());
 }
 
@@ -174,11 +176,11 @@ fn check_exchanges(store: &Store) {
 fn a_real_server_says_that_a_question_is_too_long_and_the_next_one_is_answered() {
     let Some(server) = Server::start("") else { return };
     let question = |text: String| Question {
-        subject: "it".into(),
+        subject: Subject::Group("it".into()),
         purpose: "explain",
         model: "demo".into(),
         sample: 0,
-        messages: vec![Message { speaker: Speaker::User, text }],
+        messages: vec![Message { role: ChatRole::User, text }],
         form: Form {
             name: "it",
             schema: json!({ "type": "object", "properties": { "it": { "type": "boolean" } }, "required": ["it"], "additionalProperties": false }),
@@ -193,8 +195,8 @@ fn a_real_server_says_that_a_question_is_too_long_and_the_next_one_is_answered()
         ..Llm::default()
     };
     let folder = TempDir::new().unwrap();
-    let (purse, progress) = (Purse::new(&llm), Progress::new("test"));
-    let asker = Asker::open(&llm, &Store::new(folder.path()), &purse, &progress).unwrap();
+    let (budget, progress) = (Budget::new(&llm), Progress::new("test"));
+    let asker = Asker::open(&llm, &Store::new(folder.path()), &budget, &progress).unwrap();
     let questions = [question("Was it a dog? ".repeat(5000)), question("Was it a dog?".into())];
     let read = |_: &Question, object: &Value| object["it"].as_bool().ok_or("no".to_string());
     let asked = asker.ask("asked", &questions, read).unwrap();
@@ -205,5 +207,5 @@ fn a_real_server_says_that_a_question_is_too_long_and_the_next_one_is_answered()
         ),
         "{why}"
     );
-    assert!(matches!(asked[1].outcome, Outcome::Said(_)), "{:?}", asked[1].outcome);
+    assert!(matches!(asked[1].outcome, Outcome::Answered(_)), "{:?}", asked[1].outcome);
 }

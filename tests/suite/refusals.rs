@@ -70,7 +70,7 @@ pub fn executed() -> Option<PathBuf> {
 
 /// The words that tell a user what is wrong with each.
 fn why(f: &Fixture) -> BTreeMap<&'static str, String> {
-    let (d, width) = (f.model().sizes.d_model, f.world.attention[0].width());
+    let (d, width) = (f.model().sizes.d_model, f.replacement.attention[0].width());
     let words = [
         ("wrong_layer", "do not agree on the layer"),
         ("wrong_hook", "reads the hook `blocks.0.hook_mlp_out`, not `blocks.0.attn.hook_z`"),

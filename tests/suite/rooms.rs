@@ -5,14 +5,18 @@ use circuit_atlas::pipeline::STAGES;
 use std::path::Path;
 
 /// The rooms from the nouns up: a room uses only rooms of the lines before its own.
-const RANKS: [&[&str]; 10] = [
+const RANKS: [&[&str]; 14] = [
     &["ids", "error"],
-    &["config", "progress", "stats", "explain", "artifact", "corpus", "model"],
-    &["dictionary", "hub", "lock", "task", "llm", "site"],
+    &["config", "progress", "stats", "summary", "artifact", "corpus", "model", "format"],
+    &["dictionary", "hub", "lock", "task", "llm"],
     &["circuit"],
+    &["inputs"],
+    &["atlas"],
+    &["site"],
     &["stages"],
     &["pipeline"],
-    &["check", "show"],
+    &["show"],
+    &["check"],
     &["cli"],
     &["lib"],
     &["main"],

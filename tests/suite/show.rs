@@ -6,6 +6,7 @@ use circuit_atlas::artifact::tables::{
     CircuitPairRow, ContextRow, ExampleRow, FeatureRow, NodeRow, ScoreRow,
 };
 use circuit_atlas::artifact::{Row, Store};
+use circuit_atlas::ids::{Band, Side};
 use insta::assert_snapshot;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +39,7 @@ fn features(bench: &Bench) -> BTreeMap<String, FeatureRow> {
         .read::<FeatureRow>()
         .unwrap()
         .into_iter()
-        .map(|row| (row.feature.clone(), row))
+        .map(|row| (row.feature.to_string(), row))
         .collect()
 }
 
@@ -121,9 +122,11 @@ fn a_band_is_not_shown_by_its_strongest_examples() {
         .read::<ExampleRow>()
         .unwrap()
         .into_iter()
-        .filter(|row| row.band.starts_with('q'))
+        .filter(|row| matches!(row.band, Band::Tenth(_)))
     {
-        rows.entry((row.subject, row.band)).or_default().push(f64::from(row.value));
+        rows.entry((row.subject.to_string(), row.band.to_string()))
+            .or_default()
+            .push(f64::from(row.value));
     }
     let (mut strongest, mut all, mut mixed) = (0, 0, 0);
     for name in features(&bench).keys().take(12) {
@@ -217,7 +220,10 @@ fn combined_logits_of_a_group_are_those_of_the_run() {
     let bench = Bench::finished();
     let said = json(&bench, &["features", "two"]);
     let rows = store(&bench).read::<circuit_atlas::artifact::tables::LogitRow>().unwrap();
-    let own: Vec<_> = rows.iter().filter(|row| row.subject == "two" && row.side == "top").collect();
+    let own: Vec<_> = rows
+        .iter()
+        .filter(|row| row.subject.to_string() == "two" && row.side == Side::Top)
+        .collect();
     let promoted = said["promoted"].as_array().unwrap();
     assert_eq!(promoted.len(), own.len());
     for (said, row) in promoted.iter().zip(own) {
@@ -233,10 +239,11 @@ fn pairs_are_the_same_either_way_and_all_there() {
         .map(|[a, b]| json(&bench, &["pairs", a, b, "--top", "999"]));
     assert_eq!(one, other);
     let rows = store(&bench).read::<CircuitPairRow>().unwrap();
-    let key = |row: &CircuitPairRow| (row.component_a.clone(), row.component_b.clone());
+    let key = |row: &CircuitPairRow| (row.component_a.to_string(), row.component_b.to_string());
     let own = rows.iter().filter(|row| key(row) == ("MLP0".into(), "L2H4".into()));
-    let mut own: Vec<_> =
-        own.map(|row| vec![row.task.as_str(), &row.feature_a, &row.feature_b]).collect();
+    let mut own: Vec<_> = own
+        .map(|row| vec![row.task.clone(), row.feature_a.to_string(), row.feature_b.to_string()])
+        .collect();
     let mut said = names(&one["pairs"], &["task", "a", "b"]);
     assert!(!said.is_empty());
     own.sort();
@@ -253,7 +260,7 @@ fn tuples_are_counted_in_the_circuits() {
     let said = json(&bench, &["tuples", "--size", "3", "--top", "4", "--task", "ioi"]);
     let mut circuits: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
     for row in store(&bench).read::<NodeRow>().unwrap().iter().filter(|row| row.task == "ioi") {
-        let prefix = match row.kind.as_str() {
+        let prefix = match row.kind.word() {
             "head" => "att",
             "mlp_feature" => "mlp",
             _ => continue,

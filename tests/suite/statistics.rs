@@ -4,9 +4,9 @@ use crate::fixture::{
     Fixture, TOLERANCE, assert_near, assert_within, feature_id, in_every_world, numbers, read_by,
 };
 use circuit_atlas::ids::{DictionaryId, FeatureId};
-use circuit_atlas::stats::cooccurrence::{Counts, Meetings, benjamini_hochberg};
+use circuit_atlas::stats::cooccurrence::{Cooccurrence, Counts, benjamini_hochberg};
 use circuit_atlas::stats::examples::{ContextInfo, Peak, Used, peaks, top};
-use circuit_atlas::stats::feature::{Firing, Statistics, statistics};
+use circuit_atlas::stats::feature::{Statistics, TokenActivation, statistics};
 use std::collections::{BTreeMap, HashSet};
 
 in_every_world!(
@@ -19,8 +19,8 @@ in_every_world!(
 );
 
 /// Every nonzero activation of each scored feature, in their order; only their columns are encoded.
-fn firings(f: &'static Fixture) -> &'static [Vec<Firing>] {
-    f.firings.get_or_init(|| {
+fn activations(f: &'static Fixture) -> &'static [Vec<TokenActivation>] {
+    f.activations.get_or_init(|| {
         let ids: Vec<FeatureId> =
             f.expected.scored_features.iter().map(|name| feature_id(name)).collect();
         let mut all = vec![Vec::new(); ids.len()];
@@ -37,7 +37,7 @@ fn score(
     id: DictionaryId,
     which: &[usize],
     ids: &[FeatureId],
-    all: &mut [Vec<Firing>],
+    all: &mut [Vec<TokenActivation>],
 ) {
     let columns: Vec<usize> = which.iter().map(|&i| ids[i].index).collect();
     let encoder = f.dictionary(id).select(&columns).unwrap();
@@ -46,9 +46,12 @@ fn score(
             encoder.active(read_by(id, trace)).unwrap().into_iter().enumerate()
         {
             for (column, activation) in active {
-                let firing =
-                    Firing { context: context as u32, position: position as u16, activation };
-                all[which[column as usize]].push(firing);
+                let activation = TokenActivation {
+                    context: context as u32,
+                    position: position as u16,
+                    activation,
+                };
+                all[which[column as usize]].push(activation);
             }
         }
     }
@@ -69,8 +72,8 @@ fn counting_tokens(f: &Fixture) -> u64 {
         .sum()
 }
 
-fn counting_peaks(f: &Fixture, firings: &[Firing]) -> Vec<Peak> {
-    peaks(firings.iter().copied().filter(|x| counted(f, x.context, x.position).is_some()))
+fn counting_peaks(f: &Fixture, activations: &[TokenActivation]) -> Vec<Peak> {
+    peaks(activations.iter().copied().filter(|x| counted(f, x.context, x.position).is_some()))
 }
 
 fn scores_are_the_recorded_ones(f: &'static Fixture) {
@@ -82,8 +85,9 @@ fn scores_are_the_recorded_ones(f: &'static Fixture) {
         .unwrap();
     let recorded: BTreeMap<Vec<i64>, f64> =
         places.into_iter().zip(numbers(f.tensor("scores/values"))).collect();
-    let place = |i: usize, x: &Firing| vec![i as i64, i64::from(x.context), i64::from(x.position)];
-    let each = firings(f)
+    let place =
+        |i: usize, x: &TokenActivation| vec![i as i64, i64::from(x.context), i64::from(x.position)];
+    let each = activations(f)
         .iter()
         .enumerate()
         .flat_map(|(i, all)| all.iter().map(move |x| (place(i, x), f64::from(x.activation))));
@@ -95,7 +99,7 @@ fn scores_are_the_recorded_ones(f: &'static Fixture) {
 
 fn of(f: &'static Fixture, feature: usize) -> Statistics {
     let counted = |context, position| counted(f, context, position);
-    statistics(&firings(f)[feature], counting_tokens(f), counted, usize::MAX)
+    statistics(&activations(f)[feature], counting_tokens(f), counted, usize::MAX)
 }
 
 fn statistics_of_features_are_the_recorded_ones(f: &'static Fixture) {
@@ -149,7 +153,7 @@ fn a_context_has_the_recorded_peak(f: &'static Fixture) {
     for (i, name) in f.expected.scored_features.iter().enumerate() {
         let expected = &f.expected.feature_statistics[name].context_max;
         let mut found = vec![0.0; expected.len()];
-        counting_peaks(f, &firings(f)[i])
+        counting_peaks(f, &activations(f)[i])
             .iter()
             .for_each(|peak| found[peak.context as usize] = peak.value.into());
         assert_near(name, &found, expected, TOLERANCE);
@@ -163,7 +167,7 @@ fn the_best_contexts_are_the_recorded_ones(f: &'static Fixture) {
         ContextInfo { document: context.document, tokens: &context.tokens }
     };
     for (i, name) in f.expected.scored_features.iter().enumerate() {
-        let found = top(&counting_peaks(f, &firings(f)[i]), &info, 5, &mut Used::default());
+        let found = top(&counting_peaks(f, &activations(f)[i]), &info, 5, &mut Used::default());
         let expected = &f.expected.feature_statistics[name].top_contexts;
         let places: Vec<_> = found.iter().map(|peak| (peak.context, peak.position)).collect();
         assert_eq!(places, expected.iter().map(|x| (x.0, x.1)).collect::<Vec<_>>(), "{name}");
@@ -176,14 +180,14 @@ fn the_best_contexts_are_the_recorded_ones(f: &'static Fixture) {
 }
 
 /// The meetings of the scored features, each context's active features by position.
-fn meetings(f: &'static Fixture) -> Meetings {
+fn meetings(f: &'static Fixture) -> Cooccurrence {
     let contexts = &f.expected.contexts;
     let mut active: Vec<Vec<Vec<u32>>> =
         contexts.iter().map(|c| vec![Vec::new(); c.tokens.len()]).collect();
-    for (i, all) in firings(f).iter().enumerate() {
+    for (i, all) in activations(f).iter().enumerate() {
         all.iter().for_each(|x| active[x.context as usize][x.position as usize].push(i as u32));
     }
-    let mut meetings = Meetings::new(firings(f).len(), f.expected.settings.pair_window);
+    let mut meetings = Cooccurrence::new(activations(f).len(), f.expected.settings.pair_window);
     for (c, active) in active.iter().enumerate() {
         let counts: Vec<bool> =
             (0..active.len()).map(|p| counted(f, c as u32, p as u16).is_some()).collect();

@@ -79,7 +79,11 @@ fn context<'f>(f: &'f Fixture) -> impl Fn(u32) -> &'f [u32] + use<'f> {
 /// Rises at each place of each feature.
 fn rises(f: &Fixture, steered: &[Steered]) -> Vec<Vec<Vec<f64>>> {
     let read = |_: usize, rise: &[f32]| rise.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
-    steer(&f.world, steered, context(f), 3, read).unwrap().into_iter().map(|rise| rise.at).collect()
+    steer(&f.replacement, steered, context(f), 3, read)
+        .unwrap()
+        .into_iter()
+        .map(|rise| rise.at)
+        .collect()
 }
 
 fn clean_logits(f: &Fixture, context: u32, position: u16) -> Vec<f64> {
@@ -100,7 +104,7 @@ fn places(f: &Fixture) -> Vec<(u32, u16)> {
 fn what_rises_is_the_change_of_a_whole_pass(f: &'static Fixture) {
     let strength = 6.0;
     let features = some_features(f);
-    let directions = write_directions(&f.world, &features).unwrap();
+    let directions = write_directions(&f.replacement, &features).unwrap();
     let steered: Vec<Steered> =
         features.iter().map(|&feature| Steered { feature, strength, places: places(f) }).collect();
     for ((one, u), found) in steered.iter().zip(directions).zip(rises(f, &steered)) {
@@ -145,8 +149,8 @@ fn the_last_mlp_says_more_of_what_it_promotes(f: &'static Fixture) {
     let (strength, (c, p)) = (4.0, (1, 6));
     let rise = rises(f, &[Steered { feature, strength, places: vec![(c, p)] }]).remove(0).remove(0);
     let promoted =
-        promoted_logits(&f.world, &[vec![(feature, f64::from(strength))]]).unwrap().remove(0);
-    let u = write_directions(&f.world, &[feature]).unwrap().remove(0);
+        promoted_logits(&f.replacement, &[vec![(feature, f64::from(strength))]]).unwrap().remove(0);
+    let u = write_directions(&f.replacement, &[feature]).unwrap().remove(0);
     let trace = &f.contexts()[c as usize];
     let after = numbers(
         &plus(&trace.resid_post, p.into(), &u.iter().map(|x| x * strength).collect::<Vec<_>>())
@@ -170,7 +174,7 @@ fn the_last_mlp_says_more_of_what_it_promotes(f: &'static Fixture) {
 fn the_mean_over_places_is_told(f: &'static Fixture) {
     let steered = [Steered { feature: some_features(f)[1], strength: 3.0, places: places(f) }];
     let all = rises(f, &steered).remove(0);
-    let most = steer(&f.world, &steered, context(f), 4, |_, _| ()).unwrap().remove(0).most;
+    let most = steer(&f.replacement, &steered, context(f), 4, |_, _| ()).unwrap().remove(0).most;
     let mean = |id: usize| all.iter().map(|rise| rise[id]).sum::<f64>() / all.len() as f64;
     let mut means: Vec<f64> = (0..all[0].len()).map(mean).collect();
     let told: Vec<f64> = most.iter().map(|&(id, _)| means[id as usize]).collect();
@@ -201,14 +205,14 @@ fn similar_features_are_found_by_their_cosine(f: &'static Fixture) {
     let features: Vec<FeatureId> = ids
         .flat_map(|dictionary| (0..20).map(move |index| FeatureId { dictionary, index }))
         .collect();
-    let u = write_directions(&f.world, &features).unwrap();
+    let u = write_directions(&f.replacement, &features).unwrap();
     let product = |a: &[f32], b: &[f32]| {
         a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
     };
     let cosine = |i: usize, j: usize| {
         product(&u[i], &u[j]) / (product(&u[i], &u[i]) * product(&u[j], &u[j])).sqrt()
     };
-    for (i, found) in nearest(&f.world, &features, 4).unwrap().into_iter().enumerate() {
+    for (i, found) in nearest(&f.replacement, &features, 4).unwrap().into_iter().enumerate() {
         let others = (0..features.len()).filter(|&j| j != i);
         let mut expected: Vec<f64> =
             others.map(|j| cosine(i, j)).filter(|cosine| *cosine > 0.0).collect();

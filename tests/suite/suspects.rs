@@ -190,7 +190,7 @@ fn the_wrong_bias_subtracted(f: &'static Fixture) {
     );
 }
 
-/// A transcoder that knows some inputs `x [n, D]` by heart: a feature for each, 1 there and silent
+/// A transcoder that knows some inputs `x [n, D]` by heart: a feature for each, 1 there and inactive
 /// at all others. Normalised inputs are equally long, so none is nearer to another's direction than
 /// its own.
 fn by_heart(f: &'static Fixture, x: &Tensor, y: &Tensor) -> Planted {

@@ -97,7 +97,7 @@ fn the_strongest_links_are_run_and_named() {
     let mut strength: BTreeMap<_, f64> = BTreeMap::new();
     for edge in edges.iter().filter(|edge| edge.task == "ioi") {
         let (from, to) = (node("ioi", edge.prompt, edge.from), node("ioi", edge.prompt, edge.to));
-        if from.kind.ends_with("_feature") {
+        if from.kind.word().ends_with("_feature") {
             *strength.entry((name(from), name(to), edge.slot.clone())).or_default() +=
                 f64::from(edge.share);
         }
@@ -148,7 +148,7 @@ fn found_circuits_are_held_against_a_published_one_and_another_method() {
         .unwrap()
         .into_iter()
         .filter(|row| row.task == "ioi" && row.head.is_some())
-        .map(|row| (row.component, row.frequency))
+        .map(|row| (row.component.to_string(), row.frequency))
         .collect();
     for (metric, of) in [("precision", None), ("recall", Some(3.0))] {
         let rows = measured(&store, metric);
@@ -250,14 +250,14 @@ fn circuits_by_the_gradient_run_through() {
                 && found[..chosen].iter().all(|row| row.chosen && row.score > 0.0)
         );
         assert!(ranked.iter().any(|row| row.task == task && row.ranking == "null"));
-        let scored: BTreeSet<String> = store
+        let scored: BTreeSet<_> = store
             .read::<CircuitFeature>()
             .unwrap()
             .into_iter()
             .filter(|r| r.task == task)
             .map(|r| r.feature)
             .collect();
-        assert_eq!(scored, found[..chosen].iter().map(|row| row.feature.clone()).collect());
+        assert_eq!(scored, found[..chosen].iter().map(|row| row.feature).collect());
     }
     let kinds: BTreeSet<String> =
         measured(&store, "faithfulness").into_iter().map(|row| row.circuit).collect();

@@ -3,8 +3,9 @@
 //! Each slot is ranked once, however many searches of a prompt ask for it.
 
 use crate::circuit::attribution::{Attribution, Contributions, Root, share};
-use crate::circuit::graph::{Node, NodeKind, Slot};
+use crate::circuit::graph::Node;
 use crate::error::Result;
+use crate::ids::{NodeKind, Slot};
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -36,7 +37,7 @@ impl<'a> Candidates<'a> {
         allow: &BTreeSet<String>,
     ) -> Candidates<'a> {
         let allowed =
-            NodeKind::ALL.into_iter().filter(|kind| allow.contains(kind.word())).collect();
+            NodeKind::ALL.into_iter().filter(|kind| allow.contains(kind.setting())).collect();
         Candidates { attribution, most, allowed, ranked: HashMap::new() }
     }
 
@@ -91,7 +92,7 @@ pub fn allowable() -> Vec<&'static str> {
     let mut words: Vec<&str> = NodeKind::ALL
         .into_iter()
         .filter(|kind| *kind != NodeKind::Root)
-        .map(NodeKind::word)
+        .map(NodeKind::setting)
         .collect();
     words.dedup();
     words

@@ -7,8 +7,9 @@
 
 use super::candidates::{Candidate, Candidates};
 use crate::circuit::attribution::Root;
-use crate::circuit::graph::{Edge, Graph, Node, Slot};
+use crate::circuit::graph::{Edge, Graph, Node};
 use crate::error::Result;
+use crate::ids::Slot;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 

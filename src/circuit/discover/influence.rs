@@ -17,9 +17,10 @@ mod prune;
 
 use super::Found;
 use crate::circuit::attribution::{Attribution, Root, share};
-use crate::circuit::graph::{Edge, Graph, Node, NodeKind, Slot};
+use crate::circuit::graph::{Edge, Graph, Node};
 use crate::error::Result;
 use crate::ids::FeatureId;
+use crate::ids::{NodeKind, Slot};
 use effects::Effects;
 use prune::{EDGES, Link, threshold};
 use std::collections::{BTreeMap, BTreeSet};
@@ -146,11 +147,7 @@ fn through_heads(
     let child = |part: &Part| effects.nodes[links[part.number].child];
     let mut values: BTreeMap<Node, Vec<&Part>> = BTreeMap::new();
     for part in parts {
-        let (head, source) = (part.head as i32, child(part).position);
-        values
-            .entry(Node { kind: NodeKind::Head, head, source, ..feature })
-            .or_default()
-            .push(part);
+        values.entry(feature.through(part.head, child(part).position())).or_default().push(part);
     }
     let all = effects.attribution.contributions(&feature, Slot::In)?;
     let whole = all.whole();
@@ -200,7 +197,7 @@ fn split(effects: &Effects, links: &[Link]) -> Result<Vec<Part>> {
 /// The parts that hold [`EDGES`] of the influence of all, and the largest of each link.
 fn strongest(effects: &Effects, parts: Vec<Part>) -> impl Iterator<Item = Part> {
     let least = threshold(parts.iter().map(|part| part.influence), EDGES);
-    let heads = effects.attribution.world().model.sizes.heads;
+    let heads = effects.attribution.replacement().model.sizes.heads;
     let of_link = move |parts: &[Part]| {
         let least = parts.iter().map(|part| part.influence).fold(0.0, f64::max).min(least);
         parts

@@ -18,7 +18,7 @@ use crate::error::Result;
 
 /// How a circuit grows.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Method {
+pub enum Growth {
     /// `passes` walks from the root, each linking the best `per_node` contributors of a slot that
     /// are not linked yet.
     Greedy { passes: usize, per_node: usize },
@@ -37,12 +37,12 @@ pub struct Found {
 ///
 /// # Errors
 /// When a dictionary cannot be read.
-pub fn grow(candidates: &mut Candidates, root: Root, method: Method) -> Result<Found> {
+pub fn grow(candidates: &mut Candidates, root: Root, method: Growth) -> Result<Found> {
     match method {
-        Method::Greedy { passes, per_node } => {
+        Growth::Greedy { passes, per_node } => {
             Ok(Found { graph: greedy(candidates, root, passes, per_node)?, left_out: None })
         }
-        Method::Influence { coverage, nodes } => {
+        Growth::Influence { coverage, nodes } => {
             influence::influence(candidates.attribution(), root, coverage, nodes, |kind| {
                 candidates.allows(kind)
             })

@@ -6,17 +6,18 @@
 //! too, the live model changes otherwise.
 
 use super::features::StandIn;
-use crate::circuit::graph::{Node, NodeKind, Slot};
-use crate::circuit::{Root, World};
+use crate::circuit::graph::Node;
+use crate::circuit::{ReplacementModel, Root};
 use crate::error::{Result, hinted};
 use crate::ids::{FeatureId, Kind};
+use crate::ids::{NodeKind, Slot};
 use crate::model::{Intervention, Trace};
 use candle_core::Tensor;
 use std::collections::BTreeMap;
 
 /// A link from a dictionary feature.
 #[derive(Clone, Copy, Debug)]
-pub struct Link {
+pub struct TestedLink {
     pub child: Node,
     /// The child's activation in the clean run.
     pub activation: f32,
@@ -44,13 +45,13 @@ pub struct Effect {
 /// # Errors
 /// When a child is no dictionary feature.
 pub fn effects(
-    world: &World,
+    replacement: &ReplacementModel,
     tokens: &[u32],
     root: Root,
     stand_in: &StandIn,
-    links: &[Link],
+    links: &[TestedLink],
 ) -> Result<Vec<Effect>> {
-    let clean = world.model.forward(tokens)?;
+    let clean = replacement.model.forward(tokens)?;
     let mut of_child: BTreeMap<Node, Vec<usize>> = BTreeMap::new();
     links.iter().enumerate().for_each(|(i, link)| of_child.entry(link.child).or_default().push(i));
     let mut effects = vec![None; links.len()];
@@ -62,13 +63,13 @@ pub fn effects(
             )
         })?;
         let (replaced, activation) =
-            (stand_in.activation(feature, child.position as usize), links[places[0]].activation);
-        let shift = Shift::new(world, feature, child.position as usize, replaced - activation)?;
-        let live = world.model.forward_with(tokens, &shift)?;
+            (stand_in.activation(feature, child.position()), links[places[0]].activation);
+        let shift = Shift::new(replacement, feature, child.position(), replaced - activation)?;
+        let live = replacement.model.forward_with(tokens, &shift)?;
         let change = |node: &Node, slot| -> Result<f32> {
-            let reads = Reads::new(world, &clean, node)?;
-            Ok(reads.of(world, &live, root, node, slot)?
-                - reads.of(world, &clean, root, node, slot)?)
+            let reads = Reads::new(replacement, &clean, node)?;
+            Ok(reads.of(replacement, &live, root, node, slot)?
+                - reads.of(replacement, &clean, root, node, slot)?)
         };
         let root_change = change(&Node::ROOT, Slot::In)?;
         for i in places {
@@ -93,11 +94,16 @@ struct Shift {
 }
 
 impl Shift {
-    fn new(world: &World, feature: FeatureId, position: usize, by: f32) -> Result<Shift> {
+    fn new(
+        replacement: &ReplacementModel,
+        feature: FeatureId,
+        position: usize,
+        by: f32,
+    ) -> Result<Shift> {
         let (kind, layer) = (feature.dictionary.kind, feature.dictionary.layer);
         let dictionary = match kind {
-            Kind::Attention => &world.attention[layer],
-            Kind::Mlp => &world.mlp[layer],
+            Kind::Attention => &replacement.attention[layer],
+            Kind::Mlp => &replacement.mlp[layer],
         };
         let mut row = dictionary.write_direction(feature.index)?;
         // What an MLP writes is centred in the folded model.
@@ -131,19 +137,17 @@ impl Intervention for Shift {
 struct Reads(Vec<f32>);
 
 impl Reads {
-    fn new(world: &World, clean: &Trace, node: &Node) -> Result<Reads> {
-        let (Ok(layer), position) = (usize::try_from(node.layer), node.position) else {
-            return Ok(Reads(Vec::new()));
-        };
-        let feature = usize::try_from(node.feature);
+    fn new(replacement: &ReplacementModel, clean: &Trace, node: &Node) -> Result<Reads> {
+        let (layer, position) = (node.layer(), node.position());
+        let feature = node.feature.map(|feature| feature as usize);
         Ok(Reads(match (node.kind, feature) {
-            (NodeKind::MlpFeature, Ok(f)) => world.mlp[layer].read_direction(f)?,
-            (NodeKind::AttentionFeature | NodeKind::Head, Ok(f)) => {
-                world.attention[layer].read_direction(f)?
+            (NodeKind::MlpFeature, Some(f)) => replacement.mlp[layer].read_direction(f)?,
+            (NodeKind::AttentionFeature | NodeKind::Head, Some(f)) => {
+                replacement.attention[layer].read_direction(f)?
             }
-            (NodeKind::AttentionError | NodeKind::Head, Err(_)) => {
-                let z = clean.layers[layer].z.narrow(0, position as usize, 1)?;
-                let sae = &world.attention[layer];
+            (NodeKind::AttentionError | NodeKind::Head, None) => {
+                let z = clean.layers[layer].z.narrow(0, position, 1)?;
+                let sae = &replacement.attention[layer];
                 let error =
                     (&z - sae.decode(&sae.active(&z)?)?)?.flatten_all()?.to_vec1::<f32>()?;
                 let norm = error.iter().map(|x| x * x).sum::<f32>().sqrt();
@@ -154,20 +158,27 @@ impl Reads {
     }
 
     /// What the receiver reads in a pass, without constants.
-    fn of(&self, world: &World, pass: &Trace, root: Root, node: &Node, slot: Slot) -> Result<f32> {
-        let [p, s, h] = [node.position, node.source, node.head].map(|x| x.max(0) as usize);
+    fn of(
+        &self,
+        replacement: &ReplacementModel,
+        pass: &Trace,
+        root: Root,
+        node: &Node,
+        slot: Slot,
+    ) -> Result<f32> {
+        let (p, s, h) = (node.position(), node.source(), node.head());
         let along = |x: &Tensor, from: usize| -> Result<f32> {
             let x: Vec<f32> = x.flatten_all()?.to_vec1()?;
             Ok(x.iter().zip(&self.0[from..]).map(|(a, b)| a * b).sum())
         };
         let entry = |x: &Tensor| -> Result<f32> { Ok(x.get(h)?.get(p)?.get(s)?.to_scalar()?) };
-        let layer = || &pass.layers[node.layer as usize];
+        let layer = || &pass.layers[node.layer()];
         match (node.kind, slot) {
-            (NodeKind::Root, _) => Ok(root.of(&world.model.last_logits(pass)?)),
+            (NodeKind::Root, _) => Ok(root.of(&replacement.model.last_logits(pass)?)),
             (NodeKind::MlpFeature, _) => along(&layer().x2.narrow(0, p, 1)?, 0),
             (NodeKind::Head, Slot::Q | Slot::K) => entry(&layer().scores),
             (NodeKind::Head, _) => Ok(entry(&layer().pattern)?
-                * along(&layer().v.get(h)?.get(s)?, h * world.model.sizes.d_head)?),
+                * along(&layer().v.get(h)?.get(s)?, h * replacement.model.sizes.d_head)?),
             _ => along(&layer().z.narrow(0, p, 1)?, 0),
         }
     }

@@ -10,7 +10,7 @@
 //! alone.
 
 use super::{Ablate, Case, shared, sources};
-use crate::circuit::{PROMPTS, World};
+use crate::circuit::{PROMPTS, ReplacementModel};
 use crate::dictionary::{Active, Dictionary, activation};
 use crate::error::Result;
 use crate::ids::{DictionaryId, FeatureId, Kind};
@@ -72,8 +72,12 @@ impl StandIn {
     }
 
     /// How a prompt's token embeddings differ from those of what stands in, `[T, D]`.
-    pub(crate) fn own_tokens(&self, world: &World, tokens: &[u32]) -> Result<Option<Tensor>> {
-        self.tokens.as_ref().map(|mean| Ok((embedded(world, tokens)? - mean)?)).transpose()
+    pub(crate) fn own_tokens(
+        &self,
+        replacement: &ReplacementModel,
+        tokens: &[u32],
+    ) -> Result<Option<Tensor>> {
+        self.tokens.as_ref().map(|mean| Ok((embedded(replacement, tokens)? - mean)?)).transpose()
     }
 
     /// What a feature is replaced with at a position.
@@ -84,26 +88,26 @@ impl StandIn {
 
 /// What stands in for features, a case each; cases of the same sources share it.
 pub fn stand_ins(
-    world: &World,
+    replacement: &ReplacementModel,
     cases: &[Case],
     ablate: Ablate,
     seed: u64,
 ) -> Result<Vec<Arc<StandIn>>> {
     shared(&sources(cases, ablate, seed)?, cases, |sources, tokens| match sources {
-        [] => zero(world, tokens),
-        some => mean_of(world, &some.iter().map(|&i| cases[i].corrupted).collect::<Vec<_>>()),
+        [] => zero(replacement, tokens),
+        some => mean_of(replacement, &some.iter().map(|&i| cases[i].corrupted).collect::<Vec<_>>()),
     })
 }
 
-fn zero(world: &World, tokens: usize) -> Result<StandIn> {
+fn zero(replacement: &ReplacementModel, tokens: usize) -> Result<StandIn> {
     let hook = |dictionary: &Dictionary| {
         let nothing = vec![Active::new(); tokens];
         let whole = centred(dictionary, dictionary.decode(&nothing)?)?;
         Ok(Hook { active: nothing, written: whole.zeros_like()?, whole })
     };
     Ok(StandIn {
-        attention: world.attention.iter().map(hook).collect::<Result<_>>()?,
-        mlp: world.mlp.iter().map(hook).collect::<Result<_>>()?,
+        attention: replacement.attention.iter().map(hook).collect::<Result<_>>()?,
+        mlp: replacement.mlp.iter().map(hook).collect::<Result<_>>()?,
         tokens: None,
     })
 }
@@ -143,12 +147,12 @@ impl Sum {
     }
 }
 
-fn mean_of(world: &World, prompts: &[&[u32]]) -> Result<StandIn> {
-    let layers = world.model.sizes.layers;
+fn mean_of(replacement: &ReplacementModel, prompts: &[&[u32]]) -> Result<StandIn> {
+    let layers = replacement.model.sizes.layers;
     let sums = || (0..layers).map(|_| Sum::default()).collect::<Vec<_>>();
     let (mut attention, mut mlp) = (sums(), sums());
     for some in prompts.chunks(PROMPTS) {
-        for pass in world.passes(some)? {
+        for pass in replacement.passes(some)? {
             for (l, layer) in pass.trace().layers.iter().enumerate() {
                 attention[l].add(pass.active(Kind::Attention, l), &layer.z)?;
                 mlp[l].add(pass.active(Kind::Mlp, l), &layer.mlp_out)?;
@@ -163,17 +167,17 @@ fn mean_of(world: &World, prompts: &[&[u32]]) -> Result<StandIn> {
             .collect()
     };
     let embedded =
-        prompts.iter().map(|tokens| embedded(world, tokens)).collect::<Result<Vec<_>>>()?;
+        prompts.iter().map(|tokens| embedded(replacement, tokens)).collect::<Result<Vec<_>>>()?;
     Ok(StandIn {
-        attention: means(attention, &world.attention)?,
-        mlp: means(mlp, &world.mlp)?,
+        attention: means(attention, &replacement.attention)?,
+        mlp: means(mlp, &replacement.mlp)?,
         tokens: Some(Tensor::stack(&embedded, 0)?.mean(0)?),
     })
 }
 
 /// `W_E` of tokens, `[T, D]`
-fn embedded(world: &World, tokens: &[u32]) -> Result<Tensor> {
-    let w_e = &world.model.w_e;
+fn embedded(replacement: &ReplacementModel, tokens: &[u32]) -> Result<Tensor> {
+    let w_e = &replacement.model.w_e;
     Ok(w_e.index_select(&Tensor::new(tokens, w_e.device())?, 0)?)
 }
 
@@ -194,7 +198,7 @@ pub(crate) fn written(dictionary: &Dictionary, active: &[Active]) -> Result<Tens
 /// Runs cases with the features of a circuit on one side and what stands in for features on the
 /// other.
 pub struct Runner<'a> {
-    pub world: &'a World,
+    pub replacement: &'a ReplacementModel,
     pub cases: &'a [Case<'a>],
     pub stand_ins: &'a [Arc<StandIn>],
     pub errors: Errors,
@@ -207,14 +211,14 @@ impl Runner<'_> {
         circuit.iter().for_each(|f| features.entry(f.dictionary).or_default().push(f.index));
         let some = |(cases, stand_ins): (&[Case], &[Arc<StandIn>])| -> Result<Vec<f64>> {
             let step = Step {
-                world: self.world,
+                replacement: self.replacement,
                 stand_ins,
                 features: &features,
                 side,
                 errors: self.errors,
             };
             let tokens: Vec<&[u32]> = cases.iter().map(|case| case.tokens).collect();
-            let logits = self.world.model.abreast(&tokens, &step)?;
+            let logits = self.replacement.model.abreast(&tokens, &step)?;
             Ok(cases.iter().zip(&logits).map(|(case, logits)| case.metric.of(logits)).collect())
         };
         let each = self.cases.par_chunks(PROMPTS).zip(self.stand_ins.par_chunks(PROMPTS)).map(some);
@@ -224,7 +228,7 @@ impl Runner<'_> {
 
 /// What happens at each hook.
 struct Step<'a> {
-    world: &'a World,
+    replacement: &'a ReplacementModel,
     stand_ins: &'a [Arc<StandIn>],
     features: &'a BTreeMap<DictionaryId, Vec<usize>>,
     side: Side,
@@ -233,11 +237,11 @@ struct Step<'a> {
 
 impl Abreast for Step<'_> {
     fn z(&self, layer: usize, z: Tensor) -> Result<Tensor> {
-        self.replaced(&self.world.attention[layer], &z, &z)
+        self.replaced(&self.replacement.attention[layer], &z, &z)
     }
 
     fn mlp_out(&self, layer: usize, x2: &Tensor, mlp_out: Tensor) -> Result<Tensor> {
-        self.replaced(&self.world.mlp[layer], x2, &mlp_out)
+        self.replaced(&self.replacement.mlp[layer], x2, &mlp_out)
     }
 }
 

@@ -5,7 +5,7 @@
 use super::{Gradient, mean, middles};
 use crate::circuit::faithful::features::{StandIn, written};
 use crate::circuit::faithful::{Case, components};
-use crate::circuit::world::Pass;
+use crate::circuit::replacement::Pass;
 use crate::error::Result;
 use crate::ids::{DictionaryId, FeatureId};
 use candle_core::Tensor;
@@ -31,7 +31,8 @@ impl Gradient<'_> {
         let real_pass = self.point(case, &hooks, 1.0)?;
         let mut scores = BTreeMap::new();
         for (i, id) in DictionaryId::all(self.model.sizes.layers).enumerate() {
-            let (dictionary, active) = (self.world.dictionary(id), clean.active(id.kind, id.layer));
+            let (dictionary, active) =
+                (self.replacement.dictionary(id), clean.active(id.kind, id.layer));
             let (instead, _) = stand_in.held(id);
             let change = (written(dictionary, instead)? - written(dictionary, active)?)?
                 .to_dtype(self.dtype)?;

@@ -7,10 +7,11 @@
 //! are in the metric's unit.
 
 use super::{Back, Gradient, Hooks, numbers};
-use crate::circuit::graph::{Edge, Graph, Node, NodeKind, Slot};
-use crate::circuit::world::dot;
+use crate::circuit::graph::{Edge, Graph, Node};
+use crate::circuit::replacement::dot;
 use crate::error::Result;
 use crate::ids::{DictionaryId, FeatureId, Kind};
+use crate::ids::{NodeKind, Slot};
 use candle_core::Tensor;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -45,10 +46,10 @@ impl Members {
         let hook = |id: DictionaryId| -> Result<Hook> {
             let chosen: Vec<usize> =
                 features.iter().filter(|f| f.dictionary == id).map(|f| f.index).collect();
-            let dictionary = gradient.world.dictionary(id);
+            let dictionary = gradient.replacement.dictionary(id);
             let d_in = dictionary.b_in().len();
             let reads = numbers(&dictionary.select(&chosen)?.w)?;
-            let rows = gradient.world.write_rows(id, &chosen)?;
+            let rows = gradient.replacement.write_rows(id, &chosen)?;
             let w_o = &gradient.model.layers[id.layer].w_o;
             let rows =
                 Tensor::from_vec(rows, (chosen.len(), dictionary.b_out().len()), w_o.device())?;
@@ -233,14 +234,14 @@ impl<'a> Links<'a> {
     /// no member.
     fn reads(&self, node: &Node, hook: usize, point: usize) -> Option<Vec<f64>> {
         let own = &self.members.of_hook[hook];
-        let at = own.names.binary_search(&(node.feature as u32)).ok()?;
-        let gamma = self.points[point].at_pre[hook][node.position as usize * own.names.len() + at];
+        let at = own.names.binary_search(&node.feature?).ok()?;
+        let gamma = self.points[point].at_pre[hook][node.position() * own.names.len() + at];
         (gamma != 0.0)
             .then(|| own.reads[at * own.d_in..][..own.d_in].iter().map(|x| gamma * x).collect())
     }
 
     fn reaching_mlp(&self, node: &Node) -> Vec<Reaching> {
-        let (hook, p) = (2 * node.layer as usize + 1, node.position as usize);
+        let (hook, p) = (2 * node.layer() + 1, node.position());
         let terms = self.before(hook, p);
         let mut effects = vec![0.0; terms.len()];
         for i in 0..self.points.len() {
@@ -281,7 +282,7 @@ impl<'a> Links<'a> {
     }
 
     fn reaching_heads(&self, node: &Node) -> Vec<Reaching> {
-        let (l, p) = (node.layer as usize, node.position as usize);
+        let (l, p) = (node.layer(), node.position());
         let reads: Vec<Option<Vec<f64>>> =
             (0..self.points.len()).map(|i| self.reads(node, 2 * l, i)).collect();
         let mut all = Vec::new();
@@ -395,9 +396,7 @@ impl<'a> Links<'a> {
         let mut heads: BTreeMap<Node, Vec<Reaching>> = BTreeMap::new();
         for one in reaching {
             let Some((head, source)) = one.through else { continue };
-            let head =
-                Node { kind: NodeKind::Head, head: head as i32, source: source as i32, ..*node };
-            heads.entry(head).or_default().push(*one);
+            heads.entry(node.through(head, source)).or_default().push(*one);
         }
         let each: Vec<Reaching> = heads.iter().map(|(head, all)| of_head(*head, all)).collect();
         let mut edges = kept(node, &each, least, None);

@@ -30,7 +30,7 @@ pub use pass::{Back, Point};
 
 use super::faithful::Case;
 use super::faithful::features::StandIn;
-use super::world::{Pass, World};
+use super::replacement::{Pass, ReplacementModel};
 use crate::error::Result;
 use crate::ids::{DictionaryId, FeatureId};
 use crate::model::Gpt2;
@@ -45,8 +45,8 @@ pub fn middles(n: usize) -> Vec<f64> {
 
 /// Runs prompts with their features replaced in part, and back.
 pub struct Gradient<'a> {
-    pub world: &'a World,
-    /// The world's own, in the precision of this one.
+    pub replacement: &'a ReplacementModel,
+    /// The replacement's own, in the precision of this one.
     pub(super) model: Gpt2,
     pub(super) dtype: DType,
     /// Where on the way the gradient is taken.
@@ -83,13 +83,17 @@ impl Scores {
 
 impl<'a> Gradient<'a> {
     /// With the gradient taken at `points`.
-    pub fn new(world: &'a World, points: Vec<f64>) -> Result<Gradient<'a>> {
-        Gradient::in_dtype(world, points, DType::F32)
+    pub fn new(replacement: &'a ReplacementModel, points: Vec<f64>) -> Result<Gradient<'a>> {
+        Gradient::in_dtype(replacement, points, DType::F32)
     }
 
     /// In another precision, F32 or F64.
-    pub fn in_dtype(world: &'a World, points: Vec<f64>, dtype: DType) -> Result<Gradient<'a>> {
-        Ok(Gradient { world, model: world.model.in_dtype(dtype)?, dtype, points })
+    pub fn in_dtype(
+        replacement: &'a ReplacementModel,
+        points: Vec<f64>,
+        dtype: DType,
+    ) -> Result<Gradient<'a>> {
+        Ok(Gradient { replacement, model: replacement.model.in_dtype(dtype)?, dtype, points })
     }
 
     /// Forward and back at each of the points.
@@ -151,7 +155,7 @@ impl<'a> Gradient<'a> {
     fn missed(&self, id: DictionaryId, clean: &Pass, stand_in: &StandIn) -> Result<Tensor> {
         let (r, whole) = stand_in.held(id);
         let layer = &clean.trace().layers[id.layer];
-        let dictionary = self.world.dictionary(id);
+        let dictionary = self.replacement.dictionary(id);
         let (holds, active) = match id.kind {
             crate::ids::Kind::Attention => (&layer.z, clean.active(id.kind, id.layer)),
             crate::ids::Kind::Mlp => (&layer.mlp_out, clean.active(id.kind, id.layer)),

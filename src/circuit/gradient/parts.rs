@@ -3,7 +3,7 @@
 use super::Gradient;
 use crate::circuit::faithful::components;
 use crate::circuit::faithful::features::{StandIn, picked};
-use crate::circuit::world::Pass;
+use crate::circuit::replacement::Pass;
 use crate::dictionary::Rule;
 use crate::error::Result;
 use crate::ids::{DictionaryId, FeatureId, Kind};
@@ -86,7 +86,7 @@ impl Gradient<'_> {
     }
 
     fn features(&self, id: DictionaryId, basis: Basis, stand_in: &StandIn) -> Result<Parts> {
-        let dictionary = self.world.dictionary(id);
+        let dictionary = self.replacement.dictionary(id);
         let (r, whole) = stand_in.held(id);
         let chosen: Vec<usize> = match basis {
             // A top-k needs all features to know any.
@@ -104,7 +104,7 @@ impl Gradient<'_> {
         let names: Vec<u32> = chosen.iter().map(|&f| f as u32).collect();
         let instead: Vec<f32> = r.iter().flat_map(|row| picked(row, &chosen)).collect();
         let device = whole.device();
-        let rows = self.world.write_rows(id, &chosen)?;
+        let rows = self.replacement.write_rows(id, &chosen)?;
         let to = |x: &Tensor| x.to_dtype(self.dtype);
         Ok(Parts {
             id,

@@ -4,7 +4,7 @@
 
 use super::Gradient;
 use crate::circuit::faithful::{Case, components};
-use crate::circuit::world::Pass;
+use crate::circuit::replacement::Pass;
 use crate::dictionary::Active;
 use crate::error::Result;
 use crate::ids::{DictionaryId, FeatureId};
@@ -47,7 +47,7 @@ impl Gradient<'_> {
         a: &[Active],
         b: &[Active],
     ) -> Result<()> {
-        let width = self.world.dictionary(id).b_out().len();
+        let width = self.replacement.dictionary(id).b_out().len();
         for (p, (a, b)) in a.iter().zip(b).enumerate() {
             let changes = difference(a, b);
             let chosen: Vec<usize> = changes.iter().map(|(f, _)| *f as usize).collect();
@@ -55,7 +55,7 @@ impl Gradient<'_> {
                 continue;
             }
             let rows = Tensor::from_vec(
-                self.world.write_rows(id, &chosen)?,
+                self.replacement.write_rows(id, &chosen)?,
                 (chosen.len(), width),
                 g.device(),
             )?;

@@ -1,10 +1,13 @@
 //! What a node is called, what it is, and where it leads.
 
+use crate::atlas::model::{Link, Node, PromptGraph};
+use crate::format::number::{percent, significant};
+use crate::format::text::visible;
+use crate::format::text::{cut, plain};
+use crate::ids::NodeKind;
 use crate::ids::{Component, FeatureId, Kind};
-use crate::site::atlas::{Graph, Link, Node, NodeKind};
 use crate::site::links::{Links, plain_href};
-use crate::site::number::{percent, significant};
-use crate::site::text::{self, Html, visible};
+use crate::site::text::Html;
 
 /// Links that a node's title tells, the strongest of each side.
 const TOLD: usize = 3;
@@ -20,7 +23,7 @@ pub fn kind_word(kind: NodeKind) -> &'static str {
         NodeKind::Head => "head",
         NodeKind::AttentionError => "attention error",
         NodeKind::MlpError => "MLP error",
-        NodeKind::Bias => "bias",
+        NodeKind::Bias(_) => "bias",
         NodeKind::Embedding => "token embedding",
         NodeKind::PositionEmbedding => "position embedding",
     }
@@ -28,7 +31,7 @@ pub fn kind_word(kind: NodeKind) -> &'static str {
 
 /// Everything that is said of the nodes of one graph.
 pub struct Names<'a> {
-    pub graph: &'a Graph,
+    pub graph: &'a PromptGraph,
     links: Links<'a>,
     /// What the root is, in short and in words.
     root: (String, String),
@@ -39,15 +42,20 @@ pub struct Names<'a> {
 
 impl<'a> Names<'a> {
     /// `correct` and `counter` are the texts of the answers.
-    pub fn new(links: Links<'a>, graph: &'a Graph, correct: &str, counter: &str) -> Names<'a> {
-        let short = |text: &str| visible(&text::cut(text, 14));
+    pub fn new(
+        links: Links<'a>,
+        graph: &'a PromptGraph,
+        correct: &str,
+        counter: &str,
+    ) -> Names<'a> {
+        let short = |text: &str| visible(&cut(text, 14));
         let root = match graph.difference {
             true => (format!("{} − {}", short(correct), short(counter)), "logit difference"),
             false => (short(correct), "logit of the answer"),
         };
         let sorted = |end: fn(&Link) -> usize| {
-            let mut lists: Vec<Vec<&Link>> = vec![Vec::new(); graph.nodes.len()];
-            graph.links.iter().for_each(|link| lists[end(link)].push(link));
+            let mut lists: Vec<Vec<&Link>> = vec![Vec::new(); graph.nodes().len()];
+            graph.links().iter().for_each(|link| lists[end(link)].push(link));
             lists.iter_mut().for_each(|list| list.sort_by(|a, b| b.share.total_cmp(&a.share)));
             lists
         };
@@ -60,8 +68,12 @@ impl<'a> Names<'a> {
         }
     }
 
+    fn position(&self, at: usize) -> usize {
+        self.graph.position(at)
+    }
+
     fn node(&self, at: usize) -> &'a Node {
-        &self.graph.nodes[at]
+        &self.graph.nodes()[at]
     }
 
     pub fn out(&self, at: usize) -> &[&'a Link] {
@@ -80,22 +92,22 @@ impl<'a> Names<'a> {
             NodeKind::MlpFeature => Kind::Mlp,
             _ => return None,
         };
-        Some(FeatureId::new(kind, node.layer, node.feature?))
+        Some(FeatureId::new(kind, node.layer(), node.feature? as usize))
     }
 
     /// Short: `att3.51`, `L2H4`, `emb`.
     pub fn name(&self, at: usize) -> String {
         let node = self.node(at);
-        let layer = node.layer;
+        let layer = node.layer();
         match node.kind {
             NodeKind::Root => self.root.0.clone(),
             NodeKind::AttentionFeature | NodeKind::MlpFeature => {
                 self.feature(at).map_or_else(String::new, |id| id.to_string())
             }
-            NodeKind::Head => Component::Head { layer, head: node.head }.to_string(),
+            NodeKind::Head => Component::Head { layer, head: node.head() }.to_string(),
             NodeKind::AttentionError => format!("att{layer} err"),
             NodeKind::MlpError => format!("mlp{layer} err"),
-            NodeKind::Bias => format!("b{layer}"),
+            NodeKind::Bias(_) => format!("b{layer}"),
             NodeKind::Embedding => "emb".into(),
             NodeKind::PositionEmbedding => "pos".into(),
         }
@@ -106,9 +118,9 @@ impl<'a> Names<'a> {
         match self.node(at).kind {
             NodeKind::Root => self.root.1.clone(),
             NodeKind::Head => {
-                format!("{} @ {} ← {}", self.name(at), self.node(at).position, self.node(at).source)
+                format!("{} @ {} ← {}", self.name(at), self.position(at), self.node(at).source())
             }
-            _ => format!("{} @ {}", self.name(at), self.node(at).position),
+            _ => format!("{} @ {}", self.name(at), self.position(at)),
         }
     }
 
@@ -121,7 +133,7 @@ impl<'a> Names<'a> {
     pub fn serves(&self, at: usize) -> Option<String> {
         let node = self.node(at);
         let served = || {
-            self.feature(at).map_or_else(|| format!("att{} err", node.layer), |id| id.to_string())
+            self.feature(at).map_or_else(|| format!("att{} err", node.layer()), |id| id.to_string())
         };
         (node.kind == NodeKind::Head).then(served)
     }
@@ -130,8 +142,8 @@ impl<'a> Names<'a> {
     pub fn page(&self, at: usize) -> Option<Html> {
         let node = self.node(at);
         let component = match node.kind {
-            NodeKind::Head => Component::Head { layer: node.layer, head: node.head },
-            NodeKind::MlpError => Component::Mlp { layer: node.layer },
+            NodeKind::Head => Component::Head { layer: node.layer(), head: node.head() },
+            NodeKind::MlpError => Component::Mlp { layer: node.layer() },
             _ => return self.feature(at).and_then(|id| self.links.feature(id).href),
         };
         self.links.component(component).href
@@ -147,10 +159,13 @@ impl<'a> Names<'a> {
         let node = self.node(at);
         let mut lines = vec![self.what(at)];
         if node.kind == NodeKind::Head {
-            lines.push(format!("reads position {} {}", node.source, self.token(node.source)));
+            lines.push(format!("reads position {} {}", node.source(), self.token(node.source())));
         }
-        lines.push(format!("at position {} {}", node.position, self.token(node.position)));
-        lines.extend(node.activation.map(|a| format!("activation {}", significant(a.into(), 3))));
+        lines.push(format!("at position {} {}", self.position(at), self.token(self.position(at))));
+        lines.extend(
+            self.graph.circuit.activations[at]
+                .map(|a| format!("activation {}", significant(a.into(), 3))),
+        );
         lines.extend(self.gist(at));
         lines.extend(told("out", &self.out[at], |link| self.placed(link.to)));
         lines.extend(told("in", &self.into[at], |link| self.placed(link.from)));
@@ -171,14 +186,14 @@ impl<'a> Names<'a> {
     pub fn label(&self, at: usize) -> String {
         match (self.gist(at), self.node(at).kind) {
             (Some(gist), _) => format!("{}: {gist}", self.name(at)),
-            (None, NodeKind::Embedding) => format!("emb {}", self.token(self.node(at).position)),
+            (None, NodeKind::Embedding) => format!("emb {}", self.token(self.position(at))),
             (None, _) => self.name(at),
         }
     }
 
     fn gist(&self, at: usize) -> Option<String> {
         let own = matches!(self.node(at).kind, NodeKind::AttentionFeature | NodeKind::MlpFeature);
-        let gist = text::plain(&self.links.site.gist(self.feature(at).filter(|_| own)?), GIST);
+        let gist = plain(&self.links.site.gist(self.feature(at).filter(|_| own)?), GIST);
         (!gist.is_empty()).then_some(gist)
     }
 
@@ -190,13 +205,7 @@ impl<'a> Names<'a> {
 
 /// The word for the slot that a link enters; empty where there is only one.
 pub fn slot_word(link: &Link) -> &'static str {
-    use crate::site::atlas::Slot::*;
-    match link.slot {
-        In => "",
-        Q => "q",
-        K => "k",
-        V => "v",
-    }
+    link.slot.word()
 }
 
 fn numbers(link: &Link) -> String {

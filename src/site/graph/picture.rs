@@ -2,9 +2,13 @@
 //! shares, dashes the slots.
 
 use super::layout::{AIR, Box, HEIGHT, Layout, Spot};
-use super::names::{Names, kind_word, slot_word};
-use crate::site::atlas::{Link, NodeKind, Slot};
-use crate::site::text::{Html, cut, escape, html, visible};
+use super::names::Names;
+use super::names::{kind_word, slot_word};
+use crate::atlas::model::Link;
+use crate::format::text::cut;
+use crate::format::text::visible;
+use crate::ids::{NodeKind, Slot};
+use crate::site::text::{Html, escape, html};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -22,7 +26,7 @@ fn row(kind: NodeKind, layer: usize, layers: usize) -> usize {
     match kind {
         NodeKind::Root => 0,
         NodeKind::MlpFeature | NodeKind::MlpError => 1 + above,
-        NodeKind::AttentionFeature | NodeKind::AttentionError | NodeKind::Bias => 2 + above,
+        NodeKind::AttentionFeature | NodeKind::AttentionError | NodeKind::Bias(_) => 2 + above,
         NodeKind::Head => 3 + above,
         NodeKind::Embedding | NodeKind::PositionEmbedding => 1 + 3 * layers,
     }
@@ -36,7 +40,7 @@ fn class(kind: NodeKind) -> &'static str {
         NodeKind::MlpFeature => "mlp",
         NodeKind::Head => "head",
         NodeKind::AttentionError | NodeKind::MlpError => "err",
-        NodeKind::Bias => "bias",
+        NodeKind::Bias(_) => "bias",
         NodeKind::Embedding => "emb",
         NodeKind::PositionEmbedding => "emb pos",
     }
@@ -52,12 +56,13 @@ pub fn picture(names: &Names, layers: usize) -> Html {
     let graph = names.graph;
     let last = graph.tokens.len().saturating_sub(1);
     let node_box = |i: usize| Box {
-        row: row(graph.nodes[i].kind, graph.nodes[i].layer, layers),
-        column: graph.nodes[i].position.min(last),
+        row: row(graph.nodes()[i].kind, graph.nodes()[i].layer(), layers),
+        column: graph.position(i).min(last),
         width: columns(&names.name(i)) * LETTER + MARGIN,
     };
-    let boxes: Vec<Box> = (0..graph.nodes.len()).map(node_box).collect();
-    let links: Vec<(usize, usize)> = graph.links.iter().map(|link| (link.from, link.to)).collect();
+    let boxes: Vec<Box> = (0..graph.nodes().len()).map(node_box).collect();
+    let links: Vec<(usize, usize)> =
+        graph.links().iter().map(|link| (link.from, link.to)).collect();
     let tokens: Vec<f64> =
         graph.tokens.iter().map(|(_, t)| columns(&cut(&visible(t), TOKEN[0])) * LETTER).collect();
     let layout = Layout::new(&boxes, &links, 2 + 3 * layers, &tokens);
@@ -161,7 +166,7 @@ fn widest(links: usize) -> f64 {
 /// The weak ones first, so that the strong ones lie on top. They are hidden from screen readers,
 /// which have the table.
 fn push_links(body: &mut String, layout: &Layout, names: &Names) {
-    let mut links: Vec<&Link> = names.graph.links.iter().collect();
+    let mut links: Vec<&Link> = names.graph.links().iter().collect();
     links.sort_by(|a, b| a.share.total_cmp(&b.share));
     let share = |link: &Link| f64::from(link.share).clamp(0.0, 1.0);
     body.push_str("<g class=\"links\" aria-hidden=\"true\">");
@@ -188,7 +193,7 @@ fn push_link(body: &mut String, layout: &Layout, names: &Names, link: &Link, sha
         link.from,
         link.to,
         curve(&layout.spots[link.from], &layout.spots[link.to], link.slot),
-        0.8 + (widest(names.graph.links.len()) - 0.8) * share,
+        0.8 + (widest(names.graph.links().len()) - 0.8) * share,
         escape(&names.link(link)),
     );
 }
@@ -243,7 +248,7 @@ fn outline(kind: NodeKind, (x, y): (f64, f64), width: f64) -> String {
 }
 
 fn push_node(body: &mut String, spot: &Spot, names: &Names, at: usize) {
-    let kind = names.graph.nodes[at].kind;
+    let kind = names.graph.nodes()[at].kind;
     let _ = write!(
         body,
         "<a class=\"node {}\" href=\"{}\" data-n=\"{at}\"><title>{}</title><path d=\"{}\"/><text \
@@ -260,7 +265,7 @@ fn push_node(body: &mut String, spot: &Spot, names: &Names, at: usize) {
 
 /// The kinds of nodes in a graph, each as it is drawn, with its words.
 pub fn key(names: &Names) -> Vec<(Html, &'static str)> {
-    let mut kinds: Vec<NodeKind> = names.graph.nodes.iter().map(|node| node.kind).collect();
+    let mut kinds: Vec<NodeKind> = names.graph.nodes().iter().map(|node| node.kind).collect();
     kinds.sort();
     kinds.dedup();
     let icon = |kind: NodeKind| {

@@ -4,10 +4,10 @@
 use super::explained::{About, ExplanationView};
 use super::head::{ClassView, HeadFeatureRow, HeadView, classes, head_features};
 use super::parts::{ExampleView, Logits, Page, ServingRow, describe, example, hottest, serving};
+use crate::atlas::model::ComponentPage;
+use crate::format::number::{counted, percent};
 use crate::ids::Component;
-use crate::site::atlas::ComponentPage;
 use crate::site::links::{Link, Links, Site};
-use crate::site::number::{counted, percent};
 use serde::Serialize;
 use std::collections::BTreeSet;
 

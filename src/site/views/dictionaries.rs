@@ -1,10 +1,10 @@
 //! How well each dictionary describes the model.
 
 use super::parts::Page;
+use crate::atlas::model::Conformance;
+use crate::format::number::{count, percent, significant};
 use crate::ids::Kind;
-use crate::site::atlas::Conformance;
 use crate::site::links::Site;
-use crate::site::number::{count, percent, significant};
 use serde::Serialize;
 
 #[derive(Serialize)]

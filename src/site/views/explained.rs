@@ -1,11 +1,12 @@
 //! An explanation as pages show it: who wrote it, what it says, how good it is, and why there is
 //! none.
 
-use crate::site::atlas::{Asked, Evaluation, Explanation};
+use crate::atlas::model::{Evaluation, Explanation, Transcript};
+use crate::atlas::verdict::{is_rule, of_evaluation};
+use crate::format::number::{counted, fixed};
+use crate::ids::Status;
 use crate::site::links::{Links, exchange_path, lead};
-use crate::site::number::{counted, fixed};
 use crate::site::text::{self, Html};
-use crate::site::verdict::{is_rule, of_evaluation};
 use serde::Serialize;
 
 /// Characters of a reason.
@@ -17,7 +18,7 @@ pub struct About<'a> {
     /// The page's file in the site's folder.
     pub path: &'a str,
     pub explanation: Option<&'a Explanation>,
-    pub asked: Option<&'a Asked>,
+    pub asked: Option<&'a Transcript>,
     pub evaluations: &'a [Evaluation],
 }
 
@@ -75,15 +76,17 @@ pub struct Badge {
 
 impl ExplanationView {
     pub fn of(links: Links, about: About) -> Option<ExplanationView> {
-        let shown = about.explanation.filter(|e| e.status == "ok");
-        let failed =
-            about.asked.and_then(Asked::failure).or(about.explanation.filter(|e| e.status != "ok"));
+        let shown = about.explanation.filter(|e| e.status == Status::Ok);
+        let failed = about
+            .asked
+            .and_then(Transcript::failure)
+            .or(about.explanation.filter(|e| e.status != Status::Ok));
         let samples =
             about.asked.map(|asked| asked.samples.get(1..).unwrap_or_default()).unwrap_or_default();
         let replied = about.asked.is_some_and(|asked| !asked.exchanges.is_empty());
         (shown.is_some() || failed.is_some()).then(|| ExplanationView {
             said: shown.map(said),
-            by_model: shown.is_some_and(|e| e.explainer != crate::explain::STATISTICS),
+            by_model: shown.is_some_and(|e| e.explainer != crate::summary::STATISTICS),
             model: shown.map(model).unwrap_or_default(),
             failure: failed.map(failure),
             scores: shown.map(|e| badges(e, about.evaluations)).unwrap_or_default(),
@@ -124,14 +127,14 @@ fn failure(e: &Explanation) -> Failure {
     let reason = if e.reason.is_empty() { "no reason was recorded" } else { &e.reason };
     Failure {
         model: model(e),
-        refused: e.status == "refused",
-        left: e.status == "left",
+        refused: e.status == Status::Refused,
+        left: e.status == Status::Left,
         reason: text::prose(reason, REASON),
     }
 }
 
 fn sample(e: &Explanation) -> Sample {
-    let ok = e.status == "ok";
+    let ok = e.status == Status::Ok;
     Sample { said: ok.then(|| said(e)), failure: (!ok).then(|| failure(e)) }
 }
 

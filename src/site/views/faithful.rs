@@ -1,11 +1,11 @@
 //! How real a task's circuit is: what circuits of several sizes do alone, and what is left without
 //! them.
 
-use crate::site::atlas::{Faithfulness, Interval, Task};
-use crate::site::chart::{Point, chart, class};
-use crate::site::number::{
+use crate::atlas::model::{Faithfulness, Interval, Task};
+use crate::format::number::{
     counted, fixed, percent, percent_with_interval, significant, with_interval,
 };
+use crate::site::chart::{Point, chart, class};
 use crate::site::text::Html;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -176,7 +176,7 @@ fn ablation(name: &str, rows: &[Faithfulness]) -> AblationView {
     let by = match name {
         "mean" => "its mean over corrupted prompts of the same shape",
         "resample" => "what it is in one corrupted prompt of the same shape, drawn for each prompt",
-        _ => "nothing: heads and MLPs write 0, features are silent",
+        _ => "nothing: heads and MLPs write 0, features are inactive",
     };
     let level = |(title, level, errors): (&'static str, &str, &str)| {
         let own: Vec<&Faithfulness> = rows

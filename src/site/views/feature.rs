@@ -2,16 +2,16 @@
 //! explained.
 
 use super::explained::{About, ExplanationView};
-use super::live::{LiveRow, live_row};
+use super::intervention_links::{InterventionLinkRow, intervention_link_row};
 use super::parts::{
-    Band, CircuitPairRow, CorpusPairRow, Logits, Page, ServingRow, bands, circuit_pair_from,
+    BandView, CircuitPairRow, CorpusPairRow, Logits, Page, ServingRow, bands, circuit_pair_from,
     corpus_pair, describe, serving,
 };
 use super::scores::ScoresView;
+use crate::atlas::model::{Feature, Task};
+use crate::format::number::{count, percent, significant};
 use crate::ids::Kind;
-use crate::site::atlas::{Feature, Task};
 use crate::site::links::{Link, Links, Site};
-use crate::site::number::{count, percent, significant};
 use crate::site::svg;
 use crate::site::text::{Html, token};
 use serde::Serialize;
@@ -28,17 +28,17 @@ pub struct FeatureView {
     max: String,
     special_active: String,
     histogram: Html,
-    silent: bool,
+    inactive: bool,
     mass: Vec<MassRow>,
     logits: Logits,
     servings: Vec<ServingRow>,
-    bands: Vec<Band>,
+    bands: Vec<BandView>,
     corpus_pairs: Vec<CorpusPairRow>,
     corpus_total: String,
     circuit_pairs: Vec<CircuitPairRow>,
     circuit_total: String,
     /// Its links that were run, by task.
-    live: Vec<(Link, Vec<LiveRow>)>,
+    live: Vec<(Link, Vec<InterventionLinkRow>)>,
     /// Whether less came of one of them than a quarter of what its attribution predicts.
     doubtful: bool,
     scores: Option<ScoresView>,
@@ -81,7 +81,7 @@ impl FeatureView {
             max: significant(f.max, 3),
             special_active: count(f.special_active),
             histogram: svg::histogram(&f.histogram, f.max),
-            silent: f.active == 0,
+            inactive: f.active == 0,
             mass: mass(&f.mass),
             logits: Logits::of(&f.promoted, &f.suppressed),
             servings: f.servings.iter().map(|s| serving(links, s)).collect(),
@@ -107,9 +107,13 @@ impl FeatureView {
 }
 
 /// The links from a feature that were run, by task.
-fn live(site: &Site, links: Links, f: &Feature) -> Vec<(Link, Vec<LiveRow>)> {
-    let own = |task: &Task| -> Vec<LiveRow> {
-        task.links.iter().filter(|l| l.feature == f.id).map(|l| live_row(links, l)).collect()
+fn live(site: &Site, links: Links, f: &Feature) -> Vec<(Link, Vec<InterventionLinkRow>)> {
+    let own = |task: &Task| -> Vec<InterventionLinkRow> {
+        task.links
+            .iter()
+            .filter(|l| l.feature == f.id)
+            .map(|l| intervention_link_row(links, l))
+            .collect()
     };
     let tasks = site.atlas.tasks.iter().map(|task| (links.task(&task.name), own(task)));
     tasks.filter(|(_, rows)| !rows.is_empty()).collect()

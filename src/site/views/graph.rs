@@ -4,10 +4,12 @@
 use super::faithful::measure;
 use super::parts::Page;
 use super::task::{Answer, answers};
-use crate::site::atlas::{Graph, Link as Edge, NodeKind, Prompt, Slot, Task};
+use crate::atlas::model::{Link as Edge, Prompt, PromptGraph, Task};
+use crate::format::number::{counted, fixed, percent, significant};
+use crate::ids::{NodeKind, Slot};
 use crate::site::graph::{self, Names, kind_word, slot_word};
+use crate::site::graph_json;
 use crate::site::links::{Link, Links, Site, graph_path};
-use crate::site::number::{counted, fixed, percent, significant};
 use crate::site::text::{Html, token};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -80,14 +82,14 @@ struct LinkRow {
 pub struct Drawn<'a> {
     pub task: &'a Task,
     pub prompt: &'a Prompt,
-    pub graph: &'a Graph,
+    pub graph: &'a PromptGraph,
     previous: Option<u32>,
     next: Option<u32>,
 }
 
 /// Every prompt of a task that has a circuit.
 pub fn drawn(task: &Task) -> Vec<Drawn<'_>> {
-    let all: Vec<(&Prompt, &Graph)> =
+    let all: Vec<(&Prompt, &PromptGraph)> =
         task.prompts.iter().filter_map(|p| Some((p, p.graph.as_ref()?))).collect();
     let number = |at: Option<usize>| Some(all.get(at?)?.1.number);
     let one = |i: usize| Drawn {
@@ -113,7 +115,7 @@ impl<'a> Drawn<'a> {
     pub fn json(&self, site: &'a Site) -> String {
         let atlas = site.atlas;
         let by = (atlas.model.as_str(), atlas.version.as_str());
-        graph::json(&self.names(site.in_folder()), self.task, self.prompt, by, atlas.layers)
+        graph_json::json(&self.names(site.in_folder()), self.task, self.prompt, by, atlas.layers)
     }
 }
 
@@ -127,7 +129,7 @@ impl GraphView {
             })
         };
         let (nodes, edges) =
-            (counted(graph.nodes.len(), "node"), counted(graph.links.len(), "link"));
+            (counted(graph.nodes().len(), "node"), counted(graph.links().len(), "link"));
         GraphView {
             page: page(links, drawn, &format!("{nodes} and {edges}")),
             text: prompt.text.clone(),
@@ -140,8 +142,8 @@ impl GraphView {
                 .then(|| (measure(&drawn.task.kind), fixed(prompt.metric, 2))),
             answers: answers(prompt),
             logit_difference: fixed(prompt.logit_difference, 2),
-            nodes: graph.nodes.len().to_string(),
-            links: graph.links.len().to_string(),
+            nodes: graph.nodes().len().to_string(),
+            links: graph.links().len().to_string(),
             coverage: percent(prompt.coverage),
             difference: graph.difference,
             picture: graph::picture(&names, site.atlas.layers),
@@ -150,7 +152,7 @@ impl GraphView {
             json: links.page("JSON", &drawn.path("json")),
             node_rows: node_rows(&names),
             link_rows: link_rows(&names),
-            more_links: graph.links.len() > LISTED,
+            more_links: graph.links().len() > LISTED,
             previous: turn(drawn.previous),
             next: turn(drawn.next),
         }
@@ -172,8 +174,8 @@ fn page(links: Links, drawn: &Drawn, size: &str) -> Page {
 }
 
 /// The slots that come up, as the legend explains them.
-fn slots(graph: &Graph) -> Vec<(&'static str, &'static str)> {
-    let there: BTreeSet<Slot> = graph.links.iter().map(|link| link.slot).collect();
+fn slots(graph: &PromptGraph) -> Vec<(&'static str, &'static str)> {
+    let there: BTreeSet<Slot> = graph.links().iter().map(|link| link.slot).collect();
     let word = |slot| match slot {
         Slot::In => None,
         Slot::Q => Some(("q", "into a head’s query")),
@@ -185,36 +187,38 @@ fn slots(graph: &Graph) -> Vec<(&'static str, &'static str)> {
 
 /// Those first through which most passes, and so the answer before all.
 fn node_rows(names: &Names) -> Vec<NodeRow> {
-    let reach = graph::reach(names.graph);
+    let reach = names.graph.circuit.influences();
     let mut order: Vec<usize> = (0..reach.len()).collect();
     order.sort_by(|&a, &b| reach[b].total_cmp(&reach[a]).then(a.cmp(&b)));
     order.into_iter().map(|at| node_row(names, at, reach[at])).collect()
 }
 
 fn node_row(names: &Names, at: usize, reach: f64) -> NodeRow {
-    let node = &names.graph.nodes[at];
+    let node = &names.graph.nodes()[at];
     let head = node.kind == NodeKind::Head;
     NodeRow {
         at,
         name: Link { text: names.name(at), href: names.page(at) },
         kind: kind_word(node.kind),
-        position: node.position,
+        position: names.graph.position(at),
         token: names
             .graph
             .tokens
-            .get(node.position)
+            .get(names.graph.position(at))
             .map(|(_, text)| token(text))
             .unwrap_or_default(),
-        source: if head { node.source.to_string() } else { String::new() },
+        source: if head { node.source().to_string() } else { String::new() },
         serves: names.serves(at).unwrap_or_default(),
-        activation: node.activation.map(|a| significant(a.into(), 3)).unwrap_or_default(),
+        activation: names.graph.circuit.activations[at]
+            .map(|a| significant(a.into(), 3))
+            .unwrap_or_default(),
         reach: percent(reach),
         links: format!("{} / {}", names.into(at).len(), names.out(at).len()),
     }
 }
 
 fn link_rows(names: &Names) -> Vec<LinkRow> {
-    let mut links: Vec<&Edge> = names.graph.links.iter().collect();
+    let mut links: Vec<&Edge> = names.graph.links().iter().collect();
     links.sort_by(|a, b| b.share.total_cmp(&a.share));
     let row = |link: &Edge| LinkRow {
         from: names.placed(link.from),

@@ -1,12 +1,13 @@
 //! What a head does, in words, on the tokens and as tables.
 
 use super::parts::gist;
-use crate::site::atlas::{Class, ComponentPage, Task, TaskComponent};
-use crate::site::head::{
-    Attention, Contributor, Copied, Copying, Head, HeadFeature, Move, Role, What,
+use crate::atlas::model::{
+    Attention, Contributor, CopiedToken, Copying, Head, HeadFeature, Move, Role, What,
 };
+use crate::atlas::model::{ComponentPage, PublishedClass, Task, TaskComponent};
+use crate::format::number::{counted, fixed, percent, significant};
+use crate::site::attention::{line, square};
 use crate::site::links::{Link, Links};
-use crate::site::number::{counted, fixed, percent, significant};
 use crate::site::text::{Html, html, prose, token};
 use serde::Serialize;
 
@@ -117,8 +118,8 @@ impl HeadView {
     }
 }
 
-pub fn classes(links: Links, classes: &[Class]) -> Vec<ClassView> {
-    let one = |class: &Class| ClassView {
+pub fn classes(links: Links, classes: &[PublishedClass]) -> Vec<ClassView> {
+    let one = |class: &PublishedClass| ClassView {
         task: links.task(&class.task),
         class: class.class.clone(),
         published: class.published.clone(),
@@ -335,13 +336,13 @@ fn template(a: &Attention) -> TemplateView {
             .tokens
             .get(destination)
             .map_or_else(|| html(String::new()), |(text, _)| token(text)),
-        text: a.line(destination),
+        text: line(a, destination),
     };
     TemplateView {
         name: a.template.clone(),
         prompts: counted(a.prompts as usize, "prompt"),
         lines: a.destinations(LINES).into_iter().map(line).collect(),
-        square: a.square(),
+        square: square(a),
     }
 }
 
@@ -382,7 +383,7 @@ fn contributor(links: Links, c: &Contributor, longest: f64) -> ContributorRow {
 }
 
 /// Answers first; those that are not there have no table.
-fn copies(all: &[Copied]) -> Vec<(&'static str, Vec<CopyRow>)> {
+fn copies(all: &[CopiedToken]) -> Vec<(&'static str, Vec<CopyRow>)> {
     let of = |answer: bool| {
         all.iter().filter(|c| c.answer == answer).take(COPIES).map(copy_row).collect()
     };
@@ -391,7 +392,7 @@ fn copies(all: &[Copied]) -> Vec<(&'static str, Vec<CopyRow>)> {
     tables
 }
 
-fn copy_row(c: &Copied) -> CopyRow {
+fn copy_row(c: &CopiedToken) -> CopyRow {
     CopyRow {
         token: token(&c.token),
         mass: significant(c.mass, 3),
@@ -404,7 +405,7 @@ fn copy_row(c: &Copied) -> CopyRow {
 }
 
 /// From whichever end is nearer.
-fn rank(c: &Copied) -> String {
+fn rank(c: &CopiedToken) -> String {
     match c.own_rank <= c.own_rank_below {
         true => format!("top {}", c.own_rank),
         false => format!("bottom {}", c.own_rank_below),

@@ -1,11 +1,11 @@
 //! The front page: what was run on what, and the way to everything.
 
-use super::books::BooksView;
+use super::llm_summary::LlmSummaryView;
 use super::parts::{Page, gist_among};
+use crate::atlas::model::{Atlas, Group, Task};
+use crate::format::number::{count, counted, fixed, percent, seconds};
 use crate::ids::Component;
-use crate::site::atlas::{Atlas, Group, Task};
 use crate::site::links::{Link, Links, Site};
-use crate::site::number::{count, counted, fixed, percent, seconds};
 use crate::site::svg::{Cell, model_map};
 use crate::site::text::Html;
 use serde::Serialize;
@@ -23,7 +23,7 @@ pub struct IndexView {
     /// Of the dictionaries: how many, and the least and the most variance that one explains.
     dictionaries: Option<(String, String, String)>,
     /// Explanations of a language model.
-    books: Option<BooksView>,
+    llm_summary: Option<LlmSummaryView>,
     stages: Vec<StageRow>,
     total: String,
 }
@@ -73,7 +73,7 @@ impl IndexView {
             tasks: atlas.tasks.iter().map(|t| task_card(links, t)).collect(),
             groups: atlas.groups.iter().map(|g| group_row(links, g)).collect(),
             dictionaries: dictionaries(atlas),
-            books: BooksView::of(atlas),
+            llm_summary: LlmSummaryView::of(atlas),
             stages: stages(&atlas.stages),
             total: seconds(atlas.stages.iter().map(|s| s.1).sum()),
         }

@@ -2,11 +2,13 @@
 
 use super::explained::scores;
 use super::parts::{Page, gist, gist_among};
-use crate::site::atlas::{ComponentPage, Feature, Pair};
+use crate::atlas::model::{ComponentPage, Feature, Pair};
+use crate::atlas::verdict::of_evaluation;
+use crate::format::number::{counted, fixed, percent, significant};
+use crate::format::text::plain;
+use crate::ids::Lag;
 use crate::site::links::{Link, Links, Site, gist_of};
-use crate::site::number::{counted, fixed, percent, significant};
-use crate::site::text::{self, Html};
-use crate::site::verdict::of_evaluation;
+use crate::site::text::Html;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -179,7 +181,7 @@ fn largest_share(p: &Pair) -> f64 {
 }
 
 fn pair_row(links: Links, p: &Pair) -> PairRow {
-    let same = p.corpus.iter().find(|c| c.lag == "same");
+    let same = p.corpus.iter().find(|c| c.lag == Lag::Same);
     PairRow {
         link: links.pair("open", p.a, p.b),
         a: links.feature(p.a),
@@ -210,18 +212,10 @@ impl SearchView {
             .map(|g| (g.name.clone(), format!("groups/{}.html", g.name), "group".to_string()));
         let components = atlas.components.iter().map(|c| {
             let gist = c.explanation.as_ref().map(gist_of).unwrap_or_default();
-            (
-                c.component.to_string(),
-                format!("components/{}.html", c.component),
-                text::plain(&gist, 110),
-            )
+            (c.component.to_string(), format!("components/{}.html", c.component), plain(&gist, 110))
         });
         let features = atlas.features.iter().map(|f| {
-            (
-                f.id.to_string(),
-                format!("features/{}.html", f.id),
-                text::plain(&site.gist(f.id), 110),
-            )
+            (f.id.to_string(), format!("features/{}.html", f.id), plain(&site.gist(f.id), 110))
         });
         SearchView { entries: tasks.chain(groups).chain(components).chain(features).collect() }
     }

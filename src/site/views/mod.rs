@@ -1,10 +1,10 @@
 //! What each page shows, as plain values for its template: every number is text already, every link
 //! is made.
 
-mod books;
+mod llm_summary;
 mod component;
 mod dictionaries;
-mod exchange;
+mod transcripts;
 mod explained;
 mod faithful;
 mod feature;
@@ -12,7 +12,7 @@ mod graph;
 mod head;
 mod index;
 mod lists;
-mod live;
+mod intervention_links;
 mod parts;
 mod scores;
 mod task;
@@ -20,10 +20,10 @@ mod together;
 
 pub use component::ComponentView;
 pub use dictionaries::DictionariesView;
-pub use exchange::{ExchangesView, subjects};
 pub use feature::FeatureView;
 pub use graph::{Drawn, GraphView, drawn};
 pub use index::IndexView;
 pub use lists::{ComponentsView, FeaturesView, PairsView, SearchView};
 pub use task::TaskView;
 pub use together::{GroupView, PairView};
+pub use transcripts::{TranscriptsView, subjects};

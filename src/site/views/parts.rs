@@ -1,9 +1,11 @@
 //! What several pages have in common: the frame, explanations, promoted tokens, examples.
 
-use crate::ids::FeatureId;
-use crate::site::atlas::{CircuitPair, CorpusPair, Example, Explanation, Promoted, Serving};
+use crate::atlas::model::{CircuitPair, CorpusPair, Example, Explanation, PromotedToken, Serving};
+use crate::format::heat::heat;
+use crate::format::number::{count, fixed, percent, significant};
+use crate::format::text::plain;
+use crate::ids::{Band, FeatureId, Lag};
 use crate::site::links::{Link, Links, gist_of};
-use crate::site::number::{count, fixed, percent, significant};
 use crate::site::text::{self, Html};
 use serde::Serialize;
 
@@ -57,7 +59,7 @@ impl Page {
         Page {
             window: format!("{kind}{title}"),
             title,
-            description: text::plain(&description, 200),
+            description: plain(&description, 200),
             site: atlas.title.clone(),
             version: atlas.version.clone(),
             when: atlas.when.clone(),
@@ -112,10 +114,10 @@ pub struct Logits {
 }
 
 impl Logits {
-    pub fn of(promoted: &[Promoted], suppressed: &[Promoted]) -> Logits {
+    pub fn of(promoted: &[PromotedToken], suppressed: &[PromotedToken]) -> Logits {
         let all = || promoted.iter().chain(suppressed);
         let longest = all().map(|p| p.logit.abs()).fold(0.0, f64::max);
-        let row = |p: &Promoted| TokenRow {
+        let row = |p: &PromotedToken| TokenRow {
             token: text::token(&p.text),
             logit: fixed(p.logit, 2),
             at_strength: fixed(p.at_strength, 1),
@@ -152,7 +154,7 @@ pub struct ExampleView {
 
 /// Examples of one band of strength.
 #[derive(Serialize)]
-pub struct Band {
+pub struct BandView {
     pub id: String,
     pub label: String,
     pub examples: Vec<ExampleView>,
@@ -168,21 +170,21 @@ pub fn example(e: &Example, max: f64) -> ExampleView {
     ExampleView {
         text: text::example(e, max),
         value: significant(e.value, 3),
-        heat: text::heat(e.value, max),
+        heat: heat(e.value, max),
         document: e.document,
         context: e.context,
-        half: e.half.clone(),
+        half: e.half.to_string(),
     }
 }
 
 /// Examples under their bands, in the order in which the bands first come.
-pub fn bands(examples: &[Example], max: f64) -> Vec<Band> {
-    let mut bands: Vec<Band> = Vec::new();
+pub fn bands(examples: &[Example], max: f64) -> Vec<BandView> {
+    let mut bands: Vec<BandView> = Vec::new();
     for e in examples {
-        let i = bands.iter().position(|b| b.id == e.band).unwrap_or_else(|| {
-            bands.push(Band {
-                id: e.band.clone(),
-                label: band_label(&e.band),
+        let i = bands.iter().position(|b| b.id == e.band.to_string()).unwrap_or_else(|| {
+            bands.push(BandView {
+                id: e.band.to_string(),
+                label: band_label(e.band),
                 examples: Vec::new(),
             });
             bands.len() - 1
@@ -192,10 +194,10 @@ pub fn bands(examples: &[Example], max: f64) -> Vec<Band> {
     bands
 }
 
-pub fn band_label(band: &str) -> String {
-    match band.strip_prefix('q').and_then(|n| n.parse::<u32>().ok()) {
-        Some(n) => format!("{}–{}%", n * 10, n * 10 + 10),
-        None => band.into(),
+pub fn band_label(band: Band) -> String {
+    match band {
+        Band::Tenth(n) => format!("{}–{}%", n * 10, n * 10 + 10),
+        other => other.to_string(),
     }
 }
 
@@ -260,11 +262,10 @@ pub struct CorpusPairRow {
 }
 
 pub fn corpus_pair(links: Links, from: FeatureId, p: &CorpusPair) -> CorpusPairRow {
-    let lag = match (p.lag.as_str(), p.first) {
-        ("same", _) => "same token".into(),
-        ("window", true) => format!("after {from}"),
-        ("window", false) => format!("before {from}"),
-        (other, _) => other.into(),
+    let lag = match (p.lag, p.first) {
+        (Lag::Same, _) => "same token".into(),
+        (Lag::Window, true) => format!("after {from}"),
+        (Lag::Window, false) => format!("before {from}"),
     };
     CorpusPairRow {
         other: links.feature(p.other),
@@ -317,14 +318,15 @@ mod tests {
     #[test]
     fn bands_are_told_in_shares_of_the_maximum() {
         assert_eq!(
-            ["top", "q9", "q0", "inactive"].map(band_label),
+            [Band::Top, Band::Tenth(9), Band::Tenth(0), Band::Inactive].map(band_label),
             ["top", "90–100%", "0–10%", "inactive"]
         );
     }
 
     #[test]
     fn the_strength_is_read_off_the_largest_logit() {
-        let promoted = |logit: f64| Promoted { text: "a".into(), logit, at_strength: logit * 4.0 };
+        let promoted =
+            |logit: f64| PromotedToken { text: "a".into(), logit, at_strength: logit * 4.0 };
         let logits = Logits::of(&[promoted(2.0)], &[promoted(-1.0)]);
         assert_eq!((logits.strength.as_str(), logits.suppressed[0].width.as_str()), ("4", "50"));
         assert_eq!(Logits::of(&[], &[]).strength, "");

@@ -2,12 +2,13 @@
 //! what happens when the feature is added to the live model.
 
 use super::parts::band_label;
-use crate::site::atlas::{Causal, Evaluation, Feature, Misjudged};
+use crate::atlas::model::{Evaluation, Feature, Misjudged, Steering};
+use crate::atlas::verdict::{agreement, is_rule, of_claimed, of_evaluation, of_promoted};
+use crate::format::number::{ABSENT, count, counted, fixed, with_interval};
+use crate::ids::Band;
 use crate::site::links::{Link, Links};
-use crate::site::number::{ABSENT, count, counted, fixed, with_interval};
 use crate::site::svg::{Mark, scale};
 use crate::site::text::{Html, marked, token};
-use crate::site::verdict::{agreement, is_rule, of_claimed, of_evaluation, of_promoted};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -141,17 +142,19 @@ fn wrong(all: &[Misjudged]) -> Vec<Wrong> {
 /// What is true of a text whose judge said the opposite.
 fn what(m: &Misjudged) -> String {
     let fuzzing = m.method == "fuzzing";
-    match (m.truth, m.band.as_str()) {
+    match (m.truth, m.band) {
         (true, _) if fuzzing => "missed: the marks are right".into(),
         (false, _) if fuzzing => "false alarm: the marks are wrong".into(),
         (true, band) => format!("missed: active ({})", band_label(band)),
-        (false, "token") => "false alarm: silent, though it holds the feature's own token".into(),
-        (false, "similar") => "false alarm: silent, another feature's text".into(),
-        (false, _) => "false alarm: silent".into(),
+        (false, Band::Token) => {
+            "false alarm: inactive, though it holds the feature's own token".into()
+        }
+        (false, Band::Similar) => "false alarm: inactive, another feature's text".into(),
+        (false, _) => "false alarm: inactive".into(),
     }
 }
 
-fn causal_view(f: &Feature, c: &Causal) -> CausalView {
+fn causal_view(f: &Feature, c: &Steering) -> CausalView {
     let judged = of_promoted(c);
     let row = |what: String, mark: Mark, null: Option<f64>, words: String, class| CausalRow {
         what,
@@ -182,7 +185,7 @@ fn causal_view(f: &Feature, c: &Causal) -> CausalView {
     }
 }
 
-fn risen(f: &Feature, c: &Causal) -> Vec<Risen> {
+fn risen(f: &Feature, c: &Steering) -> Vec<Risen> {
     let longest = c.risen.iter().map(|r| r.1).fold(0.0, f64::max);
     let claims = f.explanation.iter().flat_map(|e| &e.claims);
     let claims: Vec<&str> = claims.map(|claim| claim.trim()).collect();

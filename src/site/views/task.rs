@@ -2,12 +2,12 @@
 
 use super::faithful::{FaithfulView, finding, measure};
 use super::head::{InTask, circuit_of_heads, in_task};
-use super::live::LiveView;
+use super::intervention_links::InterventionLinksView;
 use super::parts::{CircuitPairRow, Page, circuit_pair};
+use crate::atlas::model::{HookScore, Prompt, Task, TaskComponent};
+use crate::format::number::{count, counted, difference, fixed, percent, right_of};
 use crate::ids::{Component, FeatureId};
-use crate::site::atlas::{HookScore, Prompt, Task, TaskComponent};
 use crate::site::links::{Link, Links, Site, graph_path};
-use crate::site::number::{count, counted, difference, fixed, percent, right_of};
 use crate::site::svg::{Cell, model_map, triangle};
 use crate::site::text::{Html, prose, token};
 use serde::Serialize;
@@ -47,7 +47,7 @@ pub struct TaskView {
     hooks: Vec<HookRow>,
     finding: Option<String>,
     faithful: FaithfulView,
-    live: LiveView,
+    live: InterventionLinksView,
 }
 
 #[derive(Serialize)]
@@ -151,7 +151,7 @@ impl TaskView {
             hooks: task.hooks.iter().map(hook_row).collect(),
             finding,
             faithful: FaithfulView::new(task),
-            live: LiveView::new(links, task),
+            live: InterventionLinksView::new(links, task),
         }
     }
 }
@@ -167,7 +167,7 @@ fn ranked(links: Links, features: &[(FeatureId, f64)]) -> Vec<RankedRow> {
 
 fn hook_row(hook: &HookScore) -> HookRow {
     HookRow {
-        dictionary: hook.dictionary.clone(),
+        dictionary: hook.dictionary.to_string(),
         supporting: fixed(hook.supporting, 2),
         opposing: fixed(hook.opposing, 2),
         error: fixed(hook.error, 2),

@@ -5,10 +5,10 @@ use super::parts::{
     CircuitPairRow, CorpusPairRow, ExampleView, Logits, Page, circuit_pair, corpus_pair, describe,
     example, gist, hottest,
 };
+use crate::atlas::model::{Group, Pair};
+use crate::format::number::{counted, percent, significant};
 use crate::ids::FeatureId;
-use crate::site::atlas::{Group, Pair};
 use crate::site::links::{Link, Links, Site, in_order, pair_path};
-use crate::site::number::{counted, percent, significant};
 use crate::site::text::Html;
 use serde::Serialize;
 

@@ -8,9 +8,10 @@
 
 use super::prune::Link;
 use crate::circuit::attribution::{Attribution, Root};
-use crate::circuit::graph::{Node, NodeKind};
-use crate::circuit::world::flat;
+use crate::circuit::graph::Node;
+use crate::circuit::replacement::flat;
 use crate::error::Result;
+use crate::ids::NodeKind;
 use candle_core::{Device, Tensor};
 use std::ops::Range;
 
@@ -98,12 +99,12 @@ impl<'a> Effects<'a> {
     /// The effects of terms at one position on an attention feature through each head,
     /// `[H][terms]`.
     pub fn by_head(&self, feature: usize, terms: &[usize]) -> Result<Vec<Vec<f32>>> {
-        let Node { layer, position, feature, .. } = self.nodes[feature];
-        let source = self.nodes[terms[0]].position as usize;
+        let node = self.nodes[feature];
+        let source = self.nodes[terms[0]].position();
         let place = &self.places[source];
-        let weights = self.weights(layer as usize, position as usize)?.get(source)?.unsqueeze(1)?;
+        let weights = self.weights(node.layer(), node.position())?.get(source)?.unsqueeze(1)?;
         let directions =
-            self.back(layer as usize, &[feature as usize])?.squeeze(1)?.broadcast_mul(&weights)?;
+            self.back(node.layer(), &[node.index()])?.squeeze(1)?.broadcast_mul(&weights)?;
         let chosen =
             Tensor::from_iter(terms.iter().map(|&term| (term - place.first) as u32), &Device::Cpu)?;
         Ok(directions.matmul(&place.rows.index_select(&chosen, 0)?.t()?)?.to_vec2()?)
@@ -111,7 +112,8 @@ impl<'a> Effects<'a> {
 
     /// Every hook and position, the latest hook first.
     fn backwards(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let (hooks, tokens) = (2 * self.attribution.world().model.sizes.layers, self.places.len());
+        let (hooks, tokens) =
+            (2 * self.attribution.replacement().model.sizes.layers, self.places.len());
         (0..hooks).rev().flat_map(move |hook| (0..tokens).map(move |p| (hook, p)))
     }
 
@@ -145,11 +147,15 @@ impl<'a> Effects<'a> {
             return Ok(Vec::new());
         }
         let features: Vec<usize> =
-            receivers.iter().map(|&receiver| self.nodes[receiver].feature as usize).collect();
-        let (world, l) = (self.attribution.world(), hook / 2);
+            receivers.iter().map(|&receiver| self.nodes[receiver].index()).collect();
+        let (replacement, l) = (self.attribution.replacement(), hook / 2);
         if hook % 2 == 1 {
             let sigma = f64::from(self.attribution.trace().layers[l].sigma2[p]);
-            return Ok(vec![self.block(hook, p, &(world.mlp[l].select(&features)?.w / sigma)?)?]);
+            return Ok(vec![self.block(
+                hook,
+                p,
+                &(replacement.mlp[l].select(&features)?.w / sigma)?,
+            )?]);
         }
         let back = self.back(l, &features)?;
         let (heads, n, d) = back.dims3()?;
@@ -167,11 +173,11 @@ impl<'a> Effects<'a> {
 
     /// What attention features read, through each head's `W_V`: `[H, n, D]`
     fn back(&self, l: usize, features: &[usize]) -> Result<Tensor> {
-        let model = &self.attribution.world().model;
+        let model = &self.attribution.replacement().model;
         let (d, h, k) = (model.sizes.d_model, model.sizes.heads, model.sizes.d_head);
         let w_v =
             model.layers[l].w_qkv.narrow(1, 2 * h * k, h * k)?.contiguous()?.reshape((d, h, k))?;
-        let reads = self.attribution.world().attention[l].select(features)?.w.reshape((
+        let reads = self.attribution.replacement().attention[l].select(features)?.w.reshape((
             features.len(),
             h,
             k,
@@ -192,8 +198,8 @@ impl<'a> Effects<'a> {
 impl Place {
     /// The terms at a position, whose nodes are put behind those of the positions before.
     fn new(attribution: &Attribution, p: usize, nodes: &mut Vec<Node>) -> Result<Place> {
-        let world = attribution.world();
-        let (d, blocks) = (world.model.sizes.d_model, 2 * world.model.sizes.layers + 1);
+        let replacement = attribution.replacement();
+        let (d, blocks) = (replacement.model.sizes.d_model, 2 * replacement.model.sizes.layers + 1);
         let (stream, first) = (attribution.stream(), nodes.len());
         let embeddings = stream.rows(0, p)?;
         let mut rows: Vec<f32> =

@@ -1,6 +1,7 @@
 //! Which terms and links are kept: `prune_graph` of circuit-tracer, step by step.
 
-use crate::circuit::graph::{Node, NodeKind};
+use crate::circuit::graph::Node;
+use crate::ids::NodeKind;
 use std::collections::BTreeSet;
 
 /// How much of the influence of links is kept, as circuit-tracer has it.

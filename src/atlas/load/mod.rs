@@ -1,0 +1,289 @@
+//! The model of a finished run, put together from its tables.
+//!
+//! A table is read when something first asks for it, and what is made of it is kept. Of the large
+//! tables (examples, promoted tokens, pairs in the corpus, transcripts, judgements) a reader that is
+//! about a few subjects reads only their rows.
+
+pub mod activations;
+mod components;
+mod examples;
+mod explanations;
+mod features;
+mod graphs;
+mod heads;
+mod tasks;
+mod whole;
+
+pub use graphs::{Circuits, graphs};
+pub use heads::Heads;
+
+use crate::artifact::tables::{
+    CircuitFeature, CircuitPairRow, ComponentRow, CorpusPairRow, ExampleRow, FeatureRow, LogitRow,
+    NodeRow, PromptRow,
+};
+use crate::artifact::{Row, Store};
+use crate::atlas::model::{Explanation, PromotedToken, Transcript};
+use crate::config::Config;
+use crate::corpus::Tokenizer;
+use crate::error::Result;
+use crate::ids::{Component, FeatureId, Side, Status, Subject};
+use crate::inputs::{self, by};
+use crate::lock::Lock;
+use explanations::Explanations;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is in each circuit, by task and prompt: components, and the features that serve there.
+pub type Members = BTreeMap<(String, u32), BTreeSet<(Component, Option<FeatureId>)>>;
+
+/// Two components, and in how many prompts both are in the circuit.
+type ComponentPairs = Vec<(Component, Component, u32)>;
+
+/// A value that is made when something first asks for it.
+struct Lazy<T>(OnceCell<T>);
+
+impl<T> Default for Lazy<T> {
+    fn default() -> Lazy<T> {
+        Lazy(OnceCell::new())
+    }
+}
+
+impl<T> Lazy<T> {
+    fn get(&self, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+        if let Some(made) = self.0.get() {
+            return Ok(made);
+        }
+        let made = make()?;
+        Ok(self.0.get_or_init(|| made))
+    }
+}
+
+/// Reads a finished run.
+pub struct Reader<'a> {
+    config: &'a Config,
+    store: &'a Store,
+    lock: &'a Lock,
+    /// Of which subjects rows of the large tables are read; none: of all.
+    about: Option<BTreeSet<Subject>>,
+    tokenizer: Lazy<Tokenizer>,
+    prompts: Lazy<Vec<PromptRow>>,
+    prompts_of: Lazy<BTreeMap<String, u32>>,
+    circuits: Lazy<Circuits>,
+    members: Lazy<Members>,
+    component_pairs: Lazy<BTreeMap<String, ComponentPairs>>,
+    components: Lazy<Vec<ComponentRow>>,
+    servings: Lazy<Vec<CircuitFeature>>,
+    serving: Lazy<BTreeMap<FeatureId, Vec<CircuitFeature>>>,
+    serving_at: Lazy<BTreeMap<Component, Vec<CircuitFeature>>>,
+    features: Lazy<Vec<FeatureRow>>,
+    examples: Lazy<BTreeMap<Subject, Vec<ExampleRow>>>,
+    promoted: Lazy<BTreeMap<Subject, [Vec<PromotedToken>; 2]>>,
+    circuit_pairs: Lazy<Vec<CircuitPairRow>>,
+    /// By feature: its places in `circuit_pairs`.
+    circuit_pairs_of: Lazy<BTreeMap<FeatureId, Vec<usize>>>,
+    corpus_pairs: Lazy<BTreeMap<FeatureId, Vec<CorpusPairRow>>>,
+    explanations: Explanations,
+    heads: Lazy<Heads>,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads a run, whole if all of it is asked for.
+    pub fn new(config: &'a Config, store: &'a Store, lock: &'a Lock) -> Reader<'a> {
+        Reader {
+            config,
+            store,
+            lock,
+            about: None,
+            tokenizer: Lazy::default(),
+            prompts: Lazy::default(),
+            prompts_of: Lazy::default(),
+            circuits: Lazy::default(),
+            members: Lazy::default(),
+            component_pairs: Lazy::default(),
+            components: Lazy::default(),
+            servings: Lazy::default(),
+            serving: Lazy::default(),
+            serving_at: Lazy::default(),
+            features: Lazy::default(),
+            examples: Lazy::default(),
+            promoted: Lazy::default(),
+            circuit_pairs: Lazy::default(),
+            circuit_pairs_of: Lazy::default(),
+            corpus_pairs: Lazy::default(),
+            explanations: Explanations::default(),
+            heads: Lazy::default(),
+        }
+    }
+
+    /// Reads of the large tables only what is about these subjects.
+    #[must_use]
+    pub fn about(self, subjects: impl IntoIterator<Item = Subject>) -> Reader<'a> {
+        Reader { about: Some(subjects.into_iter().collect()), ..self }
+    }
+
+    /// Rows of a large table, of which one of these columns names the subject.
+    fn large<R: Row>(&self, columns: &[&str]) -> Result<Vec<R>> {
+        match &self.about {
+            None => self.store.read(),
+            Some(about) => {
+                self.store.read_about(columns, &about.iter().map(ToString::to_string).collect())
+            }
+        }
+    }
+
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer.get(|| inputs::tokenizer(self.config))
+    }
+
+    /// Every prompt of every task, by task and number.
+    pub fn prompts(&self) -> Result<&[PromptRow]> {
+        Ok(self.prompts.get(|| self.store.read())?)
+    }
+
+    /// Prompts of a task that have a circuit.
+    pub fn prompts_of(&self, task: &str) -> Result<u32> {
+        let counted = self.prompts_of.get(|| {
+            let mut counted = BTreeMap::new();
+            for row in self.prompts()?.iter().filter(|row| row.used) {
+                *counted.entry(row.task.clone()).or_default() += 1;
+            }
+            Ok(counted)
+        })?;
+        Ok(counted.get(task).copied().unwrap_or(0))
+    }
+
+    /// The circuit of each prompt that has one.
+    pub fn circuits(&self) -> Result<&Circuits> {
+        self.circuits.get(|| graphs(self.store))
+    }
+
+    /// What is in each circuit.
+    pub fn members(&self) -> Result<&Members> {
+        self.members.get(|| {
+            let mut members = Members::new();
+            for row in self.store.read::<NodeRow>()? {
+                let node = graphs::node(&row);
+                let own = members.entry((row.task, row.prompt)).or_default();
+                own.extend(node.component().map(|component| (component, node.served())));
+            }
+            Ok(members)
+        })
+    }
+
+    /// In how many prompts of a task both components are in the circuit; only a < b.
+    pub fn component_pairs(&self, task: &str) -> Result<&[(Component, Component, u32)]> {
+        let all = self.component_pairs.get(|| Ok(components::pairs(self.members()?)))?;
+        Ok(all.get(task).map(Vec::as_slice).unwrap_or_default())
+    }
+
+    /// The components of each task's circuits.
+    pub fn components(&self) -> Result<&[ComponentRow]> {
+        Ok(self.components.get(|| self.store.read())?)
+    }
+
+    fn servings(&self) -> Result<&[CircuitFeature]> {
+        Ok(self.servings.get(|| self.store.read())?)
+    }
+
+    /// Where a feature serves.
+    fn serving(&self, feature: FeatureId) -> Result<&[CircuitFeature]> {
+        let all = self.serving.get(|| Ok(by(self.servings()?.to_vec(), |row| row.feature)))?;
+        Ok(all.get(&feature).map(Vec::as_slice).unwrap_or_default())
+    }
+
+    /// What serves at a component.
+    fn serving_at(&self, component: Component) -> Result<&[CircuitFeature]> {
+        let all = self.serving_at.get(|| Ok(by(self.servings()?.to_vec(), |row| row.component)))?;
+        Ok(all.get(&component).map(Vec::as_slice).unwrap_or_default())
+    }
+
+    /// Every scored feature, in order.
+    pub fn features(&self) -> Result<&[FeatureRow]> {
+        Ok(self.features.get(|| self.store.read())?)
+    }
+
+    fn examples_of(&self, subject: &Subject) -> Result<&[ExampleRow]> {
+        let all = self
+            .examples
+            .get(|| Ok(by(self.large::<ExampleRow>(&["subject"])?, |row| row.subject.clone())))?;
+        Ok(all.get(subject).map(Vec::as_slice).unwrap_or_default())
+    }
+
+    /// What a subject promotes and what it suppresses, the most first.
+    fn promoted(&self, subject: &Subject) -> Result<[Vec<PromotedToken>; 2]> {
+        let all = self.promoted.get(|| Ok(promoted(self.large(&["subject"])?)))?;
+        Ok(all.get(subject).cloned().unwrap_or_default())
+    }
+
+    /// Pairs of features in circuits, the largest share first.
+    pub fn pair_rows(&self) -> Result<&[CircuitPairRow]> {
+        Ok(self.circuit_pairs.get(|| {
+            let mut rows: Vec<CircuitPairRow> = self.store.read()?;
+            rows.sort_by(|a, b| b.share.total_cmp(&a.share).then(b.prompts.cmp(&a.prompts)));
+            Ok(rows)
+        })?)
+    }
+
+    /// Those of a feature.
+    fn pair_rows_of(&self, feature: FeatureId) -> Result<Vec<&CircuitPairRow>> {
+        let rows = self.pair_rows()?;
+        let places = self.circuit_pairs_of.get(|| {
+            let mut places: BTreeMap<FeatureId, Vec<usize>> = BTreeMap::new();
+            for (place, row) in rows.iter().enumerate() {
+                let own: BTreeSet<FeatureId> = [row.feature_a, row.feature_b].into();
+                own.into_iter().for_each(|of| places.entry(of).or_default().push(place));
+            }
+            Ok(places)
+        })?;
+        Ok(places.get(&feature).into_iter().flatten().map(|&place| &rows[place]).collect())
+    }
+
+    fn corpus_pairs(&self, feature: FeatureId) -> Result<&[CorpusPairRow]> {
+        let all = self.corpus_pairs.get(|| {
+            let mut all: BTreeMap<FeatureId, Vec<CorpusPairRow>> = BTreeMap::new();
+            for row in self.large::<CorpusPairRow>(&["feature_a", "feature_b"])? {
+                all.entry(row.feature_a).or_default().push(row.clone());
+                all.entry(row.feature_b).or_default().push(row);
+            }
+            Ok(all)
+        })?;
+        Ok(all.get(&feature).map(Vec::as_slice).unwrap_or_default())
+    }
+
+    /// What heads do.
+    pub fn heads(&self) -> Result<&Heads> {
+        self.heads
+            .get(|| Heads::load(self.store, self.tokenizer()?, self.prompts()?, self.circuits()?))
+    }
+
+    /// The explanation of a feature, component, pair or group: a language model's, or where it has
+    /// none the summary of the statistics.
+    pub fn explanation(&self, subject: &Subject) -> Result<Option<Explanation>> {
+        self.explanations.explanation(self.store, subject)
+    }
+
+    /// The text of a feature's explanation, if it has one.
+    pub fn explained(&self, feature: FeatureId) -> Result<Option<String>> {
+        let explanation = self.explanation(&feature.into())?;
+        Ok(explanation.filter(|e| e.status == Status::Ok).map(|e| e.text))
+    }
+
+    /// What a language model was asked about a subject.
+    fn transcript(&self, subject: &Subject) -> Result<Option<Transcript>> {
+        self.explanations.transcript(self, subject)
+    }
+}
+
+fn promoted(rows: Vec<LogitRow>) -> BTreeMap<Subject, [Vec<PromotedToken>; 2]> {
+    let mut map: BTreeMap<Subject, [Vec<PromotedToken>; 2]> = BTreeMap::new();
+    for row in rows {
+        let (logit, at_strength) = (f64::from(row.logit), f64::from(row.at_strength));
+        let sides = map.entry(row.subject).or_default();
+        sides[usize::from(row.side == Side::Bottom)].push(PromotedToken {
+            text: row.text,
+            logit,
+            at_strength,
+        });
+    }
+    map
+}

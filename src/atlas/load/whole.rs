@@ -1,0 +1,211 @@
+//! The whole atlas as one value, for the pages.
+
+use super::Reader;
+use super::explanations::usage;
+use crate::artifact::Row;
+use crate::artifact::tables::{ConformanceRow, ContextRow};
+use crate::atlas::model::{Atlas, Conformance};
+use crate::atlas::pairs::strongest;
+use crate::config::{DiscoveryMethod, Provider, Wrong};
+use crate::error::Result;
+use crate::format::number::count;
+use crate::ids::{Component, HubName, Subject};
+use crate::inputs;
+use crate::model::{Gpt2, Sizes};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+impl Reader<'_> {
+    /// Everything that the pages show. `order` has the names of the stages.
+    ///
+    /// # Errors
+    /// When a table cannot be read.
+    pub fn atlas(&self, order: &[&'static str]) -> Result<Atlas> {
+        let config = self.config;
+        let sizes = Gpt2::sizes_of(&config.path(&config.model.path))?;
+        let [documents, contexts, tokens] = self.corpus()?;
+        let newest = self.lock.stages.values().map(|entry| entry.finished.clone()).max();
+        let conformance: Vec<ConformanceRow> = self.store.read()?;
+        Ok(Atlas {
+            title: config.site.title.clone(),
+            base_url: config.site.base_url.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            model: model_name(&config.model.path),
+            when: newest.unwrap_or_default(),
+            provenance: self.provenance(&sizes, &conformance)?,
+            layers: sizes.layers,
+            heads: sizes.heads,
+            documents,
+            contexts,
+            tokens,
+            tasks: config.tasks.iter().map(|task| self.task(task)).collect::<Result<_>>()?,
+            components: self
+                .all_components()?
+                .into_iter()
+                .map(|own| self.component(own))
+                .collect::<Result<_>>()?,
+            features: self
+                .features()?
+                .iter()
+                .map(|row| self.feature(row))
+                .collect::<Result<_>>()?,
+            pairs: self.strongest_pairs()?,
+            groups: config.groups.iter().map(|group| self.group(group)).collect::<Result<_>>()?,
+            conformance: conformance.iter().map(fit).collect(),
+            usage: usage(self.store)?,
+            stages: self.stages(order),
+        })
+    }
+
+    /// Every component of a circuit, also one that serves only error terms.
+    fn all_components(&self) -> Result<BTreeSet<Component>> {
+        Ok(self.components()?.iter().map(|row| row.component).collect())
+    }
+
+    /// The strongest pairs of all tasks, by name.
+    fn strongest_pairs(&self) -> Result<Vec<crate::atlas::model::Pair>> {
+        let strongest = strongest(self.pair_rows()?);
+        let mut pairs: Vec<(String, Subject)> =
+            strongest.into_values().flatten().map(|pair| (pair.to_string(), pair)).collect();
+        pairs.sort();
+        pairs.dedup();
+        let pair = |(_, pair): &(String, Subject)| match *pair {
+            Subject::Pair(a, b) => Some(self.pair(a, b)),
+            _ => None,
+        };
+        pairs.iter().filter_map(pair).collect()
+    }
+
+    /// Documents with a context, contexts, and tokens that count.
+    fn corpus(&self) -> Result<[u64; 3]> {
+        let (mut documents, mut contexts, mut tokens) = (BTreeSet::new(), 0, 0);
+        let tokenizer = self.tokenizer()?;
+        for part in self.store.parts(&ContextRow::ARTIFACT)? {
+            let rows = self.store.read_part::<ContextRow>(part)?;
+            documents.extend(rows.iter().map(|row| row.document));
+            contexts += rows.len() as u64;
+            tokens += rows.iter().map(|row| inputs::counting(row, tokenizer)).sum::<u64>();
+        }
+        Ok([documents.len() as u64, contexts, tokens])
+    }
+
+    fn stages(&self, order: &[&'static str]) -> Vec<(String, f64)> {
+        let entry =
+            |name: &str| self.lock.stages.get(name).filter(|entry| !entry.finished.is_empty());
+        order.iter().filter_map(|name| Some((name.to_string(), entry(name)?.seconds))).collect()
+    }
+
+    fn provenance(
+        &self,
+        sizes: &Sizes,
+        conformance: &[ConformanceRow],
+    ) -> Result<Vec<(String, String)>> {
+        let config = self.config;
+        let widths: Vec<usize> = conformance.iter().map(|row| row.width as usize).collect();
+        let width = match (widths.iter().min(), widths.iter().max()) {
+            (Some(low), Some(high)) if low == high => count(*low as u64),
+            (Some(low), Some(high)) => format!("{} to {}", count(*low as u64), count(*high as u64)),
+            _ => "?".into(),
+        };
+        let discover = &config.discover;
+        let model = format!(
+            "{}: {} layers of {} heads, {} wide, vocabulary {}",
+            config.model.path,
+            sizes.layers,
+            sizes.heads,
+            count(sizes.d_model as u64),
+            count(sizes.vocabulary as u64)
+        );
+        let corpus = &config.corpus;
+        let aggregate = &config.aggregate;
+        let how = match discover.method {
+            DiscoveryMethod::Gradient => format!(
+                "{} prompts to rank on, {} points, {} of what all features keep",
+                discover.prompts, discover.points, discover.faithful
+            ),
+            DiscoveryMethod::Greedy => {
+                format!(
+                    "{} passes, {} a slot, {} candidates",
+                    discover.passes, discover.per_node, discover.candidates
+                )
+            }
+            DiscoveryMethod::Influence => {
+                format!(
+                    "coverage {}, at most {} features and errors",
+                    discover.coverage, discover.nodes
+                )
+            }
+            _ => String::new(),
+        };
+        let (method, root) = (word(&discover.method), word(&discover.root).replace('-', " "));
+        let circuits = match discover.method {
+            DiscoveryMethod::Gradient => format!("{method}: {how}"),
+            _ => format!("{method} from the {root}: {how}"),
+        };
+        let examples = format!(
+            "the {} strongest and {} of each tenth of the active contexts, in each half of the \
+             documents; together within {} tokens",
+            aggregate.examples, aggregate.band_examples, aggregate.window
+        );
+        let explanations = match config.llm.model.as_str() {
+            _ if config.llm.provider == Provider::None => {
+                "summaries of the statistics; no language model"
+            }
+            model => model,
+        };
+        let allowed: Vec<&str> = discover.allow.iter().map(String::as_str).collect();
+        let fixed = [
+            ("Model", model),
+            ("Attention SAEs", config.dictionaries.attention.clone()),
+            ("MLP transcoders", config.dictionaries.mlp.clone()),
+            ("Dictionaries", format!("{} of {width} features", inputs::sources(config)?.len())),
+            ("Corpus", format!("{}, contexts of {} tokens", corpus.path, corpus.context)),
+        ];
+        let tasks =
+            config.tasks.iter().map(|task| (format!("Task {}", task.name), task_settings(task)));
+        let rest = [
+            ("Circuits", circuits),
+            ("Nodes", allowed.join(", ").replace('_', " ")),
+            ("Examples", examples),
+            ("Explanations", explanations.to_string()),
+        ];
+        let named = |(label, value): (&str, String)| (label.to_string(), value);
+        Ok(fixed.map(named).into_iter().chain(tasks).chain(rest.map(named)).collect())
+    }
+}
+
+/// A setting as the settings file spells it.
+fn word(setting: &impl serde::Serialize) -> String {
+    serde_json::to_value(setting)
+        .ok()
+        .and_then(|value| Some(value.as_str()?.to_string()))
+        .unwrap_or_default()
+}
+
+fn task_settings(task: &crate::config::Task) -> String {
+    let file = task.file.as_ref().map(|file| format!(" of `{file}`")).unwrap_or_default();
+    let prompts = task.prompts.map(|n| format!(", {n} prompts{file}")).unwrap_or(file);
+    let wrong = if task.wrong == Wrong::LeaveOut { ", wrong ones left out" } else { "" };
+    format!("{}{prompts}, seed {}{wrong}", task.kind.word(), task.seed)
+}
+
+/// What the model is called where it came from: the repository of the hub, or the folder's own
+/// name.
+fn model_name(path: &str) -> String {
+    match path.parse::<HubName>() {
+        Ok(name) => name.place(),
+        Err(_) => Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned(),
+    }
+}
+
+fn fit(row: &ConformanceRow) -> Conformance {
+    Conformance {
+        dictionary: row.dictionary,
+        width: row.width as usize,
+        l0: row.l0,
+        variance_explained: row.variance_explained,
+        dead: row.dead as u64,
+        loss_recovered: row.loss_recovered,
+        tokens: row.tokens,
+    }
+}

@@ -1,0 +1,16 @@
+//! A finished run: what its tables say, as plain values.
+//!
+//! `model` has the values: tasks, graphs of prompts, components, heads, features, explanations and
+//! their scores. `load` puts them together from the tables, and reads a table when something asks
+//! for it. Pages, `show` and `interpret` take their answers from here. `verdict` says in words
+//! whether an explanation beats its baselines.
+
+#[cfg(test)]
+pub(crate) mod fixture;
+mod load;
+pub mod model;
+mod pairs;
+pub mod verdict;
+
+pub use load::{Circuits, Heads, Reader, activations, graphs};
+pub use pairs::strongest;

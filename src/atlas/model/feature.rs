@@ -1,0 +1,141 @@
+//! A feature, its examples and promoted tokens; pairs and groups of features.
+
+use super::{
+    Agreement, CircuitPair, Evaluation, Explanation, Misjudged, Serving, Steering, Transcript,
+};
+use crate::ids::{Band, FeatureId, Half, Lag};
+use serde::Serialize;
+
+#[derive(Clone, Debug, Serialize)]
+pub struct PromotedToken {
+    pub text: String,
+    /// Logits per unit of activation.
+    pub logit: f64,
+    /// The same at `logits.strength` units.
+    pub at_strength: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Feature {
+    pub id: FeatureId,
+    /// Tokens that count at which it is active.
+    pub active: u64,
+    pub density: f64,
+    pub mean_active: f64,
+    pub max: f64,
+    /// Special tokens at which it is active; they are in no other number.
+    pub special_active: u64,
+    /// 50 equal bins on (0, max].
+    pub histogram: Vec<u64>,
+    /// Tokens by their share of the summed activation, largest first.
+    pub mass: Vec<(String, f64)>,
+    pub promoted: Vec<PromotedToken>,
+    pub suppressed: Vec<PromotedToken>,
+    pub servings: Vec<Serving>,
+    /// Bands `top`, `q9` … `q0`, `inactive`; within a band by rank. Both halves of the documents.
+    pub examples: Vec<Example>,
+    /// Features that meet it in the corpus, highest normalised PMI among the significant first.
+    pub corpus_pairs: Vec<CorpusPair>,
+    /// How many there are in all.
+    pub corpus_total: u64,
+    /// Features that serve with it in circuits, most prompts first.
+    pub circuit_pairs: Vec<(String, CircuitPair)>,
+    /// How many there are in all.
+    pub circuit_total: u64,
+    /// That of the language model; if it has none, the summary of the statistics.
+    pub explanation: Option<Explanation>,
+    /// What a language model was asked about it; none where none was.
+    pub asked: Option<Transcript>,
+    /// The language model's explanation first, and of those the first judge's.
+    pub evaluations: Vec<Evaluation>,
+    pub agreements: Vec<Agreement>,
+    /// Some of the texts that the first judge got wrong.
+    pub misjudged: Vec<Misjudged>,
+    pub causal: Option<Steering>,
+}
+
+/// A window of a context around the peak.
+#[derive(Clone, Debug, Serialize)]
+pub struct Example {
+    /// `top`, `q0` … `q9`, `inactive`.
+    pub band: Band,
+    /// `explain` or `score`.
+    pub half: Half,
+    pub document: u32,
+    pub context: u32,
+    /// Position of the window's first piece in the context.
+    pub start: u32,
+    /// The largest activation in the window's context.
+    pub value: f64,
+    pub pieces: Vec<TextPiece>,
+    /// Index in `pieces` of the peak.
+    pub peak: usize,
+    /// The window was cut: there is more text of the context before, after.
+    pub more_before: bool,
+    pub more_after: bool,
+}
+
+/// A stretch of text with one activation: a token, or several that share a character (their largest
+/// activation).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TextPiece {
+    pub text: String,
+    pub value: f64,
+    /// Special tokens are shown apart and never coloured.
+    pub special: bool,
+}
+
+/// How often another feature meets this one.
+#[derive(Clone, Debug, Serialize)]
+pub struct CorpusPair {
+    pub other: FeatureId,
+    /// `same` token, or within a `window` of tokens.
+    pub lag: Lag,
+    /// For `window`: this feature comes first.
+    pub first: bool,
+    pub together: u64,
+    pub expected: f64,
+    pub lift: f64,
+    pub npmi: f64,
+    pub jaccard: f64,
+    pub phi: f64,
+    /// Benjamini–Hochberg over all pairs tested. Optimistic: tokens of one document are not
+    /// independent.
+    pub q: f64,
+}
+
+/// Two features looked at together; `pairs/A+B.html`, the names in alphabetical order.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pair {
+    pub a: FeatureId,
+    pub b: FeatureId,
+    /// Where the two serve together: (task, pair).
+    pub circuit: Vec<(String, CircuitPair)>,
+    /// How they meet in the corpus; `other` is `b`.
+    pub corpus: Vec<CorpusPair>,
+    /// What the sum of their write directions promotes.
+    pub promoted: Vec<PromotedToken>,
+    pub suppressed: Vec<PromotedToken>,
+    /// Joint examples: values are sums of the two activations, each as a share of its feature's
+    /// maximum.
+    pub examples: Vec<Example>,
+    /// That of the language model; if it has none, the summary of the statistics.
+    pub explanation: Option<Explanation>,
+    /// What a language model was asked about it; none where none was.
+    pub asked: Option<Transcript>,
+}
+
+/// A set of features looked at together; `groups/NAME.html`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Group {
+    pub name: String,
+    pub features: Vec<FeatureId>,
+    pub promoted: Vec<PromotedToken>,
+    pub suppressed: Vec<PromotedToken>,
+    /// Joint examples: values are sums of activations, each as a share of its feature's maximum.
+    pub examples: Vec<Example>,
+    /// That of the language model; if it has none, the summary of the statistics.
+    pub explanation: Option<Explanation>,
+    /// What a language model was asked about it; none where none was.
+    pub asked: Option<Transcript>,
+}

@@ -1,0 +1,124 @@
+//! The circuit of one prompt.
+
+pub use crate::circuit::Node;
+pub use crate::ids::{NodeKind, Slot};
+
+use crate::circuit::{Edge, Graph};
+use std::sync::Arc;
+
+/// The circuit of one prompt with what is around it. Cloning it does not copy nodes and links.
+#[derive(Clone, Debug)]
+pub struct PromptGraph {
+    /// The prompt's number in its task, from 0: the name of its page.
+    pub number: u32,
+    /// What the model read, special tokens included: id and text.
+    pub tokens: Vec<(u32, String)>,
+    /// Id of the correct answer.
+    pub correct: u32,
+    /// Whether the root is a difference of two logits or the correct answer's alone.
+    pub difference: bool,
+    pub circuit: Arc<Circuit>,
+}
+
+/// Nodes and links of one prompt's circuit.
+#[derive(Clone, Debug, Default)]
+pub struct Circuit {
+    /// In node order, the root first.
+    pub nodes: Vec<Node>,
+    /// Of each node: its activation if it is a dictionary feature.
+    pub activations: Vec<Option<f32>>,
+    pub links: Vec<Link>,
+}
+
+/// Node `from` contributes to node `to`; both are places in the circuit's nodes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Link {
+    pub from: usize,
+    pub to: usize,
+    pub slot: Slot,
+    pub effect: f32,
+    /// `|effect|` as a share of everything that enters the slot.
+    pub share: f32,
+}
+
+impl PromptGraph {
+    pub fn nodes(&self) -> &[Node] {
+        &self.circuit.nodes
+    }
+
+    pub fn links(&self) -> &[Link] {
+        &self.circuit.links
+    }
+
+    /// Where a node is; the root reads the last token.
+    pub fn position(&self, at: usize) -> usize {
+        let last = self.tokens.len().saturating_sub(1);
+        self.nodes()[at].position.map_or(last, |position| position as usize)
+    }
+}
+
+impl Circuit {
+    /// The same with links between nodes instead of places.
+    pub fn graph(&self) -> Graph {
+        let edge = |link: &Link| Edge {
+            child: self.nodes[link.from],
+            parent: self.nodes[link.to],
+            slot: link.slot,
+            effect: link.effect,
+            share: link.share,
+        };
+        Graph { nodes: self.nodes.clone(), edges: self.links.iter().map(edge).collect() }
+    }
+
+    /// Each node's influence on the root along the links that are here: the sum over all paths of
+    /// the products of shares, as the method `influence` defines it over all terms; what enters
+    /// queries and keys passes none. The root has 1.
+    pub fn influences(&self) -> Vec<f64> {
+        let n = self.nodes.len();
+        let (mut influence, mut open, mut into) =
+            (vec![0.0; n], vec![0usize; n], vec![Vec::new(); n]);
+        for link in &self.links {
+            open[link.from] += 1;
+            into[link.to].push(link);
+        }
+        // A node's turn comes when all that it leads to had theirs.
+        let mut ready: Vec<usize> = (0..n).filter(|&at| open[at] == 0).collect();
+        while let Some(at) = ready.pop() {
+            if self.nodes[at].kind == NodeKind::Root {
+                influence[at] = 1.0;
+            }
+            for link in &into[at] {
+                if link.slot.passes_influence() {
+                    influence[link.from] += influence[at] * f64::from(link.share);
+                }
+                open[link.from] -= 1;
+                if open[link.from] == 0 {
+                    ready.push(link.from);
+                }
+            }
+        }
+        influence
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn influence_is_the_sum_over_all_paths_of_the_products_of_shares() {
+        let at = |kind| Node::at(kind, 0, 0);
+        let kinds = [NodeKind::AttentionFeature, NodeKind::Head, NodeKind::Embedding];
+        let link = |from, to, slot, share| Link { from, to, slot, effect: -1.0, share };
+        let links = vec![
+            link(3, 0, Slot::In, 0.25),
+            link(3, 2, Slot::Q, 0.75),
+            link(3, 2, Slot::V, 0.75),
+            link(2, 1, Slot::In, 0.5),
+            link(1, 0, Slot::In, 0.5),
+        ];
+        let nodes: Vec<Node> = [Node::ROOT].into_iter().chain(kinds.map(at)).collect();
+        let circuit = Circuit { activations: vec![None; nodes.len()], nodes, links };
+        assert_eq!(circuit.influences(), [1.0, 0.5, 0.25, 0.25 + 0.75 * 0.25]);
+    }
+}

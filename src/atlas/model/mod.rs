@@ -1,0 +1,79 @@
+//! The domain model of a finished run: plain values, loaded from its tables by `load`.
+//!
+//! Every text here comes from a corpus, a tokenizer, a settings file or a language model, and is
+//! hostile until escaped.
+
+mod component;
+mod evaluation;
+mod explanation;
+mod feature;
+mod graph;
+mod head;
+mod task;
+
+pub use component::{ComponentPage, Serving};
+pub use evaluation::{Agreement, Evaluation, Misjudged, Steering};
+pub use explanation::{Exchange, Explanation, Transcript, Usage, UsageTotal};
+pub use feature::{CorpusPair, Example, Feature, Group, Pair, PromotedToken, TextPiece};
+pub use graph::{Circuit, Link, Node, PromptGraph};
+pub use head::{
+    Attention, Contributor, CopiedToken, Copying, Habits, Head, HeadFeature, Move, Role, What,
+};
+pub use task::{
+    CircuitPair, Faithfulness, HookScore, Interval, InterventionLink, Prompt, PublishedClass, Task,
+    TaskComponent,
+};
+
+use crate::ids::DictionaryId;
+use serde::Serialize;
+
+/// The whole atlas. Features are in the order of their ids, components in the order of the model.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Atlas {
+    pub title: String,
+    /// Only for social cards; may be empty. Pages link relatively.
+    pub base_url: String,
+    /// The program's version.
+    pub version: String,
+    /// What the model is called where it came from.
+    pub model: String,
+    /// When the newest stage before `render` ended, `2026-01-31 04:05 UTC`.
+    pub when: String,
+    /// What was run on what, in the order to be shown: (label, value).
+    pub provenance: Vec<(String, String)>,
+    pub layers: usize,
+    pub heads: usize,
+    pub documents: u64,
+    pub contexts: u64,
+    /// Tokens that count: neither special nor padding.
+    pub tokens: u64,
+    pub tasks: Vec<Task>,
+    pub components: Vec<ComponentPage>,
+    pub features: Vec<Feature>,
+    /// The strongest pairs of the tasks' circuits, by name.
+    pub pairs: Vec<Pair>,
+    pub groups: Vec<Group>,
+    pub conformance: Vec<Conformance>,
+    /// What language models were asked, by model and purpose; empty without one.
+    pub usage: Vec<UsageTotal>,
+    /// Stage name and the seconds it took, in the order of the stages.
+    pub stages: Vec<(String, f64)>,
+}
+
+/// How well a dictionary describes the model, measured on tokens of the corpus.
+#[derive(Clone, Debug, Serialize)]
+pub struct Conformance {
+    pub dictionary: DictionaryId,
+    pub width: usize,
+    /// Mean number of active features a token.
+    pub l0: f64,
+    /// 1 − fraction of variance unexplained of what it reconstructs.
+    pub variance_explained: f64,
+    /// Features never active on the sample, and that as a share of the width.
+    pub dead: u64,
+    /// Share of the loss recovered when the reconstruction replaces the original, against zero
+    /// ablation.
+    pub loss_recovered: Option<f64>,
+    /// Tokens that it was measured on.
+    pub tokens: u64,
+}

@@ -1,0 +1,97 @@
+//! The corpus: its files, and its contexts as the stages after `tokenize` see them.
+
+use super::tokenizer;
+use crate::artifact::Store;
+use crate::artifact::tables::{ContextRow, Document};
+use crate::config::Config;
+use crate::corpus::{Shard, Tokenizer, files, readable, shards};
+use crate::error::{Result, hinted};
+use crate::hub::Hub;
+use crate::ids::Half;
+use crate::progress::Progress;
+use std::collections::BTreeMap;
+
+/// The files of the corpus, in order. One of the hub is downloaded when it is come to, so that
+/// nobody waits for files that are not read.
+///
+/// # Errors
+/// When there are none.
+pub fn corpus<'a>(
+    config: &'a Config,
+    progress: &'a Progress,
+) -> Result<Box<dyn Iterator<Item = Result<Shard>> + 'a>> {
+    let Some(snapshot) = config.snapshots.get(&config.corpus.path) else {
+        return Ok(Box::new(shards(files(&config.path(&config.corpus.path))?).into_iter().map(Ok)));
+    };
+    let files: Vec<&String> = snapshot.files.iter().filter(|file| readable(file)).collect();
+    if files.is_empty() {
+        return Err(hinted(
+            format!("`{}` holds no corpus file", snapshot.name),
+            "it must have `.parquet`, `.jsonl`, `.jsonl.gz` or `.txt` files; often \
+             `@refs/convert/parquet` does where `@main` does not",
+        ));
+    }
+    let hub = Hub::from_env()?;
+    let shard = move |file: &String| {
+        Ok(Shard { source: file.clone(), path: hub.file(snapshot, file, progress)? })
+    };
+    Ok(Box::new(files.into_iter().map(shard)))
+}
+
+/// Tokens of a context that count: not special ones, not position 0.
+pub fn counting(row: &ContextRow, tokenizer: &Tokenizer) -> u64 {
+    row.tokens[1..].iter().filter(|id| !tokenizer.is_special(**id)).count() as u64
+}
+
+/// What is said of a corpus of which nothing is left.
+pub fn no_context(config: &Config) -> anyhow::Error {
+    hinted(
+        format!("the corpus `{}` gives no context", config.corpus.path),
+        "it is empty, or every document is shorter than 8 tokens; check `corpus.path` and \
+         `corpus.text`",
+    )
+}
+
+/// The corpus as the stages after `tokenize` see it.
+pub struct Contexts {
+    /// By context number.
+    pub rows: Vec<ContextRow>,
+    /// By context number: whether it may give examples to explanations.
+    pub explain: Vec<bool>,
+    tokenizer: Tokenizer,
+}
+
+impl Contexts {
+    pub fn load(config: &Config, store: &Store) -> Result<Contexts> {
+        let rows = store.read_parts::<ContextRow>()?;
+        let halves: BTreeMap<u32, bool> = store
+            .read::<Document>()?
+            .into_iter()
+            .map(|document| (document.document, document.half == Half::Explain))
+            .collect();
+        let explain =
+            rows.iter().map(|row| halves.get(&row.document).copied().unwrap_or(false)).collect();
+        Ok(Contexts { rows, explain, tokenizer: tokenizer(config)? })
+    }
+
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The token that counts at a position: none for special ones and position 0.
+    pub fn counting(&self, context: u32, position: u16) -> Option<u32> {
+        let id = *self.rows.get(context as usize)?.tokens.get(position as usize)?;
+        (position > 0 && !self.tokenizer.is_special(id)).then_some(id)
+    }
+
+    /// Tokens that count, of all contexts.
+    pub fn tokens(&self) -> u64 {
+        self.tokens_of(|_| true)
+    }
+
+    /// Tokens that count, of some contexts.
+    pub fn tokens_of(&self, wanted: impl Fn(u32) -> bool) -> u64 {
+        let rows = self.rows.iter().filter(|row| wanted(row.context));
+        rows.map(|row| counting(row, &self.tokenizer)).sum()
+    }
+}

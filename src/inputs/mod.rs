@@ -1,0 +1,54 @@
+//! What the settings name, opened: the model, its dictionaries, the corpus, prompts.
+//!
+//! `files` says which files these are, `check` what can be told before a run. Knows settings and
+//! tables, no stage.
+
+mod check;
+mod corpus;
+mod files;
+mod open;
+mod prompts;
+
+pub use check::check;
+pub use corpus::{Contexts, corpus, counting, no_context};
+pub use files::{Input, published_from};
+pub use open::{dictionaries, model, replacement_model, sizes, sources, tokenizer};
+pub use prompts::{Metrics, growth, prompts, published, root};
+
+use crate::artifact::activations::Precision;
+use crate::artifact::tables::CircuitFeature;
+use crate::config::{Config, Dtype, ScoreFeatures};
+use crate::ids::FeatureId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Rows by a key of theirs.
+pub fn by<K: Ord, R>(rows: Vec<R>, key: impl Fn(&R) -> K) -> BTreeMap<K, Vec<R>> {
+    let mut map: BTreeMap<K, Vec<R>> = BTreeMap::new();
+    rows.into_iter().for_each(|row| map.entry(key(&row)).or_default().push(row));
+    map
+}
+
+/// The features that are scored, in order; a feature's place is its key.
+pub fn scored_features(config: &Config, circuit: &[CircuitFeature]) -> Vec<FeatureId> {
+    let mut features: BTreeSet<FeatureId> = config.named_features();
+    if config.score.features == ScoreFeatures::Circuit {
+        features.extend(circuit.iter().map(|row| row.feature));
+    }
+    features.into_iter().collect()
+}
+
+/// How activations are kept.
+pub fn precision(config: &Config) -> Precision {
+    match config.cache.dtype {
+        Dtype::F32 => Precision::F32,
+        Dtype::F16 => Precision::F16,
+    }
+}
+
+/// What the disk cache of some hooks takes, in GiB.
+pub fn cache_gib(config: &Config, tokens: usize, hooks: usize, width: usize) -> f64 {
+    (tokens * hooks * width * precision(config).bytes()) as f64 / (1u64 << 30) as f64
+}
+
+/// What to do about circuits that cannot be read.
+pub const DISCOVER: &str = "make it again with `circuit-atlas run discover --force`";

@@ -1,0 +1,90 @@
+//! The model, its tokenizer and its dictionaries, opened.
+
+use super::files::{from_hub, named};
+use crate::circuit::ReplacementModel;
+use crate::config::Config;
+use crate::corpus::Tokenizer;
+use crate::dictionary::{self, Dictionary, Source};
+use crate::error::Result;
+use crate::ids::Kind;
+use crate::lock::Lock;
+use crate::model::{Gpt2, Sizes};
+use crate::progress::Progress;
+use std::path::PathBuf;
+
+/// The dictionaries on disk, in the order that the model computes what they read.
+pub fn sources(config: &Config) -> Result<Vec<Source>> {
+    let layers = sizes(config)?.layers;
+    let mut sources = Vec::new();
+    for kind in [Kind::Attention, Kind::Mlp] {
+        let (folder, files) = config.dictionaries.of(kind);
+        sources.extend(dictionary::find(&config.path(folder), files, kind, layers)?);
+    }
+    sources.sort_by_key(|source| source.id);
+    Ok(sources)
+}
+
+/// The model of the settings, folded.
+pub fn model(config: &Config) -> Result<Gpt2> {
+    Gpt2::load(&config.path(&config.model.path))
+}
+
+/// The model's tokenizer.
+pub fn tokenizer(config: &Config) -> Result<Tokenizer> {
+    Tokenizer::load(&config.path(&config.model.path), sizes(config)?.vocabulary)
+}
+
+/// The sizes of the model of the settings.
+pub fn sizes(config: &Config) -> Result<Sizes> {
+    Gpt2::sizes_of(&config.path(&config.model.path))
+}
+
+/// All dictionaries in order, each converted first if it never was.
+pub fn dictionaries(config: &Config, lock: &Lock, progress: &Progress) -> Result<Vec<Dictionary>> {
+    let (d_model, folder) = (sizes(config)?.d_model, config.converted());
+    let sources = sources(config)?;
+    let contents =
+        sources.iter().map(|source| content(config, lock, source)).collect::<Result<Vec<_>>>()?;
+    let with_content = || sources.iter().zip(&contents);
+    let new = with_content()
+        .filter(|(source, content)| Dictionary::is_new(source, &folder, content))
+        .count();
+    if new > 0 {
+        progress.begin(
+            "dictionaries converted",
+            sources.len() as u64,
+            (sources.len() - new) as u64,
+        );
+    }
+    let open = |(source, content): (&Source, &String)| {
+        let is_new = Dictionary::is_new(source, &folder, content);
+        let dictionary = Dictionary::open(source, d_model, &folder, content)?;
+        progress.add(u64::from(is_new));
+        Ok(dictionary)
+    };
+    // One after the other: each is held in memory whole while it is converted.
+    with_content().map(open).collect()
+}
+
+/// What stands for the content of a dictionary's files: their hashes, or of those of the hub the
+/// commit.
+fn content(config: &Config, lock: &Lock, source: &Source) -> Result<String> {
+    let files = [Some(&source.weights), source.config.as_ref()].into_iter().flatten();
+    let of = |path: &PathBuf| match from_hub(config, path) {
+        Some((name, commit)) => Ok(format!("{name} {commit}")),
+        None => lock.known(&named(config, path), path),
+    };
+    Ok(files.map(of).collect::<Result<Vec<_>>>()?.join(" "))
+}
+
+/// The model with all its dictionaries.
+pub fn replacement_model(
+    config: &Config,
+    lock: &Lock,
+    progress: &Progress,
+) -> Result<ReplacementModel> {
+    let dictionaries = dictionaries(config, lock, progress)?;
+    let (attention, mlp) =
+        dictionaries.into_iter().partition(|dictionary| dictionary.id.kind == Kind::Attention);
+    ReplacementModel::new(model(config)?, attention, mlp)
+}

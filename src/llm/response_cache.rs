@@ -1,0 +1,78 @@
+//! Every reply that ever came, by the hash of what was asked, in `replies.jsonl` of the artifact
+//! folder.
+
+use crate::artifact::{Journal, Store};
+use crate::error::Result;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+const FILE: &str = "replies.jsonl";
+
+/// A reply as it came.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+pub struct CachedReply {
+    pub hash: String,
+    pub model: String,
+    /// What the server called the model that answered: some answer with whatever they have.
+    #[serde(default)]
+    pub served: String,
+    pub purpose: String,
+    pub status: ReplyStatus,
+    /// Of a refusal: its words, if there are any.
+    pub reply: String,
+    /// Why it ended, in the server's word.
+    pub finish: String,
+    pub prompt_tokens: u32,
+    pub completion_tokens: u32,
+    /// Of all tries.
+    pub seconds: f64,
+    pub attempts: u32,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplyStatus {
+    Ok,
+    /// For good: asking again would bring the same.
+    Refused,
+}
+
+/// The replies of an artifact folder.
+pub struct ResponseCache(Mutex<Kept>);
+
+struct Kept {
+    journal: Journal,
+    records: BTreeMap<String, CachedReply>,
+}
+
+impl ResponseCache {
+    /// # Errors
+    /// When the file cannot be read or is damaged.
+    pub fn open(store: &Store) -> Result<ResponseCache> {
+        let mut records = BTreeMap::new();
+        let journal = Journal::open(store, FILE, |record: CachedReply| {
+            drop(records.insert(record.hash.clone(), record))
+        })?;
+        Ok(ResponseCache(Mutex::new(Kept { journal, records })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn get(&self, hash: &str) -> Option<CachedReply> {
+        self.lock().records.get(hash).cloned()
+    }
+
+    /// Keeps a reply; it is on the disk when this returns.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep(&self, record: &CachedReply) -> Result<()> {
+        let mut kept = self.lock();
+        kept.journal.append(record)?;
+        kept.records.insert(record.hash.clone(), record.clone());
+        Ok(())
+    }
+}

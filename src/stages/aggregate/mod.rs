@@ -1,0 +1,181 @@
+//! `aggregate`: what the scores say of each feature, of features together, and of each component.
+
+mod examples;
+mod pairs;
+mod sets;
+
+use crate::artifact::tables::{CircuitFeature, ClusterRow, FeatureRow, PromptRow};
+use crate::atlas::activations::{self};
+use crate::circuit::Weighted;
+use crate::error::Result;
+use crate::ids::{Component, FeatureId, Subject};
+use crate::inputs::{self, Contexts};
+use crate::stages::{Done, Run};
+use crate::stats::examples::{ContextInfo, Wanted};
+use crate::stats::feature::{Statistics, TokenActivation, statistics};
+use crate::stats::joint::summed;
+use examples::{write_examples, write_logits};
+use pairs::{write_circuit_pairs, write_corpus_pairs};
+use rayon::prelude::*;
+use sets::{clusters, group_sets, pair_sets};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Tokens listed with their share of a feature's activation.
+const MASS: usize = 8;
+
+/// Everything that the stage works from.
+struct Work<'a> {
+    run: &'a Run<'a>,
+    contexts: Contexts,
+    features: Vec<FeatureId>,
+    /// By key; by context and position.
+    activations: Vec<Vec<TokenActivation>>,
+    statistics: Vec<Statistics>,
+    /// The same on the *explain* half alone.
+    explain: Vec<Statistics>,
+    serving: Vec<CircuitFeature>,
+}
+
+/// Features looked at together.
+struct Set {
+    subject: Subject,
+    /// Each with its weight in promoted tokens: the share of all prompts in which it serves (of a
+    /// group: 1).
+    members: Weighted,
+    /// Whether joint examples weigh them in the same way, or each alike.
+    weighted_examples: bool,
+}
+
+/// Sums up what the scores and circuits say.
+pub fn run(run: &Run) -> Result<Done> {
+    let work = Work::load(run)?;
+    run.store.write(run.fingerprint, &work.feature_rows())?;
+    let pairs = write_circuit_pairs(run)?;
+    let prompts = run.store.read::<PromptRow>()?.iter().filter(|row| row.used).count() as f64;
+    let clusters = clusters(&work.serving, prompts);
+    let mut rows: Vec<ClusterRow> = clusters.iter().map(|(row, _)| row.clone()).collect();
+    rows.sort_by_cached_key(|row| row.component.to_string());
+    run.store.write(run.fingerprint, &rows)?;
+    let mut sets: Vec<Set> = clusters.into_iter().map(|(_, set)| set).collect();
+    sets.extend(pair_sets(&pairs, &work.serving, prompts));
+    sets.extend(group_sets(run)?);
+    let corpus_pairs = write_corpus_pairs(&work)?;
+    write_examples(&work, &sets)?;
+    write_logits(&work, &sets)?;
+    let tokens = work.contexts.tokens();
+    let features = work.features.len();
+    Ok(format!(
+        "{features} features over {tokens} tokens, {} pairs in circuits, {corpus_pairs} in the \
+         corpus",
+        pairs.len()
+    )
+    .into())
+}
+
+impl<'a> Work<'a> {
+    fn load(run: &'a Run<'a>) -> Result<Work<'a>> {
+        run.progress.say("reading scores");
+        let contexts = Contexts::load(run.config, run.store)?;
+        let serving = run.store.read::<CircuitFeature>()?;
+        let features = inputs::scored_features(run.config, &serving);
+        let activations = activations::all(run.store, features.len())?;
+        let tokens = contexts.tokens();
+        let of = |activations: &Vec<TokenActivation>| {
+            statistics(activations, tokens, |c, p| contexts.counting(c, p), MASS)
+        };
+        let all = activations.par_iter().map(of).collect();
+        let half = contexts.tokens_of(|context| contexts.explain[context as usize]);
+        let seen =
+            |c: u32, p: u16| contexts.counting(c, p).filter(|_| contexts.explain[c as usize]);
+        let explain = activations
+            .par_iter()
+            .map(|activations| statistics(activations, half, seen, MASS))
+            .collect();
+        Ok(Work { run, contexts, features, activations, statistics: all, explain, serving })
+    }
+
+    /// The activations of a feature at tokens that count.
+    fn counting(&self, key: usize) -> impl Iterator<Item = TokenActivation> + '_ {
+        let counts = |f: &&TokenActivation| self.contexts.counting(f.context, f.position).is_some();
+        self.activations[key].iter().filter(counts).copied()
+    }
+
+    fn feature_rows(&self) -> Vec<FeatureRow> {
+        let mut serving: BTreeMap<FeatureId, Vec<&CircuitFeature>> = BTreeMap::new();
+        self.serving.iter().for_each(|row| serving.entry(row.feature).or_default().push(row));
+        let each = self.features.iter().zip(&self.statistics).zip(0u32..);
+        let row = |((feature, statistics), key): ((&FeatureId, &Statistics), u32)| {
+            let serving = serving.get(feature).map(Vec::as_slice).unwrap_or_default();
+            self.feature_row(key, feature, statistics, serving)
+        };
+        each.map(row).collect()
+    }
+
+    fn feature_row(
+        &self,
+        key: u32,
+        feature: &FeatureId,
+        s: &Statistics,
+        serving: &[&CircuitFeature],
+    ) -> FeatureRow {
+        let explain = &self.explain[key as usize];
+        let components: BTreeSet<Component> = serving.iter().map(|row| row.component).collect();
+        let tasks = self.run.config.tasks.iter().map(|task| &task.name);
+        let in_it = |task: &&String| serving.iter().any(|row| row.task == **task);
+        FeatureRow {
+            key,
+            feature: *feature,
+            kind: feature.dictionary.kind,
+            layer: feature.dictionary.layer as u32,
+            index: feature.index as u32,
+            active: s.active,
+            density: s.density,
+            mean_active: s.mean_active,
+            max: s.max,
+            special_active: s.special_active,
+            histogram: s.histogram.clone(),
+            tasks: tasks.filter(in_it).cloned().collect(),
+            components: components.into_iter().collect(),
+            mass_tokens: s.mass.iter().map(|(id, _)| *id).collect(),
+            mass_shares: s.mass.iter().map(|(_, share)| *share).collect(),
+            explain_tokens: explain.mass.iter().map(|(id, _)| *id).collect(),
+            explain_shares: explain.mass.iter().map(|(_, share)| *share).collect(),
+            explain_density: explain.density,
+        }
+    }
+
+    fn info(&self, context: u32) -> ContextInfo<'_> {
+        let row = &self.contexts.rows[context as usize];
+        ContextInfo { document: row.document, tokens: &row.tokens }
+    }
+
+    fn wanted(&self) -> Wanted {
+        let aggregate = &self.run.config.aggregate;
+        Wanted { top: aggregate.examples, per_band: aggregate.band_examples }
+    }
+
+    /// The contexts of one half.
+    fn half(&self, explain: bool) -> Vec<u32> {
+        let own = |(_, half): &(u32, &bool)| **half == explain;
+        (0u32..).zip(&self.contexts.explain).filter(own).map(|(context, _)| context).collect()
+    }
+
+    /// The activations of a set as one: each feature scaled by its maximum and, if wanted, by its
+    /// weight over the largest.
+    fn together(&self, set: &Set) -> Vec<TokenActivation> {
+        let largest = set.members.iter().map(|(_, weight)| *weight).fold(0.0, f64::max);
+        let of = |(feature, weight): &(FeatureId, f64)| {
+            let key = self.features.binary_search(feature).ok()?;
+            let max = f64::from(self.statistics[key].max);
+            let scale = if set.weighted_examples { weight / largest / max } else { 1.0 / max };
+            (max > 0.0).then(|| (self.counting(key).collect::<Vec<_>>(), scale))
+        };
+        let members: Vec<(Vec<TokenActivation>, f64)> = set.members.iter().filter_map(of).collect();
+        summed(
+            &members
+                .iter()
+                .map(|(activations, scale)| (activations.as_slice(), *scale))
+                .collect::<Vec<_>>(),
+        )
+    }
+}

@@ -1,0 +1,134 @@
+//! `measure`: how well each dictionary describes the model, on a sample of the contexts; refuses
+//! one that is read wrongly or is another's, before anything is made of it.
+
+use crate::artifact::tables::{ConformanceRow, ContextRow};
+use crate::corpus::{Window, order};
+use crate::dictionary::{Conformance, Sample, measure};
+use crate::error::Result;
+use crate::inputs;
+use crate::stages::{Done, Run};
+use crate::stats::strata::stratified;
+
+/// Tokens on which dictionaries are measured: enough for two figures, few enough to cost a minute
+/// or two at GPT-2's size.
+pub const SAMPLE: usize = 2048;
+
+/// Which contexts are drawn: the same ones for all dictionaries and in each run.
+const SEED: u64 = 1;
+
+/// Contexts that have about [`SAMPLE`] tokens together. Documents have several, the beginning first
+/// and a short rest last: each kind is drawn in proportion. They come in a drawn order, as some
+/// figures are of the first tokens only.
+pub fn sample(contexts: &[Window]) -> Vec<Vec<u32>> {
+    let tokens: usize = contexts.iter().map(|window| window.tokens.len()).sum();
+    let longest = contexts.iter().map(|window| window.tokens.len()).max().unwrap_or(0);
+    let wanted = (SAMPLE * contexts.len()).div_ceil(tokens.max(1)).max(1);
+    let kinds: Vec<(bool, bool)> =
+        contexts.iter().map(|window| (window.start == 0, window.tokens.len() == longest)).collect();
+    let drawn = stratified(&kinds, wanted, SEED);
+    order(drawn.len(), SEED).into_iter().map(|i| contexts[drawn[i]].tokens.clone()).collect()
+}
+
+/// Measures every dictionary.
+pub fn run(run: &Run) -> Result<Done> {
+    // Before the model is in memory: a dictionary is held whole while it is converted.
+    let dictionaries = run.dictionaries()?;
+    let model = inputs::model(run.config)?;
+    run.progress.say("running the model over a sample");
+    let window =
+        |row: ContextRow| Window { document: row.document, start: row.start, tokens: row.tokens };
+    let contexts: Vec<Window> =
+        run.store.read_parts::<ContextRow>()?.into_iter().map(window).collect();
+    let sample = Sample::new(&model, &sample(&contexts))?;
+    run.progress.begin("dictionaries measured", dictionaries.len() as u64, 0);
+    let mut rows = Vec::new();
+    for dictionary in &dictionaries {
+        let measured = measure(&model, dictionary, &sample)?;
+        measured.check(&dictionary.origin)?;
+        rows.push(row(&measured));
+        run.progress.add(1);
+    }
+    rows.sort_by_cached_key(|row| row.dictionary.to_string());
+    run.store.write(run.fingerprint, &rows)?;
+    let tokens = rows.first().map_or(0, |row| row.tokens);
+    Ok(format!(
+        "{} dictionaries on {tokens} tokens; the model's loss there is {:.2}",
+        rows.len(),
+        sample.loss()
+    )
+    .into())
+}
+
+fn row(measured: &Conformance) -> ConformanceRow {
+    ConformanceRow {
+        dictionary: measured.id,
+        layer: measured.id.layer as u32,
+        kind: measured.id.kind,
+        width: measured.width as u32,
+        l0: measured.l0,
+        variance_explained: measured.variance_explained,
+        dead: measured.dead as f64,
+        loss_recovered: measured.loss_recovered,
+        tokens: measured.tokens,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Documents of `each` whole contexts of 64 tokens, and a rest of 16 where that is wanted.
+    fn contexts(documents: u32, each: u32, rest: bool) -> Vec<Window> {
+        let of = |document: u32| {
+            let length = move |i: u32| if i < each { 64 } else { 16 };
+            let window = move |i: u32| Window {
+                document,
+                start: 63 * i,
+                tokens: vec![1000 * document + i; length(i)],
+            };
+            (0..each + u32::from(rest)).map(window)
+        };
+        (0..documents).flat_map(of).collect()
+    }
+
+    /// How many of a sample are the `i`th context of their document.
+    fn are(sample: &[Vec<u32>], i: u32) -> usize {
+        sample.iter().filter(|tokens| tokens[0] % 1000 == i).count()
+    }
+
+    #[test]
+    fn documents_of_two_contexts_are_not_measured_at_their_beginnings_alone() {
+        let sample = sample(&contexts(64, 2, false));
+        assert_eq!([are(&sample, 0), are(&sample, 1)], [16, 16]);
+        // What looks at the first of them finds both too.
+        assert!((0..2).all(|i| are(&sample[..8], i) > 0));
+    }
+
+    #[test]
+    fn beginnings_middles_and_short_rests_are_in_proportion() {
+        let contexts = contexts(60, 3, true);
+        let sample = sample(&contexts);
+        let [first, rests] = [are(&sample, 0), are(&sample, 3)];
+        assert!(
+            [first, rests].iter().all(|n| (9..=11).contains(n)),
+            "{first}, {rests} of {}",
+            sample.len()
+        );
+        let tokens: usize = sample.iter().map(Vec::len).sum();
+        assert!(tokens.abs_diff(SAMPLE) < 100, "{tokens}");
+        let documents: std::collections::BTreeSet<u32> =
+            sample.iter().map(|tokens| tokens[0] / 1000).collect();
+        assert!(documents.len() > 20, "{documents:?}");
+    }
+
+    #[test]
+    fn a_small_corpus_is_measured_whole() {
+        let mut sample = sample(&contexts(5, 2, false));
+        sample.sort();
+        assert_eq!(
+            sample,
+            contexts(5, 2, false).into_iter().map(|window| window.tokens).collect::<Vec<_>>()
+        );
+        assert!(super::sample(&[]).is_empty());
+    }
+}

@@ -1,0 +1,119 @@
+//! `evaluate`: how good explanations are on documents that they have never seen: of single-token
+//! rules, of a language model before a judge, and of the output side by what the live model says
+//! more of.
+
+mod judging;
+mod rules;
+mod steering;
+mod texts;
+mod work;
+
+use crate::artifact::tables::{AgreementRow, CausalRow, EvaluationRow, JUDGE_LEDGER, JudgementRow};
+use crate::circuit::ReplacementModel;
+use crate::config::{Config, ScoreMethod};
+use crate::error::Result;
+use crate::llm::{Asker, Plan};
+use crate::stages::usage_report::{self, once};
+use crate::stages::{Done, Run};
+use crate::stats::rule::Rule;
+use judging::{Judged, Judging};
+use work::Work;
+
+/// Whether a language model is asked to judge.
+pub fn asks(config: &Config) -> bool {
+    config.llm.asks() && config.evaluate.judges()
+}
+
+/// Tries everything that the settings want tried.
+pub fn run(run: &Run) -> Result<Done> {
+    let evaluate = &run.config.evaluate;
+    let (work, before) = (Work::load(run)?, run.budget.spent());
+    let rules = rules(run, &work)?;
+    let replacement =
+        (evaluate.causal > 0 || asks(run.config)).then(|| run.replacement_model()).transpose()?;
+    let causal = match &replacement {
+        Some(replacement) if evaluate.causal > 0 => work.causal(replacement)?,
+        _ => Vec::new(),
+    };
+    let mut judged = match &replacement {
+        Some(replacement) if asks(run.config) => judged(run, &work, replacement, &rules)?,
+        _ => Judged::default(),
+    };
+    let mut said = Vec::new();
+    if evaluate.methods.contains(&ScoreMethod::SingleToken) {
+        judged.evaluations.extend(work.by_rule(&rules));
+        said.push(format!("{} features by their single-token rule", work.features.len()));
+    }
+    if evaluate.causal > 0 {
+        said.push(format!("{} added to the live model", causal.len()));
+    }
+    if asks(run.config) {
+        let spent = run.budget.spent();
+        let (requests, cost) = (spent.calls - before.calls, spent.cost - before.cost);
+        let judges = run.config.judges();
+        let priced = judges.iter().any(|judge| run.config.llm.prices.contains_key(*judge));
+        said.push(judged.tally.summary(
+            "verdicts",
+            &judges.join(" and "),
+            requests,
+            priced.then_some(cost),
+        ));
+    }
+    judged.agreements.extend(work.shared_words());
+    let (failed, left) = (judged.tally.failed, judged.tally.left);
+    write(run, judged, &causal)?;
+    let summary = if said.is_empty() { "no method is set".into() } else { said.join("; ") };
+    Ok(Done { summary, failed, left })
+}
+
+/// What judges would be asked, in a table. Nothing is sent, and nothing is written.
+pub fn plan(run: &Run) -> Result<String> {
+    let work = Work::load(run)?;
+    let judging = Judging::new(&work, &run.replacement_model()?, &rules(run, &work)?)?;
+    let asker = Asker::open(&run.config.llm, run.store, run.budget, run.progress)?;
+    let plans = judging.plan(&asker)?;
+    let rows: Vec<(&str, Plan)> = plans.iter().map(|(name, plan)| (name.as_str(), *plan)).collect();
+    Ok(usage_report::table(&run.config.judges().join(" and "), &rows))
+}
+
+/// The single-token rules, where they are of use.
+fn rules(run: &Run, work: &Work) -> Result<Vec<Rule>> {
+    match run.config.evaluate.methods.is_empty() {
+        true => Ok(Vec::new()),
+        false => work.rules(),
+    }
+}
+
+fn judged(
+    run: &Run,
+    work: &Work,
+    replacement: &ReplacementModel,
+    rules: &[Rule],
+) -> Result<Judged> {
+    let judging = Judging::new(work, replacement, rules)?;
+    judging.ask(&Asker::open(&run.config.llm, run.store, run.budget, run.progress)?)
+}
+
+/// Writes the tables, each sorted by its leading columns.
+fn write(run: &Run, mut judged: Judged, causal: &[CausalRow]) -> Result<()> {
+    let evaluation = |row: &EvaluationRow| {
+        (row.subject.to_string(), row.explainer.clone(), row.method.clone(), row.judge.clone())
+    };
+    judged.evaluations.sort_by_cached_key(evaluation);
+    let judgement = |row: &JudgementRow| {
+        let place = (row.judge.clone(), row.explained.to_string(), row.sample, row.text);
+        (row.subject.to_string(), row.method.clone(), place)
+    };
+    judged.judgements.sort_by_cached_key(judgement);
+    let agreement =
+        |row: &AgreementRow| (row.subject.to_string(), row.between.clone(), row.of.clone());
+    judged.agreements.sort_by_cached_key(agreement);
+    once(&mut judged.ledger, |row| {
+        [row.prompt_hash.clone(), row.subject.to_string(), row.purpose.clone()]
+    });
+    run.store.write(run.fingerprint, &judged.evaluations)?;
+    run.store.write(run.fingerprint, &judged.judgements)?;
+    run.store.write(run.fingerprint, &judged.agreements)?;
+    run.store.write(run.fingerprint, causal)?;
+    run.store.write_as(&JUDGE_LEDGER, run.fingerprint, &judged.ledger)
+}

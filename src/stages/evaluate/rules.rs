@@ -1,0 +1,68 @@
+//! The single-token rule of each feature, learned on the *explain* half, tried on examples of the
+//! *score* half.
+
+use super::work::Work;
+use crate::artifact::Row;
+use crate::artifact::tables::{EvaluationRow, ExampleRow, ScoreRow};
+use crate::error::Result;
+use crate::ids::Band;
+use crate::ids::Half;
+use crate::stats::rule::{Rule, Trial, learn, score};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+
+impl Work<'_> {
+    /// The rule of each feature, by key.
+    pub fn rules(&self) -> Result<Vec<Rule>> {
+        let (contexts, store) = (&self.contexts, self.run.store);
+        let mut seen: BTreeMap<u32, u64> = BTreeMap::new();
+        let explain = |context: u32| contexts.explain[context as usize];
+        for row in contexts.rows.iter().filter(|row| explain(row.context)) {
+            let counting =
+                (0..row.tokens.len() as u16).filter_map(|p| contexts.counting(row.context, p));
+            counting.for_each(|id| *seen.entry(id).or_default() += 1);
+        }
+        let mut active: Vec<BTreeMap<u32, u64>> = vec![BTreeMap::new(); self.features.len()];
+        for part in store.parts(&ScoreRow::ARTIFACT)? {
+            for row in store.read_part::<ScoreRow>(part)?.iter().filter(|row| explain(row.context))
+            {
+                if let Some(id) = contexts.counting(row.context, row.position) {
+                    *active[row.feature as usize].entry(id).or_default() += 1;
+                }
+            }
+        }
+        Ok(active.par_iter().map(|active| learn(active, &seen)).collect())
+    }
+
+    /// How each feature's rule does, beside another feature's.
+    pub fn by_rule(&self, rules: &[Rule]) -> Vec<EvaluationRow> {
+        let row = |key: usize| {
+            let trials: Vec<Trial> =
+                self.examples(key, Half::Score).map(|row| self.trial(row)).collect();
+            let other = self.control(key, 0..self.features.len());
+            let own = score(&rules[key], &trials).balanced_accuracy();
+            EvaluationRow {
+                subject: self.features[key].feature,
+                explainer: "single-token rule".into(),
+                method: "single-token".into(),
+                judge: String::new(),
+                examples: trials.len() as u32,
+                balanced_accuracy: own.map(|e| e.value),
+                low: own.map(|e| e.low),
+                high: own.map(|e| e.high),
+                null: other
+                    .and_then(|other| score(&rules[other], &trials).balanced_accuracy())
+                    .map(|e| e.value),
+                null_subject: other.map(|other| self.features[other].feature),
+                rule: None,
+            }
+        };
+        (0..self.features.len()).into_par_iter().map(row).collect()
+    }
+
+    fn trial(&self, row: &ExampleRow) -> Trial {
+        let positions = row.start..row.start + row.tokens.len() as u16;
+        let tokens = positions.filter_map(|p| self.contexts.counting(row.context, p)).collect();
+        Trial { tokens, active: row.band != Band::Inactive }
+    }
+}

@@ -1,0 +1,213 @@
+//! The texts on which explanations are tried: windows of the *score* half, as a judge is shown
+//! them.
+
+use super::work::Work;
+use crate::artifact::tables::ExampleRow;
+use crate::atlas::activations;
+use crate::circuit::{ReplacementModel, nearest};
+use crate::error::Result;
+use crate::ids::Band;
+use crate::ids::FeatureId;
+use crate::ids::Half;
+use crate::llm::judge::JudgeMethod;
+use crate::stages::excerpts;
+use crate::stats::examples::window;
+use crate::stats::feature::TokenActivation;
+use crate::stats::mix;
+use crate::stats::rule::Rule;
+use crate::stats::trials::{
+    Active, Taken, Trial, Window, by_rule, detection, fuzzing, is_inactive, marks,
+};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Features with similar write directions whose texts are looked through.
+const SIMILAR: usize = 5;
+
+/// A text, and what is to be said of it.
+pub struct Text {
+    pub band: Band,
+    pub context: u32,
+    pub start: u16,
+    pub tokens: u32,
+    /// Positions in the context.
+    pub marked: Vec<u32>,
+    pub truth: bool,
+    /// What the feature's single-token rule says.
+    pub by_rule: bool,
+    pub shown: String,
+}
+
+/// What texts are taken from.
+struct Sources<'a> {
+    work: &'a Work<'a>,
+    rules: &'a [Rule],
+    /// At tokens that count, by key.
+    activations: Vec<Vec<TokenActivation>>,
+    /// By key, the most similar first.
+    similar: Vec<Vec<usize>>,
+    /// Where each token that is of use stands in the *score* half.
+    places: BTreeMap<u32, Vec<(u32, u16)>>,
+}
+
+impl Work<'_> {
+    /// The texts of some features by each method.
+    pub fn texts(
+        &self,
+        replacement: &ReplacementModel,
+        rules: &[Rule],
+        keys: &[usize],
+        methods: &[JudgeMethod],
+    ) -> Result<BTreeMap<(usize, JudgeMethod), Vec<Text>>> {
+        self.run.progress.say("choosing texts");
+        let sources = Sources::load(self, replacement, rules, keys)?;
+        let each = keys.iter().flat_map(|&key| methods.iter().map(move |&method| (key, method)));
+        let each: Vec<(usize, JudgeMethod)> = each.collect();
+        Ok(each
+            .into_par_iter()
+            .map(|(key, method)| ((key, method), sources.texts(key, method)))
+            .collect())
+    }
+
+    fn window(&self, band: Band, context: u32, position: u16) -> Window<'_> {
+        let row = &self.contexts.rows[context as usize];
+        let (start, end) = window(position.into(), row.tokens.len());
+        Window {
+            band,
+            context,
+            document: row.document,
+            start: start as u16,
+            tokens: &row.tokens[start..end],
+        }
+    }
+}
+
+fn of_example<'a>(band: Band, row: &'a ExampleRow) -> Window<'a> {
+    Window {
+        band,
+        context: row.context,
+        document: row.document,
+        start: row.start,
+        tokens: &row.tokens,
+    }
+}
+
+impl<'a> Sources<'a> {
+    fn load(
+        work: &'a Work<'a>,
+        replacement: &ReplacementModel,
+        rules: &'a [Rule],
+        keys: &[usize],
+    ) -> Result<Sources<'a>> {
+        let mut activations = activations::all(work.run.store, work.features.len())?;
+        for own in &mut activations {
+            own.retain(|f| work.contexts.counting(f.context, f.position).is_some());
+        }
+        let ids: Vec<FeatureId> = work.features.iter().map(|row| row.feature).collect();
+        let similar = nearest(replacement, &ids, SIMILAR)?;
+        let mut sources = Sources { work, rules, activations, similar, places: BTreeMap::new() };
+        let wanted: BTreeSet<u32> = keys.iter().flat_map(|&key| sources.own_tokens(key)).collect();
+        sources.places = sources.places_of(&wanted);
+        Ok(sources)
+    }
+
+    /// The token that has most of a feature's activation in the *explain* half, and those of its
+    /// rule.
+    fn own_tokens(&self, key: usize) -> BTreeSet<u32> {
+        let most = self.work.features[key].explain_tokens.first();
+        self.rules[key].iter().chain(most).copied().collect()
+    }
+
+    fn places_of(&self, wanted: &BTreeSet<u32>) -> BTreeMap<u32, Vec<(u32, u16)>> {
+        let contexts = &self.work.contexts;
+        let mut places: BTreeMap<u32, Vec<(u32, u16)>> = BTreeMap::new();
+        for row in contexts.rows.iter().filter(|row| !contexts.explain[row.context as usize]) {
+            for position in 0..row.tokens.len() as u16 {
+                let token =
+                    contexts.counting(row.context, position).filter(|id| wanted.contains(id));
+                if let Some(id) = token {
+                    places.entry(id).or_default().push((row.context, position));
+                }
+            }
+        }
+        places
+    }
+
+    fn texts(&self, key: usize, method: JudgeMethod) -> Vec<Text> {
+        let work = self.work;
+        let taken = Taken::with(work.examples(key, Half::Explain).map(|row| row.tokens.as_slice()));
+        let n = work.run.config.evaluate.texts;
+        let trials = match method {
+            JudgeMethod::Detection => {
+                let active = work.active(key, |row| of_example(row.band, row));
+                detection(&active, &self.inactive(key), n, taken, work.salts[key])
+            }
+            JudgeMethod::Fuzzing => {
+                fuzzing(&work.active(key, |row| self.marked(row)), n, taken, work.salts[key])
+            }
+        };
+        trials.iter().map(|trial| self.text(key, trial)).collect()
+    }
+
+    /// Windows where the feature is inactive: around its own tokens, texts of similar features, and
+    /// any.
+    fn inactive(&self, key: usize) -> [Vec<Window<'a>>; 3] {
+        let inactive =
+            |w: &Window| is_inactive(&self.activations[key], w.context, w.start, w.tokens.len());
+        let any = self.work.examples(key, Half::Score).filter(|row| row.band == Band::Inactive);
+        [
+            self.around_own_tokens(key).into_iter().filter(inactive).collect(),
+            self.of_similar(key).into_iter().filter(inactive).collect(),
+            any.map(|row| of_example(Band::Inactive, row)).collect(),
+        ]
+    }
+
+    /// In the order of a hash.
+    fn around_own_tokens(&self, key: usize) -> Vec<Window<'a>> {
+        let tokens = self.own_tokens(key);
+        let mut places: Vec<(u32, u16)> =
+            tokens.iter().flat_map(|id| self.places.get(id)).flatten().copied().collect();
+        places.sort_by_cached_key(|&(context, position)| {
+            mix(self.work.salts[key], u64::from(context) << 16 | u64::from(position))
+        });
+        places
+            .into_iter()
+            .map(|(context, position)| self.work.window(Band::Token, context, position))
+            .collect()
+    }
+
+    /// The best of each similar feature, then the second best, and so on.
+    fn of_similar(&self, key: usize) -> Vec<Window<'a>> {
+        let top = |(near, &other): (usize, &usize)| {
+            let own = self.work.examples(other, Half::Score).filter(|row| row.band == Band::Top);
+            own.map(move |row| (row.rank, near, of_example(Band::Similar, row)))
+        };
+        let mut all: Vec<(u32, usize, Window)> =
+            self.similar[key].iter().enumerate().flat_map(top).collect();
+        all.sort_by_key(|&(rank, near, _)| (rank, near));
+        all.into_iter().map(|(_, _, window)| window).collect()
+    }
+
+    /// An active example with the places for marks. A token that is only a part of a character
+    /// cannot be marked alone.
+    fn marked(&self, row: &'a ExampleRow) -> Active<'a> {
+        let whole = excerpts::whole(&row.tokens, self.work.contexts.tokenizer());
+        let (right, inactive) = marks(&row.activations, |place| whole.contains(&place));
+        Active { window: of_example(row.band, row), right, inactive }
+    }
+
+    fn text(&self, key: usize, trial: &Trial) -> Text {
+        let Trial { window, marked, truth } = trial;
+        let tokenizer = self.work.contexts.tokenizer();
+        Text {
+            band: window.band,
+            context: window.context,
+            start: window.start,
+            tokens: window.tokens.len() as u32,
+            marked: marked.iter().map(|&place| u32::from(window.start + place)).collect(),
+            truth: *truth,
+            by_rule: by_rule(&self.rules[key], window.tokens, marked),
+            shown: excerpts::marked(window.tokens, marked, tokenizer),
+        }
+    }
+}

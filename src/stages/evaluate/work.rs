@@ -1,0 +1,130 @@
+//! What `evaluate` works from, and what it makes of it: single-token rules (`rules`), what the live
+//! model says more of (`causal`), texts (`texts`) and verdicts on them (`judged`).
+//!
+//! Rules and explanations are of the *explain* half; everything they are tried on is of the *score*
+//! half.
+
+use super::Run;
+use crate::artifact::tables::{AgreementRow, ExampleRow, ExplanationRow, FeatureRow};
+use crate::error::Result;
+use crate::ids::{Band, FeatureId, Half, Status};
+use crate::inputs::{Contexts, by};
+use crate::stats::agreement::{over_pairs, words_in_common};
+use crate::stats::trials::control;
+use std::collections::BTreeMap;
+
+/// What a language model says of a feature.
+pub(super) struct LlmExplanation {
+    pub(super) sample: u32,
+    pub(super) explainer: String,
+    pub(super) input: String,
+    pub(super) claims: Vec<String>,
+}
+
+/// The features, their examples and explanations.
+pub struct Work<'a> {
+    pub(super) run: &'a Run<'a>,
+    pub(super) contexts: Contexts,
+    /// By key.
+    pub(super) features: Vec<FeatureRow>,
+    /// By key: what is drawn for a feature is drawn by this.
+    pub(super) salts: Vec<u64>,
+    /// By feature.
+    pub(super) examples: BTreeMap<FeatureId, Vec<ExampleRow>>,
+    /// By key, those that have any; by sample.
+    pub(super) told: BTreeMap<usize, Vec<LlmExplanation>>,
+}
+
+impl<'a> Work<'a> {
+    pub fn load(run: &'a Run<'a>) -> Result<Work<'a>> {
+        let features: Vec<FeatureRow> = run.store.read()?;
+        let keys: BTreeMap<FeatureId, usize> =
+            features.iter().enumerate().map(|(i, row)| (row.feature, i)).collect();
+        let examples: Vec<ExampleRow> = run.store.read()?;
+        let mut told: BTreeMap<usize, Vec<LlmExplanation>> = BTreeMap::new();
+        // Rows are by subject, kind, explainer and sample. The statistics name no model.
+        for row in run.store.read::<ExplanationRow>()? {
+            let key = row.subject.feature().and_then(|feature| keys.get(&feature));
+            let key = key.filter(|_| row.status == Status::Ok);
+            if let Some(key) = key.filter(|_| !row.model.is_empty()) {
+                let ExplanationRow { sample, explainer, input_side: input, claims, .. } = row;
+                told.entry(*key).or_default().push(LlmExplanation {
+                    sample,
+                    explainer,
+                    input,
+                    claims,
+                });
+            }
+        }
+        let contexts = Contexts::load(run.config, run.store)?;
+        let salts = features.iter().map(|row| row.feature.salt()).collect();
+        Ok(Work {
+            run,
+            contexts,
+            salts,
+            examples: by(examples, |row| row.subject.clone())
+                .into_iter()
+                .filter_map(|(subject, rows)| Some((subject.feature()?, rows)))
+                .collect(),
+            told,
+            features,
+        })
+    }
+
+    /// The examples of a feature in one half, in bands, and each band by rank.
+    pub(super) fn examples(&self, key: usize, half: Half) -> impl Iterator<Item = &ExampleRow> {
+        let all =
+            self.examples.get(&self.features[key].feature).map(Vec::as_slice).unwrap_or_default();
+        all.iter().filter(move |row| row.half == half)
+    }
+
+    /// The active examples of the *score* half, a list a band, made into something.
+    pub(super) fn active<'s, T>(
+        &'s self,
+        key: usize,
+        make: impl Fn(&'s ExampleRow) -> T,
+    ) -> Vec<Vec<T>> {
+        let band = |band: Band| {
+            let own = self.examples(key, Half::Score).filter(|row| row.band == band);
+            own.map(&make).collect()
+        };
+        Band::ACTIVE.map(band).into()
+    }
+
+    /// Another of these features, to stand for chance.
+    pub(super) fn control(&self, key: usize, among: impl Iterator<Item = usize>) -> Option<usize> {
+        control(self.salts[key], among.map(|other| (other, self.salts[other])))
+    }
+
+    /// Its first explanation, unless that failed.
+    pub(super) fn first(&self, key: usize) -> Option<&LlmExplanation> {
+        self.told.get(&key)?.first().filter(|told| told.sample == 0)
+    }
+
+    /// How far the samples of each feature's explanation share their words.
+    pub fn shared_words(&self) -> Vec<AgreementRow> {
+        let several = self.told.iter().filter(|(_, told)| told.len() > 1);
+        let row = |(key, told): (&usize, &Vec<LlmExplanation>)| {
+            let (compared, value) = over_pairs(told, |a, b| words_in_common(&a.input, &b.input));
+            self.agreement(*key, "samples", "words", compared, value)
+        };
+        several.map(row).collect()
+    }
+
+    pub(super) fn agreement(
+        &self,
+        key: usize,
+        between: &str,
+        of: &str,
+        compared: usize,
+        value: Option<f64>,
+    ) -> AgreementRow {
+        AgreementRow {
+            subject: self.features[key].feature,
+            between: between.into(),
+            of: of.into(),
+            compared: compared as u32,
+            value,
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The questions about what is made of features: components, pairs and groups, each from its
+//! features' sentences.
+
+use super::subjects::{Member, Said, Set, Subjects};
+use crate::artifact::Store;
+use crate::artifact::tables::{CircuitPairRow, ComponentRow, PromptRow};
+use crate::atlas::{Heads, Reader};
+use crate::config::{self, TaskKind};
+use crate::error::Result;
+use crate::ids::{Band, Component, FeatureId, Kind, Subject};
+use crate::inputs::by;
+use crate::llm::Question;
+use crate::llm::explainer::{self, Group, Meeting, Mlp, Pair, Task, View};
+use crate::summary::percent;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Features of a component or group that are told.
+const MEMBERS: usize = 15;
+
+/// What is known of circuits.
+pub struct Circuits<'a> {
+    pub(super) heads: &'a Heads,
+    prompts: &'a [PromptRow],
+    components: &'a [ComponentRow],
+    pairs: BTreeMap<Subject, Vec<CircuitPairRow>>,
+}
+
+impl<'a> Circuits<'a> {
+    pub fn load(reader: &'a Reader, store: &Store) -> Result<Circuits<'a>> {
+        let pair = |row: &CircuitPairRow| Subject::pair(row.feature_a, row.feature_b);
+        Ok(Circuits {
+            heads: reader.heads()?,
+            prompts: reader.prompts()?,
+            components: reader.components()?,
+            pairs: by(store.read()?, pair),
+        })
+    }
+
+    /// Prompts with a circuit, of one task or of all.
+    pub(super) fn prompts_of(&self, task: Option<&str>) -> u32 {
+        let own = |row: &&PromptRow| row.used && task.is_none_or(|task| row.task == task);
+        self.prompts.iter().filter(own).count() as u32
+    }
+
+    /// In how many of a task's prompts the circuit has a component.
+    pub(super) fn with(&self, component: Component, task: &str) -> u32 {
+        let own = self.components.iter().find(|row| row.task == task && row.component == component);
+        own.map_or(0, |row| (row.frequency * f64::from(self.prompts_of(Some(task)))).round() as u32)
+    }
+}
+
+impl Subjects<'_> {
+    /// The questions about all sets that have a text to show.
+    pub fn questions_together(&self, circuits: &Circuits, said: &Said) -> Result<Vec<Question>> {
+        let seen =
+            self.sets.iter().filter(|set| self.band(&set.subject, Band::Top).next().is_some());
+        let question = |set: &Set| {
+            self.set(set, circuits, said)?.question(&set.subject, &self.run.config.llm.model)
+        };
+        seen.map(question).collect()
+    }
+
+    /// Whether one of these features is a part of a subject.
+    pub fn needs(&self, subject: &Subject, features: &BTreeSet<Subject>) -> bool {
+        let own =
+            self.sets.iter().filter(|set| set.subject == *subject).flat_map(|set| &set.members);
+        own.into_iter().any(|member| features.contains(&Subject::from(member.feature)))
+    }
+
+    fn set(&self, set: &Set, circuits: &Circuits, said: &Said) -> Result<View> {
+        let (joint, tokens) = (self.strongest(&set.subject), self.logits(&set.subject));
+        Ok(match set.subject {
+            Subject::Pair(..) | Subject::Feature(_) => {
+                let (members, meetings) = self.pair(set, circuits, said);
+                View::Pair(Pair { members, meetings, joint, tokens })
+            }
+            Subject::Group(_) => View::Group(Group {
+                members: self.members(set, said, |of| self.density(of)),
+                joint,
+                tokens,
+            }),
+            Subject::Component(component) => match component {
+                component @ Component::Head { .. } => View::Head(explainer::Head {
+                    joint,
+                    tokens,
+                    ..self.head(component, set, circuits, said)
+                }),
+                component @ Component::Mlp { .. } => {
+                    View::Mlp(Mlp { joint, tokens, ..self.mlp(component, set, circuits, said) })
+                }
+            },
+        })
+    }
+
+    /// All of an MLP but what every set has.
+    fn mlp(&self, component: Component, set: &Set, circuits: &Circuits, said: &Said) -> Mlp {
+        let tasks =
+            self.run.config.tasks.iter().filter(|task| circuits.with(component, &task.name) > 0);
+        Mlp {
+            layer: component.layer() as u32,
+            last_layer: self.last_layer,
+            tasks: tasks.map(|task| self.task(task, component, circuits)).collect(),
+            members: self.serving(set, circuits, said),
+            ..Mlp::default()
+        }
+    }
+
+    /// The features of a component, with how often they serve there.
+    pub(super) fn serving(
+        &self,
+        set: &Set,
+        circuits: &Circuits,
+        said: &Said,
+    ) -> Vec<explainer::Member> {
+        let all = circuits.prompts_of(None);
+        self.members(set, said, |member| format!("serves in {} of {all} prompts", member.prompts))
+    }
+
+    fn members(
+        &self,
+        set: &Set,
+        said: &Said,
+        often: impl Fn(&Member) -> String,
+    ) -> Vec<explainer::Member> {
+        let one = |member: &Member| {
+            let own = said.get(&Subject::from(member.feature));
+            explainer::Member {
+                place: place(member.feature),
+                often: often(member),
+                input: own.map(|own| own.input_side.clone()).unwrap_or_default(),
+                output: own.map(|own| own.output_side.clone()).unwrap_or_default(),
+            }
+        };
+        set.members.iter().take(MEMBERS).map(one).collect()
+    }
+
+    fn density(&self, member: &Member) -> String {
+        let own = self.features.iter().find(|row| row.feature == member.feature);
+        format!("active at {} of tokens", percent(own.map_or(0.0, |row| row.explain_density)))
+    }
+
+    /// The features of a pair, each where the two are linked most, and the tasks in which they
+    /// meet.
+    fn pair(
+        &self,
+        set: &Set,
+        circuits: &Circuits,
+        said: &Said,
+    ) -> (Vec<explainer::Member>, Vec<Meeting>) {
+        let rows = circuits.pairs.get(&set.subject).map(Vec::as_slice).unwrap_or_default();
+        // The last of equals is the largest to `max_by`; the first is wanted.
+        let most = rows.iter().rev().max_by(|a, b| a.share.total_cmp(&b.share));
+        let at = |member: &Member| {
+            let ends = most
+                .map(|row| [(row.feature_a, row.component_a), (row.feature_b, row.component_b)]);
+            let own = ends.into_iter().flatten().find(|(feature, _)| *feature == member.feature);
+            own.map_or(String::new(), |(_, component)| format!("serves at {component}"))
+        };
+        let meeting = |task: &config::Task| {
+            let own = rows.iter().filter(|row| row.task == task.name);
+            let together = own.map(|row| row.prompts).max()?;
+            let prompts = circuits.prompts_of(Some(&task.name));
+            Some(Meeting { what: what(task.kind).into(), prompts, together })
+        };
+        (self.members(set, said, at), self.run.config.tasks.iter().filter_map(meeting).collect())
+    }
+
+    /// A task, with its first prompt.
+    pub(super) fn task(
+        &self,
+        task: &config::Task,
+        component: Component,
+        circuits: &Circuits,
+    ) -> Task {
+        let first = circuits.prompts.iter().find(|row| row.used && row.task == task.name);
+        let token = |id: Option<u32>| id.map(|id| self.tokenizer.token(id)).unwrap_or_default();
+        Task {
+            what: what(task.kind).into(),
+            measured: measured(task.kind).into(),
+            prompts: circuits.prompts_of(Some(&task.name)),
+            circuits: circuits.with(component, &task.name),
+            prompt: first.map(|row| row.text.clone()).unwrap_or_default(),
+            right: token(first.map(|row| row.correct)),
+            wrong: token(first.map(|row| row.counter)),
+        }
+    }
+}
+
+/// What a feature is, in words.
+pub(super) fn place(FeatureId { dictionary, .. }: FeatureId) -> String {
+    let kind = if dictionary.kind == Kind::Attention { "attention" } else { "MLP" };
+    format!("{kind} feature of layer {}", dictionary.layer)
+}
+
+fn what(kind: TaskKind) -> &'static str {
+    match kind {
+        TaskKind::Ioi => {
+            "a text names two people, and one of them again; the next word is to be the name of the other"
+        }
+        TaskKind::GreaterThan => {
+            "a text gives the year in which something began, and the century in which it ended; \
+             the next two digits are to \
+             make a later year"
+        }
+        TaskKind::Prompts => "the next word is to be the right one of two",
+    }
+}
+
+fn measured(kind: TaskKind) -> &'static str {
+    match kind {
+        TaskKind::GreaterThan => "how much likelier later years are than others",
+        TaskKind::Ioi | TaskKind::Prompts => {
+            "the logit of the right answer less that of the wrong one"
+        }
+    }
+}
