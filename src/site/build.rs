@@ -4,9 +4,9 @@
 use super::links::{Site, exchange_path, pair_path};
 use super::text::html;
 use super::views::{
-    ComponentView, ComponentsView, DictionariesView, Drawn, FeatureView, FeaturesView, GraphView,
-    GroupView, IndexView, PairView, PairsView, SearchView, TaskView, TranscriptsView, drawn,
-    subjects,
+    ComponentView, ComponentsView, DictionariesView, Drawn, FeatureView, FeaturesView,
+    GlossaryView, GraphView, GroupView, IndexView, PairView, PairsView, SearchView, TaskView,
+    TranscriptsView, drawn, subjects,
 };
 use crate::atlas::model::{Atlas, Task};
 use crate::error::{Context, Hint, Result};
@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Templates by name; the ending decides how what is put into them is escaped.
-const TEMPLATES: [(&str, &str); 20] = [
+const TEMPLATES: [(&str, &str); 21] = [
     ("base.html", include_str!("../../templates/base.html")),
     ("parts.html", include_str!("../../templates/parts.html")),
     ("explained.html", include_str!("../../templates/explained.html")),
@@ -39,6 +39,7 @@ const TEMPLATES: [(&str, &str); 20] = [
     ("pairs.html", include_str!("../../templates/pairs.html")),
     ("pair.html", include_str!("../../templates/pair.html")),
     ("group.html", include_str!("../../templates/group.html")),
+    ("glossary.html", include_str!("../../templates/glossary.html")),
     ("search.js", include_str!("../../templates/search.js")),
 ];
 
@@ -66,7 +67,7 @@ const FOLDERS: [(&str, &[&str]); 11] = [
 /// Whether a file of the site may have this path, by folder and ending alone.
 pub fn may_write(path: &str) -> bool {
     let Some((folder, name)) = path.rsplit_once('/') else {
-        return ["index.html", "search.js"].contains(&path)
+        return ["index.html", "glossary.html", "search.js"].contains(&path)
             || ASSETS.iter().any(|(asset, _)| *asset == path);
     };
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
@@ -101,6 +102,7 @@ fn files<'a>(site: &'a Site) -> Vec<File<'a>> {
         file("dictionaries/index.html", "dictionaries.html", || DictionariesView::new(site)),
         file("components/index.html", "components.html", || ComponentsView::new(site)),
         file("features/index.html", "features.html", || FeaturesView::new(site)),
+        file("glossary.html", "glossary.html", || GlossaryView::new(site)),
         file("search.js", "search.js", || SearchView::new(site)),
     ];
     if !atlas.pairs.is_empty() {
