@@ -2,10 +2,13 @@
 
 use crate::config::Config;
 use crate::error::Result;
-use crate::pipeline::{self, Cleaned, Selection};
+use crate::format::number::counted;
+use crate::pipeline::{self, Cleaned, Selection, Told};
 use crate::show::{self, Look, Question};
 use crate::stages::Done;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -40,6 +43,9 @@ enum Command {
     },
     /// Say which stages are fresh, which would run, and why
     Status {
+        /// Every reason of every stage
+        #[arg(long)]
+        verbose: bool,
         #[command(flatten)]
         settings: Settings,
     },
@@ -74,6 +80,8 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Print a script that completes commands and options in a shell
+    Completions { shell: Shell },
 }
 
 #[derive(Args)]
@@ -108,7 +116,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             }
             return Ok(unanswered(&done));
         }
-        Command::Status { settings } => status(&settings.load()?)?,
+        Command::Status { settings, verbose } => status(&settings.load()?, verbose)?,
         Command::Check { settings } => crate::check::check(&settings.load()?)?,
         Command::Show { question, look, settings } => {
             show::show(&settings.load()?, &question, &look)?
@@ -127,6 +135,12 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
                 eprintln!("{stage:<10} removed");
                 left.iter().for_each(|left| eprintln!("{stage:<10} {left}"));
             }
+        }
+        Command::Completions { shell } => {
+            let (mut command, mut script) = (Cli::command(), Vec::new());
+            let name = command.get_name().to_string();
+            clap_complete::generate(shell, &mut command, name, &mut script);
+            std::io::stdout().write_all(&script)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -150,18 +164,35 @@ fn unanswered(done: &Done) -> ExitCode {
     if done.failed + done.left > 0 { ExitCode::from(UNANSWERED) } else { ExitCode::SUCCESS }
 }
 
-fn status(config: &Config) -> Result<()> {
-    for state in pipeline::status(config)? {
-        if let Some(refused) = state.refused {
-            println!("{:<10} would be refused: {refused}", state.stage.name);
+/// Tells of each stage whether it is fresh, and why not: causes first, what follows from them
+/// folded; with `verbose`, every stage with every reason.
+fn status(config: &Config, verbose: bool) -> Result<()> {
+    const FEW: usize = 3;
+    let states = pipeline::status(config)?;
+    let told = match verbose {
+        false => pipeline::causes_first(&states),
+        true => states.iter().map(Told::whole).collect(),
+    };
+    for Told { state, causes, after } in told {
+        let name = state.stage.name;
+        if let Some(refused) = &state.refused {
+            println!("{name:<10} would be refused: {refused}");
             continue;
         }
-        match state.why.split_first() {
-            None => println!("{:<10} fresh", state.stage.name),
-            Some((first, rest)) => {
-                println!("{:<10} would run: {first}", state.stage.name);
-                rest.iter().for_each(|reason| println!("{:<10}            {reason}", ""));
-            }
+        let Some((first, rest)) = causes.split_first() else {
+            println!("{name:<10} fresh");
+            continue;
+        };
+        println!("{name:<10} would run: {first}");
+        let shown = if verbose { rest.len() } else { rest.len().min(FEW - 1) };
+        rest[..shown].iter().for_each(|reason| println!("{:<10}            {reason}", ""));
+        if rest.len() > shown {
+            let more = rest.len() - shown;
+            println!("{:<10}            and {more} more reasons (`--verbose`)", "");
+        }
+        if !after.is_empty() {
+            let stages = counted(after.len(), "stage");
+            println!("{:<10} and {stages} after it: {}", "", after.join(", "));
         }
     }
     Ok(())

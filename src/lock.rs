@@ -1,7 +1,7 @@
 //! `atlas.lock`: what each stage last ran with, and from that whether it is fresh and, if not, why.
 //!
 //! A stage's *fingerprint* is a hash of its ingredients: its settings, the files of the outside
-//! replacement that it reads, the fingerprints of the stages before it, and its own version. Results
+//! world that it reads, the fingerprints of the stages before it, and its own version. Results
 //! depend on nothing else.
 
 use crate::artifact::publish::publish;
@@ -22,8 +22,9 @@ const VERSION: u32 = 1;
 /// again.
 pub const ATTEMPT: &str = "attempt at all answers";
 
-/// What a stage is made from: `setting corpus.context` → `128`, `file demo/corpus.jsonl` → its
-/// hash, and so on.
+/// What a stage is made from: `setting corpus.context` → `128`, `file corpus/wiki.jsonl` → its hash,
+/// and so on. Files have the names of what they are to the run, so that the same files elsewhere
+/// are the same ingredients.
 pub type Ingredients = BTreeMap<String, String>;
 
 /// The hash that stands for a set of ingredients.
@@ -51,7 +52,8 @@ pub struct Lock {
     /// What revisions of the hub stand for: `REPO@REVISION` → a commit.
     #[serde(default)]
     pub hub: BTreeMap<String, String>,
-    /// Files of the outside world, by path, so that they are only hashed again when they change.
+    /// Files of the outside world, by what they are to the run, so that they are only hashed again
+    /// when they change.
     #[serde(default)]
     files: BTreeMap<String, Stamp>,
 }
@@ -153,7 +155,7 @@ impl Lock {
     }
 
     /// The hash of a file of the outside world, taken again only when its size or time changed.
-    /// `name` is its path as settings write it.
+    /// `name` is what it is to the run.
     pub fn hash(&mut self, name: &str, path: &Path) -> Result<String> {
         if let Some(stamp) = self.files.get(name).filter(|stamp| stamp.untouched(path)) {
             return Ok(stamp.hash.clone());
@@ -173,23 +175,23 @@ impl Lock {
     }
 
     /// Why a stage with these ingredients has to run; nothing when it is fresh.
-    pub fn stale(&self, stage: &str, ingredients: &Ingredients, folder: &Path) -> Vec<String> {
+    pub fn stale(&self, stage: &str, ingredients: &Ingredients, folder: &Path) -> Vec<Reason> {
         let Some(entry) = self.stages.get(stage) else {
-            return vec!["it has never been run".into()];
+            return vec![Reason::own("it has never been run")];
         };
         if entry.finished.is_empty() {
-            return vec!["its last run did not finish".into()];
+            return vec![Reason::own("its last run did not finish")];
         }
         let mut why = changes(&entry.ingredients, ingredients);
         if entry.left > 0 {
-            why.retain(|reason| !reason.starts_with(&noun(ATTEMPT)));
-            why.insert(
-                0,
-                format!("it left {} of its questions to a language model unanswered", entry.left),
-            );
+            why.retain(|reason| !reason.text.starts_with(&noun(ATTEMPT)));
+            let text = format!("{} of its LLM requests have no reply yet", entry.left);
+            why.insert(0, Reason::own(text));
         }
         let gone = |name: &&String| !folder.join(name.as_str()).exists();
-        why.extend(entry.files.keys().find(gone).map(|name| format!("`{name}` is gone")));
+        why.extend(
+            entry.files.keys().find(gone).map(|name| Reason::own(format!("`{name}` is missing"))),
+        );
         why
     }
 
@@ -211,7 +213,7 @@ impl Lock {
     }
 
     /// Whether a stage lacks nothing but answers to questions: what it gives may be used.
-    pub fn is_open(&self, stage: &str, why: &[String]) -> bool {
+    pub fn is_open(&self, stage: &str, why: &[Reason]) -> bool {
         why.len() == 1
             && self
                 .stages
@@ -249,21 +251,42 @@ impl Lock {
     }
 }
 
-/// What differs between two sets of ingredients, in words.
-fn changes(old: &Ingredients, new: &Ingredients) -> Vec<String> {
-    let mut why = Vec::new();
-    for (name, value) in new {
-        match old.get(name) {
-            Some(before) if before == value => {}
-            Some(before) => why.push(change(name, Some(before), value)),
-            None => why.push(change(name, None, value)),
-        }
+/// Why a stage has to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    pub text: String,
+    /// It only follows from another stage having to run.
+    pub follows: bool,
+}
+
+impl Reason {
+    /// A reason that is not another stage's.
+    pub fn own(text: impl Into<String>) -> Reason {
+        Reason { text: text.into(), follows: false }
     }
-    why.extend(
-        old.keys()
-            .filter(|name| !new.contains_key(*name))
-            .map(|name| format!("it no longer depends on {}", noun(name))),
-    );
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// What differs between two sets of ingredients, in words: causes first, then what follows from
+/// other stages.
+fn changes(old: &Ingredients, new: &Ingredients) -> Vec<Reason> {
+    let changed = new.iter().filter_map(|(name, value)| match old.get(name) {
+        Some(before) if before == value => None,
+        before => Some((name, change(name, before.map(String::as_str), value))),
+    });
+    let gone = old.keys().filter(|name| !new.contains_key(*name));
+    let gone = gone.map(|name| (name, format!("it no longer depends on {}", noun(name))));
+    let reason = |(name, text): (&String, String)| Reason {
+        text,
+        follows: ["stage ", "attempt "].iter().any(|kind| name.starts_with(kind)),
+    };
+    let mut why: Vec<Reason> = changed.chain(gone).map(reason).collect();
+    why.sort_by_key(|reason| reason.follows);
     why
 }
 
@@ -279,12 +302,12 @@ fn change(name: &str, before: Option<&str>, value: &str) -> String {
             format!("{} was {}, is {}", noun(name), short(before), short(value))
         }
         ("setting", None) => format!("{} is new: {}", noun(name), short(value)),
-        ("stage", _) => format!("{} gives something else now", noun(name)),
+        ("stage", _) => format!("the output of {} changed", noun(name)),
         ("hub", Some(before)) => {
-            format!("{} was of commit {}, is of {}", noun(name), commit(before), commit(value))
+            format!("{} was at commit {}, is at {}", noun(name), commit(before), commit(value))
         }
         ("attempt", _) => format!("{} is another one", noun(name)),
-        ("version", _) => "this version of the program does it differently".into(),
+        ("version", _) => "this version of the program computes it differently".into(),
         (_, Some(_)) => format!("{} has changed", noun(name)),
         (_, None) => format!("{} is new", noun(name)),
     }
@@ -295,8 +318,11 @@ fn commit(value: &str) -> String {
     format!("`{}`", value.chars().take(12).collect::<String>())
 }
 
+/// A value as people write it: a string without its quotes, and no more than a line has room for.
 fn short(value: &str) -> String {
     const LONGEST: usize = 48;
+    let bare = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let value = bare.filter(|bare| !bare.is_empty()).unwrap_or(value);
     if value.chars().count() <= LONGEST {
         return format!("`{value}`");
     }
@@ -354,12 +380,14 @@ mod tests {
             ("stage tokenize", "y"),
         ]);
         let expected = [
-            "`b.txt` is new",
-            "`corpus.context` was `128`, is `64`",
-            "`tokenize` gives something else now",
-            "it no longer depends on `a.txt`",
+            ("`b.txt` is new", false),
+            ("`corpus.context` was `128`, is `64`", false),
+            ("it no longer depends on `a.txt`", false),
+            ("the output of `tokenize` changed", true),
         ];
-        assert_eq!(changes(&old, &new), expected);
+        let told = changes(&old, &new);
+        let told: Vec<_> = told.iter().map(|r| (r.text.as_str(), r.follows)).collect();
+        assert_eq!(told, expected);
         assert!(changes(&old, &old).is_empty());
     }
 }

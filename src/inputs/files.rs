@@ -2,13 +2,15 @@
 //! and what to do when one cannot be read.
 
 use super::sources;
-use crate::config::Config;
-use crate::corpus::files;
+use crate::config::{self, Config};
+use crate::corpus::{Shard, files, shards};
+use crate::dictionary::Source;
 use crate::error::Result;
+use crate::ids::Kind;
 use crate::lock::Ingredients;
 use crate::model;
-use crate::task::{self};
-use std::path::PathBuf;
+use crate::task::{self, Origin};
+use std::path::{Path, PathBuf};
 
 /// Files of the outside world that a stage reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +26,8 @@ pub enum Input {
 }
 
 impl Input {
-    /// Its files that are a user's own: the path as settings write it, and where it is.
+    /// Its files that are not of the hub: what each is to the run, such as `model/config.json`, and
+    /// where it is. The same files elsewhere, or written another way, have the same names.
     ///
     /// # Errors
     /// When files cannot be found.
@@ -62,37 +65,42 @@ impl Input {
     }
 
     fn all_files(self, config: &Config) -> Result<Vec<(String, PathBuf)>> {
-        let below =
-            |folder: &str, name: &str| (format!("{folder}/{name}"), config.path(folder).join(name));
+        let model = config.path(&config.model.path);
         match self {
             Input::Model => {
-                let weights = model::weights(&config.path(&config.model.path))?;
-                let name = weights
-                    .file_name()
-                    .map(|name| name.to_string_lossy().into_owned())
-                    .unwrap_or_default();
-                Ok(["config.json", &name].map(|name| below(&config.model.path, name)).into())
+                let weights = model::weights(&model)?;
+                let name = file_name(&weights);
+                let named = |name: &str| (format!("model/{name}"), model.join(name));
+                Ok(["config.json", &name].map(named).into())
             }
-            Input::Tokenizer => Ok(vec![below(&config.model.path, "tokenizer.json")]),
+            Input::Tokenizer => {
+                Ok(vec![("model/tokenizer.json".into(), model.join("tokenizer.json"))])
+            }
             Input::Dictionaries => {
-                let sources = sources(config)?;
-                let paths = sources
-                    .into_iter()
-                    .flat_map(|source| [Some(source.weights), source.config])
-                    .flatten();
-                Ok(paths.map(|path| (named(config, &path), path)).collect())
+                let of = |source: Source| {
+                    let kind = source.id.kind;
+                    let files = [Some(source.weights), source.config].into_iter().flatten();
+                    files.map(move |path| (dictionary_file(config, kind, &path), path))
+                };
+                Ok(sources(config)?.into_iter().flat_map(of).collect())
             }
             Input::Corpus => {
-                let files = files(&config.path(&config.corpus.path))?;
-                Ok(files.into_iter().map(|path| (named(config, &path), path)).collect())
+                let shards = shards(files(&config.path(&config.corpus.path))?);
+                let named = |shard: Shard| (format!("corpus/{}", shard.source), shard.path);
+                Ok(shards.into_iter().map(named).collect())
             }
             Input::Prompts => {
-                let files = config.tasks.iter().filter_map(|task| task.file.as_ref());
-                Ok(files.map(|file| (file.clone(), config.path(file))).collect())
+                let file = |task: &config::Task| {
+                    let path = config.path(task.file.as_ref()?);
+                    Some((format!("tasks.{}.file", task.name), path))
+                };
+                Ok(config.tasks.iter().filter_map(file).collect())
             }
             Input::Published => {
-                let file = |task| match task::origin(task, &config.model.path) {
-                    task::Origin::File(file) => Some((file.to_string(), config.path(file))),
+                let file = |task: &config::Task| match task::origin(task, &config.model.path) {
+                    Origin::File(file) => {
+                        Some((format!("tasks.{}.published", task.name), config.path(file)))
+                    }
                     _ => None,
                 };
                 Ok(config.tasks.iter().filter_map(file).collect())
@@ -120,9 +128,10 @@ impl Input {
 /// Where each task's published circuit is from, for stages that read [`Input::Published`].
 pub fn published_from(config: &Config) -> Ingredients {
     let name = |task| match task::origin(task, &config.model.path) {
-        task::Origin::Nowhere => "\"none\"".into(),
-        task::Origin::BuiltIn => "\"gpt2-small\"".into(),
-        task::Origin::File(file) => format!("{file:?}"),
+        Origin::Nowhere => "none".into(),
+        Origin::BuiltIn => "gpt2-small".into(),
+        // Its content is an ingredient of its own.
+        Origin::File(_) => "a file".into(),
     };
     config
         .tasks
@@ -132,7 +141,7 @@ pub fn published_from(config: &Config) -> Ingredients {
 }
 
 /// A downloaded file as an ingredient: its name in the repository, and the commit.
-pub(super) fn from_hub(config: &Config, path: &std::path::Path) -> Option<(String, String)> {
+pub(super) fn from_hub(config: &Config, path: &Path) -> Option<(String, String)> {
     config.snapshots.values().find_map(|snapshot| {
         let below = path.strip_prefix(&snapshot.folder).ok()?;
         Some((
@@ -142,7 +151,18 @@ pub(super) fn from_hub(config: &Config, path: &std::path::Path) -> Option<(Strin
     })
 }
 
-/// A path as settings would write it: relative to their folder where it is below it.
-pub(super) fn named(config: &Config, path: &std::path::Path) -> String {
-    path.strip_prefix(&config.folder).unwrap_or(path).to_string_lossy().into_owned()
+/// What a file of a dictionary is to the run: `dictionaries/attention/NAME`, with the name below the
+/// folder of the settings.
+pub(super) fn dictionary_file(config: &Config, kind: Kind, path: &Path) -> String {
+    let folder = config.path(config.dictionaries.of(kind).0);
+    let name = match path.strip_prefix(&folder) {
+        Ok(below) if below.as_os_str().is_empty() => file_name(path),
+        Ok(below) => below.to_string_lossy().into_owned(),
+        Err(_) => file_name(path),
+    };
+    format!("dictionaries/{}/{name}", kind.word())
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }

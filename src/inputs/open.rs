@@ -1,6 +1,6 @@
 //! The model, its tokenizer and its dictionaries, opened.
 
-use super::files::{from_hub, named};
+use super::files::{dictionary_file, from_hub};
 use crate::circuit::ReplacementModel;
 use crate::config::Config;
 use crate::corpus::Tokenizer;
@@ -72,7 +72,7 @@ fn content(config: &Config, lock: &Lock, source: &Source) -> Result<String> {
     let files = [Some(&source.weights), source.config.as_ref()].into_iter().flatten();
     let of = |path: &PathBuf| match from_hub(config, path) {
         Some((name, commit)) => Ok(format!("{name} {commit}")),
-        None => lock.known(&named(config, path), path),
+        None => lock.known(&dictionary_file(config, source.id.kind, path), path),
     };
     Ok(files.map(of).collect::<Result<Vec<_>>>()?.join(" "))
 }

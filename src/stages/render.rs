@@ -2,7 +2,7 @@
 
 use super::{Done, Run};
 use crate::artifact::publish::publish_folder;
-use crate::config::Config;
+use crate::config::{Config, Task};
 use crate::error::{Result, hinted};
 use crate::inputs::Input;
 use crate::lock::Ingredients;
@@ -10,9 +10,22 @@ use crate::site::manifest::{self, Manifest};
 use crate::task::{self, Origin};
 use std::path::{Path, PathBuf};
 
-/// The program's version is on every page.
-pub fn besides(_: &Config) -> Ingredients {
-    Ingredients::from([("setting version of the program".into(), env!("CARGO_PKG_VERSION").into())])
+/// The front page shows the program's version, and where the inputs are.
+pub fn besides(config: &Config) -> Ingredients {
+    let Config { model, dictionaries, corpus, .. } = config;
+    let paths = [
+        ("model.path", &model.path),
+        ("dictionaries.attention", &dictionaries.attention),
+        ("dictionaries.mlp", &dictionaries.mlp),
+        ("corpus.path", &corpus.path),
+    ];
+    let shown = |(key, path): (&str, &String)| (format!("setting {key}"), config.shown(path));
+    let of_task = |task: &Task| {
+        Some((format!("setting tasks.{}.file", task.name), config.shown(task.file.as_ref()?)))
+    };
+    let version = ("setting version of the program".into(), env!("CARGO_PKG_VERSION").into());
+    let files = config.tasks.iter().filter_map(of_task);
+    paths.into_iter().map(shown).chain(files).chain([version]).collect()
 }
 
 /// Why the site has to be made although its ingredients are the same.

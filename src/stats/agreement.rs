@@ -148,6 +148,15 @@ pub fn area(points: &[(f64, f64)], of: impl Fn(f64) -> f64) -> f64 {
     points.windows(2).map(part).sum()
 }
 
+/// `1 − Σ|m(C) − m(M)| / Σ|m(∅) − m(M)|`: how near each prompt comes to the whole model; what one
+/// has too much does not make up for what another lacks. None where nothing is to be recovered.
+pub fn fit(m: &[f64], empty: &[f64], full: &[f64]) -> Option<f64> {
+    let off =
+        |values: &[f64]| values.iter().zip(full).map(|(m, full)| (m - full).abs()).sum::<f64>();
+    let whole = off(empty);
+    (whole > 0.0).then(|| 1.0 - off(m) / whole)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,6 @@
 
 use crate::bench::Bench;
 use crate::llm_server::{Reply, Server, prompt};
-use circuit_atlas::artifact::Store;
 use circuit_atlas::artifact::tables::*;
 use circuit_atlas::corpus::Tokenizer;
 use circuit_atlas::ids::{Half, Status, SubjectKind};
@@ -36,12 +35,8 @@ fn willing() -> Server {
     Server::start(|request| Reply::says(reply(request).to_string()))
 }
 
-fn store(bench: &Bench) -> Store {
-    Store::new(&bench.file("artifacts"))
-}
-
 fn rows(bench: &Bench) -> Vec<ExplanationRow> {
-    store(bench).read().unwrap()
+    bench.table()
 }
 
 fn user(request: &Value) -> &str {
@@ -78,8 +73,7 @@ fn everything_is_explained_once_and_a_rerun_asks_nothing() {
     let inactive = |row: &&&ExplanationRow| row.input_side.starts_with("Never active");
     assert_eq!(counted.iter().filter(|row| !inactive(row)).count(), told.len());
     let hashes: BTreeSet<&String> = told.iter().map(|row| &row.prompt_hash).collect();
-    let (exchanges, ledger) =
-        (store(&bench).read::<ExchangeRow>().unwrap(), store(&bench).read::<LedgerRow>().unwrap());
+    let (exchanges, ledger) = (bench.table::<ExchangeRow>(), bench.table::<LedgerRow>());
     assert_eq!(hashes, exchanges.iter().map(|row| &row.prompt_hash).collect());
     assert_eq!(hashes, ledger.iter().map(|row| &row.prompt_hash).collect());
     assert!(exchanges.iter().all(|row| row.roles == ["system", "user"]
@@ -165,7 +159,7 @@ fn a_failure_is_a_row_of_its_own_and_stops_nothing() {
     let failed = of("mlp2.").len() + of("mlp3.").len();
     assert!(said.err.contains(&format!(", {failed} failed, 0 left")), "{}", said.err);
     // A repair is an exchange of its own, that shows what it is about.
-    let exchanges: Vec<ExchangeRow> = store(&bench).read().unwrap();
+    let exchanges: Vec<ExchangeRow> = bench.table();
     let repairs: Vec<&ExchangeRow> =
         exchanges.iter().filter(|row| row.purpose == "repair").collect();
     assert_eq!(repairs.len(), of("mlp2.").len());
@@ -229,7 +223,7 @@ fn a_run_that_comes_to_its_limit_can_be_published_and_the_next_one_pays_nothing_
     let waiting =
         rows(&bench).into_iter().filter(|row| row.reason == "a feature of it has no answer yet");
     assert!(waiting.filter(|row| row.kind == SubjectKind::Component).count() > 0);
-    let page = std::fs::read_to_string(bench.file("site/index.html")).unwrap();
+    let page = bench.page("index.html");
     assert!(page.contains("not asked"));
 
     // It can be rendered anew without asking.
@@ -240,7 +234,8 @@ fn a_run_that_comes_to_its_limit_can_be_published_and_the_next_one_pays_nothing_
     // The plan of the one who asks knows the five; of what depends on it, it says that it depends.
     let plan = bench.call(&["run", "--dry-run"]).succeeded().out;
     assert!(
-        plan.contains("interpret  would run: it left ") && line(&plan, "features")[1] == "5",
+        plan.contains(" of its LLM requests have no reply yet")
+            && line(&plan, "features")[1] == "5",
         "{plan}"
     );
 
@@ -267,7 +262,7 @@ fn several_samples_are_several_rows() {
     for ((explainer, subject), samples) in samples {
         assert_eq!(samples, if explainer == "feature" { vec![0, 1] } else { vec![0] }, "{subject}");
     }
-    let ledger: Vec<LedgerRow> = store(&bench).read().unwrap();
+    let ledger: Vec<LedgerRow> = bench.table();
     let keys: BTreeSet<_> =
         ledger.iter().map(|row| (&row.prompt_hash, &row.subject, &row.purpose)).collect();
     assert_eq!(keys.len(), ledger.len());
@@ -359,27 +354,9 @@ fn unmarked(line: &str) -> String {
     text
 }
 
-#[test]
-fn nothing_of_the_score_half_is_ever_shown() {
-    let server = willing();
-    let bench = bench(&server, "");
-    bench.run(&["interpret"]).succeeded();
-    let tokenizer =
-        Tokenizer::load(&Path::new(crate::bench::REPOSITORY).join("demo/model"), 2560).unwrap();
-    let text = |tokens: &[u32]| {
-        let bare: Vec<u32> =
-            tokens.iter().copied().filter(|id| !tokenizer.is_special(*id)).collect();
-        tokenizer.decode(&bare).replace('\n', "⏎").trim().to_string()
-    };
-    let store = store(&bench);
-    let halves: BTreeMap<u32, Half> =
-        store.read::<Document>().unwrap().into_iter().map(|row| (row.document, row.half)).collect();
-    let mut documents: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for row in store.read_parts::<ContextRow>().unwrap() {
-        let half = if halves[&row.document] == Half::Explain { "explain" } else { "score" };
-        documents.entry(half).or_default().push(text(&row.tokens));
-    }
-    let shown: BTreeSet<String> = server
+/// The texts of examples that a server was shown, without marks and levels.
+fn texts_shown(server: &Server) -> BTreeSet<String> {
+    server
         .requests()
         .iter()
         .flat_map(|request| {
@@ -399,7 +376,30 @@ fn nothing_of_the_score_half_is_ever_shown() {
             Some((level, text)) if level.parse::<u32>().is_ok() => text.to_string(),
             _ => line,
         })
-        .collect();
+        .collect()
+}
+
+#[test]
+fn nothing_of_the_score_half_is_ever_shown() {
+    let server = willing();
+    let bench = bench(&server, "");
+    bench.run(&["interpret"]).succeeded();
+    let tokenizer =
+        Tokenizer::load(&Path::new(crate::bench::REPOSITORY).join("demo/model"), 2560).unwrap();
+    let text = |tokens: &[u32]| {
+        let bare: Vec<u32> =
+            tokens.iter().copied().filter(|id| !tokenizer.is_special(*id)).collect();
+        tokenizer.decode(&bare).replace('\n', "⏎").trim().to_string()
+    };
+    let store = bench.store();
+    let halves: BTreeMap<u32, Half> =
+        store.read::<Document>().unwrap().into_iter().map(|row| (row.document, row.half)).collect();
+    let mut documents: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for row in store.read_parts::<ContextRow>().unwrap() {
+        let half = if halves[&row.document] == Half::Explain { "explain" } else { "score" };
+        documents.entry(half).or_default().push(text(&row.tokens));
+    }
+    let shown = texts_shown(&server);
     assert!(shown.len() > 100, "{}", shown.len());
     for line in &shown {
         let is_in =
@@ -421,10 +421,16 @@ fn nothing_of_the_score_half_is_ever_shown() {
     let leaked: Vec<&String> =
         windows.iter().filter(|window| shown.contains(*window) && !both.contains(window)).collect();
     assert!(leaked.is_empty(), "{leaked:#?}");
-    // Shares of tokens are those of the half, too.
-    for row in
-        store.read::<FeatureRow>().unwrap().iter().filter(|row| !row.explain_tokens.is_empty())
-    {
+}
+
+#[test]
+fn shares_of_tokens_are_those_of_the_explain_half() {
+    let server = willing();
+    let bench = bench(&server, "");
+    bench.run(&["interpret"]).succeeded();
+    let tokenizer =
+        Tokenizer::load(&Path::new(crate::bench::REPOSITORY).join("demo/model"), 2560).unwrap();
+    for row in bench.table::<FeatureRow>().iter().filter(|row| !row.explain_tokens.is_empty()) {
         let first = quoted(&tokenizer.token(row.explain_tokens[0]));
         assert!(
             server

@@ -2,7 +2,6 @@
 
 use crate::bench::Bench;
 use crate::fixture::{Fixture, assert_near, assert_within, in_every_world, numbers};
-use circuit_atlas::artifact::Store;
 use circuit_atlas::artifact::tables::{
     AttentionRow, ComponentRow, CopyRow, EdgeRow, HeadFeatureRow, HeadRow, NodeRow, PromptRow,
     PublishedRow,
@@ -227,10 +226,6 @@ fn shares_of_decoder_norm_sum_to_one_over_heads(f: &'static Fixture) {
     }
 }
 
-fn store(bench: &Bench) -> Store {
-    Store::new(&bench.file("artifacts"))
-}
-
 /// The head's part for IOI in what `show` says of a component.
 fn shown(bench: &Bench, head: &str) -> Value {
     let said = bench.call(&["show", "component", head, "--json"]).succeeded();
@@ -241,7 +236,7 @@ fn shown(bench: &Bench, head: &str) -> Value {
 #[test]
 fn every_head_of_a_circuit_has_its_rows() {
     let bench = Bench::finished();
-    let store = store(&bench);
+    let store = bench.store();
     let heads = |rows: Vec<(String, String)>| rows.into_iter().collect::<BTreeSet<_>>();
     let components =
         store.read::<ComponentRow>().unwrap().into_iter().filter(|row| row.head.is_some());
@@ -275,7 +270,7 @@ fn every_head_of_a_circuit_has_its_rows() {
 #[test]
 fn contributors_are_counted_in_the_links() {
     let bench = Bench::finished();
-    let nodes = store(&bench).read::<NodeRow>().unwrap();
+    let nodes = bench.table::<NodeRow>();
     let names: BTreeMap<(u32, u32), (String, String)> = nodes
         .iter()
         .filter(|row| row.task == "ioi")
@@ -290,7 +285,7 @@ fn contributors_are_counted_in_the_links() {
             ((row.prompt, row.node), (row.kind.to_string(), name))
         })
         .collect();
-    let edges = store(&bench).read::<EdgeRow>().unwrap();
+    let edges = bench.table::<EdgeRow>();
     let mut seen = 0;
     for (place, slot) in ["q", "k", "v"].into_iter().enumerate() {
         let mut wanted: BTreeMap<String, (BTreeSet<u32>, f64, Vec<f64>)> = BTreeMap::new();
@@ -325,14 +320,10 @@ fn contributors_are_counted_in_the_links() {
 #[test]
 fn where_a_head_carries_from_is_counted_in_the_nodes() {
     let bench = Bench::finished();
-    let prompts: Vec<PromptRow> = store(&bench)
-        .read::<PromptRow>()
-        .unwrap()
-        .into_iter()
-        .filter(|row| row.task == "ioi")
-        .collect();
+    let prompts: Vec<PromptRow> =
+        bench.table::<PromptRow>().into_iter().filter(|row| row.task == "ioi").collect();
     let mut last_to_right = BTreeSet::new();
-    for node in store(&bench).read::<NodeRow>().unwrap() {
+    for node in bench.table::<NodeRow>() {
         if (node.task.as_str(), node.layer, node.head) == ("ioi", Some(2), Some(4)) {
             let row = &prompts[node.prompt as usize];
             let token = row.tokens[node.source.unwrap() as usize];
@@ -360,7 +351,7 @@ fn a_published_circuit_runs_only_what_reads_it() {
     std::fs::write(bench.file("own.json"), OWN).unwrap();
     let said = bench.run(&[]).succeeded();
     assert!(!said.ran().contains(&"discover") && said.ran().contains(&"heads"), "{:?}", said.ran());
-    let rows = store(&bench).read::<PublishedRow>().unwrap();
+    let rows = bench.table::<PublishedRow>();
     let rows: Vec<[String; 3]> =
         rows.into_iter().map(|row| [row.source, row.class, row.component.to_string()]).collect();
     assert_eq!(
@@ -371,14 +362,18 @@ fn a_published_circuit_runs_only_what_reads_it() {
             ["own.json", "early", "MLP0"]
         ]
     );
-    let page = std::fs::read_to_string(bench.file("site/components/L2H4.html")).unwrap();
+    let page = bench.page("components/L2H4.html");
     assert!(page.contains("it is: <b>copies</b>"), "the page does not say so");
     let said = bench.call(&["show", "component", "MLP0"]).succeeded();
     assert!(said.out.contains("in the published circuit of ioi (own.json): early"), "{}", said.out);
 
     std::fs::write(bench.file("own.json"), OWN.replace("copies", "movers")).unwrap();
     let said = bench.run(&[]).succeeded();
-    assert!(said.err.contains("heads      runs: `own.json` has changed"), "{}", said.err);
+    assert!(
+        said.err.contains("heads      runs: `tasks.ioi.published` has changed"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]

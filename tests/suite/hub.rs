@@ -3,8 +3,7 @@
 //! environment of Hugging Face's tools.
 
 use crate::bench::{Bench, REPOSITORY, Said, walk};
-use circuit_atlas::artifact::Store;
-use circuit_atlas::artifact::tables::Document;
+use circuit_atlas::artifact::tables::{ContextRow, Document};
 use circuit_atlas::config::Config;
 use insta::assert_snapshot;
 use ring::digest;
@@ -437,15 +436,10 @@ impl Hub {
 }
 
 #[test]
-fn a_run_from_the_hub_is_that_of_the_same_files_here_and_needs_no_network_again() {
+fn a_token_goes_to_the_hub_and_nowhere_else() {
     let hub = Hub::demo();
     let said = hub.said(hub.command(&["run"]).env("HF_TOKEN", TOKEN)).succeeded();
     let lock = std::fs::read_to_string(hub.bench.file("artifacts/atlas.lock")).unwrap();
-    assert!(lock.contains(&format!("\"datasets/demo/corpus@main\" = \"{FIRST}\"")), "{lock}");
-    assert!(
-        lock.contains(&format!("\"hub demo/model/model.safetensors\" = \"{FIRST}\"")),
-        "{lock}"
-    );
     assert!(!lock.contains(TOKEN) && !said.err.contains(TOKEN));
     walk(hub.home.path(), &mut |path| {
         let bytes = std::fs::read(path).unwrap();
@@ -455,19 +449,31 @@ fn a_run_from_the_hub_is_that_of_the_same_files_here_and_needs_no_network_again(
             path.display()
         );
     });
-    // The token went to the hub and nowhere else, and only the file that was read was downloaded.
+    // It went to the hub and nowhere else.
     let seen = hub.server.seen();
     assert!(
         seen.iter().any(|seen| seen.cdn)
             && seen.iter().all(|seen| seen.token.is_some() != seen.cdn),
         "{seen:?}"
     );
+}
+
+#[test]
+fn a_run_from_the_hub_is_that_of_the_same_files_here() {
+    let hub = Hub::demo();
+    hub.call(&["run", "tokenize", "measure"]).succeeded();
+    let lock = std::fs::read_to_string(hub.bench.file("artifacts/atlas.lock")).unwrap();
+    assert!(lock.contains(&format!("\"datasets/demo/corpus@main\" = \"{FIRST}\"")), "{lock}");
+    let weights = format!("\"hub demo/model/model.safetensors\" = \"{FIRST}\"");
+    assert!(lock.contains(&weights), "{lock}");
+    // Only the file that was read was downloaded.
+    let seen = hub.server.seen();
     assert!(seen.iter().any(|seen| seen.path.ends_with("data/a.jsonl")), "{seen:?}");
     assert!(
         !seen.iter().any(|seen| seen.path.ends_with("data/b.jsonl") || seen.path.ends_with(".md")),
         "{seen:?}"
     );
-    let documents = Store::new(&hub.bench.file("artifacts")).read::<Document>().unwrap();
+    let documents = hub.bench.table::<Document>();
     assert!(documents.iter().all(|document| document.source == "data/a.jsonl"));
     // What the same files give that are nobody's but the user's.
     let own = Bench::new();
@@ -476,12 +482,13 @@ fn a_run_from_the_hub_is_that_of_the_same_files_here_and_needs_no_network_again(
     std::fs::copy(first, own.file("a.jsonl")).unwrap();
     let own = own.set("\"[repo]/demo/corpus.jsonl\"", "\"a.jsonl\"");
     own.run(&["tokenize"]).succeeded();
-    let contexts = |bench: &Bench| {
-        use circuit_atlas::artifact::tables::ContextRow;
-        Store::new(&bench.file("artifacts")).read_parts::<ContextRow>().unwrap()
-    };
-    assert!(contexts(&own) == contexts(&hub.bench));
+    assert!(own.table::<ContextRow>() == hub.bench.table::<ContextRow>());
+}
 
+#[test]
+fn what_was_downloaded_needs_no_network_again() {
+    let hub = Hub::demo();
+    hub.call(&["run"]).succeeded();
     let Hub { bench, home, server } = hub;
     let (address, before) = (server.address.clone(), server.seen().len());
     drop(server);
@@ -524,10 +531,10 @@ fn a_revision_is_pinned_until_it_is_moved_on() {
     assert_eq!(hub.server.seen().len(), asked, "what is pinned and there is asked for again");
     hub.call(&["fetch", "--update"]).succeeded();
     let status = hub.call(&["status"]).succeeded().out;
-    let reason = "`demo/model/tokenizer.json` was of commit `111111111111`, is of `222222222222`";
+    let reason = "`demo/model/tokenizer.json` was at commit `111111111111`, is at `222222222222`";
     assert!(
         status.contains(reason)
-            && status.contains("`datasets/demo/corpus` was of commit `111111111111`"),
+            && status.contains("`datasets/demo/corpus` was at commit `111111111111`"),
         "{status}"
     );
     hub.call(&["clean"]).succeeded();

@@ -3,8 +3,8 @@
 
 use crate::bench::Bench;
 use crate::llm_server::{Reply, Server};
+use circuit_atlas::artifact::Row;
 use circuit_atlas::artifact::tables::*;
-use circuit_atlas::artifact::{Row, Store};
 use circuit_atlas::corpus::Tokenizer;
 use circuit_atlas::ids::{Band, FeatureId, Half, Status, Subject};
 use circuit_atlas::llm::judge::{JudgeMethod, question};
@@ -93,7 +93,7 @@ impl Knowledge {
     /// Everything that the tables tell after texts have been judged by anybody.
     fn learn(&mut self, bench: &Bench) {
         let tokenizer = tokenizer();
-        let contexts: Vec<ContextRow> = store(bench).read_parts().unwrap();
+        let contexts: Vec<ContextRow> = bench.store().read_parts().unwrap();
         for row in
             read::<ExplanationRow>(bench).into_iter().filter(|row| row.explainer == "feature")
         {
@@ -103,7 +103,7 @@ impl Knowledge {
             self.texts.insert((row.method.clone(), shown(&row, &contexts, &tokenizer)), row);
         }
         let features: Vec<FeatureRow> = read(bench);
-        for row in store(bench).read_parts::<ScoreRow>().unwrap() {
+        for row in bench.table::<ScoreRow>() {
             let token = contexts[row.context as usize].tokens[row.position as usize];
             if row.position > 0 && !tokenizer.is_special(token) {
                 let place = (features[row.feature as usize].feature.to_string(), row.context);
@@ -113,12 +113,8 @@ impl Knowledge {
     }
 }
 
-fn store(bench: &Bench) -> Store {
-    Store::new(&bench.file("artifacts"))
-}
-
 fn read<R: Row>(bench: &Bench) -> Vec<R> {
-    store(bench).read().unwrap()
+    bench.table()
 }
 
 fn tokenizer() -> Tokenizer {
@@ -157,7 +153,7 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 #[test]
-fn a_judge_is_worth_what_it_knows() {
+fn a_judge_that_always_says_yes_is_worth_a_half() {
     let known = Known::default();
     let server = server(&known);
     let bench = bench(&server, "", "");
@@ -174,8 +170,16 @@ fn a_judge_is_worth_what_it_knows() {
         yes.iter().all(|row| [None, Some(0.5)].contains(&row.null) && row.explainer == "feature")
     );
     texts_are_as_they_should_be(&bench);
+}
 
-    // An oracle is always right, and another feature's explanation leads it astray.
+#[test]
+fn an_oracle_is_always_right_and_the_control_leads_it_astray() {
+    let known = Known::default();
+    let server = server(&known);
+    let bench = bench(&server, "", "");
+    bench.run(&STAGES).succeeded();
+    let features: Vec<FeatureRow> = read(&bench);
+    let yes = judged_by(&bench, "yes");
     known.lock().unwrap().learn(&bench);
     let bench = bench.set("judge = \"yes\"", "judge = \"oracle\"\nsecond_judge = \"yes\"");
     bench.run(&["evaluate"]).succeeded();
@@ -193,6 +197,8 @@ fn a_judge_is_worth_what_it_knows() {
                 && features.iter().any(|f| Some(f.feature) == row.null_subject)
         );
     }
+
+    // The second judge is asked about the same texts as when it was the first.
     let second = judged_by(&bench, "yes");
     let null = |rows: &[EvaluationRow]| rows.iter().map(|row| row.null).collect::<Vec<_>>();
     assert_eq!(null(&second), null(&yes), "each judge has a null of its own");
@@ -209,9 +215,15 @@ fn a_judge_is_worth_what_it_knows() {
         "{agreements:#?}"
     );
     assert_eq!(agreements.len(), second.len());
+}
 
-    let bench = bench.set("judge = \"oracle\"", "judge = \"coin\"");
-    bench.run(&["evaluate"]).succeeded();
+#[test]
+fn a_judge_by_chance_is_worth_a_half_and_is_asked_once() {
+    let known = Known::default();
+    let server = server(&known);
+    let bench = bench(&server, "", "");
+    let bench = bench.set("judge = \"yes\"", "judge = \"coin\"");
+    bench.run(&STAGES).succeeded();
     let coin = mean(judged_by(&bench, "coin").iter().filter_map(|row| row.balanced_accuracy));
     assert!((coin - 0.5).abs() < 0.06, "{coin}");
 
@@ -238,7 +250,7 @@ fn a_judge_is_worth_what_it_knows() {
 fn texts_are_as_they_should_be(bench: &Bench) {
     let mut known = Knowledge::default();
     known.learn(bench);
-    let contexts: Vec<ContextRow> = store(bench).read_parts().unwrap();
+    let contexts: Vec<ContextRow> = bench.store().read_parts().unwrap();
     let halves: BTreeMap<u32, Half> =
         read::<Document>(bench).into_iter().map(|row| (row.document, row.half)).collect();
     let mut seen: BTreeSet<(String, Vec<u32>)> = BTreeSet::new();
@@ -352,7 +364,7 @@ fn a_verdict_that_cannot_be_read_is_null() {
             .iter()
             .all(|row| row.examples == 0 && row.balanced_accuracy.is_none() && row.rule.is_none())
     );
-    let ledger: Vec<LedgerRow> = store(&bench).read_as(&JUDGE_LEDGER).unwrap();
+    let ledger: Vec<LedgerRow> = bench.table_as(&JUDGE_LEDGER);
     assert!(
         ledger.iter().any(|row| row.purpose == "repair")
             && ledger.iter().all(|row| row.status == Status::Failed)
@@ -441,7 +453,7 @@ fn claims_are_held_against_what_rises() {
     }
     assert!(
         read::<JudgementRow>(&bench).is_empty()
-            && store(&bench).read_as::<LedgerRow>(&JUDGE_LEDGER).unwrap().is_empty()
+            && bench.table_as::<LedgerRow>(&JUDGE_LEDGER).is_empty()
     );
 }
 

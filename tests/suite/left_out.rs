@@ -127,7 +127,7 @@ fn what_is_left_out_is_said_where_the_task_is_shown() {
     bench.run(&[]).succeeded();
     let shown = bench.call(&["show", "task", "ioi"]).succeeded().out;
     assert!(shown.contains("3 of 5 prompts right; 2 left out"), "{shown}");
-    let page = std::fs::read_to_string(bench.file("site/tasks/ioi.html")).unwrap();
+    let page = bench.page("tasks/ioi.html");
     assert!(page.contains("<dd>3 of 5</dd><dt>prompts right; 2 left out</dt>"));
     assert_eq!(page.matches("colspan=\"2\">left out<").count(), 2);
 }

@@ -1,8 +1,9 @@
 //! The runner: what is run again, what is kept, what a killed run leaves, and that results depend
 //! on nothing else.
 
-use crate::bench::Bench;
+use crate::bench::{Bench, REPOSITORY, copy};
 use circuit_atlas::ids::Half;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 const ALL: [&str; 11] = [
@@ -34,7 +35,7 @@ fn a_rerun_with_nothing_changed_does_nothing_and_says_so() {
 fn changing_one_setting_reruns_exactly_what_depends_on_it() {
     let after = |from: &str, to: &str| {
         let bench = Bench::finished().set(from, to);
-        bench.call(&["status"]).succeeded().out
+        bench.call(&["status", "--verbose"]).succeeded().out
     };
     let stale = |status: &str| -> Vec<String> {
         let would = status.lines().filter(|line| line.contains(" would run: "));
@@ -87,6 +88,62 @@ fn changing_one_setting_reruns_exactly_what_depends_on_it() {
 }
 
 #[test]
+fn the_same_files_elsewhere_are_fresh() {
+    // Another spelling of the same paths.
+    let repository = Path::new(REPOSITORY);
+    let name = repository.file_name().unwrap().to_str().unwrap();
+    let spelled = format!("{REPOSITORY}/../{name}/./demo");
+    let bench = Bench::finished()
+        .set("[repo]/demo/model", &format!("{spelled}/model"))
+        .set("[repo]/demo/corpus.jsonl", &format!("{spelled}/corpus.jsonl"));
+    let said = bench.run(&["tokenize", "measure", "discover", "verify"]).succeeded();
+    assert!(said.err.contains("nothing to do"), "{}", said.err);
+    // Their copies: only the page that says where they are is made again.
+    let bench = Bench::finished();
+    copy(&repository.join("demo"), &bench.file("moved"));
+    let bench = bench
+        .set("[repo]/demo/model", "moved/model")
+        .set("[repo]/demo/attention_sae", "./moved/attention_sae")
+        .set("[repo]/demo/transcoder", "moved/transcoder")
+        .set("[repo]/demo/corpus.jsonl", "moved/corpus.jsonl");
+    assert_eq!(bench.run(&[]).succeeded().ran(), ["render"]);
+    // The whole folder, settings and all, under another name.
+    let moved = Bench::new();
+    copy(bench.path(), moved.path());
+    assert!(moved.run(&[]).succeeded().err.contains("nothing to do"));
+    // Another content under the same name.
+    std::fs::write(moved.file("moved/corpus.jsonl"), "{\"text\": \"another text\"}\n").unwrap();
+    let status = moved.call(&["status"]).succeeded().out;
+    assert!(
+        status.starts_with("tokenize   would run: `corpus/corpus.jsonl` has changed\n"),
+        "{status}"
+    );
+}
+
+#[test]
+fn status_tells_causes_and_folds_what_follows() {
+    let bench = Bench::finished().set("examples = 4", "examples = 5");
+    let status = bench.call(&["status"]).succeeded().out;
+    let expected = "\
+tokenize   fresh
+measure    fresh
+discover   fresh
+verify     fresh
+heads      fresh
+cache      fresh
+score      fresh
+aggregate  would run: `aggregate.examples` was `4`, is `5`
+           and 3 stages after it: interpret, evaluate, render
+";
+    assert_eq!(status, expected);
+    let verbose = bench.call(&["status", "--verbose"]).succeeded().out;
+    assert!(
+        verbose.contains("render     would run: the output of `aggregate` changed"),
+        "{verbose}"
+    );
+}
+
+#[test]
 fn a_changed_setting_is_named_as_the_reason() {
     let bench = Bench::finished().set("examples = 4", "examples = 5");
     let said = bench.run(&[]).succeeded();
@@ -97,7 +154,7 @@ fn a_changed_setting_is_named_as_the_reason() {
         said.err
     );
     assert!(
-        said.err.contains("render     runs: `aggregate` gives something else now"),
+        said.err.contains("render     runs: the output of `aggregate` changed"),
         "{}",
         said.err
     );

@@ -2,10 +2,10 @@
 //! there.
 
 use crate::bench::{Bench, Said};
+use circuit_atlas::artifact::Row;
 use circuit_atlas::artifact::tables::{
     CircuitPairRow, ContextRow, ExampleRow, FeatureRow, NodeRow, ScoreRow,
 };
-use circuit_atlas::artifact::{Row, Store};
 use circuit_atlas::ids::{Band, Side};
 use insta::assert_snapshot;
 use serde_json::Value;
@@ -30,17 +30,8 @@ fn json(bench: &Bench, question: &[&str]) -> Value {
     serde_json::from_str(&said.out).unwrap()
 }
 
-fn store(bench: &Bench) -> Store {
-    Store::new(&bench.file("artifacts"))
-}
-
 fn features(bench: &Bench) -> BTreeMap<String, FeatureRow> {
-    store(bench)
-        .read::<FeatureRow>()
-        .unwrap()
-        .into_iter()
-        .map(|row| (row.feature.to_string(), row))
-        .collect()
+    bench.table::<FeatureRow>().into_iter().map(|row| (row.feature.to_string(), row)).collect()
 }
 
 fn names<'a>(values: &'a Value, keys: &[&str]) -> Vec<Vec<&'a str>> {
@@ -118,11 +109,8 @@ fn a_feature_is_that_of_the_tables() {
 fn a_band_is_not_shown_by_its_strongest_examples() {
     let bench = Bench::finished();
     let mut rows: BTreeMap<(String, String), Vec<f64>> = BTreeMap::new();
-    for row in store(&bench)
-        .read::<ExampleRow>()
-        .unwrap()
-        .into_iter()
-        .filter(|row| matches!(row.band, Band::Tenth(_)))
+    for row in
+        bench.table::<ExampleRow>().into_iter().filter(|row| matches!(row.band, Band::Tenth(_)))
     {
         rows.entry((row.subject.to_string(), row.band.to_string()))
             .or_default()
@@ -163,7 +151,7 @@ fn summed_examples_are_the_sums_of_the_features_own_activations() {
     let said = json(&bench, &["features", &a, &b, "--examples", "5"]);
     let rows = features(&bench);
     let mut share: BTreeMap<(u32, u32, u32), f64> = BTreeMap::new();
-    for row in store(&bench).read_parts::<ScoreRow>().unwrap() {
+    for row in bench.table::<ScoreRow>() {
         share
             .insert((row.feature, row.context, u32::from(row.position)), f64::from(row.activation));
     }
@@ -198,10 +186,10 @@ fn meetings_are_counted_over_the_corpus() {
     let bench = Bench::finished();
     let [a, b] = two_that_meet(&bench);
     let keys = [&a, &b].map(|name| features(&bench)[name].key);
-    let contexts = store(&bench).read_parts::<ContextRow>().unwrap();
+    let contexts = bench.table::<ContextRow>();
     let special = contexts[0].tokens[0];
     let mut active = [BTreeSet::new(), BTreeSet::new()];
-    for row in store(&bench).read_parts::<ScoreRow>().unwrap() {
+    for row in bench.table::<ScoreRow>() {
         let counts = contexts[row.context as usize].tokens[usize::from(row.position)] != special;
         for (key, own) in keys.iter().zip(&mut active) {
             own.extend((*key == row.feature && counts).then_some((row.context, row.position)));
@@ -219,7 +207,7 @@ fn meetings_are_counted_over_the_corpus() {
 fn combined_logits_of_a_group_are_those_of_the_run() {
     let bench = Bench::finished();
     let said = json(&bench, &["features", "two"]);
-    let rows = store(&bench).read::<circuit_atlas::artifact::tables::LogitRow>().unwrap();
+    let rows = bench.table::<circuit_atlas::artifact::tables::LogitRow>();
     let own: Vec<_> = rows
         .iter()
         .filter(|row| row.subject.to_string() == "two" && row.side == Side::Top)
@@ -238,7 +226,7 @@ fn pairs_are_the_same_either_way_and_all_there() {
     let [one, other] = [["MLP0", "L2H4"], ["L2H4", "MLP0"]]
         .map(|[a, b]| json(&bench, &["pairs", a, b, "--top", "999"]));
     assert_eq!(one, other);
-    let rows = store(&bench).read::<CircuitPairRow>().unwrap();
+    let rows = bench.table::<CircuitPairRow>();
     let key = |row: &CircuitPairRow| (row.component_a.to_string(), row.component_b.to_string());
     let own = rows.iter().filter(|row| key(row) == ("MLP0".into(), "L2H4".into()));
     let mut own: Vec<_> = own
@@ -259,7 +247,7 @@ fn tuples_are_counted_in_the_circuits() {
     let bench = Bench::finished();
     let said = json(&bench, &["tuples", "--size", "3", "--top", "4", "--task", "ioi"]);
     let mut circuits: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
-    for row in store(&bench).read::<NodeRow>().unwrap().iter().filter(|row| row.task == "ioi") {
+    for row in bench.table::<NodeRow>().iter().filter(|row| row.task == "ioi") {
         let prefix = match row.kind.word() {
             "head" => "att",
             "mlp_feature" => "mlp",
@@ -322,8 +310,8 @@ fn a_damaged_table_is_not_believed() {
     let bench = Bench::finished();
     let other = Bench::finished();
     let nodes = NodeRow::ARTIFACT.relative();
-    let rows = store(&bench).read::<NodeRow>().unwrap();
-    store(&other).write("another", &rows).unwrap();
+    let rows = bench.table::<NodeRow>();
+    other.store().write("another", &rows).unwrap();
     std::fs::copy(other.file("artifacts").join(&nodes), bench.file("artifacts").join(&nodes))
         .unwrap();
     let said = show(&bench, &["tuples"]).failed();

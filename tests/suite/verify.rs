@@ -1,17 +1,14 @@
 //! `verify` through a whole run: what is measured, that it fits together, and what is compared with
 //! a published circuit.
 
-use crate::bench::Bench;
+use crate::bench::{Bench, Said};
 use circuit_atlas::artifact::Store;
 use circuit_atlas::artifact::tables::{
     CircuitFeature, ComponentRow, EdgeRow, EffectRow, FaithfulnessRow, HookScoreRow, NodeRow,
     RankingRow,
 };
 use std::collections::{BTreeMap, BTreeSet};
-
-fn store(bench: &Bench) -> Store {
-    Store::new(&bench.file("artifacts"))
-}
+use std::sync::OnceLock;
 
 fn measured(store: &Store, metric: &str) -> Vec<FaithfulnessRow> {
     let rows = store.read::<FaithfulnessRow>().unwrap().into_iter();
@@ -21,7 +18,7 @@ fn measured(store: &Store, metric: &str) -> Vec<FaithfulnessRow> {
 #[test]
 fn circuits_are_run_at_both_levels_and_under_every_ablation() {
     let bench = Bench::finished();
-    let store = store(&bench);
+    let store = bench.store();
     let settings =
         |row: &FaithfulnessRow| (row.level.clone(), row.ablation.clone(), row.errors.clone());
     let ran: BTreeSet<_> = measured(&store, "faithfulness").iter().map(settings).collect();
@@ -40,7 +37,7 @@ fn circuits_are_run_at_both_levels_and_under_every_ablation() {
 #[test]
 fn random_circuits_have_the_sizes_of_found_ones_and_ratios_are_those_of_their_parts() {
     let bench = Bench::finished();
-    let store = store(&bench);
+    let store = bench.store();
     let sizes = |circuit: &str| -> BTreeSet<(String, String, u32)> {
         let own = measured(&store, "faithfulness").into_iter().filter(|row| row.circuit == circuit);
         own.map(|row| (row.level, row.variant, row.size)).collect()
@@ -79,7 +76,7 @@ fn random_circuits_have_the_sizes_of_found_ones_and_ratios_are_those_of_their_pa
 #[test]
 fn the_strongest_links_are_run_and_named() {
     let bench = Bench::finished();
-    let store = store(&bench);
+    let store = bench.store();
     let (nodes, edges) = (store.read::<NodeRow>().unwrap(), store.read::<EdgeRow>().unwrap());
     let links: Vec<EffectRow> = store.read::<EffectRow>().unwrap();
     let ranks: BTreeSet<u32> =
@@ -141,7 +138,7 @@ fn found_circuits_are_held_against_a_published_one_and_another_method() {
     std::fs::write(bench.file("own.json"), r#"{"copying": ["L2H4", "L1H2"], "late": ["L3H5"]}"#)
         .unwrap();
     bench.run(&["verify"]).succeeded();
-    let store = store(&bench);
+    let store = bench.store();
     let theirs = BTreeSet::from(["L2H4", "L1H2", "L3H5"]);
     let heads: BTreeMap<String, f64> = store
         .read::<ComponentRow>()
@@ -193,12 +190,12 @@ fn circuits_are_measured_on_fresh_prompts_in_each_order() {
     bench.run(&["discover", "verify"]).succeeded();
     let more = Bench::new().set("kind = \"ioi\"\nprompts = 4", "kind = \"ioi\"\nprompts = 10");
     more.run(&["tokenize", "measure", "discover"]).succeeded();
-    let prompts = store(&more).read::<circuit_atlas::artifact::tables::PromptRow>().unwrap();
+    let prompts = more.table::<circuit_atlas::artifact::tables::PromptRow>();
     let own: Vec<f64> =
         prompts.iter().filter(|row| row.task == "ioi").map(|row| row.metric).collect();
     let mean = |of: &[usize]| of.iter().map(|&i| own[i]).sum::<f64>() / of.len() as f64;
     let full = |stratum: &str| {
-        let rows = measured(&store(&bench), "m_full");
+        let rows = measured(&bench.store(), "m_full");
         rows.into_iter()
             .find(|row| row.task == "ioi" && row.stratum == stratum)
             .unwrap()
@@ -219,48 +216,45 @@ fn circuits_are_measured_on_fresh_prompts_in_each_order() {
 
 /// The program's own method from end to end: members are the first of the ranking, each is scored,
 /// and a null task stands beside.
+/// A run with circuits by the gradient and every other method, shared by the tests that look at it.
+fn by_gradient() -> &'static (Bench, Said) {
+    static DONE: OnceLock<(Bench, Said)> = OnceLock::new();
+    DONE.get_or_init(|| {
+        let methods = "random = 2\nmethods = [\"attribution-patching\", \"integrated-gradients\", \
+             \"learned-masks\", \"neurons\"]";
+        let bench = Bench::new()
+            .set("method = \"greedy\"\npasses = 2", "prompts = 12\nchoose = 6\nmost = 30")
+            .set("random = 2", methods);
+        let said = bench.run(&[]).succeeded();
+        (bench, said)
+    })
+}
+
 #[test]
-fn circuits_by_the_gradient_run_through() {
-    let bench = Bench::new()
-        .set(
-            "method = \"greedy\"\npasses = 2",
-            "prompts = 12\nchoose = \
-        6\nmost = 30",
-        )
-        .set(
-            "random = 2",
-            "random = 2\nmethods = \
-         [\"attribution-patching\", \"integrated-gradients\", \"learned-masks\", \"neurons\"]",
-        );
-    let said = bench.run(&[]).succeeded();
-    assert!(
-        said.err.contains("ms of one core a prompt: ioi: attribution-patching "),
-        "{}",
-        said.err
-    );
-    let store = store(&bench);
-    let ranked: Vec<RankingRow> = store.read::<RankingRow>().unwrap();
+fn a_gradient_ranking_has_a_chosen_circuit_and_a_null_ranking() {
+    let (bench, _) = by_gradient();
+    let ranked: Vec<RankingRow> = bench.table();
     for task in ["ioi", "greater-than"] {
         let found: Vec<&RankingRow> =
             ranked.iter().filter(|row| row.task == task && row.ranking == "found").collect();
         assert!(found.windows(2).all(|pair| pair[0].score >= pair[1].score));
         let chosen = found.iter().filter(|row| row.chosen).count();
-        assert!(
-            (10..=30).contains(&chosen)
-                && found[..chosen].iter().all(|row| row.chosen && row.score > 0.0)
-        );
+        assert!((10..=30).contains(&chosen), "{chosen}");
+        assert!(found[..chosen].iter().all(|row| row.chosen && row.score > 0.0));
         assert!(ranked.iter().any(|row| row.task == task && row.ranking == "null"));
-        let scored: BTreeSet<_> = store
-            .read::<CircuitFeature>()
-            .unwrap()
-            .into_iter()
-            .filter(|r| r.task == task)
-            .map(|r| r.feature)
-            .collect();
+        let circuit = bench.table::<CircuitFeature>().into_iter().filter(|row| row.task == task);
+        let scored: BTreeSet<_> = circuit.map(|row| row.feature).collect();
         assert_eq!(scored, found[..chosen].iter().map(|row| row.feature).collect());
     }
-    let kinds: BTreeSet<String> =
-        measured(&store, "faithfulness").into_iter().map(|row| row.circuit).collect();
+}
+
+#[test]
+fn every_method_is_measured_beside_the_found_circuit() {
+    let (bench, said) = by_gradient();
+    let costs = "ms of one core a prompt: ioi: attribution-patching ";
+    assert!(said.err.contains(costs), "{}", said.err);
+    let rows = measured(&bench.store(), "faithfulness");
+    let kinds: BTreeSet<String> = rows.into_iter().map(|row| row.circuit).collect();
     let methods = [
         "all",
         "attribution-patching",
@@ -272,40 +266,47 @@ fn circuits_by_the_gradient_run_through() {
         "random",
     ];
     assert_eq!(kinds, methods.map(String::from).into());
+}
+
+#[test]
+fn areas_under_the_curves_agree_with_each_other() {
+    let (bench, _) = by_gradient();
+    let store = bench.store();
+    let of = |kind: &str, level: &str, metric: &str| {
+        let rows = measured(&store, metric).into_iter();
+        let mut own =
+            rows.filter(|row| row.circuit == kind && row.level == level && row.task == "ioi");
+        own.next().unwrap().value.unwrap()
+    };
     for (kind, level) in
         [("found", "feature"), ("integrated-gradients", "feature"), ("neurons", "neuron")]
     {
-        let of = |metric: &str| {
-            let rows = measured(&store, metric);
-            let row = rows
-                .iter()
-                .find(|row| row.circuit == kind && row.level == level && row.task == "ioi")
-                .cloned();
-            row.and_then(|row| row.value).unwrap()
-        };
+        let [cpr, cmd] = ["cpr", "cmd"].map(|metric| of(kind, level, metric));
         // Above and below 1 the curve is as far from it as the areas say together.
-        assert!(
-            of("cpr") > 0.3 && of("cmd") >= (1.0 - of("cpr")).abs() - 1e-12,
-            "{kind}: {} {}",
-            of("cpr"),
-            of("cmd")
-        );
+        assert!(cpr > 0.3 && cmd >= (1.0 - cpr).abs() - 1e-12, "{kind}: {cpr} {cmd}");
     }
-    let effects = store.read::<EffectRow>().unwrap();
-    assert!(
-        !effects.is_empty()
-            && effects.iter().all(|row| row.predicted.is_finite() && row.total > 0.0)
-    );
-    let hooks = store.read::<HookScoreRow>().unwrap();
-    assert!(
-        hooks.len() == 16 && hooks.iter().all(|row| row.supporting >= 0.0 && row.opposing <= 0.0)
-    );
-    let page = std::fs::read_to_string(bench.file("site/index.html")).unwrap();
+}
+
+#[test]
+fn links_and_hooks_of_a_gradient_run_have_finite_figures() {
+    let (bench, _) = by_gradient();
+    let effects: Vec<EffectRow> = bench.table();
+    assert!(!effects.is_empty());
+    assert!(effects.iter().all(|row| row.predicted.is_finite() && row.total > 0.0));
+    let hooks: Vec<HookScoreRow> = bench.table();
+    assert_eq!(hooks.len(), 16);
+    assert!(hooks.iter().all(|row| row.supporting >= 0.0 && row.opposing <= 0.0));
+}
+
+#[test]
+fn pages_of_a_gradient_run_show_the_chosen_circuit() {
+    let (bench, _) = by_gradient();
+    let page = bench.page("index.html");
     assert!(
         page.contains("of what all features together keep") && page.contains("The circuit found, "),
         "{page}"
     );
-    let page = std::fs::read_to_string(bench.file("site/tasks/ioi.html")).unwrap();
+    let page = bench.page("tasks/ioi.html");
     assert!(
         page.contains("Oppose it") && page.contains("<th scope=\"row\">neurons</th>"),
         "{page}"
@@ -321,7 +322,7 @@ fn neurons_are_not_the_first_ablation_and_pruned_circuits_are_parts_of_the_ranki
         .set("kind = \"ioi\"\nprompts = 4", "kind = \"ioi\"\nprompts = 4\nwrong = \"leave-out\"")
         .set("random = 2", "random = 2\nablations = [\"zero\"]\nmethods = [\"neurons\"]");
     bench.run(&[]).succeeded();
-    let store = store(&bench);
+    let store = bench.store();
     let ranked: Vec<RankingRow> = store.read::<RankingRow>().unwrap();
     let found: Vec<&RankingRow> =
         ranked.iter().filter(|r| r.task == "ioi" && r.ranking == "found").collect();
@@ -330,9 +331,9 @@ fn neurons_are_not_the_first_ablation_and_pruned_circuits_are_parts_of_the_ranki
         (1..=20).contains(&chosen)
             && found.iter().all(|row| !row.chosen || row.rank <= 20 && row.score > 0.0)
     );
-    let page = std::fs::read_to_string(bench.file("site/index.html")).unwrap();
+    let page = bench.page("index.html");
     assert!(page.contains("The circuit found, "), "{page}");
-    let page = std::fs::read_to_string(bench.file("site/tasks/ioi.html")).unwrap();
+    let page = bench.page("tasks/ioi.html");
     assert!(
         !page.contains("<span class=\"quiet\">mean</span>"),
         "only what was asked for has a section"

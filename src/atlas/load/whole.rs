@@ -110,7 +110,7 @@ impl Reader<'_> {
         let discover = &config.discover;
         let model = format!(
             "{}: {} layers of {} heads, {} wide, vocabulary {}",
-            config.model.path,
+            config.shown(&config.model.path),
             sizes.layers,
             sizes.heads,
             count(sizes.d_model as u64),
@@ -156,10 +156,13 @@ impl Reader<'_> {
         let allowed: Vec<&str> = discover.allow.iter().map(String::as_str).collect();
         let fixed = [
             ("Model", model),
-            ("Attention SAEs", config.dictionaries.attention.clone()),
-            ("MLP transcoders", config.dictionaries.mlp.clone()),
+            ("Attention SAEs", config.shown(&config.dictionaries.attention)),
+            ("MLP transcoders", config.shown(&config.dictionaries.mlp)),
             ("Dictionaries", format!("{} of {width} features", inputs::sources(config)?.len())),
-            ("Corpus", format!("{}, contexts of {} tokens", corpus.path, corpus.context)),
+            (
+                "Corpus",
+                format!("{}, contexts of {} tokens", config.shown(&corpus.path), corpus.context),
+            ),
         ];
         let tasks =
             config.tasks.iter().map(|task| (format!("Task {}", task.name), task_settings(task)));

@@ -1,0 +1,337 @@
+//! What settings may be. A typo costs a second, not a night.
+
+use super::Config;
+use super::sections::*;
+use crate::error::{Hint, Result, hinted};
+use crate::ids::{FeatureId, HubName, Kind};
+use std::collections::BTreeSet;
+
+impl Config {
+    /// Refuses values that a setting may not have, and settings that contradict each other.
+    ///
+    /// # Errors
+    /// With the key and what it may be.
+    pub(super) fn check(&self) -> Result<()> {
+        self.check_sources()?;
+        self.check_tasks()?;
+        self.check_features()?;
+        let discover = &self.discover;
+        within("discover.passes", discover.passes, 1, 1000)?;
+        within("discover.per_node", discover.per_node, 1, 1000)?;
+        within("discover.candidates", discover.candidates, 1, 100_000)?;
+        if !(discover.coverage > 0.0 && discover.coverage <= 1.0) {
+            out_of_range("discover.coverage", discover.coverage, "above 0, and 1 at most")?;
+        }
+        within("discover.nodes", discover.nodes, 1, 10_000)?;
+        within("discover.prompts", discover.prompts, 1, 100_000)?;
+        within("discover.points", discover.points, 1, 1000)?;
+        within("discover.choose", discover.choose, 0, 100_000)?;
+        within("discover.most", discover.most, 1, 1_000_000)?;
+        if !(discover.faithful > 0.0 && discover.faithful <= 1.0) {
+            out_of_range("discover.faithful", discover.faithful, "above 0, and 1 at most")?;
+        }
+        if !(discover.share >= 0.0 && discover.share < 1.0) {
+            out_of_range("discover.share", discover.share, "0 or more, and below 1")?;
+        }
+        if !matches!(
+            discover.method,
+            DiscoveryMethod::Gradient | DiscoveryMethod::Greedy | DiscoveryMethod::Influence
+        ) {
+            let word = discover.method.word();
+            out_of_range(
+                "discover.method",
+                word,
+                "`gradient`, `greedy` or `influence`: it finds no links",
+            )?;
+        }
+        self.check_verify()?;
+        self.check_outputs()
+    }
+
+    fn check_verify(&self) -> Result<()> {
+        if self.verify.ablations.is_empty() {
+            out_of_range(
+                "verify.ablations",
+                "[]",
+                "at least one of `mean`, `resample` and `zero`",
+            )?;
+        }
+        within("verify.random", self.verify.random, 1, 1000)?;
+        within("verify.prompts", self.verify.prompts, 0, 100_000)?;
+        within("verify.edges", self.verify.edges, 0, 10_000)
+    }
+
+    fn check_sources(&self) -> Result<()> {
+        let sources = [
+            ("model.path", &self.model.path),
+            ("dictionaries.attention", &self.dictionaries.attention),
+            ("dictionaries.mlp", &self.dictionaries.mlp),
+            ("corpus.path", &self.corpus.path),
+        ];
+        for (key, path) in sources {
+            if path.starts_with(HubName::PREFIX) {
+                check_hub(key, path)?;
+            }
+            if path.is_empty() {
+                out_of_range(key, "\"\"", "a path")?;
+            }
+        }
+        for kind in [Kind::Attention, Kind::Mlp] {
+            let odd = |name: &&String| {
+                name.is_empty() || name.starts_with('.') || name.contains(['/', '\\'])
+            };
+            if let Some(name) = self.dictionaries.of(kind).1.iter().find(odd) {
+                let key = format!("dictionaries.{}_files", kind.word());
+                out_of_range(
+                    &key,
+                    format!("{name:?}"),
+                    "names of files or folders, without the folder they are in",
+                )?;
+            }
+        }
+        within("corpus.context", self.corpus.context, 2, 65_535)?;
+        within("corpus.shard_contexts", self.corpus.shard_contexts, 1, 1_000_000)
+    }
+
+    fn check_tasks(&self) -> Result<()> {
+        if self.tasks.is_empty() {
+            return Err(hinted("no `[[tasks]]`", "add at least one, with `name` and `kind`"));
+        }
+        let mut seen = BTreeSet::new();
+        for task in &self.tasks {
+            check_name("tasks.name", &task.name, &mut seen)?;
+            within("tasks.prompts", task.prompts.unwrap_or(1), 1, 100_000)?;
+            match (&task.file, task.kind) {
+                (None, TaskKind::Prompts) => {
+                    return Err(hinted(
+                        format!("task `{}` of kind `prompts` has no `file`", task.name),
+                        "name a JSONL file with text, correct, counter, corrupted and template",
+                    ));
+                }
+                (Some(_), TaskKind::Ioi | TaskKind::GreaterThan) => {
+                    return Err(hinted(
+                        format!(
+                            "task `{}` has a `file`, but its kind writes its own prompts",
+                            task.name
+                        ),
+                        "remove `file`, or set `kind = \"prompts\"`",
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_features(&self) -> Result<()> {
+        let mut seen = BTreeSet::new();
+        for group in &self.groups {
+            check_name("groups.name", &group.name, &mut seen)?;
+            within("groups.features (their number)", group.features.len(), 1, 1000)?;
+            let mut members = BTreeSet::new();
+            if let Some(twice) = group.features.iter().find(|name| !members.insert(*name)) {
+                return Err(hinted(
+                    format!("the group `{}` has `{twice}` twice", group.name),
+                    "name each feature once: it would count twice in sums",
+                ));
+            }
+        }
+        let extra = self.score.extra.iter().map(|name| ("score.extra", name));
+        let grouped = self
+            .groups
+            .iter()
+            .flat_map(|g| g.features.iter().map(|name| ("groups.features", name)));
+        for (key, name) in extra.chain(grouped) {
+            if let Err(error) = name.parse::<FeatureId>() {
+                return Err(hinted(
+                    format!("`{key}`: {error}"),
+                    "write features as `att9.16109` or `mlp0.10173`",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_llm(&self) -> Result<()> {
+        let (llm, evaluate) = (&self.llm, &self.evaluate);
+        if !llm.asks() {
+            return match evaluate.judges() {
+                true => Err(hinted(
+                    "`evaluate.methods` asks for `detection` or `fuzzing`, but no language model \
+                     is set to judge",
+                    "set `llm.provider` and `llm.model`, or use `methods = [\"single-token\"]`",
+                )),
+                false => Ok(()),
+            };
+        }
+        if llm.model.is_empty() {
+            out_of_range("llm.model", "\"\"", "the name of a model")?;
+        }
+        check_server(llm)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if !llm.api_key_env.chars().all(plain)
+            || llm.api_key_env.starts_with(|c: char| c.is_ascii_digit())
+        {
+            // Whatever it is, it is not repeated.
+            return Err(hinted(
+                "`llm.api_key_env` is not the name of a variable",
+                "write the name, such as `OPENAI_API_KEY`, and put the key into that variable; the \
+                 key itself belongs into no file",
+            ));
+        }
+        if !(0.0..=2.0).contains(&llm.temperature) {
+            out_of_range("llm.temperature", llm.temperature, "from 0 to 2")?;
+        }
+        within("llm.max_tokens", llm.max_tokens as usize, 1, 1_000_000)?;
+        within("llm.samples", llm.samples as usize, 1, 100)?;
+        if llm.samples > 1 && llm.temperature == 0.0 {
+            return Err(hinted(
+                format!(
+                    "`llm.samples = {}` with `llm.temperature = 0` asks for the same reply again",
+                    llm.samples
+                ),
+                "set `llm.temperature` above 0, or `samples = 1`",
+            ));
+        }
+        within("llm.concurrency", llm.concurrency, 1, 1000)?;
+        within("llm.retries", llm.retries as usize, 0, 100)?;
+        if !(llm.timeout > 0.0 && llm.timeout <= 86_400.0) {
+            out_of_range("llm.timeout", llm.timeout, "above 0, and 86400 seconds at most")?;
+        }
+        self.check_prices()
+    }
+
+    fn check_prices(&self) -> Result<()> {
+        let llm = &self.llm;
+        let odd = |price: &f64| !(price.is_finite() && *price >= 0.0);
+        if let Some((model, _)) = llm.prices.iter().find(|(_, price)| price.iter().any(odd)) {
+            out_of_range(
+                &format!("llm.prices.{model:?}"),
+                "…",
+                "two prices, 0 or more: of a million tokens asked, and answered",
+            )?;
+        }
+        if odd(&llm.max_cost) {
+            out_of_range("llm.max_cost", llm.max_cost, "0 or more")?;
+        }
+        let models = self.models();
+        match models.iter().find(|model| llm.max_cost > 0.0 && !llm.prices.contains_key(**model)) {
+            None => Ok(()),
+            Some(model) => Err(hinted(
+                format!(
+                    "`llm.max_cost = {}` cannot be kept: `llm.prices` has no price of `{model}`",
+                    llm.max_cost
+                ),
+                format!(
+                    "add `\"{model}\" = [PRICE_ASKED, PRICE_ANSWERED]`, of a million tokens each, \
+                     to `[llm.prices]`"
+                ),
+            )),
+        }
+    }
+
+    fn check_outputs(&self) -> Result<()> {
+        if !(self.cache.max_gib > 0.0 && self.cache.max_gib.is_finite()) {
+            out_of_range("cache.max_gib", self.cache.max_gib, "above 0")?;
+        }
+        within("aggregate.examples", self.aggregate.examples, 1, 1000)?;
+        within("aggregate.band_examples", self.aggregate.band_examples, 0, 100)?;
+        within("aggregate.window", self.aggregate.window, 1, 1000)?;
+        within("logits.k", self.logits.k, 1, 1000)?;
+        if !(self.logits.strength > 0.0 && self.logits.strength.is_finite()) {
+            out_of_range("logits.strength", self.logits.strength, "above 0")?;
+        }
+        self.check_llm()?;
+        within("evaluate.texts", self.evaluate.texts, 1, 1000)?;
+        within("evaluate.batch", self.evaluate.batch, 1, 100)?;
+        within("evaluate.causal", self.evaluate.causal, 0, 1000)?;
+        if self.machine.device != "cpu" {
+            not_yet("machine.device", &self.machine.device, "use `cpu`")?;
+        }
+        within("machine.threads", self.machine.threads, 0, 4096)?;
+        within("machine.batch", self.machine.batch, 1, 65_536)
+    }
+}
+
+/// The error of a value that a setting may not have.
+fn out_of_range(key: &str, value: impl std::fmt::Display, wanted: &str) -> Result<()> {
+    Err(hinted(format!("`{key} = {value}` is out of range"), format!("`{key}` must be {wanted}")))
+}
+
+fn within(key: &str, value: usize, low: usize, high: usize) -> Result<()> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    out_of_range(key, value, &format!("from {low} to {high}"))
+}
+
+/// The error of a setting that is known but not built yet.
+fn not_yet(key: &str, value: &str, instead: &str) -> Result<()> {
+    Err(hinted(
+        format!("`{key} = \"{value}\"` is not supported by this version"),
+        instead.to_string(),
+    ))
+}
+
+/// # Errors
+/// When a text that begins as a name of the hub is none, or does not name data where data is
+/// wanted.
+fn check_hub(key: &str, path: &str) -> Result<()> {
+    let hint = "write `hf:REPO@REVISION`, where the revision is a commit, a tag or a branch: \
+        `@main` is the newest commit of the \
+         first run, which `atlas.lock` then pins";
+    let name: HubName =
+        path.parse().hint(|| format!("`{key} = \"{path}\"` cannot be downloaded"), hint)?;
+    if key == "corpus.path" && !name.dataset {
+        return Err(hinted(
+            format!("`{key} = \"{path}\"` names a model, not a data set"),
+            format!("write `hf:datasets/{}@{}`", name.repository, name.revision),
+        ));
+    }
+    Ok(())
+}
+
+/// # Errors
+/// When the address of a language model's server is none, or holds a password; when Azure lacks
+/// something.
+fn check_server(llm: &Llm) -> Result<()> {
+    let url = &llm.base_url;
+    // First, so that no password is ever repeated.
+    if url.contains(['@', '?', '#']) {
+        return Err(hinted(
+            "`llm.base_url` holds a user, a password or a query",
+            "write only the address; the key belongs into the variable that `llm.api_key_env` \
+             names",
+        ));
+    }
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let host = rest.map(|rest| rest.split('/').next().unwrap_or_default());
+    if !url.is_empty() && host.is_none_or(str::is_empty) {
+        out_of_range(
+            "llm.base_url",
+            format!("{url:?}"),
+            "an address such as `https://api.openai.com/v1`, or empty",
+        )?;
+    }
+    if llm.provider == Provider::Azure && (url.is_empty() || llm.api_version.is_empty()) {
+        return Err(hinted(
+            "`llm.provider = \"azure\"` needs `llm.base_url` and `llm.api_version`",
+            "write the endpoint, `https://NAME.openai.azure.com`, and a version such as \
+             `2024-10-21`",
+        ));
+    }
+    Ok(())
+}
+
+/// Names become file names and parts of URLs.
+fn check_name(key: &str, name: &str, seen: &mut BTreeSet<String>) -> Result<()> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+        let wanted = "up to 64 lower-case letters, digits and `-`, as it becomes a file name";
+        return out_of_range(key, format!("{name:?}"), wanted);
+    }
+    if !seen.insert(name.into()) {
+        return Err(hinted(format!("two of `{key}` are `{name}`"), "give each its own name"));
+    }
+    Ok(())
+}

@@ -1,0 +1,318 @@
+//! Which stages are fresh, and why the others have to run.
+
+use super::download::downloaded;
+use super::runner::set_threads;
+use super::table::{NAMES, STAGES, Stage};
+use crate::artifact::Store;
+use crate::config::Config;
+use crate::error::{Hint, Result, hinted};
+use crate::lock::{ATTEMPT, Ingredients, Lock, Reason, fingerprint};
+use std::collections::BTreeSet;
+use std::fs::File;
+
+/// Which stages a command is about.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// None: all.
+    pub stages: Vec<String>,
+    pub from: Option<String>,
+    /// Run them fresh or not.
+    pub force: bool,
+}
+
+impl Selection {
+    /// # Errors
+    /// When a name is not that of a stage.
+    pub(super) fn check(&self) -> Result<()> {
+        let known = |name: &&String| !STAGES.iter().any(|stage| stage.name == name.as_str());
+        match self.stages.iter().chain(&self.from).find(known) {
+            None => Ok(()),
+            Some(name) => Err(hinted(
+                format!("`{name}` is not a stage"),
+                format!("the stages are {}", NAMES.map(|name| format!("`{name}`")).join(", ")),
+            )),
+        }
+    }
+
+    pub(super) fn wants(&self, stage: &str) -> bool {
+        let at = |name: &str| STAGES.iter().position(|stage| stage.name == name);
+        let named = self.stages.is_empty() || self.stages.iter().any(|name| name == stage);
+        named && self.from.as_ref().is_none_or(|from| at(stage) >= at(from))
+    }
+}
+
+/// A stage as it stands: fresh, or with the reasons why it has to run.
+pub struct State {
+    pub stage: &'static Stage,
+    pub(super) ingredients: Ingredients,
+    pub(super) fingerprint: String,
+    pub why: Vec<Reason>,
+    /// It lacks answers of a language model and nothing else: what it gives may be used as it is.
+    pub(super) open: bool,
+    /// Why a run would refuse to take it for fresh.
+    pub refused: Option<String>,
+}
+
+/// The artifact folder of a run, and what the lock says of it.
+pub(super) struct Workplace<'a> {
+    pub(super) config: &'a Config,
+    pub(super) store: Store,
+    pub(super) lock: Lock,
+}
+
+impl<'a> Workplace<'a> {
+    pub(super) fn open(config: &'a Config) -> Result<Workplace<'a>> {
+        let store = Store::new(&config.artifacts());
+        let lock = Lock::load(store.root())?;
+        Ok(Workplace { config, store, lock })
+    }
+
+    pub(super) fn ingredients(
+        &mut self,
+        stage: &Stage,
+        before: &[State],
+        again: bool,
+    ) -> Result<Ingredients> {
+        let mut all = Ingredients::from([("version".into(), stage.version.to_string())]);
+        let flat = self.config.flat()?;
+        for wanted in stage.settings {
+            let fits = |key: &&String| {
+                *key == wanted || (wanted.ends_with('.') && key.starts_with(wanted))
+            };
+            all.extend(
+                flat.keys().filter(fits).map(|key| (format!("setting {key}"), flat[key].clone())),
+            );
+        }
+        all.extend((stage.besides)(self.config));
+        for input in stage.inputs {
+            all.extend(input.pinned(self.config)?);
+            for (name, path) in input.files(self.config)? {
+                File::open(&path)
+                    .hint(|| format!("cannot read `{}`", path.display()), input.hint())?;
+                all.insert(format!("file {name}"), self.lock.hash(&name, &path)?);
+            }
+        }
+        if let Some(attempt) = self.lock.attempt(stage.name, again) {
+            all.insert(ATTEMPT.into(), attempt.to_string());
+        }
+        for state in before.iter().filter(|state| stage.reads_from(state.stage)) {
+            all.insert(format!("stage {}", state.stage.name), state.fingerprint.clone());
+        }
+        Ok(all)
+    }
+
+    /// Every stage with the reasons why it would run; a stage whose maker will run runs too. One
+    /// that lacks only answers asks again if it is selected.
+    pub(super) fn states(&mut self, selection: &Selection) -> Result<Vec<State>> {
+        let mut states: Vec<State> = Vec::new();
+        for stage in &STAGES {
+            let ingredients = self.ingredients(stage, &states, selection.wants(stage.name))?;
+            let mut why = self.lock.stale(stage.name, &ingredients, self.store.root());
+            let fingerprint = fingerprint(&ingredients);
+            if let Some(besides) = stage.writes_besides.as_ref().filter(|_| why.is_empty()) {
+                why.extend((besides.stale)(self.config, &fingerprint).map(Reason::own));
+            }
+            for artifact in stage.writes {
+                self.store.expect(artifact, &fingerprint, stage.name);
+            }
+            let open = self.lock.is_open(stage.name, &why);
+            states.push(State { stage, ingredients, fingerprint, why, open, refused: None });
+        }
+        Ok(states)
+    }
+
+    /// # Errors
+    /// When a fresh stage's file was changed after it was written.
+    pub(super) fn check_untouched<'s>(
+        &self,
+        mut states: impl Iterator<Item = &'s State>,
+    ) -> Result<()> {
+        let check = |state: &State| {
+            let files = state.stage.writes.iter().flat_map(|artifact| self.store.files(artifact));
+            self.lock.check_untouched(state.stage.name, self.store.root(), files)
+        };
+        states.try_for_each(|state| if state.why.is_empty() { check(state) } else { Ok(()) })
+    }
+}
+
+/// What a run would do, told on stdout: each selected stage as it stands, and what those that are
+/// fresh, or could run at once, would ask of a language model. Nothing is written and nothing sent.
+///
+/// # Errors
+/// When what would be asked depends on a stage that has to run first.
+pub fn rehearse(config: &Config, selection: &Selection) -> Result<()> {
+    selection.check()?;
+    set_threads(config);
+    let config = &downloaded(config)?;
+    let mut place = Workplace::open(config)?;
+    let states = place.states(selection)?;
+    place.check_untouched(states.iter())?;
+    let wanted = || states.iter().filter(|state| selection.wants(state.stage.name));
+    for state in wanted() {
+        match state.why.first() {
+            Some(why) => println!("{:<10} would run: {why}", state.stage.name),
+            None if selection.force => println!("{:<10} would run: it is forced", state.stage.name),
+            None => println!("{:<10} fresh", state.stage.name),
+        }
+    }
+    for state in wanted() {
+        let Some(asks) = state.stage.asks_by(config) else { continue };
+        let fresh = |before: &State| {
+            before.why.is_empty() || (before.open && !selection.wants(before.stage.name))
+        };
+        let stale = |before: &&State| state.stage.needs(before.stage) && !fresh(before);
+        match states.iter().find(stale) {
+            None => println!(
+                "\n{} would ask:\n{}",
+                state.stage.name,
+                place.plan(state, asks)?.trim_end()
+            ),
+            // That one is told of, and what it will say cannot be known.
+            Some(before)
+                if before.stage.asks_by(config).is_some() && selection.wants(before.stage.name) =>
+            {
+                println!(
+                    "\nwhat {} would ask is known when `{}` has run",
+                    state.stage.name, before.stage.name
+                );
+            }
+            Some(before) => return Err(unknown(state.stage, before)),
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn unknown(stage: &Stage, before: &State) -> anyhow::Error {
+    let (why, first) =
+        (before.why.first().map(|why| why.text.as_str()).unwrap_or_default(), before.stage.name);
+    let last = STAGES.iter().take_while(|other| other.name != stage.name);
+    let names: Vec<&str> = last.map(|other| other.name).skip_while(|name| *name != first).collect();
+    hinted(
+        format!(
+            "what `{}` would ask depends on what `{first}` does, and that is not fresh: {why}",
+            stage.name
+        ),
+        format!("run what comes before it: `circuit-atlas run {}`", names.join(" ")),
+    )
+}
+
+/// Every stage that one that runs reads from must be fresh or run too.
+pub(super) fn check_before(states: &[State], will_run: &impl Fn(&State) -> bool) -> Result<()> {
+    for run in states.iter().filter(|state| will_run(state)) {
+        let before = states.iter().filter(|state| run.stage.needs(state.stage));
+        for state in before.filter(|state| !will_run(state) && !state.open) {
+            if let Some(why) = state.why.first() {
+                return Err(hinted(
+                    format!(
+                        "`{}` needs what `{}` does, and that is not fresh: {why}",
+                        run.stage.name, state.stage.name
+                    ),
+                    format!("run it first: `circuit-atlas run --from {}`", state.stage.name),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The stages with their states, for `status`.
+pub fn status(config: &Config) -> Result<Vec<State>> {
+    let config = &downloaded(config)?;
+    let mut place = Workplace::open(config)?;
+    let mut states = place.states(&Selection::default())?;
+    for state in &mut states {
+        state.refused =
+            place.check_untouched(std::iter::once(&*state)).err().map(|error| error.to_string());
+    }
+    Ok(states)
+}
+
+/// Why the tables are not what a run would make now.
+pub(super) fn outdated(place: &mut Workplace) -> Option<String> {
+    match place.states(&Selection::default()) {
+        Err(error) => Some(format!("and whether it is fresh cannot be told ({error})")),
+        Ok(states) => {
+            let stale = states
+                .into_iter()
+                .find(|state| !state.stage.writes.is_empty() && !state.why.is_empty())?;
+            Some(format!("`{}` would run again: {}", stale.stage.name, stale.why.first()?))
+        }
+    }
+}
+
+/// A stage as `status` tells of it.
+pub struct Told<'a> {
+    pub state: &'a State,
+    /// Why it has to run, without what was told of a stage before it.
+    pub causes: Vec<&'a Reason>,
+    /// Stages that have to run for the causes told so far, and for no other.
+    pub after: Vec<&'static str>,
+}
+
+impl Told<'_> {
+    /// A stage with all its reasons.
+    pub fn whole(state: &State) -> Told<'_> {
+        Told { state, causes: state.why.iter().collect(), after: Vec::new() }
+    }
+}
+
+/// The stages that are fresh, and those that have a cause of their own to run; others are named at
+/// the stage whose causes they follow from.
+pub fn causes_first(states: &[State]) -> Vec<Told<'_>> {
+    let mut told: Vec<Told> = Vec::new();
+    let mut known: BTreeSet<&str> = BTreeSet::new();
+    for state in states {
+        let own = state.why.iter().filter(|why| !why.follows);
+        let causes: Vec<&Reason> = own.filter(|why| known.insert(&why.text)).collect();
+        let stale = |told: &&mut Told| !told.state.why.is_empty();
+        match told.iter_mut().rev().find(stale) {
+            Some(before)
+                if causes.is_empty() && !state.why.is_empty() && state.refused.is_none() =>
+            {
+                before.after.push(state.stage.name);
+            }
+            _ => told.push(Told { state, causes, after: Vec::new() }),
+        }
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::STAGES;
+    use super::*;
+
+    fn state(at: usize, why: &[(&str, bool)]) -> State {
+        let reason = |(text, follows): &(&str, bool)| Reason {
+            text: (*text).to_string(),
+            follows: *follows,
+        };
+        State {
+            stage: &STAGES[at],
+            ingredients: Ingredients::new(),
+            fingerprint: String::new(),
+            why: why.iter().map(reason).collect(),
+            open: false,
+            refused: None,
+        }
+    }
+
+    #[test]
+    fn what_follows_from_a_cause_is_folded_into_it() {
+        let (model, output) = (("the model changed", false), ("the output changed", true));
+        let states = [
+            state(0, &[]),
+            state(1, &[model]),
+            state(2, &[model, output]),
+            state(3, &[("a setting changed", false), model, output]),
+            state(4, &[output]),
+        ];
+        let told = causes_first(&states);
+        let told: Vec<_> =
+            told.iter().map(|t| (t.state.stage.name, t.causes.len(), t.after.as_slice())).collect();
+        let name = |at: usize| STAGES[at].name;
+        let expected: [(_, _, &[&str]); 3] =
+            [(name(0), 0, &[]), (name(1), 1, &[name(2)]), (name(3), 1, &[name(4)])];
+        assert_eq!(told, expected);
+    }
+}

@@ -1,0 +1,349 @@
+//! The table of stages: what each depends on, what it writes, and how it runs.
+
+use crate::artifact::tables::*;
+use crate::artifact::{Artifact, Row};
+use crate::config::Config;
+use crate::error::Result;
+use crate::inputs::Input;
+use crate::lock::Ingredients;
+use crate::stages::{self, Done, Run};
+
+/// One step of the pipeline.
+pub struct Stage {
+    pub name: &'static str,
+    /// What it does, for the help.
+    pub does: &'static str,
+    /// Raised when its results change for the same ingredients.
+    pub(super) version: u32,
+    /// Settings it depends on: keys, or whole tables with a dot at the end.
+    pub(super) settings: &'static [&'static str],
+    /// Files of the outside world.
+    pub(super) inputs: &'static [Input],
+    /// What it depends on besides, made from the settings.
+    pub(super) besides: fn(&Config) -> Ingredients,
+    pub(super) reads: &'static [Artifact],
+    /// A stage whose results are not read, but that must have passed.
+    pub(super) after: Option<&'static str>,
+    pub(super) writes: &'static [Artifact],
+    pub(super) writes_besides: Option<Besides>,
+    pub(super) run: fn(&Run) -> Result<Done>,
+    pub(super) asks: Option<Asks>,
+}
+
+/// What a stage asks of a language model.
+pub(super) struct Asks {
+    /// By the settings, anything at all.
+    pub(super) whether: fn(&Config) -> bool,
+    /// How much it would be, in a table.
+    pub(super) plan: fn(&Run) -> Result<String>,
+}
+
+/// What a stage writes besides artifacts.
+pub(super) struct Besides {
+    /// Why it has to be made again although its ingredients, which have this fingerprint, are the
+    /// same.
+    pub(super) stale: fn(&Config, &str) -> Option<String>,
+    /// Says what it leaves, as others wrote it.
+    pub(super) remove: fn(&Config) -> Result<Option<String>>,
+}
+
+/// The stages in their order.
+pub const STAGES: [Stage; 11] = [
+    Stage {
+        name: "tokenize",
+        does: "text → documents → contexts of token ids",
+        version: 1,
+        settings: &["corpus."],
+        inputs: &[Input::Corpus, Input::Tokenizer],
+        besides: nothing,
+        reads: &[],
+        after: None,
+        writes: &[Document::ARTIFACT, ContextRow::ARTIFACT],
+        writes_besides: None,
+        run: stages::tokenize::run,
+        asks: None,
+    },
+    Stage {
+        name: "measure",
+        does: "how well each dictionary describes the model; refuses one that is another's or is \
+            read wrongly",
+        version: 3,
+        settings: &[],
+        inputs: &[Input::Model, Input::Dictionaries],
+        besides: nothing,
+        reads: &[ContextRow::ARTIFACT],
+        after: None,
+        writes: &[ConformanceRow::ARTIFACT],
+        writes_besides: None,
+        run: stages::conformance::run,
+        asks: None,
+    },
+    Stage {
+        name: "discover",
+        does: "prompts → a circuit each → components and features of the task",
+        version: 5,
+        settings: &["tasks.", "discover.", "verify.prompts"],
+        inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries, Input::Prompts],
+        besides: nothing,
+        reads: &[],
+        after: Some("measure"),
+        writes: &[
+            PromptRow::ARTIFACT,
+            NodeRow::ARTIFACT,
+            EdgeRow::ARTIFACT,
+            ComponentRow::ARTIFACT,
+            CircuitFeature::ARTIFACT,
+            RankingRow::ARTIFACT,
+            HookScoreRow::ARTIFACT,
+        ],
+        writes_besides: None,
+        run: stages::discover::run,
+        asks: None,
+    },
+    Stage {
+        name: "verify",
+        does: "are the circuits real? runs the model with everything else replaced, and with \
+            single features",
+        version: 3,
+        settings: &["tasks.", "discover.", "verify."],
+        inputs: &[
+            Input::Model,
+            Input::Tokenizer,
+            Input::Dictionaries,
+            Input::Prompts,
+            Input::Published,
+        ],
+        besides: crate::inputs::published_from,
+        reads: &[
+            PromptRow::ARTIFACT,
+            NodeRow::ARTIFACT,
+            EdgeRow::ARTIFACT,
+            ComponentRow::ARTIFACT,
+            RankingRow::ARTIFACT,
+        ],
+        after: None,
+        writes: &[FaithfulnessRow::ARTIFACT, EffectRow::ARTIFACT],
+        writes_besides: None,
+        run: stages::verify::run,
+        asks: None,
+    },
+    Stage {
+        name: "heads",
+        does: "where each head of a circuit looks, what it copies, which features are its own",
+        version: 2,
+        settings: &[],
+        inputs: &[Input::Model, Input::Dictionaries, Input::Published],
+        besides: crate::inputs::published_from,
+        reads: &[PromptRow::ARTIFACT, ComponentRow::ARTIFACT, CircuitFeature::ARTIFACT],
+        after: None,
+        writes: &[
+            HeadRow::ARTIFACT,
+            AttentionRow::ARTIFACT,
+            CopyRow::ARTIFACT,
+            HeadFeatureRow::ARTIFACT,
+            PublishedRow::ARTIFACT,
+        ],
+        writes_besides: None,
+        run: stages::heads::run,
+        asks: None,
+    },
+    Stage {
+        name: "cache",
+        does: "one pass of the model over every context; keeps what the dictionaries read",
+        version: 3,
+        settings: &["cache.store", "cache.dtype", "score.features"],
+        inputs: &[Input::Model],
+        besides: stages::cache::besides,
+        reads: &[ContextRow::ARTIFACT, CircuitFeature::ARTIFACT],
+        after: None,
+        writes: &[ACTIVATIONS],
+        writes_besides: None,
+        run: stages::cache::run,
+        asks: None,
+    },
+    Stage {
+        name: "score",
+        does: "the activation of every circuit feature at every token",
+        version: 3,
+        settings: &["score.", "groups."],
+        inputs: &[Input::Dictionaries],
+        besides: nothing,
+        reads: &[ContextRow::ARTIFACT, CircuitFeature::ARTIFACT, ACTIVATIONS],
+        after: None,
+        writes: &[ScoreRow::ARTIFACT],
+        writes_besides: None,
+        run: stages::score::run,
+        asks: None,
+    },
+    Stage {
+        name: "aggregate",
+        does: "statistics, examples, promoted tokens, co-occurrence, clusters",
+        version: 2,
+        settings: &["aggregate.", "logits.", "groups."],
+        inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
+        besides: nothing,
+        reads: &[
+            Document::ARTIFACT,
+            ContextRow::ARTIFACT,
+            ScoreRow::ARTIFACT,
+            PromptRow::ARTIFACT,
+            NodeRow::ARTIFACT,
+            EdgeRow::ARTIFACT,
+            CircuitFeature::ARTIFACT,
+        ],
+        after: None,
+        writes: &[
+            FeatureRow::ARTIFACT,
+            ExampleRow::ARTIFACT,
+            LogitRow::ARTIFACT,
+            CircuitPairRow::ARTIFACT,
+            CorpusPairRow::ARTIFACT,
+            ClusterRow::ARTIFACT,
+        ],
+        writes_besides: None,
+        run: stages::aggregate::run,
+        asks: None,
+    },
+    Stage {
+        name: "interpret",
+        does: "an explanation for every feature, pair, component and group",
+        version: 3,
+        settings: &["llm.", "groups."],
+        inputs: &[Input::Tokenizer],
+        besides: nothing,
+        reads: &[
+            FeatureRow::ARTIFACT,
+            ExampleRow::ARTIFACT,
+            LogitRow::ARTIFACT,
+            ClusterRow::ARTIFACT,
+            CircuitPairRow::ARTIFACT,
+            PromptRow::ARTIFACT,
+            NodeRow::ARTIFACT,
+            EdgeRow::ARTIFACT,
+            ComponentRow::ARTIFACT,
+            HeadRow::ARTIFACT,
+            AttentionRow::ARTIFACT,
+            CopyRow::ARTIFACT,
+            HeadFeatureRow::ARTIFACT,
+            PublishedRow::ARTIFACT,
+        ],
+        after: None,
+        writes: &[ExplanationRow::ARTIFACT, ExchangeRow::ARTIFACT, LedgerRow::ARTIFACT],
+        writes_besides: None,
+        run: stages::interpret::run,
+        asks: Some(Asks { whether: |config| config.llm.asks(), plan: stages::interpret::plan }),
+    },
+    Stage {
+        name: "evaluate",
+        does: "how good explanations are, on documents that they have not seen and in the live \
+            model",
+        version: 3,
+        settings: &["evaluate.", "llm."],
+        inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
+        besides: nothing,
+        reads: &[
+            Document::ARTIFACT,
+            ContextRow::ARTIFACT,
+            ScoreRow::ARTIFACT,
+            FeatureRow::ARTIFACT,
+            ExampleRow::ARTIFACT,
+            LogitRow::ARTIFACT,
+            ExplanationRow::ARTIFACT,
+        ],
+        after: None,
+        writes: &[
+            EvaluationRow::ARTIFACT,
+            JudgementRow::ARTIFACT,
+            AgreementRow::ARTIFACT,
+            CausalRow::ARTIFACT,
+            JUDGE_LEDGER,
+        ],
+        writes_besides: None,
+        run: stages::evaluate::run,
+        asks: Some(Asks { whether: stages::evaluate::asks, plan: stages::evaluate::plan }),
+    },
+    Stage {
+        name: "render",
+        does: "all of it → the site",
+        version: 7,
+        settings: &["site.", "groups."],
+        inputs: &[Input::Tokenizer],
+        besides: stages::render::besides,
+        reads: &[
+            ContextRow::ARTIFACT,
+            PromptRow::ARTIFACT,
+            NodeRow::ARTIFACT,
+            EdgeRow::ARTIFACT,
+            ComponentRow::ARTIFACT,
+            CircuitFeature::ARTIFACT,
+            RankingRow::ARTIFACT,
+            HookScoreRow::ARTIFACT,
+            FaithfulnessRow::ARTIFACT,
+            EffectRow::ARTIFACT,
+            HeadRow::ARTIFACT,
+            AttentionRow::ARTIFACT,
+            CopyRow::ARTIFACT,
+            HeadFeatureRow::ARTIFACT,
+            PublishedRow::ARTIFACT,
+            ConformanceRow::ARTIFACT,
+            FeatureRow::ARTIFACT,
+            ExampleRow::ARTIFACT,
+            LogitRow::ARTIFACT,
+            CircuitPairRow::ARTIFACT,
+            CorpusPairRow::ARTIFACT,
+            ExplanationRow::ARTIFACT,
+            ExchangeRow::ARTIFACT,
+            LedgerRow::ARTIFACT,
+            EvaluationRow::ARTIFACT,
+            JudgementRow::ARTIFACT,
+            AgreementRow::ARTIFACT,
+            CausalRow::ARTIFACT,
+            JUDGE_LEDGER,
+        ],
+        after: None,
+        writes: &[],
+        writes_besides: Some(Besides {
+            stale: stages::render::stale,
+            remove: stages::render::remove,
+        }),
+        run: stages::render::run,
+        asks: None,
+    },
+];
+
+/// The names of all stages, in their order.
+pub(super) const NAMES: [&str; STAGES.len()] = {
+    let mut names = [""; STAGES.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = STAGES[i].name;
+        i += 1;
+    }
+    names
+};
+
+/// The stages and what each does, for the help.
+pub fn help() -> String {
+    let line = |stage: &Stage| format!("\n  {:<10} {}", stage.name, stage.does);
+    format!("Stages:{}", STAGES.iter().map(line).collect::<String>())
+}
+
+impl Stage {
+    pub(super) fn reads_from(&self, other: &Stage) -> bool {
+        self.reads.iter().any(|read| other.writes.iter().any(|written| written.name == read.name))
+    }
+
+    /// What it asks of a language model, if the settings let it.
+    pub(super) fn asks_by(&self, config: &Config) -> Option<&Asks> {
+        self.asks.as_ref().filter(|asks| (asks.whether)(config))
+    }
+
+    /// That stage must be fresh before this one runs.
+    pub(super) fn needs(&self, other: &Stage) -> bool {
+        self.reads_from(other) || self.after == Some(other.name)
+    }
+}
+
+pub(super) fn nothing(_: &Config) -> Ingredients {
+    Ingredients::new()
+}
