@@ -1,15 +1,28 @@
-# `make demo` builds the program and runs the whole pipeline on the model that ships with it; `make test` runs all tests.
-# `make world` rebuilds the model, dictionaries and corpus in demo/ (about 20 minutes on 2 cores).
+# `make demo` builds the program and runs the whole pipeline on the model that ships with it; `make test` runs all
+# tests; `make check` formatting, lints and documentation. `make docs` writes the documents that are made from the
+# source; `make bench` times the search for circuits; `make world` rebuilds the model, dictionaries and corpus in
+# demo/ (about 20 minutes on 2 cores).
 
 CARGO ?= cargo
 
-.PHONY: demo test world
+.PHONY: demo test check docs bench world
 
 demo:
 	$(CARGO) run --release --locked -- run
 
 test:
 	$(CARGO) test --release --locked
+
+check:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --no-deps
+
+docs:
+	CIRCUIT_ATLAS_UPDATE_DOCS=1 $(CARGO) test --release --locked --test suite are_documented
+
+bench:
+	$(CARGO) bench --locked --bench discover
 
 world:
 	$(CARGO) run --release --locked --example demo_world

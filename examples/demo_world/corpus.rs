@@ -30,7 +30,7 @@ const LAST_YEARS: f64 = 0.9;
 
 /// Where each corpus begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Seed {
+pub(crate) enum Seed {
     Train = 1,
     HeldOut = 2,
     Atlas = 3,
@@ -41,12 +41,12 @@ pub enum Seed {
     Polish = 8,
 }
 
-pub fn rng(seed: Seed) -> ChaCha8Rng {
+pub(crate) fn rng(seed: Seed) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(20_240_600 + seed as u64)
 }
 
 /// `n` different stories of a seed that are not in `known`.
-pub fn stories(seed: Seed, split: Split, n: usize, known: &HashSet<String>) -> Vec<String> {
+pub(crate) fn stories(seed: Seed, split: Split, n: usize, known: &HashSet<String>) -> Vec<String> {
     let (mut rng, mut seen, mut out) = (rng(seed), HashSet::new(), Vec::with_capacity(n));
     while out.len() < n {
         let story = grammar::story(&mut rng, split);
@@ -58,14 +58,14 @@ pub fn stories(seed: Seed, split: Split, n: usize, known: &HashSet<String>) -> V
 }
 
 /// The documents that training must not see.
-pub struct Kept {
+pub(crate) struct Kept {
     pub atlas: Vec<String>,
     pub held_out: Vec<String>,
     pub all: Arc<HashSet<String>>,
 }
 
 impl Kept {
-    pub fn new() -> Kept {
+    pub(crate) fn new() -> Kept {
         let atlas = stories(Seed::Atlas, Split::Atlas, ATLAS_DOCUMENTS, &HashSet::new());
         let known = atlas.iter().cloned().collect();
         let held_out = stories(Seed::HeldOut, Split::Train, HELD_OUT_DOCUMENTS, &known);
@@ -75,13 +75,13 @@ impl Kept {
 }
 
 /// The contexts of a document.
-pub fn contexts(words: &Words, text: &str) -> Result<Vec<Vec<u32>>> {
+pub(crate) fn contexts(words: &Words, text: &str) -> Result<Vec<Vec<u32>>> {
     let ids = words.encode(text)?;
     let windows = ids.chunks(T - 1).filter(|window| window.len() >= SHORTEST);
     Ok(windows.map(|window| [&[words.end], window].concat()).collect())
 }
 
-pub fn all_contexts(words: &Words, texts: &[String]) -> Result<Vec<Vec<u32>>> {
+pub(crate) fn all_contexts(words: &Words, texts: &[String]) -> Result<Vec<Vec<u32>>> {
     Ok(texts.iter().map(|text| contexts(words, text)).collect::<Result<Vec<_>>>()?.concat())
 }
 
@@ -108,7 +108,7 @@ fn practice_sentence(rng: &mut ChaCha8Rng, names: &[&str], years: f64) -> String
 }
 
 /// Training stories without end, dealt out as batches of similar length so that little is padding.
-pub struct Stream<'a> {
+pub(crate) struct Stream<'a> {
     words: &'a Words,
     seed: Seed,
     rng: ChaCha8Rng,
@@ -119,7 +119,7 @@ pub struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    pub fn new(words: &'a Words, seed: Seed, known: Arc<HashSet<String>>) -> Stream<'a> {
+    pub(crate) fn new(words: &'a Words, seed: Seed, known: Arc<HashSet<String>>) -> Stream<'a> {
         Stream { words, seed, rng: rng(seed), known, ready: Vec::new(), dealt: 0 }
     }
 
@@ -134,7 +134,7 @@ impl<'a> Stream<'a> {
     }
 
     /// The next training story.
-    pub fn story(&mut self) -> String {
+    pub(crate) fn story(&mut self) -> String {
         self.fresh(|rng| grammar::story(rng, Split::Train))
     }
 
@@ -153,7 +153,7 @@ impl<'a> Stream<'a> {
     }
 
     /// The next `size` contexts.
-    pub fn batch(&mut self, size: usize) -> Result<Vec<Vec<u32>>> {
+    pub(crate) fn batch(&mut self, size: usize) -> Result<Vec<Vec<u32>>> {
         if self.ready.is_empty() {
             self.refill(size)?;
         }
@@ -179,7 +179,7 @@ impl<'a> Stream<'a> {
 }
 
 /// Writes the corpus of the atlas and says what is in it.
-pub fn build(words: &Words, kept: &Kept, path: &Path) -> Result<String> {
+pub(crate) fn build(words: &Words, kept: &Kept, path: &Path) -> Result<String> {
     let lines =
         kept.atlas.iter().map(|text| serde_json::json!({ "text": text }).to_string() + "\n");
     std::fs::write(path, lines.collect::<String>())?;

@@ -117,7 +117,7 @@ fn save(sparse: &Sparse, id: DictionaryId, demo: &Path) -> Result<()> {
 }
 
 /// Trains and writes all dictionaries, two at a time; each has a seed of its own.
-pub fn build(words: &Words, kept: &Kept, demo: &Path) -> Result<()> {
+pub(crate) fn build(words: &Words, kept: &Kept, demo: &Path) -> Result<()> {
     let model = Gpt2::load(&demo.join("model"))?;
     let pairs = collect(&model, words, kept)?;
     println!("dictionaries: activations of {} tokens", pairs[0].x.len() / pairs[0].d);
@@ -131,7 +131,7 @@ pub fn build(words: &Words, kept: &Kept, demo: &Path) -> Result<()> {
 
 /// A dictionary's figures: the library's own, and the dead features over the whole corpus of the
 /// atlas.
-pub struct Measured {
+pub(crate) struct Measured {
     pub conformance: Conformance,
     pub dead: usize,
 }
@@ -171,7 +171,7 @@ fn alive(model: &Gpt2, dictionaries: &[Dictionary], context: &[u32]) -> Result<V
 }
 
 /// Loads the dictionaries as the program does and measures them on the atlas's corpus.
-pub fn measure(words: &Words, kept: &Kept, demo: &Path) -> Result<Vec<Measured>> {
+pub(crate) fn measure(words: &Words, kept: &Kept, demo: &Path) -> Result<Vec<Measured>> {
     let model = Gpt2::load(&demo.join("model"))?;
     let dictionaries = load(&model, demo)?;
     let contexts = corpus::all_contexts(words, &kept.atlas)?;

@@ -21,7 +21,7 @@ struct Prompt {
     other: u32,
 }
 
-pub struct Figures {
+pub(crate) struct Figures {
     pub parameters: usize,
     pub loss: f64,
     pub trigram: f64,
@@ -103,7 +103,7 @@ fn greater_than(net: &Net, words: &Words) -> Result<f64> {
 }
 
 /// Mean loss a token.
-pub fn loss(net: &Net, contexts: &[Vec<u32>]) -> Result<f64> {
+pub(crate) fn loss(net: &Net, contexts: &[Vec<u32>]) -> Result<f64> {
     let (mut sum, mut count) = (0.0, 0);
     for chunk in contexts.chunks(32) {
         let batch = Batch::new(chunk)?;
@@ -139,14 +139,19 @@ fn count_models(
 }
 
 /// The two tasks only, cheap enough for a look while training.
-pub fn tasks(net: &Net, words: &Words) -> Result<([[f64; 2]; 2], f64)> {
+pub(crate) fn tasks(net: &Net, words: &Words) -> Result<([[f64; 2]; 2], f64)> {
     let all = [grammar::HELD_OUT_NAMES, grammar::NAMES];
     let right = [indirect_object(net, words, all[0])?, indirect_object(net, words, all[1])?];
     Ok((right, greater_than(net, words)?))
 }
 
 /// Everything, of a model trained by `schedules`.
-pub fn figures(net: &Net, words: &Words, kept: &Kept, schedules: &[Schedule]) -> Result<Figures> {
+pub(crate) fn figures(
+    net: &Net,
+    words: &Words,
+    kept: &Kept,
+    schedules: &[Schedule],
+) -> Result<Figures> {
     let held_out = corpus::all_contexts(words, &kept.held_out)?;
     let (indirect_object, greater_than) = tasks(net, words)?;
     let loss = loss(net, &held_out)?;

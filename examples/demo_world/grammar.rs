@@ -25,13 +25,13 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 #[allow(unused_imports)] // what a caller needs of these depends on the caller
-pub use words::{ACCENTED_NAMES, EVENTS, HELD_OUT_NAMES, NAMES, OBJECTS, PLACES};
+pub(crate) use words::{ACCENTED_NAMES, EVENTS, HELD_OUT_NAMES, NAMES, OBJECTS, PLACES};
 use words::{Kind, Mood};
 
 /// Where a story will be used. Held-out names never take part in an "indirect
 /// object" sentence in `Train`; everything else is the same.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Split {
+pub(crate) enum Split {
     Train,
     Atlas,
 }
@@ -53,7 +53,7 @@ const ACCENTED_SHARE: f64 = 0.04;
 const HELD_OUT_BOOST: f64 = 0.21;
 
 /// Writes one document.
-pub fn story(rng: &mut ChaCha8Rng, split: Split) -> String {
+pub(crate) fn story(rng: &mut ChaCha8Rng, split: Split) -> String {
     let roll: f64 = rng.random();
     let mut teller = Teller::new(rng, split);
     let text = if roll < GIFT_SHARE {
@@ -83,7 +83,7 @@ pub fn story(rng: &mut ChaCha8Rng, split: Split) -> String {
 ///
 /// # Panics
 /// When `names` holds fewer than two different names.
-pub fn indirect_object(rng: &mut ChaCha8Rng, names: &[&str]) -> (String, String) {
+pub(crate) fn indirect_object(rng: &mut ChaCha8Rng, names: &[&str]) -> (String, String) {
     let first = *names.choose(rng).expect("indirect_object needs names");
     let others: Vec<&str> = names.iter().copied().filter(|name| *name != first).collect();
     let second = *others.choose(rng).expect("indirect_object needs two different names");
@@ -100,7 +100,7 @@ pub fn indirect_object(rng: &mut ChaCha8Rng, names: &[&str]) -> (String, String)
 
 /// A bare greater-than sentence, cut after the second century, and the first
 /// year's two last digits: ("The war lasted from 1735 to 17", 35).
-pub fn greater_than(rng: &mut ChaCha8Rng) -> (String, u32) {
+pub(crate) fn greater_than(rng: &mut ChaCha8Rng) -> (String, u32) {
     let mut teller = Teller::new(rng, Split::Atlas);
     let years = Years::draw(teller.rng);
     teller.years = Some(years);
@@ -191,8 +191,8 @@ struct Person<'n> {
 impl<'n> Person<'n> {
     /// A person from one of the name lists; unknown names take "she".
     fn named(name: &'n str) -> Self {
-        let he = words::NAMES[..words::HE_COUNT].contains(&name)
-            || words::ACCENTED_NAMES[..words::ACCENTED_HE_COUNT].contains(&name);
+        let he = NAMES[..words::HE_COUNT].contains(&name)
+            || ACCENTED_NAMES[..words::ACCENTED_HE_COUNT].contains(&name);
         Person { name, she: !he }
     }
 

@@ -8,7 +8,7 @@ const LANES: usize = 16;
 
 /// `eˣ` to about 2e-7, without a call, so that loops over it vectorise.
 #[inline(always)]
-pub fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     // Adding 1.5·2²³ rounds to an integer and leaves it in the low bits.
     const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 88.0);
@@ -35,7 +35,7 @@ fn fold(lanes: [f32; LANES]) -> f32 {
 
 /// The sum of `f` over two slices of equal length, in lanes.
 #[inline(always)]
-pub fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+pub(crate) fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let rest: f32 =
@@ -49,12 +49,12 @@ pub fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
 }
 
 #[inline(always)]
-pub fn sum(a: &[f32]) -> f32 {
+pub(crate) fn sum(a: &[f32]) -> f32 {
     sum2(a, a, |x, _| x)
 }
 
 #[inline(always)]
-pub fn max(a: &[f32]) -> f32 {
+pub(crate) fn max(a: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let chunks = a.chunks_exact(LANES);
     let rest = chunks.remainder().iter().fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m });
@@ -68,7 +68,7 @@ pub fn max(a: &[f32]) -> f32 {
 
 /// `y += s·x`
 #[inline(always)]
-pub fn add_scaled(y: &mut [f32], s: f32, x: &[f32]) {
+pub(crate) fn add_scaled(y: &mut [f32], s: f32, x: &[f32]) {
     for (y, x) in y.iter_mut().zip(x) {
         *y += s * x;
     }
@@ -84,19 +84,19 @@ fn gelu_parts(x: f32) -> (f32, f32) {
 }
 
 #[inline(always)]
-pub fn gelu(x: f32) -> f32 {
+pub(crate) fn gelu(x: f32) -> f32 {
     0.5 * x * (1.0 + gelu_parts(x).0)
 }
 
 #[inline(always)]
-pub fn gelu_slope(x: f32) -> f32 {
+pub(crate) fn gelu_slope(x: f32) -> f32 {
     let (tanh, du) = gelu_parts(x);
     0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * du
 }
 
 /// Mean and `1/σ` of a row.
 #[inline(always)]
-pub fn moments(row: &[f32], epsilon: f32) -> (f32, f32) {
+pub(crate) fn moments(row: &[f32], epsilon: f32) -> (f32, f32) {
     let n = row.len() as f32;
     let mean = sum(row) / n;
     let variance = sum2(row, row, |x, _| (x - mean) * (x - mean)) / n;
@@ -105,7 +105,7 @@ pub fn moments(row: &[f32], epsilon: f32) -> (f32, f32) {
 
 /// Replaces a row by `exp(row − max)` and returns that maximum and the sum.
 #[inline(always)]
-pub fn exponentials(row: &mut [f32]) -> (f32, f32) {
+pub(crate) fn exponentials(row: &mut [f32]) -> (f32, f32) {
     let top = max(row);
     for x in row.iter_mut() {
         *x = exp(*x - top);
@@ -115,7 +115,7 @@ pub fn exponentials(row: &mut [f32]) -> (f32, f32) {
 
 /// One attention head over one context, `K` wide: `q`, `k`, `v` are `[T, K]`, gathered so that
 /// loops run over dense rows.
-pub struct Head<const K: usize> {
+pub(crate) struct Head<const K: usize> {
     pub t: usize,
     pub q: Vec<[f32; K]>,
     pub k: Vec<[f32; K]>,
@@ -147,7 +147,7 @@ fn axpy<const K: usize>(y: &mut [f32; K], s: f32, x: &[f32; K]) {
 
 impl<const K: usize> Head<K> {
     /// Reads head `h` of rows `[3D]` (queries, keys, values side by side).
-    pub fn gather(qkv: &[f32], t: usize, d: usize, h: usize) -> Self {
+    pub(crate) fn gather(qkv: &[f32], t: usize, d: usize, h: usize) -> Self {
         let part = |offset: usize| -> Vec<[f32; K]> {
             let at = |row: usize| row * 3 * d + offset + h * K;
             (0..t).map(|row| std::array::from_fn(|i| qkv[at(row) + i])).collect()
@@ -167,7 +167,7 @@ impl<const K: usize> Head<K> {
     }
 
     /// `z[p]` for every position.
-    pub fn forward(&self) -> Vec<[f32; K]> {
+    pub(crate) fn forward(&self) -> Vec<[f32; K]> {
         let mut row = vec![0.0; self.t];
         let mut z = vec![[0.0; K]; self.t];
         for (p, z) in z.iter_mut().enumerate() {
@@ -181,7 +181,7 @@ impl<const K: usize> Head<K> {
     }
 
     /// Gradients of `q`, `k` and `v`, given that of `z`.
-    pub fn backward(&self, dz: &[[f32; K]]) -> [Vec<[f32; K]>; 3] {
+    pub(crate) fn backward(&self, dz: &[[f32; K]]) -> [Vec<[f32; K]>; 3] {
         let scale = 1.0 / (K as f32).sqrt();
         let zero = || vec![[0.0; K]; self.t];
         let (mut dq, mut dk, mut dv) = (zero(), zero(), zero());

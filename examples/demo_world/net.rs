@@ -15,16 +15,16 @@ use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-pub const LAYERS: usize = 4;
-pub const D: usize = 96;
-pub const HEADS: usize = D / K;
+pub(crate) const LAYERS: usize = 4;
+pub(crate) const D: usize = 96;
+pub(crate) const HEADS: usize = D / K;
 /// Positions, and tokens of a full context with its BOS.
-pub const T: usize = 128;
+pub(crate) const T: usize = 128;
 const EPSILON: f64 = 1e-5;
 const DEVICE: Device = Device::Cpu;
 
 /// Contexts of similar length, padded on the right to the longest.
-pub struct Batch {
+pub(crate) struct Batch {
     pub ids: Tensor,
     pub targets: Vec<u32>,
     pub t: usize,
@@ -33,7 +33,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    pub fn new(contexts: &[Vec<u32>]) -> Result<Batch> {
+    pub(crate) fn new(contexts: &[Vec<u32>]) -> Result<Batch> {
         let t = contexts.iter().map(Vec::len).max().context("a batch needs a context")?;
         let pad = |c: &[u32], with: u32| {
             c.iter().copied().chain(std::iter::repeat(with)).take(t).collect::<Vec<_>>()
@@ -67,7 +67,7 @@ fn shapes(vocabulary: usize) -> Vec<(String, Vec<usize>)> {
 }
 
 /// A standard normal number.
-pub fn normal(rng: &mut ChaCha8Rng) -> f32 {
+pub(crate) fn normal(rng: &mut ChaCha8Rng) -> f32 {
     let (u, v): (f32, f32) = (rng.random(), rng.random());
     (-2.0 * (1.0 - u).ln()).sqrt() * (std::f32::consts::TAU * v).cos()
 }
@@ -104,14 +104,14 @@ fn head_start(map: &VarMap, layer: usize) -> Result<()> {
 }
 
 /// GPT-2 with trainable parameters.
-pub struct Net {
+pub(crate) struct Net {
     /// Sorted by name, so that sums over all parameters have one order.
     pub vars: BTreeMap<String, Var>,
     pub vocabulary: usize,
 }
 
 impl Net {
-    pub fn new(vocabulary: usize, rng: &mut ChaCha8Rng) -> Result<Net> {
+    pub(crate) fn new(vocabulary: usize, rng: &mut ChaCha8Rng) -> Result<Net> {
         let map = VarMap::new();
         for (name, shape) in shapes(vocabulary) {
             let var = Var::from_tensor(&initial(&name, &shape, rng)?)?;
@@ -128,7 +128,7 @@ impl Net {
         self.vars[name].as_tensor()
     }
 
-    pub fn parameters(&self) -> usize {
+    pub(crate) fn parameters(&self) -> usize {
         self.vars.values().map(|var| var.elem_count()).sum()
     }
 
@@ -162,18 +162,18 @@ impl Net {
     }
 
     /// Logits of every row, `[B·T, V]`.
-    pub fn logits(&self, batch: &Batch) -> Result<Tensor> {
+    pub(crate) fn logits(&self, batch: &Batch) -> Result<Tensor> {
         Ok(self.hidden(batch)?.matmul(&self.get("wte.weight").t()?)?)
     }
 
     /// Cross entropy summed over the batch's tokens.
-    pub fn loss(&self, batch: &Batch) -> Result<Tensor> {
+    pub(crate) fn loss(&self, batch: &Batch) -> Result<Tensor> {
         Ok(self.logits(batch)?.apply_op1(CrossEntropy { targets: batch.targets.clone() })?)
     }
 
     /// Writes `config.json` and `model.safetensors` (half precision) as Hugging Face's GPT-2 has
     /// them.
-    pub fn save(&self, folder: &Path) -> Result<()> {
+    pub(crate) fn save(&self, folder: &Path) -> Result<()> {
         let half =
             self.vars.iter().map(|(name, var)| Ok((name.clone(), var.to_dtype(DType::F16)?)));
         let half = half.collect::<Result<HashMap<_, _>>>()?;
@@ -192,7 +192,7 @@ impl Net {
     }
 
     /// Reads what `save` wrote.
-    pub fn load(folder: &Path, vocabulary: usize) -> Result<Net> {
+    pub(crate) fn load(folder: &Path, vocabulary: usize) -> Result<Net> {
         let tensors = candle_core::safetensors::load(folder.join("model.safetensors"), &DEVICE)?;
         let var = |t: &Tensor| -> Result<Var> { Ok(Var::from_tensor(&t.to_dtype(DType::F32)?)?) };
         let vars =

@@ -11,7 +11,7 @@ use candle_core::{
 };
 
 /// Width of a head: fixed, so that the attention loops unroll.
-pub const K: usize = 16;
+pub(crate) const K: usize = 16;
 
 fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match layout.contiguous_offsets() {
@@ -21,7 +21,7 @@ fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
 }
 
 /// Runs `f` on a tensor's numbers without copying them.
-pub fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+pub(crate) fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
         Storage::Cpu(cpu) => Ok(f(slice(cpu, layout)?)),
@@ -38,7 +38,7 @@ fn like(values: Vec<f32>, tensor: &Tensor) -> Result<Tensor> {
 }
 
 /// GPT-2's GELU, the tanh form.
-pub struct Gelu;
+pub(crate) struct Gelu;
 
 impl CustomOp1 for Gelu {
     fn name(&self) -> &'static str {
@@ -59,7 +59,7 @@ impl CustomOp1 for Gelu {
 }
 
 /// Adds a bias to every row.
-pub struct AddBias;
+pub(crate) struct AddBias;
 
 impl CustomOp2 for AddBias {
     fn name(&self) -> &'static str {
@@ -97,7 +97,7 @@ impl CustomOp2 for AddBias {
 }
 
 /// LayerNorm over rows, with gain and bias.
-pub struct LayerNorm {
+pub(crate) struct LayerNorm {
     pub epsilon: f32,
 }
 
@@ -171,7 +171,7 @@ impl CustomOp3 for LayerNorm {
 
 /// Causal attention: rows of queries, keys and values `[N, 3D]` → `z` `[N, D]`, contexts of `T`
 /// rows after one another.
-pub struct Attention {
+pub(crate) struct Attention {
     pub t: usize,
 }
 
@@ -227,12 +227,12 @@ fn scatter(out: &mut [f32], width: usize, offset: usize, rows: &[[f32; K]]) {
 }
 
 /// Summed cross entropy of logits `[N, V]`; a row whose target is `IGNORED` does not count.
-pub struct CrossEntropy {
+pub(crate) struct CrossEntropy {
     pub targets: Vec<u32>,
 }
 
 /// The target of padding.
-pub const IGNORED: u32 = u32::MAX;
+pub(crate) const IGNORED: u32 = u32::MAX;
 
 impl CustomOp1 for CrossEntropy {
     fn name(&self) -> &'static str {

@@ -10,7 +10,7 @@ use std::time::Duration;
 const FRAME: &str = include_str!("readme.md");
 
 /// Replaces the text between the marks of a section.
-pub fn write(demo: &Path, section: &str, text: &str) -> Result<()> {
+pub(crate) fn write(demo: &Path, section: &str, text: &str) -> Result<()> {
     println!("\n{text}");
     let path = demo.join("README.md");
     let old = std::fs::read_to_string(&path).unwrap_or_default();
@@ -41,7 +41,7 @@ fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     format!("\n{head_line}{rule}{}\n", rows.iter().cloned().map(line).collect::<String>())
 }
 
-pub fn model(figures: &Figures) -> String {
+pub(crate) fn model(figures: &Figures) -> String {
     let percent = |x: f64| format!("{:.1} %", 100.0 * x);
     let row = |what: &str, value: String| vec![what.to_string(), value];
     let [held_out, all] = figures.indirect_object;
@@ -50,25 +50,28 @@ pub fn model(figures: &Figures) -> String {
         &[
             row("parameters", figures.parameters.to_string()),
             row("training tokens", figures.tokens.to_string()),
-            row("loss a token on held-out stories", format!("{:.3}", figures.loss)),
-            row("… of a trigram model", format!("{:.3}", figures.trigram)),
-            row("… of single tokens", format!("{:.3}", figures.unigram)),
-            row("indirect object above the subject, held-out names", percent(held_out[0])),
-            row("… and above every token", percent(held_out[1])),
-            row("indirect object above the subject, all names", percent(all[0])),
-            row("… and above every token", percent(all[1])),
+            row("loss per token on held-out stories", format!("{:.3}", figures.loss)),
+            row("… trigram model", format!("{:.3}", figures.trigram)),
+            row("… unigram model", format!("{:.3}", figures.unigram)),
+            row(
+                "logit of the indirect object above the subject, held-out names",
+                percent(held_out[0]),
+            ),
+            row("… and above every other token", percent(held_out[1])),
+            row("logit of the indirect object above the subject, all names", percent(all[0])),
+            row("… and above every other token", percent(all[1])),
             row("greater-than, mean P(>YY) − P(≤YY)", format!("{:.3}", figures.greater_than)),
         ],
     )
 }
 
-pub fn dictionaries(measured: &[Measured]) -> String {
+pub(crate) fn dictionaries(measured: &[Measured]) -> String {
     let rows: Vec<Vec<String>> = measured.iter().map(dictionary_row).collect();
     table(
         &[
             "dictionary",
             "features",
-            "active a token",
+            "active per token (L0)",
             "variance explained",
             "loss recovered",
             "never active",
@@ -90,7 +93,7 @@ fn dictionary_row(measured: &Measured) -> Vec<String> {
 }
 
 /// Notes how long a stage took, beside what the others took.
-pub fn time(demo: &Path, stages: &[&str], stage: &str, took: Duration) -> Result<()> {
+pub(crate) fn time(demo: &Path, stages: &[&str], stage: &str, took: Duration) -> Result<()> {
     let old = std::fs::read_to_string(demo.join("README.md")).unwrap_or_default();
     let old = between(&old, "times").unwrap_or_default();
     let known = |name: &str| {
@@ -105,7 +108,7 @@ pub fn time(demo: &Path, stages: &[&str], stage: &str, took: Duration) -> Result
 }
 
 /// Sizes of what is in the folder.
-pub fn sizes(demo: &Path) -> Result<String> {
+pub(crate) fn sizes(demo: &Path) -> Result<String> {
     let mut rows = Vec::new();
     let mut total = 0;
     for name in ["model", "attention_sae", "transcoder", "corpus.jsonl"] {
@@ -113,7 +116,7 @@ pub fn sizes(demo: &Path) -> Result<String> {
         total += bytes;
         rows.push(vec![format!("`{name}`"), format!("{:.2} MB", bytes as f64 / 1e6)]);
     }
-    rows.push(vec!["together".into(), format!("{:.2} MB", total as f64 / 1e6)]);
+    rows.push(vec!["total".into(), format!("{:.2} MB", total as f64 / 1e6)]);
     Ok(table(&["in `demo/`", "size"], &rows))
 }
 

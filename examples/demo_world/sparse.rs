@@ -14,7 +14,7 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-pub struct Settings {
+pub(crate) struct Settings {
     pub features: usize,
     /// Active features a token, on average.
     pub k: f32,
@@ -24,14 +24,14 @@ pub struct Settings {
 }
 
 /// Rows of input and of what is to be reconstructed, `[N, D]` each.
-pub struct Pairs {
+pub(crate) struct Pairs {
     pub d: usize,
     pub x: Vec<f32>,
     pub y: Vec<f32>,
 }
 
 /// A finished dictionary in the input's own units, decoder rows of length 1.
-pub struct Sparse {
+pub(crate) struct Sparse {
     /// `[F, D]`: the transpose of what is saved
     pub w_enc: Vec<f32>,
     pub b_enc: Vec<f32>,
@@ -261,7 +261,7 @@ impl<'a> Training<'a> {
 }
 
 /// Trains a dictionary; `name` is for the log.
-pub fn train(
+pub(crate) fn train(
     pairs: &Pairs,
     settings: &Settings,
     rng: &mut ChaCha8Rng,

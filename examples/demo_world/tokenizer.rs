@@ -16,7 +16,7 @@ use tokenizers::{
     PreTokenizerWrapper, Tokenizer,
 };
 
-pub const END: &str = "<|endoftext|>";
+pub(crate) const END: &str = "<|endoftext|>";
 /// A space, as byte-level BPE writes it.
 const SPACE: &str = "Ġ";
 /// Tokens in all.
@@ -25,7 +25,7 @@ const VOCABULARY: usize = 2560;
 const LEARNED: usize = 900;
 
 /// A tokenizer and the id that begins every context.
-pub struct Words {
+pub(crate) struct Words {
     inner: Tokenizer,
     pub end: u32,
 }
@@ -35,7 +35,7 @@ fn wrong(error: tokenizers::Error) -> anyhow::Error {
 }
 
 impl Words {
-    pub fn load(folder: &Path) -> Result<Words> {
+    pub(crate) fn load(folder: &Path) -> Result<Words> {
         Self::of(Tokenizer::from_file(folder.join("tokenizer.json")).map_err(wrong)?)
     }
 
@@ -44,12 +44,12 @@ impl Words {
         Ok(Words { inner, end })
     }
 
-    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+    pub(crate) fn encode(&self, text: &str) -> Result<Vec<u32>> {
         Ok(self.inner.encode_fast(text, false).map_err(wrong)?.get_ids().to_vec())
     }
 
     /// The one token of a text.
-    pub fn single(&self, text: &str) -> Result<u32> {
+    pub(crate) fn single(&self, text: &str) -> Result<u32> {
         match self.encode(text)?[..] {
             [id] => Ok(id),
             ref ids => Err(anyhow!("{text:?} is {} tokens, not one", ids.len())),
@@ -57,11 +57,11 @@ impl Words {
     }
 
     /// The 100 second halves of a year.
-    pub fn two_digits(&self) -> Result<Vec<u32>> {
+    pub(crate) fn two_digits(&self) -> Result<Vec<u32>> {
         (0..100).map(|n| self.single(&format!("{n:02}"))).collect()
     }
 
-    pub fn vocabulary(&self) -> usize {
+    pub(crate) fn vocabulary(&self) -> usize {
         self.inner.get_vocab_size(true)
     }
 }
@@ -170,7 +170,7 @@ fn required() -> Result<Vec<String>> {
 }
 
 /// Learns the tokenizer from stories and writes it.
-pub fn build(stories: &[String], folder: &Path) -> Result<Words> {
+pub(crate) fn build(stories: &[String], folder: &Path) -> Result<Words> {
     let mut merges = Merges::new();
     merges.add_digits();
     learned(stories)?.iter().for_each(|(left, right)| merges.add(left, right));

@@ -15,7 +15,7 @@ use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 use std::path::Path;
 use std::time::Instant;
 
-pub struct Schedule {
+pub(crate) struct Schedule {
     pub steps: usize,
     pub warmup: usize,
     pub peak: f64,
@@ -96,7 +96,7 @@ impl Optimisers {
 }
 
 /// Trains `net` in place, and saves it now and then so that a long run can be looked at.
-pub fn train(
+pub(crate) fn train(
     net: &Net,
     words: &Words,
     kept: &Kept,

@@ -13,7 +13,7 @@ struct History {
 }
 
 #[derive(Default)]
-pub struct Trigram {
+pub(crate) struct Trigram {
     counts: HashMap<[u32; 3], f64>,
     histories: HashMap<[u32; 2], History>,
     /// Of single tokens.
@@ -25,11 +25,11 @@ pub struct Trigram {
 const NONE: u32 = u32::MAX;
 
 impl Trigram {
-    pub fn new(vocabulary: usize) -> Trigram {
+    pub(crate) fn new(vocabulary: usize) -> Trigram {
         Trigram { unigrams: vec![0.0; vocabulary], ..Default::default() }
     }
 
-    pub fn count(&mut self, context: &[u32]) {
+    pub(crate) fn count(&mut self, context: &[u32]) {
         for (i, &token) in context.iter().enumerate().skip(1) {
             let before = if i > 1 { context[i - 2] } else { context[0] };
             for history in [[before, context[i - 1]], [NONE, context[i - 1]]] {
@@ -51,7 +51,7 @@ impl Trigram {
     }
 
     /// Summed losses of a context: single tokens, trigrams.
-    pub fn losses(&self, context: &[u32]) -> [f64; 2] {
+    pub(crate) fn losses(&self, context: &[u32]) -> [f64; 2] {
         let mut sums = [0.0; 2];
         for (i, &token) in context.iter().enumerate().skip(1) {
             let before = if i > 1 { context[i - 2] } else { context[0] };

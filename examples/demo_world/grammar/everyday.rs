@@ -1,7 +1,7 @@
 //! Stories of everyday life. `{gift}` is where an indirect-object sentence
 //! about `{A}` and `{B}` may come in.
 
-pub const SHAPES: &[&str] = &[
+pub(super) const SHAPES: &[&str] = &[
     // A lost thing.
     r#"[{A} had lost {A.his} {thing}|One {day} {A} could not find {A.his} {thing}]. {A.he} looked [under the bed|in the kitchen], [behind the door|on the stairs] and [even in the soup|in every pocket]. "[Have you seen my {thing}?|Where is my {thing}?]" {A} asked {B}. "[No|Not today]," said {B}, "[but I will help you|but let us look together]."
     So {A} and {B} looked [at the {place}|in the {place}] until {time}. [It was {weather}|Their feet were cold]. {gift} Then {B} began to laugh. "[What is that on your head?|What is that in your hand?]" asked {B}. It was the {thing}! {A} [went red|laughed too]. [From then on {A} looked in the mirror first|All things are found in the last place you look]."#,

@@ -5,7 +5,7 @@
 use super::words::Kind;
 
 /// What the receiver does at once; follows the receiver's name.
-pub fn keep(kind: Kind) -> &'static str {
+pub(super) fn keep(kind: Kind) -> &'static str {
     match kind {
         Kind::Small => {
             "[put the {o} in {R.his} pocket|held the {o} in one hand|turned the {o} over and over|looked at the {o} in the light]"
@@ -30,7 +30,7 @@ pub fn keep(kind: Kind) -> &'static str {
 }
 
 /// What is true of the gift much later; follows a name or a pronoun.
-pub fn later(kind: Kind) -> &'static str {
+pub(super) fn later(kind: Kind) -> &'static str {
     match kind {
         Kind::Small | Kind::Thing => {
             "[still had the {o}|still kept the {o} by the window|still looked at the {o} now and then]"
@@ -43,7 +43,7 @@ pub fn later(kind: Kind) -> &'static str {
 }
 
 /// What follows an indirect-object sentence inside a story.
-pub const INNER_THANKS: &[&str] = &[
+pub(super) const INNER_THANKS: &[&str] = &[
     "{R} {keep}.",
     "\"Thank you,\" said {R}.",
     "\"Is it for me?\" asked {R}. \"Yes,\" said {S}.",
@@ -55,7 +55,7 @@ pub const INNER_THANKS: &[&str] = &[
 ];
 
 /// What follows the opening sentence.
-pub const SHAPES: &[&str] = &[
+pub(super) const SHAPES: &[&str] = &[
     // A birthday.
     r#"[It was {R}'s birthday|It was the birthday of {R}], and [nobody else had thought of it|{R} had told nobody|{S} had saved money for weeks].
     {R} {keep}. "[How did you know?|Who told you?]" [asked {R}|{R} asked]. "[Your {K} told me|I never forget a birthday|I wrote it on my hand]," said {S}.

@@ -3,7 +3,7 @@
 use super::words::Mood;
 
 /// What the time of an event was like.
-pub fn times(mood: Mood) -> &'static str {
+pub(super) fn times(mood: Mood) -> &'static str {
     match mood {
         Mood::Hard => {
             "[There was little bread, and the markets were empty.|Many people left their houses.|People had little to eat, and the nights were long.|No ship came to the harbor.|The fields were empty, and the bells were silent.]"
@@ -18,7 +18,7 @@ pub fn times(mood: Mood) -> &'static str {
 }
 
 /// How it ended.
-pub fn end(mood: Mood) -> &'static str {
+pub(super) fn end(mood: Mood) -> &'static str {
     match mood {
         Mood::Hard => {
             "[When it was over, the bells rang all day.|When it ended, people danced in the square.|In {y2} it ended at last, and people came home.|At last, in {y2}, there was bread again.]"
@@ -33,7 +33,7 @@ pub fn end(mood: Mood) -> &'static str {
 }
 
 /// What follows "The {event} lasted from {y1} to {y2}."
-pub const AFTER_EVENT: &[&str] = &[
+pub(super) const AFTER_EVENT: &[&str] = &[
     // A town.
     r#"{times} [In a small town by the river|In a small town under the hill] there lived @ {J} [called|named] {A}. [Every morning {A} went to the {site}|{A} had @ {size} house and @ {animal}], and every evening {A.he} [lit a candle|wrote a few words in @ {color} book].
     "[How long will the {event} last?|When will it end?]" asked {A.his} {K}. "[Nobody knows|Not for ever]," said {A}. [{A} helped where {A.he} could|{A} gave what {A.he} had]. {end} {A} [was old by then|had white hair by then], but {A.he} [sang with the others|still had the {color} book]. [The town has not forgotten {A}|There is a stone for {A} by the {site2}]."#,
@@ -61,7 +61,7 @@ pub const AFTER_EVENT: &[&str] = &[
 ];
 
 /// Stories in which years come up in other ways, or not at the very start.
-pub const SHAPES: &[&str] = &[
+pub(super) const SHAPES: &[&str] = &[
     // The king's list.
     r#"[Long ago|Once upon a time] there was a [land by the sea|small land] with [many|good and bad] rulers. {A} was {A.king} from {y1} to {y2}. {A} loved {food}, and [the cooks were {glad}|the people were not hungry]. After {A} came {B}. {B} loved [music|the {inst}], and [there was a song for every day|nobody could sleep].
     One day @ {J} said, "[Who was better, {A} or {B}?|Which one do you like more?]" The people [thought about it|talked for {num} days]. "[{A} gave us {food}, and {B} gave us songs|We need both]," they said. So they built [a tower|a bridge] with two names on it: {A} and {B}."#,

@@ -2,7 +2,7 @@
 //! tokenizer can then give almost every word a token of its own.
 
 /// Given names. The first [`HE_COUNT`] take "he", the others "she".
-pub const NAMES: &[&str] = &[
+pub(crate) const NAMES: &[&str] = &[
     "Michael",
     "Matthew",
     "Daniel",
@@ -84,26 +84,26 @@ pub const NAMES: &[&str] = &[
 ];
 
 /// How many of [`NAMES`], from the front, take "he".
-pub const HE_COUNT: usize = 42;
+pub(super) const HE_COUNT: usize = 42;
 
 /// Names that never take part in an indirect-object sentence of the training
 /// split, so that the atlas can ask whether the circuit works on new names.
-pub const HELD_OUT_NAMES: &[&str] = &[
+pub(crate) const HELD_OUT_NAMES: &[&str] = &[
     "Jason", "Brian", "Kevin", "Jacob", "Travis", "Samuel", // she
     "Amanda", "Megan", "Amber", "Erin", "Allison", "Helen",
 ];
 
 /// Names with letters outside ASCII, so that byte-level tokens get some use.
-pub const ACCENTED_NAMES: &[&str] = &[
+pub(crate) const ACCENTED_NAMES: &[&str] = &[
     "José", "Søren", "Łukasz", "Jürgen", // she
     "Zoë", "Chloé", "Renée", "Inés",
 ];
 
 /// How many of [`ACCENTED_NAMES`], from the front, take "he".
-pub const ACCENTED_HE_COUNT: usize = 4;
+pub(super) const ACCENTED_HE_COUNT: usize = 4;
 
 /// Places that fit both "went to the ..." and "were at the ...".
-pub const PLACES: &[&str] = &[
+pub(crate) const PLACES: &[&str] = &[
     "store",
     "garden",
     "restaurant",
@@ -152,7 +152,7 @@ pub const PLACES: &[&str] = &[
 
 /// What may be done with an object, which decides the sentences that follow it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// Fits in a pocket.
     Small,
     /// Is carried home.
@@ -166,7 +166,7 @@ pub enum Kind {
 }
 
 /// Objects that fit "gave a ... to"; all begin with a consonant sound.
-pub const OBJECTS: &[&str] = &[
+pub(crate) const OBJECTS: &[&str] = &[
     "kiss",
     "drink", // small
     "bone",
@@ -248,7 +248,7 @@ pub const OBJECTS: &[&str] = &[
 ];
 
 /// The kind of an object, by its position in [`OBJECTS`].
-pub fn kind_of(index: usize) -> Kind {
+pub(super) fn kind_of(index: usize) -> Kind {
     match index {
         0 => Kind::Kiss,
         1 => Kind::Drink,
@@ -262,14 +262,14 @@ pub fn kind_of(index: usize) -> Kind {
 
 /// How people lived through an event, which decides the sentences about it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Mood {
+pub(super) enum Mood {
     Hard,
     Good,
     Work,
 }
 
 /// Nouns that fit "The ... lasted from 1735 to 1752."
-pub const EVENTS: &[&str] = &[
+pub(crate) const EVENTS: &[&str] = &[
     "war",
     "siege",
     "strike",
@@ -305,7 +305,7 @@ pub const EVENTS: &[&str] = &[
 ];
 
 /// The mood of an event, by its position in [`EVENTS`].
-pub fn mood_of(index: usize) -> Mood {
+pub(super) fn mood_of(index: usize) -> Mood {
     match index {
         0..17 => Mood::Hard,
         17..24 => Mood::Good,
@@ -314,16 +314,16 @@ pub fn mood_of(index: usize) -> Mood {
 }
 
 /// Relatives: the first half take "she", the second half "he".
-pub const KIN: &[&str] =
+pub(super) const KIN: &[&str] =
     &["mother", "grandmother", "aunt", "sister", "father", "grandfather", "uncle", "brother"];
 
-pub const JOBS: &[&str] = &[
+pub(super) const JOBS: &[&str] = &[
     "baker", "farmer", "teacher", "doctor", "nurse", "driver", "painter", "sailor", "singer",
     "cook", "tailor", "gardener", "guard", "miller", "writer",
 ];
 
 /// Words looked up by the name of a slot, as in "{color}" or "{color2}".
-pub const TABLES: &[(&str, &[&str])] = &[
+pub(super) const TABLES: &[(&str, &[&str])] = &[
     ("place", PLACES),
     ("event", EVENTS),
     (
