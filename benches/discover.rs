@@ -174,16 +174,16 @@ fn circuits(replacement: &ReplacementModel, discover: &Discover, prompts: &[Prom
         println!("    {name:<28} {:.3}", start.elapsed().as_secs_f64() / prompts.len() as f64);
         Ok(())
     };
-    let held = components::stand_ins(&replacement.model, &cases, Ablate::Mean, 1)?;
+    let held = components::ablation_values(&replacement.model, &cases, Ablate::Mean, 1)?;
     each("components", &|| components::values(&replacement.model, &cases, &parts, &held))?;
-    let held = features::stand_ins(replacement, &cases, Ablate::Mean, 1)?;
+    let held = features::ablation_values(replacement, &cases, Ablate::Mean, 1)?;
     for (name, errors, side) in [
         ("features, errors kept", Errors::Kept, Side::Inside),
         ("features, errors ablated", Errors::Ablated, Side::Inside),
         ("all others, errors kept", Errors::Kept, Side::Outside),
         ("all others, errors ablated", Errors::Ablated, Side::Outside),
     ] {
-        let runner = Runner { replacement, cases: &cases, stand_ins: &held, errors };
+        let runner = Runner { replacement, cases: &cases, ablation_values: &held, errors };
         each(name, &|| runner.values(&found, side))?;
     }
     Ok(())

@@ -14,7 +14,7 @@ use crate::task;
 
 /// # Errors
 /// At the first thing that would stop a run.
-pub fn check(config: &Config) -> Result<()> {
+pub(crate) fn check(config: &Config) -> Result<()> {
     let say = |what: &str, found: String| println!("{what:<10} {found}");
     say("settings", format!("{} tasks, {} groups", config.tasks.len(), config.groups.len()));
     crate::pipeline::set_threads(config);
@@ -37,8 +37,8 @@ pub fn check(config: &Config) -> Result<()> {
         say(
             "task",
             format!(
-                "{}: {own} prompts, such as {:?}; {} to find on, {} to choose a size on, {} to \
-                 measure on",
+                "{}: {own} prompts, such as {:?}; {} to rank features on, {} to choose the size \
+                 on, {} held out to measure on",
                 settings.name,
                 finding[0].text,
                 finding.len(),
@@ -50,7 +50,7 @@ pub fn check(config: &Config) -> Result<()> {
     let (number, sample) = sample(config, &tokenizer)?;
     say("corpus", format!("{number} files; {} contexts read", sample.len()));
     if !config.llm.asks() {
-        say("llm", "none: explanations will be summaries of the statistics".into());
+        say("llm", "none: explanations are summaries of the statistics".into());
     }
     for model in config.models() {
         say("llm", llm::probe(&config.llm, model)?);
@@ -59,7 +59,10 @@ pub fn check(config: &Config) -> Result<()> {
     let dictionaries = inputs::dictionaries(config, &lock, &progress);
     progress.end();
     let sample = Sample::new(&model, &sample)?;
-    println!("the model's loss on {SAMPLE} tokens is {:.2} nats\n\n{HEADER}", sample.loss());
+    println!(
+        "the model's loss on {SAMPLE} tokens is {:.2} nats per token\n\n{HEADER}",
+        sample.loss()
+    );
     for dictionary in &dictionaries? {
         let measured = measure(&model, dictionary, &sample)?;
         println!("{}", row(&measured));
@@ -69,7 +72,7 @@ pub fn check(config: &Config) -> Result<()> {
 }
 
 const HEADER: &str =
-    "dictionary  features  active a token  variance explained  loss recovered  never active";
+    "dictionary  features  active (L0)     variance explained  loss recovered  never active";
 
 fn row(measured: &Conformance) -> String {
     let recovered = measured.loss_recovered.map_or("-".into(), |share| format!("{share:.3}"));

@@ -12,8 +12,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Finds the circuits of a GPT-2, scores every feature of theirs over a corpus, and publishes the
-/// atlas.
+/// Finds circuits of a GPT-2 model, scores their features over a corpus, and writes a static site.
 #[derive(Parser)]
 #[command(name = "circuit-atlas", version, about)]
 pub struct Cli {
@@ -23,7 +22,7 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Bring the atlas up to date: run every stage that is not fresh, or only those named
+    /// Run all stages that are not fresh, or only those named
     #[command(after_help = pipeline::help())]
     Run {
         /// Only these stages
@@ -31,30 +30,30 @@ enum Command {
         /// Only this stage and those after it
         #[arg(long, value_name = "STAGE")]
         from: Option<String>,
-        /// Run them even if they are fresh
+        /// Run stages even if they are fresh
         #[arg(long)]
         force: bool,
-        /// Only say what would run, and what of a language model would be asked and cost; no key is
-        /// needed
+        /// Print what would run, with the number and cost of requests to a language model; needs no
+        /// key
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
         settings: Settings,
     },
-    /// Say which stages are fresh, which would run, and why
+    /// List which stages are fresh, which would run, and why
     Status {
-        /// Every reason of every stage
+        /// Print every reason of every stage
         #[arg(long)]
         verbose: bool,
         #[command(flatten)]
         settings: Settings,
     },
-    /// Check settings, model, tokenizer, dictionaries and corpus; runs nothing long
+    /// Check settings, model, tokenizer, dictionaries and corpus, in seconds
     Check {
         #[command(flatten)]
         settings: Settings,
     },
-    /// Answer a question from what a run left behind, in tables or as JSON
+    /// Print results of a finished run, as tables or JSON
     Show {
         #[command(subcommand)]
         question: Question,
@@ -65,16 +64,16 @@ enum Command {
     },
     /// Download what the settings name by `hf:…`, and pin its revisions; `run` does so too
     Fetch {
-        /// Pin each revision to what it stands for now
+        /// Pin each revision to its current commit
         #[arg(long)]
         update: bool,
-        /// The whole corpus too; `run` downloads of it what it reads
+        /// Download the whole corpus too; `run` downloads only the files that it reads
         #[arg(long)]
         corpus: bool,
         #[command(flatten)]
         settings: Settings,
     },
-    /// Remove what the stages wrote: everything, or one stage's work and what was made from it
+    /// Delete all results, or those of one stage and of the stages that depend on it
     Clean {
         stage: Option<String>,
         #[command(flatten)]
@@ -86,7 +85,7 @@ enum Command {
 
 #[derive(Args)]
 struct Settings {
-    /// The settings
+    /// Settings file
     #[arg(long, value_name = "FILE", global = true, default_value = "pipeline.toml")]
     config: PathBuf,
 }
@@ -124,7 +123,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Fetch { update, corpus, settings } => {
             let snapshots = pipeline::fetch(&settings.load()?, corpus, update)?;
             if snapshots.is_empty() {
-                eprintln!("nothing to download: the settings name no `hf:…`");
+                eprintln!("nothing to download: no setting starts with `hf:`");
             }
             for snapshot in snapshots {
                 println!("{} → {}, {}", snapshot.name, snapshot.commit, snapshot.folder.display());
@@ -150,14 +149,13 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
 fn unanswered(done: &Done) -> ExitCode {
     if done.failed > 0 {
         eprintln!(
-            "{} answers of the language model failed for good; the pages say which, and why",
+            "{} replies of the language model could not be used; the pages say which and why",
             done.failed
         );
     }
     if done.left > 0 {
         eprintln!(
-            "{} questions were left unanswered; `circuit-atlas run` asks them, and only them, \
-             again",
+            "{} requests have no reply yet; `circuit-atlas run` sends only these again",
             done.left
         );
     }

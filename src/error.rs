@@ -10,7 +10,7 @@ pub use anyhow::{Context, Result};
 
 /// An error with the next step for the user to take.
 #[derive(Debug)]
-pub struct Hinted {
+pub(crate) struct Hinted {
     what: String,
     hint: String,
 }
@@ -24,7 +24,7 @@ impl fmt::Display for Hinted {
 impl std::error::Error for Hinted {}
 
 /// An error that says `what`, with a `hint` at what to do about it.
-pub fn hinted(what: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+pub(crate) fn hinted(what: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
     Hinted { what: what.into(), hint: hint.into() }.into()
 }
 
@@ -38,7 +38,7 @@ pub fn because(
 }
 
 /// A result's error put under a message with a hint.
-pub trait Hint<T> {
+pub(crate) trait Hint<T> {
     fn hint(self, what: impl FnOnce() -> String, hint: &str) -> Result<T>;
 }
 

@@ -1,27 +1,50 @@
 //! circuit-atlas: from a GPT-2, its dictionaries and a corpus to a browsable atlas of the circuits
 //! that carry out a task.
 //!
-//! Read [`pipeline`] first: its table names every stage, what it depends on and what it writes. A
-//! stage ([`stages`]) reads tables, calls rooms and writes tables. The rooms, from the nouns up:
+//! The pipeline is a table of stages, `pipeline`. A stage (`stages`) reads Parquet tables, calls
+//! the other modules and writes Parquet tables. `docs/architecture.md` is the map,
+//! `docs/definitions.md` says what each number means.
 //!
-//! - [`ids`], [`error`], [`config`], [`progress`]: names, messages, settings, bars
-//! - [`artifact`]: every table, and the only door to the artifact folder
-//! - [`hub`]: repositories of the Hugging Face hub as folders
-//! - [`corpus`], [`task`]: texts and prompts to token ids
-//! - [`model`], [`dictionary`], [`circuit`]: the folded GPT-2, what its dictionaries read, what an
-//!   answer is made of
-//! - [`stats`], [`summary`]: numbers and sentences about features
-//! - [`llm`]: questions to a language model, and its replies, each paid for once
-//! - [`site`]: the pages
-//! - [`stages`], [`lock`], [`pipeline`], [`check`], [`cli`]: from settings to a run
-//! - [`show`]: questions answered in the terminal
+//! Where to look:
+//!
+//! | what | where |
+//! |---|---|
+//! | a table's columns | `artifact::tables` |
+//! | a setting, its default, what is refused | `config` |
+//! | a stage: settings, files and tables that it depends on | `pipeline/table.rs` |
+//! | why a stage is stale | `lock`, `pipeline/plan.rs` |
+//! | direct effects, circuits, faithfulness | `circuit` |
+//! | what a head attends to and copies | `circuit/heads.rs`, gathered by `stages/heads.rs` |
+//! | steering | `circuit/steer.rs`, `stages/evaluate/steering.rs` |
+//! | detection and fuzzing scores | `stages/evaluate/judging.rs`, `stats/trials.rs` |
+//! | a language model's errors, a 429 | `llm/retry.rs` |
+//! | cost and budget; cached replies | `llm/budget.rs`; `llm/response_cache.rs` |
+//! | formats of dictionaries | `dictionary/load/` |
+//! | what a page shows | `site/views/`, `templates/` |
+//! | what `show` answers | `show/` |
+//!
+//! The modules ("rooms"), each using only those above it:
+//!
+//! - `ids`, `error`: names and fixed words of tables; errors with a hint
+//! - `config`, `progress`, `format`: settings, progress bars, numbers and text for people
+//! - `artifact`: every table, and the only access to the artifact folder
+//! - `corpus`, `model`, `stats`, `summary`: texts to token ids, the folded GPT-2, statistics,
+//!   sentences from statistics
+//! - `dictionary`, `hub`, `lock`, `task`, `llm`: SAEs and transcoders, `hf:` repositories,
+//!   what stages last ran with, prompts, requests to a language model
+//! - `circuit`: direct effects, methods of discovery, faithfulness, heads, steering
+//! - `inputs`: what the settings name, opened
+//! - `atlas`: the model of a finished run, loaded from its tables
+//! - `site`: the pages
+//! - `stages`, `pipeline`: from settings to a run
+//! - `show`, `check`, `cli`: what a user types
 
 pub mod ids;
 pub mod error;
 pub mod config;
 pub mod progress;
 pub mod artifact;
-pub mod hub;
+mod hub;
 pub mod lock;
 pub mod corpus;
 pub mod task;
@@ -32,12 +55,12 @@ pub mod stats;
 pub mod summary;
 pub mod llm;
 pub mod inputs;
-pub mod atlas;
-pub mod format;
-pub mod site;
+mod atlas;
+mod format;
+mod site;
 pub mod stages;
 
 pub mod pipeline;
-pub mod check;
-pub mod show;
+mod check;
+mod show;
 pub mod cli;

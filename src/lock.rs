@@ -20,12 +20,12 @@ const VERSION: u32 = 1;
 /// The ingredient that tells runs apart of which the earlier one left questions unanswered: what it
 /// gives then depends on what a server said meanwhile, and whatever is made from it has to be made
 /// again.
-pub const ATTEMPT: &str = "attempt at all answers";
+pub(crate) const ATTEMPT: &str = "attempt at all answers";
 
-/// What a stage is made from: `setting corpus.context` → `128`, `file corpus/wiki.jsonl` → its hash,
-/// and so on. Files have the names of what they are to the run, so that the same files elsewhere
-/// are the same ingredients.
-pub type Ingredients = BTreeMap<String, String>;
+/// What a stage is made from: `setting corpus.context` → `128`, `file corpus/wiki.jsonl` → its
+/// hash, and so on. Files have the names of what they are to the run, so that the same files
+/// elsewhere are the same ingredients.
+pub(crate) type Ingredients = BTreeMap<String, String>;
 
 /// The hash that stands for a set of ingredients.
 pub fn fingerprint(ingredients: &Ingredients) -> String {
@@ -62,16 +62,18 @@ pub struct Lock {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
+    /// Hash of its ingredients.
     pub fingerprint: String,
     /// When it ended, UTC; empty while it runs.
     pub finished: String,
+    /// Seconds that it ran.
     pub seconds: f64,
     /// What it said of its work.
     pub summary: String,
     /// Questions to a language model that it could not get an answer to, and will ask again.
     #[serde(default)]
     pub left: u64,
-    pub ingredients: Ingredients,
+    pub(crate) ingredients: Ingredients,
     /// What it wrote, below the artifact folder.
     pub files: BTreeMap<String, Stamp>,
 }
@@ -88,7 +90,7 @@ pub struct Stamp {
 impl Stamp {
     /// Hashes a file.
     pub fn take(path: &Path) -> Result<Stamp> {
-        let hint = "check that the file is there and readable";
+        let hint = "check that the file exists and is readable";
         let what = || format!("cannot read `{}`", path.display());
         let metadata = path.metadata().hint(what, hint)?;
         let mut hasher = blake3::Hasher::new();
@@ -131,12 +133,9 @@ impl Lock {
                 "check that the file is readable",
             )?,
         };
-        let again =
-            "delete it to run everything again, or use the version of the program that wrote it";
-        let lock: Lock = toml::from_str(&text).hint(
-            || format!("`{}` is not a lock that this version can read", path.display()),
-            again,
-        )?;
+        let again = "delete it to run everything again, or use the program version that wrote it";
+        let lock: Lock = toml::from_str(&text)
+            .hint(|| format!("this version cannot read the lock `{}`", path.display()), again)?;
         if lock.version != VERSION {
             return Err(hinted(
                 format!("`{}` is of version {}, not {VERSION}", path.display(), lock.version),
@@ -197,7 +196,7 @@ impl Lock {
 
     /// How often a stage that depends on answers has been begun again for want of some, with this
     /// time if it runs `again`; none if never.
-    pub fn attempt(&self, stage: &str, again: bool) -> Option<u64> {
+    pub(crate) fn attempt(&self, stage: &str, again: bool) -> Option<u64> {
         let entry = self.stages.get(stage)?;
         let before = entry.ingredients.get(ATTEMPT).and_then(|n| n.parse().ok()).unwrap_or(0);
         Some(before + u64::from(again && entry.left > 0)).filter(|attempt| *attempt > 0)
@@ -213,7 +212,7 @@ impl Lock {
     }
 
     /// Whether a stage lacks nothing but answers to questions: what it gives may be used.
-    pub fn is_open(&self, stage: &str, why: &[Reason]) -> bool {
+    pub(crate) fn is_open(&self, stage: &str, why: &[Reason]) -> bool {
         why.len() == 1
             && self
                 .stages
@@ -224,7 +223,7 @@ impl Lock {
     /// # Errors
     /// When a file that a stage wrote has another content than it gave it, or one of `files`, which
     /// are there now, is not of its making.
-    pub fn check_untouched(
+    pub(crate) fn check_untouched(
         &self,
         stage: &str,
         folder: &Path,
@@ -233,8 +232,8 @@ impl Lock {
         let Some(entry) = self.stages.get(stage) else { return Ok(()) };
         if let Some(extra) = files.find(|name| !entry.files.contains_key(name)) {
             return Err(hinted(
-                format!("`{}` is not of the making of `{stage}`", folder.join(extra).display()),
-                "remove it: it would be taken for a part of the artifact",
+                format!("`{}` was not written by `{stage}`", folder.join(extra).display()),
+                "remove it: it would be read as part of the table",
             ));
         }
         let changed = |(name, stamp): &(&String, &Stamp)| {
@@ -245,7 +244,7 @@ impl Lock {
             None => Ok(()),
             Some((name, _)) => Err(hinted(
                 format!("`{}` was changed after `{stage}` wrote it", folder.join(name).display()),
-                format!("make it again with `circuit-atlas run {stage} --force`"),
+                format!("rerun with `circuit-atlas run {stage} --force`"),
             )),
         }
     }
@@ -254,6 +253,7 @@ impl Lock {
 /// Why a stage has to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
+    /// The reason in words.
     pub text: String,
     /// It only follows from another stage having to run.
     pub follows: bool,

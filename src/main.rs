@@ -1,3 +1,5 @@
+//! The command `circuit-atlas`; see `circuit_atlas::cli`.
+
 use clap::Parser;
 use std::process::ExitCode;
 

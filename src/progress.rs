@@ -85,6 +85,7 @@ impl Progress {
         self.bar.set_position(done);
     }
 
+    /// Adds to what has been done of it.
     pub fn add(&self, n: u64) {
         self.bar.inc(n);
     }
@@ -100,6 +101,6 @@ fn style(template: &str) -> ProgressStyle {
     let styled = plain.clone().template(template).unwrap_or(plain).progress_chars("━╸ ");
     styled.with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
         // A bar that cannot be written is not worth stopping for.
-        let _ = write!(out, "{:.1} a second", state.per_sec());
+        let _ = write!(out, "{:.1} per second", state.per_sec());
     })
 }

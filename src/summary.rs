@@ -1,6 +1,6 @@
 //! Explanations that no language model wrote: one sentence from the statistics for what makes a
-//! feature fire, one for what it promotes (DESIGN.md 4.10). Everything in them is counted, nothing
-//! is guessed.
+//! feature active, one for what it promotes (`docs/definitions.md` §11). Everything in them is
+//! counted, nothing is guessed.
 //!
 //! Knows words and shares, not files or models. Tokens stand in backticks, so that a reader can
 //! tell their spaces.
@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 /// The explainer's name where no language model wrote.
-pub const STATISTICS: &str = "statistics";
+pub(crate) const STATISTICS: &str = "statistics";
 
 /// Tokens named in a sentence.
 const NAMED: usize = 4;
@@ -31,7 +31,9 @@ pub struct Facts<'a> {
     pub peaks: &'a [String],
     /// The strongest examples.
     pub strongest: &'a [Around],
+    /// The tokens that it promotes most, the most promoted one first.
     pub promoted: &'a [String],
+    /// The tokens that it suppresses most, the most suppressed one first.
     pub suppressed: &'a [String],
 }
 
@@ -40,15 +42,18 @@ pub struct Facts<'a> {
 pub struct Around {
     /// None at the start of a text.
     pub before: Option<String>,
+    /// The token at the peak.
     pub peak: String,
     /// None where the window ends.
     pub after: Option<String>,
 }
 
-/// What makes it fire, and what it promotes.
+/// What makes it active, and what it promotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sentences {
+    /// What makes it active.
     pub input_side: String,
+    /// What it promotes.
     pub output_side: String,
 }
 
@@ -165,7 +170,7 @@ fn output_side(promoted: &[String], suppressed: &[String]) -> String {
         tokens.iter().take(NAMED).map(|t| quoted(t)).collect::<Vec<_>>().join(", ")
     };
     match (promoted, suppressed) {
-        ([], _) => "Promotes nothing that is known.".into(),
+        ([], _) => "No promoted tokens known.".into(),
         (up, []) => format!("Promotes {}.", list(up)),
         (up, down) => format!("Promotes {}; suppresses {}.", list(up), list(down)),
     }
@@ -194,7 +199,7 @@ pub fn quoted(token: &str) -> String {
 }
 
 /// The token that [`quoted`] wrote; a text that is not in backticks is a token as it is.
-pub fn unquoted(text: &str) -> String {
+pub(crate) fn unquoted(text: &str) -> String {
     let Some(inner) = text.strip_prefix('`').and_then(|rest| rest.strip_suffix('`')) else {
         return text.into();
     };
@@ -378,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_feature_is_said_to_be_silent() {
+    fn an_inactive_feature_is_said_to_be_inactive() {
         assert_eq!(feature(&NOTHING).input_side, "Never active on this corpus.");
     }
 }

@@ -11,12 +11,14 @@ use polars::prelude::{
 };
 
 /// Contexts of a row group. A constant, so that the file does not depend on the machine.
-pub const GROUP: usize = 32;
+pub(crate) const GROUP: usize = 32;
 
 /// How a number is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
+    /// 32-bit floats.
     F32,
+    /// 16-bit floats.
     F16,
 }
 
@@ -61,12 +63,14 @@ impl Precision {
 /// What the hooks of one context read: for each hook `[T, width]`, row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HookValues {
+    /// The context's number.
     pub context: u32,
+    /// By hook.
     pub values: Vec<Vec<f32>>,
 }
 
 /// Writes a part: `next` gives the contexts of each row group until there are none.
-pub fn write_part(
+pub(crate) fn write_part(
     store: &Store,
     fingerprint: &str,
     part: u32,
@@ -135,12 +139,12 @@ pub fn read_part(
         let frame =
             reader.with_columns(Some(columns)).with_slice(Some((from, rows))).finish().hint(
                 || format!("cannot read `{}`", path.display()),
-                "make it again with `circuit-atlas run cache --force`",
+                "rerun with `circuit-atlas run cache --force`",
             )?;
         from += rows;
         each(contexts(&frame, hooks, precision, group).hint(
-            || format!("`{}` does not hold the contexts of `tokens`", path.display()),
-            "make it again with `circuit-atlas run cache --force`",
+            || format!("`{}` does not contain the contexts of `tokens`", path.display()),
+            "rerun with `circuit-atlas run cache --force`",
         )?)?;
     }
     Ok(())

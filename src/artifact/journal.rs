@@ -20,7 +20,7 @@ const CHECK: usize = 16;
 
 /// A journal of the artifact folder. Whoever appends must hold the folder's lock.
 #[derive(Debug)]
-pub struct Journal {
+pub(crate) struct Journal {
     path: PathBuf,
     /// Bytes of whole lines.
     whole: u64,
@@ -33,7 +33,7 @@ impl Journal {
     ///
     /// # Errors
     /// When the file cannot be read, or a line is damaged: with its number.
-    pub fn open<T: DeserializeOwned>(
+    pub(crate) fn open<T: DeserializeOwned>(
         store: &Store,
         name: &str,
         mut each: impl FnMut(T),
@@ -42,16 +42,14 @@ impl Journal {
         let mut journal = Journal { path, whole: 0, file: None };
         let file = match File::open(&journal.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(journal),
-            file => file.hint(|| journal.unreadable(), "check that the file may be read")?,
+            file => file.hint(|| journal.unreadable(), "check that the file is readable")?,
         };
         let (mut reader, mut line) = (BufReader::new(file), Vec::new());
         for number in 1_u64.. {
             line.clear();
             let read = reader.read_until(b'\n', &mut line);
-            let bytes = read.hint(
-                || journal.unreadable(),
-                "check the disk; a copy of the file may be put in its place",
-            )?;
+            let bytes = read
+                .hint(|| journal.unreadable(), "check the disk, or restore the file from a copy")?;
             // One that was being written when the program was killed has no end.
             let Some(whole) = line.strip_suffix(b"\n") else { break };
             each(entry(whole).map_err(|why| journal.damaged(number, why))?);
@@ -65,15 +63,15 @@ impl Journal {
     /// # Errors
     /// When the file cannot be written, as on a full disk: a half line may be left then, which is
     /// no entry.
-    pub fn append(&mut self, entry: &impl Serialize) -> Result<()> {
+    pub(crate) fn append(&mut self, entry: &impl Serialize) -> Result<()> {
         let text = serde_json::to_string(entry)?;
         let line = format!("{BEGIN}{}{MIDDLE}{text}}}\n", check(text.as_bytes()));
         let done = self.write(line.as_bytes());
         // Whatever a failed write has left is cut off by the next.
         done.inspect_err(|_| self.file = None).hint(
             || format!("cannot write `{}`", self.path.display()),
-            "check that the folder can be written and that the disk has room, then run again: what \
-             it holds is kept",
+            "check that the folder is writable and the disk has space, then run again: the file's \
+             contents are kept",
         )
     }
 
@@ -97,7 +95,7 @@ impl Journal {
         because(
             why,
             what,
-            format!("remove that line (`sed -i {number}d FILE`): only what it holds is lost"),
+            format!("remove that line (`sed -i {number}d FILE`): only that entry is lost"),
         )
     }
 }
@@ -124,12 +122,12 @@ fn entry<T: DeserializeOwned>(line: &[u8]) -> Result<T> {
         Some((said, rest.strip_prefix(MIDDLE.as_bytes())?.strip_suffix(b"}")?))
     };
     let hint = "remove it";
-    let (said, entry) = parts().ok_or_else(|| hinted("it is no line of a journal", hint))?;
+    let (said, entry) = parts().ok_or_else(|| hinted("it is not a line of a journal", hint))?;
     if said != check(entry).as_bytes() {
-        return Err(hinted("its entry is not what was written", hint));
+        return Err(hinted("its entry does not match its hash", hint));
     }
     serde_json::from_slice(entry)
-        .hint(|| "its entry is of another version of this program".into(), hint)
+        .hint(|| "its entry was written by another version of this program".into(), hint)
 }
 
 #[cfg(test)]
@@ -183,7 +181,7 @@ mod tests {
         std::fs::write(&path, text.replace(":2}", ":7}")).unwrap();
         let said = report(&read(&folder).unwrap_err());
         assert!(
-            said.contains("line 2 of `") && said.contains("its entry is not what was written"),
+            said.contains("line 2 of `") && said.contains("its entry does not match its hash"),
             "{said}"
         );
         assert!(said.contains("hint: remove"), "{said}");

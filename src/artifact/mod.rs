@@ -12,6 +12,7 @@ mod row;
 mod store;
 pub mod tables;
 
-pub use journal::Journal;
-pub use row::{Column, Row};
+pub(crate) use journal::Journal;
+pub use row::Column;
+pub use row::Row;
 pub use store::{Artifact, Store};

@@ -15,7 +15,10 @@ pub fn scratch(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When the folder cannot be written or the disk is full; nothing is left under either name then.
-pub fn publish(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
+pub(crate) fn publish(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
+) -> Result<()> {
     let scratch = scratch(path);
     let done = write_scratch(&scratch, write).and_then(|()| {
         fs::rename(&scratch, path)?;
@@ -23,8 +26,8 @@ pub fn publish(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<(
     });
     done.inspect_err(|_| drop(fs::remove_file(&scratch))).hint(
         || format!("cannot write `{}`", path.display()),
-        "check that the folder can be written and that the disk has room, then run again: finished \
-         parts are kept",
+        "check that the folder is writable and the disk has space, then run again: finished parts \
+         are kept",
     )
 }
 
@@ -64,7 +67,7 @@ fn remove_folder(folder: &Path) -> std::io::Result<()> {
 /// # Errors
 /// When the folder above cannot be written, the disk is full, or `check` refuses; what was there
 /// before is kept then.
-pub fn publish_folder<T>(
+pub(crate) fn publish_folder<T>(
     folder: &Path,
     check: impl FnOnce(&Path) -> Result<()>,
     write: impl FnOnce(&Path) -> Result<T>,
@@ -91,7 +94,7 @@ pub fn publish_folder<T>(
     };
     swap().inspect_err(|_| drop(remove_folder(&new))).hint(
         || format!("cannot write the folder `{}`", folder.display()),
-        "check that the folder above it can be written and that the disk has room; what was there \
-         before is kept",
+        "check that the parent folder is writable and the disk has space; the previous contents \
+         are kept",
     )
 }

@@ -17,7 +17,9 @@ use std::str::FromStr;
 /// A column of a table.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
+    /// Its name in the file.
     pub name: &'static str,
+    /// What its values are, for the documents.
     pub meaning: &'static str,
     /// The type of its values, such as `u32` or `list of string`; with `?` where they may be null.
     pub kind: &'static str,
@@ -25,13 +27,18 @@ pub struct Column {
 
 /// A row of a declared table.
 pub trait Row: Sized {
+    /// The table.
     const ARTIFACT: Artifact;
+    /// Rows as a data frame with the table's columns.
+    /// # Errors;When the columns cannot be put together.
     fn to_frame(rows: &[Self]) -> PolarsResult<DataFrame>;
+    /// The rows of a data frame.
+    /// # Errors;When a column is missing, has another type, or holds what may not be there.
     fn from_frame(frame: &DataFrame) -> Result<Vec<Self>>;
 }
 
 /// A value of a column.
-pub trait Cell: Sized + Clone {
+pub(crate) trait Cell: Sized + Clone {
     const KIND: &'static str;
     fn series(values: Vec<Self>) -> Series;
     fn read(series: &Series) -> Result<Vec<Self>>;

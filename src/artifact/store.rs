@@ -16,12 +16,15 @@ use std::path::{Path, PathBuf};
 /// A declared table.
 #[derive(Clone, Copy, Debug)]
 pub struct Artifact {
+    /// The table's name, of which its file or folder is named.
     pub name: &'static str,
+    /// Its version; a file of another version is not read.
     pub version: u32,
     /// In files `NAME/part-NNNNN.parquet` instead of one.
     pub sharded: bool,
     /// What a row is.
     pub row: &'static str,
+    /// Its columns, in order.
     pub columns: &'static [Column],
 }
 
@@ -68,10 +71,12 @@ impl Artifact {
 }
 
 impl Store {
+    /// The folder at a path, which need not exist yet.
     pub fn new(root: &Path) -> Store {
         Store { root: root.into(), expected: BTreeMap::new() }
     }
 
+    /// Path of the folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -85,7 +90,7 @@ impl Store {
     /// The next step when a file of an artifact cannot be used.
     fn again(&self, artifact: &Artifact) -> String {
         let stage = self.expected.get(artifact.name).map_or("STAGE", |expected| expected.stage);
-        format!("make it again with `circuit-atlas run {stage} --force`")
+        format!("rerun with `circuit-atlas run {stage} --force`")
     }
 
     /// The path of an artifact's file, or of its folder.
@@ -94,7 +99,7 @@ impl Store {
     }
 
     /// The path of a part.
-    pub fn part_path(&self, artifact: &Artifact, part: u32) -> PathBuf {
+    pub(crate) fn part_path(&self, artifact: &Artifact, part: u32) -> PathBuf {
         self.root.join(artifact.part(part))
     }
 
@@ -104,7 +109,7 @@ impl Store {
     }
 
     /// Writes a whole table whose rows are also those of another one.
-    pub fn write_as<R: Row>(
+    pub(crate) fn write_as<R: Row>(
         &self,
         artifact: &Artifact,
         fingerprint: &str,
@@ -114,7 +119,12 @@ impl Store {
     }
 
     /// Writes one part of a sharded table.
-    pub fn write_part<R: Row>(&self, fingerprint: &str, part: u32, rows: &[R]) -> Result<()> {
+    pub(crate) fn write_part<R: Row>(
+        &self,
+        fingerprint: &str,
+        part: u32,
+        rows: &[R],
+    ) -> Result<()> {
         self.write_file(&self.part_path(&R::ARTIFACT, part), &R::ARTIFACT, fingerprint, rows)
     }
 
@@ -152,7 +162,7 @@ impl Store {
 
     /// Reads the rows of a whole table of which one of these columns holds one of these texts; the
     /// others are passed over before they become rows.
-    pub fn read_about<R: Row>(
+    pub(crate) fn read_about<R: Row>(
         &self,
         columns: &[&str],
         wanted: &BTreeSet<String>,
@@ -169,7 +179,7 @@ impl Store {
     }
 
     /// Reads the rows of one part of a sharded table of which a column holds one of these numbers.
-    pub fn read_part_of<R: Row>(
+    pub(crate) fn read_part_of<R: Row>(
         &self,
         part: u32,
         column: &str,
@@ -226,7 +236,7 @@ impl Store {
         )?;
         let mut reader = ParquetReader::new(file);
         let said = metadata(&mut reader).hint(
-            || format!("`{}` is not a whole Parquet file", path.display()),
+            || format!("`{}` is not a complete Parquet file", path.display()),
             "delete it and run again",
         )?;
         self.check(path, artifact, &said)?;
@@ -255,7 +265,7 @@ impl Store {
         }
         match self.expected.get(artifact.name) {
             Some(expected) if said.get(FINGERPRINT) != Some(&expected.fingerprint) => Err(hinted(
-                format!("`{path}` comes from another run than `atlas.lock` says"),
+                format!("`{path}` is from another run than `atlas.lock` records"),
                 again,
             )),
             _ => Ok(()),
@@ -263,7 +273,7 @@ impl Store {
     }
 
     /// The fingerprint that a part carries, if it is there and whole.
-    pub fn part_fingerprint(&self, artifact: &Artifact, part: u32) -> Option<String> {
+    pub(crate) fn part_fingerprint(&self, artifact: &Artifact, part: u32) -> Option<String> {
         fingerprint(artifact, &self.part_path(artifact, part))
     }
 
@@ -317,7 +327,7 @@ impl Store {
     }
 
     /// Removes parts from number `from` on, which an earlier run with more shards left.
-    pub fn remove_parts_from(&self, artifact: &Artifact, from: u32) -> Result<()> {
+    pub(crate) fn remove_parts_from(&self, artifact: &Artifact, from: u32) -> Result<()> {
         let parts = self.part_numbers(artifact).into_iter().filter(|part| *part >= from);
         parts.map(|part| self.part_path(artifact, part)).try_for_each(|path| remove_if_there(&path))
     }
@@ -357,7 +367,7 @@ impl Store {
 }
 
 fn without_columns(path: &Path, artifact: &Artifact) -> String {
-    format!("`{}` has not the columns of the table `{}`", path.display(), artifact.name)
+    format!("`{}` does not have the columns of the table `{}`", path.display(), artifact.name)
 }
 
 /// The fingerprint that a file carries, if it is a whole one of this artifact and version.
@@ -388,15 +398,18 @@ pub(super) fn publish_ours(
     let there = File::open(path).ok().and_then(|file| metadata(&mut ParquetReader::new(file)).ok());
     if there.is_some_and(|said| !said.contains_key(NAME)) {
         return Err(hinted(
-            format!("`{}` was not written by this program, and would be replaced", path.display()),
-            "move it away, or set another `output.artifacts`",
+            format!(
+                "`{}` was not written by this program and would be overwritten",
+                path.display()
+            ),
+            "move it elsewhere, or set another `output.artifacts`",
         ));
     }
     publish(path, write)
 }
 
 /// The key-value metadata of a Parquet file.
-pub fn metadata(reader: &mut ParquetReader<File>) -> Result<BTreeMap<String, String>> {
+pub(super) fn metadata(reader: &mut ParquetReader<File>) -> Result<BTreeMap<String, String>> {
     let metadata = reader.get_metadata()?;
     let pairs = metadata.key_value_metadata().iter().flatten();
     Ok(pairs.filter_map(|pair| Some((pair.key.clone(), pair.value.clone()?))).collect())

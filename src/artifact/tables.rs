@@ -8,7 +8,7 @@ use crate::ids::{
     Subject, SubjectKind,
 };
 
-pub use super::row::Cell;
+pub(crate) use super::row::Cell;
 
 table! {
     /// a document of the corpus
@@ -256,7 +256,8 @@ table! {
         slot: Slot,
         /// the contributing feature
         feature: FeatureId,
-        /// what receives: a feature, `L2H4` with the feature that it serves, or `root`
+        /// what receives: a feature, `L2H4 for att2.7`, `L2H4 for an error`, `error of att3` or
+        /// `root`
         receiver: String,
         /// prompts whose circuit has the link, at any position
         prompts: u32,
@@ -372,7 +373,7 @@ table! {
 table! {
     /// an example: a window of a context around the peak of a feature, or of a component's features
     ExampleRow = "examples", version 1, whole {
-        /// the feature or component
+        /// the feature, component, pair or group
         subject: Subject,
         /// the half that the document is in
         half: Half,
@@ -400,9 +401,9 @@ table! {
 }
 
 table! {
-    /// a token that a feature, component or group promotes or suppresses
+    /// a token that a feature, component, pair or group promotes or suppresses
     LogitRow = "logits", version 1, whole {
-        /// the feature, component or group
+        /// the feature, component, pair or group
         subject: Subject,
         /// `top` or `bottom`
         side: Side,
@@ -502,7 +503,7 @@ table! {
         /// `ok`, `failed` (a reply that cannot be read, a question that is not taken), `refused`,
         /// or `left`: to be asked again
         status: Status,
-        /// what makes it fire
+        /// what makes it active
         input_side: String,
         /// what it promotes
         output_side: String,

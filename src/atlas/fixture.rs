@@ -1,6 +1,6 @@
-//! An atlas made up for the tests: real texts, and features that fire at words of them.
+//! An atlas made up for the tests: real texts, and features that are active at words of them.
 
-pub mod explanations;
+pub(crate) mod explanations;
 
 use super::model::*;
 use crate::ids::{
@@ -10,8 +10,8 @@ use explanations::explained;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub const LAYERS: usize = 4;
-pub const HEADS: usize = 6;
+pub(crate) const LAYERS: usize = 4;
+pub(crate) const HEADS: usize = 6;
 const TRIGGERS: [&[&str]; 8] = [
     &["said", "asked", "called"],
     &["John", "Mary", "James", "Allison", "Ryan", "Patrick"],
@@ -38,7 +38,7 @@ fn unit(a: u64, b: u64) -> f64 {
 }
 
 /// Words with the space before them, punctuation apart: near enough to tokens.
-pub fn pieces_of(text: &str) -> Vec<String> {
+pub(crate) fn pieces_of(text: &str) -> Vec<String> {
     let mut pieces: Vec<String> = Vec::new();
     for c in text.chars() {
         match pieces.last_mut() {
@@ -54,7 +54,7 @@ pub fn pieces_of(text: &str) -> Vec<String> {
 }
 
 /// The first texts of the demo's corpus.
-pub fn texts(n: usize) -> Vec<String> {
+pub(crate) fn texts(n: usize) -> Vec<String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/corpus.jsonl");
     let lines = std::fs::read_to_string(path).unwrap();
     let text = |line: &str| {
@@ -63,7 +63,7 @@ pub fn texts(n: usize) -> Vec<String> {
     lines.lines().take(n).map(text).collect()
 }
 
-pub fn feature_ids() -> Vec<FeatureId> {
+pub(crate) fn feature_ids() -> Vec<FeatureId> {
     let index = |d: DictionaryId, i: usize| {
         (mix(d.layer as u64, (i + 7 * d.kind as usize) as u64) % 900) as usize
     };
@@ -567,11 +567,11 @@ fn head(ids: &[FeatureId], seed: u64) -> Head {
                 attention: None,
             },
         ],
-        habits: Habits {
+        habits: AttentionShares {
             to_bos: Some(0.31),
             to_correct: Some(0.6),
             direct_effect: Some(1.3),
-            ..Habits::default()
+            ..AttentionShares::default()
         },
         attention: ["ABB", "BAB"].map(template).into(),
         tokens: 40,
@@ -606,7 +606,7 @@ fn head_features(ids: &[FeatureId], c: Component) -> Vec<HeadFeature> {
 }
 
 /// The same without a language model.
-pub fn unasked() -> Atlas {
+pub(crate) fn unasked() -> Atlas {
     let mut atlas = atlas();
     for f in &mut atlas.features {
         (f.explanation, f.asked, f.causal) = (explained("a word"), None, None);
@@ -626,7 +626,7 @@ pub fn unasked() -> Atlas {
 }
 
 /// Two tasks, some thirty features, everything linked.
-pub fn atlas() -> Atlas {
+pub(crate) fn atlas() -> Atlas {
     let (texts, ids, at) = (texts(150), feature_ids(), components());
     let tasks: Vec<Task> =
         ["ioi", "greater-than"].iter().map(|name| task(name, &ids, &at)).collect();
@@ -688,7 +688,7 @@ pub fn atlas() -> Atlas {
             ),
         }],
         conformance: DictionaryId::all(LAYERS)
-            .map(|dictionary| Conformance {
+            .map(|dictionary| DictionaryFit {
                 dictionary,
                 width: 768,
                 l0: 11.3 + dictionary.layer as f64,

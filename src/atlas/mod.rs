@@ -8,9 +8,9 @@
 #[cfg(test)]
 pub(crate) mod fixture;
 mod load;
-pub mod model;
+pub(crate) mod model;
 mod pairs;
-pub mod verdict;
+pub(crate) mod verdict;
 
-pub use load::{Circuits, Heads, Reader, activations, graphs};
-pub use pairs::strongest;
+pub(crate) use load::{Circuits, Heads, Reader, activations, graphs};
+pub(crate) use pairs::strongest;

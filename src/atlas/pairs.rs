@@ -10,7 +10,7 @@ const STRONGEST: usize = 40;
 /// The strongest pairs of each task, by the share of direct links between them at the two
 /// components where that is largest, then by prompts. Shares at several heads are not added up: a
 /// link from an attention feature counts at every head that serves it.
-pub fn strongest(pairs: &[CircuitPairRow]) -> BTreeMap<String, Vec<Subject>> {
+pub(crate) fn strongest(pairs: &[CircuitPairRow]) -> BTreeMap<String, Vec<Subject>> {
     let mut strength: BTreeMap<&str, BTreeMap<String, (Subject, f64, u32)>> = BTreeMap::new();
     for row in pairs.iter().filter(|row| row.feature_a != row.feature_b) {
         let pair = Subject::pair(row.feature_a, row.feature_b);

@@ -10,7 +10,7 @@ use serde::Serialize;
 /// What came of a comparison, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Beats,
     NotApart,
     Beaten,
@@ -20,7 +20,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// A mark for tables; never alone, a title says what it means.
-    pub fn mark(self) -> &'static str {
+    pub(crate) fn mark(self) -> &'static str {
         match self {
             Verdict::Beats => "✓",
             Verdict::NotApart => "≈",
@@ -30,7 +30,7 @@ impl Verdict {
     }
 
     /// What the style sheet calls it.
-    pub fn class(self) -> &'static str {
+    pub(crate) fn class(self) -> &'static str {
         match self {
             Verdict::Beats => "beats",
             Verdict::NotApart => "near",
@@ -42,7 +42,7 @@ impl Verdict {
 
 /// A verdict with what it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judged {
+pub(crate) struct Judged {
     pub verdict: Verdict,
     /// `beats both`, `not told apart from the single-token rule`, `does not beat another feature's
     /// explanation`.
@@ -55,7 +55,7 @@ fn judged(value: Option<f64>, low: Option<f64>, nulls: &[(&str, Option<f64>)]) -
         nulls.iter().filter_map(|(name, null)| Some((*name, (*null)?))).collect();
     let value = value.filter(|value| value.is_finite());
     let Some(value) = value.filter(|_| !there.is_empty()) else {
-        let words = if value.is_none() { "cannot be told" } else { "nothing to compare it with" };
+        let words = if value.is_none() { "unknown" } else { "nothing to compare with" };
         return Judged { verdict: Verdict::Unknown, words: words.into() };
     };
     let against = |null: f64| match low {
@@ -69,7 +69,7 @@ fn judged(value: Option<f64>, low: Option<f64>, nulls: &[(&str, Option<f64>)]) -
     let words = match verdict {
         Verdict::Beats if of.len() == 2 => "beats both".into(),
         Verdict::Beats => format!("beats {}", of.join(" and ")),
-        Verdict::NotApart => format!("not told apart from {}", of.join(" or ")),
+        Verdict::NotApart => format!("not significantly above {}", of.join(" or ")),
         _ => format!("does not beat {}", of.join(" or ")),
     };
     Judged { verdict, words }
@@ -77,32 +77,32 @@ fn judged(value: Option<f64>, low: Option<f64>, nulls: &[(&str, Option<f64>)]) -
 
 /// What an explanation has to beat: another feature's, on the same texts, and the single-token
 /// rule.
-pub fn of_evaluation(e: &Evaluation) -> Judged {
+pub(crate) fn of_evaluation(e: &Evaluation) -> Judged {
     let another =
         if is_rule(e) { "another feature's rule" } else { "another feature's explanation" };
     judged(e.balanced_accuracy, e.low, &[(another, e.null), ("the single-token rule", e.rule)])
 }
 
 /// Whether it is the rule that was tried, and no explanation.
-pub fn is_rule(e: &Evaluation) -> bool {
+pub(crate) fn is_rule(e: &Evaluation) -> bool {
     e.method == "single-token"
 }
 
 /// What promoted tokens have to beat when the feature is added: chance, and another feature's
 /// tokens.
-pub fn of_promoted(causal: &Steering) -> Judged {
+pub(crate) fn of_promoted(causal: &Steering) -> Judged {
     let nulls = [("chance", Some(0.5)), ("another feature's tokens", causal.promoted_null)];
     judged(causal.promoted, causal.low, &nulls)
 }
 
 /// What the tokens that an explanation claims have to beat.
-pub fn of_claimed(causal: &Steering) -> Judged {
+pub(crate) fn of_claimed(causal: &Steering) -> Judged {
     let nulls = [("chance", Some(0.5)), ("another feature's claims", causal.claimed_null)];
     judged(causal.claimed, causal.claimed_low, &nulls)
 }
 
 /// How far two or more agree, in a sentence.
-pub fn agreement(a: &Agreement) -> String {
+pub(crate) fn agreement(a: &Agreement) -> String {
     let value = a.value.map_or_else(|| ABSENT.into(), |value| fixed(value, 2));
     if a.of == "words" {
         let pairs = counted(a.compared as usize, "pair");
@@ -120,7 +120,7 @@ pub fn agreement(a: &Agreement) -> String {
     let texts = format!("{who}, {} on {}", a.of, counted(a.compared as usize, noun));
     match a.value {
         Some(kappa) => format!("{texts}: kappa {value}, agreement is {}.", in_words(kappa)),
-        None => format!("{texts}: how far they agree cannot be told."),
+        None => format!("{texts}: agreement unknown."),
     }
 }
 
@@ -147,8 +147,11 @@ mod tests {
     #[test]
     fn the_whole_interval_has_to_be_above_both() {
         assert_eq!(said(0.9, 0.8, Some(0.5), Some(0.7)), "beats both");
-        assert_eq!(said(0.9, 0.8, Some(0.5), Some(0.8)), "not told apart from the rule");
-        assert_eq!(said(0.9, 0.4, Some(0.5), Some(0.8)), "not told apart from another or the rule");
+        assert_eq!(said(0.9, 0.8, Some(0.5), Some(0.8)), "not significantly above the rule");
+        assert_eq!(
+            said(0.9, 0.4, Some(0.5), Some(0.8)),
+            "not significantly above another or the rule"
+        );
         assert_eq!(said(0.7, 0.6, Some(0.5), Some(0.7)), "does not beat the rule");
         assert_eq!(said(0.4, 0.3, Some(0.5), Some(0.7)), "does not beat another or the rule");
     }
@@ -156,7 +159,7 @@ mod tests {
     #[test]
     fn what_is_not_there_beats_nothing() {
         assert_eq!(said(0.9, 0.8, Some(0.5), None), "beats another");
-        assert_eq!(said(0.9, 0.8, None, None), "nothing to compare it with");
+        assert_eq!(said(0.9, 0.8, None, None), "nothing to compare with");
         assert_eq!(judged(None, None, &[("chance", Some(0.5))]).verdict, Verdict::Unknown);
         let open = judged(Some(0.9), None, &[("chance", Some(0.5))]);
         assert_eq!(
@@ -185,6 +188,6 @@ mod tests {
         );
         let words = "share 0.25 of their content words (Jaccard, mean of 46 pairs)";
         assert!(of("samples", "words", Some(0.25)).contains(words));
-        assert!(of("samples", "fuzzing", None).ends_with("how far they agree cannot be told."));
+        assert!(of("samples", "fuzzing", None).ends_with("agreement unknown."));
     }
 }

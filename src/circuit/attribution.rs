@@ -1,5 +1,5 @@
-//! Every term's direct effect on the root, a feature or a head in one clean pass (DESIGN.md 4.4),
-//! with scales and patterns frozen.
+//! Every term's direct effect on the root, a feature or a head in one clean pass
+//! (`docs/definitions.md` §5), with scales and patterns frozen.
 //!
 //! Letters: `D` d_model, `H` heads, `K` d_head, `T` tokens. Vectors are plain slices here: a
 //! receiver reads a few hundred terms along one direction, which is a loop, not a matrix product.
@@ -16,7 +16,12 @@ use std::borrow::Cow;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Root {
     /// Logit of `correct` less logit of `counter`.
-    LogitDifference { correct: u32, counter: u32 },
+    LogitDifference {
+        /// Token id of the right answer.
+        correct: u32,
+        /// Token id of the wrong answer.
+        counter: u32,
+    },
     /// Logit of one token (less the mean logit, as the model is folded).
     Logit(u32),
 }
@@ -35,8 +40,11 @@ impl Root {
 
 /// Direct effects on a receiver's slot: `Σ effects + bias = total`.
 pub struct Contributions<'a> {
+    /// What contributes.
     pub nodes: Cow<'a, [Node]>,
+    /// Direct effects, in the order of `nodes`.
     pub effects: Vec<f32>,
+    /// The receiver's constant, which no node stands for.
     pub bias: f32,
     /// What the receiver reads.
     pub total: f32,
@@ -56,7 +64,7 @@ impl Contributions<'_> {
 }
 
 /// An effect as a share of the sum of all; 0 where there are none.
-pub fn share(effect: f32, whole: f64) -> f32 {
+pub(super) fn share(effect: f32, whole: f64) -> f32 {
     if whole > 0.0 { (f64::from(effect.abs()) / whole) as f32 } else { 0.0 }
 }
 

@@ -7,12 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 /// order. The methods of the same names are for nodes that have them, and 0 for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Node {
+    /// What it is.
     pub kind: NodeKind,
+    /// Its layer, from 0.
     pub layer: Option<u32>,
     /// Where it is; the destination of a head.
     pub position: Option<u32>,
     /// The position that a head reads.
     pub source: Option<u32>,
+    /// The number of a head in its layer, from 0.
     pub head: Option<u32>,
     /// The dictionary feature; of a head the one it serves, none for the SAE's error.
     pub feature: Option<u32>,
@@ -23,6 +26,7 @@ fn index(field: Option<u32>) -> usize {
 }
 
 impl Node {
+    /// The root of every circuit.
     pub const ROOT: Node = Node {
         kind: NodeKind::Root,
         layer: None,
@@ -51,18 +55,22 @@ impl Node {
         Node { kind, position: Some(position as u32), ..Node::ROOT }
     }
 
+    /// Its layer.
     pub fn layer(&self) -> usize {
         index(self.layer)
     }
 
+    /// Where it is; the destination of a head.
     pub fn position(&self) -> usize {
         index(self.position)
     }
 
+    /// The position that a head reads.
     pub fn source(&self) -> usize {
         index(self.source)
     }
 
+    /// The number of a head in its layer.
     pub fn head(&self) -> usize {
         index(self.head)
     }
@@ -121,9 +129,13 @@ impl Node {
 /// `child` contributes to `parent`'s slot.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Edge {
+    /// What contributes.
     pub child: Node,
+    /// What it contributes to.
     pub parent: Node,
+    /// Where it enters the parent.
     pub slot: Slot,
+    /// The direct effect; of `gradient`, in the metric's unit.
     pub effect: f32,
     /// `|effect| / Σ|effect|` over everything that enters the slot.
     pub share: f32,
@@ -167,7 +179,7 @@ impl Graph {
 
     /// For each (component, feature serving there), the summed share of the links that leave the
     /// nodes at which it does.
-    pub fn serving_shares(&self) -> BTreeMap<(Component, FeatureId), f64> {
+    pub(crate) fn serving_shares(&self) -> BTreeMap<(Component, FeatureId), f64> {
         let mut shares = BTreeMap::new();
         for edge in &self.edges {
             if let (Some(component), Some(feature)) = (edge.child.component(), edge.child.served())
@@ -209,18 +221,20 @@ impl Graph {
 }
 
 /// Two features at their components, `a` before `b`.
-pub type Pair = [(Component, FeatureId); 2];
+pub(super) type Pair = [(Component, FeatureId); 2];
 
 /// In how many prompts both serve, and the summed share of direct links between them, either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PairCount {
+    /// Prompts in which both serve.
     pub prompts: u32,
+    /// Summed share of the direct links between them, over prompts.
     pub share: f64,
 }
 
-/// Co-occurrence in circuits (DESIGN.md 4.9): every pair of features that serve in the same prompt,
-/// each unordered pair once, the smaller (component, feature) first; at one component, of two
-/// different features.
+/// Co-occurrence in circuits (`docs/definitions.md` §10): every pair of features that serve in the
+/// same prompt, each unordered pair once, the smaller (component, feature) first; at one component,
+/// of two different features.
 pub fn pair_counts<'a>(graphs: impl IntoIterator<Item = &'a Graph>) -> BTreeMap<Pair, PairCount> {
     let mut pairs: BTreeMap<Pair, PairCount> = BTreeMap::new();
     for graph in graphs {

@@ -18,12 +18,14 @@ use std::collections::{BTreeMap, BTreeSet};
 pub type Head = (usize, usize);
 
 /// A prompt over which heads are watched.
-pub struct Watched<'a> {
+pub struct HeadPrompt<'a> {
     /// BOS first.
     pub tokens: &'a [u32],
     /// Prompts of a template are of one length, and line up.
     pub template: &'a str,
+    /// Token id of the right answer.
     pub correct: u32,
+    /// Token id of the wrong answer.
     pub counter: u32,
 }
 
@@ -49,8 +51,10 @@ impl Mean {
 /// Where the attention of a head goes: means of shares of a token's attention. BOS, which can only
 /// look at itself, counts as no token here.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Habits {
+pub struct AttentionTotals {
+    /// To BOS.
     pub bos: Mean,
+    /// To the token itself.
     pub itself: Mean,
     /// To the token before, over tokens before which there is another than BOS.
     pub previous: Mean,
@@ -70,9 +74,11 @@ pub struct Habits {
 /// A head's mean attention over the prompts of a template.
 #[derive(Clone, Debug)]
 pub struct Pattern {
+    /// The template's name.
     pub template: String,
     /// The first prompt of the template.
     pub first: usize,
+    /// Prompts over which the mean is.
     pub prompts: u32,
     /// `[T, T]`, a destination a row; 0 where a position must not look.
     pub attention: Vec<f32>,
@@ -89,9 +95,11 @@ struct Reading {
 }
 
 /// A head over the prompts of a task.
-pub struct Study {
+pub struct HeadBehaviour {
+    /// Which head it is.
     pub head: Head,
-    pub habits: Habits,
+    /// Where it looks, over all prompts.
+    pub habits: AttentionTotals,
     /// In the order in which the templates first come.
     pub patterns: Vec<Pattern>,
     /// By token; BOS is none.
@@ -102,7 +110,8 @@ pub struct Study {
 
 /// What a head writes when it reads a token.
 #[derive(Clone, Debug)]
-pub struct Copied {
+pub struct CopyEffect {
+    /// The id of the token that it reads.
     pub token: u32,
     /// Whether it is a right or a wrong answer of one of the prompts.
     pub answer: bool,
@@ -116,7 +125,9 @@ pub struct Copied {
     /// The token's own place among all, from the most raised one and from the most lowered one,
     /// each from 1.
     pub own_rank: u32,
+    /// From the most lowered one.
     pub own_rank_below: u32,
+    /// The token's own logit, in the unit of `top`.
     pub own_logit: f32,
 }
 
@@ -130,17 +141,17 @@ struct Look {
 }
 
 /// Watches heads over prompts; as many studies as heads, in their order.
-pub fn study(model: &Gpt2, prompts: &[Watched], heads: &[Head]) -> Result<Vec<Study>> {
+pub fn study(model: &Gpt2, prompts: &[HeadPrompt], heads: &[Head]) -> Result<Vec<HeadBehaviour>> {
     let answers: BTreeSet<u32> =
         prompts.iter().flat_map(|prompt| [prompt.correct, prompt.counter]).collect();
-    let new = |&head| Study {
+    let new = |&head| HeadBehaviour {
         head,
-        habits: Habits::default(),
+        habits: AttentionTotals::default(),
         patterns: Vec::new(),
         readings: BTreeMap::new(),
         answers: answers.clone(),
     };
-    let mut studies: Vec<Study> = heads.iter().map(new).collect();
+    let mut studies: Vec<HeadBehaviour> = heads.iter().map(new).collect();
     for (chunk, some) in prompts.chunks(PROMPTS).enumerate() {
         let looks = some
             .par_iter()
@@ -153,11 +164,11 @@ pub fn study(model: &Gpt2, prompts: &[Watched], heads: &[Head]) -> Result<Vec<St
             }
         });
     }
-    studies.par_iter_mut().for_each(Study::finish);
+    studies.par_iter_mut().for_each(HeadBehaviour::finish);
     Ok(studies)
 }
 
-fn looks(model: &Gpt2, prompt: &Watched, heads: &[Head]) -> Result<Vec<Look>> {
+fn looks(model: &Gpt2, prompt: &HeadPrompt, heads: &[Head]) -> Result<Vec<Look>> {
     let trace = model.forward(prompt.tokens)?;
     let column = |id: u32| -> Result<Tensor> { Ok(model.w_u.narrow(1, id as usize, 1)?) };
     let answer = (column(prompt.correct)? - column(prompt.counter)?)?;
@@ -183,8 +194,8 @@ fn output(model: &Gpt2, (layer, head): Head) -> Result<Tensor> {
     Ok(model.layers[layer].w_o.narrow(0, head * k, k)?)
 }
 
-impl Study {
-    fn add(&mut self, number: usize, prompt: &Watched, look: &Look) {
+impl HeadBehaviour {
+    fn add(&mut self, number: usize, prompt: &HeadPrompt, look: &Look) {
         self.habits.add(prompt, look);
         self.add_pattern(number, prompt.template, &look.pattern);
         let (t, k) = (prompt.tokens.len(), look.values.len() / prompt.tokens.len());
@@ -225,7 +236,7 @@ impl Study {
     /// What the head writes when it reads each token of the prompts but BOS, those first that it
     /// looks at most; with the `k` tokens that each raises most. The value is the mean over the
     /// token's places in the clean runs.
-    pub fn copies(&self, model: &Gpt2, k: usize) -> Result<Vec<Copied>> {
+    pub fn copies(&self, model: &Gpt2, k: usize) -> Result<Vec<CopyEffect>> {
         let mut readings: Vec<(&u32, &Reading)> = self.readings.iter().collect();
         readings.sort_by(|a, b| b.1.mass.total_cmp(&a.1.mass).then(a.0.cmp(b.0)));
         let mut copies = Vec::with_capacity(readings.len());
@@ -252,14 +263,14 @@ impl Study {
 /// Tokens multiplied with the unembedding at once.
 const TOKENS: usize = 128;
 
-fn copied(token: u32, answer: bool, reading: &Reading, logits: &[f32], k: usize) -> Copied {
+fn copied(token: u32, answer: bool, reading: &Reading, logits: &[f32], k: usize) -> CopyEffect {
     let own_logit = logits[token as usize];
     let count = |better: &dyn Fn(f32) -> bool| {
         let before =
             |(id, logit): (u32, &f32)| better(*logit) || (*logit == own_logit && id < token);
         1 + (0u32..).zip(logits).filter(|x| before(*x)).count() as u32
     };
-    Copied {
+    CopyEffect {
         token,
         answer,
         places: reading.places,
@@ -274,18 +285,18 @@ fn copied(token: u32, answer: bool, reading: &Reading, logits: &[f32], k: usize)
 /// How far a head copies, over what it looks at: means weighted by the attention that tokens
 /// receive.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Copying {
+pub struct CopyScore {
     /// Share of its attention that is on tokens that are among the few that reading them raises
     /// most.
     pub raised: f64,
     /// The same among the few that reading them lowers most.
-    pub lowered: f64,
+    pub(crate) lowered: f64,
     /// Rank of a token among those that reading it raises, from 1.
     pub own_rank: f64,
 }
 
 /// With `few` as the few. None where it looks at nothing.
-pub fn copying<'a>(copies: impl Iterator<Item = &'a Copied>, few: u32) -> Option<Copying> {
+pub fn copying<'a>(copies: impl Iterator<Item = &'a CopyEffect>, few: u32) -> Option<CopyScore> {
     let (mut whole, mut raised, mut lowered, mut own_rank) = (0.0, 0.0, 0.0, 0.0);
     for copy in copies {
         let if_few = |rank: u32| if rank <= few { copy.mass } else { 0.0 };
@@ -294,15 +305,15 @@ pub fn copying<'a>(copies: impl Iterator<Item = &'a Copied>, few: u32) -> Option
         lowered += if_few(copy.own_rank_below);
         own_rank += copy.mass * f64::from(copy.own_rank);
     }
-    (whole > 0.0).then(|| Copying {
+    (whole > 0.0).then(|| CopyScore {
         raised: raised / whole,
         lowered: lowered / whole,
         own_rank: own_rank / whole,
     })
 }
 
-impl Habits {
-    fn add(&mut self, prompt: &Watched, look: &Look) {
+impl AttentionTotals {
+    fn add(&mut self, prompt: &HeadPrompt, look: &Look) {
         let (tokens, t) = (prompt.tokens, prompt.tokens.len());
         let a = |p: usize, s: usize| f64::from(look.pattern[p * t + s]);
         for p in 1..t {
@@ -340,8 +351,10 @@ impl Habits {
 pub fn decoder_shares(dictionary: &Dictionary, heads: usize) -> Result<Vec<Vec<f32>>> {
     let width = dictionary.b_out().len();
     if heads == 0 || !width.is_multiple_of(heads) {
-        let what =
-            format!("`{}` writes {width} numbers, which are not {heads} heads", dictionary.id);
+        let what = format!(
+            "`{}` has width {width}, which is not a multiple of {heads} heads",
+            dictionary.id
+        );
         return Err(hinted(what, "use the attention dictionaries of this model"));
     }
     let norm = |x: &[f32]| x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();

@@ -1,4 +1,5 @@
-//! Promoted tokens: what features write, read straight off the unembedding (DESIGN.md 4.8).
+//! Promoted tokens: what features write, read straight off the unembedding (`docs/definitions.md`
+//! §9).
 //!
 //! There is no LayerNorm scale in it, so the numbers are logits per unit of activation. Attention
 //! features go through `W_O'`, never straight from `z` to the vocabulary. Knows nothing of what the
@@ -16,7 +17,9 @@ pub type Weighted = Vec<(FeatureId, f64)>;
 /// The tokens raised and lowered most: (token id, logits), the strongest first, ties by token id.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Promoted {
+    /// The tokens raised most.
     pub top: Vec<(u32, f32)>,
+    /// The tokens lowered most.
     pub bottom: Vec<(u32, f32)>,
 }
 
@@ -107,7 +110,7 @@ fn write_direction(replacement: &ReplacementModel, feature: FeatureId) -> Result
 }
 
 /// The `k` largest and the `k` smallest of `[V]` logits.
-pub fn extremes(logits: &[f32], k: usize) -> Promoted {
+pub(crate) fn extremes(logits: &[f32], k: usize) -> Promoted {
     let ranked = |sign: f32| {
         let by_strength = |a: &u32, b: &u32| {
             let [a_value, b_value] = [a, b].map(|&id| sign * logits[id as usize]);

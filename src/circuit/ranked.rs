@@ -11,13 +11,13 @@ use crate::ids::FeatureId;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One number for each stratum.
-pub type ByStratum = BTreeMap<String, f64>;
+pub(crate) type ByStratum = BTreeMap<String, f64>;
 
 /// Mean scores by stratum.
-pub type Means = BTreeMap<String, BTreeMap<FeatureId, f64>>;
+pub(crate) type Means = BTreeMap<String, BTreeMap<FeatureId, f64>>;
 
 /// Features by score, the largest first, ties by feature.
-pub type Ranking = Vec<(FeatureId, f64)>;
+pub(crate) type Ranking = Vec<(FeatureId, f64)>;
 
 /// Sums scores of prompts, by stratum.
 #[derive(Default)]
@@ -35,6 +35,7 @@ impl Sums {
             .for_each(|(feature, score)| *sum.entry(*feature).or_insert(0.0) += times * score);
     }
 
+    /// Each feature's mean score over the prompts of each stratum.
     pub fn means(self) -> Means {
         let mean = |(stratum, (prompts, sum)): (String, (usize, BTreeMap<FeatureId, f64>))| {
             (
@@ -75,7 +76,7 @@ pub fn first(ranking: &Ranking, size: usize) -> BTreeSet<FeatureId> {
 }
 
 /// Features by the number of graphs that have them, ties by feature.
-pub fn by_graphs<'g>(graphs: impl Iterator<Item = &'g Graph>) -> Vec<(FeatureId, u32)> {
+pub(crate) fn by_graphs<'g>(graphs: impl Iterator<Item = &'g Graph>) -> Vec<(FeatureId, u32)> {
     let mut counts: BTreeMap<FeatureId, u32> = BTreeMap::new();
     for graph in graphs {
         let features: BTreeSet<FeatureId> =
@@ -90,8 +91,11 @@ pub fn by_graphs<'g>(graphs: impl Iterator<Item = &'g Graph>) -> Vec<(FeatureId,
 /// A circuit's size, and how its ranking was mixed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Choice {
+    /// Features by their weighted mean score.
     pub ranking: Ranking,
+    /// Features of the circuit, which are the first of the ranking.
     pub size: usize,
+    /// What each stratum's mean is weighted by.
     pub weights: ByStratum,
     /// What it keeps in each stratum.
     pub kept: ByStratum,
@@ -162,7 +166,7 @@ pub fn choose(
 ///
 /// # Errors
 /// When a circuit cannot be run.
-pub fn prune(
+pub(crate) fn prune(
     mut circuit: BTreeSet<FeatureId>,
     faithful: f64,
     keeps: impl Fn(&BTreeSet<FeatureId>) -> Result<ByStratum>,

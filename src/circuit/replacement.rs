@@ -15,6 +15,7 @@ pub const PROMPTS: usize = 32;
 
 /// A model and its dictionaries, with what attribution reads from them laid out for it.
 pub struct ReplacementModel {
+    /// The folded model.
     pub model: Gpt2,
     /// By layer.
     pub attention: Vec<Dictionary>,

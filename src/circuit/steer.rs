@@ -1,8 +1,9 @@
 //! What the model says more of when a feature is added to its residual stream.
 //!
-//! `strength · u_f` (DESIGN.md 4.8) is added at a token right after the feature's own sublayer, the
-//! later layers are run, and the logits at that token held against the clean ones; their mean over
-//! the vocabulary is 0, as the unembedding is centred. Knows nothing of what the tokens say.
+//! `strength · u_f` (`docs/definitions.md` §9) is added at a token right after the feature's own
+//! sublayer, the later layers are run, and the logits at that token held against the clean ones;
+//! their mean over the vocabulary is 0, as the unembedding is centred. Knows nothing of what the
+//! tokens say.
 //!
 //! A place costs the later layers and the unembedding, with GPT-2 small a quarter of a GFLOP at
 //! most: milliseconds. What takes time are the contexts, 0.17 GFLOP a token up to the last place in
@@ -20,6 +21,7 @@ use std::collections::BTreeMap;
 /// A feature that is added at some tokens, each time alone.
 #[derive(Clone, Debug)]
 pub struct Steered {
+    /// Which feature it is.
     pub feature: FeatureId,
     /// Units of activation.
     pub strength: f32,
@@ -97,7 +99,7 @@ fn together<'c, T: Send>(
         let change = replacement.model.change_by(&contexts, &added)?;
         for (rows, start) in places.chunks(ROWS).zip((0..).step_by(ROWS)) {
             let rises = change.narrow(0, start, rows.len())?.matmul(&replacement.model.w_u)?;
-            let rises: Vec<Vec<f32>> = rises.to_vec2().context("reading what rises")?;
+            let rises: Vec<Vec<f32>> = rises.to_vec2().context("reading logit rises")?;
             for ((_, at), rise) in rows.iter().zip(&rises) {
                 sums[at.0].iter_mut().zip(rise).for_each(|(sum, x)| *sum += x);
             }

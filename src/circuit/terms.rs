@@ -1,5 +1,5 @@
-//! The residual stream at a position as a sum of terms (DESIGN.md 4.3), in the order in which they
-//! are written: the embeddings first, then each sublayer's features, error and biases.
+//! The residual stream at a position as a sum of terms (`docs/definitions.md` §4), in the order in
+//! which they are written: the embeddings first, then each sublayer's features, error and biases.
 //!
 //! Which terms there are is known at once. Their vectors are made when they are first read, as most
 //! sublayers of most positions never are.

@@ -19,32 +19,48 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// `[model]`
     pub model: Model,
+    /// `[dictionaries]`
     pub dictionaries: Dictionaries,
+    /// `[corpus]`
     pub corpus: Corpus,
+    /// Each `[[tasks]]`, in the order of the file.
     pub tasks: Vec<Task>,
+    /// `[discover]`
     #[serde(default)]
     pub discover: Discover,
+    /// `[verify]`
     #[serde(default)]
     pub verify: Verify,
+    /// `[cache]`
     #[serde(default)]
     pub cache: Cache,
+    /// `[score]`
     #[serde(default)]
     pub score: Score,
+    /// Each `[[groups]]`, in the order of the file.
     #[serde(default)]
     pub groups: Vec<Group>,
+    /// `[aggregate]`
     #[serde(default)]
     pub aggregate: Aggregate,
+    /// `[logits]`
     #[serde(default)]
     pub logits: Logits,
+    /// `[llm]`
     #[serde(default)]
     pub llm: Llm,
+    /// `[evaluate]`
     #[serde(default)]
     pub evaluate: Evaluate,
+    /// `[site]`
     #[serde(default)]
     pub site: Site,
+    /// `[machine]`
     #[serde(default)]
     pub machine: Machine,
+    /// `[output]`
     #[serde(default)]
     pub output: Output,
     /// The folder of the file that this came from.
@@ -58,12 +74,13 @@ pub struct Config {
 /// A repository of the hub at a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
+    /// The repository and its revision, as the settings name them.
     pub name: HubName,
     /// What the revision stands for.
     pub commit: String,
     /// Where its files are, as far as they have been downloaded.
     pub folder: PathBuf,
-    /// All files of the repository, by name; a control's.
+    /// All files of the repository, by name, as the hub gives them.
     pub files: Vec<String>,
 }
 
@@ -114,7 +131,7 @@ impl Config {
     }
 
     /// Whether anything is to be had from the hub.
-    pub fn uses_hub(&self) -> bool {
+    pub(crate) fn uses_hub(&self) -> bool {
         let paths = [
             &self.model.path,
             &self.dictionaries.attention,
@@ -138,7 +155,7 @@ impl Config {
     }
 
     /// Every feature that groups and `score.extra` name.
-    pub fn named_features(&self) -> BTreeSet<FeatureId> {
+    pub(crate) fn named_features(&self) -> BTreeSet<FeatureId> {
         let groups = self.groups.iter().flat_map(|group| &group.features);
         groups.chain(&self.score.extra).filter_map(|name| name.parse().ok()).collect()
     }

@@ -6,7 +6,7 @@ use crate::ids::Kind;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The model that is taken apart.
+/// The model.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
@@ -14,18 +14,19 @@ pub struct Model {
     pub path: String,
 }
 
-/// Where its dictionaries are.
+/// The dictionaries of the model: one attention-output SAE and one MLP transcoder per layer.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dictionaries {
-    /// A folder with one attention-output SAE a layer.
+    /// Folder of the attention-output SAEs, one per layer, or `hf:REPO@REVISION`. The format is
+    /// detected.
     pub attention: String,
-    /// A folder with one MLP transcoder a layer.
+    /// Folder of the MLP transcoders, one per layer, or `hf:REPO@REVISION`.
     pub mlp: String,
-    /// The files or folders of `attention` to use; empty: all.
+    /// Files or folders of `attention` to use; empty: all.
     #[serde(default)]
     pub attention_files: Vec<String>,
-    /// The files or folders of `mlp` to use; empty: all.
+    /// Files or folders of `mlp` to use; empty: all.
     #[serde(default)]
     pub mlp_files: Vec<String>,
 }
@@ -47,22 +48,22 @@ pub struct Corpus {
     /// A file, a folder, or a pattern with `*`: `.txt`, `.jsonl`, `.jsonl.gz`, `.parquet`; or
     /// `hf:datasets/REPO@REVISION`.
     pub path: String,
-    /// The column that holds the text.
+    /// Column that holds the text.
     #[serde(default = "defaults::text")]
     pub text: String,
-    /// `T`: tokens of a context, BOS included.
+    /// Tokens per context, BOS included.
     #[serde(default = "defaults::context")]
     pub context: usize,
-    /// Windows run across documents, end-of-text between them.
+    /// `true`: windows run across documents, with end-of-text between them.
     #[serde(default)]
     pub pack: bool,
-    /// 0: all.
+    /// Number of contexts to use; 0: all.
     #[serde(default)]
     pub max_contexts: usize,
-    /// Order of documents.
+    /// Seed of the order of documents.
     #[serde(default = "defaults::shuffle_seed")]
     pub shuffle_seed: u64,
-    /// Contexts of a shard.
+    /// Contexts per shard, the unit of work and of resuming.
     #[serde(default = "defaults::shard_contexts")]
     pub shard_contexts: usize,
 }
@@ -71,12 +72,16 @@ pub struct Corpus {
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum TaskKind {
+    /// Indirect object identification.
     Ioi,
+    /// "The war lasted from 1741 to 17": years above the first.
     GreaterThan,
+    /// Prompts of your own, from `file`.
     Prompts,
 }
 
 impl TaskKind {
+    /// The word in settings and artifacts.
     pub fn word(self) -> &'static str {
         match self {
             TaskKind::Ioi => "ioi",
@@ -86,65 +91,73 @@ impl TaskKind {
     }
 }
 
-/// A task whose circuit is looked for.
+/// A task whose circuit is searched.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Task {
-    /// Becomes `tasks/NAME.html`.
+    /// Name of the task; its page is `tasks/NAME.html`.
     pub name: String,
+    /// Where the prompts of a task come from.
     pub kind: TaskKind,
-    /// How many; not set: 100, or all of `file`. Fewer of a file are drawn by `seed`, each template
-    /// in proportion.
+    /// Number of prompts that get a graph; not set: 100, or all of `file`. If `file` has more, a
+    /// sample is drawn by `seed`, each template in proportion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompts: Option<usize>,
-    /// The same seed gives the same prompts.
+    /// Seed of the prompts.
     #[serde(default = "defaults::seed")]
     pub seed: u64,
-    /// For `prompts`: JSONL of text, correct, counter, corrupted, template.
+    /// For kind `prompts`: a JSONL file with text, correct, counter, corrupted and template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    /// What to do with prompts that the model gets wrong (metric 0 or below).
     #[serde(default)]
     pub wrong: Wrong,
-    /// The circuit that others found: empty for the one that is known of the model and the kind;
-    /// `none`; `gpt2-small`; or a JSON file of classes with their components.
+    /// Published circuit to compare with. Empty: the known one for this kind, if the model is GPT-2
+    /// small of the hub; `none`; `gpt2-small`: the known one in any case; or a JSON file of classes
+    /// with their components.
     #[serde(default)]
     pub published: String,
 }
 
-/// What becomes of prompts at which the model is not right by the task's metric.
+/// What to do with prompts that the model gets wrong.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wrong {
+    /// They count like any other.
     #[default]
     Keep,
-    /// They have no circuit, and count in nothing.
+    /// They get no circuit and count in no figure.
     LeaveOut,
 }
 
-/// How a circuit grows.
+/// How circuits are found.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiscoveryMethod {
-    /// The features whose scores by the gradient are largest: see `circuit::gradient`.
+    /// Features ranked by the gradient of the metric in runs with features partly replaced.
     Gradient,
+    /// Walks from the answer back along the strongest direct effects.
     Greedy,
+    /// Nodes with most of the influence on the answer, as circuit-tracer prunes graphs.
     Influence,
-    // What follows finds no links: only to measure beside others.
-    /// Attribution patching, both directions.
+    /// Attribution patching in both directions; only in `verify.methods`.
     AttributionPatching,
-    /// As in sparse feature circuits (Marks et al. 2024).
+    /// Integrated gradients as in sparse feature circuits (Marks et al. 2024); only in
+    /// `verify.methods`.
     IntegratedGradients,
-    /// Masks learned against a price for every feature.
+    /// Masks learned with a penalty for every feature; only in `verify.methods`.
     LearnedMasks,
-    /// The gradient's ranking of the model's own neurons instead of features.
+    /// The gradient ranking of neurons instead of features; only in `verify.methods`.
     Neurons,
 }
 
-/// What a circuit explains.
+/// What direct effects are traced from, in `greedy` and `influence`.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum RootKind {
+    /// Logit of the right answer minus that of the wrong one.
     LogitDifference,
+    /// Logit of the right answer.
     Logit,
 }
 
@@ -152,55 +165,63 @@ pub enum RootKind {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Discover {
+    /// How circuits are found.
     pub method: DiscoveryMethod,
-    /// Of `gradient`: prompts of a task that its features are ranked on; those of `tasks.prompts`
-    /// are among them.
+    /// `gradient`: prompts on which features are ranked; those of `tasks.prompts` are among them.
     pub prompts: usize,
-    /// Of `gradient`: points between nothing and everything at which the gradient is taken.
+    /// `gradient`: interpolation points between everything replaced and nothing replaced at which
+    /// the gradient is taken.
     pub points: usize,
-    /// Of `gradient`: further prompts on which the size is chosen.
+    /// `gradient`: held-out prompts on which the size of the circuit is chosen.
     pub choose: usize,
-    /// Of `gradient`: the share of what all features keep that the circuit is to keep.
+    /// `gradient`: share of what all features keep that the circuit has to keep, in every stratum
+    /// (IOI: each order of names).
     pub faithful: f64,
-    /// Of `gradient`: the most features of a circuit.
+    /// `gradient`: maximum number of features of a circuit.
     pub most: usize,
-    /// Of `gradient`: whether features are taken out of the circuit, in rounds, while it keeps that
-    /// share. Slow: each is run without.
+    /// `gradient`: afterwards remove features in rounds while the circuit keeps that share. Slow:
+    /// each feature is ablated in turn.
     pub prune: bool,
-    /// Of `gradient`: how large a link's effect is at least, as a share of all that reaches the
+    /// `gradient`: minimum effect of a link in a prompt's graph, as a share of all effects on the
     /// answer.
     pub share: f64,
+    /// `greedy`, `influence`: what direct effects are traced from.
     pub root: RootKind,
-    /// Of `greedy`: walks from the root.
+    /// `greedy`: walks from the root.
     pub passes: usize,
-    /// Of `greedy`: links that a walk adds in each slot.
+    /// `greedy`: links that a walk adds per slot.
     pub per_node: usize,
-    /// Of `greedy`: contributors of a slot that may ever be linked.
+    /// `greedy`: strongest contributors per slot that may be linked.
     pub candidates: usize,
-    /// Of `influence`: the share of the influence that the kept terms hold.
+    /// `influence`: share of the influence that the kept nodes hold, above 0 and up to 1.
     pub coverage: f64,
-    /// Of `influence`: the most features and errors that are kept.
+    /// `influence`: maximum number of features and error terms of a circuit.
     pub nodes: usize,
-    /// Kinds of nodes that may be linked; of `influence`, an `embedding` is the token's and the
-    /// position's together.
+    /// Kinds of nodes that may be linked. With `influence`, `embedding` is the token and position
+    /// embedding together.
     pub allow: BTreeSet<String>,
-    /// Whether circuits of the right and of the wrong answer's logit are held against each other.
+    /// Also search circuits of the right and the wrong answer's logit, to see how much more often a
+    /// component is in the first; no effect with `gradient`.
     pub contrast: bool,
 }
 
-/// Where raw activations are between `cache` and `score`.
+/// Where activations are kept between `cache` and `score`.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum StoreKind {
+    /// On disk, in the artifact folder.
     Disk,
+    /// Nowhere: the model runs again while scoring.
     Stream,
 }
 
-/// How a raw activation is kept.
+/// Precision of cached activations.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
+    /// 32-bit floats.
     F32,
+    /// 16-bit floats.
     F16,
 }
 
@@ -219,28 +240,31 @@ impl DiscoveryMethod {
     }
 }
 
-/// How circuits are put to the test.
+/// How faithful the circuits are: the model runs with everything outside them ablated.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Verify {
-    /// What is put in the place of everything outside a circuit; each in turn.
+    /// Ablations of everything outside a circuit, each in turn.
     pub ablations: BTreeSet<Ablation>,
-    /// Methods whose circuits are measured besides, under the first of the ablations.
+    /// Other methods whose circuits are measured for comparison, under the first ablation.
     pub methods: BTreeSet<DiscoveryMethod>,
-    /// Random circuits of each size.
+    /// Random circuits per size, as a baseline.
     pub random: usize,
-    /// Fresh prompts of a task that circuits are measured on; 0: those that they were found on.
+    /// Held-out prompts on which circuits are measured; 0: the prompts that they were found on.
     pub prompts: usize,
-    /// Strongest links of a task whose effect is measured in the live model.
+    /// Strongest links of a task that are tested by intervention in the unmodified model.
     pub edges: usize,
 }
 
-/// What is put in the place of what is taken away.
+/// What replaces ablated activations.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ablation {
+    /// The mean over corrupted prompts.
     Mean,
+    /// The value in one corrupted prompt.
     Resample,
+    /// Zero.
     Zero,
 }
 
@@ -255,72 +279,79 @@ impl Ablation {
     }
 }
 
-/// The raw activations that dictionaries read.
+/// The activations that dictionaries read.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cache {
-    /// `disk` keeps the raw activations, `stream` runs the model again while scoring.
+    /// Where activations are kept between `cache` and `score`.
     pub store: StoreKind,
+    /// Precision of cached activations.
     pub dtype: Dtype,
-    /// The disk cache is refused above this many GiB.
+    /// Maximum size of the disk cache in GiB; a larger one is refused before the run.
     pub max_gib: f64,
 }
 
-/// Which features of the circuits are scored.
+/// Which features are scored over the corpus.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum ScoreFeatures {
+    /// All features of the circuits.
     Circuit,
+    /// Only `extra` and those of groups.
     None,
 }
 
-/// The features that are scored.
+/// Which features are scored over the corpus.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Score {
+    /// Which features are scored over the corpus.
     pub features: ScoreFeatures,
-    /// Features to score besides.
+    /// More features to score, such as `att9.16109`.
     pub extra: Vec<String>,
 }
 
-/// A set of features looked at together, over any layers.
+/// A set of features to look at together, of any layers.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
-    /// Becomes `groups/NAME.html`.
+    /// Name of the group; its page is `groups/NAME.html`.
     pub name: String,
+    /// Its features, such as `mlp0.10173`.
     pub features: Vec<String>,
 }
 
-/// How much is kept of each feature.
+/// Examples and co-occurrence of scored features.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Aggregate {
-    /// Top examples of a feature, in each half of the documents.
+    /// Top examples per feature, in each half of the documents.
     pub examples: usize,
-    /// Examples of each tenth of a feature's active contexts, in each half.
+    /// Examples per tenth of a feature's active contexts, in each half.
     pub band_examples: usize,
-    /// Tokens before a token in which another feature may have been active, for lagged
-    /// co-occurrence.
+    /// Lagged co-occurrence: how many tokens earlier the other feature may be active.
     pub window: usize,
 }
 
-/// Promoted tokens.
+/// Promoted and suppressed tokens.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Logits {
     /// Tokens listed at either end.
     pub k: usize,
-    /// Units of activation at which promoted logits are shown besides.
+    /// Activation at which promoted logits are also shown.
     pub strength: f64,
 }
 
-/// Who writes explanations.
+/// Interface of the server.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
+    /// No language model: explanations are summaries of the statistics.
     None,
+    /// OpenAI, or any server with its interface.
     Openai,
+    /// Azure OpenAI.
     Azure,
 }
 
@@ -328,38 +359,41 @@ pub enum Provider {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Llm {
+    /// Interface of the server.
     pub provider: Provider,
-    /// Of `openai` and compatible servers: up to and with `/v1`. Of `azure`: the endpoint. Empty:
-    /// OpenAI's own.
+    /// Address. `openai`: up to and with `/v1`; empty: OpenAI's own. `azure`: the endpoint.
     pub base_url: String,
+    /// Name of the model.
     pub model: String,
-    /// The name of the variable that holds the key, never the key; empty for a server that wants
-    /// none.
+    /// Name of the environment variable that holds the key, never the key itself; empty: no key.
     pub api_key_env: String,
-    /// Of `azure`.
+    /// `azure`: version of the interface, such as `2024-10-21`.
     pub api_version: String,
-    /// Of `azure`; empty: the model's name.
+    /// `azure`: deployment; empty: the name of the model.
     pub deployment: String,
+    /// Sampling temperature, from 0 to 2.
     pub temperature: f64,
-    /// Tokens of a reply.
+    /// Maximum tokens of a reply.
     pub max_tokens: u32,
-    /// Independent explanations of each feature; more than one tells how far they agree.
+    /// Independent explanations per feature; with more than one their agreement is measured.
     pub samples: u32,
+    /// How replies are made readable by the program.
     pub replies: ReplyFormat,
-    /// Questions in flight at once.
+    /// Requests in flight at once.
     pub concurrency: usize,
     /// Seconds that a reply may take.
     pub timeout: f64,
-    /// Tries after the first.
+    /// Retries of a request after the first try.
     pub retries: u32,
-    /// 0: as many as the server takes.
+    /// Rate limit; 0: what the server allows.
     pub requests_per_minute: u32,
+    /// Rate limit in prompt and completion tokens; 0: what the server allows.
     pub tokens_per_minute: u32,
-    /// A run stops asking before it costs more, in the unit of `prices`; 0: no limit.
+    /// Budget of a run, in the unit of `prices`; no request is sent beyond it. 0: no limit.
     pub max_cost: f64,
-    /// A run stops asking after so many requests; 0: no limit.
+    /// Maximum number of requests of a run; 0: no limit.
     pub max_calls: u64,
-    /// By model: the price of a million tokens asked, and of a million answered.
+    /// Price per million prompt tokens and per million completion tokens, by model.
     pub prices: BTreeMap<String, [f64; 2]>,
 }
 
@@ -382,39 +416,47 @@ impl Llm {
     }
 }
 
-/// How replies are to be brought into form.
+/// How replies are made readable by the program.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum ReplyFormat {
-    /// By a JSON schema, and by a marked line where the server knows no schemas.
+    /// By a JSON schema; by a marked line where the server does not support schemas.
     Auto,
+    /// Always by a JSON schema.
     Schema,
+    /// Always by a marked line.
     Line,
 }
 
-/// A way to score explanations.
+/// How explanations are scored.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScoreMethod {
+    /// The best rule "active at these tokens": a baseline that needs no language model.
     SingleToken,
+    /// A judge says for each text whether the feature is active in it.
     Detection,
+    /// A judge says for each text whether the marked tokens are those at which the feature is
+    /// active.
     Fuzzing,
 }
 
-/// How explanations are scored.
+/// How explanations are scored, on documents that the explainer has not seen.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Evaluate {
+    /// How explanations are scored.
     pub methods: BTreeSet<ScoreMethod>,
-    /// Texts of each kind, active and inactive, that a judge is asked about for a feature.
+    /// Active texts per feature that a judge is asked about, and as many inactive ones.
     pub texts: usize,
-    /// Texts in one question.
+    /// Texts per request.
     pub batch: usize,
-    /// The model that judges; empty: the one that explains.
+    /// Model that judges; empty: `llm.model`.
     pub judge: String,
-    /// Another model that judges the same, to see how far the two agree; empty: none.
+    /// Second model that judges the same texts, to measure agreement; empty: none.
     pub second_judge: String,
-    /// Positions of the *score* half at which a feature is added to the live model; 0: none.
+    /// Positions of the *score* half at which each feature is added to the residual stream
+    /// (steering); 0: none.
     pub causal: usize,
 }
 
@@ -429,31 +471,32 @@ impl Evaluate {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Site {
+    /// Title of the site.
     pub title: String,
-    /// Only for social cards; pages link relatively.
+    /// Address where the site will be, for social cards only; links between pages are relative.
     pub base_url: String,
 }
 
-/// Never changes a result, and is in no stage's lock.
+/// Speed and memory; these settings change no result.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Machine {
-    /// 0: as many as there are cores.
+    /// Threads; 0: one per core.
     pub threads: usize,
+    /// Only `cpu`.
     pub device: String,
     /// Contexts in flight at once.
     pub batch: usize,
 }
 
-/// Where results go.
+/// Where results are written.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Output {
-    /// The folder of the artifacts.
+    /// Folder of the tables.
     pub artifacts: String,
-    /// The folder of the site, which `render` replaces whole.
+    /// Folder of the site; `render` replaces it.
     pub site: String,
-    /// Where dictionaries are kept in the form that the program works from; several settings may
-    /// share one. Empty: `dictionaries` in the artifact folder.
+    /// Folder of converted dictionaries, which several runs may share; empty: in `artifacts`.
     pub dictionaries: String,
 }

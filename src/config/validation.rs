@@ -20,7 +20,7 @@ impl Config {
         within("discover.per_node", discover.per_node, 1, 1000)?;
         within("discover.candidates", discover.candidates, 1, 100_000)?;
         if !(discover.coverage > 0.0 && discover.coverage <= 1.0) {
-            out_of_range("discover.coverage", discover.coverage, "above 0, and 1 at most")?;
+            out_of_range("discover.coverage", discover.coverage, "above 0 and at most 1")?;
         }
         within("discover.nodes", discover.nodes, 1, 10_000)?;
         within("discover.prompts", discover.prompts, 1, 100_000)?;
@@ -28,10 +28,10 @@ impl Config {
         within("discover.choose", discover.choose, 0, 100_000)?;
         within("discover.most", discover.most, 1, 1_000_000)?;
         if !(discover.faithful > 0.0 && discover.faithful <= 1.0) {
-            out_of_range("discover.faithful", discover.faithful, "above 0, and 1 at most")?;
+            out_of_range("discover.faithful", discover.faithful, "above 0 and at most 1")?;
         }
         if !(discover.share >= 0.0 && discover.share < 1.0) {
-            out_of_range("discover.share", discover.share, "0 or more, and below 1")?;
+            out_of_range("discover.share", discover.share, "at least 0 and below 1")?;
         }
         if !matches!(
             discover.method,
@@ -41,7 +41,7 @@ impl Config {
             out_of_range(
                 "discover.method",
                 word,
-                "`gradient`, `greedy` or `influence`: it finds no links",
+                "`gradient`, `greedy` or `influence`; other methods find no links",
             )?;
         }
         self.check_verify()?;
@@ -85,7 +85,7 @@ impl Config {
                 out_of_range(
                     &key,
                     format!("{name:?}"),
-                    "names of files or folders, without the folder they are in",
+                    "names of files or folders, without their parent folder",
                 )?;
             }
         }
@@ -111,7 +111,7 @@ impl Config {
                 (Some(_), TaskKind::Ioi | TaskKind::GreaterThan) => {
                     return Err(hinted(
                         format!(
-                            "task `{}` has a `file`, but its kind writes its own prompts",
+                            "task `{}` has a `file`, but its kind generates prompts",
                             task.name
                         ),
                         "remove `file`, or set `kind = \"prompts\"`",
@@ -132,7 +132,7 @@ impl Config {
             if let Some(twice) = group.features.iter().find(|name| !members.insert(*name)) {
                 return Err(hinted(
                     format!("the group `{}` has `{twice}` twice", group.name),
-                    "name each feature once: it would count twice in sums",
+                    "list each feature once",
                 ));
             }
         }
@@ -175,8 +175,8 @@ impl Config {
             // Whatever it is, it is not repeated.
             return Err(hinted(
                 "`llm.api_key_env` is not the name of a variable",
-                "write the name, such as `OPENAI_API_KEY`, and put the key into that variable; the \
-                 key itself belongs into no file",
+                "write a name such as `OPENAI_API_KEY` and put the key into that environment \
+                 variable; never write the key into a file",
             ));
         }
         if !(0.0..=2.0).contains(&llm.temperature) {
@@ -187,7 +187,7 @@ impl Config {
         if llm.samples > 1 && llm.temperature == 0.0 {
             return Err(hinted(
                 format!(
-                    "`llm.samples = {}` with `llm.temperature = 0` asks for the same reply again",
+                    "`llm.samples = {}` with `llm.temperature = 0` gives the same reply each time",
                     llm.samples
                 ),
                 "set `llm.temperature` above 0, or `samples = 1`",
@@ -196,7 +196,7 @@ impl Config {
         within("llm.concurrency", llm.concurrency, 1, 1000)?;
         within("llm.retries", llm.retries as usize, 0, 100)?;
         if !(llm.timeout > 0.0 && llm.timeout <= 86_400.0) {
-            out_of_range("llm.timeout", llm.timeout, "above 0, and 86400 seconds at most")?;
+            out_of_range("llm.timeout", llm.timeout, "above 0 and at most 86400 seconds")?;
         }
         self.check_prices()
     }
@@ -208,7 +208,8 @@ impl Config {
             out_of_range(
                 &format!("llm.prices.{model:?}"),
                 "…",
-                "two prices, 0 or more: of a million tokens asked, and answered",
+                "two prices of at least 0: per million prompt tokens and per million completion \
+                 tokens",
             )?;
         }
         if odd(&llm.max_cost) {
@@ -219,12 +220,13 @@ impl Config {
             None => Ok(()),
             Some(model) => Err(hinted(
                 format!(
-                    "`llm.max_cost = {}` cannot be kept: `llm.prices` has no price of `{model}`",
+                    "`llm.max_cost = {}` cannot be enforced: `llm.prices` has no price for \
+                     `{model}`",
                     llm.max_cost
                 ),
                 format!(
-                    "add `\"{model}\" = [PRICE_ASKED, PRICE_ANSWERED]`, of a million tokens each, \
-                     to `[llm.prices]`"
+                    "add `\"{model}\" = [PROMPT_PRICE, COMPLETION_PRICE]`, per million tokens, to \
+                     `[llm.prices]`"
                 ),
             )),
         }
@@ -300,8 +302,7 @@ fn check_server(llm: &Llm) -> Result<()> {
     if url.contains(['@', '?', '#']) {
         return Err(hinted(
             "`llm.base_url` holds a user, a password or a query",
-            "write only the address; the key belongs into the variable that `llm.api_key_env` \
-             names",
+            "write only the address; put the key into the variable that `llm.api_key_env` names",
         ));
     }
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
@@ -331,7 +332,7 @@ fn check_name(key: &str, name: &str, seen: &mut BTreeSet<String>) -> Result<()> 
         return out_of_range(key, format!("{name:?}"), wanted);
     }
     if !seen.insert(name.into()) {
-        return Err(hinted(format!("two of `{key}` are `{name}`"), "give each its own name"));
+        return Err(hinted(format!("`{key}` has `{name}` twice"), "give each its own name"));
     }
     Ok(())
 }

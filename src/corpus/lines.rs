@@ -6,11 +6,11 @@ use serde_json::{Map, Value};
 use std::io::{BufRead, Read};
 use std::path::Path;
 
-const DAMAGED: &str = "the file is damaged or was cut off; get it again";
+const DAMAGED: &str = "the file is damaged or truncated; download it again";
 const UTF8: &str = "save the file as UTF-8";
 
 /// A file as one text.
-pub fn whole(file: &Path, mut reader: impl Read) -> Result<String> {
+pub(super) fn whole(file: &Path, mut reader: impl Read) -> Result<String> {
     let mut bytes = Vec::new();
     reader
         .read_to_end(&mut bytes)
@@ -25,12 +25,17 @@ pub fn whole(file: &Path, mut reader: impl Read) -> Result<String> {
 
 /// The documents of a file with a JSON object a line. Blank lines hold none. Gives whether more is
 /// wanted.
-pub fn read(file: &Path, mut reader: impl BufRead, column: &str, pass: &mut Pass) -> Result<bool> {
+pub(super) fn read(
+    file: &Path,
+    mut reader: impl BufRead,
+    column: &str,
+    pass: &mut Pass,
+) -> Result<bool> {
     let mut line = Vec::new();
     for number in 1_u64.. {
         line.clear();
         let unreadable =
-            || format!("`{}` cannot be read behind line {}", file.display(), number - 1);
+            || format!("`{}` cannot be read after line {}", file.display(), number - 1);
         if reader.read_until(b'\n', &mut line).hint(unreadable, DAMAGED)? == 0 {
             break;
         }
@@ -53,7 +58,7 @@ fn without_mark(text: &str) -> &str {
 fn column_of(line: &str, column: &str, place: &str) -> Result<String> {
     let object: Result<Map<String, Value>, _> = serde_json::from_str(line);
     let mut object = object.map_err(|error| {
-        let what = format!("{place} is not a JSON object, from its byte {} on", error.column());
+        let what = format!("{place} is not a JSON object: error at byte {}", error.column());
         hinted(what, "a `.jsonl` file has one JSON object a line; correct or remove the line")
     })?;
     match object.remove(column) {
@@ -68,7 +73,7 @@ fn column_of(line: &str, column: &str, place: &str) -> Result<String> {
 }
 
 /// The error of a column that is not there.
-pub fn missing<'a>(
+pub(super) fn missing<'a>(
     place: &str,
     column: &str,
     others: impl Iterator<Item = &'a str>,

@@ -3,7 +3,7 @@
 //!
 //! The only room that knows the `tokenizers` crate. It must not know the model, artifacts or
 //! settings: a caller names files, columns and numbers. All text that comes through here is a
-//! control's: it is passed on, never obeyed.
+//! foreign text: it is passed on, never obeyed.
 
 mod lines;
 mod parquet;
@@ -11,6 +11,9 @@ pub mod source;
 pub mod tokenizer;
 pub mod windows;
 
-pub use source::{Content, RawDocument, Shard, files, read, readable, shards};
-pub use tokenizer::{TokenPiece, Tokenizer};
+pub(crate) use source::readable;
+pub use source::{Content, files, read, shards};
+pub use source::{RawDocument, Shard};
+pub use tokenizer::TokenPiece;
+pub use tokenizer::Tokenizer;
 pub use windows::{Packer, SHORTEST, Window, half, order, windows};

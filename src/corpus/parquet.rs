@@ -11,12 +11,12 @@ use std::path::Path;
 
 /// Columns of ids, looked for where the text's column is not there.
 const IDS: [&str; 2] = ["input_ids", "tokens"];
-const DAMAGED: &str = "the file is damaged or no Parquet file; get it again";
-const UNREADABLE: &str = "the rows are damaged or their text is not UTF-8; get the file again, or \
-    write it anew as UTF-8";
+const DAMAGED: &str = "the file is damaged or not a Parquet file; download it again";
+const UNREADABLE: &str = "the rows are damaged or their text is not UTF-8; download the file \
+     again, or save it as UTF-8";
 
 /// The documents of a file, a row each; a null is an empty one. Gives whether more is wanted.
-pub fn read(file: &Path, column: &str, pass: &mut Pass) -> Result<bool> {
+pub(super) fn read(file: &Path, column: &str, pass: &mut Pass) -> Result<bool> {
     let damaged = || format!("`{}` cannot be read", file.display());
     let mut head = ParquetReader::new(open(file)?);
     let schema = head.schema().hint(damaged, DAMAGED)?;
@@ -56,8 +56,7 @@ fn chosen(file: &Path, schema: &ArrowSchema, wanted: &str) -> Result<String> {
     if is_text(&field.dtype) || is_ids(&field.dtype) {
         return Ok(name.into());
     }
-    let hint =
-        "set `corpus.text` to a column of text, or of lists of 32-bit or 64-bit whole numbers";
+    let hint = "set `corpus.text` to a column of text, or of lists of 16-bit, 32-bit or 64-bit ids";
     Err(hinted(format!("{place} has neither text nor lists of ids in column `{name}`"), hint))
 }
 
@@ -195,7 +194,7 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         let message = report(&contents(&path, "text", 9).unwrap_err());
         assert!(message.contains("data.parquet` cannot be read from row 2 to row 3"), "{message}");
-        assert!(message.contains("write it anew as UTF-8"), "{message}");
+        assert!(message.contains("save it as UTF-8"), "{message}");
     }
 
     #[test]

@@ -18,12 +18,14 @@ const KNOWN: &str = "`.txt`, `.jsonl`, `.jsonl.gz` and `.parquet` can be read";
 pub struct RawDocument {
     /// The file's name, below the folder that all files of the corpus share.
     pub source: String,
+    /// Its text, or its token ids.
     pub content: Content,
 }
 
 /// What a document is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
+    /// Text that is still to be tokenized.
     Text(String),
     /// Ids that somebody else's tokenizer made; whoever uses them checks them.
     Tokens(Vec<u32>),
@@ -55,9 +57,9 @@ impl Format {
     fn known(file: &Path) -> Result<Format> {
         Format::of(file).ok_or_else(|| {
             let hint = format!(
-                "{KNOWN}; convert the file, or name the others by a pattern such as `*.jsonl`"
+                "{KNOWN}; convert the file, or select the others with a pattern such as `*.jsonl`"
             );
-            hinted(format!("`{}` is of no known kind", file.display()), hint)
+            hinted(format!("`{}` has an unknown file type", file.display()), hint)
         })
     }
 }
@@ -90,8 +92,8 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
 /// circle.
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     let unreadable = || format!("cannot list `{}`", folder.display());
-    for entry in std::fs::read_dir(folder).hint(unreadable, "check that the folder may be read")? {
-        let entry = entry.hint(unreadable, "check that the folder may be read")?;
+    for entry in std::fs::read_dir(folder).hint(unreadable, "check that the folder is readable")? {
+        let entry = entry.hint(unreadable, "check that the folder is readable")?;
         let path = entry.path();
         if entry.file_name().as_encoded_bytes().starts_with(b".") {
             continue;
@@ -124,6 +126,7 @@ fn matching(path: &Path) -> Result<Vec<PathBuf>> {
 pub struct Shard {
     /// Its name below the folder that all files of the corpus share.
     pub source: String,
+    /// Where it is on this machine.
     pub path: PathBuf,
 }
 
@@ -134,7 +137,7 @@ pub fn shards(files: Vec<PathBuf>) -> Vec<Shard> {
 }
 
 /// Whether a file of this name can be read, and is not hidden.
-pub fn readable(name: &str) -> bool {
+pub(crate) fn readable(name: &str) -> bool {
     Format::of(Path::new(name)).is_some() && !name.split('/').any(|part| part.starts_with('.'))
 }
 
@@ -172,7 +175,7 @@ fn read_file(file: &Path, column: &str, pass: &mut Pass) -> Result<bool> {
 pub(super) fn open(file: &Path) -> Result<File> {
     File::open(file).hint(
         || format!("cannot open `{}`", file.display()),
-        "check that the file is there and may be read",
+        "check that the file exists and is readable",
     )
 }
 
@@ -271,7 +274,8 @@ mod tests {
         for path in ["a.csv", "*.csv"] {
             let message = message(folder.path(), path);
             assert!(
-                message.contains("a.csv` is of no known kind") && message.contains("`.parquet`"),
+                message.contains("a.csv` has an unknown file type")
+                    && message.contains("`.parquet`"),
                 "{message}"
             );
         }
@@ -342,8 +346,8 @@ mod tests {
                 "number.jsonl` line 1 has no text in column `text`",
                 "set `corpus.text`",
             ),
-            ("cut.jsonl.gz", "cut.jsonl.gz` cannot be read behind line", "get it again"),
-            ("plain.jsonl.gz", "plain.jsonl.gz` cannot be read behind line 0", "get it again"),
+            ("cut.jsonl.gz", "cut.jsonl.gz` cannot be read after line", "download it again"),
+            ("plain.jsonl.gz", "plain.jsonl.gz` cannot be read after line 0", "download it again"),
         ];
         for (file, what, hint) in cases {
             let message = message(folder.path(), file);

@@ -29,6 +29,7 @@ pub struct Tokenizer {
 /// Readable text of one or more tokens that belong together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenPiece {
+    /// The text in real characters.
     pub text: String,
     /// Places in the ids that were asked for.
     pub tokens: Range<usize>,
@@ -49,7 +50,7 @@ impl Tokenizer {
             std::fs::read(&path).hint(|| format!("cannot read `{}`", path.display()), BELONGS)?;
         let wrong = |what: String| hinted(format!("`{}` {what}", path.display()), BELONGS);
         let mut inner = tokenizers::Tokenizer::from_bytes(&file)
-            .map_err(|e| wrong(format!("is no tokenizer: {e}")))?;
+            .map_err(|e| wrong(format!("is not a tokenizer: {e}")))?;
         let bos = prepare(&mut inner).ok_or_else(|| wrong(format!("has no `{END_OF_TEXT}`")))?;
         let bytes = bytes_of_ids(&inner);
         match bytes.last_key_value() {
@@ -93,10 +94,7 @@ impl Tokenizer {
                 "a document of `{}` has the id {id}, but the model has {} rows",
                 document.source, self.vocabulary
             );
-            return Err(hinted(
-                what,
-                "use a corpus that was tokenised for this model, or one of texts",
-            ));
+            return Err(hinted(what, "use a corpus tokenised for this model, or one with texts"));
         }
         // Every window gets a BOS of its own; a second one would be read as the end of another
         // text.
@@ -345,7 +343,7 @@ pub mod tests {
         assert!(report(&Tokenizer::load(missing.path(), 9).unwrap_err()).contains("cannot read"));
         std::fs::write(missing.path().join("tokenizer.json"), "{}").unwrap();
         assert!(
-            report(&Tokenizer::load(missing.path(), 9).unwrap_err()).contains("is no tokenizer")
+            report(&Tokenizer::load(missing.path(), 9).unwrap_err()).contains("is not a tokenizer")
         );
     }
 

@@ -1,5 +1,5 @@
-//! Documents of ids to contexts (DESIGN.md 4.0), which half a document serves in, and the order of
-//! documents.
+//! Documents of ids to contexts (`docs/definitions.md` §1), which half a document serves in, and
+//! the order of documents.
 //!
 //! Pure functions of ids and numbers: no text, no files.
 
@@ -14,9 +14,11 @@ pub const SHORTEST: usize = 8;
 /// A context: up to `T` ids, BOS first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
+    /// The number of the document of its first id behind BOS.
     pub document: u32,
     /// Where the first id behind BOS is in the document's own ids.
     pub start: u32,
+    /// Token ids, BOS first.
     pub tokens: Vec<u32>,
 }
 

@@ -1,5 +1,5 @@
 //! How well a dictionary describes the model, measured on real tokens: L0, variance explained, dead
-//! features and loss recovered (DESIGN.md 4.2).
+//! features and loss recovered (`docs/definitions.md` §3).
 //!
 //! A dictionary that is read wrongly, or is another's, mostly still gives numbers. So each is also
 //! read in the ways in which people have gone wrong (`suspects`); where one of these fits far
@@ -18,7 +18,9 @@ use suspects::{Suspect, better};
 /// What was measured of one dictionary, over the positions behind BOS.
 #[derive(Clone, Debug)]
 pub struct Conformance {
+    /// Which dictionary it is.
     pub id: DictionaryId,
+    /// Features of the dictionary.
     pub width: usize,
     /// Mean number of active features a token.
     pub l0: f64,
@@ -62,8 +64,8 @@ impl Conformance {
                 "`{file}` explains a negative share of the variance of its hook `{hook}` \
                  ({explained:.2}): it is not a dictionary of this model"
             ),
-            "no other layer, bias or fold makes it fit; use the dictionaries that were trained on \
-             this very model, and check that the corpus is text",
+            "no other layer, bias or folding makes it fit; use dictionaries trained on this \
+             model, and check that the corpus is text",
         ))
     }
 }

@@ -1,4 +1,4 @@
-//! The file formats of dictionaries (FORMATS.md 2–4), found by looking, checked before use.
+//! The file formats of dictionaries (`docs/formats.md` §3), found by looking, checked before use.
 //!
 //! | found | is |
 //! |---|---|
@@ -21,11 +21,13 @@ use saelens::SaeLens;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
-const DAMAGED: &str = "the file is missing, cut short, or not what its name says; copy it again";
+const DAMAGED: &str = "the file is missing, truncated or of another format than its name says; \
+     copy it again";
 
 /// A dictionary on disk, named but not yet read.
 #[derive(Clone, Debug)]
 pub struct Source {
+    /// Which dictionary it is.
     pub id: DictionaryId,
     /// The file that holds the weights.
     pub weights: PathBuf,
@@ -43,6 +45,7 @@ enum Format {
 
 /// A dictionary read into memory, in one form whatever its format.
 pub struct Whole {
+    /// The encoder, of all features.
     pub encoder: Encoder,
     /// What is subtracted from the input, `[d_in]`; the encoder's bias has it in it.
     pub b_in: Tensor,
@@ -83,8 +86,7 @@ pub fn find(folder: &Path, files: &[String], kind: Kind, layers: usize) -> Resul
                     other.weights.display(),
                     path.display()
                 ),
-                "keep one dictionary a layer in the folder; a file may carry the wrong layer in \
-                 its config",
+                "keep one dictionary per layer in the folder; check the layer in each config",
             ));
         }
         found.push(source);
@@ -112,7 +114,7 @@ fn setting(kind: Kind) -> &'static str {
 fn entries(folder: &Path, files: &[String], kind: Kind) -> Result<Vec<PathBuf>> {
     let what = || format!("cannot read the folder of dictionaries `{}`", folder.display());
     let hint =
-        format!("set `dictionaries.{}` to a folder with one dictionary a layer", setting(kind));
+        format!("set `dictionaries.{}` to a folder with one dictionary per layer", setting(kind));
     let read = std::fs::read_dir(folder).hint(what, &hint)?;
     let mut paths = read
         .map(|entry| Ok(entry?.path()))
@@ -155,10 +157,10 @@ fn look(path: &Path, kind: Kind) -> Result<Option<Source>> {
     if let Some(inside) = pickled_hook(path).filter(|inside| *inside != id.hook()) {
         return Err(hinted(
             format!(
-                "`{}` was saved as a dictionary of `{inside}`, not of the hook in its name",
+                "`{}` was saved as a dictionary of `{inside}`, not of the hook in its file name",
                 path.display()
             ),
-            "this is the file of another layer or hook; fetch the right one",
+            "this is the file of another layer or hook; download the right one",
         ));
     }
     Ok(Some(Source { id, weights: path.into(), config: None, format: Format::TranscoderPt }))
@@ -225,7 +227,7 @@ fn wanted(kind: Kind) -> &'static str {
 fn json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path).hint(
         || format!("cannot read `{}`", path.display()),
-        "check that the file is there and readable",
+        "check that the file exists and is readable",
     )?;
     serde_json::from_str(&text).hint(
         || format!("`{}` is not the config of a dictionary", path.display()),
@@ -254,7 +256,7 @@ fn attention_pt(path: &Path, config: PathBuf, kind: Kind) -> Result<Source> {
                 read.layer,
                 read.act_name
             ),
-            "this is the file of another layer; fetch the right one",
+            "this is the file of another layer; download the right one",
         ));
     }
     Ok(Source { id, weights: path.into(), config: Some(config), format: Format::AttentionPt })
@@ -287,7 +289,7 @@ impl Weights<'_> {
         };
         let weights = Weights { path, file };
         if weights.names().is_empty() {
-            return Err(hinted(format!("`{}` holds no tensors", path.display()), DAMAGED));
+            return Err(hinted(format!("`{}` has no tensors", path.display()), DAMAGED));
         }
         Ok(weights)
     }
@@ -318,7 +320,7 @@ impl Weights<'_> {
         let Some(found) = self.shape(name) else {
             return Err(hinted(
                 format!("`{path}` has no tensor `{name}`"),
-                "the file is not a dictionary of the format that its name and config promise",
+                "the file does not have the format that its name and config say",
             ));
         };
         if found == shape { Ok(()) } else { Err(wrong_shape(self.path, name, &found, shape)) }
@@ -346,7 +348,7 @@ impl Weights<'_> {
         found.ok_or_else(|| {
             hinted(
                 format!("`{}` has no matrix `W_enc`", self.path.display()),
-                "the file is not a dictionary of the format that its name and config promise",
+                "the file does not have the format that its name and config say",
             )
         })
     }
@@ -356,9 +358,9 @@ fn wrong_shape(path: &Path, name: &str, found: &[usize], wanted: &[usize]) -> an
     let what = format!("`{}`: tensor `{name}` is {found:?}, not {wanted:?}", path.display());
     let turned: Vec<usize> = found.iter().rev().copied().collect();
     if found.len() == 2 && turned == wanted {
-        return hinted(what, format!("it is transposed: save `{name}` the other way round"));
+        return hinted(what, format!("it is transposed: save `{name}` transposed"));
     }
-    hinted(what, "the dictionary is of another model, another width or another hook")
+    hinted(what, "the dictionary is for another model, width or hook")
 }
 
 impl Source {

@@ -1,4 +1,4 @@
-//! Dictionaries: attention-output SAEs and MLP transcoders as one thing (DESIGN.md 4.2).
+//! Dictionaries: attention-output SAEs and MLP transcoders as one thing (`docs/definitions.md` §3).
 //!
 //! `load` knows the file formats, `store` is the one form that the program works from,
 //! `conformance` measures how well a dictionary describes the model. Knows nothing of circuits or
@@ -11,7 +11,8 @@ mod store;
 
 pub use conformance::{Conformance, Sample, measure};
 pub use load::{Source, Whole, find};
-pub use scorer::{Hit, Hooks, Scorer, hooks, read_hooks};
+pub(crate) use scorer::{Hit, Scorer, read_hooks};
+pub use scorer::{Hooks, hooks};
 pub use store::{Dictionary, clear};
 
 use crate::error::Result;
@@ -26,6 +27,7 @@ pub struct Encoder {
     pub w: Tensor,
     /// `b_enc − W·b_in`, `b_in` being what is subtracted from the input, `[n]`
     pub bias: Tensor,
+    /// Which pre-activations are activations.
     pub rule: Rule,
 }
 

@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
 
 /// The chosen features, by dictionary.
-pub struct Scorer {
+pub(crate) struct Scorer {
     readers: Vec<Reader>,
 }
 
@@ -22,7 +22,7 @@ struct Reader {
 
 /// A feature that is active at a position.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Hit {
+pub(crate) struct Hit {
     /// The feature's place among the chosen ones.
     pub key: u32,
     pub position: u16,
@@ -41,7 +41,7 @@ pub fn hooks(features: &[FeatureId]) -> Vec<DictionaryId> {
 }
 
 /// Runs the model as far as the last hook and returns what the dictionaries read.
-pub fn read_hooks(model: &Gpt2, tokens: &[u32], hooks: &[DictionaryId]) -> Result<Hooks> {
+pub(crate) fn read_hooks(model: &Gpt2, tokens: &[u32], hooks: &[DictionaryId]) -> Result<Hooks> {
     let depth = hooks.iter().map(|id| id.layer + 1).max().unwrap_or(0);
     let trace = model.forward_layers(tokens, &Clean, depth)?;
     let read = |id: &DictionaryId| {
@@ -57,7 +57,7 @@ impl Scorer {
     ///
     /// # Errors
     /// When there is no dictionary of a feature, or it has not that many.
-    pub fn new(features: &[FeatureId], dictionaries: &[Dictionary]) -> Result<Scorer> {
+    pub(crate) fn new(features: &[FeatureId], dictionaries: &[Dictionary]) -> Result<Scorer> {
         let reader = |id: DictionaryId| {
             let chosen = (0u32..).zip(features).filter(|(_, feature)| feature.dictionary == id);
             let (keys, rows): (Vec<u32>, Vec<usize>) =
@@ -73,12 +73,12 @@ impl Scorer {
     }
 
     /// The dictionaries that are read, in order.
-    pub fn hooks(&self) -> Vec<DictionaryId> {
+    pub(crate) fn hooks(&self) -> Vec<DictionaryId> {
         self.readers.iter().map(|reader| reader.id).collect()
     }
 
     /// Every activation of a context that is not zero, by key and position.
-    pub fn score(&self, hooks: &Hooks) -> Result<Vec<Hit>> {
+    pub(crate) fn score(&self, hooks: &Hooks) -> Result<Vec<Hit>> {
         let mut hits = Vec::new();
         for (reader, values) in self.readers.iter().zip(hooks) {
             reader

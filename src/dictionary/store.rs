@@ -18,14 +18,15 @@ use std::path::{Path, PathBuf};
 const FORM: u32 = 1;
 /// Features encoded at once.
 const SLICE: usize = 2048;
-const AGAIN: &str = "remove the file: it is made again from the dictionary's own";
+const AGAIN: &str = "remove the file: it is converted again from the original";
 
 /// A converted dictionary of `F` features that reads `d_in` numbers of a hook and reconstructs
 /// `d_out`.
 pub struct Dictionary {
+    /// Which dictionary it is.
     pub id: DictionaryId,
     /// The file that it was converted from.
-    pub origin: PathBuf,
+    pub(crate) origin: PathBuf,
     path: PathBuf,
     map: MmapedSafetensors,
     width: usize,
@@ -60,7 +61,7 @@ impl Dictionary {
     }
 
     /// Whether [`Dictionary::open`] would convert it first.
-    pub fn is_new(source: &Source, folder: &Path, content: &str) -> bool {
+    pub(crate) fn is_new(source: &Source, folder: &Path, content: &str) -> bool {
         !folder.join(file_name(source, content)).exists()
     }
 
@@ -229,7 +230,7 @@ fn file_name(source: &Source, content: &str) -> String {
 /// the process ends.
 fn hold(folder: &Path) -> Result<File> {
     let path = folder.join(".converting");
-    let what = || format!("cannot hold `{}`", path.display());
+    let what = || format!("cannot lock `{}`", path.display());
     let hint = "set `output.dictionaries` to a folder that can be written";
     std::fs::create_dir_all(folder).hint(what, hint)?;
     let file = File::options().create(true).append(true).open(&path).hint(what, hint)?;

@@ -1,10 +1,10 @@
 //! How strong a colour shows an activation.
 
 /// Steps of heat; the style sheet has a class for each, `a1` … `a20`.
-pub const STEPS: usize = 20;
+pub(crate) const STEPS: usize = 20;
 
 /// The step of heat of a value, 0 of none, where `max` is the hottest.
-pub fn heat(value: f64, max: f64) -> usize {
+pub(crate) fn heat(value: f64, max: f64) -> usize {
     if !(value > 0.0 && max > 0.0) {
         return 0;
     }

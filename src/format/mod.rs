@@ -1,5 +1,5 @@
 //! Numbers and foreign text as people read them, for pages and the terminal alike.
 
-pub mod heat;
-pub mod number;
-pub mod text;
+pub(crate) mod heat;
+pub(crate) mod number;
+pub(crate) mod text;

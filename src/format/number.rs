@@ -2,13 +2,13 @@
 //! what is not there.
 
 /// What stands for a number that is not there.
-pub const ABSENT: &str = "—";
+pub(crate) const ABSENT: &str = "—";
 const MINUS: &str = "\u{2212}";
 /// Narrow, and never broken across lines.
 const GROUP: char = '\u{202f}';
 
 /// `digits` significant digits; a power of ten below 0.001 and from a million on.
-pub fn significant(x: f64, digits: usize) -> String {
+pub(crate) fn significant(x: f64, digits: usize) -> String {
     if !x.is_finite() {
         return ABSENT.into();
     }
@@ -28,7 +28,7 @@ pub fn significant(x: f64, digits: usize) -> String {
 }
 
 /// A fixed number of decimals, for columns.
-pub fn fixed(x: f64, decimals: usize) -> String {
+pub(crate) fn fixed(x: f64, decimals: usize) -> String {
     if !x.is_finite() {
         return ABSENT.into();
     }
@@ -38,7 +38,7 @@ pub fn fixed(x: f64, decimals: usize) -> String {
 }
 
 /// A share as a percentage with about three digits: `42.3%`, `0.031%`, `100%`.
-pub fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     let x = share * 100.0;
     match x.abs() {
         a if !a.is_finite() => ABSENT.into(),
@@ -49,31 +49,31 @@ pub fn percent(share: f64) -> String {
 }
 
 /// A difference of shares, with its sign: `+42.3%`, `−0.031%`, `0%`.
-pub fn difference(shares: f64) -> String {
+pub(crate) fn difference(shares: f64) -> String {
     let plus = if shares > 0.0 { "+" } else { "" };
     plus.to_string() + &percent(shares)
 }
 
 /// How many prompts a model does right, `97 of 100`, and what that is of, `prompts right; 3 left
 /// out`.
-pub fn right_of(right: usize, used: usize, of: usize) -> [String; 2] {
+pub(crate) fn right_of(right: usize, used: usize, of: usize) -> [String; 2] {
     let left_out =
         if used < of { format!("; {} left out", count((of - used) as u64)) } else { String::new() };
     [format!("{} of {}", count(right as u64), count(of as u64)), format!("prompts right{left_out}")]
 }
 
 /// A count with its digits in groups of three.
-pub fn count(n: u64) -> String {
+pub(crate) fn count(n: u64) -> String {
     grouped(&n.to_string())
 }
 
 /// A noun with its count: `1 page`, `2 pages`.
-pub fn counted(n: usize, noun: &str) -> String {
+pub(crate) fn counted(n: usize, noun: &str) -> String {
     format!("{} {noun}{}", count(n as u64), if n == 1 { "" } else { "s" })
 }
 
 /// Seconds as a person would say them: `0.84 s`, `2 min 05 s`, `1 h 02 min`.
-pub fn seconds(s: f64) -> String {
+pub(crate) fn seconds(s: f64) -> String {
     let whole = s.round() as u64;
     match whole {
         _ if !s.is_finite() => ABSENT.into(),
@@ -84,7 +84,7 @@ pub fn seconds(s: f64) -> String {
 }
 
 /// `0.83 [0.71, 0.94]`, never broken across lines, or a dash.
-pub fn with_interval(value: Option<f64>, low: Option<f64>, high: Option<f64>) -> String {
+pub(crate) fn with_interval(value: Option<f64>, low: Option<f64>, high: Option<f64>) -> String {
     match (value, low, high) {
         (None, ..) => ABSENT.into(),
         (Some(value), Some(low), Some(high)) => {
@@ -95,7 +95,11 @@ pub fn with_interval(value: Option<f64>, low: Option<f64>, high: Option<f64>) ->
 }
 
 /// A share with its interval in percent: `83% [71, 94]`; a dash for one that is not there.
-pub fn percent_with_interval(value: Option<f64>, low: Option<f64>, high: Option<f64>) -> String {
+pub(crate) fn percent_with_interval(
+    value: Option<f64>,
+    low: Option<f64>,
+    high: Option<f64>,
+) -> String {
     let whole = |x: f64| fixed(100.0 * x, 0);
     match (value, low, high) {
         (None, ..) => ABSENT.into(),

@@ -6,7 +6,7 @@ pub(crate) fn turns(c: char) -> bool {
 }
 
 /// A token as plain text, its white space and its marks of direction made visible.
-pub fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     let shown = |c: char| match c {
         '\n' => "↵".into(),
         '\t' => "⇥".into(),
@@ -70,7 +70,7 @@ pub(crate) fn cut_at_clause(words: &str, limit: usize) -> String {
 }
 
 /// An explanation in plain text, its tokens in quotation marks and without the spaces around them.
-pub fn plain(text: &str, limit: usize) -> String {
+pub(crate) fn plain(text: &str, limit: usize) -> String {
     let told = parts(text).into_iter().map(|part| match part {
         Part::Words(words) => words.to_string(),
         Part::Token(token) if token.trim().is_empty() => {
@@ -82,7 +82,7 @@ pub fn plain(text: &str, limit: usize) -> String {
 }
 
 /// The first `limit` characters, with an ellipsis if there are more.
-pub fn cut(text: &str, limit: usize) -> String {
+pub(crate) fn cut(text: &str, limit: usize) -> String {
     match text.char_indices().nth(limit) {
         Some((end, _)) => format!("{}…", text[..end].trim_end()),
         None => text.into(),

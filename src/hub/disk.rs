@@ -13,23 +13,23 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Component, Path, PathBuf};
 
-pub const ROOM: &str =
-    "check that the folder can be written and has room; `HF_HOME` names another one";
+pub(super) const ROOM: &str =
+    "check that the folder is writable and has space, or set `HF_HOME` to another one";
 
 /// The repository as Hugging Face's crate knows it.
-pub fn repo(name: &HubName, revision: &str) -> Repo {
+pub(super) fn repo(name: &HubName, revision: &str) -> Repo {
     let kind = if name.dataset { RepoType::Dataset } else { RepoType::Model };
     Repo::with_revision(name.repository.clone(), kind, revision.into())
 }
 
 /// A full commit: 40 digits of a lower-case hexadecimal number.
-pub fn is_commit(text: &str) -> bool {
+pub(super) fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// A control's name of a file as a path that stays below the folder it is put in; none if it would
-/// not.
-pub fn below(folder: &Path, name: &str) -> Option<PathBuf> {
+/// A file's name, as the hub gives it, as a path that stays below the folder it is put in; none if
+/// it would not.
+pub(super) fn below(folder: &Path, name: &str) -> Option<PathBuf> {
     let odd = |c: char| c.is_control() || c == '\\' || c == ':';
     let normal = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
     // `a//b`, `a/./b` and `a/` are normal to `Path`, but no name that a repository gives.
@@ -38,31 +38,31 @@ pub fn below(folder: &Path, name: &str) -> Option<PathBuf> {
 }
 
 /// The folder of a repository, as far as this room is concerned.
-pub struct Disk<'a> {
+pub(super) struct Disk<'a> {
     cache: &'a Cache,
     name: &'a HubName,
     root: PathBuf,
 }
 
 impl<'a> Disk<'a> {
-    pub fn new(cache: &'a Cache, name: &'a HubName) -> Disk<'a> {
+    pub(super) fn new(cache: &'a Cache, name: &'a HubName) -> Disk<'a> {
         let root = cache.path().join(repo(name, &name.revision).folder_name());
         Disk { cache, name, root }
     }
 
     /// Where the files of a commit are.
-    pub fn snapshot(&self, commit: &str) -> PathBuf {
+    pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
         self.cache.repo(repo(self.name, commit)).pointer_path(commit)
     }
 
     /// What the revision stood for when somebody last asked.
-    pub fn reference(&self) -> Option<String> {
+    pub(super) fn reference(&self) -> Option<String> {
         let text =
             std::fs::read_to_string(self.root.join("refs").join(&self.name.revision)).ok()?;
         Some(text.trim().to_string()).filter(|commit| is_commit(commit))
     }
 
-    pub fn set_reference(&self, commit: &str) -> Result<()> {
+    pub(super) fn set_reference(&self, commit: &str) -> Result<()> {
         self.write(&self.root.join("refs").join(&self.name.revision), commit.as_bytes())
     }
 
@@ -72,16 +72,16 @@ impl<'a> Disk<'a> {
         self.root.join("circuit-atlas").join(format!("{commit}.json"))
     }
 
-    pub fn listing(&self, commit: &str) -> Option<Vec<String>> {
+    pub(super) fn listing(&self, commit: &str) -> Option<Vec<String>> {
         serde_json::from_slice(&std::fs::read(self.list(commit)).ok()?).ok()
     }
 
-    pub fn set_listing(&self, commit: &str, files: &[String]) -> Result<()> {
+    pub(super) fn set_listing(&self, commit: &str, files: &[String]) -> Result<()> {
         self.write(&self.list(commit), &serde_json::to_vec(files)?)
     }
 
     /// The files of a commit that are there, by name.
-    pub fn present(&self, commit: &str) -> Vec<String> {
+    pub(super) fn present(&self, commit: &str) -> Vec<String> {
         let folder = self.snapshot(commit);
         let mut names = Vec::new();
         present(&folder, &folder, &mut names);
@@ -99,21 +99,21 @@ impl<'a> Disk<'a> {
     }
 
     /// Holds a content, so that of two processes one downloads and the other waits; gives its path.
-    pub fn hold(&self, etag: &str) -> Result<(File, PathBuf)> {
+    pub(super) fn hold(&self, etag: &str) -> Result<(File, PathBuf)> {
         let blob = self.cache.repo(repo(self.name, "")).blob_path(etag);
         let lock = blob.with_extension("lock");
-        let what = || format!("cannot hold `{}`", lock.display());
+        let what = || format!("cannot lock `{}`", lock.display());
         std::fs::create_dir_all(blob.parent().unwrap_or(&blob)).hint(what, ROOM)?;
         let file = File::options().create(true).append(true).open(&lock).hint(what, ROOM)?;
         file.lock().hint(
             what,
-            "the file system must support locks; `HF_HOME` names a folder on another one",
+            "the file system must support locks; set `HF_HOME` to a folder on another one",
         )?;
         Ok((file, blob))
     }
 
     /// Gives a content its name in a snapshot.
-    pub fn link(&self, blob: &Path, commit: &str, path: &Path) -> Result<()> {
+    pub(super) fn link(&self, blob: &Path, commit: &str, path: &Path) -> Result<()> {
         let what = || format!("cannot link `{}`", path.display());
         std::fs::create_dir_all(path.parent().unwrap_or(path)).hint(what, ROOM)?;
         // Up from the file's own folder to the repository's: snapshots, commit, and folders of the
@@ -155,7 +155,7 @@ fn present(root: &Path, folder: &Path, names: &mut Vec<String>) {
 }
 
 /// An etag as the name of a file; none if it is no such name.
-pub fn etag_name(header: &str) -> Option<String> {
+pub(super) fn etag_name(header: &str) -> Option<String> {
     let plain = header.trim().trim_start_matches("W/").trim_matches('"');
     let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     (!plain.is_empty() && plain.len() <= 128 && plain.chars().all(good)).then(|| plain.to_string())
@@ -163,7 +163,7 @@ pub fn etag_name(header: &str) -> Option<String> {
 
 /// Whether a file holds what its etag says. The hub's etags are SHA-256 of large files and git's
 /// SHA-1 of small ones; others say nothing.
-pub fn holds(path: &Path, etag: &str) -> Result<bool> {
+pub(super) fn holds(path: &Path, etag: &str) -> Result<bool> {
     let hexadecimal = etag.bytes().all(|b| b.is_ascii_hexdigit());
     let (algorithm, header) = match etag.len() {
         64 if hexadecimal => (&digest::SHA256, String::new()),
@@ -197,7 +197,7 @@ fn hash(
 }
 
 /// Puts a whole content under its name.
-pub fn settle(part: &Path, blob: &Path) -> Result<()> {
+pub(super) fn settle(part: &Path, blob: &Path) -> Result<()> {
     let settled = File::open(part)
         .and_then(|file| file.sync_all())
         .and_then(|()| std::fs::rename(part, blob));
@@ -205,13 +205,13 @@ pub fn settle(part: &Path, blob: &Path) -> Result<()> {
 }
 
 /// Removes what turned out to be no beginning.
-pub fn discard(part: &Path) -> Result<()> {
+pub(super) fn discard(part: &Path) -> Result<()> {
     std::fs::remove_file(part).hint(|| format!("cannot remove `{}`", part.display()), ROOM)
 }
 
 /// # Errors
 /// Always: a name that leads out of its folder.
-pub fn leads_out<T>(name: &HubName, file: &str) -> Result<T> {
+pub(super) fn leads_out<T>(name: &HubName, file: &str) -> Result<T> {
     Err(hinted(
         format!(
             "`{name}` lists a file `{}`, which cannot be a file below its folder",

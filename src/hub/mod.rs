@@ -21,14 +21,14 @@ use std::path::PathBuf;
 use web::{Asked, Web};
 
 /// What each revision stands for, by `REPO@REVISION`.
-pub type Pins = BTreeMap<String, String>;
+pub(crate) type Pins = BTreeMap<String, String>;
 
 const MODEL_FILES: [&str; 2] = ["config.json", "tokenizer.json"];
 /// The first that is there.
 const MODEL_WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 
 /// The hub, as the environment describes it.
-pub struct Hub {
+pub(crate) struct Hub {
     web: Web,
     cache: Cache,
     offline: bool,
@@ -69,10 +69,7 @@ fn cache_folder() -> Result<PathBuf> {
     let hub = || home().or_else(system).or_else(user).map(|home| home.join("hub"));
     let folder = variable("HF_HUB_CACHE").map(PathBuf::from).or_else(hub);
     let Some(folder) = folder else {
-        return Err(hinted(
-            "there is no home folder to keep downloads in",
-            "set `HF_HOME` to a folder",
-        ));
+        return Err(hinted("there is no home folder for downloads", "set `HF_HOME` to a folder"));
     };
     Ok(std::path::absolute(folder)?)
 }
@@ -82,8 +79,8 @@ fn token(cache: &Cache) -> Result<Option<String>> {
     let token = variable("HF_TOKEN").or_else(|| cache.token());
     if token.as_ref().is_some_and(|token| !token.bytes().all(|b| b.is_ascii_graphic())) {
         return Err(hinted(
-            "`HF_TOKEN` holds characters that no token has",
-            "copy the token again, without what is around it",
+            "`HF_TOKEN` contains characters that no token has",
+            "copy the token again, without surrounding characters",
         ));
     }
     Ok(token)
@@ -92,11 +89,11 @@ fn token(cache: &Cache) -> Result<Option<String>> {
 impl Hub {
     /// # Errors
     /// When a variable holds what cannot be used.
-    pub fn from_env() -> Result<Hub> {
+    pub(crate) fn from_env() -> Result<Hub> {
         let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
         if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
             return Err(hinted(
-                format!("`HF_ENDPOINT` is `{endpoint}`, which is no address"),
+                format!("`HF_ENDPOINT` is `{endpoint}`, which is not an address"),
                 "write it as `https://huggingface.co`",
             ));
         }
@@ -121,7 +118,7 @@ impl Hub {
             (Some(listed), _) => listed,
             (None, Some(commit)) if self.offline => self.present(name, commit, role)?,
             (None, None) if self.offline => {
-                return self.offline(format!("what `{name}` stands for is not known"));
+                return self.offline(format!("the commit of `{name}` is not known"));
             }
             (None, known) => self.ask(name, known.as_ref().unwrap_or(&name.revision))?,
         };
@@ -139,14 +136,14 @@ impl Hub {
     ) -> Result<(String, Vec<String>)> {
         let files = Disk::new(&self.cache, name).present(&commit);
         if files.is_empty() || matches!(role, Role::Corpus) {
-            return self.offline(format!("the list of files of `{name}` is not there"));
+            return self.offline(format!("the list of files of `{name}` has not been downloaded"));
         }
         Ok((commit, files))
     }
 
     fn offline<T>(&self, what: String) -> Result<T> {
         Err(hinted(
-            format!("{what}, and `HF_HUB_OFFLINE` forbids to ask"),
+            format!("{what}, and `HF_HUB_OFFLINE` is set"),
             format!(
                 "unset it, or run `circuit-atlas fetch` where there is a network; downloads are \
                  kept in `{}`",
@@ -166,7 +163,7 @@ impl Hub {
         else {
             return Err(hinted(
                 format!(
-                    "`{}` does not answer as a hub when asked for `{name}`",
+                    "`{}` does not reply like a Hugging Face hub for `{name}`",
                     self.web.endpoint()
                 ),
                 "check `HF_ENDPOINT`",
@@ -187,7 +184,12 @@ impl Hub {
     ///
     /// # Errors
     /// When it would lie outside its folder, or cannot be had.
-    pub fn file(&self, snapshot: &Snapshot, file: &str, progress: &Progress) -> Result<PathBuf> {
+    pub(crate) fn file(
+        &self,
+        snapshot: &Snapshot,
+        file: &str,
+        progress: &Progress,
+    ) -> Result<PathBuf> {
         let Snapshot { name, commit, folder, .. } = snapshot;
         let Some(path) = disk::below(folder, file) else { return disk::leads_out(name, file) };
         if path.exists() {
@@ -242,11 +244,11 @@ impl Hub {
         }
         Err(hinted(
             format!(
-                "`{}` of `{}` arrives damaged: it is not what its hash says",
+                "`{}` of `{}` is damaged: its hash does not match",
                 asked.file.unwrap_or_default(),
                 asked.name
             ),
-            "start again; if it stays so, something between here and the hub changes files",
+            "run again; if it persists, a proxy may be changing files",
         ))
     }
 }
@@ -329,9 +331,9 @@ fn dictionary_files(snapshot: &Snapshot, kind: Kind, wanted: &[String]) -> Resul
         return Err(hinted(format!("`{name}` has no dictionary `{missing}`"), hint));
     }
     if entries.is_empty() {
-        let hint = "a repository of dictionaries holds `.pt` files, or folders with `cfg.json` and \
-            `sae_weights.safetensors`";
-        return Err(hinted(format!("`{name}` holds no dictionaries"), hint));
+        let hint = "a repository of dictionaries has `.pt` files, or folders with `cfg.json` and \
+             `sae_weights.safetensors`";
+        return Err(hinted(format!("`{name}` has no dictionaries"), hint));
     }
     let used = entries.into_iter().filter(|(entry, _)| wanted.is_empty() || wanted.contains(entry));
     Ok(used.map(|(_, file)| file.clone()).collect())
@@ -343,7 +345,7 @@ fn dictionary_files(snapshot: &Snapshot, kind: Kind, wanted: &[String]) -> Resul
 ///
 /// # Errors
 /// When something cannot be had. What has been pinned by then stays so.
-pub fn fetch(
+pub(crate) fn fetch(
     config: &mut Config,
     pins: &mut Pins,
     update: bool,
@@ -352,8 +354,8 @@ pub fn fetch(
     let hub = Hub::from_env()?;
     if update && hub.offline {
         return Err(hinted(
-            "`HF_HUB_OFFLINE` forbids to look for newer commits",
-            "unset it, or leave out `--update`",
+            "`HF_HUB_OFFLINE` is set, so newer commits cannot be looked up",
+            "unset it, or omit `--update`",
         ));
     }
     let mut known = if update { Pins::new() } else { pins.clone() };
@@ -376,7 +378,7 @@ pub fn fetch(
 ///
 /// # Errors
 /// When something is not there.
-pub fn downloaded(config: &mut Config, pins: &Pins) -> Result<()> {
+pub(crate) fn downloaded(config: &mut Config, pins: &Pins) -> Result<()> {
     let hub = Hub { offline: true, ..Hub::from_env()? };
     let mut found = BTreeMap::new();
     for (path, name, role) in needs(config)? {

@@ -24,7 +24,7 @@ const LONGEST_PAUSE: u64 = 60;
 const REDIRECTS: usize = 10;
 
 /// What went wrong, and whether it is worth another try.
-pub enum Failure {
+pub(super) enum Failure {
     /// With the pause that the server asks for.
     Passing(anyhow::Error, Duration),
     Final(anyhow::Error),
@@ -40,7 +40,7 @@ type Tried<T> = std::result::Result<T, Failure>;
 
 /// Tries again what fails for a reason that passes. `once` says how far it has come: while it comes
 /// further, it may fail.
-pub fn patiently<T>(mut once: impl FnMut(&mut u64) -> Tried<T>) -> Result<T> {
+pub(super) fn patiently<T>(mut once: impl FnMut(&mut u64) -> Tried<T>) -> Result<T> {
     let (mut failures, mut had) = (0, 0);
     loop {
         let mut have = had;
@@ -60,20 +60,20 @@ pub fn patiently<T>(mut once: impl FnMut(&mut u64) -> Tried<T>) -> Result<T> {
 
 /// What is asked for, for messages.
 #[derive(Clone, Copy)]
-pub struct Asked<'a> {
+pub(super) struct Asked<'a> {
     pub name: &'a HubName,
     pub file: Option<&'a str>,
 }
 
 /// What a server says of a file before it is downloaded.
-pub struct About {
+pub(super) struct About {
     pub etag: String,
     /// Bytes; not every server says.
     pub size: Option<u64>,
 }
 
 /// The server.
-pub struct Web {
+pub(super) struct Web {
     endpoint: String,
     /// Never to be shown, stored, or sent to anyone but `endpoint`.
     token: Option<String>,
@@ -89,7 +89,7 @@ fn origin(url: &Uri) -> (Option<&str>, Option<&str>, u16) {
 }
 
 fn parse(url: &str) -> Result<Uri> {
-    url.parse().hint(|| format!("`{url}` is no address"), "check `HF_ENDPOINT`")
+    url.parse().hint(|| format!("`{url}` is not an address"), "check `HF_ENDPOINT`")
 }
 
 fn header<'r>(response: &'r Response<Body>, name: &str) -> Option<&'r str> {
@@ -112,7 +112,7 @@ fn redirect(response: &Response<Body>, url: &Uri) -> Option<Uri> {
 }
 
 impl Web {
-    pub fn new(endpoint: String, token: Option<String>) -> Web {
+    pub(super) fn new(endpoint: String, token: Option<String>) -> Web {
         let config = Agent::config_builder()
             .max_redirects(0)
             .http_status_as_error(false)
@@ -125,7 +125,7 @@ impl Web {
         Web { endpoint, token, agent: config.build().into(), reached: AtomicBool::new(false) }
     }
 
-    pub fn endpoint(&self) -> &str {
+    pub(super) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
@@ -165,11 +165,7 @@ impl Web {
             }
         }
         let hint = "check `HF_ENDPOINT`, and the proxy if there is one";
-        Err(hinted(
-            format!("`{}` sends from one address to the next without end", self.endpoint),
-            hint,
-        )
-        .into())
+        Err(hinted(format!("`{}` redirects without end", self.endpoint), hint).into())
     }
 
     /// Nobody answered: final when nobody ever has, as then there is no network to come back.
@@ -188,8 +184,8 @@ impl Web {
             url.scheme_str().unwrap_or("https"),
             url.authority().map_or("", |a| a.as_str())
         );
-        let hint = "check the network, the proxy and `HF_ENDPOINT`; `HF_HUB_OFFLINE=1` uses what \
-            is downloaded already";
+        let hint = "check the network, the proxy and `HF_ENDPOINT`; `HF_HUB_OFFLINE=1` uses \
+             downloaded files only";
         let error = because(error, format!("cannot reach `{server}`"), hint);
         match broke || self.reached.load(Ordering::Relaxed) {
             true => Failure::Passing(error, Duration::ZERO),
@@ -198,7 +194,7 @@ impl Web {
     }
 
     /// The text that the hub has at a path of its own.
-    pub fn text(&self, asked: Asked, url: &str) -> Result<String> {
+    pub(super) fn text(&self, asked: Asked, url: &str) -> Result<String> {
         const LARGEST: u64 = 1 << 26;
         patiently(|_| {
             let response = self.send(Method::GET, url, 0, |_, _| true)?;
@@ -214,7 +210,7 @@ impl Web {
 
     /// What the hub says of a file. The hub itself answers, or another address of its own; where it
     /// sends to for the content is not asked.
-    pub fn about(&self, asked: Asked, url: &str) -> Result<About> {
+    pub(super) fn about(&self, asked: Asked, url: &str) -> Result<About> {
         patiently(|_| {
             let response =
                 self.send(Method::HEAD, url, 0, |from, to| origin(from) == origin(to))?;
@@ -226,7 +222,7 @@ impl Web {
             let Some(etag) = etag.and_then(super::disk::etag_name) else {
                 let hint = "check that `HF_ENDPOINT` is the address of a hub";
                 return Err(hinted(
-                    format!("`{}` gives {} no usable `etag`", self.endpoint, what(asked)),
+                    format!("`{}` sends no usable `etag` for {}", self.endpoint, what(asked)),
                     hint,
                 )
                 .into());
@@ -237,7 +233,7 @@ impl Web {
     }
 
     /// Completes `part`, going on where it ends.
-    pub fn download(
+    pub(super) fn download(
         &self,
         asked: Asked,
         url: &str,
@@ -277,7 +273,7 @@ impl Web {
             if status != 200 {
                 return Err(broken(
                     asked,
-                    anyhow::anyhow!("the server sends another part than was asked for"),
+                    anyhow::anyhow!("the server sends another range than requested"),
                 ));
             }
         }
@@ -318,9 +314,11 @@ impl Web {
         let (place, endpoint) = (asked.name.place(), &self.endpoint);
         let (what, hint) = match (status, code) {
             (_, "GatedRepo") => (
-                format!("`{place}` is gated: its owners want to know who downloads it"),
-                format!("accept the terms at {endpoint}/{place}, and set `HF_TOKEN` to a token of \
-                    that account"),
+                format!("`{place}` is gated: its owners require that you accept their terms"),
+                format!(
+                    "accept the terms at {endpoint}/{place} and set `HF_TOKEN` to a token of \
+                     that account"
+                ),
             ),
             (_, "RevisionNotFound") => (
                 format!("`{place}` has no revision `{revision}`"),
@@ -332,34 +330,36 @@ impl Web {
             ),
             (_, "EntryNotFound") => no_file(asked),
             (401, code) if denied || (code.is_empty() && self.token.is_some()) => (
-                format!("`{endpoint}` does not accept the token of `HF_TOKEN` (or of `hf auth \
-                    login`)"),
+                format!("`{endpoint}` rejects the token of `HF_TOKEN` (or of `hf auth login`)"),
                 format!(
-                    "make a new one at {endpoint}/settings/tokens, or unset `HF_TOKEN` for \
-                     repositories that all may read"
+                    "create a new one at {endpoint}/settings/tokens, or unset `HF_TOKEN` for \
+                     public repositories"
                 ),
             ),
             (401 | 404, "RepoNotFound" | "") => (
                 format!("there is no repository `{place}` at `{endpoint}`, or it is private"),
-                "check its name; for a private one set `HF_TOKEN` to a token that may read \
-                 it".into(),
+                "check its name; for a private one set `HF_TOKEN` to a token with read access"
+                    .into(),
             ),
-            (403, _) => {
-                (format!("`{endpoint}` forbids to read `{place}`"), "set `HF_TOKEN` to a token \
-                    that may read it".into())
-            }
+            (403, _) => (
+                format!("`{endpoint}` denies access to `{place}`"),
+                "set `HF_TOKEN` to a token \
+                     with read access"
+                    .into(),
+            ),
             (429, _) => (
-                format!("`{endpoint}` wants fewer requests (it answered 429, again and again)"),
-                "wait some minutes and start again: what is downloaded is kept; with `HF_TOKEN` it \
-                 allows more".into(),
+                format!("`{endpoint}` limits the rate of requests (429 after several retries)"),
+                "wait some minutes and run again: finished downloads are kept; with `HF_TOKEN` \
+                 the limit is higher"
+                    .into(),
             ),
             (500.., _) => (
-                format!("`{endpoint}` is out of order (it answered {status}, again and again)"),
-                "start again later: what is downloaded is kept, and the rest goes on where it \
-                 stopped".into(),
+                format!("`{endpoint}` has a server error ({status} after several retries)"),
+                "run again later: finished downloads are kept, the rest resumes where it stopped"
+                    .into(),
             ),
             _ => (
-                format!("`{endpoint}` answered {status} when asked for {}", self::what(asked)),
+                format!("`{endpoint}` answered {status} for {}", what(asked)),
                 "check that `HF_ENDPOINT` is the address of a hub".into(),
             ),
         };
@@ -380,12 +380,12 @@ fn begins(response: &Response<Body>) -> Option<u64> {
 }
 
 /// The message and the hint of a file that is not there.
-pub fn no_file(asked: Asked) -> (String, String) {
+pub(super) fn no_file(asked: Asked) -> (String, String) {
     let Asked { name, file } = asked;
     (
         format!("`{name}` has no file `{}`", file.unwrap_or_default().escape_debug()),
-        "name another repository or revision; if the file has come since, `circuit-atlas fetch \
-         --update` looks again"
+        "name another repository or revision; if the file was added later, run `circuit-atlas \
+         fetch --update`"
             .into(),
     )
 }
@@ -398,10 +398,9 @@ fn what(asked: Asked) -> String {
 }
 
 fn broken(asked: Asked, error: anyhow::Error) -> Failure {
-    let what =
-        format!("the connection breaks off again and again while {} is downloaded", what(asked));
+    let what = format!("the connection is lost repeatedly while downloading {}", what(asked));
     Failure::Passing(
-        because(error, what, "start again: it goes on where it stopped"),
+        because(error, what, "run again: the download resumes where it stopped"),
         Duration::ZERO,
     )
 }

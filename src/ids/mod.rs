@@ -8,7 +8,8 @@ mod nodes;
 mod words;
 
 pub use nodes::{Bias, NodeKind};
-pub use words::{Band, Half, Lag, Side, Slot, Status, SubjectKind};
+pub(crate) use words::Lag;
+pub use words::{Band, Half, Side, Slot, Status, SubjectKind};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -64,7 +65,9 @@ impl FromStr for Kind {
 /// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DictionaryId {
+    /// Its layer, from 0.
     pub layer: usize,
+    /// Attention SAE or MLP transcoder.
     pub kind: Kind,
 }
 
@@ -93,11 +96,14 @@ impl fmt::Display for DictionaryId {
 /// A dictionary feature, written `att9.16109` or `mlp0.10173`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FeatureId {
+    /// The dictionary that it is in.
     pub dictionary: DictionaryId,
+    /// Its number in the dictionary, from 0.
     pub index: usize,
 }
 
 impl FeatureId {
+    /// A feature of the layer's dictionary of this kind.
     pub fn new(kind: Kind, layer: usize, index: usize) -> Self {
         Self { dictionary: DictionaryId { layer, kind }, index }
     }
@@ -133,7 +139,9 @@ serialized_as_written!(DictionaryId, FeatureId, Component, Subject);
 /// What a name that is not one is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadName {
+    /// What was given.
     pub name: String,
+    /// What should have been given, with an example or all values.
     pub wanted: &'static str,
 }
 
@@ -185,8 +193,18 @@ impl FromStr for FeatureId {
 /// layer, heads first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Component {
-    Head { layer: usize, head: usize },
-    Mlp { layer: usize },
+    /// An attention head.
+    Head {
+        /// Its layer, from 0.
+        layer: usize,
+        /// Its number in the layer, from 0.
+        head: usize,
+    },
+    /// A layer's MLP.
+    Mlp {
+        /// Its layer, from 0.
+        layer: usize,
+    },
 }
 
 impl Component {
@@ -199,12 +217,14 @@ impl Component {
         })
     }
 
+    /// Its layer, from 0.
     pub fn layer(self) -> usize {
         match self {
             Component::Head { layer, .. } | Component::Mlp { layer } => layer,
         }
     }
 
+    /// Its number in the layer, from 0; none of an MLP.
     pub fn head(self) -> Option<usize> {
         match self {
             Component::Head { head, .. } => Some(head),
@@ -265,7 +285,9 @@ impl FromStr for Component {
 /// What examples, promoted tokens and explanations are of; written as the name of its page.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
+    /// A dictionary feature.
     Feature(FeatureId),
+    /// A head or an MLP, by the features that serve there.
     Component(Component),
     /// The one whose name is first in the alphabet first.
     Pair(FeatureId, FeatureId),
@@ -280,6 +302,7 @@ impl Subject {
         if in_order { Subject::Pair(a, b) } else { Subject::Pair(b, a) }
     }
 
+    /// Its kind.
     pub fn kind(&self) -> SubjectKind {
         match self {
             Subject::Feature(_) => SubjectKind::Feature,
@@ -342,7 +365,7 @@ impl FromStr for Subject {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HubName {
     /// It holds data, not weights.
-    pub dataset: bool,
+    pub(crate) dataset: bool,
     /// `gpt2` or `openai-community/gpt2`.
     pub repository: String,
     /// A branch, a tag, a commit, or a reference such as `refs/pr/1`.
@@ -351,7 +374,7 @@ pub struct HubName {
 
 impl HubName {
     /// How settings begin that name one.
-    pub const PREFIX: &str = "hf:";
+    pub(crate) const PREFIX: &str = "hf:";
 
     /// `openai-community/gpt2` or `datasets/Skylion007/openwebtext`.
     pub fn place(&self) -> String {

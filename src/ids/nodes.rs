@@ -4,17 +4,26 @@ use super::BadName;
 use std::fmt;
 use std::str::FromStr;
 
-/// The kinds of nodes, in node order (DESIGN.md 4.5).
+/// The kinds of nodes, in node order (`docs/definitions.md` §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum NodeKind {
+    /// The metric or logit that the circuit explains.
     Root,
+    /// A feature of an attention SAE at a position.
     AttentionFeature,
+    /// A feature of an MLP transcoder at a position.
     MlpFeature,
+    /// A head that reads a source position, for the feature or error that it serves.
     Head,
+    /// What the attention SAE misses at a position.
     AttentionError,
+    /// What the MLP transcoder misses at a position.
     MlpError,
+    /// A constant of the model or of a dictionary.
     Bias(Bias),
+    /// The token embedding at a position.
     Embedding,
+    /// The position embedding at a position.
     PositionEmbedding,
 }
 

@@ -55,21 +55,27 @@ words! {
     /// What a document's examples are for. No example crosses: an explanation is scored on
     /// documents that it has never seen.
     Half ("a half of the documents (`explain` or `score`)") {
+        /// Explanations are made from its examples.
         Explain = "explain",
+        /// Explanations are scored on its examples.
         Score = "score",
     }
 
     /// Which end of the vocabulary a token is at: the most promoted, or the most suppressed ones.
     Side ("a side of the vocabulary (`top` or `bottom`)") {
+        /// The most promoted tokens.
         Top = "top",
+        /// The most suppressed tokens.
         Bottom = "bottom",
     }
 
     /// How a question to a language model ended.
     Status ("the status of a question (`ok`, `failed`, `refused` or `left`)") {
+        /// There is a reply, and it could be read.
         Ok = "ok",
         /// There is a reply and it cannot be read, or the server will never take the question.
         Failed = "failed",
+        /// The model or the server's filter would not answer.
         Refused = "refused",
         /// No reply was to be had: the next run asks again.
         Left = "left",
@@ -77,9 +83,13 @@ words! {
 
     /// What an explanation is of.
     SubjectKind ("a kind of subject (`feature`, `component`, `pair` or `group`)") {
+        /// A dictionary feature.
         Feature = "feature",
+        /// A head or an MLP.
         Component = "component",
+        /// Two features that serve in the same circuits.
         Pair = "pair",
+        /// Features that the settings list as a group.
         Group = "group",
     }
 
@@ -95,8 +105,11 @@ words! {
     Slot ("a slot (`q`, `k`, `v` or empty)") {
         /// The only input of anything but a head.
         In = "",
+        /// A head's query.
         Q = "q",
+        /// A head's key.
         K = "k",
+        /// A head's value.
         V = "v",
     }
 }
@@ -104,7 +117,7 @@ words! {
 impl Slot {
     /// Whether influence passes on through this slot. What enters a query or key acts on an
     /// attention score, which influence holds fixed.
-    pub fn passes_influence(self) -> bool {
+    pub(crate) fn passes_influence(self) -> bool {
         matches!(self, Slot::In | Slot::V)
     }
 }

@@ -26,7 +26,7 @@ pub fn check(config: &Config) -> Result<()> {
     {
         let hint = format!("`discover.allow` may hold {}", allowable.join(", "));
         return Err(hinted(
-            format!("`discover.allow` has `{kind}`, which is no kind of node"),
+            format!("`discover.allow` has `{kind}`, which is not a kind of node"),
             hint,
         ));
     }

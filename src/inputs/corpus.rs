@@ -26,9 +26,9 @@ pub fn corpus<'a>(
     let files: Vec<&String> = snapshot.files.iter().filter(|file| readable(file)).collect();
     if files.is_empty() {
         return Err(hinted(
-            format!("`{}` holds no corpus file", snapshot.name),
-            "it must have `.parquet`, `.jsonl`, `.jsonl.gz` or `.txt` files; often \
-             `@refs/convert/parquet` does where `@main` does not",
+            format!("`{}` has no corpus file", snapshot.name),
+            "it needs `.parquet`, `.jsonl`, `.jsonl.gz` or `.txt` files; the revision \
+             `@refs/convert/parquet` often has them where `@main` does not",
         ));
     }
     let hub = Hub::from_env()?;
@@ -44,9 +44,9 @@ pub fn counting(row: &ContextRow, tokenizer: &Tokenizer) -> u64 {
 }
 
 /// What is said of a corpus of which nothing is left.
-pub fn no_context(config: &Config) -> anyhow::Error {
+pub(crate) fn no_context(config: &Config) -> anyhow::Error {
     hinted(
-        format!("the corpus `{}` gives no context", config.corpus.path),
+        format!("the corpus `{}` has no usable context", config.corpus.path),
         "it is empty, or every document is shorter than 8 tokens; check `corpus.path` and \
          `corpus.text`",
     )
@@ -62,6 +62,8 @@ pub struct Contexts {
 }
 
 impl Contexts {
+    /// Reads the contexts and documents that `tokenize` wrote.
+    /// # Errors;When a table or the tokenizer cannot be read.
     pub fn load(config: &Config, store: &Store) -> Result<Contexts> {
         let rows = store.read_parts::<ContextRow>()?;
         let halves: BTreeMap<u32, bool> = store
@@ -74,6 +76,7 @@ impl Contexts {
         Ok(Contexts { rows, explain, tokenizer: tokenizer(config)? })
     }
 
+    /// The model's tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
@@ -90,7 +93,7 @@ impl Contexts {
     }
 
     /// Tokens that count, of some contexts.
-    pub fn tokens_of(&self, wanted: impl Fn(u32) -> bool) -> u64 {
+    pub(crate) fn tokens_of(&self, wanted: impl Fn(u32) -> bool) -> u64 {
         let rows = self.rows.iter().filter(|row| wanted(row.context));
         rows.map(|row| counting(row, &self.tokenizer)).sum()
     }

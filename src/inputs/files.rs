@@ -15,9 +15,13 @@ use std::path::{Path, PathBuf};
 /// Files of the outside world that a stage reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
+    /// The model's config and weights.
     Model,
+    /// The model's tokenizer.
     Tokenizer,
+    /// The files of all dictionaries.
     Dictionaries,
+    /// The files of the corpus.
     Corpus,
     /// The files of tasks that bring their own prompts.
     Prompts,
@@ -115,7 +119,7 @@ impl Input {
             Input::Dictionaries => {
                 "`dictionaries.attention` and `dictionaries.mlp` must be folders of readable files"
             }
-            Input::Corpus => "check that the files of `corpus.path` are there and readable",
+            Input::Corpus => "check that the files of `corpus.path` exist and are readable",
             Input::Prompts => "check the `file` of the task",
             Input::Published => {
                 "`published` of a task is \"\", \"none\", \"gpt2-small\" or a JSON file, relative \
@@ -126,7 +130,7 @@ impl Input {
 }
 
 /// Where each task's published circuit is from, for stages that read [`Input::Published`].
-pub fn published_from(config: &Config) -> Ingredients {
+pub(crate) fn published_from(config: &Config) -> Ingredients {
     let name = |task| match task::origin(task, &config.model.path) {
         Origin::Nowhere => "none".into(),
         Origin::BuiltIn => "gpt2-small".into(),
@@ -151,8 +155,8 @@ pub(super) fn from_hub(config: &Config, path: &Path) -> Option<(String, String)>
     })
 }
 
-/// What a file of a dictionary is to the run: `dictionaries/attention/NAME`, with the name below the
-/// folder of the settings.
+/// What a file of a dictionary is to the run: `dictionaries/attention/NAME`, with the name below
+/// the folder of the settings.
 pub(super) fn dictionary_file(config: &Config, kind: Kind, path: &Path) -> String {
     let folder = config.path(config.dictionaries.of(kind).0);
     let name = match path.strip_prefix(&folder) {

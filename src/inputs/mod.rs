@@ -10,10 +10,13 @@ mod open;
 mod prompts;
 
 pub use check::check;
-pub use corpus::{Contexts, corpus, counting, no_context};
-pub use files::{Input, published_from};
+pub(crate) use corpus::no_context;
+pub use corpus::{Contexts, corpus, counting};
+pub use files::Input;
+pub(crate) use files::published_from;
 pub use open::{dictionaries, model, replacement_model, sizes, sources, tokenizer};
-pub use prompts::{Metrics, growth, prompts, published, root};
+pub(crate) use prompts::Metrics;
+pub use prompts::{growth, prompts, published, root};
 
 use crate::artifact::activations::Precision;
 use crate::artifact::tables::CircuitFeature;
@@ -46,9 +49,9 @@ pub fn precision(config: &Config) -> Precision {
 }
 
 /// What the disk cache of some hooks takes, in GiB.
-pub fn cache_gib(config: &Config, tokens: usize, hooks: usize, width: usize) -> f64 {
+pub(crate) fn cache_gib(config: &Config, tokens: usize, hooks: usize, width: usize) -> f64 {
     (tokens * hooks * width * precision(config).bytes()) as f64 / (1u64 << 30) as f64
 }
 
 /// What to do about circuits that cannot be read.
-pub const DISCOVER: &str = "make it again with `circuit-atlas run discover --force`";
+pub(crate) const DISCOVER: &str = "rerun with `circuit-atlas run discover --force`";

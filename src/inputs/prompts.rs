@@ -45,12 +45,12 @@ pub fn growth(discover: &Discover, method: config::DiscoveryMethod) -> Option<Gr
 }
 
 /// How well a model does on prompts, as their tasks measure it.
-pub struct Metrics {
+pub(crate) struct Metrics {
     digits: Option<Arc<Vec<u32>>>,
 }
 
 impl Metrics {
-    pub fn new(tokenizer: &Tokenizer) -> Metrics {
+    pub(crate) fn new(tokenizer: &Tokenizer) -> Metrics {
         Metrics { digits: task::digits(tokenizer).map(Arc::new) }
     }
 
@@ -58,14 +58,14 @@ impl Metrics {
     ///
     /// # Errors
     /// As of [`Metrics::of`].
-    pub fn case<'p>(&self, prompt: &'p Prompt) -> Result<Case<'p>> {
+    pub(crate) fn case<'p>(&self, prompt: &'p Prompt) -> Result<Case<'p>> {
         let Prompt { tokens, corrupted, frame, .. } = prompt;
         Ok(Case { tokens, corrupted, template: frame, metric: self.of(prompt)? })
     }
 
     /// # Errors
     /// When the tokenizer has no tokens for what is measured.
-    pub fn of(&self, prompt: &Prompt) -> Result<Metric> {
+    pub(crate) fn of(&self, prompt: &Prompt) -> Result<Metric> {
         let (correct, counter) = (prompt.correct, prompt.counter);
         match (prompt.measure, &self.digits) {
             (Measure::LogitDifference, _) => Ok(Metric::LogitDifference { correct, counter }),
@@ -73,7 +73,7 @@ impl Metrics {
                 Ok(Metric::GreaterThan { digits: digits.clone(), year })
             }
             (Measure::GreaterThan { .. }, None) => Err(hinted(
-                "this tokenizer has not a token for each of `00` … `99`",
+                "this tokenizer does not have a token for each of `00` … `99`",
                 "use a task of `kind = \"prompts\"` instead of `greater-than`",
             )),
         }

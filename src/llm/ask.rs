@@ -49,6 +49,7 @@ pub struct Asker<'a> {
 /// What asking would take.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Plan {
+    /// All questions.
     pub questions: u64,
     /// Those to which there is a reply already.
     pub known: u64,
@@ -120,7 +121,7 @@ impl<'a> Asker<'a> {
                     while let Some(&i) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let asked = session.answer(&questions[i], &read).await;
                         let asked =
-                            asked.inspect_err(|_| drop(session.close("an error has ended it")))?;
+                            asked.inspect_err(|_| drop(session.close("stopped by an error")))?;
                         done.lock().unwrap_or_else(PoisonError::into_inner)[i] = Some(asked);
                         self.progress.add(1);
                     }
@@ -194,8 +195,8 @@ impl Plan {
 pub(super) fn runtime() -> Result<Runtime> {
     let runtime = Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
     runtime.hint(
-        || "cannot start what drives the network".into(),
-        "check the limits of processes and open files",
+        || "cannot start the network runtime".into(),
+        "check the limits on processes and open files",
     )
 }
 

@@ -15,7 +15,7 @@ pub struct Budget {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Spent {
+pub(crate) struct Spent {
     /// Requests sent, every try counted.
     pub calls: u64,
     /// What replies have cost.
@@ -34,6 +34,7 @@ pub enum Exceeded {
 }
 
 impl Budget {
+    /// With the limits of the settings, nothing spent.
     pub fn new(llm: &Llm) -> Budget {
         Budget { max_cost: llm.max_cost, max_calls: llm.max_calls, spent: Mutex::default() }
     }
@@ -65,7 +66,7 @@ impl Budget {
         }
         if self.max_cost > 0.0 && spent.cost + most > self.max_cost {
             return Err(Exceeded::Limit(format!(
-                "`llm.max_cost = {}` would be passed",
+                "`llm.max_cost = {}` would be exceeded",
                 self.max_cost
             )));
         }
@@ -85,7 +86,7 @@ impl Budget {
     }
 
     /// What has been spent so far.
-    pub fn spent(&self) -> Spent {
+    pub(crate) fn spent(&self) -> Spent {
         *self.lock()
     }
 }
@@ -104,7 +105,7 @@ mod tests {
         assert_eq!(budget.spent().calls, 2);
         assert_eq!(
             budget.take(0.95),
-            Err(Exceeded::Limit("`llm.max_cost = 1` would be passed".into()))
+            Err(Exceeded::Limit("`llm.max_cost = 1` would be exceeded".into()))
         );
     }
 

@@ -11,7 +11,7 @@ const UNKNOWN: [&str; 8] =
 
 /// What may be sent to a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capabilities {
+pub(super) struct Capabilities {
     /// `response_format` with a JSON schema; else the form is only asked for in words.
     pub schema: bool,
     /// `max_tokens`; else `max_completion_tokens`.
@@ -29,7 +29,7 @@ impl Default for Capabilities {
 impl Capabilities {
     /// These without what this answer complains of; none where it complains of something
     /// else.
-    pub fn without(self, answer: &ErrorResponse) -> Option<Capabilities> {
+    pub(super) fn without(self, answer: &ErrorResponse) -> Option<Capabilities> {
         if !matches!(answer.status, 400 | 422 | 501) || is_too_long(answer) {
             return None;
         }
@@ -61,7 +61,7 @@ impl Capabilities {
     }
 
     /// What both may be sent.
-    pub fn and(self, other: Capabilities) -> Capabilities {
+    pub(super) fn and(self, other: Capabilities) -> Capabilities {
         Capabilities {
             schema: self.schema && other.schema,
             max_tokens: self.max_tokens && other.max_tokens,

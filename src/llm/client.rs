@@ -24,7 +24,7 @@ const LARGEST: usize = 1 << 16;
 
 /// A completion.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Completion {
+pub(super) struct Completion {
     pub text: String,
     /// In the model's own words.
     pub refusal: Option<String>,
@@ -38,7 +38,7 @@ pub struct Completion {
 
 /// An answer that is none.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct ErrorResponse {
+pub(super) struct ErrorResponse {
     pub status: u16,
     pub code: String,
     pub param: String,
@@ -48,7 +48,7 @@ pub struct ErrorResponse {
 
 /// Why there is no completion.
 #[derive(Clone, Debug, PartialEq)]
-pub enum RequestError {
+pub(super) enum RequestError {
     /// The request cannot even be made. Why.
     Invalid(String),
     /// Nobody is there. Why.
@@ -73,13 +73,13 @@ impl std::error::Error for RequestError {}
 type Sent<'c> = Pin<Box<dyn Future<Output = Result<Completion, RequestError>> + Send + 'c>>;
 
 /// Who answers.
-pub trait Client: Send + Sync {
+pub(super) trait Client: Send + Sync {
     /// Sends one request, once.
     fn send<'c>(&'c self, model: &'c str, body: Value) -> Sent<'c>;
 }
 
 /// A server.
-pub struct HttpClient {
+pub(super) struct HttpClient {
     http: reqwest::Client,
     key: Key,
     llm: Llm,
@@ -90,7 +90,7 @@ impl HttpClient {
     ///
     /// # Errors
     /// When there is no key, or no TLS.
-    pub fn new(llm: &Llm) -> Result<HttpClient> {
+    pub(super) fn new(llm: &Llm) -> Result<HttpClient> {
         // It is there already where another client has been made.
         drop(rustls::crypto::ring::default_provider().install_default());
         let http = reqwest::Client::builder()
@@ -101,7 +101,7 @@ impl HttpClient {
             .user_agent(concat!("circuit-atlas/", env!("CARGO_PKG_VERSION")))
             .build();
         let http = http.hint(
-            || "cannot speak HTTP".into(),
+            || "cannot set up HTTP".into(),
             "check the proxy settings and the system's certificates",
         )?;
         Ok(HttpClient { http, key: Key::of(llm)?, llm: llm.clone() })
@@ -162,7 +162,7 @@ impl HttpClient {
 
 /// Where Azure has a model: `llm.deployment` is that of `llm.model`, every other is called like its
 /// model.
-pub fn deployment<'a>(llm: &'a Llm, model: &'a str) -> &'a str {
+pub(super) fn deployment<'a>(llm: &'a Llm, model: &'a str) -> &'a str {
     if llm.deployment.is_empty() || model != llm.model { model } else { &llm.deployment }
 }
 
@@ -287,7 +287,7 @@ fn error(error: OpenAIError) -> RequestError {
         OpenAIError::JSONDeserialize(_, text) if is_page(&text) => {
             RequestError::Malformed("an HTML page")
         }
-        OpenAIError::JSONDeserialize(..) => RequestError::Malformed("what is no JSON"),
+        OpenAIError::JSONDeserialize(..) => RequestError::Malformed("something that is not JSON"),
         OpenAIError::Boxed(error) => match error.downcast::<RequestError>() {
             Ok(error) => *error,
             Err(error) => RequestError::Invalid(error.to_string()),
@@ -316,7 +316,7 @@ fn completion(body: &Value) -> Result<Completion, RequestError> {
             None if body["error"].is_null() => {
                 RequestError::Malformed("a completion without a choice")
             }
-            None => RequestError::Malformed("an error in place of a completion"),
+            None => RequestError::Malformed("an error instead of a completion"),
         });
     }
     let message = &choice["message"];
@@ -342,7 +342,7 @@ fn content(content: &Value) -> String {
 
 /// A client that answers from a script.
 #[cfg(test)]
-pub struct Scripted<F>(pub F);
+pub(super) struct Scripted<F>(pub F);
 
 #[cfg(test)]
 impl<F: Fn(&Value) -> Result<Completion, RequestError> + Send + Sync> Client for Scripted<F> {

@@ -7,18 +7,21 @@
 use std::collections::BTreeSet;
 
 /// Levels of activation that are told apart: 1 to this; 0 is inactive.
-pub const LEVELS: u32 = 10;
+pub(crate) const LEVELS: u32 = 10;
 
 /// A token, or several that share a character.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExcerptPiece {
+    /// As it stands in the text.
     pub text: String,
+    /// The largest of its tokens.
     pub activation: f32,
 }
 
 /// A window of a text, without special tokens.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Excerpt {
+    /// In the order of the text.
     pub pieces: Vec<ExcerptPiece>,
 }
 
@@ -70,7 +73,7 @@ impl Excerpt {
 }
 
 /// Text without line breaks, control characters and marks of its own.
-pub fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let shown = |c: char| match c {
         '\n' => '⏎',
         '«' => '‹',

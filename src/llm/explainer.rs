@@ -20,21 +20,29 @@ const CLAIM: usize = 40;
 /// What is to be explained. Each kind has a prompt of its name.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
-pub enum View {
-    Feature(Feature),
-    Head(Head),
-    Mlp(Mlp),
-    Pair(Pair),
-    Group(Group),
+pub enum Evidence {
+    /// A dictionary feature.
+    Feature(FeatureEvidence),
+    /// An attention head.
+    Head(HeadEvidence),
+    /// An MLP.
+    Mlp(MlpEvidence),
+    /// Two features.
+    Pair(PairEvidence),
+    /// A group of features.
+    Group(GroupEvidence),
 }
 
 /// A feature, by its texts and tokens.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Feature {
+pub struct FeatureEvidence {
     /// Of an attention dictionary, not an MLP's.
     pub attention: bool,
+    /// Its layer, from 0.
     pub layer: u32,
+    /// The model's last layer.
     pub last_layer: u32,
+    /// Share of tokens at which it is active.
     pub density: f64,
     /// Marked with levels, strongest first.
     pub strongest: Vec<String>,
@@ -44,85 +52,108 @@ pub struct Feature {
     pub inactive: Vec<String>,
     /// Tokens by their share of its activation.
     pub mass: Vec<(String, f64)>,
-    pub tokens: Tokens,
+    /// Its promoted and suppressed tokens.
+    pub tokens: TokenEvidence,
 }
 
 /// Tokens with their logits, each list with the largest first.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Tokens {
+pub struct TokenEvidence {
+    /// Tokens whose logits it raises most, in logits per unit of activation.
     pub promoted: Vec<(String, f64)>,
+    /// Tokens whose logits it lowers most, in the same unit.
     pub suppressed: Vec<(String, f64)>,
 }
 
 /// A feature as a part of something.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Member {
+pub struct MemberEvidence {
     /// Such as `MLP feature of layer 2`.
     pub place: String,
     /// Such as `serves in 40 of 50 prompts`.
     pub often: String,
+    /// Input side of its explanation; empty if there is none.
     pub input: String,
+    /// Output side of its explanation; empty if there is none.
     pub output: String,
 }
 
 /// What a component has to do with a task.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Task {
+pub struct TaskEvidence {
+    /// What the task is, in words.
     pub what: String,
+    /// What its metric is, in words.
     pub measured: String,
+    /// The task's used prompts.
     pub prompts: u32,
     /// Of them, those whose circuit has the component.
     pub circuits: u32,
     /// One of them; empty if there is none.
     pub prompt: String,
+    /// The right answer of `prompt`.
     pub right: String,
+    /// The wrong answer of `prompt`.
     pub wrong: String,
 }
 
 /// An attention head, by where it looks and what it moves.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Head {
+pub struct HeadEvidence {
+    /// Its number in the layer, from 0.
     pub head: u32,
+    /// Its layer, from 0.
     pub layer: u32,
+    /// The model's last layer.
     pub last_layer: u32,
-    pub places: Vec<Place>,
+    /// What it does in each task, the task in most of whose circuits it is first.
+    pub places: Vec<HeadInTask>,
     /// The features that it serves, most often first.
-    pub members: Vec<Member>,
+    pub members: Vec<MemberEvidence>,
     /// Texts in which their weighted sum is largest.
     pub joint: Vec<String>,
-    pub tokens: Tokens,
+    /// Promoted and suppressed tokens of the weighted sum of its features.
+    pub tokens: TokenEvidence,
 }
 
 /// A head in a task.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Place {
-    pub task: Task,
+pub struct HeadInTask {
+    /// The task.
+    pub task: TaskEvidence,
     /// Most prompts first.
-    pub moves: Vec<Move>,
+    pub moves: Vec<MoveEvidence>,
     /// Where it looks, with shares of its attention.
     pub habits: Vec<(String, f64)>,
     /// On the logit of the right answer over the wrong one.
     pub direct_effect: Option<f64>,
     /// What enters its query, key and value.
-    pub enters: Vec<(String, Vec<Source>)>,
-    pub copies: Vec<Copied>,
+    pub enters: Vec<(String, Vec<SourceEvidence>)>,
+    /// What it writes when it reads certain tokens, answers first.
+    pub copies: Vec<CopyEvidence>,
     /// A sentence on whether it copies; empty if that cannot be said.
     pub copying: String,
 }
 
 /// From where to where a head carries something.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Move {
+pub struct MoveEvidence {
+    /// What stands at the source, in words.
     pub from: String,
+    /// What stands at the destination, in words.
     pub to: String,
+    /// Prompts whose circuit has it.
     pub prompts: u32,
+    /// Mean attention from the destination to the source; none if it is not known.
     pub attention: Option<f64>,
 }
 
 /// What enters a slot of a head.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Source {
+pub struct SourceEvidence {
+    /// What it is, in words.
     pub what: String,
+    /// Prompts in whose circuit it enters the slot.
     pub prompts: u32,
     /// Empty of what has no explanation.
     pub said: String,
@@ -130,8 +161,10 @@ pub struct Source {
 
 /// What a head writes when it reads a token.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Copied {
+pub struct CopyEvidence {
+    /// The token that it reads.
     pub token: String,
+    /// The tokens that it raises most then, the most raised one first.
     pub writes: Vec<String>,
     /// What becomes of the token itself.
     pub own: String,
@@ -139,28 +172,40 @@ pub struct Copied {
 
 /// An MLP, by the features that serve in it.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Mlp {
+pub struct MlpEvidence {
+    /// Its layer, from 0.
     pub layer: u32,
+    /// The model's last layer.
     pub last_layer: u32,
-    pub tasks: Vec<Task>,
-    pub members: Vec<Member>,
+    /// The tasks in whose circuits it is.
+    pub tasks: Vec<TaskEvidence>,
+    /// The features that serve in it, most often first.
+    pub members: Vec<MemberEvidence>,
+    /// Texts in which their weighted sum is largest.
     pub joint: Vec<String>,
-    pub tokens: Tokens,
+    /// Promoted and suppressed tokens of their weighted sum.
+    pub tokens: TokenEvidence,
 }
 
 /// Two features that serve in the same circuits.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Pair {
-    pub members: Vec<Member>,
-    pub meetings: Vec<Meeting>,
+pub struct PairEvidence {
+    /// The two features.
+    pub members: Vec<MemberEvidence>,
+    /// The tasks in whose circuits both serve.
+    pub meetings: Vec<CooccurrenceEvidence>,
+    /// Texts in which the sum of their activations, each over its maximum, is largest.
     pub joint: Vec<String>,
-    pub tokens: Tokens,
+    /// Promoted and suppressed tokens of their weighted sum.
+    pub tokens: TokenEvidence,
 }
 
 /// A task in whose circuits two features meet.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Meeting {
+pub struct CooccurrenceEvidence {
+    /// What the task is, in words.
     pub what: String,
+    /// The task's used prompts.
     pub prompts: u32,
     /// Of them, those in which both serve.
     pub together: u32,
@@ -168,21 +213,24 @@ pub struct Meeting {
 
 /// Features that somebody put together.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Group {
-    pub members: Vec<Member>,
+pub struct GroupEvidence {
+    /// The features.
+    pub members: Vec<MemberEvidence>,
+    /// Texts in which the sum of their activations, each over its maximum, is largest.
     pub joint: Vec<String>,
-    pub tokens: Tokens,
+    /// Promoted and suppressed tokens of their sum.
+    pub tokens: TokenEvidence,
 }
 
-impl View {
+impl Evidence {
     /// Its prompt, which is also the explainer's name.
     pub fn prompt(&self) -> &'static str {
         match self {
-            View::Feature(_) => "feature",
-            View::Head(_) => HEAD,
-            View::Mlp(_) => "mlp",
-            View::Pair(_) => "pair",
-            View::Group(_) => "group",
+            Evidence::Feature(_) => "feature",
+            Evidence::Head(_) => HEAD,
+            Evidence::Mlp(_) => "mlp",
+            Evidence::Pair(_) => "pair",
+            Evidence::Group(_) => "group",
         }
     }
 
@@ -223,12 +271,15 @@ fn form(prompt: &'static str) -> Form {
 /// A reply that has been read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reply {
+    /// The input side, one sentence.
     pub input: String,
+    /// The output side, one sentence.
     pub output: String,
     /// Tokens that it claims to be promoted.
     pub promotes: Vec<String>,
     /// Of a head; else empty.
     pub matching: String,
+    /// What a head's value carries over, one sentence; else empty.
     pub carried: String,
 }
 
@@ -282,7 +333,7 @@ fn check_sentence(field: &str, sentence: &mut String) -> Result<(), String> {
     match sentence.chars().count() {
         0 => Err(format!("`{field}` is empty")),
         n if n > SENTENCE => {
-            Err(format!("`{field}` has {n} characters, and {SENTENCE} are the most"))
+            Err(format!("`{field}` has {n} characters; at most {SENTENCE} are allowed"))
         }
         _ if sentence.contains(breaks) => {
             Err(format!("`{field}` has line breaks or control characters"))
@@ -294,15 +345,19 @@ fn check_sentence(field: &str, sentence: &mut String) -> Result<(), String> {
 /// Tokens as the model has them, whether they came in backticks, as prompts show them, or not.
 fn claims(promotes: &[String]) -> Result<Vec<String>, String> {
     if promotes.len() > CLAIMS {
-        return Err(format!("`promotes` has {} tokens, and {CLAIMS} are the most", promotes.len()));
+        return Err(format!(
+            "`promotes` has {} tokens; at most {CLAIMS} are allowed",
+            promotes.len()
+        ));
     }
     let claim = |text: &String| {
         let token = unquoted(text);
         match token.chars().count() {
             0 => Err("`promotes` has an empty token".to_string()),
-            n if n > CLAIM => {
-                Err(format!("`promotes` has a token of {n} characters, and {CLAIM} are the most"))
-            }
+            n if n > CLAIM => Err(format!(
+                "`promotes` has a token of {n} characters; at most {CLAIM} are \
+                     allowed"
+            )),
             _ if token.contains(|c: char| c.is_control() && c != '\n') => {
                 Err("`promotes` has a token with control characters".to_string())
             }
@@ -316,12 +371,12 @@ fn claims(promotes: &[String]) -> Result<Vec<String>, String> {
 mod tests {
     use super::*;
 
-    fn question(view: View) -> Question {
+    fn question(view: Evidence) -> Question {
         view.question(&Subject::Group("subject".into()), "model").unwrap()
     }
 
     fn feature() -> Question {
-        question(View::Feature(Feature::default()))
+        question(Evidence::Feature(FeatureEvidence::default()))
     }
 
     #[test]
@@ -350,7 +405,7 @@ mod tests {
             ),
             (
                 |r| r["input"] = json!("é".repeat(401)),
-                "`input` has 401 characters, and 400 are the most",
+                "`input` has 401 characters; at most 400 are allowed",
             ),
             (|r| r["input"] = json!(["Fires."]), "invalid type: sequence, expected a string"),
             (
@@ -361,12 +416,12 @@ mod tests {
             (|r| *r = json!("Fires."), "invalid type: string \"Fires.\", expected struct Plain"),
             (
                 |r| r["promotes"] = json!(vec!["x"; 11]),
-                "`promotes` has 11 tokens, and 10 are the most",
+                "`promotes` has 11 tokens; at most 10 are allowed",
             ),
             (|r| r["promotes"] = json!(["``"]), "`promotes` has an empty token"),
             (
                 |r| r["promotes"] = json!(["x".repeat(41)]),
-                "`promotes` has a token of 41 characters, and 40 are the most",
+                "`promotes` has a token of 41 characters; at most 40 are allowed",
             ),
         ];
         for (change, expected) in cases {
@@ -377,12 +432,12 @@ mod tests {
     #[test]
     fn only_a_head_has_a_matching_and_something_carried() {
         let reply = json!({ "input": "Moves.", "output": "o", "promotes": [], "matching": "m", "carried": "c" });
-        let head = read(&question(View::Head(Head::default())), &reply).unwrap();
+        let head = read(&question(Evidence::Head(HeadEvidence::default())), &reply).unwrap();
         assert_eq!((head.matching.as_str(), head.carried.as_str()), ("m", "c"));
         assert!(read(&feature(), &reply).unwrap_err().starts_with("unknown field `"));
         let plain = json!({ "input": "Moves.", "output": "o", "promotes": [] });
         assert_eq!(
-            read(&question(View::Head(Head::default())), &plain).unwrap_err(),
+            read(&question(Evidence::Head(HeadEvidence::default())), &plain).unwrap_err(),
             "missing field `matching`"
         );
     }

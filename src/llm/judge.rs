@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 /// A way to put an explanation to the test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum JudgeMethod {
+    /// Asks in which texts the feature is active.
     Detection,
+    /// Asks in which texts the right tokens are marked.
     Fuzzing,
 }
 
@@ -100,11 +102,11 @@ pub fn read(question: &Question, reply: &Value) -> Result<Vec<bool>, String> {
         let at = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
         let Some(verdict) = at.and_then(|at| verdicts.get_mut(at)) else {
             return Err(format!(
-                "`yes` has {number}, and the texts are numbered from 1 to {texts}"
+                "`yes` contains {number}, but the texts are numbered from 1 to {texts}"
             ));
         };
         if std::mem::replace(verdict, true) {
-            return Err(format!("`yes` has {number} twice"));
+            return Err(format!("`yes` contains {number} twice"));
         }
     }
     Ok(verdicts)
@@ -136,9 +138,9 @@ mod tests {
     #[test]
     fn a_verdict_that_is_not_as_asked_is_refused_with_the_reason() {
         let cases = [
-            (json!({ "yes": [0] }), "`yes` has 0, and the texts are numbered from 1 to 3"),
-            (json!({ "yes": [1, 4] }), "`yes` has 4, and the texts are numbered from 1 to 3"),
-            (json!({ "yes": [2, 2] }), "`yes` has 2 twice"),
+            (json!({ "yes": [0] }), "`yes` contains 0, but the texts are numbered from 1 to 3"),
+            (json!({ "yes": [1, 4] }), "`yes` contains 4, but the texts are numbered from 1 to 3"),
+            (json!({ "yes": [2, 2] }), "`yes` contains 2 twice"),
             (json!({ "yes": [-1] }), "invalid value: integer `-1`, expected u64"),
             (json!({ "yes": [1.0] }), "invalid type: floating point `1.0`, expected u64"),
             (json!({ "yes": ["1"] }), "invalid type: string \"1\", expected u64"),

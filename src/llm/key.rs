@@ -10,28 +10,28 @@ const INSTEAD: &str = "[key]";
 /// Shorter ones are no secrets but words such as `none`, which replies may well have.
 const SHORTEST: usize = 8;
 
-pub struct Key(String);
+pub(super) struct Key(String);
 
 impl Key {
     /// The key in the variable that the settings name; none where they name no variable.
     ///
     /// # Errors
     /// When the variable is not set, or holds what cannot be sent.
-    pub fn of(llm: &Llm) -> Result<Key> {
+    pub(super) fn of(llm: &Llm) -> Result<Key> {
         let name = &llm.api_key_env;
         if name.is_empty() {
             return Ok(Key(String::new()));
         }
         let hint = format!(
-            "set `{name}` to the key of the server; with `llm.api_key_env` another variable is \
-             read, or none if it is empty"
+            "set `{name}` to the server's key; `llm.api_key_env` names the variable, empty for no \
+             key"
         );
         let key = match std::env::var(name) {
             Ok(key) if !key.trim().is_empty() => key.trim().to_string(),
             Err(std::env::VarError::NotUnicode(_)) => return Err(hinted(unsendable(name), hint)),
             _ => {
                 return Err(hinted(
-                    format!("the variable `{name}`, which is to hold the key, is not set"),
+                    format!("the environment variable `{name}` with the key is not set"),
                     hint,
                 ));
             }
@@ -48,7 +48,7 @@ impl Key {
     }
 
     /// A text that came from outside, without the key, also where it stands as JSON has it.
-    pub fn hide(&self, text: &str) -> String {
+    pub(super) fn hide(&self, text: &str) -> String {
         if self.0.len() < SHORTEST {
             return text.into();
         }
@@ -90,7 +90,7 @@ mod tests {
         let error = check_key(&llm).unwrap_err().to_string();
         assert_eq!(
             error,
-            "the variable `CIRCUIT_ATLAS_NOBODY_SETS_THIS`, which is to hold the key, is not set"
+            "the environment variable `CIRCUIT_ATLAS_NOBODY_SETS_THIS` with the key is not set"
         );
         assert!(check_key(&Llm { api_key_env: String::new(), ..Llm::default() }).is_ok());
     }

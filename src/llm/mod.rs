@@ -36,8 +36,11 @@ use serde_json::Value;
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChatRole {
+    /// The instructions.
     System,
+    /// The question, or what is wrong with a reply.
     User,
+    /// A reply of the model.
     Assistant,
 }
 
@@ -55,14 +58,18 @@ impl ChatRole {
 /// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
+    /// Whose message it is.
     pub role: ChatRole,
+    /// The whole text.
     pub text: String,
 }
 
 /// The form that a reply is to have: an object of this JSON schema.
 #[derive(Clone, Debug)]
 pub struct Form {
+    /// Its name, which the server is told as the schema's.
     pub name: &'static str,
+    /// The JSON schema.
     pub schema: Value,
 }
 
@@ -74,16 +81,20 @@ pub struct Question {
     pub subject: Subject,
     /// `explain`, `detection` or `fuzzing`, for the ledger.
     pub purpose: &'static str,
+    /// The model that is asked, by the server's name for it.
     pub model: String,
     /// Which of several independent replies, from 0.
     pub sample: u32,
+    /// The conversation so far, in order.
     pub messages: Vec<Message>,
+    /// What the reply must look like.
     pub form: Form,
 }
 
 /// How asking ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome<T> {
+    /// What was read from the reply.
     Answered(T),
     /// There is a reply, and it cannot be read even after one repair; or the server refuses this
     /// question for good. Why.
@@ -103,24 +114,33 @@ pub struct Call {
     pub hash: String,
     /// That of the question, or `repair`.
     pub purpose: &'static str,
+    /// The model that was asked.
     pub model: String,
     /// What the server called the model that answered; empty if it did not say.
     pub served: String,
+    /// What was sent, in order.
     pub messages: Vec<Message>,
     /// As it came; empty if none did.
     pub reply: String,
+    /// Tokens of the messages; 0 if no reply came.
     pub prompt_tokens: u32,
+    /// Tokens of the reply; 0 if none came.
     pub completion_tokens: u32,
+    /// In the unit of `llm.prices`; 0 if no reply came or the model has no price.
     pub cost: f64,
     /// Of all tries.
     pub seconds: f64,
+    /// Tries that were made.
     pub attempts: u32,
+    /// How it ended.
     pub status: Status,
 }
 
 /// A question's end, and the calls that it took.
 #[derive(Clone, Debug)]
 pub struct Asked<T> {
+    /// How asking ended.
     pub outcome: Outcome<T>,
+    /// In the order in which they were made.
     pub calls: Vec<Call>,
 }

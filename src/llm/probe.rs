@@ -48,10 +48,7 @@ pub fn probe(llm: &Llm, model: &str) -> Result<String> {
     } else {
         format!(", as {},", quoted(&served))
     };
-    Ok(format!(
-        "`{model}` answers{name} after {:.1} s, in the form of {form}",
-        begun.elapsed().as_secs_f64()
-    ))
+    Ok(format!("`{model}` answers{name} after {:.1} s, with {form}", begun.elapsed().as_secs_f64()))
 }
 
 /// Asks in simpler and simpler words, until the server understands.
@@ -81,7 +78,7 @@ fn simpler(llm: &Llm, capabilities: Capabilities, error: &RequestError) -> Optio
 fn failure(llm: &Llm, question: &Question, error: &RequestError) -> anyhow::Error {
     let why = match retry::classify(error, llm) {
         ErrorClass::Retry(why, _) | ErrorClass::Failed(why) | ErrorClass::Fatal(why) => why,
-        ErrorClass::Refused(why) => format!("the server's filter stopped it: {why}"),
+        ErrorClass::Refused(why) => format!("the server's content filter blocked it: {why}"),
     };
-    hinted(format!("the model `{}` gives no reply: {why}", question.model), retry::hint(error, llm))
+    hinted(format!("no reply from the model `{}`: {why}", question.model), retry::hint(error, llm))
 }

@@ -46,7 +46,7 @@ impl Bucket {
 }
 
 /// The rate limit that all workers share.
-pub struct RateLimit(Mutex<State>);
+pub(super) struct RateLimit(Mutex<State>);
 
 struct State {
     requests: Bucket,
@@ -56,7 +56,7 @@ struct State {
 }
 
 impl RateLimit {
-    pub fn new(llm: &Llm) -> RateLimit {
+    pub(super) fn new(llm: &Llm) -> RateLimit {
         let now = Instant::now();
         let requests = Bucket::a_minute(llm.requests_per_minute, now);
         let tokens = Bucket::a_minute(llm.tokens_per_minute, now);
@@ -68,7 +68,7 @@ impl RateLimit {
     }
 
     /// Waits for the turn of a request of so many tokens.
-    pub async fn turn(&self, tokens: u64) {
+    pub(super) async fn turn(&self, tokens: u64) {
         let now = Instant::now();
         let mut start = {
             let mut state = self.lock();
@@ -86,13 +86,13 @@ impl RateLimit {
     }
 
     /// Nobody asks for so long.
-    pub fn pause(&self, wait: Duration) {
+    pub(super) fn pause(&self, wait: Duration) {
         let mut state = self.lock();
         state.paused = state.paused.max(Instant::now() + wait);
     }
 
     /// Puts right what was taken, once the tokens are counted.
-    pub fn correct(&self, taken: u64, real: u64) {
+    pub(super) fn correct(&self, taken: u64, real: u64) {
         self.lock().tokens.correct(taken as f64, real as f64);
     }
 }

@@ -4,14 +4,14 @@
 use serde_json::Value;
 
 /// What the last line begins with where the object does not stand alone.
-pub const MARK: &str = "ANSWER:";
+pub(super) const MARK: &str = "ANSWER:";
 const FENCE: &str = "```";
 
 /// The object of a reply.
 ///
 /// # Errors
 /// Why there is none, in words that can be told to the one who replied.
-pub fn object(reply: &str) -> Result<Value, String> {
+pub(super) fn object(reply: &str) -> Result<Value, String> {
     let reply = reply.trim();
     let marked = reply
         .lines()
@@ -19,10 +19,13 @@ pub fn object(reply: &str) -> Result<Value, String> {
         .find(|line| !line.trim().is_empty())
         .and_then(|line| line.trim().strip_prefix(MARK));
     match marked {
-        Some(rest) => {
-            parse(rest).map_err(|why| format!("what follows `{MARK}` is no JSON object: {why}"))
-        }
-        None => parse(bare(reply)).map_err(|why| format!("it is no JSON object: {why}")),
+        Some(rest) => parse(rest).map_err(|why| {
+            format!(
+                "the text after `{MARK}` is not a JSON object: \
+                 {why}"
+            )
+        }),
+        None => parse(bare(reply)).map_err(|why| format!("it is not a JSON object: {why}")),
     }
 }
 
@@ -39,7 +42,7 @@ fn bare(reply: &str) -> &str {
 fn parse(text: &str) -> Result<Value, String> {
     match serde_json::from_str(text.trim()) {
         Ok(value @ Value::Object(_)) => Ok(value),
-        Ok(_) => Err("it is another value".into()),
+        Ok(_) => Err("it is JSON, but not an object".into()),
         Err(error) => Err(error.to_string()),
     }
 }

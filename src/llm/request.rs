@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 /// How a reply is brought into form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub(super) enum Mode {
     /// By the JSON schema that goes with the request.
     Schema,
     /// By a marked line, asked for in words.
@@ -22,7 +22,7 @@ pub enum Mode {
 
 impl Mode {
     /// All that these settings allow, the first choice first.
-    pub fn allowed(llm: &Llm) -> &'static [Mode] {
+    pub(super) fn allowed(llm: &Llm) -> &'static [Mode] {
         match llm.replies {
             ReplyFormat::Auto => &[Mode::Schema, Mode::Line],
             ReplyFormat::Schema => &[Mode::Schema],
@@ -31,7 +31,7 @@ impl Mode {
     }
 
     /// That for a server with these capabilities.
-    pub fn of(llm: &Llm, capabilities: Capabilities) -> Mode {
+    pub(super) fn of(llm: &Llm, capabilities: Capabilities) -> Mode {
         match llm.replies {
             ReplyFormat::Auto if !capabilities.schema => Mode::Line,
             _ => Mode::allowed(llm)[0],
@@ -48,13 +48,13 @@ impl Mode {
 
 /// A reply that cannot be read, and why.
 #[derive(Clone, Debug)]
-pub struct Mistake {
+pub(super) struct Mistake {
     pub reply: String,
     pub why: String,
 }
 
 #[derive(Clone, Debug)]
-pub struct Request<'q> {
+pub(super) struct Request<'q> {
     question: &'q Question,
     mode: Mode,
     pub purpose: &'static str,
@@ -82,7 +82,7 @@ impl<'q> Request<'q> {
     ///
     /// # Errors
     /// When a template cannot be written.
-    pub fn new(
+    pub(super) fn new(
         llm: &Llm,
         question: &'q Question,
         mistake: Option<&Mistake>,
@@ -128,12 +128,12 @@ impl<'q> Request<'q> {
         self.messages.iter().map(|m| json!({ "role": m.role.word(), "content": m.text })).collect()
     }
 
-    pub fn model(&self) -> &'q str {
+    pub(super) fn model(&self) -> &'q str {
         &self.question.model
     }
 
     /// The body of the request, without what the server does not know.
-    pub fn body(&self, capabilities: Capabilities) -> Value {
+    pub(super) fn body(&self, capabilities: Capabilities) -> Value {
         let mut body = json!({ "model": self.question.model, "messages": self.spoken() });
         body[if capabilities.max_tokens { "max_tokens" } else { "max_completion_tokens" }] =
             self.max_tokens.into();
@@ -156,18 +156,18 @@ impl<'q> Request<'q> {
     }
 
     /// Tokens of the messages, about.
-    pub fn prompt_tokens(&self) -> u32 {
+    pub(super) fn prompt_tokens(&self) -> u32 {
         tokens(self.lengths(|text| text.chars().count()))
     }
 
     /// More tokens than the messages have, in any language that is written in words.
-    pub fn most_prompt_tokens(&self) -> u32 {
+    pub(super) fn most_prompt_tokens(&self) -> u32 {
         u32::try_from(self.lengths(str::len) / 2).unwrap_or(u32::MAX)
     }
 }
 
 /// So many characters as tokens, about.
-pub fn tokens(characters: usize) -> u32 {
+pub(super) fn tokens(characters: usize) -> u32 {
     u32::try_from(characters.div_ceil(4)).unwrap_or(u32::MAX)
 }
 

@@ -11,7 +11,7 @@ const FILE: &str = "replies.jsonl";
 
 /// A reply as it came.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
-pub struct CachedReply {
+pub(super) struct CachedReply {
     pub hash: String,
     pub model: String,
     /// What the server called the model that answered: some answer with whatever they have.
@@ -32,14 +32,14 @@ pub struct CachedReply {
 
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-pub enum ReplyStatus {
+pub(super) enum ReplyStatus {
     Ok,
     /// For good: asking again would bring the same.
     Refused,
 }
 
 /// The replies of an artifact folder.
-pub struct ResponseCache(Mutex<Kept>);
+pub(super) struct ResponseCache(Mutex<Kept>);
 
 struct Kept {
     journal: Journal,
@@ -49,7 +49,7 @@ struct Kept {
 impl ResponseCache {
     /// # Errors
     /// When the file cannot be read or is damaged.
-    pub fn open(store: &Store) -> Result<ResponseCache> {
+    pub(super) fn open(store: &Store) -> Result<ResponseCache> {
         let mut records = BTreeMap::new();
         let journal = Journal::open(store, FILE, |record: CachedReply| {
             drop(records.insert(record.hash.clone(), record))
@@ -61,7 +61,7 @@ impl ResponseCache {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn get(&self, hash: &str) -> Option<CachedReply> {
+    pub(super) fn get(&self, hash: &str) -> Option<CachedReply> {
         self.lock().records.get(hash).cloned()
     }
 
@@ -69,7 +69,7 @@ impl ResponseCache {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn keep(&self, record: &CachedReply) -> Result<()> {
+    pub(super) fn keep(&self, record: &CachedReply) -> Result<()> {
         let mut kept = self.lock();
         kept.journal.append(record)?;
         kept.records.insert(record.hash.clone(), record.clone());

@@ -7,7 +7,7 @@ use crate::config::Llm;
 use std::time::Duration;
 
 /// A server that asks for a longer pause is not waited for.
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// The longest wait that nobody asked for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Characters of what a server says that are repeated.
@@ -15,7 +15,7 @@ const QUOTED: usize = 200;
 
 /// What an error means for the question, with the reason.
 #[derive(Clone, Debug, PartialEq)]
-pub enum ErrorClass {
+pub(super) enum ErrorClass {
     /// Another try may go well, after the pause that the server asks for.
     Retry(String, Option<Duration>),
     /// This question will never be answered as it is.
@@ -27,7 +27,7 @@ pub enum ErrorClass {
 }
 
 /// Text of a server within a sentence: short, on one line.
-pub fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let line = one_line(text.trim());
     match line.char_indices().nth(QUOTED) {
         Some((at, _)) => format!("{}…", &line[..at]),
@@ -36,17 +36,17 @@ pub fn quoted(text: &str) -> String {
 }
 
 /// The class of an error.
-pub fn classify(error: &RequestError, llm: &Llm) -> ErrorClass {
+pub(super) fn classify(error: &RequestError, llm: &Llm) -> ErrorClass {
     match error {
         RequestError::Invalid(why) => {
-            ErrorClass::Fatal(format!("the server cannot be asked: {}", quoted(why)))
+            ErrorClass::Fatal(format!("the request cannot be made: {}", quoted(why)))
         }
         RequestError::Unreachable(why) => {
             ErrorClass::Retry(format!("the server cannot be reached: {}", quoted(why)), None)
         }
-        RequestError::Disconnected => ErrorClass::Retry("the connection broke off".into(), None),
+        RequestError::Disconnected => ErrorClass::Retry("the connection was lost".into(), None),
         RequestError::Timeout => ErrorClass::Retry(
-            format!("no whole reply came within `llm.timeout = {}` s", llm.timeout),
+            format!("no complete reply within `llm.timeout = {}` s", llm.timeout),
             None,
         ),
         RequestError::Malformed(what) => ErrorClass::Retry(format!("the server sent {what}"), None),
@@ -58,32 +58,32 @@ fn answered(answer: &ErrorResponse, llm: &Llm) -> ErrorClass {
     let said = format!("the server answered {}: {}", answer.status, quoted(&answer.message));
     match answer.status {
         _ if is_quota(answer) => {
-            ErrorClass::Fatal(format!("the account has no quota left ({said})"))
+            ErrorClass::Fatal(format!("the account's quota is used up ({said})"))
         }
         _ if is_filter(answer) => ErrorClass::Refused(answer.message.clone()),
         300..=399 => ErrorClass::Fatal(format!(
-            "`llm.base_url` is not the address of the server, which is elsewhere ({said})"
+            "the server redirects to an address other than `llm.base_url` ({said})"
         )),
         401 if llm.api_key_env.is_empty() => ErrorClass::Fatal(format!(
-            "the server wants a key, and `llm.api_key_env` names none ({said})"
+            "the server requires a key, but `llm.api_key_env` is empty ({said})"
         )),
         401 => ErrorClass::Fatal(format!(
-            "the server does not accept the key in `{}` ({said})",
+            "the server rejects the key in `{}` ({said})",
             llm.api_key_env
         )),
-        403 => ErrorClass::Fatal(format!("the server forbids it to this account ({said})")),
+        403 => ErrorClass::Fatal(format!("this account has no permission ({said})")),
         404 | 405 => ErrorClass::Fatal(format!(
             "the server has no such model, or `llm.base_url` is wrong ({said})"
         )),
         _ if answer.code == "model_not_found" => {
             ErrorClass::Fatal(format!("the server has no such model ({said})"))
         }
-        408 | 409 | 425 | 500.. => passing(format!("the server is out of order ({said})"), answer),
-        429 => passing(format!("the server wants fewer requests ({said})"), answer),
+        408 | 409 | 425 | 500.. => passing(format!("server error ({said})"), answer),
+        429 => passing(format!("rate limited ({said})"), answer),
         _ if is_too_long(answer) => {
-            ErrorClass::Failed(format!("the question is too long for the model ({said})"))
+            ErrorClass::Failed(format!("the prompt is too long for the model ({said})"))
         }
-        _ => ErrorClass::Failed(format!("the server does not take the question ({said})")),
+        _ => ErrorClass::Failed(format!("the server rejects the request ({said})")),
     }
 }
 
@@ -106,7 +106,7 @@ fn is_filter(answer: &ErrorResponse) -> bool {
 }
 
 /// Also what a server says of a question that is too long, in one of many ways.
-pub fn is_too_long(answer: &ErrorResponse) -> bool {
+pub(super) fn is_too_long(answer: &ErrorResponse) -> bool {
     let message = answer.message.to_lowercase();
     ["context_length_exceeded", "exceed_context_size_error"].contains(&answer.code.as_str())
         || ["context length", "context window", "context size"]
@@ -115,7 +115,7 @@ pub fn is_too_long(answer: &ErrorResponse) -> bool {
 }
 
 /// The next step for whoever tries the server once.
-pub fn hint(error: &RequestError, llm: &Llm) -> String {
+pub(super) fn hint(error: &RequestError, llm: &Llm) -> String {
     match error {
         RequestError::Invalid(_) => "check `llm.base_url`".into(),
         RequestError::Unreachable(_) | RequestError::Disconnected => {
@@ -126,25 +126,25 @@ pub fn hint(error: &RequestError, llm: &Llm) -> String {
             "check `llm.base_url`: it ends with `/v1` for most servers".into()
         }
         RequestError::Status(answer) if is_quota(answer) => {
-            "see to the account at the provider, or set another key".into()
+            "check the account at the provider, or set another key".into()
         }
         RequestError::Status(answer) => match answer.status {
             401 | 403 if llm.api_key_env.is_empty() => {
-                "name the variable that holds the key in `llm.api_key_env`".into()
+                "set `llm.api_key_env` to the name of the variable that holds the key".into()
             }
             401 | 403 => format!("check the key in `{}`", llm.api_key_env),
             300..=399 | 404 | 405 => {
                 "check `llm.model`, `llm.deployment` and `llm.base_url`".into()
             }
             408 | 409 | 425 | 429 | 500.. => "try again later".into(),
-            _ => "check `llm.model` and what the server says of it".into(),
+            _ => "check `llm.model` and the server's message".into(),
         },
     }
 }
 
 /// How long to wait after so many failures, from 1: twice as long each time, and not all for
 /// equally long. `draw` is any number, other for each who waits.
-pub fn backoff(first: Duration, failures: u32, draw: u64) -> Duration {
+pub(super) fn backoff(first: Duration, failures: u32, draw: u64) -> Duration {
     let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(LONGEST_WAIT);
     doubled.mul_f64(0.5 + 0.5 * (draw % 1000) as f64 / 1000.0)
 }
@@ -180,7 +180,7 @@ mod tests {
             ("", "This model's maximum context length is 8 tokens"),
         ] {
             let ErrorClass::Failed(why) = class(400, code, message) else { panic!() };
-            assert!(why.starts_with("the question is too long for the model"), "{why}");
+            assert!(why.starts_with("the prompt is too long for the model"), "{why}");
         }
     }
 

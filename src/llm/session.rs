@@ -31,7 +31,7 @@ const FILTER: &str = "content_filter";
 const LENGTH: &str = "length";
 
 /// One time that questions are asked, with a connection of its own.
-pub struct Session<'r> {
+pub(super) struct Session<'r> {
     asker: &'r Asker<'r>,
     what: &'static str,
     /// Made when something is to be sent, as that takes a key.
@@ -39,7 +39,7 @@ pub struct Session<'r> {
 }
 
 /// How a request ended. There is no call where nothing was sent.
-struct Exchange {
+struct Sent {
     outcome: Outcome<String>,
     call: Option<Call>,
 }
@@ -62,7 +62,7 @@ enum Attempt {
 }
 
 impl<'r> Session<'r> {
-    pub fn new(asker: &'r Asker<'r>, what: &'static str) -> Session<'r> {
+    pub(super) fn new(asker: &'r Asker<'r>, what: &'static str) -> Session<'r> {
         let session = Session { asker, what, live: OnceLock::new() };
         session.show("");
         session
@@ -72,7 +72,7 @@ impl<'r> Session<'r> {
     ///
     /// # Errors
     /// When there is no key, or a reply cannot be kept.
-    pub async fn answer<T>(
+    pub(super) async fn answer<T>(
         &self,
         question: &Question,
         read: impl Fn(&Question, &Value) -> Result<T, String>,
@@ -89,7 +89,7 @@ impl<'r> Session<'r> {
     }
 
     /// The reply to a question, or to what is said to a mistake: one that is kept, or a new one.
-    async fn exchange(&self, question: &Question, mistake: Option<&Mistake>) -> Result<Exchange> {
+    async fn exchange(&self, question: &Question, mistake: Option<&Mistake>) -> Result<Sent> {
         for mode in Mode::allowed(self.asker.llm) {
             let request = Request::new(self.asker.llm, question, mistake, *mode)?;
             if let Some(record) = self.asker.cache.get(&request.hash) {
@@ -99,7 +99,7 @@ impl<'r> Session<'r> {
         self.send(question, mistake).await
     }
 
-    async fn send(&self, question: &Question, mistake: Option<&Mistake>) -> Result<Exchange> {
+    async fn send(&self, question: &Question, mistake: Option<&Mistake>) -> Result<Sent> {
         let llm = self.asker.llm;
         let mut tries = Attempts::default();
         loop {
@@ -229,8 +229,8 @@ impl<'r> Session<'r> {
         if spoken.schema && !known.schema && self.asker.llm.replies == ReplyFormat::Schema {
             let said = quoted(&answer.message);
             let why = format!(
-                "the server takes no JSON schema, but `llm.replies = \"auto\"` would do without \
-                 ({said})"
+                "the server does not support JSON schemas; `llm.replies = \"auto\"` works without \
+                 them ({said})"
             );
             return Some(Err(why));
         }
@@ -285,13 +285,13 @@ impl<'r> Session<'r> {
     /// others as well.
     fn missed(&self, why: String, tries: &Attempts) -> String {
         if self.asker.misses.fetch_add(1, Ordering::Relaxed) + 1 >= AWAY {
-            self.close(&format!("{AWAY} questions in a row got no reply: {why}"));
+            self.close(&format!("no reply to {AWAY} requests in a row: {why}"));
         }
         if tries.failures == 1 { why } else { format!("{why}; tried {} times", tries.failures) }
     }
 
     /// Ends all asking. The reason that holds: only the first counts.
-    pub fn close(&self, why: &str) -> String {
+    pub(super) fn close(&self, why: &str) -> String {
         self.asker.closed.send_if_modified(|closed| {
             let first = closed.is_none();
             closed.get_or_insert_with(|| why.into());
@@ -301,7 +301,7 @@ impl<'r> Session<'r> {
     }
 
     /// Keeps a reply, before anything else is done with it.
-    fn keep(&self, request: &Request, said: Completion, tries: &Attempts) -> Result<Exchange> {
+    fn keep(&self, request: &Request, said: Completion, tries: &Attempts) -> Result<Sent> {
         let (prompt_tokens, completion_tokens) = counted(request, &said);
         let refused = said.refusal.is_some() || said.finish == FILTER;
         let record = CachedReply {
@@ -323,14 +323,14 @@ impl<'r> Session<'r> {
     }
 
     /// What a reply that is kept says.
-    fn heard(&self, request: &Request, record: CachedReply) -> Exchange {
+    fn heard(&self, request: &Request, record: CachedReply) -> Sent {
         let llm = self.asker.llm;
         let outcome = match (record.status, record.finish.as_str()) {
             (ReplyStatus::Refused, FILTER) => {
-                Outcome::Refused(because("the server's filter stopped it", &record.reply))
+                Outcome::Refused(because("the server's content filter blocked it", &record.reply))
             }
             (ReplyStatus::Refused, _) => {
-                Outcome::Refused(because("the model refuses", &record.reply))
+                Outcome::Refused(because("the model refused", &record.reply))
             }
             (ReplyStatus::Ok, LENGTH) => Outcome::Failed(format!(
                 "the reply was cut off at `llm.max_tokens = {}`",
@@ -349,18 +349,13 @@ impl<'r> Session<'r> {
             attempts: record.attempts,
             ..without_completion(request, status(&outcome))
         };
-        Exchange { outcome, call: Some(call) }
+        Sent { outcome, call: Some(call) }
     }
 
-    fn without_reply(
-        &self,
-        request: &Request,
-        outcome: Outcome<String>,
-        tries: &Attempts,
-    ) -> Exchange {
+    fn without_reply(&self, request: &Request, outcome: Outcome<String>, tries: &Attempts) -> Sent {
         let Attempts { attempts, seconds, .. } = *tries;
         let call = Call { seconds, attempts, ..without_completion(request, status(&outcome)) };
-        Exchange { outcome, call: (attempts > 0).then_some(call) }
+        Sent { outcome, call: (attempts > 0).then_some(call) }
     }
 
     /// Shows what has been done so far and what it has cost, and what is going on.
@@ -371,7 +366,7 @@ impl<'r> Session<'r> {
     }
 }
 
-impl Exchange {
+impl Sent {
     /// The outcome once the reply is read, and the mistake if there is one.
     fn read<T>(
         self,
@@ -382,7 +377,7 @@ impl Exchange {
                 Ok(said) => Outcome::Answered(said),
                 Err(why) => {
                     let failed = Outcome::Failed(format!(
-                        "the reply cannot be read, even after a repair: {why}"
+                        "the reply cannot be parsed, even after a repair request: {why}"
                     ));
                     let call = self.call.map(|call| Call { status: status(&failed), ..call });
                     return (failed, Some(Mistake { reply, why }), call);

@@ -51,7 +51,7 @@ pub fn weights(folder: &Path) -> Result<PathBuf> {
 }
 
 /// An open file of weights.
-pub struct Checkpoint {
+pub(super) struct Checkpoint {
     path: PathBuf,
     file: File,
     /// By the name without `transformer.`: the name in the file, and the shape.
@@ -76,10 +76,10 @@ impl File {
     /// What to do when it cannot be read.
     fn hint(path: &Path) -> &'static str {
         if path.extension().is_some_and(|extension| extension == "bin") {
-            "the file is missing, cut short or not one of PyTorch 1.6 or later; copy it again, or \
-             take `model.safetensors`"
+            "the file is missing, truncated or older than PyTorch 1.6; copy it again, or use \
+             `model.safetensors`"
         } else {
-            "the file is missing, cut short or not safetensors; copy it again"
+            "the file is missing, truncated or not safetensors; copy it again"
         }
     }
 
@@ -109,7 +109,7 @@ impl File {
 
 impl Checkpoint {
     /// Opens the weights of a model's folder; no tensor is read yet.
-    pub fn open(folder: &Path) -> Result<Checkpoint> {
+    pub(super) fn open(folder: &Path) -> Result<Checkpoint> {
         let path = weights(folder)?;
         let what = || format!("cannot read the weights `{}`", path.display());
         let file = File::open(&path).hint(what, File::hint(&path))?;
@@ -123,12 +123,12 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When it is missing, of another shape, of whole numbers, or has values that are not finite.
-    pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+    pub(super) fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         Ok(self.stored(name, shape)?.to_dtype(DType::F64)?)
     }
 
     /// A tensor in the precision of the file, for [`blocks`].
-    pub fn stored(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+    pub(super) fn stored(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let path = self.path.display();
         let Some((in_file, found)) = self.tensors.get(name) else {
             return Err(hinted(
@@ -156,7 +156,7 @@ impl Checkpoint {
                     "`{path}`: tensor `{name}` is of {}, not of floating-point numbers",
                     tensor.dtype().as_str()
                 ),
-                "quantised weights cannot be read; take the model in f32, f16 or bf16",
+                "quantised weights are not supported; use the model in f32, f16 or bf16",
             ));
         }
         for block in blocks(tensor) {
@@ -172,7 +172,7 @@ impl Checkpoint {
     }
 
     /// A file may repeat the embedding as `lm_head.weight`; another matrix there is another model.
-    pub fn check_tied(&self, embedding: &Tensor) -> Result<()> {
+    pub(super) fn check_tied(&self, embedding: &Tensor) -> Result<()> {
         if !self.tensors.contains_key("lm_head.weight") {
             return Ok(());
         }
@@ -184,7 +184,7 @@ impl Checkpoint {
                         "`{}`: `lm_head.weight` is not the embedding `wte.weight`",
                         self.path.display()
                     ),
-                    "only models with tied embeddings can be read, as every released GPT-2 is",
+                    "only models with tied embeddings are supported, as in every released GPT-2",
                 ));
             }
         }
@@ -192,7 +192,7 @@ impl Checkpoint {
     }
 
     /// Learned numbers in the file: all but mask buffers and a repeated embedding.
-    pub fn parameters(&self) -> usize {
+    pub(super) fn parameters(&self) -> usize {
         let learned = |name: &str| {
             !name.ends_with(".attn.bias")
                 && !name.ends_with("masked_bias")
@@ -205,7 +205,7 @@ impl Checkpoint {
 
 /// The rows of a stored tensor in f64, a block at a time: a large matrix is never held in f64 as a
 /// whole.
-pub fn blocks(stored: &Tensor) -> impl Iterator<Item = Result<Tensor>> {
+pub(super) fn blocks(stored: &Tensor) -> impl Iterator<Item = Result<Tensor>> {
     let rows = stored.dims().first().copied().unwrap_or(1);
     (0..rows).step_by(BLOCK).map(move |start| {
         let block = if stored.rank() == 0 {

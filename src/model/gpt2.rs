@@ -20,17 +20,25 @@ use std::path::Path;
 /// The sizes of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
+    /// `L`
     pub layers: usize,
+    /// Heads of a layer, `H`
     pub heads: usize,
+    /// Width of the residual stream, `D`
     pub d_model: usize,
+    /// Width of a head, `K`
     pub d_head: usize,
+    /// Width of an MLP, `M`
     pub d_mlp: usize,
+    /// The longest context in tokens, `P`
     pub positions: usize,
+    /// Tokens of the vocabulary, `V`
     pub vocabulary: usize,
 }
 
-/// A GPT-2 with LayerNorm, value biases and means folded away (DESIGN.md 4.1).
+/// A GPT-2 with LayerNorm, value biases and means folded away (`docs/definitions.md` §2).
 pub struct Gpt2 {
+    /// Its sizes.
     pub sizes: Sizes,
     /// LayerNorm's ε.
     pub epsilon: f64,
@@ -38,6 +46,7 @@ pub struct Gpt2 {
     pub w_e: Tensor,
     /// `[P, D]`, rows centred
     pub w_p: Tensor,
+    /// Its blocks, in order.
     pub layers: Vec<Layer>,
     /// `[D, V]`
     pub w_u: Tensor,
@@ -174,15 +183,18 @@ impl Config {
         if !["gelu_new", "gelu_pytorch_tanh"].contains(&activation) {
             return unsupported(
                 &format!("activation_function `{activation}`"),
-                "GPT-2 uses `gelu_new`, the tanh form; `gelu`, the erf form, gives other numbers",
+                "GPT-2 uses `gelu_new` (tanh); `gelu` (erf) gives different values",
             );
         }
         if let Some(other) = self.model_type.as_ref().filter(|name| *name != "gpt2") {
-            return unsupported(&format!("model_type `{other}`"), "only GPT-2 models can be read");
+            return unsupported(
+                &format!("model_type `{other}`"),
+                "only GPT-2 models are supported",
+            );
         }
         if !self.scale_attn_weights || self.scale_attn_by_inverse_layer_idx {
             return unsupported(
-                "attention that is not scaled by √d_head alone",
+                "attention scaled by anything but √d_head",
                 "scale_attn_weights must be true and scale_attn_by_inverse_layer_idx false",
             );
         }
@@ -276,7 +288,7 @@ impl Layer {
 
 impl Gpt2 {
     /// The sizes that a Hugging Face folder's `config.json` gives.
-    pub fn sizes_of(folder: &Path) -> Result<Sizes> {
+    pub(crate) fn sizes_of(folder: &Path) -> Result<Sizes> {
         Ok(Config::load(&folder.join("config.json"))?.sizes())
     }
 
@@ -348,7 +360,7 @@ impl Gpt2 {
 
     /// Clean passes over several contexts, one below the other in every matrix product: short ones
     /// use the machine badly alone. Each is [`Gpt2::forward`]'s own but for the last bits.
-    pub fn forward_all(&self, contexts: &[&[u32]]) -> Result<Vec<Trace>> {
+    pub(crate) fn forward_all(&self, contexts: &[&[u32]]) -> Result<Vec<Trace>> {
         let rows = Rows::of(contexts);
         let mut x = self.embed_all(contexts)?;
         let mut layers: Vec<Vec<LayerTrace>> = contexts.iter().map(|_| Vec::new()).collect();
@@ -554,7 +566,7 @@ impl Gpt2 {
     /// Runs prompts one below the other, so that what steps in works on all of them at once: it is
     /// given a layer's `z`, then its `x2` and `mlp_out`, `[ΣT, …]`. Gives the logits at each one's
     /// last position, `[V]`.
-    pub fn abreast(&self, prompts: &[&[u32]], step: &dyn Abreast) -> Result<Vec<Vec<f32>>> {
+    pub(crate) fn abreast(&self, prompts: &[&[u32]], step: &dyn Abreast) -> Result<Vec<Vec<f32>>> {
         let rows = Rows::of(prompts);
         let mut x = self.embed_all(prompts)?;
         for l in 0..self.sizes.layers {

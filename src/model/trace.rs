@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 /// Everything a pass over one context of `T` tokens leaves, but the logits (see
 /// [`super::Gpt2::logits`]).
 pub struct Trace {
+    /// By layer.
     pub layers: Vec<LayerTrace>,
     /// The residual stream after the last layer, `[T, D]`.
     pub resid_post: Tensor,
@@ -69,7 +70,7 @@ pub trait Intervention: Sync {
 }
 
 /// Replaces what components write in several passes that stand one below the other.
-pub trait Abreast: Sync {
+pub(crate) trait Abreast: Sync {
     /// `z [ΣT, H·K]` → what is used instead.
     fn z(&self, layer: usize, z: Tensor) -> Result<Tensor>;
 

@@ -8,6 +8,7 @@ use crate::error::Result;
 
 /// A stage whose work was removed.
 pub struct Cleaned {
+    /// The stage's name.
     pub stage: &'static str,
     /// What was left among it, as others wrote it; in words.
     pub left: Option<String>,

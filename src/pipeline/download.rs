@@ -30,7 +30,7 @@ pub(super) fn fetched(config: &Config, update: bool) -> Result<Config> {
 ///
 /// # Errors
 /// When it cannot be had, or has to be and another run is using the artifact folder.
-pub fn with_hub(config: &Config) -> Result<Config> {
+pub(crate) fn with_hub(config: &Config) -> Result<Config> {
     if let Ok(config) = downloaded(config) {
         return Ok(config);
     }

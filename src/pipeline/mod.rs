@@ -10,8 +10,13 @@ mod plan;
 mod runner;
 mod table;
 
-pub use clean::{Cleaned, clean};
-pub use download::{fetch, with_hub};
-pub use plan::{Selection, State, Told, causes_first, rehearse, status};
+pub use clean::Cleaned;
+pub use clean::clean;
+pub use download::fetch;
+pub(crate) use download::with_hub;
+pub use plan::{Selection, State};
+pub use plan::{Told, status};
+pub(crate) use plan::{causes_first, rehearse};
 pub use runner::{ask, run, set_threads};
-pub use table::{STAGES, Stage, help};
+pub use table::Stage;
+pub use table::{STAGES, help};

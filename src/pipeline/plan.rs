@@ -15,6 +15,7 @@ use std::fs::File;
 pub struct Selection {
     /// None: all.
     pub stages: Vec<String>,
+    /// Only this stage and those after it; none: from the first.
     pub from: Option<String>,
     /// Run them fresh or not.
     pub force: bool,
@@ -43,9 +44,11 @@ impl Selection {
 
 /// A stage as it stands: fresh, or with the reasons why it has to run.
 pub struct State {
+    /// The stage.
     pub stage: &'static Stage,
     pub(super) ingredients: Ingredients,
     pub(super) fingerprint: String,
+    /// Why it has to run; empty if it is fresh.
     pub why: Vec<Reason>,
     /// It lacks answers of a language model and nothing else: what it gives may be used as it is.
     pub(super) open: bool,
@@ -140,7 +143,7 @@ impl<'a> Workplace<'a> {
 ///
 /// # Errors
 /// When what would be asked depends on a stage that has to run first.
-pub fn rehearse(config: &Config, selection: &Selection) -> Result<()> {
+pub(crate) fn rehearse(config: &Config, selection: &Selection) -> Result<()> {
     selection.check()?;
     set_threads(config);
     let config = &downloaded(config)?;
@@ -151,7 +154,7 @@ pub fn rehearse(config: &Config, selection: &Selection) -> Result<()> {
     for state in wanted() {
         match state.why.first() {
             Some(why) => println!("{:<10} would run: {why}", state.stage.name),
-            None if selection.force => println!("{:<10} would run: it is forced", state.stage.name),
+            None if selection.force => println!("{:<10} would run: --force", state.stage.name),
             None => println!("{:<10} fresh", state.stage.name),
         }
     }
@@ -163,7 +166,7 @@ pub fn rehearse(config: &Config, selection: &Selection) -> Result<()> {
         let stale = |before: &&State| state.stage.needs(before.stage) && !fresh(before);
         match states.iter().find(stale) {
             None => println!(
-                "\n{} would ask:\n{}",
+                "\n{} would send:\n{}",
                 state.stage.name,
                 place.plan(state, asks)?.trim_end()
             ),
@@ -172,7 +175,7 @@ pub fn rehearse(config: &Config, selection: &Selection) -> Result<()> {
                 if before.stage.asks_by(config).is_some() && selection.wants(before.stage.name) =>
             {
                 println!(
-                    "\nwhat {} would ask is known when `{}` has run",
+                    "\nthe requests of {} are known only after `{}` has run",
                     state.stage.name, before.stage.name
                 );
             }
@@ -189,10 +192,10 @@ pub(super) fn unknown(stage: &Stage, before: &State) -> anyhow::Error {
     let names: Vec<&str> = last.map(|other| other.name).skip_while(|name| *name != first).collect();
     hinted(
         format!(
-            "what `{}` would ask depends on what `{first}` does, and that is not fresh: {why}",
+            "the requests of `{}` depend on the output of `{first}`, which is not fresh: {why}",
             stage.name
         ),
-        format!("run what comes before it: `circuit-atlas run {}`", names.join(" ")),
+        format!("run the stages before it: `circuit-atlas run {}`", names.join(" ")),
     )
 }
 
@@ -204,7 +207,7 @@ pub(super) fn check_before(states: &[State], will_run: &impl Fn(&State) -> bool)
             if let Some(why) = state.why.first() {
                 return Err(hinted(
                     format!(
-                        "`{}` needs what `{}` does, and that is not fresh: {why}",
+                        "`{}` needs the output of `{}`, which is not fresh: {why}",
                         run.stage.name, state.stage.name
                     ),
                     format!("run it first: `circuit-atlas run --from {}`", state.stage.name),
@@ -230,7 +233,7 @@ pub fn status(config: &Config) -> Result<Vec<State>> {
 /// Why the tables are not what a run would make now.
 pub(super) fn outdated(place: &mut Workplace) -> Option<String> {
     match place.states(&Selection::default()) {
-        Err(error) => Some(format!("and whether it is fresh cannot be told ({error})")),
+        Err(error) => Some(format!("its state is unknown ({error})")),
         Ok(states) => {
             let stale = states
                 .into_iter()
@@ -242,9 +245,9 @@ pub(super) fn outdated(place: &mut Workplace) -> Option<String> {
 
 /// A stage as `status` tells of it.
 pub struct Told<'a> {
-    pub state: &'a State,
+    pub(crate) state: &'a State,
     /// Why it has to run, without what was told of a stage before it.
-    pub causes: Vec<&'a Reason>,
+    pub(crate) causes: Vec<&'a Reason>,
     /// Stages that have to run for the causes told so far, and for no other.
     pub after: Vec<&'static str>,
 }
@@ -258,7 +261,7 @@ impl Told<'_> {
 
 /// The stages that are fresh, and those that have a cause of their own to run; others are named at
 /// the stage whose causes they follow from.
-pub fn causes_first(states: &[State]) -> Vec<Told<'_>> {
+pub(crate) fn causes_first(states: &[State]) -> Vec<Told<'_>> {
     let mut told: Vec<Told> = Vec::new();
     let mut known: BTreeSet<&str> = BTreeSet::new();
     for state in states {

@@ -84,17 +84,17 @@ pub(super) fn now() -> String {
 pub(super) fn hold(folder: &Path) -> Result<File> {
     std::fs::create_dir_all(folder).hint(
         || format!("cannot make the artifact folder `{}`", folder.display()),
-        "set `output.artifacts` to a folder that can be written",
+        "set `output.artifacts` to a writable folder",
     )?;
     let path = folder.join(".running");
     let file = File::options().create(true).append(true).open(&path).hint(
         || format!("cannot write `{}`", path.display()),
-        "set `output.artifacts` to a folder that can be written",
+        "set `output.artifacts` to a writable folder",
     )?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::Error(error)) => Err(error).hint(
-            || format!("cannot hold `{}`", path.display()),
+            || format!("cannot lock `{}`", path.display()),
             "the file system must support locks; set `output.artifacts` to a folder on another one",
         ),
         Err(std::fs::TryLockError::WouldBlock) => Err(hinted(
@@ -168,16 +168,13 @@ pub fn ask<T>(config: &Config, question: impl FnOnce(&Run) -> Result<T>) -> Resu
     if let Some(stage) = writing().find(|stage| !finished(stage)) {
         let folder = place.store.root().display();
         return Err(hinted(
-            format!(
-                "there is no finished run in `{folder}`: `{}` has not been run to its end",
-                stage.name
-            ),
+            format!("there is no finished run in `{folder}`: `{}` has not finished", stage.name),
             "run it with `circuit-atlas run`",
         ));
     }
     if let Some(why) = outdated(&mut place) {
         eprintln!(
-            "note: this is of an earlier run, {why}; `circuit-atlas run` brings it up to date"
+            "note: this is from an earlier run, {why}; `circuit-atlas run` brings it up to date"
         );
     }
     let mut store = Store::new(place.store.root());

@@ -10,6 +10,7 @@ use crate::stages::{self, Done, Run};
 
 /// One step of the pipeline.
 pub struct Stage {
+    /// Its name on the command line and in the lock.
     pub name: &'static str,
     /// What it does, for the help.
     pub does: &'static str,
@@ -65,8 +66,7 @@ pub const STAGES: [Stage; 11] = [
     },
     Stage {
         name: "measure",
-        does: "how well each dictionary describes the model; refuses one that is another's or is \
-            read wrongly",
+        does: "how well each dictionary fits the model; refuses one that does not",
         version: 3,
         settings: &[],
         inputs: &[Input::Model, Input::Dictionaries],
@@ -80,7 +80,7 @@ pub const STAGES: [Stage; 11] = [
     },
     Stage {
         name: "discover",
-        does: "prompts → a circuit each → components and features of the task",
+        does: "prompts → a circuit for each → components and features of the task",
         version: 5,
         settings: &["tasks.", "discover.", "verify.prompts"],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries, Input::Prompts],
@@ -102,8 +102,8 @@ pub const STAGES: [Stage; 11] = [
     },
     Stage {
         name: "verify",
-        does: "are the circuits real? runs the model with everything else replaced, and with \
-            single features",
+        does: "faithfulness of the circuits: everything else ablated; links tested by \
+             intervention",
         version: 3,
         settings: &["tasks.", "discover.", "verify."],
         inputs: &[
@@ -129,7 +129,7 @@ pub const STAGES: [Stage; 11] = [
     },
     Stage {
         name: "heads",
-        does: "where each head of a circuit looks, what it copies, which features are its own",
+        does: "attention, copying and features of each head in a circuit",
         version: 2,
         settings: &[],
         inputs: &[Input::Model, Input::Dictionaries, Input::Published],
@@ -149,7 +149,7 @@ pub const STAGES: [Stage; 11] = [
     },
     Stage {
         name: "cache",
-        does: "one pass of the model over every context; keeps what the dictionaries read",
+        does: "one forward pass over every context; stores what the dictionaries read",
         version: 3,
         settings: &["cache.store", "cache.dtype", "score.features"],
         inputs: &[Input::Model],
@@ -206,7 +206,7 @@ pub const STAGES: [Stage; 11] = [
     },
     Stage {
         name: "interpret",
-        does: "an explanation for every feature, pair, component and group",
+        does: "explanations of every feature, pair, component and group",
         version: 3,
         settings: &["llm.", "groups."],
         inputs: &[Input::Tokenizer],
@@ -235,8 +235,7 @@ pub const STAGES: [Stage; 11] = [
     },
     Stage {
         name: "evaluate",
-        does: "how good explanations are, on documents that they have not seen and in the live \
-            model",
+        does: "scores of explanations on held-out documents, and steering",
         version: 3,
         settings: &["evaluate.", "llm."],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
@@ -264,7 +263,7 @@ pub const STAGES: [Stage; 11] = [
     },
     Stage {
         name: "render",
-        does: "all of it → the site",
+        does: "all tables → the site",
         version: 7,
         settings: &["site.", "groups."],
         inputs: &[Input::Tokenizer],
@@ -329,6 +328,11 @@ pub fn help() -> String {
 }
 
 impl Stage {
+    /// The tables that it writes.
+    pub fn writes(&self) -> &'static [Artifact] {
+        self.writes
+    }
+
     pub(super) fn reads_from(&self, other: &Stage) -> bool {
         self.reads.iter().any(|read| other.writes.iter().any(|written| written.name == read.name))
     }

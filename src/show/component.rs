@@ -17,7 +17,7 @@ use crate::stages::Run;
 use serde::Serialize;
 
 #[derive(Serialize)]
-pub struct ComponentAnswer {
+pub(super) struct ComponentAnswer {
     component: Component,
     tasks: Vec<OfTask>,
     /// The largest share of direct links first.
@@ -55,26 +55,26 @@ struct OfTask {
 
 /// A feature where it serves, with its explanation.
 #[derive(Serialize)]
-pub struct Explained {
+pub(super) struct Explained {
     #[serde(flatten)]
     pub serving: Serving,
     explanation: Option<String>,
 }
 
 impl Explained {
-    pub fn new(reader: &Reader, serving: Serving) -> Result<Explained> {
+    pub(super) fn new(reader: &Reader, serving: Serving) -> Result<Explained> {
         Ok(Explained { explanation: reader.explained(serving.feature)?, serving })
     }
 
     /// Its explanation in short.
-    pub fn short(&self) -> String {
+    pub(super) fn short(&self) -> String {
         self.explanation.as_deref().map(|text| plain(text, 200)).unwrap_or_default()
     }
 }
 
 /// # Errors
 /// When the component is in no circuit.
-pub fn ask(run: &Run, name: &str, most: usize) -> Result<ComponentAnswer> {
+pub(super) fn ask(run: &Run, name: &str, most: usize) -> Result<ComponentAnswer> {
     let reader = run.reader();
     let component = names::component(&reader, name)?;
     let reader = reader.about([component.into()]);
@@ -166,7 +166,7 @@ impl Answer for ComponentAnswer {
         if !self.examples.is_empty() {
             page.heading(
                 "Strongest examples",
-                "of its features together, weighted by how often each serves",
+                "top contexts by the weighted sum of its features' activations",
             );
             let hottest = self.examples.iter().map(|example| example.value).fold(0.0, f64::max);
             page.examples(&self.examples, hottest);
@@ -176,7 +176,10 @@ impl Answer for ComponentAnswer {
 
 impl OfTask {
     fn print(&self, page: &mut Page) {
-        page.heading(&self.task, &format!("in {} of its circuits", percent(self.frequency)));
+        page.heading(
+            &self.task,
+            &format!("in the circuits of {} of the prompts", percent(self.frequency)),
+        );
         if !self.features.is_empty() {
             let row = |e: &Explained| {
                 let prompts = format!("{} of {}", e.serving.prompts, e.serving.of);

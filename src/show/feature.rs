@@ -18,7 +18,7 @@ use serde::Serialize;
 const EXAMPLES: usize = 10;
 
 #[derive(Serialize)]
-pub struct FeatureAnswer {
+pub(super) struct FeatureAnswer {
     #[serde(flatten)]
     feature: Feature,
     kind: Kind,
@@ -33,7 +33,7 @@ pub struct FeatureAnswer {
 ///
 /// # Errors
 /// When the feature was not scored.
-pub fn ask(run: &Run, name: &str, examples: Option<usize>) -> Result<FeatureAnswer> {
+pub(super) fn ask(run: &Run, name: &str, examples: Option<usize>) -> Result<FeatureAnswer> {
     let id = names::feature_id(name)?;
     let reader = run.reader().about([id.into()]);
     let mut feature = reader.feature(names::scored(&reader, run.config, id)?)?;
@@ -63,16 +63,20 @@ fn chosen(examples: Vec<Example>, each: Option<usize>, seed: u64) -> Vec<Example
 /// `top`, `q9`, …, `inactive` in words.
 fn band_in_words(band: Band) -> String {
     match band {
-        Band::Tenth(9) => "Strongest tenth of its contexts".into(),
+        Band::Tenth(9) => "Strongest tenth of its active contexts".into(),
         Band::Tenth(0) => "Weakest tenth".into(),
         Band::Tenth(tenth) => format!("Tenth {} of 10 by strength", tenth + 1),
         Band::Top => "Strongest examples".into(),
-        _ => "Contexts without it".into(),
+        _ => "Inactive contexts".into(),
     }
 }
 
 /// An explanation as running text, and why there is none by a language model that was asked.
-pub fn explained(page: &mut Page, explanation: Option<&Explanation>, asked: Option<&Transcript>) {
+pub(super) fn explained(
+    page: &mut Page,
+    explanation: Option<&Explanation>,
+    asked: Option<&Transcript>,
+) {
     if let Some(e) = asked.and_then(Transcript::failure) {
         page.line(&format!("No explanation by {} ({}): {}", e.model, e.status, e.reason));
     }
@@ -112,9 +116,9 @@ fn said(page: &mut Page, e: &Explanation, which: &str) {
 
 fn evaluation_line(e: &Evaluation) -> String {
     let accuracy = percent_with_interval(e.balanced_accuracy, e.low, e.high);
-    let null = e.null.map(|null| format!("; another's: {}", percent(null))).unwrap_or_default();
+    let null = e.null.map(|null| format!("; control: {}", percent(null))).unwrap_or_default();
     format!(
-        "Tried on unseen documents ({}, {}, {} examples): {accuracy}{null}",
+        "On held-out documents ({}, {}, {} examples): balanced accuracy {accuracy}{null}",
         e.method, e.explainer, e.examples
     )
 }
@@ -123,7 +127,7 @@ fn evaluation_line(e: &Evaluation) -> String {
 fn score_line(e: &Evaluation) -> String {
     let accuracy = percent_with_interval(e.balanced_accuracy, e.low, e.high);
     let of = e.null_subject.map(|id| format!(" ({id})")).unwrap_or_default();
-    let null = e.null.map(|null| format!("; another's{of}: {}", percent(null))).unwrap_or_default();
+    let null = e.null.map(|null| format!("; control{of}: {}", percent(null))).unwrap_or_default();
     let rule =
         e.rule.map(|rule| format!("; single-token rule: {}", percent(rule))).unwrap_or_default();
     let (texts, words) = (counted(e.examples as usize, "text"), of_evaluation(e).words);
@@ -163,10 +167,7 @@ impl FeatureAnswer {
     fn scores(&self, page: &mut Page) {
         let evaluations = &self.feature.evaluations;
         if !evaluations.iter().all(is_rule) {
-            page.heading(
-                "How good the explanation is",
-                "balanced accuracy on texts that it has not seen",
-            );
+            page.heading("Scores of the explanation", "balanced accuracy on held-out texts");
         }
         for e in evaluations {
             page.line(&if is_rule(e) { evaluation_line(e) } else { score_line(e) });
@@ -177,14 +178,14 @@ impl FeatureAnswer {
     fn causal(&self, page: &mut Page) {
         let Some(c) = &self.feature.causal else { return };
         let note = format!(
-            "{} units added at {} positions; the chance to rise more than another token, 50% is \
-             none",
+            "{} units added at {} positions; AUC of the logit rise against all other tokens, 50% \
+             is chance",
             significant(c.strength, 2),
             count(u64::from(c.positions))
         );
-        page.heading("What the model says more of", &note);
+        page.heading("Steering", &note);
         let null = |null: Option<f64>| {
-            null.map(|null| format!("; another's: {}", percent(null))).unwrap_or_default()
+            null.map(|null| format!("; control: {}", percent(null))).unwrap_or_default()
         };
         let promoted = percent_with_interval(c.promoted, c.low, c.high);
         page.line(&format!(
@@ -205,7 +206,7 @@ impl FeatureAnswer {
             .risen
             .iter()
             .map(|(text, rise)| format!("“{}” {}", token(text), significant(*rise, 2)));
-        page.line(&format!("risen most, in logits: {}", risen.collect::<Vec<_>>().join(", ")));
+        page.line(&format!("largest logit rise: {}", risen.collect::<Vec<_>>().join(", ")));
     }
 
     fn servings(&self, page: &mut Page) {
@@ -250,7 +251,7 @@ impl FeatureAnswer {
 fn mass(mass: &[(String, f64)]) -> String {
     let one = |(text, share): &(String, f64)| format!("“{}” {}", token(text), percent(*share));
     let shares: Vec<String> = mass.iter().map(one).collect();
-    format!("of its activation: {}", shares.join(", "))
+    format!("share of its activation: {}", shares.join(", "))
 }
 
 #[cfg(test)]
@@ -314,8 +315,8 @@ mod tests {
             "; beats both",
             "The two judges, detection on 46 texts: kappa 0.44, agreement is moderate.",
             "promoted tokens: ",
-            "another's: 53.0%",
-            "risen most, in logits: “␣Mary” 2.1",
+            "control: 53.0%",
+            "largest logit rise: “␣Mary” 2.1",
         ] {
             assert!(text.contains(part), "`{part}` is not in {text}");
         }

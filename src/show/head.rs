@@ -9,16 +9,16 @@ use crate::format::number::{fixed, percent, significant};
 const MOST: usize = 5;
 
 /// What the published circuit of a task says of a component.
-pub fn class(page: &mut Page, class: &PublishedClass) {
+pub(super) fn class(page: &mut Page, class: &PublishedClass) {
     let said = class.class.as_deref().unwrap_or("not in it");
     page.line(&format!("in the published circuit of {} ({}): {said}", class.task, class.published));
 }
 
 /// What a head does over the prompts of a task.
-pub fn print(page: &mut Page, head: &Head) {
+pub(super) fn print(page: &mut Page, head: &Head) {
     page.heading(
         &format!("Over the prompts of {}", head.task),
-        "where it looks, what it copies, what reaches it",
+        "attention, copying, and what it reads",
     );
     head.moves.iter().take(MOST).for_each(|m| page.line(&moved(m, head.prompts)));
     page.line(&copying(head));
@@ -44,8 +44,8 @@ fn habits(head: &Head) -> String {
     let shares = [
         ("goes from the last token to the right answer", h.to_correct),
         ("to the wrong answer", h.to_counter),
-        ("to the same token earlier, where there is one", h.to_same),
-        ("to what came after it", h.to_after_same),
+        ("to the same token earlier", h.to_same),
+        ("to the token after an earlier occurrence", h.to_after_same),
         ("to the token before", h.to_previous),
         ("to BOS", h.to_bos),
     ];
@@ -59,7 +59,7 @@ fn habits(head: &Head) -> String {
 fn moved(m: &Move, of: u32) -> String {
     let visible = |role: &Role| match role {
         Role::Same(text) => format!("“{}”", token(text)),
-        Role::Varies(text) => format!("a changing word, such as “{}”", token(text)),
+        Role::Varies(text) => format!("a position with varying tokens, such as “{}”", token(text)),
         other => other.said(),
     };
     let to = if m.last { "the last token".into() } else { visible(&m.to) };
@@ -71,7 +71,7 @@ fn moved(m: &Move, of: u32) -> String {
 fn copying(head: &Head) -> String {
     let verdict = match head.copies_or_lowers() {
         Some(true) => "copies: ",
-        Some(false) => "lowers what it reads: ",
+        Some(false) => "suppresses the tokens it attends to: ",
         None => "",
     };
     let share = |x: Option<f64>| x.map_or("-".into(), percent);
@@ -80,8 +80,8 @@ fn copying(head: &Head) -> String {
         .direct_effect
         .map(|effect| format!("; adds {} to the logit difference", fixed(effect, 2)));
     format!(
-        "{verdict}{} of its attention to answers raises them into its top five, {} lowers them \
-         into its bottom five{}",
+        "{verdict}{} of its attention to answer tokens is on tokens among its five most promoted, \
+         {} on its five most suppressed{}",
         share(head.answers.raised),
         share(head.answers.lowered),
         direct.unwrap_or_default()
@@ -104,13 +104,13 @@ fn copied(c: &CopiedToken) -> [String; 5] {
 }
 
 /// Features by their share of decoder norm in the head.
-pub fn features(page: &mut Page, features: &[HeadFeature]) {
+pub(super) fn features(page: &mut Page, features: &[HeadFeature]) {
     if features.is_empty() {
         return;
     }
     page.heading(
-        "Features by their share in this head",
-        "norm of the decoder, of that over the heads of the layer",
+        "Features by the share of their decoder in this head",
+        "decoder norm in this head, as a share of the sum over the layer's heads",
     );
     let row = |f: &HeadFeature| {
         let serves: Vec<String> =

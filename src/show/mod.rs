@@ -26,25 +26,25 @@ use std::io::{ErrorKind, IsTerminal, Write};
 
 /// What can be asked.
 #[derive(Subcommand)]
-pub enum Question {
+pub(crate) enum Question {
     /// One feature: statistics, explanation, promoted tokens, examples
     Feature {
         /// Such as `att9.16109` or `mlp0.10173`
         feature: String,
-        /// Examples of each band of strength; without it, ten of the strongest
+        /// Examples per activation band; default: the top ten
         #[arg(long, value_name = "N")]
         examples: Option<usize>,
     },
-    /// Several features as one: summed examples, combined logits, how often they meet
+    /// Several features as one: summed examples, combined logits, co-occurrence
     Features {
-        /// Features that were scored, or names of groups
+        /// Scored features, or names of groups
         #[arg(required = true)]
         features: Vec<String>,
-        /// Summed examples
+        /// Number of summed examples
         #[arg(long, value_name = "N", default_value_t = 10)]
         examples: usize,
     },
-    /// A head or an MLP: the features that serve there, and with what it is found
+    /// A head or an MLP: its features in the circuits, and components in the same circuits
     Component {
         /// Such as `L9H9` or `MLP3`
         component: String,
@@ -61,16 +61,16 @@ pub enum Question {
         /// Only in this task
         #[arg(long)]
         task: Option<String>,
-        /// Pairs at most
+        /// Maximum number of pairs
         #[arg(long, value_name = "N", default_value_t = 20)]
         top: usize,
     },
-    /// What serves together in the circuits of most prompts: sets of features, or of components
+    /// Sets of features or components that are together in the circuits of most prompts
     Tuples {
-        /// Sets of each task
+        /// Sets per task
         #[arg(long, value_name = "N", default_value_t = 10)]
         top: usize,
-        /// Members of a set
+        /// Members per set
         #[arg(long, value_name = "K", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=6))]
         size: u8,
         /// Sets of components instead of features
@@ -80,7 +80,7 @@ pub enum Question {
         #[arg(long)]
         task: Option<String>,
     },
-    /// A task: how well the model does it, its circuit, and whether that is real
+    /// A task: accuracy of the model, circuit, faithfulness
     Task {
         task: String,
         /// Rows of each table
@@ -91,11 +91,11 @@ pub enum Question {
 
 /// How an answer is written.
 #[derive(Args)]
-pub struct Look {
-    /// One JSON document with all numbers in full
+pub(crate) struct Look {
+    /// One JSON document, numbers with all digits
     #[arg(long, global = true)]
     json: bool,
-    /// When to colour; auto: on a terminal, unless NO_COLOR is set
+    /// When to use colour; auto: on a terminal, unless NO_COLOR is set
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: When,
 }
@@ -124,11 +124,11 @@ trait Answer: Serialize {
     fn print(&self, page: &mut Page);
 }
 
-/// Answers a question from what a run left behind.
+/// Answers a question from the tables of a finished run.
 ///
 /// # Errors
 /// When there is no finished run, or it knows nothing of a name.
-pub fn show(config: &Config, question: &Question, look: &Look) -> Result<()> {
+pub(crate) fn show(config: &Config, question: &Question, look: &Look) -> Result<()> {
     pipeline::set_threads(config);
     let text = pipeline::ask(config, |run| answer(run, question, look))?;
     match std::io::stdout().write_all(text.as_bytes()) {

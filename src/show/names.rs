@@ -21,7 +21,7 @@ fn list(names: &[impl ToString]) -> String {
 ///
 /// # Errors
 /// When it is none.
-pub fn feature_id(name: &str) -> Result<FeatureId> {
+pub(super) fn feature_id(name: &str) -> Result<FeatureId> {
     name.parse().map_err(|error: BadName| hinted(error.to_string(), LISTED))
 }
 
@@ -31,7 +31,7 @@ const LISTED: &str = "`circuit-atlas show task NAME` and `show component NAME` l
 ///
 /// # Errors
 /// When one is neither.
-pub fn features_of(config: &Config, names: &[String]) -> Result<Vec<FeatureId>> {
+pub(super) fn features_of(config: &Config, names: &[String]) -> Result<Vec<FeatureId>> {
     let mut features = Vec::new();
     for name in names {
         let group = config.groups.iter().find(|group| group.name == *name);
@@ -60,7 +60,7 @@ fn neither(config: &Config, error: &BadName) -> anyhow::Error {
 ///
 /// # Errors
 /// When it was not.
-pub fn scored<'r>(
+pub(super) fn scored<'r>(
     reader: &'r Reader,
     config: &Config,
     feature: FeatureId,
@@ -69,7 +69,7 @@ pub fn scored<'r>(
         return Ok(row);
     }
     let hint = match config.named_features().contains(&feature) {
-        true => "the settings name it by now: score it with `circuit-atlas run`".into(),
+        true => "the settings name it now: run `circuit-atlas run` to score it".into(),
         false => format!("add it to `score.extra` and run again; {}", near(reader, feature)?),
     };
     Err(hinted(format!("`{feature}` was not scored"), hint))
@@ -90,7 +90,7 @@ fn near(reader: &Reader, feature: FeatureId) -> Result<String> {
 ///
 /// # Errors
 /// When it is no component, or in none.
-pub fn component(reader: &Reader, name: &str) -> Result<Component> {
+pub(super) fn component(reader: &Reader, name: &str) -> Result<Component> {
     let all: BTreeSet<Component> =
         reader.members()?.values().flatten().map(|(component, _)| *component).collect();
     let of_layer =
@@ -115,14 +115,15 @@ pub fn component(reader: &Reader, name: &str) -> Result<Component> {
 ///
 /// # Errors
 /// When it is no feature, or serves in none.
-pub fn serving(reader: &Reader, name: &str) -> Result<FeatureId> {
+pub(super) fn serving(reader: &Reader, name: &str) -> Result<FeatureId> {
     let feature = feature_id(name)?;
     if reader.members()?.values().flatten().any(|(_, served)| *served == Some(feature)) {
         return Ok(feature);
     }
     Err(hinted(
-        format!("`{feature}` serves in no circuit"),
-        "`circuit-atlas show features A B` says how often any scored features meet in the corpus",
+        format!("`{feature}` is in no circuit"),
+        "`circuit-atlas show features A B` gives the co-occurrence of any scored features in the \
+         corpus",
     ))
 }
 
@@ -130,7 +131,7 @@ pub fn serving(reader: &Reader, name: &str) -> Result<FeatureId> {
 ///
 /// # Errors
 /// When there is none of this name.
-pub fn task<'c>(reader: &Reader, config: &'c Config, name: &str) -> Result<&'c Task> {
+pub(super) fn task<'c>(reader: &Reader, config: &'c Config, name: &str) -> Result<&'c Task> {
     match config.tasks.iter().find(|task| task.name == name) {
         Some(task) if reader.prompts_of(name)? > 0 => Ok(task),
         Some(_) => Err(hinted(
@@ -148,7 +149,11 @@ pub fn task<'c>(reader: &Reader, config: &'c Config, name: &str) -> Result<&'c T
 }
 
 /// The tasks that are asked for: one, or all with circuits.
-pub fn tasks<'c>(reader: &Reader, config: &'c Config, name: Option<&str>) -> Result<Vec<&'c Task>> {
+pub(super) fn tasks<'c>(
+    reader: &Reader,
+    config: &'c Config,
+    name: Option<&str>,
+) -> Result<Vec<&'c Task>> {
     match name {
         Some(name) => Ok(vec![task(reader, config, name)?]),
         None => {

@@ -16,14 +16,14 @@ const NARROWEST: usize = 40;
 const PROMOTED: usize = 10;
 
 /// Columns of the terminal.
-pub fn terminal_width() -> usize {
+pub(super) fn terminal_width() -> usize {
     let size = console::Term::stdout().size_checked();
     size.map_or(WIDTH, |(_, columns)| usize::from(columns)).max(NARROWEST)
 }
 
 /// Text that does nothing to a terminal: line breaks and tabs are marked, control characters are
 /// shown as their picture, and those that steer or hide text by their number.
-pub fn visible(text: &str) -> String {
+pub(super) fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -45,12 +45,12 @@ fn steers(c: char) -> bool {
 }
 
 /// A token by itself: its spaces can be seen.
-pub fn token(text: &str) -> String {
+pub(super) fn token(text: &str) -> String {
     text.replace(' ', "␣")
 }
 
 /// A JSON document that does nothing to a terminal either.
-pub fn harmless_json(document: &str) -> String {
+pub(super) fn harmless_json(document: &str) -> String {
     let mut out = String::with_capacity(document.len());
     for c in document.chars() {
         match c {
@@ -68,14 +68,14 @@ pub fn harmless_json(document: &str) -> String {
 
 /// A table; the last column takes the room that is left.
 #[derive(Default)]
-pub struct Table {
+pub(super) struct Table {
     columns: Vec<(&'static str, Alignment)>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// Names of columns; `>` before a name puts it and its cells to the right.
-    pub fn new(columns: &[&'static str]) -> Table {
+    pub(super) fn new(columns: &[&'static str]) -> Table {
         let column = |name: &&'static str| match name.strip_prefix('>') {
             Some(name) => (name, Alignment::Right),
             None => (*name, Alignment::Left),
@@ -84,7 +84,7 @@ impl Table {
     }
 
     /// Adds rows with a cell a column.
-    pub fn with<const N: usize>(mut self, rows: impl Iterator<Item = [String; N]>) -> Table {
+    pub(super) fn with<const N: usize>(mut self, rows: impl Iterator<Item = [String; N]>) -> Table {
         self.rows.extend(rows.map(|row| row.map(|cell| visible(&cell)).to_vec()));
         self
     }
@@ -111,18 +111,18 @@ const BOLD: &str = "1";
 const FAINT: &str = "2";
 
 /// The text of an answer as it grows.
-pub struct Page {
+pub(super) struct Page {
     out: String,
     width: usize,
     coloured: bool,
 }
 
 impl Page {
-    pub fn new(width: usize, coloured: bool) -> Page {
+    pub(super) fn new(width: usize, coloured: bool) -> Page {
         Page { out: String::new(), width, coloured }
     }
 
-    pub fn text(self) -> String {
+    pub(super) fn text(self) -> String {
         self.out
     }
 
@@ -141,13 +141,13 @@ impl Page {
     }
 
     /// The first line: what it is about, and what that is.
-    pub fn title(&mut self, name: &str, what: &str) {
+    pub(super) fn title(&mut self, name: &str, what: &str) {
         self.push(&visible(name), BOLD);
         self.line(&format!(" · {what}"));
     }
 
     /// A heading with a blank line before it, and what is to be said of the part in faint letters.
-    pub fn heading(&mut self, name: &str, note: &str) {
+    pub(super) fn heading(&mut self, name: &str, note: &str) {
         self.out.push('\n');
         self.push(&visible(name), BOLD);
         if !note.is_empty() {
@@ -157,7 +157,7 @@ impl Page {
     }
 
     /// Running text, broken between words.
-    pub fn line(&mut self, text: &str) {
+    pub(super) fn line(&mut self, text: &str) {
         let mut column = measure_text_width(self.out.rsplit('\n').next().unwrap_or_default());
         for (i, word) in visible(text).split(' ').enumerate() {
             let width = measure_text_width(word);
@@ -178,7 +178,7 @@ impl Page {
         self.end_line();
     }
 
-    pub fn table(&mut self, table: &Table) {
+    pub(super) fn table(&mut self, table: &Table) {
         let widths = table.widths(self.width);
         let names: Vec<String> = table.columns.iter().map(|(name, _)| name.to_string()).collect();
         self.row(table, &names, &widths, FAINT);
@@ -196,7 +196,7 @@ impl Page {
     }
 
     /// Says how many rows a table has not shown.
-    pub fn rest(&mut self, shown: usize, all: usize, option: &str) {
+    pub(super) fn rest(&mut self, shown: usize, all: usize, option: &str) {
         if shown < all {
             self.push(&format!("… {} more ({option} N)", count((all - shown) as u64)), FAINT);
             self.end_line();
@@ -204,7 +204,7 @@ impl Page {
     }
 
     /// What is promoted and suppressed, side by side.
-    pub fn promoted(
+    pub(super) fn promoted(
         &mut self,
         promoted: &[PromotedToken],
         suppressed: &[PromotedToken],
@@ -236,7 +236,7 @@ impl Page {
 
     /// Examples one a line, the peaks below each other between « and », and every token with its
     /// activation as heat, a share of `max`.
-    pub fn examples(&mut self, examples: &[Example], max: f64) {
+    pub(super) fn examples(&mut self, examples: &[Example], max: f64) {
         let values: Vec<String> =
             examples.iter().map(|example| significant(example.value, 3)).collect();
         let widest = values.iter().map(|value| value.chars().count()).max().unwrap_or(0);
@@ -271,7 +271,7 @@ impl Page {
     }
 
     /// Counts in equal bins as bars, on a logarithmic scale.
-    pub fn histogram(&mut self, bins: &[u64], max: f64) {
+    pub(super) fn histogram(&mut self, bins: &[u64], max: f64) {
         const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
         let tallest = bins.iter().copied().max().unwrap_or(0) as f64;
         let bar = |&n: &u64| match n {

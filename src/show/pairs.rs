@@ -55,7 +55,7 @@ impl Serialize for End {
 
 /// A pair with its task.
 #[derive(Serialize)]
-pub struct Named {
+pub(super) struct Named {
     task: String,
     #[serde(flatten)]
     pair: CircuitPair,
@@ -64,13 +64,13 @@ pub struct Named {
 }
 
 impl Named {
-    pub fn new(reader: &Reader, task: &str, pair: CircuitPair) -> Result<Named> {
+    pub(super) fn new(reader: &Reader, task: &str, pair: CircuitPair) -> Result<Named> {
         Ok(Named { task: task.into(), pair, of: reader.prompts_of(task)? })
     }
 }
 
 #[derive(Serialize)]
-pub struct PairsAnswer {
+pub(super) struct PairsAnswer {
     /// What was asked for, in the order of the pairs.
     between: Vec<End>,
     /// Prompts in whose circuits both components are.
@@ -90,7 +90,7 @@ struct Together {
 
 /// # Errors
 /// When a name is in no circuit.
-pub fn ask(
+pub(super) fn ask(
     run: &Run,
     a: &str,
     b: Option<&str>,
@@ -145,7 +145,7 @@ fn components(
 }
 
 /// Pairs as a table.
-pub fn pairs_table(pairs: &[Named]) -> Table {
+pub(super) fn pairs_table(pairs: &[Named]) -> Table {
     let row = |named: &Named| {
         let pair = &named.pair;
         let prompts = format!("{} of {}", pair.prompts, named.of);

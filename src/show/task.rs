@@ -14,7 +14,7 @@ use crate::stats::interval::mean;
 use serde::Serialize;
 
 #[derive(Serialize)]
-pub struct TaskAnswer {
+pub(super) struct TaskAnswer {
     /// Prompts at which the model is right, by the task's metric.
     right: usize,
     /// Means over the prompts that have a circuit, in the clean run.
@@ -31,7 +31,7 @@ pub struct TaskAnswer {
 
 /// # Errors
 /// When there is no such task.
-pub fn ask(run: &Run, name: &str, top: usize) -> Result<TaskAnswer> {
+pub(super) fn ask(run: &Run, name: &str, top: usize) -> Result<TaskAnswer> {
     let reader = run.reader();
     let task = reader.task(names::task(&reader, run.config, name)?)?;
     let servings = reader.strongest_servings(name)?;
@@ -59,18 +59,14 @@ impl Answer for TaskAnswer {
         let task = &self.task;
         page.title(&task.name, &format!("{} prompts of kind {}", task.prompts.len(), task.kind));
         page.line(&format!(
-            "{}; mean metric {}, mean logit difference {}; a circuit's links cover {} of the \
+            "{}; mean metric {}, mean logit difference {}; links cover {} of the effects on the \
              answer{}",
             right_of(self.right, task.used as usize, task.prompts.len()).join(" "),
             significant(self.metric, 3),
             significant(self.logit_difference, 3),
             percent(task.coverage),
             task.left_out
-                .map(|share| format!(
-                    ", {} of the influence is left \
-                out",
-                    percent(share)
-                ))
+                .map(|share| format!(", {} of the influence is pruned", percent(share)))
                 .unwrap_or_default(),
         ));
         if let Some(prompt) = task.prompts.first() {
@@ -90,7 +86,7 @@ impl TaskAnswer {
         components.sort_by(|a, b| {
             b.frequency.total_cmp(&a.frequency).then(a.component.cmp(&b.component))
         });
-        page.heading("Components", "by the share of circuits that they are in");
+        page.heading("Components", "by the share of prompts whose circuit contains them");
         let more = |c: &TaskComponent| c.contrast.map_or("—".into(), difference);
         let shown = components.iter().take(self.top);
         let [name, often, features] = ["component", ">circuits", ">features"];
@@ -99,9 +95,7 @@ impl TaskAnswer {
             let row = |c: &&TaskComponent| {
                 [c.component.to_string(), percent(c.frequency), more(c), c.features.to_string()]
             };
-            page.table(
-                &Table::new(&[name, often, ">right less wrong", features]).with(shown.map(row)),
-            );
+            page.table(&Table::new(&[name, often, ">contrast", features]).with(shown.map(row)));
         } else {
             let row = |c: &&TaskComponent| {
                 [c.component.to_string(), percent(c.frequency), c.features.to_string()]
@@ -117,14 +111,11 @@ impl TaskAnswer {
             return;
         }
         let rest = match self.task.ablation() {
-            "mean" => "held at its mean",
-            "resample" => "as in a corrupted prompt",
-            _ => "inactive",
+            "mean" => "mean ablated",
+            "resample" => "resample ablated",
+            _ => "zero ablated",
         };
-        page.heading(
-            "Faithfulness",
-            &format!("of the circuit alone, the rest of the model {rest}"),
-        );
+        page.heading("Faithfulness", &format!("of the circuit, everything else {rest}"));
         // The large circuits are there for the areas.
         let run = |f: &&Faithfulness| {
             f.ablation == self.task.ablation() && f.metrics.contains_key("m_full")
@@ -143,14 +134,14 @@ impl TaskAnswer {
                 .find(beside);
             let random = random.map_or("—".into(), |random| metric(random, "faithfulness"));
             let of = match (f.level.as_str(), f.errors.as_str()) {
-                ("feature", "kept") => "features, errors kept",
+                ("feature", "kept") => "features, error terms kept",
                 ("feature", _) => "features",
                 _ => "components",
             };
             let size = format!("{} {of}", f.size);
             [variant(f), size, metric(f, "faithfulness"), random, metric(f, "completeness")]
         };
-        let columns = ["circuit", "size", ">faithfulness", ">random of its size", ">completeness"];
+        let columns = ["circuit", "size", ">faithfulness", ">random, same size", ">completeness"];
         page.table(&Table::new(&columns).with(found.into_iter().map(row)));
     }
 
@@ -167,8 +158,8 @@ impl TaskAnswer {
         }
         let [r, ranks] = ["correlation", "rank_correlation"].map(figure);
         page.heading(
-            "Links in the live model",
-            "a feature set to its mean; shares of what enters the receiver",
+            "Links tested by intervention",
+            "the feature is set to its mean; changes as shares of all effects on the receiver",
         );
         let short = self.task.links.iter().filter(|l| l.short).count();
         page.line(&format!(
@@ -179,9 +170,9 @@ impl TaskAnswer {
         let row = |l: &InterventionLink| {
             let to = format!("{} {}", l.receiver, l.slot);
             let short = if l.short {
-                "short"
+                "falls short"
             } else if l.steady {
-                "steady"
+                "not tested"
             } else {
                 ""
             };

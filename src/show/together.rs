@@ -21,7 +21,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Serialize)]
-pub struct TogetherAnswer {
+pub(super) struct TogetherAnswer {
     features: Vec<Member>,
     /// Tokens at which all of them are active.
     all_active: u64,
@@ -83,7 +83,7 @@ struct Corpus {
 
 /// # Errors
 /// When one was not scored, or the model cannot be read.
-pub fn ask(run: &Run, arguments: &[String], examples: usize) -> Result<TogetherAnswer> {
+pub(super) fn ask(run: &Run, arguments: &[String], examples: usize) -> Result<TogetherAnswer> {
     let features = names::features_of(run.config, arguments)?;
     let reader = run.reader().about(features.iter().map(|feature| Subject::from(*feature)));
     let rows = features
@@ -228,7 +228,7 @@ fn counted_pair(
 
 /// What the sum of their write directions promotes, and suppresses.
 fn combined(run: &Run, corpus: &Corpus, features: &[FeatureId]) -> Result<[Vec<PromotedToken>; 2]> {
-    run.progress.say("reading off promoted tokens");
+    run.progress.say("computing promoted tokens");
     let set: Weighted = features.iter().map(|&feature| (feature, 1.0)).collect();
     let found = promoted(&run.replacement_model()?, &[set], run.config.logits.k)?;
     let strength = run.config.logits.strength;
@@ -288,10 +288,7 @@ impl Answer for TogetherAnswer {
             page.table(&pairs_table(&self.circuit_pairs));
         }
         page.promoted(&self.promoted, &self.suppressed, self.strength);
-        page.heading(
-            "Summed examples",
-            "activations added up, each as a share of its feature's maximum",
-        );
+        page.heading("Summed examples", "each activation divided by its feature's maximum");
         let hottest = self.examples.iter().map(|example| example.value).fold(0.0, f64::max);
         page.examples(&self.examples, hottest);
     }

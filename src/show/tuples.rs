@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 #[derive(Serialize)]
-pub struct TuplesAnswer {
+pub(super) struct TuplesAnswer {
     /// `features` or `components`.
     of: &'static str,
     size: usize,
@@ -24,11 +24,11 @@ struct OfTask {
     task: String,
     prompts: u32,
     /// Most prompts first, then the largest lift.
-    tuples: Vec<Set>,
+    tuples: Vec<ShownTuple>,
 }
 
 #[derive(Serialize)]
-struct Set {
+struct ShownTuple {
     members: Vec<String>,
     /// Prompts in whose circuits all of them are.
     prompts: u32,
@@ -40,7 +40,7 @@ struct Set {
 
 /// # Errors
 /// When there is no such task.
-pub fn ask(
+pub(super) fn ask(
     run: &Run,
     size: usize,
     components: bool,
@@ -70,11 +70,11 @@ fn sets<T: Ord + Clone + Display, M>(
     size: usize,
     top: usize,
     member: impl Fn(&M) -> Option<T>,
-) -> Vec<Set> {
+) -> Vec<ShownTuple> {
     let own = circuits.iter().filter(|((name, _), _)| name == task);
     let transactions: Vec<BTreeSet<T>> =
         own.map(|(_, circuit)| circuit.iter().filter_map(&member).collect()).collect();
-    let set = |tuple: Tuple<T>| Set {
+    let set = |tuple: Tuple<T>| ShownTuple {
         members: tuple.members.iter().map(ToString::to_string).collect(),
         prompts: tuple.count,
         frequency: f64::from(tuple.count) / f64::from(prompts.max(1)),
@@ -91,7 +91,7 @@ impl Answer for TuplesAnswer {
         );
         for task in &self.tasks {
             page.heading(&task.task, &counted(task.prompts as usize, "prompt"));
-            let row = |set: &Set| {
+            let row = |set: &ShownTuple| {
                 let lift = significant(set.lift, 3);
                 [set.prompts.to_string(), percent(set.frequency), lift, set.members.join("  ")]
             };

@@ -9,7 +9,7 @@ use crate::format::number::{fixed, percent};
 use std::fmt::Write;
 
 /// The prompt with the attention from one of its tokens, which is underlined.
-pub fn line(attention: &Attention, destination: usize) -> Html {
+pub(super) fn line(attention: &Attention, destination: usize) -> Html {
     let mut out = String::new();
     for (source, (text, _)) in attention.tokens.iter().enumerate() {
         let share = attention.at(destination, source);
@@ -29,7 +29,7 @@ pub fn line(attention: &Attention, destination: usize) -> Html {
 }
 
 /// Destinations × sources.
-pub fn square(attention: &Attention) -> Html {
+pub(super) fn square(attention: &Attention) -> Html {
     let n = attention.tokens.len();
     let label = |text: &str| clipped(text);
     let mut body = String::new();
@@ -56,8 +56,8 @@ pub fn square(attention: &Attention) -> Html {
     let (width, height) = (LEFT + n * SIDE + 26, TOP + n * SIDE + 4);
     html(format!(
         "<svg class=\"map attention\" viewBox=\"0 0 {width} {height}\" style=\"--w:{width}px\" \
-         role=\"group\" \
-         aria-label=\"attention from each token, a row, to each token before\">{body}</svg>"
+         role=\"group\" aria-label=\"attention pattern: rows are destination tokens, columns are \
+         source tokens\">{body}</svg>"
     ))
 }
 
@@ -69,7 +69,7 @@ fn push_cell(of: &Attention, body: &mut String, destination: usize, source: usiz
     let from = |i: usize| escape(&of.tokens[i].0);
     let mut title = format!("{} → {}: {}", from(destination), from(source), percent(attention));
     if carried > 0 {
-        let _ = write!(title, "; in circuits of {carried} of {} prompts", of.prompts);
+        let _ = write!(title, "; moves information here in {carried} of {} prompts", of.prompts);
     }
     let (x, y) = (LEFT + source * SIDE + 1, TOP + destination * SIDE + 1);
     let class = if carried > 0 { " carried" } else { "" };

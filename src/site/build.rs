@@ -65,7 +65,7 @@ const FOLDERS: [(&str, &[&str]); 11] = [
 ];
 
 /// Whether a file of the site may have this path, by folder and ending alone.
-pub fn may_write(path: &str) -> bool {
+pub(super) fn may_write(path: &str) -> bool {
     let Some((folder, name)) = path.rsplit_once('/') else {
         return ["index.html", "glossary.html", "search.js"].contains(&path)
             || ASSETS.iter().any(|(asset, _)| *asset == path);
@@ -75,7 +75,7 @@ pub fn may_write(path: &str) -> bool {
 }
 
 /// Whether files of the site may be in a folder, or in one below it.
-pub fn may_hold(folder: &str) -> bool {
+pub(super) fn may_hold(folder: &str) -> bool {
     FOLDERS.iter().any(|(known, _)| Path::new(known).starts_with(folder))
 }
 
@@ -154,7 +154,7 @@ fn graphs<'a>(site: &'a Site, task: &'a Task) -> Vec<File<'a>> {
 ///
 /// # Errors
 /// When a task or group has a name that cannot be a file's, or a file cannot be written.
-pub fn build(atlas: &Atlas, into: &Path) -> Result<usize> {
+pub(crate) fn build(atlas: &Atlas, into: &Path) -> Result<usize> {
     let site = Site::new(atlas)?;
     let environment = environment()?;
     let files = files(&site);

@@ -6,7 +6,7 @@ use crate::format::number::{fixed, with_interval};
 use std::fmt::Write;
 
 /// One circuit.
-pub struct Point {
+pub(super) struct Point {
     /// `found`, `random` or `published`.
     pub circuit: String,
     pub variant: String,
@@ -24,7 +24,7 @@ const TOP: f64 = 14.0;
 const BOTTOM: f64 = 238.0;
 
 /// What the style sheet calls a kind of circuit.
-pub fn class(circuit: &str) -> &'static str {
+pub(super) fn class(circuit: &str) -> &'static str {
     match circuit {
         "found" => "found",
         "random" => "random",
@@ -68,7 +68,7 @@ fn step(span: f64) -> f64 {
 }
 
 /// `metric` over the size of the circuit, counted in `unit`s.
-pub fn chart(metric: &str, unit: &str, points: &[Point]) -> Html {
+pub(super) fn chart(metric: &str, unit: &str, points: &[Point]) -> Html {
     let axes = Axes::of(points);
     let mut body = String::new();
     push_grid(&mut body, &axes);

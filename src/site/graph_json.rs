@@ -1,5 +1,5 @@
-//! The graph as the JSON of the public graph viewers (FORMATS.md 7): what circuit-tracer writes and
-//! Neuronpedia reads.
+//! The graph as the JSON of the public graph viewers (`docs/formats.md` §11): what circuit-tracer
+//! writes and Neuronpedia reads.
 //!
 //! That format has no heads. It has links, whose weights are direct effects on a node, and for
 //! attention features lists of what enters their attention scores. What enters a head's value slot
@@ -110,7 +110,7 @@ struct Weighted {
 
 /// The JSON of a prompt's circuit. `version` is the program's, `model` what the model is called,
 /// `layers` how many it has.
-pub fn json(
+pub(super) fn json(
     names: &Names,
     task: &Task,
     prompt: &Prompt,

@@ -12,19 +12,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A text that may lead somewhere.
 #[derive(Clone, Debug, Serialize)]
-pub struct Link {
+pub(super) struct PageLink {
     pub text: String,
     pub href: Option<Html>,
 }
 
-impl Link {
-    pub fn plain(text: impl Into<String>) -> Link {
-        Link { text: text.into(), href: None }
+impl PageLink {
+    pub(super) fn plain(text: impl Into<String>) -> PageLink {
+        PageLink { text: text.into(), href: None }
     }
 }
 
 /// The atlas, and what it has a page for.
-pub struct Site<'a> {
+pub(super) struct Site<'a> {
     pub atlas: &'a Atlas,
     features: BTreeMap<FeatureId, &'a Feature>,
     components: BTreeSet<Component>,
@@ -35,7 +35,7 @@ pub struct Site<'a> {
 impl<'a> Site<'a> {
     /// # Errors
     /// When a task or a group has a name that cannot be a file's.
-    pub fn new(atlas: &'a Atlas) -> Result<Site<'a>> {
+    pub(super) fn new(atlas: &'a Atlas) -> Result<Site<'a>> {
         atlas
             .tasks
             .iter()
@@ -55,27 +55,27 @@ impl<'a> Site<'a> {
         })
     }
 
-    pub fn feature(&self, id: FeatureId) -> Option<&'a Feature> {
+    pub(super) fn feature(&self, id: FeatureId) -> Option<&'a Feature> {
         self.features.get(&id).copied()
     }
 
     /// What a feature is, tokens in backticks; empty of one that has no page.
-    pub fn gist(&self, id: FeatureId) -> String {
+    pub(super) fn gist(&self, id: FeatureId) -> String {
         self.feature(id).map(gist).unwrap_or_default()
     }
 
     /// Links as seen from the front page.
-    pub fn at_root(&self) -> Links<'_> {
+    pub(super) fn at_root(&self) -> Links<'_> {
         Links { site: self, root: "" }
     }
 
     /// Links as seen from most other pages, which are one folder down.
-    pub fn in_folder(&self) -> Links<'_> {
+    pub(super) fn in_folder(&self) -> Links<'_> {
         Links { site: self, root: "../" }
     }
 
     /// Links as seen from a page that is about another page (see [`exchange_path`]).
-    pub fn two_down(&self) -> Links<'_> {
+    pub(super) fn two_down(&self) -> Links<'_> {
         Links { site: self, root: "../../" }
     }
 }
@@ -108,8 +108,8 @@ fn gist(feature: &Feature) -> String {
 }
 
 /// An explanation in one line, tokens in backticks: what it says of the whole, else of what makes
-/// it fire. Empty when there is none.
-pub fn gist_of(explanation: &Explanation) -> String {
+/// it active. Empty when there is none.
+pub(super) fn gist_of(explanation: &Explanation) -> String {
     match lead(explanation) {
         _ if explanation.status != Status::Ok => String::new(),
         "" => explanation.input_side.clone(),
@@ -118,7 +118,7 @@ pub fn gist_of(explanation: &Explanation) -> String {
 }
 
 /// What an explanation says besides its two sides; empty where they are all of it.
-pub fn lead(explanation: &Explanation) -> &str {
+pub(super) fn lead(explanation: &Explanation) -> &str {
     let Explanation { text, input_side, output_side, .. } = explanation;
     let sides = !input_side.is_empty() && !output_side.is_empty();
     if sides && text.contains(input_side) && text.contains(output_side) { "" } else { text }
@@ -126,36 +126,36 @@ pub fn lead(explanation: &Explanation) -> &str {
 
 /// Two features in the alphabetical order of their names, which is not that of their ids: `att10.1`
 /// before `att9.1`.
-pub fn in_order(a: FeatureId, b: FeatureId) -> (FeatureId, FeatureId) {
+pub(super) fn in_order(a: FeatureId, b: FeatureId) -> (FeatureId, FeatureId) {
     if a.to_string() <= b.to_string() { (a, b) } else { (b, a) }
 }
 
 /// `pairs/A+B.html`
-pub fn pair_path(a: FeatureId, b: FeatureId) -> String {
+pub(super) fn pair_path(a: FeatureId, b: FeatureId) -> String {
     let (a, b) = in_order(a, b);
     format!("pairs/{a}+{b}.html")
 }
 
 /// `graphs/TASK-N.html`, and the same as a file for other programs.
-pub fn graph_path(task: &str, number: u32, ending: &str) -> String {
+pub(super) fn graph_path(task: &str, number: u32, ending: &str) -> String {
     format!("graphs/{task}-{number}.{ending}")
 }
 
 /// `exchanges/features/att9.1.html`: what was asked about the subject of a page. The page's own
 /// folder is in it, so that a group that is called `l9h9` and the head are two, also on disks that
 /// know no capitals.
-pub fn exchange_path(page: &str) -> String {
+pub(super) fn exchange_path(page: &str) -> String {
     format!("exchanges/{page}")
 }
 
 /// A link within the page.
-pub fn plain_href(href: &str) -> Html {
+pub(super) fn plain_href(href: &str) -> Html {
     html(escape(href))
 }
 
 /// Links from one page.
 #[derive(Clone, Copy)]
-pub struct Links<'a> {
+pub(super) struct Links<'a> {
     pub site: &'a Site<'a>,
     /// From the page to the site's folder: empty, `../` or `../../`.
     pub root: &'static str,
@@ -163,19 +163,19 @@ pub struct Links<'a> {
 
 impl Links<'_> {
     /// To a file of the site, given from its folder.
-    pub fn page(&self, text: impl Into<String>, path: &str) -> Link {
-        Link { text: text.into(), href: Some(self.href(path)) }
+    pub(super) fn page(&self, text: impl Into<String>, path: &str) -> PageLink {
+        PageLink { text: text.into(), href: Some(self.href(path)) }
     }
 
-    pub fn href(&self, path: &str) -> Html {
+    pub(super) fn href(&self, path: &str) -> Html {
         html(format!("{}{}", self.root, escape(path)))
     }
 
-    fn page_if(&self, there: bool, text: String, path: String) -> Link {
-        if there { self.page(text, &path) } else { Link::plain(text) }
+    fn page_if(&self, there: bool, text: String, path: String) -> PageLink {
+        if there { self.page(text, &path) } else { PageLink::plain(text) }
     }
 
-    pub fn feature(&self, id: FeatureId) -> Link {
+    pub(super) fn feature(&self, id: FeatureId) -> PageLink {
         self.page_if(
             self.site.features.contains_key(&id),
             id.to_string(),
@@ -183,7 +183,7 @@ impl Links<'_> {
         )
     }
 
-    pub fn component(&self, c: Component) -> Link {
+    pub(super) fn component(&self, c: Component) -> PageLink {
         self.page_if(
             self.site.components.contains(&c),
             c.to_string(),
@@ -191,11 +191,11 @@ impl Links<'_> {
         )
     }
 
-    pub fn task(&self, name: &str) -> Link {
+    pub(super) fn task(&self, name: &str) -> PageLink {
         self.page_if(self.site.tasks.contains(name), name.into(), format!("tasks/{name}.html"))
     }
 
-    pub fn pair(&self, text: &str, a: FeatureId, b: FeatureId) -> Link {
+    pub(super) fn pair(&self, text: &str, a: FeatureId, b: FeatureId) -> PageLink {
         self.page_if(self.site.pairs.contains(&in_order(a, b)), text.into(), pair_path(a, b))
     }
 }

@@ -18,7 +18,7 @@ const PLAIN: &str = ".nojekyll";
 
 /// What a site says of itself.
 #[derive(Deserialize, Serialize)]
-pub struct Manifest {
+pub(crate) struct Manifest {
     generator: String,
     #[serde(default)]
     version: String,
@@ -42,7 +42,7 @@ struct Contents {
 /// # Errors
 /// When a folder holds anything that is not of a site of ours, or is no longer as it was written:
 /// it would be lost.
-pub fn check(site: &Path) -> Result<()> {
+pub(crate) fn check(site: &Path) -> Result<()> {
     let foreign = match Manifest::read(site) {
         Some(mark) => mark.contents(site)?.foreign,
         None => unmarked(site)?,
@@ -52,7 +52,7 @@ pub fn check(site: &Path) -> Result<()> {
     }
     Err(hinted(
         format!(
-            "`{}` holds what `render` did not write but would remove: {}",
+            "`{}` contains files that `render` did not write and would delete: {}",
             site.display(),
             few(&foreign)
         ),
@@ -64,7 +64,7 @@ pub fn check(site: &Path) -> Result<()> {
 ///
 /// # Errors
 /// When something cannot be read or removed.
-pub fn remove(site: &Path) -> Result<Option<String>> {
+pub(crate) fn remove(site: &Path) -> Result<Option<String>> {
     let Some(mark) = Manifest::read(site) else { return Ok(None) };
     let Contents { mut ours, folders, foreign } = mark.contents(site)?;
     // The mark last: should this be killed, the next one still knows what is ours.
@@ -81,7 +81,7 @@ pub fn remove(site: &Path) -> Result<Option<String>> {
 
 impl Manifest {
     /// Nothing if the folder holds no site of ours.
-    pub fn read(site: &Path) -> Option<Manifest> {
+    pub(crate) fn read(site: &Path) -> Option<Manifest> {
         let text = std::fs::read_to_string(site.join(NAME)).ok()?;
         serde_json::from_str(&text).ok().filter(|mark: &Manifest| mark.generator == GENERATOR)
     }
@@ -90,7 +90,7 @@ impl Manifest {
     ///
     /// # Errors
     /// When a file cannot be read or written.
-    pub fn write(folder: &Path, fingerprint: &str) -> Result<()> {
+    pub(crate) fn write(folder: &Path, fingerprint: &str) -> Result<()> {
         std::fs::write(folder.join(PLAIN), "")?;
         let mut files = BTreeMap::new();
         list(folder, "", &mut files)?;

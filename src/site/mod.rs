@@ -11,7 +11,7 @@ mod chart;
 mod graph;
 mod graph_json;
 mod links;
-pub mod manifest;
+pub(crate) mod manifest;
 mod scatter;
 mod svg;
 #[cfg(test)]
@@ -19,4 +19,4 @@ mod tests;
 mod text;
 mod views;
 
-pub use build::build;
+pub(crate) use build::build;

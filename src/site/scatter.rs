@@ -6,7 +6,7 @@ use crate::format::number::percent;
 use std::fmt::Write;
 
 /// A run.
-pub struct Spot {
+pub(super) struct Spot {
     pub x: f64,
     pub y: f64,
     pub title: String,
@@ -27,7 +27,7 @@ fn place(share: f64, reach: f64, from: f64, to: f64) -> f64 {
 }
 
 /// Changes as shares, predicted and measured.
-pub fn scatter(spots: &[Spot]) -> Html {
+pub(super) fn scatter(spots: &[Spot]) -> Html {
     // The scale is that of the predictions, which the measurements may leave; they are kept at the
     // edge.
     let reach =

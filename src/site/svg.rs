@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// What a map shows of a component.
-pub struct Cell {
+pub(super) struct Cell {
     /// 0 to 1, how deep its colour is.
     pub shade: f64,
     pub label: String,
@@ -41,7 +41,7 @@ fn ink(shade: f64) -> &'static str {
 
 /// Layers × heads, and a column of MLPs. A component without a cell is in no circuit and left
 /// empty.
-pub fn model_map(links: Links, title: &str, cells: &BTreeMap<Component, Cell>) -> Html {
+pub(super) fn model_map(links: Links, title: &str, cells: &BTreeMap<Component, Cell>) -> Html {
     let (layers, heads) = (links.site.atlas.layers, links.site.atlas.heads);
     let x =
         |c: Component| 30 + c.head().map_or(heads * (CELL.0 + GAP) + 10, |h| h * (CELL.0 + GAP));
@@ -111,7 +111,7 @@ fn label(body: &mut String, x: usize, y: usize, anchor: &str, text: &str) {
 }
 
 /// The lower half of a square: how often two of `components` are together, out of `of`.
-pub fn triangle(
+pub(super) fn triangle(
     links: Links,
     components: &[Component],
     together: &BTreeMap<(Component, Component), u32>,
@@ -170,7 +170,7 @@ const PLOT: [f64; 4] = [42.0, 536.0, 10.0, 150.0];
 
 /// Counts in equal bins on (0, max], on a logarithmic scale, over the colours that the values have
 /// in the examples.
-pub fn histogram(bins: &[u64], max: f64) -> Html {
+pub(super) fn histogram(bins: &[u64], max: f64) -> Html {
     let tallest = bins.iter().copied().max().unwrap_or(0).max(1);
     // Half a decade above nothing, so that one token can be seen.
     let height = |n: u64| {
@@ -194,7 +194,7 @@ pub fn histogram(bins: &[u64], max: f64) -> Html {
     }
     body.push_str("</g>");
     push_heat_axis(&mut body, max);
-    picture("plot histogram", (540, 194), "how many tokens have which activation", &body)
+    picture("plot histogram", (540, 194), "number of tokens by activation", &body)
 }
 
 /// A line across the plot at a count.
@@ -230,7 +230,7 @@ fn push_heat_axis(body: &mut String, max: f64) {
 
 /// A share with its interval.
 #[derive(Clone, Copy)]
-pub struct Mark {
+pub(super) struct Mark {
     pub value: Option<f64>,
     pub low: Option<f64>,
     pub high: Option<f64>,
@@ -238,7 +238,7 @@ pub struct Mark {
 
 /// A share on a line from 0 to 1 with its interval, and what it is compared with: the first null as
 /// a hollow circle, the second as a hollow diamond.
-pub fn scale(title: &str, mark: Mark, nulls: &[(&str, Option<f64>)]) -> Html {
+pub(super) fn scale(title: &str, mark: Mark, nulls: &[(&str, Option<f64>)]) -> Html {
     let x = |value: f64| 6.0 + value.clamp(0.0, 1.0) * 168.0;
     let mut body = format!("<path class=\"grid\" d=\"M6 12H174M{0:.1} 4V20\"/>", x(0.5));
     if let (Some(low), Some(high)) = (mark.low, mark.high) {
@@ -265,13 +265,13 @@ fn push_null(body: &mut String, i: usize, name: &str, null: f64, x: f64) {
 }
 
 /// Columns of [`spread`].
-pub const SPREAD_BINS: usize = 20;
+pub(super) const SPREAD_BINS: usize = 20;
 /// The plot of [`spread`]: left, right, top, bottom.
 const SPREAD: [f64; 4] = [42.0, 446.0, 10.0, 140.0];
 
 /// How many have which share, from 0 to 1: columns of three parts, those that beat their nulls at
 /// the bottom, then those not told apart from them, then those beaten.
-pub fn spread(title: &str, bins: &[[u64; 3]; SPREAD_BINS]) -> Html {
+pub(super) fn spread(title: &str, bins: &[[u64; 3]; SPREAD_BINS]) -> Html {
     let [left, right, top, bottom] = SPREAD;
     let tallest = bins.iter().map(|bin| bin.iter().sum::<u64>()).max().unwrap_or(0).max(1);
     let height = |n: u64| n as f64 / tallest as f64 * (bottom - top);
@@ -305,7 +305,10 @@ fn push_column(body: &mut String, i: usize, parts: [(u64, f64); 3]) {
     let (x, w) = (left + i as f64 * width + 1.0, width - 2.0);
     let edge = |i: usize| fixed(i as f64 / SPREAD_BINS as f64, 2);
     let [beats, near, beaten] = parts.map(|part| part.0);
-    let told = format!("{beats} beat both, {near} are not told apart, {beaten} do not beat");
+    let told = format!(
+        "{beats} significantly above both baselines, {near} above both but not significantly, \
+         {beaten} not above both"
+    );
     let _ = write!(body, "<g role=\"img\"><title>{} to {}: {told}</title>", edge(i), edge(i + 1));
     let mut y = bottom;
     for ((_, h), class) in

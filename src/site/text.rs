@@ -11,16 +11,16 @@ use crate::format::text::{Part, REST, cut_at_clause, parts};
 use minijinja::Value;
 
 /// Markup that may stand in a page as it is.
-pub type Html = Value;
+pub(super) type Html = Value;
 
 /// Declares a string to be markup; everything foreign in it went through [`escape`].
-pub fn html(markup: String) -> Html {
+pub(super) fn html(markup: String) -> Html {
     Value::from_safe_string(markup)
 }
 
 /// Text as markup, in an element or a quoted attribute. A control character is shown as its
 /// picture.
-pub fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     text.chars().for_each(|c| push_escaped(&mut out, c));
     out
@@ -52,7 +52,7 @@ pub(super) fn push_running(out: &mut String, text: &str) {
 }
 
 /// A token by itself: spaces too are marked, or one could not tell ` a` from `a`.
-pub fn token(text: &str) -> Html {
+pub(super) fn token(text: &str) -> Html {
     let mut out = String::from("<span class=\"t\">");
     for c in text.chars() {
         match c {
@@ -68,7 +68,7 @@ pub fn token(text: &str) -> Html {
 
 /// An explanation as markup, its tokens as tokens are shown everywhere; about `limit` characters of
 /// it, and no token cut in two.
-pub fn prose(text: &str, limit: usize) -> Html {
+pub(super) fn prose(text: &str, limit: usize) -> Html {
     let (mut out, mut left) = (String::new(), limit);
     for part in parts(text) {
         let length = match &part {
@@ -96,7 +96,7 @@ pub fn prose(text: &str, limit: usize) -> Html {
 /// An example with every piece coloured by its value as a share of `max`, the same for all examples
 /// of a page: a colour scaled to each example would make all of them look equally hot. Silent
 /// pieces in a row are one run of plain text.
-pub fn example(example: &Example, max: f64) -> Html {
+pub(super) fn example(example: &Example, max: f64) -> Html {
     let mut out = String::new();
     if example.more_before {
         out.push('…');
@@ -134,7 +134,7 @@ fn push_piece(out: &mut String, piece: &TextPiece, peak: bool, max: f64) {
 }
 
 /// A stretch of text some pieces of which are marked.
-pub fn marked(pieces: &[(String, bool)]) -> Html {
+pub(super) fn marked(pieces: &[(String, bool)]) -> Html {
     let mut out = String::new();
     for (text, marked) in pieces {
         let word = text.trim_start_matches(' ');
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn silent_pieces_join_and_the_peak_is_marked() {
+    fn inactive_pieces_join_and_the_peak_is_marked() {
         let pieces = vec![
             piece(" a", 0.0),
             piece(" <b", 0.0),

@@ -52,7 +52,7 @@ fn check_size(
     }
     Err(hinted(
         format!(
-            "the disk cache would take {gib:.2} GiB, more than `cache.max_gib = {}`",
+            "the disk cache needs {gib:.2} GiB, more than `cache.max_gib = {}`",
             config.cache.max_gib
         ),
         "set `cache.store = \"stream\"`, `cache.dtype = \"f16\"`, a smaller `corpus.max_contexts`, \

@@ -11,7 +11,7 @@ use crate::stats::strata::stratified;
 
 /// Tokens on which dictionaries are measured: enough for two figures, few enough to cost a minute
 /// or two at GPT-2's size.
-pub const SAMPLE: usize = 2048;
+pub(crate) const SAMPLE: usize = 2048;
 
 /// Which contexts are drawn: the same ones for all dictionaries and in each run.
 const SEED: u64 = 1;

@@ -19,7 +19,7 @@ pub fn excerpt(tokens: &[u32], activations: &[f32], tokenizer: &Tokenizer) -> Ex
 }
 
 /// The window of an example.
-pub fn of_example(row: &ExampleRow, tokenizer: &Tokenizer) -> Excerpt {
+pub(crate) fn of_example(row: &ExampleRow, tokenizer: &Tokenizer) -> Excerpt {
     excerpt(&row.tokens, &row.activations, tokenizer)
 }
 

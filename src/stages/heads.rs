@@ -6,7 +6,9 @@ use crate::artifact::tables::{
     AttentionRow, CircuitFeature, ComponentRow, CopyRow, HeadFeatureRow, HeadRow, PromptRow,
     PublishedRow,
 };
-use crate::circuit::heads::{Copied, Pattern, Study, Watched, copying, decoder_shares, study};
+use crate::circuit::heads::{
+    CopyEffect, HeadBehaviour, HeadPrompt, Pattern, copying, decoder_shares, study,
+};
 use crate::config::Config;
 use crate::dictionary::Dictionary;
 use crate::error::{Context, Result};
@@ -73,13 +75,13 @@ impl Tables {
         prompts: &[&'a PromptRow],
         heads: &BTreeSet<Component>,
     ) -> Result<()> {
-        let watched = |row: &&'a PromptRow| Watched {
+        let watched = |row: &&'a PromptRow| HeadPrompt {
             tokens: &row.tokens,
             template: &row.template,
             correct: row.correct,
             counter: row.counter,
         };
-        let watched: Vec<Watched> = prompts.iter().map(watched).collect();
+        let watched: Vec<HeadPrompt> = prompts.iter().map(watched).collect();
         let places: Vec<(usize, usize)> = heads
             .iter()
             .filter_map(|component| Some((component.layer(), component.head()?)))
@@ -88,7 +90,8 @@ impl Tables {
         let studies = study(model, &watched, &places)?;
         run.progress.begin("heads", studies.len() as u64, 0);
         // By name, as rows are sorted.
-        let mut named: Vec<(Component, Study)> = heads.iter().copied().zip(studies).collect();
+        let mut named: Vec<(Component, HeadBehaviour)> =
+            heads.iter().copied().zip(studies).collect();
         named.sort_by_cached_key(|(component, _)| component.to_string());
         for (component, study) in &named {
             let copies = study.copies(model, RAISED)?;
@@ -112,7 +115,7 @@ impl Tables {
 }
 
 /// The tokens that are kept, with their ranks.
-fn kept_copies(copies: &[Copied]) -> impl Iterator<Item = (u32, &Copied)> {
+fn kept_copies(copies: &[CopyEffect]) -> impl Iterator<Item = (u32, &CopyEffect)> {
     let mut answers = 0;
     (0u32..).zip(copies).filter(move |(rank, copied)| {
         answers += usize::from(copied.answer);
@@ -146,8 +149,8 @@ fn head_row(
     task: &str,
     component: Component,
     prompts: usize,
-    study: &Study,
-    copies: &[Copied],
+    study: &HeadBehaviour,
+    copies: &[CopyEffect],
 ) -> HeadRow {
     let habits = &study.habits;
     let all = copying(copies.iter(), COPIED);
@@ -189,7 +192,7 @@ fn attention_row(
     }
 }
 
-fn copy_row(task: &str, component: Component, rank: u32, copied: &Copied) -> CopyRow {
+fn copy_row(task: &str, component: Component, rank: u32, copied: &CopyEffect) -> CopyRow {
     CopyRow {
         task: task.into(),
         component,

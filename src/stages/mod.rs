@@ -1,5 +1,5 @@
-//! One file a stage: read tables, call a room, write tables. No mathematics, no tensors; stages
-//! never call each other.
+//! A file or a folder for each stage: it reads tables, calls other rooms and writes tables. No
+//! mathematics, no tensors; stages never call each other.
 
 pub mod aggregate;
 pub mod cache;
@@ -32,6 +32,7 @@ use crate::progress::Progress;
 /// What a stage says of its work when it ends.
 #[derive(Clone, Debug, Default)]
 pub struct Done {
+    /// One line on what it did.
     pub summary: String,
     /// Explanations and verdicts that failed for good.
     pub failed: u64,
@@ -47,10 +48,13 @@ impl From<String> for Done {
 
 /// What a stage is given to work with.
 pub struct Run<'a> {
+    /// The settings.
     pub config: &'a Config,
+    /// The artifact folder.
     pub store: &'a Store,
     /// To be carried by every file that the stage writes.
     pub fingerprint: &'a str,
+    /// The stage's progress bar.
     pub progress: &'a Progress,
     /// What the stages before it ran with.
     pub lock: &'a Lock,

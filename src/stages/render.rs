@@ -34,7 +34,7 @@ pub fn stale(config: &Config, fingerprint: &str) -> Option<String> {
     match Manifest::read(&config.path(name)) {
         None => Some(format!("there is no site in `{name}`")),
         Some(mark) if mark.fingerprint != fingerprint => {
-            Some(format!("the site in `{name}` is of another run"))
+            Some(format!("the site in `{name}` is from another run"))
         }
         Some(_) => None,
     }
@@ -64,7 +64,7 @@ fn publish<T>(site: &Path, fingerprint: &str, build: impl FnOnce(&Path) -> Resul
 pub fn remove(config: &Config) -> Result<Option<String>> {
     let name = &config.output.site;
     let left = manifest::remove(&config.path(name))?;
-    Ok(left.map(|left| format!("left in `{name}` what it did not write: {left}")))
+    Ok(left.map(|left| format!("left in `{name}`, as `render` did not write it: {left}")))
 }
 
 /// # Errors
@@ -84,7 +84,7 @@ fn check_apart(config: &Config, site: &Path) -> Result<()> {
     let mut kept = kept(config)?.into_iter().map(|(what, path)| (what, real(&here.join(path))));
     if let Some((what, path)) = kept.find(|(_, path)| path.starts_with(&site)) {
         return Err(hinted(
-            format!("`output.site` would replace `{}`, which holds {what}", path.display()),
+            format!("`output.site` would replace `{}`, which contains {what}", path.display()),
             "set `output.site` to a folder of its own",
         ));
     }
@@ -128,7 +128,7 @@ fn kept(config: &Config) -> Result<Vec<(String, PathBuf)>> {
     for input in [Input::Corpus, Input::Dictionaries] {
         paths.extend(input.files(config)?.into_iter().map(|(_, path)| path));
     }
-    kept.extend(paths.into_iter().map(|path| ("what the run reads".into(), path)));
+    kept.extend(paths.into_iter().map(|path| ("inputs of the run".into(), path)));
     Ok(kept)
 }
 
@@ -160,7 +160,7 @@ mod tests {
         render(&|| ()).unwrap();
         let error = render(&|| fs::write(site.join("CNAME"), "example.org").unwrap()).unwrap_err();
         assert!(
-            crate::error::report(&error).contains("did not write but would remove: `CNAME`\n"),
+            crate::error::report(&error).contains("did not write and would delete: `CNAME`\n"),
             "{error:?}"
         );
         assert_eq!(fs::read_to_string(site.join("CNAME")).unwrap(), "example.org");

@@ -19,7 +19,7 @@ fn outlook(run: &Run, tokens: usize) -> Result<String> {
     let sizes = inputs::sizes(run.config)?;
     let gib = inputs::cache_gib(run.config, tokens, 2 * sizes.layers, sizes.d_model);
     Ok(format!(
-        "; the disk cache will take {gib:.2} GiB at most, of {} allowed",
+        "; the disk cache needs at most {gib:.2} GiB of {} allowed",
         run.config.cache.max_gib
     ))
 }

@@ -6,7 +6,7 @@ use crate::llm::{Call, Outcome, Plan, Question};
 
 /// Questions of a stage by how they ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub(super) struct Tally {
     pub said: u64,
     /// With what was refused.
     pub failed: u64,
@@ -14,7 +14,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub fn count<T>(&mut self, outcome: &Outcome<T>) {
+    pub(super) fn count<T>(&mut self, outcome: &Outcome<T>) {
         match outcome {
             Outcome::Answered(_) => self.said += 1,
             Outcome::Failed(_) | Outcome::Refused(_) => self.failed += 1,
@@ -24,7 +24,13 @@ impl Tally {
 
     /// `512 explanations by MODEL, 3 failed, 0 left, 12 requests now, cost 0.0312`; the last two of
     /// this run alone. There is no cost without prices.
-    pub fn summary(&self, what: &str, models: &str, requests: u64, cost: Option<f64>) -> String {
+    pub(super) fn summary(
+        &self,
+        what: &str,
+        models: &str,
+        requests: u64,
+        cost: Option<f64>,
+    ) -> String {
         let Tally { said, failed, left } = self;
         let cost = cost.map(|cost| format!(", cost {cost:.4}")).unwrap_or_default();
         format!(
@@ -34,7 +40,7 @@ impl Tally {
 }
 
 /// What asking would take, a line for each kind of question and one for all.
-pub fn table(models: &str, rows: &[(&str, Plan)]) -> String {
+pub(super) fn table(models: &str, rows: &[(&str, Plan)]) -> String {
     let mut all = Plan { cost: Some(0.0), ..Plan::default() };
     for (_, plan) in rows {
         all.questions += plan.questions;
@@ -44,8 +50,15 @@ pub fn table(models: &str, rows: &[(&str, Plan)]) -> String {
         all.completion_tokens += plan.completion_tokens;
         all.cost = all.cost.zip(plan.cost).map(|(sum, own)| sum + own);
     }
-    let head =
-        ["", "questions", "known", "to ask", "tokens asked", "answered at most", "cost, about"];
+    let head = [
+        "",
+        "questions",
+        "known",
+        "to ask",
+        "tokens asked",
+        "completion tokens, max",
+        "cost, about",
+    ];
     let mut lines = vec![head.map(String::from)];
     lines.extend(rows.iter().map(|(name, plan)| cells(name, plan)));
     lines.push(cells("all", &all));
@@ -54,10 +67,7 @@ pub fn table(models: &str, rows: &[(&str, Plan)]) -> String {
         .collect();
     let mut said: String = lines.iter().map(|line| aligned(line, &widths)).collect();
     if all.cost.is_none() {
-        said.push_str(
-            "the cost is unknown: `llm.prices` does not have the price of every model \
-            that is asked\n",
-        );
+        said.push_str("cost unknown: `llm.prices` does not have a price for every model\n");
     }
     said.push_str(&format!("asked: {models}\n"));
     said
@@ -82,7 +92,7 @@ fn aligned(line: &[String; 7], widths: &[usize]) -> String {
 }
 
 /// A line of a ledger: what a call for a question took.
-pub fn ledger(question: &Question, call: &Call) -> LedgerRow {
+pub(super) fn ledger(question: &Question, call: &Call) -> LedgerRow {
     LedgerRow {
         prompt_hash: call.hash.clone(),
         subject: question.subject.clone(),
@@ -98,7 +108,7 @@ pub fn ledger(question: &Question, call: &Call) -> LedgerRow {
 }
 
 /// Rows in the order of a key, one of each.
-pub fn once<R>(rows: &mut Vec<R>, key: fn(&R) -> [String; 3]) {
+pub(super) fn once<R>(rows: &mut Vec<R>, key: fn(&R) -> [String; 3]) {
     rows.sort_by_cached_key(key);
     rows.dedup_by(|a, b| key(a) == key(b));
 }
@@ -118,10 +128,10 @@ mod tests {
             cost: Some(0.5),
         };
         let expected =
-            "       questions  known  to ask  tokens asked  answered at most  cost, about
-one           10      4       6         12000              3000       0.5000
-other         10      4       6         12000              3000       0.5000
-all           20      8      12         24000              6000       1.0000
+            "       questions  known  to ask  tokens asked  completion tokens, max  cost, about
+one           10      4       6         12000                    3000       0.5000
+other         10      4       6         12000                    3000       0.5000
+all           20      8      12         24000                    6000       1.0000
 asked: m
 ";
         assert_eq!(table("m", &[("one", plan), ("other", plan)]), expected);

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 /// Pearson's correlation; none of fewer than three values or where one list never changes.
-pub fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
+pub(crate) fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
     let n = a.len().min(b.len());
     if n < 3 {
         return None;
@@ -24,7 +24,7 @@ pub fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
 
 /// Why an attribution that is large may be doubted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doubt {
+pub(crate) enum Doubt {
     /// Taking the mean of corrupted runs instead would change less than a quarter of the effect: it
     /// is the same there.
     Steady,
@@ -34,7 +34,7 @@ pub enum Doubt {
 
 /// Whether the change of a feature to its mean does what its effect lets expect; all three in one
 /// unit.
-pub fn doubt(effect: f64, predicted: f64, measured: f64) -> Option<Doubt> {
+pub(crate) fn doubt(effect: f64, predicted: f64, measured: f64) -> Option<Doubt> {
     let little = |part: f64, of: f64| part * of.signum() < of.abs() / 4.0;
     if little(predicted.abs(), effect.abs()) {
         Some(Doubt::Steady)
@@ -46,7 +46,7 @@ pub fn doubt(effect: f64, predicted: f64, measured: f64) -> Option<Doubt> {
 }
 
 /// Spearman's correlation: that of the ranks.
-pub fn rank_correlation(a: &[f64], b: &[f64]) -> Option<f64> {
+pub(crate) fn rank_correlation(a: &[f64], b: &[f64]) -> Option<f64> {
     correlation(&ranks(a), &ranks(b))
 }
 
@@ -64,14 +64,14 @@ fn ranks(values: &[f64]) -> Vec<f64> {
 
 /// Area under the ROC curve: the chance that a score among `yes` is above one among `no`, equal
 /// ones counting half. In the time that it takes to look up each of `no` among the sorted `yes`.
-pub fn area_under_curve(yes: &[f64], no: &[f64]) -> Option<f64> {
+pub(crate) fn area_under_curve(yes: &[f64], no: &[f64]) -> Option<f64> {
     let yes = sorted(yes.to_vec());
     share(no.iter().map(|&n| beaten_by(&yes, n)).sum(), yes.len() * no.len())
 }
 
 /// The same where the scores of `yes`, given by their places in `scores`, are to be above all
 /// others.
-pub fn area_of(yes: &[u32], scores: &[f32]) -> Option<f64> {
+pub(crate) fn area_of(yes: &[u32], scores: &[f32]) -> Option<f64> {
     let own = sorted(yes.iter().map(|&i| f64::from(scores[i as usize])).collect());
     let wins: f64 = scores.iter().map(|&score| beaten_by(&own, f64::from(score))).sum();
     // Half of the pairs among themselves are won, each being met both ways and a tie, also with
@@ -106,7 +106,7 @@ const EMPTY_WORDS: [&str; 47] = [
 
 /// Content words that two sentences share, as a share of those that either has (Jaccard), by
 /// letters alone and whatever their case; none where neither has any.
-pub fn words_in_common(a: &str, b: &str) -> Option<f64> {
+pub(crate) fn words_in_common(a: &str, b: &str) -> Option<f64> {
     let (a, b) = (words(a), words(b));
     let either = a.union(&b).count();
     (either > 0).then(|| a.intersection(&b).count() as f64 / either as f64)
@@ -121,7 +121,10 @@ fn words(sentence: &str) -> BTreeSet<String> {
 }
 
 /// How many pairs there are of several things, and the mean over those that can be compared.
-pub fn over_pairs<T>(all: &[T], compare: impl Fn(&T, &T) -> Option<f64>) -> (usize, Option<f64>) {
+pub(crate) fn over_pairs<T>(
+    all: &[T],
+    compare: impl Fn(&T, &T) -> Option<f64>,
+) -> (usize, Option<f64>) {
     let pairs = all.iter().enumerate().flat_map(|(i, a)| all[i + 1..].iter().map(move |b| (a, b)));
     let values: Vec<f64> = pairs.filter_map(|(a, b)| compare(a, b)).collect();
     let mean = (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);

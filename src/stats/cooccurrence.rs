@@ -1,14 +1,18 @@
-//! How often two features meet at the same token, and whether that is more than chance (DESIGN.md
-//! 4.9).
+//! How often two features meet at the same token, and whether that is more than chance
+//! (`docs/definitions.md` §10).
 
 use rayon::prelude::*;
 
 /// Two events over `n` tokens: how often each happens, and both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
+    /// All tokens that count.
     pub n: u64,
+    /// Tokens with the first event.
     pub f: u64,
+    /// Tokens with the second event.
     pub g: u64,
+    /// Tokens with both.
     pub both: u64,
 }
 
@@ -165,7 +169,7 @@ impl Cooccurrence {
     }
 
     /// Adds the meetings of other contexts.
-    pub fn merge(mut self, other: &Cooccurrence) -> Cooccurrence {
+    pub(crate) fn merge(mut self, other: &Cooccurrence) -> Cooccurrence {
         let add32 = |a: &mut [u32], b: &[u32]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
         let add64 = |a: &mut [u64], b: &[u64]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
         add32(&mut self.same, &other.same);
@@ -192,7 +196,7 @@ impl Cooccurrence {
 
 /// A pair that was tested and meets more often than expected: its counts, p-value and q-value.
 #[derive(Clone, Copy, Debug)]
-pub struct Tested {
+pub(crate) struct Tested {
     pub f: u32,
     pub g: u32,
     pub counts: Counts,
@@ -203,13 +207,13 @@ pub struct Tested {
 impl Cooccurrence {
     /// Tests every two features at the same token; gives the pairs that meet more often than
     /// expected.
-    pub fn test_same(&self) -> Vec<Tested> {
+    pub(crate) fn test_same(&self) -> Vec<Tested> {
         self.test(|f, g| f < g, |f, g| self.same(f, g))
     }
 
     /// Tests every ordered two features, the first within the window before the second; gives the
     /// pairs that meet more often than expected.
-    pub fn test_lagged(&self) -> Vec<Tested> {
+    pub(crate) fn test_lagged(&self) -> Vec<Tested> {
         self.test(|f, g| f != g, |f, g| self.lagged(f, g))
     }
 

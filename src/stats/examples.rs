@@ -1,5 +1,5 @@
 //! Which contexts stand for a feature: the strongest, some of every strength, and some where it is
-//! inactive (DESIGN.md 4.7). At most one a document, and no text twice.
+//! inactive (`docs/definitions.md` §8). At most one a document, and no text twice.
 
 use super::feature::TokenActivation;
 use super::mix;
@@ -7,21 +7,26 @@ use crate::ids::Band;
 use std::collections::HashSet;
 
 /// Tokens on either side of the peak in an example's window.
-pub const RADIUS: usize = 16;
+pub(crate) const RADIUS: usize = 16;
 
 /// A context's activation of a feature: its maximum over the tokens that count, and where that is
 /// first reached.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Peak {
+    /// The context's number.
     pub context: u32,
+    /// Where the maximum is first reached.
     pub position: u16,
+    /// The maximum; 0 where the feature is inactive.
     pub value: f32,
 }
 
 /// A context in the corpus, as far as choosing examples goes.
 #[derive(Clone, Copy, Debug)]
 pub struct ContextInfo<'a> {
+    /// The number of its document.
     pub document: u32,
+    /// Token ids, BOS first.
     pub tokens: &'a [u32],
 }
 
@@ -30,15 +35,18 @@ pub struct ContextInfo<'a> {
 pub struct Chosen {
     /// `top`, `q0` … `q9`, `inactive`
     pub band: Band,
+    /// Its place in the band, from 0.
     pub rank: u32,
+    /// The peak that its window is around.
     pub peak: Peak,
 }
 
 /// How many examples are wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
+    /// Examples of the strongest contexts.
     pub top: usize,
-    pub per_band: usize,
+    pub(crate) per_band: usize,
 }
 
 /// The peak of each active context, from activations ordered by context and position at tokens that
@@ -129,7 +137,7 @@ pub fn choose<'a>(
 }
 
 /// Peaks as examples of a band, in their order.
-pub fn labelled(band: Band, peaks: Vec<Peak>) -> Vec<Chosen> {
+pub(crate) fn labelled(band: Band, peaks: Vec<Peak>) -> Vec<Chosen> {
     let label = |(rank, peak)| Chosen { band, rank: rank as u32, peak };
     peaks.into_iter().enumerate().map(label).collect()
 }

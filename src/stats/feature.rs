@@ -1,16 +1,19 @@
-//! Statistics of one feature over a corpus (DESIGN.md 4.7). Special tokens are in no number but
-//! their own.
+//! Statistics of one feature over a corpus (`docs/definitions.md` §8). Special tokens are in no
+//! number but their own.
 
 use std::collections::BTreeMap;
 
 /// Bins of a histogram of activations.
-pub const BINS: usize = 50;
+pub(crate) const BINS: usize = 50;
 
 /// A feature's activation at a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TokenActivation {
+    /// The context's number.
     pub context: u32,
+    /// The token's position in the context.
     pub position: u16,
+    /// How active the feature is there.
     pub activation: f32,
 }
 
@@ -23,6 +26,7 @@ pub struct Statistics {
     pub density: f64,
     /// Mean over the tokens at which it is active; none if there are none.
     pub mean_active: Option<f64>,
+    /// Largest activation.
     pub max: f32,
     /// Special tokens at which it is active.
     pub special_active: u64,
@@ -33,8 +37,9 @@ pub struct Statistics {
     pub mass: Vec<(u32, f64)>,
 }
 
-/// `activations` of one feature, ordered by context and position; `token(context, position)` gives the
-/// id there, or none for a token that does not count; `tokens` is the number of tokens that count.
+/// `activations` of one feature, ordered by context and position; `token(context, position)` gives
+/// the id there, or none for a token that does not count; `tokens` is the number of tokens that
+/// count.
 pub fn statistics(
     activations: &[TokenActivation],
     tokens: u64,

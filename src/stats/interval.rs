@@ -9,8 +9,11 @@ const RESAMPLES: usize = 2000;
 /// A value with its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
+    /// The value.
     pub value: f64,
+    /// Lower end of the interval.
     pub low: f64,
+    /// Upper end of the interval.
     pub high: f64,
 }
 
@@ -59,6 +62,7 @@ pub struct Bootstrap {
 }
 
 impl Bootstrap {
+    /// Draws 2000 resamples of `n` prompts.
     pub fn new(n: usize, seed: u64) -> Bootstrap {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let draws =
@@ -96,7 +100,7 @@ fn drawn(values: &[f64], draw: &[usize]) -> f64 {
 }
 
 /// Wilson's 95 % interval of a proportion.
-pub fn wilson(hits: u64, n: u64) -> Estimate {
+pub(crate) fn wilson(hits: u64, n: u64) -> Estimate {
     if n == 0 {
         return Estimate { value: f64::NAN, low: 0.0, high: 1.0 };
     }

@@ -1,12 +1,13 @@
-//! Several features looked at as one: what they do together at each token (DESIGN.md 4.9).
+//! Several features looked at as one: what they do together at each token (`docs/definitions.md`
+//! §10).
 
 use super::feature::TokenActivation;
 
 /// The sum of several features' activations at each token, each times its scale; by context and
 /// position.
 ///
-/// `members` are activations by context and position; a feature scaled by one over its maximum counts
-/// as much as any other.
+/// `members` are activations by context and position; a feature scaled by one over its maximum
+/// counts as much as any other.
 pub fn summed(members: &[(&[TokenActivation], f64)]) -> Vec<TokenActivation> {
     let scaled = |&(activations, scale): &(&[TokenActivation], f64)| {
         activations

@@ -1,5 +1,5 @@
-//! The single-token rule: "it is active at these tokens" (DESIGN.md 4.10). Learned on one half of
-//! the documents and tried on the other, it is what any explanation has to beat.
+//! The single-token rule: "it is active at these tokens" (`docs/definitions.md` §11). Learned on
+//! one half of the documents and tried on the other, it is what any explanation has to beat.
 
 use super::interval::{Estimate, balanced_accuracy};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,8 +17,10 @@ pub fn learn(active: &BTreeMap<u32, u64>, seen: &BTreeMap<u32, u64>) -> Rule {
 }
 
 /// A text to try a rule on: its tokens that count, and whether the feature is active in it.
-pub struct Trial {
+pub struct LabelledText {
+    /// Ids of its tokens that count.
     pub tokens: Vec<u32>,
+    /// Whether the feature is active in it.
     pub active: bool,
 }
 
@@ -26,10 +28,10 @@ pub struct Trial {
 /// inactive ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    pub hits: u64,
-    pub positives: u64,
-    pub rejects: u64,
-    pub negatives: u64,
+    pub(crate) hits: u64,
+    pub(crate) positives: u64,
+    pub(crate) rejects: u64,
+    pub(crate) negatives: u64,
 }
 
 impl Tally {
@@ -54,7 +56,7 @@ impl Tally {
 }
 
 /// Tries a rule: it says that a feature is active in a text with any of its tokens.
-pub fn score(rule: &Rule, trials: &[Trial]) -> Tally {
+pub fn score(rule: &Rule, trials: &[LabelledText]) -> Tally {
     Tally::of(
         trials.iter().map(|trial| (trial.active, trial.tokens.iter().any(|id| rule.contains(id)))),
     )
@@ -69,7 +71,7 @@ mod tests {
         let seen = BTreeMap::from([(1, 4), (2, 4), (3, 1)]);
         let rule = learn(&BTreeMap::from([(1, 2), (2, 1), (3, 1)]), &seen);
         assert_eq!(rule, Rule::from([1, 3]));
-        let trial = |tokens: &[u32], active| Trial { tokens: tokens.into(), active };
+        let trial = |tokens: &[u32], active| LabelledText { tokens: tokens.into(), active };
         let trials =
             [trial(&[7, 1], true), trial(&[2], true), trial(&[2, 9], false), trial(&[3], false)];
         assert_eq!(

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 /// The places, ascending, of `wanted` of the items whose strata these are, or of all of them where
 /// there are no more. Each stratum is in proportion to its size; which of its items are drawn is
 /// the seed's choice.
-pub fn stratified<K: Ord>(strata: &[K], wanted: usize, seed: u64) -> Vec<usize> {
+pub(crate) fn stratified<K: Ord>(strata: &[K], wanted: usize, seed: u64) -> Vec<usize> {
     let n = strata.len();
     if wanted >= n {
         return (0..n).collect();

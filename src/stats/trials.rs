@@ -1,5 +1,5 @@
-//! Texts that an explanation is tried on (DESIGN.md 4.10): which windows, what is marked in them,
-//! and in which order.
+//! Texts that an explanation is tried on (`docs/definitions.md` §11): which windows, what is marked
+//! in them, and in which order.
 //!
 //! At most one a document, no text twice and none that the explanation may have seen. Everything is
 //! drawn in hash order, and which marks are wrong by bands.
@@ -12,20 +12,24 @@ use std::collections::{BTreeSet, HashSet};
 
 /// A window of a context that may become a text.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Window<'a> {
+pub struct TextWindow<'a> {
     /// Why it is one: `top`, `q0` … `q9`; of inactive ones `token`, `similar` or `inactive`.
     pub band: Band,
+    /// The context's number.
     pub context: u32,
+    /// The number of the context's document.
     pub document: u32,
     /// Position of its first token in the context.
     pub start: u16,
+    /// Token ids of the window.
     pub tokens: &'a [u32],
 }
 
 /// A window where the feature is active, and what may be marked in it, by place in the window.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Active<'a> {
-    pub window: Window<'a>,
+    /// The window.
+    pub window: TextWindow<'a>,
     /// Where marks belong.
     pub right: Vec<u16>,
     /// Where wrong ones may be.
@@ -35,9 +39,11 @@ pub struct Active<'a> {
 /// A text, and what is to be said of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trial<'a> {
-    pub window: Window<'a>,
+    /// The window that is its text.
+    pub window: TextWindow<'a>,
     /// Places in the window.
     pub marked: Vec<u16>,
+    /// Detection: the feature is active in it. Fuzzing: the marks are right.
     pub truth: bool,
 }
 
@@ -55,7 +61,7 @@ impl<'a> Taken<'a> {
     }
 
     /// Takes a window unless its document or its text was taken before.
-    fn take(&mut self, window: &Window<'a>) -> bool {
+    fn take(&mut self, window: &TextWindow<'a>) -> bool {
         let free =
             !self.documents.contains(&window.document) && !self.texts.contains(window.tokens);
         if free {
@@ -96,15 +102,16 @@ pub fn in_turn<T: Clone>(
 /// Texts for the question whether the feature is active in them: up to `n` of the active windows,
 /// and as many inactive ones. Each kind is a list, best first, and all kinds come in turn.
 pub fn detection<'a>(
-    active: &[Vec<Window<'a>>],
-    inactive: &[Vec<Window<'a>>],
+    active: &[Vec<TextWindow<'a>>],
+    inactive: &[Vec<TextWindow<'a>>],
     n: usize,
     mut taken: Taken<'a>,
     salt: u64,
 ) -> Vec<Trial<'a>> {
     let yes = in_turn(active, n, salt, |window| taken.take(window));
     let no = in_turn(inactive, yes.len(), salt, |window| taken.take(window));
-    let trial = |truth: bool| move |window: Window<'a>| Trial { window, marked: Vec::new(), truth };
+    let trial =
+        |truth: bool| move |window: TextWindow<'a>| Trial { window, marked: Vec::new(), truth };
     shuffled(
         yes.into_iter().map(trial(true)).chain(no.into_iter().map(trial(false))).collect(),
         salt,
@@ -165,8 +172,9 @@ pub fn marks(activations: &[f32], may: impl Fn(usize) -> bool) -> (Vec<u16>, Vec
     (places(&|i| activations[i] > largest / 10.0), places(&|i| activations[i] == 0.0 && may(i)))
 }
 
-/// Whether a feature is inactive at all tokens of a window; its activations are by context and position.
-pub fn is_inactive(
+/// Whether a feature is inactive at all tokens of a window; its activations are by context and
+/// position.
+pub(crate) fn is_inactive(
     activations: &[TokenActivation],
     context: u32,
     start: u16,
@@ -181,7 +189,7 @@ pub fn is_inactive(
 /// Another one, to stand for chance; none when there is no other. Each has a number of its own, and
 /// whoever else there is changes little: what was paid for is asked again only where a closer one
 /// has come.
-pub fn control(own: u64, all: impl Iterator<Item = (usize, u64)>) -> Option<usize> {
+pub(crate) fn control(own: u64, all: impl Iterator<Item = (usize, u64)>) -> Option<usize> {
     all.filter(|(_, other)| *other != own)
         .min_by_key(|(i, other)| (mix(own, *other), *i))
         .map(|(i, _)| i)
@@ -189,7 +197,7 @@ pub fn control(own: u64, all: impl Iterator<Item = (usize, u64)>) -> Option<usiz
 
 /// What is said of a text by a rule that looks at single tokens: of marked tokens, that most are of
 /// the rule; where none are marked, that there is one.
-pub fn by_rule(rule: &BTreeSet<u32>, tokens: &[u32], marked: &[u16]) -> bool {
+pub(crate) fn by_rule(rule: &BTreeSet<u32>, tokens: &[u32], marked: &[u16]) -> bool {
     match marked {
         [] => tokens.iter().any(|id| rule.contains(id)),
         _ => {
@@ -213,8 +221,8 @@ mod tests {
         texts: &'a [Vec<u32>],
         band: Band,
         documents: std::ops::Range<u32>,
-    ) -> Vec<Window<'a>> {
-        let window = |d: u32| Window {
+    ) -> Vec<TextWindow<'a>> {
+        let window = |d: u32| TextWindow {
             band,
             context: 2 * d,
             document: d,
@@ -389,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_is_another_one_and_stays_when_others_come() {
+    fn a_control_is_another_one_and_stays_when_others_come() {
         let of = |own: u64, n: u64| control(own, (0..n).map(|x| (x as usize, x)));
         assert!(
             (0..50).all(|own| of(own, 50).is_some_and(|other| other as u64 != own && other < 50))

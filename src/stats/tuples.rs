@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A set of things and how often it comes up.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Tuple<T> {
+pub(crate) struct Tuple<T> {
     /// In order.
     pub members: Vec<T>,
     /// Transactions that hold all of them.
@@ -17,7 +17,7 @@ pub struct Tuple<T> {
 
 /// The `top` sets of `size` things by count, then by lift, then in order. Sets that never come up
 /// are left out.
-pub fn most_frequent<T: Ord + Clone>(
+pub(crate) fn most_frequent<T: Ord + Clone>(
     transactions: &[BTreeSet<T>],
     size: usize,
     top: usize,
@@ -31,7 +31,7 @@ pub fn most_frequent<T: Ord + Clone>(
         search.extend(&mut Vec::new(), &(0..transactions.len() as u32).collect::<Vec<_>>(), 1, 0);
     }
     let of = transactions.len() as f64;
-    let tuple = |found: Found| Tuple {
+    let tuple = |found: FrequentTuple| Tuple {
         members: found.members.iter().map(|&i| search.things[i].0.clone()).collect(),
         count: found.count,
         lift: f64::from(found.count) * of.powi(size as i32 - 1) / found.alone as f64,
@@ -39,7 +39,7 @@ pub fn most_frequent<T: Ord + Clone>(
     search.best.into_iter().map(tuple).collect()
 }
 
-struct Found {
+struct FrequentTuple {
     members: Vec<usize>,
     count: u32,
     /// Product of the members' own counts: the smaller, the larger the lift.
@@ -54,7 +54,7 @@ struct Search<'a, T> {
     size: usize,
     top: usize,
     /// Best first.
-    best: Vec<Found>,
+    best: Vec<FrequentTuple>,
 }
 
 impl<T> Search<'_, T> {
@@ -67,7 +67,7 @@ impl<T> Search<'_, T> {
             let open = self.size - members.len();
             if count > 0 && self.hopeful(count, alone, open) {
                 match open {
-                    0 => self.keep(Found { members: members.clone(), count, alone }),
+                    0 => self.keep(FrequentTuple { members: members.clone(), count, alone }),
                     _ => self.extend(members, &both, alone, next + 1),
                 }
             }
@@ -83,8 +83,8 @@ impl<T> Search<'_, T> {
         worst.is_none_or(|worst| (Reverse(count), least) < (Reverse(worst.count), worst.alone))
     }
 
-    fn keep(&mut self, new: Found) {
-        let key = |found: &Found| (Reverse(found.count), found.alone);
+    fn keep(&mut self, new: FrequentTuple) {
+        let key = |found: &FrequentTuple| (Reverse(found.count), found.alone);
         let at = self.best.partition_point(|found| key(found) <= key(&new));
         self.best.insert(at, new);
         self.best.truncate(self.top);

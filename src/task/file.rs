@@ -22,7 +22,7 @@ struct Line {
 /// `n` prompts of a file, or all; blank lines are skipped. Which they are is drawn by `seed`, each
 /// template in proportion: a file may be in the order of its templates. They stay in the order of
 /// the file.
-pub fn prompts(
+pub(super) fn prompts(
     path: &Path,
     n: Option<usize>,
     seed: u64,
@@ -50,7 +50,7 @@ const FIELDS: &str = "write one JSON object a line, with the strings `text`, `co
 
 fn read(line: &str, tokenizer: &Tokenizer) -> Result<Prompt> {
     let Line { text, correct, counter, corrupted, template } = serde_json::from_str(line)
-        .map_err(|error| hinted(format!("not a prompt: {error}"), FIELDS))?;
+        .map_err(|error| hinted(format!("not a valid prompt: {error}"), FIELDS))?;
     let (correct, counter) =
         (answer("correct", &correct, tokenizer)?, answer("counter", &counter, tokenizer)?);
     if correct == counter {
@@ -96,7 +96,7 @@ fn line_up(
         format!("{n} tokens, but line {at} of the same template {:?} has {first}", prompt.template);
     Err(hinted(
         what,
-        "prompts of a template line up token by token; give this one a template of its own",
+        "prompts of one template need the same number of tokens; give this one its own template",
     ))
 }
 
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_its_line() {
         let cases = [
-            ("{", "", "not a prompt", "write one JSON object a line"),
+            ("{", "", "not a valid prompt", "write one JSON object a line"),
             (
                 "\"counter\"",
                 "\"contra\"",
@@ -177,13 +177,18 @@ mod tests {
                 "an answer is one token",
             ),
             ("\" the\"", "\" a\"", "`correct` and `counter` are the same", "a wrong answer"),
-            ("gave Mary", "gave Mary a", "has 3 tokens and its corrupted twin 4", "as many tokens"),
+            (
+                "gave Mary",
+                "gave Mary a",
+                "has 3 tokens, the corrupted prompt 4",
+                "the same number of tokens",
+            ),
             ("\"Mary gave John\"", "\"\"", "a text is empty", "before the answer"),
             (
                 "\"Mary gave",
                 "\"<|endoftext|>Mary gave",
                 "begins with `<|endoftext|>`",
-                "put before every prompt anyway",
+                "added to every prompt",
             ),
         ];
         for (old, new, what, hint) in cases {

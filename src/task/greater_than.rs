@@ -25,7 +25,7 @@ pub fn digits(tokenizer: &Tokenizer) -> Option<Vec<u32>> {
 }
 
 /// `n` prompts over events, centuries and start years.
-pub fn prompts(n: usize, seed: u64, tokenizer: &Tokenizer) -> Result<Vec<Prompt>> {
+pub(super) fn prompts(n: usize, seed: u64, tokenizer: &Tokenizer) -> Result<Vec<Prompt>> {
     let events = single_tokens("events", EVENTS, 1, tokenizer)?;
     let digits = digits(tokenizer)
         .ok_or_else(|| hinted("not all of `00` to `99` are single tokens", UNSUITED))?;

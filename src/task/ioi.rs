@@ -44,7 +44,7 @@ struct Words {
 }
 
 /// `n` prompts, taking shapes and orders in turn, so that each template has about as many.
-pub fn prompts(n: usize, seed: u64, tokenizer: &Tokenizer) -> Result<Vec<Prompt>> {
+pub(super) fn prompts(n: usize, seed: u64, tokenizer: &Tokenizer) -> Result<Vec<Prompt>> {
     let mut words = Words {
         names: single_tokens("names", NAMES, PEOPLE, tokenizer)?,
         places: single_tokens("places", PLACES, 1, tokenizer)?,

@@ -10,7 +10,9 @@ mod published;
 mod words;
 
 pub use greater_than::digits;
-pub use published::{Origin, Published, origin, published};
+pub use published::Published;
+pub use published::published;
+pub(crate) use published::{Origin, origin};
 
 use crate::config;
 use crate::corpus::Tokenizer;
@@ -35,10 +37,13 @@ pub struct Prompt {
     pub text: String,
     /// BOS first.
     pub tokens: Vec<u32>,
+    /// Token id of the right answer.
     pub correct: u32,
+    /// Token id of the wrong answer.
     pub counter: u32,
     /// The prompt with what its answer depends on taken out; BOS first, as long as `tokens`.
     pub corrupted: Vec<u32>,
+    /// Which metric it is measured by.
     pub measure: Measure,
 }
 
@@ -48,7 +53,10 @@ pub enum Measure {
     /// Of the correct answer over the counter answer.
     LogitDifference,
     /// `P(> year) − P(≤ year)` over the two-digit tokens ([`digits`]); the year's last two digits.
-    GreaterThan { year: u32 },
+    GreaterThan {
+        /// The year's last two digits.
+        year: u32,
+    },
 }
 
 /// How many prompts are wanted of a task, for each use.
@@ -70,7 +78,9 @@ pub struct Prompts {
     pub finding: Vec<Prompt>,
     /// How many of them, from the first, have a circuit.
     pub own: usize,
+    /// To choose a circuit's size on.
     pub choosing: Vec<Prompt>,
+    /// To measure circuits on.
     pub fresh: Vec<Prompt>,
 }
 
@@ -158,8 +168,8 @@ impl Written {
         let corrupted = behind_bos(&self.corrupted, tokenizer)?;
         if tokens.len() != corrupted.len() {
             let (n, m) = (tokens.len() - 1, corrupted.len() - 1);
-            let what = format!("the text has {n} tokens and its corrupted twin {m}");
-            return Err(hinted(what, "corrupt a prompt by words of as many tokens"));
+            let what = format!("the text has {n} tokens, the corrupted prompt {m}");
+            return Err(hinted(what, "replace words by words with the same number of tokens"));
         }
         let Written { template, frame, stratum, text, correct, counter, measure, .. } = self;
         Ok(Prompt { template, frame, stratum, text, tokens, correct, counter, corrupted, measure })
@@ -169,12 +179,12 @@ impl Written {
 fn behind_bos(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
     let ids = tokenizer.encode(text)?;
     match ids.first() {
-        None => Err(hinted("a text is empty", "write the words that come before the answer")),
+        None => Err(hinted("a text is empty", "write the text before the answer")),
         Some(first) if *first == tokenizer.bos() => {
             let bos = tokenizer.token(*first);
             Err(hinted(
                 format!("a text begins with `{bos}`"),
-                "remove it: it is put before every prompt anyway",
+                "remove it: it is added to every prompt",
             ))
         }
         Some(_) => Ok([&[tokenizer.bos()], &ids[..]].concat()),
@@ -210,7 +220,7 @@ fn single_tokens(
 }
 
 const UNSUITED: &str =
-    "this tokenizer does not suit the task; write prompts of your own and set `kind = \"prompts\"`";
+    "this tokenizer does not fit the task; write your own prompts and set `kind = \"prompts\"`";
 
 /// `n` prompts, each drawn until its text is new. Where hardly any new ones are left, a repeated
 /// one will do.
@@ -238,7 +248,7 @@ pub(crate) mod tests {
     use crate::corpus::tokenizer::tests::demo;
 
     /// Prompts of `(how many, seed)` are all different, and come again with their seed.
-    pub fn assert_drawn_well(prompts: impl Fn(usize, u64) -> Vec<Prompt>) {
+    pub(crate) fn assert_drawn_well(prompts: impl Fn(usize, u64) -> Vec<Prompt>) {
         let drawn = prompts(500, 1);
         let texts: HashSet<&str> = drawn.iter().map(|prompt| prompt.text.as_str()).collect();
         assert_eq!(texts.len(), 500);

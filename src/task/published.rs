@@ -18,17 +18,17 @@ pub struct Published {
     /// Where it is from.
     pub name: String,
     /// What a class is called, and its components; no component is in two.
-    pub classes: Vec<(String, Vec<Component>)>,
+    pub(crate) classes: Vec<(String, Vec<Component>)>,
 }
 
 impl Published {
-    pub fn class_of(&self, component: Component) -> Option<&str> {
-        self.classes
-            .iter()
-            .find(|(_, members)| members.contains(&component))
-            .map(|(class, _)| class.as_str())
+    #[cfg(test)]
+    fn class_of(&self, component: Component) -> Option<&str> {
+        let of = self.classes.iter().find(|(_, members)| members.contains(&component));
+        of.map(|(class, _)| class.as_str())
     }
 
+    /// All its components, of whichever class.
     pub fn components(&self) -> BTreeSet<Component> {
         self.classes.iter().flat_map(|(_, members)| members).copied().collect()
     }
@@ -36,7 +36,7 @@ impl Published {
 
 /// Where a task's published circuit is to be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin<'a> {
+pub(crate) enum Origin<'a> {
     Nowhere,
     BuiltIn,
     /// As the settings name it.
@@ -44,7 +44,7 @@ pub enum Origin<'a> {
 }
 
 /// The origin that `published` of the task means, with the model of the settings.
-pub fn origin<'a>(task: &'a Task, model: &str) -> Origin<'a> {
+pub(crate) fn origin<'a>(task: &'a Task, model: &str) -> Origin<'a> {
     match task.published.as_str() {
         "" if built_in(task.kind).is_some() && is_gpt2_small(model) => Origin::BuiltIn,
         "" | "none" => Origin::Nowhere,
@@ -245,7 +245,7 @@ mod tests {
     fn read(content: &str) -> Result<Option<Published>> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("mine.json"), content).unwrap();
-        super::published(&task(TaskKind::Ioi, "mine.json"), "demo/model", folder.path(), 4, 6)
+        published(&task(TaskKind::Ioi, "mine.json"), "demo/model", folder.path(), 4, 6)
     }
 
     #[test]
@@ -287,7 +287,7 @@ mod tests {
             "{none}"
         );
         let task = task(TaskKind::Ioi, "gpt2-small");
-        let other = report(&super::published(&task, "x", Path::new(""), 4, 6).unwrap_err());
+        let other = report(&published(&task, "x", Path::new(""), 4, 6).unwrap_err());
         assert!(
             other.contains("4 layers of 6 heads and is not GPT-2 small")
                 && other.contains("hint: "),
@@ -320,8 +320,7 @@ mod tests {
             let message = report(&read(content).unwrap_err());
             assert!(message.contains(what) && message.contains("\nhint: "), "{message}");
         }
-        let missing =
-            super::published(&task(TaskKind::Ioi, "no.json"), "x", Path::new("nowhere"), 4, 6);
+        let missing = published(&task(TaskKind::Ioi, "no.json"), "x", Path::new("nowhere"), 4, 6);
         assert!(
             report(&missing.unwrap_err())
                 .contains("cannot read the published circuit `nowhere/no.json`")

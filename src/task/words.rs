@@ -1,9 +1,9 @@
 //! The words that prompts are made of. Those that a tokenizer has as single tokens are used, so the
 //! lists hold more than any one tokenizer needs: words that GPT-2 knows well, and those of the
-//! demo's replacement.
+//! demo's corpus.
 
 /// Given names; months and flowers that are names too are left out.
-pub const NAMES: &[&str] = &[
+pub(super) const NAMES: &[&str] = &[
     "Michael",
     "Matthew",
     "Daniel",
@@ -157,7 +157,7 @@ pub const NAMES: &[&str] = &[
 ];
 
 /// Places that fit both "went to the ..." and "were at the ...".
-pub const PLACES: &[&str] = &[
+pub(super) const PLACES: &[&str] = &[
     "store",
     "garden",
     "restaurant",
@@ -205,7 +205,7 @@ pub const PLACES: &[&str] = &[
 ];
 
 /// Things that fit "gave a ... to"; all begin with a consonant.
-pub const OBJECTS: &[&str] = &[
+pub(super) const OBJECTS: &[&str] = &[
     "drink",
     "bone",
     "key",
@@ -288,7 +288,7 @@ pub const OBJECTS: &[&str] = &[
 ];
 
 /// What may last from one year to another.
-pub const EVENTS: &[&str] = &[
+pub(super) const EVENTS: &[&str] = &[
     "war",
     "siege",
     "strike",

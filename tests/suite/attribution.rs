@@ -1,4 +1,5 @@
-//! Direct effects against the recorded tables, and the sums that must hold (DESIGN.md 4.3, 4.4).
+//! Direct effects against the recorded tables, and the sums that must hold (`docs/definitions.md`
+//! §4, §5).
 
 use crate::fixture::{
     Fixture, TOLERANCE, assert_near, assert_within, in_every_world, node_name, numbers, receiver,

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 use tempfile::TempDir;
 
-pub const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+pub(crate) const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Settings of every test run: 96 contexts in 4 shards, 2 tasks of 4 prompts.
 const SETTINGS: &str = r#"
@@ -45,20 +45,20 @@ features = ["att1.3", "mlp2.5"]
 "#;
 
 /// A folder with settings, and in it the artifacts and the site once it has run.
-pub struct Bench {
+pub(crate) struct Bench {
     pub folder: TempDir,
     settings: String,
 }
 
 /// What a command said.
-pub struct Said {
+pub(crate) struct Said {
     pub ok: bool,
     pub out: String,
     pub err: String,
 }
 
 impl Bench {
-    pub fn new() -> Bench {
+    pub(crate) fn new() -> Bench {
         let folder = TempDir::new().unwrap();
         let bench = Bench { folder, settings: SETTINGS.replace("[repo]", REPOSITORY) };
         bench.save();
@@ -66,7 +66,7 @@ impl Bench {
     }
 
     /// One that has run from start to end. It ran once, and is copied for each test.
-    pub fn finished() -> Bench {
+    pub(crate) fn finished() -> Bench {
         static DONE: OnceLock<Bench> = OnceLock::new();
         let done = DONE.get_or_init(|| {
             let bench = Bench::new();
@@ -78,39 +78,39 @@ impl Bench {
         bench
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path().join(name)
     }
 
-    pub fn store(&self) -> Store {
+    pub(crate) fn store(&self) -> Store {
         Store::new(&self.file("artifacts"))
     }
 
     /// The rows of a table.
     #[track_caller]
-    pub fn table<R: Row>(&self) -> Vec<R> {
+    pub(crate) fn table<R: Row>(&self) -> Vec<R> {
         let store = self.store();
         if R::ARTIFACT.sharded { store.read_parts() } else { store.read() }.unwrap()
     }
 
     /// The rows of a table that is named apart from its rows.
     #[track_caller]
-    pub fn table_as<R: Row>(&self, artifact: &Artifact) -> Vec<R> {
+    pub(crate) fn table_as<R: Row>(&self, artifact: &Artifact) -> Vec<R> {
         self.store().read_as(artifact).unwrap()
     }
 
     /// A page of the site.
     #[track_caller]
-    pub fn page(&self, path: &str) -> String {
+    pub(crate) fn page(&self, path: &str) -> String {
         std::fs::read_to_string(self.file("site").join(path)).unwrap()
     }
 
     /// Replaces a piece of the settings.
-    pub fn set(mut self, from: &str, to: &str) -> Bench {
+    pub(crate) fn set(mut self, from: &str, to: &str) -> Bench {
         let from = from.replace("[repo]", REPOSITORY);
         assert!(self.settings.contains(&from), "the settings have no {from:?}");
         self.settings = self.settings.replace(&from, &to.replace("[repo]", REPOSITORY));
@@ -119,7 +119,7 @@ impl Bench {
     }
 
     /// Adds to the settings.
-    pub fn add(mut self, text: &str) -> Bench {
+    pub(crate) fn add(mut self, text: &str) -> Bench {
         self.settings.push_str(text);
         self.save();
         self
@@ -130,22 +130,22 @@ impl Bench {
     }
 
     /// A command of the program, to be changed before it is started.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_circuit-atlas"));
         command.args(arguments).arg("--config").arg(self.file("pipeline.toml"));
         command
     }
 
-    pub fn call(&self, arguments: &[&str]) -> Said {
+    pub(crate) fn call(&self, arguments: &[&str]) -> Said {
         self.said(self.command(arguments).output().unwrap())
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Said {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Said {
         self.call(&[&["run"], arguments].concat())
     }
 
     /// An output with the names of this machine's folders taken out.
-    pub fn said(&self, output: Output) -> Said {
+    pub(crate) fn said(&self, output: Output) -> Said {
         let plain = |bytes: Vec<u8>| {
             let text = String::from_utf8(bytes).unwrap();
             text.replace(self.path().to_str().unwrap(), "[folder]").replace(REPOSITORY, "[repo]")
@@ -154,7 +154,7 @@ impl Bench {
     }
 
     /// Every file of the artifacts and the site with its content, but the lock, which holds times.
-    pub fn results(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+    pub(crate) fn results(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut files = BTreeMap::new();
         for folder in ["artifacts", "site"] {
             walk(&self.file(folder), &mut |path| {
@@ -169,7 +169,7 @@ impl Bench {
     /// The same files with the same bytes, but for the index of the site, which tells how long each
     /// stage took, and the site's mark, which has the hash of the index.
     #[track_caller]
-    pub fn assert_same_results(&self, other: &Bench) {
+    pub(crate) fn assert_same_results(&self, other: &Bench) {
         let (own, others) = (self.results(), other.results());
         assert!(own.keys().eq(others.keys()), "not the same files");
         let timed =
@@ -182,24 +182,24 @@ impl Bench {
 
 impl Said {
     #[track_caller]
-    pub fn succeeded(self) -> Said {
+    pub(crate) fn succeeded(self) -> Said {
         assert!(self.ok, "{}", self.err);
         self
     }
 
     #[track_caller]
-    pub fn failed(self) -> Said {
+    pub(crate) fn failed(self) -> Said {
         assert!(!self.ok, "it succeeded: {}{}", self.out, self.err);
         self
     }
 
     /// The error and its hint, without what the stages said before.
-    pub fn error(&self) -> &str {
+    pub(crate) fn error(&self) -> &str {
         self.err.find("error: ").map_or("", |at| &self.err[at..])
     }
 
     /// The stages that ran.
-    pub fn ran(&self) -> Vec<&str> {
+    pub(crate) fn ran(&self) -> Vec<&str> {
         let ran = |line: &&str| line.contains(" runs: ");
         let mut names: Vec<&str> =
             self.err.lines().filter(ran).map(|line| line.split(' ').next().unwrap()).collect();
@@ -213,13 +213,13 @@ impl Said {
 /// # Panics
 /// Where `CI=true`: there, everything has to run.
 #[track_caller]
-pub fn skipped(why: &str) {
+pub(crate) fn skipped(why: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "skipped: {why}");
     std::io::stderr().write_all(format!("skipped: {why}\n").as_bytes()).unwrap();
 }
 
 /// Calls `each` with every file below a folder, in order.
-pub fn walk(folder: &Path, each: &mut dyn FnMut(&Path)) {
+pub(crate) fn walk(folder: &Path, each: &mut dyn FnMut(&Path)) {
     let mut entries: Vec<PathBuf> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     entries.sort();
@@ -229,7 +229,7 @@ pub fn walk(folder: &Path, each: &mut dyn FnMut(&Path)) {
 }
 
 /// Copies a folder.
-pub fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     walk(from, &mut |path| {
         let target = to.join(path.strip_prefix(from).unwrap());
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();

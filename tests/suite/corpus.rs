@@ -42,7 +42,7 @@ fn contexts_are_those_of_the_reference(f: &'static Fixture) {
     assert_eq!(documents.len(), 60);
     assert!(documents.iter().any(Vec::is_empty), "an empty document counts");
     let cut = |(i, ids): (usize, &Vec<u32>)| {
-        windows::windows(i as u32, ids, f.expected.settings.context, tokenizer.bos())
+        windows(i as u32, ids, f.expected.settings.context, tokenizer.bos())
     };
     let contexts: Vec<Window> = documents.iter().enumerate().flat_map(cut).collect();
     assert_eq!(contexts, recorded(f));

@@ -144,7 +144,7 @@ fn a_failure_is_a_row_of_its_own_and_stops_nothing() {
     for row in of("mlp2.") {
         assert_eq!((row.status.word(), row.text.as_str()), ("failed", ""));
         assert!(
-            row.reason.starts_with("the reply cannot be read, even after a repair"),
+            row.reason.starts_with("the reply cannot be parsed, even after a repair"),
             "{}",
             row.reason
         );
@@ -205,7 +205,7 @@ fn a_run_that_comes_to_its_limit_can_be_published_and_the_next_one_pays_nothing_
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(3));
     let said = bench.said(output);
-    assert!(said.err.contains("questions were left unanswered"), "{}", said.err);
+    assert!(said.err.contains("requests have no reply yet"), "{}", said.err);
     assert_eq!(server.requests().len(), 5);
     let told = |status: Status| {
         rows(&bench).iter().filter(|row| !row.model.is_empty() && row.status == status).count()
@@ -220,8 +220,11 @@ fn a_run_that_comes_to_its_limit_can_be_published_and_the_next_one_pays_nothing_
     );
     assert_ne!(five, first);
     // What is made of features waits for them; nothing is said of it in words that change.
-    let waiting =
-        rows(&bench).into_iter().filter(|row| row.reason == "a feature of it has no answer yet");
+    let waiting = rows(&bench).into_iter().filter(|row| {
+        row.reason
+            == "one of its features has no \
+             explanation yet"
+    });
     assert!(waiting.filter(|row| row.kind == SubjectKind::Component).count() > 0);
     let page = bench.page("index.html");
     assert!(page.contains("not asked"));
@@ -327,10 +330,9 @@ fn a_dry_run_that_cannot_know_says_what_to_run_first() {
     let server = willing();
     let bench = bench(&server, "").set("band_examples = 1", "band_examples = 2");
     let said = bench.run(&["--dry-run"]).failed();
-    let expected = "error: what `interpret` would ask depends on what `aggregate` does, and that \
-        is not fresh: \
-                    `aggregate.band_examples` was `1`, is `2`\n\
-                    hint: run what comes before it: `circuit-atlas run aggregate`\n";
+    let expected = "error: the requests of `interpret` depend on the output of `aggregate`, which is \
+                    not fresh: `aggregate.band_examples` was `1`, is `2`\n\
+                    hint: run the stages before it: `circuit-atlas run aggregate`\n";
     assert_eq!(said.err, expected);
     assert!(
         said.out.contains("aggregate  would run: ") && said.out.contains("score      fresh"),

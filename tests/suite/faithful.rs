@@ -3,7 +3,7 @@
 
 use crate::fixture::{Fixture, Prompt, assert_near, assert_tensor, assert_within, in_every_world};
 use candle_core::{DType, Tensor};
-use circuit_atlas::circuit::components::{self, StandIn, keep_only};
+use circuit_atlas::circuit::components::{self, ComponentAblation, keep_only};
 use circuit_atlas::circuit::effects::{Effect, TestedLink, effects};
 use circuit_atlas::circuit::features::{self, Errors, Runner, Side};
 use circuit_atlas::circuit::{self, Ablate, Case, Graph, Metric, Root, at_least, random_circuits};
@@ -31,7 +31,7 @@ in_every_world!(
     a_link_is_measured_in_the_live_model,
 );
 
-pub fn cases(f: &Fixture) -> Vec<Case<'_>> {
+pub(crate) fn cases(f: &Fixture) -> Vec<Case<'_>> {
     let case = |p: &'_ Prompt| -> Metric {
         Metric::LogitDifference { correct: p.correct_id, counter: p.counter_id }
     };
@@ -46,8 +46,8 @@ pub fn cases(f: &Fixture) -> Vec<Case<'_>> {
         .collect()
 }
 
-fn stand_ins(f: &Fixture, ablate: Ablate) -> Vec<Arc<StandIn>> {
-    components::stand_ins(f.model(), &cases(f), ablate, 7).unwrap()
+fn ablation_values(f: &Fixture, ablate: Ablate) -> Vec<Arc<ComponentAblation>> {
+    components::ablation_values(f.model(), &cases(f), ablate, 7).unwrap()
 }
 
 fn everything(f: &Fixture) -> BTreeSet<Component> {
@@ -55,7 +55,7 @@ fn everything(f: &Fixture) -> BTreeSet<Component> {
 }
 
 fn faithfulness_is_the_recorded_one(f: &'static Fixture) {
-    let (prompts, means) = (cases(f), stand_ins(f, Ablate::Mean));
+    let (prompts, means) = (cases(f), ablation_values(f, Ablate::Mean));
     let m =
         |keep: &BTreeSet<Component>| components::values(f.model(), &prompts, keep, &means).unwrap();
     let (whole, empty) = (m(&everything(f)), m(&BTreeSet::new()));
@@ -104,11 +104,12 @@ fn an_empty_circuit_is_run_with_everything_at_its_mean(f: &'static Fixture) {
         f.expected.prompts.iter().filter(|p| p.template == prompt.template).collect();
     let traces: Vec<_> =
         corrupted.iter().map(|p| f.model().forward(&p.corrupted_tokens).unwrap()).collect();
-    let ablation = keep_only(f.model(), &BTreeSet::new(), &stand_ins(f, Ablate::Mean)[0]).unwrap();
+    let ablation =
+        keep_only(f.model(), &BTreeSet::new(), &ablation_values(f, Ablate::Mean)[0]).unwrap();
     let run = f.model().forward_with(&prompt.tokens, &ablation).unwrap();
     let mut stream = run.layers[0].resid_pre.clone();
     for (l, layer) in run.layers.iter().enumerate() {
-        let average = |pick: fn(&circuit_atlas::model::LayerTrace) -> &candle_core::Tensor| {
+        let average = |pick: fn(&circuit_atlas::model::LayerTrace) -> &Tensor| {
             let sum = traces[1..].iter().fold(pick(&traces[0].layers[l]).clone(), |sum, t| {
                 (sum + pick(&t.layers[l])).unwrap()
             });
@@ -124,7 +125,7 @@ fn an_empty_circuit_is_run_with_everything_at_its_mean(f: &'static Fixture) {
 }
 
 fn one_head_is_kept_and_its_neighbours_are_not(f: &'static Fixture) {
-    let (means, prompt) = (stand_ins(f, Ablate::Mean), &f.expected.prompts[0]);
+    let (means, prompt) = (ablation_values(f, Ablate::Mean), &f.expected.prompts[0]);
     let kept = f.model().sizes.heads - 2;
     let keep = BTreeSet::from([format!("L0H{kept}").parse::<Component>().unwrap()]);
     let ablation = keep_only(f.model(), &keep, &means[0]).unwrap();
@@ -140,7 +141,7 @@ fn one_head_is_kept_and_its_neighbours_are_not(f: &'static Fixture) {
     let k = f.model().sizes.d_head;
     for head in 0..f.model().sizes.heads {
         let expected = if head == kept { &clean } else { &corrupted };
-        let part = |z: &candle_core::Tensor| z.narrow(1, head * k, k).unwrap();
+        let part = |z: &Tensor| z.narrow(1, head * k, k).unwrap();
         assert_tensor(&format!("head {head}"), &part(&run), &part(expected));
     }
 }
@@ -169,22 +170,24 @@ fn corrupted_prompts_of_a_template_must_be_of_one_length(f: &'static Fixture) {
     let metric = Metric::LogitDifference { correct: 1, counter: 2 };
     let (long, short) = ([bos, 1, 2], [bos, 1]);
     let case = |tokens| Case { tokens, corrupted: tokens, template: "T0", metric: metric.clone() };
-    let error = components::stand_ins(f.model(), &[case(&long), case(&short)], Ablate::Mean, 1)
-        .err()
-        .unwrap();
+    let error =
+        components::ablation_values(f.model(), &[case(&long), case(&short)], Ablate::Mean, 1)
+            .err()
+            .unwrap();
     assert!(error.to_string().contains("template `T0` differ in length"), "{error}");
 }
 
 fn a_resampled_part_is_that_of_one_corrupted_prompt(f: &'static Fixture) {
     let prompts = &f.expected.prompts;
-    let drawn = stand_ins(f, Ablate::Resample);
-    for (prompt, stand_in) in prompts.iter().zip(&drawn) {
+    let drawn = ablation_values(f, Ablate::Resample);
+    for (prompt, ablation_value) in prompts.iter().zip(&drawn) {
         let own = prompts.iter().filter(|p| p.template == prompt.template);
         let same = |p: &Prompt| {
             let trace = f.model().forward(&p.corrupted_tokens).unwrap();
             trace.layers.iter().enumerate().all(|(l, layer)| {
                 let equal = |a: &Tensor, b: &Tensor| flat(a) == flat(b);
-                equal(&layer.z, &stand_in.z[l]) && equal(&layer.mlp_out, &stand_in.mlp_out[l])
+                equal(&layer.z, &ablation_value.z[l])
+                    && equal(&layer.mlp_out, &ablation_value.mlp_out[l])
             })
         };
         assert!(
@@ -193,7 +196,7 @@ fn a_resampled_part_is_that_of_one_corrupted_prompt(f: &'static Fixture) {
             prompt.template
         );
     }
-    let nothing = stand_ins(f, Ablate::Zero);
+    let nothing = ablation_values(f, Ablate::Zero);
     assert!(
         nothing
             .iter()
@@ -210,9 +213,10 @@ fn flat(x: &Tensor) -> Vec<f32> {
 fn a_pass_that_skips_what_is_replaced_gives_the_same_logits(f: &'static Fixture) {
     let keep: BTreeSet<Component> =
         everything(f).into_iter().enumerate().filter(|(i, _)| i % 3 == 1).map(|x| x.1).collect();
-    for (prompt, stand_in) in f.expected.prompts.iter().zip(stand_ins(f, Ablate::Mean)) {
+    for (prompt, ablation_value) in f.expected.prompts.iter().zip(ablation_values(f, Ablate::Mean))
+    {
         for keep in [&keep, &BTreeSet::new(), &everything(f)] {
-            let ablation = keep_only(f.model(), keep, &stand_in).unwrap();
+            let ablation = keep_only(f.model(), keep, &ablation_value).unwrap();
             let whole = f.model().forward_with(&prompt.tokens, &ablation).unwrap();
             let skipped = f.model().last_logits_with(&prompt.tokens, &ablation).unwrap();
             assert_eq!(f.model().last_logits(&whole).unwrap(), skipped);
@@ -237,8 +241,8 @@ fn with_features(
     side: Side,
 ) -> Vec<f64> {
     let cases = cases(f);
-    let stand_ins = features::stand_ins(&f.replacement, &cases, ablate, 7).unwrap();
-    Runner { replacement: &f.replacement, cases: &cases, stand_ins: &stand_ins, errors }
+    let ablation_values = features::ablation_values(&f.replacement, &cases, ablate, 7).unwrap();
+    Runner { replacement: &f.replacement, cases: &cases, ablation_values: &ablation_values, errors }
         .values(circuit, side)
         .unwrap()
 }
@@ -275,7 +279,7 @@ fn no_feature_ablated_is_the_model_and_all_with_their_errors_is_nothing_kept(f: 
     for ablate in [Ablate::Mean, Ablate::Resample] {
         let nothing = with_features(f, ablate, Errors::Ablated, &BTreeSet::new(), Side::Inside);
         let empty =
-            components::values(f.model(), &cases(f), &BTreeSet::new(), &stand_ins(f, ablate))
+            components::values(f.model(), &cases(f), &BTreeSet::new(), &ablation_values(f, ablate))
                 .unwrap();
         assert_near("nothing but what stands in", &nothing, &empty, 2e-4);
     }
@@ -402,10 +406,13 @@ impl Intervention for Added {
 /// Links from features in the circuits of several prompts: what each receiver reads is taken from a
 /// pass of its own.
 fn a_link_is_measured_in_the_live_model(f: &'static Fixture) {
-    let stand_ins = features::stand_ins(&f.replacement, &cases(f), Ablate::Mean, 7).unwrap();
-    let all = f.circuits().iter().zip(&f.expected.prompts).zip(&stand_ins).take(4);
+    let ablation_values =
+        features::ablation_values(&f.replacement, &cases(f), Ablate::Mean, 7).unwrap();
+    let all = f.circuits().iter().zip(&f.expected.prompts).zip(&ablation_values).take(4);
     let measured: Vec<Effect> = all
-        .flat_map(|((graph, prompt), stand_in)| links_of_a_prompt(f, graph, prompt, stand_in))
+        .flat_map(|((graph, prompt), ablation_value)| {
+            links_of_a_prompt(f, graph, prompt, ablation_value)
+        })
         .collect();
     assert!(measured.len() >= 10, "{} links say little", measured.len());
     // Where circuits are short, prediction and measurement are not far apart on the whole.
@@ -417,7 +424,7 @@ fn links_of_a_prompt(
     f: &Fixture,
     graph: &Graph,
     prompt: &Prompt,
-    stand_in: &features::StandIn,
+    ablation_value: &features::FeatureAblation,
 ) -> Vec<Effect> {
     let root = Root::LogitDifference { correct: prompt.correct_id, counter: prompt.counter_id };
     let attribution = circuit::Attribution::new(&f.replacement, &prompt.tokens).unwrap();
@@ -432,7 +439,7 @@ fn links_of_a_prompt(
         })
     };
     let links: Vec<TestedLink> = graph.edges.iter().filter_map(link).collect();
-    let measured = effects(&f.replacement, &prompt.tokens, root, stand_in, &links).unwrap();
+    let measured = effects(&f.replacement, &prompt.tokens, root, ablation_value, &links).unwrap();
     for (link, effect) in links.iter().zip(&measured) {
         let feature = link.child.dictionary_feature().unwrap();
         let (kind, layer) = (feature.dictionary.kind, feature.dictionary.layer);
@@ -525,7 +532,7 @@ fn read(
 
 #[test]
 fn greater_than_weighs_the_years_above_against_the_others() {
-    let digits = std::sync::Arc::new(vec![3, 0, 2]);
+    let digits = Arc::new(vec![3, 0, 2]);
     let metric = Metric::GreaterThan { digits, year: 1 };
     // Token 2 is year 02, tokens 3 and 0 are years 00 and 01; token 1 is no year.
     let logits = [1.0f32, 2.0, 3.0, 0.5];

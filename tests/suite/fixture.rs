@@ -18,9 +18,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// What a program in f32 may be off by, of the largest absolute value.
-pub const TOLERANCE: f64 = 2e-4;
+pub(crate) const TOLERANCE: f64 = 2e-4;
 
-pub struct Fixture {
+pub(crate) struct Fixture {
     /// Its folder in `tests/data`.
     folder: &'static str,
     pub replacement: ReplacementModel,
@@ -56,7 +56,7 @@ pub(crate) use in_every_world;
 /// not compile or load.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Expected {
+pub(crate) struct Expected {
     pub format: u32,
     pub seed: u64,
     pub special_token_id: u32,
@@ -79,7 +79,7 @@ pub struct Expected {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub(crate) struct Settings {
     pub context: usize,
     pub min_tail: usize,
     pub passes: usize,
@@ -92,7 +92,7 @@ pub struct Settings {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Prompt {
+pub(crate) struct Prompt {
     pub tokens: Vec<u32>,
     pub corrupted_tokens: Vec<u32>,
     pub correct_id: u32,
@@ -103,7 +103,7 @@ pub struct Prompt {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Effects {
+pub(crate) struct Effects {
     pub prompt: usize,
     pub receiver: String,
     pub slot: String,
@@ -114,7 +114,7 @@ pub struct Effects {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Circuit {
+pub(crate) struct Circuit {
     pub prompt: usize,
     pub nodes: Vec<NamedNode>,
     /// Child, parent, slot, effect, share, pass.
@@ -129,7 +129,7 @@ pub struct Circuit {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NamedNode {
+pub(crate) struct NamedNode {
     pub id: String,
     pub kind: String,
     pub layer: Option<i32>,
@@ -141,21 +141,21 @@ pub struct NamedNode {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Task {
+pub(crate) struct Task {
     pub components: BTreeMap<String, Frequency>,
     pub features: BTreeMap<String, BTreeMap<String, u32>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Frequency {
+pub(crate) struct Frequency {
     pub prompts: u32,
     pub frequency: f64,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CircuitPairs {
+pub(crate) struct CircuitPairs {
     pub a: String,
     pub b: String,
     pub rows: Vec<(String, String, u32, f64)>,
@@ -163,7 +163,7 @@ pub struct CircuitPairs {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Faithfulness {
+pub(crate) struct Faithfulness {
     pub name: String,
     pub circuit: Vec<String>,
     pub m_model: f64,
@@ -176,7 +176,7 @@ pub struct Faithfulness {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Promoted {
+pub(crate) struct Promoted {
     pub feature: String,
     pub top: Vec<(u32, f64)>,
     pub bottom: Vec<(u32, f64)>,
@@ -184,7 +184,7 @@ pub struct Promoted {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Context {
+pub(crate) struct Context {
     pub document: u32,
     pub start: u32,
     pub tokens: Vec<u32>,
@@ -192,7 +192,7 @@ pub struct Context {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct FeatureStatistics {
+pub(crate) struct FeatureStatistics {
     pub tokens: u64,
     pub active: u64,
     pub density: f64,
@@ -207,7 +207,7 @@ pub struct FeatureStatistics {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Pair {
+pub(crate) struct Pair {
     pub f: String,
     pub g: String,
     pub n: u64,
@@ -227,7 +227,7 @@ pub struct Pair {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Measured {
+pub(crate) struct Measured {
     pub dictionary: String,
     pub tokens: u64,
     pub l0: f64,
@@ -236,12 +236,12 @@ pub struct Measured {
 }
 
 /// A path below `tests/data`.
-pub fn data(path: &str) -> PathBuf {
+pub(crate) fn data(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(path)
 }
 
 /// The dictionaries of a kind, as a run would load them.
-pub fn dictionaries(folder: &Path, kind: Kind, sizes: &Sizes) -> Vec<Dictionary> {
+pub(crate) fn dictionaries(folder: &Path, kind: Kind, sizes: &Sizes) -> Vec<Dictionary> {
     find(folder, &[], kind, sizes.layers)
         .unwrap()
         .iter()
@@ -251,7 +251,7 @@ pub fn dictionaries(folder: &Path, kind: Kind, sizes: &Sizes) -> Vec<Dictionary>
 
 /// A dictionary as a run would open it, converted into a folder that is kept from one test run to
 /// the next.
-pub fn opened(source: &Source, sizes: &Sizes) -> Result<Dictionary> {
+pub(crate) fn opened(source: &Source, sizes: &Sizes) -> Result<Dictionary> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dictionaries");
     let file =
         |path: &PathBuf| std::fs::read(path).map(|bytes| blake3::hash(&bytes).to_hex().to_string());
@@ -263,12 +263,12 @@ pub fn opened(source: &Source, sizes: &Sizes) -> Result<Dictionary> {
 }
 
 impl Fixture {
-    pub fn tiny() -> &'static Fixture {
+    pub(crate) fn tiny() -> &'static Fixture {
         static TINY: OnceLock<Fixture> = OnceLock::new();
         TINY.get_or_init(|| Fixture::load("tiny"))
     }
 
-    pub fn other() -> &'static Fixture {
+    pub(crate) fn other() -> &'static Fixture {
         static OTHER: OnceLock<Fixture> = OnceLock::new();
         OTHER.get_or_init(|| Fixture::load("other"))
     }
@@ -294,29 +294,29 @@ impl Fixture {
     }
 
     /// A path below the recorded world.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         data(self.folder).join(name)
     }
 
-    pub fn tokenizer(&self) -> Tokenizer {
+    pub(crate) fn tokenizer(&self) -> Tokenizer {
         Tokenizer::load(&self.path("model"), self.model().sizes.vocabulary).unwrap()
     }
 
     /// The names in `expected.safetensors`.
-    pub fn tensor_names(&self) -> BTreeSet<&str> {
+    pub(crate) fn tensor_names(&self) -> BTreeSet<&str> {
         self.tensors.keys().map(String::as_str).collect()
     }
 
     /// A tensor of `expected.safetensors`.
-    pub fn tensor(&self, name: &str) -> &Tensor {
+    pub(crate) fn tensor(&self, name: &str) -> &Tensor {
         self.tensors.get(name).unwrap_or_else(|| panic!("no tensor {name}"))
     }
 
-    pub fn model(&self) -> &Gpt2 {
+    pub(crate) fn model(&self) -> &Gpt2 {
         &self.replacement.model
     }
 
-    pub fn dictionary(&self, id: DictionaryId) -> &Dictionary {
+    pub(crate) fn dictionary(&self, id: DictionaryId) -> &Dictionary {
         match id.kind {
             Kind::Attention => &self.replacement.attention[id.layer],
             Kind::Mlp => &self.replacement.mlp[id.layer],
@@ -324,26 +324,26 @@ impl Fixture {
     }
 
     /// All dictionaries of the model.
-    pub fn every_dictionary(&self) -> impl Iterator<Item = &Dictionary> {
+    pub(crate) fn every_dictionary(&self) -> impl Iterator<Item = &Dictionary> {
         DictionaryId::all(self.model().sizes.layers).map(|id| self.dictionary(id))
     }
 
     /// A clean pass over a prompt, taken apart.
-    pub fn attribution(&self, prompt: usize) -> Attribution<'_> {
+    pub(crate) fn attribution(&self, prompt: usize) -> Attribution<'_> {
         Attribution::new(&self.replacement, &self.expected.prompts[prompt].tokens).unwrap()
     }
 
     /// The recorded root of a prompt.
-    pub fn root(&self, prompt: usize) -> Root {
+    pub(crate) fn root(&self, prompt: usize) -> Root {
         self.root_of(&self.expected.prompts[prompt])
     }
 
-    pub fn root_of(&self, prompt: &Prompt) -> Root {
+    pub(crate) fn root_of(&self, prompt: &Prompt) -> Root {
         Root::LogitDifference { correct: prompt.correct_id, counter: prompt.counter_id }
     }
 
     /// Effects on a node of a prompt, the recorded root included.
-    pub fn contributions<'a>(
+    pub(crate) fn contributions<'a>(
         &self,
         prompt: usize,
         attribution: &'a Attribution,
@@ -357,20 +357,20 @@ impl Fixture {
     }
 
     /// The passes over all contexts of the corpus.
-    pub fn contexts(&self) -> &[Trace] {
+    pub(crate) fn contexts(&self) -> &[Trace] {
         let pass = |context: &Context| self.model().forward(&context.tokens).unwrap();
         self.contexts.get_or_init(|| self.expected.contexts.iter().map(pass).collect())
     }
 
     /// A prompt's circuit.
-    pub fn circuit(&self, prompt: usize, search: &Search) -> Graph {
+    pub(crate) fn circuit(&self, prompt: usize, search: &Search) -> Graph {
         let attribution = self.attribution(prompt);
         let mut candidates = Candidates::new(&attribution, search.candidates, &search.allow);
         grow(&mut candidates, self.root(prompt), search.method).unwrap().graph
     }
 
     /// The circuits of all prompts.
-    pub fn circuits(&self) -> &[Graph] {
+    pub(crate) fn circuits(&self) -> &[Graph] {
         let settings = self.expected.settings.search();
         let all = 0..self.expected.prompts.len();
         self.circuits.get_or_init(|| all.map(|i| self.circuit(i, &settings)).collect())
@@ -379,7 +379,7 @@ impl Fixture {
 
 /// The terms at a position before a sublayer (`2l` attention, `2l + 1` MLP, `2L` the end): nodes,
 /// and vectors `[n, D]`.
-pub fn terms<'a>(
+pub(crate) fn terms<'a>(
     attribution: &'a Attribution,
     before: usize,
     position: usize,
@@ -390,7 +390,7 @@ pub fn terms<'a>(
 }
 
 /// What a dictionary reads in a pass, `[T, d_in]`.
-pub fn read_by(id: DictionaryId, trace: &Trace) -> &Tensor {
+pub(crate) fn read_by(id: DictionaryId, trace: &Trace) -> &Tensor {
     match id.kind {
         Kind::Attention => &trace.layers[id.layer].z,
         Kind::Mlp => &trace.layers[id.layer].x2,
@@ -399,14 +399,14 @@ pub fn read_by(id: DictionaryId, trace: &Trace) -> &Tensor {
 
 /// How a circuit is looked for.
 #[derive(Clone)]
-pub struct Search {
+pub(crate) struct Search {
     pub method: Growth,
     pub candidates: usize,
     pub allow: BTreeSet<String>,
 }
 
 impl Settings {
-    pub fn search(&self) -> Search {
+    pub(crate) fn search(&self) -> Search {
         let Settings { passes, per_node, candidates, .. } = *self;
         Search {
             method: Growth::Greedy { passes, per_node },
@@ -416,14 +416,14 @@ impl Settings {
     }
 
     /// The kinds that may be linked, in the words of the settings.
-    pub fn allow_words(&self) -> BTreeSet<String> {
+    pub(crate) fn allow_words(&self) -> BTreeSet<String> {
         allowed(&self.allow)
     }
 }
 
 impl Circuit {
     /// The settings of a variant.
-    pub fn search(&self) -> Search {
+    pub(crate) fn search(&self) -> Search {
         let said = "a variant names its settings";
         let (passes, per_node) = (self.passes.expect(said), self.per_node.expect(said));
         Search {
@@ -445,7 +445,7 @@ fn allowed(kinds: &BTreeSet<String>) -> BTreeSet<String> {
 // ---- names: the recorded world's ids
 
 /// `attn1.23@5`, `L1H2:3>5:f23`, … of a node.
-pub fn node_name(node: &Node) -> String {
+pub(crate) fn node_name(node: &Node) -> String {
     let (layer, position) = (node.layer(), node.position());
     let (source, head) = (node.source(), node.head());
     let serves = node.feature.map_or("err".into(), |feature| format!("f{feature}"));
@@ -465,7 +465,7 @@ pub fn node_name(node: &Node) -> String {
 }
 
 /// The receiver with a name: root, feature, SAE error or head.
-pub fn receiver(name: &str) -> Node {
+pub(crate) fn receiver(name: &str) -> Node {
     let number = |text: &str| text.parse::<usize>().unwrap_or_else(|_| panic!("{name}"));
     let parts: Vec<&str> = name.split([':', '>', '@', '.']).collect();
     let served = |text: &str| text.strip_prefix('f').map(|f| number(f) as u32);
@@ -493,27 +493,27 @@ pub fn receiver(name: &str) -> Node {
 }
 
 /// `attn1.f23` → the feature.
-pub fn feature_id(name: &str) -> FeatureId {
+pub(crate) fn feature_id(name: &str) -> FeatureId {
     name.replace("attn", "att").replace(".f", ".").parse().unwrap()
 }
 
 /// The feature → `attn1.f23`.
-pub fn feature_name(id: FeatureId) -> String {
+pub(crate) fn feature_name(id: FeatureId) -> String {
     id.to_string().replace("att", "attn").replace('.', ".f")
 }
 
 /// `in`, `q`, `k`, `v`
-pub fn slot_name(slot: Slot) -> &'static str {
+pub(crate) fn slot_name(slot: Slot) -> &'static str {
     if slot == Slot::In { "in" } else { slot.word() }
 }
 
-pub fn slot(name: &str) -> Slot {
+pub(crate) fn slot(name: &str) -> Slot {
     [Slot::In, Slot::Q, Slot::K, Slot::V].into_iter().find(|slot| slot_name(*slot) == name).unwrap()
 }
 
 // ---- comparing
 
-pub fn numbers(tensor: &Tensor) -> Vec<f64> {
+pub(crate) fn numbers(tensor: &Tensor) -> Vec<f64> {
     tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
@@ -522,7 +522,7 @@ fn largest(values: &[f64]) -> f64 {
 }
 
 /// Every value is within `tolerance` of the largest expected one.
-pub fn assert_near(what: &str, actual: &[f64], expected: &[f64], tolerance: f64) {
+pub(crate) fn assert_near(what: &str, actual: &[f64], expected: &[f64], tolerance: f64) {
     assert_eq!(actual.len(), expected.len(), "{what}: number of values");
     let reach = tolerance * largest(expected);
     for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
@@ -531,7 +531,7 @@ pub fn assert_near(what: &str, actual: &[f64], expected: &[f64], tolerance: f64)
 }
 
 /// Two numbers within an absolute reach.
-pub fn assert_within(what: &str, actual: f64, expected: f64, reach: f64) {
+pub(crate) fn assert_within(what: &str, actual: f64, expected: f64, reach: f64) {
     assert!(
         (actual - expected).abs() <= reach,
         "{what}: {actual}, expected {expected} ± {reach:.1e}"
@@ -539,6 +539,6 @@ pub fn assert_within(what: &str, actual: f64, expected: f64, reach: f64) {
 }
 
 /// A tensor within the tolerance of a recorded one; shapes may differ, sizes not.
-pub fn assert_tensor(what: &str, actual: &Tensor, expected: &Tensor) {
+pub(crate) fn assert_tensor(what: &str, actual: &Tensor, expected: &Tensor) {
     assert_near(what, &numbers(actual), &numbers(expected), TOLERANCE);
 }

@@ -6,8 +6,10 @@ use crate::bench::{REPOSITORY, copy, skipped};
 use crate::faithful::cases;
 use crate::fixture::{Fixture, in_every_world};
 use candle_core::{DType, Tensor};
-use circuit_atlas::circuit::features::{self, Errors, Runner, Side, StandIn};
-use circuit_atlas::circuit::gradient::{Basis, Gradient, Hooks, Lessons, Links, Members, middles};
+use circuit_atlas::circuit::features::{self, Errors, FeatureAblation, Runner, Side};
+use circuit_atlas::circuit::gradient::{
+    Basis, Gradient, GradientLinks, Hooks, Lessons, Members, middles,
+};
 use circuit_atlas::circuit::ranked::{Sums, equal, first, ranking};
 use circuit_atlas::circuit::{
     Ablate, Case, Metric, Node, Pass, ReplacementModel, components, random_circuits,
@@ -33,12 +35,12 @@ in_every_world!(
     learned_masks_come_nearer_to_the_model_than_random_circuits,
 );
 
-fn held(f: &Fixture) -> Vec<Arc<StandIn>> {
-    features::stand_ins(&f.replacement, &cases(f), Ablate::Mean, 1).unwrap()
+fn held(f: &Fixture) -> Vec<Arc<FeatureAblation>> {
+    features::ablation_values(&f.replacement, &cases(f), Ablate::Mean, 1).unwrap()
 }
 
 /// All features of every dictionary, or those that are active in the prompt or its stand-in.
-fn hooks(gradient: &Gradient, held: &StandIn, clean: Option<&Pass>) -> Hooks {
+fn hooks(gradient: &Gradient, held: &FeatureAblation, clean: Option<&Pass>) -> Hooks {
     gradient.hooks(clean.map_or(Basis::Every, Basis::Candidates), held).unwrap()
 }
 
@@ -51,7 +53,7 @@ fn its_ends_are_the_empty_and_the_whole_circuit(f: &'static Fixture) {
     let runner = Runner {
         replacement: &f.replacement,
         cases: &cases,
-        stand_ins: &held,
+        ablation_values: &held,
         errors: Errors::Ablated,
     };
     let nothing = BTreeSet::new();
@@ -152,7 +154,7 @@ fn effects_on_all_receivers_sum_to_the_score(f: &'static Fixture) {
     for (case, held) in cases.iter().zip(&held).take(2) {
         let hooks = hooks(&gradient, held, None);
         let backs = gradient.run(case, &hooks).unwrap();
-        let links = Links::new(&gradient, &members, &hooks, &backs, None).unwrap();
+        let links = GradientLinks::new(&gradient, &members, &hooks, &backs, None).unwrap();
         let mut sums: BTreeMap<Node, f64> = BTreeMap::new();
         let mut receivers = vec![Node::ROOT];
         for p in 0..case.tokens.len() {
@@ -246,7 +248,7 @@ fn integrated_gradients_add_up_to_what_a_hook_does(f: &'static Fixture) {
     let runner = Runner {
         replacement: &f.replacement,
         cases: &cases,
-        stand_ins: &held,
+        ablation_values: &held,
         errors: Errors::Kept,
     };
     let full = runner.values(&BTreeSet::new(), Side::Outside).unwrap();
@@ -280,7 +282,7 @@ fn learned_masks_come_nearer_to_the_model_than_random_circuits(f: &'static Fixtu
     let runner = Runner {
         replacement: &f.replacement,
         cases: &cases,
-        stand_ins: &held,
+        ablation_values: &held,
         errors: Errors::Ablated,
     };
     let empty = runner.values(&BTreeSet::new(), Side::Inside).unwrap();
@@ -302,7 +304,8 @@ fn learned_masks_come_nearer_to_the_model_than_random_circuits(f: &'static Fixtu
     let means = sums.means();
     let candidates = first(&ranking(&means, &equal(&means)), 60);
     let size = candidates.len() / 3;
-    let lessons = Lessons { cases: &cases, stand_ins: &held, full: &full, empty: &empty, seed: 1 };
+    let lessons =
+        Lessons { cases: &cases, ablation_values: &held, full: &full, empty: &empty, seed: 1 };
     let learned = gradient.learned(&lessons, &candidates, &[size]).unwrap();
     assert_eq!(learned[&size].len(), size);
     let off = |circuit: &BTreeSet<FeatureId>| {
@@ -319,7 +322,7 @@ fn all_neurons_are_the_model(f: &'static Fixture) {
     let model = &f.replacement.model;
     let gradient = Gradient::new(&f.replacement, Vec::new()).unwrap();
     let neurons = components::neurons(model, &cases).unwrap();
-    let replaced = components::stand_ins(model, &cases, Ablate::Mean, 1).unwrap();
+    let replaced = components::ablation_values(model, &cases, Ablate::Mean, 1).unwrap();
     let empty = components::values(model, &cases, &BTreeSet::new(), &replaced).unwrap();
     for (i, case) in cases.iter().enumerate() {
         let mut hooks = gradient.neurons(&neurons[i]).unwrap();
@@ -386,11 +389,12 @@ impl Recorded {
 }
 
 /// The demo's world; converted dictionaries go into `folder`.
-pub fn demo_world(folder: &Path) -> ReplacementModel {
+pub(crate) fn demo_world(folder: &Path) -> ReplacementModel {
     replacement(&Path::new(REPOSITORY).join("demo"), folder)
 }
 
-/// The model with its dictionaries in a folder like `demo`; converted dictionaries go into `folder`.
+/// The model with its dictionaries in a folder like `demo`; converted dictionaries go into
+/// `folder`.
 fn replacement(demo: &Path, folder: &Path) -> ReplacementModel {
     let model = Gpt2::load(&demo.join("model")).unwrap();
     let sizes = model.sizes;
@@ -412,7 +416,7 @@ fn scores_of_the_demo_are_those_of_automatic_differentiation() {
     for (task, recorded) in &Recorded::of_demo() {
         let Recorded { metric_at_t, sum_of_scores, scores, .. } = recorded;
         let cases = recorded.cases();
-        let held = features::stand_ins(&replacement, &cases, Ablate::Mean, 1).unwrap();
+        let held = features::ablation_values(&replacement, &cases, Ablate::Mean, 1).unwrap();
         let gradient = Gradient::in_dtype(&replacement, middles(3), DType::F64).unwrap();
         let mut found: BTreeMap<(String, u32, usize, usize), f64> = BTreeMap::new();
         for (i, case) in cases.iter().enumerate() {
@@ -474,7 +478,7 @@ fn without_thresholds_scores_add_up_to_what_all_features_keep() {
     for (task, recorded) in &Recorded::of_demo() {
         let cases = recorded.cases();
         let missed = worlds.each_ref().map(|replacement| {
-            let held = features::stand_ins(replacement, &cases, Ablate::Mean, 1).unwrap();
+            let held = features::ablation_values(replacement, &cases, Ablate::Mean, 1).unwrap();
             let gradient = Gradient::new(replacement, middles(240)).unwrap();
             let hooks = hooks(&gradient, &held[0], None);
             let [nothing, all] =
@@ -524,7 +528,7 @@ fn a_widened_world_has_the_same_ranking() {
     for (task, recorded) in &Recorded::of_demo() {
         let cases = recorded.cases();
         let [ours, wide] = worlds.each_ref().map(|replacement| {
-            let held = features::stand_ins(replacement, &cases, Ablate::Mean, 1).unwrap();
+            let held = features::ablation_values(replacement, &cases, Ablate::Mean, 1).unwrap();
             let passes = replacement
                 .passes(&cases.iter().map(|case| case.tokens).collect::<Vec<_>>())
                 .unwrap();

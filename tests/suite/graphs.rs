@@ -1,5 +1,5 @@
 //! The graphs of a whole run: every prompt with a circuit has a page and a file, and the file is
-//! what viewers read (FORMATS.md 7) and says what the artifacts say.
+//! what viewers read (`docs/formats.md` §11) and says what the artifacts say.
 
 use crate::bench::Bench;
 use serde_json::Value;

@@ -6,7 +6,9 @@ use circuit_atlas::artifact::tables::{
     AttentionRow, ComponentRow, CopyRow, EdgeRow, HeadFeatureRow, HeadRow, NodeRow, PromptRow,
     PublishedRow,
 };
-use circuit_atlas::circuit::heads::{Head, Study, Watched, copying, decoder_shares, study};
+use circuit_atlas::circuit::heads::{
+    Head, HeadBehaviour, HeadPrompt, copying, decoder_shares, study,
+};
 use circuit_atlas::model::Trace;
 use insta::assert_snapshot;
 use serde_json::Value;
@@ -26,8 +28,8 @@ fn every_head(f: &Fixture) -> Vec<Head> {
 }
 
 /// Every head over the prompts, and the passes over them.
-fn studied(f: &Fixture) -> (Vec<Study>, Vec<Trace>) {
-    let watched = f.expected.prompts.iter().map(|p| Watched {
+fn studied(f: &Fixture) -> (Vec<HeadBehaviour>, Vec<Trace>) {
+    let watched = f.expected.prompts.iter().map(|p| HeadPrompt {
         tokens: &p.tokens,
         template: &p.template,
         correct: p.correct_id,
@@ -222,7 +224,7 @@ fn shares_of_decoder_norm_sum_to_one_over_heads(f: &'static Fixture) {
             assert_within("a share", shares[heads - 1].into(), norm(heads - 1) / whole, 1e-5);
         }
         let error = decoder_shares(dictionary, 7).unwrap_err().to_string();
-        assert!(error.contains("are not 7 heads"), "{error}");
+        assert!(error.contains("is not a multiple of 7 heads"), "{error}");
     }
 }
 
@@ -363,7 +365,7 @@ fn a_published_circuit_runs_only_what_reads_it() {
         ]
     );
     let page = bench.page("components/L2H4.html");
-    assert!(page.contains("it is: <b>copies</b>"), "the page does not say so");
+    assert!(page.contains("as <b>copies</b>"), "the page does not say so");
     let said = bench.call(&["show", "component", "MLP0"]).succeeded();
     assert!(said.out.contains("in the published circuit of ioi (own.json): early"), "{}", said.out);
 

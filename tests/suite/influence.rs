@@ -5,7 +5,7 @@ use crate::bench::REPOSITORY;
 use crate::fixture::{Fixture, Search, assert_within, in_every_world, node_name};
 use crate::gradient::demo_world;
 use circuit_atlas::circuit::{
-    Attribution, Candidates, Found, Growth, Node, Root, allowable, grow, influences,
+    Attribution, Candidates, Growth, Node, PrunedGraph, Root, allowable, grow, influences,
     influences_of_terms,
 };
 use circuit_atlas::ids::FeatureId;
@@ -50,7 +50,7 @@ fn found(
     coverage: f64,
     nodes: usize,
     allow: &BTreeSet<String>,
-) -> Found {
+) -> PrunedGraph {
     let mut candidates = Candidates::new(attribution, 1, allow);
     grow(&mut candidates, root, Growth::Influence { coverage, nodes }).unwrap()
 }
@@ -243,7 +243,7 @@ fn pruned(matrix: &Matrix, coverage: f64) -> BTreeMap<(Node, Node), f64> {
 }
 
 /// The links of a graph without its heads.
-fn links(found: &Found) -> BTreeSet<(Node, Node)> {
+fn links(found: &PrunedGraph) -> BTreeSet<(Node, Node)> {
     let edges = found.graph.edges.iter().filter(|edge| edge.child.kind != NodeKind::Head);
     let parents: BTreeMap<Node, Node> = found
         .graph
@@ -332,7 +332,7 @@ fn only_allowed_kinds_are_nodes(f: &'static Fixture) {
     let (kinds, some) = nodes(&["attention_feature", "mlp_feature", "head", "embedding"]);
     assert_eq!(kinds, ["attention_feature", "embedding", "head", "mlp_feature", "root"].into());
     assert!(some.left_out > all.left_out);
-    let features = |found: &Found| {
+    let features = |found: &PrunedGraph| {
         found.graph.nodes.iter().filter_map(Node::dictionary_feature).collect::<BTreeSet<_>>()
     };
     assert_eq!(features(&some), features(&all), "errors that are not drawn are terms all the same");

@@ -1,5 +1,5 @@
-//! Each effect is the measured change when the term is removed with everything frozen (DESIGN.md
-//! 4.4).
+//! Each effect is the measured change when the term is removed with everything frozen
+//! (`docs/definitions.md` §5).
 //!
 //! The way here shares nothing with the attribution: a term is taken out of what its dictionary
 //! writes, the model's own pass is run with all else held, and what the receiver reads is computed

@@ -204,5 +204,5 @@ fn circuits_by_influence_run_through_and_tell_what_they_leave_out() {
         assert!(limited > 0 && limited <= 30, "{limited}");
     }
     let shown = bench.call(&["show", "task", "ioi"]).succeeded().out;
-    assert!(shown.contains("of the influence is left"), "{shown}");
+    assert!(shown.contains("of the influence is pruned"), "{shown}");
 }

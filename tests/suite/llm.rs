@@ -192,36 +192,24 @@ fn the_same_question_twice_is_sent_once() {
 /// Everything that passes, and how it is told of when it does not.
 fn passing() -> Vec<(Reply, &'static str)> {
     vec![
-        (Reply::hangs_up(), "the connection broke off"),
-        (Reply::says(GOOD).cut_at(30), "the connection broke off"),
-        (Reply::error(500, "", "oh"), "the server is out of order (the server answered 500: oh)"),
-        (
-            Reply::page(502, "<html><b>Bad"),
-            "the server is out of order (the server answered 502: an HTML page)",
-        ),
-        (
-            Reply::error(503, "", "full"),
-            "the server is out of order (the server answered 503: full)",
-        ),
-        (
-            Reply::error(408, "", "slow"),
-            "the server is out of order (the server answered 408: slow)",
-        ),
-        (
-            Reply::error(409, "", "lock"),
-            "the server is out of order (the server answered 409: lock)",
-        ),
+        (Reply::hangs_up(), "the connection was lost"),
+        (Reply::says(GOOD).cut_at(30), "the connection was lost"),
+        (Reply::error(500, "", "oh"), "server error (the server answered 500: oh)"),
+        (Reply::page(502, "<html><b>Bad"), "server error (the server answered 502: an HTML page)"),
+        (Reply::error(503, "", "full"), "server error (the server answered 503: full)"),
+        (Reply::error(408, "", "slow"), "server error (the server answered 408: slow)"),
+        (Reply::error(409, "", "lock"), "server error (the server answered 409: lock)"),
         (
             Reply::error(429, "rate_limit_exceeded", "wait").header("Retry-After", "0"),
-            "the server wants fewer requests (the server answered 429: wait)",
+            "rate limited (the server answered 429: wait)",
         ),
         (Reply::page(200, " <!doctype html>"), "the server sent an HTML page"),
-        (Reply::page(200, "{\"choices\""), "the server sent what is no JSON"),
+        (Reply::page(200, "{\"choices\""), "the server sent something that is not JSON"),
         (Reply::json(json!({ "choices": [] })), "the server sent a completion without a choice"),
         (Reply::json(json!([])), "the server sent a completion without a choice"),
         (
             Reply::json(json!({ "error": { "code": 503, "message": "full" } })),
-            "the server is out of order (the server answered 503: full)",
+            "server error (the server answered 503: full)",
         ),
     ]
 }
@@ -273,7 +261,7 @@ fn a_server_that_is_slow_is_not_waited_for() {
         assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
         let server = Server::start(|_| Reply::says(GOOD).after(Duration::from_secs(1)));
         let place = Place::new(&server).set(|llm| (llm.timeout, llm.retries) = (0.05, 0));
-        assert_eq!(left(&place.ask_one()), "no whole reply came within `llm.timeout = 0.05` s");
+        assert_eq!(left(&place.ask_one()), "no complete reply within `llm.timeout = 0.05` s");
     }
 }
 
@@ -289,7 +277,7 @@ fn where_nobody_is_there_asking_ends() {
     );
     let why = left(&asked[29]);
     assert!(
-        why.starts_with("10 questions in a row got no reply: the server cannot be reached: "),
+        why.starts_with("no reply to 10 requests in a row: the server cannot be reached: "),
         "{why}"
     );
     assert!(asked[29].calls.is_empty());
@@ -298,11 +286,11 @@ fn where_nobody_is_there_asking_ends() {
 #[test]
 fn what_concerns_every_question_ends_asking_at_once() {
     let cases = [
-        (401, "invalid_api_key", "the server wants a key, and `llm.api_key_env` names none"),
-        (403, "", "the server forbids it to this account"),
+        (401, "invalid_api_key", "the server requires a key, but `llm.api_key_env` is empty"),
+        (403, "", "this account has no permission"),
         (404, "model_not_found", "the server has no such model, or `llm.base_url` is wrong"),
         (400, "model_not_found", "the server has no such model"),
-        (429, "insufficient_quota", "the account has no quota left"),
+        (429, "insufficient_quota", "the account's quota is used up"),
     ];
     for (status, code, why) in cases {
         let server = Server::start(move |request| match prompt(request).contains("thing-01") {
@@ -327,7 +315,7 @@ fn nobody_is_sent_elsewhere() {
     let server = Server::start(move |_| Reply::page(307, "moved").header("Location", &target));
     let asked = Place::new(&server).ask_one();
     assert!(
-        left(&asked).starts_with("`llm.base_url` is not the address of the server"),
+        left(&asked).starts_with("the server redirects to an address other than `llm.base_url`"),
         "{}",
         left(&asked)
     );
@@ -359,8 +347,7 @@ fn all_wait_when_the_server_asks_for_it() {
 fn a_server_that_asks_for_more_than_ten_minutes_is_left() {
     let server = Server::start(|_| Reply::error(429, "", "tomorrow").header("Retry-After", "3600"));
     let asked = Place::new(&server).ask(&questions(3));
-    let why = "the server wants fewer requests (the server answered 429: tomorrow), and asks to \
-        wait for 60 minutes";
+    let why = "rate limited (the server answered 429: tomorrow), and asks to wait for 60 minutes";
     assert!(asked.iter().all(|asked| left(asked) == why), "{}", left(&asked[0]));
     assert_eq!(server.requests().len(), 1);
 }
@@ -368,13 +355,13 @@ fn a_server_that_asks_for_more_than_ten_minutes_is_left() {
 #[test]
 fn a_question_that_is_not_taken_fails_alone_and_is_asked_again_next_time() {
     let cases = [
-        ("context_length_exceeded", "too long", "the question is too long for the model"),
+        ("context_length_exceeded", "too long", "the prompt is too long for the model"),
         (
             "",
             "This model's maximum context length is 8192 tokens",
-            "the question is too long for the model",
+            "the prompt is too long for the model",
         ),
-        ("", "no", "the server does not take the question"),
+        ("", "no", "the server rejects the request"),
     ];
     for (code, message, why) in cases {
         let server = Server::start(move |request| match prompt(request).contains("thing-01") {
@@ -397,11 +384,11 @@ fn a_refusal_is_kept() {
     let refusal = json!({ "choices": [{ "message": { "content": null, "refusal": "I\nwill \
         <b>not" }, "finish_reason": "stop" }] });
     let cases = [
-        (Reply::json(refusal), "the model refuses: I⏎will <b>not"),
-        (Reply::ends("", "content_filter"), "the server's filter stopped it"),
+        (Reply::json(refusal), "the model refused: I⏎will <b>not"),
+        (Reply::ends("", "content_filter"), "the server's content filter blocked it"),
         (
             Reply::error(400, "content_filter", "bad words"),
-            "the server's filter stopped it: bad words",
+            "the server's content filter blocked it: bad words",
         ),
     ];
     for (reply, why) in cases {
@@ -445,7 +432,7 @@ fn a_reply_that_cannot_be_read_is_repaired_once() {
     assert_eq!(messages[0], server.requests()[0]["messages"][0]);
     assert_eq!(messages[1], json!({ "role": "assistant", "content": bad }));
     let repair = messages[2]["content"].as_str().unwrap();
-    assert!(repair.starts_with("That reply cannot be used: it is no JSON object: "), "{repair}");
+    assert!(repair.starts_with("That reply cannot be used: it is not a JSON object: "), "{repair}");
     assert_eq!(said(&place.ask_one()), "dog");
     assert_eq!((server.requests().len(), place.kept().len()), (2, 2));
 }
@@ -458,8 +445,8 @@ fn a_reply_that_cannot_be_read_even_then_fails_with_both() {
         let asked = place.ask_one();
         assert_eq!(
             failed(&asked),
-            "the reply cannot be read, even after a repair: it is no JSON object: it is another \
-             value"
+            "the reply cannot be parsed, even after a repair request: it is not a JSON object: it is JSON, but \
+             not an object"
         );
         assert_eq!(statuses(&asked), [("explain", "failed"), ("repair", "failed")]);
         assert_eq!(
@@ -542,7 +529,7 @@ fn a_schema_that_is_set_is_not_done_without() {
     let why = left(&asked[2]);
     assert!(
         why.starts_with(
-            "the server takes no JSON schema, but `llm.replies = \"auto\"` would do without"
+            "the server does not support JSON schemas; `llm.replies = \"auto\"` works without them"
         ),
         "{why}"
     );
@@ -646,7 +633,7 @@ fn a_run_stops_before_it_costs_more_than_set() {
     // what others only may cost.
     assert!(costs.len() >= 3, "{costs:?}");
     assert!(costs.iter().sum::<f64>() <= 1.5);
-    assert_eq!(left(&asked[8]), "`llm.max_cost = 1.5` would be passed");
+    assert_eq!(left(&asked[8]), "`llm.max_cost = 1.5` would be exceeded");
     assert_eq!(place.kept().len(), costs.len());
 }
 
@@ -667,7 +654,7 @@ fn a_plan_tells_what_asking_would_take_and_sends_nothing() {
     let error = place.try_ask(&twice).unwrap_err().to_string();
     assert_eq!(
         error,
-        "the variable `CIRCUIT_ATLAS_NOBODY_SETS_THIS`, which is to hold the key, is not set"
+        "the environment variable `CIRCUIT_ATLAS_NOBODY_SETS_THIS` with the key is not set"
     );
     let place = place.set(|llm| llm.api_key_env.clear());
     place.ask(&questions(3));
@@ -718,15 +705,15 @@ fn a_server_is_reached_or_it_is_said_what_to_do() {
     let text = tried(&Server::start(|_| Reply::says(GOOD))).unwrap();
     assert!(
         text.starts_with("`m` answers, as test, after ")
-            && text.ends_with(" s, in the form of a JSON schema"),
+            && text.ends_with(" s, with a JSON schema"),
         "{text}"
     );
     let text = tried(&without("response_format", "no response_format")).unwrap();
-    assert!(text.ends_with(" s, in the form of a marked line"), "{text}");
+    assert!(text.ends_with(" s, with a marked line"), "{text}");
     let text = tried(&Server::start(|_| Reply::error(404, "", "no model m"))).unwrap_err();
     assert_eq!(
         text,
-        "error: the model `m` gives no reply: the server has no such model, or `llm.base_url` is \
+        "error: no reply from the model `m`: the server has no such model, or `llm.base_url` is \
          wrong (the server answered \
          404: no model m)\nhint: check `llm.model`, `llm.deployment` and `llm.base_url`\n"
     );

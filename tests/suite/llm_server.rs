@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// What the server does with a request.
 #[derive(Clone, Debug)]
-pub struct Reply {
+pub(crate) struct Reply {
     status: u16,
     headers: Vec<(String, String)>,
     body: String,
@@ -32,12 +32,12 @@ impl Reply {
     }
 
     /// A completion with this text; 100 tokens were asked and 10 answered.
-    pub fn says(text: impl Into<String>) -> Reply {
+    pub(crate) fn says(text: impl Into<String>) -> Reply {
         Reply::ends(text, "stop")
     }
 
     /// A completion that says why it ended.
-    pub fn ends(text: impl Into<String>, finish: &str) -> Reply {
+    pub(crate) fn ends(text: impl Into<String>, finish: &str) -> Reply {
         let message = json!({ "role": "assistant", "content": text.into() });
         Reply::json(json!({
             "id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": "test",
@@ -47,47 +47,47 @@ impl Reply {
     }
 
     /// Any JSON, with status 200.
-    pub fn json(body: Value) -> Reply {
+    pub(crate) fn json(body: Value) -> Reply {
         Reply::new(200, body.to_string()).header("Content-Type", "application/json")
     }
 
     /// An error as OpenAI words it.
-    pub fn error(status: u16, code: &str, message: &str) -> Reply {
+    pub(crate) fn error(status: u16, code: &str, message: &str) -> Reply {
         let error = json!({ "message": message, "type": "error", "param": null, "code": code });
         let body = json!({ "error": error }).to_string();
         Reply::new(status, body).header("Content-Type", "application/json")
     }
 
     /// What a proxy puts in a server's place.
-    pub fn page(status: u16, html: &str) -> Reply {
+    pub(crate) fn page(status: u16, html: &str) -> Reply {
         Reply::new(status, html.into()).header("Content-Type", "text/html")
     }
 
-    pub fn hangs_up() -> Reply {
+    pub(crate) fn hangs_up() -> Reply {
         Reply { inactive: true, ..Reply::new(200, String::new()) }
     }
 
-    pub fn header(mut self, name: &str, value: &str) -> Reply {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Reply {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    pub fn after(self, pause: Duration) -> Reply {
+    pub(crate) fn after(self, pause: Duration) -> Reply {
         Reply { pause, ..self }
     }
 
-    pub fn dripping(self, drip: Duration) -> Reply {
+    pub(crate) fn dripping(self, drip: Duration) -> Reply {
         Reply { drip, ..self }
     }
 
-    pub fn cut_at(self, bytes: usize) -> Reply {
+    pub(crate) fn cut_at(self, bytes: usize) -> Reply {
         Reply { cut: Some(bytes), ..self }
     }
 }
 
 /// A request as it came.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub(crate) struct Seen {
     pub path: String,
     /// By name in lower case.
     pub headers: BTreeMap<String, String>,
@@ -104,14 +104,14 @@ struct ReplacementModel {
     most: AtomicUsize,
 }
 
-pub struct Server {
+pub(crate) struct Server {
     address: String,
     replacement: Arc<ReplacementModel>,
 }
 
 impl Server {
     /// Answers every request with what `script` makes of its body.
-    pub fn start(script: impl Fn(&Value) -> Reply + Send + Sync + 'static) -> Server {
+    pub(crate) fn start(script: impl Fn(&Value) -> Reply + Send + Sync + 'static) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let replacement = Arc::new(ReplacementModel::default());
@@ -131,7 +131,7 @@ impl Server {
 
     /// Answers the first request with the first reply, and so on; the last one answers all that
     /// come later.
-    pub fn in_turn(replies: Vec<Reply>) -> Server {
+    pub(crate) fn in_turn(replies: Vec<Reply>) -> Server {
         let next = AtomicUsize::new(0);
         Server::start(move |_| {
             replies[next.fetch_add(1, Ordering::SeqCst).min(replies.len() - 1)].clone()
@@ -139,21 +139,21 @@ impl Server {
     }
 
     /// What `llm.base_url` is to be.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
 
-    pub fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.replacement.seen.lock().unwrap().clone()
     }
 
     /// The bodies of all requests so far.
-    pub fn requests(&self) -> Vec<Value> {
+    pub(crate) fn requests(&self) -> Vec<Value> {
         self.seen().into_iter().map(|seen| seen.body).collect()
     }
 
     /// Most requests that were under way at the same time.
-    pub fn most_at_once(&self) -> usize {
+    pub(crate) fn most_at_once(&self) -> usize {
         self.replacement.most.load(Ordering::SeqCst)
     }
 }
@@ -166,7 +166,7 @@ impl Drop for Server {
 }
 
 /// All that the messages of a request say, for scripts to look into.
-pub fn prompt(request: &Value) -> String {
+pub(crate) fn prompt(request: &Value) -> String {
     let messages = request["messages"].as_array().into_iter().flatten();
     messages
         .map(|message| message["content"].as_str().unwrap_or_default())

@@ -7,6 +7,7 @@ mod attribution;
 mod corpus;
 mod dictionary;
 mod discover;
+mod documents;
 mod explained;
 mod faithful;
 mod formats;

@@ -239,7 +239,7 @@ fn a_named_stage_runs_alone_and_gives_the_same_bytes() {
 fn from_runs_a_stage_and_those_after_it() {
     let bench = Bench::finished().set("examples = 4", "examples = 3");
     let said = bench.run(&["--from", "interpret"]).failed();
-    assert!(said.error().contains("needs what `aggregate` does"), "{}", said.err);
+    assert!(said.error().contains("needs the output of `aggregate`"), "{}", said.err);
     assert_eq!(bench.run(&["--from", "aggregate"]).succeeded().ran(), &ALL[7..]);
 }
 
@@ -249,7 +249,7 @@ fn a_site_of_other_settings_in_the_same_place_is_made_again() {
     let other = Bench::finished().set("\"mlp2.5\"]", "\"mlp2.5\"]\n[site]\ntitle = \"another\"");
     other.run(&[]).succeeded();
     std::fs::remove_dir_all(bench.file("site")).unwrap();
-    crate::bench::copy(&other.file("site"), &bench.file("site"));
+    copy(&other.file("site"), &bench.file("site"));
     assert_eq!(bench.run(&[]).succeeded().ran(), ["render"]);
 }
 
@@ -280,7 +280,7 @@ fn examples_never_cross_the_halves_and_are_one_a_document() {
     use std::collections::{BTreeMap, BTreeSet};
     let bench = Bench::finished();
     let store = Store::new(&bench.file("artifacts"));
-    let halves: BTreeMap<u32, circuit_atlas::ids::Half> =
+    let halves: BTreeMap<u32, Half> =
         store.read::<Document>().unwrap().into_iter().map(|row| (row.document, row.half)).collect();
     assert_eq!(halves.values().collect::<BTreeSet<_>>().len(), 2);
     let mut seen = BTreeSet::new();

@@ -99,7 +99,7 @@ fn a_real_server_explains_by_schema_and_is_asked_once() {
     let refused = asked(&store);
     assert!(refused.len() > 10);
     for row in refused {
-        let why = ["does not accept the key", "a feature of it has no answer yet"];
+        let why = ["does not accept the key", "one of its features has no explanation yet"];
         assert!(
             row.status == Status::Left && why.iter().any(|why| row.reason.contains(why)),
             "{}",
@@ -202,9 +202,7 @@ fn a_real_server_says_that_a_question_is_too_long_and_the_next_one_is_answered()
     let asked = asker.ask("asked", &questions, read).unwrap();
     let Outcome::Failed(why) = &asked[0].outcome else { panic!("{:?}", asked[0].outcome) };
     assert!(
-        why.starts_with(
-            "the question is too long for the model (the server answered 400: request ("
-        ),
+        why.starts_with("the prompt is too long for the model (the server answered 400: request ("),
         "{why}"
     );
     assert!(matches!(asked[1].outcome, Outcome::Answered(_)), "{:?}", asked[1].outcome);

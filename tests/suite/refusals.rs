@@ -57,7 +57,7 @@ fn cases(f: &Fixture) -> Vec<Bad> {
 }
 
 /// Where a command in a pickle has left its mark.
-pub fn executed() -> Option<PathBuf> {
+pub(crate) fn executed() -> Option<PathBuf> {
     let mut found = None;
     walk(&data(""), &mut |path| {
         found = path.ends_with("EXECUTED").then(|| path.into()).or(found.take())
@@ -77,7 +77,7 @@ fn why(f: &Fixture) -> BTreeMap<&'static str, String> {
         ("truncated", "cannot read the dictionary"),
         ("nan", "tensor `W_enc` has values that are not finite"),
         ("wrong_d_in", &format!("tensor `W_enc` is [{}, {width}], not [{d}, {width}]", d - 8)),
-        ("no_tensors", "holds no tensors"),
+        ("no_tensors", "has no tensors"),
         ("saelens_architecture", "the architecture `temporal_hexagon` is not supported"),
         ("saelens_normalize", "normalize_activations `layer_norm` is not supported"),
         ("saelens_wrong_layer", "is for layer 1, but the model has 1 layers"),
@@ -215,7 +215,7 @@ fn a_config_that_means_something_else_is_refused(f: &'static Fixture) {
             "\"batchtopk\"",
             "the architecture `batchtopk` is not supported",
         ),
-        ("attention.0", "\"standard\"", "\"topk\"", "a top-k without its `k`"),
+        ("attention.0", "\"standard\"", "\"topk\"", "a top-k dictionary without `k`"),
         ("attention.0", "\"standard\"", "\"gated\"", "has no tensor `r_mag`"),
         ("attention.0", "\"standard\"", "\"jumprelu\"", "has no tensor `threshold`"),
     ];

@@ -229,7 +229,7 @@ fn what_is_not_supported_is_refused_by_name() {
             before_6(&[("activation_fn_str", json!("tanh-relu"))]),
             "the activation function `tanh-relu`",
         ),
-        (before_6(&[("activation_fn_str", json!("topk"))]), "a top-k without its `k`"),
+        (before_6(&[("activation_fn_str", json!("topk"))]), "a top-k dictionary without `k`"),
         (
             before_6(&[("hook_point", json!("blocks.0.hook_resid_pre"))]),
             "reads the hook `blocks.0.hook_resid_pre`",

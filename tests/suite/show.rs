@@ -315,7 +315,7 @@ fn a_damaged_table_is_not_believed() {
     std::fs::copy(other.file("artifacts").join(&nodes), bench.file("artifacts").join(&nodes))
         .unwrap();
     let said = show(&bench, &["tuples"]).failed();
-    assert!(said.error().contains("comes from another run"), "{}", said.error());
+    assert!(said.error().contains("is from another run"), "{}", said.error());
 }
 
 #[test]

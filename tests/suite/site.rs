@@ -105,7 +105,7 @@ fn files_of_a_user_in_the_site_are_not_replaced() {
 fn an_empty_folder_of_a_user_in_the_site_is_not_replaced() {
     let bench = stale();
     fs::create_dir(bench.file("site/.git")).unwrap();
-    assert!(refused(&bench, &["render", "--force"]).contains("would remove: `.git/`\n"));
+    assert!(refused(&bench, &["render", "--force"]).contains("would delete: `.git/`\n"));
     assert!(bench.file("site/.git").is_dir());
 }
 
@@ -127,9 +127,9 @@ fn a_link_in_the_site_is_not_replaced() {
     let page = bench.file("site/tasks/ioi.html");
     fs::rename(&page, bench.file("elsewhere.html")).unwrap();
     std::os::unix::fs::symlink(bench.file("elsewhere.html"), &page).unwrap();
-    assert!(refused(&bench, &[]).contains("would remove: `tasks/ioi.html`\n"));
+    assert!(refused(&bench, &[]).contains("would delete: `tasks/ioi.html`\n"));
     unlisted(&bench);
-    assert!(refused(&bench, &[]).contains("would remove: `tasks/ioi.html`\n"));
+    assert!(refused(&bench, &[]).contains("would delete: `tasks/ioi.html`\n"));
     bench.call(&["clean"]).succeeded();
     assert!(page.is_symlink() && bench.file("elsewhere.html").exists());
 }
@@ -169,7 +169,7 @@ fn prompts_inside_a_site_of_an_older_version_are_kept() {
     );
     unlisted(&bench);
     put(&bench, "site/graphs/p.json", "{\"name mover\": [\"L1H1\"]}");
-    assert!(refused(&bench, &[]).contains("holds the published circuit of the task `ioi`\n"));
+    assert!(refused(&bench, &[]).contains("contains the published circuit of the task `ioi`\n"));
 }
 
 #[test]
@@ -211,7 +211,9 @@ fn clean_of_an_older_version_leaves_what_cannot_be_ours() {
     own.iter().for_each(|name| put(&bench, name, "mine"));
     let said = bench.call(&["clean"]).succeeded();
     assert!(
-        said.err.contains("left in `site` what it did not write: `CNAME`, `features/notes.txt`\n"),
+        said.err.contains(
+            "left in `site`, as `render` did not write it: `CNAME`, `features/notes.txt`\n"
+        ),
         "{}",
         said.err
     );

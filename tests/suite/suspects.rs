@@ -190,9 +190,9 @@ fn the_wrong_bias_subtracted(f: &'static Fixture) {
     );
 }
 
-/// A transcoder that knows some inputs `x [n, D]` by heart: a feature for each, 1 there and inactive
-/// at all others. Normalised inputs are equally long, so none is nearer to another's direction than
-/// its own.
+/// A transcoder that knows some inputs `x [n, D]` by heart: a feature for each, 1 there and
+/// inactive at all others. Normalised inputs are equally long, so none is nearer to another's
+/// direction than its own.
 fn by_heart(f: &'static Fixture, x: &Tensor, y: &Tensor) -> Planted {
     let near = x.matmul(&x.t().unwrap()).unwrap().to_vec2::<f32>().unwrap();
     let (mut own, mut gains, mut biases) = (Vec::new(), Vec::new(), Vec::new());
@@ -256,10 +256,7 @@ fn a_transposed_decoder(f: &'static Fixture) {
     };
     assert_eq!(right.told(), None);
     let wrong = Planted { w_dec: turn.t().unwrap().contiguous().unwrap(), ..right };
-    assert_told(
-        wrong.told(),
-        &["with `W_dec` transposed", "hint: save `W_dec` the other way round"],
-    );
+    assert_told(wrong.told(), &["with `W_dec` transposed", "hint: save `W_dec` transposed"]);
 }
 
 /// An orthogonal matrix that is not its own transpose: each pair of coordinates turned by an angle

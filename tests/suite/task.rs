@@ -47,6 +47,6 @@ fn a_tokenizer_without_the_words_is_told_what_to_do(f: &'static Fixture) {
             message.starts_with("error: cannot make the prompts of the task `task`\n"),
             "{message}"
         );
-        assert!(message.contains("hint: this tokenizer does not suit the task"), "{message}");
+        assert!(message.contains("hint: this tokenizer does not fit the task"), "{message}");
     }
 }

@@ -17,7 +17,7 @@ fn activation(row: &ScoreRow) -> TokenActivation {
 ///
 /// # Errors
 /// When the scores hold another feature than the first `features`.
-pub fn all(store: &Store, features: usize) -> Result<Vec<Vec<TokenActivation>>> {
+pub(crate) fn all(store: &Store, features: usize) -> Result<Vec<Vec<TokenActivation>>> {
     let mut activations = vec![Vec::new(); features];
     for part in store.parts(&ScoreRow::ARTIFACT)? {
         for row in store.read_part::<ScoreRow>(part)? {
@@ -27,7 +27,7 @@ pub fn all(store: &Store, features: usize) -> Result<Vec<Vec<TokenActivation>>> 
                         "the scores hold a feature of key {}, but {features} are scored",
                         row.feature
                     ),
-                    "make them again with `circuit-atlas run score --force`",
+                    "rerun with `circuit-atlas run score --force`",
                 ));
             };
             own.push(activation(&row));
@@ -37,7 +37,10 @@ pub fn all(store: &Store, features: usize) -> Result<Vec<Vec<TokenActivation>>> 
 }
 
 /// The scores of a few features, by key; each by context and position.
-pub fn of(store: &Store, keys: &BTreeSet<u32>) -> Result<BTreeMap<u32, Vec<TokenActivation>>> {
+pub(crate) fn of(
+    store: &Store,
+    keys: &BTreeSet<u32>,
+) -> Result<BTreeMap<u32, Vec<TokenActivation>>> {
     let mut activations: BTreeMap<u32, Vec<TokenActivation>> =
         keys.iter().map(|key| (*key, Vec::new())).collect();
     for part in store.parts(&ScoreRow::ARTIFACT)? {
@@ -49,7 +52,7 @@ pub fn of(store: &Store, keys: &BTreeSet<u32>) -> Result<BTreeMap<u32, Vec<Token
 }
 
 /// A window around a chosen peak, with the activations in it.
-pub fn example_row(
+pub(crate) fn example_row(
     contexts: &Contexts,
     subject: &Subject,
     example: &Chosen,

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 impl Reader<'_> {
     /// A component, over all tasks.
-    pub fn component(&self, own: Component) -> Result<ComponentPage> {
+    pub(crate) fn component(&self, own: Component) -> Result<ComponentPage> {
         let subject = Subject::from(own);
         let serving = self.serving_at(own)?;
         let mut features: Vec<Serving> =

@@ -34,7 +34,7 @@ impl Reader<'_> {
     }
 
     /// An example with its text.
-    pub fn example(&self, row: &ExampleRow) -> Result<Example> {
+    pub(crate) fn example(&self, row: &ExampleRow) -> Result<Example> {
         let peak = usize::from(row.peak - row.start);
         let cut = self.tokenizer()?.pieces(&row.tokens);
         let piece = |piece: &TokenPiece| TextPiece {

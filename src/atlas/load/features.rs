@@ -12,7 +12,7 @@ const FEATURE_PAIRS: usize = 10;
 
 impl Reader<'_> {
     /// A scored feature.
-    pub fn feature(&self, row: &FeatureRow) -> Result<Feature> {
+    pub(crate) fn feature(&self, row: &FeatureRow) -> Result<Feature> {
         let subject = Subject::from(row.feature);
         let serving = self.serving(row.feature)?.iter();
         let circuit_pairs = self.feature_circuit_pairs(row.feature)?;
@@ -104,12 +104,12 @@ impl Reader<'_> {
     }
 
     /// Every pair of features in circuits with its task, the largest share first.
-    pub fn circuit_pairs(&self) -> Result<impl Iterator<Item = (&str, CircuitPair)>> {
+    pub(crate) fn circuit_pairs(&self) -> Result<impl Iterator<Item = (&str, CircuitPair)>> {
         Ok(self.pair_rows()?.iter().map(|row| (row.task.as_str(), circuit_pair(row))))
     }
 
     /// How two features co-occur in the corpus, where significantly, as seen from the first.
-    pub fn cooccurrence(&self, a: FeatureId, b: FeatureId) -> Result<Vec<CorpusPair>> {
+    pub(crate) fn cooccurrence(&self, a: FeatureId, b: FeatureId) -> Result<Vec<CorpusPair>> {
         let rows = self.corpus_pairs(a)?.iter().map(|row| corpus_pair(row, a));
         Ok(rows.filter(|pair| pair.other == b).collect())
     }

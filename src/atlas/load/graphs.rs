@@ -9,16 +9,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The circuit of each prompt that has one, by task and prompt.
-pub type Circuits = BTreeMap<(String, u32), Arc<Circuit>>;
+pub(crate) type Circuits = BTreeMap<(String, u32), Arc<Circuit>>;
 
 /// What to do about circuits that cannot be read.
-const AGAIN: &str = "make it again with `circuit-atlas run discover --force`";
+const AGAIN: &str = "rerun with `circuit-atlas run discover --force`";
 
 /// Reads all circuits; a circuit is there if it has a node.
 ///
 /// # Errors
 /// When the tables cannot be read, or a link names a node that is not there.
-pub fn graphs(store: &Store) -> Result<Circuits> {
+pub(crate) fn graphs(store: &Store) -> Result<Circuits> {
     let mut circuits: BTreeMap<(String, u32), Circuit> = BTreeMap::new();
     for row in store.read::<NodeRow>()? {
         let node = node(&row);

@@ -6,8 +6,8 @@ use crate::artifact::tables::{
     AttentionRow, CircuitFeature, CopyRow, HeadFeatureRow, HeadRow, PromptRow, PublishedRow,
 };
 use crate::atlas::model::{
-    Attention, Contributor, CopiedToken, Copying, Habits, Head, HeadFeature, Link, Move, Node,
-    PublishedClass, Role, What,
+    Attention, AttentionShares, Contributor, CopiedToken, Copying, Head, HeadFeature, Link, Move,
+    Node, PublishedClass, Role, What,
 };
 use crate::corpus::Tokenizer;
 use crate::error::Result;
@@ -26,7 +26,7 @@ type Arc = (u32, u32);
 type Arcs = BTreeMap<(String, Arc), BTreeSet<u32>>;
 
 /// Everything about heads, by what it is looked up by.
-pub struct Heads {
+pub(crate) struct Heads {
     heads: BTreeMap<InTask, HeadRow>,
     attention: BTreeMap<InTask, Vec<AttentionRow>>,
     copies: BTreeMap<InTask, Vec<CopyRow>>,
@@ -72,7 +72,7 @@ impl Template {
 
 impl Heads {
     /// Reads what the stage before wrote; prompts and circuits have been read already.
-    pub fn load(
+    pub(crate) fn load(
         store: &Store,
         tokenizer: &Tokenizer,
         prompts: &[PromptRow],
@@ -99,7 +99,7 @@ impl Heads {
     }
 
     /// A head in each task whose circuits have it; empty for an MLP.
-    pub fn of(&self, component: Component, tokenizer: &Tokenizer) -> Vec<Head> {
+    pub(crate) fn of(&self, component: Component, tokenizer: &Tokenizer) -> Vec<Head> {
         let own = self.heads.iter().filter(|((_, of), _)| *of == component);
         own.map(|(place, row)| self.head(place, row, tokenizer)).collect()
     }
@@ -185,7 +185,11 @@ impl Heads {
     }
 
     /// The features of a head by their share of decoder norm in it.
-    pub fn features(&self, component: Component, serving: &[CircuitFeature]) -> Vec<HeadFeature> {
+    pub(crate) fn features(
+        &self,
+        component: Component,
+        serving: &[CircuitFeature],
+    ) -> Vec<HeadFeature> {
         let serves = |feature: FeatureId| {
             let own = serving.iter().filter(|row| row.feature == feature);
             own.map(|row| (row.task.clone(), row.prompts)).collect()
@@ -200,7 +204,7 @@ impl Heads {
     }
 
     /// What the published circuit of each task that has one says of a component.
-    pub fn classes(&self, component: Component) -> Vec<PublishedClass> {
+    pub(crate) fn classes(&self, component: Component) -> Vec<PublishedClass> {
         let _name = component.to_string();
         let mut classes: Vec<PublishedClass> = Vec::new();
         for row in &self.published {
@@ -221,7 +225,7 @@ impl Heads {
     }
 
     /// The same for one task.
-    pub fn class(&self, task: &str, component: Component) -> Option<String> {
+    pub(crate) fn class(&self, task: &str, component: Component) -> Option<String> {
         let own = self.published.iter().find(|row| row.task == task && row.component == component);
         own.map(|row| row.class.clone())
     }
@@ -243,8 +247,8 @@ impl Carried {
     }
 }
 
-fn habits(row: &HeadRow) -> Habits {
-    Habits {
+fn habits(row: &HeadRow) -> AttentionShares {
+    AttentionShares {
         to_bos: row.to_bos,
         to_itself: row.to_itself,
         to_previous: row.to_previous,

@@ -1,10 +1,10 @@
 //! The model of a finished run, put together from its tables.
 //!
 //! A table is read when something first asks for it, and what is made of it is kept. Of the large
-//! tables (examples, promoted tokens, pairs in the corpus, transcripts, judgements) a reader that is
-//! about a few subjects reads only their rows.
+//! tables (examples, promoted tokens, pairs in the corpus, transcripts, judgements) a reader that
+//! is about a few subjects reads only their rows.
 
-pub mod activations;
+pub(crate) mod activations;
 mod components;
 mod examples;
 mod explanations;
@@ -14,8 +14,8 @@ mod heads;
 mod tasks;
 mod whole;
 
-pub use graphs::{Circuits, graphs};
-pub use heads::Heads;
+pub(crate) use graphs::{Circuits, graphs};
+pub(crate) use heads::Heads;
 
 use crate::artifact::tables::{
     CircuitFeature, CircuitPairRow, ComponentRow, CorpusPairRow, ExampleRow, FeatureRow, LogitRow,
@@ -34,7 +34,7 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is in each circuit, by task and prompt: components, and the features that serve there.
-pub type Members = BTreeMap<(String, u32), BTreeSet<(Component, Option<FeatureId>)>>;
+pub(super) type Members = BTreeMap<(String, u32), BTreeSet<(Component, Option<FeatureId>)>>;
 
 /// Two components, and in how many prompts both are in the circuit.
 type ComponentPairs = Vec<(Component, Component, u32)>;
@@ -59,7 +59,7 @@ impl<T> Lazy<T> {
 }
 
 /// Reads a finished run.
-pub struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     config: &'a Config,
     store: &'a Store,
     lock: &'a Lock,
@@ -88,7 +88,7 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Reads a run, whole if all of it is asked for.
-    pub fn new(config: &'a Config, store: &'a Store, lock: &'a Lock) -> Reader<'a> {
+    pub(crate) fn new(config: &'a Config, store: &'a Store, lock: &'a Lock) -> Reader<'a> {
         Reader {
             config,
             store,
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
 
     /// Reads of the large tables only what is about these subjects.
     #[must_use]
-    pub fn about(self, subjects: impl IntoIterator<Item = Subject>) -> Reader<'a> {
+    pub(crate) fn about(self, subjects: impl IntoIterator<Item = Subject>) -> Reader<'a> {
         Reader { about: Some(subjects.into_iter().collect()), ..self }
     }
 
@@ -131,17 +131,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+    pub(crate) fn tokenizer(&self) -> Result<&Tokenizer> {
         self.tokenizer.get(|| inputs::tokenizer(self.config))
     }
 
     /// Every prompt of every task, by task and number.
-    pub fn prompts(&self) -> Result<&[PromptRow]> {
+    pub(crate) fn prompts(&self) -> Result<&[PromptRow]> {
         Ok(self.prompts.get(|| self.store.read())?)
     }
 
     /// Prompts of a task that have a circuit.
-    pub fn prompts_of(&self, task: &str) -> Result<u32> {
+    pub(crate) fn prompts_of(&self, task: &str) -> Result<u32> {
         let counted = self.prompts_of.get(|| {
             let mut counted = BTreeMap::new();
             for row in self.prompts()?.iter().filter(|row| row.used) {
@@ -153,12 +153,12 @@ impl<'a> Reader<'a> {
     }
 
     /// The circuit of each prompt that has one.
-    pub fn circuits(&self) -> Result<&Circuits> {
+    pub(crate) fn circuits(&self) -> Result<&Circuits> {
         self.circuits.get(|| graphs(self.store))
     }
 
     /// What is in each circuit.
-    pub fn members(&self) -> Result<&Members> {
+    pub(crate) fn members(&self) -> Result<&Members> {
         self.members.get(|| {
             let mut members = Members::new();
             for row in self.store.read::<NodeRow>()? {
@@ -171,13 +171,13 @@ impl<'a> Reader<'a> {
     }
 
     /// In how many prompts of a task both components are in the circuit; only a < b.
-    pub fn component_pairs(&self, task: &str) -> Result<&[(Component, Component, u32)]> {
+    pub(crate) fn component_pairs(&self, task: &str) -> Result<&[(Component, Component, u32)]> {
         let all = self.component_pairs.get(|| Ok(components::pairs(self.members()?)))?;
         Ok(all.get(task).map(Vec::as_slice).unwrap_or_default())
     }
 
     /// The components of each task's circuits.
-    pub fn components(&self) -> Result<&[ComponentRow]> {
+    pub(crate) fn components(&self) -> Result<&[ComponentRow]> {
         Ok(self.components.get(|| self.store.read())?)
     }
 
@@ -198,7 +198,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Every scored feature, in order.
-    pub fn features(&self) -> Result<&[FeatureRow]> {
+    pub(crate) fn features(&self) -> Result<&[FeatureRow]> {
         Ok(self.features.get(|| self.store.read())?)
     }
 
@@ -216,7 +216,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Pairs of features in circuits, the largest share first.
-    pub fn pair_rows(&self) -> Result<&[CircuitPairRow]> {
+    pub(crate) fn pair_rows(&self) -> Result<&[CircuitPairRow]> {
         Ok(self.circuit_pairs.get(|| {
             let mut rows: Vec<CircuitPairRow> = self.store.read()?;
             rows.sort_by(|a, b| b.share.total_cmp(&a.share).then(b.prompts.cmp(&a.prompts)));
@@ -251,19 +251,19 @@ impl<'a> Reader<'a> {
     }
 
     /// What heads do.
-    pub fn heads(&self) -> Result<&Heads> {
+    pub(crate) fn heads(&self) -> Result<&Heads> {
         self.heads
             .get(|| Heads::load(self.store, self.tokenizer()?, self.prompts()?, self.circuits()?))
     }
 
     /// The explanation of a feature, component, pair or group: a language model's, or where it has
     /// none the summary of the statistics.
-    pub fn explanation(&self, subject: &Subject) -> Result<Option<Explanation>> {
+    pub(crate) fn explanation(&self, subject: &Subject) -> Result<Option<Explanation>> {
         self.explanations.explanation(self.store, subject)
     }
 
     /// The text of a feature's explanation, if it has one.
-    pub fn explained(&self, feature: FeatureId) -> Result<Option<String>> {
+    pub(crate) fn explained(&self, feature: FeatureId) -> Result<Option<String>> {
         let explanation = self.explanation(&feature.into())?;
         Ok(explanation.filter(|e| e.status == Status::Ok).map(|e| e.text))
     }

@@ -24,7 +24,7 @@ const FOUND: &str = "found";
 
 impl Reader<'_> {
     /// A task with its circuit.
-    pub fn task(&self, task: &config::Task) -> Result<Task> {
+    pub(crate) fn task(&self, task: &config::Task) -> Result<Task> {
         let prompts: Vec<&PromptRow> =
             self.prompts()?.iter().filter(|row| row.task == task.name).collect();
         let used = self.prompts_of(&task.name)?;
@@ -139,7 +139,7 @@ impl Reader<'_> {
     }
 
     /// The features of a task's circuits and where they serve, the largest share first.
-    pub fn strongest_servings(&self, task: &str) -> Result<Vec<Serving>> {
+    pub(crate) fn strongest_servings(&self, task: &str) -> Result<Vec<Serving>> {
         let own = self.servings()?.iter().filter(|row| row.task == task);
         let mut servings: Vec<Serving> = own.map(|row| self.served(row)).collect::<Result<_>>()?;
         servings.sort_by(|a, b| b.share.total_cmp(&a.share).then(a.feature.cmp(&b.feature)));

@@ -4,7 +4,7 @@ use super::Reader;
 use super::explanations::usage;
 use crate::artifact::Row;
 use crate::artifact::tables::{ConformanceRow, ContextRow};
-use crate::atlas::model::{Atlas, Conformance};
+use crate::atlas::model::{Atlas, DictionaryFit};
 use crate::atlas::pairs::strongest;
 use crate::config::{DiscoveryMethod, Provider, Wrong};
 use crate::error::Result;
@@ -20,7 +20,7 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// When a table cannot be read.
-    pub fn atlas(&self, order: &[&'static str]) -> Result<Atlas> {
+    pub(crate) fn atlas(&self, order: &[&'static str]) -> Result<Atlas> {
         let config = self.config;
         let sizes = Gpt2::sizes_of(&config.path(&config.model.path))?;
         let [documents, contexts, tokens] = self.corpus()?;
@@ -120,12 +120,13 @@ impl Reader<'_> {
         let aggregate = &config.aggregate;
         let how = match discover.method {
             DiscoveryMethod::Gradient => format!(
-                "{} prompts to rank on, {} points, {} of what all features keep",
+                "{} ranking prompts, {} interpolation points, faithfulness threshold {} of all \
+                 features",
                 discover.prompts, discover.points, discover.faithful
             ),
             DiscoveryMethod::Greedy => {
                 format!(
-                    "{} passes, {} a slot, {} candidates",
+                    "{} walks, {} links per slot and walk, {} candidates",
                     discover.passes, discover.per_node, discover.candidates
                 )
             }
@@ -143,13 +144,13 @@ impl Reader<'_> {
             _ => format!("{method} from the {root}: {how}"),
         };
         let examples = format!(
-            "the {} strongest and {} of each tenth of the active contexts, in each half of the \
-             documents; together within {} tokens",
+            "top {} and {} per tenth of the active contexts, in each half of the documents; \
+             co-occurrence within {} tokens",
             aggregate.examples, aggregate.band_examples, aggregate.window
         );
         let explanations = match config.llm.model.as_str() {
             _ if config.llm.provider == Provider::None => {
-                "summaries of the statistics; no language model"
+                "summaries of the statistics (no language model)"
             }
             model => model,
         };
@@ -188,7 +189,11 @@ fn word(setting: &impl serde::Serialize) -> String {
 fn task_settings(task: &crate::config::Task) -> String {
     let file = task.file.as_ref().map(|file| format!(" of `{file}`")).unwrap_or_default();
     let prompts = task.prompts.map(|n| format!(", {n} prompts{file}")).unwrap_or(file);
-    let wrong = if task.wrong == Wrong::LeaveOut { ", wrong ones left out" } else { "" };
+    let wrong = if task.wrong == Wrong::LeaveOut {
+        ", prompts that the model gets wrong left out"
+    } else {
+        ""
+    };
     format!("{}{prompts}, seed {}{wrong}", task.kind.word(), task.seed)
 }
 
@@ -201,8 +206,8 @@ fn model_name(path: &str) -> String {
     }
 }
 
-fn fit(row: &ConformanceRow) -> Conformance {
-    Conformance {
+fn fit(row: &ConformanceRow) -> DictionaryFit {
+    DictionaryFit {
         dictionary: row.dictionary,
         width: row.width as usize,
         l0: row.l0,

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// A head or an MLP, over all tasks.
 #[derive(Clone, Debug, Serialize)]
-pub struct ComponentPage {
+pub(crate) struct ComponentPage {
     pub component: Component,
     /// (task, its frequency there).
     pub tasks: Vec<(String, f64)>,
@@ -34,7 +34,7 @@ pub struct ComponentPage {
 
 /// A feature that serves at a component in some prompts of a task.
 #[derive(Clone, Debug, Serialize)]
-pub struct Serving {
+pub(crate) struct Serving {
     pub task: String,
     pub component: Component,
     pub feature: FeatureId,

@@ -6,7 +6,7 @@ use serde::Serialize;
 /// How well a feature is told apart by an explanation, on documents that the explanation has not
 /// seen.
 #[derive(Clone, Debug, Serialize)]
-pub struct Evaluation {
+pub(crate) struct Evaluation {
     /// `single-token`, `detection`, `fuzzing`.
     pub method: String,
     /// Whose explanation; `single-token rule` for the rule itself.
@@ -26,7 +26,7 @@ pub struct Evaluation {
 
 /// A text that the first judge got wrong, given the feature's own explanation.
 #[derive(Clone, Debug, Serialize)]
-pub struct Misjudged {
+pub(crate) struct Misjudged {
     /// `detection` or `fuzzing`.
     pub method: String,
     /// `top`, `q0` … `q9`; inactive: `inactive`, `token`, `similar`.
@@ -40,7 +40,7 @@ pub struct Misjudged {
 
 /// How far independent explanations agree, or two judges of one explanation.
 #[derive(Clone, Debug, Serialize)]
-pub struct Agreement {
+pub(crate) struct Agreement {
     /// `samples` or `judges`.
     pub between: String,
     /// `words` (Jaccard), or the method whose verdicts are compared (Cohen's kappa).
@@ -53,7 +53,7 @@ pub struct Agreement {
 /// What the model says more of when the feature is added to its residual stream, at positions of
 /// the *score* half.
 #[derive(Clone, Debug, Serialize)]
-pub struct Steering {
+pub(crate) struct Steering {
     pub positions: u32,
     /// Units of activation added.
     pub strength: f64,

@@ -4,7 +4,7 @@ use crate::ids::Status;
 use serde::Serialize;
 
 #[derive(Clone, Debug, Serialize)]
-pub struct Explanation {
+pub(crate) struct Explanation {
     /// `statistics` when no language model wrote it.
     pub explainer: String,
     /// Which of several independent ones, from 0.
@@ -27,7 +27,7 @@ pub struct Explanation {
 
 /// What a language model was asked of a subject, and what came of it.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Transcript {
+pub(crate) struct Transcript {
     /// Its explanations in their order, also those that failed. The first is the one that pages
     /// show and judges judge.
     pub samples: Vec<Explanation>,
@@ -37,14 +37,14 @@ pub struct Transcript {
 
 impl Transcript {
     /// The first explanation, if it is none: why a summary of the statistics stands in its place.
-    pub fn failure(&self) -> Option<&Explanation> {
+    pub(crate) fn failure(&self) -> Option<&Explanation> {
         self.samples.first().filter(|first| first.status != Status::Ok)
     }
 }
 
 /// A question to a language model and its reply.
 #[derive(Clone, Debug, Serialize)]
-pub struct Exchange {
+pub(crate) struct Exchange {
     /// `explain` or `repair`.
     pub purpose: String,
     pub model: String,
@@ -63,7 +63,7 @@ pub struct Exchange {
 
 /// What a question took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Usage {
+pub(crate) struct Usage {
     pub prompt_tokens: u64,
     pub completion_tokens: u64,
     /// By the price table of the settings; 0 where that has no price.
@@ -74,7 +74,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    pub fn add(&mut self, other: &Usage) {
+    pub(crate) fn add(&mut self, other: &Usage) {
         self.prompt_tokens += other.prompt_tokens;
         self.completion_tokens += other.completion_tokens;
         self.cost += other.cost;
@@ -85,7 +85,7 @@ impl Usage {
 
 /// All questions to a model for one purpose.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct UsageTotal {
+pub(crate) struct UsageTotal {
     pub model: String,
     /// `explain`, `detection`, `fuzzing`, `repair`.
     pub purpose: String,

@@ -7,7 +7,7 @@ use crate::ids::{Band, FeatureId, Half, Lag};
 use serde::Serialize;
 
 #[derive(Clone, Debug, Serialize)]
-pub struct PromotedToken {
+pub(crate) struct PromotedToken {
     pub text: String,
     /// Logits per unit of activation.
     pub logit: f64,
@@ -16,7 +16,7 @@ pub struct PromotedToken {
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub struct Feature {
+pub(crate) struct Feature {
     pub id: FeatureId,
     /// Tokens that count at which it is active.
     pub active: u64,
@@ -56,7 +56,7 @@ pub struct Feature {
 
 /// A window of a context around the peak.
 #[derive(Clone, Debug, Serialize)]
-pub struct Example {
+pub(crate) struct Example {
     /// `top`, `q0` … `q9`, `inactive`.
     pub band: Band,
     /// `explain` or `score`.
@@ -78,7 +78,7 @@ pub struct Example {
 /// A stretch of text with one activation: a token, or several that share a character (their largest
 /// activation).
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct TextPiece {
+pub(crate) struct TextPiece {
     pub text: String,
     pub value: f64,
     /// Special tokens are shown apart and never coloured.
@@ -87,7 +87,7 @@ pub struct TextPiece {
 
 /// How often another feature meets this one.
 #[derive(Clone, Debug, Serialize)]
-pub struct CorpusPair {
+pub(crate) struct CorpusPair {
     pub other: FeatureId,
     /// `same` token, or within a `window` of tokens.
     pub lag: Lag,
@@ -106,7 +106,7 @@ pub struct CorpusPair {
 
 /// Two features looked at together; `pairs/A+B.html`, the names in alphabetical order.
 #[derive(Clone, Debug, Serialize)]
-pub struct Pair {
+pub(crate) struct Pair {
     pub a: FeatureId,
     pub b: FeatureId,
     /// Where the two serve together: (task, pair).
@@ -127,7 +127,7 @@ pub struct Pair {
 
 /// A set of features looked at together; `groups/NAME.html`.
 #[derive(Clone, Debug, Serialize)]
-pub struct Group {
+pub(crate) struct Group {
     pub name: String,
     pub features: Vec<FeatureId>,
     pub promoted: Vec<PromotedToken>,

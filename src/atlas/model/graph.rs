@@ -1,14 +1,14 @@
 //! The circuit of one prompt.
 
-pub use crate::circuit::Node;
-pub use crate::ids::{NodeKind, Slot};
+pub(crate) use crate::circuit::Node;
+pub(super) use crate::ids::{NodeKind, Slot};
 
 use crate::circuit::{Edge, Graph};
 use std::sync::Arc;
 
 /// The circuit of one prompt with what is around it. Cloning it does not copy nodes and links.
 #[derive(Clone, Debug)]
-pub struct PromptGraph {
+pub(crate) struct PromptGraph {
     /// The prompt's number in its task, from 0: the name of its page.
     pub number: u32,
     /// What the model read, special tokens included: id and text.
@@ -22,7 +22,7 @@ pub struct PromptGraph {
 
 /// Nodes and links of one prompt's circuit.
 #[derive(Clone, Debug, Default)]
-pub struct Circuit {
+pub(crate) struct Circuit {
     /// In node order, the root first.
     pub nodes: Vec<Node>,
     /// Of each node: its activation if it is a dictionary feature.
@@ -32,7 +32,7 @@ pub struct Circuit {
 
 /// Node `from` contributes to node `to`; both are places in the circuit's nodes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Link {
+pub(crate) struct Link {
     pub from: usize,
     pub to: usize,
     pub slot: Slot,
@@ -42,16 +42,16 @@ pub struct Link {
 }
 
 impl PromptGraph {
-    pub fn nodes(&self) -> &[Node] {
+    pub(crate) fn nodes(&self) -> &[Node] {
         &self.circuit.nodes
     }
 
-    pub fn links(&self) -> &[Link] {
+    pub(crate) fn links(&self) -> &[Link] {
         &self.circuit.links
     }
 
     /// Where a node is; the root reads the last token.
-    pub fn position(&self, at: usize) -> usize {
+    pub(crate) fn position(&self, at: usize) -> usize {
         let last = self.tokens.len().saturating_sub(1);
         self.nodes()[at].position.map_or(last, |position| position as usize)
     }
@@ -59,7 +59,7 @@ impl PromptGraph {
 
 impl Circuit {
     /// The same with links between nodes instead of places.
-    pub fn graph(&self) -> Graph {
+    pub(crate) fn graph(&self) -> Graph {
         let edge = |link: &Link| Edge {
             child: self.nodes[link.from],
             parent: self.nodes[link.to],
@@ -73,7 +73,7 @@ impl Circuit {
     /// Each node's influence on the root along the links that are here: the sum over all paths of
     /// the products of shares, as the method `influence` defines it over all terms; what enters
     /// queries and keys passes none. The root has 1.
-    pub fn influences(&self) -> Vec<f64> {
+    pub(crate) fn influences(&self) -> Vec<f64> {
         let n = self.nodes.len();
         let (mut influence, mut open, mut into) =
             (vec![0.0; n], vec![0usize; n], vec![Vec::new(); n]);

@@ -5,12 +5,12 @@ use serde::Serialize;
 
 /// What a head does over the prompts of a task.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Head {
+pub(crate) struct Head {
     pub task: String,
     pub prompts: u32,
     /// Where it carries something from in circuits, most prompts first.
     pub moves: Vec<Move>,
-    pub habits: Habits,
+    pub habits: AttentionShares,
     pub attention: Vec<Attention>,
     /// Distinct tokens of the prompts, BOS apart.
     pub tokens: u32,
@@ -29,7 +29,7 @@ pub struct Head {
 
 /// Mean shares of a token's attention; none where there is no such place.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Habits {
+pub(crate) struct AttentionShares {
     pub to_bos: Option<f64>,
     pub to_itself: Option<f64>,
     pub to_previous: Option<f64>,
@@ -45,7 +45,7 @@ pub struct Habits {
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Copying {
+pub(crate) struct Copying {
     pub raised: Option<f64>,
     pub lowered: Option<f64>,
 }
@@ -53,7 +53,7 @@ pub struct Copying {
 /// What stands at a position of a template's prompts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Role {
+pub(crate) enum Role {
     Bos,
     /// The right answer; and which time it comes, from 1, if more than once.
     Correct(Option<u32>),
@@ -66,7 +66,7 @@ pub enum Role {
 
 /// A head's links in circuits, by what stands where they go from and to.
 #[derive(Clone, Debug, Serialize)]
-pub struct Move {
+pub(crate) struct Move {
     pub from: Role,
     pub to: Role,
     /// It ends at the last token.
@@ -79,7 +79,7 @@ pub struct Move {
 
 /// A head's mean attention over the prompts of a template.
 #[derive(Clone, Debug, Serialize)]
-pub struct Attention {
+pub(crate) struct Attention {
     pub template: String,
     pub prompts: u32,
     /// Tokens of its first prompt, BOS first, and what each is in all of them.
@@ -93,7 +93,7 @@ pub struct Attention {
 
 /// What a head writes when it reads a token.
 #[derive(Clone, Debug, Serialize)]
-pub struct CopiedToken {
+pub(crate) struct CopiedToken {
     pub token: String,
     pub places: u32,
     /// Summed attention that it received.
@@ -109,7 +109,7 @@ pub struct CopiedToken {
 
 /// What reaches a slot of a head.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Contributor {
+pub(crate) struct Contributor {
     pub what: What,
     pub prompts: u32,
     /// Summed share of the effects that enter the slot.
@@ -120,7 +120,7 @@ pub struct Contributor {
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum What {
+pub(crate) enum What {
     Feature(FeatureId),
     /// A kind of node that is no feature, such as `embedding`, with its layer where it has one.
     Other(String, Option<u32>),
@@ -128,7 +128,7 @@ pub enum What {
 
 /// A feature by its share of decoder norm in the head.
 #[derive(Clone, Debug, Serialize)]
-pub struct HeadFeature {
+pub(crate) struct HeadFeature {
     pub feature: FeatureId,
     pub share: f64,
     /// Among all features of the dictionary, from 1.
@@ -139,15 +139,15 @@ pub struct HeadFeature {
 
 impl What {
     /// What it is called.
-    pub fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         let (kind, layer) = match self {
             What::Feature(feature) => return feature.to_string(),
             What::Other(kind, layer) => (kind, layer),
         };
         let name = match kind.as_str() {
             "embedding" => "token embedding".into(),
-            "attention_error" => "rest of attention".into(),
-            "mlp_error" => "rest of MLP".into(),
+            "attention_error" => "attention error".into(),
+            "mlp_error" => "MLP error".into(),
             kind => kind.replace('_', " "),
         };
         layer.map_or(name.clone(), |layer| format!("{name} {layer}"))
@@ -156,19 +156,19 @@ impl What {
 
 impl Role {
     /// What the place is called in plain text.
-    pub fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         let mention = |name: &str, time: &Option<u32>| match time {
             None => name.to_string(),
             Some(1) => format!("{name}'s first mention"),
             Some(2) => format!("{name}'s second mention"),
-            Some(n) => format!("{name}'s mention no. {n}"),
+            Some(n) => format!("{name}, mention {n}"),
         };
         match self {
             Role::Bos => "BOS".into(),
             Role::Correct(time) => mention("the right answer", time),
             Role::Counter(time) => mention("the wrong answer", time),
             Role::Same(text) => format!("“{text}”"),
-            Role::Varies(text) => format!("a changing word, such as “{text}”"),
+            Role::Varies(text) => format!("a position with varying tokens, such as “{text}”"),
         }
     }
 }
@@ -176,7 +176,7 @@ impl Role {
 impl Head {
     /// Whether it copies what it reads (true) or lowers it (false), by the answers if it looks at
     /// any: that it does so to most of it.
-    pub fn copies_or_lowers(&self) -> Option<bool> {
+    pub(crate) fn copies_or_lowers(&self) -> Option<bool> {
         const MOSTLY: f64 = 0.5;
         let of = if self.answers.raised.is_some() { &self.answers } else { &self.copying };
         match (of.raised?, of.lowered?) {
@@ -203,7 +203,7 @@ impl Attention {
     }
 
     /// The destinations that circuits use, most prompts first, and the last token if they use none.
-    pub fn destinations(&self, most: usize) -> Vec<usize> {
+    pub(crate) fn destinations(&self, most: usize) -> Vec<usize> {
         let mut found: Vec<(u32, usize)> = Vec::new();
         for destination in 0..self.tokens.len() {
             let prompts = self

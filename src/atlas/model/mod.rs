@@ -11,15 +11,14 @@ mod graph;
 mod head;
 mod task;
 
-pub use component::{ComponentPage, Serving};
-pub use evaluation::{Agreement, Evaluation, Misjudged, Steering};
-pub use explanation::{Exchange, Explanation, Transcript, Usage, UsageTotal};
-pub use feature::{CorpusPair, Example, Feature, Group, Pair, PromotedToken, TextPiece};
-pub use graph::{Circuit, Link, Node, PromptGraph};
-pub use head::{
-    Attention, Contributor, CopiedToken, Copying, Habits, Head, HeadFeature, Move, Role, What,
-};
-pub use task::{
+pub(crate) use component::{ComponentPage, Serving};
+pub(crate) use evaluation::{Agreement, Evaluation, Misjudged, Steering};
+pub(crate) use explanation::{Exchange, Explanation, Transcript, Usage, UsageTotal};
+pub(crate) use feature::{CorpusPair, Example, Feature, Group, Pair, PromotedToken, TextPiece};
+pub(crate) use graph::{Circuit, Link, Node, PromptGraph};
+pub(crate) use head::{Attention, Contributor, CopiedToken, Head, HeadFeature, Move, Role, What};
+pub(crate) use head::{AttentionShares, Copying};
+pub(crate) use task::{
     CircuitPair, Faithfulness, HookScore, Interval, InterventionLink, Prompt, PublishedClass, Task,
     TaskComponent,
 };
@@ -29,7 +28,7 @@ use serde::Serialize;
 
 /// The whole atlas. Features are in the order of their ids, components in the order of the model.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Atlas {
+pub(crate) struct Atlas {
     pub title: String,
     /// Only for social cards; may be empty. Pages link relatively.
     pub base_url: String,
@@ -45,7 +44,7 @@ pub struct Atlas {
     pub heads: usize,
     pub documents: u64,
     pub contexts: u64,
-    /// Tokens that count: neither special nor padding.
+    /// Tokens that count: not special, not at position 0.
     pub tokens: u64,
     pub tasks: Vec<Task>,
     pub components: Vec<ComponentPage>,
@@ -53,7 +52,7 @@ pub struct Atlas {
     /// The strongest pairs of the tasks' circuits, by name.
     pub pairs: Vec<Pair>,
     pub groups: Vec<Group>,
-    pub conformance: Vec<Conformance>,
+    pub conformance: Vec<DictionaryFit>,
     /// What language models were asked, by model and purpose; empty without one.
     pub usage: Vec<UsageTotal>,
     /// Stage name and the seconds it took, in the order of the stages.
@@ -62,7 +61,7 @@ pub struct Atlas {
 
 /// How well a dictionary describes the model, measured on tokens of the corpus.
 #[derive(Clone, Debug, Serialize)]
-pub struct Conformance {
+pub(crate) struct DictionaryFit {
     pub dictionary: DictionaryId,
     pub width: usize,
     /// Mean number of active features a token.

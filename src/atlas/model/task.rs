@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 /// A task: its prompts, its circuit summed over them, and how real that circuit is.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Task {
+pub(crate) struct Task {
     pub name: String,
     /// `ioi`, `greater-than` or `prompts`.
     pub kind: String,
@@ -46,7 +46,7 @@ pub struct Task {
 
 impl Task {
     /// Prompts at which the model is right.
-    pub fn right(&self) -> usize {
+    pub(crate) fn right(&self) -> usize {
         self.prompts.iter().filter(|prompt| prompt.right).count()
     }
 }
@@ -54,7 +54,7 @@ impl Task {
 impl Task {
     /// What stands in the place of everything else in most of what was measured: the mean, unless
     /// it was not asked for.
-    pub fn ablation(&self) -> &str {
+    pub(crate) fn ablation(&self) -> &str {
         let ran = |name: &&str| {
             self.faithfulness.iter().any(|f| {
                 f.ablation == *name && f.level != "neuron" && f.metrics.contains_key("m_circuit")
@@ -67,7 +67,7 @@ impl Task {
 /// How much of a task's answer goes through a dictionary, the mean over prompts, in the metric's
 /// unit.
 #[derive(Clone, Debug, Serialize)]
-pub struct HookScore {
+pub(crate) struct HookScore {
     pub dictionary: DictionaryId,
     /// Summed scores of the features above 0, and below.
     pub supporting: f64,
@@ -77,7 +77,7 @@ pub struct HookScore {
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub struct Prompt {
+pub(crate) struct Prompt {
     pub template: String,
     pub text: String,
     pub correct: String,
@@ -103,7 +103,7 @@ pub struct Prompt {
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub struct TaskComponent {
+pub(crate) struct TaskComponent {
     pub component: Component,
     /// Fraction of prompts whose circuit contains it.
     pub frequency: f64,
@@ -118,7 +118,7 @@ pub struct TaskComponent {
 
 /// What a task's published circuit says of a component.
 #[derive(Clone, Debug, Serialize)]
-pub struct PublishedClass {
+pub(crate) struct PublishedClass {
     pub task: String,
     /// Where the circuit is from.
     pub published: String,
@@ -129,7 +129,7 @@ pub struct PublishedClass {
 /// One variant of the circuit (components in at least a given share of prompts) and what it does
 /// alone.
 #[derive(Clone, Debug, Serialize)]
-pub struct Faithfulness {
+pub(crate) struct Faithfulness {
     /// `component` or `feature`; `link` for what is known of single links.
     pub level: String,
     /// What the circuit is, such as `frequency >= 0.25`.
@@ -153,7 +153,7 @@ pub struct Faithfulness {
 /// corrupted prompts, and what then happens in the live model. Changes are shares of everything
 /// that enters the receiver.
 #[derive(Clone, Debug, Serialize)]
-pub struct InterventionLink {
+pub(crate) struct InterventionLink {
     pub feature: FeatureId,
     /// `root`, a feature, or a head and what it serves: `L2H4 for att2.51`.
     pub receiver: String,
@@ -181,7 +181,7 @@ pub struct InterventionLink {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Interval {
+pub(crate) struct Interval {
     pub value: Option<f64>,
     pub low: Option<f64>,
     pub high: Option<f64>,
@@ -189,7 +189,7 @@ pub struct Interval {
 
 /// Features `a` at component `at_a` and `b` at `at_b`, serving in the same prompts.
 #[derive(Clone, Debug, Serialize)]
-pub struct CircuitPair {
+pub(crate) struct CircuitPair {
     pub at_a: Component,
     pub a: FeatureId,
     pub at_b: Component,

@@ -13,7 +13,9 @@ use std::rc::Rc;
 /// A possible link.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
+    /// What contributes.
     pub node: Node,
+    /// Its direct effect on the slot.
     pub effect: f32,
     /// `|effect| / Σ|effect|` over everything that enters the slot.
     pub share: f32,
@@ -52,7 +54,7 @@ impl<'a> Candidates<'a> {
     }
 
     /// The contributors of a root, the largest effect first, ties by node order.
-    pub fn of_root(&self, root: Root) -> Result<Rc<[Candidate]>> {
+    pub(crate) fn of_root(&self, root: Root) -> Result<Rc<[Candidate]>> {
         Ok(self.rank(&self.attribution.on_root(root)?))
     }
 

@@ -1,5 +1,5 @@
 //! `greedy`: a few breadth-first walks from the root, each linking the next best contributor and
-//! the chain under it (DESIGN.md 4.5).
+//! the chain under it (`docs/definitions.md` §6).
 //!
 //! A walk handles a node once. In each slot it links the best `per_node` candidates that are not
 //! yet linked there, and walks on into a child unless the child was explored by then: every slot of

@@ -15,14 +15,14 @@
 mod effects;
 mod prune;
 
-use super::Found;
+use super::PrunedGraph;
 use crate::circuit::attribution::{Attribution, Root, share};
 use crate::circuit::graph::{Edge, Graph, Node};
 use crate::error::Result;
 use crate::ids::FeatureId;
 use crate::ids::{NodeKind, Slot};
 use effects::Effects;
-use prune::{EDGES, Link, threshold};
+use prune::{EDGES, InfluenceEdge, threshold};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The influence of every term of a prompt on a root. An embedding stands for the token's and the
@@ -62,7 +62,7 @@ pub(super) fn influence(
     coverage: f64,
     limit: usize,
     allowed: impl Fn(NodeKind) -> bool,
-) -> Result<Found> {
+) -> Result<PrunedGraph> {
     let effects = Effects::new(attribution)?;
     let influences = effects.influences(root)?;
     let kept = prune::terms(&effects.nodes, &influences, coverage, limit);
@@ -72,11 +72,15 @@ pub(super) fn influence(
     let [inside, all] =
         [inside.iter().map(|&term| influences[term]).sum::<f64>(), influences.iter().sum()];
     let graph = Graph::of(edges(&effects, root, &links)?);
-    Ok(Found { graph, left_out: Some(if all > 0.0 { 1.0 - inside / all } else { 0.0 }) })
+    Ok(PrunedGraph { graph, left_out: Some(if all > 0.0 { 1.0 - inside / all } else { 0.0 }) })
 }
 
 /// The links that can be drawn with nodes of these kinds, and of which one leads on to the root.
-fn among(mut links: Vec<Link>, nodes: &[Node], allowed: impl Fn(NodeKind) -> bool) -> Vec<Link> {
+fn among(
+    mut links: Vec<InfluenceEdge>,
+    nodes: &[Node],
+    allowed: impl Fn(NodeKind) -> bool,
+) -> Vec<InfluenceEdge> {
     let drawn = |parent: usize| match nodes[parent].kind {
         NodeKind::AttentionFeature => {
             allowed(NodeKind::AttentionFeature) && allowed(NodeKind::Head)
@@ -107,7 +111,7 @@ struct Part {
 
 /// The edges of the graph: those of one receiver after each other, a head's right after its link to
 /// the feature.
-fn edges(effects: &Effects, root: Root, links: &[Link]) -> Result<Vec<Edge>> {
+fn edges(effects: &Effects, root: Root, links: &[InfluenceEdge]) -> Result<Vec<Edge>> {
     let mut parts: BTreeMap<Option<usize>, Vec<Part>> = BTreeMap::new();
     for part in strongest(effects, split(effects, links)?) {
         parts.entry(links[part.number].parent).or_default().push(part);
@@ -141,7 +145,7 @@ fn edges(effects: &Effects, root: Root, links: &[Link]) -> Result<Vec<Edge>> {
 fn through_heads(
     effects: &Effects,
     feature: Node,
-    links: &[Link],
+    links: &[InfluenceEdge],
     parts: &[Part],
 ) -> Result<Vec<Edge>> {
     let child = |part: &Part| effects.nodes[links[part.number].child];
@@ -171,8 +175,8 @@ fn through_heads(
 }
 
 /// The parts of all links into attention features, one of each head for each link.
-fn split(effects: &Effects, links: &[Link]) -> Result<Vec<Part>> {
-    let source = |link: &Link| effects.nodes[link.child].position;
+fn split(effects: &Effects, links: &[InfluenceEdge]) -> Result<Vec<Part>> {
+    let source = |link: &InfluenceEdge| effects.nodes[link.child].position;
     let (mut parts, mut number) = (Vec::new(), 0);
     for together in links.chunk_by(|a, b| a.parent == b.parent && source(a) == source(b)) {
         let feature = together[0]

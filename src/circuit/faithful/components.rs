@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What stands in for each part of the model in one prompt.
-pub struct StandIn {
+pub struct ComponentAblation {
     /// By layer, `[T, H·K]`
     pub z: Vec<Tensor>,
     /// By layer, `[T, D]`
@@ -19,26 +19,26 @@ pub struct StandIn {
 }
 
 /// What stands in for heads and MLPs, a case each; cases of the same sources share it.
-pub fn stand_ins(
+pub fn ablation_values(
     model: &Gpt2,
     cases: &[Case],
     ablate: Ablate,
     seed: u64,
-) -> Result<Vec<Arc<StandIn>>> {
+) -> Result<Vec<Arc<ComponentAblation>>> {
     shared(&sources(cases, ablate, seed)?, cases, |sources, tokens| match sources {
         [] => zero(model, tokens),
         some => mean_of(model, &some.iter().map(|&i| cases[i].corrupted).collect::<Vec<_>>()),
     })
 }
 
-fn zero(model: &Gpt2, tokens: usize) -> Result<StandIn> {
+fn zero(model: &Gpt2, tokens: usize) -> Result<ComponentAblation> {
     let nothing = Tensor::zeros((tokens, model.sizes.d_model), DType::F32, model.w_e.device())?;
     let layers = vec![nothing; model.sizes.layers];
-    Ok(StandIn { z: layers.clone(), mlp_out: layers })
+    Ok(ComponentAblation { z: layers.clone(), mlp_out: layers })
 }
 
 /// The mean over passes of prompts that are all of one length.
-fn mean_of(model: &Gpt2, prompts: &[&[u32]]) -> Result<StandIn> {
+fn mean_of(model: &Gpt2, prompts: &[&[u32]]) -> Result<ComponentAblation> {
     // Only what is averaged is kept of each pass.
     let written = |tokens: &&[u32]| -> Result<Vec<(Tensor, Tensor)>> {
         Ok(model
@@ -51,7 +51,7 @@ fn mean_of(model: &Gpt2, prompts: &[&[u32]]) -> Result<StandIn> {
     let passes = prompts.par_iter().map(written).collect::<Result<Vec<_>>>()?;
     let mean = |all: Vec<&Tensor>| -> Result<Tensor> { Ok(Tensor::stack(&all, 0)?.mean(0)?) };
     let layers = 0..model.sizes.layers;
-    Ok(StandIn {
+    Ok(ComponentAblation {
         z: layers
             .clone()
             .map(|l| mean(passes.iter().map(|pass| &pass[l].0).collect()))
@@ -89,17 +89,22 @@ pub fn neurons(model: &Gpt2, cases: &[Case]) -> Result<Vec<Arc<Neurons>>> {
 
 /// The intervention that keeps the components of `keep` and puts the stand-in in the place of all
 /// others.
-pub fn keep_only(model: &Gpt2, keep: &BTreeSet<Component>, stand_in: &StandIn) -> Result<Ablation> {
+pub fn keep_only(
+    model: &Gpt2,
+    keep: &BTreeSet<Component>,
+    ablation_value: &ComponentAblation,
+) -> Result<Ablation> {
     let mut ablation = Ablation::default();
     for layer in 0..model.sizes.layers {
         let kept = |head: &usize| keep.contains(&Component::Head { layer, head: *head });
         let heads = (0..model.sizes.heads).filter(kept).count();
         if heads < model.sizes.heads {
-            let mask = if heads == 0 { None } else { Some(mask(model, kept, &stand_in.z[layer])?) };
-            ablation.z.insert(layer, (mask, stand_in.z[layer].clone()));
+            let mask =
+                if heads == 0 { None } else { Some(mask(model, kept, &ablation_value.z[layer])?) };
+            ablation.z.insert(layer, (mask, ablation_value.z[layer].clone()));
         }
         if !keep.contains(&Component::Mlp { layer }) {
-            ablation.mlp_out.insert(layer, stand_in.mlp_out[layer].clone());
+            ablation.mlp_out.insert(layer, ablation_value.mlp_out[layer].clone());
         }
     }
     Ok(ablation)
@@ -118,11 +123,12 @@ pub fn values(
     model: &Gpt2,
     cases: &[Case],
     keep: &BTreeSet<Component>,
-    stand_ins: &[Arc<StandIn>],
+    ablation_values: &[Arc<ComponentAblation>],
 ) -> Result<Vec<f64>> {
-    let run = |(case, stand_in): (&Case, &Arc<StandIn>)| {
-        let logits = model.last_logits_with(case.tokens, &keep_only(model, keep, stand_in)?)?;
+    let run = |(case, ablation_value): (&Case, &Arc<ComponentAblation>)| {
+        let logits =
+            model.last_logits_with(case.tokens, &keep_only(model, keep, ablation_value)?)?;
         Ok(case.metric.of(&logits))
     };
-    cases.par_iter().zip(stand_ins).map(run).collect()
+    cases.par_iter().zip(ablation_values).map(run).collect()
 }

@@ -5,7 +5,7 @@
 //! changes `e·(r − a)/a`. Where patterns and scales move with the feature, or other paths carry it
 //! too, the live model changes otherwise.
 
-use super::features::StandIn;
+use super::features::FeatureAblation;
 use crate::circuit::graph::Node;
 use crate::circuit::{ReplacementModel, Root};
 use crate::error::{Result, hinted};
@@ -18,10 +18,13 @@ use std::collections::BTreeMap;
 /// A link from a dictionary feature.
 #[derive(Clone, Copy, Debug)]
 pub struct TestedLink {
+    /// The dictionary feature that is set.
     pub child: Node,
     /// The child's activation in the clean run.
     pub activation: f32,
+    /// The receiver.
     pub parent: Node,
+    /// Where the child enters the receiver.
     pub slot: Slot,
     /// Direct effect in the clean run.
     pub effect: f32,
@@ -48,7 +51,7 @@ pub fn effects(
     replacement: &ReplacementModel,
     tokens: &[u32],
     root: Root,
-    stand_in: &StandIn,
+    ablation_value: &FeatureAblation,
     links: &[TestedLink],
 ) -> Result<Vec<Effect>> {
     let clean = replacement.model.forward(tokens)?;
@@ -63,7 +66,7 @@ pub fn effects(
             )
         })?;
         let (replaced, activation) =
-            (stand_in.activation(feature, child.position()), links[places[0]].activation);
+            (ablation_value.activation(feature, child.position()), links[places[0]].activation);
         let shift = Shift::new(replacement, feature, child.position(), replaced - activation)?;
         let live = replacement.model.forward_with(tokens, &shift)?;
         let change = |node: &Node, slot| -> Result<f32> {

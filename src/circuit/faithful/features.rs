@@ -23,7 +23,9 @@ use std::sync::Arc;
 /// What becomes of the dictionaries' errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Errors {
+    /// They stay as they are in the running pass.
     Kept,
+    /// They are replaced with what stands in for them.
     Ablated,
 }
 
@@ -47,7 +49,7 @@ struct Hook {
 }
 
 /// What stands in for everything that dictionaries describe, in one prompt; by layer.
-pub struct StandIn {
+pub struct FeatureAblation {
     attention: Vec<Hook>,
     mlp: Vec<Hook>,
     /// What tokens are embedded as in the prompts that it is made of, the mean, `[T, D]`; none
@@ -56,7 +58,7 @@ pub struct StandIn {
     tokens: Option<Tensor>,
 }
 
-impl StandIn {
+impl FeatureAblation {
     fn hook(&self, id: DictionaryId) -> &Hook {
         match id.kind {
             Kind::Attention => &self.attention[id.layer],
@@ -87,25 +89,25 @@ impl StandIn {
 }
 
 /// What stands in for features, a case each; cases of the same sources share it.
-pub fn stand_ins(
+pub fn ablation_values(
     replacement: &ReplacementModel,
     cases: &[Case],
     ablate: Ablate,
     seed: u64,
-) -> Result<Vec<Arc<StandIn>>> {
+) -> Result<Vec<Arc<FeatureAblation>>> {
     shared(&sources(cases, ablate, seed)?, cases, |sources, tokens| match sources {
         [] => zero(replacement, tokens),
         some => mean_of(replacement, &some.iter().map(|&i| cases[i].corrupted).collect::<Vec<_>>()),
     })
 }
 
-fn zero(replacement: &ReplacementModel, tokens: usize) -> Result<StandIn> {
+fn zero(replacement: &ReplacementModel, tokens: usize) -> Result<FeatureAblation> {
     let hook = |dictionary: &Dictionary| {
         let nothing = vec![Active::new(); tokens];
         let whole = centred(dictionary, dictionary.decode(&nothing)?)?;
         Ok(Hook { active: nothing, written: whole.zeros_like()?, whole })
     };
-    Ok(StandIn {
+    Ok(FeatureAblation {
         attention: replacement.attention.iter().map(hook).collect::<Result<_>>()?,
         mlp: replacement.mlp.iter().map(hook).collect::<Result<_>>()?,
         tokens: None,
@@ -147,7 +149,7 @@ impl Sum {
     }
 }
 
-fn mean_of(replacement: &ReplacementModel, prompts: &[&[u32]]) -> Result<StandIn> {
+fn mean_of(replacement: &ReplacementModel, prompts: &[&[u32]]) -> Result<FeatureAblation> {
     let layers = replacement.model.sizes.layers;
     let sums = || (0..layers).map(|_| Sum::default()).collect::<Vec<_>>();
     let (mut attention, mut mlp) = (sums(), sums());
@@ -168,7 +170,7 @@ fn mean_of(replacement: &ReplacementModel, prompts: &[&[u32]]) -> Result<StandIn
     };
     let embedded =
         prompts.iter().map(|tokens| embedded(replacement, tokens)).collect::<Result<Vec<_>>>()?;
-    Ok(StandIn {
+    Ok(FeatureAblation {
         attention: means(attention, &replacement.attention)?,
         mlp: means(mlp, &replacement.mlp)?,
         tokens: Some(Tensor::stack(&embedded, 0)?.mean(0)?),
@@ -198,9 +200,13 @@ pub(crate) fn written(dictionary: &Dictionary, active: &[Active]) -> Result<Tens
 /// Runs cases with the features of a circuit on one side and what stands in for features on the
 /// other.
 pub struct Runner<'a> {
+    /// The model with its dictionaries.
     pub replacement: &'a ReplacementModel,
+    /// The prompts.
     pub cases: &'a [Case<'a>],
-    pub stand_ins: &'a [Arc<StandIn>],
+    /// By case, what stands in for features and errors.
+    pub ablation_values: &'a [Arc<FeatureAblation>],
+    /// What becomes of the dictionaries' errors.
     pub errors: Errors,
 }
 
@@ -209,19 +215,21 @@ impl Runner<'_> {
     pub fn values(&self, circuit: &BTreeSet<FeatureId>, side: Side) -> Result<Vec<f64>> {
         let mut features: BTreeMap<DictionaryId, Vec<usize>> = BTreeMap::new();
         circuit.iter().for_each(|f| features.entry(f.dictionary).or_default().push(f.index));
-        let some = |(cases, stand_ins): (&[Case], &[Arc<StandIn>])| -> Result<Vec<f64>> {
-            let step = Step {
-                replacement: self.replacement,
-                stand_ins,
-                features: &features,
-                side,
-                errors: self.errors,
+        let some =
+            |(cases, ablation_values): (&[Case], &[Arc<FeatureAblation>])| -> Result<Vec<f64>> {
+                let step = Step {
+                    replacement: self.replacement,
+                    ablation_values,
+                    features: &features,
+                    side,
+                    errors: self.errors,
+                };
+                let tokens: Vec<&[u32]> = cases.iter().map(|case| case.tokens).collect();
+                let logits = self.replacement.model.abreast(&tokens, &step)?;
+                Ok(cases.iter().zip(&logits).map(|(case, logits)| case.metric.of(logits)).collect())
             };
-            let tokens: Vec<&[u32]> = cases.iter().map(|case| case.tokens).collect();
-            let logits = self.replacement.model.abreast(&tokens, &step)?;
-            Ok(cases.iter().zip(&logits).map(|(case, logits)| case.metric.of(logits)).collect())
-        };
-        let each = self.cases.par_chunks(PROMPTS).zip(self.stand_ins.par_chunks(PROMPTS)).map(some);
+        let each =
+            self.cases.par_chunks(PROMPTS).zip(self.ablation_values.par_chunks(PROMPTS)).map(some);
         Ok(each.collect::<Result<Vec<_>>>()?.concat())
     }
 }
@@ -229,7 +237,7 @@ impl Runner<'_> {
 /// What happens at each hook.
 struct Step<'a> {
     replacement: &'a ReplacementModel,
-    stand_ins: &'a [Arc<StandIn>],
+    ablation_values: &'a [Arc<FeatureAblation>],
     features: &'a BTreeMap<DictionaryId, Vec<usize>>,
     side: Side,
     errors: Errors,
@@ -250,7 +258,7 @@ impl Step<'_> {
     fn replaced(&self, dictionary: &Dictionary, read: &Tensor, holds: &Tensor) -> Result<Tensor> {
         let all = |part: fn(&Hook) -> &Tensor| -> Result<Tensor> {
             let parts: Vec<&Tensor> =
-                self.stand_ins.iter().map(|s| part(s.hook(dictionary.id))).collect();
+                self.ablation_values.iter().map(|s| part(s.hook(dictionary.id))).collect();
             Ok(Tensor::cat(&parts, 0)?)
         };
         let change = self.change(dictionary, read)?;
@@ -274,7 +282,7 @@ impl Step<'_> {
             return Ok(Tensor::zeros((read.dim(0)?, width), read.dtype(), read.device())?);
         };
         let a = activations(dictionary, features, read)?;
-        let hooks = self.stand_ins.iter().map(|s| s.hook(dictionary.id));
+        let hooks = self.ablation_values.iter().map(|s| s.hook(dictionary.id));
         let r: Vec<f32> = hooks
             .flat_map(|hook| hook.active.iter())
             .flat_map(|row| picked(row, features))

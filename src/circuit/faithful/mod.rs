@@ -1,5 +1,6 @@
-//! Is the circuit real? The model run with everything outside it replaced (DESIGN.md 4.6): whole
-//! heads and MLPs in `components`, dictionary features in `features`; `effects` runs single links.
+//! Is the circuit real? The model run with everything outside it replaced (`docs/definitions.md`
+//! §7): whole heads and MLPs in `components`, dictionary features in `features`; `effects` runs
+//! single links.
 //!
 //! What stands in for an ablated part comes from the runs of corrupted prompts: their mean, or one
 //! of them; or it is zero. Everything is run, the empty circuit too; embeddings always stay.
@@ -23,9 +24,19 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub enum Metric {
     /// Logit of `correct` less logit of `counter`.
-    LogitDifference { correct: u32, counter: u32 },
+    LogitDifference {
+        /// Token id of the right answer.
+        correct: u32,
+        /// Token id of the wrong answer.
+        counter: u32,
+    },
     /// `P(>YY) − P(≤YY)` over the two-digit tokens `00` … `99`.
-    GreaterThan { digits: std::sync::Arc<Vec<u32>>, year: u32 },
+    GreaterThan {
+        /// Ids of the tokens `00` … `99`, in this order.
+        digits: Arc<Vec<u32>>,
+        /// `YY`, from 0 to 99.
+        year: u32,
+    },
 }
 
 impl Metric {
@@ -51,7 +62,7 @@ impl Metric {
     }
 
     /// The metric of logits `[V]` at the last position, and its gradient at them.
-    pub fn with_gradient(&self, logits: &[f64]) -> (f64, Vec<f64>) {
+    pub(crate) fn with_gradient(&self, logits: &[f64]) -> (f64, Vec<f64>) {
         let mut gradient = vec![0.0; logits.len()];
         match self {
             Metric::LogitDifference { correct, counter } => {
@@ -89,6 +100,7 @@ pub struct Case<'a> {
     pub corrupted: &'a [u32],
     /// What decides which corrupted prompts may stand in for one another; they are of one length.
     pub template: &'a str,
+    /// What is measured.
     pub metric: Metric,
 }
 
@@ -110,7 +122,7 @@ pub enum Ablate {
 ///
 /// # Errors
 /// When two corrupted prompts of a template differ in length.
-pub fn sources(cases: &[Case], ablate: Ablate, seed: u64) -> Result<Vec<Vec<usize>>> {
+pub(super) fn sources(cases: &[Case], ablate: Ablate, seed: u64) -> Result<Vec<Vec<usize>>> {
     let mut of_template: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (i, case) in cases.iter().enumerate() {
         let all = of_template.entry(case.template).or_default();
@@ -158,7 +170,7 @@ pub fn at_least<P: Ord + Copy>(frequencies: &BTreeMap<P, f64>, least: f64) -> BT
 
 /// The circuits of a task at several sizes: the parts that are in at least a given share of its
 /// prompts' circuits, from the largest on. Each comes with what it is called.
-pub fn circuits_by_frequency<P: Ord + Copy>(
+pub(crate) fn circuits_by_frequency<P: Ord + Copy>(
     frequencies: &BTreeMap<P, f64>,
 ) -> Vec<(String, BTreeSet<P>)> {
     const AT_LEAST: [f64; 8] = [0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0];

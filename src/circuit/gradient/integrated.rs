@@ -3,7 +3,7 @@
 //! Marks et al. 2024 (sparse feature circuits).
 
 use super::{Gradient, mean, middles};
-use crate::circuit::faithful::features::{StandIn, written};
+use crate::circuit::faithful::features::{FeatureAblation, written};
 use crate::circuit::faithful::{Case, components};
 use crate::circuit::replacement::Pass;
 use crate::error::Result;
@@ -24,7 +24,7 @@ impl Gradient<'_> {
         &self,
         case: &Case,
         clean: &Pass,
-        stand_in: &StandIn,
+        ablation_value: &FeatureAblation,
         neurons: &components::Neurons,
     ) -> Result<BTreeMap<FeatureId, f64>> {
         let mut hooks = self.neurons(neurons)?;
@@ -33,7 +33,7 @@ impl Gradient<'_> {
         for (i, id) in DictionaryId::all(self.model.sizes.layers).enumerate() {
             let (dictionary, active) =
                 (self.replacement.dictionary(id), clean.active(id.kind, id.layer));
-            let (instead, _) = stand_in.held(id);
+            let (instead, _) = ablation_value.held(id);
             let change = (written(dictionary, instead)? - written(dictionary, active)?)?
                 .to_dtype(self.dtype)?;
             let real = hooks.parts[i].whole.clone();

@@ -114,7 +114,7 @@ struct Term {
 type Directions = Rc<Vec<Vec<f64>>>;
 
 /// The links of one prompt's circuit.
-pub struct Links<'a> {
+pub struct GradientLinks<'a> {
     members: &'a Members,
     points: Vec<Numbers>,
     /// By position, in the order in which they are written.
@@ -138,7 +138,7 @@ pub struct Reaching {
     pub effect: f64,
 }
 
-impl<'a> Links<'a> {
+impl<'a> GradientLinks<'a> {
     /// `embedding` is how the tokens' embeddings differ from those of what stands in, `[T, D]`.
     pub fn new(
         gradient: &Gradient,
@@ -146,13 +146,13 @@ impl<'a> Links<'a> {
         hooks: &Hooks,
         backs: &[Back],
         embedding: Option<&Tensor>,
-    ) -> Result<Links<'a>> {
+    ) -> Result<GradientLinks<'a>> {
         let tokens = backs.first().map_or(0, |back| back.point_tokens());
         let points = backs
             .iter()
             .map(|back| Numbers::of(members, hooks, back))
             .collect::<Result<Vec<_>>>()?;
-        let mut links = Links {
+        let mut links = GradientLinks {
             members,
             points,
             terms: Vec::new(),

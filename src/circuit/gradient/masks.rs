@@ -4,7 +4,7 @@
 
 use super::{Basis, Gradient, Scores};
 use crate::circuit::faithful::Case;
-use crate::circuit::faithful::features::StandIn;
+use crate::circuit::faithful::features::FeatureAblation;
 use crate::error::Result;
 use crate::ids::FeatureId;
 use rand::{RngExt, SeedableRng};
@@ -27,11 +27,15 @@ const STRETCH: [f64; 2] = [-0.1, 1.1];
 
 /// What is learned from.
 pub struct Lessons<'a> {
+    /// The prompts.
     pub cases: &'a [Case<'a>],
-    pub stand_ins: &'a [Arc<StandIn>],
+    /// By case, what stands in for features and errors.
+    pub ablation_values: &'a [Arc<FeatureAblation>],
     /// The metric of each case in the whole model, and with everything replaced.
     pub full: &'a [f64],
+    /// The metric of each case with everything replaced.
     pub empty: &'a [f64],
+    /// Seed of the draws of masks.
     pub seed: u64,
 }
 
@@ -121,7 +125,7 @@ impl Gradient<'_> {
             let one = |(i, masks, slopes): &(usize, Vec<f64>, Vec<f64>)| -> Result<Vec<f64>> {
                 let (m, by_mask) = self.by_mask(
                     &lessons.cases[*i],
-                    &lessons.stand_ins[*i],
+                    &lessons.ablation_values[*i],
                     candidates,
                     &place,
                     masks,
@@ -157,12 +161,12 @@ impl Gradient<'_> {
     fn by_mask(
         &self,
         case: &Case,
-        stand_in: &StandIn,
+        ablation_value: &FeatureAblation,
         candidates: &BTreeSet<FeatureId>,
         place: &BTreeMap<FeatureId, usize>,
         masks: &[f64],
     ) -> Result<(f64, Vec<f64>)> {
-        let mut hooks = self.hooks(Basis::Of(candidates), stand_in)?;
+        let mut hooks = self.hooks(Basis::Of(candidates), ablation_value)?;
         // A dictionary that needs all its features to know any has others besides, which are not
         // run.
         hooks.weigh(|feature| place.get(&feature).map_or(0.0, |&i| masks[i]))?;

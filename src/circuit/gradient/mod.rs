@@ -23,13 +23,14 @@ mod parts;
 mod pass;
 mod patching;
 
-pub use links::{Links, Members};
+pub use links::{GradientLinks, Members};
 pub use masks::Lessons;
-pub use parts::{Basis, Hooks, Parts};
+pub use parts::Parts;
+pub use parts::{Basis, Hooks};
 pub use pass::{Back, Point};
 
 use super::faithful::Case;
-use super::faithful::features::StandIn;
+use super::faithful::features::FeatureAblation;
 use super::replacement::{Pass, ReplacementModel};
 use crate::error::Result;
 use crate::ids::{DictionaryId, FeatureId};
@@ -45,8 +46,9 @@ pub fn middles(n: usize) -> Vec<f64> {
 
 /// Runs prompts with their features replaced in part, and back.
 pub struct Gradient<'a> {
+    /// The model with its dictionaries.
     pub replacement: &'a ReplacementModel,
-    /// The replacement's own, in the precision of this one.
+    /// The model, in the precision of this pass.
     pub(super) model: Gpt2,
     pub(super) dtype: DType,
     /// Where on the way the gradient is taken.
@@ -54,10 +56,11 @@ pub struct Gradient<'a> {
 }
 
 /// A hook's parts and their scores: the parts' numbers, and `[T, n]`, row-major.
-pub type HookScores = (DictionaryId, Vec<u32>, Vec<f64>);
+pub(crate) type HookScores = (DictionaryId, Vec<u32>, Vec<f64>);
 
 /// Scores of one prompt, by feature and position.
 pub struct Scores {
+    /// By hook, in the order of the model.
     pub hooks: Vec<HookScores>,
     /// By hook, the score that the dictionary's error would have: how much of the answer goes
     /// through what it misses.
@@ -105,12 +108,17 @@ impl<'a> Gradient<'a> {
     ///
     /// # Errors
     /// When a dictionary cannot be read.
-    pub fn scores(&self, case: &Case, clean: &Pass, stand_in: &StandIn) -> Result<Scores> {
-        let hooks = self.hooks(Basis::Candidates(clean), stand_in)?;
+    pub fn scores(
+        &self,
+        case: &Case,
+        clean: &Pass,
+        ablation_value: &FeatureAblation,
+    ) -> Result<Scores> {
+        let hooks = self.hooks(Basis::Candidates(clean), ablation_value)?;
         let backs = self.run(case, &hooks)?;
         Ok(Scores {
             hooks: self.mean_scores(&hooks, &backs)?,
-            errors: self.errors(clean, stand_in, &backs)?,
+            errors: self.errors(clean, ablation_value, &backs)?,
         })
     }
 
@@ -138,10 +146,15 @@ impl<'a> Gradient<'a> {
 
     /// By hook, `Σ (e − e_r)·g`, the mean over points: `e` is what the dictionary misses in the
     /// clean pass.
-    fn errors(&self, clean: &Pass, stand_in: &StandIn, backs: &[Back]) -> Result<Vec<f64>> {
+    fn errors(
+        &self,
+        clean: &Pass,
+        ablation_value: &FeatureAblation,
+        backs: &[Back],
+    ) -> Result<Vec<f64>> {
         let ids = DictionaryId::all(self.model.sizes.layers);
         let one = |(i, id): (usize, DictionaryId)| -> Result<f64> {
-            let missed = self.missed(id, clean, stand_in)?.to_dtype(self.dtype)?;
+            let missed = self.missed(id, clean, ablation_value)?.to_dtype(self.dtype)?;
             let each = backs
                 .iter()
                 .map(|back| Ok(numbers(&(&missed * back.gradient(i))?)?.iter().sum::<f64>()));
@@ -152,8 +165,13 @@ impl<'a> Gradient<'a> {
 
     /// `(x − W·a − b) − (whole − W·r − b)`: a clean error less the one that stands in for it, `[T,
     /// d_out]`
-    fn missed(&self, id: DictionaryId, clean: &Pass, stand_in: &StandIn) -> Result<Tensor> {
-        let (r, whole) = stand_in.held(id);
+    fn missed(
+        &self,
+        id: DictionaryId,
+        clean: &Pass,
+        ablation_value: &FeatureAblation,
+    ) -> Result<Tensor> {
+        let (r, whole) = ablation_value.held(id);
         let layer = &clean.trace().layers[id.layer];
         let dictionary = self.replacement.dictionary(id);
         let (holds, active) = match id.kind {

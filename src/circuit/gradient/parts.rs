@@ -2,7 +2,7 @@
 
 use super::Gradient;
 use crate::circuit::faithful::components;
-use crate::circuit::faithful::features::{StandIn, picked};
+use crate::circuit::faithful::features::{FeatureAblation, picked};
 use crate::circuit::replacement::Pass;
 use crate::dictionary::Rule;
 use crate::error::Result;
@@ -52,6 +52,7 @@ pub(super) enum Activation {
 
 /// One hook of one prompt.
 pub struct Parts {
+    /// The dictionary of the hook.
     pub id: DictionaryId,
     /// The parts' numbers: of features in their dictionary, of MLP units in their layer, of columns
     /// of `z`.
@@ -70,6 +71,7 @@ pub struct Parts {
 
 /// The hooks of one prompt, in the order in which the model comes to them.
 pub struct Hooks {
+    /// One for each hook.
     pub parts: Vec<Parts>,
 }
 
@@ -78,16 +80,21 @@ impl Gradient<'_> {
     ///
     /// # Errors
     /// When a dictionary cannot be read.
-    pub fn hooks(&self, basis: Basis, stand_in: &StandIn) -> Result<Hooks> {
+    pub fn hooks(&self, basis: Basis, ablation_value: &FeatureAblation) -> Result<Hooks> {
         let ids = DictionaryId::all(self.model.sizes.layers);
         Ok(Hooks {
-            parts: ids.map(|id| self.features(id, basis, stand_in)).collect::<Result<_>>()?,
+            parts: ids.map(|id| self.features(id, basis, ablation_value)).collect::<Result<_>>()?,
         })
     }
 
-    fn features(&self, id: DictionaryId, basis: Basis, stand_in: &StandIn) -> Result<Parts> {
+    fn features(
+        &self,
+        id: DictionaryId,
+        basis: Basis,
+        ablation_value: &FeatureAblation,
+    ) -> Result<Parts> {
         let dictionary = self.replacement.dictionary(id);
-        let (r, whole) = stand_in.held(id);
+        let (r, whole) = ablation_value.held(id);
         let chosen: Vec<usize> = match basis {
             // A top-k needs all features to know any.
             _ if dictionary.needs_all() => (0..dictionary.width()).collect(),
@@ -123,11 +130,11 @@ impl Gradient<'_> {
 
     /// The neurons of a prompt: units of MLPs and columns of `z`, with their means over corrupted
     /// prompts.
-    pub fn neurons(&self, stand_in: &components::Neurons) -> Result<Hooks> {
+    pub fn neurons(&self, ablation_value: &components::Neurons) -> Result<Hooks> {
         let to = |x: &Tensor| x.to_dtype(self.dtype);
         let one = |id: DictionaryId| -> Result<Parts> {
             let layer = &self.model.layers[id.layer];
-            let (z, units, mlp_out) = &stand_in.layers[id.layer];
+            let (z, units, mlp_out) = &ablation_value.layers[id.layer];
             Ok(match id.kind {
                 Kind::Attention => Parts {
                     id,

@@ -8,6 +8,7 @@ use candle_core::{D, Tensor};
 
 /// A forward pass at `t`, with what going back needs.
 pub struct Point {
+    /// How much of each part's change runs, from 0 to 1.
     pub t: f64,
     /// The metric.
     pub value: f64,
@@ -41,6 +42,7 @@ struct Encoded {
 
 /// A pass there and back.
 pub struct Back {
+    /// The forward pass.
     pub point: Point,
     /// The layer that it went back to: the first of those below.
     from: usize,

@@ -27,7 +27,7 @@ const ROUNDING: f64 = 1e-8;
 
 /// A reading that fits better than the one that is used.
 #[derive(Clone, Debug)]
-pub struct Suspect {
+pub(super) struct Suspect {
     /// Behind "explains 0.9".
     pub when: String,
     pub hint: &'static str,
@@ -37,7 +37,7 @@ pub struct Suspect {
 impl Suspect {
     /// Whether it is evidence by itself, not only an explanation of a dictionary that is refused
     /// anyway.
-    pub fn is_evidence(&self) -> bool {
+    pub(super) fn is_evidence(&self) -> bool {
         self.explained > ENOUGH
     }
 }
@@ -88,7 +88,7 @@ impl Reading {
 }
 
 /// The reading that fits best, if it fits far better than the dictionary's own.
-pub fn better(
+pub(super) fn better(
     model: &Gpt2,
     dictionary: &Dictionary,
     encoder: &Encoder,
@@ -157,8 +157,8 @@ fn readings(
     Ok(all)
 }
 
-const ANOTHER_LAYER: &str = "it is the file of another layer; fetch the right one";
-const TRANSPOSED: &str = "save `W_dec` the other way round, a feature a row";
+const ANOTHER_LAYER: &str = "it is the file of another layer; download the right one";
+const TRANSPOSED: &str = "save `W_dec` transposed, one feature per row";
 const VALUE_BIAS: &str = "it was trained on a model whose value bias was not folded into the \
     output bias; use a dictionary of the folded model, or add `b_V` to its `b_dec`";
 const NOT_FOLDED: &str = "it was trained on a model whose LayerNorm was not folded; use a \
@@ -167,8 +167,7 @@ const ERF: &str =
     "it was trained on a model with another activation function; GPT-2 uses the tanh form of GELU";
 const OWN_INPUT: &str =
     "it is an SAE of its input, not a transcoder; `dictionaries.mlp` needs transcoders";
-const BIAS: &str =
-    "correct `apply_b_dec_to_input` in its config, or which bias is saved under which name";
+const BIAS: &str = "correct `apply_b_dec_to_input` in its config, or the names of its two biases";
 
 fn of_attention(model: &Gpt2, layer: usize, z: &Tensor) -> Result<Vec<Reading>> {
     let biased = z.broadcast_add(&model.layers[layer].unfolded.value_bias)?;

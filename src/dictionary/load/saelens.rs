@@ -1,4 +1,4 @@
-//! SAELens folders, with configs from before 6.0 and since (FORMATS.md 4).
+//! SAELens folders, with configs from before 6.0 and since (`docs/formats.md` §3).
 //!
 //! | architecture | becomes |
 //! |---|---|
@@ -20,7 +20,7 @@ use std::path::Path;
 
 /// What a config says of how the weights are to be read.
 #[derive(Clone, Debug)]
-pub struct SaeLens {
+pub(super) struct SaeLens {
     pub subtract_b_dec: bool,
     activation: Activation,
     /// Pre-activations are multiplied by the norms of the decoder's rows, and activations divided
@@ -71,7 +71,7 @@ struct Arguments {
 }
 
 /// What a SAELens folder is.
-pub fn look(folder: &Path, kind: Kind) -> Result<Source> {
+pub(super) fn look(folder: &Path, kind: Kind) -> Result<Source> {
     let path = folder.join("cfg.json");
     let config: Config = json(&path)?;
     let refuse = |what: String| {
@@ -154,7 +154,7 @@ impl Config {
         let k = self.k.or(self.activation_fn_kwargs.as_ref().and_then(|arguments| arguments.k));
         let top = |k: Option<usize>| match k {
             Some(k) if k > 0 => Ok(Activation::TopK(k)),
-            _ => Err("a top-k without its `k`".to_string()),
+            _ => Err("a top-k dictionary without `k`".to_string()),
         };
         // Before 6.0 a top-k was a standard one with another activation function.
         let function = self.activation_fn.as_deref().unwrap_or("relu");

@@ -13,7 +13,9 @@ use rayon::prelude::*;
 /// The part of a block behind which something is added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behind {
+    /// After the attention.
     Attention,
+    /// After the MLP, at the end of the block.
     Mlp,
 }
 
@@ -22,8 +24,11 @@ pub enum Behind {
 pub struct Added<'a> {
     /// Which of the contexts.
     pub context: usize,
+    /// Position of the token in its context.
     pub position: usize,
+    /// Layer of the block, from 0.
     pub layer: usize,
+    /// After which part of the block.
     pub behind: Behind,
     /// `[D]`
     pub vector: &'a [f32],

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 
 /// Height of a node.
-pub const HEIGHT: f64 = 18.0;
+pub(super) const HEIGHT: f64 = 18.0;
 /// Between two lines of one cell, from middle to middle.
 const LINE: f64 = 27.0;
 /// Free space above the nodes of a row, for the links.
-pub const AIR: f64 = 26.0;
+pub(super) const AIR: f64 = 26.0;
 /// Height of a row without nodes.
 const EMPTY: f64 = 5.0;
 /// Between two nodes of a cell.
@@ -31,7 +31,7 @@ const PER_LINE: std::ops::RangeInclusive<usize> = 2..=8;
 
 /// A node before it is placed.
 #[derive(Clone, Copy, Debug)]
-pub struct Box {
+pub(super) struct Box {
     pub row: usize,
     pub column: usize,
     pub width: f64,
@@ -39,7 +39,7 @@ pub struct Box {
 
 /// A node's middle and width.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Spot {
+pub(super) struct Spot {
     pub x: f64,
     pub y: f64,
     pub width: f64,
@@ -47,20 +47,20 @@ pub struct Spot {
 
 /// A column or a row: where it begins, how long it is, whether a node is in it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Strip {
+pub(super) struct Strip {
     pub at: f64,
     pub size: f64,
     pub used: bool,
 }
 
 impl Strip {
-    pub fn middle(&self) -> f64 {
+    pub(super) fn middle(&self) -> f64 {
         self.at + self.size / 2.0
     }
 }
 
 #[derive(Clone, Debug)]
-pub struct Layout {
+pub(super) struct Layout {
     pub width: f64,
     pub height: f64,
     /// By node.
@@ -157,7 +157,12 @@ impl Layout {
     /// Places `boxes` in `rows` rows and a column for each of `tokens`, which are widths of their
     /// texts. `links` go from lower to higher nodes; nodes of a cell stand in the order of what
     /// they lead to.
-    pub fn new(boxes: &[Box], links: &[(usize, usize)], rows_: usize, tokens: &[f64]) -> Layout {
+    pub(super) fn new(
+        boxes: &[Box],
+        links: &[(usize, usize)],
+        rows_: usize,
+        tokens: &[f64],
+    ) -> Layout {
         let cells = cells(boxes);
         let strips =
             |per_line: usize| (columns(&cells, tokens, per_line), rows(&cells, rows_, per_line));

@@ -7,5 +7,5 @@ mod layout;
 mod names;
 mod picture;
 
-pub use names::{Names, kind_word, slot_word};
-pub use picture::{key, picture};
+pub(super) use names::{Names, kind_word, slot_word};
+pub(super) use picture::{key, picture};

@@ -15,7 +15,7 @@ const TOLD: usize = 3;
 const GIST: usize = 110;
 
 /// The words for a kind of node.
-pub fn kind_word(kind: NodeKind) -> &'static str {
+pub(crate) fn kind_word(kind: NodeKind) -> &'static str {
     match kind {
         NodeKind::Root => "answer",
         NodeKind::AttentionFeature => "attention feature",
@@ -30,7 +30,7 @@ pub fn kind_word(kind: NodeKind) -> &'static str {
 }
 
 /// Everything that is said of the nodes of one graph.
-pub struct Names<'a> {
+pub(crate) struct Names<'a> {
     pub graph: &'a PromptGraph,
     links: Links<'a>,
     /// What the root is, in short and in words.
@@ -42,7 +42,7 @@ pub struct Names<'a> {
 
 impl<'a> Names<'a> {
     /// `correct` and `counter` are the texts of the answers.
-    pub fn new(
+    pub(crate) fn new(
         links: Links<'a>,
         graph: &'a PromptGraph,
         correct: &str,
@@ -51,7 +51,7 @@ impl<'a> Names<'a> {
         let short = |text: &str| visible(&cut(text, 14));
         let root = match graph.difference {
             true => (format!("{} − {}", short(correct), short(counter)), "logit difference"),
-            false => (short(correct), "logit of the answer"),
+            false => (short(correct), "logit of the right answer"),
         };
         let sorted = |end: fn(&Link) -> usize| {
             let mut lists: Vec<Vec<&Link>> = vec![Vec::new(); graph.nodes().len()];
@@ -76,16 +76,16 @@ impl<'a> Names<'a> {
         &self.graph.nodes()[at]
     }
 
-    pub fn out(&self, at: usize) -> &[&'a Link] {
+    pub(crate) fn out(&self, at: usize) -> &[&'a Link] {
         &self.out[at]
     }
 
-    pub fn into(&self, at: usize) -> &[&'a Link] {
+    pub(crate) fn into(&self, at: usize) -> &[&'a Link] {
         &self.into[at]
     }
 
     /// The dictionary feature that the node is, or that it serves if it is a head.
-    pub fn feature(&self, at: usize) -> Option<FeatureId> {
+    pub(crate) fn feature(&self, at: usize) -> Option<FeatureId> {
         let node = self.node(at);
         let kind = match node.kind {
             NodeKind::AttentionFeature | NodeKind::Head => Kind::Attention,
@@ -96,7 +96,7 @@ impl<'a> Names<'a> {
     }
 
     /// Short: `att3.51`, `L2H4`, `emb`.
-    pub fn name(&self, at: usize) -> String {
+    pub(crate) fn name(&self, at: usize) -> String {
         let node = self.node(at);
         let layer = node.layer();
         match node.kind {
@@ -114,7 +114,7 @@ impl<'a> Names<'a> {
     }
 
     /// The name with its position, for sentences: `att3.51 @ 12`.
-    pub fn placed(&self, at: usize) -> String {
+    pub(crate) fn placed(&self, at: usize) -> String {
         match self.node(at).kind {
             NodeKind::Root => self.root.1.clone(),
             NodeKind::Head => {
@@ -125,12 +125,12 @@ impl<'a> Names<'a> {
     }
 
     /// The token at a position, its white space made visible.
-    pub fn token(&self, position: usize) -> String {
+    pub(crate) fn token(&self, position: usize) -> String {
         self.graph.tokens.get(position).map(|(_, text)| visible(text)).unwrap_or_default()
     }
 
     /// What a head serves.
-    pub fn serves(&self, at: usize) -> Option<String> {
+    pub(crate) fn serves(&self, at: usize) -> Option<String> {
         let node = self.node(at);
         let served = || {
             self.feature(at).map_or_else(|| format!("att{} err", node.layer()), |id| id.to_string())
@@ -139,7 +139,7 @@ impl<'a> Names<'a> {
     }
 
     /// The page of the feature or the component; none where there is none.
-    pub fn page(&self, at: usize) -> Option<Html> {
+    pub(crate) fn page(&self, at: usize) -> Option<Html> {
         let node = self.node(at);
         let component = match node.kind {
             NodeKind::Head => Component::Head { layer: node.layer(), head: node.head() },
@@ -150,12 +150,12 @@ impl<'a> Names<'a> {
     }
 
     /// The page, or else the node's row in the table below the picture.
-    pub fn href(&self, at: usize) -> Html {
+    pub(crate) fn href(&self, at: usize) -> Html {
         self.page(at).unwrap_or_else(|| plain_href(&format!("#n{at}")))
     }
 
     /// Everything about a node, a line each.
-    pub fn title(&self, at: usize) -> String {
+    pub(crate) fn title(&self, at: usize) -> String {
         let node = self.node(at);
         let mut lines = vec![self.what(at)];
         if node.kind == NodeKind::Head {
@@ -176,14 +176,14 @@ impl<'a> Names<'a> {
         let node = self.node(at);
         let of_root = || format!("{}, {}", self.root.0, self.root.1);
         match self.serves(at) {
-            Some(served) => format!("{}, head, serves {served}", self.name(at)),
+            Some(served) => format!("{}, attention head, writes to {served}", self.name(at)),
             None if node.kind == NodeKind::Root => of_root(),
             None => format!("{}, {}", self.name(at), kind_word(node.kind)),
         }
     }
 
     /// The name, and what is known of a feature.
-    pub fn label(&self, at: usize) -> String {
+    pub(crate) fn label(&self, at: usize) -> String {
         match (self.gist(at), self.node(at).kind) {
             (Some(gist), _) => format!("{}: {gist}", self.name(at)),
             (None, NodeKind::Embedding) => format!("emb {}", self.token(self.position(at))),
@@ -198,13 +198,13 @@ impl<'a> Names<'a> {
     }
 
     /// A link in one line.
-    pub fn link(&self, link: &Link) -> String {
+    pub(crate) fn link(&self, link: &Link) -> String {
         format!("{} → {}{}", self.placed(link.from), self.placed(link.to), numbers(link))
     }
 }
 
 /// The word for the slot that a link enters; empty where there is only one.
-pub fn slot_word(link: &Link) -> &'static str {
+pub(crate) fn slot_word(link: &Link) -> &'static str {
     link.slot.word()
 }
 

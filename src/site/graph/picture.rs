@@ -52,7 +52,7 @@ fn columns(text: &str) -> f64 {
 }
 
 /// The circuit of a prompt in a model of so many layers.
-pub fn picture(names: &Names, layers: usize) -> Html {
+pub(crate) fn picture(names: &Names, layers: usize) -> Html {
     let graph = names.graph;
     let last = graph.tokens.len().saturating_sub(1);
     let node_box = |i: usize| Box {
@@ -264,7 +264,7 @@ fn push_node(body: &mut String, spot: &Spot, names: &Names, at: usize) {
 }
 
 /// The kinds of nodes in a graph, each as it is drawn, with its words.
-pub fn key(names: &Names) -> Vec<(Html, &'static str)> {
+pub(crate) fn key(names: &Names) -> Vec<(Html, &'static str)> {
     let mut kinds: Vec<NodeKind> = names.graph.nodes().iter().map(|node| node.kind).collect();
     kinds.sort();
     kinds.dedup();

@@ -7,16 +7,16 @@ use super::parts::{ExampleView, Logits, Page, ServingRow, describe, example, hot
 use crate::atlas::model::ComponentPage;
 use crate::format::number::{counted, percent};
 use crate::ids::Component;
-use crate::site::links::{Link, Links, Site};
+use crate::site::links::{Links, PageLink, Site};
 use serde::Serialize;
 use std::collections::BTreeSet;
 
 #[derive(Serialize)]
-pub struct ComponentView {
+pub(crate) struct ComponentView {
     page: Page,
     what: String,
     dictionary: String,
-    tasks: Vec<(Link, String)>,
+    tasks: Vec<(PageLink, String)>,
     feature_total: String,
     explanation: Option<ExplanationView>,
     features: Vec<InTask>,
@@ -27,14 +27,14 @@ pub struct ComponentView {
     /// What a head does, by task.
     heads: Vec<HeadView>,
     head_features: Vec<HeadFeatureRow>,
-    previous: Option<Link>,
-    next: Option<Link>,
+    previous: Option<PageLink>,
+    next: Option<PageLink>,
 }
 
 /// The features that serve here in one task.
 #[derive(Serialize)]
 struct InTask {
-    task: Link,
+    task: PageLink,
     /// Share of the task's circuits that the component is in; empty where that is not known.
     frequency: String,
     rows: Vec<ServingRow>,
@@ -42,14 +42,14 @@ struct InTask {
 
 #[derive(Serialize)]
 struct Neighbour {
-    task: Link,
-    component: Link,
+    task: PageLink,
+    component: PageLink,
     prompts: u32,
 }
 
 impl ComponentView {
     /// `at` is the component's place in the atlas.
-    pub fn new(site: &Site, at: usize) -> ComponentView {
+    pub(crate) fn new(site: &Site, at: usize) -> ComponentView {
         let (links, all) = (site.in_folder(), &site.atlas.components);
         let c = &all[at];
         let name = c.component.to_string();
@@ -57,7 +57,7 @@ impl ComponentView {
         let feature_total = counted(features.len(), "feature");
         let description = describe(
             c.explanation.as_ref(),
-            format!("{}, with the {feature_total} that serve there.", what(c)),
+            format!("{}, with its {feature_total} in the circuits.", what(c)),
         );
         let max = hottest(&c.examples);
         let path = format!("components/{name}.html");

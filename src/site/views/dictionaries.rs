@@ -1,14 +1,14 @@
 //! How well each dictionary describes the model.
 
 use super::parts::Page;
-use crate::atlas::model::Conformance;
+use crate::atlas::model::DictionaryFit;
 use crate::format::number::{count, percent, significant};
 use crate::ids::Kind;
 use crate::site::links::Site;
 use serde::Serialize;
 
 #[derive(Serialize)]
-pub struct DictionariesView {
+pub(crate) struct DictionariesView {
     page: Page,
     /// Tokens on which they were measured.
     sample: String,
@@ -30,10 +30,10 @@ struct ConformanceRow {
 }
 
 impl DictionariesView {
-    pub fn new(site: &Site) -> DictionariesView {
+    pub(crate) fn new(site: &Site) -> DictionariesView {
         let all = &site.atlas.conformance;
         let description =
-            "How well each dictionary describes the model, on tokens of the corpus.".into();
+            "L0, variance explained, loss recovered and dead features of each dictionary.".into();
         DictionariesView {
             page: Page::new(
                 site.in_folder(),
@@ -48,7 +48,7 @@ impl DictionariesView {
     }
 }
 
-fn conformance_row(c: &Conformance) -> ConformanceRow {
+fn conformance_row(c: &DictionaryFit) -> ConformanceRow {
     ConformanceRow {
         dictionary: c.dictionary.to_string(),
         kind: match c.dictionary.kind {

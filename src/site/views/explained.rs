@@ -14,7 +14,7 @@ const REASON: usize = 300;
 
 /// What pages know of the explanation of their subject.
 #[derive(Clone, Copy)]
-pub struct About<'a> {
+pub(super) struct About<'a> {
     /// The page's file in the site's folder.
     pub path: &'a str,
     pub explanation: Option<&'a Explanation>,
@@ -24,7 +24,7 @@ pub struct About<'a> {
 
 /// An explanation, or why there is none.
 #[derive(Serialize)]
-pub struct ExplanationView {
+pub(super) struct ExplanationView {
     said: Option<Said>,
     /// Whether a language model wrote it, and which.
     by_model: bool,
@@ -67,7 +67,7 @@ struct Sample {
 
 /// How a score compares with its nulls.
 #[derive(Serialize)]
-pub struct Badge {
+pub(super) struct Badge {
     method: String,
     value: String,
     words: String,
@@ -75,7 +75,7 @@ pub struct Badge {
 }
 
 impl ExplanationView {
-    pub fn of(links: Links, about: About) -> Option<ExplanationView> {
+    pub(super) fn of(links: Links, about: About) -> Option<ExplanationView> {
         let shown = about.explanation.filter(|e| e.status == Status::Ok);
         let failed = about
             .asked
@@ -105,12 +105,8 @@ fn said(e: &Explanation) -> Said {
     let there = |text: &str| (!text.is_empty()).then(|| text::prose(text, usize::MAX));
     let sides = [
         ("Reads", "what makes it active", &e.input_side),
-        (
-            "Matches",
-            "how query and key match: what it looks for, and where it finds it",
-            &e.matching,
-        ),
-        ("Carries", "what it carries from where it looks", &e.carried),
+        ("Matches", "how query and key match: what the head attends to, and when", &e.matching),
+        ("Carries", "what it moves from the tokens it attends to", &e.carried),
         ("Writes", "what it promotes", &e.output_side),
     ];
     Said {
@@ -124,7 +120,7 @@ fn said(e: &Explanation) -> Said {
 }
 
 fn failure(e: &Explanation) -> Failure {
-    let reason = if e.reason.is_empty() { "no reason was recorded" } else { &e.reason };
+    let reason = if e.reason.is_empty() { "no reason recorded" } else { &e.reason };
     Failure {
         model: model(e),
         refused: e.status == Status::Refused,
@@ -139,7 +135,7 @@ fn sample(e: &Explanation) -> Sample {
 }
 
 /// The first judge's score of an explanation by each method, if it was judged.
-pub fn scores<'a>(e: &Explanation, evaluations: &'a [Evaluation]) -> Vec<&'a Evaluation> {
+pub(super) fn scores<'a>(e: &Explanation, evaluations: &'a [Evaluation]) -> Vec<&'a Evaluation> {
     let mut own: Vec<&Evaluation> =
         evaluations.iter().filter(|v| v.explainer == e.explainer && !is_rule(v)).collect();
     own.dedup_by(|later, first| later.method == first.method);

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 /// Everything that was measured of whole circuits.
 #[derive(Serialize)]
-pub struct FaithfulView {
+pub(super) struct FaithfulView {
     /// What is measured, as one writes it.
     measure: &'static str,
     /// Whole model.
@@ -121,7 +121,7 @@ struct PublishedRow {
 }
 
 impl FaithfulView {
-    pub fn new(task: &Task) -> FaithfulView {
+    pub(super) fn new(task: &Task) -> FaithfulView {
         let rows = &task.faithfulness;
         let of = |f: &&Faithfulness| f.metrics.contains_key("precision");
         let published = |f: &Faithfulness| PublishedRow {
@@ -170,13 +170,15 @@ impl FaithfulView {
 fn ablation(name: &str, rows: &[Faithfulness]) -> AblationView {
     let levels = [
         ("Heads and MLPs", "component", ""),
-        ("Features, what dictionaries miss left as it is", "feature", "kept"),
-        ("Features, what dictionaries miss replaced too", "feature", "ablated"),
+        ("Features, error terms kept", "feature", "kept"),
+        ("Features, error terms ablated", "feature", "ablated"),
     ];
     let by = match name {
-        "mean" => "its mean over corrupted prompts of the same shape",
-        "resample" => "what it is in one corrupted prompt of the same shape, drawn for each prompt",
-        _ => "nothing: heads and MLPs write 0, features are inactive",
+        "mean" => "mean over corrupted prompts of the same sentence structure, by position",
+        "resample" => {
+            "value in one corrupted prompt of the same sentence structure, drawn for each prompt"
+        }
+        _ => "0",
     };
     let level = |(title, level, errors): (&'static str, &str, &str)| {
         let own: Vec<&Faithfulness> = rows
@@ -262,11 +264,7 @@ fn ranked(task: &Task, errors: &str) -> Option<RankedView> {
         cells: sizes.iter().map(|&size| cell(kind, size)).collect(),
         areas: ["cpr", "cmd"].map(|metric| area(kind, metric)),
     };
-    let errors = if errors == "kept" {
-        "what dictionaries miss left as it is"
-    } else {
-        "what dictionaries miss replaced too"
-    };
+    let errors = if errors == "kept" { "error terms kept" } else { "error terms ablated" };
     (kinds.len() > 1).then(|| RankedView {
         errors,
         sizes: sizes.iter().map(u32::to_string).collect(),
@@ -343,7 +341,7 @@ fn point(f: &Faithfulness, metric: &str) -> Option<Point> {
 }
 
 /// What a task of this kind measures.
-pub fn measure(kind: &str) -> &'static str {
+pub(super) fn measure(kind: &str) -> &'static str {
     match kind {
         "greater-than" => "P(>\u{202f}YY)\u{a0}−\u{a0}P(≤\u{202f}YY)",
         _ => "the logit difference",
@@ -352,19 +350,20 @@ pub fn measure(kind: &str) -> &'static str {
 
 /// What the largest found circuit does alone, beside random ones of its size; none where that
 /// cannot be told.
-pub fn finding(task: &Task) -> Option<String> {
+pub(super) fn finding(task: &Task) -> Option<String> {
     let found = largest(task, "found", "component", "")?;
     let random = beside(task, found);
     let n = found.size as usize;
     let kept = format!(
-        "The {} found keep {} of {}",
+        "With only the {} found, everything else ablated: {} of {}",
         counted(n, "component"),
         share(found, "faithfulness")?,
         measure(&task.kind)
     );
-    let beside_it =
-        random.and_then(|f| share(f, "faithfulness")).map(|s| format!("; {n} random ones {s}"));
-    let left = share(found, "completeness").map(|s| format!(" Without them, {s} of it is left."));
+    let beside_it = random
+        .and_then(|f| share(f, "faithfulness"))
+        .map(|s| format!("; with {n} random ones {s}"));
+    let left = share(found, "completeness").map(|s| format!(" Completeness: {s}."));
     let features = largest(task, "found", "feature", "ablated").and_then(|f| features(task, f));
     Some(
         kept + &beside_it.unwrap_or_default()
@@ -379,13 +378,13 @@ pub fn finding(task: &Task) -> Option<String> {
 fn features(task: &Task, found: &Faithfulness) -> Option<String> {
     let random = beside(task, found)
         .and_then(|f| share(f, "faithfulness"))
-        .map(|s| format!("; as many random ones {s}"));
+        .map(|s| format!("; as many random features {s}"));
     let n = counted(found.size as usize, "feature");
     let strata = in_strata(found, "faithfulness");
     let strata =
         if strata.is_empty() { String::new() } else { format!(" ({})", strata.join(", ")) };
     Some(format!(
-        " Its {n} alone, every other one and what dictionaries miss replaced, keep {}{strata}{}.{}",
+        " With only its {n} (no error terms): {}{strata}{}.{}",
         share(found, "faithfulness")?,
         random.unwrap_or_default(),
         holds(task, found).unwrap_or_default() + &neurons(task, found).unwrap_or_default()
@@ -404,14 +403,15 @@ fn neurons(task: &Task, found: &Faithfulness) -> Option<String> {
     let [theirs, ours] = [own, found].map(|f| f.metrics.get("faithfulness").and_then(|i| i.value));
     let kept = share(own, "faithfulness")?;
     let off = |kept: Option<f64>| Some((1.0 - kept?).abs());
-    let verdict = if off(theirs)? <= off(ours)? { ": features are no better here" } else { "" };
-    Some(format!(" As many single neurons, ranked in the same way, keep {kept}{verdict}."))
+    let verdict =
+        if off(theirs)? <= off(ours)? { ", at least as close to 1 as the features" } else { "" };
+    Some(format!(" With as many neurons, ranked the same way: {kept}{verdict}."))
 }
 
 /// Whether a circuit of features does what all features do, in each stratum for itself.
 fn holds(task: &Task, found: &Faithfulness) -> Option<String> {
     let all = found.metrics.get("of_all")?.value?;
-    let part = format!(" That is {} of what all features together keep", percent(all));
+    let part = format!(" That is {} of what all features keep", percent(all));
     let strata = in_strata(found, "of_all");
     let part = if strata.is_empty() { part } else { format!("{part} ({})", strata.join(", ")) };
     Some(format!("{part}: the circuit is {}.", verdict(task, found)?))
@@ -446,13 +446,13 @@ fn fresh(task: &Task) -> bool {
 
 /// In one sentence what was found of a task and whether it holds; none where no circuit of features
 /// was measured.
-pub fn headline(task: &Task) -> Option<String> {
+pub(super) fn headline(task: &Task) -> Option<String> {
     let found = largest(task, "found", "feature", "ablated")?;
     let all = found.metrics.get("of_all")?.value?;
     let model = found.metrics.get("faithfulness")?.value?;
     let at = largest(task, "found", "component", "")
         .map(|f| format!(" at {}", counted(f.size as usize, "component")));
-    let on = if fresh(task) { "on prompts that it was not found on " } else { "" };
+    let on = if fresh(task) { "on held-out prompts " } else { "" };
     let strata = in_strata(found, "of_all");
     let strata =
         if strata.is_empty() { String::new() } else { format!(" ({})", strata.join(", ")) };

@@ -11,13 +11,13 @@ use super::scores::ScoresView;
 use crate::atlas::model::{Feature, Task};
 use crate::format::number::{count, percent, significant};
 use crate::ids::Kind;
-use crate::site::links::{Link, Links, Site};
+use crate::site::links::{Links, PageLink, Site};
 use crate::site::svg;
 use crate::site::text::{Html, token};
 use serde::Serialize;
 
 #[derive(Serialize)]
-pub struct FeatureView {
+pub(crate) struct FeatureView {
     page: Page,
     what: String,
     explanation: Option<ExplanationView>,
@@ -38,12 +38,12 @@ pub struct FeatureView {
     circuit_pairs: Vec<CircuitPairRow>,
     circuit_total: String,
     /// Its links that were run, by task.
-    live: Vec<(Link, Vec<InterventionLinkRow>)>,
+    live: Vec<(PageLink, Vec<InterventionLinkRow>)>,
     /// Whether less came of one of them than a quarter of what its attribution predicts.
     doubtful: bool,
     scores: Option<ScoresView>,
-    previous: Option<Link>,
-    next: Option<Link>,
+    previous: Option<PageLink>,
+    next: Option<PageLink>,
 }
 
 #[derive(Serialize)]
@@ -56,7 +56,7 @@ struct MassRow {
 
 impl FeatureView {
     /// `at` is the feature's place in the atlas.
-    pub fn new(site: &Site, at: usize) -> FeatureView {
+    pub(crate) fn new(site: &Site, at: usize) -> FeatureView {
         let (links, all) = (site.in_folder(), &site.atlas.features);
         let f = &all[at];
         let name = f.id.to_string();
@@ -107,7 +107,7 @@ impl FeatureView {
 }
 
 /// The links from a feature that were run, by task.
-fn live(site: &Site, links: Links, f: &Feature) -> Vec<(Link, Vec<InterventionLinkRow>)> {
+fn live(site: &Site, links: Links, f: &Feature) -> Vec<(PageLink, Vec<InterventionLinkRow>)> {
     let own = |task: &Task| -> Vec<InterventionLinkRow> {
         task.links
             .iter()
@@ -130,7 +130,7 @@ fn what(f: &Feature) -> String {
 /// How many there are, where not all are shown.
 fn beyond(shown: usize, all: u64) -> String {
     if all > shown as u64 {
-        format!("The closest {shown} of {}.", count(all))
+        format!("The {shown} strongest of {}.", count(all))
     } else {
         String::new()
     }

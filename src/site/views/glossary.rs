@@ -10,7 +10,7 @@ use serde::Serialize;
 const GLOSSARY: &str = include_str!("../../../docs/glossary.md");
 
 #[derive(Serialize)]
-pub struct GlossaryView {
+pub(crate) struct GlossaryView {
     page: Page,
     words: Vec<Word>,
 }
@@ -26,14 +26,14 @@ struct Word {
 }
 
 impl GlossaryView {
-    pub fn new(site: &Site) -> GlossaryView {
+    pub(crate) fn new(site: &Site) -> GlossaryView {
         GlossaryView {
             page: Page::new(
                 site.at_root(),
                 "glossary",
                 "glossary.html",
                 "Glossary".into(),
-                "What the words of these pages mean, with the field's usual word for each.".into(),
+                "Terms of these pages, with the field's usual term for each.".into(),
             ),
             words: GLOSSARY.lines().filter_map(word).collect(),
         }

@@ -9,7 +9,7 @@ use crate::format::number::{counted, fixed, percent, significant};
 use crate::ids::{NodeKind, Slot};
 use crate::site::graph::{self, Names, kind_word, slot_word};
 use crate::site::graph_json;
-use crate::site::links::{Link, Links, Site, graph_path};
+use crate::site::links::{Links, PageLink, Site, graph_path};
 use crate::site::text::{Html, token};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 const LISTED: usize = 400;
 
 #[derive(Serialize)]
-pub struct GraphView {
+pub(crate) struct GraphView {
     page: Page,
     text: String,
     correct: Html,
@@ -42,20 +42,20 @@ pub struct GraphView {
     key: Vec<(Html, &'static str)>,
     /// Slots of heads that links enter: class, words.
     slots: Vec<(&'static str, &'static str)>,
-    json: Link,
+    json: PageLink,
     node_rows: Vec<NodeRow>,
     /// The strongest links.
     link_rows: Vec<LinkRow>,
     /// Whether there are more.
     more_links: bool,
-    previous: Option<Link>,
-    next: Option<Link>,
+    previous: Option<PageLink>,
+    next: Option<PageLink>,
 }
 
 #[derive(Serialize)]
 struct NodeRow {
     at: usize,
-    name: Link,
+    name: PageLink,
     kind: &'static str,
     position: usize,
     token: Html,
@@ -79,7 +79,7 @@ struct LinkRow {
 
 /// A prompt with its circuit, and the prompts with circuits beside it.
 #[derive(Clone, Copy)]
-pub struct Drawn<'a> {
+pub(crate) struct Drawn<'a> {
     pub task: &'a Task,
     pub prompt: &'a Prompt,
     pub graph: &'a PromptGraph,
@@ -88,7 +88,7 @@ pub struct Drawn<'a> {
 }
 
 /// Every prompt of a task that has a circuit.
-pub fn drawn(task: &Task) -> Vec<Drawn<'_>> {
+pub(crate) fn drawn(task: &Task) -> Vec<Drawn<'_>> {
     let all: Vec<(&Prompt, &PromptGraph)> =
         task.prompts.iter().filter_map(|p| Some((p, p.graph.as_ref()?))).collect();
     let number = |at: Option<usize>| Some(all.get(at?)?.1.number);
@@ -103,7 +103,7 @@ pub fn drawn(task: &Task) -> Vec<Drawn<'_>> {
 }
 
 impl<'a> Drawn<'a> {
-    pub fn path(&self, ending: &str) -> String {
+    pub(crate) fn path(&self, ending: &str) -> String {
         graph_path(&self.task.name, self.graph.number, ending)
     }
 
@@ -112,7 +112,7 @@ impl<'a> Drawn<'a> {
     }
 
     /// The file for other programs.
-    pub fn json(&self, site: &'a Site) -> String {
+    pub(crate) fn json(&self, site: &'a Site) -> String {
         let atlas = site.atlas;
         let by = (atlas.model.as_str(), atlas.version.as_str());
         graph_json::json(&self.names(site.in_folder()), self.task, self.prompt, by, atlas.layers)
@@ -120,7 +120,7 @@ impl<'a> Drawn<'a> {
 }
 
 impl GraphView {
-    pub fn new(site: &Site, drawn: &Drawn) -> GraphView {
+    pub(crate) fn new(site: &Site, drawn: &Drawn) -> GraphView {
         let (links, graph, prompt) = (site.in_folder(), drawn.graph, drawn.prompt);
         let names = drawn.names(links);
         let turn = |number: Option<u32>| {
@@ -198,7 +198,7 @@ fn node_row(names: &Names, at: usize, reach: f64) -> NodeRow {
     let head = node.kind == NodeKind::Head;
     NodeRow {
         at,
-        name: Link { text: names.name(at), href: names.page(at) },
+        name: PageLink { text: names.name(at), href: names.page(at) },
         kind: kind_word(node.kind),
         position: names.graph.position(at),
         token: names

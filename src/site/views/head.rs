@@ -7,7 +7,7 @@ use crate::atlas::model::{
 use crate::atlas::model::{ComponentPage, PublishedClass, Task, TaskComponent};
 use crate::format::number::{counted, fixed, percent, significant};
 use crate::site::attention::{line, square};
-use crate::site::links::{Link, Links};
+use crate::site::links::{Links, PageLink};
 use crate::site::text::{Html, html, prose, token};
 use serde::Serialize;
 
@@ -20,8 +20,8 @@ const COPIES: usize = 10;
 const BRIEF: usize = 70;
 
 #[derive(Serialize)]
-pub struct HeadView {
-    task: Link,
+pub(super) struct HeadView {
+    task: PageLink,
     moves: Html,
     copying: Option<Html>,
     /// Value, label, and what it is.
@@ -59,7 +59,7 @@ struct SlotView {
 
 #[derive(Serialize)]
 struct ContributorRow {
-    link: Link,
+    link: PageLink,
     gist: Html,
     prompts: u32,
     share: String,
@@ -81,24 +81,24 @@ struct CopyRow {
 }
 
 #[derive(Serialize)]
-pub struct HeadFeatureRow {
-    feature: Link,
+pub(super) struct HeadFeatureRow {
+    feature: PageLink,
     gist: Html,
     share: String,
     width: String,
     rank: u32,
-    serves: Vec<(Link, u32)>,
+    serves: Vec<(PageLink, u32)>,
 }
 
 #[derive(Serialize)]
-pub struct ClassView {
-    task: Link,
+pub(super) struct ClassView {
+    task: PageLink,
     class: Option<String>,
     published: String,
 }
 
 impl HeadView {
-    pub fn new(links: Links, head: &Head) -> HeadView {
+    pub(super) fn new(links: Links, head: &Head) -> HeadView {
         let prompts: u32 = head.attention.iter().map(|a| a.prompts).sum();
         HeadView {
             task: links.task(&head.task),
@@ -118,7 +118,7 @@ impl HeadView {
     }
 }
 
-pub fn classes(links: Links, classes: &[PublishedClass]) -> Vec<ClassView> {
+pub(super) fn classes(links: Links, classes: &[PublishedClass]) -> Vec<ClassView> {
     let one = |class: &PublishedClass| ClassView {
         task: links.task(&class.task),
         class: class.class.clone(),
@@ -127,7 +127,7 @@ pub fn classes(links: Links, classes: &[PublishedClass]) -> Vec<ClassView> {
     classes.iter().map(one).collect()
 }
 
-pub fn head_features(links: Links, c: &ComponentPage) -> Vec<HeadFeatureRow> {
+pub(super) fn head_features(links: Links, c: &ComponentPage) -> Vec<HeadFeatureRow> {
     let row = |f: &HeadFeature| HeadFeatureRow {
         feature: links.feature(f.feature),
         gist: gist(links, f.feature),
@@ -143,15 +143,15 @@ pub fn head_features(links: Links, c: &ComponentPage) -> Vec<HeadFeatureRow> {
 fn said(role: &Role) -> String {
     match role {
         Role::Same(text) => token(text).to_string(),
-        Role::Varies(text) => format!("a changing word, such as {}", token(text)),
+        Role::Varies(text) => format!("a position with varying tokens, such as {}", token(text)),
         other => other.said(),
     }
 }
 
 /// A head on its task's page.
 #[derive(Serialize)]
-pub struct InTask {
-    link: Link,
+pub(super) struct InTask {
+    link: PageLink,
     frequency: String,
     class: String,
     /// Its most frequent moves to one place.
@@ -164,7 +164,7 @@ pub struct InTask {
 }
 
 /// The heads of a task's circuits, the most frequent first.
-pub fn in_task(links: Links, task: &Task) -> Vec<InTask> {
+pub(super) fn in_task(links: Links, task: &Task) -> Vec<InTask> {
     let mut components: Vec<&TaskComponent> = task.components.iter().collect();
     components
         .sort_by(|a, b| b.frequency.total_cmp(&a.frequency).then(a.component.cmp(&b.component)));
@@ -176,7 +176,7 @@ pub fn in_task(links: Links, task: &Task) -> Vec<InTask> {
 }
 
 /// The heads of a task's circuits in a sentence: which copy what they read, and which lower it.
-pub fn circuit_of_heads(rows: &[InTask]) -> Option<String> {
+pub(super) fn circuit_of_heads(rows: &[InTask]) -> Option<String> {
     let named = |what: &str| -> Vec<&str> {
         rows.iter().filter(|row| row.copies == what).map(|row| row.link.text.as_str()).collect()
     };
@@ -185,10 +185,20 @@ pub fn circuit_of_heads(rows: &[InTask]) -> Option<String> {
         [name] => Some(format!("{name} {one}")),
         [names @ .., last] => Some(format!("{} and {last} {many}", names.join(", "))),
     };
-    let copy = does(named("copies"), "copies what it reads", "copy what they read");
-    let lower = does(named("lowers"), "lowers what it reads", "lower what they read");
+    let copy = does(
+        named("copies"),
+        "copies the tokens it attends to",
+        "copy the tokens they \
+         attend to",
+    );
+    let lower = does(
+        named("lowers"),
+        "suppresses the tokens it attends to",
+        "suppress the tokens \
+         they attend to",
+    );
     let all: Vec<String> = [copy, lower].into_iter().flatten().collect();
-    (!all.is_empty()).then(|| format!("Of its heads, {}.", all.join("; ")))
+    (!all.is_empty()).then(|| format!("Attention heads: {}.", all.join("; ")))
 }
 
 fn row_in_task(links: Links, c: &TaskComponent, head: &Head) -> InTask {
@@ -224,11 +234,11 @@ fn reads(moves: &[Move]) -> String {
 fn moves(moves: &[Move], of: u32) -> Html {
     let told: Vec<String> = moves.iter().take(MOVES).map(|m| told(m, of)).collect();
     let more = match moves.len() {
-        n if n > MOVES => format!(" It has {} besides.", counted(n - MOVES, "rarer way")),
+        n if n > MOVES => format!(" {} not listed.", counted(n - MOVES, "less frequent move")),
         _ => String::new(),
     };
     html(match told.is_empty() {
-        true => "It carries nothing in the circuits.".into(),
+        true => "It moves nothing between positions in the circuits.".into(),
         false => format!("In circuits it reads {}.{more}", told.join("; ")),
     })
 }
@@ -238,7 +248,7 @@ fn told(m: &Move, of: u32) -> String {
         .attention
         .map(|a| {
             format!(
-                "; over all prompts of these templates {} of its attention goes that way",
+                "; mean attention between them over all prompts of these templates: {}",
                 percent(a)
             )
         })
@@ -263,24 +273,25 @@ fn ending(m: &Move) -> String {
 /// Whether it copies, by the answers if it looks at any.
 fn copying(head: &Head) -> Option<Html> {
     let verdict = match head.copies_or_lowers() {
-        Some(true) => "<b>It copies.</b> ",
-        Some(false) => "<b>It lowers what it reads.</b> ",
+        Some(true) => "<b>It copies the tokens it attends to.</b> ",
+        Some(false) => "<b>It suppresses the tokens it attends to.</b> ",
         None => "",
     };
     let shares = |c: &Copying| Some((percent(c.raised?), percent(c.lowered?)));
     let (raised, lowered) = shares(&head.copying)?;
     let all = format!(
-        "all tokens but BOS, {raised} is on tokens that it raises, {lowered} on tokens that it \
-         lowers"
+        "all tokens but BOS, {raised} is on promoted tokens, {lowered} on tokens that it \
+         suppresses"
     );
     Some(html(match shares(&head.answers) {
         None => format!(
-            "{verdict}Of its attention to {all}, each among the five most when it reads them."
+            "{verdict}Of its attention to {all} (when it reads them, they are among the five it \
+             promotes or suppresses most)."
         ),
         Some((up, down)) => format!(
-            "{verdict}Of its attention to answers, {up} is on tokens that are themselves among the \
-             five that it raises most \
-             when it reads them, and {down} among the five that it lowers most; of that to {all}."
+            "{verdict}Of its attention to answer tokens, {up} is on tokens that are among the \
+             five it promotes most when it reads them, and {down} among the five it suppresses \
+             most. Of its attention to {all}."
         ),
     }))
 }
@@ -291,31 +302,31 @@ fn facts(head: &Head) -> Vec<(String, &'static str, &'static str)> {
         (
             h.to_correct,
             "last token → right answer",
-            "mean attention from the last token, over prompts that hold the answer",
+            "mean attention from the last token to the right answer, over prompts that contain it",
         ),
         (
             h.to_counter,
             "last token → wrong answer",
-            "mean attention from the last token, over prompts that hold it",
+            "mean attention from the last token to the wrong answer, over prompts that contain it",
         ),
         (
             h.to_same,
             "to the same token",
-            "mean attention to earlier places of the same token, where there are some",
+            "mean attention to earlier occurrences of the same token, over tokens that have one",
         ),
         (
             h.to_after_same,
-            "to what came after it",
-            "mean attention to the tokens behind those places",
+            "to the token after an earlier occurrence",
+            "mean attention to the tokens that followed those occurrences (induction)",
         ),
-        (h.to_previous, "to the token before", "mean over all tokens behind the first"),
-        (h.to_itself, "to itself", "mean over all tokens but BOS"),
-        (h.to_bos, "to BOS", "mean over all tokens but BOS: attention that rests"),
+        (h.to_previous, "to the token before", "mean attention over all tokens after the first"),
+        (h.to_itself, "to itself", "mean attention over all tokens but BOS"),
+        (h.to_bos, "to BOS", "mean attention over all tokens but BOS (attention sink)"),
     ];
     let direct = h.direct_effect.map(|effect| {
-        let title = "what it adds at the last token to the logit of the right answer over the \
-            wrong one, LayerNorm's scale held";
-        (signed(effect), "right over wrong, directly", title)
+        let title = "direct effect at the last token on the logit difference (right minus wrong), \
+             with LayerNorm's scale frozen";
+        (signed(effect), "direct effect on the logit difference", title)
     });
     let share = |(value, label, title): (Option<f64>, _, _)| Some((percent(value?), label, title));
     direct.into_iter().chain(shares.into_iter().filter_map(share)).collect()
@@ -348,9 +359,9 @@ fn template(a: &Attention) -> TemplateView {
 
 fn slots(links: Links, contributors: &[Vec<Contributor>; 3]) -> Vec<SlotView> {
     const SLOTS: [(&str, &str); 3] = [
-        ("Query", "what makes it look from there"),
-        ("Key", "what makes it look there"),
-        ("Value", "what it carries away"),
+        ("Query", "inputs at the destination: what the head attends from"),
+        ("Key", "inputs at the source: what the head attends to"),
+        ("Value", "inputs at the source: what the head moves"),
     ];
     let slot = |((name, does), rows): ((&'static str, &'static str), &Vec<Contributor>)| {
         let longest = rows.iter().map(|row| row.share).fold(0.0, f64::max);
@@ -371,7 +382,7 @@ fn contributor(links: Links, c: &Contributor, longest: f64) -> ContributorRow {
     ContributorRow {
         link: match &c.what {
             What::Feature(feature) => links.feature(*feature),
-            what => Link::plain(what.said()),
+            what => PageLink::plain(what.said()),
         },
         gist: about,
         prompts: c.prompts,

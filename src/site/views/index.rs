@@ -5,14 +5,14 @@ use super::parts::{Page, gist_among};
 use crate::atlas::model::{Atlas, Group, Task};
 use crate::format::number::{count, counted, fixed, percent, seconds};
 use crate::ids::Component;
-use crate::site::links::{Link, Links, Site};
+use crate::site::links::{Links, PageLink, Site};
 use crate::site::svg::{Cell, model_map};
 use crate::site::text::Html;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 #[derive(Serialize)]
-pub struct IndexView {
+pub(crate) struct IndexView {
     page: Page,
     /// (label, number)
     counts: Vec<(String, String)>,
@@ -30,7 +30,7 @@ pub struct IndexView {
 
 #[derive(Serialize)]
 struct TaskCard {
-    link: Link,
+    link: PageLink,
     kind: String,
     prompts: String,
     example: String,
@@ -42,8 +42,8 @@ struct TaskCard {
 
 #[derive(Serialize)]
 struct GroupRow {
-    link: Link,
-    features: Vec<Link>,
+    link: PageLink,
+    features: Vec<PageLink>,
     gist: Html,
 }
 
@@ -56,7 +56,7 @@ struct StageRow {
 }
 
 impl IndexView {
-    pub fn new(site: &Site) -> IndexView {
+    pub(crate) fn new(site: &Site) -> IndexView {
         let (atlas, links) = (site.atlas, site.at_root());
         let description = format!(
             "{} and {} in the circuits of {}, over {} tokens.",

@@ -3,14 +3,14 @@
 use crate::atlas::model::{InterventionLink, Task};
 use crate::format::number::{counted, fixed, percent};
 use crate::ids::Slot;
-use crate::site::links::{Link, Links};
+use crate::site::links::{Links, PageLink};
 use crate::site::scatter::{Spot, scatter};
 use crate::site::text::Html;
 use serde::Serialize;
 
 /// A task's strongest links.
 #[derive(Serialize)]
-pub struct InterventionLinksView {
+pub(super) struct InterventionLinksView {
     rows: Vec<InterventionLinkRow>,
     picture: Option<Html>,
     /// In words, with the correlations.
@@ -19,9 +19,9 @@ pub struct InterventionLinksView {
 
 /// A link on a page.
 #[derive(Serialize)]
-pub struct InterventionLinkRow {
-    feature: Link,
-    receiver: Vec<Link>,
+pub(super) struct InterventionLinkRow {
+    feature: PageLink,
+    receiver: Vec<PageLink>,
     slot: &'static str,
     prompts: u32,
     share: String,
@@ -33,7 +33,7 @@ pub struct InterventionLinkRow {
 }
 
 impl InterventionLinksView {
-    pub fn new(links: Links, task: &Task) -> InterventionLinksView {
+    pub(super) fn new(links: Links, task: &Task) -> InterventionLinksView {
         let title =
             |l: &InterventionLink| format!("{} → {} {}", l.feature, l.receiver, slot(l.slot));
         let spots: Vec<Spot> = task
@@ -55,18 +55,17 @@ fn summary(task: &Task) -> String {
     let figure = |metric: &str| {
         let of_links = task.faithfulness.iter().filter(|f| f.level == "link");
         let value = of_links.filter_map(|f| f.metrics.get(metric)).find_map(|i| i.value);
-        value.map_or("not to be told".to_string(), |value| fixed(value, 2))
+        value.map_or("unknown".to_string(), |value| fixed(value, 2))
     };
     let runs: usize = task.links.iter().map(|l| l.runs.len()).sum();
     let [steady, short] = [|l: &&InterventionLink| l.steady, |l: &&InterventionLink| l.short]
         .map(|is| task.links.iter().filter(is).count());
     let moved = task.links.len() - steady;
     format!(
-        "{} in {}: the correlation of predicted and measured changes is {}, that of their ranks \
-         {}. Of {moved} the feature \
-         is really moved by its mean; {short} of these fall short of a quarter of what was \
-         predicted. {steady} are hardly \
-         changed, as their features say the same in corrupted prompts: this does not test them.",
+        "{} in {}: Pearson correlation of predicted and measured change {}, Spearman {}. Of the \
+         {moved} links that the intervention tests, {short} fall short: less than a quarter of \
+         the predicted change is measured. {steady} links are not tested (hardly changed): the \
+         feature's mean over corrupted prompts is close to its activation.",
         counted(task.links.len(), "link"),
         counted(runs, "run"),
         figure("correlation"),
@@ -74,12 +73,16 @@ fn summary(task: &Task) -> String {
     )
 }
 
-pub fn intervention_link_row(links: Links, l: &InterventionLink) -> InterventionLinkRow {
+pub(super) fn intervention_link_row(links: Links, l: &InterventionLink) -> InterventionLinkRow {
     let known =
         [l.receiver_head.map(|c| links.component(c)), l.receiver_feature.map(|f| links.feature(f))];
-    let mut receiver: Vec<Link> = known.into_iter().flatten().collect();
+    let mut receiver: Vec<PageLink> = known.into_iter().flatten().collect();
     if receiver.is_empty() {
-        receiver.push(Link::plain(if l.receiver == "root" { "the answer" } else { &l.receiver }));
+        receiver.push(PageLink::plain(if l.receiver == "root" {
+            "the answer"
+        } else {
+            &l.receiver
+        }));
     }
     InterventionLinkRow {
         feature: links.feature(l.feature),

@@ -7,13 +7,13 @@ use crate::atlas::verdict::of_evaluation;
 use crate::format::number::{counted, fixed, percent, significant};
 use crate::format::text::plain;
 use crate::ids::Lag;
-use crate::site::links::{Link, Links, Site, gist_of};
+use crate::site::links::{Links, PageLink, Site, gist_of};
 use crate::site::text::Html;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
 #[derive(Serialize)]
-pub struct FeaturesView {
+pub(crate) struct FeaturesView {
     page: Page,
     total: String,
     /// Whether explanations were judged.
@@ -23,9 +23,9 @@ pub struct FeaturesView {
 
 #[derive(Serialize)]
 struct FeatureRow {
-    link: Link,
-    tasks: Vec<Link>,
-    components: Vec<Link>,
+    link: PageLink,
+    tasks: Vec<PageLink>,
+    components: Vec<PageLink>,
     prompts: u32,
     density: String,
     max: String,
@@ -44,10 +44,10 @@ struct Score {
 }
 
 impl FeaturesView {
-    pub fn new(site: &Site) -> FeaturesView {
+    pub(crate) fn new(site: &Site) -> FeaturesView {
         let links = site.in_folder();
         let total = counted(site.atlas.features.len(), "feature");
-        let description = format!("The {total} of the circuits, with what they are active at.");
+        let description = format!("The {total} in the circuits, with explanations.");
         FeaturesView {
             page: Page::new(
                 links,
@@ -90,7 +90,7 @@ fn score(f: &Feature) -> Option<Score> {
 }
 
 #[derive(Serialize)]
-pub struct ComponentsView {
+pub(crate) struct ComponentsView {
     page: Page,
     total: String,
     /// Whether a task has a published circuit.
@@ -100,18 +100,18 @@ pub struct ComponentsView {
 
 #[derive(Serialize)]
 struct ComponentRow {
-    link: Link,
-    tasks: Vec<(Link, String)>,
+    link: PageLink,
+    tasks: Vec<(PageLink, String)>,
     classes: Vec<String>,
     features: usize,
     gist: Html,
 }
 
 impl ComponentsView {
-    pub fn new(site: &Site) -> ComponentsView {
+    pub(crate) fn new(site: &Site) -> ComponentsView {
         let links = site.in_folder();
         let total = counted(site.atlas.components.len(), "component");
-        let description = format!("The {total} of the model that are in a circuit.");
+        let description = format!("The {total} in the circuits.");
         ComponentsView {
             page: Page::new(
                 links,
@@ -143,7 +143,7 @@ fn component_row(links: Links, c: &ComponentPage) -> ComponentRow {
 }
 
 #[derive(Serialize)]
-pub struct PairsView {
+pub(crate) struct PairsView {
     page: Page,
     total: String,
     rows: Vec<PairRow>,
@@ -151,9 +151,9 @@ pub struct PairsView {
 
 #[derive(Serialize)]
 struct PairRow {
-    link: Link,
-    a: Link,
-    b: Link,
+    link: PageLink,
+    a: PageLink,
+    b: PageLink,
     prompts: u32,
     share: String,
     npmi: String,
@@ -161,12 +161,15 @@ struct PairRow {
 }
 
 impl PairsView {
-    pub fn new(site: &Site) -> PairsView {
+    pub(crate) fn new(site: &Site) -> PairsView {
         let links = site.in_folder();
         let total = counted(site.atlas.pairs.len(), "pair");
         let mut ranked: Vec<&Pair> = site.atlas.pairs.iter().collect();
         ranked.sort_by(|a, b| largest_share(b).total_cmp(&largest_share(a)));
-        let description = format!("The {total} of features that serve together most.");
+        let description = format!(
+            "The {total} of features with the strongest direct links in the \
+             circuits."
+        );
         PairsView {
             page: Page::new(links, "pairs", "pairs/index.html", "Pairs".into(), description),
             total,
@@ -195,12 +198,12 @@ fn pair_row(links: Links, p: &Pair) -> PairRow {
 
 /// Entries of the search: name, file from the site's folder, a few words.
 #[derive(Serialize)]
-pub struct SearchView {
+pub(crate) struct SearchView {
     entries: Vec<(String, String, String)>,
 }
 
 impl SearchView {
-    pub fn new(site: &Site) -> SearchView {
+    pub(crate) fn new(site: &Site) -> SearchView {
         let atlas = site.atlas;
         let tasks = atlas
             .tasks

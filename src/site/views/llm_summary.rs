@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 /// None without a language model.
 #[derive(Serialize)]
-pub struct LlmSummaryView {
+pub(super) struct LlmSummaryView {
     models: Vec<String>,
     kinds: Vec<KindRow>,
     scores: Vec<ScoreSummary>,
@@ -62,7 +62,7 @@ struct AccountRow {
 }
 
 impl LlmSummaryView {
-    pub fn of(atlas: &Atlas) -> Option<LlmSummaryView> {
+    pub(super) fn of(atlas: &Atlas) -> Option<LlmSummaryView> {
         let asked = asked(atlas);
         let any = || asked.iter().flat_map(|(_, all)| all.iter().flatten());
         let models: BTreeSet<&str> =

@@ -5,13 +5,13 @@ use crate::format::heat::heat;
 use crate::format::number::{count, fixed, percent, significant};
 use crate::format::text::plain;
 use crate::ids::{Band, FeatureId, Lag};
-use crate::site::links::{Link, Links, gist_of};
+use crate::site::links::{Links, PageLink, gist_of};
 use crate::site::text::{self, Html};
 use serde::Serialize;
 
 /// The frame of every page.
 #[derive(Serialize)]
-pub struct Page {
+pub(super) struct Page {
     pub title: String,
     /// The title behind what kind of thing it is, for a window's frame: `Feature att3.51`.
     pub window: String,
@@ -24,7 +24,7 @@ pub struct Page {
     /// Which entry of the navigation is current.
     pub section: &'static str,
     /// The way here from the front page, without the page itself.
-    pub crumbs: Vec<Link>,
+    pub crumbs: Vec<PageLink>,
     /// The page's own address, if the site has one.
     pub url: Option<String>,
     pub has_pairs: bool,
@@ -33,7 +33,7 @@ pub struct Page {
 
 impl Page {
     /// `path` is the page's file in the site's folder.
-    pub fn new(
+    pub(super) fn new(
         links: Links,
         section: &'static str,
         path: &str,
@@ -80,23 +80,23 @@ const GIST: usize = 190;
 const SHORT: usize = 150;
 
 /// A few words on a feature.
-pub fn gist(links: Links, id: FeatureId) -> Html {
+pub(super) fn gist(links: Links, id: FeatureId) -> Html {
     text::prose(&links.site.gist(id), GIST)
 }
 
 /// A few words from an explanation of several features.
-pub fn gist_among(explanation: Option<&Explanation>) -> Html {
+pub(super) fn gist_among(explanation: Option<&Explanation>) -> Html {
     text::prose(&explanation.map(gist_of).unwrap_or_default(), GIST)
 }
 
 /// For a page's description: the explanation, or else what the page is.
-pub fn describe(explanation: Option<&Explanation>, otherwise: String) -> String {
+pub(super) fn describe(explanation: Option<&Explanation>, otherwise: String) -> String {
     explanation.map(gist_of).filter(|text| !text.is_empty()).unwrap_or(otherwise)
 }
 
 /// A promoted or suppressed token.
 #[derive(Serialize)]
-pub struct TokenRow {
+pub(super) struct TokenRow {
     pub token: Html,
     pub logit: String,
     pub at_strength: String,
@@ -106,7 +106,7 @@ pub struct TokenRow {
 
 /// Both ends of the vocabulary.
 #[derive(Serialize)]
-pub struct Logits {
+pub(super) struct Logits {
     pub promoted: Vec<TokenRow>,
     pub suppressed: Vec<TokenRow>,
     /// Units of activation of the second column; empty where that is not known.
@@ -114,7 +114,7 @@ pub struct Logits {
 }
 
 impl Logits {
-    pub fn of(promoted: &[PromotedToken], suppressed: &[PromotedToken]) -> Logits {
+    pub(super) fn of(promoted: &[PromotedToken], suppressed: &[PromotedToken]) -> Logits {
         let all = || promoted.iter().chain(suppressed);
         let longest = all().map(|p| p.logit.abs()).fold(0.0, f64::max);
         let row = |p: &PromotedToken| TokenRow {
@@ -143,7 +143,7 @@ fn trimmed(x: f64) -> String {
 }
 
 #[derive(Serialize)]
-pub struct ExampleView {
+pub(super) struct ExampleView {
     pub text: Html,
     pub value: String,
     pub heat: usize,
@@ -154,19 +154,19 @@ pub struct ExampleView {
 
 /// Examples of one band of strength.
 #[derive(Serialize)]
-pub struct BandView {
+pub(super) struct BandView {
     pub id: String,
     pub label: String,
     pub examples: Vec<ExampleView>,
 }
 
 /// The hottest value of a set of examples, for subjects without a maximum of their own.
-pub fn hottest(examples: &[Example]) -> f64 {
+pub(super) fn hottest(examples: &[Example]) -> f64 {
     let pieces = examples.iter().flat_map(|e| &e.pieces).map(|p| p.value);
     pieces.chain(examples.iter().map(|e| e.value)).fold(0.0, f64::max)
 }
 
-pub fn example(e: &Example, max: f64) -> ExampleView {
+pub(super) fn example(e: &Example, max: f64) -> ExampleView {
     ExampleView {
         text: text::example(e, max),
         value: significant(e.value, 3),
@@ -178,7 +178,7 @@ pub fn example(e: &Example, max: f64) -> ExampleView {
 }
 
 /// Examples under their bands, in the order in which the bands first come.
-pub fn bands(examples: &[Example], max: f64) -> Vec<BandView> {
+pub(super) fn bands(examples: &[Example], max: f64) -> Vec<BandView> {
     let mut bands: Vec<BandView> = Vec::new();
     for e in examples {
         let i = bands.iter().position(|b| b.id == e.band.to_string()).unwrap_or_else(|| {
@@ -194,7 +194,7 @@ pub fn bands(examples: &[Example], max: f64) -> Vec<BandView> {
     bands
 }
 
-pub fn band_label(band: Band) -> String {
+pub(super) fn band_label(band: Band) -> String {
     match band {
         Band::Tenth(n) => format!("{}–{}%", n * 10, n * 10 + 10),
         other => other.to_string(),
@@ -203,20 +203,20 @@ pub fn band_label(band: Band) -> String {
 
 /// Two features that serve in the same prompts of a task.
 #[derive(Serialize)]
-pub struct CircuitPairRow {
-    pub task: Link,
-    pub a: Link,
+pub(super) struct CircuitPairRow {
+    pub task: PageLink,
+    pub a: PageLink,
     pub gist_a: Html,
-    pub at_a: Link,
-    pub b: Link,
+    pub at_a: PageLink,
+    pub b: PageLink,
     pub gist_b: Html,
-    pub at_b: Link,
+    pub at_b: PageLink,
     pub prompts: u32,
     pub share: String,
-    pub pair: Link,
+    pub pair: PageLink,
 }
 
-pub fn circuit_pair(links: Links, task: &str, p: &CircuitPair) -> CircuitPairRow {
+pub(super) fn circuit_pair(links: Links, task: &str, p: &CircuitPair) -> CircuitPairRow {
     CircuitPairRow {
         task: links.task(task),
         a: links.feature(p.a),
@@ -232,7 +232,7 @@ pub fn circuit_pair(links: Links, task: &str, p: &CircuitPair) -> CircuitPairRow
 }
 
 /// The same as seen from `id`: the other one is `b`.
-pub fn circuit_pair_from(
+pub(super) fn circuit_pair_from(
     links: Links,
     id: FeatureId,
     task: &str,
@@ -247,8 +247,8 @@ pub fn circuit_pair_from(
 
 /// Two features that meet in the corpus.
 #[derive(Serialize)]
-pub struct CorpusPairRow {
-    pub other: Link,
+pub(super) struct CorpusPairRow {
+    pub other: PageLink,
     pub gist: Html,
     pub lag: String,
     pub together: String,
@@ -258,10 +258,10 @@ pub struct CorpusPairRow {
     pub jaccard: String,
     pub phi: String,
     pub q: String,
-    pub pair: Link,
+    pub pair: PageLink,
 }
 
-pub fn corpus_pair(links: Links, from: FeatureId, p: &CorpusPair) -> CorpusPairRow {
+pub(super) fn corpus_pair(links: Links, from: FeatureId, p: &CorpusPair) -> CorpusPairRow {
     let lag = match (p.lag, p.first) {
         (Lag::Same, _) => "same token".into(),
         (Lag::Window, true) => format!("after {from}"),
@@ -285,11 +285,11 @@ pub fn corpus_pair(links: Links, from: FeatureId, p: &CorpusPair) -> CorpusPairR
 
 /// A feature at a component of a task's circuit.
 #[derive(Serialize)]
-pub struct ServingRow {
-    pub feature: Link,
+pub(super) struct ServingRow {
+    pub feature: PageLink,
     pub gist: Html,
-    pub task: Link,
-    pub component: Link,
+    pub task: PageLink,
+    pub component: PageLink,
     pub prompts: u32,
     pub rate: String,
     /// Length of its bar in percent.
@@ -297,7 +297,7 @@ pub struct ServingRow {
     pub share: String,
 }
 
-pub fn serving(links: Links, s: &Serving) -> ServingRow {
+pub(super) fn serving(links: Links, s: &Serving) -> ServingRow {
     let rate = f64::from(s.prompts) / f64::from(s.of.max(1));
     ServingRow {
         feature: links.feature(s.feature),

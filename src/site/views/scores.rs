@@ -6,13 +6,13 @@ use crate::atlas::model::{Evaluation, Feature, Misjudged, Steering};
 use crate::atlas::verdict::{agreement, is_rule, of_claimed, of_evaluation, of_promoted};
 use crate::format::number::{ABSENT, count, counted, fixed, with_interval};
 use crate::ids::Band;
-use crate::site::links::{Link, Links};
+use crate::site::links::{Links, PageLink};
 use crate::site::svg::{Mark, scale};
 use crate::site::text::{Html, marked, token};
 use serde::Serialize;
 
 #[derive(Serialize)]
-pub struct ScoresView {
+pub(super) struct ScoresView {
     rows: Vec<ScoreRow>,
     /// Whether an explanation was judged, and not the rule alone.
     judged: bool,
@@ -47,7 +47,7 @@ struct ScoreRow {
     accuracy: String,
     picture: Html,
     null: String,
-    null_of: Option<Link>,
+    null_of: Option<PageLink>,
     rule: String,
     words: String,
     class: &'static str,
@@ -85,7 +85,7 @@ struct Risen {
 
 impl ScoresView {
     /// None where nothing was tried.
-    pub fn of(links: Links, f: &Feature) -> Option<ScoresView> {
+    pub(super) fn of(links: Links, f: &Feature) -> Option<ScoresView> {
         let there = !f.evaluations.is_empty() || f.causal.is_some() || !f.agreements.is_empty();
         there.then(|| ScoresView {
             rows: f.evaluations.iter().map(|e| score_row(links, e)).collect(),
@@ -143,13 +143,17 @@ fn wrong(all: &[Misjudged]) -> Vec<Wrong> {
 fn what(m: &Misjudged) -> String {
     let fuzzing = m.method == "fuzzing";
     match (m.truth, m.band) {
-        (true, _) if fuzzing => "missed: the marks are right".into(),
-        (false, _) if fuzzing => "false alarm: the marks are wrong".into(),
+        (true, _) if fuzzing => "missed: the marks are correct".into(),
+        (false, _) if fuzzing => "false alarm: the marks are incorrect".into(),
         (true, band) => format!("missed: active ({})", band_label(band)),
         (false, Band::Token) => {
-            "false alarm: inactive, though it holds the feature's own token".into()
+            "false alarm: inactive, hard negative with a token at which the feature is often \
+             active"
+                .into()
         }
-        (false, Band::Similar) => "false alarm: inactive, another feature's text".into(),
+        (false, Band::Similar) => {
+            "false alarm: inactive, hard negative from a similar feature".into()
+        }
         (false, _) => "false alarm: inactive".into(),
     }
 }
@@ -159,16 +163,16 @@ fn causal_view(f: &Feature, c: &Steering) -> CausalView {
     let row = |what: String, mark: Mark, null: Option<f64>, words: String, class| CausalRow {
         what,
         value: with_interval(mark.value, mark.low, mark.high),
-        picture: scale("chance to rise more", mark, &[("another feature's", null)]),
+        picture: scale("AUC of the logit rise", mark, &[("another feature's", null)]),
         null: number(null),
         words,
         class,
     };
     let promoted = Mark { value: c.promoted, low: c.low, high: c.high };
     let claimed = Mark { value: c.claimed, low: c.claimed_low, high: c.claimed_high };
-    let claims = format!("the {} that its explanation claims", counted(c.claims as usize, "token"));
+    let claims = format!("{} claimed by the explanation", counted(c.claims as usize, "token"));
     let promoted = row(
-        "tokens that it promotes".into(),
+        "promoted tokens".into(),
         promoted,
         c.promoted_null,
         judged.words,

@@ -7,7 +7,7 @@ use super::parts::{CircuitPairRow, Page, circuit_pair};
 use crate::atlas::model::{HookScore, Prompt, Task, TaskComponent};
 use crate::format::number::{count, counted, difference, fixed, percent, right_of};
 use crate::ids::{Component, FeatureId};
-use crate::site::links::{Link, Links, Site, graph_path};
+use crate::site::links::{Links, PageLink, Site, graph_path};
 use crate::site::svg::{Cell, model_map, triangle};
 use crate::site::text::{Html, prose, token};
 use serde::Serialize;
@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 const SQUARE: usize = 28;
 
 #[derive(Serialize)]
-pub struct TaskView {
+pub(crate) struct TaskView {
     page: Page,
     kind: String,
     /// How many of how many prompts are right, and of what that is.
@@ -52,7 +52,7 @@ pub struct TaskView {
 
 #[derive(Serialize)]
 struct RankedRow {
-    feature: Link,
+    feature: PageLink,
     gist: Html,
     score: String,
 }
@@ -84,14 +84,14 @@ struct PromptRow {
 }
 
 #[derive(Serialize)]
-pub struct Answer {
+pub(super) struct Answer {
     token: Html,
     probability: String,
     correct: bool,
 }
 
 impl TaskView {
-    pub fn new(site: &Site, task: &Task) -> TaskView {
+    pub(crate) fn new(site: &Site, task: &Task) -> TaskView {
         let links = site.in_folder();
         let finding = finding(task);
         let description = format!(
@@ -137,7 +137,8 @@ impl TaskView {
             contrast: contrasts(&task.components).map(|cells| {
                 model_map(
                     links,
-                    "right less wrong: how much more often in circuits of the right answer",
+                    "contrast: how much more often in circuits of the right answer's logit than \
+                     of the wrong one's",
                     &cells,
                 )
             }),
@@ -175,7 +176,7 @@ fn hook_row(hook: &HookScore) -> HookRow {
 }
 
 /// The model's first choices.
-pub fn answers(p: &Prompt) -> Vec<Answer> {
+pub(super) fn answers(p: &Prompt) -> Vec<Answer> {
     let answer = |(text, probability): &(String, f64)| Answer {
         token: token(text),
         probability: percent(*probability),
@@ -206,7 +207,7 @@ fn prompt_row(links: Links, task: &Task, i: usize, p: &Prompt) -> PromptRow {
 
 fn frequencies(components: &[TaskComponent]) -> BTreeMap<Component, Cell> {
     let contrast =
-        |c: &TaskComponent| c.contrast.map(|by| format!("; right less wrong {}", difference(by)));
+        |c: &TaskComponent| c.contrast.map(|by| format!("; contrast {}", difference(by)));
     let cell = |c: &TaskComponent| Cell {
         shade: c.frequency,
         label: fixed(c.frequency * 100.0, 0),
@@ -227,7 +228,7 @@ fn contrasts(components: &[TaskComponent]) -> Option<BTreeMap<Component, Cell>> 
     let cell = |by: f64| Cell {
         shade: by.max(0.0),
         label: fixed(by * 100.0, 0),
-        title: format!("right less wrong {}", difference(by)),
+        title: format!("contrast {}", difference(by)),
     };
     components.iter().map(|c| Some((c.component, cell(c.contrast?)))).collect()
 }

@@ -8,19 +8,19 @@ use super::parts::{
 use crate::atlas::model::{Group, Pair};
 use crate::format::number::{counted, percent, significant};
 use crate::ids::FeatureId;
-use crate::site::links::{Link, Links, Site, in_order, pair_path};
+use crate::site::links::{Links, PageLink, Site, in_order, pair_path};
 use crate::site::text::Html;
 use serde::Serialize;
 
 /// One of the features.
 #[derive(Serialize)]
 struct Member {
-    link: Link,
+    link: PageLink,
     gist: Html,
     density: String,
     max: String,
     /// Where it serves: component and task.
-    servings: Vec<(Link, Link)>,
+    servings: Vec<(PageLink, PageLink)>,
 }
 
 fn member(links: Links, id: FeatureId) -> Member {
@@ -39,7 +39,7 @@ fn member(links: Links, id: FeatureId) -> Member {
 }
 
 #[derive(Serialize)]
-pub struct PairView {
+pub(crate) struct PairView {
     page: Page,
     members: Vec<Member>,
     explanation: Option<ExplanationView>,
@@ -50,10 +50,10 @@ pub struct PairView {
 }
 
 impl PairView {
-    pub fn new(site: &Site, p: &Pair) -> PairView {
+    pub(crate) fn new(site: &Site, p: &Pair) -> PairView {
         let links = site.in_folder();
         let (a, b) = in_order(p.a, p.b);
-        let otherwise = format!("Features {a} and {b}, where they serve and meet.");
+        let otherwise = format!("Features {a} and {b}: their circuits and co-occurrence.");
         let max = hottest(&p.examples);
         let path = pair_path(a, b);
         let about = About {
@@ -81,20 +81,20 @@ impl PairView {
 }
 
 #[derive(Serialize)]
-pub struct GroupView {
+pub(crate) struct GroupView {
     page: Page,
     members: Vec<Member>,
     explanation: Option<ExplanationView>,
     logits: Logits,
     examples: Vec<ExampleView>,
     /// Pairs among the members that have a page.
-    pairs: Vec<Link>,
+    pairs: Vec<PageLink>,
 }
 
 impl GroupView {
-    pub fn new(site: &Site, g: &Group) -> GroupView {
+    pub(crate) fn new(site: &Site, g: &Group) -> GroupView {
         let links = site.in_folder();
-        let otherwise = format!("{} looked at together.", counted(g.features.len(), "feature"));
+        let otherwise = format!("Group of {}.", counted(g.features.len(), "feature"));
         let max = hottest(&g.examples);
         let description = describe(g.explanation.as_ref(), otherwise);
         let path = format!("groups/{}.html", g.name);
@@ -115,7 +115,7 @@ impl GroupView {
     }
 }
 
-fn pairs_among(links: Links, features: &[FeatureId]) -> Vec<Link> {
+fn pairs_among(links: Links, features: &[FeatureId]) -> Vec<PageLink> {
     let two = features
         .iter()
         .enumerate()

@@ -5,12 +5,12 @@ use super::parts::Page;
 use crate::atlas::model::{Exchange, Explanation, Transcript};
 use crate::format::number::{count, counted, seconds, significant};
 use crate::ids::Status;
-use crate::site::links::{Link, Site, exchange_path};
+use crate::site::links::{PageLink, Site, exchange_path};
 use crate::site::text::{Html, escape, html, prose};
 use serde::Serialize;
 
 /// A subject that a language model was asked about, by its page.
-pub struct Subject<'a> {
+pub(crate) struct TranscriptSubject<'a> {
     /// Its page's file in the site's folder.
     pub path: String,
     pub name: String,
@@ -20,12 +20,12 @@ pub struct Subject<'a> {
 }
 
 /// Every subject of which there is something to read.
-pub fn subjects<'a>(site: &'a Site) -> Vec<Subject<'a>> {
+pub(crate) fn subjects<'a>(site: &'a Site) -> Vec<TranscriptSubject<'a>> {
     let atlas = site.atlas;
     let subject = |section: &'static str, name: String, asked: &'a Option<Transcript>| {
         let asked = asked.as_ref().filter(|asked| !asked.exchanges.is_empty())?;
         let file = name.replace(" + ", "+");
-        Some(Subject { path: format!("{section}/{file}.html"), name, section, asked })
+        Some(TranscriptSubject { path: format!("{section}/{file}.html"), name, section, asked })
     };
     let components =
         atlas.components.iter().map(|c| subject("components", c.component.to_string(), &c.asked));
@@ -39,9 +39,9 @@ pub fn subjects<'a>(site: &'a Site) -> Vec<Subject<'a>> {
 }
 
 #[derive(Serialize)]
-pub struct TranscriptsView {
+pub(crate) struct TranscriptsView {
     page: Page,
-    subject: Link,
+    subject: PageLink,
     total: String,
     /// Explanations that came to nothing, and why.
     failures: Vec<(String, Html)>,
@@ -74,12 +74,11 @@ struct Spoken {
 }
 
 impl TranscriptsView {
-    pub fn new(site: &Site, subject: &Subject) -> TranscriptsView {
+    pub(crate) fn new(site: &Site, subject: &TranscriptSubject) -> TranscriptsView {
         let links = site.two_down();
         let (name, asked) = (&subject.name, subject.asked);
         let path = exchange_path(&subject.path);
-        let description =
-            format!("What a language model was asked about {name}, and what it replied.");
+        let description = format!("Requests to a language model about {name}, with the replies.");
         let own = links.page(name, &subject.path);
         let mut page =
             Page::new(links, subject.section, &path, "Prompts and replies".into(), description);
@@ -119,7 +118,7 @@ fn turn(all: &[Exchange], at: usize) -> Turn {
     let (status, class) = match e.status {
         Status::Ok => ("an explanation", "beats"),
         Status::Refused => ("refused", "beaten"),
-        _ => ("no explanation could be read from it", "beaten"),
+        _ => ("no explanation could be parsed from it", "beaten"),
     };
     let spoken =
         |(role, text): &(String, String)| Spoken { role: role.clone(), text: verbatim(text) };
@@ -159,7 +158,7 @@ fn facts(e: &Exchange) -> Vec<(String, &'static str)> {
     let always = [
         (count(usage.prompt_tokens), "tokens asked"),
         (count(usage.completion_tokens), "tokens answered"),
-        (seconds(usage.seconds), "in all tries"),
+        (seconds(usage.seconds), "all attempts"),
     ];
     always.into_iter().chain(cost).chain(tries).collect()
 }

@@ -1,6 +1,6 @@
 //! Examples and promoted tokens, of features and of sets.
 
-use super::{Set, Work};
+use super::{WeightedSet, Work};
 use crate::artifact::tables::{ExampleRow, LogitRow};
 use crate::atlas::activations::example_row;
 use crate::circuit::{Promoted, ReplacementModel, Weighted, promoted};
@@ -11,7 +11,7 @@ use crate::stats::examples::{Peak, Used, choose, labelled, peaks, top};
 use crate::stats::feature::TokenActivation;
 use rayon::prelude::*;
 
-pub(super) fn write_examples(work: &Work, sets: &[Set]) -> Result<()> {
+pub(super) fn write_examples(work: &Work, sets: &[WeightedSet]) -> Result<()> {
     let progress = work.run.progress;
     progress.begin("examples", (work.features.len() + sets.len()) as u64, 0);
     let halves = [true, false].map(|explain| (explain, work.half(explain)));
@@ -21,7 +21,7 @@ pub(super) fn write_examples(work: &Work, sets: &[Set]) -> Result<()> {
         progress.add(1);
         rows
     };
-    let of_set = |set: &Set| {
+    let of_set = |set: &WeightedSet| {
         let rows = set_examples(work, set);
         progress.add(1);
         rows
@@ -57,7 +57,7 @@ fn feature_examples(
     rows
 }
 
-fn set_examples(work: &Work, set: &Set) -> Vec<ExampleRow> {
+fn set_examples(work: &Work, set: &WeightedSet) -> Vec<ExampleRow> {
     let activations = work.together(set);
     let all = peaks(activations.iter().copied());
     let mut rows = Vec::new();
@@ -83,8 +83,8 @@ fn of_half(work: &Work, peaks: &[Peak], explain: bool) -> Vec<Peak> {
         .collect()
 }
 
-pub(super) fn write_logits(work: &Work, sets: &[Set]) -> Result<()> {
-    work.run.progress.say("reading off promoted tokens");
+pub(super) fn write_logits(work: &Work, sets: &[WeightedSet]) -> Result<()> {
+    work.run.progress.say("computing promoted tokens");
     let replacement: ReplacementModel = work.run.replacement_model()?;
     let alone = work.features.iter().map(|&feature| (Subject::from(feature), vec![(feature, 1.0)]));
     let together = sets.iter().map(|set| (set.subject.clone(), set.members.clone()));

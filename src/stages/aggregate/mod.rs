@@ -37,7 +37,7 @@ struct Work<'a> {
 }
 
 /// Features looked at together.
-struct Set {
+struct WeightedSet {
     subject: Subject,
     /// Each with its weight in promoted tokens: the share of all prompts in which it serves (of a
     /// group: 1).
@@ -56,7 +56,7 @@ pub fn run(run: &Run) -> Result<Done> {
     let mut rows: Vec<ClusterRow> = clusters.iter().map(|(row, _)| row.clone()).collect();
     rows.sort_by_cached_key(|row| row.component.to_string());
     run.store.write(run.fingerprint, &rows)?;
-    let mut sets: Vec<Set> = clusters.into_iter().map(|(_, set)| set).collect();
+    let mut sets: Vec<WeightedSet> = clusters.into_iter().map(|(_, set)| set).collect();
     sets.extend(pair_sets(&pairs, &work.serving, prompts));
     sets.extend(group_sets(run)?);
     let corpus_pairs = write_corpus_pairs(&work)?;
@@ -162,7 +162,7 @@ impl<'a> Work<'a> {
 
     /// The activations of a set as one: each feature scaled by its maximum and, if wanted, by its
     /// weight over the largest.
-    fn together(&self, set: &Set) -> Vec<TokenActivation> {
+    fn together(&self, set: &WeightedSet) -> Vec<TokenActivation> {
         let largest = set.members.iter().map(|(_, weight)| *weight).fold(0.0, f64::max);
         let of = |(feature, weight): &(FeatureId, f64)| {
             let key = self.features.binary_search(feature).ok()?;

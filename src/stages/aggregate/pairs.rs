@@ -48,7 +48,7 @@ pub(super) fn write_circuit_pairs(run: &Run) -> Result<Vec<CircuitPairRow>> {
 /// Counts and tests every two features over the corpus; writes those that co-occur more often than
 /// by chance.
 pub(super) fn write_corpus_pairs(work: &Work) -> Result<usize> {
-    work.run.progress.say("counting which features co-occur");
+    work.run.progress.say("counting co-occurrence");
     let counted = cooccurrence(work);
     let named = |lag: Lag| move |pair: Tested| (lag, pair);
     let tested = counted.test_same().into_iter().map(named(Lag::Same));

@@ -1,6 +1,6 @@
 //! Features that are looked at together: of a component, a pair, a group.
 
-use super::Set;
+use super::WeightedSet;
 use crate::artifact::tables::{CircuitFeature, CircuitPairRow, ClusterRow};
 use crate::atlas::strongest;
 use crate::error::Result;
@@ -9,7 +9,7 @@ use crate::stages::Run;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The features of each component over all tasks.
-pub(super) fn clusters(serving: &[CircuitFeature], prompts: f64) -> Vec<(ClusterRow, Set)> {
+pub(super) fn clusters(serving: &[CircuitFeature], prompts: f64) -> Vec<(ClusterRow, WeightedSet)> {
     let mut members: BTreeMap<Component, BTreeMap<FeatureId, u32>> = BTreeMap::new();
     for row in serving {
         let own = members.entry(row.component).or_default();
@@ -28,7 +28,7 @@ pub(super) fn clusters(serving: &[CircuitFeature], prompts: f64) -> Vec<(Cluster
             .into_iter()
             .map(|(feature, times)| (feature, f64::from(times) / prompts))
             .collect();
-        (row, Set { subject: component.into(), members, weighted_examples: true })
+        (row, WeightedSet { subject: component.into(), members, weighted_examples: true })
     };
     members.into_iter().map(cluster).collect()
 }
@@ -38,7 +38,7 @@ pub(super) fn pair_sets(
     pairs: &[CircuitPairRow],
     serving: &[CircuitFeature],
     prompts: f64,
-) -> Vec<Set> {
+) -> Vec<WeightedSet> {
     let mut at: BTreeMap<(FeatureId, Component), u32> = BTreeMap::new();
     for row in serving {
         *at.entry((row.feature, row.component)).or_default() += row.prompts;
@@ -53,18 +53,20 @@ pub(super) fn pair_sets(
         (feature, f64::from(often.get(&feature).copied().unwrap_or(0)) / prompts)
     };
     let set = |subject: Subject| match subject {
-        Subject::Pair(a, b) => {
-            Some(Set { subject, members: vec![weight(a), weight(b)], weighted_examples: false })
-        }
+        Subject::Pair(a, b) => Some(WeightedSet {
+            subject,
+            members: vec![weight(a), weight(b)],
+            weighted_examples: false,
+        }),
         _ => None,
     };
     strongest.into_iter().filter_map(set).collect()
 }
 
-pub(super) fn group_sets(run: &Run) -> Result<Vec<Set>> {
+pub(super) fn group_sets(run: &Run) -> Result<Vec<WeightedSet>> {
     let set = |group: &crate::config::Group| {
         let members = group.features.iter().map(|name| Ok((name.parse()?, 1.0)));
-        Ok(Set {
+        Ok(WeightedSet {
             subject: Subject::Group(group.name.clone()),
             members: members.collect::<Result<_>>()?,
             weighted_examples: false,

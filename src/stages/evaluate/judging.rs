@@ -32,7 +32,7 @@ struct Series {
 type Verdict = (Option<bool>, String);
 
 /// Everything that is to be asked.
-pub struct Judging<'a> {
+pub(super) struct Judging<'a> {
     work: &'a Work<'a>,
     methods: Vec<JudgeMethod>,
     judges: Vec<&'a str>,
@@ -43,7 +43,7 @@ pub struct Judging<'a> {
 
 /// What came of it.
 #[derive(Default)]
-pub struct Judged {
+pub(super) struct Judged {
     pub evaluations: Vec<EvaluationRow>,
     pub judgements: Vec<JudgementRow>,
     pub agreements: Vec<AgreementRow>,
@@ -52,7 +52,7 @@ pub struct Judged {
 }
 
 impl<'a> Judging<'a> {
-    pub fn new(
+    pub(super) fn new(
         work: &'a Work<'a>,
         replacement: &ReplacementModel,
         rules: &[Rule],
@@ -138,7 +138,7 @@ impl<'a> Judging<'a> {
     }
 
     /// What asking would take, by method and judge.
-    pub fn plan(&self, asker: &Asker) -> Result<Vec<(String, Plan)>> {
+    pub(super) fn plan(&self, asker: &Asker) -> Result<Vec<(String, Plan)>> {
         let mut kinds: BTreeMap<(JudgeMethod, usize), Vec<Question>> = BTreeMap::new();
         for (series, question) in self.questions()? {
             kinds.entry((series.method, series.judge)).or_default().push(question);
@@ -154,7 +154,7 @@ impl<'a> Judging<'a> {
     }
 
     /// Asks everything.
-    pub fn ask(&self, asker: &Asker) -> Result<Judged> {
+    pub(super) fn ask(&self, asker: &Asker) -> Result<Judged> {
         let (series, questions): (Vec<Series>, Vec<Question>) =
             self.questions()?.into_iter().unzip();
         let answers = asker.ask("verdicts", &questions, judge::read)?;

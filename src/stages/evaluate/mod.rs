@@ -45,7 +45,7 @@ pub fn run(run: &Run) -> Result<Done> {
         said.push(format!("{} features by their single-token rule", work.features.len()));
     }
     if evaluate.causal > 0 {
-        said.push(format!("{} added to the live model", causal.len()));
+        said.push(format!("steering with {}", causal.len()));
     }
     if asks(run.config) {
         let spent = run.budget.spent();

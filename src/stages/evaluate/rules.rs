@@ -7,13 +7,13 @@ use crate::artifact::tables::{EvaluationRow, ExampleRow, ScoreRow};
 use crate::error::Result;
 use crate::ids::Band;
 use crate::ids::Half;
-use crate::stats::rule::{Rule, Trial, learn, score};
+use crate::stats::rule::{LabelledText, Rule, learn, score};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 impl Work<'_> {
     /// The rule of each feature, by key.
-    pub fn rules(&self) -> Result<Vec<Rule>> {
+    pub(super) fn rules(&self) -> Result<Vec<Rule>> {
         let (contexts, store) = (&self.contexts, self.run.store);
         let mut seen: BTreeMap<u32, u64> = BTreeMap::new();
         let explain = |context: u32| contexts.explain[context as usize];
@@ -35,9 +35,9 @@ impl Work<'_> {
     }
 
     /// How each feature's rule does, beside another feature's.
-    pub fn by_rule(&self, rules: &[Rule]) -> Vec<EvaluationRow> {
+    pub(super) fn by_rule(&self, rules: &[Rule]) -> Vec<EvaluationRow> {
         let row = |key: usize| {
-            let trials: Vec<Trial> =
+            let trials: Vec<LabelledText> =
                 self.examples(key, Half::Score).map(|row| self.trial(row)).collect();
             let other = self.control(key, 0..self.features.len());
             let own = score(&rules[key], &trials).balanced_accuracy();
@@ -60,9 +60,9 @@ impl Work<'_> {
         (0..self.features.len()).into_par_iter().map(row).collect()
     }
 
-    fn trial(&self, row: &ExampleRow) -> Trial {
+    fn trial(&self, row: &ExampleRow) -> LabelledText {
         let positions = row.start..row.start + row.tokens.len() as u16;
         let tokens = positions.filter_map(|p| self.contexts.counting(row.context, p)).collect();
-        Trial { tokens, active: row.band != Band::Inactive }
+        LabelledText { tokens, active: row.band != Band::Inactive }
     }
 }

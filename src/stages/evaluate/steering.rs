@@ -26,11 +26,11 @@ type Areas = [Option<f64>; 4];
 
 impl Work<'_> {
     /// A row for each feature that is active in the *score* half, by feature.
-    pub fn causal(&self, replacement: &ReplacementModel) -> Result<Vec<CausalRow>> {
+    pub(super) fn causal(&self, replacement: &ReplacementModel) -> Result<Vec<CausalRow>> {
         let (keys, steered): (Vec<usize>, Vec<Steered>) =
             (0..self.features.len()).filter_map(|key| Some((key, self.steered(key)?))).unzip();
         let places: usize = steered.iter().map(|one| one.places.len()).sum();
-        self.run.progress.begin("places with a feature added", places as u64, 0);
+        self.run.progress.begin("positions with a feature added", places as u64, 0);
         let (promoted, claimed) = (self.promoted()?, self.claimed());
         let wanted: Vec<Wanted> =
             keys.iter().map(|&key| self.wanted(key, &promoted, &claimed)).collect();

@@ -16,7 +16,7 @@ use crate::stats::feature::TokenActivation;
 use crate::stats::mix;
 use crate::stats::rule::Rule;
 use crate::stats::trials::{
-    Active, Taken, Trial, Window, by_rule, detection, fuzzing, is_inactive, marks,
+    Active, Taken, TextWindow, Trial, by_rule, detection, fuzzing, is_inactive, marks,
 };
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const SIMILAR: usize = 5;
 
 /// A text, and what is to be said of it.
-pub struct Text {
+pub(super) struct Text {
     pub band: Band,
     pub context: u32,
     pub start: u16,
@@ -52,7 +52,7 @@ struct Sources<'a> {
 
 impl Work<'_> {
     /// The texts of some features by each method.
-    pub fn texts(
+    pub(super) fn texts(
         &self,
         replacement: &ReplacementModel,
         rules: &[Rule],
@@ -69,10 +69,10 @@ impl Work<'_> {
             .collect())
     }
 
-    fn window(&self, band: Band, context: u32, position: u16) -> Window<'_> {
+    fn window(&self, band: Band, context: u32, position: u16) -> TextWindow<'_> {
         let row = &self.contexts.rows[context as usize];
         let (start, end) = window(position.into(), row.tokens.len());
-        Window {
+        TextWindow {
             band,
             context,
             document: row.document,
@@ -82,8 +82,8 @@ impl Work<'_> {
     }
 }
 
-fn of_example<'a>(band: Band, row: &'a ExampleRow) -> Window<'a> {
-    Window {
+fn of_example<'a>(band: Band, row: &'a ExampleRow) -> TextWindow<'a> {
+    TextWindow {
         band,
         context: row.context,
         document: row.document,
@@ -151,9 +151,10 @@ impl<'a> Sources<'a> {
 
     /// Windows where the feature is inactive: around its own tokens, texts of similar features, and
     /// any.
-    fn inactive(&self, key: usize) -> [Vec<Window<'a>>; 3] {
-        let inactive =
-            |w: &Window| is_inactive(&self.activations[key], w.context, w.start, w.tokens.len());
+    fn inactive(&self, key: usize) -> [Vec<TextWindow<'a>>; 3] {
+        let inactive = |w: &TextWindow| {
+            is_inactive(&self.activations[key], w.context, w.start, w.tokens.len())
+        };
         let any = self.work.examples(key, Half::Score).filter(|row| row.band == Band::Inactive);
         [
             self.around_own_tokens(key).into_iter().filter(inactive).collect(),
@@ -163,7 +164,7 @@ impl<'a> Sources<'a> {
     }
 
     /// In the order of a hash.
-    fn around_own_tokens(&self, key: usize) -> Vec<Window<'a>> {
+    fn around_own_tokens(&self, key: usize) -> Vec<TextWindow<'a>> {
         let tokens = self.own_tokens(key);
         let mut places: Vec<(u32, u16)> =
             tokens.iter().flat_map(|id| self.places.get(id)).flatten().copied().collect();
@@ -177,12 +178,12 @@ impl<'a> Sources<'a> {
     }
 
     /// The best of each similar feature, then the second best, and so on.
-    fn of_similar(&self, key: usize) -> Vec<Window<'a>> {
+    fn of_similar(&self, key: usize) -> Vec<TextWindow<'a>> {
         let top = |(near, &other): (usize, &usize)| {
             let own = self.work.examples(other, Half::Score).filter(|row| row.band == Band::Top);
             own.map(move |row| (row.rank, near, of_example(Band::Similar, row)))
         };
-        let mut all: Vec<(u32, usize, Window)> =
+        let mut all: Vec<(u32, usize, TextWindow)> =
             self.similar[key].iter().enumerate().flat_map(top).collect();
         all.sort_by_key(|&(rank, near, _)| (rank, near));
         all.into_iter().map(|(_, _, window)| window).collect()

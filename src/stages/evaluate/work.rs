@@ -1,5 +1,5 @@
 //! What `evaluate` works from, and what it makes of it: single-token rules (`rules`), what the live
-//! model says more of (`causal`), texts (`texts`) and verdicts on them (`judged`).
+//! model raises under steering (`steering`), texts (`texts`) and verdicts on them (`judging`).
 //!
 //! Rules and explanations are of the *explain* half; everything they are tried on is of the *score*
 //! half.
@@ -22,7 +22,7 @@ pub(super) struct LlmExplanation {
 }
 
 /// The features, their examples and explanations.
-pub struct Work<'a> {
+pub(super) struct Work<'a> {
     pub(super) run: &'a Run<'a>,
     pub(super) contexts: Contexts,
     /// By key.
@@ -36,7 +36,7 @@ pub struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    pub fn load(run: &'a Run<'a>) -> Result<Work<'a>> {
+    pub(super) fn load(run: &'a Run<'a>) -> Result<Work<'a>> {
         let features: Vec<FeatureRow> = run.store.read()?;
         let keys: BTreeMap<FeatureId, usize> =
             features.iter().enumerate().map(|(i, row)| (row.feature, i)).collect();
@@ -102,7 +102,7 @@ impl<'a> Work<'a> {
     }
 
     /// How far the samples of each feature's explanation share their words.
-    pub fn shared_words(&self) -> Vec<AgreementRow> {
+    pub(super) fn shared_words(&self) -> Vec<AgreementRow> {
         let several = self.told.iter().filter(|(_, told)| told.len() > 1);
         let row = |(key, told): (&usize, &Vec<LlmExplanation>)| {
             let (compared, value) = over_pairs(told, |a, b| words_in_common(&a.input, &b.input));

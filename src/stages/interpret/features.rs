@@ -6,19 +6,19 @@ use crate::error::Result;
 use crate::ids::{Band, Kind, Subject};
 use crate::llm::Question;
 use crate::llm::excerpt::level;
-use crate::llm::explainer::{Feature, View};
+use crate::llm::explainer::{Evidence, FeatureEvidence};
 use crate::stages::excerpts::of_example;
 use crate::stats::{mix, salt};
 use rayon::prelude::*;
 
-/// Silent texts that are shown.
+/// Inactive texts that are shown.
 const INACTIVE_TEXTS: usize = 4;
 
 impl Subjects<'_> {
     /// The questions about all features that are active where explanations look, each as often as
     /// samples are wanted. They come in a drawn order: where money ends early, what has been
     /// explained is no choice of layers.
-    pub fn questions_alone(&self) -> Result<Vec<Question>> {
+    pub(super) fn questions_alone(&self) -> Result<Vec<Question>> {
         let llm = &self.run.config.llm;
         let mut active: Vec<&FeatureRow> =
             self.features.iter().filter(|row| !row.explain_tokens.is_empty()).collect();
@@ -32,10 +32,10 @@ impl Subjects<'_> {
         Ok(questions.into_iter().flat_map(again).collect())
     }
 
-    fn feature(&self, row: &FeatureRow) -> View {
+    fn feature(&self, row: &FeatureRow) -> Evidence {
         let subject = &Subject::from(row.feature);
         let inactive = self.band(subject, Band::Inactive).take(INACTIVE_TEXTS);
-        View::Feature(Feature {
+        Evidence::Feature(FeatureEvidence {
             attention: row.kind == Kind::Attention,
             layer: row.layer,
             last_layer: self.last_layer,

@@ -3,10 +3,10 @@
 
 use super::sets::Circuits;
 use super::sets::place;
-use super::subjects::{Said, Set, Subjects};
-use crate::atlas::model::{self, Contributor, Habits, What};
+use super::subjects::{FeatureSet, Said, Subjects};
+use crate::atlas::model::{self, AttentionShares, Contributor, What};
 use crate::ids::{Component, Subject};
-use crate::llm::explainer::{self, Copied, Move, Place, Source};
+use crate::llm::explainer::{self, CopyEvidence, HeadInTask, MoveEvidence, SourceEvidence};
 
 /// Tasks, moves, tokens read (those that it looks at most, and answers), tokens written, and
 /// contributors of a slot that are told.
@@ -26,10 +26,10 @@ impl Subjects<'_> {
     pub(super) fn head(
         &self,
         component: Component,
-        set: &Set,
+        set: &FeatureSet,
         circuits: &Circuits,
         said: &Said,
-    ) -> explainer::Head {
+    ) -> explainer::HeadEvidence {
         let mut heads = circuits.heads.of(component, &self.tokenizer);
         // Stable: of as many prompts, in the order of the tasks' names.
         heads.sort_by_key(|head| std::cmp::Reverse(circuits.with(component, &head.task)));
@@ -41,24 +41,24 @@ impl Subjects<'_> {
             let task = self.run.config.tasks.iter().find(|task| task.name == head.task)?;
             Some(place_of(head, self.task(task, component, circuits), said))
         };
-        explainer::Head {
+        explainer::HeadEvidence {
             head: number,
             layer: component.layer() as u32,
             last_layer: self.last_layer,
             places: heads.iter().take(TASKS).filter_map(place).collect(),
             members: self.serving(set, circuits, said),
-            ..explainer::Head::default()
+            ..explainer::HeadEvidence::default()
         }
     }
 }
 
-fn place_of(head: &model::Head, task: explainer::Task, said: &Said) -> Place {
+fn place_of(head: &model::Head, task: explainer::TaskEvidence, said: &Said) -> HeadInTask {
     let slots = ["query", "key", "value"].into_iter().zip(&head.contributors);
     let enters = |(slot, from): (&str, &Vec<Contributor>)| {
         let source = |from: &Contributor| source(from, slot == "value", said);
         (slot.to_string(), from.iter().take(CONTRIBUTORS).map(source).collect())
     };
-    Place {
+    HeadInTask {
         task,
         moves: head.moves.iter().take(MOVES).map(moved).collect(),
         habits: habits(&head.habits),
@@ -73,9 +73,9 @@ fn place_of(head: &model::Head, task: explainer::Task, said: &Said) -> Place {
     }
 }
 
-fn moved(of: &model::Move) -> Move {
+fn moved(of: &model::Move) -> MoveEvidence {
     let to = of.to.said();
-    Move {
+    MoveEvidence {
         from: of.from.said(),
         to: if of.last { format!("the last token, {to},") } else { to },
         prompts: of.prompts,
@@ -83,7 +83,7 @@ fn moved(of: &model::Move) -> Move {
     }
 }
 
-fn habits(of: &Habits) -> Vec<(String, f64)> {
+fn habits(of: &AttentionShares) -> Vec<(String, f64)> {
     let all = [
         ("to BOS", of.to_bos),
         ("to the token itself", of.to_itself),
@@ -100,7 +100,7 @@ fn habits(of: &Habits) -> Vec<(String, f64)> {
 }
 
 /// What enters a slot; of a value also what it promotes, as that is carried on.
-fn source(from: &Contributor, is_value: bool, said: &Said) -> Source {
+fn source(from: &Contributor, is_value: bool, said: &Said) -> SourceEvidence {
     let (what, own) = match &from.what {
         What::Feature(feature) => (place(*feature), said.get(&Subject::from(*feature))),
         other => (other.said(), None),
@@ -109,22 +109,22 @@ fn source(from: &Contributor, is_value: bool, said: &Said) -> Source {
         true => format!("{} {}", own.input_side, own.output_side),
         false => own.input_side.clone(),
     });
-    Source { what, prompts: from.prompts, said: sentence.unwrap_or_default() }
+    SourceEvidence { what, prompts: from.prompts, said: sentence.unwrap_or_default() }
 }
 
 /// Of the answers most of all, as these are what a task is about.
-fn copies(of: &[model::CopiedToken]) -> Vec<Copied> {
+fn copies(of: &[model::CopiedToken]) -> Vec<CopyEvidence> {
     let [answers, others] =
         [true, false].map(|answer| of.iter().filter(move |copied| copied.answer == answer));
     answers.take(ANSWERS).chain(others.take(READ)).map(copied).collect()
 }
 
-fn copied(of: &model::CopiedToken) -> Copied {
+fn copied(of: &model::CopiedToken) -> CopyEvidence {
     let own = match (of.own_rank, of.own_rank_below) {
         (raised, _) if raised <= NEAR => format!("number {raised} of those that it raises"),
         (_, lowered) if lowered <= NEAR => format!("number {lowered} of those that it lowers"),
         _ => format!("not among the {NEAR} that it raises or lowers most"),
     };
     let writes = of.top.iter().take(WRITTEN).map(|(token, _)| token.clone()).collect();
-    Copied { token: of.token.clone(), writes, own }
+    CopyEvidence { token: of.token.clone(), writes, own }
 }

@@ -63,10 +63,9 @@ pub fn plan(run: &Run) -> Result<String> {
     );
     if alone.calls > 0 {
         said.push_str(
-            "components, pairs and groups will be asked about in words that the replies about \
-             features hold; ",
+            "prompts about components, pairs and groups contain the explanations of features; ",
         );
-        said.push_str("what is told of them here is an estimate\n");
+        said.push_str("the figures for them are an estimate\n");
     }
     Ok(said)
 }
@@ -129,7 +128,7 @@ impl Book {
     /// Leaves questions to the next run.
     fn leave(&mut self, questions: &[Question]) {
         for question in questions {
-            let outcome = Outcome::Left("a feature of it has no answer yet".into());
+            let outcome = Outcome::Left("one of its features has no explanation yet".into());
             let row = self.row(question, Asked { outcome, calls: Vec::new() });
             self.explanations.push(row);
         }

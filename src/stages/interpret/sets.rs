@@ -1,7 +1,7 @@
 //! The questions about what is made of features: components, pairs and groups, each from its
 //! features' sentences.
 
-use super::subjects::{Member, Said, Set, Subjects};
+use super::subjects::{FeatureSet, Member, Said, Subjects};
 use crate::artifact::Store;
 use crate::artifact::tables::{CircuitPairRow, ComponentRow, PromptRow};
 use crate::atlas::{Heads, Reader};
@@ -10,7 +10,9 @@ use crate::error::Result;
 use crate::ids::{Band, Component, FeatureId, Kind, Subject};
 use crate::inputs::by;
 use crate::llm::Question;
-use crate::llm::explainer::{self, Group, Meeting, Mlp, Pair, Task, View};
+use crate::llm::explainer::{
+    self, CooccurrenceEvidence, Evidence, GroupEvidence, MlpEvidence, PairEvidence, TaskEvidence,
+};
 use crate::summary::percent;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const MEMBERS: usize = 15;
 
 /// What is known of circuits.
-pub struct Circuits<'a> {
+pub(super) struct Circuits<'a> {
     pub(super) heads: &'a Heads,
     prompts: &'a [PromptRow],
     components: &'a [ComponentRow],
@@ -26,7 +28,7 @@ pub struct Circuits<'a> {
 }
 
 impl<'a> Circuits<'a> {
-    pub fn load(reader: &'a Reader, store: &Store) -> Result<Circuits<'a>> {
+    pub(super) fn load(reader: &'a Reader, store: &Store) -> Result<Circuits<'a>> {
         let pair = |row: &CircuitPairRow| Subject::pair(row.feature_a, row.feature_b);
         Ok(Circuits {
             heads: reader.heads()?,
@@ -51,80 +53,92 @@ impl<'a> Circuits<'a> {
 
 impl Subjects<'_> {
     /// The questions about all sets that have a text to show.
-    pub fn questions_together(&self, circuits: &Circuits, said: &Said) -> Result<Vec<Question>> {
+    pub(super) fn questions_together(
+        &self,
+        circuits: &Circuits,
+        said: &Said,
+    ) -> Result<Vec<Question>> {
         let seen =
             self.sets.iter().filter(|set| self.band(&set.subject, Band::Top).next().is_some());
-        let question = |set: &Set| {
+        let question = |set: &FeatureSet| {
             self.set(set, circuits, said)?.question(&set.subject, &self.run.config.llm.model)
         };
         seen.map(question).collect()
     }
 
     /// Whether one of these features is a part of a subject.
-    pub fn needs(&self, subject: &Subject, features: &BTreeSet<Subject>) -> bool {
+    pub(super) fn needs(&self, subject: &Subject, features: &BTreeSet<Subject>) -> bool {
         let own =
             self.sets.iter().filter(|set| set.subject == *subject).flat_map(|set| &set.members);
         own.into_iter().any(|member| features.contains(&Subject::from(member.feature)))
     }
 
-    fn set(&self, set: &Set, circuits: &Circuits, said: &Said) -> Result<View> {
+    fn set(&self, set: &FeatureSet, circuits: &Circuits, said: &Said) -> Result<Evidence> {
         let (joint, tokens) = (self.strongest(&set.subject), self.logits(&set.subject));
         Ok(match set.subject {
             Subject::Pair(..) | Subject::Feature(_) => {
                 let (members, meetings) = self.pair(set, circuits, said);
-                View::Pair(Pair { members, meetings, joint, tokens })
+                Evidence::Pair(PairEvidence { members, meetings, joint, tokens })
             }
-            Subject::Group(_) => View::Group(Group {
+            Subject::Group(_) => Evidence::Group(GroupEvidence {
                 members: self.members(set, said, |of| self.density(of)),
                 joint,
                 tokens,
             }),
             Subject::Component(component) => match component {
-                component @ Component::Head { .. } => View::Head(explainer::Head {
+                component @ Component::Head { .. } => Evidence::Head(explainer::HeadEvidence {
                     joint,
                     tokens,
                     ..self.head(component, set, circuits, said)
                 }),
-                component @ Component::Mlp { .. } => {
-                    View::Mlp(Mlp { joint, tokens, ..self.mlp(component, set, circuits, said) })
-                }
+                component @ Component::Mlp { .. } => Evidence::Mlp(MlpEvidence {
+                    joint,
+                    tokens,
+                    ..self.mlp(component, set, circuits, said)
+                }),
             },
         })
     }
 
     /// All of an MLP but what every set has.
-    fn mlp(&self, component: Component, set: &Set, circuits: &Circuits, said: &Said) -> Mlp {
+    fn mlp(
+        &self,
+        component: Component,
+        set: &FeatureSet,
+        circuits: &Circuits,
+        said: &Said,
+    ) -> MlpEvidence {
         let tasks =
             self.run.config.tasks.iter().filter(|task| circuits.with(component, &task.name) > 0);
-        Mlp {
+        MlpEvidence {
             layer: component.layer() as u32,
             last_layer: self.last_layer,
             tasks: tasks.map(|task| self.task(task, component, circuits)).collect(),
             members: self.serving(set, circuits, said),
-            ..Mlp::default()
+            ..MlpEvidence::default()
         }
     }
 
     /// The features of a component, with how often they serve there.
     pub(super) fn serving(
         &self,
-        set: &Set,
+        set: &FeatureSet,
         circuits: &Circuits,
         said: &Said,
-    ) -> Vec<explainer::Member> {
+    ) -> Vec<explainer::MemberEvidence> {
         let all = circuits.prompts_of(None);
         self.members(set, said, |member| format!("serves in {} of {all} prompts", member.prompts))
     }
 
     fn members(
         &self,
-        set: &Set,
+        set: &FeatureSet,
         said: &Said,
         often: impl Fn(&Member) -> String,
-    ) -> Vec<explainer::Member> {
+    ) -> Vec<explainer::MemberEvidence> {
         let one = |member: &Member| {
             let own = said.get(&Subject::from(member.feature));
-            explainer::Member {
+            explainer::MemberEvidence {
                 place: place(member.feature),
                 often: often(member),
                 input: own.map(|own| own.input_side.clone()).unwrap_or_default(),
@@ -143,10 +157,10 @@ impl Subjects<'_> {
     /// meet.
     fn pair(
         &self,
-        set: &Set,
+        set: &FeatureSet,
         circuits: &Circuits,
         said: &Said,
-    ) -> (Vec<explainer::Member>, Vec<Meeting>) {
+    ) -> (Vec<explainer::MemberEvidence>, Vec<CooccurrenceEvidence>) {
         let rows = circuits.pairs.get(&set.subject).map(Vec::as_slice).unwrap_or_default();
         // The last of equals is the largest to `max_by`; the first is wanted.
         let most = rows.iter().rev().max_by(|a, b| a.share.total_cmp(&b.share));
@@ -160,7 +174,7 @@ impl Subjects<'_> {
             let own = rows.iter().filter(|row| row.task == task.name);
             let together = own.map(|row| row.prompts).max()?;
             let prompts = circuits.prompts_of(Some(&task.name));
-            Some(Meeting { what: what(task.kind).into(), prompts, together })
+            Some(CooccurrenceEvidence { what: what(task.kind).into(), prompts, together })
         };
         (self.members(set, said, at), self.run.config.tasks.iter().filter_map(meeting).collect())
     }
@@ -171,10 +185,10 @@ impl Subjects<'_> {
         task: &config::Task,
         component: Component,
         circuits: &Circuits,
-    ) -> Task {
+    ) -> TaskEvidence {
         let first = circuits.prompts.iter().find(|row| row.used && row.task == task.name);
         let token = |id: Option<u32>| id.map(|id| self.tokenizer.token(id)).unwrap_or_default();
-        Task {
+        TaskEvidence {
             what: what(task.kind).into(),
             measured: measured(task.kind).into(),
             prompts: circuits.prompts_of(Some(&task.name)),

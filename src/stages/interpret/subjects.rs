@@ -1,6 +1,6 @@
 //! What has an explanation, gathered from the tables: for a sentence from the statistics
-//! (`counted`), and for a question to a language model (`alone` of a feature, `together` and `head`
-//! of what is made of features).
+//! (`summaries`), and for a question to a language model (`features`, and `sets` and `heads` of what
+//! is made of features).
 //!
 //! Of the corpus it holds the *explain* half alone, so that nothing else can enter an explanation.
 
@@ -10,7 +10,7 @@ use crate::corpus::Tokenizer;
 use crate::error::Result;
 use crate::ids::{Band, FeatureId, Half, Side, Subject};
 use crate::inputs;
-use crate::llm::explainer::Tokens;
+use crate::llm::explainer::TokenEvidence;
 use crate::stages::Run;
 use crate::stages::excerpts::of_example;
 use crate::stats::strata::stratified;
@@ -27,22 +27,22 @@ const PROMOTED: usize = 10;
 const SUPPRESSED: usize = 6;
 
 /// The sentences about each subject that is explained already.
-pub type Said = BTreeMap<Subject, Sentences>;
+pub(super) type Said = BTreeMap<Subject, Sentences>;
 
 /// Everything that has an explanation.
-pub struct Subjects<'a> {
+pub(super) struct Subjects<'a> {
     pub(super) run: &'a Run<'a>,
     pub(super) tokenizer: Tokenizer,
     pub(super) last_layer: u32,
     pub(super) features: Vec<FeatureRow>,
-    pub(super) sets: Vec<Set>,
+    pub(super) sets: Vec<FeatureSet>,
     /// Of the *explain* half.
     pub(super) examples: BTreeMap<Subject, Vec<ExampleRow>>,
-    pub(super) tokens: BTreeMap<Subject, Tokens>,
+    pub(super) tokens: BTreeMap<Subject, TokenEvidence>,
 }
 
 /// Features that are explained together.
-pub(super) struct Set {
+pub(super) struct FeatureSet {
     pub(super) subject: Subject,
     pub(super) members: Vec<Member>,
 }
@@ -55,7 +55,7 @@ pub(super) struct Member {
 }
 
 impl<'a> Subjects<'a> {
-    pub fn load(run: &'a Run<'a>) -> Result<Subjects<'a>> {
+    pub(super) fn load(run: &'a Run<'a>) -> Result<Subjects<'a>> {
         Ok(Subjects {
             run,
             tokenizer: inputs::tokenizer(run.config)?,
@@ -95,10 +95,10 @@ impl<'a> Subjects<'a> {
         self.examples(subject).iter().map(|example| example.value).fold(0.0, f32::max)
     }
 
-    pub(super) fn logits(&self, subject: &Subject) -> Tokens {
-        let Some(tokens) = self.tokens.get(subject) else { return Tokens::default() };
+    pub(super) fn logits(&self, subject: &Subject) -> TokenEvidence {
+        let Some(tokens) = self.tokens.get(subject) else { return TokenEvidence::default() };
         let first = |list: &[(String, f64)], n: usize| list.iter().take(n).cloned().collect();
-        Tokens {
+        TokenEvidence {
             promoted: first(&tokens.promoted, PROMOTED),
             suppressed: first(&tokens.suppressed, SUPPRESSED),
         }
@@ -124,13 +124,14 @@ pub(super) fn thinned<T>(mut texts: Vec<T>, mut seed: u64, text: impl Fn(&T) -> 
     texts
 }
 
-fn sets(run: &Run) -> Result<Vec<Set>> {
+fn sets(run: &Run) -> Result<Vec<FeatureSet>> {
     let component = |row: ClusterRow| {
         let members = row.members.into_iter().zip(row.weights);
         let members = members.map(|(feature, prompts)| Member { feature, prompts }).collect();
-        Set { subject: row.component.into(), members }
+        FeatureSet { subject: row.component.into(), members }
     };
-    let mut sets: Vec<Set> = run.store.read::<ClusterRow>()?.into_iter().map(component).collect();
+    let mut sets: Vec<FeatureSet> =
+        run.store.read::<ClusterRow>()?.into_iter().map(component).collect();
     let strongest = strongest(&run.store.read::<CircuitPairRow>()?);
     let mut pairs: Vec<Subject> = strongest.into_values().flatten().collect();
     pairs.sort_by_cached_key(Subject::to_string);
@@ -140,11 +141,11 @@ fn sets(run: &Run) -> Result<Vec<Set>> {
         Subject::Pair(a, b) => vec![plain(a), plain(b)],
         _ => Vec::new(),
     };
-    sets.extend(pairs.into_iter().map(|pair| Set { members: of(&pair), subject: pair }));
+    sets.extend(pairs.into_iter().map(|pair| FeatureSet { members: of(&pair), subject: pair }));
     for group in &run.config.groups {
         let members = group.features.iter().map(|name| Ok(plain(name.parse()?)));
         let members = members.collect::<Result<_>>()?;
-        sets.push(Set { subject: Subject::Group(group.name.clone()), members });
+        sets.push(FeatureSet { subject: Subject::Group(group.name.clone()), members });
     }
     Ok(sets)
 }
@@ -156,8 +157,8 @@ fn examples(rows: Vec<ExampleRow>) -> BTreeMap<Subject, Vec<ExampleRow>> {
 }
 
 /// Promoted and suppressed tokens by subject.
-fn tokens(rows: Vec<LogitRow>) -> BTreeMap<Subject, Tokens> {
-    let mut tokens: BTreeMap<Subject, Tokens> = BTreeMap::new();
+fn tokens(rows: Vec<LogitRow>) -> BTreeMap<Subject, TokenEvidence> {
+    let mut tokens: BTreeMap<Subject, TokenEvidence> = BTreeMap::new();
     // Rows are by subject, side and rank.
     for row in rows {
         let own = tokens.entry(row.subject).or_default();

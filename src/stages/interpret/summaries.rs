@@ -1,26 +1,28 @@
 //! A sentence from the statistics about each subject.
 
-use super::subjects::{Set, Subjects};
+use super::subjects::{FeatureSet, Subjects};
 use crate::artifact::tables::{ExampleRow, FeatureRow};
 use crate::corpus::Tokenizer;
 use crate::ids::{Band, Subject, SubjectKind};
 use crate::summary::{Around, Facts, Sentences, feature, together};
 
 /// What the statistics say of a subject.
-pub struct Counted {
+pub(super) struct Counted {
     pub subject: Subject,
     pub said: Sentences,
 }
 
 impl Subjects<'_> {
     /// Of every subject.
-    pub fn counted(&self) -> Vec<Counted> {
+    pub(super) fn counted(&self) -> Vec<Counted> {
         let feature = |row: &FeatureRow| Counted {
             subject: row.feature.into(),
             said: self.counted_alone(row),
         };
-        let set =
-            |set: &Set| Counted { subject: set.subject.clone(), said: self.counted_together(set) };
+        let set = |set: &FeatureSet| Counted {
+            subject: set.subject.clone(),
+            said: self.counted_together(set),
+        };
         self.features.iter().map(feature).chain(self.sets.iter().map(set)).collect()
     }
 
@@ -41,7 +43,7 @@ impl Subjects<'_> {
         })
     }
 
-    fn counted_together(&self, set: &Set) -> Sentences {
+    fn counted_together(&self, set: &FeatureSet) -> Sentences {
         let peaks: Vec<String> = self
             .band(&set.subject, Band::Top)
             .map(|row| around(row, &self.tokenizer).peak)
@@ -65,7 +67,7 @@ impl Subjects<'_> {
 }
 
 /// How the sentence about a set begins.
-fn lead(set: &Set) -> String {
+fn lead(set: &FeatureSet) -> String {
     match (set.subject.kind(), set.members.len()) {
         (SubjectKind::Component, 1) => "One feature serves here, strongest".to_string(),
         (SubjectKind::Component, n) => format!("{n} features serve here, together strongest"),

@@ -1,11 +1,11 @@
-//! What other methods find of a task, for `verify` to measure beside what was found. Those that
-//! rank features do so on the prompts that `discover` ranks on; those that grow circuits grow those
-//! of the task's own prompts.
+//! Searches that `discover` and `verify` share: the clean runs of a task's prompts, circuits ranked
+//! by the gradient, and what other methods find. Methods that rank features do so on the prompts
+//! that `discover` ranks on; those that grow circuits grow those of the task's own prompts.
 
 pub(super) mod ranked;
 pub(super) mod task_prompts;
 
-use crate::circuit::features::{self, Errors, Runner, Side, StandIn};
+use crate::circuit::features::{self, Errors, FeatureAblation, Runner, Side};
 use crate::circuit::gradient::{Gradient, Lessons, middles};
 use crate::circuit::ranked::{Ranking, Sums, by_graphs, equal, first, ranking};
 use crate::circuit::{
@@ -31,10 +31,10 @@ const SIZES: [usize; 5] = [20, 50, 100, 200, 400];
 const LEARNED: usize = 1000;
 
 /// Feature circuits, each with what it is called.
-pub type Circuits = Vec<(String, BTreeSet<FeatureId>)>;
+pub(super) type Circuits = Vec<(String, BTreeSet<FeatureId>)>;
 
 /// What a method found.
-pub struct Other {
+pub(super) struct Other {
     pub method: DiscoveryMethod,
     /// By the share of prompts whose circuit has them; none where the method finds no components.
     pub components: Vec<(String, BTreeSet<Component>)>,
@@ -52,7 +52,7 @@ pub struct Other {
 }
 
 /// The first features of a ranking at several sizes, and those that are chosen, if any.
-pub fn by_rank(ranked: &[FeatureId], chosen: BTreeSet<FeatureId>) -> Circuits {
+pub(super) fn by_rank(ranked: &[FeatureId], chosen: BTreeSet<FeatureId>) -> Circuits {
     let first = |n: usize| ranked.iter().take(n).copied().collect();
     let sizes = SIZES.into_iter().filter(|&size| size < ranked.len());
     let mut circuits: Circuits = sizes.map(|size| (format!("first {size}"), first(size))).collect();
@@ -77,13 +77,13 @@ fn of_sign(ranking: &Ranking, sign: f64) -> Vec<FeatureId> {
 
 /// Milliseconds of one core, a prompt, where as many prompts are run at once as there are cores
 /// for.
-pub fn cost(since: Instant, prompts: usize) -> f64 {
+pub(super) fn cost(since: Instant, prompts: usize) -> f64 {
     let cores = rayon::current_num_threads().min(PROMPTS).min(prompts.max(1));
     since.elapsed().as_secs_f64() * 1000.0 * cores as f64 / prompts.max(1) as f64
 }
 
 /// A task that other methods look at.
-pub struct Search<'a> {
+pub(super) struct Search<'a> {
     replacement: &'a ReplacementModel,
     task: &'a Task,
     /// The task's own prompts.
@@ -94,7 +94,7 @@ pub struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    pub fn new(
+    pub(super) fn new(
         replacement: &'a ReplacementModel,
         task: &'a Task,
         own: Vec<&'a Prompt>,
@@ -107,7 +107,7 @@ impl<'a> Search<'a> {
 
     /// # Errors
     /// When a dictionary cannot be read.
-    pub fn find(&self, settings: &Discover, method: DiscoveryMethod) -> Result<Other> {
+    pub(super) fn find(&self, settings: &Discover, method: DiscoveryMethod) -> Result<Other> {
         if let Some(growth) = inputs::growth(settings, method) {
             let grown = self.grown(settings, method, growth)?;
             return match method {
@@ -153,13 +153,13 @@ impl<'a> Search<'a> {
         Ok((ranking(&means, &equal(&means)), cost(since, self.cases.len())))
     }
 
-    fn stand_ins(&self) -> Result<Vec<Arc<StandIn>>> {
-        features::stand_ins(self.replacement, &self.cases, Ablate::Mean, self.task.seed)
+    fn ablation_values(&self) -> Result<Vec<Arc<FeatureAblation>>> {
+        features::ablation_values(self.replacement, &self.cases, Ablate::Mean, self.task.seed)
     }
 
     fn by_gradient(&self, settings: &Discover) -> Result<(Ranking, f64)> {
         let gradient = Gradient::new(self.replacement, middles(settings.points))?;
-        let held = self.stand_ins()?;
+        let held = self.ablation_values()?;
         self.scored(|i, case, pass| Ok(gradient.scores(case, &pass, &held[i])?.by_part()))
     }
 
@@ -175,7 +175,7 @@ impl<'a> Search<'a> {
     fn integrated(&self) -> Result<(Ranking, f64)> {
         let gradient = Gradient::new(self.replacement, Vec::new())?;
         let (held, neurons) =
-            (self.stand_ins()?, components::neurons(&self.replacement.model, &self.cases)?);
+            (self.ablation_values()?, components::neurons(&self.replacement.model, &self.cases)?);
         self.scored(|i, case, pass| gradient.integrated(case, &pass, &held[i], &neurons[i]))
     }
 
@@ -204,11 +204,11 @@ impl<'a> Search<'a> {
         let since = Instant::now();
         let (scores, _) = self.by_gradient(settings)?;
         let candidates = first(&scores, LEARNED);
-        let held = self.stand_ins()?;
+        let held = self.ablation_values()?;
         let runner = Runner {
             replacement: self.replacement,
             cases: &self.cases,
-            stand_ins: &held,
+            ablation_values: &held,
             errors: Errors::Ablated,
         };
         let empty = runner.values(&BTreeSet::new(), Side::Inside)?;
@@ -219,7 +219,7 @@ impl<'a> Search<'a> {
             .collect::<Result<Vec<_>>>()?;
         let lessons = Lessons {
             cases: &self.cases,
-            stand_ins: &held,
+            ablation_values: &held,
             full: &full,
             empty: &empty,
             seed: self.task.seed,

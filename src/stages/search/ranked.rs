@@ -5,12 +5,12 @@
 use super::cost;
 use super::task_prompts::{Circuit, Solved, check_used, counted, counting};
 use crate::artifact::tables::{HookScoreRow, RankingRow};
-use crate::circuit::features::{Errors, Runner, Side, StandIn, stand_ins};
-use crate::circuit::gradient::{Basis, Gradient, Links, Members, Scores, middles};
+use crate::circuit::features::{Errors, FeatureAblation, Runner, Side, ablation_values};
+use crate::circuit::gradient::{Basis, Gradient, GradientLinks, Members, Scores, middles};
 use crate::circuit::ranked::{
     ByStratum, Means, Ranking, Sums, choose, equal, first, prune, ranking,
 };
-use crate::circuit::{Ablate, Case, Found, Graph, Node, Pass, ReplacementModel};
+use crate::circuit::{Ablate, Case, Graph, Node, Pass, PrunedGraph, ReplacementModel};
 use crate::config::Task;
 use crate::error::Result;
 use crate::ids::{Component, DictionaryId, FeatureId, Kind};
@@ -27,7 +27,7 @@ use std::time::Instant;
 const LISTED: usize = 2000;
 
 /// What was found of a task.
-pub struct Ranked {
+pub(crate) struct Ranked {
     /// The task's own prompts.
     pub solved: Vec<Solved>,
     /// Milliseconds of one core that scoring a prompt took.
@@ -41,7 +41,10 @@ pub struct Ranked {
 
 /// The places of the half of the prompts whose answers are exchanged in the null task: as many of
 /// each template as are left.
-pub fn exchanged<'p>(templates: impl Iterator<Item = &'p str>, seed: u64) -> BTreeSet<usize> {
+pub(crate) fn exchanged<'p>(
+    templates: impl Iterator<Item = &'p str>,
+    seed: u64,
+) -> BTreeSet<usize> {
     let templates: Vec<&str> = templates.collect();
     stratified(&templates, templates.len() / 2, seed).into_iter().collect()
 }
@@ -49,7 +52,7 @@ pub fn exchanged<'p>(templates: impl Iterator<Item = &'p str>, seed: u64) -> BTr
 /// What each circuit keeps of what all features keep, by stratum, less one standard error: the
 /// first size that seems to be enough is one that had luck, and on other prompts it would fall
 /// short.
-pub struct Keeps<'a> {
+pub(crate) struct Keeps<'a> {
     runner: Runner<'a>,
     strata: BTreeMap<&'a str, Vec<usize>>,
     empty: Vec<f64>,
@@ -57,13 +60,13 @@ pub struct Keeps<'a> {
 }
 
 impl<'a> Keeps<'a> {
-    pub fn new(
+    pub(crate) fn new(
         replacement: &'a ReplacementModel,
         prompts: &[&'a Prompt],
         cases: &'a [Case<'a>],
-        held: &'a [Arc<StandIn>],
+        held: &'a [Arc<FeatureAblation>],
     ) -> Result<Keeps<'a>> {
-        let runner = Runner { replacement, cases, stand_ins: held, errors: Errors::Ablated };
+        let runner = Runner { replacement, cases, ablation_values: held, errors: Errors::Ablated };
         let strata = places(prompts.iter().map(|prompt| prompt.stratum.as_str()));
         let nothing = BTreeSet::new();
         let (empty, all) =
@@ -90,7 +93,7 @@ impl<'a> Keeps<'a> {
 ///
 /// # Errors
 /// When no prompt is used, or a dictionary cannot be read.
-pub fn find(
+pub(crate) fn find(
     run: &Run,
     replacement: &ReplacementModel,
     task: &Task,
@@ -128,11 +131,11 @@ fn counted_stand_ins(
     replacement: &ReplacementModel,
     task: &Task,
     cases: &[Case],
-) -> Result<Vec<Option<Arc<StandIn>>>> {
+) -> Result<Vec<Option<Arc<FeatureAblation>>>> {
     let counts = counting(replacement, task, cases)?;
     let counted: Vec<Case> =
         cases.iter().zip(&counts).filter(|(_, counts)| **counts).map(|(c, _)| c.clone()).collect();
-    let mut held = stand_ins(replacement, &counted, Ablate::Mean, task.seed)?.into_iter();
+    let mut held = ablation_values(replacement, &counted, Ablate::Mean, task.seed)?.into_iter();
     Ok(counts.into_iter().map(|counts| if counts { held.next() } else { None }).collect())
 }
 
@@ -150,7 +153,7 @@ fn score(
     task: &Task,
     prompts: &Prompts,
     cases: &[Case],
-    held: &[Option<Arc<StandIn>>],
+    held: &[Option<Arc<FeatureAblation>>],
 ) -> Result<Scored> {
     let exchanged =
         exchanged(prompts.finding.iter().map(|prompt| prompt.template.as_str()), task.seed);
@@ -214,14 +217,14 @@ fn choice(
     let settings = &run.config.discover;
     let on = if prompts.choosing.is_empty() { &prompts.finding } else { &prompts.choosing };
     let (on, cases) = counted(replacement, task, on, metrics)?;
-    let held = stand_ins(replacement, &cases, Ablate::Mean, task.seed)?;
+    let held = ablation_values(replacement, &cases, Ablate::Mean, task.seed)?;
     let keeps = Keeps::new(replacement, &on, &cases, &held)?;
-    run.progress.say("choosing the circuit's size");
+    run.progress.say("choosing the size of the circuit");
     let choice =
         choose(&ranked.means, settings.faithful, settings.most, |circuit| keeps.of(circuit))?;
     let mut circuit = first(&choice.ranking, choice.size);
     if settings.prune {
-        run.progress.say("taking features out of the circuit");
+        run.progress.say("pruning the circuit");
         circuit = prune(circuit, settings.faithful, |circuit| keeps.of(circuit))?;
     }
     Ok((choice.ranking, circuit))
@@ -233,24 +236,25 @@ fn linked(
     members: &Members,
     case: &Case,
     pass: &Pass,
-    held: &StandIn,
+    held: &FeatureAblation,
     share: f64,
 ) -> Result<Circuit> {
     let hooks = gradient.hooks(Basis::Candidates(pass), held)?;
     let backs = gradient.run(case, &hooks)?;
     let own = held.own_tokens(gradient.replacement, case.tokens)?;
-    let graph: Graph = Links::new(gradient, members, &hooks, &backs, own.as_ref())?.graph(share);
+    let graph: Graph =
+        GradientLinks::new(gradient, members, &hooks, &backs, own.as_ref())?.graph(share);
     let activation = |node: &Node| {
         let feature = node.dictionary_feature()?;
         Some(pass.activation(feature, node.position()))
     };
     let activations = graph.nodes.iter().map(activation).collect();
-    Ok(Circuit { found: Found { graph, left_out: None }, activations, contrast: None })
+    Ok(Circuit { found: PrunedGraph { graph, left_out: None }, activations, contrast: None })
 }
 
 impl Ranked {
     /// The ranking, and both ends of the null task's.
-    pub fn rows(&self, task: &str) -> Vec<RankingRow> {
+    pub(crate) fn rows(&self, task: &str) -> Vec<RankingRow> {
         let of = |name: &'static str, ranking: &Ranking| -> Vec<RankingRow> {
             let n = ranking.len();
             let listed = (0..n).filter(|&i| name == "found" || i < LISTED || i + LISTED >= n);
@@ -272,12 +276,15 @@ impl Ranked {
     ///
     /// # Errors
     /// When a dictionary cannot be read.
-    pub fn members(&self, replacement: &ReplacementModel) -> Result<Vec<(Component, FeatureId)>> {
+    pub(crate) fn members(
+        &self,
+        replacement: &ReplacementModel,
+    ) -> Result<Vec<(Component, FeatureId)>> {
         let at = |feature: FeatureId| Ok((home(replacement, feature)?, feature));
         self.circuit.iter().copied().map(at).collect()
     }
 
-    pub fn hooks(&self, task: &str) -> Vec<HookScoreRow> {
+    pub(crate) fn hooks(&self, task: &str) -> Vec<HookScoreRow> {
         let row = |(id, [supporting, opposing, error]): &(DictionaryId, [f64; 3])| HookScoreRow {
             task: task.into(),
             dictionary: *id,

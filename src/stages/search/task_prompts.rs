@@ -1,6 +1,6 @@
 //! A task's prompts as the model answers them, on their way to becoming rows.
 
-use crate::circuit::{Case, Found, Metric, Pass, ReplacementModel};
+use crate::circuit::{Case, Metric, Pass, PrunedGraph, ReplacementModel};
 use crate::config::{Task, Wrong};
 use crate::error::{Result, hinted};
 use crate::ids::Component;
@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 const ANSWERS: usize = 5;
 
 /// A prompt as the model answers it, and its circuit.
-pub struct Solved {
+pub(crate) struct Solved {
     pub prompt: Prompt,
     pub logit_difference: f64,
     pub clean: f64,
@@ -24,7 +24,7 @@ pub struct Solved {
 
 impl Solved {
     /// A prompt as the model answers it, before anything is looked for.
-    pub fn new(
+    pub(crate) fn new(
         replacement: &ReplacementModel,
         prompt: &Prompt,
         pass: &Pass,
@@ -42,19 +42,19 @@ impl Solved {
         })
     }
 
-    pub fn right(&self) -> bool {
+    pub(crate) fn right(&self) -> bool {
         self.clean > 0.0
     }
 
     /// Whether it counts.
-    pub fn used(&self, wrong: Wrong) -> bool {
+    pub(crate) fn used(&self, wrong: Wrong) -> bool {
         self.right() || wrong == Wrong::Keep
     }
 }
 
 /// The circuit of a prompt.
-pub struct Circuit {
-    pub found: Found,
+pub(crate) struct Circuit {
+    pub found: PrunedGraph,
     /// Activation of each node, for features.
     pub activations: Vec<Option<f32>>,
     /// The components of the circuits of the right and of the wrong answer's logit.
@@ -63,19 +63,19 @@ pub struct Circuit {
 
 /// # Errors
 /// When none of a task's prompts is used.
-pub fn check_used(prompts: usize, used: usize) -> Result<()> {
+pub(crate) fn check_used(prompts: usize, used: usize) -> Result<()> {
     if used > 0 {
         return Ok(());
     }
-    let what = format!("the model is right at none of its {prompts} prompts, so all are left out");
+    let what = format!("the model gets none of its {prompts} prompts right, so all are left out");
     Err(hinted(
         what,
-        "set `wrong = \"keep\"` for the task, or give it prompts that the model can do",
+        "set `wrong = \"keep\"` for the task, or use prompts that the model gets right",
     ))
 }
 
 /// The metric of a case in the whole model.
-pub fn whole(replacement: &ReplacementModel, case: &Case) -> Result<f64> {
+pub(crate) fn whole(replacement: &ReplacementModel, case: &Case) -> Result<f64> {
     Ok(case.metric.of(&replacement.model.last_logits(&replacement.model.forward(case.tokens)?)?))
 }
 
@@ -83,7 +83,7 @@ pub fn whole(replacement: &ReplacementModel, case: &Case) -> Result<f64> {
 ///
 /// # Errors
 /// When none does.
-pub fn counted<'p>(
+pub(crate) fn counted<'p>(
     replacement: &ReplacementModel,
     task: &Task,
     prompts: &'p [Prompt],
@@ -101,7 +101,11 @@ pub fn counted<'p>(
 }
 
 /// Which cases count: all, or those at which the model is right.
-pub fn counting(replacement: &ReplacementModel, task: &Task, cases: &[Case]) -> Result<Vec<bool>> {
+pub(crate) fn counting(
+    replacement: &ReplacementModel,
+    task: &Task,
+    cases: &[Case],
+) -> Result<Vec<bool>> {
     if task.wrong == Wrong::Keep {
         return Ok(vec![true; cases.len()]);
     }

@@ -28,8 +28,8 @@ pub(super) struct AblationValues {
     /// Whether it is the first of the ablations: only under it are other methods and random
     /// circuits measured.
     first: bool,
-    components: Vec<Arc<components::StandIn>>,
-    features: Vec<Arc<features::StandIn>>,
+    components: Vec<Arc<components::ComponentAblation>>,
+    features: Vec<Arc<features::FeatureAblation>>,
     /// The metric of each case with every component replaced; with every feature, errors kept; and
     /// with errors ablated too.
     empty: [Vec<f64>; 3],
@@ -45,10 +45,10 @@ impl AblationValues {
     ) -> Result<AblationValues> {
         let TaskRun { replacement, cases, task, .. } = task_run;
         let (way, nothing) = (ablate(ablation), BTreeSet::new());
-        let components = components::stand_ins(&replacement.model, cases, way, task.seed)?;
-        let features = features::stand_ins(replacement, cases, way, task.seed)?;
+        let components = components::ablation_values(&replacement.model, cases, way, task.seed)?;
+        let features = features::ablation_values(replacement, cases, way, task.seed)?;
         let replaced = |errors, side| {
-            let runner = Runner { replacement, cases, stand_ins: &features, errors };
+            let runner = Runner { replacement, cases, ablation_values: &features, errors };
             task_run.ticked(runner.values(&nothing, side))
         };
         let empty = [
@@ -100,7 +100,7 @@ impl TaskRun<'_> {
         self.run.progress.begin("circuits run", self.runs(&found, &others, published.is_some()), 0);
         let mut rows = published.map(|p| self.against(p)).transpose()?.unwrap_or_default();
         for (place, &ablation) in ablations.iter().enumerate() {
-            let stand_ins = AblationValues::new(self, ablation, place == 0)?;
+            let ablation_values = AblationValues::new(self, ablation, place == 0)?;
             for other in [&found].into_iter().chain(others.iter().filter(|_| place == 0)) {
                 let kind = name(other);
                 if other.method == DiscoveryMethod::Neurons {
@@ -109,13 +109,19 @@ impl TaskRun<'_> {
                 }
                 let published = published.filter(|_| kind == "found");
                 rows.extend(self.component_curve(
-                    &stand_ins,
+                    &ablation_values,
                     kind,
                     &other.components,
                     published,
                 )?);
                 for errors in [Errors::Kept, Errors::Ablated] {
-                    rows.extend(self.feature_curve(&stand_ins, errors, kind, other, &pool)?);
+                    rows.extend(self.feature_curve(
+                        &ablation_values,
+                        errors,
+                        kind,
+                        other,
+                        &pool,
+                    )?);
                 }
             }
         }
@@ -156,7 +162,7 @@ impl TaskRun<'_> {
 
     pub(super) fn component_curve(
         &self,
-        stand_ins: &AblationValues,
+        ablation_values: &AblationValues,
         kind: &'static str,
         circuits: &[(String, BTreeSet<Component>)],
         published: Option<&Published>,
@@ -164,23 +170,23 @@ impl TaskRun<'_> {
         let model = &self.replacement.model;
         let all = everything(model);
         let keeping = |keep: &BTreeSet<Component>| {
-            components::values(model, &self.cases, keep, &stand_ins.components)
+            components::values(model, &self.cases, keep, &ablation_values.components)
         };
         let curve = Curve {
             task_run: self,
             setting: CurveSetting {
                 level: "component",
-                ablation: stand_ins.ablation,
+                ablation: ablation_values.ablation,
                 errors: None,
             },
-            empty: &stand_ins.empty[0],
+            empty: &ablation_values.empty[0],
             inside: &keeping,
             outside: Some(&|circuit| keeping(&all.difference(circuit).copied().collect())),
             whole: None,
-            pool: stand_ins.first.then_some(&all),
+            pool: ablation_values.first.then_some(&all),
         };
         let mut rows = curve.rows(kind, circuits)?;
-        if stand_ins.first && !circuits.is_empty() {
+        if ablation_values.first && !circuits.is_empty() {
             let areas = curve.areas(kind, &rows, all.len(), Some(1.0));
             rows.extend(areas);
         }
@@ -192,7 +198,7 @@ impl TaskRun<'_> {
 
     pub(super) fn feature_curve(
         &self,
-        stand_ins: &AblationValues,
+        ablation_values: &AblationValues,
         errors: Errors,
         kind: &'static str,
         other: &Other,
@@ -201,7 +207,7 @@ impl TaskRun<'_> {
         let runner = Runner {
             replacement: self.replacement,
             cases: &self.cases,
-            stand_ins: &stand_ins.features,
+            ablation_values: &ablation_values.features,
             errors,
         };
         let outside = |circuit: &BTreeSet<FeatureId>| runner.values(circuit, Side::Outside);
@@ -209,16 +215,16 @@ impl TaskRun<'_> {
             task_run: self,
             setting: CurveSetting {
                 level: "feature",
-                ablation: stand_ins.ablation,
+                ablation: ablation_values.ablation,
                 errors: Some(errors),
             },
-            empty: &stand_ins.empty[if errors == Errors::Kept { 1 } else { 2 }],
+            empty: &ablation_values.empty[if errors == Errors::Kept { 1 } else { 2 }],
             inside: &|circuit| runner.values(circuit, Side::Inside),
             outside: if kind == "found" { Some(&outside) } else { None },
             // What is left when only the errors are replaced: what a circuit of features is held
             // against.
-            whole: (errors == Errors::Ablated && kind == "found").then_some(&stand_ins.all),
-            pool: stand_ins.first.then_some(pool),
+            whole: (errors == Errors::Ablated && kind == "found").then_some(&ablation_values.all),
+            pool: ablation_values.first.then_some(pool),
         };
         let mut rows = curve.rows(kind, &other.features)?;
         let widths = |id: DictionaryId| self.replacement.dictionary(id).width();
@@ -226,12 +232,12 @@ impl TaskRun<'_> {
         if let Some(whole) = curve.whole {
             let measured = curve.measured("all", "every feature", size);
             rows.extend(curve.kept(&measured, whole));
-            if stand_ins.first {
+            if ablation_values.first {
                 rows.extend(self.null(&curve, &other.features)?);
             }
         }
-        if stand_ins.first && errors == Errors::Ablated && !other.ranked.is_empty() {
-            let all = curve.recovered(&stand_ins.all).map(|all| all.value);
+        if ablation_values.first && errors == Errors::Ablated && !other.ranked.is_empty() {
+            let all = curve.recovered(&ablation_values.all).map(|all| all.value);
             rows.extend(self.large(&curve, kind, other, widths)?);
             let areas = curve.areas(kind, &rows, size, all);
             rows.extend(areas);

@@ -138,9 +138,9 @@ impl TaskRun<'_> {
             .enumerate()
             .map(|(i, row)| (row.prompt, i))
             .collect();
-        let stand_ins =
-            features::stand_ins(self.replacement, &self.all, Ablate::Mean, self.task.seed)?;
-        self.run.progress.begin("prompts whose links are run", chosen.len() as u64, 0);
+        let ablation_values =
+            features::ablation_values(self.replacement, &self.all, Ablate::Mean, self.task.seed)?;
+        self.run.progress.begin("prompts with tested links", chosen.len() as u64, 0);
         let mut rows = Vec::new();
         for ((id, links), prompt) in chosen.iter().zip(number) {
             let root = inputs::root(self.run.config.discover.root, prompt);
@@ -153,8 +153,13 @@ impl TaskRun<'_> {
             let each = links.iter().map(|(_, _, _, place)| place.direct(direct.as_ref(), root));
             let (each, totals): (Vec<TestedLink>, Vec<f32>) =
                 each.collect::<Result<Vec<_>>>()?.into_iter().unzip();
-            let measured =
-                effects(self.replacement, &prompt.tokens, root, &stand_ins[place_of[id]], &each)?;
+            let measured = effects(
+                self.replacement,
+                &prompt.tokens,
+                root,
+                &ablation_values[place_of[id]],
+                &each,
+            )?;
             rows.extend(links.iter().zip(each.iter().zip(totals)).zip(measured).map(
                 |(((rank, prompts, link, place), at), effect)| {
                     effect_row(*rank, *prompts, link, place, at, effect)

@@ -304,7 +304,7 @@ fn prompt<'a>(prompts: &'a [Prompt], row: &PromptRow) -> Result<&'a Prompt> {
     prompts.get(row.prompt as usize).filter(|prompt| prompt.tokens == row.tokens).ok_or_else(|| {
         hinted(
             format!(
-                "prompt {} of the task `{}` is another than in `prompts`",
+                "prompt {} of the task `{}` differs from the one in `prompts`",
                 row.prompt, row.task
             ),
             inputs::DISCOVER,

@@ -6,7 +6,7 @@
 //! Both give a direction of the residual stream, whose products with the terms' vectors are the
 //! effects.
 
-use super::prune::Link;
+use super::prune::InfluenceEdge;
 use crate::circuit::attribution::{Attribution, Root};
 use crate::circuit::graph::Node;
 use crate::circuit::replacement::flat;
@@ -19,11 +19,11 @@ use std::ops::Range;
 pub(super) struct Effects<'a> {
     pub attribution: &'a Attribution<'a>,
     pub nodes: Vec<Node>,
-    places: Vec<Place>,
+    places: Vec<PositionTerms>,
 }
 
 /// The terms at one position.
-struct Place {
+struct PositionTerms {
     /// The first of them among all.
     first: usize,
     /// What they write, `[n, D]`
@@ -46,17 +46,17 @@ impl Block {
 }
 
 impl<'a> Effects<'a> {
-    pub fn new(attribution: &'a Attribution<'a>) -> Result<Effects<'a>> {
+    pub(super) fn new(attribution: &'a Attribution<'a>) -> Result<Effects<'a>> {
         let (mut nodes, mut places) = (Vec::new(), Vec::new());
         for p in 0..attribution.tokens() {
-            places.push(Place::new(attribution, p, &mut nodes)?);
+            places.push(PositionTerms::new(attribution, p, &mut nodes)?);
         }
         Ok(Effects { attribution, nodes, places })
     }
 
     /// The influence of each term on a root: one way back through the hooks, as nothing receives
     /// from later ones.
-    pub fn influences(&self, root: Root) -> Result<Vec<f64>> {
+    pub(super) fn influences(&self, root: Root) -> Result<Vec<f64>> {
         let mut influences = vec![0.0; self.nodes.len()];
         hand_down(&mut influences, &[1.0], &[self.on_root(root)?]);
         for (hook, p) in self.backwards() {
@@ -69,13 +69,13 @@ impl<'a> Effects<'a> {
 
     /// The links among the terms that are kept and the root, a receiver's after each other, the
     /// latest receiver first.
-    pub fn links(&self, root: Root, kept: &[bool]) -> Result<Vec<Link>> {
+    pub(super) fn links(&self, root: Root, kept: &[bool]) -> Result<Vec<InfluenceEdge>> {
         let mut links = Vec::new();
         let mut add = |parent: Option<usize>, row: usize, blocks: &[Block]| {
             for block in blocks {
                 let terms = (block.first..).zip(block.row(row));
                 let wanted = terms.filter(|&(term, &effect)| kept[term] && effect != 0.0);
-                links.extend(wanted.map(|(child, &effect)| Link {
+                links.extend(wanted.map(|(child, &effect)| InfluenceEdge {
                     child,
                     parent,
                     effect,
@@ -98,7 +98,7 @@ impl<'a> Effects<'a> {
 
     /// The effects of terms at one position on an attention feature through each head,
     /// `[H][terms]`.
-    pub fn by_head(&self, feature: usize, terms: &[usize]) -> Result<Vec<Vec<f32>>> {
+    pub(super) fn by_head(&self, feature: usize, terms: &[usize]) -> Result<Vec<Vec<f32>>> {
         let node = self.nodes[feature];
         let source = self.nodes[terms[0]].position();
         let place = &self.places[source];
@@ -119,7 +119,7 @@ impl<'a> Effects<'a> {
 
     /// The terms that are features of a hook at a position; the last that it adds is its error.
     fn features(&self, hook: usize, p: usize) -> Range<usize> {
-        let Place { first, before, .. } = &self.places[p];
+        let PositionTerms { first, before, .. } = &self.places[p];
         first + before[hook]..first + before[hook + 1] - 1
     }
 
@@ -166,7 +166,7 @@ impl<'a> Effects<'a> {
 
     /// The effects of the terms before a hook at a position along directions `[n, D]`.
     fn block(&self, hook: usize, p: usize, directions: &Tensor) -> Result<Block> {
-        let Place { first, rows, before } = &self.places[p];
+        let PositionTerms { first, rows, before } = &self.places[p];
         let effects = flat(&directions.matmul(&rows.narrow(0, 0, before[hook])?.t()?)?)?;
         Ok(Block { first: *first, terms: before[hook], effects })
     }
@@ -195,9 +195,9 @@ impl<'a> Effects<'a> {
     }
 }
 
-impl Place {
+impl PositionTerms {
     /// The terms at a position, whose nodes are put behind those of the positions before.
-    fn new(attribution: &Attribution, p: usize, nodes: &mut Vec<Node>) -> Result<Place> {
+    fn new(attribution: &Attribution, p: usize, nodes: &mut Vec<Node>) -> Result<PositionTerms> {
         let replacement = attribution.replacement();
         let (d, blocks) = (replacement.model.sizes.d_model, 2 * replacement.model.sizes.layers + 1);
         let (stream, first) = (attribution.stream(), nodes.len());
@@ -215,7 +215,7 @@ impl Place {
             }
             before.push(nodes.len() - first);
         }
-        Ok(Place {
+        Ok(PositionTerms {
             first,
             rows: Tensor::from_vec(rows, (nodes.len() - first, d), &Device::Cpu)?,
             before,

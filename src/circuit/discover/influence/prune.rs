@@ -9,7 +9,7 @@ pub(super) const EDGES: f64 = 0.98;
 
 /// A direct effect of a term on a feature or the root.
 #[derive(Clone, Copy)]
-pub(super) struct Link {
+pub(super) struct InfluenceEdge {
     pub child: usize,
     /// None for the root.
     pub parent: Option<usize>,
@@ -47,7 +47,7 @@ pub(super) fn terms(nodes: &[Node], influences: &[f64], coverage: f64, limit: us
 /// Of the links among the kept terms, those that hold [`EDGES`] of the influence that flows among
 /// these alone; without features and errors that lead nowhere then, and features that nothing leads
 /// to. Links are ordered by receiver, the latest first.
-pub(super) fn links(mut links: Vec<Link>, nodes: &[Node]) -> Vec<Link> {
+pub(super) fn links(mut links: Vec<InfluenceEdge>, nodes: &[Node]) -> Vec<InfluenceEdge> {
     let mut influences = vec![0.0; nodes.len()];
     for on_one in links.chunk_by_mut(|a, b| a.parent == b.parent) {
         let own = on_one[0].parent.map_or(1.0, |parent| influences[parent]);
@@ -102,9 +102,9 @@ mod tests {
             feature(1),
             Node::at(NodeKind::MlpError, 1, 0),
         ];
-        let link = |child, parent, effect| Link { child, parent, effect, influence: 0.0 };
+        let link = |child, parent, effect| InfluenceEdge { child, parent, effect, influence: 0.0 };
         let mut among = vec![link(3, None, 1.0), link(4, None, -0.5), link(1, Some(3), 1.0)];
-        let names = |links: Vec<Link>| {
+        let names = |links: Vec<InfluenceEdge>| {
             links.iter().map(|link| (link.child, link.parent)).collect::<Vec<_>>()
         };
         assert_eq!(names(links(among.clone(), &nodes)), [(4, None)]);
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn a_feature_that_leads_nowhere_goes_with_what_leads_to_it() {
         let nodes = [Node::embedding(NodeKind::Embedding, 0), Node::feature(Kind::Mlp, 0, 0, 0)];
-        let link = |child, parent, effect| Link { child, parent, effect, influence: 0.0 };
+        let link = |child, parent, effect| InfluenceEdge { child, parent, effect, influence: 0.0 };
         let among = vec![link(1, None, 0.001), link(0, None, 0.999), link(0, Some(1), 1.0)];
         let left = links(among, &nodes);
         assert_eq!(
