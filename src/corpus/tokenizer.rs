@@ -213,12 +213,12 @@ fn readable(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::error::report;
 
     /// The tokenizer of the demo model.
-    pub fn demo() -> Tokenizer {
+    pub(crate) fn demo() -> Tokenizer {
         Tokenizer::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/model"), 2560).unwrap()
     }
 

@@ -16,7 +16,7 @@ pub(crate) const SAMPLE: usize = 2048;
 /// Which contexts are drawn: the same ones for all dictionaries and in each run.
 const SEED: u64 = 1;
 
-/// Contexts that have about [`SAMPLE`] tokens together. Documents have several, the beginning first
+/// Contexts that have about `SAMPLE` tokens together. Documents have several, the beginning first
 /// and a short rest last: each kind is drawn in proportion. They come in a drawn order, as some
 /// figures are of the first tokens only.
 pub fn sample(contexts: &[Window]) -> Vec<Vec<u32>> {

@@ -35,7 +35,7 @@ pub fn places<K: Ord>(strata: impl Iterator<Item = K>) -> BTreeMap<K, Vec<usize>
     places
 }
 
-/// Those of some items that [`stratified`] draws, in their order.
+/// Those of some items that `stratified` draws, in their order.
 pub fn sample<T, K: Ord>(
     items: Vec<T>,
     stratum: impl Fn(&T) -> K,

@@ -1,5 +1,7 @@
 //! The tests, in one binary: a module a topic.
 
+#![allow(clippy::unwrap_used)]
+
 mod bench;
 mod fixture;
 

@@ -90,12 +90,12 @@ fn the_strongest_links_are_run_and_named() {
     };
     // Links are at least as strong as any that was not run: summed share over prompts, by feature,
     // receiver and slot.
-    let name = |row: &NodeRow| (row.kind.clone(), row.layer, row.head, row.feature);
+    let name = |row: &NodeRow| (row.kind, row.layer, row.head, row.feature);
     let mut strength: BTreeMap<_, f64> = BTreeMap::new();
     for edge in edges.iter().filter(|edge| edge.task == "ioi") {
         let (from, to) = (node("ioi", edge.prompt, edge.from), node("ioi", edge.prompt, edge.to));
         if from.kind.word().ends_with("_feature") {
-            *strength.entry((name(from), name(to), edge.slot.clone())).or_default() +=
+            *strength.entry((name(from), name(to), edge.slot)).or_default() +=
                 f64::from(edge.share);
         }
     }
@@ -122,7 +122,7 @@ fn the_strongest_links_are_run_and_named() {
         if link.receiver == "root" {
             assert_eq!(link.measured, link.root);
         }
-        ran.insert((name(from), name(to), link.slot.clone()));
+        ran.insert((name(from), name(to), link.slot));
     }
     let weakest = ran.iter().map(|key| strength[key]).fold(f64::INFINITY, f64::min);
     let left =

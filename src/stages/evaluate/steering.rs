@@ -142,7 +142,7 @@ fn row(
     };
     let (promoted, claims) = (interval(0), interval(2));
     CausalRow {
-        subject: feature.feature.clone(),
+        subject: feature.feature,
         positions: rise.at.len() as u32,
         strength: steered.strength,
         promoted: mean(0),
