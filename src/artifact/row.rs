@@ -30,10 +30,14 @@ pub trait Row: Sized {
     /// The table.
     const ARTIFACT: Artifact;
     /// Rows as a data frame with the table's columns.
-    /// # Errors;When the columns cannot be put together.
+    ///
+    /// # Errors
+    /// When the columns cannot be put together.
     fn to_frame(rows: &[Self]) -> PolarsResult<DataFrame>;
     /// The rows of a data frame.
-    /// # Errors;When a column is missing, has another type, or holds what may not be there.
+    ///
+    /// # Errors
+    /// When a column is missing, has another type, or has a value that is not allowed.
     fn from_frame(frame: &DataFrame) -> Result<Vec<Self>>;
 }
 

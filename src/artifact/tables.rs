@@ -12,7 +12,7 @@ pub(crate) use super::row::Cell;
 
 table! {
     /// a document of the corpus
-    Document = "documents", version 1, whole {
+    Document = "documents", version 2, whole {
         /// its number in the source's own order, from 0, empty ones counted
         document: u32,
         /// the file that it came from
@@ -21,6 +21,12 @@ table! {
         tokens: u32,
         /// `explain` or `score`: which examples it may give, by a hash of its ids
         half: Half,
+        /// contexts whose first token is from it
+        contexts: u32,
+        /// tokens of these contexts, BOS included
+        context_tokens: u64,
+        /// tokens of these contexts that count: not special, not at position 0
+        counting_tokens: u64,
     }
 }
 

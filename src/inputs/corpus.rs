@@ -39,8 +39,8 @@ pub fn corpus<'a>(
 }
 
 /// Tokens of a context that count: not special ones, not position 0.
-pub fn counting(row: &ContextRow, tokenizer: &Tokenizer) -> u64 {
-    row.tokens[1..].iter().filter(|id| !tokenizer.is_special(**id)).count() as u64
+pub fn counting(tokens: &[u32], tokenizer: &Tokenizer) -> u64 {
+    tokens[1..].iter().filter(|id| !tokenizer.is_special(**id)).count() as u64
 }
 
 /// What is said of a corpus of which nothing is left.
@@ -63,7 +63,9 @@ pub struct Contexts {
 
 impl Contexts {
     /// Reads the contexts and documents that `tokenize` wrote.
-    /// # Errors;When a table or the tokenizer cannot be read.
+    ///
+    /// # Errors
+    /// When a table or the tokenizer cannot be read.
     pub fn load(config: &Config, store: &Store) -> Result<Contexts> {
         let rows = store.read_parts::<ContextRow>()?;
         let halves: BTreeMap<u32, bool> = store
@@ -95,6 +97,6 @@ impl Contexts {
     /// Tokens that count, of some contexts.
     pub(crate) fn tokens_of(&self, wanted: impl Fn(u32) -> bool) -> u64 {
         let rows = self.rows.iter().filter(|row| wanted(row.context));
-        rows.map(|row| counting(row, &self.tokenizer)).sum()
+        rows.map(|row| counting(&row.tokens, &self.tokenizer)).sum()
     }
 }

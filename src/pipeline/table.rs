@@ -53,7 +53,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "tokenize",
         does: "text → documents → contexts of token ids",
-        version: 1,
+        version: 2,
         settings: &["corpus."],
         inputs: &[Input::Corpus, Input::Tokenizer],
         besides: nothing,
@@ -154,7 +154,7 @@ pub const STAGES: [Stage; 11] = [
         settings: &["cache.store", "cache.dtype", "score.features"],
         inputs: &[Input::Model],
         besides: stages::cache::besides,
-        reads: &[ContextRow::ARTIFACT, CircuitFeature::ARTIFACT],
+        reads: &[Document::ARTIFACT, ContextRow::ARTIFACT, CircuitFeature::ARTIFACT],
         after: None,
         writes: &[ACTIVATIONS],
         writes_besides: None,
@@ -269,6 +269,7 @@ pub const STAGES: [Stage; 11] = [
         inputs: &[Input::Tokenizer],
         besides: stages::render::besides,
         reads: &[
+            Document::ARTIFACT,
             ContextRow::ARTIFACT,
             PromptRow::ARTIFACT,
             NodeRow::ARTIFACT,

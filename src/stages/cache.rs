@@ -2,7 +2,7 @@
 //! read, or nothing when `cache.store = "stream"`.
 
 use crate::artifact::activations::{GROUP, HookValues, write_part};
-use crate::artifact::tables::{ACTIVATIONS, CircuitFeature, ContextRow};
+use crate::artifact::tables::{ACTIVATIONS, CircuitFeature, ContextRow, Document};
 use crate::config::{Config, StoreKind};
 use crate::dictionary::{hooks, read_hooks};
 use crate::error::{Result, hinted};
@@ -25,7 +25,7 @@ pub fn besides(config: &Config) -> Ingredients {
 
 /// Keeps what the dictionaries read.
 pub fn run(run: &Run) -> Result<Done> {
-    let contexts = run.store.read_parts::<ContextRow>()?;
+    let documents: Vec<Document> = run.store.read()?;
     let features = inputs::scored_features(run.config, &run.store.read::<CircuitFeature>()?);
     let hooks = hooks(&features);
     let store = run.config.cache.store;
@@ -34,19 +34,20 @@ pub fn run(run: &Run) -> Result<Done> {
         return Ok(String::from("nothing kept, as `cache.store = \"stream\"`").into());
     }
     let width = inputs::sizes(run.config)?.d_model;
-    let gib = check_size(run.config, width, &contexts, &hooks)?;
+    let gib = check_size(run.config, width, &documents, &hooks)?;
     keep(run, &inputs::model(run.config)?, &hooks)?;
-    Ok(format!("{} hooks of {} contexts, {gib:.2} GiB", hooks.len(), contexts.len()).into())
+    let contexts: u32 = documents.iter().map(|document| document.contexts).sum();
+    Ok(format!("{} hooks of {} contexts, {gib:.2} GiB", hooks.len(), contexts).into())
 }
 
 fn check_size(
     config: &Config,
     width: usize,
-    contexts: &[ContextRow],
+    documents: &[Document],
     hooks: &[DictionaryId],
 ) -> Result<f64> {
-    let tokens: usize = contexts.iter().map(|row| row.tokens.len()).sum();
-    let gib = inputs::cache_gib(config, tokens, hooks.len(), width);
+    let tokens: u64 = documents.iter().map(|document| document.context_tokens).sum();
+    let gib = inputs::cache_gib(config, tokens as usize, hooks.len(), width);
     if gib <= config.cache.max_gib {
         return Ok(gib);
     }

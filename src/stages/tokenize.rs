@@ -42,7 +42,7 @@ pub fn run(run: &Run) -> Result<Done> {
     if windows.is_empty() {
         return Err(inputs::no_context(run.config));
     }
-    write_documents(run, &documents)?;
+    write_documents(run, &documents, &counts(&windows, documents.len(), &tokenizer))?;
     let tokens = windows.iter().map(|window| window.tokens.len()).sum();
     let contexts = write_contexts(run, windows)?;
     Ok(format!(
@@ -136,14 +136,39 @@ fn cut(documents: &[Encoded], corpus: &Corpus, bos: u32) -> Vec<Window> {
     all
 }
 
-fn write_documents(run: &Run, documents: &[Encoded]) -> Result<()> {
-    let row = |(number, document): (usize, &Encoded)| Document {
+/// What a document's contexts have in all.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    contexts: u32,
+    tokens: u64,
+    counting: u64,
+}
+
+/// By document: its contexts and their tokens, so that later stages need not read all tokens to
+/// know.
+fn counts(windows: &[Window], documents: usize, tokenizer: &Tokenizer) -> Vec<Counts> {
+    let mut counts = vec![Counts::default(); documents];
+    for window in windows {
+        let own = &mut counts[window.document as usize];
+        own.contexts += 1;
+        own.tokens += window.tokens.len() as u64;
+        own.counting += inputs::counting(&window.tokens, tokenizer);
+    }
+    counts
+}
+
+fn write_documents(run: &Run, documents: &[Encoded], counts: &[Counts]) -> Result<()> {
+    let row = |(number, (document, counts)): (usize, (&Encoded, &Counts))| Document {
         document: number as u32,
         source: document.source.clone(),
         tokens: document.ids.len() as u32,
         half: half(&document.ids),
+        contexts: counts.contexts,
+        context_tokens: counts.tokens,
+        counting_tokens: counts.counting,
     };
-    run.store.write(run.fingerprint, &documents.iter().enumerate().map(row).collect::<Vec<_>>())
+    let rows: Vec<Document> = documents.iter().zip(counts).enumerate().map(row).collect();
+    run.store.write(run.fingerprint, &rows)
 }
 
 fn write_contexts(run: &Run, windows: Vec<Window>) -> Result<usize> {

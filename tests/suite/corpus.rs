@@ -64,7 +64,7 @@ fn end_of_text_written_in_a_document_is_special_and_does_not_count(f: &'static F
     let (mut all, mut counted, mut specials) = (0, 0, 0);
     for row in rows {
         all += row.tokens.len();
-        counted += counting(&row, &tokenizer);
+        counted += counting(&row.tokens, &tokenizer);
         specials += written(&row.tokens);
     }
     assert!(specials > f.expected.contexts.len(), "some are not BOS");

@@ -81,6 +81,38 @@ fn stages_never_call_each_other_and_hold_no_tensors() {
     }
 }
 
+/// Mathematics is in `stats` and `circuit`; a stage has counts and shares at most.
+#[test]
+fn stages_hold_no_mathematics() {
+    for (name, _, text) in sources().into_iter().filter(|(_, room, _)| room == "stages") {
+        for function in [".sqrt()", ".ln()", ".exp()", ".powi(", ".powf(", ".log2()", ".log10()"] {
+            assert!(!text.contains(function), "`{name}` uses `{function}`");
+        }
+    }
+}
+
+/// Names and fixed words of tables are types: only `ids` knows how they are spelled, and names are
+/// read from text only where text comes in.
+#[test]
+fn words_of_tables_are_types() {
+    let doors = ["config/validation.rs", "config/mod.rs", "show/names.rs", "dictionary/store.rs"];
+    for (name, room, text) in sources().into_iter().filter(|(_, room, _)| room != "ids") {
+        for word in ["ok", "failed", "refused", "top", "bottom", "explain", "score", "inactive"] {
+            for compared in [format!("== \"{word}\""), format!("!= \"{word}\"")] {
+                assert!(!text.contains(&compared), "`{name}` has `{compared}`");
+            }
+        }
+        for kind in ["FeatureId", "Component", "Band", "Half", "Side", "Status", "Slot"] {
+            let parsed = text.contains(&format!("parse::<{kind}>"));
+            let loads_groups = name == "atlas/load/features.rs" && kind == "FeatureId";
+            assert!(
+                !parsed || loads_groups || doors.contains(&name.as_str()),
+                "`{name}` parses `{kind}`; {room} gets it typed"
+            );
+        }
+    }
+}
+
 #[test]
 fn each_library_stays_in_its_room() {
     let homes: [(&str, &[&str]); 7] = [

@@ -2,8 +2,7 @@
 
 use super::Reader;
 use super::explanations::usage;
-use crate::artifact::Row;
-use crate::artifact::tables::{ConformanceRow, ContextRow};
+use crate::artifact::tables::{ConformanceRow, Document};
 use crate::atlas::model::{Atlas, DictionaryFit};
 use crate::atlas::pairs::strongest;
 use crate::config::{DiscoveryMethod, Provider, Wrong};
@@ -78,14 +77,10 @@ impl Reader<'_> {
 
     /// Documents with a context, contexts, and tokens that count.
     fn corpus(&self) -> Result<[u64; 3]> {
-        let (mut documents, mut contexts, mut tokens) = (BTreeSet::new(), 0, 0);
-        let tokenizer = self.tokenizer()?;
-        for part in self.store.parts(&ContextRow::ARTIFACT)? {
-            let rows = self.store.read_part::<ContextRow>(part)?;
-            documents.extend(rows.iter().map(|row| row.document));
-            contexts += rows.len() as u64;
-            tokens += rows.iter().map(|row| inputs::counting(row, tokenizer)).sum::<u64>();
-        }
+        let mut documents: Vec<Document> = self.store.read()?;
+        documents.retain(|document| document.contexts > 0);
+        let contexts = documents.iter().map(|document| u64::from(document.contexts)).sum();
+        let tokens = documents.iter().map(|document| document.counting_tokens).sum();
         Ok([documents.len() as u64, contexts, tokens])
     }
 

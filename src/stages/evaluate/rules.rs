@@ -2,19 +2,18 @@
 //! *score* half.
 
 use super::work::Work;
-use crate::artifact::Row;
-use crate::artifact::tables::{EvaluationRow, ExampleRow, ScoreRow};
-use crate::error::Result;
+use crate::artifact::tables::{EvaluationRow, ExampleRow};
 use crate::ids::Band;
 use crate::ids::Half;
+use crate::stats::feature::TokenActivation;
 use crate::stats::rule::{LabelledText, Rule, learn, score};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 impl Work<'_> {
     /// The rule of each feature, by key.
-    pub(super) fn rules(&self) -> Result<Vec<Rule>> {
-        let (contexts, store) = (&self.contexts, self.run.store);
+    pub(super) fn rules(&self) -> Vec<Rule> {
+        let contexts = &self.contexts;
         let mut seen: BTreeMap<u32, u64> = BTreeMap::new();
         let explain = |context: u32| contexts.explain[context as usize];
         for row in contexts.rows.iter().filter(|row| explain(row.context)) {
@@ -22,16 +21,14 @@ impl Work<'_> {
                 (0..row.tokens.len() as u16).filter_map(|p| contexts.counting(row.context, p));
             counting.for_each(|id| *seen.entry(id).or_default() += 1);
         }
-        let mut active: Vec<BTreeMap<u32, u64>> = vec![BTreeMap::new(); self.features.len()];
-        for part in store.parts(&ScoreRow::ARTIFACT)? {
-            for row in store.read_part::<ScoreRow>(part)?.iter().filter(|row| explain(row.context))
-            {
-                if let Some(id) = contexts.counting(row.context, row.position) {
-                    *active[row.feature as usize].entry(id).or_default() += 1;
-                }
-            }
-        }
-        Ok(active.par_iter().map(|active| learn(active, &seen)).collect())
+        let rule = |own: &Vec<TokenActivation>| {
+            let mut active: BTreeMap<u32, u64> = BTreeMap::new();
+            let own = own.iter().filter(|at| explain(at.context));
+            own.filter_map(|at| contexts.counting(at.context, at.position))
+                .for_each(|id| *active.entry(id).or_default() += 1);
+            learn(&active, &seen)
+        };
+        self.activations.par_iter().map(rule).collect()
     }
 
     /// How each feature's rule does, beside another feature's.

@@ -3,7 +3,6 @@
 
 use super::work::Work;
 use crate::artifact::tables::ExampleRow;
-use crate::atlas::activations;
 use crate::circuit::{ReplacementModel, nearest};
 use crate::error::Result;
 use crate::ids::Band;
@@ -12,7 +11,6 @@ use crate::ids::Half;
 use crate::llm::judge::JudgeMethod;
 use crate::stages::excerpts;
 use crate::stats::examples::window;
-use crate::stats::feature::TokenActivation;
 use crate::stats::mix;
 use crate::stats::rule::Rule;
 use crate::stats::trials::{
@@ -42,8 +40,6 @@ pub(super) struct Text {
 struct Sources<'a> {
     work: &'a Work<'a>,
     rules: &'a [Rule],
-    /// At tokens that count, by key.
-    activations: Vec<Vec<TokenActivation>>,
     /// By key, the most similar first.
     similar: Vec<Vec<usize>>,
     /// Where each token that is of use stands in the *score* half.
@@ -99,13 +95,9 @@ impl<'a> Sources<'a> {
         rules: &'a [Rule],
         keys: &[usize],
     ) -> Result<Sources<'a>> {
-        let mut activations = activations::all(work.run.store, work.features.len())?;
-        for own in &mut activations {
-            own.retain(|f| work.contexts.counting(f.context, f.position).is_some());
-        }
         let ids: Vec<FeatureId> = work.features.iter().map(|row| row.feature).collect();
         let similar = nearest(replacement, &ids, SIMILAR)?;
-        let mut sources = Sources { work, rules, activations, similar, places: BTreeMap::new() };
+        let mut sources = Sources { work, rules, similar, places: BTreeMap::new() };
         let wanted: BTreeSet<u32> = keys.iter().flat_map(|&key| sources.own_tokens(key)).collect();
         sources.places = sources.places_of(&wanted);
         Ok(sources)
@@ -153,7 +145,7 @@ impl<'a> Sources<'a> {
     /// any.
     fn inactive(&self, key: usize) -> [Vec<TextWindow<'a>>; 3] {
         let inactive = |w: &TextWindow| {
-            is_inactive(&self.activations[key], w.context, w.start, w.tokens.len())
+            is_inactive(&self.work.activations[key], w.context, w.start, w.tokens.len())
         };
         let any = self.work.examples(key, Half::Score).filter(|row| row.band == Band::Inactive);
         [

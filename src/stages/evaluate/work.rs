@@ -6,10 +6,12 @@
 
 use super::Run;
 use crate::artifact::tables::{AgreementRow, ExampleRow, ExplanationRow, FeatureRow};
+use crate::atlas::activations;
 use crate::error::Result;
 use crate::ids::{Band, FeatureId, Half, Status};
 use crate::inputs::{Contexts, by};
 use crate::stats::agreement::{over_pairs, words_in_common};
+use crate::stats::feature::TokenActivation;
 use crate::stats::trials::control;
 use std::collections::BTreeMap;
 
@@ -29,6 +31,8 @@ pub(super) struct Work<'a> {
     pub(super) features: Vec<FeatureRow>,
     /// By key: what is drawn for a feature is drawn by this.
     pub(super) salts: Vec<u64>,
+    /// By key: its activations at tokens that count, by context and position.
+    pub(super) activations: Vec<Vec<TokenActivation>>,
     /// By feature.
     pub(super) examples: BTreeMap<FeatureId, Vec<ExampleRow>>,
     /// By key, those that have any; by sample.
@@ -57,10 +61,15 @@ impl<'a> Work<'a> {
             }
         }
         let contexts = Contexts::load(run.config, run.store)?;
+        let mut activations = activations::all(run.store, features.len())?;
+        for own in &mut activations {
+            own.retain(|at| contexts.counting(at.context, at.position).is_some());
+        }
         let salts = features.iter().map(|row| row.feature.salt()).collect();
         Ok(Work {
             run,
             contexts,
+            activations,
             salts,
             examples: by(examples, |row| row.subject.clone())
                 .into_iter()
