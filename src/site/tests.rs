@@ -573,7 +573,7 @@ fn a_heads_page_says_what_it_does_and_an_mlps_does_not() {
     let (head, mlp) =
         (page(&|c| c.head().is_some() && c.layer() > 2), page(&|c| c.head().is_none()));
     assert!(
-        head.contains("<b>the right answer</b> from <b>the last token, "),
+        head.contains("from <b>the right answer</b> to <b>the last token, "),
         "where it carries from"
     );
     assert!(

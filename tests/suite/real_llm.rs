@@ -99,7 +99,7 @@ fn a_real_server_explains_by_schema_and_is_asked_once() {
     let refused = asked(&store);
     assert!(refused.len() > 10);
     for row in refused {
-        let why = ["does not accept the key", "one of its features has no explanation yet"];
+        let why = ["rejects the key", "one of its features has no explanation yet"];
         assert!(
             row.status == Status::Left && why.iter().any(|why| row.reason.contains(why)),
             "{}",
@@ -139,7 +139,7 @@ fn check_explanations(explanations: &[ExplanationRow]) {
         let had =
             row.status == Status::Ok && !row.input_side.is_empty() && !row.output_side.is_empty();
         let missed = row.status == Status::Failed
-            && (row.reason.starts_with("the reply cannot be read")
+            && (row.reason.starts_with("the reply cannot be parsed")
                 || row.reason.starts_with("the reply was cut off"));
         assert!(had || missed, "{}: {} {}", row.subject, row.status, row.reason);
     }

@@ -239,22 +239,17 @@ fn moves(moves: &[Move], of: u32) -> Html {
     };
     html(match told.is_empty() {
         true => "It moves nothing between positions in the circuits.".into(),
-        false => format!("In circuits it reads {}.{more}", told.join("; ")),
+        false => format!("In the circuits it moves information {}.{more}", told.join("; ")),
     })
 }
 
 fn told(m: &Move, of: u32) -> String {
     let attention = m
         .attention
-        .map(|a| {
-            format!(
-                "; mean attention between them over all prompts of these templates: {}",
-                percent(a)
-            )
-        })
+        .map(|a| format!(" (mean attention {} over all prompts of these templates)", percent(a)))
         .unwrap_or_default();
     format!(
-        "<b>{}</b> from <b>{}</b> in {} of {of} prompts{attention}",
+        "from <b>{}</b> to <b>{}</b> in {} of {of} prompts{attention}",
         said(&m.from),
         ending(m),
         m.prompts
