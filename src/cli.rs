@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::format::number::counted;
 use crate::pipeline::{self, Cleaned, Selection, Told};
-use crate::show::{self, Look, Question};
+use crate::show::{self, Look, ShowQuestion};
 use crate::stages::Done;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -56,7 +56,7 @@ enum Command {
     /// Print results of a finished run, as tables or JSON
     Show {
         #[command(subcommand)]
-        question: Question,
+        question: ShowQuestion,
         #[command(flatten)]
         look: Look,
         #[command(flatten)]

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A head: its layer and its number there.
-pub type Head = (usize, usize);
+pub type HeadIndex = (usize, usize);
 
 /// A prompt over which heads are watched.
 pub struct HeadPrompt<'a> {
@@ -97,7 +97,7 @@ struct Reading {
 /// A head over the prompts of a task.
 pub struct HeadBehaviour {
     /// Which head it is.
-    pub head: Head,
+    pub head: HeadIndex,
     /// Where it looks, over all prompts.
     pub habits: AttentionTotals,
     /// In the order in which the templates first come.
@@ -141,7 +141,11 @@ struct Look {
 }
 
 /// Watches heads over prompts; as many studies as heads, in their order.
-pub fn study(model: &Gpt2, prompts: &[HeadPrompt], heads: &[Head]) -> Result<Vec<HeadBehaviour>> {
+pub fn study(
+    model: &Gpt2,
+    prompts: &[HeadPrompt],
+    heads: &[HeadIndex],
+) -> Result<Vec<HeadBehaviour>> {
     let answers: BTreeSet<u32> =
         prompts.iter().flat_map(|prompt| [prompt.correct, prompt.counter]).collect();
     let new = |&head| HeadBehaviour {
@@ -168,7 +172,7 @@ pub fn study(model: &Gpt2, prompts: &[HeadPrompt], heads: &[Head]) -> Result<Vec
     Ok(studies)
 }
 
-fn looks(model: &Gpt2, prompt: &HeadPrompt, heads: &[Head]) -> Result<Vec<Look>> {
+fn looks(model: &Gpt2, prompt: &HeadPrompt, heads: &[HeadIndex]) -> Result<Vec<Look>> {
     let trace = model.forward(prompt.tokens)?;
     let column = |id: u32| -> Result<Tensor> { Ok(model.w_u.narrow(1, id as usize, 1)?) };
     let answer = (column(prompt.correct)? - column(prompt.counter)?)?;
@@ -176,7 +180,7 @@ fn looks(model: &Gpt2, prompt: &HeadPrompt, heads: &[Head]) -> Result<Vec<Look>>
 }
 
 /// `answer` `[D, 1]` is what the logit difference reads.
-fn look(model: &Gpt2, trace: &Trace, answer: &Tensor, (layer, head): Head) -> Result<Look> {
+fn look(model: &Gpt2, trace: &Trace, answer: &Tensor, (layer, head): HeadIndex) -> Result<Look> {
     let (own, last) = (&trace.layers[layer], trace.sigma_f.len() - 1);
     let k = model.sizes.d_head;
     let z = own.z.narrow(0, last, 1)?.narrow(1, head * k, k)?;
@@ -189,7 +193,7 @@ fn look(model: &Gpt2, trace: &Trace, answer: &Tensor, (layer, head): Head) -> Re
 }
 
 /// A head's rows of `W_O'`, `[K, D]`.
-fn output(model: &Gpt2, (layer, head): Head) -> Result<Tensor> {
+fn output(model: &Gpt2, (layer, head): HeadIndex) -> Result<Tensor> {
     let k = model.sizes.d_head;
     Ok(model.layers[layer].w_o.narrow(0, head * k, k)?)
 }

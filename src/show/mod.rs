@@ -26,7 +26,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 
 /// What can be asked.
 #[derive(Subcommand)]
-pub(crate) enum Question {
+pub(crate) enum ShowQuestion {
     /// One feature: statistics, explanation, promoted tokens, examples
     Feature {
         /// Such as `att9.16109` or `mlp0.10173`
@@ -128,7 +128,7 @@ trait Answer: Serialize {
 ///
 /// # Errors
 /// When there is no finished run, or it knows nothing of a name.
-pub(crate) fn show(config: &Config, question: &Question, look: &Look) -> Result<()> {
+pub(crate) fn show(config: &Config, question: &ShowQuestion, look: &Look) -> Result<()> {
     pipeline::set_threads(config);
     let text = pipeline::ask(config, |run| answer(run, question, look))?;
     match std::io::stdout().write_all(text.as_bytes()) {
@@ -138,25 +138,25 @@ pub(crate) fn show(config: &Config, question: &Question, look: &Look) -> Result<
     }
 }
 
-fn answer(run: &Run, question: &Question, look: &Look) -> Result<String> {
+fn answer(run: &Run, question: &ShowQuestion, look: &Look) -> Result<String> {
     match question {
-        Question::Feature { feature, examples } => {
+        ShowQuestion::Feature { feature, examples } => {
             written(&feature::ask(run, feature, *examples)?, look)
         }
-        Question::Features { features, examples } => {
+        ShowQuestion::Features { features, examples } => {
             written(&together::ask(run, features, *examples)?, look)
         }
-        Question::Component { component, top } => {
+        ShowQuestion::Component { component, top } => {
             written(&component::ask(run, component, *top)?, look)
         }
-        Question::Pairs { a, b, task, top } => {
+        ShowQuestion::Pairs { a, b, task, top } => {
             written(&pairs::ask(run, a, b.as_deref(), task.as_deref(), *top)?, look)
         }
-        Question::Tuples { top, size, components, task } => written(
+        ShowQuestion::Tuples { top, size, components, task } => written(
             &tuples::ask(run, usize::from(*size), *components, task.as_deref(), *top)?,
             look,
         ),
-        Question::Task { task, top } => written(&task::ask(run, task, *top)?, look),
+        ShowQuestion::Task { task, top } => written(&task::ask(run, task, *top)?, look),
     }
 }
 

@@ -6,14 +6,14 @@ use crate::llm::{Call, Outcome, Plan, Question};
 
 /// Questions of a stage by how they ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(super) struct UsageTally {
     pub said: u64,
     /// With what was refused.
     pub failed: u64,
     pub left: u64,
 }
 
-impl Tally {
+impl UsageTally {
     pub(super) fn count<T>(&mut self, outcome: &Outcome<T>) {
         match outcome {
             Outcome::Answered(_) => self.said += 1,
@@ -31,7 +31,7 @@ impl Tally {
         requests: u64,
         cost: Option<f64>,
     ) -> String {
-        let Tally { said, failed, left } = self;
+        let UsageTally { said, failed, left } = self;
         let cost = cost.map(|cost| format!(", cost {cost:.4}")).unwrap_or_default();
         format!(
             "{said} {what} by {models}, {failed} failed, {left} left, {requests} requests now{cost}"
@@ -144,7 +144,7 @@ asked: m
 
     #[test]
     fn a_tally_is_told_with_its_cost_where_there_is_a_price() {
-        let mut tally = Tally::default();
+        let mut tally = UsageTally::default();
         let ends = [
             Outcome::Answered(1),
             Outcome::Refused("no".into()),

@@ -8,7 +8,7 @@ use crate::fixture::{Fixture, in_every_world};
 use candle_core::{DType, Tensor};
 use circuit_atlas::circuit::features::{self, Errors, FeatureAblation, Runner, Side};
 use circuit_atlas::circuit::gradient::{
-    Basis, Gradient, GradientLinks, Hooks, Lessons, Members, middles,
+    Basis, Gradient, GradientLinks, Lessons, Members, PartialHooks, middles,
 };
 use circuit_atlas::circuit::ranked::{Sums, equal, first, ranking};
 use circuit_atlas::circuit::{
@@ -40,7 +40,7 @@ fn held(f: &Fixture) -> Vec<Arc<FeatureAblation>> {
 }
 
 /// All features of every dictionary, or those that are active in the prompt or its stand-in.
-fn hooks(gradient: &Gradient, held: &FeatureAblation, clean: Option<&Pass>) -> Hooks {
+fn hooks(gradient: &Gradient, held: &FeatureAblation, clean: Option<&Pass>) -> PartialHooks {
     gradient.hooks(clean.map_or(Basis::Every, Basis::Candidates), held).unwrap()
 }
 
@@ -215,7 +215,7 @@ fn a_mask_is_followed_by_the_derivative(f: &'static Fixture) {
             .iter()
             .map(|parts| parts.names.iter().map(|_| rng.random_range(0.2..0.8)).collect())
             .collect();
-        let weigh = |hooks: &mut Hooks, at: Option<(usize, usize)>, by: f64| {
+        let weigh = |hooks: &mut PartialHooks, at: Option<(usize, usize)>, by: f64| {
             for (i, parts) in hooks.parts.iter_mut().enumerate() {
                 let moved = |(k, w): (usize, &f64)| w + if at == Some((i, k)) { by } else { 0.0 };
                 parts.weigh(weights[i].iter().enumerate().map(moved).collect()).unwrap();

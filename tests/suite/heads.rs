@@ -7,7 +7,7 @@ use circuit_atlas::artifact::tables::{
     PublishedRow,
 };
 use circuit_atlas::circuit::heads::{
-    Head, HeadBehaviour, HeadPrompt, copying, decoder_shares, study,
+    HeadBehaviour, HeadIndex, HeadPrompt, copying, decoder_shares, study,
 };
 use circuit_atlas::model::Trace;
 use insta::assert_snapshot;
@@ -22,7 +22,7 @@ in_every_world!(
     shares_of_decoder_norm_sum_to_one_over_heads,
 );
 
-fn every_head(f: &Fixture) -> Vec<Head> {
+fn every_head(f: &Fixture) -> Vec<HeadIndex> {
     let sizes = &f.model().sizes;
     (0..sizes.layers).flat_map(|layer| (0..sizes.heads).map(move |head| (layer, head))).collect()
 }
@@ -40,7 +40,7 @@ fn studied(f: &Fixture) -> (Vec<HeadBehaviour>, Vec<Trace>) {
 }
 
 /// `[T][T]`
-fn pattern(trace: &Trace, (layer, head): Head) -> Vec<Vec<f32>> {
+fn pattern(trace: &Trace, (layer, head): HeadIndex) -> Vec<Vec<f32>> {
     trace.layers[layer].pattern.get(head).unwrap().to_vec2().unwrap()
 }
 

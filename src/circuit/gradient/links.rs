@@ -6,7 +6,7 @@
 //! is split by head and source, and into what enters the head's value, query and key. All effects
 //! are in the metric's unit.
 
-use super::{Back, Gradient, Hooks, numbers};
+use super::{Back, Gradient, PartialHooks, numbers};
 use crate::circuit::graph::{Edge, Graph, Node};
 use crate::circuit::replacement::dot;
 use crate::error::Result;
@@ -143,7 +143,7 @@ impl<'a> GradientLinks<'a> {
     pub fn new(
         gradient: &Gradient,
         members: &'a Members,
-        hooks: &Hooks,
+        hooks: &PartialHooks,
         backs: &[Back],
         embedding: Option<&Tensor>,
     ) -> Result<GradientLinks<'a>> {
@@ -445,7 +445,7 @@ fn kept(parent: &Node, all: &[Reaching], least: f64, whole: Option<f64>) -> Vec<
 }
 
 impl Numbers {
-    fn of(members: &Members, hooks: &Hooks, back: &Back) -> Result<Numbers> {
+    fn of(members: &Members, hooks: &PartialHooks, back: &Back) -> Result<Numbers> {
         let (mut change, mut at_pre, mut norm) = (Vec::new(), Vec::new(), Vec::new());
         for (i, (parts, own)) in hooks.parts.iter().zip(&members.of_hook).enumerate() {
             let columns: Vec<Option<usize>> =
@@ -476,7 +476,7 @@ impl Numbers {
 }
 
 /// `Σ|effect|` of every feature of the prompt on the root.
-fn root_whole(gradient: &Gradient, hooks: &Hooks, backs: &[Back]) -> Result<f64> {
+fn root_whole(gradient: &Gradient, hooks: &PartialHooks, backs: &[Back]) -> Result<f64> {
     let mut whole = 0.0;
     for (i, parts) in hooks.parts.iter().enumerate() {
         let mut sum = vec![0.0; parts.names.len()];

@@ -26,7 +26,7 @@ mod patching;
 pub use links::{GradientLinks, Members};
 pub use masks::Lessons;
 pub use parts::Parts;
-pub use parts::{Basis, Hooks};
+pub use parts::{Basis, PartialHooks};
 pub use pass::{Back, Point};
 
 use super::faithful::Case;
@@ -100,7 +100,7 @@ impl<'a> Gradient<'a> {
     }
 
     /// Forward and back at each of the points.
-    pub fn run(&self, case: &Case, hooks: &Hooks) -> Result<Vec<Back>> {
+    pub fn run(&self, case: &Case, hooks: &PartialHooks) -> Result<Vec<Back>> {
         self.points.iter().map(|&t| self.point(case, hooks, t)?.back(self, hooks)).collect()
     }
 
@@ -126,13 +126,13 @@ impl<'a> Gradient<'a> {
     ///
     /// # Errors
     /// When tensors cannot be made.
-    pub fn by_part(&self, case: &Case, hooks: &Hooks) -> Result<BTreeMap<FeatureId, f64>> {
+    pub fn by_part(&self, case: &Case, hooks: &PartialHooks) -> Result<BTreeMap<FeatureId, f64>> {
         let backs = self.run(case, hooks)?;
         Ok(Scores { hooks: self.mean_scores(hooks, &backs)?, errors: Vec::new() }.by_part())
     }
 
     /// The mean over points of `(a − r)·c`, by hook.
-    pub fn mean_scores(&self, hooks: &Hooks, backs: &[Back]) -> Result<Vec<HookScores>> {
+    pub fn mean_scores(&self, hooks: &PartialHooks, backs: &[Back]) -> Result<Vec<HookScores>> {
         let one = |(i, parts): (usize, &Parts)| -> Result<HookScores> {
             let mean = mean(backs.iter().map(|back| back.scores(i)))?;
             Ok((

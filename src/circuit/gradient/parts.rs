@@ -21,7 +21,7 @@ pub enum Basis<'a> {
     Of(&'a BTreeSet<FeatureId>),
 }
 
-impl Hooks {
+impl PartialHooks {
     /// Runs so much of each part.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ pub struct Parts {
 }
 
 /// The hooks of one prompt, in the order in which the model comes to them.
-pub struct Hooks {
+pub struct PartialHooks {
     /// One for each hook.
     pub parts: Vec<Parts>,
 }
@@ -80,9 +80,9 @@ impl Gradient<'_> {
     ///
     /// # Errors
     /// When a dictionary cannot be read.
-    pub fn hooks(&self, basis: Basis, ablation_value: &FeatureAblation) -> Result<Hooks> {
+    pub fn hooks(&self, basis: Basis, ablation_value: &FeatureAblation) -> Result<PartialHooks> {
         let ids = DictionaryId::all(self.model.sizes.layers);
-        Ok(Hooks {
+        Ok(PartialHooks {
             parts: ids.map(|id| self.features(id, basis, ablation_value)).collect::<Result<_>>()?,
         })
     }
@@ -130,7 +130,7 @@ impl Gradient<'_> {
 
     /// The neurons of a prompt: units of MLPs and columns of `z`, with their means over corrupted
     /// prompts.
-    pub fn neurons(&self, ablation_value: &components::Neurons) -> Result<Hooks> {
+    pub fn neurons(&self, ablation_value: &components::Neurons) -> Result<PartialHooks> {
         let to = |x: &Tensor| x.to_dtype(self.dtype);
         let one = |id: DictionaryId| -> Result<Parts> {
             let layer = &self.model.layers[id.layer];
@@ -156,7 +156,7 @@ impl Gradient<'_> {
                 },
             })
         };
-        Ok(Hooks {
+        Ok(PartialHooks {
             parts: DictionaryId::all(self.model.sizes.layers).map(one).collect::<Result<_>>()?,
         })
     }

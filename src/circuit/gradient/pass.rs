@@ -1,6 +1,6 @@
 //! One prompt forward with its parts at `r + t·(a − r)`, and the metric's gradient back.
 
-use super::{Gradient, Hooks, Parts, numbers};
+use super::{Gradient, PartialHooks, Parts, numbers};
 use crate::circuit::faithful::Case;
 use crate::error::Result;
 use crate::model::{Attended, Gpt2};
@@ -57,7 +57,7 @@ pub struct Back {
 
 impl Gradient<'_> {
     /// Runs a prompt with its parts at `r + t·(a − r)`.
-    pub fn point(&self, case: &Case, hooks: &Hooks, t: f64) -> Result<Point> {
+    pub fn point(&self, case: &Case, hooks: &PartialHooks, t: f64) -> Result<Point> {
         self.run_on(case, hooks, t, self.model.embed(case.tokens)?, (Vec::new(), Vec::new()))
     }
 
@@ -66,7 +66,7 @@ impl Gradient<'_> {
     pub(super) fn point_from(
         &self,
         case: &Case,
-        hooks: &Hooks,
+        hooks: &PartialHooks,
         point: &Point,
         layer: usize,
     ) -> Result<Point> {
@@ -85,7 +85,7 @@ impl Gradient<'_> {
     fn run_on(
         &self,
         case: &Case,
-        hooks: &Hooks,
+        hooks: &PartialHooks,
         t: f64,
         mut x: Tensor,
         (mut layers, mut inner): (Vec<[Encoded; 2]>, Vec<Inner>),
@@ -127,12 +127,17 @@ fn held(parts: &Parts, read: &Tensor, t: f64) -> Result<(Tensor, Encoded)> {
 
 impl Point {
     /// Takes the metric's gradient back.
-    pub fn back(self, gradient: &Gradient, hooks: &Hooks) -> Result<Back> {
+    pub fn back(self, gradient: &Gradient, hooks: &PartialHooks) -> Result<Back> {
         self.back_to(gradient, hooks, 0)
     }
 
     /// The same as far as the hooks of a layer.
-    pub(super) fn back_to(self, gradient: &Gradient, hooks: &Hooks, from: usize) -> Result<Back> {
+    pub(super) fn back_to(
+        self,
+        gradient: &Gradient,
+        hooks: &PartialHooks,
+        from: usize,
+    ) -> Result<Back> {
         let model = &gradient.model;
         let [end, sigma, at_end] = &self.end;
         let at_end = through_norm(end, sigma, at_end)?;

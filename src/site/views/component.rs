@@ -3,7 +3,9 @@
 
 use super::explained::{About, ExplanationView};
 use super::head::{ClassView, HeadFeatureRow, HeadView, classes, head_features};
-use super::parts::{ExampleView, Logits, Page, ServingRow, describe, example, hottest, serving};
+use super::parts::{
+    ExampleView, LogitsView, Page, ServingRow, describe, example, hottest, serving,
+};
 use crate::atlas::model::ComponentPage;
 use crate::format::number::{counted, percent};
 use crate::ids::Component;
@@ -20,7 +22,7 @@ pub(crate) struct ComponentView {
     feature_total: String,
     explanation: Option<ExplanationView>,
     features: Vec<InTask>,
-    logits: Logits,
+    logits: LogitsView,
     examples: Vec<ExampleView>,
     neighbours: Vec<Neighbour>,
     classes: Vec<ClassView>,
@@ -75,7 +77,7 @@ impl ComponentView {
             feature_total,
             explanation: ExplanationView::of(links, about),
             features: by_task(links, c),
-            logits: Logits::of(&c.promoted, &c.suppressed),
+            logits: LogitsView::of(&c.promoted, &c.suppressed),
             examples: c.examples.iter().map(|e| example(e, max)).collect(),
             neighbours: c
                 .neighbours

@@ -4,8 +4,8 @@
 use super::explained::{About, ExplanationView};
 use super::intervention_links::{InterventionLinkRow, intervention_link_row};
 use super::parts::{
-    BandView, CircuitPairRow, CorpusPairRow, Logits, Page, ServingRow, bands, circuit_pair_from,
-    corpus_pair, describe, serving,
+    BandView, CircuitPairRow, CorpusPairRow, LogitsView, Page, ServingRow, bands,
+    circuit_pair_from, corpus_pair, describe, serving,
 };
 use super::scores::ScoresView;
 use crate::atlas::model::{Feature, Task};
@@ -30,7 +30,7 @@ pub(crate) struct FeatureView {
     histogram: Html,
     inactive: bool,
     mass: Vec<MassRow>,
-    logits: Logits,
+    logits: LogitsView,
     servings: Vec<ServingRow>,
     bands: Vec<BandView>,
     corpus_pairs: Vec<CorpusPairRow>,
@@ -83,7 +83,7 @@ impl FeatureView {
             histogram: svg::histogram(&f.histogram, f.max),
             inactive: f.active == 0,
             mass: mass(&f.mass),
-            logits: Logits::of(&f.promoted, &f.suppressed),
+            logits: LogitsView::of(&f.promoted, &f.suppressed),
             servings: f.servings.iter().map(|s| serving(links, s)).collect(),
             bands: bands(&f.examples, f.max),
             corpus_pairs: f.corpus_pairs.iter().map(|p| corpus_pair(links, f.id, p)).collect(),

@@ -106,15 +106,15 @@ pub(super) struct TokenRow {
 
 /// Both ends of the vocabulary.
 #[derive(Serialize)]
-pub(super) struct Logits {
+pub(super) struct LogitsView {
     pub promoted: Vec<TokenRow>,
     pub suppressed: Vec<TokenRow>,
     /// Units of activation of the second column; empty where that is not known.
     pub strength: String,
 }
 
-impl Logits {
-    pub(super) fn of(promoted: &[PromotedToken], suppressed: &[PromotedToken]) -> Logits {
+impl LogitsView {
+    pub(super) fn of(promoted: &[PromotedToken], suppressed: &[PromotedToken]) -> LogitsView {
         let all = || promoted.iter().chain(suppressed);
         let longest = all().map(|p| p.logit.abs()).fold(0.0, f64::max);
         let row = |p: &PromotedToken| TokenRow {
@@ -128,7 +128,7 @@ impl Logits {
         };
         let largest =
             all().max_by(|a, b| a.logit.abs().total_cmp(&b.logit.abs())).filter(|p| p.logit != 0.0);
-        Logits {
+        LogitsView {
             promoted: promoted.iter().map(row).collect(),
             suppressed: suppressed.iter().map(row).collect(),
             strength: largest.map(|p| trimmed(p.at_strength / p.logit)).unwrap_or_default(),
@@ -327,8 +327,8 @@ mod tests {
     fn the_strength_is_read_off_the_largest_logit() {
         let promoted =
             |logit: f64| PromotedToken { text: "a".into(), logit, at_strength: logit * 4.0 };
-        let logits = Logits::of(&[promoted(2.0)], &[promoted(-1.0)]);
+        let logits = LogitsView::of(&[promoted(2.0)], &[promoted(-1.0)]);
         assert_eq!((logits.strength.as_str(), logits.suppressed[0].width.as_str()), ("4", "50"));
-        assert_eq!(Logits::of(&[], &[]).strength, "");
+        assert_eq!(LogitsView::of(&[], &[]).strength, "");
     }
 }

@@ -2,8 +2,8 @@
 
 use super::explained::{About, ExplanationView};
 use super::parts::{
-    CircuitPairRow, CorpusPairRow, ExampleView, Logits, Page, circuit_pair, corpus_pair, describe,
-    example, gist, hottest,
+    CircuitPairRow, CorpusPairRow, ExampleView, LogitsView, Page, circuit_pair, corpus_pair,
+    describe, example, gist, hottest,
 };
 use crate::atlas::model::{Group, Pair};
 use crate::format::number::{counted, percent, significant};
@@ -45,7 +45,7 @@ pub(crate) struct PairView {
     explanation: Option<ExplanationView>,
     circuit: Vec<CircuitPairRow>,
     corpus: Vec<CorpusPairRow>,
-    logits: Logits,
+    logits: LogitsView,
     examples: Vec<ExampleView>,
 }
 
@@ -74,7 +74,7 @@ impl PairView {
             explanation: ExplanationView::of(links, about),
             circuit: p.circuit.iter().map(|(task, c)| circuit_pair(links, task, c)).collect(),
             corpus: p.corpus.iter().map(|c| corpus_pair(links, p.a, c)).collect(),
-            logits: Logits::of(&p.promoted, &p.suppressed),
+            logits: LogitsView::of(&p.promoted, &p.suppressed),
             examples: p.examples.iter().map(|e| example(e, max)).collect(),
         }
     }
@@ -85,7 +85,7 @@ pub(crate) struct GroupView {
     page: Page,
     members: Vec<Member>,
     explanation: Option<ExplanationView>,
-    logits: Logits,
+    logits: LogitsView,
     examples: Vec<ExampleView>,
     /// Pairs among the members that have a page.
     pairs: Vec<PageLink>,
@@ -108,7 +108,7 @@ impl GroupView {
             page: Page::new(links, "groups", &path, g.name.clone(), description),
             members: g.features.iter().map(|&f| member(links, f)).collect(),
             explanation: ExplanationView::of(links, about),
-            logits: Logits::of(&g.promoted, &g.suppressed),
+            logits: LogitsView::of(&g.promoted, &g.suppressed),
             examples: g.examples.iter().map(|e| example(e, max)).collect(),
             pairs: pairs_among(links, &g.features),
         }

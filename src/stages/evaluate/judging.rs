@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::ids::Subject;
 use crate::llm::judge::{self, JudgeMethod};
 use crate::llm::{Asked, Asker, Outcome, Plan, Question};
-use crate::stages::usage_report::{Tally, ledger};
+use crate::stages::usage_report::{UsageTally, ledger};
 use crate::stats::agreement::{kappa, over_pairs};
 use crate::stats::mix;
 use crate::stats::rule::{Rule, Tally as Right};
@@ -43,12 +43,12 @@ pub(super) struct Judging<'a> {
 
 /// What came of it.
 #[derive(Default)]
-pub(super) struct Judged {
+pub(super) struct JudgedRows {
     pub evaluations: Vec<EvaluationRow>,
     pub judgements: Vec<JudgementRow>,
     pub agreements: Vec<AgreementRow>,
     pub ledger: Vec<LedgerRow>,
-    pub tally: Tally,
+    pub tally: UsageTally,
 }
 
 impl<'a> Judging<'a> {
@@ -154,12 +154,12 @@ impl<'a> Judging<'a> {
     }
 
     /// Asks everything.
-    pub(super) fn ask(&self, asker: &Asker) -> Result<Judged> {
+    pub(super) fn ask(&self, asker: &Asker) -> Result<JudgedRows> {
         let (series, questions): (Vec<Series>, Vec<Question>) =
             self.questions()?.into_iter().unzip();
         let answers = asker.ask("verdicts", &questions, judge::read)?;
         let (mut judged, mut verdicts) =
-            (Judged::default(), BTreeMap::<Series, Vec<Verdict>>::new());
+            (JudgedRows::default(), BTreeMap::<Series, Vec<Verdict>>::new());
         for ((series, question), asked) in series.iter().zip(&questions).zip(answers) {
             judged.tally.count(&asked.outcome);
             judged.ledger.extend(asked.calls.iter().map(|call| ledger(question, call)));

@@ -16,7 +16,7 @@ use crate::llm::{Asker, Plan};
 use crate::stages::usage_report::{self, once};
 use crate::stages::{Done, Run};
 use crate::stats::rule::Rule;
-use judging::{Judged, Judging};
+use judging::{JudgedRows, Judging};
 use work::Work;
 
 /// Whether a language model is asked to judge.
@@ -37,7 +37,7 @@ pub fn run(run: &Run) -> Result<Done> {
     };
     let mut judged = match &replacement {
         Some(replacement) if asks(run.config) => judged(run, &work, replacement, &rules)?,
-        _ => Judged::default(),
+        _ => JudgedRows::default(),
     };
     let mut said = Vec::new();
     if evaluate.methods.contains(&ScoreMethod::SingleToken) {
@@ -89,13 +89,13 @@ fn judged(
     work: &Work,
     replacement: &ReplacementModel,
     rules: &[Rule],
-) -> Result<Judged> {
+) -> Result<JudgedRows> {
     let judging = Judging::new(work, replacement, rules)?;
     judging.ask(&Asker::open(&run.config.llm, run.store, run.budget, run.progress)?)
 }
 
 /// Writes the tables, each sorted by its leading columns.
-fn write(run: &Run, mut judged: Judged, causal: &[CausalRow]) -> Result<()> {
+fn write(run: &Run, mut judged: JudgedRows, causal: &[CausalRow]) -> Result<()> {
     let evaluation = |row: &EvaluationRow| {
         (row.subject.to_string(), row.explainer.clone(), row.method.clone(), row.judge.clone())
     };

@@ -1,7 +1,7 @@
 //! The question about a head: besides its features, where it looks in each task, what enters it,
 //! and what it copies.
 
-use super::sets::Circuits;
+use super::sets::CircuitIndex;
 use super::sets::place;
 use super::subjects::{FeatureSet, Said, Subjects};
 use crate::atlas::model::{self, AttentionShares, Contributor, What};
@@ -27,7 +27,7 @@ impl Subjects<'_> {
         &self,
         component: Component,
         set: &FeatureSet,
-        circuits: &Circuits,
+        circuits: &CircuitIndex,
         said: &Said,
     ) -> explainer::HeadEvidence {
         let mut heads = circuits.heads.of(component, &self.tokenizer);

@@ -13,10 +13,10 @@ use crate::error::Result;
 use crate::ids::{Status, Subject, SubjectKind};
 use crate::llm::explainer::{self, Reply};
 use crate::llm::{Asked, Asker, Call, Outcome, Question};
-use crate::stages::usage_report::{self, Tally, ledger, once};
+use crate::stages::usage_report::{self, UsageTally, ledger, once};
 use crate::stages::{Done, Run};
 use crate::summary::{STATISTICS, Sentences};
-use sets::Circuits;
+use sets::CircuitIndex;
 use std::collections::BTreeSet;
 use subjects::{Said, Subjects};
 
@@ -30,7 +30,7 @@ pub fn run(run: &Run) -> Result<Done> {
         let asker = Asker::open(&run.config.llm, run.store, run.budget, run.progress)?;
         book.ask(&asker, "features explained", &subjects.questions_alone()?)?;
         let together =
-            subjects.questions_together(&Circuits::load(&reader, run.store)?, &book.said)?;
+            subjects.questions_together(&CircuitIndex::load(&reader, run.store)?, &book.said)?;
         let left = book.left();
         // In the statistics' words it would be paid for once more when the feature has its own.
         let (open, ready): (Vec<Question>, Vec<_>) =
@@ -55,8 +55,8 @@ pub fn plan(run: &Run) -> Result<String> {
         // What is known is read; the budget is empty, so that nothing else is asked.
         book.ask(&asker, "features", &questions)?;
     }
-    let together =
-        asker.plan(&subjects.questions_together(&Circuits::load(&reader, run.store)?, &book.said)?);
+    let together = asker
+        .plan(&subjects.questions_together(&CircuitIndex::load(&reader, run.store)?, &book.said)?);
     let mut said = usage_report::table(
         &llm.model,
         &[("features", alone), ("components, pairs, groups", together)],
@@ -78,7 +78,7 @@ struct Book {
     ledger: Vec<LedgerRow>,
     /// The best sentences so far.
     said: Said,
-    tally: Tally,
+    tally: UsageTally,
 }
 
 impl Book {

@@ -20,17 +20,17 @@ use std::collections::{BTreeMap, BTreeSet};
 const MEMBERS: usize = 15;
 
 /// What is known of circuits.
-pub(super) struct Circuits<'a> {
+pub(super) struct CircuitIndex<'a> {
     pub(super) heads: &'a Heads,
     prompts: &'a [PromptRow],
     components: &'a [ComponentRow],
     pairs: BTreeMap<Subject, Vec<CircuitPairRow>>,
 }
 
-impl<'a> Circuits<'a> {
-    pub(super) fn load(reader: &'a Reader, store: &Store) -> Result<Circuits<'a>> {
+impl<'a> CircuitIndex<'a> {
+    pub(super) fn load(reader: &'a Reader, store: &Store) -> Result<CircuitIndex<'a>> {
         let pair = |row: &CircuitPairRow| Subject::pair(row.feature_a, row.feature_b);
-        Ok(Circuits {
+        Ok(CircuitIndex {
             heads: reader.heads()?,
             prompts: reader.prompts()?,
             components: reader.components()?,
@@ -55,7 +55,7 @@ impl Subjects<'_> {
     /// The questions about all sets that have a text to show.
     pub(super) fn questions_together(
         &self,
-        circuits: &Circuits,
+        circuits: &CircuitIndex,
         said: &Said,
     ) -> Result<Vec<Question>> {
         let seen =
@@ -73,7 +73,7 @@ impl Subjects<'_> {
         own.into_iter().any(|member| features.contains(&Subject::from(member.feature)))
     }
 
-    fn set(&self, set: &FeatureSet, circuits: &Circuits, said: &Said) -> Result<Evidence> {
+    fn set(&self, set: &FeatureSet, circuits: &CircuitIndex, said: &Said) -> Result<Evidence> {
         let (joint, tokens) = (self.strongest(&set.subject), self.logits(&set.subject));
         Ok(match set.subject {
             Subject::Pair(..) | Subject::Feature(_) => {
@@ -105,7 +105,7 @@ impl Subjects<'_> {
         &self,
         component: Component,
         set: &FeatureSet,
-        circuits: &Circuits,
+        circuits: &CircuitIndex,
         said: &Said,
     ) -> MlpEvidence {
         let tasks =
@@ -123,7 +123,7 @@ impl Subjects<'_> {
     pub(super) fn serving(
         &self,
         set: &FeatureSet,
-        circuits: &Circuits,
+        circuits: &CircuitIndex,
         said: &Said,
     ) -> Vec<explainer::MemberEvidence> {
         let all = circuits.prompts_of(None);
@@ -158,7 +158,7 @@ impl Subjects<'_> {
     fn pair(
         &self,
         set: &FeatureSet,
-        circuits: &Circuits,
+        circuits: &CircuitIndex,
         said: &Said,
     ) -> (Vec<explainer::MemberEvidence>, Vec<CooccurrenceEvidence>) {
         let rows = circuits.pairs.get(&set.subject).map(Vec::as_slice).unwrap_or_default();
@@ -184,7 +184,7 @@ impl Subjects<'_> {
         &self,
         task: &config::Task,
         component: Component,
-        circuits: &Circuits,
+        circuits: &CircuitIndex,
     ) -> TaskEvidence {
         let first = circuits.prompts.iter().find(|row| row.used && row.task == task.name);
         let token = |id: Option<u32>| id.map(|id| self.tokenizer.token(id)).unwrap_or_default();

@@ -31,7 +31,7 @@ const SIZES: [usize; 5] = [20, 50, 100, 200, 400];
 const LEARNED: usize = 1000;
 
 /// Feature circuits, each with what it is called.
-pub(super) type Circuits = Vec<(String, BTreeSet<FeatureId>)>;
+pub(super) type SizedCircuits = Vec<(String, BTreeSet<FeatureId>)>;
 
 /// What a method found.
 pub(super) struct Other {
@@ -39,7 +39,7 @@ pub(super) struct Other {
     /// By the share of prompts whose circuit has them; none where the method finds no components.
     pub components: Vec<(String, BTreeSet<Component>)>,
     /// Of [`DiscoveryMethod::Neurons`], columns of `z` and MLP units.
-    pub features: Circuits,
+    pub features: SizedCircuits,
     /// All that support the answer, the first first; none where circuits of different sizes are not
     /// parts of one another.
     pub ranked: Vec<FeatureId>,
@@ -52,10 +52,11 @@ pub(super) struct Other {
 }
 
 /// The first features of a ranking at several sizes, and those that are chosen, if any.
-pub(super) fn by_rank(ranked: &[FeatureId], chosen: BTreeSet<FeatureId>) -> Circuits {
+pub(super) fn by_rank(ranked: &[FeatureId], chosen: BTreeSet<FeatureId>) -> SizedCircuits {
     let first = |n: usize| ranked.iter().take(n).copied().collect();
     let sizes = SIZES.into_iter().filter(|&size| size < ranked.len());
-    let mut circuits: Circuits = sizes.map(|size| (format!("first {size}"), first(size))).collect();
+    let mut circuits: SizedCircuits =
+        sizes.map(|size| (format!("first {size}"), first(size))).collect();
     if !chosen.is_empty() {
         circuits.push(("chosen".into(), chosen));
     }

@@ -9,7 +9,7 @@ use crate::circuit::{Ablate, Case, components, everything};
 use crate::config::{Ablation, DiscoveryMethod};
 use crate::error::Result;
 use crate::ids::{Component, DictionaryId, FeatureId, Kind};
-use crate::stages::search::{Circuits, Other};
+use crate::stages::search::{Other, SizedCircuits};
 use crate::stats::agreement::{area, fit};
 use crate::stats::interval::Estimate;
 use crate::task::Published;
@@ -284,7 +284,7 @@ impl TaskRun<'_> {
         let as_many = chosen.filter(|size| other.ranked.len() >= *size);
         let as_many = as_many
             .map(|size| ("as many".to_string(), other.ranked[..size].iter().copied().collect()));
-        let circuits: Circuits = other.features.iter().cloned().chain(as_many).collect();
+        let circuits: SizedCircuits = other.features.iter().cloned().chain(as_many).collect();
         let mut rows = curve.rows(kind, &circuits)?;
         rows.extend(self.large(&curve, kind, other, widths)?);
         let areas = curve.areas(kind, &rows, self.ids().map(widths).sum(), Some(1.0));

@@ -16,7 +16,7 @@ use crate::ids::{Component, DictionaryId, FeatureId};
 use crate::inputs;
 use crate::stages::search::ranked::exchanged;
 use crate::stages::search::task_prompts::{check_used, whole};
-use crate::stages::search::{Circuits, by_rank};
+use crate::stages::search::{SizedCircuits, by_rank};
 use crate::stages::{Done, Run};
 use crate::stats::interval::{Bootstrap, Estimate, mean};
 use crate::stats::strata::places;
@@ -261,7 +261,7 @@ impl<'a> TaskRun<'a> {
     }
 
     /// The task's features at several sizes, and its circuit.
-    fn features(&self) -> Circuits {
+    fn features(&self) -> SizedCircuits {
         let chosen =
             self.found.rankings.iter().filter(|row| row.task == self.task.name && row.chosen);
         by_rank(&self.ranked("found", 1.0), chosen.map(|row| row.feature).collect())
