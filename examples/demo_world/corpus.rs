@@ -27,6 +27,15 @@ const LAST_PRACTICE: f64 = 0.7;
 /// Share of practice sentences that are about years; while polishing, most are.
 const YEARS: f64 = 0.2;
 const LAST_YEARS: f64 = 0.9;
+/// The same for the documents that dictionaries are trained on: what carries a task is rare in
+/// stories, and has to be learned too.
+const DICTIONARY_PRACTICE: f64 = 0.3;
+const DICTIONARY_YEARS: f64 = 0.5;
+const LAST_DICTIONARY_PRACTICE: f64 = 0.5;
+const LAST_DICTIONARY_YEARS: f64 = 0.3;
+/// Share of their practice sentences that are as the corrupted prompts of the tasks, which are
+/// what ablations take their means from.
+const TWINS: f64 = 0.3;
 
 /// Where each corpus begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,6 +48,7 @@ pub(crate) enum Seed {
     Initial = 6,
     Dictionaries = 7,
     Polish = 8,
+    EndToEnd = 9,
 }
 
 pub(crate) fn rng(seed: Seed) -> ChaCha8Rng {
@@ -87,23 +97,26 @@ pub(crate) fn all_contexts(words: &Words, texts: &[String]) -> Result<Vec<Vec<u3
 
 /// A few sentences of the two tasks with their answers, about names that may stand there: stories
 /// have too few of them for the model to find out soon that names are to be copied.
-fn practice(rng: &mut ChaCha8Rng, years: f64) -> String {
+fn practice(rng: &mut ChaCha8Rng, years: f64, twins: f64) -> String {
     let names: Vec<&str> = grammar::NAMES
         .iter()
         .copied()
         .filter(|name| !grammar::HELD_OUT_NAMES.contains(name))
         .collect();
-    let sentences: Vec<String> =
-        (0..rng.random_range(3..=6)).map(|_| practice_sentence(rng, &names, years)).collect();
+    let sentences: Vec<String> = (0..rng.random_range(3..=6))
+        .map(|_| practice_sentence(rng, &names, years, twins))
+        .collect();
     sentences.join(" ")
 }
 
-fn practice_sentence(rng: &mut ChaCha8Rng, names: &[&str], years: f64) -> String {
-    if !rng.random_bool(years) {
-        let (prompt, answer) = grammar::indirect_object(rng, names);
+fn practice_sentence(rng: &mut ChaCha8Rng, names: &[&str], years: f64, twins: f64) -> String {
+    let about_years = rng.random_bool(years);
+    let twin = twins > 0.0 && rng.random_bool(twins);
+    if !about_years {
+        let (prompt, answer) = grammar::indirect_object(rng, names, twin);
         return format!("{prompt} {answer}.");
     }
-    let (prompt, year) = grammar::greater_than(rng);
+    let (prompt, year) = grammar::greater_than(rng, twin);
     format!("{prompt}{:02}.", rng.random_range((year + 1).min(99)..=99))
 }
 
@@ -139,14 +152,16 @@ impl<'a> Stream<'a> {
     }
 
     /// The next training document: a story or practice.
-    fn document(&mut self) -> String {
-        let (share, years) = match self.seed {
-            Seed::Polish => (LAST_PRACTICE, LAST_YEARS),
-            _ if self.dealt < FIRST_BATCHES => (FIRST_PRACTICE, YEARS),
-            _ => (PRACTICE, YEARS),
+    pub(crate) fn document(&mut self) -> String {
+        let (share, years, twins) = match self.seed {
+            Seed::Polish => (LAST_PRACTICE, LAST_YEARS, 0.0),
+            Seed::Dictionaries => (DICTIONARY_PRACTICE, DICTIONARY_YEARS, TWINS),
+            Seed::EndToEnd => (LAST_DICTIONARY_PRACTICE, LAST_DICTIONARY_YEARS, TWINS),
+            _ if self.dealt < FIRST_BATCHES => (FIRST_PRACTICE, YEARS, 0.0),
+            _ => (PRACTICE, YEARS, 0.0),
         };
         if self.rng.random_bool(share) {
-            self.fresh(|rng| practice(rng, years))
+            self.fresh(|rng| practice(rng, years, twins))
         } else {
             self.story()
         }

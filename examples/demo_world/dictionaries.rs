@@ -1,10 +1,11 @@
 //! The dictionaries of the trained model: an attention SAE and a transcoder for every layer,
-//! trained on what the library's own forward pass sees, saved as SAELens folders, loaded back
-//! through the library and measured there.
+//! trained on what the library's own forward pass sees, then all together in the running model,
+//! saved as SAELens folders, loaded back through the library and measured there.
 
 use super::corpus::{self, Kept, Seed, Stream};
-use super::net::T;
-use super::sparse::{self, Pairs, Settings, Sparse};
+use super::end_to_end;
+use super::net::{Net, T};
+use super::sparse::{Pairs, Settings, Sparse, Training};
 use super::tokenizer::Words;
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
@@ -18,20 +19,22 @@ use serde_json::json;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// Training tokens whose activations are kept.
-const TOKENS: usize = 250_000;
+/// Tokens whose activations are held at a time.
+const CHUNK: usize = 250_000;
 /// Contexts on which loss recovered and variance explained are measured.
 const MEASURED: usize = 300;
+const STEPS: usize = 7000;
+const END_TO_END: end_to_end::Settings =
+    end_to_end::Settings { steps: 1200, batch: 48, rate: 1e-3, logits: 8.0 };
 
+/// Active features are fewer in training than in stories, most of all those of the first MLPs.
 fn settings(id: DictionaryId) -> Settings {
     let k = match (id.kind, id.layer) {
-        // The first layer's heads spread their attention: what they read takes more features to
-        // say.
-        (Kind::Attention, 0) => 23.0,
-        (Kind::Attention, _) => 19.0,
-        (Kind::Mlp, _) => 14.0,
+        (Kind::Attention, _) => 7.4,
+        (Kind::Mlp, 3) => 7.2,
+        (Kind::Mlp, _) => 6.3,
     };
-    Settings { features: 1024, k, epochs: 7, batch: 1024, rate: 1.5e-3 }
+    Settings { features: 4096, k, steps: STEPS, batch: 2048, rate: 4e-3 }
 }
 
 fn folder(demo: &Path, kind: Kind) -> PathBuf {
@@ -52,12 +55,11 @@ fn activations(model: &Gpt2, context: &[u32]) -> Result<Vec<[Vec<f32>; 2]>> {
     Ok(all)
 }
 
-/// Activations over training stories, for every dictionary.
-fn collect(model: &Gpt2, words: &Words, kept: &Kept) -> Result<Vec<Pairs>> {
-    let mut stream = Stream::new(words, Seed::Dictionaries, kept.all.clone());
+/// Activations over the next documents of the stream, for every dictionary.
+fn collect(model: &Gpt2, words: &Words, stream: &mut Stream) -> Result<Vec<Pairs>> {
     let (mut contexts, mut tokens) = (Vec::new(), 0);
-    while tokens < TOKENS {
-        let new = corpus::contexts(words, &stream.story())?;
+    while tokens < CHUNK {
+        let new = corpus::contexts(words, &stream.document())?;
         tokens += new.iter().map(Vec::len).sum::<usize>();
         contexts.extend(new);
     }
@@ -116,17 +118,33 @@ fn save(sparse: &Sparse, id: DictionaryId, demo: &Path) -> Result<()> {
     Ok(std::fs::write(folder.join("cfg.json"), text)?)
 }
 
-/// Trains and writes all dictionaries, two at a time; each has a seed of its own.
+/// Trains and writes all dictionaries: each by itself, two at a time, with a seed of its own, then
+/// all together.
 pub(crate) fn build(words: &Words, kept: &Kept, demo: &Path) -> Result<()> {
     let model = Gpt2::load(&demo.join("model"))?;
-    let pairs = collect(&model, words, kept)?;
-    println!("dictionaries: activations of {} tokens", pairs[0].x.len() / pairs[0].d);
-    let jobs: Vec<_> = DictionaryId::all(model.sizes.layers).zip(&pairs).collect();
-    jobs.into_par_iter().with_max_len(1).try_for_each(|(id, pairs)| {
-        let mut rng =
-            ChaCha8Rng::seed_from_u64(7 + 2 * id.layer as u64 + u64::from(id.kind == Kind::Mlp));
-        save(&sparse::train(pairs, &settings(id), &mut rng, &id.to_string())?, id, demo)
-    })
+    let mut stream = Stream::new(words, Seed::Dictionaries, kept.all.clone());
+    let mut trained: Vec<(DictionaryId, Training)> = Vec::new();
+    while trained.iter().any(|(_, training)| !training.is_done()) || trained.is_empty() {
+        let pairs = collect(&model, words, &mut stream)?;
+        if trained.is_empty() {
+            let new = |(id, pairs): (DictionaryId, &Pairs)| {
+                let seed = 7 + 2 * id.layer as u64 + u64::from(id.kind == Kind::Mlp);
+                (id, Training::new(pairs, settings(id), ChaCha8Rng::seed_from_u64(seed)))
+            };
+            trained = DictionaryId::all(model.sizes.layers).zip(&pairs).map(new).collect();
+        }
+        trained
+            .par_iter_mut()
+            .zip(&pairs)
+            .with_max_len(1)
+            .try_for_each(|((id, training), pairs)| training.learn_from(pairs, &id.to_string()))?;
+    }
+    let alone: Vec<_> =
+        trained.into_iter().map(|(id, training)| (id, training.finish(), settings(id).k)).collect();
+    let net = Net::load(&demo.join("model"), words.vocabulary())?;
+    let mut stream = Stream::new(words, Seed::EndToEnd, kept.all.clone());
+    let all = end_to_end::train(&net, &mut stream, alone, &END_TO_END)?;
+    all.iter().try_for_each(|(id, sparse)| save(sparse, *id, demo))
 }
 
 /// A dictionary's figures: the library's own, and the dead features over the whole corpus of the

@@ -53,7 +53,7 @@ fn name_prompts(words: &Words, names: &[&str]) -> Result<Vec<Prompt>> {
     let mut rng = corpus::rng(Seed::Prompts);
     (0..PROMPTS)
         .map(|_| {
-            let (text, answer) = grammar::indirect_object(&mut rng, names);
+            let (text, answer) = grammar::indirect_object(&mut rng, names, false);
             let ids = [&[words.end][..], &words.encode(&text)?].concat();
             let answer = words.single(&format!(" {answer}"))?;
             let subject = ids.iter().rev().find(|&id| *id != answer && tokens.contains(id));
@@ -82,7 +82,7 @@ fn indirect_object(net: &Net, words: &Words, names: &[&str]) -> Result<[f64; 2]>
 fn greater_than(net: &Net, words: &Words) -> Result<f64> {
     let (mut rng, halves) = (corpus::rng(Seed::Prompts), words.two_digits()?);
     let prompts = (0..PROMPTS).map(|_| {
-        let (text, year) = grammar::greater_than(&mut rng);
+        let (text, year) = grammar::greater_than(&mut rng, false);
         Ok(Prompt {
             ids: [&[words.end][..], &words.encode(&text)?].concat(),
             answer: year,

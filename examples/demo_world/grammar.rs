@@ -50,7 +50,7 @@ const ACCENTED_SHARE: f64 = 0.04;
 /// In training, held-out names are missing from the indirect-object stories.
 /// They come up this much more often in the others, so that all names are
 /// about equally frequent in the end.
-const HELD_OUT_BOOST: f64 = 0.21;
+const HELD_OUT_BOOST: f64 = 0.25;
 
 /// Writes one document.
 pub(crate) fn story(rng: &mut ChaCha8Rng, split: Split) -> String {
@@ -60,12 +60,14 @@ pub(crate) fn story(rng: &mut ChaCha8Rng, split: Split) -> String {
         teller.cast_pair(true);
         teller.set_gift_roles();
         let opener = teller.gift_opener();
+        let opener = teller.led(GIFT_LEADS, &opener);
         let body = teller.pick(gifts::SHAPES);
         teller.tell(&format!("{opener} {body}"))
     } else if roll < GIFT_SHARE + EVENT_SHARE {
         teller.cast_pair(false);
         let body = teller.pick(history::AFTER_EVENT);
-        teller.tell(&format!("{EVENT_SENTENCE}. {body}"))
+        let event = teller.led(EVENT_LEADS, EVENT_SENTENCE);
+        teller.tell(&format!("{event}. {body}"))
     } else {
         let years = roll < GIFT_SHARE + EVENT_SHARE + YEARS_SHARE;
         let shapes = if years { history::SHAPES } else { everyday::SHAPES };
@@ -79,32 +81,50 @@ pub(crate) fn story(rng: &mut ChaCha8Rng, split: Split) -> String {
 }
 
 /// A bare indirect-object sentence, cut before the last name, and that name:
-/// ("When Mary and John went to the store, John gave a drink to", "Mary").
+/// ("When Mary and John went to the store, John gave a drink to", "Mary"). In a `twin` somebody
+/// else gives, so that either may be the receiver.
 ///
 /// # Panics
-/// When `names` holds fewer than two different names.
-pub(crate) fn indirect_object(rng: &mut ChaCha8Rng, names: &[&str]) -> (String, String) {
-    let first = *names.choose(rng).expect("indirect_object needs names");
-    let others: Vec<&str> = names.iter().copied().filter(|name| *name != first).collect();
-    let second = *others.choose(rng).expect("indirect_object needs two different names");
+/// When `names` holds fewer than three different names.
+pub(crate) fn indirect_object(
+    rng: &mut ChaCha8Rng,
+    names: &[&str],
+    twin: bool,
+) -> (String, String) {
+    let mut people: Vec<&str> = Vec::new();
+    for _ in 0..2 + usize::from(twin) {
+        let others: Vec<&str> =
+            names.iter().copied().filter(|name| !people.contains(name)).collect();
+        people.push(others.choose(rng).expect("indirect_object needs three different names"));
+    }
     let mut teller = Teller::new(rng, Split::Atlas);
-    teller.people.push(('A', Person::named(first)));
-    teller.people.push(('B', Person::named(second)));
+    teller.people.push(('A', Person::named(people[0])));
+    teller.people.push(('B', Person::named(people[1])));
     teller.set_gift_roles();
-    let (clause, verb) = teller.pick(TEST_CLAUSES);
-    teller.choose_object(verb);
-    let start = teller.tell(&format!("{clause} {{S}} {verb} a {{o}} to"));
+    if let Some(other) = people.get(2) {
+        let giver = teller.people.iter_mut().find(|(role, _)| *role == 'S');
+        *giver.expect("roles are set") = ('S', Person::named(other));
+    }
+    let (sentence, verb) = teller.pick(TEST_SENTENCES);
+    teller.choose_object(sentence, verb);
+    let sentence = teller.led(GIFT_LEADS, &sentence.replace("{verb}", verb));
+    let start = finish(&teller.tell(&sentence));
     let answer = teller.person('R').name.to_string();
     (start, answer)
 }
 
 /// A bare greater-than sentence, cut after the second century, and the first
-/// year's two last digits: ("The war lasted from 1735 to 17", 35).
-pub(crate) fn greater_than(rng: &mut ChaCha8Rng) -> (String, u32) {
+/// year's two last digits: ("The war lasted from 1735 to 17", 35). In a `twin` the first year is
+/// `01`.
+pub(crate) fn greater_than(rng: &mut ChaCha8Rng, twin: bool) -> (String, u32) {
     let mut teller = Teller::new(rng, Split::Atlas);
-    let years = Years::draw(teller.rng);
+    let mut years = Years::draw(teller.rng);
+    if twin {
+        years.first = years.first / 100 * 100 + 1;
+    }
     teller.years = Some(years);
-    let mut start = teller.tell(EVENT_SENTENCE);
+    let sentence = teller.led(EVENT_LEADS, EVENT_SENTENCE);
+    let mut start = finish(&teller.tell(&sentence));
     start.truncate(start.len() - 2);
     (start, years.first % 100)
 }
@@ -112,17 +132,62 @@ pub(crate) fn greater_than(rng: &mut ChaCha8Rng) -> (String, u32) {
 /// The exact sentence that the greater-than circuit is studied on.
 const EVENT_SENTENCE: &str = "The {event} lasted from {y1} to {y2}";
 
-/// The exact sentences that the indirect-object circuit is studied on, up to
-/// the giver, and their verb. `{X}` and `{Y}` are the two people in the order
-/// in which they are named; `{S}`, the giver, is one of them.
-const TEST_CLAUSES: &[(&str, &str)] = &[
-    ("When {X} and {Y} went to the {place},", "gave"),
-    ("After {X} and {Y} met at the {place},", "handed"),
-    ("Then {X} and {Y} walked to the {place}, and", "offered"),
-    ("While {X} and {Y} were at the {place},", "passed"),
-    ("When {X} and {Y} had a long talk at the {place},", "gave"),
-    ("Then {X} and {Y} had lunch at the {place}, and", "brought"),
+/// How often something stands before the sentence of a task: without it, the position of a token
+/// would tell its role.
+const LEAD_SHARE: f64 = 0.6;
+/// What may stand before an indirect-object sentence: an adverbial, or a sentence, some of which
+/// name a third person.
+const GIFT_LEADS: &[&str] = &[
+    "One day,",
+    "[In the morning|In the evening],",
+    "Last {season9},",
+    "On {day9},",
+    "In {month9},",
+    "[Long ago|Not long ago],",
+    "At noon on {day9},",
+    "On @ {weather9} day in {month9},",
+    "It was {weather9}.",
+    "It was {day9}, and the sun was out.",
+    "The {animal9} was asleep.",
+    "[There was no {food9}|There was {food9} for everybody].",
+    "{E} was [late|asleep|at home|ill].",
+    "{E} and {F} were [at work|away|asleep].",
+    "{E} had gone home with the {pet9}.",
+    "\"[Good morning|Good evening],\" said {E}.",
+    "Nobody knew where {E} was.",
 ];
+/// What may stand before "the war lasted from 1735 to 1752".
+const EVENT_LEADS: &[&str] = &[
+    "[Long ago|In the old days],",
+    "[In the north|In the south],",
+    "[By the sea|Far from the sea],",
+    "As every child knows,",
+    "[People say|It is written] that",
+    "{E} knew the years by heart.",
+    "[It was a long time ago|It is all in the books].",
+    "\"[Listen|Look here],\" said {E}.",
+    "The {animal9} on the gate is very old.",
+];
+
+/// The sentences that the indirect-object circuit is studied on, up to the receiver, and the verb
+/// of each. `{X}` and `{Y}` are the two people in the order in which they are named; `{S}`, the
+/// giver, is one of them. In a story `{verb}` may be another one.
+const TEST_SENTENCES: &[(&str, &str)] = &[
+    ("When {X} and {Y} went to the {place}, {S} {verb} a {o} to", "gave"),
+    ("After {X} and {Y} met at the {place}, {S} {verb} a {o} to", "handed"),
+    ("Then {X} and {Y} walked to the {place}, and {S} {verb} a {o} to", "offered"),
+    ("While {X} and {Y} were at the {place}, {S} {verb} a {o} to", "passed"),
+    ("When {X} and {Y} had a long talk at the {place}, {S} {verb} a {o} to", "gave"),
+    ("Then {X} and {Y} had lunch at the {place}, and {S} {verb} a {o} to", "brought"),
+    ("Then {X} and {Y} found a {o} at the {place}, and {S} {verb} it to", "gave"),
+    ("When {X} and {Y} bought a {o} at the {place}, {S} {verb} the {o} to", "handed"),
+    ("There was a {o} at the {place}. When {X} and {Y} saw it, {S} {verb} it to", "gave"),
+    ("The {place} was quiet when {X} and {Y} came in, and {S} {verb} a {o} to", "lent"),
+    ("While {X} and {Y} were waiting at the {place}, {S} wanted to give a {o} to", "gave"),
+    (NOTHING_GIVEN, "said"),
+];
+/// The one of them that no story goes on from.
+const NOTHING_GIVEN: &str = "After {X} and {Y} had a long talk at the {place}, {S} said to";
 
 /// Other ways to begin a story with an indirect-object sentence.
 const OPENER_CLAUSES: &[&str] = &[
@@ -308,7 +373,7 @@ impl<'r, 'n> Teller<'r, 'n> {
                 }
             },
             'J' => Person { name: self.pick(words::JOBS), she: self.rng.random_bool(0.5) },
-            'C' | 'D' => self.new_person(false),
+            'C' | 'D' | 'E' | 'F' => self.new_person(false),
             _ => panic!("nobody plays {role:?} in this story template"),
         };
         self.people.push((role, person));
@@ -324,13 +389,14 @@ impl<'r, 'n> Teller<'r, 'n> {
         self.people.extend([('X', x), ('Y', y), ('S', s), ('R', r)]);
     }
 
-    /// Chooses the object that is given; a kiss is only ever "gave".
-    fn choose_object(&mut self, verb: &str) {
+    /// Chooses the object that is given; a kiss is only ever "gave", and never lies about.
+    fn choose_object(&mut self, sentence: &str, verb: &str) {
+        let lies_about = sentence.contains("{o} at");
         loop {
             let index = self.rng.random_range(0..OBJECTS.len());
             let kind = words::kind_of(index);
             let fits = match kind {
-                Kind::Kiss => verb == "gave",
+                Kind::Kiss => verb == "gave" && !lies_about,
                 Kind::Food | Kind::Drink => verb != "lent" && verb != "sent",
                 _ => true,
             };
@@ -344,17 +410,36 @@ impl<'r, 'n> Teller<'r, 'n> {
     /// The template of an indirect-object sentence that begins a story. Two of
     /// three are the exact test sentences, mostly with their own verb.
     fn gift_opener(&mut self) -> String {
-        let (clause, verb) = if self.rng.random_bool(0.65) {
-            let (clause, own) = self.pick(TEST_CLAUSES);
+        let (sentence, verb) = if self.rng.random_bool(0.65) {
+            let (sentence, own) = loop {
+                let drawn = self.pick(TEST_SENTENCES);
+                if drawn.0 != NOTHING_GIVEN {
+                    break drawn;
+                }
+            };
             let any = self.pick(&["gave", "handed", "offered", "passed", "brought", "lent"]);
-            (clause, if self.rng.random_bool(0.6) { own } else { any })
+            (sentence.to_string(), if self.rng.random_bool(0.6) { own } else { any })
         } else {
             let verbs = ["gave", "gave", "handed", "offered", "passed", "brought", "lent", "sent"];
-            (self.pick(OPENER_CLAUSES), self.pick(&verbs))
+            let clause = self.pick(OPENER_CLAUSES);
+            (format!("{clause} {{S}} {{verb}} a {{o}} to"), self.pick(&verbs))
         };
-        self.choose_object(verb);
+        self.choose_object(&sentence, verb);
         let tail = self.gift_tail(verb);
-        format!("{clause} {{S}} {verb} a {{o}} to {{R}}{tail}")
+        format!("{} {{R}}{tail}", sentence.replace("{verb}", verb))
+    }
+
+    /// A sentence with something before it, or as it is.
+    fn led(&mut self, leads: &[&str], sentence: &str) -> String {
+        if !self.rng.random_bool(LEAD_SHARE) {
+            return sentence.to_string();
+        }
+        let lead = self.pick(leads);
+        // A sentence that goes on after an adverbial begins small, but not with a name.
+        let (first, rest) = sentence.split_at(1);
+        let first =
+            if lead.ends_with(['.', '"']) { first.to_string() } else { first.to_lowercase() };
+        format!("{lead} {first}{rest}")
     }
 
     /// The template of an indirect-object sentence inside a story.
@@ -362,7 +447,7 @@ impl<'r, 'n> Teller<'r, 'n> {
         self.set_gift_roles();
         let clause = self.pick(INNER_CLAUSES);
         let verb = self.pick(&["gave", "gave", "handed", "offered", "passed", "brought", "lent"]);
-        self.choose_object(verb);
+        self.choose_object(clause, verb);
         let tail = self.gift_tail(verb);
         let thanks = self.pick(gifts::INNER_THANKS);
         format!("{clause} {{S}} {verb} a {{o}} to {{R}}{tail} {thanks}")

@@ -12,6 +12,8 @@
 //! | `measure` | the dictionaries' figures in `README.md` |
 
 mod corpus;
+
+mod end_to_end;
 mod dictionaries;
 mod evaluate;
 mod grammar;
@@ -38,7 +40,7 @@ const STAGES: [&str; 7] =
 const TOKENIZER_STORIES: usize = 12_000;
 const SCHEDULES: [Schedule; 2] = [
     Schedule {
-        steps: 4000,
+        steps: 5000,
         warmup: 200,
         peak: 3e-3,
         weight_decay: 0.1,

@@ -9,6 +9,7 @@ use super::ops::{AddBias, Attention, CrossEntropy, Gelu, IGNORED, K, LayerNorm};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarMap;
+use circuit_atlas::ids::{DictionaryId, Kind};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -103,6 +104,10 @@ fn head_start(map: &VarMap, layer: usize) -> Result<()> {
     Ok(vars[&format!("h.{layer}.attn.c_proj.weight")].set(&out.contiguous()?)?)
 }
 
+/// Replaces what a sublayer gives: which, what its dictionary reads, what it gives (`z`, or the
+/// MLP's output), `[B·T, D]` each.
+pub(crate) type Hook<'a> = dyn Fn(DictionaryId, &Tensor, Tensor) -> Result<Tensor> + 'a;
+
 /// GPT-2 with trainable parameters.
 pub(crate) struct Net {
     /// Sorted by name, so that sums over all parameters have one order.
@@ -143,7 +148,7 @@ impl Net {
     }
 
     /// The residual stream behind the last norm, `[B·T, D]`.
-    fn hidden(&self, batch: &Batch) -> Result<Tensor> {
+    fn hidden(&self, batch: &Batch, hook: &Hook) -> Result<Tensor> {
         let contexts = batch.ids.elem_count() / batch.t;
         let positions = (0..contexts).flat_map(|_| 0..batch.t as u32).collect::<Vec<_>>();
         let positions = Tensor::new(positions, &DEVICE)?;
@@ -153,17 +158,70 @@ impl Net {
             let qkv = self
                 .linear(&self.norm(&x, &format!("h.{l}.ln_1"))?, &format!("h.{l}.attn.c_attn"))?;
             let z = qkv.apply_op1(Attention { t: batch.t })?;
+            let z = hook(DictionaryId { layer: l, kind: Kind::Attention }, &z, z.clone())?;
             x = (x + self.linear(&z, &format!("h.{l}.attn.c_proj"))?)?;
-            let inner =
-                self.linear(&self.norm(&x, &format!("h.{l}.ln_2"))?, &format!("h.{l}.mlp.c_fc"))?;
-            x = (x + self.linear(&inner.apply_op1(Gelu)?, &format!("h.{l}.mlp.c_proj"))?)?;
+            let x2 = self.norm(&x, &format!("h.{l}.ln_2"))?;
+            let inner = self.linear(&x2, &format!("h.{l}.mlp.c_fc"))?;
+            let y = self.linear(&inner.apply_op1(Gelu)?, &format!("h.{l}.mlp.c_proj"))?;
+            x = (x + hook(DictionaryId { layer: l, kind: Kind::Mlp }, &x2, y)?)?;
         }
         self.norm(&x, "ln_f")
     }
 
     /// Logits of every row, `[B·T, V]`.
     pub(crate) fn logits(&self, batch: &Batch) -> Result<Tensor> {
-        Ok(self.hidden(batch)?.matmul(&self.get("wte.weight").t()?)?)
+        self.logits_with(batch, &|_, _, y| Ok(y))
+    }
+
+    /// Logits of every row while `hook` replaces what sublayers give.
+    pub(crate) fn logits_with(&self, batch: &Batch, hook: &Hook) -> Result<Tensor> {
+        Ok(self.hidden(batch, hook)?.matmul(&self.get("wte.weight").t()?)?)
+    }
+
+    /// The same network in the form that dictionaries are of (`docs/definitions.md` §2): gains and
+    /// biases of ln_1 and ln_2 in the matrices behind them, the value bias in the output bias, and
+    /// what is written to the residual stream less its mean.
+    pub(crate) fn folded(&self) -> Result<Net> {
+        let mut new = self.vars.clone();
+        let mut set = |name: String, tensor: Tensor| -> Result<()> {
+            new.insert(name, Var::from_tensor(&tensor.contiguous()?)?);
+            Ok(())
+        };
+        let get = |name: &str| self.get(name);
+        let less_mean = |t: &Tensor| -> Result<Tensor> {
+            Ok(t.broadcast_sub(&t.mean_keepdim(candle_core::D::Minus1)?)?)
+        };
+        let row = |bias: &Tensor, w: &Tensor| -> Result<Tensor> {
+            Ok(bias.unsqueeze(0)?.matmul(w)?.squeeze(0)?)
+        };
+        for l in 0..LAYERS {
+            for (norm, linear) in [("ln_1", "attn.c_attn"), ("ln_2", "mlp.c_fc")] {
+                let [gain, beta] =
+                    ["weight", "bias"].map(|part| get(&format!("h.{l}.{norm}.{part}")));
+                let [w, b] = ["weight", "bias"].map(|part| get(&format!("h.{l}.{linear}.{part}")));
+                let mut bias = (b + row(beta, w)?)?;
+                let weight = w.broadcast_mul(&gain.unsqueeze(1)?)?;
+                if norm == "ln_1" {
+                    let [w_o, b_o] =
+                        ["weight", "bias"].map(|part| get(&format!("h.{l}.attn.c_proj.{part}")));
+                    let b_o = (b_o + row(&bias.narrow(0, 2 * D, D)?, w_o)?)?;
+                    set(format!("h.{l}.attn.c_proj.bias"), less_mean(&b_o)?)?;
+                    set(format!("h.{l}.attn.c_proj.weight"), less_mean(w_o)?)?;
+                    let zero = Tensor::zeros(D, DType::F32, &DEVICE)?;
+                    bias = Tensor::cat(&[&bias.narrow(0, 0, 2 * D)?, &zero], 0)?;
+                }
+                set(format!("h.{l}.{linear}.weight"), weight)?;
+                set(format!("h.{l}.{linear}.bias"), bias)?;
+                set(format!("h.{l}.{norm}.weight"), gain.ones_like()?)?;
+                set(format!("h.{l}.{norm}.bias"), beta.zeros_like()?)?;
+            }
+            for part in ["weight", "bias"] {
+                let name = format!("h.{l}.mlp.c_proj.{part}");
+                let centred = less_mean(get(&name))?;
+                set(name, centred)?;
+            }
+        }
+        Ok(Net { vars: new, vocabulary: self.vocabulary })
     }
 
     /// Cross entropy summed over the batch's tokens.

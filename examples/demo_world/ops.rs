@@ -268,3 +268,82 @@ impl CustomOp1 for CrossEntropy {
         Ok(Some(like(out, logits)?))
     }
 }
+
+/// How far logits `[N, V]` are from those of another model, summed over the rows that count: the
+/// Kullback-Leibler divergence of the predictions, which hardly tells apart logits of what is
+/// nearly certain, and the squared error of the logits, which does.
+pub(crate) struct Divergence {
+    /// The other model's logits, `[N, V]`, less their mean in each row.
+    wanted: Vec<f32>,
+    /// Which rows count.
+    counted: Vec<bool>,
+    /// Weight of the squared error, in units of the variance of the logits.
+    squared: f32,
+}
+
+impl Divergence {
+    pub(crate) fn from(logits: &Tensor, counted: Vec<bool>, squared: f32) -> Result<Divergence> {
+        let v = logits.dim(1)?;
+        let mut wanted = read(logits, |logits| logits.to_vec())?;
+        let (mut variance, mut rows) = (0f64, 0);
+        for (row, _) in wanted.chunks_exact_mut(v).zip(&counted).filter(|(_, counted)| **counted) {
+            let mean = kernels::sum(row) / v as f32;
+            row.iter_mut().for_each(|x| *x -= mean);
+            variance += f64::from(kernels::sum2(row, row, |x, y| x * y)) / v as f64;
+            rows += 1;
+        }
+        let squared = squared / (variance / f64::from(rows.max(1))) as f32;
+        Ok(Divergence { wanted, counted, squared })
+    }
+
+    /// Loss and gradient of one row; `row` comes in as logits and goes out as the gradient.
+    fn gradient(&self, row: &mut [f32], wanted: &[f32]) -> f64 {
+        let n = row.len() as f32;
+        let mean = kernels::sum(row) / n;
+        row.iter_mut().for_each(|x| *x -= mean);
+        let error = kernels::sum2(row, wanted, |x, y| (x - y) * (x - y)) / n;
+        let (mut p, mut q) = (wanted.to_vec(), row.to_vec());
+        let (top_p, sum_p) = kernels::exponentials(&mut p);
+        let (top_q, sum_q) = kernels::exponentials(&mut q);
+        let along = kernels::sum2(row, &p, |x, p| x * p) / sum_p;
+        let own = kernels::sum2(wanted, &p, |y, p| y * p) / sum_p;
+        // The error of rows without a mean has none either.
+        let slope = 2.0 * self.squared / n;
+        for (((x, y), p), q) in row.iter_mut().zip(wanted).zip(&p).zip(&q) {
+            *x = q / sum_q - p / sum_p + slope * (*x - y);
+        }
+        let divergence = (top_q + sum_q.ln() - along) - (top_p + sum_p.ln() - own);
+        f64::from(divergence) + f64::from(self.squared * error)
+    }
+}
+
+impl CustomOp1 for Divergence {
+    fn name(&self) -> &'static str {
+        "divergence"
+    }
+
+    fn cpu_fwd(&self, logits: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (_, v) = layout.shape().dims2()?;
+        let mut total = 0f64;
+        let rows = slice(logits, layout)?.chunks_exact(v).zip(self.wanted.chunks_exact(v));
+        for ((logits, wanted), _) in rows.zip(&self.counted).filter(|(_, counted)| **counted) {
+            total += self.gradient(&mut logits.to_vec(), wanted);
+        }
+        Ok((CpuStorage::F32(vec![total as f32]), ().into()))
+    }
+
+    fn bwd(&self, logits: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let (scale, v) = (grad.to_scalar::<f32>()?, logits.dim(1)?);
+        let mut out = read(logits, |logits| logits.to_vec())?;
+        let rows = out.chunks_exact_mut(v).zip(self.wanted.chunks_exact(v));
+        for ((row, wanted), counted) in rows.zip(&self.counted) {
+            if *counted {
+                self.gradient(row, wanted);
+                row.iter_mut().for_each(|x| *x *= scale);
+            } else {
+                row.fill(0.0);
+            }
+        }
+        Ok(Some(like(out, logits)?))
+    }
+}

@@ -8,17 +8,19 @@
 //! output, `F` features, `N` tokens.
 
 use super::kernels::{add_scaled, sum2};
+use super::ops::read;
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+#[derive(Clone, Copy)]
 pub(crate) struct Settings {
     pub features: usize,
     /// Active features a token, on average.
     pub k: f32,
-    pub epochs: usize,
+    pub steps: usize,
     pub batch: usize,
     pub rate: f32,
 }
@@ -30,7 +32,8 @@ pub(crate) struct Pairs {
     pub y: Vec<f32>,
 }
 
-/// A finished dictionary in the input's own units, decoder rows of length 1.
+/// A dictionary in the input's own units, decoder rows of length 1.
+#[derive(Clone)]
 pub(crate) struct Sparse {
     /// `[F, D]`: the transpose of what is saved
     pub w_enc: Vec<f32>,
@@ -39,13 +42,15 @@ pub(crate) struct Sparse {
     pub w_dec: Vec<f32>,
     pub b_dec: Vec<f32>,
     pub threshold: Vec<f32>,
+    /// Variance a number of what is reconstructed.
+    pub variance: f32,
 }
 
 /// Weight of the auxiliary loss, how many dead features a token may use for it, and how many tokens
 /// of silence are death.
-const REVIVAL: f32 = 1.0 / 16.0;
-const REVIVED: usize = 24;
-const SILENCE: usize = 40_000;
+const REVIVAL: f32 = 1.0 / 4.0;
+const REVIVED: usize = 32;
+const SILENCE: usize = 10_000;
 
 /// Subtracted mean and scale that bring rows to a mean square of 1 per number.
 struct Norm {
@@ -75,20 +80,21 @@ impl Norm {
 }
 
 /// Parameters of one kind with Adam's moments.
-struct Adam {
-    value: Vec<f32>,
-    grad: Vec<f32>,
+pub(crate) struct Adam {
+    pub value: Vec<f32>,
+    pub grad: Vec<f32>,
     first: Vec<f32>,
     second: Vec<f32>,
 }
 
 impl Adam {
-    fn new(value: Vec<f32>) -> Adam {
+    pub(crate) fn new(value: Vec<f32>) -> Adam {
         let zero = vec![0.0; value.len()];
         Adam { value, grad: zero.clone(), first: zero.clone(), second: zero }
     }
 
-    fn step(&mut self, rate: f32, t: i32) {
+    /// Step `t`, counted from 1; the gradient is 0 after it.
+    pub(crate) fn step(&mut self, rate: f32, t: i32) {
         const B1: f32 = 0.9;
         const B2: f32 = 0.99;
         let (c1, c2) = (1.0 - B1.powi(t), 1.0 - B2.powi(t));
@@ -102,9 +108,10 @@ impl Adam {
     }
 }
 
-struct Training<'a> {
-    pairs: &'a Pairs,
-    settings: &'a Settings,
+/// A dictionary in training.
+pub(crate) struct Training {
+    d: usize,
+    settings: Settings,
     norms: [Norm; 2],
     w_enc: Adam,
     b_enc: Adam,
@@ -114,19 +121,47 @@ struct Training<'a> {
     silent: Vec<usize>,
     /// The activation that was just large enough in the last batch.
     limit: f32,
+    /// The same of the last batches of the training.
+    limits: Vec<f32>,
+    /// Steps so far.
+    done: usize,
+    rng: ChaCha8Rng,
 }
 
 /// Active entries of one token.
-type Row = Vec<(usize, f32)>;
+pub(crate) type Row = Vec<(usize, f32)>;
 
-fn unit(row: &mut [f32]) {
+/// What a batch is seen to have, a row for each token.
+struct Seen {
+    rows: Vec<Row>,
+    dead: Vec<Row>,
+}
+
+/// The entries of `pre + bias` above `floor`.
+pub(crate) fn above(pre: &[f32], bias: &[f32], floor: f32) -> Row {
+    const LANES: usize = 32;
+    let mut row = Row::new();
+    for (start, (pre, bias)) in pre.chunks(LANES).zip(bias.chunks(LANES)).enumerate() {
+        // Most have none: a comparison of all lanes at once.
+        let any = pre.iter().zip(bias).fold(false, |any, (x, b)| any | (x + b > floor));
+        if any {
+            let on = pre.iter().zip(bias).enumerate().filter(|(_, (x, b))| *x + *b > floor);
+            row.extend(on.map(|(i, (x, b))| (start * LANES + i, x + b)));
+        }
+    }
+    row
+}
+
+/// Brings a row to length 1.
+pub(crate) fn unit(row: &mut [f32]) {
     let length = sum2(row, row, |x, y| x * y).sqrt().max(1e-8);
     row.iter_mut().for_each(|x| *x /= length);
 }
 
-impl<'a> Training<'a> {
-    /// Features begin as what single tokens read and write, so that each is active somewhere.
-    fn new(pairs: &'a Pairs, settings: &'a Settings, rng: &mut ChaCha8Rng) -> Training<'a> {
+impl Training {
+    /// Features begin as what single tokens of `pairs` read and write, so that each is active
+    /// somewhere.
+    pub(crate) fn new(pairs: &Pairs, settings: Settings, mut rng: ChaCha8Rng) -> Training {
         let d = pairs.d;
         let norms = [Norm::of(&pairs.x, d), Norm::of(&pairs.y, d)];
         let (mut w_enc, mut w_dec) = (Vec::new(), Vec::new());
@@ -140,7 +175,7 @@ impl<'a> Training<'a> {
         // the whole.
         w_enc.iter_mut().for_each(|w| *w *= 0.1);
         Training {
-            pairs,
+            d,
             settings,
             norms,
             w_enc: Adam::new(w_enc),
@@ -149,45 +184,56 @@ impl<'a> Training<'a> {
             b_dec: Adam::new(vec![0.0; d]),
             silent: vec![0; settings.features],
             limit: 0.0,
+            limits: Vec::new(),
+            done: 0,
+            rng,
         }
     }
 
-    fn rows(&self, batch: &[usize]) -> [Vec<f32>; 2] {
-        let d = self.pairs.d;
-        [(&self.pairs.x, &self.norms[0]), (&self.pairs.y, &self.norms[1])].map(|(from, norm)| {
+    fn rows(&self, pairs: &Pairs, batch: &[usize]) -> [Vec<f32>; 2] {
+        let d = self.d;
+        [(&pairs.x, &self.norms[0]), (&pairs.y, &self.norms[1])].map(|(from, norm)| {
             let mut out = Vec::with_capacity(batch.len() * d);
             batch.iter().for_each(|&row| norm.apply(&from[row * d..][..d], &mut out));
             out
         })
     }
 
-    /// Pre-activations `[N, F]`.
-    fn pre(&self, x: &[f32]) -> Result<Vec<f32>> {
-        let (d, f) = (self.pairs.d, self.settings.features);
-        let x = Tensor::from_slice(x, (x.len() / d, d), &Device::Cpu)?;
-        let w = Tensor::from_slice(&self.w_enc.value, (f, d), &Device::Cpu)?;
-        let mut pre = x.matmul(&w.t()?)?.flatten_all()?.to_vec1()?;
-        pre.chunks_exact_mut(f).for_each(|row| add_scaled(row, 1.0, &self.b_enc.value));
-        Ok(pre)
+    /// Pre-activations of a batch: those above `floor`, and of each token the strongest of the
+    /// `dead` features. They are made a block of tokens at a time, which stays in the processor's
+    /// cache.
+    fn seen(&self, x: &[f32], floor: f32, dead: &[usize]) -> Result<Seen> {
+        const BLOCK: usize = 128;
+        let (d, f) = (self.d, self.settings.features);
+        let w = Tensor::from_slice(&self.w_enc.value, (f, d), &Device::Cpu)?.t()?;
+        let mut seen = Seen { rows: Vec::new(), dead: Vec::new() };
+        for block in x.chunks(BLOCK * d) {
+            let n = block.len() / d;
+            let pre = Tensor::from_slice(block, (n, d), &Device::Cpu)?.matmul(&w)?;
+            read(&pre, |pre| {
+                for pre in pre.chunks_exact(f) {
+                    seen.rows.push(above(pre, &self.b_enc.value, floor));
+                    seen.dead.push(self.revive(pre, dead));
+                }
+            })?;
+        }
+        Ok(seen)
     }
 
-    /// The activation below which nothing is active, so that `k` a token are.
-    fn batch_limit(&self, pre: &[f32], wanted: usize) -> f32 {
-        // Looking above half of the last limit is almost always enough, and leaves little to sort.
-        for floor in [0.5 * self.limit, 0.0] {
-            let mut large: Vec<f32> = pre.iter().copied().filter(|&a| a > floor).collect();
-            if large.len() > wanted {
-                let (_, nth, _) = large.select_nth_unstable_by(wanted, |a, b| b.total_cmp(a));
-                return *nth;
-            }
+    /// The activation below which nothing is active, so that `wanted` are in all.
+    fn limit(rows: &[Row], wanted: usize) -> Option<f32> {
+        let mut all: Vec<f32> = rows.iter().flatten().map(|(_, a)| *a).collect();
+        if all.len() <= wanted {
+            return None;
         }
-        0.0
+        let (_, nth, _) = all.select_nth_unstable_by(wanted, |a, b| b.total_cmp(a));
+        Some(*nth)
     }
 
     /// Adds the gradients of `weight·‖target − a·W_dec‖²` to encoder and decoder; returns `target −
     /// a·W_dec`.
     fn learn(&mut self, x: &[f32], target: &[f32], active: &Row, weight: f32) -> Vec<f32> {
-        let d = self.pairs.d;
+        let d = self.d;
         let mut rest = target.to_vec();
         active
             .iter()
@@ -204,44 +250,89 @@ impl<'a> Training<'a> {
 
     /// The strongest of the dead features for one token.
     fn revive(&self, pre: &[f32], dead: &[usize]) -> Row {
-        let mut row: Row = dead.iter().map(|&f| (f, pre[f])).filter(|(_, a)| *a > 0.0).collect();
-        row.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        row.truncate(REVIVED);
+        let with_bias = dead.iter().map(|&f| (f, pre[f] + self.b_enc.value[f]));
+        let mut row: Row = with_bias.filter(|(_, a)| *a > 0.0).collect();
+        if row.len() > REVIVED {
+            row.select_nth_unstable_by(REVIVED, |a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            row.truncate(REVIVED);
+        }
+        row.sort_unstable_by_key(|(f, _)| *f);
         row
     }
 
     /// One step on a batch with `k` active features a token; returns the share of variance left
     /// unexplained.
-    fn step(&mut self, batch: &[usize], k: f32, rate: f32, t: i32) -> Result<f32> {
-        let (d, f) = (self.pairs.d, self.settings.features);
-        let [x, y] = self.rows(batch);
-        let pre = self.pre(&x)?;
-        self.limit = self.batch_limit(&pre, (k * batch.len() as f32) as usize);
+    fn step(&mut self, pairs: &Pairs, batch: &[usize], k: f32, rate: f32) -> Result<f32> {
+        let (d, f) = (self.d, self.settings.features);
+        let [x, y] = self.rows(pairs, batch);
         let dead: Vec<usize> = (0..f).filter(|&f| self.silent[f] > SILENCE).collect();
+        let wanted = (k * batch.len() as f32) as usize;
+        // Looking above a part of the last limit is almost always enough, and leaves little to
+        // sort.
+        let mut seen = self.seen(&x, 0.7 * self.limit, &dead)?;
+        let mut limit = Training::limit(&seen.rows, wanted);
+        if limit.is_none() && self.limit > 0.0 {
+            seen = self.seen(&x, 0.0, &dead)?;
+            limit = Training::limit(&seen.rows, wanted);
+        }
+        self.limit = limit.unwrap_or(0.0);
         self.silent.iter_mut().for_each(|n| *n += batch.len());
         let weight = 1.0 / batch.len() as f32;
         let mut loss = 0.0;
-        for ((x, y), pre) in x.chunks_exact(d).zip(y.chunks_exact(d)).zip(pre.chunks_exact(f)) {
-            let on = pre.iter().enumerate().filter(|(_, a)| **a > self.limit);
-            let active: Row = on.map(|(f, &a)| (f, a)).collect();
+        for (i, (x, y)) in x.chunks_exact(d).zip(y.chunks_exact(d)).enumerate() {
+            let mut active = std::mem::take(&mut seen.rows[i]);
+            active.retain(|(_, a)| *a > self.limit);
             active.iter().for_each(|&(f, _)| self.silent[f] = 0);
             let target: Vec<f32> = y.iter().zip(&self.b_dec.value).map(|(y, b)| y - b).collect();
             let rest = self.learn(x, &target, &active, weight);
             add_scaled(&mut self.b_dec.grad, -2.0 * weight, &rest);
             loss += sum2(&rest, &rest, |a, b| a * b) * weight / d as f32;
-            let revived = self.revive(pre, &dead);
-            self.learn(x, &rest, &revived, weight * REVIVAL);
+            self.learn(x, &rest, &seen.dead[i], weight * REVIVAL);
         }
         let parameters = [&mut self.w_enc, &mut self.b_enc, &mut self.w_dec, &mut self.b_dec];
-        parameters.into_iter().for_each(|adam| adam.step(rate, t));
+        parameters.into_iter().for_each(|adam| adam.step(rate, self.done as i32));
         self.w_dec.value.chunks_exact_mut(d).for_each(unit);
         Ok(loss)
     }
 
+    /// Whether all steps are done.
+    pub(crate) fn is_done(&self) -> bool {
+        self.done >= self.settings.steps
+    }
+
+    /// Learns from all rows, in batches of a drawn order; `name` is for the log.
+    pub(crate) fn learn_from(&mut self, pairs: &Pairs, name: &str) -> Result<()> {
+        let Settings { steps, batch, k, rate, .. } = self.settings;
+        let mut order: Vec<usize> = (0..pairs.x.len() / pairs.d).collect();
+        order.shuffle(&mut self.rng);
+        let (mut loss, mut batches) = (0.0, 0);
+        for batch in order.chunks_exact(batch).take(steps.saturating_sub(self.done)) {
+            let done = self.done as f32 / steps as f32;
+            // Many active features at first, so that all of them learn; a learning rate that ends
+            // at zero.
+            let k = k * (1.0 + 4.0 * (1.0 - done / 0.3).max(0.0));
+            let rate = rate * (self.done as f32 / 50.0).min(1.0) * (1.0 - done).min(0.4) / 0.4;
+            self.done += 1;
+            loss += self.step(pairs, batch, k, rate)?;
+            batches += 1;
+            if done > 0.9 {
+                self.limits.push(self.limit);
+            }
+        }
+        let dead = self.silent.iter().filter(|&&n| n > SILENCE).count();
+        println!(
+            "{name}: step {}, variance left {:.3}, {dead} silent",
+            self.done,
+            loss / batches as f32
+        );
+        Ok(())
+    }
+
     /// Undoes the normalisation: the same map from raw inputs to raw outputs, with decoder rows of
     /// length 1.
-    fn finish(self, limit: f32) -> Sparse {
-        let (d, [x, y]) = (self.pairs.d, self.norms);
+    pub(crate) fn finish(self) -> Sparse {
+        let (d, [x, y]) = (self.d, self.norms);
+        let limit = self.limits.iter().sum::<f32>() / self.limits.len() as f32;
         // A unit of activation now adds a vector of length 1 to the raw output, not to the
         // normalised one.
         let unit = 1.0 / y.scale;
@@ -256,40 +347,7 @@ impl<'a> Training<'a> {
             .collect();
         let b_dec = self.b_dec.value.iter().zip(&y.mean).map(|(b, m)| b * unit + m).collect();
         let threshold = vec![limit * unit; self.settings.features];
-        Sparse { w_enc, b_enc, w_dec: self.w_dec.value, b_dec, threshold }
+        let w_dec = self.w_dec.value;
+        Sparse { w_enc, b_enc, w_dec, b_dec, threshold, variance: unit * unit }
     }
-}
-
-/// Trains a dictionary; `name` is for the log.
-pub(crate) fn train(
-    pairs: &Pairs,
-    settings: &Settings,
-    rng: &mut ChaCha8Rng,
-    name: &str,
-) -> Result<Sparse> {
-    let mut training = Training::new(pairs, settings, rng);
-    let mut order: Vec<usize> = (0..pairs.x.len() / pairs.d).collect();
-    let steps = settings.epochs * (order.len() / settings.batch);
-    let (mut step, mut limits) = (0, Vec::new());
-    for epoch in 0..settings.epochs {
-        order.shuffle(rng);
-        let mut loss = 0.0;
-        for batch in order.chunks_exact(settings.batch) {
-            let done = step as f32 / steps as f32;
-            // Many active features at first, so that all of them learn; a learning rate that ends
-            // at zero.
-            let k = settings.k * (1.0 + 4.0 * (1.0 - done / 0.3).max(0.0));
-            let rate = settings.rate * (step as f32 / 50.0).min(1.0) * (1.0 - done).min(0.4) / 0.4;
-            step += 1;
-            loss += training.step(batch, k, rate, step)?;
-            if done > 0.95 {
-                limits.push(training.limit);
-            }
-        }
-        let dead = training.silent.iter().filter(|&&n| n > SILENCE).count();
-        let batches = (order.len() / settings.batch) as f32;
-        println!("{name}: epoch {}, variance left {:.3}, {dead} silent", epoch + 1, loss / batches);
-    }
-    let limit = limits.iter().sum::<f32>() / limits.len() as f32;
-    Ok(training.finish(limit))
 }

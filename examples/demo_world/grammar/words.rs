@@ -15,61 +15,32 @@ pub(crate) const NAMES: &[&str] = &[
     "Ryan",
     "Jason",
     "William",
-    "Brian",
     "Anthony",
-    "Eric",
     "Adam",
     "Kevin",
-    "Steven",
     "Thomas",
     "Richard",
-    "Jeremy",
-    "Benjamin",
     "Mark",
-    "Aaron",
-    "Charles",
     "Jacob",
-    "Stephen",
     "Patrick",
-    "Sean",
-    "Nathan",
     "Paul",
-    "Tyler",
-    "Scott",
-    "Gregory",
-    "Travis",
-    "Kenneth",
-    "Jose",
-    "Alexander",
-    "Cody",
     "Samuel",
     "Tom",
     "Jack", // from here on: she
     "Jessica",
     "Amanda",
     "Sarah",
-    "Nicole",
     "Elizabeth",
     "Megan",
     "Rachel",
     "Laura",
-    "Amber",
-    "Amy",
-    "Michelle",
     "Emily",
     "Rebecca",
     "Erin",
     "Kelly",
-    "Samantha",
-    "Sara",
-    "Angela",
-    "Katherine",
     "Mary",
     "Lisa",
     "Katie",
-    "Vanessa",
-    "Alicia",
-    "Allison",
     "Anna",
     "Alice",
     "Kate",
@@ -79,19 +50,16 @@ pub(crate) const NAMES: &[&str] = &[
     "Julia",
     "Helen",
     "Clara",
-    "Nora",
     "Jane",
 ];
 
 /// How many of [`NAMES`], from the front, take "he".
-pub(super) const HE_COUNT: usize = 42;
+pub(super) const HE_COUNT: usize = 24;
 
 /// Names that never take part in an indirect-object sentence of the training
 /// split, so that the atlas can ask whether the circuit works on new names.
-pub(crate) const HELD_OUT_NAMES: &[&str] = &[
-    "Jason", "Brian", "Kevin", "Jacob", "Travis", "Samuel", // she
-    "Amanda", "Megan", "Amber", "Erin", "Allison", "Helen",
-];
+pub(crate) const HELD_OUT_NAMES: &[&str] =
+    &["Jason", "Kevin", "Jacob", "Samuel", "Amanda", "Megan", "Erin", "Helen"];
 
 /// Names with letters outside ASCII, so that byte-level tokens get some use.
 pub(crate) const ACCENTED_NAMES: &[&str] = &[
