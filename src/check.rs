@@ -2,14 +2,15 @@
 //! thing, and the dictionaries' figures on a sample of the corpus as a table.
 
 use crate::config::Config;
-use crate::corpus::{Tokenizer, read, windows};
+use crate::corpus::{Tokenizer, Window, read, windows};
 use crate::dictionary::{Conformance, Sample, measure};
 use crate::error::Result;
 use crate::inputs;
 use crate::llm;
 use crate::lock::Lock;
+use crate::model::ModelCheck;
 use crate::progress::Progress;
-use crate::stages::conformance::{SAMPLE, sample as spread};
+use crate::stages::conformance::{SAMPLE, sample as spread, tokens_of};
 use crate::task;
 
 /// # Errors
@@ -47,8 +48,13 @@ pub(crate) fn check(config: &Config) -> Result<()> {
             ),
         );
     }
-    let (number, sample) = sample(config, &tokenizer)?;
-    say("corpus", format!("{number} files; {} contexts read", sample.len()));
+    let (number, contexts) = read_contexts(config, &tokenizer)?;
+    let drawn = spread(&contexts);
+    say("corpus", format!("{number} files; {} contexts read", drawn.len()));
+    let checked = inputs::check_model(config, &model, &tokenizer, &contexts, &drawn)?;
+    say("loss", told(&checked));
+    let warn = |warning: String| say("warning", warning);
+    checked.warnings().into_iter().for_each(warn);
     if !config.llm.asks() {
         say("llm", "none: explanations are summaries of the statistics".into());
     }
@@ -58,17 +64,29 @@ pub(crate) fn check(config: &Config) -> Result<()> {
     let (lock, progress) = (Lock::load(&config.artifacts())?, Progress::new("check"));
     let dictionaries = inputs::dictionaries(config, &lock, &progress);
     progress.end();
-    let sample = Sample::new(&model, &sample)?;
-    println!(
-        "the model's loss on {SAMPLE} tokens is {:.2} nats per token\n\n{HEADER}",
-        sample.loss()
-    );
+    let sample = Sample::new(&model, &tokens_of(&contexts, &drawn))?;
+    println!("\n{HEADER}");
     for dictionary in &dictionaries? {
         let measured = measure(&model, dictionary, &sample)?;
         println!("{}", row(&measured));
         measured.check(&dictionary.origin)?;
+        measured.warning().into_iter().for_each(warn);
     }
     Ok(())
+}
+
+/// The model's loss, and what it is held against.
+fn told(checked: &ModelCheck) -> String {
+    format!(
+        "the model's loss on {} tokens is {:.2} nats per token; it expects {:.2}, frequencies of \
+         tokens give {:.2}, of pairs of tokens {:.2}, attention spread evenly {:.2}",
+        checked.tokens,
+        checked.loss,
+        checked.entropy,
+        checked.unigram,
+        checked.bigram,
+        checked.uniform
+    )
 }
 
 const HEADER: &str =
@@ -92,8 +110,8 @@ fn row(measured: &Conformance) -> String {
 /// second.
 const READ: usize = 16 * SAMPLE;
 
-/// The number of the corpus's files, and a sample of the contexts of its first documents.
-fn sample(config: &Config, tokenizer: &Tokenizer) -> Result<(usize, Vec<Vec<u32>>)> {
+/// The number of the corpus's files, and the contexts of its first documents.
+fn read_contexts(config: &Config, tokenizer: &Tokenizer) -> Result<(usize, Vec<Window>)> {
     let progress = Progress::new("corpus");
     let mut shards = inputs::corpus(config, &progress)?;
     let (mut files, mut documents, mut contexts) = (0, 0, Vec::new());
@@ -113,7 +131,6 @@ fn sample(config: &Config, tokenizer: &Tokenizer) -> Result<(usize, Vec<Vec<u32>
         }
     }
     progress.end();
-    let contexts = spread(&contexts);
     if contexts.is_empty() {
         return Err(inputs::no_context(config));
     }

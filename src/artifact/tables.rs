@@ -285,6 +285,34 @@ table! {
 }
 
 table! {
+    /// the model, held against what it has to beat; losses are in nats per token
+    ModelCheckRow = "model_check", version 1, whole {
+        /// tokens measured on
+        tokens: u64,
+        /// the model's loss
+        loss: f64,
+        /// entropy of its predictions: the loss that it expects
+        entropy: f64,
+        /// loss of the frequencies of tokens, counted in other documents
+        unigram: f64,
+        /// loss of the frequencies of pairs of tokens, counted in other documents
+        bigram: f64,
+        /// its loss with every head looking at all tokens up to its own alike
+        uniform: f64,
+        /// its loss on random tokens; null where they do not fit
+        random: Option<f64>,
+        /// its loss on the same tokens again, behind them
+        repeated: Option<f64>,
+        /// the other reading of its files with the lowest loss, such as `n_head 12`
+        reading: String,
+        /// that loss over its own, on the first 256 tokens; null where there is no other reading
+        reading_share: Option<f64>,
+        /// what looks wrong
+        warnings: Vec<String>,
+    }
+}
+
+table! {
     /// a dictionary, and how well it describes the model on the corpus
     ConformanceRow = "conformance", version 1, whole {
         /// `att3` or `mlp3`

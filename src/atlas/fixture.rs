@@ -687,6 +687,13 @@ pub(crate) fn atlas() -> Atlas {
                 vec![explanations::sample("speech", 0, Status::Ok, false)],
             ),
         }],
+        model_fit: ModelFit {
+            tokens: 4090,
+            loss: 3.42,
+            unigram: 7.31,
+            bigram: 6.05,
+            warnings: vec!["<b>attention</b> is of no use to the model".into()],
+        },
         conformance: DictionaryId::all(LAYERS)
             .map(|dictionary| DictionaryFit {
                 dictionary,

@@ -16,4 +16,4 @@ pub use source::{Content, files, read, shards};
 pub use source::{RawDocument, Shard};
 pub use tokenizer::TokenPiece;
 pub use tokenizer::Tokenizer;
-pub use windows::{Packer, SHORTEST, Window, half, order, windows};
+pub use windows::{Packer, SHORTEST, Window, half, order, repeated, windows};

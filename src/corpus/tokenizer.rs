@@ -71,6 +71,11 @@ impl Tokenizer {
         self.specials.contains(&id)
     }
 
+    /// The ids that stand for text: those of tokens, special ones left out.
+    pub fn ids_of_text(&self) -> Vec<u32> {
+        self.bytes.keys().copied().filter(|id| !self.is_special(*id)).collect()
+    }
+
     /// The ids of a text, without BOS. `<|endoftext|>` written in the text becomes the special
     /// token.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {

@@ -107,6 +107,18 @@ pub fn order(n: usize, seed: u64) -> Vec<usize> {
     order
 }
 
+/// BOS, some of the tokens `ids` in the order of a seed, and the same again: a model that looks for
+/// earlier places of a token predicts the second half. At most `longest` tokens; none where there
+/// are too few for two halves of two.
+pub fn repeated(ids: &[u32], bos: u32, longest: usize, seed: u64) -> Option<Vec<u32>> {
+    let half: Vec<u32> = order(ids.len(), seed)
+        .into_iter()
+        .take(longest.saturating_sub(1) / 2)
+        .map(|i| ids[i])
+        .collect();
+    (half.len() > 1).then(|| [&[bos], &half[..], &half[..]].concat())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +186,18 @@ mod tests {
             packed.iter().flat_map(|window| window.tokens[1..].to_vec()).collect();
         assert_eq!(inside, joined[..inside.len()]);
         assert!(joined.len() - inside.len() < SHORTEST);
+    }
+
+    #[test]
+    fn tokens_are_repeated_once_behind_bos() {
+        let ids: Vec<u32> = (0..50).collect();
+        let tokens = repeated(&ids, BOS, 12, 3).unwrap();
+        assert_eq!((tokens.len(), tokens[0]), (11, BOS));
+        assert_eq!(tokens[1..6], tokens[6..]);
+        let distinct: std::collections::BTreeSet<&u32> = tokens[1..6].iter().collect();
+        assert_eq!(distinct.len(), 5);
+        assert_ne!(repeated(&ids, BOS, 12, 4).unwrap(), tokens);
+        assert_eq!(repeated(&ids, BOS, 4, 3), None);
     }
 
     #[test]

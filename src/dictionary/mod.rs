@@ -9,6 +9,7 @@ mod load;
 mod scorer;
 mod store;
 
+pub(crate) use conformance::recovery_warning;
 pub use conformance::{Conformance, Sample, measure};
 pub use load::{Source, Whole, find};
 pub(crate) use scorer::{Hit, Scorer, read_hooks};

@@ -6,6 +6,7 @@
 mod check;
 mod corpus;
 mod files;
+mod model_check;
 mod open;
 mod prompts;
 
@@ -13,6 +14,7 @@ pub use check::check;
 pub(crate) use corpus::no_context;
 pub use corpus::{Contexts, corpus, counting};
 pub use files::Input;
+pub(crate) use model_check::check_model;
 pub(crate) use files::published_from;
 pub use open::{dictionaries, model, replacement_model, sizes, sources, tokenizer};
 pub(crate) use prompts::Metrics;

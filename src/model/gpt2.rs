@@ -252,7 +252,13 @@ fn fold_embedding(file: &Checkpoint, sizes: &Sizes) -> Result<(Tensor, Tensor, T
 }
 
 impl Layer {
-    fn fold(file: &Checkpoint, layer: usize, sizes: &Sizes) -> Result<Layer> {
+    /// `transposed`: with attention's `c_proj`, which is square, read the other way round.
+    pub(super) fn fold(
+        file: &Checkpoint,
+        layer: usize,
+        sizes: &Sizes,
+        transposed: bool,
+    ) -> Result<Layer> {
         let (d, m) = (sizes.d_model, sizes.d_mlp);
         let get = |name: &str, shape: &[usize]| file.get(&format!("h.{layer}.{name}"), shape);
         let (w_qkv, b_qkv) = fold_norm(
@@ -262,6 +268,7 @@ impl Layer {
             &get("attn.c_attn.bias", &[3 * d])?,
         )?;
         let w_o = get("attn.c_proj.weight", &[d, d])?;
+        let w_o = if transposed { w_o.t()?.contiguous()? } else { w_o };
         let b_v = b_qkv.narrow(0, 2 * d, d)?;
         let b_o = (get("attn.c_proj.bias", &[d])? + b_v.unsqueeze(0)?.matmul(&w_o)?.squeeze(0)?)?;
         let no_value_bias = Tensor::cat(&[&b_qkv.narrow(0, 0, 2 * d)?, &b_v.zeros_like()?], 0)?;
@@ -310,7 +317,7 @@ impl Gpt2 {
             w_e,
             w_p: f32(centre(&w_p)?)?,
             layers: (0..sizes.layers)
-                .map(|l| Layer::fold(&file, l, &sizes))
+                .map(|l| Layer::fold(&file, l, &sizes, false))
                 .collect::<Result<_>>()?,
             w_u,
             b_u,
@@ -497,7 +504,7 @@ impl Gpt2 {
     }
 
     /// `x2 [T, D]` → `mlp_out [T, D]`
-    fn mlp(&self, l: usize, x2: &Tensor) -> Result<Tensor> {
+    pub(super) fn mlp(&self, l: usize, x2: &Tensor) -> Result<Tensor> {
         linear(&self.units(l, x2)?, &self.layers[l].w_out, &self.layers[l].b_out)
     }
 
@@ -559,7 +566,7 @@ impl Gpt2 {
     }
 
     /// What an MLP reads of the residual stream before it.
-    fn x2(&self, mid: &Tensor) -> Result<Tensor> {
+    pub(super) fn x2(&self, mid: &Tensor) -> Result<Tensor> {
         Ok(mid.broadcast_div(&self.scale(mid)?)?)
     }
 

@@ -3,16 +3,20 @@
 //!
 //! Knows nothing of dictionaries, tasks or tables.
 
+mod check;
 mod checkpoint;
 mod gpt2;
+mod readings;
 pub mod threads;
 mod trace;
 
+pub use check::{Against, ModelCheck, check_model};
 pub use checkpoint::{FOLDER, weights};
 pub(crate) use gpt2::Attended;
 pub use gpt2::Layer;
 pub use gpt2::Unfolded;
 pub use gpt2::{Added, Behind, Gpt2, Sizes};
+pub use readings::Reading;
 pub use trace::Ablation;
 pub(crate) use trace::Abreast;
 pub use trace::{Clean, Intervention, LayerTrace, Trace};

@@ -1,11 +1,13 @@
-//! `measure`: how well each dictionary describes the model, on a sample of the contexts; refuses
-//! one that is read wrongly or is another's, before anything is made of it.
+//! `measure`: whether the model is one of the corpus, and how well each dictionary describes it, on
+//! a sample of the contexts; refuses what is read wrongly or is another's, before anything is made
+//! of it.
 
-use crate::artifact::tables::{ConformanceRow, ContextRow};
+use crate::artifact::tables::{ConformanceRow, ContextRow, ModelCheckRow};
 use crate::corpus::{Window, order};
 use crate::dictionary::{Conformance, Sample, measure};
 use crate::error::Result;
 use crate::inputs;
+use crate::model::ModelCheck;
 use crate::stages::{Done, Run};
 use crate::stats::strata::stratified;
 
@@ -16,20 +18,25 @@ pub(crate) const SAMPLE: usize = 2048;
 /// Which contexts are drawn: the same ones for all dictionaries and in each run.
 const SEED: u64 = 1;
 
-/// Contexts that have about `SAMPLE` tokens together. Documents have several, the beginning first
+/// The numbers of contexts that have about `SAMPLE` tokens together. Documents have several, the beginning first
 /// and a short rest last: each kind is drawn in proportion. They come in a drawn order, as some
 /// figures are of the first tokens only.
-pub fn sample(contexts: &[Window]) -> Vec<Vec<u32>> {
+pub fn sample(contexts: &[Window]) -> Vec<usize> {
     let tokens: usize = contexts.iter().map(|window| window.tokens.len()).sum();
     let longest = contexts.iter().map(|window| window.tokens.len()).max().unwrap_or(0);
     let wanted = (SAMPLE * contexts.len()).div_ceil(tokens.max(1)).max(1);
     let kinds: Vec<(bool, bool)> =
         contexts.iter().map(|window| (window.start == 0, window.tokens.len() == longest)).collect();
     let drawn = stratified(&kinds, wanted, SEED);
-    order(drawn.len(), SEED).into_iter().map(|i| contexts[drawn[i]].tokens.clone()).collect()
+    order(drawn.len(), SEED).into_iter().map(|i| drawn[i]).collect()
 }
 
-/// Measures every dictionary.
+/// The tokens of some contexts.
+pub(crate) fn tokens_of(contexts: &[Window], drawn: &[usize]) -> Vec<Vec<u32>> {
+    drawn.iter().map(|&i| contexts[i].tokens.clone()).collect()
+}
+
+/// Measures the model and every dictionary.
 pub fn run(run: &Run) -> Result<Done> {
     // Before the model is in memory: a dictionary is held whole while it is converted.
     let dictionaries = run.dictionaries()?;
@@ -39,12 +46,18 @@ pub fn run(run: &Run) -> Result<Done> {
         |row: ContextRow| Window { document: row.document, start: row.start, tokens: row.tokens };
     let contexts: Vec<Window> =
         run.store.read_parts::<ContextRow>()?.into_iter().map(window).collect();
-    let sample = Sample::new(&model, &sample(&contexts))?;
+    let drawn = sample(&contexts);
+    let tokenizer = inputs::tokenizer(run.config)?;
+    let checked = inputs::check_model(run.config, &model, &tokenizer, &contexts, &drawn)?;
+    warn(run, checked.warnings());
+    run.store.write(run.fingerprint, &[model_row(&checked)])?;
+    let sample = Sample::new(&model, &tokens_of(&contexts, &drawn))?;
     run.progress.begin("dictionaries measured", dictionaries.len() as u64, 0);
     let mut rows = Vec::new();
     for dictionary in &dictionaries {
         let measured = measure(&model, dictionary, &sample)?;
         measured.check(&dictionary.origin)?;
+        warn(run, measured.warning());
         rows.push(row(&measured));
         run.progress.add(1);
     }
@@ -54,9 +67,30 @@ pub fn run(run: &Run) -> Result<Done> {
     Ok(format!(
         "{} dictionaries on {tokens} tokens; the model's loss there is {:.2}",
         rows.len(),
-        sample.loss()
+        checked.loss
     )
     .into())
+}
+
+/// Says in the log what looks wrong.
+fn warn(run: &Run, warnings: impl IntoIterator<Item = String>) {
+    warnings.into_iter().for_each(|warning| run.progress.line(&format!("warning: {warning}")));
+}
+
+fn model_row(checked: &ModelCheck) -> ModelCheckRow {
+    ModelCheckRow {
+        tokens: checked.tokens,
+        loss: checked.loss,
+        entropy: checked.entropy,
+        unigram: checked.unigram,
+        bigram: checked.bigram,
+        uniform: checked.uniform,
+        random: checked.repeated.map(|[first, _]| first),
+        repeated: checked.repeated.map(|[_, second]| second),
+        reading: checked.reading.map(|(reading, _)| reading.to_string()).unwrap_or_default(),
+        reading_share: checked.reading.map(|(_, share)| share),
+        warnings: checked.warnings(),
+    }
 }
 
 fn row(measured: &Conformance) -> ConformanceRow {
@@ -98,7 +132,8 @@ mod tests {
 
     #[test]
     fn documents_of_two_contexts_are_not_measured_at_their_beginnings_alone() {
-        let sample = sample(&contexts(64, 2, false));
+        let contexts = contexts(64, 2, false);
+        let sample = tokens_of(&contexts, &sample(&contexts));
         assert_eq!([are(&sample, 0), are(&sample, 1)], [16, 16]);
         // What looks at the first of them finds both too.
         assert!((0..2).all(|i| are(&sample[..8], i) > 0));
@@ -107,7 +142,7 @@ mod tests {
     #[test]
     fn beginnings_middles_and_short_rests_are_in_proportion() {
         let contexts = contexts(60, 3, true);
-        let sample = sample(&contexts);
+        let sample = tokens_of(&contexts, &sample(&contexts));
         let [first, rests] = [are(&sample, 0), are(&sample, 3)];
         assert!(
             [first, rests].iter().all(|n| (9..=11).contains(n)),
@@ -123,11 +158,12 @@ mod tests {
 
     #[test]
     fn a_small_corpus_is_measured_whole() {
-        let mut sample = sample(&contexts(5, 2, false));
+        let contexts = contexts(5, 2, false);
+        let mut sample = tokens_of(&contexts, &sample(&contexts));
         sample.sort();
         assert_eq!(
             sample,
-            contexts(5, 2, false).into_iter().map(|window| window.tokens).collect::<Vec<_>>()
+            contexts.into_iter().map(|window| window.tokens).collect::<Vec<_>>()
         );
         assert!(super::sample(&[]).is_empty());
     }

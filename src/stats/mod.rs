@@ -7,6 +7,7 @@ pub mod examples;
 pub mod feature;
 pub mod interval;
 pub mod joint;
+pub mod ngrams;
 pub mod rule;
 pub mod strata;
 pub mod trials;

@@ -52,11 +52,25 @@ pub(crate) struct Atlas {
     /// The strongest pairs of the tasks' circuits, by name.
     pub pairs: Vec<Pair>,
     pub groups: Vec<Group>,
+    pub model_fit: ModelFit,
     pub conformance: Vec<DictionaryFit>,
     /// What language models were asked, by model and purpose; empty without one.
     pub usage: Vec<UsageTotal>,
     /// Stage name and the seconds it took, in the order of the stages.
     pub stages: Vec<(String, f64)>,
+}
+
+/// How well the model predicts the corpus; losses in nats per token.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct ModelFit {
+    /// Tokens that it was measured on.
+    pub tokens: u64,
+    pub loss: f64,
+    /// Of the frequencies of tokens, and of pairs of them.
+    pub unigram: f64,
+    pub bigram: f64,
+    /// What looks wrong with it or with a dictionary.
+    pub warnings: Vec<String>,
 }
 
 /// How well a dictionary describes the model, measured on tokens of the corpus.

@@ -12,6 +12,12 @@ pub(crate) struct DictionariesView {
     page: Page,
     /// Tokens on which they were measured.
     sample: String,
+    /// The model's loss, and those of the frequencies of tokens and of pairs of them.
+    loss: String,
+    unigram: String,
+    bigram: String,
+    /// What looks wrong.
+    warnings: Vec<String>,
     rows: Vec<ConformanceRow>,
 }
 
@@ -31,7 +37,7 @@ struct ConformanceRow {
 
 impl DictionariesView {
     pub(crate) fn new(site: &Site) -> DictionariesView {
-        let all = &site.atlas.conformance;
+        let (all, fit) = (&site.atlas.conformance, &site.atlas.model_fit);
         let description =
             "L0, variance explained, loss recovered and dead features of each dictionary.".into();
         DictionariesView {
@@ -43,6 +49,10 @@ impl DictionariesView {
                 description,
             ),
             sample: count(all.iter().map(|c| c.tokens).max().unwrap_or(0)),
+            loss: significant(fit.loss, 3),
+            unigram: significant(fit.unigram, 3),
+            bigram: significant(fit.bigram, 3),
+            warnings: fit.warnings.clone(),
             rows: all.iter().map(conformance_row).collect(),
         }
     }

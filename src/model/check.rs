@@ -1,0 +1,283 @@
+//! Whether a model is one at all (`docs/definitions.md` §2): a checkpoint that is read wrongly, or
+//! is damaged, mostly still gives numbers.
+//!
+//! Its loss is held against models that only count tokens, against what it expects itself, against
+//! heads that look everywhere alike, and against the other readings of its files.
+
+use super::gpt2::Gpt2;
+use super::readings::Reading;
+use crate::error::{Result, hinted};
+use candle_core::{D, DType, Device, Tensor};
+use rayon::prelude::*;
+use std::path::Path;
+
+/// Tokens of the sample on which other readings are tried.
+const TRIED: usize = 256;
+
+/// A reading with less than this share of the model's loss is the right one.
+const READ_WRONGLY: f64 = 0.9;
+
+/// A reading with less than this share of it may be.
+const READ_STRANGELY: f64 = 0.97;
+
+/// A model whose loss is more than this many times what it expects is not sure of the right things.
+const SURPRISED: f64 = 1.15;
+
+/// What a model is held against.
+#[derive(Clone, Debug)]
+pub struct Against {
+    /// Loss of the frequencies of tokens.
+    pub unigram: f64,
+    /// Loss of the frequencies of pairs of tokens.
+    pub bigram: f64,
+    /// BOS, random tokens, and the same tokens again.
+    pub repeated: Vec<Vec<u32>>,
+}
+
+/// What was measured of a model. Losses are in nats a token.
+#[derive(Clone, Debug)]
+pub struct ModelCheck {
+    /// Tokens that were predicted.
+    pub tokens: u64,
+    /// The model's loss.
+    pub loss: f64,
+    /// Entropy of its predictions: the loss that it expects.
+    pub entropy: f64,
+    /// Standard error of the loss less the entropy, over contexts.
+    pub error: f64,
+    /// Loss of the frequencies of tokens.
+    pub unigram: f64,
+    /// Loss of the frequencies of pairs of tokens.
+    pub bigram: f64,
+    /// Its loss with every head looking at all earlier tokens alike.
+    pub uniform: f64,
+    /// Its losses on random tokens, and on the same again behind them; none where they do not fit.
+    pub repeated: Option<[f64; 2]>,
+    /// The other reading of its files with the lowest loss, and that as a share of the model's own
+    /// on the same tokens.
+    pub reading: Option<(Reading, f64)>,
+}
+
+/// Sums over the tokens of a context behind the first.
+#[derive(Clone, Copy)]
+struct Sums {
+    loss: f64,
+    entropy: f64,
+    tokens: f64,
+}
+
+impl Sums {
+    /// Of the tokens from `from` on; the one at 0 is not predicted.
+    fn of(logits: &Tensor, tokens: &[u32], from: usize) -> Result<Sums> {
+        let n = tokens.len() - from;
+        let log_p = candle_nn::ops::log_softmax(&logits.narrow(0, from - 1, n)?, D::Minus1)?;
+        let next = Tensor::new(&tokens[from..], logits.device())?.unsqueeze(1)?;
+        let sum = |x: Tensor| -> Result<f64> {
+            Ok(-x.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?)
+        };
+        Ok(Sums {
+            loss: sum(log_p.gather(&next, 1)?)?,
+            entropy: sum((log_p.exp()? * &log_p)?.sum(1)?)?,
+            tokens: n as f64,
+        })
+    }
+
+    fn add(self, other: &Sums) -> Sums {
+        Sums {
+            loss: self.loss + other.loss,
+            entropy: self.entropy + other.entropy,
+            tokens: self.tokens + other.tokens,
+        }
+    }
+
+    /// Added up in the order of the contexts, so that sums do not depend on the threads.
+    fn all(each: &[Sums]) -> Sums {
+        each.iter().fold(Sums { loss: 0.0, entropy: 0.0, tokens: 0.0 }, Sums::add)
+    }
+}
+
+/// Sums of each context of a model's own passes.
+fn passes(model: &Gpt2, contexts: &[&[u32]]) -> Result<Vec<Sums>> {
+    let of = |tokens: &&[u32]| Sums::of(&model.logits(&model.forward(tokens)?)?, tokens, 1);
+    contexts.par_iter().map(of).collect()
+}
+
+/// Logits of a pass in which every head looks at all tokens up to its own alike.
+fn uniform(model: &Gpt2, tokens: &[u32]) -> Result<Tensor> {
+    let (t, d) = (tokens.len(), model.sizes.d_model);
+    let share = |p: usize| (0..t).map(move |s| if s <= p { 1.0 / (p + 1) as f32 } else { 0.0 });
+    let pattern = Tensor::from_vec((0..t).flat_map(share).collect(), (t, t), &Device::Cpu)?;
+    let mut x = model.embed(tokens)?;
+    for l in 0..model.sizes.layers {
+        let values = model.qkv(l, &x)?.1.narrow(1, 2 * d, d)?.contiguous()?;
+        let mid = model.after_attention(l, &x, &pattern.matmul(&values)?)?;
+        x = (&mid + model.mlp(l, &model.x2(&mid)?)?)?;
+    }
+    model.unembed(&x)
+}
+
+/// Losses on random tokens and on the same again. The first of the second half is left out: nothing
+/// says that the tokens begin again.
+fn repeated(model: &Gpt2, contexts: &[Vec<u32>]) -> Result<Option<[f64; 2]>> {
+    let of = |tokens: &Vec<u32>| -> Result<[Sums; 2]> {
+        let (logits, half) = (model.logits(&model.forward(tokens)?)?, tokens.len() / 2);
+        let first = Sums::of(&logits.narrow(0, 0, half + 1)?, &tokens[..=half], 1)?;
+        Ok([first, Sums::of(&logits, tokens, half + 2)?])
+    };
+    let each: Vec<[Sums; 2]> = contexts.par_iter().map(of).collect::<Result<_>>()?;
+    let mean = |i: usize| {
+        let sums = Sums::all(&each.iter().map(|halves| halves[i]).collect::<Vec<_>>());
+        sums.loss / sums.tokens
+    };
+    Ok((!each.is_empty()).then(|| [mean(0), mean(1)]))
+}
+
+/// The other reading with the lowest loss on the first tokens of the sample.
+fn best_reading(
+    model: &Gpt2,
+    folder: &Path,
+    sample: &[&[u32]],
+    each: &[Sums],
+) -> Result<Option<(Reading, f64)>> {
+    let mut tokens = 0;
+    let enough = |context: &&&[u32]| {
+        let before = tokens;
+        tokens += context.len();
+        before < TRIED
+    };
+    let few: Vec<&[u32]> = sample.iter().take_while(enough).copied().collect();
+    let own = Sums::all(&each[..few.len()]).loss;
+    let mut best: Option<(Reading, f64)> = None;
+    for reading in model.readings() {
+        let loss = Sums::all(&passes(&model.read_as(folder, reading)?, &few)?).loss;
+        if loss.is_finite() && best.is_none_or(|(_, least)| loss / own < least) {
+            best = Some((reading, loss / own));
+        }
+    }
+    Ok(best)
+}
+
+/// Measures a model of the files in `folder` on contexts of the corpus.
+///
+/// # Errors
+/// When no context has two tokens, or its loss is not finite.
+pub fn check_model(
+    model: &Gpt2,
+    folder: &Path,
+    sample: &[Vec<u32>],
+    against: &Against,
+) -> Result<ModelCheck> {
+    let sample: Vec<&[u32]> =
+        sample.iter().map(Vec::as_slice).filter(|tokens| tokens.len() > 1).collect();
+    if sample.is_empty() {
+        return Err(hinted(
+            "no context to measure the model on",
+            "the corpus is empty or too short",
+        ));
+    }
+    let each = passes(model, &sample)?;
+    let Sums { loss, entropy, tokens } = Sums::all(&each);
+    let (loss, entropy) = (loss / tokens, entropy / tokens);
+    if !loss.is_finite() {
+        return Err(hinted(
+            format!(
+                "the loss of the model `{}` on {tokens} tokens of the corpus is not a finite \
+                 number ({loss})",
+                folder.display()
+            ),
+            "its weights are damaged, or too large for f32; copy or convert the model again",
+        ));
+    }
+    let alike: Vec<Sums> = sample
+        .par_iter()
+        .map(|tokens| Sums::of(&uniform(model, tokens)?, tokens, 1))
+        .collect::<Result<_>>()?;
+    Ok(ModelCheck {
+        tokens: tokens as u64,
+        loss,
+        entropy,
+        error: error(&each, loss - entropy),
+        unigram: against.unigram,
+        bigram: against.bigram,
+        uniform: Sums::all(&alike).loss / tokens,
+        repeated: repeated(model, &against.repeated)?,
+        reading: best_reading(model, folder, &sample, &each)?,
+    })
+}
+
+/// Standard error of the mean of loss less entropy, from how it differs between contexts.
+fn error(each: &[Sums], mean: f64) -> f64 {
+    let (n, tokens) = (each.len() as f64, Sums::all(each).tokens);
+    if each.len() < 2 {
+        return 0.0;
+    }
+    let squared = |sums: &Sums| (sums.loss - sums.entropy - mean * sums.tokens).powi(2);
+    (each.iter().map(squared).sum::<f64>() * n / (n - 1.0)).sqrt() / tokens
+}
+
+impl ModelCheck {
+    /// # Errors
+    /// When the files are clearly read wrongly, or the model is no better than the frequencies of
+    /// tokens.
+    pub fn check(&self, folder: &Path) -> Result<()> {
+        let (folder, loss) = (folder.display(), self.loss);
+        if let Some((reading, share)) = self.reading.filter(|(_, share)| *share < READ_WRONGLY) {
+            return Err(hinted(
+                format!(
+                    "the model `{folder}` is read wrongly: its loss is {loss:.2} nats per token, \
+                     but only {share:.2} times as much with {reading}"
+                ),
+                reading.hint(),
+            ));
+        }
+        if loss >= self.unigram {
+            return Err(hinted(
+                format!(
+                    "the model `{folder}` is no better than guessing by the frequencies of \
+                     tokens: its loss is {loss:.2} nats per token, theirs {:.2}",
+                    self.unigram
+                ),
+                "the weights, `config.json` and `tokenizer.json` must be of one trained model, \
+                 and the corpus text as it was trained on",
+            ));
+        }
+        Ok(())
+    }
+
+    /// What looks wrong, but may be right.
+    pub fn warnings(&self) -> Vec<String> {
+        let loss = self.loss;
+        let bigram = (loss >= self.bigram).then(|| {
+            format!(
+                "the model's loss, {loss:.2} nats per token, is no better than that of the \
+                 frequencies of pairs of tokens ({:.2}): its weights may be damaged, or the \
+                 corpus is not like what it was trained on",
+                self.bigram
+            )
+        });
+        let surprised = loss - self.entropy - 2.0 * self.error > (SURPRISED - 1.0) * self.entropy;
+        let surprised = surprised.then(|| {
+            format!(
+                "the model's loss, {loss:.2} nats per token, is more than it expects (the entropy \
+                 of its predictions, {:.2}): its weights may be damaged, or the corpus is not \
+                 like what it was trained on",
+                self.entropy
+            )
+        });
+        let uniform = (loss >= self.uniform).then(|| {
+            format!(
+                "attention is of no use to the model: its loss, {loss:.2} nats per token, is not \
+                 below that with all heads looking everywhere alike ({:.2}); `n_head` or the \
+                 attention weights may be wrong",
+                self.uniform
+            )
+        });
+        let read = self.reading.filter(|(_, share)| *share < READ_STRANGELY);
+        let read = read.map(|(reading, share)| {
+            format!(
+                "the model may be read wrongly: its loss is {share:.2} times as much with {reading}"
+            )
+        });
+        [bigram, surprised, uniform, read].into_iter().flatten().collect()
+    }
+}
