@@ -20,7 +20,7 @@ pub(crate) fn check(config: &Config) -> Result<()> {
     say("settings", format!("{} tasks, {} groups", config.tasks.len(), config.groups.len()));
     crate::pipeline::set_threads(config);
     let config = &crate::pipeline::with_hub(config)?;
-    crate::stages::check(config)?;
+    crate::stages::check(config, true)?;
     let model = inputs::model(config)?;
     let s = model.sizes;
     say(

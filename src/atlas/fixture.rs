@@ -692,7 +692,7 @@ pub(crate) fn atlas() -> Atlas {
             loss: 3.42,
             unigram: 7.31,
             bigram: 6.05,
-            warnings: vec!["<b>attention</b> is of no use to the model".into()],
+            warnings: vec!["attention is of no use to the model".into()],
         },
         conformance: DictionaryId::all(LAYERS)
             .map(|dictionary| DictionaryFit {

@@ -5,7 +5,7 @@
 //! Letters: `T` tokens, `K` d_head, `D` d_model, `V` vocabulary. Knows nothing of what the tokens
 //! say.
 
-use super::promote::extremes;
+use super::promote::TopTokens;
 use super::replacement::PROMPTS;
 use crate::dictionary::Dictionary;
 use crate::error::{Result, hinted};
@@ -122,7 +122,7 @@ pub struct CopyEffect {
     /// The tokens raised most, with their logits for a full unit of attention at a LayerNorm scale
     /// of 1.
     pub top: Vec<(u32, f32)>,
-    /// The token's own place among all, from the most raised one and from the most lowered one,
+    /// The token's own place among all but special ones, from the most raised one and from the most lowered one,
     /// each from 1.
     pub own_rank: u32,
     /// From the most lowered one.
@@ -237,11 +237,12 @@ impl HeadBehaviour {
         }
     }
 
-    /// What the head writes when it reads each token of the prompts but BOS, those first that it
-    /// looks at most; with the `k` tokens that each raises most. The value is the mean over the
+    /// What the head writes when it reads each token of the prompts but special ones, those first
+    /// that it looks at most; with the tokens that each raises most. The value is the mean over the
     /// token's places in the clean runs.
-    pub fn copies(&self, model: &Gpt2, k: usize) -> Result<Vec<CopyEffect>> {
-        let mut readings: Vec<(&u32, &Reading)> = self.readings.iter().collect();
+    pub fn copies(&self, model: &Gpt2, listed: TopTokens) -> Result<Vec<CopyEffect>> {
+        let plain = |reading: &(&u32, &Reading)| !listed.specials.contains(reading.0);
+        let mut readings: Vec<(&u32, &Reading)> = self.readings.iter().filter(plain).collect();
         readings.sort_by(|a, b| b.1.mass.total_cmp(&a.1.mass).then(a.0.cmp(b.0)));
         let mut copies = Vec::with_capacity(readings.len());
         for some in readings.chunks(TOKENS) {
@@ -256,7 +257,7 @@ impl HeadBehaviour {
             let logits: Vec<Vec<f32>> =
                 values.matmul(&output(model, self.head)?)?.matmul(&model.w_u)?.to_vec2()?;
             let copied = |(&(token, reading), logits): (&(&u32, &Reading), &Vec<f32>)| {
-                copied(*token, self.answers.contains(token), reading, logits, k)
+                copied(*token, self.answers.contains(token), reading, logits, listed)
             };
             copies.extend(some.iter().zip(&logits).map(copied));
         }
@@ -267,11 +268,19 @@ impl HeadBehaviour {
 /// Tokens multiplied with the unembedding at once.
 const TOKENS: usize = 128;
 
-fn copied(token: u32, answer: bool, reading: &Reading, logits: &[f32], k: usize) -> CopyEffect {
+fn copied(
+    token: u32,
+    answer: bool,
+    reading: &Reading,
+    logits: &[f32],
+    listed: TopTokens,
+) -> CopyEffect {
     let own_logit = logits[token as usize];
     let count = |better: &dyn Fn(f32) -> bool| {
-        let before =
-            |(id, logit): (u32, &f32)| better(*logit) || (*logit == own_logit && id < token);
+        let before = |(id, logit): (u32, &f32)| {
+            !listed.specials.contains(&id)
+                && (better(*logit) || (*logit == own_logit && id < token))
+        };
         1 + (0u32..).zip(logits).filter(|x| before(*x)).count() as u32
     };
     CopyEffect {
@@ -279,7 +288,7 @@ fn copied(token: u32, answer: bool, reading: &Reading, logits: &[f32], k: usize)
         answer,
         places: reading.places,
         mass: reading.mass,
-        top: extremes(logits, k).top,
+        top: listed.of(logits).top,
         own_rank: count(&|logit| logit > own_logit),
         own_rank_below: count(&|logit| logit < own_logit),
         own_logit,

@@ -33,7 +33,7 @@ pub use faithful::{
 };
 pub use graph::PairCount;
 pub use graph::{Edge, Graph, Node, pair_counts};
-pub use promote::{Promoted, Weighted, promoted, promoted_logits, write_directions};
+pub use promote::{Promoted, TopTokens, Weighted, promoted, promoted_logits, write_directions};
 pub use replacement::{PROMPTS, Pass, ReplacementModel};
 pub use similar::nearest;
 pub use steer::Rise;

@@ -9,6 +9,7 @@ use super::replacement::{ReplacementModel, centre, flat};
 use crate::error::{Context, Result, hinted};
 use crate::ids::{FeatureId, Kind};
 use candle_core::{D, Tensor};
+use std::collections::BTreeSet;
 
 /// Features looked at as one, each with its weight: of one feature `[(f, 1.0)]`, of a component how
 /// often each serves.
@@ -23,21 +24,30 @@ pub struct Promoted {
     pub bottom: Vec<(u32, f32)>,
 }
 
+/// How a ranking of tokens is cut.
+#[derive(Clone, Copy, Debug)]
+pub struct TopTokens<'a> {
+    /// Tokens that are listed.
+    pub k: usize,
+    /// Ids that are in no ranking: special tokens stand for no text.
+    pub specials: &'a BTreeSet<u32>,
+}
+
 /// Sets multiplied with the unembedding at once: it is read from memory that much less often.
 const AT_ONCE: usize = 32;
 
-/// The `k` tokens that each set promotes most, and least.
+/// The tokens that each set promotes most, and least.
 ///
 /// # Errors
 /// When there is no dictionary or feature of a name.
 pub fn promoted(
     replacement: &ReplacementModel,
     sets: &[Weighted],
-    k: usize,
+    listed: TopTokens,
 ) -> Result<Vec<Promoted>> {
     let mut each = Vec::with_capacity(sets.len());
     for some in sets.chunks(AT_ONCE) {
-        each.extend(promoted_logits(replacement, some)?.iter().map(|logits| extremes(logits, k)));
+        each.extend(promoted_logits(replacement, some)?.iter().map(|logits| listed.of(logits)));
     }
     Ok(each)
 }
@@ -109,22 +119,26 @@ fn write_direction(replacement: &ReplacementModel, feature: FeatureId) -> Result
     }
 }
 
-/// The `k` largest and the `k` smallest of `[V]` logits.
-pub(crate) fn extremes(logits: &[f32], k: usize) -> Promoted {
-    let ranked = |sign: f32| {
-        let by_strength = |a: &u32, b: &u32| {
-            let [a_value, b_value] = [a, b].map(|&id| sign * logits[id as usize]);
-            b_value.total_cmp(&a_value).then(a.cmp(b))
+impl TopTokens<'_> {
+    /// The `k` largest and the `k` smallest of `[V]` logits.
+    pub(crate) fn of(&self, logits: &[f32]) -> Promoted {
+        let k = self.k;
+        let ranked = |sign: f32| {
+            let by_strength = |a: &u32, b: &u32| {
+                let [a_value, b_value] = [a, b].map(|&id| sign * logits[id as usize]);
+                b_value.total_cmp(&a_value).then(a.cmp(b))
+            };
+            let mut ids: Vec<u32> =
+                (0..logits.len() as u32).filter(|id| !self.specials.contains(id)).collect();
+            if 0 < k && k < ids.len() {
+                ids.select_nth_unstable_by(k - 1, by_strength);
+            }
+            ids.truncate(k);
+            ids.sort_unstable_by(by_strength);
+            ids.into_iter().map(|id| (id, logits[id as usize])).collect()
         };
-        let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
-        if 0 < k && k < ids.len() {
-            ids.select_nth_unstable_by(k - 1, by_strength);
-        }
-        ids.truncate(k);
-        ids.sort_unstable_by(by_strength);
-        ids.into_iter().map(|id| (id, logits[id as usize])).collect()
-    };
-    Promoted { top: ranked(1.0), bottom: ranked(-1.0) }
+        Promoted { top: ranked(1.0), bottom: ranked(-1.0) }
+    }
 }
 
 #[cfg(test)]
@@ -134,10 +148,21 @@ mod tests {
     #[test]
     fn extremes_put_the_strongest_first_and_break_ties_by_id() {
         let logits = [0.5, -1.0, 2.0, 2.0, 0.0, -1.0];
-        let found = extremes(&logits, 3);
+        let none = BTreeSet::new();
+        let found = TopTokens { k: 3, specials: &none }.of(&logits);
         assert_eq!(found.top, [(2, 2.0), (3, 2.0), (0, 0.5)]);
         assert_eq!(found.bottom, [(1, -1.0), (5, -1.0), (4, 0.0)]);
-        assert_eq!(extremes(&logits, 9).top.len(), 6);
-        assert!(extremes(&logits, 0).top.is_empty());
+        assert_eq!(TopTokens { k: 9, specials: &none }.of(&logits).top.len(), 6);
+        assert!(TopTokens { k: 0, specials: &none }.of(&logits).top.is_empty());
+    }
+
+    #[test]
+    fn special_tokens_are_no_extremes() {
+        let logits = [0.5, -1.0, 2.0, 2.0, 0.0, -1.0];
+        let specials = BTreeSet::from([1, 2]);
+        let found = TopTokens { k: 2, specials: &specials }.of(&logits);
+        assert_eq!(found.top, [(3, 2.0), (0, 0.5)]);
+        assert_eq!(found.bottom, [(5, -1.0), (4, 0.0)]);
+        assert_eq!(TopTokens { k: 9, specials: &specials }.of(&logits).top.len(), 4);
     }
 }

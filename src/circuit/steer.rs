@@ -10,7 +10,7 @@
 //! them; each is run once for all features of a group that are added in it, so that features which
 //! share contexts cost little more than one.
 
-use super::promote::{extremes, write_directions};
+use super::promote::{TopTokens, write_directions};
 use super::replacement::ReplacementModel;
 use crate::error::{Context, Result};
 use crate::ids::{FeatureId, Kind};
@@ -49,7 +49,7 @@ const SUMS: usize = 1 << 26;
 type At = (usize, usize);
 
 /// Adds each feature at each of its places. `read` is given the number of a feature and the rise of
-/// the logits at one place, `[V]`; `k` tokens that rise most are told of each.
+/// the logits at one place, `[V]`; the tokens that rise most are told of each as `listed` says.
 ///
 /// # Errors
 /// When there is no dictionary or feature of a name, or a context does not fit the model.
@@ -57,13 +57,15 @@ pub fn steer<'c, T: Send>(
     replacement: &ReplacementModel,
     steered: &[Steered],
     context: impl Fn(u32) -> &'c [u32],
-    k: usize,
+    listed: TopTokens,
     read: impl Fn(usize, &[f32]) -> T + Sync,
 ) -> Result<Vec<Rise<T>>> {
     let at_once = (SUMS / replacement.model.sizes.vocabulary).max(1);
     let mut all = Vec::with_capacity(steered.len());
     for (some, first) in steered.chunks(at_once).zip((0..).step_by(at_once)) {
-        all.extend(together(replacement, some, &context, k, &|i, rise| read(first + i, rise))?);
+        all.extend(together(replacement, some, &context, listed, &|i, rise| {
+            read(first + i, rise)
+        })?);
     }
     Ok(all)
 }
@@ -72,7 +74,7 @@ fn together<'c, T: Send>(
     replacement: &ReplacementModel,
     steered: &[Steered],
     context: &impl Fn(u32) -> &'c [u32],
-    k: usize,
+    listed: TopTokens,
     read: &(impl Fn(usize, &[f32]) -> T + Sync),
 ) -> Result<Vec<Rise<T>>> {
     let features: Vec<FeatureId> = steered.iter().map(|one| one.feature).collect();
@@ -107,7 +109,7 @@ fn together<'c, T: Send>(
             found.extend(seen.collect::<Vec<_>>());
         }
     }
-    Ok(risen(sums, steered, found, k))
+    Ok(risen(sums, steered, found, listed))
 }
 
 /// The places of each context.
@@ -139,7 +141,7 @@ fn risen<T>(
     sums: Vec<Vec<f32>>,
     steered: &[Steered],
     found: BTreeMap<At, T>,
-    k: usize,
+    listed: TopTokens,
 ) -> Vec<Rise<T>> {
     let mut found = found.into_iter().peekable();
     let each = sums.into_iter().zip(steered).enumerate();
@@ -148,7 +150,7 @@ fn risen<T>(
             .map(|(_, seen)| seen)
             .collect();
         sum.iter_mut().for_each(|x| *x /= one.places.len().max(1) as f32);
-        let most = if at.is_empty() { Vec::new() } else { extremes(&sum, k).top };
+        let most = if at.is_empty() { Vec::new() } else { listed.of(&sum).top };
         Rise { at, most }
     };
     each.map(rise).collect()

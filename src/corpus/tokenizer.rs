@@ -66,6 +66,11 @@ impl Tokenizer {
         self.bos
     }
 
+    /// The ids of special tokens, which no ranking has.
+    pub fn specials(&self) -> &BTreeSet<u32> {
+        &self.specials
+    }
+
     /// Whether an id is a special token, which rankings and statistics leave out.
     pub fn is_special(&self, id: u32) -> bool {
         self.specials.contains(&id)
@@ -85,13 +90,14 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The ids of a document, without BOS: its text encoded, or the ids that it came with.
+    /// The ids of a document, without BOS: its text encoded, or the ids that it came with. Where it
+    /// begins with `<|endoftext|>`, that is BOS.
     ///
     /// # Errors
     /// When it came with an id for which the model has no row.
     pub fn ids(&self, document: &RawDocument) -> Result<Vec<u32>> {
         let ids = match &document.content {
-            Content::Text(text) => return self.encode(text),
+            Content::Text(text) => return Ok(self.behind_bos(&self.encode(text)?).to_vec()),
             Content::Tokens(ids) => ids,
         };
         if let Some(id) = ids.iter().find(|&&id| id as usize >= self.vocabulary) {
@@ -101,9 +107,13 @@ impl Tokenizer {
             );
             return Err(hinted(what, "use a corpus tokenised for this model, or one with texts"));
         }
-        // Every window gets a BOS of its own; a second one would be read as the end of another
-        // text.
-        Ok(ids.strip_prefix(&[self.bos]).unwrap_or(ids).to_vec())
+        Ok(self.behind_bos(ids).to_vec())
+    }
+
+    /// Ids without those of BOS that they begin with. Every context gets a BOS of its own; a second
+    /// one would be read as the end of another text.
+    pub fn behind_bos<'a>(&self, ids: &'a [u32]) -> &'a [u32] {
+        &ids[ids.iter().take_while(|id| **id == self.bos).count()..]
     }
 
     /// The id of a text that is exactly one token.
@@ -305,6 +315,21 @@ pub(crate) mod tests {
         assert_eq!(specials, [&tokenizer.bos()]);
         assert!(!tokenizer.is_special(0));
         assert_eq!(tokenizer.single("<|endoftext|>"), Some(tokenizer.bos()));
+    }
+
+    #[test]
+    fn a_document_that_begins_with_end_of_text_has_it_once_as_bos() {
+        let tokenizer = demo();
+        let document = |content| RawDocument { source: "a.jsonl".into(), content };
+        let bos = tokenizer.bos();
+        let plain = tokenizer.encode("one two<|endoftext|>three").unwrap();
+        for begin in ["", "<|endoftext|>", "<|endoftext|><|endoftext|>"] {
+            let text = format!("{begin}one two<|endoftext|>three");
+            let ids = [vec![bos; begin.len() / 13], plain.clone()].concat();
+            for content in [Content::Text(text), Content::Tokens(ids)] {
+                assert_eq!(tokenizer.ids(&document(content)).unwrap(), plain);
+            }
+        }
     }
 
     #[test]

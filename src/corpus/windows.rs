@@ -22,15 +22,31 @@ pub struct Window {
     pub tokens: Vec<u32>,
 }
 
-/// The windows of one document, in order; `context` is `T`.
+/// The windows of one document, in order; `context` is `T`. End-of-text where a window would begin
+/// is passed over: behind BOS it would be a second one.
 pub fn windows(document: u32, ids: &[u32], context: usize, bos: u32) -> Vec<Window> {
-    let step = step(context);
-    let long_enough = |cut: &&[u32]| cut.len() == step || cut.len() >= SHORTEST;
-    let window = |(i, cut): (usize, &[u32])| {
+    let window = |(start, cut): (usize, &[u32])| {
         let tokens = [&[bos], cut].concat();
-        Window { document, start: (i * step) as u32, tokens }
+        Window { document, start: start as u32, tokens }
     };
-    ids.chunks(step).filter(long_enough).enumerate().map(window).collect()
+    cuts(ids, context, bos).map(window).collect()
+}
+
+/// How many windows a document has.
+pub fn count(ids: &[u32], context: usize, bos: u32) -> usize {
+    cuts(ids, context, bos).count()
+}
+
+/// Where each window begins in a document, and its ids.
+fn cuts(ids: &[u32], context: usize, bos: u32) -> impl Iterator<Item = (usize, &[u32])> {
+    let (step, mut start) = (step(context), 0);
+    std::iter::from_fn(move || {
+        start += ids[start..].iter().take_while(|id| **id == bos).count();
+        let cut = &ids[start..ids.len().min(start + step)];
+        let at = start;
+        start += cut.len();
+        (cut.len() == step || cut.len() >= SHORTEST).then_some((at, cut))
+    })
 }
 
 /// Ids of a context without BOS.
@@ -41,7 +57,8 @@ fn step(context: usize) -> usize {
 /// Windows across documents: all of them joined, end-of-text between one and the next.
 ///
 /// A window is named after the document and place of its first id; the end-of-text behind a
-/// document of `n` ids is at its place `n`. Empty documents leave no trace. A window may hold
+/// document of `n` ids is at its place `n`. None has two in a row, the BOS that it begins with counted.
+/// Empty documents leave no trace. A window may hold
 /// several documents: whoever must keep two sets of documents apart gives each a packer of its own.
 #[derive(Clone, Debug)]
 pub struct Packer {
@@ -81,6 +98,11 @@ impl Packer {
     fn push(&mut self, document: u32, start: usize, id: u32) -> Option<Window> {
         let bos = self.bos;
         let new = || Window { document, start: start as u32, tokens: vec![bos] };
+        // Where a window begins, BOS stands for it; a document may end with one of its own.
+        let before = self.open.as_ref().and_then(|window| window.tokens.last()).unwrap_or(&bos);
+        if id == bos && *before == bos {
+            return None;
+        }
         let mut window = self.open.take().unwrap_or_else(new);
         window.tokens.push(id);
         if window.tokens.len() > step(self.context) {
@@ -165,12 +187,32 @@ mod tests {
     }
 
     #[test]
-    fn a_window_may_begin_with_the_end_of_a_document() {
+    fn no_window_begins_with_end_of_text() {
         let mut packer = Packer::new(10, BOS);
         assert_eq!(packer.add(0, &[1; 9]).len(), 1);
         packer.add(1, &[2; 7]);
-        let last = Window { document: 0, start: 9, tokens: [vec![BOS, BOS], vec![2; 7]].concat() };
+        assert_eq!(packer.finish(), None, "seven ids are too few");
+        let mut packer = Packer::new(10, BOS);
+        packer.add(0, &[1; 9]);
+        packer.add(1, &[2; 8]);
+        let last = Window { document: 1, start: 0, tokens: [vec![BOS], vec![2; 8]].concat() };
         assert_eq!(packer.finish(), Some(last));
+        let mut packer = Packer::new(10, BOS);
+        packer.add(0, &[1, 2, 3, BOS]);
+        let full = packer.add(1, &[BOS, 4, 5, 6, 7, 8]);
+        assert_eq!(full[0].tokens, [BOS, 1, 2, 3, BOS, 4, 5, 6, 7, 8]);
+        let ids =
+            [vec![BOS; 2], vec![1; 10], vec![BOS], vec![2; 4], vec![BOS], vec![3; 3]].concat();
+        let expected = [
+            Window { document: 5, start: 2, tokens: [vec![BOS], vec![1; 10]].concat() },
+            Window {
+                document: 5,
+                start: 13,
+                tokens: [vec![BOS], vec![2; 4], vec![BOS], vec![3; 3]].concat(),
+            },
+        ];
+        assert_eq!(windows(5, &ids, 11, BOS), expected);
+        assert_eq!([count(&ids, 11, BOS), count(&[BOS; 30], 11, BOS)], [2, 0]);
     }
 
     #[test]
@@ -181,11 +223,13 @@ mod tests {
             documents.iter().enumerate().flat_map(|(i, ids)| packer.add(i as u32, ids)).collect();
         packed.extend(packer.finish());
         let filled: Vec<Vec<u32>> = documents.into_iter().filter(|ids| !ids.is_empty()).collect();
-        let joined = filled.join(&BOS);
-        let inside: Vec<u32> =
-            packed.iter().flat_map(|window| window.tokens[1..].to_vec()).collect();
+        let text =
+            |ids: &[u32]| -> Vec<u32> { ids.iter().copied().filter(|id| *id != BOS).collect() };
+        let joined = text(&filled.join(&BOS));
+        let inside: Vec<u32> = packed.iter().flat_map(|window| text(&window.tokens)).collect();
         assert_eq!(inside, joined[..inside.len()]);
         assert!(joined.len() - inside.len() < SHORTEST);
+        assert!(packed.iter().all(|window| window.tokens[1] != BOS));
     }
 
     #[test]

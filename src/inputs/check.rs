@@ -7,12 +7,13 @@ use crate::error::{Result, hinted};
 use crate::ids::FeatureId;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What can be told from the settings and the sizes of the model alone, before anything runs.
+/// What can be told from the settings and the sizes of the model alone, before anything runs; with
+/// `dictionaries`, from their sizes too.
 ///
 /// # Errors
 /// When contexts are longer than the model allows, or settings name a feature that its dictionary
 /// does not have.
-pub fn check(config: &Config) -> Result<()> {
+pub fn check(config: &Config, dictionaries: bool) -> Result<()> {
     let (context, positions) = (config.corpus.context, sizes(config)?.positions);
     if context > positions {
         return Err(hinted(
@@ -31,7 +32,7 @@ pub fn check(config: &Config) -> Result<()> {
         ));
     }
     config.tasks.iter().try_for_each(|task| published(config, task).map(drop))?;
-    check_named(config, &config.named_features())
+    if dictionaries { check_named(config, &config.named_features()) } else { Ok(()) }
 }
 
 fn check_named(config: &Config, named: &BTreeSet<FeatureId>) -> Result<()> {

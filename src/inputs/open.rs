@@ -5,7 +5,7 @@ use crate::circuit::ReplacementModel;
 use crate::config::Config;
 use crate::corpus::Tokenizer;
 use crate::dictionary::{self, Dictionary, Source};
-use crate::error::Result;
+use crate::error::{Result, hinted};
 use crate::ids::Kind;
 use crate::lock::Lock;
 use crate::model::{Gpt2, Sizes};
@@ -30,8 +30,28 @@ pub fn model(config: &Config) -> Result<Gpt2> {
 }
 
 /// The model's tokenizer.
+///
+/// # Errors
+/// When it cannot be read or does not fit, or the model begins texts with another token: then
+/// every number would be of texts that begin as none that it was trained on.
 pub fn tokenizer(config: &Config) -> Result<Tokenizer> {
-    Tokenizer::load(&config.path(&config.model.path), sizes(config)?.vocabulary)
+    let folder = config.path(&config.model.path);
+    let tokenizer = Tokenizer::load(&folder, sizes(config)?.vocabulary)?;
+    let bos = tokenizer.bos();
+    if let Some(other) = Gpt2::bos_of(&folder)?.filter(|other| *other != bos) {
+        return Err(hinted(
+            format!(
+                "`{}`: bos_token_id is {other}, but `tokenizer.json` has `<|endoftext|>`, which \
+                 every context begins with, as {bos}",
+                folder.join("config.json").display()
+            ),
+            format!(
+                "set bos_token_id to {bos} if the model was trained on texts behind \
+                 `<|endoftext|>`; if not, it is not supported"
+            ),
+        ));
+    }
+    Ok(tokenizer)
 }
 
 /// The sizes of the model of the settings.

@@ -1,11 +1,12 @@
 //! Prompts of tasks, how they are measured, and what their circuits grow from.
 
 use super::sizes;
-use crate::circuit::{Case, Growth, Metric, Root};
+use crate::circuit::{self, Case, Growth, Metric, Root, TopTokens};
 use crate::config::{self, Config, Discover, RootKind, Task};
 use crate::corpus::Tokenizer;
 use crate::error::{Result, hinted};
 use crate::task::{self, Measure, Prompt, Prompts, Published, Wanted};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The published circuit of a task, if there is one.
@@ -47,11 +48,18 @@ pub fn growth(discover: &Discover, method: config::DiscoveryMethod) -> Option<Gr
 /// How well a model does on prompts, as their tasks measure it.
 pub(crate) struct Metrics {
     digits: Option<Arc<Vec<u32>>>,
+    specials: BTreeSet<u32>,
 }
 
 impl Metrics {
     pub(crate) fn new(tokenizer: &Tokenizer) -> Metrics {
-        Metrics { digits: task::digits(tokenizer).map(Arc::new) }
+        let (digits, specials) = (task::digits(tokenizer), tokenizer.specials().clone());
+        Metrics { digits: digits.map(Arc::new), specials }
+    }
+
+    /// The `k` tokens with the highest logits and their probabilities, best first.
+    pub(crate) fn answers(&self, logits: &[f32], k: usize) -> Vec<(u32, f32)> {
+        circuit::answers(logits, TopTokens { k, specials: &self.specials })
     }
 
     /// A prompt as something to be run with parts replaced, by prompts of its frame.

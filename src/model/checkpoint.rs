@@ -137,9 +137,15 @@ impl Checkpoint {
             ));
         };
         if found != shape {
+            let hint = if found.iter().rev().eq(shape) {
+                "it is transposed: GPT-2's files have weights as [inputs, outputs] (`Conv1D`), \
+                 PyTorch's `Linear` as [outputs, inputs]"
+            } else {
+                "`config.json` and the weights belong to different models"
+            };
             return Err(hinted(
                 format!("`{path}`: tensor `{name}` is {found:?}, not {shape:?}"),
-                "`config.json` and the weights belong to different models",
+                hint,
             ));
         }
         let what = || format!("cannot read the tensor `{name}` of the weights `{path}`");
@@ -171,8 +177,34 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// The embedding, which is also the unembedding: `wte.weight`, or where the weights are tied and
+    /// were saved once, `lm_head.weight`.
+    ///
+    /// # Errors
+    /// When they are not tied: another unembedding is another model.
+    pub(super) fn embedding(&self, shape: &[usize], tied: bool) -> Result<Tensor> {
+        let has = |name| self.tensors.contains_key(name);
+        if tied && !has("wte.weight") && has("lm_head.weight") {
+            return self.stored("lm_head.weight", shape);
+        }
+        let embedding = self.stored("wte.weight", shape)?;
+        if !tied && !has("lm_head.weight") {
+            return Err(hinted(
+                format!(
+                    "`{}` has no tensor `lm_head.weight`, but `config.json` has \
+                     `tie_word_embeddings` false",
+                    self.path.display()
+                ),
+                "save the model with its head; if its embeddings are tied, set \
+                 `tie_word_embeddings` to true",
+            ));
+        }
+        self.check_tied(&embedding)?;
+        Ok(embedding)
+    }
+
     /// A file may repeat the embedding as `lm_head.weight`; another matrix there is another model.
-    pub(super) fn check_tied(&self, embedding: &Tensor) -> Result<()> {
+    fn check_tied(&self, embedding: &Tensor) -> Result<()> {
         if !self.tensors.contains_key("lm_head.weight") {
             return Ok(());
         }
@@ -193,10 +225,11 @@ impl Checkpoint {
 
     /// Learned numbers in the file: all but mask buffers and a repeated embedding.
     pub(super) fn parameters(&self) -> usize {
+        let repeated = self.tensors.contains_key("wte.weight");
         let learned = |name: &str| {
             !name.ends_with(".attn.bias")
                 && !name.ends_with("masked_bias")
-                && name != "lm_head.weight"
+                && !(repeated && name == "lm_head.weight")
         };
         let tensors = self.tensors.iter().filter(|(name, _)| learned(name));
         tensors.map(|(_, (_, shape))| shape.iter().product::<usize>()).sum()

@@ -137,6 +137,17 @@ struct Config {
     scale_attn_weights: bool,
     #[serde(default)]
     scale_attn_by_inverse_layer_idx: bool,
+    #[serde(default)]
+    add_cross_attention: bool,
+    #[serde(default = "default_tied")]
+    tie_word_embeddings: bool,
+    bos_token_id: Option<u32>,
+    #[serde(default)]
+    pruned_heads: serde_json::Map<String, serde_json::Value>,
+    quantization_config: Option<serde_json::Value>,
+    /// Other names that Hugging Face takes for the sizes above.
+    #[serde(flatten)]
+    others: serde_json::Map<String, serde_json::Value>,
 }
 
 fn default_epsilon() -> f64 {
@@ -150,6 +161,13 @@ fn default_activation() -> String {
 fn default_scale() -> bool {
     true
 }
+
+fn default_tied() -> bool {
+    true
+}
+
+/// What `bos_token_id` is in files whose author did not set it.
+const DEFAULT_BOS: u32 = 50256;
 
 impl Config {
     fn load(path: &Path) -> Result<Config> {
@@ -198,6 +216,46 @@ impl Config {
                 "scale_attn_weights must be true and scale_attn_by_inverse_layer_idx false",
             );
         }
+        if self.add_cross_attention {
+            return unsupported(
+                "add_cross_attention",
+                "only models that read nothing but their own tokens are supported",
+            );
+        }
+        if !self.pruned_heads.is_empty() {
+            return unsupported("pruned_heads", "use the model with all of its heads");
+        }
+        if self.quantization_config.is_some() {
+            return unsupported(
+                "quantization_config",
+                "use the model in f32, f16 or bf16, not quantised",
+            );
+        }
+        if !(0.0..1.0).contains(&self.layer_norm_epsilon) {
+            return unsupported(
+                &format!("layer_norm_epsilon {}", self.layer_norm_epsilon),
+                "it is a small number above 0; GPT-2's is 1e-5",
+            );
+        }
+        self.check_aliases(path)
+    }
+
+    /// Hugging Face lets the second name win; whoever wrote both meant one model.
+    fn check_aliases(&self, path: &Path) -> Result<()> {
+        let aliases = [
+            ("hidden_size", "n_embd", self.n_embd),
+            ("max_position_embeddings", "n_positions", self.n_positions),
+            ("num_attention_heads", "n_head", self.n_head),
+            ("num_hidden_layers", "n_layer", self.n_layer),
+        ];
+        for (alias, name, size) in aliases {
+            if let Some(other) = self.others.get(alias).filter(|other| **other != size) {
+                return Err(hinted(
+                    format!("`{}`: {alias} {other} is not {name} {size}", path.display()),
+                    "they are two names of one size; remove the one that is wrong",
+                ));
+            }
+        }
         Ok(())
     }
 
@@ -231,10 +289,13 @@ fn fold_norm(gain: &Tensor, beta: &Tensor, w: &Tensor, b: &Tensor) -> Result<(Te
 
 /// `W_E`, `W_U` and `b_U`. The unembedding is folded from the embedding as it is in the file:
 /// centring it first would change the logits.
-fn fold_embedding(file: &Checkpoint, sizes: &Sizes) -> Result<(Tensor, Tensor, Tensor)> {
+fn fold_embedding(
+    file: &Checkpoint,
+    sizes: &Sizes,
+    tied: bool,
+) -> Result<(Tensor, Tensor, Tensor)> {
     let (d, v) = (sizes.d_model, sizes.vocabulary);
-    let stored = file.stored("wte.weight", &[v, d])?;
-    file.check_tied(&stored)?;
+    let stored = file.embedding(&[v, d], tied)?;
     let gain = file.get("ln_f.weight", &[d])?;
     let beta = file.get("ln_f.bias", &[d])?.unsqueeze(1)?;
     let sum = blocks(&stored)
@@ -299,6 +360,14 @@ impl Gpt2 {
         Ok(Config::load(&folder.join("config.json"))?.sizes())
     }
 
+    /// The token that `config.json` says texts begin with; none where it does not say, or only
+    /// repeats GPT-2's own, which a smaller vocabulary does not have.
+    pub(crate) fn bos_of(folder: &Path) -> Result<Option<u32>> {
+        let config = Config::load(&folder.join("config.json"))?;
+        let unset = |id: &u32| *id == DEFAULT_BOS && config.vocab_size <= DEFAULT_BOS as usize;
+        Ok(config.bos_token_id.filter(|id| !unset(id)))
+    }
+
     /// Reads `config.json` and the weights of a Hugging Face folder and folds them, one tensor at a
     /// time.
     ///
@@ -309,7 +378,7 @@ impl Gpt2 {
         let config = Config::load(&folder.join("config.json"))?;
         let sizes = config.sizes();
         let file = Checkpoint::open(folder)?;
-        let (w_e, w_u, b_u) = fold_embedding(&file, &sizes)?;
+        let (w_e, w_u, b_u) = fold_embedding(&file, &sizes, config.tie_word_embeddings)?;
         let w_p = file.get("wpe.weight", &[sizes.positions, sizes.d_model])?;
         Ok(Gpt2 {
             sizes,

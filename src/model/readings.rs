@@ -38,9 +38,11 @@ impl Reading {
                 "`n_head` of `config.json` seems to be wrong: set it to that of the training, \
                  probably {heads}"
             ),
-            Reading::Transposed(_) => "GPT-2's files have weights as [inputs, outputs] (`Conv1D`), \
+            Reading::Transposed(_) => {
+                "GPT-2's files have weights as [inputs, outputs] (`Conv1D`), \
                 PyTorch's `Linear` as [outputs, inputs]: convert the weights again"
-                .into(),
+                    .into()
+            }
         }
     }
 }

@@ -109,8 +109,17 @@ impl<'a> Workplace<'a> {
     pub(super) fn states(&mut self, selection: &Selection) -> Result<Vec<State>> {
         let mut states: Vec<State> = Vec::new();
         for stage in &STAGES {
-            let ingredients = self.ingredients(stage, &states, selection.wants(stage.name))?;
-            let mut why = self.lock.stale(stage.name, &ingredients, self.store.root());
+            let wanted = selection.wants(stage.name);
+            let (ingredients, mut why) = match self.ingredients(stage, &states, wanted) {
+                Ok(ingredients) => {
+                    let why = self.lock.stale(stage.name, &ingredients, self.store.root());
+                    (ingredients, why)
+                }
+                // Files of a stage that nobody asks for may be missing: it is not fresh, and what
+                // reads from it says why.
+                Err(error) if !wanted => (Ingredients::new(), vec![Reason::own(error.to_string())]),
+                Err(error) => return Err(error),
+            };
             let fingerprint = fingerprint(&ingredients);
             if let Some(besides) = stage.writes_besides.as_ref().filter(|_| why.is_empty()) {
                 why.extend((besides.stale)(self.config, &fingerprint).map(Reason::own));

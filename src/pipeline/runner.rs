@@ -7,6 +7,7 @@ use crate::artifact::Store;
 use crate::config::Config;
 use crate::error::{Context, Hint, Result, hinted};
 use crate::format::number;
+use crate::inputs::Input;
 use crate::llm::{Budget, check_key};
 use crate::lock::{Entry, Reason, Stamp};
 use crate::progress::Progress;
@@ -128,7 +129,10 @@ pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
         place.lock.save(place.store.root())?;
         return Ok(Done::default());
     }
-    stages::check(config)?;
+    let dictionaries = states
+        .iter()
+        .any(|state| will_run(state) && state.stage.inputs.contains(&Input::Dictionaries));
+    stages::check(config, dictionaries)?;
     if states.iter().any(|state| will_run(state) && state.stage.asks_by(config).is_some()) {
         check_key(&config.llm)?;
     }

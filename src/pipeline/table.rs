@@ -53,7 +53,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "tokenize",
         does: "text → documents → contexts of token ids",
-        version: 2,
+        version: 3,
         settings: &["corpus."],
         inputs: &[Input::Corpus, Input::Tokenizer],
         besides: nothing,
@@ -82,7 +82,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "discover",
         does: "prompts → a circuit for each → components and features of the task",
-        version: 5,
+        version: 6,
         settings: &["tasks.", "discover.", "verify.prompts"],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries, Input::Prompts],
         besides: nothing,
@@ -131,9 +131,9 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "heads",
         does: "attention, copying and features of each head in a circuit",
-        version: 2,
+        version: 3,
         settings: &[],
-        inputs: &[Input::Model, Input::Dictionaries, Input::Published],
+        inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries, Input::Published],
         besides: crate::inputs::published_from,
         reads: &[PromptRow::ARTIFACT, ComponentRow::ARTIFACT, CircuitFeature::ARTIFACT],
         after: None,
@@ -179,7 +179,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "aggregate",
         does: "statistics, examples, promoted tokens, co-occurrence, clusters",
-        version: 2,
+        version: 3,
         settings: &["aggregate.", "logits.", "groups."],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
         besides: nothing,
@@ -237,7 +237,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "evaluate",
         does: "scores of explanations on held-out documents, and steering",
-        version: 3,
+        version: 4,
         settings: &["evaluate.", "llm."],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
         besides: nothing,

@@ -6,7 +6,7 @@ use super::{Answer, names};
 use crate::atlas::Reader;
 use crate::atlas::activations;
 use crate::atlas::model::{Example, PromotedToken};
-use crate::circuit::{Weighted, promoted};
+use crate::circuit::{TopTokens, Weighted, promoted};
 use crate::error::Result;
 use crate::format::number::{count, percent, significant};
 use crate::format::text::plain;
@@ -230,7 +230,9 @@ fn counted_pair(
 fn combined(run: &Run, corpus: &Corpus, features: &[FeatureId]) -> Result<[Vec<PromotedToken>; 2]> {
     run.progress.say("computing promoted tokens");
     let set: Weighted = features.iter().map(|&feature| (feature, 1.0)).collect();
-    let found = promoted(&run.replacement_model()?, &[set], run.config.logits.k)?;
+    let specials = corpus.contexts.tokenizer().specials();
+    let listed = TopTokens { k: run.config.logits.k, specials };
+    let found = promoted(&run.replacement_model()?, &[set], listed)?;
     let strength = run.config.logits.strength;
     let told = |&(id, logit): &(u32, f32)| {
         let (text, logit) = (corpus.contexts.tokenizer().token(id), f64::from(logit));

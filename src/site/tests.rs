@@ -84,6 +84,22 @@ fn every_file_is_one_that_a_site_may_have() {
 }
 
 #[test]
+fn the_model_is_told_of_with_its_dictionaries_and_what_looks_wrong() {
+    let mut atlas = fixture::atlas();
+    atlas.model_fit.warnings.push("`<att1.3>` recovers 1.20 of the loss".into());
+    let page = &built(&atlas)["dictionaries/index.html"];
+    let page = String::from_utf8_lossy(page.as_ref());
+    for text in [
+        "has a loss of 3.42 nats per token; frequencies of tokens in other documents have 7.31, \
+         frequencies of pairs of tokens 6.05.",
+        "Warning: attention is of no use to the model.",
+        "Warning: `&lt;att1.3&gt;` recovers 1.20 of the loss.",
+    ] {
+        assert!(page.contains(text), "no {text:?} in {page}");
+    }
+}
+
+#[test]
 fn every_link_and_anchor_leads_somewhere() {
     let files = built(&fixture::atlas());
     let ids: BTreeMap<&String, BTreeSet<&str>> = pages(&files)
@@ -236,6 +252,7 @@ fn hostile() -> Atlas {
         examples(&mut f.examples);
         hostile_words(&mut f.explanation, &mut f.asked);
     }
+    atlas.model_fit.warnings.push(bad());
     atlas.usage.iter_mut().for_each(|a| (a.model, a.purpose) = (bad(), bad()));
     for p in &mut atlas.pairs {
         p.circuit.iter_mut().for_each(|c| c.0 = HOSTILE.into());

@@ -161,10 +161,7 @@ mod tests {
         let contexts = contexts(5, 2, false);
         let mut sample = tokens_of(&contexts, &sample(&contexts));
         sample.sort();
-        assert_eq!(
-            sample,
-            contexts.into_iter().map(|window| window.tokens).collect::<Vec<_>>()
-        );
+        assert_eq!(sample, contexts.into_iter().map(|window| window.tokens).collect::<Vec<_>>());
         assert!(super::sample(&[]).is_empty());
     }
 }

@@ -92,7 +92,7 @@ fn solve(
     run.progress.begin("prompts", prompts.len() as u64, 0);
     let one = |i: usize, pass: Pass| {
         let prompt = &prompts[i];
-        let mut solved = Solved::new(replacement, prompt, &pass, &metrics.of(prompt)?)?;
+        let mut solved = Solved::new(replacement, prompt, &pass, metrics)?;
         if solved.used(task.wrong) {
             let attribution = Attribution::of(replacement, pass, &prompt.tokens)?;
             solved.circuit = Some(circuit(&attribution, &run.config.discover, method, prompt)?);

@@ -6,6 +6,7 @@ use crate::artifact::tables::{
     AttentionRow, CircuitFeature, ComponentRow, CopyRow, HeadFeatureRow, HeadRow, PromptRow,
     PublishedRow,
 };
+use crate::circuit::TopTokens;
 use crate::circuit::heads::{
     CopyEffect, HeadBehaviour, HeadPrompt, Pattern, copying, decoder_shares, study,
 };
@@ -51,10 +52,12 @@ pub fn run(run: &Run) -> Result<Done> {
         heads.entry(&row.task).or_default().insert(row.component);
     }
     let model = inputs::model(run.config)?;
-    let mut tables = Tables::default();
+    let (mut tables, tokenizer) = (Tables::default(), inputs::tokenizer(run.config)?);
     for (task, heads) in &heads {
         let own: Vec<&PromptRow> = prompts.iter().filter(|row| row.task == *task).collect();
-        tables.add(run, &model, task, &own, heads).with_context(|| format!("task `{task}`"))?;
+        tables
+            .add(run, &model, task, &own, heads, tokenizer.specials())
+            .with_context(|| format!("task `{task}`"))?;
     }
     let all: BTreeSet<Component> = heads.into_values().flatten().collect();
     let features = features(run, model.sizes.heads, &all)?;
@@ -74,6 +77,7 @@ impl Tables {
         task: &str,
         prompts: &[&'a PromptRow],
         heads: &BTreeSet<Component>,
+        specials: &BTreeSet<u32>,
     ) -> Result<()> {
         let watched = |row: &&'a PromptRow| HeadPrompt {
             tokens: &row.tokens,
@@ -94,7 +98,7 @@ impl Tables {
             heads.iter().copied().zip(studies).collect();
         named.sort_by_cached_key(|(component, _)| component.to_string());
         for (component, study) in &named {
-            let copies = study.copies(model, RAISED)?;
+            let copies = study.copies(model, TopTokens { k: RAISED, specials })?;
             self.heads.push(head_row(task, *component, prompts.len(), study, &copies));
             self.copies.extend(
                 kept_copies(&copies).map(|(rank, copied)| copy_row(task, *component, rank, copied)),

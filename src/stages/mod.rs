@@ -93,13 +93,14 @@ impl Run<'_> {
     }
 }
 
-/// Everything that would stop a run later on and can be told at once.
+/// Everything that would stop a run later on and can be told at once; of the dictionaries only where
+/// they are to be read.
 ///
 /// # Errors
 /// When settings do not fit the model, its dictionaries or its tokenizer, or the site's folder is
 /// somebody else's.
-pub fn check(config: &Config) -> Result<()> {
-    inputs::check(config)?;
+pub fn check(config: &Config, dictionaries: bool) -> Result<()> {
+    inputs::check(config, dictionaries)?;
     render::check(config)?;
     let tokenizer = inputs::tokenizer(config)?;
     config.tasks.iter().try_for_each(|task| inputs::prompts(config, task, &tokenizer).map(drop))

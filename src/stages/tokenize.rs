@@ -3,7 +3,8 @@
 use crate::artifact::Row;
 use crate::artifact::tables::{ContextRow, Document};
 use crate::config::{Corpus, StoreKind};
-use crate::corpus::{Packer, RawDocument, SHORTEST, Tokenizer, Window, half, order, read, windows};
+use crate::corpus::windows::{self, windows};
+use crate::corpus::{Packer, RawDocument, Tokenizer, Window, half, order, read};
 use crate::error::Result;
 use crate::ids::Half;
 use crate::inputs;
@@ -68,7 +69,7 @@ impl Reading<'_> {
         let encoded = encode_batch(&self.batch, self.tokenizer)?;
         self.contexts += encoded
             .iter()
-            .map(|document| contexts_of(document.ids.len(), self.corpus))
+            .map(|document| contexts_of(&document.ids, self.corpus, self.tokenizer.bos()))
             .sum::<usize>();
         self.documents.extend(encoded);
         self.batch.clear();
@@ -96,10 +97,13 @@ fn encode(run: &Run, tokenizer: &Tokenizer) -> Result<Vec<Encoded>> {
     Ok(reading.documents)
 }
 
-/// Contexts that a document of this many ids gives, or gives at least when documents are packed.
-fn contexts_of(ids: usize, corpus: &Corpus) -> usize {
-    let step = corpus.context - 1;
-    ids / step + usize::from(!corpus.pack && ids % step >= SHORTEST)
+/// Contexts that a document of these ids gives, or gives at least when documents are packed.
+fn contexts_of(ids: &[u32], corpus: &Corpus, bos: u32) -> usize {
+    if corpus.pack {
+        ids.iter().filter(|id| **id != bos).count() / (corpus.context - 1)
+    } else {
+        windows::count(ids, corpus.context, bos)
+    }
 }
 
 fn encode_batch(batch: &[RawDocument], tokenizer: &Tokenizer) -> Result<Vec<Encoded>> {

@@ -70,14 +70,15 @@ pub(crate) fn area_under_curve(yes: &[f64], no: &[f64]) -> Option<f64> {
 }
 
 /// The same where the scores of `yes`, given by their places in `scores`, are to be above all
-/// others.
-pub(crate) fn area_of(yes: &[u32], scores: &[f32]) -> Option<f64> {
+/// others but those `left_out`.
+pub(crate) fn area_of(yes: &[u32], scores: &[f32], left_out: &BTreeSet<u32>) -> Option<f64> {
     let own = sorted(yes.iter().map(|&i| f64::from(scores[i as usize])).collect());
-    let wins: f64 = scores.iter().map(|&score| beaten_by(&own, f64::from(score))).sum();
+    let all = || (0u32..).zip(scores).filter(|(i, _)| !left_out.contains(i));
+    let wins: f64 = all().map(|(_, &score)| beaten_by(&own, f64::from(score))).sum();
     // Half of the pairs among themselves are won, each being met both ways and a tie, also with
     // itself, counting half.
     let among = (own.len() * own.len()) as f64 / 2.0;
-    share(wins - among, own.len() * (scores.len() - own.len()))
+    share(wins - among, own.len() * (all().count() - own.len()))
 }
 
 fn sorted(mut values: Vec<f64>) -> Vec<f64> {
@@ -208,6 +209,7 @@ mod tests {
 
     #[test]
     fn the_area_is_that_of_all_pairs_however_it_is_counted() {
+        let none = BTreeSet::new();
         let score = |i: u64| (crate::stats::mix(i, 3) % 40) as f32 / 8.0;
         let scores: Vec<f32> = (0..200).map(score).collect();
         let yes: Vec<u32> = (0..200)
@@ -234,10 +236,14 @@ mod tests {
             })
             .sum();
         let expected = wins / (own.len() * others.len()) as f64;
-        assert!((area_of(&yes, &scores).unwrap() - expected).abs() < 1e-12);
+        assert!((area_of(&yes, &scores, &none).unwrap() - expected).abs() < 1e-12);
         assert!((area_under_curve(&own, &others).unwrap() - expected).abs() < 1e-12);
-        assert_eq!([area_of(&[], &scores), area_of(&[0], &[1.0])], [None; 2]);
-        assert_eq!(area_of(&[1], &[0.0, 2.0, 1.0]), Some(1.0));
+        assert_eq!([area_of(&[], &scores, &none), area_of(&[0], &[1.0], &none)], [None; 2]);
+        assert_eq!(area_of(&[1], &[0.0, 2.0, 1.0], &none), Some(1.0));
+        let without = |left_out: &[u32]| {
+            area_of(&[1], &[0.0, 2.0, 3.0, 1.0], &left_out.iter().copied().collect())
+        };
+        assert_eq!([without(&[]), without(&[2])], [Some(2.0 / 3.0), Some(1.0)]);
     }
 
     #[test]

@@ -80,8 +80,7 @@ fn chances(whole: &Counts, own: &Counts, pair: (u32, u32), vocabulary: usize) ->
     let all = whole.all - own.all + vocabulary as f64;
     let unigram = (count(&whole.one, &own.one, &token) + 1.0) / all;
     let both = count(&whole.two, &own.two, &pair);
-    let bigram =
-        (both + PRIOR * unigram) / (count(&whole.before, &own.before, &before) + PRIOR);
+    let bigram = (both + PRIOR * unigram) / (count(&whole.before, &own.before, &before) + PRIOR);
     [unigram, bigram]
 }
 
@@ -97,8 +96,7 @@ mod tests {
         let unigram = [3.0 / 13.0, 1.0 / 13.0_f64];
         let expected = -(unigram[0].ln() + unigram[1].ln()) / 2.0;
         assert!((found.unigram - expected).abs() < 1e-12, "{found:?}");
-        let bigram =
-            [(1.0 + 5.0 * unigram[0]) / 6.0, (0.0 + 5.0 * unigram[1]) / 7.0].map(f64::ln);
+        let bigram = [(1.0 + 5.0 * unigram[0]) / 6.0, (0.0 + 5.0 * unigram[1]) / 7.0].map(f64::ln);
         assert!((found.bigram + (bigram[0] + bigram[1]) / 2.0).abs() < 1e-12, "{found:?}");
     }
 

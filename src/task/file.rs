@@ -139,6 +139,17 @@ mod tests {
     }
 
     #[test]
+    fn end_of_text_that_a_prompt_begins_with_is_bos() {
+        let plain = from(GOOD, 1).unwrap();
+        let begun = GOOD.replace("\"Mary gave John", "\"<|endoftext|>Mary gave John");
+        assert_eq!(from(&begun, 1).unwrap(), plain);
+        let both = GOOD.replace("\"Mary gave", "\"<|endoftext|><|endoftext|>Mary gave");
+        assert_eq!(from(&both, 1).unwrap(), plain);
+        let nothing = GOOD.replace("\"Mary gave John\"", "\"<|endoftext|>\"");
+        assert!(report(&from(&nothing, 1).unwrap_err()).contains("a text is empty"));
+    }
+
+    #[test]
     fn fewer_prompts_than_there_are_have_all_templates_in_proportion() {
         let line = |template: &str, i: usize| {
             GOOD.replace("\"t\"", &format!("\"{template}\""))
@@ -184,12 +195,6 @@ mod tests {
                 "the same number of tokens",
             ),
             ("\"Mary gave John\"", "\"\"", "a text is empty", "before the answer"),
-            (
-                "\"Mary gave",
-                "\"<|endoftext|>Mary gave",
-                "begins with `<|endoftext|>`",
-                "added to every prompt",
-            ),
         ];
         for (old, new, what, hint) in cases {
             let message = message(old, new);

@@ -162,7 +162,7 @@ struct Written {
 
 impl Written {
     /// # Errors
-    /// When the text is empty or begins with BOS, or its corrupted twin is of another length.
+    /// When the text is empty, or its corrupted twin is of another length.
     fn tokenise(self, tokenizer: &Tokenizer) -> Result<Prompt> {
         let tokens = behind_bos(&self.text, tokenizer)?;
         let corrupted = behind_bos(&self.corrupted, tokenizer)?;
@@ -171,23 +171,21 @@ impl Written {
             let what = format!("the text has {n} tokens, the corrupted prompt {m}");
             return Err(hinted(what, "replace words by words with the same number of tokens"));
         }
-        let Written { template, frame, stratum, text, correct, counter, measure, .. } = self;
+        let Written { template, frame, stratum, mut text, correct, counter, measure, .. } = self;
+        let bos = tokenizer.token(tokenizer.bos());
+        while let Some(rest) = text.strip_prefix(&bos) {
+            text = rest.to_string();
+        }
         Ok(Prompt { template, frame, stratum, text, tokens, correct, counter, corrupted, measure })
     }
 }
 
+/// BOS and the ids of a text; where it begins with BOS itself, there is no second one.
 fn behind_bos(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
     let ids = tokenizer.encode(text)?;
-    match ids.first() {
-        None => Err(hinted("a text is empty", "write the text before the answer")),
-        Some(first) if *first == tokenizer.bos() => {
-            let bos = tokenizer.token(*first);
-            Err(hinted(
-                format!("a text begins with `{bos}`"),
-                "remove it: it is added to every prompt",
-            ))
-        }
-        Some(_) => Ok([&[tokenizer.bos()], &ids[..]].concat()),
+    match tokenizer.behind_bos(&ids) {
+        [] => Err(hinted("a text is empty", "write the text before the answer")),
+        ids => Ok([&[tokenizer.bos()], ids].concat()),
     }
 }
 

@@ -6,8 +6,9 @@ use circuit_atlas::artifact::tables::{
     AttentionRow, ComponentRow, CopyRow, EdgeRow, HeadFeatureRow, HeadRow, NodeRow, PromptRow,
     PublishedRow,
 };
+use circuit_atlas::circuit::TopTokens;
 use circuit_atlas::circuit::heads::{
-    HeadBehaviour, HeadIndex, HeadPrompt, copying, decoder_shares, study,
+    CopyEffect, HeadBehaviour, HeadIndex, HeadPrompt, copying, decoder_shares, study,
 };
 use circuit_atlas::model::Trace;
 use insta::assert_snapshot;
@@ -147,7 +148,16 @@ fn what_is_copied_is_the_value_through_output_and_unembedding(f: &'static Fixtur
         let (layer, head) = study.head;
         let output = f.model().layers[layer].w_o.to_vec2::<f32>().unwrap();
         let w_u = f.model().w_u.t().unwrap().to_vec2::<f32>().unwrap();
-        let copies = study.copies(f.model(), 10).unwrap();
+        let copies =
+            study.copies(f.model(), TopTokens { k: 10, specials: &BTreeSet::new() }).unwrap();
+        // Were its first token special, it would be neither read nor raised nor counted.
+        let specials = BTreeSet::from([copies[0].token, copies[0].top[0].0]);
+        let fewer = study.copies(f.model(), TopTokens { k: 9, specials: &specials }).unwrap();
+        assert!(fewer.iter().all(|copy| !specials.contains(&copy.token)));
+        assert!(fewer.iter().all(|copy| copy.top.iter().all(|(id, _)| !specials.contains(id))));
+        let ranks = |copy: &CopyEffect| copy.own_rank + copy.own_rank_below;
+        let v = f.model().sizes.vocabulary as u32;
+        assert!(fewer.iter().all(|copy| ranks(copy) == v + 1 - specials.len() as u32));
         let tokens: BTreeSet<u32> =
             f.expected.prompts.iter().flat_map(|p| p.tokens[1..].to_vec()).collect();
         assert!(

@@ -7,6 +7,7 @@ mod fixture;
 
 mod attribution;
 mod corpus;
+mod damaged;
 mod dictionary;
 mod discover;
 mod documents;

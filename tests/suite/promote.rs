@@ -1,7 +1,8 @@
 //! Promoted tokens against the recorded ones.
 
 use crate::fixture::{Fixture, TOLERANCE, assert_near, feature_id, in_every_world, terms};
-use circuit_atlas::circuit::{Weighted, promoted, promoted_logits};
+use circuit_atlas::circuit::{TopTokens, Weighted, promoted, promoted_logits};
+use std::collections::BTreeSet;
 
 in_every_world!(
     promoted_tokens_are_the_recorded_ones,
@@ -13,7 +14,8 @@ in_every_world!(
 fn promoted_tokens_are_the_recorded_ones(f: &'static Fixture) {
     let sets: Vec<Weighted> =
         f.expected.promoted.iter().map(|row| vec![(feature_id(&row.feature), 1.0)]).collect();
-    let found = promoted(&f.replacement, &sets, 10).unwrap();
+    let listed = TopTokens { k: 10, specials: &BTreeSet::new() };
+    let found = promoted(&f.replacement, &sets, listed).unwrap();
     assert_eq!(found.len(), f.expected.promoted.len());
     for (found, expected) in found.iter().zip(&f.expected.promoted) {
         for (found, expected) in [(&found.top, &expected.top), (&found.bottom, &expected.bottom)] {
@@ -66,7 +68,8 @@ fn promoting_is_writing_more_at_a_frozen_scale(f: &'static Fixture) {
 fn a_feature_that_does_not_exist_is_refused_by_name(f: &'static Fixture) {
     let (width, layers) = (f.replacement.attention[0].width(), f.model().sizes.layers);
     for id in [format!("attn0.f{width}"), format!("mlp{layers}.f0")].map(|name| feature_id(&name)) {
-        let error = promoted(&f.replacement, &[vec![(id, 1.0)]], 3).unwrap_err().to_string();
+        let listed = TopTokens { k: 3, specials: &BTreeSet::new() };
+        let error = promoted(&f.replacement, &[vec![(id, 1.0)]], listed).unwrap_err().to_string();
         assert!(error.contains(&format!("`{id}`")), "{error}");
     }
 }

@@ -23,6 +23,8 @@ in_every_world!(
     a_model_cut_short_is_refused,
     a_model_with_a_value_that_is_not_finite_is_refused,
     a_config_of_another_model_is_refused,
+    a_config_that_says_more_is_read,
+    a_tensor_that_is_transposed_is_told_so,
     tokens_that_do_not_fit_the_model_are_refused,
 );
 
@@ -252,7 +254,7 @@ fn model_refused(f: &Fixture, change: impl FnOnce(&Path)) -> String {
     report(&Gpt2::load(folder.path()).err().expect("refused"))
 }
 
-fn with_weights(folder: &Path, change: impl FnOnce(&mut HashMap<String, Tensor>)) {
+pub(crate) fn with_weights(folder: &Path, change: impl FnOnce(&mut HashMap<String, Tensor>)) {
     let path = folder.join("model.safetensors");
     let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
     change(&mut tensors);
@@ -260,7 +262,7 @@ fn with_weights(folder: &Path, change: impl FnOnce(&mut HashMap<String, Tensor>)
 }
 
 /// A tensor's name with or without the prefix that some checkpoints carry.
-fn key(tensors: &HashMap<String, Tensor>, name: &str) -> String {
+pub(crate) fn key(tensors: &HashMap<String, Tensor>, name: &str) -> String {
     tensors.keys().find(|key| key.trim_start_matches("transformer.") == name).unwrap().clone()
 }
 
@@ -314,6 +316,10 @@ fn a_model_with_a_value_that_is_not_finite_is_refused(f: &'static Fixture) {
 fn a_config_of_another_model_is_refused(f: &'static Fixture) {
     let Sizes { layers, heads, d_model: d, vocabulary: v, .. } = f.model().sizes;
     let number = |key: &str, x: usize| format!("\"{key}\": {x}");
+    let added = |setting: &str, why: &str| {
+        let old = "\"model_type\"";
+        (old.to_string(), format!("{setting}, {old}"), why.to_string())
+    };
     let cases = [
         (
             number("n_embd", d),
@@ -332,6 +338,30 @@ fn a_config_of_another_model_is_refused(f: &'static Fixture) {
         ),
         ("gelu_new".into(), "gelu".into(), "activation_function `gelu` is not supported".into()),
         ("\"n_head\"".into(), "\"heads\"".into(), "is not the configuration of a GPT-2".into()),
+        (
+            "\"scale_attn_weights\": true".into(),
+            "\"scale_attn_weights\": false".into(),
+            "attention scaled by anything but √d_head is not supported".into(),
+        ),
+        added("\"scale_attn_by_inverse_layer_idx\": true", "anything but √d_head"),
+        added("\"add_cross_attention\": true", "add_cross_attention is not supported"),
+        added("\"pruned_heads\": {\"0\": [1]}", "pruned_heads is not supported"),
+        added("\"quantization_config\": {\"bits\": 8}", "quantization_config is not supported"),
+        added(
+            "\"num_attention_heads\": 3",
+            &format!("num_attention_heads 3 is not n_head {heads}"),
+        ),
+        added(
+            "\"tie_word_embeddings\": false",
+            "has no tensor `lm_head.weight`, but `config.json` has `tie_word_embeddings` false",
+        ),
+        ("\"gpt2\"".into(), "\"gpt_neo\"".into(), "model_type `gpt_neo` is not supported".into()),
+        ("1e-05".into(), "-1e-05".into(), "layer_norm_epsilon -0.00001 is not supported".into()),
+        (
+            "\"n_inner\": null".into(),
+            "\"n_inner\": 64".into(),
+            format!("tensor `h.0.mlp.c_fc.weight` is [{d}, {}], not [{d}, 64]", 4 * d),
+        ),
     ];
     for (old, new, why) in cases {
         let message = model_refused(f, |folder| {
@@ -341,6 +371,59 @@ fn a_config_of_another_model_is_refused(f: &'static Fixture) {
         });
         assert!(message.contains(&why) && message.contains("\nhint: "), "{why}: {message}");
     }
+}
+
+/// Settings that change no number, or repeat what is so.
+fn a_config_that_says_more_is_read(f: &'static Fixture) {
+    let heads = f.model().sizes.heads;
+    let folder = tempfile::tempdir().unwrap();
+    copy(&f.path("model"), folder.path());
+    let path = folder.path().join("config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let more = format!(
+        "\"reorder_and_upcast_attn\": true, \"summary_type\": \"cls_index\", \"use_cache\": false, \
+         \"num_attention_heads\": {heads}, \"tie_word_embeddings\": false, \"pruned_heads\": {{}}, \
+         \"quantization_config\": null, \"model_type\""
+    );
+    std::fs::write(&path, text.replace("\"model_type\"", &more)).unwrap();
+    with_weights(folder.path(), |tensors| {
+        let embedding = tensors[&key(tensors, "wte.weight")].clone();
+        tensors.insert("lm_head.weight".into(), embedding);
+    });
+    let tokens = &f.expected.prompts[0].tokens;
+    let logits = |model: &Gpt2| model.last_logits(&model.forward(tokens).unwrap()).unwrap();
+    let model = Gpt2::load(folder.path()).unwrap();
+    assert_eq!(logits(&model), logits(f.model()));
+    assert_eq!(model.parameters, f.model().parameters);
+    // Tied weights that were saved once, under the name of the head.
+    std::fs::write(&path, &text).unwrap();
+    with_weights(folder.path(), |tensors| {
+        let embedding = key(tensors, "wte.weight");
+        tensors.remove(&embedding);
+    });
+    let model = Gpt2::load(folder.path()).unwrap();
+    assert_eq!(logits(&model), logits(f.model()));
+    assert_eq!(model.parameters, f.model().parameters);
+    std::fs::write(
+        &path,
+        text.replace("\"model_type\"", "\"tie_word_embeddings\": false, \"model_type\""),
+    )
+    .unwrap();
+    let message = report(&Gpt2::load(folder.path()).err().expect("refused"));
+    assert!(message.contains("has no tensor `wte.weight`"), "{message}");
+}
+
+fn a_tensor_that_is_transposed_is_told_so(f: &'static Fixture) {
+    let d = f.model().sizes.d_model;
+    let message = model_refused(f, |folder| {
+        with_weights(folder, |tensors| {
+            let key = key(tensors, "h.0.attn.c_attn.weight");
+            let turned = tensors[&key].t().unwrap().contiguous().unwrap();
+            tensors.insert(key, turned);
+        });
+    });
+    let why = format!("tensor `h.0.attn.c_attn.weight` is [{}, {d}], not [{d}, {}]", 3 * d, 3 * d);
+    assert!(message.contains(&why) && message.contains("hint: it is transposed"), "{message}");
 }
 
 fn tokens_that_do_not_fit_the_model_are_refused(f: &'static Fixture) {

@@ -3,10 +3,13 @@
 
 use crate::fixture::{Fixture, TOLERANCE, assert_near, in_every_world, numbers};
 use candle_core::Tensor;
-use circuit_atlas::circuit::{Steered, nearest, promoted_logits, steer, write_directions};
+use circuit_atlas::circuit::{
+    Steered, TopTokens, nearest, promoted_logits, steer, write_directions,
+};
 use circuit_atlas::error::Result;
 use circuit_atlas::ids::{DictionaryId, FeatureId, Kind};
 use circuit_atlas::model::{Added, Behind, Intervention};
+use std::collections::BTreeSet;
 
 in_every_world!(
     what_rises_is_the_change_of_a_whole_pass,
@@ -79,7 +82,7 @@ fn context<'f>(f: &'f Fixture) -> impl Fn(u32) -> &'f [u32] + use<'f> {
 /// Rises at each place of each feature.
 fn rises(f: &Fixture, steered: &[Steered]) -> Vec<Vec<Vec<f64>>> {
     let read = |_: usize, rise: &[f32]| rise.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
-    steer(&f.replacement, steered, context(f), 3, read)
+    steer(&f.replacement, steered, context(f), TopTokens { k: 3, specials: &BTreeSet::new() }, read)
         .unwrap()
         .into_iter()
         .map(|rise| rise.at)
@@ -174,7 +177,9 @@ fn the_last_mlp_says_more_of_what_it_promotes(f: &'static Fixture) {
 fn the_mean_over_places_is_told(f: &'static Fixture) {
     let steered = [Steered { feature: some_features(f)[1], strength: 3.0, places: places(f) }];
     let all = rises(f, &steered).remove(0);
-    let most = steer(&f.replacement, &steered, context(f), 4, |_, _| ()).unwrap().remove(0).most;
+    let listed = TopTokens { k: 4, specials: &BTreeSet::new() };
+    let rise = |listed| steer(&f.replacement, &steered, context(f), listed, |_, _| ()).unwrap();
+    let most = rise(listed).remove(0).most;
     let mean = |id: usize| all.iter().map(|rise| rise[id]).sum::<f64>() / all.len() as f64;
     let mut means: Vec<f64> = (0..all[0].len()).map(mean).collect();
     let told: Vec<f64> = most.iter().map(|&(id, _)| means[id as usize]).collect();
@@ -186,6 +191,9 @@ fn the_mean_over_places_is_told(f: &'static Fixture) {
         TOLERANCE,
     );
     assert_near("the largest", &told, &means[..4], TOLERANCE);
+    let specials = BTreeSet::from([most[0].0]);
+    let others = rise(TopTokens { k: 3, specials: &specials }).remove(0).most;
+    assert_eq!(others, most[1..], "a special token is not told of");
 }
 
 fn contexts_and_features_beside_it_change_nothing(f: &'static Fixture) {

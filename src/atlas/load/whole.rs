@@ -59,8 +59,9 @@ impl Reader<'_> {
     }
 
     fn model_fit(&self, conformance: &[ConformanceRow]) -> Result<ModelFit> {
-        let of_dictionaries =
-            conformance.iter().filter_map(|row| recovery_warning(row.dictionary, row.loss_recovered));
+        let of_dictionaries = conformance
+            .iter()
+            .filter_map(|row| recovery_warning(row.dictionary, row.loss_recovered));
         let mut fit = ModelFit { warnings: of_dictionaries.collect(), ..ModelFit::default() };
         for row in self.store.read::<ModelCheckRow>()? {
             let warnings = [row.warnings, fit.warnings].concat();

@@ -9,7 +9,7 @@ pub mod components;
 pub mod effects;
 pub mod features;
 
-use super::promote::extremes;
+use super::promote::TopTokens;
 use crate::error::{Result, hinted};
 use crate::ids::Component;
 use crate::model::Gpt2;
@@ -186,10 +186,11 @@ pub(crate) fn circuits_by_frequency<P: Ord + Copy>(
     circuits
 }
 
-/// The tokens with the highest logits and their probabilities, best first.
-pub fn answers(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
-    let top = extremes(logits, count).top;
-    let Some(&(_, most)) = top.first() else { return Vec::new() };
+/// The tokens with the highest logits and their probabilities, best first. Probabilities are of the
+/// whole vocabulary, special tokens too.
+pub fn answers(logits: &[f32], listed: TopTokens) -> Vec<(u32, f32)> {
+    let top = listed.of(logits).top;
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weight = |logit: f32| f64::from(logit - most).exp();
     let whole: f64 = logits.iter().map(|&logit| weight(logit)).sum();
     top.into_iter().map(|(id, logit)| (id, (weight(logit) / whole) as f32)).collect()

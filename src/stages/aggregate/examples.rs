@@ -3,7 +3,7 @@
 use super::{WeightedSet, Work};
 use crate::artifact::tables::{ExampleRow, LogitRow};
 use crate::atlas::activations::example_row;
-use crate::circuit::{Promoted, ReplacementModel, Weighted, promoted};
+use crate::circuit::{Promoted, ReplacementModel, TopTokens, Weighted, promoted};
 use crate::error::Result;
 use crate::ids::Band;
 use crate::ids::{Side, Subject};
@@ -89,7 +89,9 @@ pub(super) fn write_logits(work: &Work, sets: &[WeightedSet]) -> Result<()> {
     let alone = work.features.iter().map(|&feature| (Subject::from(feature), vec![(feature, 1.0)]));
     let together = sets.iter().map(|set| (set.subject.clone(), set.members.clone()));
     let (subjects, members): (Vec<Subject>, Vec<Weighted>) = alone.chain(together).unzip();
-    let promoted = promoted(&replacement, &members, work.run.config.logits.k)?;
+    let specials = work.contexts.tokenizer().specials();
+    let listed = TopTokens { k: work.run.config.logits.k, specials };
+    let promoted = promoted(&replacement, &members, listed)?;
     let mut rows: Vec<LogitRow> = subjects
         .iter()
         .zip(&promoted)

@@ -3,7 +3,7 @@
 
 use super::work::Work;
 use crate::artifact::tables::{CausalRow, ExampleRow, FeatureRow, LogitRow};
-use crate::circuit::{ReplacementModel, Rise, Steered, steer};
+use crate::circuit::{ReplacementModel, Rise, Steered, TopTokens, steer};
 use crate::corpus::Tokenizer;
 use crate::error::Result;
 use crate::ids::{Side, Subject};
@@ -34,12 +34,13 @@ impl Work<'_> {
         let (promoted, claimed) = (self.promoted()?, self.claimed());
         let wanted: Vec<Wanted> =
             keys.iter().map(|&key| self.wanted(key, &promoted, &claimed)).collect();
+        let specials = self.contexts.tokenizer().specials();
         let read = |i: usize, rise: &[f32]| -> Areas {
             self.run.progress.add(1);
-            wanted[i].map(|tokens| area_of(tokens?, rise))
+            wanted[i].map(|tokens| area_of(tokens?, rise, specials))
         };
         let context = |context: u32| self.contexts.rows[context as usize].tokens.as_slice();
-        let rises = steer(replacement, &steered, context, RISEN, read)?;
+        let rises = steer(replacement, &steered, context, TopTokens { k: RISEN, specials }, read)?;
         let each = keys.iter().zip(&steered).zip(rises);
         let mut rows: Vec<CausalRow> = each
             .map(|((&key, one), rise)| row(&self.features[key], one, &rise, claimed.get(&key)))

@@ -106,7 +106,7 @@ pub(crate) fn find(
         prompts.finding.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<_>>>()?;
     let held = counted_stand_ins(replacement, task, &cases)?;
     let since = Instant::now();
-    let ranked = score(run, &gradient, task, prompts, &cases, &held)?;
+    let ranked = score(run, &gradient, task, prompts, metrics, &cases, &held)?;
     let cost = cost(since, cases.len());
     let (ranking, circuit) = choice(run, replacement, task, prompts, metrics, &ranked)?;
     let members = Members::new(&gradient, &circuit)?;
@@ -152,6 +152,7 @@ fn score(
     gradient: &Gradient,
     task: &Task,
     prompts: &Prompts,
+    metrics: &Metrics,
     cases: &[Case],
     held: &[Option<Arc<FeatureAblation>>],
 ) -> Result<Scored> {
@@ -162,8 +163,7 @@ fn score(
     run.progress.begin("prompts scored", cases.len() as u64, 0);
     let tokens: Vec<&[u32]> = cases.iter().map(|case| case.tokens).collect();
     let one = |at: usize, pass: Pass| -> Result<(Solved, Option<Scores>)> {
-        let solved =
-            Solved::new(gradient.replacement, &prompts.finding[at], &pass, &cases[at].metric)?;
+        let solved = Solved::new(gradient.replacement, &prompts.finding[at], &pass, metrics)?;
         let held = held[at].as_ref().filter(|_| solved.used(task.wrong));
         let scores = held.map(|held| gradient.scores(&cases[at], &pass, held)).transpose()?;
         run.progress.add(1);

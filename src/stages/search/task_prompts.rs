@@ -28,15 +28,15 @@ impl Solved {
         replacement: &ReplacementModel,
         prompt: &Prompt,
         pass: &Pass,
-        metric: &Metric,
+        metrics: &Metrics,
     ) -> Result<Solved> {
         let logits = replacement.model.last_logits(pass.trace())?;
         let difference =
             Metric::LogitDifference { correct: prompt.correct, counter: prompt.counter };
         Ok(Solved {
-            answers: crate::circuit::answers(&logits, ANSWERS),
+            answers: metrics.answers(&logits, ANSWERS),
             logit_difference: difference.of(&logits),
-            clean: metric.of(&logits),
+            clean: metrics.of(prompt)?.of(&logits),
             prompt: prompt.clone(),
             circuit: None,
         })
