@@ -7,6 +7,7 @@
 
 mod suspects;
 
+use super::recovery::recovery_warning;
 use super::{Active, Dictionary, Encoder};
 use crate::error::{Result, hinted};
 use crate::ids::{DictionaryId, Kind};
@@ -68,26 +69,11 @@ impl Conformance {
              model, and check that the corpus is text",
         ))
     }
-}
 
-/// What loss recovered may be at most by chance: 1 is the model itself.
-const RECOVERED: f64 = 1.05;
-
-impl Conformance {
     /// What looks wrong, but may be right.
     pub fn warning(&self) -> Option<String> {
         recovery_warning(self.id, self.loss_recovered)
     }
-}
-
-/// Of a reconstruction that predicts the text better than what it reconstructs: the dictionary may
-/// be right, and the model wrong.
-pub(crate) fn recovery_warning(id: DictionaryId, recovered: Option<f64>) -> Option<String> {
-    let share = recovered.filter(|share| *share > RECOVERED)?;
-    Some(format!(
-        "`{id}` recovers {share:.2} of the loss: with its reconstruction the model predicts \
-         better than by itself, so the dictionary or the model may be read wrongly or damaged"
-    ))
 }
 
 /// Clean passes over some contexts, with what is compared with.

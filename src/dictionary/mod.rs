@@ -6,12 +6,13 @@
 
 mod conformance;
 mod load;
+mod recovery;
 mod scorer;
 mod store;
 
-pub(crate) use conformance::recovery_warning;
 pub use conformance::{Conformance, Sample, measure};
 pub use load::{Source, Whole, find};
+pub(crate) use recovery::recovery_warning;
 pub(crate) use scorer::{Hit, Scorer, read_hooks};
 pub use scorer::{Hooks, hooks};
 pub use store::{Dictionary, clear};

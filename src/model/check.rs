@@ -281,3 +281,78 @@ impl ModelCheck {
         [bigram, surprised, uniform, read].into_iter().flatten().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::report;
+
+    fn healthy() -> ModelCheck {
+        ModelCheck {
+            tokens: 2048,
+            loss: 3.0,
+            entropy: 3.1,
+            error: 0.05,
+            unigram: 7.0,
+            bigram: 6.0,
+            uniform: 5.0,
+            repeated: None,
+            reading: Some((Reading::Heads(3), 1.3)),
+        }
+    }
+
+    fn refused(change: impl FnOnce(&mut ModelCheck)) -> Option<String> {
+        let mut check = healthy();
+        change(&mut check);
+        check.check(Path::new("a/model")).err().map(|error| report(&error))
+    }
+
+    fn warned(change: impl FnOnce(&mut ModelCheck)) -> Vec<String> {
+        let mut check = healthy();
+        change(&mut check);
+        assert!(check.check(Path::new("a/model")).is_ok());
+        check.warnings()
+    }
+
+    #[test]
+    fn a_model_that_is_no_model_is_refused() {
+        assert_eq!(refused(|_| ()), None);
+        let message = refused(|check| check.unigram = 3.0).unwrap();
+        assert!(
+            message.starts_with(
+                "error: the model `a/model` is no better than guessing by the frequencies of \
+                 tokens: its loss is 3.00 nats per token, theirs 3.00\nhint: the weights,"
+            ),
+            "{message}"
+        );
+        let wrong = |check: &mut ModelCheck| check.reading = Some((Reading::Heads(3), 0.89));
+        let message = refused(wrong).unwrap();
+        assert!(message.contains("but only 0.89 times as much with n_head 3"), "{message}");
+        assert!(message.contains("set it to that of the training, probably 3"), "{message}");
+    }
+
+    #[test]
+    fn what_may_be_wrong_is_warned_of() {
+        assert_eq!(warned(|_| ()), [""; 0]);
+        let one = |warnings: Vec<String>, begin: &str| {
+            assert!(warnings.len() == 1 && warnings[0].starts_with(begin), "{warnings:?}");
+        };
+        one(
+            warned(|check| check.bigram = 2.9),
+            "the model's loss, 3.00 nats per token, is no better than that of the frequencies of \
+             pairs of tokens (2.90)",
+        );
+        one(
+            warned(|check| check.entropy = 2.5),
+            "the model's loss, 3.00 nats per token, is more than it expects (the entropy of its \
+             predictions, 2.50)",
+        );
+        assert_eq!(warned(|check| (check.entropy, check.error) = (2.5, 0.2)), [""; 0]);
+        one(warned(|check| check.uniform = 3.0), "attention is of no use to the model");
+        one(
+            warned(|check| check.reading = Some((Reading::Transposed(Some(1)), 0.95))),
+            "the model may be read wrongly: its loss is 0.95 times as much with h.1.attn.c_proj \
+             transposed",
+        );
+    }
+}

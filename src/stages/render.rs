@@ -125,9 +125,10 @@ fn kept(config: &Config) -> Result<Vec<(String, PathBuf)>> {
     ];
     let mut paths: Vec<PathBuf> = read.map(|path| config.path(path)).into();
     // One by one too: a pattern or a list may name files that are elsewhere.
-    for input in [Input::Corpus, Input::Dictionaries] {
-        paths.extend(input.files(config)?.into_iter().map(|(_, path)| path));
-    }
+    paths.extend(Input::Corpus.files(config)?.into_iter().map(|(_, path)| path));
+    // What is not there cannot be replaced; a stage that reads it says so.
+    let dictionaries = Input::Dictionaries.files(config).unwrap_or_default();
+    paths.extend(dictionaries.into_iter().map(|(_, path)| path));
     kept.extend(paths.into_iter().map(|path| ("inputs of the run".into(), path)));
     Ok(kept)
 }

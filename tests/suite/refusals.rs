@@ -351,10 +351,6 @@ fn a_config_of_another_model_is_refused(f: &'static Fixture) {
             "\"num_attention_heads\": 3",
             &format!("num_attention_heads 3 is not n_head {heads}"),
         ),
-        added(
-            "\"tie_word_embeddings\": false",
-            "has no tensor `lm_head.weight`, but `config.json` has `tie_word_embeddings` false",
-        ),
         ("\"gpt2\"".into(), "\"gpt_neo\"".into(), "model_type `gpt_neo` is not supported".into()),
         ("1e-05".into(), "-1e-05".into(), "layer_norm_epsilon -0.00001 is not supported".into()),
         (
@@ -411,6 +407,14 @@ fn a_config_that_says_more_is_read(f: &'static Fixture) {
     .unwrap();
     let message = report(&Gpt2::load(folder.path()).err().expect("refused"));
     assert!(message.contains("has no tensor `wte.weight`"), "{message}");
+    with_weights(folder.path(), |tensors| {
+        let head = tensors.remove("lm_head.weight").unwrap();
+        tensors.insert("wte.weight".into(), head);
+    });
+    let message = report(&Gpt2::load(folder.path()).err().expect("refused"));
+    let why = "model.safetensors` has no tensor `lm_head.weight`, but `config.json` has \
+               `tie_word_embeddings` false\nhint: save the model with its head";
+    assert!(message.contains(why), "{message}");
 }
 
 fn a_tensor_that_is_transposed_is_told_so(f: &'static Fixture) {
