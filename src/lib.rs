@@ -13,6 +13,7 @@
 //! | a setting, its default, what is refused | `config` |
 //! | a stage: settings, files and tables that it depends on | `pipeline/table.rs` |
 //! | why a stage is stale | `lock`, `pipeline/plan.rs` |
+//! | `config.json` of the model; whether the model is right | `model/config.rs`; `model/check.rs` |
 //! | direct effects, circuits, faithfulness | `circuit` |
 //! | what a head attends to and copies | `circuit/heads.rs`, gathered by `stages/heads.rs` |
 //! | steering | `circuit/steer.rs`, `stages/evaluate/steering.rs` |

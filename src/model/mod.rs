@@ -5,6 +5,7 @@
 
 mod check;
 mod checkpoint;
+mod config;
 mod gpt2;
 mod readings;
 pub mod threads;

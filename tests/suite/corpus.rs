@@ -1,5 +1,6 @@
 //! Contexts against recorded ones, which another implementation cut from the same text.
 
+use crate::bench::Bench;
 use crate::fixture::{Context, Fixture, data, in_every_world};
 use circuit_atlas::artifact::tables::ContextRow;
 use circuit_atlas::corpus::{Content, Packer, Tokenizer, Window, source, windows};
@@ -133,4 +134,34 @@ fn gpt2s_end_of_text_in_a_text_is_its_special_token() {
         ids.iter().map(|id| tokenizer.is_special(*id)).collect::<Vec<_>>(),
         [false, true, false]
     );
+}
+
+/// Texts that begin or end with end-of-text, as some corpora have them, give the contexts of the
+/// bare ones.
+#[test]
+fn end_of_text_around_documents_changes_no_context() {
+    let texts = ["Then Amy went to the store with John and a very old horse.", "Once there was"];
+    let contexts = |begin: &str, end: &str, pack: bool| {
+        let line = |text: &str| {
+            let text = format!("{begin}{}{end}", text.repeat(4));
+            format!("{}\n", serde_json::json!({ "text": text }))
+        };
+        let bench = Bench::new()
+            .set("[repo]/demo/corpus.jsonl", "own.jsonl")
+            .set("max_contexts = 96", &format!("context = 24\npack = {pack}"));
+        std::fs::write(bench.file("own.jsonl"), texts.map(line).concat().repeat(3)).unwrap();
+        bench.run(&["tokenize"]).succeeded();
+        let rows = bench.table::<ContextRow>();
+        rows.into_iter().map(|row| row.tokens).collect::<Vec<_>>()
+    };
+    const BOS: u32 = 2559;
+    let text = "<|endoftext|>";
+    for pack in [false, true] {
+        let plain = contexts("", "", pack);
+        assert!(plain.len() > 5);
+        assert!(plain.iter().all(|tokens| tokens[0] == BOS && tokens[1] != BOS));
+        assert_eq!(contexts(text, "", pack), plain, "packed: {pack}");
+        let ended = contexts(text, text, pack);
+        assert!(ended.iter().all(|tokens| tokens.windows(2).all(|pair| pair != [BOS, BOS])));
+    }
 }

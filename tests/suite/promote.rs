@@ -1,14 +1,17 @@
 //! Promoted tokens against the recorded ones.
 
+use crate::bench::Bench;
 use crate::fixture::{Fixture, TOLERANCE, assert_near, feature_id, in_every_world, terms};
+use circuit_atlas::artifact::tables::{CausalRow, CopyRow, FeatureRow, LogitRow, PromptRow};
 use circuit_atlas::circuit::{TopTokens, Weighted, promoted, promoted_logits};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 in_every_world!(
     promoted_tokens_are_the_recorded_ones,
     a_set_promotes_the_weighted_sum_of_its_features,
     promoting_is_writing_more_at_a_frozen_scale,
     a_feature_that_does_not_exist_is_refused_by_name,
+    special_tokens_are_not_promoted,
 );
 
 fn promoted_tokens_are_the_recorded_ones(f: &'static Fixture) {
@@ -71,5 +74,55 @@ fn a_feature_that_does_not_exist_is_refused_by_name(f: &'static Fixture) {
         let listed = TopTokens { k: 3, specials: &BTreeSet::new() };
         let error = promoted(&f.replacement, &[vec![(id, 1.0)]], listed).unwrap_err().to_string();
         assert!(error.contains(&format!("`{id}`")), "{error}");
+    }
+}
+
+/// The demo's `<|endoftext|>`.
+const SPECIAL: u32 = 2559;
+
+#[test]
+fn no_table_ranks_a_special_token() {
+    let bench = Bench::finished();
+    let logits = bench.table::<LogitRow>();
+    let ranked: Vec<(&str, BTreeSet<u32>)> = vec![
+        ("logits", logits.iter().map(|row| row.token).collect()),
+        ("copies", bench.table::<CopyRow>().into_iter().map(|row| row.token).collect()),
+        ("copied", bench.table::<CopyRow>().into_iter().flat_map(|row| row.top).collect()),
+        ("risen", bench.table::<CausalRow>().into_iter().flat_map(|row| row.risen).collect()),
+        ("answers", bench.table::<PromptRow>().into_iter().flat_map(|row| row.answers).collect()),
+        (
+            "mass",
+            bench
+                .table::<FeatureRow>()
+                .into_iter()
+                .flat_map(|row| [row.mass_tokens, row.explain_tokens].concat())
+                .collect(),
+        ),
+    ];
+    for (name, tokens) in ranked {
+        assert!(tokens.len() > 5 && !tokens.contains(&SPECIAL), "{name}: {tokens:?}");
+    }
+    // Each list is full, as if the vocabulary ended before it.
+    let mut lists: BTreeMap<(String, &str), usize> = BTreeMap::new();
+    for row in &logits {
+        *lists.entry((row.subject.to_string(), row.side.word())).or_default() += 1;
+    }
+    assert!(lists.values().all(|n| *n == 20), "{lists:?}");
+}
+
+/// Of all tokens, some of which would be listed: those in front of them move up.
+fn special_tokens_are_not_promoted(f: &'static Fixture) {
+    let sets: Vec<Weighted> =
+        f.expected.promoted.iter().map(|row| vec![(feature_id(&row.feature), 1.0)]).collect();
+    let found = |k, specials: &BTreeSet<u32>| {
+        promoted(&f.replacement, &sets, TopTokens { k, specials }).unwrap()
+    };
+    let all = found(9, &BTreeSet::new());
+    let specials = BTreeSet::from([all[0].top[2].0, all[0].bottom[0].0]);
+    for (all, some) in all.iter().zip(found(7, &specials)) {
+        let without = |list: &[(u32, f32)]| -> Vec<(u32, f32)> {
+            list.iter().copied().filter(|(id, _)| !specials.contains(id)).take(7).collect()
+        };
+        assert_eq!((some.top, some.bottom), (without(&all.top), without(&all.bottom)));
     }
 }
