@@ -122,8 +122,8 @@ pub struct CopyEffect {
     /// The tokens raised most, with their logits for a full unit of attention at a LayerNorm scale
     /// of 1.
     pub top: Vec<(u32, f32)>,
-    /// The token's own place among all but special ones, from the most raised one and from the most lowered one,
-    /// each from 1.
+    /// The token's own place among all but special ones, from the most raised one and from the most
+    /// lowered one, each from 1.
     pub own_rank: u32,
     /// From the most lowered one.
     pub own_rank_below: u32,

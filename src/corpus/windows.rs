@@ -57,9 +57,9 @@ fn step(context: usize) -> usize {
 /// Windows across documents: all of them joined, end-of-text between one and the next.
 ///
 /// A window is named after the document and place of its first id; the end-of-text behind a
-/// document of `n` ids is at its place `n`. None has two in a row, the BOS that it begins with counted.
-/// Empty documents leave no trace. A window may hold
-/// several documents: whoever must keep two sets of documents apart gives each a packer of its own.
+/// document of `n` ids is at its place `n`. There are never two in a row, the BOS that a window
+/// begins with counted. Empty documents leave no trace. A window may hold several documents:
+/// whoever must keep two sets of documents apart gives each a packer of its own.
 #[derive(Clone, Debug)]
 pub struct Packer {
     context: usize,
