@@ -3,14 +3,14 @@
 
 use crate::config::Config;
 use crate::corpus::{Tokenizer, Window, read, windows};
-use crate::dictionary::{Conformance, Sample, measure};
+use crate::dictionary::{Conformance, Sample, judge, measure};
 use crate::error::Result;
 use crate::inputs;
 use crate::llm;
 use crate::lock::Lock;
 use crate::model::ModelCheck;
 use crate::progress::Progress;
-use crate::stages::conformance::{SAMPLE, sample as spread, tokens_of};
+use crate::stages::conformance::{SAMPLE, sample as spread, tokens_of, warning};
 use crate::task;
 
 /// # Errors
@@ -66,11 +66,14 @@ pub(crate) fn check(config: &Config) -> Result<()> {
     progress.end();
     let sample = Sample::new(&model, &tokens_of(&contexts, &drawn))?;
     println!("\n{HEADER}");
+    let mut all = Vec::new();
     for dictionary in &dictionaries? {
         let measured = measure(&model, dictionary, &sample)?;
         println!("{}", row(&measured));
-        measured.check(&dictionary.origin)?;
-        measured.warning().into_iter().for_each(warn);
+        all.push(measured);
+    }
+    for (measured, warnings) in all.iter().zip(judge(&all)?) {
+        warnings.iter().for_each(|text| warn(warning(measured, text)));
     }
     Ok(())
 }

@@ -314,7 +314,7 @@ table! {
 
 table! {
     /// a dictionary, and how well it describes the model on the corpus
-    ConformanceRow = "conformance", version 1, whole {
+    ConformanceRow = "conformance", version 2, whole {
         /// `att3` or `mlp3`
         dictionary: DictionaryId,
         /// its layer
@@ -334,6 +334,8 @@ table! {
         loss_recovered: Option<f64>,
         /// tokens measured on
         tokens: u64,
+        /// what is doubtful about it, in words; empty where nothing is
+        warnings: Vec<String>,
     }
 }
 

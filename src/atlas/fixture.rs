@@ -703,6 +703,10 @@ pub(crate) fn atlas() -> Atlas {
                 dead: 14,
                 loss_recovered: (dictionary.kind == Kind::Mlp).then_some(0.974),
                 tokens: 4090,
+                warnings: match (dictionary.layer, dictionary.kind) {
+                    (1, Kind::Mlp) => vec!["its `b_enc` is zero throughout <b>&".into()],
+                    _ => Vec::new(),
+                },
             })
             .collect(),
         usage: explanations::usage(),

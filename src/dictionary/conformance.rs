@@ -2,21 +2,29 @@
 //! features and loss recovered (`docs/definitions.md` §3).
 //!
 //! A dictionary that is read wrongly, or is another's, mostly still gives numbers. So each is also
-//! read in the ways in which people have gone wrong (`suspects`); where one of these fits far
-//! better, or none explains anything, it is refused.
+//! read in the ways in which people have gone wrong (`suspects`, `scales`, `heads`), and compared
+//! with the others of its kind (`judge`): it is refused with the cause, or warned about.
 
+mod heads;
+mod judge;
+mod rows;
+mod scales;
 mod suspects;
 
-use super::recovery::recovery_warning;
+pub use judge::judge;
+
 use super::{Active, Dictionary, Encoder};
 use crate::error::{Result, hinted};
 use crate::ids::{DictionaryId, Kind};
 use crate::model::{Gpt2, Intervention};
 use candle_core::{D, DType, Tensor};
 use rayon::prelude::*;
-use suspects::{Suspect, better};
+use rows::{RowFit, Rows};
+use std::path::PathBuf;
+use suspects::Readings;
 
-/// What was measured of one dictionary, over the positions behind BOS.
+/// What was measured of one dictionary, over the positions behind BOS. [`judge`] says what is wrong
+/// with it.
 #[derive(Clone, Debug)]
 pub struct Conformance {
     /// Which dictionary it is.
@@ -33,47 +41,14 @@ pub struct Conformance {
     pub loss_recovered: Option<f64>,
     /// Tokens measured on.
     pub tokens: u64,
-    /// Standard error of the variance explained, over contexts.
-    error: f64,
-    /// A reading that fits far better than the one that its file asks for.
-    suspect: Option<Suspect>,
-}
-
-impl Conformance {
-    /// # Errors
-    /// When the dictionary clearly explains less than the mean does, or another reading of it fits
-    /// far better.
-    pub fn check(&self, source: &std::path::Path) -> Result<()> {
-        let (file, hook, explained) = (source.display(), self.id.hook(), self.variance_explained);
-        // A weak dictionary may fall below 0 by the luck of the sample.
-        let refused = explained + 2.0 * self.error < 0.0;
-        if let Some(suspect) =
-            self.suspect.as_ref().filter(|suspect| refused || suspect.is_evidence())
-        {
-            let what = format!(
-                "`{file}` explains {explained:.2} of the variance of its hook `{hook}`, but {:.2} \
-                 {}",
-                suspect.explained, suspect.when
-            );
-            return Err(hinted(what, suspect.hint));
-        }
-        if !refused {
-            return Ok(());
-        }
-        Err(hinted(
-            format!(
-                "`{file}` explains a negative share of the variance of its hook `{hook}` \
-                 ({explained:.2}): it is not a dictionary of this model"
-            ),
-            "no other layer, bias or folding makes it fit; use dictionaries trained on this \
-             model, and check that the corpus is text",
-        ))
-    }
-
-    /// What looks wrong, but may be right.
-    pub fn warning(&self) -> Option<String> {
-        recovery_warning(self.id, self.loss_recovered)
-    }
+    /// The file that it is from.
+    origin: PathBuf,
+    /// What its config says that is not as it is used here.
+    notes: Vec<String>,
+    readings: Readings,
+    rows: RowFit,
+    /// A tensor that is zero throughout although none is that was trained.
+    lost: Option<&'static str>,
 }
 
 /// Clean passes over some contexts, with what is compared with.
@@ -106,6 +81,10 @@ impl Hooked {
     }
 }
 
+fn no_context() -> anyhow::Error {
+    hinted("no context to measure the dictionaries on", "the corpus is empty or too short")
+}
+
 impl Sample {
     /// Runs the model over contexts (token ids, BOS first); those of one token are passed over.
     ///
@@ -114,10 +93,7 @@ impl Sample {
     pub fn new(model: &Gpt2, contexts: &[Vec<u32>]) -> Result<Sample> {
         let usable: Vec<&Vec<u32>> = contexts.iter().filter(|tokens| tokens.len() > 1).collect();
         if usable.is_empty() {
-            return Err(hinted(
-                "no context to measure the dictionaries on",
-                "the corpus is empty or too short",
-            ));
+            return Err(no_context());
         }
         let contexts =
             usable.par_iter().map(|tokens| Passed::new(model, tokens)).collect::<Result<_>>()?;
@@ -187,6 +163,7 @@ fn loss(logits: &Tensor, tokens: &[u32]) -> Result<f64> {
 struct Sums {
     active: f64,
     fit: Fit,
+    rows: Rows,
     alive: Vec<bool>,
     losses: [f64; 2],
     tokens: u64,
@@ -196,6 +173,7 @@ impl Sums {
     fn add(mut self, other: Sums) -> Sums {
         self.active += other.active;
         self.fit = self.fit.add(other.fit);
+        self.rows.add(&other.rows);
         self.alive.iter_mut().zip(&other.alive).for_each(|(a, b)| *a |= b);
         (0..2).for_each(|i| self.losses[i] += other.losses[i]);
         self.tokens += other.tokens;
@@ -204,7 +182,6 @@ impl Sums {
 }
 
 /// What variance explained is made of.
-#[derive(Clone)]
 struct Fit {
     residual: f64,
     y: Vec<f64>,
@@ -240,31 +217,6 @@ impl Fit {
         let variance = self.variance();
         if variance > 0.0 { 1.0 - self.residual / variance } else { 0.0 }
     }
-
-    /// How much nearer to `y` the reconstruction is than the mean of the `whole` sample, in summed
-    /// squares.
-    fn gained(&self, whole: &Fit) -> f64 {
-        let mean = |y: &f64| y / whole.tokens;
-        let from_mean: f64 = self
-            .y
-            .iter()
-            .zip(&whole.y)
-            .map(|(y, all)| mean(all) * (self.tokens * mean(all) - 2.0 * y))
-            .sum();
-        self.y2 + from_mean - self.residual
-    }
-}
-
-/// The standard error of the variance explained, from how much it differs between contexts.
-fn standard_error(each: &[Fit], whole: &Fit) -> f64 {
-    let (n, variance) = (each.len() as f64, whole.variance());
-    if each.len() < 2 || variance <= 0.0 {
-        return 0.0;
-    }
-    let gains: Vec<f64> = each.iter().map(|fit| fit.gained(whole)).collect();
-    let mean = gains.iter().sum::<f64>() / n;
-    let spread = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    (n * spread).sqrt() / variance
 }
 
 fn alive(active: &[Active], width: usize) -> Vec<bool> {
@@ -286,7 +238,9 @@ fn measure_context(
     // BOS is left out: its activations are like no other token's and would carry most of the
     // variance.
     let active = encoder.active(&x.narrow(0, 1, n)?)?;
-    let fit = Fit::of(&y.narrow(0, 1, n)?, &dictionary.decode(&active)?)?;
+    let (y, reconstruction) = (y.narrow(0, 1, n)?, dictionary.decode(&active)?);
+    let fit = Fit::of(&y, &reconstruction)?;
+    let rows = Rows::of(dictionary, &active, &(y - reconstruction)?)?;
     let with = |zero: bool| {
         let replace = Replace { dictionary, encoder, zero };
         loss(&model.logits_from(&layer.resid_pre, dictionary.id.layer, &replace)?, tokens)
@@ -294,6 +248,7 @@ fn measure_context(
     Ok(Sums {
         active: active.iter().map(Vec::len).sum::<usize>() as f64,
         fit,
+        rows,
         alive: alive(&active, dictionary.width()),
         losses: [with(false)?, with(true)?],
         tokens: n as u64,
@@ -305,14 +260,8 @@ pub fn measure(model: &Gpt2, dictionary: &Dictionary, sample: &Sample) -> Result
     let encoder = dictionary.encoder()?;
     let of = |context: &Passed| measure_context(model, dictionary, &encoder, context);
     let each = sample.contexts.par_iter().map(of).collect::<Result<Vec<_>>>()?;
-    let fits: Vec<Fit> = each.iter().map(|sums| sums.fit.clone()).collect();
     // Added up in the order of the contexts, so that the sums do not depend on the threads.
-    let Some(sums) = each.into_iter().reduce(Sums::add) else {
-        return Err(hinted(
-            "no context to measure the dictionaries on",
-            "the corpus is empty or too short",
-        ));
-    };
+    let sums = each.into_iter().reduce(Sums::add).ok_or_else(no_context)?;
     let clean: f64 = sample.contexts.iter().map(|context| context.loss).sum();
     let [with, zero] = sums.losses;
     Ok(Conformance {
@@ -323,7 +272,10 @@ pub fn measure(model: &Gpt2, dictionary: &Dictionary, sample: &Sample) -> Result
         dead: sums.alive.iter().filter(|alive| !**alive).count() as u64,
         loss_recovered: (zero > clean).then(|| (zero - with) / (zero - clean)),
         tokens: sums.tokens,
-        error: standard_error(&fits, &sums.fit),
-        suspect: better(model, dictionary, &encoder, sample)?,
+        origin: dictionary.origin.clone(),
+        notes: dictionary.notes.clone(),
+        readings: suspects::tried(model, dictionary, &encoder, sample, &sums.rows)?,
+        rows: sums.rows.fit(),
+        lost: scales::lost(dictionary, &encoder)?,
     })
 }

@@ -9,20 +9,21 @@
 //! Pickles are parsed by candle's reader, which runs nothing. Anything not supported is refused by
 //! name.
 
+mod pickled;
 mod saelens;
+mod stated;
+mod weights;
 
 use super::{Encoder, Rule};
 use crate::error::{Hint, Result, hinted};
 use crate::ids::{DictionaryId, Kind};
-use candle_core::pickle::{self, Object, PthTensors};
-use candle_core::safetensors::MmapedSafetensors;
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 use saelens::SaeLens;
 use serde::Deserialize;
+use serde_json::Value;
+use stated::Stated;
 use std::path::{Path, PathBuf};
-
-const DAMAGED: &str = "the file is missing, truncated or of another format than its name says; \
-     copy it again";
+use weights::Weights;
 
 /// A dictionary on disk, named but not yet read.
 #[derive(Clone, Debug)]
@@ -34,6 +35,9 @@ pub struct Source {
     /// The file beside it that describes it, where the format has one.
     pub config: Option<PathBuf>,
     format: Format,
+    stated: Stated,
+    /// What its config says that is not as it is used here.
+    pub(super) notes: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -154,7 +158,8 @@ fn look(path: &Path, kind: Kind) -> Result<Option<Source>> {
         ));
     };
     let id = checked_hook(path, kind, layer, &hook)?;
-    if let Some(inside) = pickled_hook(path).filter(|inside| *inside != id.hook()) {
+    let (inside, stated) = pickled::config(path);
+    if let Some(inside) = inside.filter(|inside| *inside != id.hook()) {
         return Err(hinted(
             format!(
                 "`{}` was saved as a dictionary of `{inside}`, not of the hook in its file name",
@@ -163,36 +168,7 @@ fn look(path: &Path, kind: Kind) -> Result<Option<Source>> {
             "this is the file of another layer or hook; download the right one",
         ));
     }
-    Ok(Some(Source { id, weights: path.into(), config: None, format: Format::TranscoderPt }))
-}
-
-/// The hook that the config pickled with the weights names, where there is one. The class that it
-/// is an object of need not exist: nothing is made of it, its fields are only looked at.
-fn pickled_hook(path: &Path) -> Option<String> {
-    let mut zip = zip::ZipArchive::new(std::fs::File::open(path).ok()?).ok()?;
-    let names: Vec<String> =
-        zip.file_names().filter_map(|name| Some(name.ok()?.into_owned())).collect();
-    let entry = zip.by_name(names.iter().find(|name| name.ends_with("data.pkl"))?).ok()?;
-    let mut stack = pickle::Stack::empty();
-    stack.read_loop(&mut std::io::BufReader::new(entry)).ok()?;
-    hook_point(&stack.finalize().ok()?)
-}
-
-/// The value of the first `hook_point` in pickled objects.
-fn hook_point(object: &Object) -> Option<String> {
-    match object {
-        Object::Dict(pairs) => pairs.iter().find_map(|pair| match pair {
-            (Object::Unicode(key), Object::Unicode(value)) if key == "hook_point" => {
-                Some(value.clone())
-            }
-            (_, value) => hook_point(value),
-        }),
-        Object::Build { callable, args } | Object::Reduce { callable, args } => {
-            hook_point(callable).or_else(|| hook_point(args))
-        }
-        Object::Tuple(items) | Object::List(items) => items.iter().find_map(hook_point),
-        _ => None,
-    }
+    Source::new(id, path, None, Format::TranscoderPt, stated).map(Some)
 }
 
 /// The layer and the rest of `blocks.L.REST` in a name.
@@ -239,6 +215,26 @@ fn json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
 struct AttentionConfig {
     layer: usize,
     act_name: String,
+    model_name: Option<String>,
+    act_size: Option<usize>,
+    dict_size: Option<usize>,
+    site: Option<String>,
+    head: Option<Value>,
+    concat_heads: Option<bool>,
+    prepend_bos: Option<bool>,
+}
+
+impl AttentionConfig {
+    /// What says that it is no SAE of all heads side by side.
+    fn odd(&self) -> Option<String> {
+        if let Some(site) = self.site.as_ref().filter(|site| *site != "z") {
+            return Some(format!("site `{site}` is not supported"));
+        }
+        if let Some(head) = self.head.as_ref().filter(|head| *head != "cat") {
+            return Some(format!("head `{head}` is not supported"));
+        }
+        (self.concat_heads == Some(false)).then(|| "concat_heads `false` is not supported".into())
+    }
 }
 
 fn attention_pt(path: &Path, config: PathBuf, kind: Kind) -> Result<Source> {
@@ -259,111 +255,34 @@ fn attention_pt(path: &Path, config: PathBuf, kind: Kind) -> Result<Source> {
             "this is the file of another layer; download the right one",
         ));
     }
-    Ok(Source { id, weights: path.into(), config: Some(config), format: Format::AttentionPt })
-}
-
-/// The tensors of a dictionary's file, read one at a time, in f32 and with their shapes checked.
-struct Weights<'a> {
-    path: &'a Path,
-    file: File,
-}
-
-enum File {
-    Safetensors(MmapedSafetensors),
-    Pickle(PthTensors),
-}
-
-impl Weights<'_> {
-    fn open<'a>(path: &'a Path, format: &Format) -> Result<Weights<'a>> {
-        let what = || format!("cannot read the dictionary `{}`", path.display());
-        let file = match format {
-            // SAFETY: the file is only read, and a change under way at worst gives wrong numbers.
-            Format::SaeLens(_) => {
-                File::Safetensors(unsafe { MmapedSafetensors::new(path) }.hint(what, DAMAGED)?)
-            }
-            Format::AttentionPt => File::Pickle(PthTensors::new(path, None).hint(what, DAMAGED)?),
-            // With no key the reader returns no tensors and no error.
-            Format::TranscoderPt => {
-                File::Pickle(PthTensors::new(path, Some("state_dict")).hint(what, DAMAGED)?)
-            }
-        };
-        let weights = Weights { path, file };
-        if weights.names().is_empty() {
-            return Err(hinted(format!("`{}` has no tensors", path.display()), DAMAGED));
-        }
-        Ok(weights)
+    if let Some(odd) = read.odd() {
+        let what = format!("`{}`: {odd}", config.display());
+        return Err(hinted(what, format!("`dictionaries.attention` must hold {}", wanted(kind))));
     }
-
-    fn names(&self) -> Vec<String> {
-        match &self.file {
-            File::Safetensors(file) => file.tensors().into_iter().map(|(name, _)| name).collect(),
-            File::Pickle(file) => file.tensor_infos().keys().cloned().collect(),
-        }
-    }
-
-    fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        match &self.file {
-            File::Safetensors(file) => Some(file.get(name).ok()?.shape().to_vec()),
-            File::Pickle(file) => Some(file.tensor_infos().get(name)?.layout.dims().to_vec()),
-        }
-    }
-
-    fn read(&self, name: &str) -> Result<Option<Tensor>> {
-        match &self.file {
-            File::Safetensors(file) => Ok(Some(file.load(name, &Device::Cpu)?)),
-            File::Pickle(file) => Ok(file.get(name)?),
-        }
-    }
-
-    fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
-        let path = self.path.display();
-        let Some(found) = self.shape(name) else {
-            return Err(hinted(
-                format!("`{path}` has no tensor `{name}`"),
-                "the file does not have the format that its name and config say",
-            ));
-        };
-        if found == shape { Ok(()) } else { Err(wrong_shape(self.path, name, &found, shape)) }
-    }
-
-    fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        self.check(name, shape)?;
-        let path = self.path.display();
-        let what = || format!("cannot read tensor `{name}` of `{path}`");
-        let tensor = self.read(name).hint(what, DAMAGED)?.ok_or_else(|| hinted(what(), DAMAGED))?;
-        let tensor = tensor.to_dtype(DType::F32)?.contiguous()?;
-        // A NaN or an infinity anywhere makes the sum one.
-        if !tensor.sum_all()?.to_scalar::<f32>()?.is_finite() {
-            return Err(hinted(
-                format!("`{path}`: tensor `{name}` has values that are not finite"),
-                "the file is damaged; copy it again",
-            ));
-        }
-        Ok(tensor)
-    }
-
-    /// The number of features, read off the encoder.
-    fn width(&self) -> Result<usize> {
-        let found = self.shape("W_enc").and_then(|shape| shape.get(1).copied());
-        found.ok_or_else(|| {
-            hinted(
-                format!("`{}` has no matrix `W_enc`", self.path.display()),
-                "the file does not have the format that its name and config say",
-            )
-        })
-    }
-}
-
-fn wrong_shape(path: &Path, name: &str, found: &[usize], wanted: &[usize]) -> anyhow::Error {
-    let what = format!("`{}`: tensor `{name}` is {found:?}, not {wanted:?}", path.display());
-    let turned: Vec<usize> = found.iter().rev().copied().collect();
-    if found.len() == 2 && turned == wanted {
-        return hinted(what, format!("it is transposed: save `{name}` transposed"));
-    }
-    hinted(what, "the dictionary is for another model, width or hook")
+    let stated = Stated {
+        model: read.model_name,
+        d_in: ("act_size", read.act_size),
+        d_sae: ("dict_size", read.dict_size),
+        d_out: ("d_out", None),
+        prepend_bos: read.prepend_bos,
+    };
+    Source::new(id, path, Some(config), Format::AttentionPt, stated)
 }
 
 impl Source {
+    /// A dictionary whose config says this.
+    fn new(
+        id: DictionaryId,
+        weights: &Path,
+        config: Option<PathBuf>,
+        format: Format,
+        stated: Stated,
+    ) -> Result<Source> {
+        stated.check_model(config.as_deref().unwrap_or(weights))?;
+        let notes = stated.notes();
+        Ok(Source { id, weights: weights.into(), config, format, stated, notes })
+    }
+
     /// The number of features, from the file's header alone.
     pub fn width(&self) -> Result<usize> {
         Weights::open(&self.weights, &self.format)?.width()
@@ -378,6 +297,7 @@ impl Source {
         let (d, f) = (d_model, weights.width()?);
         // First, as its shape says most: of another model, another hook.
         weights.check("W_enc", &[d, f])?;
+        self.stated.check_sizes(self.config.as_deref().unwrap_or(&self.weights), d, f)?;
         let b_dec = weights.get("b_dec", &[d])?;
         let (b_in, b_out) = match &self.format {
             Format::AttentionPt => (b_dec.clone(), b_dec),
@@ -390,18 +310,19 @@ impl Source {
         let shift = b_in.unsqueeze(0)?.matmul(&w_enc)?.squeeze(0)?;
         let w = w_enc.t()?.contiguous()?;
         drop(w_enc);
-        if let Format::SaeLens(read) = &self.format {
-            return read.finish(
-                &weights,
-                Whole {
-                    encoder: Encoder { w, bias: shift.neg()?, rule: Rule::Relu },
-                    b_in,
-                    w_dec,
-                    b_out,
-                },
-            );
-        }
-        let bias = (weights.get("b_enc", &[f])? - shift)?;
-        Ok(Whole { encoder: Encoder { w, bias, rule: Rule::Relu }, b_in, w_dec, b_out })
+        let encoder = |bias| Encoder { w, bias, rule: Rule::Relu };
+        let whole = match &self.format {
+            Format::SaeLens(read) => {
+                let whole = Whole { encoder: encoder(shift.neg()?), b_in, w_dec, b_out };
+                read.finish(&weights, whole)?
+            }
+            _ => {
+                let bias = (weights.get("b_enc", &[f])? - shift)?;
+                Whole { encoder: encoder(bias), b_in, w_dec, b_out }
+            }
+        };
+        // Last, as a tensor that is missing says more.
+        weights.check_names(&self.format)?;
+        Ok(whole)
     }
 }

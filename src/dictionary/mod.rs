@@ -6,13 +6,11 @@
 
 mod conformance;
 mod load;
-mod recovery;
 mod scorer;
 mod store;
 
-pub use conformance::{Conformance, Sample, measure};
+pub use conformance::{Conformance, Sample, judge, measure};
 pub use load::{Source, Whole, find};
-pub(crate) use recovery::recovery_warning;
 pub(crate) use scorer::{Hit, Scorer, read_hooks};
 pub use scorer::{Hooks, hooks};
 pub use store::{Dictionary, clear};
@@ -38,7 +36,8 @@ pub struct Encoder {
 pub enum Rule {
     /// Those above 0.
     Relu,
-    /// JumpReLU: those above `max(threshold, 0)` of their feature, `[n]`
+    /// JumpReLU: those above `max(threshold, 0)` of their feature; thresholds as the file has them,
+    /// `[n]`
     Jump(Vec<f32>),
     /// The largest of a token, if above 0.
     TopK(usize),
@@ -63,7 +62,7 @@ impl Rule {
             Rule::Jump(limits) => {
                 row.iter_mut()
                     .zip(limits)
-                    .for_each(|(x, limit)| *x = if *x > *limit { *x } else { 0.0 });
+                    .for_each(|(x, limit)| *x = if *x > limit.max(0.0) { *x } else { 0.0 });
             }
             Rule::TopK(k) => keep_largest(row, *k),
         }
@@ -100,6 +99,11 @@ impl Encoder {
         self.bias.elem_count()
     }
 
+    /// The thresholds of a JumpReLU, as its file has them; none of another rule.
+    fn thresholds(&self) -> &[f32] {
+        if let Rule::Jump(thresholds) = &self.rule { thresholds } else { &[] }
+    }
+
     /// `x [T, d_in]` → pre-activations `[T, n]`
     pub fn pre(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.matmul(&self.w.t()?)?.broadcast_add(&self.bias)?)
@@ -129,7 +133,7 @@ impl Encoder {
 }
 
 /// The nonzero entries of a row of activations.
-fn sparse(row: &[f32]) -> Active {
+pub(crate) fn sparse(row: &[f32]) -> Active {
     row.iter().enumerate().filter(|(_, a)| **a != 0.0).map(|(f, &a)| (f as u32, a)).collect()
 }
 

@@ -15,7 +15,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Raised when the form changes; part of every file's name.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 /// Features encoded at once.
 const SLICE: usize = 2048;
 const AGAIN: &str = "remove the file: it is converted again from the original";
@@ -27,6 +27,8 @@ pub struct Dictionary {
     pub id: DictionaryId,
     /// The file that it was converted from.
     pub(crate) origin: PathBuf,
+    /// What its config says that is not as it is used here.
+    pub(super) notes: Vec<String>,
     path: PathBuf,
     map: MmapedSafetensors,
     width: usize,
@@ -87,6 +89,7 @@ impl Dictionary {
         Ok(Dictionary {
             id: source.id,
             origin: source.weights.clone(),
+            notes: source.notes.clone(),
             path,
             map,
             width,
@@ -202,6 +205,11 @@ impl Dictionary {
             sum.iter_mut().zip(row).for_each(|(sum, w)| *sum += a * w);
         }
         Ok(sum)
+    }
+
+    /// What all features add to the reconstruction, `[F, d_out]`, copied into memory.
+    pub(super) fn w_dec(&self) -> Result<Tensor> {
+        Ok(mapped(&self.path)?.load("w_dec", &Device::Cpu)?)
     }
 
     fn row(&self, name: &str, f: usize) -> Result<Vec<f32>> {

@@ -205,6 +205,7 @@ fn hostile() -> Atlas {
     (atlas.title, atlas.version, atlas.when, atlas.base_url) = (bad(), bad(), bad(), bad());
     atlas.model = bad();
     atlas.provenance = vec![(bad(), bad())];
+    atlas.conformance.iter_mut().flat_map(|c| &mut c.warnings).for_each(|text| *text = bad());
     atlas.stages.iter_mut().for_each(|s| s.0 = HOSTILE.into());
     for t in &mut atlas.tasks {
         t.kind = bad();
@@ -356,6 +357,19 @@ fn hostile_text_stays_text() {
         let new: Vec<String> = tags(page).difference(&known).cloned().collect();
         assert!(new.is_empty(), "`{name}` has tags or attributes that no other page has: {new:?}");
     }
+}
+
+#[test]
+fn warnings_about_dictionaries_are_on_their_page_and_on_the_front_page() {
+    let files = built(&fixture::atlas());
+    let (own, front) = (&files["dictionaries/index.html"], &files["index.html"]);
+    assert!(own.contains("mlp1: its `b_enc` is zero throughout &lt;b&gt;&amp;"), "{own}");
+    assert!(front.contains("1 warning about the model or its dictionaries"), "{front}");
+    let mut atlas = fixture::atlas();
+    atlas.conformance.iter_mut().for_each(|c| c.warnings.clear());
+    let files = built(&atlas);
+    assert!(!files["index.html"].contains("about dictionaries"));
+    assert!(!files["dictionaries/index.html"].contains("Warnings"));
 }
 
 #[test]

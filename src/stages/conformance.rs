@@ -4,7 +4,7 @@
 
 use crate::artifact::tables::{ConformanceRow, ContextRow, ModelCheckRow};
 use crate::corpus::{Window, order};
-use crate::dictionary::{Conformance, Sample, measure};
+use crate::dictionary::{Conformance, Sample, judge, measure};
 use crate::error::Result;
 use crate::inputs;
 use crate::model::ModelCheck;
@@ -53,14 +53,17 @@ pub fn run(run: &Run) -> Result<Done> {
     run.store.write(run.fingerprint, &[model_row(&checked)])?;
     let sample = Sample::new(&model, &tokens_of(&contexts, &drawn))?;
     run.progress.begin("dictionaries measured", dictionaries.len() as u64, 0);
-    let mut rows = Vec::new();
+    let mut measured = Vec::new();
     for dictionary in &dictionaries {
-        let measured = measure(&model, dictionary, &sample)?;
-        measured.check(&dictionary.origin)?;
-        warn(run, measured.warning());
-        rows.push(row(&measured));
+        measured.push(measure(&model, dictionary, &sample)?);
         run.progress.add(1);
     }
+    let warnings = judge(&measured)?;
+    for (dictionary, warnings) in measured.iter().zip(&warnings) {
+        warn(run, warnings.iter().map(|text| warning(dictionary, text)));
+    }
+    let mut rows: Vec<ConformanceRow> =
+        measured.iter().zip(warnings).map(|(measured, told)| row(measured, told)).collect();
     rows.sort_by_cached_key(|row| row.dictionary.to_string());
     run.store.write(run.fingerprint, &rows)?;
     let tokens = rows.first().map_or(0, |row| row.tokens);
@@ -93,7 +96,12 @@ fn model_row(checked: &ModelCheck) -> ModelCheckRow {
     }
 }
 
-fn row(measured: &Conformance) -> ConformanceRow {
+/// A warning with what it is about.
+pub(crate) fn warning(of: &Conformance, text: &str) -> String {
+    format!("{}: {text}", of.id)
+}
+
+fn row(measured: &Conformance, warnings: Vec<String>) -> ConformanceRow {
     ConformanceRow {
         dictionary: measured.id,
         layer: measured.id.layer as u32,
@@ -104,6 +112,7 @@ fn row(measured: &Conformance) -> ConformanceRow {
         dead: measured.dead as f64,
         loss_recovered: measured.loss_recovered,
         tokens: measured.tokens,
+        warnings,
     }
 }
 

@@ -28,6 +28,7 @@ mod messages;
 mod model;
 mod outside;
 mod pipeline;
+mod plants;
 mod promote;
 mod prompts;
 mod real_llm;

@@ -19,6 +19,7 @@ in_every_world!(
     two_dictionaries_of_one_layer_are_refused,
     a_config_that_means_something_else_is_refused,
     a_pt_file_of_no_known_format_is_refused,
+    a_config_beside_a_pt_file_must_fit_it,
     a_model_with_a_file_or_tensor_missing_is_refused,
     a_model_cut_short_is_refused,
     a_model_with_a_value_that_is_not_finite_is_refused,
@@ -234,6 +235,47 @@ fn a_config_that_means_something_else_is_refused(f: &'static Fixture) {
             message.contains(why) && message.contains("layer0") && message.contains("\nhint: "),
             "{why}: {message}"
         );
+    }
+}
+
+/// One change to the config of a good SAE in `.pt`, and what is said about it.
+fn a_config_beside_a_pt_file_must_fit_it(f: &'static Fixture) {
+    let (d, width) = (f.model().sizes.d_model, f.replacement.attention[0].width());
+    let number = |key: &str, x: usize| format!("\"{key}\": {x}");
+    let cases = [
+        (number("act_size", d), number("act_size", d + 1), format!("act_size is {}, but", d + 1)),
+        (
+            number("dict_size", width),
+            number("dict_size", 7),
+            format!("dict_size is 7, but its tensor `W_enc` is [{d}, {width}]"),
+        ),
+        ("\"site\": \"z\"".into(), "\"site\": \"q\"".into(), "site `q` is not supported".into()),
+        (
+            "\"concat_heads\": true".into(),
+            "\"concat_heads\": false".into(),
+            "concat_heads `false` is not supported".into(),
+        ),
+        (
+            "\"model_name\": \"".into(),
+            "\"model_name\": \"pythia-70m\", \"was\": \"".into(),
+            "model_name `pythia-70m` is not a GPT-2".into(),
+        ),
+    ];
+    for (old, new, why) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        copy(&f.path("attention_sae"), folder.path());
+        let config = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .find(|path| {
+                path.to_str().unwrap().contains("_L0_") && path.extension().unwrap() == "json"
+            })
+            .unwrap();
+        let text = std::fs::read_to_string(&config).unwrap();
+        assert!(text.contains(&old), "{old} is not in {text}");
+        std::fs::write(&config, text.replace(&old, &new)).unwrap();
+        let message = refused(f, folder.path(), Kind::Attention, f.model().sizes.layers);
+        assert!(message.contains(&why) && message.contains("\nhint: "), "{why}: {message}");
     }
 }
 

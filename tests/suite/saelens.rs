@@ -240,3 +240,56 @@ fn what_is_not_supported_is_refused_by_name() {
         assert!(told.contains(words) && told.contains("cfg.json"), "no `{words}` in: {told}");
     }
 }
+
+/// What `of` says of a dictionary whose file has a tensor more.
+fn told_with(plain: &Plain, f: &Fixture, name: &'static str, values: f32) -> Option<String> {
+    let mut tensors = plain.tensors.clone();
+    tensors.insert(name, vec![values; plain.n]);
+    let more = Plain { tensors, ..*plain };
+    more.open(f, since_6("standard", &[])).err()
+}
+
+#[test]
+fn a_tensor_that_is_not_used_is_refused_by_name() {
+    let f = Fixture::tiny();
+    let plain = Plain::new(f, &["b_enc"]);
+    for name in ["threshold", "r_mag", "W_skip"] {
+        let told = told_with(&plain, f, name, 0.5).expect(name);
+        let words = format!("has a tensor `{name}`, which its architecture does not use");
+        assert!(told.contains(&words) && told.contains("\nhint: "), "{told}");
+    }
+    let told = told_with(&plain, f, "scaling_factor", 0.5).expect("refused");
+    assert!(told.contains("tensor `scaling_factor` is not all ones"), "{told}");
+    assert_eq!(told_with(&plain, f, "scaling_factor", 1.0), None);
+}
+
+#[test]
+fn a_config_that_does_not_fit_its_tensors_or_its_model_is_refused() {
+    let f = Fixture::tiny();
+    let plain = Plain::new(f, &["b_enc"]);
+    let metadata =
+        |model: &str| json!({ "hook_name": "blocks.0.attn.hook_z", "model_name": model });
+    let (d, n) = (plain.d, plain.n);
+    let cases = [
+        (since_6("standard", &[("d_in", json!(d + 1))]), format!("d_in is {}, but", d + 1)),
+        (before_6(&[("d_sae", json!(n + 1))]), format!("d_sae is {}, but", n + 1)),
+        (
+            since_6("standard", &[("metadata", metadata("EleutherAI/pythia-70m"))]),
+            "model_name `EleutherAI/pythia-70m` is not a GPT-2".into(),
+        ),
+        (
+            before_6(&[("model_name", json!("gemma-2b"))]),
+            "model_name `gemma-2b` is not a GPT-2".into(),
+        ),
+        (
+            before_6(&[("hook_point_layer", json!(1))]),
+            "its hook is of layer 0, but its layer is 1".into(),
+        ),
+    ];
+    for (config, words) in cases {
+        let told = plain.open(f, config).err().unwrap_or_else(|| panic!("not refused: {words}"));
+        assert!(told.contains(&words) && told.contains("cfg.json"), "no `{words}` in: {told}");
+    }
+    let fits = [("d_in", json!(d)), ("d_sae", json!(n)), ("metadata", metadata("my-own"))];
+    assert!(plain.open(f, since_6("standard", &fits)).is_ok());
+}

@@ -3,7 +3,7 @@
 
 use crate::fixture::{Fixture, in_every_world, opened, read_by};
 use candle_core::{Device, Tensor};
-use circuit_atlas::dictionary::{Dictionary, Sample, find, measure};
+use circuit_atlas::dictionary::{Conformance, Dictionary, Sample, find, judge, measure};
 use circuit_atlas::error::report;
 use circuit_atlas::ids::{DictionaryId, Kind};
 use std::collections::HashMap;
@@ -65,19 +65,38 @@ impl Planted {
         self
     }
 
-    /// Written as a file, read and measured as a run would; what the user is told, or nothing.
+    /// Written as a file, read and measured as a run would, beside the recorded ones of the other
+    /// layers; what the user is told, or nothing.
     fn told(&self) -> Option<String> {
-        self.told_at(LAYER, 30)
+        self.told_at(LAYER)
     }
 
-    fn told_at(&self, layer: usize, contexts: usize) -> Option<String> {
+    fn told_at(&self, layer: usize) -> Option<String> {
+        let sample = self.sample(30);
+        let others = self
+            .f
+            .every_dictionary()
+            .filter(|other| other.id.kind == self.kind && other.id.layer != layer);
+        let mut all = vec![self.measured(layer, &sample)];
+        all.extend(others.map(|other| measure(self.f.model(), other, &sample).unwrap()));
+        told(&all)
+    }
+
+    /// The same, with no other dictionary to compare with.
+    fn told_alone(&self, contexts: usize) -> Option<String> {
+        told(&[self.measured(LAYER, &self.sample(contexts))])
+    }
+
+    fn sample(&self, contexts: usize) -> Sample {
+        let all = self.f.expected.contexts.iter().take(contexts);
+        let tokens: Vec<Vec<u32>> = all.map(|context| context.tokens.clone()).collect();
+        Sample::new(self.f.model(), &tokens).unwrap()
+    }
+
+    fn measured(&self, layer: usize, sample: &Sample) -> Conformance {
         let folder = tempfile::tempdir().unwrap();
         let dictionary = self.saved(folder.path(), layer);
-        let tokens =
-            self.f.expected.contexts.iter().take(contexts).map(|context| context.tokens.clone());
-        let sample = Sample::new(self.f.model(), &tokens.collect::<Vec<_>>()).unwrap();
-        let measured = measure(self.f.model(), &dictionary, &sample).unwrap();
-        measured.check(std::path::Path::new("planted")).err().map(|error| report(&error))
+        measure(self.f.model(), &dictionary, sample).unwrap()
     }
 
     fn saved(&self, folder: &std::path::Path, layer: usize) -> Dictionary {
@@ -103,6 +122,14 @@ impl Planted {
         )
         .unwrap();
         only(self.f, folder, self.kind, layer)
+    }
+}
+
+/// What is said of dictionaries, refused or warned about.
+fn told(all: &[Conformance]) -> Option<String> {
+    match judge(all) {
+        Ok(warnings) => Some(warnings.concat().join("\n")).filter(|text| !text.is_empty()),
+        Err(error) => Some(report(&error)),
     }
 }
 
@@ -160,7 +187,7 @@ fn a_layer_norm_that_is_not_folded(f: &'static Fixture) {
 fn the_file_of_another_layer(f: &'static Fixture) {
     for kind in [Kind::Attention, Kind::Mlp] {
         assert_told(
-            Planted::recorded(f, kind).told_at(0, 30),
+            Planted::recorded(f, kind).told_at(0),
             &["of that of layer 1", "hint: it is the file of another layer"],
         );
     }
@@ -231,7 +258,7 @@ fn the_erf_form_of_gelu(f: &'static Fixture) {
     .unwrap();
     let erf = by_heart(f, &x, &f.model().mlp_with_erf(LAYER, &x).unwrap());
     assert_told(
-        erf.told_at(LAYER, 4),
+        erf.told_alone(4),
         &[
             "of an MLP with the erf form of GELU",
             "hint: it was trained on a model with another activation",
@@ -254,9 +281,12 @@ fn a_transposed_decoder(f: &'static Fixture) {
         b_dec: offset.neg().unwrap(),
         subtract: false,
     };
-    assert_eq!(right.told(), None);
+    assert_eq!(right.told_alone(30), None);
     let wrong = Planted { w_dec: turn.t().unwrap().contiguous().unwrap(), ..right };
-    assert_told(wrong.told(), &["with `W_dec` transposed", "hint: save `W_dec` transposed"]);
+    assert_told(
+        wrong.told_alone(30),
+        &["with `W_dec` transposed", "hint: save `W_dec` transposed"],
+    );
 }
 
 /// An orthogonal matrix that is not its own transpose: each pair of coordinates turned by an angle

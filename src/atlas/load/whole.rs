@@ -6,7 +6,6 @@ use crate::artifact::tables::{ConformanceRow, Document, ModelCheckRow};
 use crate::atlas::model::{Atlas, DictionaryFit, ModelFit};
 use crate::atlas::pairs::strongest;
 use crate::config::{DiscoveryMethod, Provider, Wrong};
-use crate::dictionary::recovery_warning;
 use crate::error::Result;
 use crate::format::number::count;
 use crate::ids::{Component, HubName, Subject};
@@ -51,24 +50,23 @@ impl Reader<'_> {
                 .collect::<Result<_>>()?,
             pairs: self.strongest_pairs()?,
             groups: config.groups.iter().map(|group| self.group(group)).collect::<Result<_>>()?,
-            model_fit: self.model_fit(&conformance)?,
+            model_fit: self.model_fit()?,
             conformance: conformance.iter().map(fit).collect(),
             usage: usage(self.store)?,
             stages: self.stages(order),
         })
     }
 
-    fn model_fit(&self, conformance: &[ConformanceRow]) -> Result<ModelFit> {
-        let of_dictionaries = conformance
-            .iter()
-            .filter_map(|row| recovery_warning(row.dictionary, row.loss_recovered));
-        let mut fit = ModelFit { warnings: of_dictionaries.collect(), ..ModelFit::default() };
-        for row in self.store.read::<ModelCheckRow>()? {
-            let warnings = [row.warnings, fit.warnings].concat();
-            let ModelCheckRow { tokens, loss, unigram, bigram, .. } = row;
-            fit = ModelFit { tokens, loss, unigram, bigram, warnings };
-        }
-        Ok(fit)
+    fn model_fit(&self) -> Result<ModelFit> {
+        let row = self.store.read::<ModelCheckRow>()?.into_iter().next();
+        let of = |ModelCheckRow { tokens, loss, unigram, bigram, warnings, .. }| ModelFit {
+            tokens,
+            loss,
+            unigram,
+            bigram,
+            warnings,
+        };
+        Ok(row.map(of).unwrap_or_default())
     }
 
     /// Every component of a circuit, also one that serves only error terms.
@@ -225,5 +223,6 @@ fn fit(row: &ConformanceRow) -> DictionaryFit {
         dead: row.dead as u64,
         loss_recovered: row.loss_recovered,
         tokens: row.tokens,
+        warnings: row.warnings.clone(),
     }
 }

@@ -89,4 +89,6 @@ pub(crate) struct DictionaryFit {
     pub loss_recovered: Option<f64>,
     /// Tokens that it was measured on.
     pub tokens: u64,
+    /// What is doubtful about it.
+    pub warnings: Vec<String>,
 }

@@ -10,7 +10,9 @@
 //! A gate `x·W + b_gate > 0` says the same as `x·W·e^r + b_mag > b_mag − e^r·b_gate`, so nothing is
 //! lost.
 
-use super::{Format, Rule, Source, Weights, Whole, checked_hook, hook_in, json, wanted};
+use super::stated::Stated;
+use super::weights::Weights;
+use super::{Format, Rule, Source, Whole, checked_hook, hook_in, json, wanted};
 use crate::error::{Result, hinted};
 use crate::ids::Kind;
 use candle_core::Tensor;
@@ -45,12 +47,16 @@ struct Config {
     reshape_activations: Option<String>,
     rescale_acts_by_decoder_norm: Option<bool>,
     k: Option<usize>,
-    metadata: Option<Metadata>,
+    d_in: Option<usize>,
+    d_sae: Option<usize>,
+    d_out: Option<usize>,
+    #[serde(default)]
+    metadata: Metadata,
+    /// Before 6.0 all of it was here.
+    #[serde(flatten)]
+    before: Metadata,
     // Before 6.0.
     hook_point: Option<String>,
-    hook_name: Option<String>,
-    #[serde(alias = "hook_point_head_index")]
-    hook_head_index: Option<Value>,
     #[serde(alias = "activation_fn_str")]
     activation_fn: Option<String>,
     activation_fn_kwargs: Option<Arguments>,
@@ -58,11 +64,18 @@ struct Config {
     is_transcoder: Option<bool>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Metadata {
     hook_name: Option<String>,
     hook_name_out: Option<String>,
+    #[serde(alias = "hook_point_head_index")]
     hook_head_index: Option<Value>,
+    #[serde(alias = "hook_point_layer")]
+    hook_layer: Option<usize>,
+    model_name: Option<String>,
+    prepend_bos: Option<bool>,
+    seqpos_slice: Option<Value>,
+    model_from_pretrained_kwargs: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -87,13 +100,13 @@ pub(super) fn look(folder: &Path, kind: Kind) -> Result<Source> {
     let format = config.read(architecture, kind).map_err(refuse)?;
     let (layer, hook) = config.hook().map_err(refuse)?;
     let id = checked_hook(&path, kind, layer, &hook)?;
-    config.check_output(kind, layer).map_err(refuse)?;
-    Ok(Source {
-        id,
-        weights: folder.join("sae_weights.safetensors"),
-        config: Some(path),
-        format: Format::SaeLens(format),
-    })
+    config.check_layers(kind, layer).map_err(refuse)?;
+    let notes = config.notes();
+    let weights = folder.join("sae_weights.safetensors");
+    let format = Format::SaeLens(format);
+    let mut source = Source::new(id, &weights, Some(path.clone()), format, config.stated())?;
+    source.notes.extend(notes);
+    Ok(source)
 }
 
 /// Either a value, or what is wrong.
@@ -126,11 +139,7 @@ impl Config {
         {
             return Err(format!("reshape_activations `{how}` is not supported"));
         }
-        let heads = self
-            .hook_head_index
-            .iter()
-            .chain(self.metadata.iter().flat_map(|m| &m.hook_head_index));
-        if let Some(head) = heads.into_iter().find(|head| !head.is_null()) {
+        if let Some(head) = self.said(|m| m.hook_head_index.as_ref()).filter(|h| !h.is_null()) {
             return Err(format!("a dictionary of one head ({}) is not supported", plain(head)));
         }
         if self.finetuning_scaling_factor == Some(true) {
@@ -170,8 +179,8 @@ impl Config {
     }
 
     fn hook(&self) -> Told<(usize, String)> {
-        let since = self.metadata.as_ref().and_then(|metadata| metadata.hook_name.as_ref());
-        let Some(name) = since.or(self.hook_name.as_ref()).or(self.hook_point.as_ref()) else {
+        let name = self.said(|m| m.hook_name.as_ref());
+        let Some(name) = name.or(self.hook_point.as_ref()) else {
             return Err(
                 "it names no hook (`metadata.hook_name`; before 6.0 `hook_name` or `hook_point`)"
                     .into(),
@@ -180,14 +189,55 @@ impl Config {
         hook_in(name).ok_or_else(|| format!("the hook `{name}` names no layer"))
     }
 
-    fn check_output(&self, kind: Kind, layer: usize) -> Told<()> {
-        let out = self.metadata.as_ref().and_then(|metadata| metadata.hook_name_out.as_ref());
-        match (kind, out) {
-            (Kind::Mlp, Some(out)) if *out != format!("blocks.{layer}.hook_mlp_out") => {
-                Err(format!("it writes to `{out}`, not to `blocks.{layer}.hook_mlp_out`"))
-            }
-            _ => Ok(()),
+    /// What the metadata say, or a config of before 6.0 itself.
+    fn said<'a, T>(&'a self, key: impl Fn(&'a Metadata) -> Option<T>) -> Option<T> {
+        key(&self.metadata).or_else(|| key(&self.before))
+    }
+
+    /// The layers in its other keys are that of its hook.
+    fn check_layers(&self, kind: Kind, layer: usize) -> Told<()> {
+        let out = self.said(|m| m.hook_name_out.as_ref());
+        let fits = |out: &&String| **out == format!("blocks.{layer}.hook_mlp_out");
+        if let (Kind::Mlp, Some(out)) = (kind, out.filter(|out| !fits(out))) {
+            return Err(format!("it writes to `{out}`, not to `blocks.{layer}.hook_mlp_out`"));
         }
+        match self.said(|m| m.hook_layer).filter(|other| *other != layer) {
+            Some(other) => Err(format!("its hook is of layer {layer}, but its layer is {other}")),
+            None => Ok(()),
+        }
+    }
+
+    fn stated(&self) -> Stated {
+        Stated {
+            model: self.said(|m| m.model_name.clone()),
+            d_in: ("d_in", self.d_in),
+            d_sae: ("d_sae", self.d_sae),
+            d_out: ("d_out", self.d_out),
+            prepend_bos: self.said(|m| m.prepend_bos),
+        }
+    }
+
+    /// What it was trained on that is not as it is used here.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if let Some(slice) = self.said(|m| m.seqpos_slice.as_ref()).filter(|s| !is_all(s)) {
+            notes.push(format!("it was trained on some positions only (seqpos_slice {slice})"));
+        }
+        let options = self.said(|m| m.model_from_pretrained_kwargs.as_ref());
+        for key in ["fold_ln", "fold_value_biases"] {
+            if options.and_then(|options| options.get(key)) == Some(&Value::Bool(false)) {
+                notes.push(format!("it was trained with `{key}` false; here weights are folded"));
+            }
+        }
+        notes
+    }
+}
+
+/// Whether a slice of positions has all of them.
+fn is_all(slice: &Value) -> bool {
+    match slice {
+        Value::Array(ends) => ends.iter().all(Value::is_null),
+        other => other.is_null(),
     }
 }
 
@@ -197,6 +247,15 @@ fn plain(value: &Value) -> String {
 }
 
 impl SaeLens {
+    /// The tensors of its architecture, besides those of all.
+    pub(super) fn tensors(&self) -> &'static [&'static str] {
+        match self.activation {
+            Activation::Relu | Activation::TopK(_) => &["b_enc"],
+            Activation::Jump => &["b_enc", "threshold"],
+            Activation::Gated => &["r_mag", "b_mag", "b_gate"],
+        }
+    }
+
     /// Adds to a dictionary whose bias is `−b_in·W_enc` so far what the architecture has besides.
     pub(super) fn finish(&self, weights: &Weights, mut whole: Whole) -> Result<Whole> {
         let f = whole.encoder.width();
@@ -206,7 +265,7 @@ impl SaeLens {
             Activation::Relu => whole.encoder.bias = (bias + vector("b_enc")?)?,
             Activation::Jump => {
                 whole.encoder.bias = (bias + vector("b_enc")?)?;
-                whole.encoder.rule = Rule::Jump(vector("threshold")?.relu()?.to_vec1()?);
+                whole.encoder.rule = Rule::Jump(vector("threshold")?.to_vec1()?);
             }
             Activation::TopK(k) => {
                 whole.encoder.bias = (bias + vector("b_enc")?)?;

@@ -16,9 +16,9 @@ pub(crate) struct DictionariesView {
     loss: String,
     unigram: String,
     bigram: String,
-    /// What looks wrong.
-    warnings: Vec<String>,
     rows: Vec<ConformanceRow>,
+    /// What looks wrong: the model or a dictionary, and what is doubtful about it.
+    warnings: Vec<(String, String)>,
 }
 
 #[derive(Serialize)]
@@ -38,6 +38,7 @@ struct ConformanceRow {
 impl DictionariesView {
     pub(crate) fn new(site: &Site) -> DictionariesView {
         let (all, fit) = (&site.atlas.conformance, &site.atlas.model_fit);
+        let of_model = fit.warnings.iter().map(|text| ("model".into(), text.clone()));
         let description =
             "L0, variance explained, loss recovered and dead features of each dictionary.".into();
         DictionariesView {
@@ -52,10 +53,14 @@ impl DictionariesView {
             loss: significant(fit.loss, 3),
             unigram: significant(fit.unigram, 3),
             bigram: significant(fit.bigram, 3),
-            warnings: fit.warnings.clone(),
             rows: all.iter().map(conformance_row).collect(),
+            warnings: of_model.chain(all.iter().flat_map(warnings)).collect(),
         }
     }
+}
+
+fn warnings(c: &DictionaryFit) -> impl Iterator<Item = (String, String)> {
+    c.warnings.iter().map(|text| (c.dictionary.to_string(), text.clone()))
 }
 
 fn conformance_row(c: &DictionaryFit) -> ConformanceRow {

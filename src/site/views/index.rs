@@ -22,6 +22,8 @@ pub(crate) struct IndexView {
     groups: Vec<GroupRow>,
     /// Of the dictionaries: how many, and the least and the most variance that one explains.
     dictionaries: Option<(String, String, String)>,
+    /// How many warnings there are about the model and its dictionaries, if any.
+    warnings: Option<String>,
     /// Explanations of a language model.
     llm_summary: Option<LlmSummaryView>,
     stages: Vec<StageRow>,
@@ -73,6 +75,7 @@ impl IndexView {
             tasks: atlas.tasks.iter().map(|t| task_card(links, t)).collect(),
             groups: atlas.groups.iter().map(|g| group_row(links, g)).collect(),
             dictionaries: dictionaries(atlas),
+            warnings: warnings(atlas),
             llm_summary: LlmSummaryView::of(atlas),
             stages: stages(&atlas.stages),
             total: seconds(atlas.stages.iter().map(|s| s.1).sum()),
@@ -84,6 +87,12 @@ fn dictionaries(atlas: &Atlas) -> Option<(String, String, String)> {
     let explained = || atlas.conformance.iter().map(|c| c.variance_explained);
     let (least, most) = (explained().reduce(f64::min)?, explained().reduce(f64::max)?);
     Some((count(atlas.conformance.len() as u64), percent(least), percent(most)))
+}
+
+fn warnings(atlas: &Atlas) -> Option<String> {
+    let of_dictionaries: usize = atlas.conformance.iter().map(|c| c.warnings.len()).sum();
+    let all = of_dictionaries + atlas.model_fit.warnings.len();
+    (all > 0).then(|| counted(all, "warning"))
 }
 
 fn counts(atlas: &Atlas) -> Vec<(String, String)> {

@@ -1,0 +1,80 @@
+//! How well each row of the decoder fits the tokens that its feature is active on.
+//!
+//! Of a feature `f` with activations `a` and row `w`, and of what the whole dictionary misses, `e`:
+//! `g = 1 + Σ a·(w·e) / Σ a²·‖w‖²` is what its row would best be multiplied by, all others staying
+//! as they are. It is near 1 where the row is the feature's own, and near 0 where it is another's.
+
+use crate::dictionary::{Active, Dictionary};
+use crate::error::Result;
+use candle_core::Tensor;
+
+/// A row that would best be multiplied by less than this is another feature's.
+const OTHERS: f64 = 0.3;
+
+/// Sums over tokens, a number a feature each.
+#[derive(Clone)]
+pub(super) struct Rows {
+    along: Vec<f64>,
+    size: Vec<f64>,
+}
+
+impl Rows {
+    /// Of the active features of some tokens, and what the reconstruction misses there, `[T, D]`.
+    pub(super) fn of(dictionary: &Dictionary, active: &[Active], missed: &Tensor) -> Result<Rows> {
+        let zero = vec![0.0; dictionary.width()];
+        let mut rows = Rows { along: zero.clone(), size: zero };
+        for (active, missed) in active.iter().zip(missed.to_vec2::<f32>()?) {
+            for &(f, a) in active {
+                let w = dictionary.write_direction(f as usize)?;
+                let along: f32 = w.iter().zip(&missed).map(|(w, e)| w * e).sum();
+                let size: f32 = w.iter().map(|w| w * w).sum();
+                rows.along[f as usize] += f64::from(a * along);
+                rows.size[f as usize] += f64::from(a * a * size);
+            }
+        }
+        Ok(rows)
+    }
+
+    pub(super) fn add(&mut self, other: &Rows) {
+        self.along.iter_mut().zip(&other.along).for_each(|(a, b)| *a += b);
+        self.size.iter_mut().zip(&other.size).for_each(|(a, b)| *a += b);
+    }
+
+    /// What each row would best be multiplied by; 1 where its feature is never active.
+    pub(super) fn best_scales(&self) -> Vec<f64> {
+        let one = |(along, size): (&f64, &f64)| if *size > 0.0 { 1.0 + along / size } else { 1.0 };
+        self.along.iter().zip(&self.size).map(one).collect()
+    }
+
+    pub(super) fn fit(&self) -> RowFit {
+        let scales = self.best_scales();
+        let all: f64 = self.size.iter().sum();
+        let mut order: Vec<usize> = (0..scales.len()).filter(|&f| self.size[f] > 0.0).collect();
+        order.sort_by(|&a, &b| scales[a].total_cmp(&scales[b]));
+        let mut below = 0.0;
+        let median = order.iter().find(|&&f| {
+            below += self.size[f];
+            below >= all / 2.0
+        });
+        let others: Vec<usize> = order.iter().copied().filter(|&f| scales[f] < OTHERS).collect();
+        RowFit {
+            share: others.iter().map(|&f| self.size[f]).sum::<f64>() / all.max(f64::MIN_POSITIVE),
+            median: median.map_or(1.0, |&f| scales[f]),
+            active: order.len(),
+            others,
+        }
+    }
+}
+
+/// How well the rows of a decoder fit.
+#[derive(Clone, Debug)]
+pub(super) struct RowFit {
+    /// Features whose row is another's.
+    pub others: Vec<usize>,
+    /// Features that are active at all.
+    pub active: usize,
+    /// The share of what is written (in summed squares) that features with another's row write.
+    pub share: f64,
+    /// What a row would best be multiplied by: the median by what is written.
+    pub median: f64,
+}

@@ -1,0 +1,267 @@
+//! Readings at another scale: weights or inputs multiplied, signs flipped, thresholds stored in
+//! another form. All are made of `x·W_enc`, which is computed once.
+
+use super::Fit;
+use super::suspects::{FITTED, Tried, l0, left};
+use crate::dictionary::{Active, Dictionary, Encoder, Rule};
+use crate::error::Result;
+use crate::ids::Kind;
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+/// Scales that trained dictionaries want anyway: those trained with an L1 penalty shrink.
+pub(super) const USUAL: (f64, f64) = (0.75, 1.33);
+/// Tokens that scales are looked for on.
+const FEW: usize = 64;
+/// A scale at which more features than this are active is none that a dictionary was trained at.
+const MOST_ACTIVE: f64 = 512.0;
+/// Scales are looked for from 1/32 to 32, in steps of √2.
+const STEPS: i32 = 10;
+
+const WRITTEN: &str = "its `W_dec` was rescaled, or its rows were normalised and their norms not \
+    moved into the encoder; use the weights as they were trained";
+const READ: &str = "its `W_enc` was rescaled; use the weights as they were trained";
+const NORMALISED: &str = "it was trained on activations scaled to a fixed norm \
+    (`normalize_activations`); fold that scale into its weights";
+const EITHER: &str = "its `W_enc` was rescaled, or it was trained on inputs scaled to a fixed norm \
+    (`normalize_activations`); fold that scale into its weights";
+const SIGNS: &str = "a sign was lost when it was converted; use the weights as they were trained";
+const IN_LOGS: &str =
+    "the file holds the logarithms of its thresholds; save `threshold` exponentiated";
+const OUT_OF_LOGS: &str =
+    "the file holds its thresholds exponentiated; save their logarithms as `threshold`";
+
+/// What is multiplied before a feature's bias is added.
+#[derive(Clone, Copy)]
+enum Scaled {
+    /// `W_enc`, and with it what of the bias comes from `b_in`.
+    Weights,
+    /// The input; of an SAE, which reconstructs its input, the reconstruction is divided.
+    Input,
+}
+
+struct Scales<'a> {
+    dictionary: &'a Dictionary,
+    rule: &'a Rule,
+    y: &'a Tensor,
+    /// `x·W_enc`, a token a row.
+    read: Vec<f32>,
+    bias: Vec<f32>,
+    /// The bias without what comes from `b_in`.
+    b_enc: Vec<f32>,
+    b_out: Tensor,
+}
+
+/// Which of its tensors is zero throughout although none is that was trained.
+pub(super) fn lost(dictionary: &Dictionary, encoder: &Encoder) -> Result<Option<&'static str>> {
+    if matches!(encoder.rule, Rule::Jump(_)) && encoder.thresholds().iter().all(|x| *x == 0.0) {
+        return Ok(Some("threshold"));
+    }
+    let (b_enc, size) = (b_enc(dictionary, encoder)?, largest(&encoder.bias.to_vec1::<f32>()?));
+    let zero = largest(&b_enc) <= 1e-5 * size && !matches!(encoder.rule, Rule::TopK(_));
+    Ok(zero.then_some("b_enc"))
+}
+
+fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |most, x| most.max(x.abs()))
+}
+
+fn b_enc(dictionary: &Dictionary, encoder: &Encoder) -> Result<Vec<f32>> {
+    let b_in = Tensor::new(dictionary.b_in(), encoder.w.device())?.unsqueeze(1)?;
+    Ok((&encoder.bias + encoder.w.matmul(&b_in)?.squeeze(1)?)?.to_vec1()?)
+}
+
+/// Tries every scale.
+pub(super) fn tried(
+    dictionary: &Dictionary,
+    encoder: &Encoder,
+    x: &Tensor,
+    y: &Tensor,
+    own: f64,
+) -> Result<Vec<Tried>> {
+    let scales = Scales {
+        dictionary,
+        rule: &encoder.rule,
+        y,
+        read: x.matmul(&encoder.w.t()?)?.flatten_all()?.to_vec1()?,
+        bias: encoder.bias.to_vec1()?,
+        b_enc: b_enc(dictionary, encoder)?,
+        b_out: Tensor::new(dictionary.b_out(), x.device())?,
+    };
+    let mut all = scales.signs()?;
+    all.extend(scales.written()?);
+    all.extend(scales.best(Scaled::Weights)?);
+    let shifted = dictionary.b_in().iter().any(|b| *b != 0.0);
+    if shifted || dictionary.id.kind == Kind::Attention {
+        all.extend(scales.best(Scaled::Input)?);
+    }
+    all.extend(scales.thresholds()?);
+    all.iter_mut().for_each(|tried| tried.left = left(own, tried.explained));
+    Ok(all)
+}
+
+impl Scales<'_> {
+    fn tokens(&self) -> usize {
+        self.read.len() / self.bias.len()
+    }
+
+    /// The active features of the first `n` tokens; `pre` makes a pre-activation of feature and
+    /// `x·W_enc`.
+    fn active(&self, n: usize, rule: &Rule, pre: impl Fn(usize, f32) -> f32 + Sync) -> Vec<Active> {
+        let width = self.bias.len();
+        let of = |row: &[f32]| -> Active {
+            let mut row: Vec<f32> = row.iter().enumerate().map(|(f, x)| pre(f, *x)).collect();
+            rule.apply(&mut row);
+            crate::dictionary::sparse(&row)
+        };
+        self.read[..n * width].par_chunks_exact(width).map(of).collect()
+    }
+
+    /// How well something fits the first tokens.
+    fn explained(&self, reconstruction: &Tensor) -> Result<f64> {
+        let y = self.y.narrow(0, 0, reconstruction.dim(0)?)?;
+        Ok(Fit::of(&y, reconstruction)?.explained())
+    }
+
+    /// Features' part of a reconstruction multiplied by `times`, its bias not.
+    fn about_bias(&self, reconstruction: &Tensor, times: f64) -> Result<Tensor> {
+        let features = (reconstruction.broadcast_sub(&self.b_out)? * times)?;
+        Ok(features.broadcast_add(&self.b_out)?)
+    }
+
+    fn tried(
+        &self,
+        when: String,
+        hint: &'static str,
+        active: &[Active],
+        reconstruction: &Tensor,
+    ) -> Result<Tried> {
+        let explained = self.explained(reconstruction)?;
+        Ok(Tried { when, hint, explained, l0: l0(active), left: 1.0, doubt: FITTED })
+    }
+
+    /// `W_dec` at the scale that fits best by least squares.
+    fn written(&self) -> Result<Option<Tried>> {
+        let active = self.active(self.tokens(), self.rule, |f, x| x + self.bias[f]);
+        let reconstruction = self.dictionary.decode(&active)?;
+        let features = reconstruction.broadcast_sub(&self.b_out)?;
+        let dot = |a: &Tensor| -> Result<f64> {
+            Ok(f64::from((a * &features)?.sum_all()?.to_scalar::<f32>()?))
+        };
+        let times =
+            dot(&self.y.broadcast_sub(&self.b_out)?)? / dot(&features)?.max(f64::MIN_POSITIVE);
+        if (USUAL.0..USUAL.1).contains(&times) {
+            return Ok(None);
+        }
+        let scaled = self.about_bias(&reconstruction, times)?;
+        let (when, hint) = match -times {
+            flipped if (USUAL.0..USUAL.1).contains(&flipped) => {
+                ("with the sign of `W_dec` flipped".into(), SIGNS)
+            }
+            _ => (format!("with `W_dec` times {times:.2}"), WRITTEN),
+        };
+        self.tried(when, hint, &active, &scaled).map(Some)
+    }
+
+    /// `W_enc` with its sign flipped, alone and with that of `W_dec`.
+    fn signs(&self) -> Result<Vec<Tried>> {
+        let n = self.tokens();
+        let pre = |f, x| self.pre(Scaled::Weights, -1.0, f, x);
+        if l0(&self.active(FEW.min(n), self.rule, pre)) > self.most() {
+            return Ok(Vec::new());
+        }
+        let active = self.active(n, self.rule, pre);
+        let read = self.dictionary.decode(&active)?;
+        let both = self.about_bias(&read, -1.0)?;
+        Ok(vec![
+            self.tried("with the sign of `W_enc` flipped".into(), SIGNS, &active, &read)?,
+            self.tried(
+                "with the signs of `W_enc` and `W_dec` flipped".into(),
+                SIGNS,
+                &active,
+                &both,
+            )?,
+        ])
+    }
+
+    /// The most features that may be active for a scale to be looked at.
+    fn most(&self) -> f64 {
+        MOST_ACTIVE.min(self.bias.len() as f64 / 4.0)
+    }
+
+    fn pre(&self, scaled: Scaled, times: f32, f: usize, x: f32) -> f32 {
+        match scaled {
+            Scaled::Weights => times * (x + self.bias[f] - self.b_enc[f]) + self.b_enc[f],
+            Scaled::Input => times * x + self.bias[f],
+        }
+    }
+
+    /// Of the first `n` tokens at a scale; nothing if far too many features are active.
+    fn at(&self, scaled: Scaled, times: f64, n: usize) -> Result<Option<(Vec<Active>, Tensor)>> {
+        let active = self.active(n, self.rule, |f, x| self.pre(scaled, times as f32, f, x));
+        if l0(&active) > self.most() {
+            return Ok(None);
+        }
+        let mut reconstruction = self.dictionary.decode(&active)?;
+        if matches!(scaled, Scaled::Input) && self.dictionary.id.kind == Kind::Attention {
+            reconstruction = (reconstruction / times)?;
+        }
+        Ok(Some((active, reconstruction)))
+    }
+
+    /// The scale that fits best: looked for in steps, then between them.
+    fn best(&self, scaled: Scaled) -> Result<Option<Tried>> {
+        let n = FEW.min(self.tokens());
+        let explained = |times: f64| -> Result<(f64, f64)> {
+            let found = self.at(scaled, times, n)?;
+            let explained = found.map(|(_, it)| self.explained(&it)).transpose()?;
+            Ok((explained.unwrap_or(f64::NEG_INFINITY), times))
+        };
+        let better = |a: (f64, f64), b: (f64, f64)| if b.0 > a.0 { b } else { a };
+        let mut best = (f64::NEG_INFINITY, 1.0);
+        for step in -STEPS..=STEPS {
+            best = better(best, explained(2f64.powf(f64::from(step) / 2.0))?);
+        }
+        for part in [4.0, 8.0, 16.0, 32.0] {
+            for sign in [1.0, -1.0] {
+                let times = best.1 * 2f64.powf(sign / part);
+                best = better(best, explained(times)?);
+            }
+        }
+        let times = best.1;
+        if (USUAL.0..USUAL.1).contains(&times) {
+            return Ok(None);
+        }
+        let Some((active, reconstruction)) = self.at(scaled, times, self.tokens())? else {
+            return Ok(None);
+        };
+        let (when, hint) = match scaled {
+            Scaled::Weights if self.dictionary.id.kind == Kind::Mlp => {
+                (format!("with `W_enc`, or its input, times {times:.2}"), EITHER)
+            }
+            Scaled::Weights => (format!("with `W_enc` times {times:.2}"), READ),
+            Scaled::Input => (format!("with its input times {times:.2}"), NORMALISED),
+        };
+        self.tried(when, hint, &active, &reconstruction).map(Some)
+    }
+
+    /// Thresholds stored as logarithms or exponentiated.
+    fn thresholds(&self) -> Result<Vec<Tried>> {
+        let Rule::Jump(thresholds) = self.rule else { return Ok(Vec::new()) };
+        let with = |thresholds: Vec<f32>, when: &str, hint| -> Result<Option<Tried>> {
+            let rule = Rule::Jump(thresholds);
+            let active = self.active(self.tokens(), &rule, |f, x| x + self.bias[f]);
+            if l0(&active) > self.most() {
+                return Ok(None);
+            }
+            self.tried(when.into(), hint, &active, &self.dictionary.decode(&active)?).map(Some)
+        };
+        let exponents = thresholds.iter().map(|x| x.exp()).collect();
+        let logarithms = thresholds.iter().map(|x| x.max(f32::MIN_POSITIVE).ln()).collect();
+        let tried = [
+            with(exponents, "with `threshold` exponentiated", IN_LOGS)?,
+            with(logarithms, "with the logarithm of `threshold`", OUT_OF_LOGS)?,
+        ];
+        Ok(tried.into_iter().flatten().collect())
+    }
+}
