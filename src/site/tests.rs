@@ -92,8 +92,8 @@ fn the_model_is_told_of_with_its_dictionaries_and_what_looks_wrong() {
     for text in [
         "has a loss of 3.42 nats per token; frequencies of tokens in other documents have 7.31, \
          frequencies of pairs of tokens 6.05.",
-        "Warning: attention is of no use to the model.",
-        "Warning: `&lt;att1.3&gt;` recovers 1.20 of the loss.",
+        "model: attention is of no use to the model",
+        "model: `&lt;att1.3&gt;` recovers 1.20 of the loss",
     ] {
         assert!(page.contains(text), "no {text:?} in {page}");
     }
@@ -364,11 +364,12 @@ fn warnings_about_dictionaries_are_on_their_page_and_on_the_front_page() {
     let files = built(&fixture::atlas());
     let (own, front) = (&files["dictionaries/index.html"], &files["index.html"]);
     assert!(own.contains("mlp1: its `b_enc` is zero throughout &lt;b&gt;&amp;"), "{own}");
-    assert!(front.contains("1 warning about the model or its dictionaries"), "{front}");
+    assert!(front.contains("2 warnings about the model or its dictionaries"), "{front}");
     let mut atlas = fixture::atlas();
     atlas.conformance.iter_mut().for_each(|c| c.warnings.clear());
+    atlas.model_fit.warnings.clear();
     let files = built(&atlas);
-    assert!(!files["index.html"].contains("about dictionaries"));
+    assert!(!files["index.html"].contains("or its dictionaries"));
     assert!(!files["dictionaries/index.html"].contains("Warnings"));
 }
 
