@@ -39,6 +39,8 @@ pub struct Conformance {
     pub dead: u64,
     /// `(loss with zero − loss with ŷ) / (loss with zero − loss)`; none where zero does not hurt.
     pub loss_recovered: Option<f64>,
+    /// By how much the loss is lower with its reconstruction than without, in nats a token.
+    gained: f64,
     /// Tokens measured on.
     pub tokens: u64,
     /// The file that it is from.
@@ -271,6 +273,7 @@ pub fn measure(model: &Gpt2, dictionary: &Dictionary, sample: &Sample) -> Result
         variance_explained: sums.fit.explained(),
         dead: sums.alive.iter().filter(|alive| !**alive).count() as u64,
         loss_recovered: (zero > clean).then(|| (zero - with) / (zero - clean)),
+        gained: (clean - with) / sums.tokens as f64,
         tokens: sums.tokens,
         origin: dictionary.origin.clone(),
         notes: dictionary.notes.clone(),

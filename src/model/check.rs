@@ -221,7 +221,10 @@ impl ModelCheck {
     /// tokens.
     pub fn check(&self, folder: &Path) -> Result<()> {
         let (folder, loss) = (folder.display(), self.loss);
-        if let Some((reading, share)) = self.reading.filter(|(_, share)| *share < READ_WRONGLY) {
+        // Among readings of what is noise either way one is always the best.
+        let better =
+            |(_, share): &(Reading, f64)| *share < READ_WRONGLY && *share * loss < self.unigram;
+        if let Some((reading, share)) = self.reading.filter(better) {
             return Err(hinted(
                 format!(
                     "the model `{folder}` is read wrongly: its loss is {loss:.2} nats per token, \

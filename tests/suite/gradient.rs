@@ -513,7 +513,7 @@ fn a_widened_world_has_the_same_ranking() {
         "--heads=8",
         "--d-head=24",
         "--d-mlp=512",
-        "--width=1280",
+        "--width=4352",
         "--positions=256",
     ];
     let output = std::process::Command::new(python)

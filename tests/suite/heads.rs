@@ -334,13 +334,13 @@ fn where_a_head_carries_from_is_counted_in_the_nodes() {
     let bench = Bench::finished();
     let prompts: Vec<PromptRow> =
         bench.table::<PromptRow>().into_iter().filter(|row| row.task == "ioi").collect();
-    let mut last_to_right = BTreeSet::new();
+    let mut last_to_giver = BTreeSet::new();
     for node in bench.table::<NodeRow>() {
         if (node.task.as_str(), node.layer, node.head) == ("ioi", Some(2), Some(4)) {
             let row = &prompts[node.prompt as usize];
             let token = row.tokens[node.source.unwrap() as usize];
             let at_end = node.position as usize + 1 == row.tokens.len();
-            last_to_right.extend((at_end && token == row.correct).then_some(node.prompt));
+            last_to_giver.extend((at_end && token == row.counter).then_some(node.prompt));
         }
     }
     let moves = shown(&bench, "L2H4")["moves"].clone();
@@ -350,9 +350,9 @@ fn where_a_head_carries_from_is_counted_in_the_nodes() {
         .as_array()
         .unwrap()
         .iter()
-        .filter(|m| m["last"] == true && m["from"].get("correct").is_some());
+        .filter(|m| m["last"] == true && m["from"].get("counter").is_some());
     let found: u64 = own.map(|m| m["prompts"].as_u64().unwrap()).sum();
-    assert!(!last_to_right.is_empty() && found == last_to_right.len() as u64, "{found}, {moves}");
+    assert!(!last_to_giver.is_empty() && found == last_to_giver.len() as u64, "{found}, {moves}");
 }
 
 const OWN: &str = r#"{"copies": ["L2H4", "L0H0"], "early": ["MLP0"]}"#;

@@ -22,7 +22,7 @@ fn prompts(wrong: usize) -> String {
     let line = |(i, [a, b]): (usize, [&str; 2])| {
         let (correct, counter) = if i < wrong { (b, a) } else { (a, b) };
         let text = format!("When {a} and {b} went to the garden, {b} gave a key to");
-        let corrupted = "When Amy and Adam went to the garden, Eric gave a key to";
+        let corrupted = "When Kate and Adam went to the garden, Mark gave a key to";
         format!(
             r#"{{"text": "{text}", "correct": " {correct}", "counter": " {counter}", "corrupted": "{corrupted}", "template": "t"}}"#
         )
