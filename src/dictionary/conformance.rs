@@ -39,8 +39,9 @@ pub struct Conformance {
     pub dead: u64,
     /// `(loss with zero − loss with ŷ) / (loss with zero − loss)`; none where zero does not hurt.
     pub loss_recovered: Option<f64>,
-    /// By how much the loss is lower with its reconstruction than without, in nats a token.
-    gained: f64,
+    /// Whether the model predicts better than by chance, all tokens being as likely: otherwise
+    /// what it loses and recovers says nothing.
+    predicts: bool,
     /// Tokens measured on.
     pub tokens: u64,
     /// The file that it is from.
@@ -51,6 +52,8 @@ pub struct Conformance {
     rows: RowFit,
     /// A tensor that is zero throughout although none is that was trained.
     lost: Option<&'static str>,
+    /// Whether most of its thresholds are below 0, as only their logarithms are.
+    in_logs: bool,
 }
 
 /// Clean passes over some contexts, with what is compared with.
@@ -273,12 +276,13 @@ pub fn measure(model: &Gpt2, dictionary: &Dictionary, sample: &Sample) -> Result
         variance_explained: sums.fit.explained(),
         dead: sums.alive.iter().filter(|alive| !**alive).count() as u64,
         loss_recovered: (zero > clean).then(|| (zero - with) / (zero - clean)),
-        gained: (clean - with) / sums.tokens as f64,
+        predicts: clean / (sums.tokens as f64) < (model.sizes.vocabulary as f64).ln(),
         tokens: sums.tokens,
         origin: dictionary.origin.clone(),
         notes: dictionary.notes.clone(),
         readings: suspects::tried(model, dictionary, &encoder, sample, &sums.rows)?,
         rows: sums.rows.fit(),
         lost: scales::lost(dictionary, &encoder)?,
+        in_logs: scales::in_logs(&encoder),
     })
 }

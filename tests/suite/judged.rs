@@ -208,12 +208,17 @@ fn an_oracle_is_always_right_and_the_control_leads_it_astray() {
             .collect::<Vec<_>>()
     };
     assert_eq!(twice(&second), twice(&yes), "the same texts as when it was the first");
-    // It says the same one thing of all, which is agreement by chance.
+    // It says the same one thing of all, which is agreement by chance; there is none to be had
+    // where all texts that both judged are active.
     let agreements: Vec<AgreementRow> = read(&bench);
     assert!(
-        agreements.iter().all(|row| row.between == "judges" && row.value == Some(0.0)),
+        agreements
+            .iter()
+            .all(|row| { row.between == "judges" && [None, Some(0.0)].contains(&row.value) }),
         "{agreements:#?}"
     );
+    let defined = agreements.iter().filter(|row| row.value.is_some()).count();
+    assert!(2 * defined > agreements.len(), "{defined} of {}", agreements.len());
     assert_eq!(agreements.len(), second.len());
 }
 

@@ -329,7 +329,8 @@ const OF_JUMPS: &[(&str, Option<Kind>, Plant, &str)] = &[
 
 /// The decoder's rows of 100 features in a circle, or of a quarter of a narrow dictionary.
 fn permuted(p: &mut Planted, _: &World) {
-    let each = (p.w_dec.len() / 100).max(4);
+    // About 100 of the features that are active: a tenth of a wide dictionary's.
+    let each = (p.w_dec.len() / 400).max(4);
     let some: Vec<usize> = (0..p.w_dec.len()).step_by(each).collect();
     some.windows(2).for_each(|pair| p.w_dec.swap(pair[0], pair[1]));
 }

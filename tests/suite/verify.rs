@@ -276,13 +276,13 @@ fn areas_under_the_curves_agree_with_each_other() {
         let rows = measured(&store, metric).into_iter();
         let mut own =
             rows.filter(|row| row.circuit == kind && row.level == level && row.task == task);
-        own.next().unwrap().value
+        own.next().and_then(|row| row.value)
     };
     for (kind, level) in
         [("found", "feature"), ("integrated-gradients", "feature"), ("neurons", "neuron")]
     {
-        // On a few prompts the metric of the whole model may not be told from that of none of it:
-        // then there is no area.
+        // On a few prompts the metric of the whole model may not be told from that of none of it,
+        // or there is no circuit: then there is no area.
         let areas = ["ioi", "greater-than"].into_iter().filter_map(|task| {
             Some((of(kind, level, task, "cpr")?, of(kind, level, task, "cmd")?))
         });

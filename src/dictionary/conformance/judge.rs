@@ -20,11 +20,8 @@ const L0: f64 = 6.0;
 /// … or that part of their features that are ever active.
 const ALIVE: f64 = 4.0;
 
-/// What loss recovered may be at most by chance, 1 being the model itself, …
+/// What loss recovered may be at most by the luck of the sample: 1 is the model itself.
 const RECOVERED: f64 = 1.05;
-/// … where the loss is lower than the model's by at least this, in nats a token: the share says
-/// little where zero hardly hurts.
-const GAINED: f64 = 0.02;
 
 /// Features with others' decoder rows are warned about if they write more than the first share of
 /// everything, and the second times what they write in other dictionaries, …
@@ -252,14 +249,19 @@ impl Judged<'_> {
                 ));
             }
         }
-        if let Some(share) =
-            one.loss_recovered.filter(|share| *share > RECOVERED && one.gained > GAINED)
-        {
+        if let Some(share) = one.loss_recovered.filter(|share| *share > RECOVERED && one.predicts) {
             warnings.push(format!(
                 "{} of the loss recovered: with its reconstruction the model predicts better than \
                  by itself, so the dictionary or the model may be read wrongly or damaged",
                 two(share)
             ));
+        }
+        if one.in_logs {
+            warnings.push(
+                "most of its `threshold` is below 0, as logarithms are; was it to be read with \
+                 `threshold` exponentiated?"
+                    .into(),
+            );
         }
         if let Some(name) = one.lost {
             warnings.push(format!(

@@ -62,6 +62,13 @@ pub(super) fn lost(dictionary: &Dictionary, encoder: &Encoder) -> Result<Option<
     Ok(zero.then_some("b_enc"))
 }
 
+/// Whether most thresholds are below 0: activations are not, so that these say nothing.
+pub(super) fn in_logs(encoder: &Encoder) -> bool {
+    let Rule::Jump(thresholds) = &encoder.rule else { return false };
+    let below = thresholds.iter().filter(|x| **x < 0.0).count();
+    2 * below > thresholds.len()
+}
+
 fn largest(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |most, x| most.max(x.abs()))
 }
