@@ -36,6 +36,11 @@ impl Progress {
         Progress { bar }
     }
 
+    /// One that shows nothing.
+    pub fn hidden() -> Progress {
+        Progress { bar: ProgressBar::hidden() }
+    }
+
     /// Begins a part of the work: `total` things called `what`, of which `done` were there already.
     pub fn begin(&self, what: &'static str, total: u64, done: u64) {
         self.bar.set_style(style(

@@ -102,6 +102,7 @@ impl Default for Llm {
             deployment: String::new(),
             temperature: 0.0,
             max_tokens: 500,
+            max_tokens_limit: 4000,
             samples: 1,
             replies: ReplyFormat::Auto,
             concurrency: 8,

@@ -375,6 +375,9 @@ pub struct Llm {
     pub temperature: f64,
     /// Maximum tokens of a reply.
     pub max_tokens: u32,
+    /// Limit for a model that used up `max_tokens` on reasoning and said nothing: sent instead, once.
+    /// At most `max_tokens`: never.
+    pub max_tokens_limit: u32,
     /// Independent explanations per feature; with more than one their agreement is measured.
     pub samples: u32,
     /// How replies are made readable by the program.

@@ -183,6 +183,7 @@ impl Config {
             out_of_range("llm.temperature", llm.temperature, "from 0 to 2")?;
         }
         within("llm.max_tokens", llm.max_tokens as usize, 1, 1_000_000)?;
+        within("llm.max_tokens_limit", llm.max_tokens_limit as usize, 0, 1_000_000)?;
         within("llm.samples", llm.samples as usize, 1, 100)?;
         if llm.samples > 1 && llm.temperature == 0.0 {
             return Err(hinted(

@@ -1,10 +1,10 @@
 //! Questions to answers, in their order, many at a time. `async` begins and ends here.
 
 use super::capabilities::Capabilities;
-use super::client::Client;
+use super::client::{Client, RequestError};
 use super::price::price;
 use super::rate_limit::RateLimit;
-use super::request::{Mode, Request};
+use super::request::{Request, Way};
 use super::response_cache::ResponseCache;
 use super::session::Session;
 use super::{Asked, Budget, Question};
@@ -41,9 +41,25 @@ pub struct Asker<'a> {
     pub(super) closed: watch::Sender<Option<String>>,
     /// Questions in a row that got no reply.
     pub(super) misses: AtomicUsize,
+    /// The cause for which questions fail, and how many in a row.
+    pub(super) failing: Mutex<(String, usize)>,
+    /// Replies in a row that have no object although a schema was sent, by model.
+    pub(super) shapeless: Mutex<BTreeMap<String, u32>>,
+    /// What the server last answered in place of a reply.
+    pub(super) last_error: Mutex<Option<RequestError>>,
+    /// The round in which failed questions are asked again; 0: they are not.
+    pub(super) again: u32,
     pub(super) first_wait: Duration,
     /// In place of the server.
     pub(super) client: Option<Box<dyn Client>>,
+}
+
+/// The number of the last round in which failed questions were asked again; 0 if there was none.
+///
+/// # Errors
+/// When the replies of earlier runs cannot be read.
+pub fn last_round(store: &Store) -> Result<u32> {
+    Ok(ResponseCache::open(store)?.rounds().last().copied().unwrap_or(0))
 }
 
 /// What asking would take.
@@ -75,18 +91,40 @@ impl<'a> Asker<'a> {
         budget: &'a Budget,
         progress: &'a Progress,
     ) -> Result<Asker<'a>> {
-        Ok(Asker {
+        Ok(Asker::with(llm, ResponseCache::open(store)?, budget, progress))
+    }
+
+    /// An asker whose replies are kept there.
+    pub(super) fn with(
+        llm: &'a Llm,
+        cache: ResponseCache,
+        budget: &'a Budget,
+        progress: &'a Progress,
+    ) -> Asker<'a> {
+        Asker {
             llm,
-            cache: ResponseCache::open(store)?,
+            cache,
             budget,
             progress,
             rate_limit: RateLimit::new(llm),
             capabilities_by_model: Mutex::default(),
             closed: watch::Sender::new(None),
             misses: AtomicUsize::new(0),
+            failing: Mutex::default(),
+            shapeless: Mutex::default(),
+            last_error: Mutex::default(),
+            again: 0,
             first_wait: FIRST_WAIT,
             client: None,
-        })
+        }
+    }
+
+    /// The same, but that it asks questions again whose replies failed: once in this round, which
+    /// is a number above 0. Replies of a round are kept, so that a run that is killed within it
+    /// goes on where it was when it is begun with the same number.
+    #[must_use]
+    pub fn again(self, round: u32) -> Asker<'a> {
+        Asker { again: round, ..self }
     }
 
     /// The same, but that it waits so long after a first failure.
@@ -148,14 +186,15 @@ impl<'a> Asker<'a> {
     fn order(&self, questions: &[Question]) -> Result<[Vec<usize>; 2]> {
         let (mut order, mut seen) = ([Vec::new(), Vec::new()], BTreeSet::new());
         for (i, question) in questions.iter().enumerate() {
-            let first = seen.insert(self.request(question, Mode::allowed(self.llm)[0])?.hash);
+            let way = Way::of(self.llm, Capabilities::default(), 0);
+            let first = seen.insert(self.request(question, way)?.hash);
             order[usize::from(!first)].push(i);
         }
         Ok(order)
     }
 
-    fn request<'q>(&self, question: &'q Question, mode: Mode) -> Result<Request<'q>> {
-        Request::new(self.llm, question, None, mode)
+    fn request<'q>(&self, question: &'q Question, way: Way) -> Result<Request<'q>> {
+        Request::new(self.llm, question, None, way)
     }
 
     /// What asking would take. Nothing is sent, and no key is needed.
@@ -165,9 +204,9 @@ impl<'a> Asker<'a> {
         let mut seen = BTreeSet::new();
         for question in questions {
             // One that cannot be written is told of when it is asked.
-            let requests = Mode::allowed(self.llm)
-                .iter()
-                .filter_map(|mode| self.request(question, *mode).ok());
+            let requests = Way::allowed(self.llm, 0)
+                .into_iter()
+                .filter_map(|way| self.request(question, way).ok());
             let requests: Vec<Request> = requests.collect();
             let Some(first) = requests.first() else { continue };
             match requests.iter().any(|request| self.cache.get(&request.hash).is_some()) {

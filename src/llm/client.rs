@@ -19,6 +19,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 const CONNECT: Duration = Duration::from_secs(20);
+/// The server's word for a reply that became too long.
+pub(super) const LENGTH: &str = "length";
 /// Bytes of an error's body that are looked at.
 const LARGEST: usize = 1 << 16;
 
@@ -322,14 +324,38 @@ fn completion(body: &Value) -> Result<Completion, RequestError> {
     let message = &choice["message"];
     let count = |name: &str| body["usage"][name].as_u64().and_then(|n| u32::try_from(n).ok());
     let said = |value: &Value| value.as_str().map(String::from).filter(|text| !text.is_empty());
+    let finish = said(&choice["finish_reason"]).unwrap_or_default();
     Ok(Completion {
-        text: content(&message["content"]),
+        text: text(message, &finish),
         refusal: said(&message["refusal"]),
-        finish: said(&choice["finish_reason"]).unwrap_or_default(),
+        finish,
         served: said(&body["model"]).unwrap_or_default(),
         prompt_tokens: count("prompt_tokens"),
         completion_tokens: count("completion_tokens"),
     })
+}
+
+/// What a message says, wherever it says it: in its content, or as the arguments of a call of a
+/// tool, which some servers make of a schema. Where both are empty the answer may be where the
+/// reasoning is, unless the reply was cut off within it.
+fn text(message: &Value, finish: &str) -> String {
+    let mut said = content(&message["content"]);
+    for call in message["tool_calls"].as_array().into_iter().flatten() {
+        let arguments = match &call["function"]["arguments"] {
+            Value::String(text) => text.clone(),
+            Value::Null => continue,
+            other => other.to_string(),
+        };
+        if !said.trim().is_empty() {
+            said.push('\n');
+        }
+        said.push_str(&arguments);
+    }
+    if !said.trim().is_empty() || finish == LENGTH {
+        return said;
+    }
+    let reasoning = ["reasoning_content", "reasoning"].map(|name| content(&message[name]));
+    reasoning.into_iter().find(|text| !text.is_empty()).unwrap_or(said)
 }
 
 /// A text, or the texts of several parts.
@@ -393,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_completion_may_lack_all_but_a_choice() {
+    fn a_completion_may_lack_all_but_a_choice_and_say_it_elsewhere() {
         assert_eq!(completion(&json!({ "choices": [{}] })), Ok(Completion::default()));
         let parts = json!({ "choices": [{ "message": { "content": [{ "text": "a" }, { "text": "b" }] } }] });
         assert_eq!(completion(&parts).unwrap().text, "ab");
@@ -405,6 +431,21 @@ mod tests {
             completion(&json!([1])),
             Err(RequestError::Malformed("a completion without a choice"))
         );
+        let said = |message: Value, finish: &str| {
+            let choice = json!({ "message": message, "finish_reason": finish });
+            completion(&json!({ "choices": [choice] })).unwrap().text
+        };
+        let call = |arguments: Value| json!({ "function": { "name": "f", "arguments": arguments } });
+        let calls = json!({ "content": null, "tool_calls": [call(json!("{\"a\": 1}"))] });
+        assert_eq!(said(calls, "tool_calls"), "{\"a\": 1}");
+        let calls = json!({ "content": "So:", "tool_calls": [call(json!({ "a": 1 }))] });
+        assert_eq!(said(calls, "tool_calls"), "So:\n{\"a\":1}");
+        let thought = json!({ "content": "", "reasoning_content": "{}" });
+        assert_eq!((said(thought.clone(), "stop"), said(thought, "length")), {
+            ("{}".into(), String::new())
+        });
+        let both = json!({ "content": "b", "reasoning_content": "a" });
+        assert_eq!(said(both, "stop"), "b");
         let inside = completion(&json!({ "error": { "code": 429, "message": "slow down" } }));
         assert!(matches!(inside, Err(RequestError::Status(ErrorResponse { status: 429, .. }))));
     }

@@ -1,9 +1,10 @@
 //! What a language model is asked to explain, and how its reply is read: a view for each prompt of
-//! `templates/prompts/`, the form of the reply, and its strict reader.
+//! `templates/prompts/`, the form of the reply, and its reader.
 //!
 //! Views hold words, tokens, shares and logits. Where they are from, and that they are of the
 //! *explain* half alone, is for those who fill them.
 
+use super::reply::shortened;
 use super::{Form, Question, prompts};
 use crate::error::Result;
 use crate::ids::Subject;
@@ -301,7 +302,7 @@ struct OfHead {
     carried: String,
 }
 
-/// Reads the reply to a question. Nothing is guessed or put right.
+/// Reads the reply to a question. What is too long is cut; nothing is guessed.
 ///
 /// # Errors
 /// What is wrong with it, for the one who wrote it.
@@ -328,7 +329,8 @@ pub fn read(question: &Question, reply: &Value) -> Result<Reply, String> {
 
 /// The space around it is nothing of its own.
 fn check_sentence(field: &str, sentence: &mut String) -> Result<(), String> {
-    *sentence = sentence.trim().into();
+    let whole = sentence.trim();
+    *sentence = shortened(whole, SENTENCE).unwrap_or_else(|| whole.into());
     let breaks = |c: char| c.is_control() || c == '\u{2028}' || c == '\u{2029}';
     match sentence.chars().count() {
         0 => Err(format!("`{field}` is empty")),
@@ -344,12 +346,6 @@ fn check_sentence(field: &str, sentence: &mut String) -> Result<(), String> {
 
 /// Tokens as the model has them, whether they came in backticks, as prompts show them, or not.
 fn claims(promotes: &[String]) -> Result<Vec<String>, String> {
-    if promotes.len() > CLAIMS {
-        return Err(format!(
-            "`promotes` has {} tokens; at most {CLAIMS} are allowed",
-            promotes.len()
-        ));
-    }
     let claim = |text: &String| {
         let token = unquoted(text);
         match token.chars().count() {
@@ -364,7 +360,7 @@ fn claims(promotes: &[String]) -> Result<Vec<String>, String> {
             _ => Ok(token),
         }
     };
-    promotes.iter().map(claim).collect()
+    promotes.iter().take(CLAIMS).map(claim).collect()
 }
 
 #[cfg(test)]
@@ -396,7 +392,7 @@ mod tests {
             read(&feature(), &reply).unwrap_err()
         };
         type Change = fn(&mut Value);
-        let cases: [(Change, &str); 11] = [
+        let cases: [(Change, &str); 10] = [
             (|r| r["input"] = json!(" "), "`input` is empty"),
             (|r| r["output"] = json!("a\nb"), "`output` has line breaks or control characters"),
             (
@@ -414,10 +410,6 @@ mod tests {
             ),
             (|r| *r = json!({ "input": "Fires.", "promotes": [] }), "missing field `output`"),
             (|r| *r = json!("Fires."), "invalid type: string \"Fires.\", expected struct Plain"),
-            (
-                |r| r["promotes"] = json!(vec!["x"; 11]),
-                "`promotes` has 11 tokens; at most 10 are allowed",
-            ),
             (|r| r["promotes"] = json!(["``"]), "`promotes` has an empty token"),
             (
                 |r| r["promotes"] = json!(["x".repeat(41)]),
@@ -427,6 +419,17 @@ mod tests {
         for (change, expected) in cases {
             assert_eq!(said(change), expected);
         }
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut() {
+        let sentence = format!("{}. {}.", "Fires at ships ".repeat(20).trim(), "x ".repeat(112));
+        assert_eq!(sentence.chars().count(), 526);
+        let tokens: Vec<String> = (0..12).map(|i| format!(" t{i}")).collect();
+        let reply = json!({ "input": sentence, "output": "o", "promotes": tokens });
+        let read = read(&feature(), &reply).unwrap();
+        assert_eq!(read.input, format!("{}.", "Fires at ships ".repeat(20).trim()));
+        assert_eq!(read.promotes, tokens[..CLAIMS]);
     }
 
     #[test]

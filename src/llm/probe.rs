@@ -1,84 +1,83 @@
-//! One small question, to see whether a server is there, knows the model, and takes the key.
+//! One question as `interpret` asks it, to see whether a server is there, knows the model, takes
+//! the key, and gives replies that can be read.
 
-use super::ask::runtime;
-use super::capabilities::Capabilities;
-use super::client::{Client, HttpClient, RequestError};
-use super::request::{Mode, Request};
-use super::retry::{self, ErrorClass, quoted};
-use super::{ChatRole, Form, Message, Question};
-use crate::config::Llm;
+use super::ask::{Asker, runtime};
+use super::explainer::{self, Evidence, FeatureEvidence};
+use super::request::Mode;
+use super::response_cache::ResponseCache;
+use super::retry::{self, quoted};
+use super::session::Session;
+use super::{Asked, Budget, Outcome};
+use crate::config::{Llm, ReplyFormat};
 use crate::error::{Result, hinted};
 use crate::ids::Subject;
-use serde_json::json;
+use crate::progress::Progress;
+use std::sync::PoisonError;
 use std::time::Instant;
 
-/// Asks a model one small question, once. What came of it: how long it took, and how its replies
-/// are brought into form.
+/// Asks a model to explain a feature that is made up, with system message and schema, and reads
+/// the reply. What came of it: how long it took, how its replies are brought into form, and what
+/// cannot be sent to it. Nothing is tried again after a pause, and nothing is kept.
 ///
 /// # Errors
-/// When there is no key, or no reply: with what to do about it.
+/// When there is no key, no reply, or none that can be read: with what to do about it.
 pub fn probe(llm: &Llm, model: &str) -> Result<String> {
-    let text = "Is anybody there?".to_string();
-    let schema = json!({
-        "type": "object",
-        "properties": { "there": { "type": "boolean", "description": "true" } },
-        "required": ["there"],
-        "additionalProperties": false,
+    let strongest = ["The «ship»[10] sailed at dawn.", "A «boat»[7] lay by the shore."];
+    let evidence = Evidence::Feature(FeatureEvidence {
+        strongest: strongest.map(String::from).into(),
+        last_layer: 1,
+        ..FeatureEvidence::default()
     });
-    let question = Question {
-        subject: Subject::Group(String::new()),
-        purpose: "probe",
-        model: model.into(),
-        sample: 0,
-        messages: vec![Message { role: ChatRole::User, text }],
-        form: Form { name: "presence", schema },
-    };
-    let runtime = runtime()?;
-    let begun = Instant::now();
-    let reached = runtime.block_on(async { once(&HttpClient::new(llm)?, llm, &question).await });
+    let question = evidence.question(&Subject::Group("probe".into()), model)?;
+    let once = Llm { retries: 0, max_calls: 0, max_cost: 0.0, ..llm.clone() };
+    let (budget, progress) = (Budget::new(&once), Progress::hidden());
+    let asker = Asker::with(&once, ResponseCache::in_memory(), &budget, &progress);
+    let (runtime, begun) = (runtime()?, Instant::now());
+    let session = Session::new(&asker, "asked");
+    let asked = runtime.block_on(session.answer(&question, explainer::read));
+    let known = session.capabilities(model);
     runtime.shutdown_background();
-    let (mode, served) = reached?;
-    let form = match mode {
+    let Asked { outcome, calls } = asked?;
+    match outcome {
+        Outcome::Answered(_) => {}
+        Outcome::Failed(why) | Outcome::Refused(why) | Outcome::Left(why) => {
+            let reply = calls.last().map(|call| call.reply.as_str()).unwrap_or_default();
+            return Err(failure(&asker, model, &why, reply));
+        }
+    }
+    let form = match Mode::of(llm, known) {
         Mode::Schema => "a JSON schema",
         Mode::Line => "a marked line",
     };
     // Some servers answer with whatever model they have, whichever was asked.
-    let name = if served.is_empty() || served == model {
-        String::new()
-    } else {
-        format!(", as {},", quoted(&served))
+    let served = calls.last().map(|call| call.served.as_str()).unwrap_or_default();
+    let name = match served {
+        served if served.is_empty() || served == model => String::new(),
+        served => format!(", as {},", quoted(served)),
     };
-    Ok(format!("`{model}` answers{name} after {:.1} s, with {form}", begun.elapsed().as_secs_f64()))
-}
-
-/// Asks in simpler and simpler words, until the server understands.
-async fn once(client: &dyn Client, llm: &Llm, question: &Question) -> Result<(Mode, String)> {
-    let mut capabilities = Capabilities::default();
-    loop {
-        let mode = Mode::of(llm, capabilities);
-        let request = Request::new(llm, question, None, mode)?;
-        let error = match client.send(request.model(), request.body(capabilities)).await {
-            Ok(said) => return Ok((mode, said.served)),
-            Err(error) => error,
-        };
-        capabilities = match simpler(llm, capabilities, &error) {
-            Some(simpler) => simpler,
-            None => return Err(failure(llm, question, &error)),
-        };
+    let seconds = begun.elapsed().as_secs_f64();
+    let mut said = format!("`{model}` answers{name} after {seconds:.1} s, with {form}");
+    let missing = known.missing();
+    if !missing.is_empty() {
+        said.push_str(&format!("; it is sent {}", missing.join(", ")));
     }
+    Ok(said)
 }
 
-fn simpler(llm: &Llm, capabilities: Capabilities, error: &RequestError) -> Option<Capabilities> {
-    let RequestError::Status(answer) = error else { return None };
-    capabilities
-        .without(answer)
-        .filter(|simpler| Mode::allowed(llm).len() > 1 || simpler.schema == capabilities.schema)
-}
-
-fn failure(llm: &Llm, question: &Question, error: &RequestError) -> anyhow::Error {
-    let why = match retry::classify(error, llm) {
-        ErrorClass::Retry(why, _) | ErrorClass::Failed(why) | ErrorClass::Fatal(why) => why,
-        ErrorClass::Refused(why) => format!("the server's content filter blocked it: {why}"),
+fn failure(asker: &Asker, model: &str, why: &str, reply: &str) -> anyhow::Error {
+    let llm = asker.llm;
+    if !reply.is_empty() {
+        let hint = match llm.replies {
+            ReplyFormat::Schema => "set `llm.replies = \"auto\"`, or another `llm.model`",
+            _ => "set another `llm.model`",
+        };
+        let said = format!("the reply of the model `{model}` cannot be used: {why}");
+        return hinted(format!("{said}; it is: {}", quoted(reply)), hint);
+    }
+    let error = asker.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+    let hint = match &*error {
+        Some(error) => retry::hint(error, llm),
+        None => "raise `llm.max_tokens` or `llm.max_tokens_limit`, or set another `llm.model`".into(),
     };
-    hinted(format!("no reply from the model `{}`: {why}", question.model), retry::hint(error, llm))
+    hinted(format!("no reply from the model `{model}`: {why}"), hint)
 }

@@ -46,6 +46,39 @@ impl Mode {
     }
 }
 
+/// How a question is asked, besides its words. Replies to each way are kept apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Way {
+    pub mode: Mode,
+    pub max_tokens: u32,
+    /// Which time a failed question is asked again from its beginning; 0: the first.
+    pub round: u32,
+}
+
+impl Way {
+    /// All that these settings allow, the first choice first.
+    pub(super) fn allowed(llm: &Llm, round: u32) -> Vec<Way> {
+        let limits = [Some(llm.max_tokens), raised(llm)];
+        let way = |mode: &Mode| {
+            let mode = *mode;
+            limits.into_iter().flatten().map(move |max_tokens| Way { mode, max_tokens, round })
+        };
+        Mode::allowed(llm).iter().flat_map(way).collect()
+    }
+
+    /// That for a server with these capabilities.
+    pub(super) fn of(llm: &Llm, capabilities: Capabilities, round: u32) -> Way {
+        let high = raised(llm).filter(|_| capabilities.raised);
+        let max_tokens = high.unwrap_or(llm.max_tokens);
+        Way { mode: Mode::of(llm, capabilities), max_tokens, round }
+    }
+}
+
+/// The limit on tokens for a model that says nothing within the usual one, if it is higher.
+pub(super) fn raised(llm: &Llm) -> Option<u32> {
+    Some(llm.max_tokens_limit).filter(|limit| *limit > llm.max_tokens)
+}
+
 /// A reply that cannot be read, and why.
 #[derive(Clone, Debug)]
 pub(super) struct Mistake {
@@ -56,11 +89,10 @@ pub(super) struct Mistake {
 #[derive(Clone, Debug)]
 pub(super) struct Request<'q> {
     question: &'q Question,
-    mode: Mode,
+    pub way: Way,
     pub purpose: &'static str,
     pub messages: Vec<Message>,
     pub hash: String,
-    max_tokens: u32,
     temperature: f64,
 }
 
@@ -86,26 +118,18 @@ impl<'q> Request<'q> {
         llm: &Llm,
         question: &'q Question,
         mistake: Option<&Mistake>,
-        mode: Mode,
+        way: Way,
     ) -> Result<Request<'q>> {
-        let mut messages = in_form(question, mode)?;
+        let mut messages = in_form(question, way.mode)?;
         let purpose = match mistake {
             None => question.purpose,
             Some(mistake) => {
-                messages.extend(repair(mistake, mode)?);
+                messages.extend(repair(mistake, way.mode)?);
                 "repair"
             }
         };
-        let (max_tokens, temperature) = (llm.max_tokens, llm.temperature);
-        let mut request = Request {
-            question,
-            mode,
-            purpose,
-            messages,
-            hash: String::new(),
-            max_tokens,
-            temperature,
-        };
+        let (hash, temperature) = (String::new(), llm.temperature);
+        let mut request = Request { question, way, purpose, messages, hash, temperature };
         request.hash = request.hashed(deployment(llm, &question.model));
         Ok(request)
     }
@@ -113,19 +137,20 @@ impl<'q> Request<'q> {
     /// Of everything that makes a reply what it is, but not of what a server does not understand.
     fn hashed(&self, model: &str) -> String {
         let Question { sample, form, .. } = self.question;
-        let parameters = json!([model, self.temperature, self.max_tokens, sample]);
-        let all = json!([
-            parameters,
-            self.mode.word(),
-            form.name,
-            in_order(&form.schema),
-            in_order(&self.spoken())
-        ]);
+        let Way { mode, max_tokens, round } = self.way;
+        let parameters = json!([model, self.temperature, max_tokens, sample]);
+        let (mode, schema) = (mode.word(), in_order(&form.schema));
+        let spoken = in_order(&spoken(&self.messages));
+        let all = match round {
+            0 => json!([parameters, mode, form.name, schema, spoken]),
+            round => json!([parameters, mode, form.name, schema, spoken, round]),
+        };
         blake3::hash(all.to_string().as_bytes()).to_hex()[..32].to_string()
     }
 
-    fn spoken(&self) -> Value {
-        self.messages.iter().map(|m| json!({ "role": m.role.word(), "content": m.text })).collect()
+    /// Whether there is a system message, which not every server accepts.
+    pub(super) fn has_system(&self) -> bool {
+        self.messages.iter().any(|message| message.role == ChatRole::System)
     }
 
     pub(super) fn model(&self) -> &'q str {
@@ -134,18 +159,26 @@ impl<'q> Request<'q> {
 
     /// The body of the request, without what the server does not know.
     pub(super) fn body(&self, capabilities: Capabilities) -> Value {
-        let mut body = json!({ "model": self.question.model, "messages": self.spoken() });
-        body[if capabilities.max_tokens { "max_tokens" } else { "max_completion_tokens" }] =
-            self.max_tokens.into();
+        let messages = match capabilities.system {
+            true => spoken(&self.messages),
+            false => spoken(&merged(&self.messages)),
+        };
+        let mut body = json!({ "model": self.question.model, "messages": messages });
+        if let Some(name) = capabilities.limit.name() {
+            body[name] = self.way.max_tokens.into();
+        }
         if capabilities.temperature {
             body["temperature"] = self.temperature.into();
         }
         if capabilities.seed && self.question.sample > 0 {
             body["seed"] = self.question.sample.into();
         }
-        if self.mode == Mode::Schema {
+        if self.way.mode == Mode::Schema {
             let Form { name, schema } = &self.question.form;
-            let schema = json!({ "name": name, "schema": schema, "strict": true });
+            let mut schema = json!({ "name": name, "schema": schema });
+            if capabilities.strict {
+                schema["strict"] = true.into();
+            }
             body["response_format"] = json!({ "type": "json_schema", "json_schema": schema });
         }
         body
@@ -164,6 +197,29 @@ impl<'q> Request<'q> {
     pub(super) fn most_prompt_tokens(&self) -> u32 {
         u32::try_from(self.lengths(str::len) / 2).unwrap_or(u32::MAX)
     }
+}
+
+fn spoken(messages: &[Message]) -> Value {
+    messages.iter().map(|m| json!({ "role": m.role.word(), "content": m.text })).collect()
+}
+
+/// The messages with the text of system messages at the beginning of the user's next one.
+fn merged(messages: &[Message]) -> Vec<Message> {
+    let (mut merged, mut system) = (Vec::new(), String::new());
+    for message in messages {
+        match message.role {
+            ChatRole::System => system.push_str(&format!("{}\n\n", message.text)),
+            ChatRole::User => {
+                let text = std::mem::take(&mut system) + &message.text;
+                merged.push(Message { role: ChatRole::User, text });
+            }
+            ChatRole::Assistant => merged.push(message.clone()),
+        }
+    }
+    if !system.is_empty() {
+        merged.push(Message { role: ChatRole::User, text: system.trim().into() });
+    }
+    merged
 }
 
 /// So many characters as tokens, about.
@@ -198,6 +254,7 @@ fn repair(mistake: &Mistake, mode: Mode) -> Result<[Message; 2]> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::capabilities::LimitField;
     use super::*;
 
     fn question() -> Question {
@@ -213,8 +270,12 @@ mod tests {
         }
     }
 
+    fn way(mode: Mode) -> Way {
+        Way { mode, max_tokens: 500, round: 0 }
+    }
+
     fn request<'q>(question: &'q Question, mode: Mode) -> Request<'q> {
-        Request::new(&Llm::default(), question, None, mode).unwrap()
+        Request::new(&Llm::default(), question, None, way(mode)).unwrap()
     }
 
     #[test]
@@ -243,7 +304,8 @@ mod tests {
             (Mode::Schema, "with the JSON object alone"),
             (Mode::Line, "with the line `ANSWER:` and the object on it alone"),
         ] {
-            let request = Request::new(&Llm::default(), &question, Some(&mistake), mode).unwrap();
+            let request =
+                Request::new(&Llm::default(), &question, Some(&mistake), way(mode)).unwrap();
             assert_eq!(request.purpose, "repair");
             assert_eq!(
                 request.messages[1],
@@ -266,10 +328,11 @@ mod tests {
             &Question { form: Form { name: "it", schema: json!({}) }, ..plain.clone() },
             Mode::Schema,
         ));
-        for llm in
-            [Llm { temperature: 0.5, ..Llm::default() }, Llm { max_tokens: 7, ..Llm::default() }]
-        {
-            hashes.push(Request::new(&llm, &plain, None, Mode::Schema).unwrap().hash);
+        let warm = Llm { temperature: 0.5, ..Llm::default() };
+        hashes.push(Request::new(&warm, &plain, None, way(Mode::Schema)).unwrap().hash);
+        let plain_way = way(Mode::Schema);
+        for way in [Way { max_tokens: 7, ..plain_way }, Way { round: 1, ..plain_way }] {
+            hashes.push(Request::new(&Llm::default(), &plain, None, way).unwrap().hash);
         }
         let known = hashes.len();
         hashes.sort();
@@ -284,7 +347,7 @@ mod tests {
     fn only_what_the_server_knows_is_sent() {
         let question = Question { sample: 3, ..question() };
         let capabilities = Capabilities {
-            max_tokens: false,
+            limit: LimitField::MaxCompletionTokens,
             temperature: false,
             seed: false,
             ..Capabilities::default()
@@ -294,6 +357,48 @@ mod tests {
         names.sort();
         assert_eq!(names, ["max_completion_tokens", "messages", "model", "response_format"]);
         assert_eq!(request(&question, Mode::Schema).body(Capabilities::default())["seed"], 3);
+    }
+
+    #[test]
+    fn a_system_message_may_stand_in_the_users() {
+        let system = Message { role: ChatRole::System, text: "Be brief.".into() };
+        let question = Question {
+            messages: [vec![system], question().messages].concat(),
+            ..question()
+        };
+        let asked = request(&question, Mode::Schema);
+        let body = asked.body(Capabilities { system: false, ..Capabilities::default() });
+        let [message] = &body["messages"].as_array().unwrap()[..] else { panic!() };
+        assert_eq!(message["role"], "user");
+        let text = message["content"].as_str().unwrap();
+        assert!(text.starts_with("Be brief.\n\nWhat is it?\n\nReply with"), "{text}");
+        assert!(asked.has_system());
+        assert_eq!(asked.body(Capabilities::default())["messages"][0]["role"], "system");
+    }
+
+    #[test]
+    fn replies_that_were_paid_for_stay_known() {
+        // As version 0.1.0 has it; another hash would have them paid for once more.
+        let question = question();
+        let asked = request(&question, Mode::Schema);
+        let spoken = json!([{ "content": asked.messages[0].text, "role": "user" }]);
+        let schema = in_order(&question.form.schema);
+        let all = json!([["m", 0.0, 500, 0], "schema", "it", schema, spoken]).to_string();
+        assert_eq!(asked.hash, blake3::hash(all.as_bytes()).to_hex()[..32]);
+    }
+
+    #[test]
+    fn a_higher_limit_is_a_way_of_its_own() {
+        let ways = |limit| {
+            let llm = Llm { max_tokens_limit: limit, ..Llm::default() };
+            Way::allowed(&llm, 0).into_iter().map(|way| way.max_tokens).collect::<Vec<_>>()
+        };
+        assert_eq!(ways(4000), [500, 4000, 500, 4000]);
+        assert_eq!(ways(500), [500, 500]);
+        let llm = Llm::default();
+        let raised = Capabilities { raised: true, schema: false, ..Capabilities::default() };
+        let way = Way { mode: Mode::Line, max_tokens: 4000, round: 2 };
+        assert_eq!(Way::of(&llm, raised, 2), way);
     }
 
     #[test]

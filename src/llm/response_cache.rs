@@ -4,7 +4,7 @@
 use crate::artifact::{Journal, Store};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const FILE: &str = "replies.jsonl";
@@ -28,6 +28,13 @@ pub(super) struct CachedReply {
     /// Of all tries.
     pub seconds: f64,
     pub attempts: u32,
+    /// Which time a failed question was asked again from its beginning; 0: the first.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub round: u32,
+}
+
+fn is_first(round: &u32) -> bool {
+    *round == 0
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
@@ -42,19 +49,35 @@ pub(super) enum ReplyStatus {
 pub(super) struct ResponseCache(Mutex<Kept>);
 
 struct Kept {
-    journal: Journal,
+    /// None: replies are kept for as long as this lives.
+    journal: Option<Journal>,
     records: BTreeMap<String, CachedReply>,
+    /// Times at which failed questions were asked again.
+    rounds: BTreeSet<u32>,
 }
 
 impl ResponseCache {
     /// # Errors
     /// When the file cannot be read or is damaged.
     pub(super) fn open(store: &Store) -> Result<ResponseCache> {
-        let mut records = BTreeMap::new();
+        let (mut records, mut rounds) = (BTreeMap::new(), BTreeSet::new());
         let journal = Journal::open(store, FILE, |record: CachedReply| {
+            rounds.insert(record.round);
             drop(records.insert(record.hash.clone(), record))
         })?;
-        Ok(ResponseCache(Mutex::new(Kept { journal, records })))
+        rounds.remove(&0);
+        Ok(ResponseCache(Mutex::new(Kept { journal: Some(journal), records, rounds })))
+    }
+
+    /// One without a file.
+    pub(super) fn in_memory() -> ResponseCache {
+        let (records, rounds) = (BTreeMap::new(), BTreeSet::new());
+        ResponseCache(Mutex::new(Kept { journal: None, records, rounds }))
+    }
+
+    /// The times at which failed questions were asked again, in order.
+    pub(super) fn rounds(&self) -> BTreeSet<u32> {
+        self.lock().rounds.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
@@ -71,7 +94,12 @@ impl ResponseCache {
     /// When the file cannot be written.
     pub(super) fn keep(&self, record: &CachedReply) -> Result<()> {
         let mut kept = self.lock();
-        kept.journal.append(record)?;
+        if let Some(journal) = &mut kept.journal {
+            journal.append(record)?;
+        }
+        if record.round > 0 {
+            kept.rounds.insert(record.round);
+        }
         kept.records.insert(record.hash.clone(), record.clone());
         Ok(())
     }

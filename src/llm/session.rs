@@ -5,14 +5,14 @@
 use super::ask::Asker;
 use super::budget::Exceeded;
 use super::capabilities::Capabilities;
-use super::client::{Client, Completion, HttpClient, RequestError};
+use super::client::{Client, Completion, HttpClient, LENGTH, RequestError};
 use super::price::price;
-use super::reply::object;
-use super::request::{Mistake, Mode, Request, tokens};
+use super::reply::{fitted, object, says_nothing};
+use super::request::{Mistake, Mode, Request, Way, raised, tokens};
 use super::response_cache::{CachedReply, ReplyStatus};
 use super::retry::{self, ErrorClass, quoted};
 use super::{Asked, Call, Outcome, Question};
-use crate::config::ReplyFormat;
+use crate::config::{Llm, ReplyFormat};
 use crate::error::Result;
 use crate::ids::Status;
 use crate::stats::mix;
@@ -23,12 +23,14 @@ use std::time::{Duration, Instant};
 
 /// So many questions in a row without a reply, each with all its tries: nobody is there.
 const AWAY: usize = 10;
+/// So many questions in a row that fail for the same reason: the next ones will, too.
+const SAME: usize = 10;
+/// So many replies in a row without an object, by a schema: it is not kept to.
+const SHAPELESS: u32 = 3;
 /// How often is looked whether the budget has something again.
 const GLANCE: Duration = Duration::from_millis(50);
 /// The server's word for a reply that its filter stopped.
 const FILTER: &str = "content_filter";
-/// Its word for a reply that became too long.
-const LENGTH: &str = "length";
 
 /// One time that questions are asked, with a connection of its own.
 pub(super) struct Session<'r> {
@@ -42,6 +44,21 @@ pub(super) struct Session<'r> {
 struct Sent {
     outcome: Outcome<String>,
     call: Option<Call>,
+    way: Way,
+    /// The reply reached its limit on tokens before it said anything.
+    silent: bool,
+    /// There is a reply.
+    replied: bool,
+    /// In this run, so that it was paid for now.
+    now: bool,
+}
+
+/// What has been asked for one question.
+#[derive(Default)]
+struct Course {
+    calls: Vec<Call>,
+    /// Something was sent in this run.
+    sent: bool,
 }
 
 /// The tries of a request so far.
@@ -68,7 +85,8 @@ impl<'r> Session<'r> {
         session
     }
 
-    /// Asks a question, to its end.
+    /// Asks a question, to its end: once, and where that failed once more in each of the rounds in
+    /// which failed questions are, or were, asked again.
     ///
     /// # Errors
     /// When there is no key, or a reply cannot be kept.
@@ -77,36 +95,201 @@ impl<'r> Session<'r> {
         question: &Question,
         read: impl Fn(&Question, &Value) -> Result<T, String>,
     ) -> Result<Asked<T>> {
-        let read = |reply: &str| object(reply).and_then(|object| read(question, &object));
-        let first = self.exchange(question, None).await?;
-        let (outcome, mistake, call) = first.read(read);
-        let mut calls: Vec<Call> = call.into_iter().collect();
-        let Some(mistake) = mistake else { return Ok(Asked { outcome, calls }) };
-        let second = self.exchange(question, Some(&mistake)).await?;
-        let (outcome, _, call) = second.read(read);
-        calls.extend(call);
-        Ok(Asked { outcome, calls })
+        let mut course = Course::default();
+        let mut outcome = self.round(question, 0, &read, &mut course).await?;
+        let mut rounds = self.asker.cache.rounds();
+        rounds.extend(Some(self.asker.again).filter(|round| *round > 0));
+        for round in rounds {
+            let before = match &outcome {
+                Outcome::Failed(why) | Outcome::Refused(why) => why.clone(),
+                Outcome::Answered(_) | Outcome::Left(_) => break,
+            };
+            let again = round == self.asker.again && !course.sent;
+            let ways = Way::allowed(self.asker.llm, round);
+            if !again && self.kept(question, None, &ways)?.is_none() {
+                continue;
+            }
+            outcome = match self.round(question, round, &read, &mut course).await? {
+                // It stands as failed: no run but one that asks again would ask for it.
+                Outcome::Left(why) => {
+                    Outcome::Failed(format!("{before}; asked again without a reply: {why}"))
+                }
+                outcome => outcome,
+            };
+        }
+        self.count(&outcome, course.sent);
+        Ok(Asked { outcome, calls: course.calls })
+    }
+
+    /// Asks a question and, where the reply cannot be read, says what is wrong with it; and both
+    /// once more by a marked line where replies by a schema turned out to have no object.
+    async fn round<T>(
+        &self,
+        question: &Question,
+        round: u32,
+        read: &impl Fn(&Question, &Value) -> Result<T, String>,
+        course: &mut Course,
+    ) -> Result<Outcome<T>> {
+        let mut ways = Way::allowed(self.asker.llm, round);
+        loop {
+            let first = self.exchange(question, None, &ways, course).await?;
+            let by_schema = first.way.mode == Mode::Schema;
+            let (outcome, mistake) = self.read(question, first, read, course);
+            let Some(mistake) = mistake else { return Ok(outcome) };
+            let second = self.exchange(question, Some(&mistake), &ways, course).await?;
+            let (outcome, mistake) = self.read(question, second, read, course);
+            ways.retain(|way| way.mode == Mode::Line);
+            let learned = || -> Result<bool> {
+                Ok(!self.capabilities(&question.model).schema
+                    || self.kept(question, None, &ways)?.is_some())
+            };
+            if mistake.is_none() || !by_schema || ways.is_empty() || !learned()? {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    /// Reads a reply, and notes the call.
+    fn read<T>(
+        &self,
+        question: &Question,
+        sent: Sent,
+        read: &impl Fn(&Question, &Value) -> Result<T, String>,
+        course: &mut Course,
+    ) -> (Outcome<T>, Option<Mistake>) {
+        let Sent { outcome, call, way, now, .. } = sent;
+        let (outcome, mistake) = match outcome {
+            Outcome::Answered(reply) => {
+                let found = object(&reply);
+                if way.mode == Mode::Schema {
+                    self.formed(&question.model, found.is_ok());
+                }
+                let said =
+                    found.and_then(|found| read(question, &fitted(&question.form.schema, found)));
+                match said {
+                    Ok(said) => (Outcome::Answered(said), None),
+                    Err(why) => {
+                        let failed = format!(
+                            "the reply cannot be parsed, even after a repair request: {why}"
+                        );
+                        (Outcome::Failed(failed), Some(Mistake { reply, why }))
+                    }
+                }
+            }
+            Outcome::Failed(why) => (Outcome::Failed(why), None),
+            Outcome::Refused(why) => (Outcome::Refused(why), None),
+            Outcome::Left(why) => (Outcome::Left(why), None),
+        };
+        let status = status(&outcome);
+        course.note(call.map(|call| Call { status, ..call }), now);
+        (outcome, mistake)
+    }
+
+    /// Learns that a model does not keep to schemas, when several replies in a row have no object.
+    fn formed(&self, model: &str, is: bool) {
+        let mut shapeless = self.asker.shapeless.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = shapeless.entry(model.into()).or_default();
+        *number = if is { 0 } else { *number + 1 };
+        if *number >= SHAPELESS && self.asker.llm.replies == ReplyFormat::Auto {
+            self.learn(model, Capabilities { schema: false, ..Capabilities::default() });
+        }
+    }
+
+    /// Ends all asking when questions that were paid for now fail one after the other, for the same
+    /// reason.
+    fn count<T>(&self, outcome: &Outcome<T>, sent: bool) {
+        if !sent {
+            return;
+        }
+        let mut failing = self.asker.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        match outcome {
+            Outcome::Answered(_) => *failing = (String::new(), 0),
+            Outcome::Left(_) => {}
+            Outcome::Failed(why) | Outcome::Refused(why) => {
+                let number = if failing.0 == cause(why) { failing.1 + 1 } else { 1 };
+                *failing = (cause(why).into(), number);
+                if number >= SAME {
+                    self.close(&format!(
+                        "{SAME} questions in a row failed for the same reason: {why}"
+                    ));
+                }
+            }
+        }
+    }
+
+    /// A reply that is kept, to a question asked in any of some ways.
+    fn kept(
+        &self,
+        question: &Question,
+        mistake: Option<&Mistake>,
+        ways: &[Way],
+    ) -> Result<Option<Sent>> {
+        for way in ways {
+            let request = Request::new(self.asker.llm, question, mistake, *way)?;
+            if let Some(record) = self.asker.cache.get(&request.hash) {
+                return Ok(Some(self.heard(&request, record, false)));
+            }
+        }
+        Ok(None)
     }
 
     /// The reply to a question, or to what is said to a mistake: one that is kept, or a new one.
-    async fn exchange(&self, question: &Question, mistake: Option<&Mistake>) -> Result<Sent> {
-        for mode in Mode::allowed(self.asker.llm) {
-            let request = Request::new(self.asker.llm, question, mistake, *mode)?;
-            if let Some(record) = self.asker.cache.get(&request.hash) {
-                return Ok(self.heard(&request, record));
+    /// Where a reply had only reasoning, the one with a higher limit.
+    async fn exchange(
+        &self,
+        question: &Question,
+        mistake: Option<&Mistake>,
+        ways: &[Way],
+        course: &mut Course,
+    ) -> Result<Sent> {
+        let sent = match self.kept(question, mistake, ways)? {
+            Some(sent) => sent,
+            None => self.send(question, mistake, ways).await?,
+        };
+        let higher = raised(self.asker.llm).filter(|high| *high > sent.way.max_tokens);
+        let Some(max_tokens) = higher.filter(|_| sent.silent) else { return Ok(sent) };
+        let Sent { outcome, call, way, now, .. } = sent;
+        course.note(call, now);
+        let way = [Way { max_tokens, ..way }];
+        let more = match self.kept(question, mistake, &way)? {
+            Some(more) => more,
+            None => self.send(question, mistake, &way).await?,
+        };
+        match more.outcome {
+            // As it is with a server that has not as much room.
+            Outcome::Failed(_) if !more.replied => Ok(Sent { outcome, ..more }),
+            _ => {
+                if more.replied && !more.silent {
+                    let raised = Capabilities { raised: true, ..Capabilities::default() };
+                    self.learn(&question.model, raised);
+                }
+                Ok(more)
             }
         }
-        self.send(question, mistake).await
     }
 
-    async fn send(&self, question: &Question, mistake: Option<&Mistake>) -> Result<Sent> {
+    async fn send(
+        &self,
+        question: &Question,
+        mistake: Option<&Mistake>,
+        ways: &[Way],
+    ) -> Result<Sent> {
         let llm = self.asker.llm;
-        let mut tries = Attempts::default();
+        let round = ways.first().map_or(0, |way| way.round);
+        let (mut tries, mut merge) = (Attempts::default(), false);
         loop {
-            let capabilities = self.capabilities(&question.model);
-            let request = Request::new(llm, question, mistake, Mode::of(llm, capabilities))?;
+            let known = self.capabilities(&question.model);
+            let best = Way::of(llm, known, round);
+            let way = Some(best).filter(|best| ways.contains(best)).or(ways.first().copied());
+            let request = Request::new(llm, question, mistake, way.unwrap_or(best))?;
+            let capabilities = Capabilities { system: known.system && !merge, ..known };
             let error = match self.once(&request, capabilities, &mut tries).await? {
-                Attempt::Reply(said) => return self.keep(&request, said, &tries),
+                Attempt::Reply(said) => {
+                    if merge {
+                        self.learn(&question.model, Capabilities { system: false, ..known });
+                    }
+                    return self.keep(&request, said, &tries);
+                }
                 Attempt::Stopped(why) => {
                     return Ok(self.without_reply(&request, Outcome::Left(why), &tries));
                 }
@@ -117,12 +300,23 @@ impl<'r> Session<'r> {
                 Some(Err(why)) => ErrorClass::Fatal(why),
                 None => retry::classify(&error, llm),
             };
+            // The server need not say that it is the system message that it does not accept.
+            let mergeable = request.has_system() && capabilities.system && is_unexplained(&error);
+            *self.asker.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             let outcome = match class {
                 ErrorClass::Retry(why, pause) => {
                     match self.wait(&request, &mut tries, &why, pause).await {
                         true => continue,
+                        false if mergeable => {
+                            merge = true;
+                            continue;
+                        }
                         false => Outcome::Left(self.missed(why, &tries)),
                     }
+                }
+                ErrorClass::Failed(_) if mergeable => {
+                    merge = true;
+                    continue;
                 }
                 ErrorClass::Failed(why) => Outcome::Failed(why),
                 ErrorClass::Refused(text) => {
@@ -144,7 +338,7 @@ impl<'r> Session<'r> {
         tries: &mut Attempts,
     ) -> Result<Attempt> {
         let Asker { llm, rate_limit, budget, closed, .. } = self.asker;
-        let expected = u64::from(request.prompt_tokens()) + u64::from(llm.max_tokens / 2);
+        let expected = u64::from(request.prompt_tokens() + request.way.max_tokens / 2);
         let mut end = closed.subscribe();
         tokio::select! {
             biased;
@@ -155,7 +349,8 @@ impl<'r> Session<'r> {
             return Ok(Attempt::Stopped(why));
         }
         let most = u64::from(request.most_prompt_tokens());
-        let most = price(llm, request.model(), most, u64::from(llm.max_tokens)).unwrap_or(0.0);
+        let most = price(llm, request.model(), most, u64::from(request.way.max_tokens));
+        let most = most.unwrap_or(0.0);
         if let Err(why) = self.afford(most).await {
             return Ok(Attempt::Stopped(self.close(&why)));
         }
@@ -210,7 +405,16 @@ impl<'r> Session<'r> {
         Ok(self.live.get_or_init(|| live))
     }
 
-    fn capabilities(&self, model: &str) -> Capabilities {
+    /// Notes what a server turned out not to know.
+    fn learn(&self, model: &str, known: Capabilities) {
+        let mut capabilities_by_model =
+            self.asker.capabilities_by_model.lock().unwrap_or_else(PoisonError::into_inner);
+        let capabilities = capabilities_by_model.entry(model.into()).or_default();
+        *capabilities = capabilities.and(known);
+    }
+
+    /// What a model has been found to understand.
+    pub(super) fn capabilities(&self, model: &str) -> Capabilities {
         let capabilities_by_model =
             self.asker.capabilities_by_model.lock().unwrap_or_else(PoisonError::into_inner);
         capabilities_by_model.get(model).copied().unwrap_or_default()
@@ -234,10 +438,7 @@ impl<'r> Session<'r> {
             );
             return Some(Err(why));
         }
-        let mut capabilities_by_model =
-            self.asker.capabilities_by_model.lock().unwrap_or_else(PoisonError::into_inner);
-        let capabilities = capabilities_by_model.entry(model.into()).or_default();
-        *capabilities = capabilities.and(known);
+        self.learn(model, known);
         Some(Ok(()))
     }
 
@@ -317,14 +518,18 @@ impl<'r> Session<'r> {
             // So many digits are read as they were written.
             seconds: (tries.seconds * 1e3).round() / 1e3,
             attempts: tries.attempts,
+            round: request.way.round,
         };
         self.asker.cache.keep(&record)?;
-        Ok(self.heard(request, record))
+        Ok(self.heard(request, record, true))
     }
 
     /// What a reply that is kept says.
-    fn heard(&self, request: &Request, record: CachedReply) -> Sent {
+    fn heard(&self, request: &Request, record: CachedReply, now: bool) -> Sent {
         let llm = self.asker.llm;
+        let is_cut = record.status == ReplyStatus::Ok && record.finish == LENGTH;
+        let silent = is_cut && says_nothing(&record.reply);
+        let limit = limit(llm, request.way.max_tokens);
         let outcome = match (record.status, record.finish.as_str()) {
             (ReplyStatus::Refused, FILTER) => {
                 Outcome::Refused(because("the server's content filter blocked it", &record.reply))
@@ -332,10 +537,14 @@ impl<'r> Session<'r> {
             (ReplyStatus::Refused, _) => {
                 Outcome::Refused(because("the model refused", &record.reply))
             }
-            (ReplyStatus::Ok, LENGTH) => Outcome::Failed(format!(
-                "the reply was cut off at `llm.max_tokens = {}`",
-                llm.max_tokens
+            (ReplyStatus::Ok, _) if silent => Outcome::Failed(format!(
+                "the reply had only reasoning when it reached `{limit}`; raise \
+                 `llm.max_tokens_limit`"
             )),
+            // A server may have gone on behind the answer, with spaces.
+            (ReplyStatus::Ok, _) if is_cut && object(&record.reply).is_err() => {
+                Outcome::Failed(format!("the reply was cut off at `{limit}`"))
+            }
             (ReplyStatus::Ok, _) => Outcome::Answered(record.reply.clone()),
         };
         let (asked, answered) = (record.prompt_tokens, record.completion_tokens);
@@ -349,13 +558,14 @@ impl<'r> Session<'r> {
             attempts: record.attempts,
             ..without_completion(request, status(&outcome))
         };
-        Sent { outcome, call: Some(call) }
+        Sent { outcome, call: Some(call), way: request.way, silent, replied: true, now }
     }
 
     fn without_reply(&self, request: &Request, outcome: Outcome<String>, tries: &Attempts) -> Sent {
         let Attempts { attempts, seconds, .. } = *tries;
         let call = Call { seconds, attempts, ..without_completion(request, status(&outcome)) };
-        Sent { outcome, call: (attempts > 0).then_some(call) }
+        let (now, way) = (attempts > 0, request.way);
+        Sent { outcome, call: now.then_some(call), way, silent: false, replied: false, now }
     }
 
     /// Shows what has been done so far and what it has cost, and what is going on.
@@ -366,28 +576,32 @@ impl<'r> Session<'r> {
     }
 }
 
-impl Sent {
-    /// The outcome once the reply is read, and the mistake if there is one.
-    fn read<T>(
-        self,
-        read: impl Fn(&str) -> Result<T, String>,
-    ) -> (Outcome<T>, Option<Mistake>, Option<Call>) {
-        let outcome = match self.outcome {
-            Outcome::Answered(reply) => match read(&reply) {
-                Ok(said) => Outcome::Answered(said),
-                Err(why) => {
-                    let failed = Outcome::Failed(format!(
-                        "the reply cannot be parsed, even after a repair request: {why}"
-                    ));
-                    let call = self.call.map(|call| Call { status: status(&failed), ..call });
-                    return (failed, Some(Mistake { reply, why }), call);
-                }
-            },
-            Outcome::Failed(why) => Outcome::Failed(why),
-            Outcome::Refused(why) => Outcome::Refused(why),
-            Outcome::Left(why) => Outcome::Left(why),
-        };
-        (outcome, None, self.call)
+impl Course {
+    fn note(&mut self, call: Option<Call>, now: bool) {
+        self.calls.extend(call);
+        self.sent |= now;
+    }
+}
+
+/// The setting that limits a reply to so many tokens, with its value.
+fn limit(llm: &Llm, max_tokens: u32) -> String {
+    let name = if max_tokens == llm.max_tokens { "max_tokens" } else { "max_tokens_limit" };
+    format!("llm.{name} = {max_tokens}")
+}
+
+/// What a reason begins with, before it says what is particular to a question.
+fn cause(why: &str) -> &str {
+    let ends = [": ", " (", "; "].iter().filter_map(|mark| why.find(mark));
+    &why[..ends.min().unwrap_or(why.len())]
+}
+
+/// Whether a server said that it cannot do with a request, but not with what of it.
+fn is_unexplained(error: &RequestError) -> bool {
+    match error {
+        RequestError::Status(answer) => {
+            matches!(answer.status, 400 | 422 | 500) && !retry::is_too_long(answer)
+        }
+        _ => false,
     }
 }
 
