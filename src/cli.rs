@@ -6,7 +6,7 @@ use crate::format::number::counted;
 use crate::pipeline::{self, Cleaned, Selection, Told};
 use crate::show::{self, Look, ShowQuestion};
 use crate::stages::Done;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::io::Write;
 use std::path::PathBuf;
@@ -33,6 +33,9 @@ enum Command {
         /// Run stages even if they are fresh
         #[arg(long)]
         force: bool,
+        /// Ask a language model again for its replies that failed, and for those that are missing
+        #[arg(long, value_name = "WHICH", conflicts_with = "dry_run")]
+        again: Option<Again>,
         /// Print what would run, with the number and cost of requests to a language model; needs no
         /// key
         #[arg(long)]
@@ -83,6 +86,13 @@ enum Command {
     Completions { shell: Shell },
 }
 
+/// Which replies are asked for again.
+#[derive(Clone, Copy, ValueEnum)]
+enum Again {
+    /// Those that could not be used
+    Failed,
+}
+
 #[derive(Args)]
 struct Settings {
     /// Settings file
@@ -102,13 +112,15 @@ const UNANSWERED: u8 = 3;
 /// Answers a command line.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
-        Command::Run { stages, from, force, dry_run: true, settings } => {
-            pipeline::rehearse(&settings.load()?, &Selection { stages, from, force })?;
+        Command::Run { stages, from, force, again: _, dry_run: true, settings } => {
+            let selection = Selection { stages, from, force, again: false };
+            pipeline::rehearse(&settings.load()?, &selection)?;
         }
-        Command::Run { stages, from, force, dry_run: false, settings } => {
+        Command::Run { stages, from, force, again, dry_run: false, settings } => {
             let config = settings.load()?;
             let whole = stages.is_empty();
-            let done = pipeline::run(&config, &Selection { stages, from, force })?;
+            let again = matches!(again, Some(Again::Failed));
+            let done = pipeline::run(&config, &Selection { stages, from, force, again })?;
             let index = config.path(&config.output.site).join("index.html");
             if whole {
                 println!("{}", index.display());

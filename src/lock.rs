@@ -73,6 +73,19 @@ pub struct Entry {
     /// Questions to a language model that it could not get an answer to, and will ask again.
     #[serde(default)]
     pub left: u64,
+    /// Questions to a language model that it has an answer to.
+    #[serde(default)]
+    pub answered: u64,
+    /// Questions whose replies could not be used; only `--again failed` asks them again.
+    #[serde(default)]
+    pub failed: u64,
+    /// Why, with the number of questions; the most frequent reason first.
+    #[serde(default)]
+    pub reasons: Vec<(String, u64)>,
+    /// The round in which it asks failed questions again, while it runs; else 0. A run that was
+    /// killed goes on in the same round.
+    #[serde(default)]
+    pub again: u32,
     pub(crate) ingredients: Ingredients,
     /// What it wrote, below the artifact folder.
     pub files: BTreeMap<String, Stamp>,
@@ -85,6 +98,13 @@ pub struct Stamp {
     size: u64,
     modified: u64,
     hash: String,
+}
+
+impl Entry {
+    /// There were replies, and none could be used.
+    fn nothing_answered(&self) -> bool {
+        self.failed > 0 && self.answered == 0 && self.left == 0
+    }
 }
 
 impl Stamp {
@@ -183,8 +203,11 @@ impl Lock {
         }
         let mut why = changes(&entry.ingredients, ingredients);
         if entry.left > 0 {
-            why.retain(|reason| !reason.text.starts_with(&noun(ATTEMPT)));
+            why.retain(|reason| !reason.is_attempt());
             let text = format!("{} of its LLM requests have no reply yet", entry.left);
+            why.insert(0, Reason::own(text));
+        } else if entry.nothing_answered() {
+            let text = format!("all {} replies to its LLM requests failed", entry.failed);
             why.insert(0, Reason::own(text));
         }
         let gone = |name: &&String| !folder.join(name.as_str()).exists();
@@ -195,29 +218,37 @@ impl Lock {
     }
 
     /// How often a stage that depends on answers has been begun again for want of some, with this
-    /// time if it runs `again`; none if never.
-    pub(crate) fn attempt(&self, stage: &str, again: bool) -> Option<u64> {
+    /// time if it runs `again`, or asks for those that `failed`; none if never.
+    pub(crate) fn attempt(&self, stage: &str, again: bool, failed: bool) -> Option<u64> {
         let entry = self.stages.get(stage)?;
         let before = entry.ingredients.get(ATTEMPT).and_then(|n| n.parse().ok()).unwrap_or(0);
-        Some(before + u64::from(again && entry.left > 0)).filter(|attempt| *attempt > 0)
+        let now = again && (entry.left > 0 || (failed && entry.failed > 0));
+        Some(before + u64::from(now)).filter(|attempt| *attempt > 0)
+    }
+
+    /// Questions of a stage whose replies could not be used.
+    pub(crate) fn failed(&self, stage: &str) -> u64 {
+        self.stages.get(stage).map_or(0, |entry| entry.failed)
     }
 
     /// Notes that a stage begins: should it be killed, what it leaves behind must not pass for the
     /// work of its last whole run, and the next run must not pass for the one before.
-    pub fn begin(&mut self, stage: &str) {
+    ///
+    /// `again` is the round in which it asks failed questions again, 0 for none.
+    pub fn begin(&mut self, stage: &str, again: u32) {
         let entry = self.stages.entry(stage.into()).or_default();
-        let left = entry.left;
+        let (left, failed) = (entry.left, entry.failed);
+        let again = if again > 0 { again } else { entry.again };
         let ingredients = entry.ingredients.remove_entry(ATTEMPT).into_iter().collect();
-        *entry = Entry { left, ingredients, ..Entry::default() };
+        *entry = Entry { left, failed, again, ingredients, ..Entry::default() };
     }
 
     /// Whether a stage lacks nothing but answers to questions: what it gives may be used.
     pub(crate) fn is_open(&self, stage: &str, why: &[Reason]) -> bool {
         why.len() == 1
-            && self
-                .stages
-                .get(stage)
-                .is_some_and(|entry| entry.left > 0 && !entry.finished.is_empty())
+            && self.stages.get(stage).is_some_and(|entry| {
+                (entry.left > 0 || entry.nothing_answered()) && !entry.finished.is_empty()
+            })
     }
 
     /// # Errors
@@ -263,6 +294,11 @@ impl Reason {
     /// A reason that is not another stage's.
     pub fn own(text: impl Into<String>) -> Reason {
         Reason { text: text.into(), follows: false }
+    }
+
+    /// It is only that this is another attempt at all answers.
+    pub(crate) fn is_attempt(&self) -> bool {
+        self.text.starts_with(&noun(ATTEMPT))
     }
 }
 
@@ -337,6 +373,10 @@ mod tests {
         pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
     }
 
+    fn attempt(lock: &Lock, again: bool) -> Option<u64> {
+        lock.attempt("interpret", again, false)
+    }
+
     #[test]
     fn a_fingerprint_tells_where_a_name_ends() {
         let (a, b) = (made_of(&[("ab", "c")]), made_of(&[("a", "bc")]));
@@ -353,18 +393,40 @@ mod tests {
             ..Entry::default()
         };
         lock.stages.insert("interpret".into(), ended(&[("a", "1")], 3));
-        assert_eq!(
-            [lock.attempt("interpret", false), lock.attempt("interpret", true)],
-            [None, Some(1)]
-        );
-        lock.begin("interpret");
-        assert_eq!(lock.attempt("interpret", true), Some(1), "killed, it has not been tried yet");
+        assert_eq!([attempt(&lock, false), attempt(&lock, true)], [None, Some(1)]);
+        lock.begin("interpret", 0);
+        assert_eq!(attempt(&lock, true), Some(1), "killed, it has not been tried yet");
         lock.stages.insert("interpret".into(), ended(&[("a", "1"), (ATTEMPT, "1")], 1));
-        lock.begin("interpret");
-        assert_eq!(lock.attempt("interpret", true), Some(2));
+        lock.begin("interpret", 0);
+        assert_eq!(attempt(&lock, true), Some(2));
         lock.stages.insert("interpret".into(), ended(&[("a", "1"), (ATTEMPT, "2")], 0));
-        assert_eq!(lock.attempt("interpret", true), Some(2), "and it stays that of the last");
-        assert_eq!(lock.attempt("render", true), None);
+        assert_eq!(attempt(&lock, true), Some(2), "and it stays that of the last");
+        assert_eq!(lock.attempt("render", true, true), None);
+    }
+
+    #[test]
+    fn failures_are_asked_again_where_that_is_wanted() {
+        let mut lock = Lock::default();
+        let ended = |answered, failed| Entry {
+            finished: "now".into(),
+            answered,
+            failed,
+            ..Entry::default()
+        };
+        let folder = Path::new("");
+        let stale = |lock: &Lock| lock.stale("interpret", &Ingredients::new(), folder);
+        lock.stages.insert("interpret".into(), ended(7, 3));
+        assert!(stale(&lock).is_empty());
+        assert_eq!(attempt(&lock, true), None);
+        assert_eq!(lock.attempt("interpret", true, true), Some(1));
+        assert_eq!(lock.attempt("interpret", false, true), None, "it is not selected");
+        lock.begin("interpret", 4);
+        assert_eq!((lock.failed("interpret"), lock.stages["interpret"].again), (3, 4));
+        // Where all failed, it is never fresh; and what it gives may be used.
+        lock.stages.insert("interpret".into(), ended(0, 3));
+        let why = stale(&lock);
+        assert_eq!(why, [Reason::own("all 3 replies to its LLM requests failed")]);
+        assert!(lock.is_open("interpret", &why));
     }
 
     #[test]

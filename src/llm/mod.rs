@@ -29,6 +29,7 @@ pub use budget::Budget;
 pub use excerpt::Excerpt;
 pub use key::check_key;
 pub use probe::probe;
+pub use retry::in_words;
 
 use crate::ids::{Status, Subject};
 use serde_json::Value;

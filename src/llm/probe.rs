@@ -77,7 +77,9 @@ fn failure(asker: &Asker, model: &str, why: &str, reply: &str) -> anyhow::Error 
     let error = asker.last_error.lock().unwrap_or_else(PoisonError::into_inner);
     let hint = match &*error {
         Some(error) => retry::hint(error, llm),
-        None => "raise `llm.max_tokens` or `llm.max_tokens_limit`, or set another `llm.model`".into(),
+        None => {
+            "raise `llm.max_tokens` or `llm.max_tokens_limit`, or set another `llm.model`".into()
+        }
     };
     hinted(format!("no reply from the model `{model}`: {why}"), hint)
 }

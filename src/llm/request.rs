@@ -362,10 +362,8 @@ mod tests {
     #[test]
     fn a_system_message_may_stand_in_the_users() {
         let system = Message { role: ChatRole::System, text: "Be brief.".into() };
-        let question = Question {
-            messages: [vec![system], question().messages].concat(),
-            ..question()
-        };
+        let question =
+            Question { messages: [vec![system], question().messages].concat(), ..question() };
         let asked = request(&question, Mode::Schema);
         let body = asked.body(Capabilities { system: false, ..Capabilities::default() });
         let [message] = &body["messages"].as_array().unwrap()[..] else { panic!() };

@@ -35,6 +35,16 @@ pub(super) fn quoted(text: &str) -> String {
     }
 }
 
+/// A reason as it is counted and told in the terminal: short, on one line, and without the place in
+/// a reply, which differs where the mistake does not.
+pub fn in_words(reason: &str) -> String {
+    let place = reason.rfind(" at line ").filter(|at| {
+        let rest = &reason[at + " at line ".len()..];
+        rest.split(" column ").all(|number| number.chars().all(|c| c.is_ascii_digit()))
+    });
+    quoted(&reason[..place.unwrap_or(reason.len())])
+}
+
 /// The class of an error.
 pub(super) fn classify(error: &RequestError, llm: &Llm) -> ErrorClass {
     match error {
@@ -208,6 +218,12 @@ mod tests {
         let longest = |failures| backoff(first, failures, 999).as_secs_f64().round();
         assert_eq!([1, 2, 3, 7, 99].map(longest), [1.0, 2.0, 4.0, 60.0, 60.0]);
         assert_eq!(backoff(first, 3, 0), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_reason_is_told_without_the_place_in_the_reply() {
+        assert_eq!(in_words("expected value at line 1 column 22"), "expected value");
+        assert_eq!(in_words("cut off at line noise"), "cut off at line noise");
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Selection {
     pub from: Option<String>,
     /// Run them fresh or not.
     pub force: bool,
+    /// Ask a language model again for answers that failed.
+    pub again: bool,
 }
 
 impl Selection {
@@ -75,6 +77,7 @@ impl<'a> Workplace<'a> {
         stage: &Stage,
         before: &[State],
         again: bool,
+        failed: bool,
     ) -> Result<Ingredients> {
         let mut all = Ingredients::from([("version".into(), stage.version.to_string())]);
         let flat = self.config.flat()?;
@@ -95,7 +98,7 @@ impl<'a> Workplace<'a> {
                 all.insert(format!("file {name}"), self.lock.hash(&name, &path)?);
             }
         }
-        if let Some(attempt) = self.lock.attempt(stage.name, again) {
+        if let Some(attempt) = self.lock.attempt(stage.name, again, failed) {
             all.insert(ATTEMPT.into(), attempt.to_string());
         }
         for state in before.iter().filter(|state| stage.reads_from(state.stage)) {
@@ -110,7 +113,8 @@ impl<'a> Workplace<'a> {
         let mut states: Vec<State> = Vec::new();
         for stage in &STAGES {
             let wanted = selection.wants(stage.name);
-            let (ingredients, mut why) = match self.ingredients(stage, &states, wanted) {
+            let again = selection.again && wanted && stage.asks_by(self.config).is_some();
+            let (ingredients, mut why) = match self.ingredients(stage, &states, wanted, again) {
                 Ok(ingredients) => {
                     let why = self.lock.stale(stage.name, &ingredients, self.store.root());
                     (ingredients, why)
@@ -120,6 +124,12 @@ impl<'a> Workplace<'a> {
                 Err(error) if !wanted => (Ingredients::new(), vec![Reason::own(error.to_string())]),
                 Err(error) => return Err(error),
             };
+            let failed = self.lock.failed(stage.name);
+            if again && failed > 0 {
+                why.retain(|reason| !reason.is_attempt());
+                let text = format!("{failed} of its replies failed and are asked for again");
+                why.insert(0, Reason::own(text));
+            }
             let fingerprint = fingerprint(&ingredients);
             if let Some(besides) = stage.writes_besides.as_ref().filter(|_| why.is_empty()) {
                 why.extend((besides.stale)(self.config, &fingerprint).map(Reason::own));

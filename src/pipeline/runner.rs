@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::error::{Context, Hint, Result, hinted};
 use crate::format::number;
 use crate::inputs::Input;
-use crate::llm::{Budget, check_key};
+use crate::llm::{Budget, check_key, last_round};
 use crate::lock::{Entry, Reason, Stamp};
 use crate::progress::Progress;
 use crate::stages::{self, Done, Run};
@@ -18,13 +18,19 @@ use std::path::Path;
 use std::time::Instant;
 
 impl Workplace<'_> {
-    pub(super) fn run(&mut self, state: &State, force: bool, budget: &Budget) -> Result<Done> {
-        let stage = state.stage;
+    pub(super) fn run(
+        &mut self,
+        state: &State,
+        selection: &Selection,
+        budget: &Budget,
+    ) -> Result<Done> {
+        let (stage, force) = (state.stage, selection.force);
         let progress = Progress::new(stage.name);
         if force {
             stage.writes.iter().try_for_each(|artifact| self.store.remove(artifact))?;
         }
-        self.lock.begin(stage.name);
+        let again = self.round(stage, selection)?;
+        self.lock.begin(stage.name, again);
         self.lock.save(self.store.root())?;
         let start = Instant::now();
         let run = Run {
@@ -33,6 +39,7 @@ impl Workplace<'_> {
             fingerprint: &state.fingerprint,
             progress: &progress,
             lock: &self.lock,
+            again,
             budget,
             order: &NAMES,
         };
@@ -44,12 +51,55 @@ impl Workplace<'_> {
         let files = self.stamps(stage)?;
         let finished = now();
         let ingredients = state.ingredients.clone();
-        let (fingerprint, summary, left) =
-            (state.fingerprint.clone(), done.summary.clone(), done.left);
-        let entry = Entry { fingerprint, finished, seconds, summary, left, ingredients, files };
+        let (fingerprint, summary) = (state.fingerprint.clone(), done.summary.clone());
+        let reasons = done.reasons.iter().map(|one| (one.reason.clone(), one.number)).collect();
+        let Done { answered, failed, left, .. } = done;
+        let entry = Entry {
+            fingerprint,
+            finished,
+            seconds,
+            summary,
+            left,
+            answered,
+            failed,
+            reasons,
+            again: 0,
+            ingredients,
+            files,
+        };
         self.lock.stages.insert(stage.name.into(), entry);
         self.lock.save(self.store.root())?;
+        self.tell_failures(stage);
         Ok(done)
+    }
+
+    /// The round in which a stage asks failed questions again: that of a run that was killed, or a
+    /// new one; 0 if it does not.
+    fn round(&self, stage: &Stage, selection: &Selection) -> Result<u32> {
+        let failed = self.lock.failed(stage.name) > 0;
+        if !selection.again || !failed || stage.asks_by(self.config).is_none() {
+            return Ok(0);
+        }
+        match self.lock.stages.get(stage.name).map_or(0, |entry| entry.again) {
+            0 => Ok(last_round(&self.store)? + 1),
+            begun => Ok(begun),
+        }
+    }
+
+    /// Says why a stage lacks answers, and what to do about those that no run asks for by itself.
+    fn tell_failures(&self, stage: &Stage) {
+        let Some(entry) = self.lock.stages.get(stage.name) else { return };
+        let name = stage.name;
+        for (reason, number) in &entry.reasons {
+            eprintln!("{name:<10} {number:>6} without an answer: {reason}");
+        }
+        if entry.failed > 0 {
+            eprintln!(
+                "{name:<10} `circuit-atlas run {name} --again failed` asks again for the {} \
+                that failed",
+                entry.failed
+            );
+        }
     }
 
     pub(super) fn plan(&self, state: &State, asks: &Asks) -> Result<String> {
@@ -60,6 +110,7 @@ impl Workplace<'_> {
             fingerprint: &state.fingerprint,
             progress: &progress,
             lock: &self.lock,
+            again: 0,
             budget: &Budget::empty(),
             order: &NAMES,
         });
@@ -123,11 +174,14 @@ pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
     };
     check_before(&states, &will_run)?;
     place.check_untouched(states.iter().filter(|state| !will_run(state)))?;
+    let wanted = || states.iter().filter(|state| selection.wants(state.stage.name));
     if !states.iter().any(will_run) {
         eprintln!("nothing to do: every stage is fresh");
         // What was hashed on the way is worth keeping.
         place.lock.save(place.store.root())?;
-        return Ok(Done::default());
+        wanted().for_each(|state| place.tell_failures(state.stage));
+        let failed = wanted().map(|state| place.lock.failed(state.stage.name)).sum();
+        return Ok(Done { failed, ..Done::default() });
     }
     let dictionaries = states
         .iter()
@@ -137,15 +191,17 @@ pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
         check_key(&config.llm)?;
     }
     let (budget, mut all) = (Budget::new(&config.llm), Done::default());
-    for state in states.iter().filter(|state| selection.wants(state.stage.name)) {
+    for state in wanted() {
         if !will_run(state) {
             eprintln!("{:<10} fresh", state.stage.name);
+            place.tell_failures(state.stage);
+            all.failed += place.lock.failed(state.stage.name);
             continue;
         }
         for reason in first_reasons(&state.why) {
             eprintln!("{:<10} runs: {reason}", state.stage.name);
         }
-        let done = place.run(state, selection.force, &budget)?;
+        let done = place.run(state, selection, &budget)?;
         all.failed += done.failed;
         all.left += done.left;
     }
@@ -193,6 +249,7 @@ pub fn ask<T>(config: &Config, question: impl FnOnce(&Run) -> Result<T>) -> Resu
         fingerprint: "",
         progress: &progress,
         lock: &place.lock,
+        again: 0,
         budget: &Budget::new(&config.llm),
         order: &NAMES,
     });

@@ -34,10 +34,23 @@ use crate::progress::Progress;
 pub struct Done {
     /// One line on what it did.
     pub summary: String,
-    /// Explanations and verdicts that failed for good.
+    /// Questions to a language model that were answered.
+    pub answered: u64,
+    /// Explanations and verdicts that failed; only a run that is told to asks for them again.
     pub failed: u64,
     /// Questions without an answer, which the next run asks again.
     pub left: u64,
+    /// Why questions failed or are left, the most frequent reason first.
+    pub reasons: Vec<FailureReason>,
+}
+
+/// Why questions to a language model have no answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FailureReason {
+    /// In words.
+    pub reason: String,
+    /// Of how many questions.
+    pub number: u64,
 }
 
 impl From<String> for Done {
@@ -58,6 +71,8 @@ pub struct Run<'a> {
     pub progress: &'a Progress,
     /// What the stages before it ran with.
     pub lock: &'a Lock,
+    /// The round in which failed questions are asked again; 0: they are not.
+    pub again: u32,
     /// What this run may still spend on language models.
     pub budget: &'a Budget,
     /// The names of all stages, in their order.

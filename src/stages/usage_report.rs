@@ -2,24 +2,60 @@
 //! ledger.
 
 use crate::artifact::tables::LedgerRow;
-use crate::llm::{Call, Outcome, Plan, Question};
+use crate::llm::{Call, Outcome, Plan, Question, in_words};
+use crate::stages::{Done, FailureReason};
+use std::collections::BTreeMap;
+
+/// Reasons that are told in the terminal.
+const TOLD: usize = 3;
 
 /// Questions of a stage by how they ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct UsageTally {
     pub said: u64,
     /// With what was refused.
     pub failed: u64,
     pub left: u64,
+    /// Of what failed and of what is left, with the number of questions.
+    reasons: BTreeMap<String, u64>,
 }
 
 impl UsageTally {
     pub(super) fn count<T>(&mut self, outcome: &Outcome<T>) {
-        match outcome {
-            Outcome::Answered(_) => self.said += 1,
-            Outcome::Failed(_) | Outcome::Refused(_) => self.failed += 1,
-            Outcome::Left(_) => self.left += 1,
+        let reason = match outcome {
+            Outcome::Answered(_) => return self.said += 1,
+            Outcome::Failed(reason) | Outcome::Refused(reason) => {
+                self.failed += 1;
+                reason
+            }
+            Outcome::Left(reason) => {
+                self.left += 1;
+                reason
+            }
+        };
+        *self.reasons.entry(in_words(reason)).or_default() += 1;
+    }
+
+    /// What a stage says when it ends.
+    pub(super) fn done(&self, summary: String) -> Done {
+        let UsageTally { said, failed, left, .. } = *self;
+        Done { summary, answered: said, failed, left, reasons: self.most_frequent() }
+    }
+
+    /// The reasons for which most questions have no answer.
+    fn most_frequent(&self) -> Vec<FailureReason> {
+        let mut reasons: Vec<FailureReason> = self
+            .reasons
+            .iter()
+            .map(|(reason, &number)| FailureReason { reason: reason.clone(), number })
+            .collect();
+        reasons.sort_by_key(|reason| std::cmp::Reverse(reason.number));
+        let others = reasons.split_off(reasons.len().min(TOLD));
+        let number = others.iter().map(|reason| reason.number).sum();
+        if number > 0 {
+            reasons.push(FailureReason { reason: "other reasons".into(), number });
         }
+        reasons
     }
 
     /// `512 explanations by MODEL, 3 failed, 0 left, 12 requests now, cost 0.0312`; the last two of
@@ -31,7 +67,7 @@ impl UsageTally {
         requests: u64,
         cost: Option<f64>,
     ) -> String {
-        let UsageTally { said, failed, left } = self;
+        let UsageTally { said, failed, left, .. } = self;
         let cost = cost.map(|cost| format!(", cost {cost:.4}")).unwrap_or_default();
         format!(
             "{said} {what} by {models}, {failed} failed, {left} left, {requests} requests now{cost}"
@@ -140,6 +176,26 @@ asked: m
             unknown.contains(" unknown\n") && unknown.contains("`llm.prices` does not have"),
             "{unknown}"
         );
+    }
+
+    #[test]
+    fn the_most_frequent_reasons_are_told_with_their_numbers() {
+        let mut tally = UsageTally::default();
+        let failed = |why: &str| Outcome::<()>::Failed(why.into());
+        for (why, times) in [("a", 2), ("b", 5), ("c", 1), ("d", 3), ("e", 1)] {
+            (0..times).for_each(|_| tally.count(&failed(why)));
+        }
+        for column in 1..5 {
+            tally.count(&failed(&format!("f\n\u{1b}: expected value at line 1 column {column}")));
+        }
+        tally.count(&Outcome::Answered(()));
+        let done = tally.done("s".into());
+        assert_eq!((done.answered, done.failed, done.left), (1, 16, 0));
+        let told: Vec<(&str, u64)> =
+            done.reasons.iter().map(|one| (one.reason.as_str(), one.number)).collect();
+        let expected = [("b", 5), ("f⏎ : expected value", 4), ("d", 3), ("other reasons", 4)];
+        assert_eq!(told, expected);
+        assert!(UsageTally::default().done(String::new()).reasons.is_empty());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Explanations by a language model, from the settings to the tables, with a server of this machine
 //! in its place.
 
-use crate::bench::Bench;
+use crate::bench::{Bench, Said};
 use crate::llm_server::{Reply, Server, prompt};
 use circuit_atlas::artifact::tables::*;
 use circuit_atlas::corpus::Tokenizer;
@@ -131,7 +131,7 @@ fn a_failure_is_a_row_of_its_own_and_stops_nothing() {
         }
         _ => Reply::says(reply(request).to_string()),
     });
-    let bench = bench(&server, "");
+    let bench = bench(&server, "replies = \"schema\"\n");
     let said = bench.run(&["interpret"]);
     assert!(!said.ok, "it ends with a code of its own");
     let rows = rows(&bench);
@@ -171,6 +171,109 @@ fn a_failure_is_a_row_of_its_own_and_stops_nothing() {
     let requests = server.requests().len();
     bench.run(&["interpret", "--force"]);
     assert_eq!(server.requests().len(), requests);
+}
+
+/// A run's exit code, and what it said.
+fn coded(bench: &Bench, arguments: &[&str]) -> (Option<i32>, Said) {
+    let output = bench.command(&[&["run"], arguments].concat()).output().unwrap();
+    (output.status.code(), bench.said(output))
+}
+
+#[test]
+fn a_model_that_cannot_be_read_is_not_paid_for_long_and_nothing_passes_for_done() {
+    let server = Server::start(|_| Reply::says("I would \u{1b}[31mrather talk of ships."));
+    let bench = bench(&server, "concurrency = 1\nreplies = \"schema\"\n");
+    let (code, said) = coded(&bench, &["interpret"]);
+    assert_eq!((code, server.requests().len()), (Some(3), 20), "{}", said.err);
+    let told = "interpret      10 without an answer: the reply cannot be parsed, even after a \
+                repair request: it is not a JSON object: expected value";
+    assert!(said.err.contains(told), "{}", said.err);
+    assert!(
+        said.err.contains(" without an answer: 10 questions in a row failed for the same reason: ")
+            && said.err.contains(
+                "`circuit-atlas run interpret --again failed` asks again for the \
+                                  10 that failed"
+            ),
+        "{}",
+        said.err
+    );
+    assert!(!said.err.contains('\u{1b}'));
+    let (code, said) = coded(&bench, &["interpret"]);
+    assert_eq!((code, said.ran()), (Some(3), vec!["interpret"]), "{}", said.err);
+}
+
+#[test]
+fn a_run_in_which_every_answer_failed_is_never_fresh() {
+    let turn = std::sync::atomic::AtomicUsize::new(0);
+    let server =
+        Server::start(move |_| match turn.fetch_add(1, std::sync::atomic::Ordering::SeqCst) % 2 {
+            0 => Reply::ends("", "content_filter"),
+            _ => Reply::ends("Ships", "length"),
+        });
+    let bench = bench(&server, "concurrency = 1\n");
+    let (code, _) = coded(&bench, &[]);
+    assert_eq!(code, Some(3));
+    let requests = server.requests().len();
+    assert_eq!(rows(&bench).iter().filter(|row| row.explainer != "statistics").count(), requests);
+    let (code, said) = coded(&bench, &[]);
+    assert_eq!((code, said.ran()), (Some(3), vec!["interpret"]), "{}", said.err);
+    let failed = format!("runs: all {requests} replies to its LLM requests failed");
+    assert!(said.err.contains(&failed), "{}", said.err);
+    // What it says may be shown all the same, and nothing was paid for twice.
+    bench.run(&["render", "--force"]).succeeded();
+    assert_eq!(server.requests().len(), requests);
+}
+
+#[test]
+fn what_failed_stands_until_it_is_asked_for_again() {
+    let well = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_well = well.clone();
+    let server = Server::start(move |request| {
+        let sick = !is_well.load(std::sync::atomic::Ordering::SeqCst);
+        match user(request).contains("It is a feature of the MLP of layer 2") && sick {
+            true => Reply::ends("Ships", "length"),
+            false => Reply::says(reply(request).to_string()),
+        }
+    });
+    let bench = bench(&server, "concurrency = 1\n");
+    let (code, _) = coded(&bench, &[]);
+    let is_sick = |row: &&ExplanationRow| row.status == Status::Failed;
+    let failed = rows(&bench).iter().filter(is_sick).count();
+    assert!(code == Some(3) && failed > 0);
+    let requests = server.requests().len();
+
+    // Everything is fresh, and still not all is well.
+    let (code, said) = coded(&bench, &[]);
+    assert_eq!((code, said.ran().len(), server.requests().len()), (Some(3), 0, requests));
+    let told = format!(
+        "interpret  {failed:>6} without an answer: the reply was cut off at `llm.max_tokens = 500`"
+    );
+    assert!(said.err.contains(&told), "{}", said.err);
+    let (code, _) = coded(&bench, &["render"]);
+    assert_eq!(code, Some(0), "nothing of this stage failed");
+
+    // One that fails again is paid for once in each round, and nothing else is.
+    let (code, said) = coded(&bench, &["interpret", "--again", "failed"]);
+    assert_eq!((code, server.requests().len()), (Some(3), requests + failed), "{}", said.err);
+    let why = format!("runs: {failed} of its replies failed and are asked for again");
+    assert!(said.err.contains(&why), "{}", said.err);
+
+    well.store(true, std::sync::atomic::Ordering::SeqCst);
+    bench.run(&["interpret", "--again", "failed"]).succeeded();
+    let told = rows(&bench);
+    assert!(told.iter().all(|row| row.status == Status::Ok));
+    // Besides, what is made of these features is explained in their new words.
+    let made = |request: &&Value| !user(request).contains("It is a feature of");
+    let all = server.requests();
+    let new = &all[requests + failed..];
+    assert_eq!(new.len() - new.iter().filter(made).count(), failed);
+    let cost: BTreeSet<String> =
+        bench.table::<LedgerRow>().into_iter().map(|row| row.prompt_hash).collect();
+    assert!(cost.len() >= told.iter().filter(|row| row.explainer != "statistics").count());
+
+    assert_eq!(bench.run(&[]).succeeded().ran(), ["evaluate", "render"]);
+    assert!(bench.run(&["--again", "failed"]).succeeded().ran().is_empty());
+    assert_eq!(server.requests().len(), all.len());
 }
 
 #[test]

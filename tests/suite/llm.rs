@@ -8,7 +8,8 @@ use circuit_atlas::config::{Llm, Provider, ReplyFormat};
 use circuit_atlas::error::{Result, report};
 use circuit_atlas::ids::{Status, Subject};
 use circuit_atlas::llm::{
-    Asked, Asker, Budget, ChatRole, Form, Message, Outcome, Plan, Question, check_key, probe,
+    Asked, Asker, Budget, ChatRole, Form, Message, Outcome, Plan, Question, check_key, last_round,
+    probe,
 };
 use circuit_atlas::progress::Progress;
 use serde_json::{Value, json};
@@ -439,7 +440,7 @@ fn a_reply_that_cannot_be_read_is_repaired_once() {
 
 #[test]
 fn a_reply_that_cannot_be_read_even_then_fails_with_both() {
-    let server = Server::in_turn(vec![Reply::says(r#"{"word": 7}"#), Reply::says("[]")]);
+    let server = Server::in_turn(vec![Reply::says(r#"{"word": []}"#), Reply::says("[]")]);
     let place = Place::new(&server);
     for _ in 0..2 {
         let asked = place.ask_one();
@@ -451,7 +452,7 @@ fn a_reply_that_cannot_be_read_even_then_fails_with_both() {
         assert_eq!(statuses(&asked), [("explain", "failed"), ("repair", "failed")]);
         assert_eq!(
             (asked.calls[0].reply.as_str(), asked.calls[1].reply.as_str()),
-            (r#"{"word": 7}"#, "[]")
+            (r#"{"word": []}"#, "[]")
         );
     }
     let repair = prompt(&server.requests()[1]);
@@ -503,6 +504,7 @@ fn what_a_server_does_not_know_is_left_out_from_its_first_complaint_on() {
              instead.",
         ),
         ("temperature", "'temperature' does not support 0.0 with this model"),
+        ("temperature", "`temperature` must be strictly positive"),
         ("seed", "seed: extra fields not permitted"),
     ];
     for (field, message) in cases {
@@ -698,17 +700,27 @@ fn azure_is_asked_in_its_own_way() {
     );
 }
 
+/// What a model might say of the feature that `check` asks about.
+const EXPLAINED: &str =
+    r#"{"input": "Fires at ships.", "output": "Promotes the sea.", "promotes": [" sea"]}"#;
+
+fn tried(server: &Server) -> Result<String, String> {
+    probe(&Place::new(server).llm, "m").map_err(|error| report(&error))
+}
+
 #[test]
 fn a_server_is_reached_or_it_is_said_what_to_do() {
-    let tried =
-        |server: &Server| probe(&Place::new(server).llm, "m").map_err(|error| report(&error));
-    let text = tried(&Server::start(|_| Reply::says(GOOD))).unwrap();
+    let text = tried(&Server::start(|_| Reply::says(EXPLAINED))).unwrap();
     assert!(
         text.starts_with("`m` answers, as test, after ")
             && text.ends_with(" s, with a JSON schema"),
         "{text}"
     );
-    let text = tried(&without("response_format", "no response_format")).unwrap();
+    let server = Server::start(|request| match request.get("response_format") {
+        Some(_) => Reply::error(400, "", "no response_format"),
+        None => Reply::says(format!("Ships.\nANSWER: {EXPLAINED}")),
+    });
+    let text = tried(&server).unwrap();
     assert!(text.ends_with(" s, with a marked line"), "{text}");
     let text = tried(&Server::start(|_| Reply::error(404, "", "no model m"))).unwrap_err();
     assert_eq!(
@@ -720,6 +732,56 @@ fn a_server_is_reached_or_it_is_said_what_to_do() {
     let server = Server::start(|_| Reply::error(503, "", "full"));
     assert!(tried(&server).unwrap_err().contains("hint: try again later"));
     assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn a_check_asks_what_a_run_asks_and_reads_the_reply() {
+    let server = Server::start(|_| Reply::says(EXPLAINED));
+    tried(&server).unwrap();
+    let [request] = &server.requests()[..] else { panic!() };
+    assert_eq!(request["messages"][0]["role"], "system");
+    assert_eq!(request["response_format"]["type"], "json_schema");
+    assert!(prompt(request).contains("«ship»[10]"), "{}", prompt(request));
+
+    let text = tried(&Server::start(|_| Reply::says("Yes,\n\u{1b}[31mI am here."))).unwrap_err();
+    assert!(
+        text.starts_with("error: the reply of the model `m` cannot be used: ")
+            && text.contains("it is not a JSON object")
+            && text.contains("; it is: Yes,⏎ [31mI am here.\nhint: set another `llm.model`"),
+        "{text}"
+    );
+    let text = tried(&Server::start(|_| Reply::ends("", "length"))).unwrap_err();
+    assert!(
+        text.contains("the reply had only reasoning when it reached `llm.max_tokens_limit = 4000`")
+            && text.contains("hint: raise `llm.max_tokens`"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_check_finds_out_what_a_server_does_not_accept() {
+    let server = Server::start(|request| {
+        let roles: Vec<&str> = roles(request);
+        match () {
+            () if roles.contains(&"system") => Reply::error(500, "", "System role not supported"),
+            () if request["temperature"] == 0.0 => {
+                Reply::error(422, "", "`temperature` must be strictly positive")
+            }
+            () if request["max_tokens"].is_u64() => Reply::error(400, "", "unknown max_tokens"),
+            () if !request["max_completion_tokens"].is_null() => {
+                Reply::error(400, "", "max_completion_tokens: extra inputs are not permitted")
+            }
+            () if request["response_format"]["json_schema"]["strict"] == true => {
+                Reply::error(400, "", "json_schema.strict: extra inputs are not permitted")
+            }
+            () => Reply::says(EXPLAINED),
+        }
+    });
+    let text = tried(&server).unwrap();
+    let told = "with a JSON schema; it is sent the system message as part of the user's, no \
+                `strict`, no limit on the tokens of a reply, no `temperature`";
+    assert!(text.ends_with(told), "{text}");
+    assert_eq!(server.requests().len(), 6);
 }
 
 /// What the test below starts with a key in its environment: it says and leaves behind all that it
@@ -779,4 +841,276 @@ fn the_key_is_sent_and_is_nowhere_else() {
         (KEY, None)
     );
     assert!(seen.iter().all(|seen| !seen.body.to_string().contains("ToBeSeen")));
+}
+
+fn roles(request: &Value) -> Vec<&str> {
+    let messages = request["messages"].as_array().into_iter().flatten();
+    messages.map(|message| message["role"].as_str().unwrap()).collect()
+}
+
+/// A completion with this message and nothing else.
+fn message(message: Value) -> Reply {
+    Reply::json(json!({ "choices": [{ "message": message, "finish_reason": "stop" }] }))
+}
+
+#[test]
+fn an_answer_is_read_whatever_it_comes_in() {
+    let call = json!({ "function": { "name": "word", "arguments": GOOD } });
+    let replies = [
+        Reply::says(format!("<think>\nA {{\"word\": \"cat\"}}? No.\n</think>\n\n{GOOD}")),
+        Reply::says(format!("It barks, so:\n```json\n{GOOD}\n```\nI hope this helps!")),
+        Reply::says(format!("Sure! {GOOD}")),
+        Reply::says(r#"{"word": "dog", "confidence": 1, "why": {"a": []}}"#),
+        Reply::ends(format!("{GOOD}\n   \n"), "length"),
+        message(json!({ "content": GOOD, "reasoning_content": "A cat: {\"word\": \"cat\"}?" })),
+        message(json!({ "content": "", "reasoning_content": GOOD })),
+        message(json!({ "content": null, "tool_calls": [call] })),
+    ];
+    for reply in replies {
+        let server = Server::start({
+            let reply = reply.clone();
+            move |_| reply.clone()
+        });
+        let place = Place::new(&server);
+        let read = |_: &Question, object: &Value| match object.as_object().unwrap().len() {
+            1 => word(&question("one"), object),
+            _ => Err("it has unknown keys".into()),
+        };
+        let asked = place.with(|asker| asker.ask("asked", &[question("one")], read)).unwrap();
+        assert_eq!(said(&asked.unwrap()[0]), "dog", "{reply:?}");
+        assert_eq!(server.requests().len(), 1, "{reply:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_can_be_read_in_two_ways_fails() {
+    let two = [
+        message(json!({ "content": null, "tool_calls": [
+            { "function": { "arguments": GOOD } },
+            { "function": { "arguments": "{\"word\": \"cat\"}" } },
+        ] })),
+        Reply::says(format!("{GOOD} or {{\"word\": \"cat\"}}")),
+    ];
+    for reply in two {
+        let server = Server::start(move |_| reply.clone());
+        let asked = Place::new(&server).set(|llm| llm.replies = ReplyFormat::Schema).ask_one();
+        assert!(failed(&asked).contains("several JSON objects that differ"), "{}", failed(&asked));
+        assert_eq!(server.requests().len(), 2);
+    }
+}
+
+#[test]
+fn where_replies_by_a_schema_have_no_object_a_marked_line_is_asked_for() {
+    let server = Server::start(|request| match request.get("response_format") {
+        Some(_) => Reply::says("A dog, I think."),
+        None => Reply::says(format!("It barks.\nANSWER: {GOOD}")),
+    });
+    let place = Place::new(&server);
+    let asked = place.ask(&questions(4));
+    // The first question takes two such replies, the second one the third.
+    assert!(failed(&asked[0]).contains("it is not a JSON object"), "{}", failed(&asked[0]));
+    assert!(asked[1..].iter().all(|asked| said(asked) == "dog"));
+    let by_schema: Vec<bool> =
+        server.requests().iter().map(|request| request.get("response_format").is_some()).collect();
+    assert_eq!(by_schema, [true, true, true, false, false, false]);
+    let again = place.ask(&questions(4));
+    assert!(again.iter().zip(&asked).all(|(again, asked)| again.outcome == asked.outcome));
+    assert_eq!(server.requests().len(), 6);
+
+    // Both replies to one question came while nobody knew: it is asked by a line as well.
+    let server = Server::start(|request| match request.get("response_format") {
+        Some(_) => Reply::says("A dog, I think.").after(Duration::from_millis(50)),
+        None => Reply::says(format!("ANSWER: {GOOD}")),
+    });
+    let place = Place::new(&server).set(|llm| llm.concurrency = 2);
+    let asked = place.ask(&questions(2));
+    assert!(asked.iter().any(|asked| said_or_none(asked) == Some("dog")));
+    let requests = server.requests().len();
+    place.ask(&questions(2));
+    assert_eq!(server.requests().len(), requests);
+}
+
+fn said_or_none(asked: &Asked<String>) -> Option<&str> {
+    match &asked.outcome {
+        Outcome::Answered(word) => Some(word),
+        _ => None,
+    }
+}
+
+/// A reasoning model that needs more than 500 tokens before it says anything.
+fn reasoning(text: &'static str) -> Server {
+    Server::start(move |request| match request["max_tokens"].as_u64() {
+        Some(0..=500) => Reply::ends(text, "length"),
+        _ => Reply::says(format!("<think>Long.</think>{GOOD}")),
+    })
+}
+
+#[test]
+fn a_model_that_only_reasons_is_given_more_tokens_from_then_on() {
+    for text in ["", "<think>\nIs it {\"word\": \"cat\"}?"] {
+        let server = reasoning(text);
+        let place = Place::new(&server);
+        let asked = place.ask(&questions(3));
+        assert!(asked.iter().all(|asked| said(asked) == "dog"));
+        assert_eq!(statuses(&asked[0]), [("explain", "failed"), ("explain", "ok")]);
+        assert_eq!(statuses(&asked[1]), [("explain", "ok")]);
+        let limits: Vec<u64> = server
+            .requests()
+            .iter()
+            .map(|request| request["max_tokens"].as_u64().unwrap())
+            .collect();
+        assert_eq!(limits, [500, 4000, 4000, 4000]);
+        let again = place.ask(&questions(3));
+        assert!(again.iter().zip(&asked).all(|(again, asked)| again.calls == asked.calls));
+        assert_eq!((server.requests().len(), place.plan(&questions(3)).known), (4, 3));
+    }
+}
+
+#[test]
+fn where_tokens_may_not_be_raised_the_setting_is_named() {
+    let server = reasoning("");
+    let place = Place::new(&server).set(|llm| llm.max_tokens_limit = 0);
+    let why = "the reply had only reasoning when it reached `llm.max_tokens = 500`; raise \
+               `llm.max_tokens_limit`";
+    assert_eq!(failed(&place.ask_one()), why);
+    assert_eq!(server.requests().len(), 1);
+    // The reply is known; with another limit it is asked for with that one alone.
+    let place = place.set(|llm| llm.max_tokens_limit = 600);
+    assert_eq!(said(&place.ask_one()), "dog");
+    assert_eq!(server.requests()[1]["max_tokens"], 600);
+    assert_eq!(server.requests().len(), 2);
+
+    // A server without so much room is as one that may not be asked for more.
+    let server = Server::start(|request| match request["max_tokens"].as_u64() {
+        Some(500) => Reply::ends("", "length"),
+        _ => Reply::error(400, "", "maximum context length is 4096 tokens"),
+    });
+    let asked = Place::new(&server).ask(&questions(2));
+    assert!(asked.iter().all(|asked| failed(asked) == why), "{}", failed(&asked[0]));
+}
+
+#[test]
+fn ten_failures_in_a_row_for_one_reason_end_asking() {
+    let cases = [
+        (Reply::says("A dog."), 2, "the reply cannot be parsed, even after a repair request: "),
+        (Reply::ends("A", "length"), 1, "the reply was cut off at `llm.max_tokens = 500`"),
+        (Reply::ends("", "content_filter"), 1, "the server's content filter blocked it"),
+        (Reply::error(400, "", "no"), 1, "the server rejects the request (the server answered 400"),
+        (
+            Reply::error(413, "", "context length"),
+            1,
+            "the prompt is too long for the model (the server answered 413",
+        ),
+    ];
+    for (reply, each, why) in cases {
+        let server = Server::start(move |_| reply.clone());
+        let place = Place::new(&server).set(|llm| llm.replies = ReplyFormat::Schema);
+        let asked = place.ask(&questions(30));
+        assert_eq!(server.requests().len(), 10 * each, "{why}");
+        let reason = left(&asked[10]);
+        let expected = format!("10 questions in a row failed for the same reason: {why}");
+        assert!(reason.starts_with(&expected), "{reason}");
+        assert!(asked[10..].iter().all(|asked| left(asked) == reason && asked.calls.is_empty()));
+        assert!(!asked[..10].iter().any(|asked| matches!(asked.outcome, Outcome::Left(_))));
+    }
+}
+
+#[test]
+fn failures_that_are_not_in_a_row_or_not_for_one_reason_end_nothing() {
+    let server = Server::start(|request| match prompt(request) {
+        text if text.contains("thing-09") => Reply::says(GOOD),
+        text if text.contains("thing-19") => Reply::ends("", "content_filter"),
+        _ => Reply::ends("A", "length"),
+    });
+    let place = Place::new(&server);
+    let asked = place.ask(&questions(29));
+    assert!(!asked.iter().any(|asked| matches!(asked.outcome, Outcome::Left(_))));
+    assert_eq!(server.requests().len(), 29);
+    // What is known is read as often as it may be.
+    place.ask(&questions(29));
+    assert_eq!(server.requests().len(), 29);
+}
+
+#[test]
+fn what_failed_is_asked_again_where_that_is_wanted_and_once() {
+    let well = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_well = well.clone();
+    let server = Server::start(move |request| match prompt(request) {
+        text if text.contains("thing-00") => Reply::says(GOOD),
+        text if text.contains("thing-01") || !is_well.load(std::sync::atomic::Ordering::SeqCst) => {
+            Reply::says("A dog.")
+        }
+        _ => Reply::says(GOOD),
+    });
+    let place = Place::new(&server).set(|llm| llm.replies = ReplyFormat::Schema);
+    let again = |place: &Place, round| -> Vec<Asked<String>> {
+        let (budget, progress) = (Budget::new(&place.llm), Progress::hidden());
+        let asker = Asker::open(&place.llm, &Store::new(place.folder.path()), &budget, &progress);
+        asker.unwrap().again(round).ask("asked", &questions(4), word).unwrap()
+    };
+    let asked = place.ask(&questions(4));
+    assert_eq!(asked.iter().filter_map(said_or_none).count(), 1);
+    assert_eq!(server.requests().len(), 7);
+    well.store(true, std::sync::atomic::Ordering::SeqCst);
+    // No other run asks again.
+    place.ask(&questions(4));
+    assert_eq!(server.requests().len(), 7);
+
+    // It comes to an end of its calls as if it were killed: the failure stands.
+    let place = place.set(|llm| llm.max_calls = 3);
+    let asked = again(&place, 1);
+    assert_eq!((server.requests().len(), said(&asked[0]), said(&asked[2])), (10, "dog", "dog"));
+    let why = failed(&asked[3]);
+    assert!(
+        why.ends_with("; asked again without a reply: `llm.max_calls = 3` is reached"),
+        "{why}"
+    );
+
+    // In the same round nothing is asked twice, not even what failed once more.
+    let place = place.set(|llm| llm.max_calls = 0);
+    let asked = again(&place, 1);
+    assert_eq!((server.requests().len(), said(&asked[3])), (11, "dog"));
+    assert!(failed(&asked[1]).contains("even after a repair request"), "{}", failed(&asked[1]));
+    assert_eq!(asked[1].calls.len(), 4, "all that was paid for");
+    assert_eq!(last_round(&Store::new(place.folder.path())).unwrap(), 1);
+
+    // Every later run knows the answers, and only another round asks for the rest.
+    let plain = place.ask(&questions(4));
+    assert!(plain.iter().zip(&asked).all(|(plain, asked)| plain.outcome == asked.outcome));
+    assert_eq!(server.requests().len(), 11);
+    again(&place, 2);
+    assert_eq!(server.requests().len(), 13);
+}
+
+#[test]
+fn a_system_message_that_is_not_accepted_stands_in_the_users() {
+    let refusals = [
+        Reply::error(400, "", "System role not supported"),
+        Reply::error(500, "", "Jinja error: Conversation roles must alternate user/assistant"),
+        // They need not say why.
+        Reply::error(400, "", "no"),
+        Reply::error(500, "", "Internal Server Error"),
+    ];
+    for refusal in refusals {
+        let server = Server::start({
+            let refusal = refusal.clone();
+            move |request| match roles(request)[..] {
+                ["user"] => Reply::says(GOOD),
+                _ => refusal.clone(),
+            }
+        });
+        let place = Place::new(&server).set(|llm| llm.retries = 0);
+        let system = Message { role: ChatRole::System, text: "Be brief.".into() };
+        let mut questions = questions(3);
+        questions.iter_mut().for_each(|question| question.messages.insert(0, system.clone()));
+        let asked = place.ask(&questions);
+        assert!(asked.iter().all(|asked| said(asked) == "dog"), "{refusal:?}");
+        let requests = server.requests();
+        assert_eq!(requests.len(), 4, "{refusal:?}");
+        assert!(prompt(&requests[3]).starts_with("Be brief.\n\nA word for thing-02?"));
+        // It is kept under what was asked, not under how it was sent.
+        assert_eq!(asked[0].calls[0].messages[0], system);
+        place.ask(&questions);
+        assert_eq!(server.requests().len(), 4);
+    }
 }

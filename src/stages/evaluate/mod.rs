@@ -60,10 +60,10 @@ pub fn run(run: &Run) -> Result<Done> {
         ));
     }
     judged.agreements.extend(work.shared_words());
-    let (failed, left) = (judged.tally.failed, judged.tally.left);
+    let tally = std::mem::take(&mut judged.tally);
     write(run, judged, &causal)?;
     let summary = if said.is_empty() { "no method is set".into() } else { said.join("; ") };
-    Ok(Done { summary, failed, left })
+    Ok(tally.done(summary))
 }
 
 /// What judges would be asked, in a table. Nothing is sent, and nothing is written.
@@ -91,7 +91,8 @@ fn judged(
     rules: &[Rule],
 ) -> Result<JudgedRows> {
     let judging = Judging::new(work, replacement, rules)?;
-    judging.ask(&Asker::open(&run.config.llm, run.store, run.budget, run.progress)?)
+    let asker = Asker::open(&run.config.llm, run.store, run.budget, run.progress)?;
+    judging.ask(&asker.again(run.again))
 }
 
 /// Writes the tables, each sorted by its leading columns.

@@ -28,6 +28,7 @@ pub fn run(run: &Run) -> Result<Done> {
     let before = run.budget.spent();
     if run.config.llm.asks() {
         let asker = Asker::open(&run.config.llm, run.store, run.budget, run.progress)?;
+        let asker = asker.again(run.again);
         book.ask(&asker, "features explained", &subjects.questions_alone()?)?;
         let together =
             subjects.questions_together(&CircuitIndex::load(&reader, run.store)?, &book.said)?;
@@ -198,7 +199,7 @@ impl Book {
         } else {
             format!("{summaries} summaries of the statistics; no language model is set")
         };
-        Done { summary, failed: self.tally.failed, left: self.tally.left }
+        self.tally.done(summary)
     }
 }
 
