@@ -423,7 +423,7 @@ mod tests {
 
     #[test]
     fn what_is_too_long_is_cut() {
-        let sentence = format!("{}. {}.", "Fires at ships ".repeat(20).trim(), "x ".repeat(112));
+        let sentence = format!("{}. {}.", "Fires at ships ".repeat(20).trim(), "X ".repeat(112));
         assert_eq!(sentence.chars().count(), 526);
         let tokens: Vec<String> = (0..12).map(|i| format!(" t{i}")).collect();
         let reply = json!({ "input": sentence, "output": "o", "promotes": tokens });

@@ -22,6 +22,22 @@ use std::time::Instant;
 /// # Errors
 /// When there is no key, no reply, or none that can be read: with what to do about it.
 pub fn probe(llm: &Llm, model: &str) -> Result<String> {
+    match asked(llm, model)? {
+        Ok(said) => Ok(said),
+        Err(unreadable) if llm.replies == ReplyFormat::Auto => {
+            let by_line = Llm { replies: ReplyFormat::Line, ..llm.clone() };
+            match asked(&by_line, model)? {
+                Ok(said) => Ok(format!("{said}; its replies by a JSON schema cannot be read")),
+                Err(_) => Err(unreadable),
+            }
+        }
+        Err(unreadable) => Err(unreadable),
+    }
+}
+
+/// The same, in one of the ways to bring replies into form; within it the error of a reply that
+/// cannot be read.
+fn asked(llm: &Llm, model: &str) -> Result<Result<String>> {
     let strongest = ["The «ship»[10] sailed at dawn.", "A «boat»[7] lay by the shore."];
     let evidence = Evidence::Feature(FeatureEvidence {
         strongest: strongest.map(String::from).into(),
@@ -42,7 +58,8 @@ pub fn probe(llm: &Llm, model: &str) -> Result<String> {
         Outcome::Answered(_) => {}
         Outcome::Failed(why) | Outcome::Refused(why) | Outcome::Left(why) => {
             let reply = calls.last().map(|call| call.reply.as_str()).unwrap_or_default();
-            return Err(failure(&asker, model, &why, reply));
+            let error = failure(&asker, model, &why, reply);
+            return if reply.is_empty() { Err(error) } else { Ok(Err(error)) };
         }
     }
     let form = match Mode::of(llm, known) {
@@ -61,7 +78,7 @@ pub fn probe(llm: &Llm, model: &str) -> Result<String> {
     if !missing.is_empty() {
         said.push_str(&format!("; it is sent {}", missing.join(", ")));
     }
-    Ok(said)
+    Ok(Ok(said))
 }
 
 fn failure(asker: &Asker, model: &str, why: &str, reply: &str) -> anyhow::Error {

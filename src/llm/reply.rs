@@ -202,14 +202,14 @@ fn wants(schema: &Value, kind: &str) -> bool {
 pub(super) fn shortened(text: &str, most: usize) -> Option<String> {
     let Some((end, _)) = text.char_indices().nth(most) else { return Some(text.into()) };
     let ends = |(at, c): &(usize, char)| {
+        let (before, after) = (&text[..*at], &text[at + c.len_utf8()..]);
+        let next = after.trim_start().chars().next();
+        // The dots of "1.5" and "e.g." end no sentence.
+        let letters = before.chars().rev().take_while(|c| c.is_alphabetic()).count();
         ".!?。！？".contains(*c)
-            && text[at + c.len_utf8()..].chars().next().is_none_or(|c| !c.is_alphanumeric())
-            // The end of "e.g." is none.
-            && text[at + c.len_utf8()..]
-                .trim_start()
-                .chars()
-                .next()
-                .is_none_or(|c| !c.is_lowercase() && c != ',')
+            && (*c != '.' || letters != 1)
+            && after.chars().next().is_none_or(|c| !c.is_alphanumeric())
+            && next.is_none_or(|c| !c.is_lowercase() && c != ',')
     };
     if let Some((at, c)) = text[..end].char_indices().filter(ends).last() {
         return Some(text[..at + c.len_utf8()].into());

@@ -750,6 +750,15 @@ fn a_check_asks_what_a_run_asks_and_reads_the_reply() {
             && text.contains("; it is: Yes,⏎ [31mI am here.\nhint: set another `llm.model`"),
         "{text}"
     );
+    let server = Server::start(|request| match request.get("response_format") {
+        Some(_) => Reply::says("Ships."),
+        None => Reply::says(format!("Ships.\nANSWER: {EXPLAINED}")),
+    });
+    let text = tried(&server).unwrap();
+    assert!(
+        text.ends_with(" s, with a marked line; its replies by a JSON schema cannot be read"),
+        "{text}"
+    );
     let text = tried(&Server::start(|_| Reply::ends("", "length"))).unwrap_err();
     assert!(
         text.contains("the reply had only reasoning when it reached `llm.max_tokens_limit = 4000`")
