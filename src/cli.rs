@@ -89,7 +89,7 @@ enum Command {
 /// Which replies are asked for again.
 #[derive(Clone, Copy, ValueEnum)]
 enum Again {
-    /// Those that could not be used
+    // With a comment of its own the whole help would take two lines for each option.
     Failed,
 }
 
