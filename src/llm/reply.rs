@@ -211,7 +211,7 @@ pub(super) fn shortened(text: &str, most: usize) -> Option<String> {
             && after.chars().next().is_none_or(|c| !c.is_alphanumeric())
             && next.is_none_or(|c| !c.is_lowercase() && c != ',')
     };
-    if let Some((at, c)) = text[..end].char_indices().filter(ends).last() {
+    if let Some((at, c)) = text[..end].char_indices().rfind(ends) {
         return Some(text[..at + c.len_utf8()].into());
     }
     let (room, _) = text.char_indices().nth(most.checked_sub(1)?)?;
