@@ -18,24 +18,32 @@ const SHORTEST: usize = 8;
 const ATLAS_DOCUMENTS: usize = 2300;
 const HELD_OUT_DOCUMENTS: usize = 600;
 
-/// Share of training documents that are practice instead of a story: more of them in the first
-/// batches.
-const PRACTICE: f64 = 0.15;
-const FIRST_PRACTICE: f64 = 0.5;
+/// What a training stream is made of.
+struct Mix {
+    /// Share of documents that are practice instead of a story.
+    practice: f64,
+    /// Share of practice sentences that are about years.
+    years: f64,
+    /// Share of practice sentences that are as the corrupted prompts of the tasks, which are what
+    /// ablations take their means from.
+    twins: f64,
+    /// Sentences of a practice document, fewest and most.
+    sentences: [usize; 2],
+    /// Whether the names that the model must not see in a task are in practice sentences.
+    held_out: bool,
+}
+
+/// The first batches of the model's training have more practice.
 const FIRST_BATCHES: usize = 640;
-const LAST_PRACTICE: f64 = 0.7;
-/// Share of practice sentences that are about years; while polishing, most are.
-const YEARS: f64 = 0.2;
-const LAST_YEARS: f64 = 0.9;
-/// The same for the documents that dictionaries are trained on: what carries a task is rare in
-/// stories, and has to be learned too.
-const DICTIONARY_PRACTICE: f64 = 0.3;
-const DICTIONARY_YEARS: f64 = 0.5;
-const LAST_DICTIONARY_PRACTICE: f64 = 0.5;
-const LAST_DICTIONARY_YEARS: f64 = 0.3;
-/// Share of their practice sentences that are as the corrupted prompts of the tasks, which are
-/// what ablations take their means from.
-const TWINS: f64 = 0.3;
+const MODEL: Mix =
+    Mix { practice: 0.15, years: 0.2, twins: 0.0, sentences: [3, 6], held_out: false };
+const FIRST: Mix = Mix { practice: 0.5, ..MODEL };
+const POLISH: Mix = Mix { practice: 0.7, years: 0.9, ..MODEL };
+/// Dictionaries: what carries a task is rare in stories, and has to be learned too.
+const DICTIONARIES: Mix = Mix { practice: 0.3, years: 0.5, twins: 0.3, ..MODEL };
+const END_TO_END: Mix = Mix { practice: 0.5, years: 0.3, ..DICTIONARIES };
+/// At last as the tasks have them: single sentences, about any name.
+const TUNE: Mix = Mix { practice: 0.6, sentences: [1, 2], held_out: true, ..END_TO_END };
 
 /// Where each corpus begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,6 +57,7 @@ pub(crate) enum Seed {
     Dictionaries = 7,
     Polish = 8,
     EndToEnd = 9,
+    Tune = 10,
 }
 
 pub(crate) fn rng(seed: Seed) -> ChaCha8Rng {
@@ -95,23 +104,23 @@ pub(crate) fn all_contexts(words: &Words, texts: &[String]) -> Result<Vec<Vec<u3
     Ok(texts.iter().map(|text| contexts(words, text)).collect::<Result<Vec<_>>>()?.concat())
 }
 
-/// A few sentences of the two tasks with their answers, about names that may stand there: stories
-/// have too few of them for the model to find out soon that names are to be copied.
-fn practice(rng: &mut ChaCha8Rng, years: f64, twins: f64) -> String {
+/// A few sentences of the two tasks with their answers: stories have too few of them for the model
+/// to find out soon that names are to be copied.
+fn practice(rng: &mut ChaCha8Rng, mix: &Mix) -> String {
     let names: Vec<&str> = grammar::NAMES
         .iter()
         .copied()
-        .filter(|name| !grammar::HELD_OUT_NAMES.contains(name))
+        .filter(|name| mix.held_out || !grammar::HELD_OUT_NAMES.contains(name))
         .collect();
-    let sentences: Vec<String> = (0..rng.random_range(3..=6))
-        .map(|_| practice_sentence(rng, &names, years, twins))
-        .collect();
+    let [fewest, most] = mix.sentences;
+    let sentences: Vec<String> =
+        (0..rng.random_range(fewest..=most)).map(|_| practice_sentence(rng, &names, mix)).collect();
     sentences.join(" ")
 }
 
-fn practice_sentence(rng: &mut ChaCha8Rng, names: &[&str], years: f64, twins: f64) -> String {
-    let about_years = rng.random_bool(years);
-    let twin = twins > 0.0 && rng.random_bool(twins);
+fn practice_sentence(rng: &mut ChaCha8Rng, names: &[&str], mix: &Mix) -> String {
+    let about_years = rng.random_bool(mix.years);
+    let twin = mix.twins > 0.0 && rng.random_bool(mix.twins);
     if !about_years {
         let (prompt, answer) = grammar::indirect_object(rng, names, twin);
         return format!("{prompt} {answer}.");
@@ -153,15 +162,16 @@ impl<'a> Stream<'a> {
 
     /// The next training document: a story or practice.
     pub(crate) fn document(&mut self) -> String {
-        let (share, years, twins) = match self.seed {
-            Seed::Polish => (LAST_PRACTICE, LAST_YEARS, 0.0),
-            Seed::Dictionaries => (DICTIONARY_PRACTICE, DICTIONARY_YEARS, TWINS),
-            Seed::EndToEnd => (LAST_DICTIONARY_PRACTICE, LAST_DICTIONARY_YEARS, TWINS),
-            _ if self.dealt < FIRST_BATCHES => (FIRST_PRACTICE, YEARS, 0.0),
-            _ => (PRACTICE, YEARS, 0.0),
+        let mix = match self.seed {
+            Seed::Polish => POLISH,
+            Seed::Dictionaries => DICTIONARIES,
+            Seed::EndToEnd => END_TO_END,
+            Seed::Tune => TUNE,
+            _ if self.dealt < FIRST_BATCHES => FIRST,
+            _ => MODEL,
         };
-        if self.rng.random_bool(share) {
-            self.fresh(|rng| practice(rng, years, twins))
+        if self.rng.random_bool(mix.practice) {
+            self.fresh(|rng| practice(rng, &mix))
         } else {
             self.story()
         }

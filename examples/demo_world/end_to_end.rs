@@ -2,14 +2,14 @@
 //!
 //! What a dictionary leaves unexplained is small, but may be what the model uses. So the
 //! dictionaries are put into the model, all of them or a drawn part, and learn that its predictions
-//! and its logits stay as they are, beside what they reconstructed so far. Their thresholds are moved a little after each step, so that as
-//! many features stay active as before.
+//! and its logits stay as they are, beside what they reconstructed so far. Their thresholds are
+//! moved a little after each step, so that as many features stay active as are wanted.
 
 use super::corpus::Stream;
 use super::kernels::{add_scaled, sum2};
 use super::net::{Batch, Net};
 use super::ops::{Divergence, read};
-use super::sparse::{Adam, Row, Sparse, above, unit};
+use super::sparse::{Adam, Row, Sparse, unit};
 use anyhow::Result;
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor};
 use circuit_atlas::ids::DictionaryId;
@@ -24,14 +24,18 @@ pub(crate) struct Settings {
     pub batch: usize,
     pub rate: f32,
     /// Weight of the squared error of the logits, in units of their variance, beside the
-    /// divergence a token and the unexplained variance of each dictionary.
+    /// divergence a token.
     pub logits: f32,
+    /// Weight of the unexplained variance of each dictionary.
+    pub unexplained: f32,
+    /// Weight of the prediction of a document's last word, which is the answer in a practice
+    /// sentence; that of others is 1.
+    pub last: f32,
+    /// Share of the steps in which all dictionaries are put in; in the others each is with one
+    /// half.
+    pub all: f64,
 }
 
-/// Share of the steps in which all dictionaries are put in; in the others each is with one half.
-const ALL: f64 = 0.5;
-/// Tokens encoded at once: what stays in the processor's cache.
-const BLOCK: usize = 128;
 /// How fast a threshold follows the number of active features.
 const PULL: f32 = 0.02;
 
@@ -76,29 +80,6 @@ struct Splice {
 }
 
 impl Splice {
-    fn active(&self, x: &[f32]) -> candle_core::Result<Vec<Row>> {
-        let (d, f) = (self.dictionary.b_dec.len(), self.dictionary.b_enc.len());
-        let w = Tensor::from_slice(&self.dictionary.w_enc, (f, d), &Device::Cpu)?.t()?;
-        let limits = &self.dictionary.threshold;
-        // All thresholds were one in training, and have been moved together.
-        let floor = limits.iter().copied().fold(f32::INFINITY, f32::min);
-        let mut rows = Vec::new();
-        for (x, replaced) in x.chunks(BLOCK * d).zip(self.replaced.chunks(BLOCK)) {
-            let pre = Tensor::from_slice(x, (x.len() / d, d), &Device::Cpu)?.matmul(&w)?;
-            read(&pre, |pre| {
-                for (pre, replaced) in pre.chunks_exact(f).zip(replaced) {
-                    let mut row = Row::new();
-                    if *replaced {
-                        row = above(pre, &self.dictionary.b_enc, floor);
-                        row.retain(|&(f, a)| a > limits[f]);
-                    }
-                    rows.push(row);
-                }
-            })?;
-        }
-        Ok(rows)
-    }
-
     /// The gradient of the input; those of the parameters are added to `gradients`.
     fn gradient(&self, x: &[f32], y: &[f32], grad: &[f32]) -> Vec<f32> {
         let d = self.dictionary.b_dec.len();
@@ -137,7 +118,10 @@ impl CustomOp1 for Splice {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let (n, d) = layout.shape().dims2()?;
         let from = layout.start_offset();
-        let rows = self.active(&x.as_slice::<f32>()?[from..from + n * d])?;
+        let rows = self.dictionary.active(&x.as_slice::<f32>()?[from..from + n * d]);
+        let mut rows = rows.map_err(candle_core::Error::wrap)?;
+        let kept = self.replaced.iter().zip(&mut rows).filter(|(replaced, _)| !**replaced);
+        kept.for_each(|(_, row)| row.clear());
         let mut y = vec![0.0; n * d];
         for ((y, active), replaced) in y.chunks_exact_mut(d).zip(&rows).zip(self.replaced.iter()) {
             if *replaced {
@@ -226,8 +210,19 @@ fn half(
         Ok(Tensor::from_vec(values, (real.len(), 1), &Device::Cpu)?)
     };
     let (inside, outside) = (mask(true)?, mask(false)?);
-    let wanted =
-        Divergence::from(&net.logits(&batch)?.detach(), replaced.to_vec(), settings.logits)?;
+    // A document ends with its last word and a full stop.
+    let weight = |row: usize| {
+        let last = at(row).1 + 3 == contexts[at(row).0].len();
+        if !replaced[row] {
+            0.0
+        } else if last {
+            settings.last
+        } else {
+            1.0
+        }
+    };
+    let weights = (0..replaced.len()).map(weight).collect();
+    let wanted = Divergence::from(&net.logits(&batch)?.detach(), weights, settings.logits)?;
     let gradients: Vec<_> = used
         .iter()
         .map(|(_, sparse)| {
@@ -239,7 +234,7 @@ fn half(
         let dictionary = used[which].1.clone();
         let d = dictionary.b_dec.len() as f32;
         let splice = Splice {
-            weight: 1.0 / (tokens as f32 * d * dictionary.variance),
+            weight: settings.unexplained / (tokens as f32 * d * dictionary.variance),
             dictionary,
             target: read(&y, |y| y.to_vec())?,
             replaced: replaced.clone(),
@@ -275,7 +270,7 @@ pub(crate) fn train(
         let rate = settings.rate * (step as f32 / 50.0).min(1.0) * (1.0 - done).min(0.6) / 0.6;
         let contexts = stream.batch(settings.batch)?;
         let tokens = contexts.iter().map(|context| context.len() - 1).sum();
-        let all = rng.random_bool(ALL);
+        let all = rng.random_bool(settings.all);
         let drawn: Vec<bool> = learners.iter().map(|_| all || rng.random_bool(0.5)).collect();
         let used: Vec<_> = learners
             .iter()

@@ -9,18 +9,19 @@
 //! | `polish` | the same again, after more practice with years |
 //! | `evaluate` | the model's figures in `README.md` |
 //! | `dictionaries` | `attention_sae/`, `transcoder/` |
+//! | `tune` | the same again, after more training on the tasks |
 //! | `measure` | the dictionaries' figures in `README.md` |
 
 mod corpus;
-
-mod end_to_end;
 mod dictionaries;
+mod end_to_end;
 mod evaluate;
 mod grammar;
 mod kernels;
 mod net;
 mod ops;
 mod report;
+mod revive;
 mod sparse;
 mod tokenizer;
 mod train;
@@ -34,8 +35,8 @@ use std::time::Instant;
 use tokenizer::Words;
 use train::Schedule;
 
-const STAGES: [&str; 7] =
-    ["tokenizer", "corpus", "train", "polish", "evaluate", "dictionaries", "measure"];
+const STAGES: [&str; 8] =
+    ["tokenizer", "corpus", "train", "polish", "evaluate", "dictionaries", "tune", "measure"];
 /// Stories from which the tokenizer is learned.
 const TOKENIZER_STORIES: usize = 12_000;
 const SCHEDULES: [Schedule; 2] = [
@@ -133,6 +134,7 @@ fn run(stage: &str, demo: &Path, kept: &Kept) -> Result<()> {
             )
         }
         "dictionaries" => dictionaries::build(&words, kept, demo),
+        "tune" => dictionaries::tune(&words, kept, demo),
         _ => report::write(
             demo,
             "measure",

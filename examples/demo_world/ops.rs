@@ -275,25 +275,27 @@ impl CustomOp1 for CrossEntropy {
 pub(crate) struct Divergence {
     /// The other model's logits, `[N, V]`, less their mean in each row.
     wanted: Vec<f32>,
-    /// Which rows count.
-    counted: Vec<bool>,
+    /// How much each row counts.
+    weights: Vec<f32>,
     /// Weight of the squared error, in units of the variance of the logits.
     squared: f32,
 }
 
 impl Divergence {
-    pub(crate) fn from(logits: &Tensor, counted: Vec<bool>, squared: f32) -> Result<Divergence> {
+    pub(crate) fn from(logits: &Tensor, weights: Vec<f32>, squared: f32) -> Result<Divergence> {
         let v = logits.dim(1)?;
         let mut wanted = read(logits, |logits| logits.to_vec())?;
         let (mut variance, mut rows) = (0f64, 0);
-        for (row, _) in wanted.chunks_exact_mut(v).zip(&counted).filter(|(_, counted)| **counted) {
+        for (row, _) in
+            wanted.chunks_exact_mut(v).zip(&weights).filter(|(_, weight)| **weight > 0.0)
+        {
             let mean = kernels::sum(row) / v as f32;
             row.iter_mut().for_each(|x| *x -= mean);
             variance += f64::from(kernels::sum2(row, row, |x, y| x * y)) / v as f64;
             rows += 1;
         }
         let squared = squared / (variance / f64::from(rows.max(1))) as f32;
-        Ok(Divergence { wanted, counted, squared })
+        Ok(Divergence { wanted, weights, squared })
     }
 
     /// Loss and gradient of one row; `row` comes in as logits and goes out as the gradient.
@@ -326,8 +328,8 @@ impl CustomOp1 for Divergence {
         let (_, v) = layout.shape().dims2()?;
         let mut total = 0f64;
         let rows = slice(logits, layout)?.chunks_exact(v).zip(self.wanted.chunks_exact(v));
-        for ((logits, wanted), _) in rows.zip(&self.counted).filter(|(_, counted)| **counted) {
-            total += self.gradient(&mut logits.to_vec(), wanted);
+        for ((logits, wanted), weight) in rows.zip(&self.weights).filter(|(_, w)| **w > 0.0) {
+            total += f64::from(*weight) * self.gradient(&mut logits.to_vec(), wanted);
         }
         Ok((CpuStorage::F32(vec![total as f32]), ().into()))
     }
@@ -336,10 +338,10 @@ impl CustomOp1 for Divergence {
         let (scale, v) = (grad.to_scalar::<f32>()?, logits.dim(1)?);
         let mut out = read(logits, |logits| logits.to_vec())?;
         let rows = out.chunks_exact_mut(v).zip(self.wanted.chunks_exact(v));
-        for ((row, wanted), counted) in rows.zip(&self.counted) {
-            if *counted {
+        for ((row, wanted), weight) in rows.zip(&self.weights) {
+            if *weight > 0.0 {
                 self.gradient(row, wanted);
-                row.iter_mut().for_each(|x| *x *= scale);
+                row.iter_mut().for_each(|x| *x *= scale * weight);
             } else {
                 row.fill(0.0);
             }

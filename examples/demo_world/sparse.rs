@@ -32,6 +32,13 @@ pub(crate) struct Pairs {
     pub y: Vec<f32>,
 }
 
+impl Pairs {
+    /// Variance of a number of what is to be reconstructed, about the mean row.
+    pub(crate) fn variance(&self) -> f32 {
+        Norm::of(&self.y, self.d).scale.powi(-2)
+    }
+}
+
 /// A dictionary in the input's own units, decoder rows of length 1.
 #[derive(Clone)]
 pub(crate) struct Sparse {
@@ -51,6 +58,8 @@ pub(crate) struct Sparse {
 const REVIVAL: f32 = 1.0 / 4.0;
 const REVIVED: usize = 32;
 const SILENCE: usize = 10_000;
+/// Tokens encoded at once: what stays in the processor's cache.
+const BLOCK: usize = 128;
 
 /// Subtracted mean and scale that bring rows to a mean square of 1 per number.
 struct Norm {
@@ -158,6 +167,27 @@ pub(crate) fn unit(row: &mut [f32]) {
     row.iter_mut().for_each(|x| *x /= length);
 }
 
+impl Sparse {
+    /// The active features of rows `[N, D]`.
+    pub(crate) fn active(&self, x: &[f32]) -> Result<Vec<Row>> {
+        let (d, f) = (self.b_dec.len(), self.b_enc.len());
+        let w = Tensor::from_slice(&self.w_enc, (f, d), &Device::Cpu)?.t()?;
+        let floor = self.threshold.iter().copied().fold(f32::INFINITY, f32::min);
+        let mut rows = Vec::new();
+        for x in x.chunks(BLOCK * d) {
+            let pre = Tensor::from_slice(x, (x.len() / d, d), &Device::Cpu)?.matmul(&w)?;
+            read(&pre, |pre| {
+                for pre in pre.chunks_exact(f) {
+                    let mut row = above(pre, &self.b_enc, floor);
+                    row.retain(|&(f, a)| a > self.threshold[f]);
+                    rows.push(row);
+                }
+            })?;
+        }
+        Ok(rows)
+    }
+}
+
 impl Training {
     /// Features begin as what single tokens of `pairs` read and write, so that each is active
     /// somewhere.
@@ -203,7 +233,6 @@ impl Training {
     /// `dead` features. They are made a block of tokens at a time, which stays in the processor's
     /// cache.
     fn seen(&self, x: &[f32], floor: f32, dead: &[usize]) -> Result<Seen> {
-        const BLOCK: usize = 128;
         let (d, f) = (self.d, self.settings.features);
         let w = Tensor::from_slice(&self.w_enc.value, (f, d), &Device::Cpu)?.t()?;
         let mut seen = Seen { rows: Vec::new(), dead: Vec::new() };
