@@ -3,8 +3,8 @@
 use super::store::Artifact;
 use crate::error::{Context, Result};
 use crate::ids::{
-    BadName, Band, Component, DictionaryId, FeatureId, Half, Kind, Lag, NodeKind, Side, Slot,
-    Status, Subject, SubjectKind,
+    BadName, Band, Beside, Component, DictionaryId, FeatureId, Half, Kind, Lag, NodeKind, Profiled,
+    Shown, Side, Slot, Status, Subject, SubjectKind,
 };
 use polars::prelude::{
     BooleanChunked, DataFrame, DataType, Float32Type, Float64Type, IntoSeries, ListBuilderTrait,
@@ -135,6 +135,7 @@ fn parsed<T: FromStr<Err = BadName>>(word: &str, series: &Series) -> Result<T> {
 
 word_cell!(
     Band,
+    Beside,
     Component,
     DictionaryId,
     FeatureId,
@@ -142,6 +143,8 @@ word_cell!(
     Kind,
     Lag,
     NodeKind,
+    Profiled,
+    Shown,
     Side,
     Slot,
     Status,

@@ -81,6 +81,11 @@ impl Store {
         &self.root
     }
 
+    /// Whether there is a file of a table that is not in parts.
+    pub(crate) fn has(&self, artifact: &Artifact) -> bool {
+        self.path(artifact).exists()
+    }
+
     /// Files of this artifact, which `stage` writes, must carry this fingerprint from now on.
     pub fn expect(&mut self, artifact: &Artifact, fingerprint: &str, stage: &'static str) {
         self.expected

@@ -4,8 +4,8 @@
 use super::row::{Row, table};
 use super::store::Artifact;
 use crate::ids::{
-    Band, Component, DictionaryId, FeatureId, Half, Kind, Lag, NodeKind, Side, Slot, Status,
-    Subject, SubjectKind,
+    Band, Beside, Component, DictionaryId, FeatureId, Half, Kind, Lag, NodeKind, Profiled, Shown,
+    Side, Slot, Status, Subject, SubjectKind,
 };
 
 pub(crate) use super::row::Cell;
@@ -437,8 +437,162 @@ table! {
 }
 
 table! {
+    /// an example that explanations are written from; texts that differ in little are there once
+    EvidenceRow = "evidence", version 1, whole {
+        /// the feature
+        feature: FeatureId,
+        /// `strongest`; `weaker`, of all strengths below; `active` and `inactive`, of which
+        /// those of one rank have the same token and contexts as like as there are
+        role: Shown,
+        /// its place in the role
+        rank: u32,
+        /// the context
+        context: u32,
+        /// the document
+        document: u32,
+        /// position in the context of the peak, or of the token at which it is inactive
+        peak: u16,
+        /// the activation there
+        value: f32,
+        /// the window's token ids
+        tokens: Vec<u32>,
+        /// activations at them, 0 at special tokens
+        activations: Vec<f32>,
+        /// position of the window's first token in the context
+        start: u16,
+        /// tokens of the whole context
+        length: u16,
+        /// whether the context begins its document
+        first: bool,
+    }
+}
+
+table! {
+    /// where a feature is active, over the *explain* half: tokens of a kind, and how often it is
+    /// active at them
+    ProfileRow = "profiles", version 1, whole {
+        /// the feature
+        feature: FeatureId,
+        /// `token`, `previous` (the token before), `text` or `sentence` (position in it)
+        by: Profiled,
+        /// its place: tokens by the sum of activation, positions in their order
+        rank: u32,
+        /// the token's id; null for positions
+        token: Option<u32>,
+        /// the first position of a bin, counted from 1; null for tokens
+        from: Option<u32>,
+        /// tokens of the half that are of the kind
+        tokens: u64,
+        /// of them, those at which the feature is active
+        active: u64,
+        /// mean activation at these
+        mean: f64,
+    }
+}
+
+table! {
+    /// a token before a feature's own tokens with which it is more, or less, often strongly active
+    /// at them, over the *explain* half
+    BeforeRow = "before", version 1, whole {
+        /// the feature
+        feature: FeatureId,
+        /// `more`: with it the feature is more often active; `less`: less often; `deciding`: at the
+        /// distance that tells most, all tokens, then those at the next one, where the first
+        /// does not decide by itself
+        set: Beside,
+        /// its place, the surest first
+        rank: u32,
+        /// the token's id
+        token: u32,
+        /// how many tokens before it stands; null: anywhere in the 60 tokens before
+        distance: Option<u32>,
+        /// occurrences of the feature's tokens with it
+        tokens: u64,
+        /// of them, those at which the feature is strongly active
+        active: u64,
+        /// all occurrences that were looked at: of tokens that do not decide by themselves, drawn
+        all_tokens: u64,
+        /// of them, those at which the feature is strongly active
+        all_active: u64,
+    }
+}
+
+table! {
+    /// what brings a feature's activation at the peak of an example: the largest direct effects that
+    /// raise it
+    CauseRow = "causes", version 1, whole {
+        /// the feature
+        feature: FeatureId,
+        /// the context
+        context: u32,
+        /// position of the peak in the context
+        peak: u16,
+        /// its place, the largest first
+        rank: u32,
+        /// as in `nodes`: of an attention feature always `head`
+        kind: NodeKind,
+        /// the position that it is at; of a head the one that it reads
+        position: u32,
+        /// the token's id there
+        token: u32,
+        /// the head's number in its layer; null for others
+        head: Option<u32>,
+        /// its layer; null for embeddings
+        layer: Option<u32>,
+        /// the feature that it is; empty if it is none
+        other: Option<FeatureId>,
+        /// of an attention feature: the position that brings most of it
+        through: Option<u32>,
+        /// the token's id there
+        through_token: Option<u32>,
+        /// units of activation
+        effect: f32,
+        /// its size as a share of everything that the feature reads there
+        share: f32,
+    }
+}
+
+table! {
+    /// what a feature reads by its weights alone: tokens by their embeddings, other scored features
+    /// of earlier sublayers by what they write
+    ReadingRow = "readings", version 1, whole {
+        /// the feature
+        feature: FeatureId,
+        /// its place, tokens first, the largest first
+        rank: u32,
+        /// the token's id; null for features
+        token: Option<u32>,
+        /// the feature that is read; empty for tokens
+        other: Option<FeatureId>,
+        /// standard deviations above the mean of all tokens, or of random directions
+        z: f64,
+    }
+}
+
+table! {
+    /// a token that the live model says more or less of without a feature
+    AblatedRow = "ablated", version 1, whole {
+        /// the feature
+        feature: FeatureId,
+        /// `top`: it was raised by the feature; `bottom`: lowered
+        side: Side,
+        /// its place
+        rank: u32,
+        /// the token's id
+        token: u32,
+        /// by how much its logit is higher with the feature than without, mean over the strongest
+        /// examples
+        change: f32,
+        /// standard deviations of the change over all tokens
+        z: f64,
+        /// examples
+        places: u32,
+    }
+}
+
+table! {
     /// a token that a feature, component, pair or group promotes or suppresses
-    LogitRow = "logits", version 1, whole {
+    LogitRow = "logits", version 2, whole {
         /// the feature, component, pair or group
         subject: Subject,
         /// `top` or `bottom`
@@ -453,6 +607,8 @@ table! {
         logit: f32,
         /// logits at `logits.strength` units
         at_strength: f32,
+        /// standard deviations above the logit at the same place of random directions as long
+        z: f64,
     }
 }
 
@@ -525,7 +681,7 @@ table! {
 
 table! {
     /// an explanation: of everything one from the statistics, and those of a language model besides
-    ExplanationRow = "explanations", version 2, whole {
+    ExplanationRow = "explanations", version 3, whole {
         /// the feature, component, pair or group
         subject: Subject,
         /// `feature`, `component`, `pair` or `group`
@@ -539,8 +695,16 @@ table! {
         /// `ok`, `failed` (a reply that cannot be read, a question that is not taken), `refused`,
         /// or `left`: to be asked again
         status: Status,
-        /// what makes it active
+        /// what makes it active; of a feature its peak
         input_side: String,
+        /// of a feature: where it is active, but little; may be empty
+        weakly: String,
+        /// of an attention feature: where it reads from; may be empty
+        reads_from: String,
+        /// of a feature: `high`, `medium` or `low`; else empty
+        input_confidence: String,
+        /// the same of what it promotes
+        output_confidence: String,
         /// what it promotes
         output_side: String,
         /// both in one
@@ -585,10 +749,11 @@ table! {
 
 table! {
     /// how good an explanation is on documents that it has not seen
-    EvaluationRow = "evaluations", version 2, whole {
+    EvaluationRow = "evaluations", version 3, whole {
         /// the feature
         subject: FeatureId,
-        /// whose explanation; `single-token rule` for the rule itself
+        /// whose explanation; `single-token rule` for the rule itself, `weights` for the tokens in
+        /// `readings` as a rule
         explainer: String,
         /// `single-token`, `detection` or `fuzzing`
         method: String,
@@ -609,12 +774,22 @@ table! {
         null_subject: Option<FeatureId>,
         /// the same for the feature's single-token rule, on the same texts
         rule: Option<f64>,
+        /// `balanced_accuracy` where a text counts as active with any activation; null where no
+        /// text is below `evaluate.threshold`
+        any: Option<f64>,
+        /// of `detection`: share of the inactive texts with the feature's own token that are told
+        /// as inactive; null where there are none
+        right_token: Option<f64>,
+        /// the same of texts of similar features
+        right_similar: Option<f64>,
+        /// the same of other inactive texts
+        right_inactive: Option<f64>,
     }
 }
 
 table! {
     /// a judge's verdict on one text
-    JudgementRow = "judgements", version 1, whole {
+    JudgementRow = "judgements", version 2, whole {
         /// the feature
         subject: FeatureId,
         /// `detection` or `fuzzing`
@@ -638,7 +813,10 @@ table! {
         tokens: u32,
         /// of `fuzzing`: positions that are marked
         marked: Vec<u32>,
-        /// whether the feature is active in it, or the marks are right
+        /// the largest activation in it
+        activation: f32,
+        /// whether the feature is active in it, at or above `evaluate.threshold`; or the marks are
+        /// right
         truth: bool,
         /// what the judge said; null where it said nothing that can be read
         said: Option<bool>,

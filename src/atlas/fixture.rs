@@ -142,7 +142,12 @@ fn promoted(seed: u64, sign: f64) -> Vec<PromotedToken> {
     let logit = |i: usize| sign * 2.4 * (1.0 - i as f64 / 24.0) * (0.7 + 0.3 * unit(seed, 5));
     let word = |i: usize| WORDS[(mix(seed, i as u64) % 12) as usize].to_string();
     (0..20)
-        .map(|i| PromotedToken { text: word(i), logit: logit(i), at_strength: 4.0 * logit(i) })
+        .map(|i| PromotedToken {
+            text: word(i),
+            logit: logit(i),
+            at_strength: 4.0 * logit(i),
+            z: 5.0,
+        })
         .collect()
 }
 
@@ -235,8 +240,60 @@ fn feature(texts: &[String], ids: &[FeatureId], at: &[Component], i: usize) -> F
         agreements: if i % 8 == 6 { explanations::agreements() } else { Vec::new() },
         misjudged: if i % 8 == 1 || i % 8 == 6 { explanations::misjudged() } else { Vec::new() },
         causal: (i % 8 != 4).then(|| explanations::causal(i)),
+        why: why(texts, i),
         explanation,
         asked,
+    }
+}
+
+/// Sources, pairs and profiles of a feature; none of every eighth.
+fn why(texts: &[String], i: usize) -> Why {
+    if i % 8 == 4 {
+        return Why::default();
+    }
+    let head = Component::Head { layer: 1, head: i % 4 };
+    let source = |source: Source, head: Option<Component>, share: f64| SourceShare {
+        source,
+        head,
+        share,
+        texts: 3 + (share * 20.0) as u32,
+    };
+    let share = |what: &str, tokens: u64, active: u64| ProfileShare {
+        what: what.into(),
+        tokens,
+        active,
+        mean: 1.2 + active as f64 / 100.0,
+    };
+    let pair =
+        |k: usize| [Band::Top, Band::Inactive].map(|band| example(texts, i as u64, 70 + k, band));
+    let before = |token: &str, distance: Option<u32>, tokens: u64, active: u64| BeforeShare {
+        token: token.into(),
+        distance,
+        tokens,
+        active,
+    };
+    Why {
+        sources: vec![
+            source(Source::Read(" said".into()), Some(head), 0.41),
+            source(Source::Token("<b>\n".into()), None, 0.12),
+            source(Source::Bos, Some(head), 0.06),
+            source(Source::Position, None, 0.03),
+        ],
+        examples: 14,
+        pairs: (0..3).map(pair).collect(),
+        tokens: vec![share(" Mary", 140, 130), share("\n", 9000, 12)],
+        previous: vec![share(" and", 2310, 412)],
+        text: vec![share("1", 1117, 30), share("129 and later", 6433, 5)],
+        sentence: vec![share("3 to 4", 26_860, 37)],
+        more: vec![before(" and", Some(2), 20, 19), before("<b>", None, 9, 9)],
+        less: vec![before("\n", None, 30, 0)],
+        deciding: (0..20).map(|k| before("38", Some(2), 9, 9 - k / 3)).collect(),
+        own: [149, 61],
+        reads: vec![(" gave".into(), 5.1)],
+        earlier: vec![("mlp0.3".parse().unwrap(), 6.2)],
+        raised: vec![(" she".into(), 1.4)],
+        lowered: vec![("<b".into(), -0.7)],
+        ablated: 8,
     }
 }
 

@@ -12,5 +12,5 @@ pub(crate) mod model;
 mod pairs;
 pub(crate) mod verdict;
 
-pub(crate) use load::{Circuits, Heads, Reader, activations, graphs};
+pub(crate) use load::{Circuits, Heads, Reader, activations, graphs, sources};
 pub(crate) use pairs::strongest;

@@ -4,7 +4,7 @@
 //! interval not, the two are not told apart.
 
 use crate::atlas::model::{Agreement, Evaluation, Steering};
-use crate::format::number::{ABSENT, counted, fixed};
+use crate::format::number::{ABSENT, counted, fixed, percent};
 use serde::Serialize;
 
 /// What came of a comparison, the best first.
@@ -83,6 +83,29 @@ pub(crate) fn of_evaluation(e: &Evaluation) -> Judged {
     judged(e.balanced_accuracy, e.low, &[(another, e.null), ("the single-token rule", e.rule)])
 }
 
+/// What else is known of a score: with any activation, and by kind of inactive text; empty where
+/// that is nothing.
+pub(crate) fn details(e: &Evaluation) -> String {
+    let mut told = Vec::new();
+    if let Some(any) = e.any {
+        told.push(format!("{} if any activation counts as active", fixed(any, 2)));
+    }
+    let kinds = ["with the feature's own token", "of similar features", "others"];
+    let right: Vec<String> = kinds
+        .iter()
+        .zip(e.right)
+        .filter_map(|(kind, right)| Some(format!("{} of those {kind}", percent(right?))))
+        .collect();
+    if !right.is_empty() {
+        let right = right.join(", ").replace("of those others", "of others");
+        told.push(format!("inactive texts told as inactive: {right}"));
+    }
+    match told.is_empty() {
+        true => String::new(),
+        false => format!("{}, judged by {}: {}", e.method, e.judge, told.join("; ")),
+    }
+}
+
 /// Whether it is the rule that was tried, and no explanation.
 pub(crate) fn is_rule(e: &Evaluation) -> bool {
     e.method == "single-token"
@@ -154,6 +177,31 @@ mod tests {
         );
         assert_eq!(said(0.7, 0.6, Some(0.5), Some(0.7)), "does not beat the rule");
         assert_eq!(said(0.4, 0.3, Some(0.5), Some(0.7)), "does not beat another or the rule");
+    }
+
+    #[test]
+    fn details_tell_what_there_is() {
+        let mut e = Evaluation {
+            method: "detection".into(),
+            explainer: "feature".into(),
+            judge: "j".into(),
+            examples: 20,
+            balanced_accuracy: Some(0.9),
+            low: Some(0.7),
+            high: Some(1.0),
+            null: None,
+            null_subject: None,
+            rule: None,
+            any: Some(0.85),
+            right: [Some(0.75), None, Some(1.0)],
+        };
+        assert_eq!(
+            details(&e),
+            "detection, judged by j: 0.85 if any activation counts as active; inactive texts told \
+             as inactive: 75.0% of those with the feature's own token, 100% of others"
+        );
+        (e.any, e.right) = (None, [None; 3]);
+        assert_eq!(details(&e), "");
     }
 
     #[test]

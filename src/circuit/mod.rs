@@ -9,6 +9,7 @@
 //! Knows nothing of tables.
 
 mod attribution;
+pub(crate) mod causes;
 mod discover;
 mod faithful;
 pub mod gradient;
@@ -33,6 +34,7 @@ pub use faithful::{
 };
 pub use graph::PairCount;
 pub use graph::{Edge, Graph, Node, pair_counts};
+pub(crate) use promote::{Noise, lengths};
 pub use promote::{Promoted, TopTokens, Weighted, promoted, promoted_logits, write_directions};
 pub use replacement::{PROMPTS, Pass, ReplacementModel};
 pub use similar::nearest;

@@ -5,9 +5,10 @@
 //! features go through `W_O'`, never straight from `z` to the vocabulary. Knows nothing of what the
 //! tokens say.
 
-use super::replacement::{ReplacementModel, centre, flat};
+use super::replacement::{ReplacementModel, centre, dot, flat};
 use crate::error::{Context, Result, hinted};
 use crate::ids::{FeatureId, Kind};
+use crate::stats::mix;
 use candle_core::{D, Tensor};
 use std::collections::BTreeSet;
 
@@ -16,7 +17,7 @@ use std::collections::BTreeSet;
 pub type Weighted = Vec<(FeatureId, f64)>;
 
 /// The tokens raised and lowered most: (token id, logits), the strongest first, ties by token id.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Promoted {
     /// The tokens raised most.
     pub top: Vec<(u32, f32)>,
@@ -64,6 +65,82 @@ pub fn promoted_logits(replacement: &ReplacementModel, sets: &[Weighted]) -> Res
     let rows = Tensor::cat(&rows, 0)?;
     let centred = rows.broadcast_sub(&rows.mean_keepdim(D::Minus1)?)?;
     centred.matmul(&replacement.model.w_u)?.to_vec2().context("reading promoted tokens")
+}
+
+/// What random directions promote: the logit at each rank of their lists of promoted tokens.
+pub(crate) struct Noise {
+    /// Mean and standard deviation by rank, for a direction of length 1.
+    ranks: Vec<(f64, f64)>,
+}
+
+/// Random directions that are tried.
+const DIRECTIONS: usize = 512;
+const SEED: u64 = 20_240;
+
+impl Noise {
+    /// Of as many ranks as are listed. Suppressed tokens have the same, as directions are as likely
+    /// with the other sign.
+    ///
+    /// # Errors
+    /// When the unembedding cannot be read.
+    pub(crate) fn of(replacement: &ReplacementModel, listed: TopTokens) -> Result<Noise> {
+        let d = replacement.model.sizes.d_model;
+        let mut lists: Vec<Vec<f64>> = vec![Vec::new(); listed.k];
+        for chunk in (0..DIRECTIONS).collect::<Vec<_>>().chunks(AT_ONCE) {
+            let mut rows = Vec::with_capacity(chunk.len() * d);
+            for &i in chunk {
+                let mut row = random_direction(mix(SEED, i as u64), d);
+                centre(&mut row);
+                let length = dot(&row, &row).sqrt();
+                rows.extend(row.iter().map(|x| x / length));
+            }
+            let rows = Tensor::from_vec(rows, (chunk.len(), d), replacement.model.w_u.device())?;
+            let logits = rows.matmul(&replacement.model.w_u)?.to_vec2::<f32>()?;
+            for logits in &logits {
+                let top = listed.of(logits).top;
+                lists.iter_mut().zip(top).for_each(|(list, (_, x))| list.push(f64::from(x)));
+            }
+        }
+        let spread = |list: &Vec<f64>| {
+            let n = list.len().max(1) as f64;
+            let mean = list.iter().sum::<f64>() / n;
+            (mean, (list.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt())
+        };
+        Ok(Noise { ranks: lists.iter().map(spread).collect() })
+    }
+
+    /// By how many standard deviations a logit at a rank, promoted or suppressed, is above those of
+    /// random directions of the same length.
+    pub(crate) fn z(&self, rank: usize, logit: f32, length: f32) -> f64 {
+        let (mean, deviation) = self.ranks.get(rank).copied().unwrap_or((0.0, 1.0));
+        if length <= 0.0 || deviation <= 0.0 {
+            return 0.0;
+        }
+        (f64::from(logit.abs()) / f64::from(length) - mean) / deviation
+    }
+}
+
+/// Numbers that are normally distributed about 0 (Box and Muller), the same for a seed everywhere.
+fn random_direction(seed: u64, d: usize) -> Vec<f32> {
+    let uniform = |i: u64| (mix(seed, i) >> 11) as f64 / (1u64 << 53) as f64;
+    let normal = |i: u64| {
+        let radius = (-2.0 * (1.0 - uniform(2 * i)).ln()).sqrt();
+        (radius * (std::f64::consts::TAU * uniform(2 * i + 1)).cos()) as f32
+    };
+    (0..d as u64).map(normal).collect()
+}
+
+/// Lengths of what sets add to the residual stream for each unit of activation, mean-centred.
+///
+/// # Errors
+/// When there is no dictionary or feature of a name.
+pub(crate) fn lengths(replacement: &ReplacementModel, sets: &[Weighted]) -> Result<Vec<f32>> {
+    let length = |set: &Weighted| {
+        let mut row = flat(&written_by(replacement, set)?)?;
+        centre(&mut row);
+        Ok(dot(&row, &row).sqrt())
+    };
+    sets.iter().map(length).collect()
 }
 
 /// What each feature adds to the residual stream for each unit of activation, mean-centred, `[D]` a

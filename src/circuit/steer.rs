@@ -10,7 +10,7 @@
 //! them; each is run once for all features of a group that are added in it, so that features which
 //! share contexts cost little more than one.
 
-use super::promote::{TopTokens, write_directions};
+use super::promote::{Promoted, TopTokens, write_directions};
 use super::replacement::ReplacementModel;
 use crate::error::{Context, Result};
 use crate::ids::{FeatureId, Kind};
@@ -36,6 +36,10 @@ pub struct Rise<T> {
     pub at: Vec<T>,
     /// The tokens that rise most on average over places: (token id, logits), the strongest first.
     pub most: Vec<(u32, f32)>,
+    /// Those that fall most, in the same way.
+    pub least: Vec<(u32, f32)>,
+    /// Standard deviation of the mean rise over the vocabulary.
+    pub deviation: f64,
 }
 
 /// Contexts that run side by side.
@@ -150,8 +154,12 @@ fn risen<T>(
             .map(|(_, seen)| seen)
             .collect();
         sum.iter_mut().for_each(|x| *x /= one.places.len().max(1) as f32);
-        let most = if at.is_empty() { Vec::new() } else { listed.of(&sum).top };
-        Rise { at, most }
+        // Its mean is 0, as the unembedding is centred.
+        let square = sum.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+        let deviation = (square / sum.len().max(1) as f64).sqrt();
+        let Promoted { top: most, bottom: least } =
+            if at.is_empty() { Promoted::default() } else { listed.of(&sum) };
+        Rise { at, most, least, deviation }
     };
     each.map(rise).collect()
 }

@@ -17,6 +17,15 @@ pub(crate) fn visible(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
+/// Positions from the first of a bin to that before the next one, counted from 1.
+pub(crate) fn positions(from: u32, bins: &[u32]) -> String {
+    match bins.iter().find(|first| **first > from) {
+        Some(next) if *next == from + 1 => from.to_string(),
+        Some(next) => format!("{from} to {}", next - 1),
+        None => format!("{from} and later"),
+    }
+}
+
 /// A stretch of an explanation: words, or a token that was written in backticks (see
 /// [`crate::summary::quoted`]).
 #[derive(Debug, PartialEq)]

@@ -9,7 +9,7 @@ mod words;
 
 pub use nodes::{Bias, NodeKind};
 pub(crate) use words::Lag;
-pub use words::{Band, Half, Side, Slot, Status, SubjectKind};
+pub use words::{Band, Beside, Half, Profiled, Shown, Side, Slot, Status, SubjectKind};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -61,6 +61,40 @@ words! {
         Score = "score",
     }
 
+    /// What an example is shown for to those who explain.
+    Shown ("a role (`strongest`, `weaker`, `active` or `inactive`)") {
+        /// One of the strongest.
+        Strongest = "strongest",
+        /// One of the others, of all strengths.
+        Weaker = "weaker",
+        /// The active text of a contrast pair.
+        Active = "active",
+        /// The inactive text of a contrast pair.
+        Inactive = "inactive",
+    }
+
+    /// What a token before says of a feature's activity.
+    Beside ("a set of tokens before (`more`, `less` or `deciding`)") {
+        /// With it the feature is more often active.
+        More = "more",
+        /// With it it is less often active.
+        Less = "less",
+        /// It stands at a distance that tells most.
+        Deciding = "deciding",
+    }
+
+    /// By what the tokens of a profile are counted.
+    Profiled ("what a profile is by (`token`, `previous`, `text` or `sentence`)") {
+        /// The token itself.
+        Token = "token",
+        /// The token before it.
+        Previous = "previous",
+        /// Its position in the text.
+        Text = "text",
+        /// Its position in the sentence.
+        Sentence = "sentence",
+    }
+
     /// Which end of the vocabulary a token is at: the most promoted, or the most suppressed ones.
     Side ("a side of the vocabulary (`top` or `bottom`)") {
         /// The most promoted tokens.

@@ -3,7 +3,7 @@
 use super::download::downloaded;
 use super::runner::set_threads;
 use super::table::{NAMES, STAGES, Stage};
-use crate::artifact::Store;
+use crate::artifact::{Artifact, Store};
 use crate::config::Config;
 use crate::error::{Hint, Result, hinted};
 use crate::lock::{ATTEMPT, Ingredients, Lock, Reason, fingerprint};
@@ -133,6 +133,11 @@ impl<'a> Workplace<'a> {
             let fingerprint = fingerprint(&ingredients);
             if let Some(besides) = stage.writes_besides.as_ref().filter(|_| why.is_empty()) {
                 why.extend((besides.stale)(self.config, &fingerprint).map(Reason::own));
+            }
+            // A table that a version before did not write is in no lock.
+            let gone = |artifact: &&Artifact| !artifact.sharded && !self.store.has(artifact);
+            if let Some(artifact) = stage.writes.iter().find(gone).filter(|_| why.is_empty()) {
+                why.push(Reason::own(format!("`{}` is missing", artifact.name)));
             }
             for artifact in stage.writes {
                 self.store.expect(artifact, &fingerprint, stage.name);

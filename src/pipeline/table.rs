@@ -49,7 +49,7 @@ pub(super) struct Besides {
 }
 
 /// The stages in their order.
-pub const STAGES: [Stage; 11] = [
+pub const STAGES: [Stage; 12] = [
     Stage {
         name: "tokenize",
         does: "text → documents → contexts of token ids",
@@ -179,7 +179,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "aggregate",
         does: "statistics, examples, promoted tokens, co-occurrence, clusters",
-        version: 3,
+        version: 5,
         settings: &["aggregate.", "logits.", "groups."],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
         besides: nothing,
@@ -196,6 +196,9 @@ pub const STAGES: [Stage; 11] = [
         writes: &[
             FeatureRow::ARTIFACT,
             ExampleRow::ARTIFACT,
+            EvidenceRow::ARTIFACT,
+            ProfileRow::ARTIFACT,
+            BeforeRow::ARTIFACT,
             LogitRow::ARTIFACT,
             CircuitPairRow::ARTIFACT,
             CorpusPairRow::ARTIFACT,
@@ -206,15 +209,42 @@ pub const STAGES: [Stage; 11] = [
         asks: None,
     },
     Stage {
+        name: "causes",
+        does: "why each feature is active at its examples: heads, tokens, earlier features",
+        version: 1,
+        settings: &["logits.k"],
+        inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
+        besides: nothing,
+        reads: &[
+            Document::ARTIFACT,
+            ContextRow::ARTIFACT,
+            FeatureRow::ARTIFACT,
+            EvidenceRow::ARTIFACT,
+        ],
+        after: None,
+        writes: &[CauseRow::ARTIFACT, ReadingRow::ARTIFACT, AblatedRow::ARTIFACT],
+        writes_besides: None,
+        run: stages::causes::run,
+        asks: None,
+    },
+    Stage {
         name: "interpret",
         does: "explanations of every feature, pair, component and group",
-        version: 3,
-        settings: &["llm.", "groups."],
+        version: 4,
+        settings: &["llm.", "groups.", "model.about"],
         inputs: &[Input::Tokenizer],
         besides: nothing,
         reads: &[
+            Document::ARTIFACT,
+            ContextRow::ARTIFACT,
             FeatureRow::ARTIFACT,
             ExampleRow::ARTIFACT,
+            EvidenceRow::ARTIFACT,
+            ProfileRow::ARTIFACT,
+            BeforeRow::ARTIFACT,
+            CauseRow::ARTIFACT,
+            ReadingRow::ARTIFACT,
+            AblatedRow::ARTIFACT,
             LogitRow::ARTIFACT,
             ClusterRow::ARTIFACT,
             CircuitPairRow::ARTIFACT,
@@ -237,8 +267,8 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "evaluate",
         does: "scores of explanations on held-out documents, and steering",
-        version: 4,
-        settings: &["evaluate.", "llm."],
+        version: 5,
+        settings: &["evaluate.", "llm.", "model.about"],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
         besides: nothing,
         reads: &[
@@ -247,6 +277,7 @@ pub const STAGES: [Stage; 11] = [
             ScoreRow::ARTIFACT,
             FeatureRow::ARTIFACT,
             ExampleRow::ARTIFACT,
+            ReadingRow::ARTIFACT,
             LogitRow::ARTIFACT,
             ExplanationRow::ARTIFACT,
         ],
@@ -265,7 +296,7 @@ pub const STAGES: [Stage; 11] = [
     Stage {
         name: "render",
         does: "all tables → the site",
-        version: 8,
+        version: 9,
         settings: &["site.", "groups."],
         inputs: &[Input::Tokenizer],
         besides: stages::render::besides,
@@ -290,6 +321,12 @@ pub const STAGES: [Stage; 11] = [
             ConformanceRow::ARTIFACT,
             FeatureRow::ARTIFACT,
             ExampleRow::ARTIFACT,
+            EvidenceRow::ARTIFACT,
+            ProfileRow::ARTIFACT,
+            BeforeRow::ARTIFACT,
+            CauseRow::ARTIFACT,
+            ReadingRow::ARTIFACT,
+            AblatedRow::ARTIFACT,
             LogitRow::ARTIFACT,
             CircuitPairRow::ARTIFACT,
             CorpusPairRow::ARTIFACT,

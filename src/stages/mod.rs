@@ -3,6 +3,7 @@
 
 pub mod aggregate;
 pub mod cache;
+pub mod causes;
 pub mod conformance;
 pub mod discover;
 pub mod evaluate;

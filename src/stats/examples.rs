@@ -129,9 +129,11 @@ pub fn choose<'a>(
             .take(wanted.per_band);
         chosen.extend(labelled(Band::Tenth(band as u8), taken.collect()));
     }
+    let positions: Vec<u16> = chosen.iter().map(|example| example.peak.position).collect();
+    let around = Around { positions: &positions, salt };
     chosen.extend(labelled(
         Band::Inactive,
-        inactive(peaks, contexts, info, 10 * wanted.per_band, salt, &mut used),
+        inactive(peaks, contexts, info, 10 * wanted.per_band, around, &mut used),
     ));
     chosen
 }
@@ -142,16 +144,26 @@ pub(crate) fn labelled(band: Band, peaks: Vec<Peak>) -> Vec<Chosen> {
     peaks.into_iter().enumerate().map(label).collect()
 }
 
-/// Contexts in which the feature is never active, in hash order, each around a position drawn by
-/// hash.
+/// Where the windows of inactive contexts are.
+#[derive(Clone, Copy)]
+struct Around<'a> {
+    /// Positions of active peaks: a window is around one of them, so that inactive texts are as
+    /// long as active ones, and begin their documents as often.
+    positions: &'a [u16],
+    salt: u64,
+}
+
+/// Contexts in which the feature is never active, in hash order, each around the position of a
+/// peak, or where there is none, of any token.
 fn inactive<'a>(
     peaks: &[Peak],
     contexts: &[u32],
     info: &dyn Fn(u32) -> ContextInfo<'a>,
     k: usize,
-    salt: u64,
+    around: Around,
     used: &mut Used,
 ) -> Vec<Peak> {
+    let Around { positions, salt } = around;
     let active: HashSet<u32> = peaks.iter().map(|peak| peak.context).collect();
     let mut order: Vec<(u64, u32)> = contexts
         .iter()
@@ -167,7 +179,13 @@ fn inactive<'a>(
     order.sort_unstable();
     let at = |(hash, context): (u64, u32)| {
         let last = info(context).tokens.len() - 1;
-        let position = if last == 0 { 0 } else { 1 + (mix(hash, salt) as usize) % last };
+        let drawn = mix(hash, salt) as usize;
+        let fit: Vec<u16> = positions.iter().copied().filter(|p| usize::from(*p) <= last).collect();
+        let position = match &fit[..] {
+            _ if last == 0 => 0,
+            [] => 1 + drawn % last,
+            fit => usize::from(fit[drawn % fit.len()]),
+        };
         Peak { context, position: position as u16, value: 0.0 }
     };
     order.into_iter().map(at).filter(|peak| used.take(peak, &info(peak.context))).take(k).collect()
@@ -251,7 +269,12 @@ mod tests {
                     .all(|x| x.peak.value == 0.0
                         && peaks.iter().all(|p| p.context != x.peak.context))
             );
-            assert!(inactive.iter().all(|x| x.peak.position > 0), "BOS is no example");
+            let positions: HashSet<u16> =
+                chosen.iter().filter(|x| x.peak.value > 0.0).map(|x| x.peak.position).collect();
+            assert!(
+                inactive.iter().all(|x| positions.contains(&x.peak.position)),
+                "around the positions of peaks, so that the texts are as long"
+            );
         }
     }
 

@@ -2,12 +2,16 @@
 //! intervals. No files, no model.
 
 pub mod agreement;
+pub(crate) mod before;
+pub(crate) mod contrast;
 pub mod cooccurrence;
 pub mod examples;
 pub mod feature;
+pub(crate) mod frames;
 pub mod interval;
 pub mod joint;
 pub mod ngrams;
+pub(crate) mod profile;
 pub mod rule;
 pub mod strata;
 pub mod trials;

@@ -23,6 +23,8 @@ pub struct TextWindow<'a> {
     pub start: u16,
     /// Token ids of the window.
     pub tokens: &'a [u32],
+    /// The feature's largest activation in it.
+    pub value: f32,
 }
 
 /// A window where the feature is active, and what may be marked in it, by place in the window.
@@ -99,21 +101,30 @@ pub fn in_turn<T: Clone>(
     chosen
 }
 
+/// Of so many texts with activations as there are, one is added with less than the threshold.
+const WEAK: usize = 4;
+
 /// Texts for the question whether the feature is active in them: up to `n` of the active windows,
-/// and as many inactive ones. Each kind is a list, best first, and all kinds come in turn.
+/// as many inactive ones, and a quarter of that of weak ones, whose activations are below the
+/// threshold. Each kind is a list, best first, and all kinds come in turn.
 pub fn detection<'a>(
     active: &[Vec<TextWindow<'a>>],
+    weak: &[Vec<TextWindow<'a>>],
     inactive: &[Vec<TextWindow<'a>>],
     n: usize,
     mut taken: Taken<'a>,
     salt: u64,
 ) -> Vec<Trial<'a>> {
     let yes = in_turn(active, n, salt, |window| taken.take(window));
+    let weak = in_turn(weak, yes.len() / WEAK, salt, |window| taken.take(window));
     let no = in_turn(inactive, yes.len(), salt, |window| taken.take(window));
     let trial =
         |truth: bool| move |window: TextWindow<'a>| Trial { window, marked: Vec::new(), truth };
     shuffled(
-        yes.into_iter().map(trial(true)).chain(no.into_iter().map(trial(false))).collect(),
+        yes.into_iter()
+            .map(trial(true))
+            .chain(weak.into_iter().chain(no).map(trial(false)))
+            .collect(),
         salt,
     )
 }
@@ -228,6 +239,7 @@ mod tests {
             document: d,
             start: 3,
             tokens: &texts[d as usize],
+            value: 1.0,
         };
         documents.map(window).collect()
     }
@@ -245,6 +257,7 @@ mod tests {
             .map(|(d, band)| windows(texts, band, d));
         detection(
             &active,
+            &[],
             &inactive.collect::<Vec<_>>(),
             n,
             Taken::with([&*texts[0]].into_iter()),
@@ -297,6 +310,19 @@ mod tests {
         let firsts: Vec<usize> = (0..40).map(first).collect();
         let mean = firsts.iter().sum::<usize>() as f64 / 40.0;
         assert!((mean - 4.0).abs() < 0.6, "{firsts:?}");
+    }
+
+    #[test]
+    fn a_quarter_as_many_weak_texts_come_besides() {
+        let texts = texts();
+        let weak = [windows(&texts, Band::Tenth(1), 10..30)];
+        let active = [windows(&texts, Band::Top, 0..8)];
+        let inactive = [windows(&texts, Band::Inactive, 40..60)];
+        let none = Taken::with([].into_iter());
+        let trials = detection(&active, &weak, &inactive, 8, none, 5);
+        let count = |band: Band| trials.iter().filter(|t| t.window.band == band).count();
+        assert_eq!([Band::Top, Band::Tenth(1), Band::Inactive].map(count), [8, 2, 8]);
+        assert!(trials.iter().all(|t| t.truth == (t.window.band == Band::Top)));
     }
 
     fn active<'a>(

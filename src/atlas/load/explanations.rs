@@ -237,7 +237,9 @@ fn in_turn(
 
 /// What the judge got wrong of a feature's own first explanation: a few texts by each method.
 fn misjudged(rows: Vec<JudgementRow>, judge: &str) -> BTreeMap<FeatureId, Vec<JudgementRow>> {
-    let wrong = |row: &JudgementRow| row.said == Some(!row.truth);
+    // Active below the threshold: neither is wrong.
+    let weak = |row: &JudgementRow| row.method == "detection" && !row.truth && row.activation > 0.0;
+    let wrong = |row: &JudgementRow| row.said == Some(!row.truth) && !weak(row);
     let own =
         |row: &JudgementRow| row.judge == judge && row.explained == row.subject && row.sample == 0;
     let mut rows: Vec<JudgementRow> =
@@ -277,6 +279,10 @@ fn explanation(row: &ExplanationRow) -> Explanation {
         input_side: row.input_side.clone(),
         output_side: row.output_side.clone(),
         text: row.text.clone(),
+        weakly: row.weakly.clone(),
+        reads_from: row.reads_from.clone(),
+        input_confidence: row.input_confidence.clone(),
+        output_confidence: row.output_confidence.clone(),
         matching: row.matching.clone(),
         carried: row.carried.clone(),
         claims: row.claims.clone(),
@@ -296,6 +302,8 @@ fn evaluation(row: &EvaluationRow) -> Evaluation {
         null: row.null,
         null_subject: row.null_subject,
         rule: row.rule,
+        any: row.any,
+        right: [row.right_token, row.right_similar, row.right_inactive],
     }
 }
 
@@ -412,6 +420,10 @@ mod tests {
             input_side: String::new(),
             output_side: String::new(),
             text: format!("{explainer} {sample}"),
+            weakly: String::new(),
+            reads_from: String::new(),
+            input_confidence: String::new(),
+            output_confidence: String::new(),
             matching: String::new(),
             carried: String::new(),
             claims: vec![],
@@ -457,6 +469,7 @@ mod tests {
                 start: 1,
                 tokens: 3,
                 marked: vec![],
+                activation: 1.0,
                 truth: true,
                 said,
                 prompt_hash: String::new(),

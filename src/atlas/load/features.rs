@@ -43,6 +43,7 @@ impl Reader<'_> {
             agreements: self.agreements(row.feature)?,
             misjudged: self.misjudged(row.feature)?,
             causal: self.steering(row.feature)?,
+            why: self.why(row.feature)?,
         })
     }
 

@@ -98,6 +98,11 @@ impl Heads {
         })
     }
 
+    /// What stands at a position of a template's prompts.
+    pub(crate) fn role(&self, task: &str, template: &str, position: usize) -> Option<&Role> {
+        self.templates.get(&(task.into(), template.into()))?.roles.get(position)
+    }
+
     /// A head in each task whose circuits have it; empty for an MLP.
     pub(crate) fn of(&self, component: Component, tokenizer: &Tokenizer) -> Vec<Head> {
         let own = self.heads.iter().filter(|((_, of), _)| *of == component);

@@ -13,9 +13,11 @@ mod graphs;
 mod heads;
 mod tasks;
 mod whole;
+mod why;
 
 pub(crate) use graphs::{Circuits, graphs};
 pub(crate) use heads::Heads;
+pub(crate) use why::sources;
 
 use crate::artifact::tables::{
     CircuitFeature, CircuitPairRow, ComponentRow, CorpusPairRow, ExampleRow, FeatureRow, LogitRow,
@@ -32,6 +34,7 @@ use crate::lock::Lock;
 use explanations::Explanations;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
+use why::WhyTables;
 
 /// What is in each circuit, by task and prompt: components, and the features that serve there.
 pub(super) type Members = BTreeMap<(String, u32), BTreeSet<(Component, Option<FeatureId>)>>;
@@ -84,6 +87,7 @@ pub(crate) struct Reader<'a> {
     corpus_pairs: Lazy<BTreeMap<FeatureId, Vec<CorpusPairRow>>>,
     explanations: Explanations,
     heads: Lazy<Heads>,
+    why: Lazy<WhyTables>,
 }
 
 impl<'a> Reader<'a> {
@@ -112,6 +116,7 @@ impl<'a> Reader<'a> {
             corpus_pairs: Lazy::default(),
             explanations: Explanations::default(),
             heads: Lazy::default(),
+            why: Lazy::default(),
         }
     }
 
@@ -283,6 +288,7 @@ fn promoted(rows: Vec<LogitRow>) -> BTreeMap<Subject, [Vec<PromotedToken>; 2]> {
             text: row.text,
             logit,
             at_strength,
+            z: row.z,
         });
     }
     map

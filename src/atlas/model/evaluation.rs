@@ -9,7 +9,8 @@ use serde::Serialize;
 pub(crate) struct Evaluation {
     /// `single-token`, `detection`, `fuzzing`.
     pub method: String,
-    /// Whose explanation; `single-token rule` for the rule itself.
+    /// Whose explanation; `single-token rule` for the rule itself, `weights` for the tokens that the
+    /// weights read, as a rule.
     pub explainer: String,
     /// The language model that judged; empty for the rule.
     pub judge: String,
@@ -22,6 +23,11 @@ pub(crate) struct Evaluation {
     pub null_subject: Option<FeatureId>,
     /// The same for the feature's single-token rule, on the same texts.
     pub rule: Option<f64>,
+    /// `balanced_accuracy` where any activation counts as active; none where that is the same.
+    pub any: Option<f64>,
+    /// Of the inactive texts those told rightly: with the feature's own token, of similar features,
+    /// and others.
+    pub right: [Option<f64>; 3],
 }
 
 /// A text that the first judge got wrong, given the feature's own explanation.

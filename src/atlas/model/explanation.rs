@@ -15,6 +15,13 @@ pub(crate) struct Explanation {
     pub input_side: String,
     pub output_side: String,
     pub text: String,
+    /// Of a feature: where it is active, but little; may be empty.
+    pub weakly: String,
+    /// Of an attention feature: where it reads from; may be empty.
+    pub reads_from: String,
+    /// Of a feature: `high`, `medium` or `low`; else empty.
+    pub input_confidence: String,
+    pub output_confidence: String,
     /// Of a head: how what it looks for and what it finds match; else empty.
     pub matching: String,
     /// Of a head: what it carries from there; else empty.

@@ -1,7 +1,7 @@
 //! A feature, its examples and promoted tokens; pairs and groups of features.
 
 use super::{
-    Agreement, CircuitPair, Evaluation, Explanation, Misjudged, Serving, Steering, Transcript,
+    Agreement, CircuitPair, Evaluation, Explanation, Misjudged, Serving, Steering, Transcript, Why,
 };
 use crate::ids::{Band, FeatureId, Half, Lag};
 use serde::Serialize;
@@ -13,6 +13,8 @@ pub(crate) struct PromotedToken {
     pub logit: f64,
     /// The same at `logits.strength` units.
     pub at_strength: f64,
+    /// Standard deviations above the logit at the same place of random directions.
+    pub z: f64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -52,6 +54,8 @@ pub(crate) struct Feature {
     /// Some of the texts that the first judge got wrong.
     pub misjudged: Vec<Misjudged>,
     pub causal: Option<Steering>,
+    /// Why it is active.
+    pub why: Why,
 }
 
 /// A window of a context around the peak.

@@ -10,6 +10,7 @@ mod feature;
 mod graph;
 mod head;
 mod task;
+mod why;
 
 pub(crate) use component::{ComponentPage, Serving};
 pub(crate) use evaluation::{Agreement, Evaluation, Misjudged, Steering};
@@ -22,6 +23,7 @@ pub(crate) use task::{
     CircuitPair, Faithfulness, HookScore, Interval, InterventionLink, Prompt, PublishedClass, Task,
     TaskComponent,
 };
+pub(crate) use why::{BeforeShare, ProfileShare, Source, SourceShare, Why};
 
 use crate::ids::DictionaryId;
 use serde::Serialize;

@@ -3,7 +3,7 @@
 use super::{WeightedSet, Work};
 use crate::artifact::tables::{ExampleRow, LogitRow};
 use crate::atlas::activations::example_row;
-use crate::circuit::{Promoted, ReplacementModel, TopTokens, Weighted, promoted};
+use crate::circuit::{Noise, Promoted, ReplacementModel, TopTokens, Weighted, lengths, promoted};
 use crate::error::Result;
 use crate::ids::Band;
 use crate::ids::{Side, Subject};
@@ -92,16 +92,24 @@ pub(super) fn write_logits(work: &Work, sets: &[WeightedSet]) -> Result<()> {
     let specials = work.contexts.tokenizer().specials();
     let listed = TopTokens { k: work.run.config.logits.k, specials };
     let promoted = promoted(&replacement, &members, listed)?;
+    let (noise, lengths) = (Noise::of(&replacement, listed)?, lengths(&replacement, &members)?);
     let mut rows: Vec<LogitRow> = subjects
         .iter()
-        .zip(&promoted)
-        .flat_map(|(subject, promoted)| logit_rows(work, subject, promoted))
+        .zip(promoted.iter().zip(lengths))
+        .flat_map(|(subject, (promoted, length))| {
+            logit_rows(work, subject, promoted, |rank, logit| noise.z(rank, logit, length))
+        })
         .collect();
     rows.sort_by_cached_key(|row| (row.subject.to_string(), row.side.word(), row.rank));
     work.run.store.write(work.run.fingerprint, &rows)
 }
 
-fn logit_rows(work: &Work, subject: &Subject, promoted: &Promoted) -> Vec<LogitRow> {
+fn logit_rows(
+    work: &Work,
+    subject: &Subject,
+    promoted: &Promoted,
+    z: impl Fn(usize, f32) -> f64,
+) -> Vec<LogitRow> {
     let strength = work.run.config.logits.strength;
     let side = |side: Side, tokens: &[(u32, f32)]| {
         let row = |(rank, &(token, logit)): (u32, &(u32, f32))| LogitRow {
@@ -112,6 +120,7 @@ fn logit_rows(work: &Work, subject: &Subject, promoted: &Promoted) -> Vec<LogitR
             text: work.contexts.tokenizer().token(token),
             logit,
             at_strength: (f64::from(logit) * strength) as f32,
+            z: z(rank as usize, logit),
         };
         (0u32..).zip(tokens).map(row).collect::<Vec<_>>()
     };

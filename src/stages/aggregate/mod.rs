@@ -1,5 +1,6 @@
 //! `aggregate`: what the scores say of each feature, of features together, and of each component.
 
+mod evidence;
 mod examples;
 mod pairs;
 mod sets;
@@ -14,6 +15,7 @@ use crate::stages::{Done, Run};
 use crate::stats::examples::{ContextInfo, Wanted};
 use crate::stats::feature::{Statistics, TokenActivation, statistics};
 use crate::stats::joint::summed;
+use evidence::write_evidence;
 use examples::{write_examples, write_logits};
 use pairs::{write_circuit_pairs, write_corpus_pairs};
 use rayon::prelude::*;
@@ -61,6 +63,7 @@ pub fn run(run: &Run) -> Result<Done> {
     sets.extend(group_sets(run)?);
     let corpus_pairs = write_corpus_pairs(&work)?;
     write_examples(&work, &sets)?;
+    write_evidence(&work)?;
     write_logits(&work, &sets)?;
     let tokens = work.contexts.tokens();
     let features = work.features.len();
@@ -98,6 +101,11 @@ impl<'a> Work<'a> {
     fn counting(&self, key: usize) -> impl Iterator<Item = TokenActivation> + '_ {
         let counts = |f: &&TokenActivation| self.contexts.counting(f.context, f.position).is_some();
         self.activations[key].iter().filter(counts).copied()
+    }
+
+    /// Those of the *explain* half.
+    fn explained(&self, key: usize) -> impl Iterator<Item = TokenActivation> + '_ {
+        self.counting(key).filter(|at| self.contexts.explain[at.context as usize])
     }
 
     fn feature_rows(&self) -> Vec<FeatureRow> {

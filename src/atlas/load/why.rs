@@ -1,0 +1,184 @@
+//! Why features are active, from the tables.
+
+use super::Reader;
+use crate::artifact::tables::{
+    AblatedRow, BeforeRow, CauseRow, EvidenceRow, ExampleRow, ProfileRow, ReadingRow,
+};
+use crate::atlas::model::{BeforeShare, Example, ProfileShare, Source, SourceShare, Why};
+use crate::corpus::Tokenizer;
+use crate::error::Result;
+use crate::format::text::positions;
+use crate::ids::{
+    Band, Beside, Component, FeatureId, Half, NodeKind, Profiled, Shown, Side, Subject,
+};
+use crate::inputs::by;
+use crate::stats::profile::BINS;
+use std::collections::BTreeMap;
+
+/// Sources that are listed, and the least mean share of one.
+const SOURCES: usize = 8;
+const LEAST_SHARE: f64 = 0.025;
+/// Tokens that the live model says more or less of, and standard deviations from which on.
+const LIVE: usize = 8;
+const FAR: f64 = 3.0;
+
+/// The tables by feature.
+pub(super) struct WhyTables {
+    evidence: BTreeMap<FeatureId, Vec<EvidenceRow>>,
+    profiles: BTreeMap<FeatureId, Vec<ProfileRow>>,
+    before: BTreeMap<FeatureId, Vec<BeforeRow>>,
+    causes: BTreeMap<FeatureId, Vec<CauseRow>>,
+    readings: BTreeMap<FeatureId, Vec<ReadingRow>>,
+    ablated: BTreeMap<FeatureId, Vec<AblatedRow>>,
+}
+
+fn of<R>(table: &BTreeMap<FeatureId, Vec<R>>, feature: FeatureId) -> &[R] {
+    table.get(&feature).map(Vec::as_slice).unwrap_or_default()
+}
+
+impl Reader<'_> {
+    fn why_tables(&self) -> Result<&WhyTables> {
+        self.why.get(|| {
+            Ok(WhyTables {
+                evidence: by(self.large(&["feature"])?, |row: &EvidenceRow| row.feature),
+                profiles: by(self.large(&["feature"])?, |row: &ProfileRow| row.feature),
+                before: by(self.large(&["feature"])?, |row: &BeforeRow| row.feature),
+                causes: by(self.large(&["feature"])?, |row: &CauseRow| row.feature),
+                readings: by(self.large(&["feature"])?, |row: &ReadingRow| row.feature),
+                ablated: by(self.large(&["feature"])?, |row: &AblatedRow| row.feature),
+            })
+        })
+    }
+
+    /// Why a feature is active.
+    pub(crate) fn why(&self, feature: FeatureId) -> Result<Why> {
+        let (tables, tokenizer) = (self.why_tables()?, self.tokenizer()?);
+        let causes = of(&tables.causes, feature);
+        let evidence = of(&tables.evidence, feature);
+        let of_role = |role: Shown| evidence.iter().filter(move |row| row.role == role);
+        let examples: BTreeMap<(u32, u16), ()> = of_role(Shown::Strongest)
+            .chain(of_role(Shown::Weaker))
+            .map(|row| ((row.context, row.peak), ()))
+            .collect();
+        let own = causes.iter().filter(|row| examples.contains_key(&(row.context, row.peak)));
+        let mut sources = sources(own, examples.len(), tokenizer);
+        sources.retain(|source| source.share >= LEAST_SHARE);
+        sources.truncate(SOURCES);
+        let pairs = of_role(Shown::Active).zip(of_role(Shown::Inactive));
+        let readings = of(&tables.readings, feature);
+        let live = |side: Side| {
+            let own = of(&tables.ablated, feature).iter().filter(|row| row.side == side);
+            let token = |row: &AblatedRow| (tokenizer.token(row.token), f64::from(row.change));
+            own.filter(|row| row.z.abs() > FAR).take(LIVE).map(token).collect()
+        };
+        let profile = |by: Profiled| {
+            let own = of(&tables.profiles, feature).iter().filter(|row| row.by == by);
+            own.map(|row| profile_share(row, tokenizer)).collect()
+        };
+        let before = of(&tables.before, feature);
+        let set = |set: Beside| {
+            let own = before.iter().filter(|row| row.set == set);
+            own.map(|row| BeforeShare {
+                token: tokenizer.token(row.token),
+                distance: row.distance,
+                tokens: row.tokens,
+                active: row.active,
+            })
+            .collect()
+        };
+        Ok(Why {
+            more: set(Beside::More),
+            less: set(Beside::Less),
+            deciding: set(Beside::Deciding),
+            own: before.first().map_or([0, 0], |row| [row.all_tokens, row.all_active]),
+            sources,
+            examples: examples.len() as u32,
+            pairs: pairs
+                .map(|(a, b)| Ok([self.shown(a)?, self.shown(b)?]))
+                .collect::<Result<_>>()?,
+            tokens: profile(Profiled::Token),
+            previous: profile(Profiled::Previous),
+            text: profile(Profiled::Text),
+            sentence: profile(Profiled::Sentence),
+            reads: readings
+                .iter()
+                .filter_map(|row| Some((tokenizer.token(row.token?), row.z)))
+                .collect(),
+            earlier: readings.iter().filter_map(|row| Some((row.other?, row.z))).collect(),
+            raised: live(Side::Top),
+            lowered: live(Side::Bottom),
+            ablated: of(&tables.ablated, feature).first().map_or(0, |row| row.places),
+        })
+    }
+
+    fn shown(&self, row: &EvidenceRow) -> Result<Example> {
+        self.example(&ExampleRow {
+            subject: Subject::from(row.feature),
+            half: Half::Explain,
+            band: if row.role == Shown::Inactive { Band::Inactive } else { Band::Top },
+            rank: row.rank,
+            context: row.context,
+            document: row.document,
+            peak: row.peak,
+            value: row.value,
+            tokens: row.tokens.clone(),
+            activations: row.activations.clone(),
+            start: row.start,
+            length: row.length,
+        })
+    }
+}
+
+fn profile_share(row: &ProfileRow, tokenizer: &Tokenizer) -> ProfileShare {
+    let what = match (row.token, row.from) {
+        (Some(id), _) => tokenizer.token(id),
+        (_, Some(from)) => positions(from, &BINS),
+        _ => String::new(),
+    };
+    ProfileShare { what, tokens: row.tokens, active: row.active, mean: row.mean }
+}
+
+/// What a cause is.
+pub(crate) fn source(cause: &CauseRow, tokenizer: &Tokenizer) -> (Source, Option<Component>) {
+    let token = || tokenizer.token(cause.token);
+    let head = cause
+        .head
+        .zip(cause.layer)
+        .map(|(head, layer)| Component::Head { layer: layer as usize, head: head as usize });
+    let source = match (cause.kind, cause.other) {
+        (NodeKind::Head, _) if cause.position == 0 => Source::Bos,
+        (NodeKind::Head, _) if cause.position == u32::from(cause.peak) => Source::Itself,
+        (NodeKind::Head, _) => Source::Read(token()),
+        (_, Some(other)) => Source::Feature(other),
+        (NodeKind::Embedding, _) => Source::Token(token()),
+        (NodeKind::PositionEmbedding, _) => Source::Position,
+        (NodeKind::AttentionError | NodeKind::MlpError, _) => Source::Error,
+        _ => Source::Constant,
+    };
+    (source, head)
+}
+
+/// A source, and the head that reads it.
+type By = (Source, Option<Component>);
+/// A text, by the context and position of its peak.
+type Text = (u32, u16);
+
+/// Sources over so many texts, the largest mean share first.
+pub(crate) fn sources<'a>(
+    causes: impl Iterator<Item = &'a CauseRow>,
+    texts: usize,
+    tokenizer: &Tokenizer,
+) -> Vec<SourceShare> {
+    let mut sums: BTreeMap<By, BTreeMap<Text, f64>> = BTreeMap::new();
+    for cause in causes {
+        let text = sums.entry(source(cause, tokenizer)).or_default();
+        *text.entry((cause.context, cause.peak)).or_default() += f64::from(cause.share);
+    }
+    let share = |((source, head), own): (By, BTreeMap<Text, f64>)| {
+        let sum: f64 = own.values().sum();
+        SourceShare { source, head, share: sum / texts.max(1) as f64, texts: own.len() as u32 }
+    };
+    let mut all: Vec<SourceShare> = sums.into_iter().map(share).collect();
+    all.sort_by(|a, b| b.share.total_cmp(&a.share));
+    all
+}

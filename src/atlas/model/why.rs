@@ -1,0 +1,120 @@
+//! Why a feature is active: what brings its activation, contrast pairs, and where it is active among
+//! its tokens.
+
+use super::Example;
+use crate::ids::{Component, FeatureId};
+use crate::summary::quoted;
+use serde::Serialize;
+
+/// Why a feature is active.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Why {
+    /// What brings its activation at the peaks of examples, the largest mean share first.
+    pub sources: Vec<SourceShare>,
+    /// Examples that these are over.
+    pub examples: u32,
+    /// The same token, active and inactive.
+    pub pairs: Vec<[Example; 2]>,
+    /// Tokens, by the sum of activation.
+    pub tokens: Vec<ProfileShare>,
+    /// Tokens before, in the same way.
+    pub previous: Vec<ProfileShare>,
+    /// Positions in the document.
+    pub text: Vec<ProfileShare>,
+    /// Positions in the sentence.
+    pub sentence: Vec<ProfileShare>,
+    /// Tokens before its own tokens with which it is more often strongly active at them.
+    pub more: Vec<BeforeShare>,
+    /// With which it is less often.
+    pub less: Vec<BeforeShare>,
+    /// All tokens at the distance that tells most, the most active first.
+    pub deciding: Vec<BeforeShare>,
+    /// Its own tokens that this is over, and those at which it is strongly active.
+    pub own: [u64; 2],
+    /// Tokens that its weights read, with their distance from others in standard deviations.
+    pub reads: Vec<(String, f64)>,
+    /// Earlier features that its weights read, in the same way.
+    pub earlier: Vec<(FeatureId, f64)>,
+    /// Tokens that the live model says more of because of it, with the change of the logit.
+    pub raised: Vec<(String, f64)>,
+    /// Tokens that it says less of.
+    pub lowered: Vec<(String, f64)>,
+    /// Examples in which it was ablated for this.
+    pub ablated: u32,
+}
+
+/// What a part of an activation is from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) enum Source {
+    /// A head reads BOS.
+    Bos,
+    /// A head reads the token at which the feature is active.
+    Itself,
+    /// A head reads an earlier token, this one.
+    Read(String),
+    /// The embedding of the token, this one.
+    Token(String),
+    /// The position embedding.
+    Position,
+    /// An earlier feature.
+    Feature(FeatureId),
+    /// What dictionaries miss.
+    Error,
+    /// A bias.
+    Constant,
+}
+
+/// A source with its size.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct SourceShare {
+    /// What it is.
+    pub source: Source,
+    /// The head that reads it.
+    pub head: Option<Component>,
+    /// Mean share of everything that the feature reads.
+    pub share: f64,
+    /// Examples in which it is among the largest.
+    pub texts: u32,
+}
+
+/// Tokens of a kind, and at how many of them the feature is active.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ProfileShare {
+    /// The token, or positions.
+    pub what: String,
+    /// How many there are.
+    pub tokens: u64,
+    /// At how many of them it is active.
+    pub active: u64,
+    /// Mean activation at these.
+    pub mean: f64,
+}
+
+/// Occurrences of a feature's tokens with a token before.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct BeforeShare {
+    /// The token before.
+    pub token: String,
+    /// How many tokens before; none: anywhere.
+    pub distance: Option<u32>,
+    /// How many there are.
+    pub tokens: u64,
+    /// At how many of them the feature is strongly active.
+    pub active: u64,
+}
+
+impl Source {
+    /// What it is called in a sentence; tokens in backticks.
+    pub(crate) fn said(&self) -> String {
+        match self {
+            Source::Bos => "BOS".into(),
+            Source::Itself => "the token itself".into(),
+            Source::Read(token) => quoted(token),
+            Source::Token(token) => format!("the token {} itself", quoted(token)),
+            Source::Position => "its position".into(),
+            Source::Feature(id) => id.to_string(),
+            Source::Error => "no feature".into(),
+            Source::Constant => "a constant".into(),
+        }
+    }
+}

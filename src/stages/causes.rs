@@ -1,0 +1,150 @@
+//! `causes`: why each feature is active at the examples that explanations are written from, what its
+//! weights alone read, and what the model says without it.
+
+use super::{Done, Run};
+use crate::artifact::tables::{AblatedRow, CauseRow, EvidenceRow, FeatureRow, ReadingRow};
+use crate::circuit::causes::{Active, Cause, ReadBy, Reading, causes, readings};
+use crate::circuit::{ReplacementModel, Steered, TopTokens, steer};
+use crate::error::Result;
+use crate::ids::{FeatureId, Shown, Side};
+use crate::inputs::{Contexts, by};
+
+/// Causes of each activation that are kept, and what weights read.
+const CAUSES: usize = 8;
+const READINGS: usize = 8;
+
+/// Writes all three tables.
+pub fn run(run: &Run) -> Result<Done> {
+    run.progress.say("reading examples");
+    let contexts = Contexts::load(run.config, run.store)?;
+    let mut evidence: Vec<EvidenceRow> = run.store.read()?;
+    evidence.retain(|row| row.role != Shown::Inactive);
+    let features: Vec<FeatureId> =
+        run.store.read::<FeatureRow>()?.into_iter().map(|row| row.feature).collect();
+    let replacement = run.replacement_model()?;
+    let specials = contexts.tokenizer().specials();
+    let causes = cause_rows(run, &replacement, &contexts, &evidence)?;
+    run.progress.say("reading weights");
+    let listed = TopTokens { k: READINGS, specials };
+    let found = readings(&replacement, &features, listed)?;
+    let readings: Vec<ReadingRow> = features
+        .iter()
+        .zip(&found)
+        .flat_map(|(feature, own)| {
+            own.iter().zip(0..).map(|(one, rank)| reading(*feature, rank, one))
+        })
+        .collect();
+    let ablated = ablated(run, &replacement, &contexts, evidence)?;
+    run.store.write(run.fingerprint, &causes)?;
+    run.store.write(run.fingerprint, &sorted(readings, |row| (row.feature, row.rank)))?;
+    run.store.write(run.fingerprint, &ablated)?;
+    Ok(format!("{} causes of the activations of {} features", causes.len(), features.len()).into())
+}
+
+/// Rows by the name of their feature, and then as `key` says.
+fn sorted<R>(mut rows: Vec<R>, key: impl Fn(&R) -> (FeatureId, u32)) -> Vec<R> {
+    rows.sort_by_cached_key(|row| (key(row).0.to_string(), key(row).1));
+    rows
+}
+
+fn cause_rows(
+    run: &Run,
+    replacement: &ReplacementModel,
+    contexts: &Contexts,
+    evidence: &[EvidenceRow],
+) -> Result<Vec<CauseRow>> {
+    let active = |row: &EvidenceRow| Active {
+        context: row.context,
+        position: row.peak,
+        feature: row.feature,
+    };
+    let mut all: Vec<Active> = evidence.iter().map(active).collect();
+    all.sort_unstable();
+    all.dedup();
+    run.progress.begin("activations", all.len() as u64, 0);
+    let tokens = |context: u32| contexts.rows[context as usize].tokens.as_slice();
+    let found = causes(replacement, &all, tokens, CAUSES, |n| run.progress.add(n as u64))?;
+    let mut rows: Vec<CauseRow> = all
+        .iter()
+        .zip(&found)
+        .flat_map(|(at, causes)| {
+            let row = |(one, rank)| cause(at, rank, one, tokens(at.context));
+            causes.iter().zip(0..).map(row).collect::<Vec<_>>()
+        })
+        .collect();
+    rows.sort_by_cached_key(|row| (row.feature.to_string(), row.context, row.peak, row.rank));
+    Ok(rows)
+}
+
+fn cause(at: &Active, rank: u32, cause: &Cause, tokens: &[u32]) -> CauseRow {
+    let node = &cause.node;
+    let is_head = node.head.is_some();
+    let position = if is_head { node.source() } else { node.position() };
+    CauseRow {
+        feature: at.feature,
+        context: at.context,
+        peak: at.position,
+        rank,
+        kind: node.kind,
+        position: position as u32,
+        token: tokens[position],
+        head: node.head,
+        layer: node.layer,
+        // A head here serves the feature itself.
+        other: node.dictionary_feature().filter(|_| !is_head),
+        through: cause.through.map(|position| position as u32),
+        through_token: cause.through.map(|position| tokens[position]),
+        effect: cause.effect,
+        share: cause.share,
+    }
+}
+
+fn reading(feature: FeatureId, rank: u32, reading: &Reading) -> ReadingRow {
+    let (token, other) = match reading.of {
+        ReadBy::Token(id) => (Some(id), None),
+        ReadBy::Feature(other) => (None, Some(other)),
+    };
+    ReadingRow { feature, rank, token, other, z: reading.z }
+}
+
+/// What the live model says less of, and more of, without each feature at its strongest examples:
+/// what it writes there is taken away behind its sublayer.
+fn ablated(
+    run: &Run,
+    replacement: &ReplacementModel,
+    contexts: &Contexts,
+    evidence: Vec<EvidenceRow>,
+) -> Result<Vec<AblatedRow>> {
+    let strongest = evidence.into_iter().filter(|row| row.role == Shown::Strongest);
+    let steered: Vec<Steered> = by(strongest.collect(), |row: &EvidenceRow| row.feature)
+        .into_iter()
+        .map(|(feature, rows)| Steered {
+            feature,
+            strength: -rows.iter().map(|row| row.value).sum::<f32>() / rows.len() as f32,
+            places: rows.iter().map(|row| (row.context, row.peak)).collect(),
+        })
+        .collect();
+    run.progress.begin("features ablated", steered.len() as u64, 0);
+    let specials = contexts.tokenizer().specials();
+    let listed = TopTokens { k: run.config.logits.k, specials };
+    let tokens = |context: u32| contexts.rows[context as usize].tokens.as_slice();
+    let changes = steer(replacement, &steered, tokens, listed, |_, _| ())?;
+    let mut rows = Vec::new();
+    for (one, rise) in steered.iter().zip(&changes) {
+        run.progress.add(1);
+        let row = |side: Side, rank: u32, &(token, change): &(u32, f32)| AblatedRow {
+            feature: one.feature,
+            side,
+            rank,
+            token,
+            change: -change,
+            z: if rise.deviation > 0.0 { f64::from(-change) / rise.deviation } else { 0.0 },
+            places: one.places.len() as u32,
+        };
+        // What rises without it, it lowered.
+        rows.extend((0..).zip(&rise.least).map(|(rank, at)| row(Side::Top, rank, at)));
+        rows.extend((0..).zip(&rise.most).map(|(rank, at)| row(Side::Bottom, rank, at)));
+    }
+    rows.sort_by_cached_key(|row| (row.feature.to_string(), row.side.word(), row.rank));
+    Ok(rows)
+}
