@@ -12,6 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Model {
     /// A Hugging Face folder, or `hf:REPO@REVISION`.
     pub path: String,
+    /// What language models are told that it is; empty: a GPT-2 with its layers and width.
+    #[serde(default)]
+    pub about: String,
 }
 
 /// The dictionaries of the model: one attention-output SAE and one MLP transcoder per layer.
@@ -378,6 +381,8 @@ pub struct Llm {
     /// Limit for a model that used up `max_tokens` on reasoning and said nothing: sent instead, once.
     /// At most `max_tokens`: never.
     pub max_tokens_limit: u32,
+    /// Features that are asked about, such as `att3.51`; empty: all, and what is made of them.
+    pub features: Vec<String>,
     /// Independent explanations per feature; with more than one their agreement is measured.
     pub samples: u32,
     /// How replies are made readable by the program.
@@ -454,6 +459,9 @@ pub struct Evaluate {
     pub texts: usize,
     /// Texts per request.
     pub batch: usize,
+    /// Share of a feature's largest activation of the *explain* half from which on a text counts as
+    /// active, to judges and to the single-token rule; 0: any activation. Below 1.
+    pub threshold: f64,
     /// Model that judges; empty: `llm.model`.
     pub judge: String,
     /// Second model that judges the same texts, to measure agreement; empty: none.

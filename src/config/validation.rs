@@ -247,6 +247,9 @@ impl Config {
         self.check_llm()?;
         within("evaluate.texts", self.evaluate.texts, 1, 1000)?;
         within("evaluate.batch", self.evaluate.batch, 1, 100)?;
+        if !(0.0..1.0).contains(&self.evaluate.threshold) {
+            out_of_range("evaluate.threshold", self.evaluate.threshold, "from 0 to below 1")?;
+        }
         within("evaluate.causal", self.evaluate.causal, 0, 1000)?;
         if self.machine.device != "cpu" {
             not_yet("machine.device", &self.machine.device, "use `cpu`")?;

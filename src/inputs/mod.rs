@@ -16,6 +16,7 @@ pub use corpus::{Contexts, corpus, counting};
 pub use files::Input;
 pub(crate) use files::published_from;
 pub(crate) use model_check::check_model;
+pub(crate) use open::about;
 pub use open::{dictionaries, model, replacement_model, sizes, sources, tokenizer};
 pub(crate) use prompts::Metrics;
 pub use prompts::{growth, prompts, published, root};

@@ -59,6 +59,19 @@ pub fn sizes(config: &Config) -> Result<Sizes> {
     Gpt2::sizes_of(&config.path(&config.model.path))
 }
 
+/// What the model is, for a language model: as the settings say, else by its sizes.
+///
+/// # Errors
+/// When its config cannot be read.
+pub(crate) fn about(config: &Config) -> Result<String> {
+    let about = config.model.about.trim();
+    if !about.is_empty() {
+        return Ok(about.into());
+    }
+    let Sizes { layers, d_model, .. } = sizes(config)?;
+    Ok(format!("a language model of the GPT-2 kind with {layers} layers of width {d_model}"))
+}
+
 /// All dictionaries in order, each converted first if it never was.
 pub fn dictionaries(config: &Config, lock: &Lock, progress: &Progress) -> Result<Vec<Dictionary>> {
     let (d_model, folder) = (sizes(config)?.d_model, config.converted());

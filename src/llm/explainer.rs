@@ -23,7 +23,7 @@ const CLAIM: usize = 40;
 #[serde(untagged)]
 pub enum Evidence {
     /// A dictionary feature.
-    Feature(FeatureEvidence),
+    Feature(Box<FeatureEvidence>),
     /// An attention head.
     Head(HeadEvidence),
     /// An MLP.
@@ -45,16 +45,130 @@ pub struct FeatureEvidence {
     pub last_layer: u32,
     /// Share of tokens at which it is active.
     pub density: f64,
-    /// Marked with levels, strongest first.
-    pub strongest: Vec<String>,
-    /// With the level of the peak.
-    pub weaker: Vec<(u32, String)>,
+    /// The lowest level that is marked.
+    pub from: u32,
+    /// The strongest texts, in groups of what brings the activation.
+    pub strongest: Vec<CauseGroup>,
+    /// Texts of all strengths below.
+    pub weaker: Vec<TextEvidence>,
+    /// The same token, active and inactive.
+    pub pairs: Vec<PairTexts>,
     /// Unmarked.
     pub inactive: Vec<String>,
-    /// Tokens by their share of its activation.
-    pub mass: Vec<(String, f64)>,
+    /// Where it is active among its tokens, the tokens before, and positions.
+    pub profile: Profile,
+    /// Where its activation is from, over all its texts, in words.
+    pub sources: Vec<SourceShare>,
+    /// Tokens that its weights read.
+    pub reads: Vec<(String, f64)>,
+    /// Earlier features that its weights read.
+    pub earlier: Vec<String>,
+    /// What the earlier features are that are named anywhere: each with what is said of it.
+    pub named: Vec<(String, String)>,
+    /// Tokens before its own tokens with which it is more, and less, often strongly active; and how
+    /// often it is at all.
+    pub before: BeforeEvidence,
+    /// What it does in tasks.
+    pub served: Vec<ServedPrompt>,
     /// Its promoted and suppressed tokens.
     pub tokens: TokenEvidence,
+    /// What the running model says more of, and less, because of it.
+    pub live: TokenEvidence,
+}
+
+/// Texts whose activation has one cause.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CauseGroup {
+    /// In words; empty where there is only one group.
+    pub cause: String,
+    /// The texts.
+    pub texts: Vec<TextEvidence>,
+}
+
+/// A marked text.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct TextEvidence {
+    /// Level of its peak.
+    pub level: u32,
+    /// Marked with levels.
+    pub text: String,
+    /// What brings the activation at its peak, in words; empty if it is not known.
+    pub from: String,
+}
+
+/// A token where the feature is active, and the same where it is not.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PairTexts {
+    /// Marked.
+    pub active: String,
+    /// Up to the token, which is marked `«like this»[0]`.
+    pub inactive: String,
+}
+
+/// Where a feature is active, as shares of how often it could be.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Profile {
+    /// By token.
+    pub tokens: Vec<ProfileShare>,
+    /// By the token before.
+    pub previous: Vec<ProfileShare>,
+    /// By position in the text; empty where it does not matter.
+    pub text: Vec<ProfileShare>,
+    /// By position in the sentence; empty where it does not matter.
+    pub sentence: Vec<ProfileShare>,
+}
+
+/// What stands before a feature's own tokens.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct BeforeEvidence {
+    /// The feature's own tokens that were looked at.
+    pub tokens: u64,
+    /// Of them, those at which it is strongly active.
+    pub active: u64,
+    /// With these it is more often active.
+    pub more: Vec<ProfileShare>,
+    /// With these less often.
+    pub less: Vec<ProfileShare>,
+    /// Tokens at the distance that tells most, the most active first, with how many tokens before
+    /// they stand; and at the next one, where these do not decide by themselves.
+    pub deciding: Vec<(u32, Vec<ProfileShare>)>,
+}
+
+/// A part of a profile.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ProfileShare {
+    /// The token, or the positions.
+    pub what: String,
+    /// Tokens of the kind.
+    pub tokens: u64,
+    /// Of them, those at which it is active.
+    pub active: u64,
+    /// The mean level there.
+    pub level: u32,
+}
+
+/// A source of activation, with the texts that have it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SourceShare {
+    /// What it is, in words.
+    pub what: String,
+    /// Mean share of all that is read.
+    pub share: f64,
+    /// Texts in which it is among the largest.
+    pub texts: u32,
+}
+
+/// A prompt of a task, in whose circuit the feature is.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ServedPrompt {
+    /// What the task is, in words.
+    pub task: String,
+    /// Marked with levels.
+    pub text: String,
+    /// The positions at which it serves, in words.
+    pub at: Vec<String>,
+    /// What it feeds there, in words.
+    pub feeds: Vec<String>,
 }
 
 /// Tokens with their logits, each list with the largest first.
@@ -223,11 +337,18 @@ pub struct GroupEvidence {
     pub tokens: TokenEvidence,
 }
 
+#[derive(Serialize)]
+struct View<'a> {
+    about: &'a str,
+    #[serde(flatten)]
+    evidence: &'a Evidence,
+}
+
 impl Evidence {
     /// Its prompt, which is also the explainer's name.
     pub fn prompt(&self) -> &'static str {
         match self {
-            Evidence::Feature(_) => "feature",
+            Evidence::Feature(_) => FEATURE,
             Evidence::Head(_) => HEAD,
             Evidence::Mlp(_) => "mlp",
             Evidence::Pair(_) => "pair",
@@ -235,17 +356,18 @@ impl Evidence {
         }
     }
 
-    /// The question about a subject, for the first of several replies.
+    /// The question about a subject to a `model`, for the first of several replies; `about` says
+    /// what the explained model is.
     ///
     /// # Errors
     /// When the prompt's templates lack something that they name.
-    pub fn question(&self, subject: &Subject, model: &str) -> Result<Question> {
+    pub fn question(&self, subject: &Subject, model: &str, about: &str) -> Result<Question> {
         Ok(Question {
             subject: subject.clone(),
             purpose: "explain",
             model: model.into(),
             sample: 0,
-            messages: prompts::messages(self.prompt(), self)?,
+            messages: prompts::messages(self.prompt(), View { about, evidence: self })?,
             form: form(self.prompt()),
         })
     }
@@ -253,16 +375,29 @@ impl Evidence {
 
 const HEAD: &str = "head";
 
-/// Two fields more than others have.
-const OF_A_HEAD: [&str; 2] = ["matching", "carried"];
+/// Fields that replies about heads and about features have besides.
+const OF_A_HEAD: &[&str] = &["matching", "carried"];
+const OF_A_FEATURE: &[&str] = &["weakly", "reads_from"];
+const CONFIDENCE: &[&str] = &["input_confidence", "output_confidence"];
+const FEATURE: &str = "feature";
+/// How sure one may be.
+const SURE: &[&str] = &["high", "medium", "low"];
 
 /// The form of the reply to a prompt.
 fn form(prompt: &'static str) -> Form {
-    let sentences =
-        ["input", "output"].into_iter().chain(OF_A_HEAD.into_iter().filter(|_| prompt == HEAD));
+    let besides = match prompt {
+        HEAD => OF_A_HEAD,
+        FEATURE => OF_A_FEATURE,
+        _ => &[],
+    };
+    let sentences = ["input", "output"].iter().chain(besides);
     let mut properties: serde_json::Map<String, Value> =
-        sentences.map(|name| (name.into(), json!({ "type": "string" }))).collect();
+        sentences.map(|name| (name.to_string(), json!({ "type": "string" }))).collect();
     properties.insert("promotes".into(), json!({ "type": "array", "items": { "type": "string" } }));
+    if prompt == FEATURE {
+        let sure = || json!({ "type": "string", "enum": SURE });
+        properties.extend(CONFIDENCE.iter().map(|name| (name.to_string(), sure())));
+    }
     let required: Vec<&String> = properties.keys().collect();
     let required = json!(required);
     let schema = json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false });
@@ -272,12 +407,20 @@ fn form(prompt: &'static str) -> Form {
 /// A reply that has been read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reply {
-    /// The input side, one sentence.
+    /// The input side, one sentence: of a feature its peak.
     pub input: String,
     /// The output side, one sentence.
     pub output: String,
     /// Tokens that it claims to be promoted.
     pub promotes: Vec<String>,
+    /// Of a feature: where it is active, but little; may be empty.
+    pub weakly: String,
+    /// Of an attention feature: where it reads from; may be empty.
+    pub reads_from: String,
+    /// Of a feature: how sure the input side is; else empty.
+    pub input_confidence: String,
+    /// Of a feature: how sure the output side is; else empty.
+    pub output_confidence: String,
     /// Of a head; else empty.
     pub matching: String,
     /// What a head's value carries over, one sentence; else empty.
@@ -290,6 +433,23 @@ struct Plain {
     input: String,
     output: String,
     promotes: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfFeature {
+    input: String,
+    output: String,
+    promotes: Vec<String>,
+    // What says less than these may be left out.
+    #[serde(default)]
+    weakly: String,
+    #[serde(default)]
+    reads_from: String,
+    #[serde(default)]
+    input_confidence: String,
+    #[serde(default)]
+    output_confidence: String,
 }
 
 #[derive(Deserialize)]
@@ -308,23 +468,61 @@ struct OfHead {
 /// What is wrong with it, for the one who wrote it.
 pub fn read(question: &Question, reply: &Value) -> Result<Reply, String> {
     let wrong = |error: serde_json::Error| error.to_string();
-    let is_head = question.form.name == HEAD;
-    let mut read = if is_head {
-        let OfHead { input, output, promotes, matching, carried } =
-            OfHead::deserialize(reply).map_err(wrong)?;
-        Reply { input, output, promotes, matching, carried }
-    } else {
-        let Plain { input, output, promotes } = Plain::deserialize(reply).map_err(wrong)?;
-        Reply { input, output, promotes, ..Reply::default() }
+    let mut read = match question.form.name {
+        HEAD => {
+            let OfHead { input, output, promotes, matching, carried } =
+                OfHead::deserialize(reply).map_err(wrong)?;
+            Reply { input, output, promotes, matching, carried, ..Reply::default() }
+        }
+        FEATURE => {
+            let own = OfFeature::deserialize(reply).map_err(wrong)?;
+            Reply {
+                input: own.input,
+                output: own.output,
+                promotes: own.promotes,
+                weakly: own.weakly,
+                reads_from: own.reads_from,
+                input_confidence: own.input_confidence,
+                output_confidence: own.output_confidence,
+                ..Reply::default()
+            }
+        }
+        _ => {
+            let Plain { input, output, promotes } = Plain::deserialize(reply).map_err(wrong)?;
+            Reply { input, output, promotes, ..Reply::default() }
+        }
     };
     check_sentence("input", &mut read.input)?;
     check_sentence("output", &mut read.output)?;
-    if is_head {
+    if question.form.name == HEAD {
         check_sentence("matching", &mut read.matching)?;
         check_sentence("carried", &mut read.carried)?;
     }
+    if question.form.name == FEATURE {
+        check_optional("weakly", &mut read.weakly)?;
+        check_optional("reads_from", &mut read.reads_from)?;
+        check_confidence("input_confidence", &mut read.input_confidence)?;
+        check_confidence("output_confidence", &mut read.output_confidence)?;
+    }
     read.promotes = claims(&read.promotes)?;
     Ok(read)
+}
+
+/// A sentence that may be empty.
+fn check_optional(field: &str, sentence: &mut String) -> Result<(), String> {
+    if sentence.trim().is_empty() {
+        sentence.clear();
+        return Ok(());
+    }
+    check_sentence(field, sentence)
+}
+
+fn check_confidence(field: &str, word: &mut String) -> Result<(), String> {
+    *word = word.trim().to_lowercase();
+    match word.is_empty() || SURE.contains(&word.as_str()) {
+        true => Ok(()),
+        false => Err(format!("`{field}` is none of `high`, `medium` and `low`")),
+    }
 }
 
 /// The space around it is nothing of its own.
@@ -368,11 +566,11 @@ mod tests {
     use super::*;
 
     fn question(view: Evidence) -> Question {
-        view.question(&Subject::Group("subject".into()), "model").unwrap()
+        view.question(&Subject::Group("subject".into()), "model", "a model").unwrap()
     }
 
     fn feature() -> Question {
-        question(Evidence::Feature(FeatureEvidence::default()))
+        question(Evidence::Feature(Box::default()))
     }
 
     #[test]
@@ -392,7 +590,12 @@ mod tests {
             read(&feature(), &reply).unwrap_err()
         };
         type Change = fn(&mut Value);
-        let cases: [(Change, &str); 10] = [
+        let cases: [(Change, &str); 12] = [
+            (
+                |r| r["input_confidence"] = json!("very"),
+                "`input_confidence` is none of `high`, `medium` and `low`",
+            ),
+            (|r| r["weakly"] = json!("a\nb"), "`weakly` has line breaks or control characters"),
             (|r| r["input"] = json!(" "), "`input` is empty"),
             (|r| r["output"] = json!("a\nb"), "`output` has line breaks or control characters"),
             (
@@ -406,10 +609,14 @@ mod tests {
             (|r| r["input"] = json!(["Fires."]), "invalid type: sequence, expected a string"),
             (
                 |r| r["why"] = json!("so"),
-                "unknown field `why`, expected one of `input`, `output`, `promotes`",
+                "unknown field `why`, expected one of `input`, `output`, `promotes`, `weakly`, \
+                 `reads_from`, `input_confidence`, `output_confidence`",
             ),
             (|r| *r = json!({ "input": "Fires.", "promotes": [] }), "missing field `output`"),
-            (|r| *r = json!("Fires."), "invalid type: string \"Fires.\", expected struct Plain"),
+            (
+                |r| *r = json!("Fires."),
+                "invalid type: string \"Fires.\", expected struct OfFeature",
+            ),
             (|r| r["promotes"] = json!(["``"]), "`promotes` has an empty token"),
             (
                 |r| r["promotes"] = json!(["x".repeat(41)]),
@@ -419,6 +626,16 @@ mod tests {
         for (change, expected) in cases {
             assert_eq!(said(change), expected);
         }
+    }
+
+    #[test]
+    fn a_feature_may_have_a_weak_side_a_source_and_confidence() {
+        let mut reply = json!({ "input": "Active.", "output": "o", "promotes": [], "weakly": " ", "reads_from": "“and”", "input_confidence": "High " });
+        let one = read(&feature(), &reply).unwrap();
+        let said = [&one.weakly, &one.reads_from, &one.input_confidence, &one.output_confidence];
+        assert_eq!(said, ["", "“and”", "high", ""]);
+        reply["weakly"] = json!("Elsewhere.");
+        assert_eq!(read(&feature(), &reply).unwrap().weakly, "Elsewhere.");
     }
 
     #[test]
@@ -453,7 +670,7 @@ mod tests {
             let properties: Vec<&String> =
                 schema["properties"].as_object().unwrap().keys().collect();
             assert_eq!(schema["required"], json!(properties));
-            assert_eq!(properties.len(), if prompt == HEAD { 5 } else { 3 });
+            assert_eq!(properties.len(), if prompt == HEAD { 5 } else { 7 });
         }
     }
 }

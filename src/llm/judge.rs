@@ -42,8 +42,19 @@ impl JudgeMethod {
     }
 }
 
+/// What a judge is told besides an explanation and texts.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Setting<'a> {
+    /// What the explained model is.
+    pub about: &'a str,
+    /// Share of the largest activation from which on a text counts as active.
+    pub threshold: f64,
+}
+
 #[derive(Serialize)]
 struct View<'a> {
+    about: &'a str,
+    threshold: f64,
     explanation: &'a str,
     texts: &'a [&'a str],
 }
@@ -56,15 +67,17 @@ pub fn question(
     method: JudgeMethod,
     subject: &Subject,
     model: &str,
+    setting: Setting,
     explanation: &str,
     texts: &[&str],
 ) -> Result<Question> {
+    let view = View { about: setting.about, threshold: setting.threshold, explanation, texts };
     Ok(Question {
         subject: subject.clone(),
         purpose: method.word(),
         model: model.into(),
         sample: 0,
-        messages: prompts::messages(method.word(), View { explanation, texts })?,
+        messages: prompts::messages(method.word(), view)?,
         form: form(method, texts.len()),
     })
 }
@@ -116,11 +129,14 @@ pub fn read(question: &Question, reply: &Value) -> Result<Vec<bool>, String> {
 mod tests {
     use super::*;
 
+    const SETTING: Setting = Setting { about: "a small model", threshold: 0.25 };
+
     fn asked() -> Question {
         question(
             JudgeMethod::Detection,
             &"mlp0.1".parse().unwrap(),
             "m",
+            SETTING,
             "Fires at ships.",
             &["a boat", "a ship", "a cart"],
         )
@@ -167,7 +183,7 @@ mod tests {
     fn a_question_numbers_its_texts_and_says_nothing_else_of_them() {
         for method in [JudgeMethod::Detection, JudgeMethod::Fuzzing] {
             let text = |texts: &[&str]| {
-                question(method, &"mlp0.1".parse().unwrap(), "m", "Fires at ships.", texts)
+                question(method, &"mlp0.1".parse().unwrap(), "m", SETTING, "Fires at ships.", texts)
                     .unwrap()
                     .messages
             };

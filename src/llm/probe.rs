@@ -2,7 +2,7 @@
 //! the key, and gives replies that can be read.
 
 use super::ask::{Asker, runtime};
-use super::explainer::{self, Evidence, FeatureEvidence};
+use super::explainer::{self, CauseGroup, Evidence, FeatureEvidence, TextEvidence};
 use super::request::Mode;
 use super::response_cache::ResponseCache;
 use super::retry::{self, quoted};
@@ -38,13 +38,21 @@ pub fn probe(llm: &Llm, model: &str) -> Result<String> {
 /// The same, in one of the ways to bring replies into form; within it the error of a reply that
 /// cannot be read.
 fn asked(llm: &Llm, model: &str) -> Result<Result<String>> {
-    let strongest = ["The «ship»[10] sailed at dawn.", "A «boat»[7] lay by the shore."];
-    let evidence = Evidence::Feature(FeatureEvidence {
-        strongest: strongest.map(String::from).into(),
+    let texts = [
+        (10, "[start] The «ship»[10] sailed at dawn. …"),
+        (7, "… A «boat»[7] lay by the shore. …"),
+    ];
+    let text =
+        |(level, text): (u32, &str)| TextEvidence { level, text: text.into(), from: String::new() };
+    let group = CauseGroup { cause: String::new(), texts: texts.map(text).into() };
+    let evidence = Evidence::Feature(Box::new(FeatureEvidence {
+        strongest: vec![group],
         last_layer: 1,
+        from: 1,
         ..FeatureEvidence::default()
-    });
-    let question = evidence.question(&Subject::Group("probe".into()), model)?;
+    }));
+    let question =
+        evidence.question(&Subject::Group("probe".into()), model, "a small language model")?;
     let once = Llm { retries: 0, max_calls: 0, max_cost: 0.0, ..llm.clone() };
     let (budget, progress) = (Budget::new(&once), Progress::hidden());
     let asker = Asker::with(&once, ResponseCache::in_memory(), &budget, &progress);

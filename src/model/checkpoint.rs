@@ -227,9 +227,9 @@ impl Checkpoint {
     pub(super) fn parameters(&self) -> usize {
         let repeated = self.tensors.contains_key("wte.weight");
         let learned = |name: &str| {
-            !name.ends_with(".attn.bias")
-                && !name.ends_with("masked_bias")
-                && !(repeated && name == "lm_head.weight")
+            let mask = name.ends_with(".attn.bias") || name.ends_with("masked_bias");
+            let again = repeated && name == "lm_head.weight";
+            !mask && !again
         };
         let tensors = self.tensors.iter().filter(|(name, _)| learned(name));
         tensors.map(|(_, (_, shape))| shape.iter().product::<usize>()).sum()

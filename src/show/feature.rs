@@ -2,8 +2,10 @@
 
 use super::page::{Page, Table, token};
 use super::{Answer, names};
-use crate::atlas::model::{Evaluation, Example, Explanation, Feature, Transcript};
-use crate::atlas::verdict::{agreement, is_rule, of_claimed, of_evaluation, of_promoted};
+use crate::atlas::model::{
+    Evaluation, Example, Explanation, Feature, Source, SourceShare, Transcript,
+};
+use crate::atlas::verdict::{agreement, details, is_rule, of_claimed, of_evaluation, of_promoted};
 use crate::error::Result;
 use crate::format::number::{count, counted, percent, percent_with_interval, significant};
 use crate::format::text::plain;
@@ -100,6 +102,8 @@ fn said(page: &mut Page, e: &Explanation, which: &str) {
     // Of a summary the text is both of its sides.
     let sides = [
         ("reads", &e.input_side),
+        ("weakly", &e.weakly),
+        ("from", &e.reads_from),
         ("matches", &e.matching),
         ("carries", &e.carried),
         ("writes", &e.output_side),
@@ -150,6 +154,7 @@ impl Answer for FeatureAnswer {
         self.causal(page);
         self.servings(page);
         self.activations(page);
+        self.why(page);
         page.promoted(&f.promoted, &f.suppressed, self.strength);
         for band in f.examples.chunk_by(|a, b| a.band == b.band) {
             let note = if band[0].band == Band::Top {
@@ -171,6 +176,10 @@ impl FeatureAnswer {
         }
         for e in evaluations {
             page.line(&if is_rule(e) { evaluation_line(e) } else { score_line(e) });
+            let details = details(e);
+            if !details.is_empty() {
+                page.line(&format!("  {details}"));
+            }
         }
         self.feature.agreements.iter().for_each(|a| page.line(&agreement(a)));
     }
@@ -245,6 +254,31 @@ impl FeatureAnswer {
             page.histogram(&f.histogram, f.max);
             page.line(&mass(&f.mass));
         }
+    }
+}
+
+impl FeatureAnswer {
+    fn why(&self, page: &mut Page) {
+        let why = &self.feature.why;
+        if why.sources.is_empty() {
+            return;
+        }
+        let note = format!(
+            "mean shares of what it reads at the peaks of {}",
+            counted(why.examples as usize, "example")
+        );
+        page.heading("Why it is active", &note);
+        let row = |one: &SourceShare| {
+            let what = match &one.source {
+                Source::Read(text) => format!("“{}”", token(text)),
+                Source::Token(text) => format!("“{}” itself", token(text)),
+                other => other.said(),
+            };
+            let head = one.head.map(|head| head.to_string()).unwrap_or_default();
+            [what, head, percent(one.share), one.texts.to_string()]
+        };
+        let table = Table::new(&["source", "read by", ">share", ">examples"]);
+        page.table(&table.with(why.sources.iter().map(row)));
     }
 }
 

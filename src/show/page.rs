@@ -405,8 +405,9 @@ mod tests {
                 &Table::new(&["a", ">b"])
                     .with([[HOSTILE.to_string(), HOSTILE.to_string()]].into_iter()),
             );
-            let promoted =
-                || vec![PromotedToken { text: HOSTILE.into(), logit: 1.0, at_strength: 4.0 }];
+            let promoted = || {
+                vec![PromotedToken { text: HOSTILE.into(), logit: 1.0, at_strength: 4.0, z: 5.0 }]
+            };
             page.promoted(&promoted(), &promoted(), 4.0);
             page.examples(
                 &[example(&[(HOSTILE, 0.0), (HOSTILE, 1.0), (HOSTILE, 0.5)], 1, true)],

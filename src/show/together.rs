@@ -6,7 +6,7 @@ use super::{Answer, names};
 use crate::atlas::Reader;
 use crate::atlas::activations;
 use crate::atlas::model::{Example, PromotedToken};
-use crate::circuit::{TopTokens, Weighted, promoted};
+use crate::circuit::{Noise, TopTokens, Weighted, lengths, promoted};
 use crate::error::Result;
 use crate::format::number::{count, percent, significant};
 use crate::format::text::plain;
@@ -232,14 +232,18 @@ fn combined(run: &Run, corpus: &Corpus, features: &[FeatureId]) -> Result<[Vec<P
     let set: Weighted = features.iter().map(|&feature| (feature, 1.0)).collect();
     let specials = corpus.contexts.tokenizer().specials();
     let listed = TopTokens { k: run.config.logits.k, specials };
-    let found = promoted(&run.replacement_model()?, &[set], listed)?;
+    let replacement = run.replacement_model()?;
+    let (noise, lengths) =
+        (Noise::of(&replacement, listed)?, lengths(&replacement, std::slice::from_ref(&set))?);
+    let found = promoted(&replacement, &[set], listed)?;
     let strength = run.config.logits.strength;
-    let told = |&(id, logit): &(u32, f32)| {
+    let told = |(rank, &(id, logit)): (usize, &(u32, f32))| {
+        let z = noise.z(rank, logit, lengths[0]);
         let (text, logit) = (corpus.contexts.tokenizer().token(id), f64::from(logit));
-        PromotedToken { text, logit, at_strength: logit * strength }
+        PromotedToken { text, logit, at_strength: logit * strength, z }
     };
     let sides = |p: &crate::circuit::Promoted| {
-        [&p.top, &p.bottom].map(|side| side.iter().map(told).collect())
+        [&p.top, &p.bottom].map(|side| side.iter().enumerate().map(told).collect())
     };
     Ok(found.first().map(sides).unwrap_or_default())
 }

@@ -98,7 +98,7 @@ fn is_other(model: &str) -> bool {
         let rest = own.strip_prefix(*family);
         rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphabetic()))
     };
-    !own.contains("gpt2") && !own.contains("gpt-2") && OTHER_FAMILIES.iter().any(|f| is(&f))
+    !own.contains("gpt2") && !own.contains("gpt-2") && OTHER_FAMILIES.iter().any(is)
 }
 
 #[cfg(test)]

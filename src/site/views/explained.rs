@@ -105,6 +105,8 @@ fn said(e: &Explanation) -> Said {
     let there = |text: &str| (!text.is_empty()).then(|| text::prose(text, usize::MAX));
     let sides = [
         ("Reads", "what makes it active", &e.input_side),
+        ("Weakly", "where it is active, but little", &e.weakly),
+        ("From", "the earlier words that it reads", &e.reads_from),
         ("Matches", "how query and key match: what the head attends to, and when", &e.matching),
         ("Carries", "what it moves from the tokens it attends to", &e.carried),
         ("Writes", "what it promotes", &e.output_side),

@@ -8,6 +8,7 @@ use super::parts::{
     circuit_pair_from, corpus_pair, describe, serving,
 };
 use super::scores::ScoresView;
+use super::why::WhyView;
 use crate::atlas::model::{Feature, Task};
 use crate::format::number::{count, percent, significant};
 use crate::ids::Kind;
@@ -42,6 +43,7 @@ pub(crate) struct FeatureView {
     /// Whether less came of one of them than a quarter of what its attribution predicts.
     doubtful: bool,
     scores: Option<ScoresView>,
+    why: Option<WhyView>,
     previous: Option<PageLink>,
     next: Option<PageLink>,
 }
@@ -100,6 +102,7 @@ impl FeatureView {
                 .any(|l| l.feature == f.id && l.short),
             live,
             scores: ScoresView::of(links, f),
+            why: WhyView::of(links, f),
             previous: at.checked_sub(1).and_then(|i| all.get(i)).map(|f| links.feature(f.id)),
             next: all.get(at + 1).map(|f| links.feature(f.id)),
         }

@@ -207,6 +207,8 @@ mod tests {
             null: Some(0.5),
             null_subject: None,
             rule: Some(0.6),
+            any: None,
+            right: [None; 3],
         };
         let all = [e(Some(0.0)), e(Some(1.0)), e(Some(0.66)), e(None)];
         let bins = bins(&all.iter().collect::<Vec<_>>());

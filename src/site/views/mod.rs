@@ -5,6 +5,7 @@ mod llm_summary;
 mod component;
 mod dictionaries;
 mod transcripts;
+mod why;
 mod explained;
 mod faithful;
 mod feature;

@@ -102,7 +102,12 @@ pub(super) struct TokenRow {
     pub at_strength: String,
     /// Length of its bar in percent of the longest.
     pub width: String,
+    /// Random directions promote tokens as much.
+    pub noise: bool,
 }
+
+/// Standard deviations above random directions from which on a token is no noise.
+const NOISE: f64 = 3.0;
 
 /// Both ends of the vocabulary.
 #[derive(Serialize)]
@@ -111,6 +116,9 @@ pub(super) struct LogitsView {
     pub suppressed: Vec<TokenRow>,
     /// Units of activation of the second column; empty where that is not known.
     pub strength: String,
+    /// Whether some of them are noise, and whether all are.
+    pub some_noise: bool,
+    pub all_noise: bool,
 }
 
 impl LogitsView {
@@ -121,6 +129,7 @@ impl LogitsView {
             token: text::token(&p.text),
             logit: fixed(p.logit, 2),
             at_strength: fixed(p.at_strength, 1),
+            noise: p.z <= NOISE,
             width: format!(
                 "{:.0}",
                 if longest > 0.0 { p.logit.abs() / longest * 100.0 } else { 0.0 }
@@ -132,6 +141,8 @@ impl LogitsView {
             promoted: promoted.iter().map(row).collect(),
             suppressed: suppressed.iter().map(row).collect(),
             strength: largest.map(|p| trimmed(p.at_strength / p.logit)).unwrap_or_default(),
+            some_noise: all().any(|p| p.z <= NOISE),
+            all_noise: all().all(|p| p.z <= NOISE),
         }
     }
 }
@@ -325,8 +336,12 @@ mod tests {
 
     #[test]
     fn the_strength_is_read_off_the_largest_logit() {
-        let promoted =
-            |logit: f64| PromotedToken { text: "a".into(), logit, at_strength: logit * 4.0 };
+        let promoted = |logit: f64| PromotedToken {
+            text: "a".into(),
+            logit,
+            at_strength: logit * 4.0,
+            z: 5.0,
+        };
         let logits = LogitsView::of(&[promoted(2.0)], &[promoted(-1.0)]);
         assert_eq!((logits.strength.as_str(), logits.suppressed[0].width.as_str()), ("4", "50"));
         assert_eq!(LogitsView::of(&[], &[]).strength, "");

@@ -3,7 +3,7 @@
 
 use super::parts::band_label;
 use crate::atlas::model::{Evaluation, Feature, Misjudged, Steering};
-use crate::atlas::verdict::{agreement, is_rule, of_claimed, of_evaluation, of_promoted};
+use crate::atlas::verdict::{agreement, details, is_rule, of_claimed, of_evaluation, of_promoted};
 use crate::format::number::{ABSENT, count, counted, fixed, with_interval};
 use crate::ids::Band;
 use crate::site::links::{Links, PageLink};
@@ -18,6 +18,8 @@ pub(super) struct ScoresView {
     judged: bool,
     /// Whether explanations of more than one explainer were.
     several: bool,
+    /// By kind of text.
+    details: Vec<String>,
     agreements: Vec<String>,
     /// By method: texts that the judge got wrong.
     misjudged: Vec<Wrong>,
@@ -91,6 +93,12 @@ impl ScoresView {
             rows: f.evaluations.iter().map(|e| score_row(links, e)).collect(),
             judged: f.evaluations.iter().any(|e| !is_rule(e)),
             several: several(&f.evaluations),
+            details: f
+                .evaluations
+                .iter()
+                .map(details)
+                .filter(|details| !details.is_empty())
+                .collect(),
             agreements: f.agreements.iter().map(agreement).collect(),
             misjudged: wrong(&f.misjudged),
             causal: f.causal.as_ref().map(|causal| causal_view(f, causal)),

@@ -6,8 +6,9 @@ use crate::artifact::tables::{AgreementRow, EvaluationRow, JudgementRow, LedgerR
 use crate::circuit::ReplacementModel;
 use crate::config::ScoreMethod;
 use crate::error::Result;
-use crate::ids::Subject;
-use crate::llm::judge::{self, JudgeMethod};
+use crate::ids::{Band, Subject};
+use crate::inputs;
+use crate::llm::judge::{self, JudgeMethod, Setting};
 use crate::llm::{Asked, Asker, Outcome, Plan, Question};
 use crate::stages::usage_report::{UsageTally, ledger};
 use crate::stats::agreement::{kappa, over_pairs};
@@ -39,6 +40,8 @@ pub(super) struct Judging<'a> {
     /// Features with an explanation, in the order in which they are asked about.
     keys: Vec<usize>,
     texts: BTreeMap<(usize, JudgeMethod), Vec<Text>>,
+    /// What the model is, in words.
+    about: String,
 }
 
 /// What came of it.
@@ -69,7 +72,8 @@ impl<'a> Judging<'a> {
         // By name, an early end of the money would leave verdicts on the first layers alone.
         keys.sort_by_key(|&key| (mix(work.salts[key], 0), key));
         let texts = work.texts(replacement, rules, &keys, &methods)?;
-        Ok(Judging { work, methods, judges: config.judges(), keys, texts })
+        let about = inputs::about(config)?;
+        Ok(Judging { work, methods, judges: config.judges(), keys, texts, about })
     }
 
     fn texts(&self, feature: usize, method: JudgeMethod) -> &[Text] {
@@ -128,6 +132,7 @@ impl<'a> Judging<'a> {
                 series.method,
                 subject,
                 self.judges[series.judge],
+                Setting { about: &self.about, threshold: self.work.run.config.evaluate.threshold },
                 &told.input,
                 &shown,
             )?;
@@ -195,6 +200,7 @@ impl<'a> Judging<'a> {
             start: text.start,
             tokens: text.tokens,
             marked: text.marked.clone(),
+            activation: text.activation,
             truth: text.truth,
             said: verdict.0,
             prompt_hash: verdict.1.clone(),
@@ -217,7 +223,24 @@ impl<'a> Judging<'a> {
         let null = other.and_then(said);
         // All three on the same texts: those to which there is every answer.
         let answered = |i: usize| own[i].0.is_some() && null.is_none_or(|null| null[i].0.is_some());
-        let places: Vec<usize> = (0..own.len().min(texts.len())).filter(|&i| answered(i)).collect();
+        let all: Vec<usize> = (0..own.len().min(texts.len())).filter(|&i| answered(i)).collect();
+        // Below the threshold a text is neither active nor inactive.
+        let is_weak = |i: usize| {
+            method == JudgeMethod::Detection && !texts[i].truth && texts[i].activation > 0.0
+        };
+        let places: Vec<usize> = all.iter().copied().filter(|&i| !is_weak(i)).collect();
+        let any = all.len() > places.len();
+        let any = any.then(|| {
+            let pairs = all.iter().filter_map(|&i| Some((texts[i].activation > 0.0, own[i].0?)));
+            Right::of(pairs).balanced_accuracy().map(|e| e.value)
+        });
+        let verdicts_own = own;
+        let right = |band: Band| {
+            let own = all.iter().filter(|&&i| texts[i].band == band && !texts[i].truth);
+            let said: Vec<bool> = own.filter_map(|&i| verdicts_own[i].0).collect();
+            (!said.is_empty())
+                .then(|| said.iter().filter(|yes| !**yes).count() as f64 / said.len() as f64)
+        };
         let accuracy = |says: &dyn Fn(usize) -> Option<bool>| {
             let pairs = places.iter().filter_map(|&i| Some((texts[i].truth, says(i)?)));
             Right::of(pairs).balanced_accuracy()
@@ -237,6 +260,10 @@ impl<'a> Judging<'a> {
             null: null.map(|e| e.value),
             null_subject: other.map(|other| self.work.features[other].feature),
             rule: rule.map(|e| e.value),
+            any: any.flatten(),
+            right_token: right(Band::Token),
+            right_similar: right(Band::Similar),
+            right_inactive: right(Band::Inactive),
         })
     }
 

@@ -19,6 +19,11 @@ use crate::stats::rule::Rule;
 use judging::{JudgedRows, Judging};
 use work::Work;
 
+/// Whose explanation it is, where no language model wrote it: of the rule that is learned on the
+/// *explain* half, and of what the weights alone say.
+const RULE: &str = "single-token rule";
+const WEIGHTS: &str = "weights";
+
 /// Whether a language model is asked to judge.
 pub fn asks(config: &Config) -> bool {
     config.llm.asks() && config.evaluate.judges()
@@ -41,7 +46,11 @@ pub fn run(run: &Run) -> Result<Done> {
     };
     let mut said = Vec::new();
     if evaluate.methods.contains(&ScoreMethod::SingleToken) {
-        judged.evaluations.extend(work.by_rule(&rules));
+        let all: Vec<usize> = (0..work.features.len()).collect();
+        judged.evaluations.extend(work.by_rule(RULE, &rules, &all));
+        let weights = work.read_by_weights()?;
+        let told: Vec<usize> = all.into_iter().filter(|&key| !weights[key].is_empty()).collect();
+        judged.evaluations.extend(work.by_rule(WEIGHTS, &weights, &told));
         said.push(format!("{} features by their single-token rule", work.features.len()));
     }
     if evaluate.causal > 0 {

@@ -2,9 +2,10 @@
 //! *score* half.
 
 use super::work::Work;
-use crate::artifact::tables::{EvaluationRow, ExampleRow};
-use crate::ids::Band;
-use crate::ids::Half;
+use crate::artifact::tables::{EvaluationRow, ExampleRow, FeatureRow, ReadingRow};
+use crate::error::Result;
+use crate::ids::{Band, Half};
+use crate::inputs::by;
 use crate::stats::feature::TokenActivation;
 use crate::stats::rule::{LabelledText, Rule, learn, score};
 use rayon::prelude::*;
@@ -21,26 +22,46 @@ impl Work<'_> {
                 (0..row.tokens.len() as u16).filter_map(|p| contexts.counting(row.context, p));
             counting.for_each(|id| *seen.entry(id).or_default() += 1);
         }
-        let rule = |own: &Vec<TokenActivation>| {
+        let rule = |(key, own): (usize, &Vec<TokenActivation>)| {
             let mut active: BTreeMap<u32, u64> = BTreeMap::new();
-            let own = own.iter().filter(|at| explain(at.context));
+            let threshold = self.threshold(key);
+            let own = own.iter().filter(|at| explain(at.context) && at.activation >= threshold);
             own.filter_map(|at| contexts.counting(at.context, at.position))
                 .for_each(|id| *active.entry(id).or_default() += 1);
             learn(&active, &seen)
         };
-        self.activations.par_iter().map(rule).collect()
+        self.activations.par_iter().enumerate().map(rule).collect()
     }
 
-    /// How each feature's rule does, beside another feature's.
-    pub(super) fn by_rule(&self, rules: &[Rule]) -> Vec<EvaluationRow> {
+    /// What the weights alone say of each feature, as a rule: the tokens that they read; empty where
+    /// none stands out.
+    pub(super) fn read_by_weights(&self) -> Result<Vec<Rule>> {
+        let readings = by(self.run.store.read()?, |row: &ReadingRow| row.feature);
+        let tokens = |row: &FeatureRow| {
+            let own = readings.get(&row.feature).into_iter().flatten();
+            own.filter_map(|reading| reading.token).collect()
+        };
+        Ok(self.features.iter().map(tokens).collect())
+    }
+
+    /// How each feature's rule does, beside another feature's; `explainer` says whose it is, `keys` of which
+    /// features.
+    pub(super) fn by_rule(
+        &self,
+        explainer: &str,
+        rules: &[Rule],
+        keys: &[usize],
+    ) -> Vec<EvaluationRow> {
         let row = |key: usize| {
+            let threshold = self.threshold(key);
+            let clear = |row: &&ExampleRow| row.value == 0.0 || row.value >= threshold;
             let trials: Vec<LabelledText> =
-                self.examples(key, Half::Score).map(|row| self.trial(row)).collect();
-            let other = self.control(key, 0..self.features.len());
+                self.examples(key, Half::Score).filter(clear).map(|row| self.trial(row)).collect();
+            let other = self.control(key, keys.iter().copied());
             let own = score(&rules[key], &trials).balanced_accuracy();
             EvaluationRow {
                 subject: self.features[key].feature,
-                explainer: "single-token rule".into(),
+                explainer: explainer.into(),
                 method: "single-token".into(),
                 judge: String::new(),
                 examples: trials.len() as u32,
@@ -52,9 +73,13 @@ impl Work<'_> {
                     .map(|e| e.value),
                 null_subject: other.map(|other| self.features[other].feature),
                 rule: None,
+                any: None,
+                right_token: None,
+                right_similar: None,
+                right_inactive: None,
             }
         };
-        (0..self.features.len()).into_par_iter().map(row).collect()
+        keys.par_iter().map(|&key| row(key)).collect()
     }
 
     fn trial(&self, row: &ExampleRow) -> LabelledText {

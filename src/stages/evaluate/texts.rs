@@ -28,6 +28,8 @@ pub(super) struct Text {
     pub context: u32,
     pub start: u16,
     pub tokens: u32,
+    /// The largest activation in it.
+    pub activation: f32,
     /// Positions in the context.
     pub marked: Vec<u32>,
     pub truth: bool,
@@ -74,6 +76,7 @@ impl Work<'_> {
             document: row.document,
             start: start as u16,
             tokens: &row.tokens[start..end],
+            value: 0.0,
         }
     }
 }
@@ -85,6 +88,7 @@ fn of_example<'a>(band: Band, row: &'a ExampleRow) -> TextWindow<'a> {
         document: row.document,
         start: row.start,
         tokens: &row.tokens,
+        value: if band == row.band { row.value } else { 0.0 },
     }
 }
 
@@ -131,11 +135,23 @@ impl<'a> Sources<'a> {
         let n = work.run.config.evaluate.texts;
         let trials = match method {
             JudgeMethod::Detection => {
-                let active = work.active(key, |row| of_example(row.band, row));
-                detection(&active, &self.inactive(key), n, taken, work.salts[key])
+                let threshold = work.threshold(key);
+                let all = work.active(key, |row| of_example(row.band, row));
+                let part = |strong: bool| {
+                    let own = |band: &Vec<TextWindow<'a>>| {
+                        let fits = |one: &&TextWindow| (one.value >= threshold) == strong;
+                        band.iter().filter(fits).copied().collect::<Vec<_>>()
+                    };
+                    all.iter().map(own).collect::<Vec<_>>()
+                };
+                let inactive = self.inactive(key);
+                detection(&part(true), &part(false), &inactive, n, taken, work.salts[key])
             }
             JudgeMethod::Fuzzing => {
-                fuzzing(&work.active(key, |row| self.marked(row)), n, taken, work.salts[key])
+                let threshold = work.threshold(key);
+                let mut active = work.active(key, |row| self.marked(row));
+                active.iter_mut().for_each(|band| band.retain(|one| one.window.value >= threshold));
+                fuzzing(&active, n, taken, work.salts[key])
             }
         };
         trials.iter().map(|trial| self.text(key, trial)).collect()
@@ -191,16 +207,17 @@ impl<'a> Sources<'a> {
 
     fn text(&self, key: usize, trial: &Trial) -> Text {
         let Trial { window, marked, truth } = trial;
-        let tokenizer = self.work.contexts.tokenizer();
+        let contexts = &self.work.contexts;
         Text {
             band: window.band,
             context: window.context,
             start: window.start,
             tokens: window.tokens.len() as u32,
+            activation: window.value,
             marked: marked.iter().map(|&place| u32::from(window.start + place)).collect(),
             truth: *truth,
             by_rule: by_rule(&self.rules[key], window.tokens, marked),
-            shown: excerpts::marked(window.tokens, marked, tokenizer),
+            shown: excerpts::marked(contexts, window.context, window.start, window.tokens, marked),
         }
     }
 }

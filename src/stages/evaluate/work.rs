@@ -100,6 +100,12 @@ impl<'a> Work<'a> {
         Band::ACTIVE.map(band).into()
     }
 
+    /// The activation from which on a text counts as active.
+    pub(super) fn threshold(&self, key: usize) -> f32 {
+        let largest = self.examples(key, Half::Explain).map(|row| row.value).fold(0.0, f32::max);
+        largest * self.run.config.evaluate.threshold as f32
+    }
+
     /// Another of these features, to stand for chance.
     pub(super) fn control(&self, key: usize, among: impl Iterator<Item = usize>) -> Option<usize> {
         control(self.salts[key], among.map(|other| (other, self.salts[other])))

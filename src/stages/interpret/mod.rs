@@ -4,6 +4,7 @@
 
 mod features;
 mod heads;
+mod served;
 mod sets;
 mod subjects;
 mod summaries;
@@ -16,6 +17,7 @@ use crate::llm::{Asked, Asker, Call, Outcome, Question};
 use crate::stages::usage_report::{self, UsageTally, ledger, once};
 use crate::stages::{Done, Run};
 use crate::summary::{STATISTICS, Sentences};
+use features::Material;
 use sets::CircuitIndex;
 use std::collections::BTreeSet;
 use subjects::{Said, Subjects};
@@ -29,7 +31,8 @@ pub fn run(run: &Run) -> Result<Done> {
     if run.config.llm.asks() {
         let asker = Asker::open(&run.config.llm, run.store, run.budget, run.progress)?;
         let asker = asker.again(run.again);
-        book.ask(&asker, "features explained", &subjects.questions_alone()?)?;
+        let material = Material::load(run, &subjects.tokenizer, reader.heads()?)?;
+        book.ask(&asker, "features explained", &subjects.questions_alone(&material, &book.said)?)?;
         let together =
             subjects.questions_together(&CircuitIndex::load(&reader, run.store)?, &book.said)?;
         let left = book.left();
@@ -50,7 +53,8 @@ pub fn plan(run: &Run) -> Result<String> {
     let (subjects, reader) = (Subjects::load(run)?, run.reader());
     let asker = Asker::open(llm, run.store, run.budget, run.progress)?;
     let mut book = Book::new(&subjects);
-    let questions = subjects.questions_alone()?;
+    let material = Material::load(run, &subjects.tokenizer, reader.heads()?)?;
+    let questions = subjects.questions_alone(&material, &book.said)?;
     let alone = asker.plan(&questions);
     if alone.known > 0 {
         // What is known is read; the budget is empty, so that nothing else is asked.
@@ -215,6 +219,10 @@ fn said(reply: Reply) -> ExplanationRow {
         text: format!("{} {}", reply.input, reply.output).trim().into(),
         input_side: reply.input,
         output_side: reply.output,
+        weakly: reply.weakly,
+        reads_from: reply.reads_from,
+        input_confidence: reply.input_confidence,
+        output_confidence: reply.output_confidence,
         matching: reply.matching,
         carried: reply.carried,
         claims: reply.promotes,

@@ -58,10 +58,15 @@ impl Subjects<'_> {
         circuits: &CircuitIndex,
         said: &Said,
     ) -> Result<Vec<Question>> {
+        // They would be told in the words of features that nobody asked about.
+        if !self.run.config.llm.features.is_empty() {
+            return Ok(Vec::new());
+        }
         let seen =
             self.sets.iter().filter(|set| self.band(&set.subject, Band::Top).next().is_some());
         let question = |set: &FeatureSet| {
-            self.set(set, circuits, said)?.question(&set.subject, &self.run.config.llm.model)
+            let evidence = self.set(set, circuits, said)?;
+            evidence.question(&set.subject, &self.run.config.llm.model, &self.about)
         };
         seen.map(question).collect()
     }
@@ -206,7 +211,7 @@ pub(super) fn place(FeatureId { dictionary, .. }: FeatureId) -> String {
     format!("{kind} feature of layer {}", dictionary.layer)
 }
 
-fn what(kind: TaskKind) -> &'static str {
+pub(super) fn what(kind: TaskKind) -> &'static str {
     match kind {
         TaskKind::Ioi => {
             "a text names two people, and one of them again; the next word is to be the name of the other"

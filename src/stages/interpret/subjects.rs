@@ -9,7 +9,7 @@ use crate::atlas::strongest;
 use crate::corpus::Tokenizer;
 use crate::error::Result;
 use crate::ids::{Band, FeatureId, Half, Side, Subject};
-use crate::inputs;
+use crate::inputs::{self, Contexts};
 use crate::llm::explainer::TokenEvidence;
 use crate::stages::Run;
 use crate::stages::excerpts::of_example;
@@ -33,6 +33,9 @@ pub(super) type Said = BTreeMap<Subject, Sentences>;
 pub(super) struct Subjects<'a> {
     pub(super) run: &'a Run<'a>,
     pub(super) tokenizer: Tokenizer,
+    pub(super) contexts: Contexts,
+    /// What the model is, in words.
+    pub(super) about: String,
     pub(super) last_layer: u32,
     pub(super) features: Vec<FeatureRow>,
     pub(super) sets: Vec<FeatureSet>,
@@ -59,6 +62,8 @@ impl<'a> Subjects<'a> {
         Ok(Subjects {
             run,
             tokenizer: inputs::tokenizer(run.config)?,
+            contexts: Contexts::load(run.config, run.store)?,
+            about: inputs::about(run.config)?,
             last_layer: inputs::sizes(run.config)?.layers.saturating_sub(1) as u32,
             features: run.store.read()?,
             sets: sets(run)?,
@@ -82,7 +87,7 @@ impl<'a> Subjects<'a> {
     /// The strongest texts, marked.
     pub(super) fn strongest(&self, subject: &Subject) -> Vec<String> {
         let max = self.max(subject);
-        let shown = |example: &ExampleRow| of_example(example, &self.tokenizer).scaled(max);
+        let shown = |example: &ExampleRow| of_example(example, &self.contexts).scaled(max, 1);
         thinned(
             self.band(subject, Band::Top).take(STRONGEST).map(shown).collect(),
             salt(&subject.to_string()),
