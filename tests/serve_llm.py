@@ -18,7 +18,7 @@ import numpy as np
 import xllamacpp
 
 # Far more than the model has positions, but prompts are long.
-POSITIONS = 8192
+POSITIONS = 16384
 TEMPLATE = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
 
 # From Hugging Face's names in a layer to GGUF's. Matrices there are transposed.

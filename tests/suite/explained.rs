@@ -5,7 +5,8 @@ use crate::bench::{Bench, Said};
 use crate::llm_server::{Reply, Server, prompt};
 use circuit_atlas::artifact::tables::*;
 use circuit_atlas::corpus::Tokenizer;
-use circuit_atlas::ids::{Half, Status, SubjectKind};
+use circuit_atlas::ids::{Half, Status, Subject, SubjectKind};
+use circuit_atlas::llm::{Form, Question, judge};
 use circuit_atlas::summary::quoted;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -435,7 +436,7 @@ fn a_dry_run_that_cannot_know_says_what_to_run_first() {
     let said = bench.run(&["--dry-run"]).failed();
     let expected = "error: the requests of `interpret` depend on the output of `aggregate`, which is \
                     not fresh: `aggregate.band_examples` was `1`, is `2`\n\
-                    hint: run the stages before it: `circuit-atlas run aggregate`\n";
+                    hint: run the stages before it: `circuit-atlas run aggregate causes`\n";
     assert_eq!(said.err, expected);
     assert!(
         said.out.contains("aggregate  would run: ") && said.out.contains("score      fresh"),
@@ -456,7 +457,8 @@ fn unmarked(line: &str) -> String {
             c => text.push(c),
         }
     }
-    text
+    let text = text.strip_prefix("[start] ").or(text.strip_prefix("… ")).unwrap_or(&text);
+    text.strip_suffix(" …").unwrap_or(text).to_string()
 }
 
 /// The texts of examples that a server was shown, without marks and levels.
@@ -468,18 +470,18 @@ fn texts_shown(server: &Server) -> BTreeSet<String> {
             user(request)
                 .lines()
                 .filter_map(|line| line.strip_prefix("- "))
+                .map(|line| match line.split_once(": ") {
+                    Some((what, text))
+                        if what.parse::<u32>().is_ok()
+                            || ["active", "inactive"].contains(&what) =>
+                    {
+                        text
+                    }
+                    _ => line,
+                })
+                .filter(|line| line.starts_with("[start] ") || line.starts_with("… "))
                 .map(unmarked)
                 .collect::<Vec<_>>()
-        })
-        .filter(|line| {
-            !line.starts_with('`')
-                && !line.contains(" feature of layer ")
-                && !line.contains(" of 8 prompts")
-                && !line.contains(" of 4 prompts")
-        })
-        .map(|line| match line.split_once(": ") {
-            Some((level, text)) if level.parse::<u32>().is_ok() => text.to_string(),
-            _ => line,
         })
         .collect()
 }
@@ -504,7 +506,11 @@ fn nothing_of_the_score_half_is_ever_shown() {
         let half = if halves[&row.document] == Half::Explain { "explain" } else { "score" };
         documents.entry(half).or_default().push(text(&row.tokens));
     }
-    let shown = texts_shown(&server);
+    // Prompts of the tasks are no documents.
+    let prompts: BTreeSet<String> =
+        store.read::<PromptRow>().unwrap().into_iter().map(|row| row.text).collect();
+    let mut shown = texts_shown(&server);
+    shown.retain(|line| !prompts.iter().any(|prompt| line.starts_with(prompt.as_str())));
     assert!(shown.len() > 100, "{}", shown.len());
     for line in &shown {
         let is_in =
@@ -541,8 +547,82 @@ fn shares_of_tokens_are_those_of_the_explain_half() {
             server
                 .requests()
                 .iter()
-                .any(|request| user(request).contains(&format!("activation: {first} "))),
+                .any(|request| user(request).contains(&format!("Tokens: {first} "))),
             "{first}"
         );
+    }
+}
+
+/// A recorded question to a reader who played the language model, and the reply.
+#[derive(serde::Deserialize)]
+struct Recorded {
+    name: String,
+    schema: Value,
+    question: String,
+    reply: String,
+}
+
+/// Questions about 24 features of the demo and 48 to judges of the explanations
+/// (`docs/explanations.md`).
+fn recorded() -> Vec<Recorded> {
+    let path = Path::new(crate::bench::REPOSITORY).join("tests/data/explanations/replies.jsonl");
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn replies_of_readers_are_read_as_they_were_written() {
+    let recorded: Vec<Recorded> = recorded();
+    let (features, verdicts): (Vec<&Recorded>, Vec<_>) =
+        recorded.iter().partition(|one| one.name == "feature");
+    assert_eq!((features.len(), verdicts.len()), (24, 48));
+    // The questions of today, answered by what was replied to those of the recording.
+    let replies: Vec<String> = features.iter().map(|one| one.reply.clone()).collect();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let server = Server::start(move |request| {
+        if !user(request).contains("Texts in which it is strongest:") {
+            return Reply::says(reply(request).to_string());
+        }
+        let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Reply::says(replies[at % replies.len()].clone())
+    });
+    let bench = bench(&server, "");
+    bench.run(&["interpret"]).succeeded();
+    let rows = rows(&bench);
+    let told: BTreeSet<&str> = rows
+        .iter()
+        .filter(|row| row.explainer == "feature")
+        .inspect(|row| assert_eq!(row.status, Status::Ok, "{}", row.reason))
+        .map(|row| row.input_side.as_str())
+        .collect();
+    for one in features {
+        let said: Value = serde_json::from_str(&one.reply).unwrap();
+        assert!(told.contains(said["input"].as_str().unwrap()), "{}", one.reply);
+        let fields: Vec<&String> = one.schema["properties"].as_object().unwrap().keys().collect();
+        assert!(fields.iter().all(|field| said.get(field.as_str()).is_some()), "{}", one.reply);
+    }
+}
+
+#[test]
+fn recorded_verdicts_are_read_of_every_text() {
+    for one in recorded().into_iter().filter(|one| one.name == "detection") {
+        let texts = one.question.lines().filter(|line| {
+            line.split_once(". ").is_some_and(|(number, _)| number.parse::<u32>().is_ok())
+        });
+        let texts = texts.count();
+        let form = Form { name: "detection", schema: one.schema };
+        let question = Question {
+            subject: Subject::Group("recorded".into()),
+            purpose: "detection",
+            model: "reader".into(),
+            sample: 0,
+            messages: Vec::new(),
+            form,
+        };
+        let reply: Value = serde_json::from_str(&one.reply).unwrap();
+        let verdicts = judge::read(&question, &reply).unwrap();
+        assert_eq!(verdicts.len(), texts);
+        let yes = verdicts.iter().filter(|yes| **yes).count();
+        assert_eq!(yes, reply["yes"].as_array().unwrap().len());
     }
 }

@@ -5,9 +5,11 @@ use crate::bench::Bench;
 use crate::llm_server::{Reply, Server};
 use circuit_atlas::artifact::Row;
 use circuit_atlas::artifact::tables::*;
+use circuit_atlas::config::Config;
 use circuit_atlas::corpus::Tokenizer;
 use circuit_atlas::ids::{Band, FeatureId, Half, Status, Subject};
-use circuit_atlas::llm::judge::{JudgeMethod, question};
+use circuit_atlas::inputs::Contexts;
+use circuit_atlas::llm::judge::{JudgeMethod, Setting, question};
 use circuit_atlas::stages::excerpts;
 use circuit_atlas::stats::mix;
 use serde_json::{Value, json};
@@ -24,6 +26,8 @@ struct Knowledge {
     texts: BTreeMap<(String, String), JudgementRow>,
     /// Feature, context → positions at which it is active and counts.
     active: BTreeMap<(String, u32), BTreeSet<u32>>,
+    /// Feature → its largest activation of the *explain* half.
+    largest: BTreeMap<String, f32>,
 }
 
 type Known = Arc<Mutex<Knowledge>>;
@@ -93,14 +97,19 @@ impl Knowledge {
     /// Everything that the tables tell after texts have been judged by anybody.
     fn learn(&mut self, bench: &Bench) {
         let tokenizer = tokenizer();
-        let contexts: Vec<ContextRow> = bench.store().read_parts().unwrap();
+        let corpus = corpus(bench);
+        let contexts = &corpus.rows;
         for row in
             read::<ExplanationRow>(bench).into_iter().filter(|row| row.explainer == "feature")
         {
             self.subjects.insert(row.input_side, row.subject.to_string());
         }
         for row in read::<JudgementRow>(bench) {
-            self.texts.insert((row.method.clone(), shown(&row, &contexts, &tokenizer)), row);
+            self.texts.insert((row.method.clone(), shown(&row, &corpus)), row);
+        }
+        for row in read::<ExampleRow>(bench).into_iter().filter(|row| row.half == Half::Explain) {
+            let largest = self.largest.entry(row.subject.to_string()).or_default();
+            *largest = largest.max(row.value);
         }
         let features: Vec<FeatureRow> = read(bench);
         for row in bench.table::<ScoreRow>() {
@@ -125,9 +134,16 @@ fn window<'a>(row: &JudgementRow, contexts: &'a [ContextRow]) -> &'a [u32] {
     &contexts[row.context as usize].tokens[row.start.into()..][..row.tokens as usize]
 }
 
-fn shown(row: &JudgementRow, contexts: &[ContextRow], tokenizer: &Tokenizer) -> String {
+fn shown(row: &JudgementRow, corpus: &Contexts) -> String {
     let places: Vec<u16> = row.marked.iter().map(|&p| p as u16 - row.start).collect();
-    excerpts::marked(window(row, contexts), &places, tokenizer)
+    let tokens = window(row, &corpus.rows);
+    excerpts::marked(corpus, row.context, row.start, tokens, &places)
+}
+
+/// The contexts of a run, as stages have them.
+fn corpus(bench: &Bench) -> Contexts {
+    let config = Config::load(&bench.file("pipeline.toml")).unwrap();
+    Contexts::load(&config, &bench.store()).unwrap()
 }
 
 /// A bench that has run without a language model, and now has this server; the judge is `yes`.
@@ -283,8 +299,11 @@ fn texts_are_as_they_should_be(bench: &Bench) {
         match row.method.as_str() {
             "detection" => {
                 assert!(row.marked.is_empty());
-                assert_eq!(row.truth, span.clone().any(|p| active.contains(&p)), "{row:?}");
-                assert_eq!(row.truth, Band::ACTIVE.contains(&row.band));
+                let any = span.clone().any(|p| active.contains(&p));
+                assert_eq!(any, row.activation > 0.0, "{row:?}");
+                assert_eq!(any, Band::ACTIVE.contains(&row.band));
+                let of = known.largest[&row.subject.to_string()];
+                assert_eq!(row.truth, any && row.activation >= 0.25 * of, "{row:?}");
             }
             _ => {
                 assert!(!row.marked.is_empty() && row.marked.iter().all(|p| span.contains(p)));
@@ -307,6 +326,19 @@ fn texts_are_as_they_should_be(bench: &Bench) {
 }
 
 #[test]
+fn with_a_threshold_of_0_any_activation_counts() {
+    let server = server(&Known::default());
+    let bench = bench(&server, "", "threshold = 0.0\n");
+    bench.run(&["interpret", "evaluate"]).succeeded();
+    let rows: Vec<JudgementRow> = read(&bench);
+    let detected: Vec<&JudgementRow> =
+        rows.iter().filter(|row| row.method == "detection").collect();
+    assert!(detected.iter().all(|row| row.truth == (row.activation > 0.0)));
+    assert!(judged_by(&bench, "yes").iter().all(|row| row.any.is_none()), "none is weak");
+    assert!(detected.iter().any(|row| row.truth));
+}
+
+#[test]
 fn what_got_no_verdict_counts_in_nothing_and_is_asked_again() {
     let server = server(&Known::default());
     let bench = bench(&server, "", "");
@@ -325,7 +357,9 @@ fn what_got_no_verdict_counts_in_nothing_and_is_asked_again() {
     let examples: u32 = judged_by(&bench, "yes").iter().map(|row| row.examples).sum();
     // A text counts where its verdict is there, and that of the null: both are of the same texts.
     let mut said: BTreeMap<(FeatureId, String, u32), BTreeMap<bool, bool>> = BTreeMap::new();
-    for row in read::<JudgementRow>(&bench) {
+    let is_weak =
+        |row: &JudgementRow| row.method == "detection" && !row.truth && row.activation > 0.0;
+    for row in read::<JudgementRow>(&bench).into_iter().filter(|row| !is_weak(row)) {
         let own = row.explained == row.subject;
         said.entry((row.subject, row.method, row.text))
             .or_default()
@@ -358,9 +392,17 @@ fn a_verdict_that_cannot_be_read_is_null() {
     let said = bench.run(&STAGES);
     assert!(!said.ok, "it ends with a code of its own");
     let rows: Vec<JudgementRow> = read(&bench);
+    assert!(!rows.is_empty() && rows.iter().all(|row| row.said.is_none()));
+    // Ten in a row are enough; the others are not asked.
+    let asked: BTreeSet<&String> =
+        rows.iter().map(|row| &row.prompt_hash).filter(|hash| !hash.is_empty()).collect();
+    assert!(asked.len() >= 10 && rows.iter().any(|row| row.prompt_hash.is_empty()));
     assert!(
-        !rows.is_empty()
-            && rows.iter().all(|row| row.said.is_none() && !row.prompt_hash.is_empty())
+        said.err.contains("10 questions in a row failed for the same reason: ")
+            && said.err.contains("`yes` contains 99")
+            && said.err.contains("`circuit-atlas run evaluate --again failed`"),
+        "{}",
+        said.err
     );
     let evaluations: Vec<EvaluationRow> = read(&bench);
     assert!(!evaluations.is_empty());
@@ -465,6 +507,7 @@ fn claims_are_held_against_what_rises() {
 #[test]
 fn each_prompt_of_a_judge_whole() {
     let texts = ["gave it to «Mary» and", "the «boat» left"];
+    let setting = Setting { about: "a small language model", threshold: 0.25 };
     for method in [JudgeMethod::Detection, JudgeMethod::Fuzzing] {
         let plain = texts.map(|text| {
             if method == JudgeMethod::Detection {
@@ -475,7 +518,8 @@ fn each_prompt_of_a_judge_whole() {
         });
         let texts: Vec<&str> = plain.iter().map(String::as_str).collect();
         let question =
-            question(method, &"mlp0.1".parse().unwrap(), "m", "Fires at ships.", &texts).unwrap();
+            question(method, &"mlp0.1".parse().unwrap(), "m", setting, "Active at ships.", &texts)
+                .unwrap();
         let whole: String = question
             .messages
             .iter()

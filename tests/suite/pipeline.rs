@@ -6,7 +6,7 @@ use circuit_atlas::ids::Half;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const ALL: [&str; 11] = [
+const ALL: [&str; 12] = [
     "tokenize",
     "measure",
     "discover",
@@ -15,6 +15,7 @@ const ALL: [&str; 11] = [
     "cache",
     "score",
     "aggregate",
+    "causes",
     "interpret",
     "evaluate",
     "render",
@@ -51,6 +52,7 @@ fn changing_one_setting_reruns_exactly_what_depends_on_it() {
                 "cache",
                 "score",
                 "aggregate",
+                "causes",
                 "interpret",
                 "evaluate",
                 "render",
@@ -66,19 +68,28 @@ fn changing_one_setting_reruns_exactly_what_depends_on_it() {
                 "cache",
                 "score",
                 "aggregate",
+                "causes",
                 "interpret",
                 "evaluate",
                 "render",
             ],
         ),
         ("edges = 6", "edges = 7", &["verify", "render"]),
-        ("\"att1.3\"", "\"att1.4\"", &["score", "aggregate", "interpret", "evaluate", "render"]),
+        (
+            "\"att1.3\"",
+            "\"att1.4\"",
+            &["score", "aggregate", "causes", "interpret", "evaluate", "render"],
+        ),
         (
             "\"att1.3\", \"mlp2.5\"]",
             "\"att1.3\", \"mlp2.5\"]\n[cache]\ndtype = \"f16\"",
-            &["cache", "score", "aggregate", "interpret", "evaluate", "render"],
+            &["cache", "score", "aggregate", "causes", "interpret", "evaluate", "render"],
         ),
-        ("examples = 4", "examples = 5", &["aggregate", "interpret", "evaluate", "render"]),
+        (
+            "examples = 4",
+            "examples = 5",
+            &["aggregate", "causes", "interpret", "evaluate", "render"],
+        ),
         ("\"mlp2.5\"]", "\"mlp2.5\"]\n[site]\ntitle = \"another\"", &["render"]),
         ("\"mlp2.5\"]", "\"mlp2.5\"]\n[machine]\nbatch = 7\nthreads = 1", &[]),
     ];
@@ -133,7 +144,7 @@ heads      fresh
 cache      fresh
 score      fresh
 aggregate  would run: `aggregate.examples` was `4`, is `5`
-           and 3 stages after it: interpret, evaluate, render
+           and 4 stages after it: causes, interpret, evaluate, render
 ";
     assert_eq!(status, expected);
     let verbose = bench.call(&["status", "--verbose"]).succeeded().out;

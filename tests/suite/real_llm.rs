@@ -102,8 +102,17 @@ fn a_real_server_explains_by_schema_and_is_asked_once() {
     let bench = bench(&server);
     let store = Store::new(&bench.file("artifacts"));
 
-    const BEFORE: [&str; 8] =
-        ["tokenize", "measure", "discover", "verify", "heads", "cache", "score", "aggregate"];
+    const BEFORE: [&str; 9] = [
+        "tokenize",
+        "measure",
+        "discover",
+        "verify",
+        "heads",
+        "cache",
+        "score",
+        "aggregate",
+        "causes",
+    ];
     assert_eq!(
         explain(&bench, "sk-not-of-this-server", &[&BEFORE[..], &["interpret"]].concat()),
         Some(3)

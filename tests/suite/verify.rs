@@ -224,7 +224,8 @@ fn by_gradient() -> &'static (Bench, Said) {
              \"learned-masks\", \"neurons\"]";
         let bench = Bench::new()
             .set("method = \"greedy\"\npasses = 2", "prompts = 12\nchoose = 6\nmost = 30")
-            .set("random = 2", methods);
+            .set("random = 2", methods)
+            .set("[verify]\nprompts = 4", "[verify]\nprompts = 24");
         let said = bench.run(&[]).succeeded();
         (bench, said)
     })
