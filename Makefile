@@ -1,7 +1,7 @@
 # `make demo` builds the program and runs the whole pipeline on the model that ships with it; `make test` runs all
 # tests; `make check` formatting, lints and documentation. `make docs` writes the documents that are made from the
 # source; `make bench` times the search for circuits; `make world` rebuilds the model, dictionaries and corpus in
-# demo/ (about an hour on 2 cores).
+# demo/ (up to two hours on 2 cores).
 
 CARGO ?= cargo
 
