@@ -89,7 +89,7 @@ enum Command {
 /// Which replies are asked for again.
 #[derive(Clone, Copy, ValueEnum)]
 enum Again {
-    // With a comment of its own the whole help would take two lines for each option.
+    // No doc comment: with one, clap prints every option of the help on two lines.
     Failed,
 }
 

@@ -12,5 +12,6 @@ pub(crate) mod model;
 mod pairs;
 pub(crate) mod verdict;
 
-pub(crate) use load::{Circuits, Heads, Reader, activations, graphs, sources};
+pub(crate) use load::WhyTables;
+pub(crate) use load::{Circuits, Heads, Reader, activations, graphs, node, source, sources};
 pub(crate) use pairs::strongest;

@@ -1,4 +1,4 @@
-//! Why a feature is active at a token: what brings its activation there (`docs/definitions.md` §9),
+//! Why a feature is active at a token: what brings its activation there (`docs/definitions.md` §8.2),
 //! by direct effects, and what its weights alone would have it read.
 
 use super::attribution::{Attribution, share};

@@ -27,24 +27,19 @@ pub fn run(run: &Run) -> Result<Done> {
     run.progress.say("reading weights");
     let listed = TopTokens { k: READINGS, specials };
     let found = readings(&replacement, &features, listed)?;
-    let readings: Vec<ReadingRow> = features
+    let mut readings: Vec<ReadingRow> = features
         .iter()
         .zip(&found)
         .flat_map(|(feature, own)| {
             own.iter().zip(0..).map(|(one, rank)| reading(*feature, rank, one))
         })
         .collect();
+    readings.sort_by_cached_key(|row| (row.feature.to_string(), row.rank));
     let ablated = ablated(run, &replacement, &contexts, evidence)?;
     run.store.write(run.fingerprint, &causes)?;
-    run.store.write(run.fingerprint, &sorted(readings, |row| (row.feature, row.rank)))?;
+    run.store.write(run.fingerprint, &readings)?;
     run.store.write(run.fingerprint, &ablated)?;
     Ok(format!("{} causes of the activations of {} features", causes.len(), features.len()).into())
-}
-
-/// Rows by the name of their feature, and then as `key` says.
-fn sorted<R>(mut rows: Vec<R>, key: impl Fn(&R) -> (FeatureId, u32)) -> Vec<R> {
-    rows.sort_by_cached_key(|row| (key(row).0.to_string(), key(row).1));
-    rows
 }
 
 fn cause_rows(

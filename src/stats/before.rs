@@ -2,7 +2,7 @@
 //! (`docs/definitions.md` §8.1): tokens at a distance, and anywhere earlier in the text.
 
 use super::mix;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 /// Distances that are looked at.
 const FAR: usize = 10;
@@ -61,13 +61,10 @@ pub(crate) fn before<'a>(
 ) -> Before {
     // A token that decides by itself says nothing of what stands before it.
     let own = |context: u32, position: u16| tokens(context)[usize::from(position)];
-    let mut rates: HashMap<u32, (f64, f64)> = HashMap::new();
-    for &(context, position, active) in occurrences {
-        let rate = rates.entry(own(context, position)).or_default();
-        *rate = (rate.0 + 1.0, rate.1 + f64::from(u8::from(active)));
-    }
+    let by_token = |c: u32, p: u16| Some(u64::from(own(c, p)));
+    let rates = rates(occurrences.iter(), &by_token);
     let undecided = |of: &&(u32, u16, bool)| {
-        let (n, active) = rates[&own(of.0, of.1)];
+        let (n, active) = rates[&u64::from(own(of.0, of.1))];
         (UNDECIDED..=1.0 - UNDECIDED).contains(&(active / n))
     };
     let mut drawn: Vec<&(u32, u16, bool)> = occurrences.iter().filter(undecided).collect();
@@ -75,7 +72,7 @@ pub(crate) fn before<'a>(
         drawn.sort_by_key(|(c, p, _)| mix(salt, u64::from(*c) << 16 | u64::from(*p)));
         drawn.truncate(MOST);
     }
-    let counts = counted(&drawn, &tokens, &|c, p| Some(u64::from(own(c, p))));
+    let counts = counted(&drawn, &tokens, &by_token, true);
     let (mut deciding, mut distances) = (Vec::new(), Vec::new());
     let mut next = most_telling(&counts);
     while let Some(list) = next {
@@ -87,10 +84,10 @@ pub(crate) fn before<'a>(
         let with = |c: u32, p: u16| {
             let key =
                 |key: u64, distance: &u16| Some(mix(key, own(c, p.checked_sub(*distance)?).into()));
-            distances.iter().try_fold(u64::from(own(c, p)), key)
+            distances.iter().try_fold(by_token(c, p)?, key)
         };
-        let mut counts = counted(&drawn, &tokens, &with);
-        counts.retain(|earlier, _| earlier.distance.is_none_or(|n| !distances.contains(&n)));
+        let mut counts = counted(&drawn, &tokens, &with, false);
+        counts.retain(|earlier, _| earlier.distance.is_some_and(|n| !distances.contains(&n)));
         next = most_telling(&counts);
     }
     let mut told: Vec<(f64, Told)> = counts
@@ -104,7 +101,7 @@ pub(crate) fn before<'a>(
             by.then(x.earlier.cmp(&y.earlier))
         });
         let sure = |(z, _): &&(f64, Told)| if more { *z > SURE } else { *z < -SURE };
-        distinct(told.iter().filter(sure).map(|(_, told)| *told), k)
+        each_token_once(told.iter().filter(sure).map(|(_, told)| *told), k)
     });
     let active = drawn.iter().filter(|(.., active)| *active).count() as u64;
     Before { tokens: drawn.len() as u64, active, more, less, deciding }
@@ -116,19 +113,30 @@ const LEVELS: usize = 3;
 /// What an occurrence is compared with: those of the same key.
 type Key = u64;
 
-/// Counts of every token before, against the share of activity of each occurrence's key.
-fn counted<'a>(
-    drawn: &[&(u32, u16, bool)],
-    tokens: &impl Fn(u32) -> &'a [u32],
+/// Occurrences of each key, and those at which the feature is strongly active.
+fn rates<'o>(
+    occurrences: impl Iterator<Item = &'o (u32, u16, bool)>,
     key: &impl Fn(u32, u16) -> Option<Key>,
-) -> HashMap<Earlier, Count> {
+) -> HashMap<Key, (f64, f64)> {
     let mut rates: HashMap<Key, (f64, f64)> = HashMap::new();
-    for &&(context, position, active) in drawn {
+    for &(context, position, active) in occurrences {
         if let Some(key) = key(context, position) {
             let rate = rates.entry(key).or_default();
             *rate = (rate.0 + 1.0, rate.1 + f64::from(u8::from(active)));
         }
     }
+    rates
+}
+
+/// Counts of every token before at its distance, and `anywhere` before if that is wanted, against
+/// the share of activity of each occurrence's key.
+fn counted<'a>(
+    drawn: &[&(u32, u16, bool)],
+    tokens: &impl Fn(u32) -> &'a [u32],
+    key: &impl Fn(u32, u16) -> Option<Key>,
+    anywhere: bool,
+) -> HashMap<Earlier, Count> {
+    let rates = rates(drawn.iter().copied(), key);
     let mut counts: HashMap<Earlier, Count> = HashMap::new();
     for &&(context, position, active) in drawn {
         let own = &tokens(context)[..usize::from(position)];
@@ -139,13 +147,17 @@ fn counted<'a>(
         if *n < FEWEST as f64 || !(UNDECIDED..=1.0 - UNDECIDED).contains(&rate) {
             continue;
         }
-        let mut seen: Vec<u32> = own.iter().rev().take(ANYWHERE).copied().collect();
-        let at =
-            seen.iter().take(FAR).zip(1..).map(|(&token, n)| Earlier { distance: Some(n), token });
+        let at = own
+            .iter()
+            .rev()
+            .take(FAR)
+            .zip(1..)
+            .map(|(&token, n)| Earlier { distance: Some(n), token });
         let mut places: Vec<Earlier> = at.collect();
-        seen.sort_unstable();
-        seen.dedup();
-        places.extend(seen.into_iter().map(|token| Earlier { distance: None, token }));
+        if anywhere {
+            let seen: BTreeSet<u32> = own.iter().rev().take(ANYWHERE).copied().collect();
+            places.extend(seen.into_iter().map(|token| Earlier { distance: None, token }));
+        }
         for place in places {
             counts.entry(place).or_default().add(active, rate);
         }
@@ -219,17 +231,9 @@ impl Count {
 }
 
 /// The first of each token: at its best distance, or anywhere.
-fn distinct(told: impl Iterator<Item = Told>, k: usize) -> Vec<Told> {
-    let mut seen: BTreeMap<u32, u32> = BTreeMap::new();
-    let mut chosen = Vec::new();
-    for one in told {
-        let times = seen.entry(one.earlier.token).or_default();
-        if *times == 0 && chosen.len() < k {
-            *times += 1;
-            chosen.push(one);
-        }
-    }
-    chosen
+fn each_token_once(told: impl Iterator<Item = Told>, k: usize) -> Vec<Told> {
+    let mut seen = BTreeSet::new();
+    told.filter(|one| seen.insert(one.earlier.token)).take(k).collect()
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ pub mod strata;
 pub mod trials;
 pub mod tuples;
 
+/// Standard deviations above what chance gives from which on a token is told.
+pub(crate) const STANDS_OUT: f64 = 3.0;
+
 /// A fixed mixing of two numbers (SplitMix64's finaliser): the "hash order" in which samples are
 /// drawn.
 pub fn mix(a: u64, b: u64) -> u64 {

@@ -9,6 +9,7 @@ use circuit_atlas::artifact::tables::{ExchangeRow, ExplanationRow, LedgerRow};
 use circuit_atlas::config::{Llm, Provider};
 use circuit_atlas::ids::{Status, Subject, SubjectKind};
 use circuit_atlas::llm::{Asked, Asker, Budget, ChatRole, Form, Message, Outcome, Question};
+use circuit_atlas::pipeline::STAGES;
 use circuit_atlas::progress::Progress;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -102,19 +103,10 @@ fn a_real_server_explains_by_schema_and_is_asked_once() {
     let bench = bench(&server);
     let store = Store::new(&bench.file("artifacts"));
 
-    const BEFORE: [&str; 9] = [
-        "tokenize",
-        "measure",
-        "discover",
-        "verify",
-        "heads",
-        "cache",
-        "score",
-        "aggregate",
-        "causes",
-    ];
+    let before: Vec<&str> =
+        STAGES.iter().map(|stage| stage.name).take_while(|name| *name != "interpret").collect();
     assert_eq!(
-        explain(&bench, "sk-not-of-this-server", &[&BEFORE[..], &["interpret"]].concat()),
+        explain(&bench, "sk-not-of-this-server", &[&before[..], &["interpret"]].concat()),
         Some(3)
     );
     let refused = asked(&store);

@@ -43,7 +43,7 @@ pub(crate) fn graphs(store: &Store) -> Result<Circuits> {
     Ok(circuits.into_iter().map(|(key, circuit)| (key, Arc::new(circuit))).collect())
 }
 
-pub(super) fn node(row: &NodeRow) -> Node {
+pub(crate) fn node(row: &NodeRow) -> Node {
     Node {
         kind: row.kind,
         layer: row.layer,

@@ -15,9 +15,9 @@ mod tasks;
 mod whole;
 mod why;
 
-pub(crate) use graphs::{Circuits, graphs};
+pub(crate) use graphs::{Circuits, graphs, node};
 pub(crate) use heads::Heads;
-pub(crate) use why::sources;
+pub(crate) use why::{WhyTables, source, sources};
 
 use crate::artifact::tables::{
     CircuitFeature, CircuitPairRow, ComponentRow, CorpusPairRow, ExampleRow, FeatureRow, LogitRow,
@@ -34,7 +34,6 @@ use crate::lock::Lock;
 use explanations::Explanations;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
-use why::WhyTables;
 
 /// What is in each circuit, by task and prompt: components, and the features that serve there.
 pub(super) type Members = BTreeMap<(String, u32), BTreeSet<(Component, Option<FeatureId>)>>;
@@ -167,7 +166,7 @@ impl<'a> Reader<'a> {
         self.members.get(|| {
             let mut members = Members::new();
             for row in self.store.read::<NodeRow>()? {
-                let node = graphs::node(&row);
+                let node = node(&row);
                 let own = members.entry((row.task, row.prompt)).or_default();
                 own.extend(node.component().map(|component| (component, node.served())));
             }

@@ -12,38 +12,81 @@ use crate::ids::{
     Band, Beside, Component, FeatureId, Half, NodeKind, Profiled, Shown, Side, Subject,
 };
 use crate::inputs::by;
+use crate::stats::STANDS_OUT;
 use crate::stats::profile::BINS;
 use std::collections::BTreeMap;
 
 /// Sources that are listed, and the least mean share of one.
 const SOURCES: usize = 8;
 const LEAST_SHARE: f64 = 0.025;
-/// Tokens that the live model says more or less of, and standard deviations from which on.
+/// Tokens that the live model says more or less of.
 const LIVE: usize = 8;
-const FAR: f64 = 3.0;
 
-/// The tables by feature.
-pub(super) struct WhyTables {
+/// The tables by feature; causes by the example that they are of.
+pub(crate) struct WhyTables {
     evidence: BTreeMap<FeatureId, Vec<EvidenceRow>>,
     profiles: BTreeMap<FeatureId, Vec<ProfileRow>>,
     before: BTreeMap<FeatureId, Vec<BeforeRow>>,
-    causes: BTreeMap<FeatureId, Vec<CauseRow>>,
+    causes: BTreeMap<(FeatureId, u32, u16), Vec<CauseRow>>,
     readings: BTreeMap<FeatureId, Vec<ReadingRow>>,
     ablated: BTreeMap<FeatureId, Vec<AblatedRow>>,
 }
 
-fn of<R>(table: &BTreeMap<FeatureId, Vec<R>>, feature: FeatureId) -> &[R] {
-    table.get(&feature).map(Vec::as_slice).unwrap_or_default()
+fn of<K: Ord, R>(table: &BTreeMap<K, Vec<R>>, key: K) -> &[R] {
+    table.get(&key).map(Vec::as_slice).unwrap_or_default()
+}
+
+impl WhyTables {
+    pub(crate) fn evidence(
+        &self,
+        feature: FeatureId,
+        role: Shown,
+    ) -> impl Iterator<Item = &EvidenceRow> {
+        of(&self.evidence, feature).iter().filter(move |row| row.role == role)
+    }
+
+    /// The causes of an example, the largest first.
+    pub(crate) fn causes(&self, example: &EvidenceRow) -> &[CauseRow] {
+        of(&self.causes, (example.feature, example.context, example.peak))
+    }
+
+    pub(crate) fn profile(
+        &self,
+        feature: FeatureId,
+        by: Profiled,
+    ) -> impl Iterator<Item = &ProfileRow> {
+        of(&self.profiles, feature).iter().filter(move |row| row.by == by)
+    }
+
+    pub(crate) fn before(&self, feature: FeatureId) -> &[BeforeRow] {
+        of(&self.before, feature)
+    }
+
+    pub(crate) fn readings(&self, feature: FeatureId) -> &[ReadingRow] {
+        of(&self.readings, feature)
+    }
+
+    /// Those tokens that stand out from all others.
+    pub(crate) fn ablated(
+        &self,
+        feature: FeatureId,
+        side: Side,
+    ) -> impl Iterator<Item = &AblatedRow> {
+        let own = of(&self.ablated, feature).iter();
+        own.filter(move |row| row.side == side && row.z.abs() > STANDS_OUT)
+    }
 }
 
 impl Reader<'_> {
-    fn why_tables(&self) -> Result<&WhyTables> {
+    pub(crate) fn why_tables(&self) -> Result<&WhyTables> {
         self.why.get(|| {
             Ok(WhyTables {
                 evidence: by(self.large(&["feature"])?, |row: &EvidenceRow| row.feature),
                 profiles: by(self.large(&["feature"])?, |row: &ProfileRow| row.feature),
                 before: by(self.large(&["feature"])?, |row: &BeforeRow| row.feature),
-                causes: by(self.large(&["feature"])?, |row: &CauseRow| row.feature),
+                causes: by(self.large(&["feature"])?, |row: &CauseRow| {
+                    (row.feature, row.context, row.peak)
+                }),
                 readings: by(self.large(&["feature"])?, |row: &ReadingRow| row.feature),
                 ablated: by(self.large(&["feature"])?, |row: &AblatedRow| row.feature),
             })
@@ -53,29 +96,24 @@ impl Reader<'_> {
     /// Why a feature is active.
     pub(crate) fn why(&self, feature: FeatureId) -> Result<Why> {
         let (tables, tokenizer) = (self.why_tables()?, self.tokenizer()?);
-        let causes = of(&tables.causes, feature);
-        let evidence = of(&tables.evidence, feature);
-        let of_role = |role: Shown| evidence.iter().filter(move |row| row.role == role);
-        let examples: BTreeMap<(u32, u16), ()> = of_role(Shown::Strongest)
-            .chain(of_role(Shown::Weaker))
-            .map(|row| ((row.context, row.peak), ()))
-            .collect();
-        let own = causes.iter().filter(|row| examples.contains_key(&(row.context, row.peak)));
-        let mut sources = sources(own, examples.len(), tokenizer);
+        let of_role = |role: Shown| tables.evidence(feature, role);
+        let examples: Vec<&EvidenceRow> =
+            of_role(Shown::Strongest).chain(of_role(Shown::Weaker)).collect();
+        let causes = examples.iter().flat_map(|row| tables.causes(row));
+        let mut sources = sources(causes, examples.len(), tokenizer);
         sources.retain(|source| source.share >= LEAST_SHARE);
         sources.truncate(SOURCES);
         let pairs = of_role(Shown::Active).zip(of_role(Shown::Inactive));
-        let readings = of(&tables.readings, feature);
+        let readings = tables.readings(feature);
         let live = |side: Side| {
-            let own = of(&tables.ablated, feature).iter().filter(|row| row.side == side);
             let token = |row: &AblatedRow| (tokenizer.token(row.token), f64::from(row.change));
-            own.filter(|row| row.z.abs() > FAR).take(LIVE).map(token).collect()
+            tables.ablated(feature, side).take(LIVE).map(token).collect()
         };
         let profile = |by: Profiled| {
-            let own = of(&tables.profiles, feature).iter().filter(|row| row.by == by);
+            let own = tables.profile(feature, by);
             own.map(|row| profile_share(row, tokenizer)).collect()
         };
-        let before = of(&tables.before, feature);
+        let before = tables.before(feature);
         let set = |set: Beside| {
             let own = before.iter().filter(|row| row.set == set);
             own.map(|row| BeforeShare {

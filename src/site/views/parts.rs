@@ -7,6 +7,7 @@ use crate::format::text::plain;
 use crate::ids::{Band, FeatureId, Lag};
 use crate::site::links::{Links, PageLink, gist_of};
 use crate::site::text::{self, Html};
+use crate::stats::STANDS_OUT;
 use serde::Serialize;
 
 /// The frame of every page.
@@ -106,9 +107,6 @@ pub(super) struct TokenRow {
     pub noise: bool,
 }
 
-/// Standard deviations above random directions from which on a token is no noise.
-const NOISE: f64 = 3.0;
-
 /// Both ends of the vocabulary.
 #[derive(Serialize)]
 pub(super) struct LogitsView {
@@ -129,7 +127,7 @@ impl LogitsView {
             token: text::token(&p.text),
             logit: fixed(p.logit, 2),
             at_strength: fixed(p.at_strength, 1),
-            noise: p.z <= NOISE,
+            noise: p.z <= STANDS_OUT,
             width: format!(
                 "{:.0}",
                 if longest > 0.0 { p.logit.abs() / longest * 100.0 } else { 0.0 }
@@ -141,8 +139,8 @@ impl LogitsView {
             promoted: promoted.iter().map(row).collect(),
             suppressed: suppressed.iter().map(row).collect(),
             strength: largest.map(|p| trimmed(p.at_strength / p.logit)).unwrap_or_default(),
-            some_noise: all().any(|p| p.z <= NOISE),
-            all_noise: all().all(|p| p.z <= NOISE),
+            some_noise: all().any(|p| p.z <= STANDS_OUT),
+            all_noise: all().all(|p| p.z <= STANDS_OUT),
         }
     }
 }

@@ -3,17 +3,16 @@
 //! in tasks, and what it promotes.
 
 use super::served::Served;
-use super::subjects::{Said, Subjects};
+use super::subjects::{PROMOTED, SUPPRESSED, Said, Subjects, told};
 use crate::artifact::tables::{
-    AblatedRow, BeforeRow, CauseRow, EvidenceRow, FeatureRow, LogitRow, ProfileRow, ReadingRow,
+    AblatedRow, BeforeRow, CauseRow, EvidenceRow, FeatureRow, ProfileRow, ReadingRow,
 };
 use crate::atlas::model::Source;
-use crate::atlas::{Heads, sources};
+use crate::atlas::{Reader, WhyTables, source, sources};
 use crate::corpus::Tokenizer;
 use crate::error::{Result, hinted};
 use crate::format::text::positions;
 use crate::ids::{Band, Beside, FeatureId, Kind, NodeKind, Profiled, Shown, Side, Subject};
-use crate::inputs::by;
 use crate::llm::Question;
 use crate::llm::excerpt::level;
 use crate::llm::explainer::{
@@ -23,19 +22,14 @@ use crate::llm::explainer::{
 use crate::stages::Run;
 use crate::stages::excerpts::{of_context, of_example};
 use crate::stats::profile::BINS;
-use crate::stats::salt;
+use crate::stats::{STANDS_OUT, salt};
 use crate::summary::{percent, quoted};
 use rayon::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Inactive texts that are shown, and the fewest tokens of one.
 const INACTIVE_TEXTS: usize = 4;
 const FEWEST_TOKENS: usize = 16;
-/// Promoted tokens that are shown, and suppressed ones: those alone that are this many standard
-/// deviations above random directions, or, in the running model, above other tokens.
-const PROMOTED: usize = 10;
-const SUPPRESSED: usize = 6;
-const ABOVE: f64 = 3.0;
 /// A feature that is active at more of the tokens is broad: its lowest levels are not marked.
 const BROAD: f64 = 0.1;
 const BROAD_FROM: u32 = 3;
@@ -51,36 +45,20 @@ const TELLING: f64 = 3.0;
 /// Earlier features that its weights read.
 const EARLIER: usize = 4;
 
-/// What is known of features besides the examples of their pages, by feature.
-pub(super) struct Material {
-    evidence: BTreeMap<FeatureId, Vec<EvidenceRow>>,
-    profiles: BTreeMap<FeatureId, Vec<ProfileRow>>,
-    causes: BTreeMap<(FeatureId, u32, u16), Vec<CauseRow>>,
-    readings: BTreeMap<FeatureId, Vec<ReadingRow>>,
-    ablated: BTreeMap<FeatureId, Vec<AblatedRow>>,
-    before: BTreeMap<FeatureId, Vec<BeforeRow>>,
-    logits: BTreeMap<Subject, Vec<LogitRow>>,
+/// What is known of features besides the examples of their pages.
+pub(super) struct Material<'a> {
+    tables: &'a WhyTables,
     served: Served,
 }
 
-impl Material {
-    pub(super) fn load(run: &Run, tokenizer: &Tokenizer, heads: &Heads) -> Result<Material> {
-        let store = run.store;
-        Ok(Material {
-            evidence: by(store.read()?, |row: &EvidenceRow| row.feature),
-            profiles: by(store.read()?, |row: &ProfileRow| row.feature),
-            causes: by(store.read()?, |row: &CauseRow| (row.feature, row.context, row.peak)),
-            readings: by(store.read()?, |row: &ReadingRow| row.feature),
-            ablated: by(store.read()?, |row: &AblatedRow| row.feature),
-            before: by(store.read()?, |row: &BeforeRow| row.feature),
-            logits: by(store.read()?, |row: &LogitRow| row.subject.clone()),
-            served: Served::load(run, tokenizer, heads)?,
-        })
-    }
-
-    fn evidence(&self, feature: FeatureId, role: Shown) -> impl Iterator<Item = &EvidenceRow> {
-        let own = self.evidence.get(&feature).map(Vec::as_slice).unwrap_or_default();
-        own.iter().filter(move |row| row.role == role)
+impl<'a> Material<'a> {
+    pub(super) fn load(
+        run: &Run,
+        reader: &'a Reader,
+        tokenizer: &Tokenizer,
+    ) -> Result<Material<'a>> {
+        let served = Served::load(run, tokenizer, reader.heads()?)?;
+        Ok(Material { tables: reader.why_tables()?, served })
     }
 }
 
@@ -114,9 +92,7 @@ impl Subjects<'_> {
         };
         Ok(questions.into_iter().flat_map(again).collect())
     }
-}
 
-impl Subjects<'_> {
     /// Leaves the features that the settings name.
     fn only(&self, active: &mut Vec<&FeatureRow>) -> Result<()> {
         let mut wanted = BTreeSet::new();
@@ -149,7 +125,7 @@ fn thinned_ends<T>(list: Vec<T>) -> Vec<T> {
 /// One feature, and what is known.
 struct About<'a> {
     subjects: &'a Subjects<'a>,
-    material: &'a Material,
+    material: &'a Material<'a>,
     said: &'a Said,
     row: &'a FeatureRow,
 }
@@ -191,7 +167,7 @@ impl About<'_> {
     }
 
     fn rows(&self, role: Shown) -> impl Iterator<Item = &EvidenceRow> {
-        self.material.evidence(self.row.feature, role)
+        self.material.tables.evidence(self.row.feature, role)
     }
 
     /// The largest activation of the *explain* half.
@@ -221,8 +197,15 @@ impl About<'_> {
     }
 
     fn causes(&self, row: &EvidenceRow) -> &[CauseRow] {
-        let key = (row.feature, row.context, row.peak);
-        self.material.causes.get(&key).map(Vec::as_slice).unwrap_or_default()
+        self.material.tables.causes(row)
+    }
+
+    /// A token in backticks. BOS is where the text starts.
+    fn token(&self, id: u32) -> String {
+        match self.subjects.tokenizer.is_special(id) {
+            true => "the start of the text".into(),
+            false => quoted(&self.subjects.tokenizer.token(id)),
+        }
     }
 
     /// What brings the activation of a text, in words with its share, the largest first. What
@@ -230,7 +213,7 @@ impl About<'_> {
     fn merged(&self, row: &EvidenceRow) -> Vec<(String, f64)> {
         let mut merged: Vec<(u32, String, f64, Vec<u32>)> = Vec::new();
         for cause in self.causes(row) {
-            let (what, head) = (self.cause(row, cause), cause.head);
+            let (what, head) = (self.cause(cause), cause.head);
             match merged.iter_mut().find(|(at, known, ..)| *at == cause.position && *known == what)
             {
                 Some((_, _, share, heads)) => {
@@ -256,36 +239,22 @@ impl About<'_> {
     }
 
     /// A cause in words.
-    fn cause(&self, row: &EvidenceRow, cause: &CauseRow) -> String {
-        let token = quoted(&self.subjects.tokenizer.token(cause.token));
-        match (cause.kind, cause.other) {
-            (NodeKind::Head, _) => {
-                let distance = u32::from(row.peak) - cause.position.min(u32::from(row.peak));
-                match (cause.position, distance) {
-                    (0, _) => "BOS".into(),
-                    (_, 0) => "the token itself".into(),
-                    (_, n) => format!("{token}, {n} before,"),
-                }
+    fn cause(&self, cause: &CauseRow) -> String {
+        let tokenizer = &self.subjects.tokenizer;
+        let (source, _) = source(cause, tokenizer);
+        match (&source, cause.through.zip(cause.through_token)) {
+            (Source::Read(_), _) => {
+                format!("{}, {} before,", source.said(), u32::from(cause.peak) - cause.position)
             }
-            (NodeKind::AttentionFeature, Some(other)) => {
-                let token =
-                    cause.through_token.map(|id| quoted(&self.subjects.tokenizer.token(id)));
-                match (cause.through, token) {
-                    (Some(0), _) => format!("{other} (reads BOS)"),
-                    (Some(at), _) if at == cause.position => {
-                        format!("{other} (reads the token itself)")
-                    }
-                    (Some(at), Some(token)) => {
-                        format!("{other} (reads {token}, {} before)", cause.position - at)
-                    }
-                    _ => other.to_string(),
-                }
+            (Source::Feature(other), Some((0, _))) => format!("{other} (reads BOS)"),
+            (Source::Feature(other), Some((at, _))) if at == cause.position => {
+                format!("{other} (reads the token itself)")
             }
-            (_, Some(other)) => other.to_string(),
-            (NodeKind::Embedding, _) => format!("the token {token} itself"),
-            (NodeKind::PositionEmbedding, _) => "its position".into(),
-            (NodeKind::AttentionError | NodeKind::MlpError, _) => "no feature".into(),
-            _ => "a constant".into(),
+            (Source::Feature(other), Some((at, id))) => {
+                let token = quoted(&tokenizer.token(id));
+                format!("{other} (reads {token}, {} before)", cause.position - at)
+            }
+            _ => source.said(),
         }
     }
 
@@ -303,13 +272,9 @@ impl About<'_> {
     }
 
     fn before(&self) -> BeforeEvidence {
-        let rows =
-            self.material.before.get(&self.row.feature).map(Vec::as_slice).unwrap_or_default();
+        let rows = self.material.tables.before(self.row.feature);
         let told = |row: &BeforeRow| {
-            let token = match self.subjects.tokenizer.is_special(row.token) {
-                true => "the start of the text".into(),
-                false => quoted(&self.subjects.tokenizer.token(row.token)),
-            };
+            let token = self.token(row.token);
             let what = match row.distance {
                 Some(_) if row.set == Beside::Deciding => token,
                 Some(1) => format!("{token} right before"),
@@ -343,15 +308,11 @@ impl About<'_> {
     fn key(&self, row: &EvidenceRow) -> String {
         let Some(first) = self.causes(row).first() else { return String::new() };
         match first.kind {
-            NodeKind::Head => match (first.position, u32::from(row.peak) - first.position) {
-                (0, _) => "mostly read from BOS".into(),
-                (_, 0) => "mostly read from the token itself".into(),
-                _ => {
-                    let token = self.subjects.tokenizer.token(first.token);
-                    format!("mostly read from {}", quoted(&token))
-                }
-            },
-            _ => format!("mostly from {}", self.cause(row, first)),
+            NodeKind::Head => {
+                let (source, _) = source(first, &self.subjects.tokenizer);
+                format!("mostly read from {}", source.said())
+            }
+            _ => format!("mostly from {}", self.cause(first)),
         }
     }
 
@@ -393,12 +354,9 @@ impl About<'_> {
         let all = sources(causes, rows.len(), &self.subjects.tokenizer).into_iter();
         let told = all.filter(|one| one.texts > 1 && one.share >= LEAST_SHARE / 2.0);
         let word = |one: crate::atlas::model::SourceShare| {
-            let what = match one.source {
-                Source::Feature(other) => other.to_string(),
-                source => source.said(),
-            };
             let by = one.head.map_or(String::new(), |head| format!(" by {head}"));
-            SourceShare { what: format!("{what}{by}"), share: one.share, texts: one.texts }
+            let what = format!("{}{by}", one.source.said());
+            SourceShare { what, share: one.share, texts: one.texts }
         };
         told.take(ALL_SOURCES).map(word).collect()
     }
@@ -420,8 +378,6 @@ impl About<'_> {
     }
 
     fn profile(&self) -> Profile {
-        let rows =
-            self.material.profiles.get(&self.row.feature).map(Vec::as_slice).unwrap_or_default();
         let max = self.max();
         let share = |row: &ProfileRow, what: String| ProfileShare {
             what,
@@ -429,21 +385,14 @@ impl About<'_> {
             active: row.active,
             level: level(row.mean as f32, max),
         };
+        let own = |by: Profiled| self.material.tables.profile(self.row.feature, by);
         let tokens = |by: Profiled| {
-            let own = rows.iter().filter(|row| row.by == by);
-            let told = |row: &ProfileRow| {
-                let id = row.token?;
-                let text = match self.subjects.tokenizer.is_special(id) {
-                    true => "the start of the text".into(),
-                    false => quoted(&self.subjects.tokenizer.token(id)),
-                };
-                Some(share(row, text))
-            };
-            own.filter_map(told).collect::<Vec<ProfileShare>>()
+            let told = |row: &ProfileRow| Some(share(row, self.token(row.token?)));
+            own(by).filter_map(told).collect::<Vec<ProfileShare>>()
         };
         let density = self.row.explain_density;
         let bins = |by: Profiled| {
-            let mut own: Vec<&ProfileRow> = rows.iter().filter(|row| row.by == by).collect();
+            let mut own: Vec<&ProfileRow> = own(by).collect();
             let all: u64 = own.iter().map(|row| row.active).sum();
             // Else positions say nothing.
             let tells = |row: &&ProfileRow| {
@@ -468,7 +417,7 @@ impl About<'_> {
     }
 
     fn readings(&self) -> &[ReadingRow] {
-        self.material.readings.get(&self.row.feature).map(Vec::as_slice).unwrap_or_default()
+        self.material.tables.readings(self.row.feature)
     }
 
     fn reads(&self) -> Vec<(String, f64)> {
@@ -483,10 +432,9 @@ impl About<'_> {
 
     /// Of the promoted tokens those that random directions do not promote as much.
     fn promoted(&self, subject: &Subject) -> TokenEvidence {
-        let rows = self.material.logits.get(subject).map(Vec::as_slice).unwrap_or_default();
         let side = |side: Side, n: usize| {
-            let own = rows.iter().filter(|row| row.side == side && row.z > ABOVE);
-            own.take(n).map(|row| (row.text.clone(), f64::from(row.logit))).collect()
+            let own = self.subjects.listed(subject, side).filter(|row| row.z > STANDS_OUT);
+            own.take(n).map(told).collect()
         };
         TokenEvidence {
             promoted: side(Side::Top, PROMOTED),
@@ -495,14 +443,10 @@ impl About<'_> {
     }
 
     fn live(&self) -> TokenEvidence {
-        let rows =
-            self.material.ablated.get(&self.row.feature).map(Vec::as_slice).unwrap_or_default();
+        let token =
+            |row: &AblatedRow| (self.subjects.tokenizer.token(row.token), f64::from(row.change));
         let side = |side: Side, n: usize| {
-            let own = rows.iter().filter(|row| row.side == side && row.z.abs() > ABOVE);
-            let token = |row: &AblatedRow| {
-                (self.subjects.tokenizer.token(row.token), f64::from(row.change))
-            };
-            own.take(n).map(token).collect()
+            self.material.tables.ablated(self.row.feature, side).take(n).map(token).collect()
         };
         TokenEvidence {
             promoted: side(Side::Top, PROMOTED),

@@ -31,7 +31,7 @@ pub fn run(run: &Run) -> Result<Done> {
     if run.config.llm.asks() {
         let asker = Asker::open(&run.config.llm, run.store, run.budget, run.progress)?;
         let asker = asker.again(run.again);
-        let material = Material::load(run, &subjects.tokenizer, reader.heads()?)?;
+        let material = Material::load(run, &reader, &subjects.tokenizer)?;
         book.ask(&asker, "features explained", &subjects.questions_alone(&material, &book.said)?)?;
         let together =
             subjects.questions_together(&CircuitIndex::load(&reader, run.store)?, &book.said)?;
@@ -53,7 +53,7 @@ pub fn plan(run: &Run) -> Result<String> {
     let (subjects, reader) = (Subjects::load(run)?, run.reader());
     let asker = Asker::open(llm, run.store, run.budget, run.progress)?;
     let mut book = Book::new(&subjects);
-    let material = Material::load(run, &subjects.tokenizer, reader.heads()?)?;
+    let material = Material::load(run, &reader, &subjects.tokenizer)?;
     let questions = subjects.questions_alone(&material, &book.said)?;
     let alone = asker.plan(&questions);
     if alone.known > 0 {

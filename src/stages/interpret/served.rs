@@ -2,11 +2,11 @@
 //! feed.
 
 use crate::artifact::tables::{EdgeRow, NodeRow, PromptRow};
-use crate::atlas::Heads;
+use crate::atlas::{Heads, node};
 use crate::config::Task;
 use crate::corpus::Tokenizer;
 use crate::error::Result;
-use crate::ids::{DictionaryId, FeatureId, Kind, NodeKind, Slot};
+use crate::ids::{FeatureId, NodeKind, Slot};
 use crate::inputs::by;
 use crate::llm::explainer::ServedPrompt;
 use crate::stages::Run;
@@ -51,7 +51,9 @@ impl Served {
         let mut servings: BTreeMap<FeatureId, Vec<Serving>> = BTreeMap::new();
         for (prompt, rows) in &nodes {
             for row in rows {
-                let Some((feature, activation)) = feature(row).zip(row.activation) else {
+                let Some((feature, activation)) =
+                    node(row).dictionary_feature().zip(row.activation)
+                else {
                     continue;
                 };
                 servings.entry(feature).or_default().push(Serving {
@@ -149,21 +151,10 @@ impl Served {
     }
 }
 
-/// The dictionary feature that a node is.
-fn feature(row: &NodeRow) -> Option<FeatureId> {
-    let kind = match row.kind {
-        NodeKind::AttentionFeature => Kind::Attention,
-        NodeKind::MlpFeature => Kind::Mlp,
-        _ => return None,
-    };
-    let dictionary = DictionaryId { layer: row.layer? as usize, kind };
-    Some(FeatureId { dictionary, index: row.feature? as usize })
-}
-
 /// What a node that is fed is called.
 fn receives(row: &NodeRow, slot: Slot) -> String {
     let layer = row.layer.unwrap_or_default();
-    match (row.kind, feature(row)) {
+    match (row.kind, node(row).dictionary_feature()) {
         (NodeKind::Root, _) => "the answer".into(),
         (_, Some(feature)) => feature.to_string(),
         (NodeKind::Head, _) => {

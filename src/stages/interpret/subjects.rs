@@ -23,8 +23,8 @@ const STRONGEST: usize = 8;
 /// What such a list of texts may take, in tokens of a language model, about.
 const TEXTS: usize = 500;
 /// Promoted tokens that it is shown, and suppressed ones.
-const PROMOTED: usize = 10;
-const SUPPRESSED: usize = 6;
+pub(super) const PROMOTED: usize = 10;
+pub(super) const SUPPRESSED: usize = 6;
 
 /// The sentences about each subject that is explained already.
 pub(super) type Said = BTreeMap<Subject, Sentences>;
@@ -41,7 +41,8 @@ pub(super) struct Subjects<'a> {
     pub(super) sets: Vec<FeatureSet>,
     /// Of the *explain* half.
     pub(super) examples: BTreeMap<Subject, Vec<ExampleRow>>,
-    pub(super) tokens: BTreeMap<Subject, TokenEvidence>,
+    /// By side and rank.
+    logits: BTreeMap<Subject, Vec<LogitRow>>,
 }
 
 /// Features that are explained together.
@@ -68,7 +69,7 @@ impl<'a> Subjects<'a> {
             features: run.store.read()?,
             sets: sets(run)?,
             examples: examples(run.store.read()?),
-            tokens: tokens(run.store.read()?),
+            logits: inputs::by(run.store.read()?, |row: &LogitRow| row.subject.clone()),
         })
     }
 
@@ -100,14 +101,24 @@ impl<'a> Subjects<'a> {
         self.examples(subject).iter().map(|example| example.value).fold(0.0, f32::max)
     }
 
+    /// Promoted or suppressed tokens, the strongest first.
+    pub(super) fn listed(&self, subject: &Subject, side: Side) -> impl Iterator<Item = &LogitRow> {
+        let own = self.logits.get(subject).map(Vec::as_slice).unwrap_or_default();
+        own.iter().filter(move |row| row.side == side)
+    }
+
     pub(super) fn logits(&self, subject: &Subject) -> TokenEvidence {
-        let Some(tokens) = self.tokens.get(subject) else { return TokenEvidence::default() };
-        let first = |list: &[(String, f64)], n: usize| list.iter().take(n).cloned().collect();
+        let first = |side: Side, n: usize| self.listed(subject, side).take(n).map(told).collect();
         TokenEvidence {
-            promoted: first(&tokens.promoted, PROMOTED),
-            suppressed: first(&tokens.suppressed, SUPPRESSED),
+            promoted: first(Side::Top, PROMOTED),
+            suppressed: first(Side::Bottom, SUPPRESSED),
         }
     }
+}
+
+/// A promoted token as it is told.
+pub(super) fn told(row: &LogitRow) -> (String, f64) {
+    (row.text.clone(), f64::from(row.logit))
 }
 
 /// As long as texts take too much, one of each two neighbours stays, which of them is drawn: what
@@ -159,21 +170,6 @@ fn sets(run: &Run) -> Result<Vec<FeatureSet>> {
 fn examples(rows: Vec<ExampleRow>) -> BTreeMap<Subject, Vec<ExampleRow>> {
     let seen = rows.into_iter().filter(|row| row.half == Half::Explain);
     inputs::by(seen.collect(), |row| row.subject.clone())
-}
-
-/// Promoted and suppressed tokens by subject.
-fn tokens(rows: Vec<LogitRow>) -> BTreeMap<Subject, TokenEvidence> {
-    let mut tokens: BTreeMap<Subject, TokenEvidence> = BTreeMap::new();
-    // Rows are by subject, side and rank.
-    for row in rows {
-        let own = tokens.entry(row.subject).or_default();
-        let side = match row.side {
-            Side::Top => &mut own.promoted,
-            Side::Bottom => &mut own.suppressed,
-        };
-        side.push((row.text, f64::from(row.logit)));
-    }
-    tokens
 }
 
 #[cfg(test)]

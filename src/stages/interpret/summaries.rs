@@ -3,7 +3,7 @@
 use super::subjects::{FeatureSet, Subjects};
 use crate::artifact::tables::{ExampleRow, FeatureRow};
 use crate::corpus::Tokenizer;
-use crate::ids::{Band, Subject, SubjectKind};
+use crate::ids::{Band, Side, Subject, SubjectKind};
 use crate::summary::{Around, Facts, Sentences, feature, together};
 
 /// What the statistics say of a subject.
@@ -60,9 +60,8 @@ impl Subjects<'_> {
 
     /// Promoted and suppressed tokens, best first.
     fn texts(&self, subject: &Subject) -> [Vec<String>; 2] {
-        let Some(tokens) = self.tokens.get(subject) else { return [vec![], vec![]] };
-        [&tokens.promoted, &tokens.suppressed]
-            .map(|side| side.iter().map(|(text, _)| text.clone()).collect())
+        [Side::Top, Side::Bottom]
+            .map(|side| self.listed(subject, side).map(|row| row.text.clone()).collect())
     }
 }
 
