@@ -61,6 +61,9 @@ pub(crate) fn check(config: &Config) -> Result<()> {
     for model in config.models() {
         say("llm", llm::probe(&config.llm, model)?);
     }
+    if let Some(embedder) = config.embedder() {
+        say("embedder", llm::probe_embedder(&embedder)?);
+    }
     let (lock, progress) = (Lock::load(&config.artifacts())?, Progress::new("check"));
     let dictionaries = inputs::dictionaries(config, &lock, &progress);
     progress.end();

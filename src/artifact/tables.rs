@@ -681,7 +681,7 @@ table! {
 
 table! {
     /// an explanation: of everything one from the statistics, and those of a language model besides
-    ExplanationRow = "explanations", version 3, whole {
+    ExplanationRow = "explanations", version 4, whole {
         /// the feature, component, pair or group
         subject: Subject,
         /// `feature`, `component`, `pair` or `group`
@@ -701,6 +701,10 @@ table! {
         weakly: String,
         /// of an attention feature: where it reads from; may be empty
         reads_from: String,
+        /// of a feature with texts of several causes: a sentence for each cause; else empty
+        clauses: Vec<String>,
+        /// the cause of each clause, in words
+        causes: Vec<String>,
         /// of a feature: `high`, `medium` or `low`; else empty
         input_confidence: String,
         /// the same of what it promotes
@@ -749,33 +753,36 @@ table! {
 
 table! {
     /// how good an explanation is on documents that it has not seen
-    EvaluationRow = "evaluations", version 3, whole {
+    EvaluationRow = "evaluations", version 4, whole {
         /// the feature
         subject: FeatureId,
         /// whose explanation; `single-token rule` for the rule itself, `weights` for the tokens in
         /// `readings` as a rule
         explainer: String,
-        /// `single-token`, `detection` or `fuzzing`
+        /// `single-token`, `detection`, `fuzzing`, `embedding` or `intruder`
         method: String,
-        /// the language model that judged; empty for the rule
+        /// the language model that judged, or that embedded; empty for the rule
         judge: String,
-        /// texts it was tried on
+        /// which clause of the explanation was judged alone, from 0; null: its whole input side
+        clause: Option<u32>,
+        /// texts it was tried on; of `intruder` questions
         examples: u32,
-        /// mean of the hit rates on active and on inactive texts; null where there are none of one
-        /// kind
-        balanced_accuracy: Option<f64>,
+        /// balanced accuracy: mean of the hit rates on active and on inactive texts; of `embedding`
+        /// the ROC area, of `intruder` the share of questions that were answered rightly; null where
+        /// there are no texts of one kind
+        score: Option<f64>,
         /// lower end of its 95 % interval
         low: Option<f64>,
         /// upper end
         high: Option<f64>,
-        /// the same for another feature's explanation, or rule
+        /// the same for another feature's explanation, or rule; of `intruder` that of guessing
         null: Option<f64>,
         /// that other feature; empty if there is none
         null_subject: Option<FeatureId>,
         /// the same for the feature's single-token rule, on the same texts
         rule: Option<f64>,
-        /// `balanced_accuracy` where a text counts as active with any activation; null where no
-        /// text is below `evaluate.threshold`
+        /// `score` where a text counts as active with any activation; null where no text is below
+        /// `evaluate.threshold`
         any: Option<f64>,
         /// of `detection`: share of the inactive texts with the feature's own token that are told
         /// as inactive; null where there are none
@@ -789,18 +796,21 @@ table! {
 
 table! {
     /// a judge's verdict on one text
-    JudgementRow = "judgements", version 2, whole {
+    JudgementRow = "judgements", version 3, whole {
         /// the feature
         subject: FeatureId,
-        /// `detection` or `fuzzing`
+        /// `detection`, `fuzzing`, `embedding` or `intruder`
         method: String,
-        /// the language model that judged
+        /// the language model that judged, or that embedded
         judge: String,
         /// the feature whose explanation it was given: the subject, or another one
         explained: FeatureId,
         /// which of its explanations, from 0
         sample: u32,
-        /// the text's number among those of the feature and method
+        /// which clause of it alone, from 0; null: its whole input side
+        clause: Option<u32>,
+        /// the text's number among those of the feature, method and clause; of `intruder` those of
+        /// a question follow each other
         text: u32,
         /// `top`, `q0` … `q9`; inactive: `inactive`, `token` (holds the feature's own token),
         /// `similar` (another feature's text)
@@ -811,15 +821,17 @@ table! {
         start: u16,
         /// tokens of the text
         tokens: u32,
-        /// of `fuzzing`: positions that are marked
+        /// of `fuzzing` and `intruder`: positions that are marked
         marked: Vec<u32>,
         /// the largest activation in it
         activation: f32,
         /// whether the feature is active in it, at or above `evaluate.threshold`; or the marks are
-        /// right
+        /// right; or it is the intruder
         truth: bool,
-        /// what the judge said; null where it said nothing that can be read
+        /// what the judge said; null where it said nothing that can be read, and of `embedding`
         said: Option<bool>,
+        /// of `embedding`: cosine of the text's embedding and the explanation's
+        similarity: Option<f32>,
         /// hash of what was asked
         prompt_hash: String,
     }
@@ -905,7 +917,7 @@ table! {
 }
 
 /// The ledger of judges: the same columns, of questions that judge explanations (`detection`,
-/// `fuzzing`, `repair`).
+/// `fuzzing`, `embedding`, `intruder`, `repair`).
 pub const JUDGE_LEDGER: Artifact = Artifact {
     name: "judge_ledger",
     version: 1,

@@ -13,5 +13,7 @@ mod pairs;
 pub(crate) mod verdict;
 
 pub(crate) use load::WhyTables;
-pub(crate) use load::{Circuits, Heads, Reader, activations, graphs, node, source, sources};
+pub(crate) use load::{
+    Circuits, Heads, Reader, activations, cause_group, cause_in_words, graphs, node, sources,
+};
 pub(crate) use pairs::strongest;

@@ -78,9 +78,12 @@ fn judged(value: Option<f64>, low: Option<f64>, nulls: &[(&str, Option<f64>)]) -
 /// What an explanation has to beat: another feature's, on the same texts, and the single-token
 /// rule.
 pub(crate) fn of_evaluation(e: &Evaluation) -> Judged {
-    let another =
-        if is_rule(e) { "another feature's rule" } else { "another feature's explanation" };
-    judged(e.balanced_accuracy, e.low, &[(another, e.null), ("the single-token rule", e.rule)])
+    let another = match e.method.as_str() {
+        "intruder" => "chance",
+        _ if is_rule(e) => "another feature's rule",
+        _ => "another feature's explanation",
+    };
+    judged(e.score, e.low, &[(another, e.null), ("the single-token rule", e.rule)])
 }
 
 /// What else is known of a score: with any activation, and by kind of inactive text; empty where
@@ -103,6 +106,23 @@ pub(crate) fn details(e: &Evaluation) -> String {
     match told.is_empty() {
         true => String::new(),
         false => format!("{}, judged by {}: {}", e.method, e.judge, told.join("; ")),
+    }
+}
+
+/// What was tried, in words: the method, and the clause if it was one alone.
+pub(crate) fn tried(e: &Evaluation) -> String {
+    match e.clause {
+        Some(clause) => format!("{}, clause {}", e.method, clause + 1),
+        None => e.method.clone(),
+    }
+}
+
+/// What a score is, in words.
+pub(crate) fn measure(method: &str) -> &'static str {
+    match method {
+        "embedding" => "ROC area",
+        "intruder" => "share of intruders found",
+        _ => "balanced accuracy",
     }
 }
 
@@ -185,8 +205,9 @@ mod tests {
             method: "detection".into(),
             explainer: "feature".into(),
             judge: "j".into(),
+            clause: None,
             examples: 20,
-            balanced_accuracy: Some(0.9),
+            score: Some(0.9),
             low: Some(0.7),
             high: Some(1.0),
             null: None,

@@ -126,6 +126,11 @@ impl Default for Evaluate {
             batch: 10,
             threshold: 0.25,
             judge: String::new(),
+            embedder: String::new(),
+            embedder_base_url: String::new(),
+            embedder_api_key_env: String::new(),
+            embedder_query: String::new(),
+            embedder_passage: String::new(),
             second_judge: String::new(),
             causal: 10,
         }

@@ -174,7 +174,7 @@ impl Config {
                 .iter()
                 .any(|how| key.strip_prefix("llm.").is_some_and(|key| key.starts_with(how)))
         };
-        flat.retain(|key, _| !how(key));
+        flat.retain(|key, _| !how(key) && !key.starts_with("evaluate.embedder_api_key"));
         if !self.llm.asks() {
             flat.retain(|key, _| !key.starts_with("llm.") || key == "llm.provider");
         }
@@ -205,6 +205,23 @@ impl Config {
         let judges = self.evaluate.judges().then(|| self.judges());
         let all = judges.into_iter().flatten().chain([self.llm.model.as_str()]);
         all.filter(|_| self.llm.asks()).collect()
+    }
+
+    /// The server that embeds, if `evaluate.methods` has `embedding`.
+    pub fn embedder(&self) -> Option<Llm> {
+        let evaluate = &self.evaluate;
+        let elsewhere = !evaluate.embedder_base_url.is_empty();
+        let wanted = self.llm.asks() && evaluate.methods.contains(&ScoreMethod::Embedding);
+        wanted.then(|| match elsewhere {
+            false => Llm { model: evaluate.embedder.clone(), ..self.llm.clone() },
+            true => Llm {
+                provider: Provider::Openai,
+                model: evaluate.embedder.clone(),
+                base_url: evaluate.embedder_base_url.clone(),
+                api_key_env: evaluate.embedder_api_key_env.clone(),
+                ..self.llm.clone()
+            },
+        })
     }
 
     /// The models that judge, if any is asked to: the first, and another one if it is set.

@@ -447,6 +447,12 @@ pub enum ScoreMethod {
     /// A judge says for each text whether the marked tokens are those at which the feature is
     /// active.
     Fuzzing,
+    /// The more similar the embeddings of a text and of the explanation, the more likely it should
+    /// be active; needs `evaluate.embedder`.
+    Embedding,
+    /// A judge looks for the one of five marked texts in which the feature is inactive, without any
+    /// explanation: whether the feature itself makes sense.
+    Intruder,
 }
 
 /// How explanations are scored, on documents that the explainer has not seen.
@@ -464,6 +470,17 @@ pub struct Evaluate {
     pub threshold: f64,
     /// Model that judges; empty: `llm.model`.
     pub judge: String,
+    /// Model that embeds, for the method `embedding`.
+    pub embedder: String,
+    /// Address of the server that embeds, up to and with `/v1`; empty: that of `llm.base_url`, with
+    /// its key.
+    pub embedder_base_url: String,
+    /// Name of the environment variable that holds the key of `embedder_base_url`; empty: no key.
+    pub embedder_api_key_env: String,
+    /// Text that the embedder wants before an explanation, such as `query: `.
+    pub embedder_query: String,
+    /// Text that it wants before a text of the corpus, such as `passage: `.
+    pub embedder_passage: String,
     /// Second model that judges the same texts, to measure agreement; empty: none.
     pub second_judge: String,
     /// Positions of the *score* half at which each feature is added to the residual stream

@@ -157,8 +157,8 @@ impl Config {
         if !llm.asks() {
             return match evaluate.judges() {
                 true => Err(hinted(
-                    "`evaluate.methods` asks for `detection` or `fuzzing`, but no language model \
-                     is set to judge",
+                    "`evaluate.methods` asks for more than `single-token`, but no language model is \
+                     set to explain and judge",
                     "set `llm.provider` and `llm.model`, or use `methods = [\"single-token\"]`",
                 )),
                 false => Ok(()),
@@ -168,15 +168,15 @@ impl Config {
             out_of_range("llm.model", "\"\"", "the name of a model")?;
         }
         check_server(llm)?;
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if !llm.api_key_env.chars().all(plain)
-            || llm.api_key_env.starts_with(|c: char| c.is_ascii_digit())
-        {
-            // Whatever it is, it is not repeated.
+        check_variable("llm.api_key_env", &llm.api_key_env)?;
+        check_address("evaluate.embedder_base_url", &evaluate.embedder_base_url)?;
+        check_variable("evaluate.embedder_api_key_env", &evaluate.embedder_api_key_env)?;
+        let embedder = self.embedder();
+        if embedder.as_ref().is_some_and(|embedder| embedder.model.is_empty()) {
             return Err(hinted(
-                "`llm.api_key_env` is not the name of a variable",
-                "write a name such as `OPENAI_API_KEY` and put the key into that environment \
-                 variable; never write the key into a file",
+                "`evaluate.methods` asks for `embedding`, but `evaluate.embedder` is empty",
+                "set `evaluate.embedder` to the name of a model that embeds, and \
+                 `evaluate.embedder_base_url` if another server has it",
             ));
         }
         if !(0.0..=2.0).contains(&llm.temperature) {
@@ -216,7 +216,8 @@ impl Config {
         if odd(&llm.max_cost) {
             out_of_range("llm.max_cost", llm.max_cost, "0 or more")?;
         }
-        let models = self.models();
+        let (mut models, embedder) = (self.models(), self.embedder());
+        models.extend(embedder.as_ref().map(|embedder| embedder.model.as_str()));
         match models.iter().find(|model| llm.max_cost > 0.0 && !llm.prices.contains_key(**model)) {
             None => Ok(()),
             Some(model) => Err(hinted(
@@ -298,26 +299,48 @@ fn check_hub(key: &str, path: &str) -> Result<()> {
 }
 
 /// # Errors
-/// When the address of a language model's server is none, or holds a password; when Azure lacks
-/// something.
-fn check_server(llm: &Llm) -> Result<()> {
-    let url = &llm.base_url;
+/// When it is not the name of an environment variable.
+fn check_variable(key: &str, name: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit()) {
+        return Ok(());
+    }
+    // Whatever it is, it is not repeated.
+    Err(hinted(
+        format!("`{key}` is not the name of a variable"),
+        "write a name such as `OPENAI_API_KEY` and put the key into that environment variable; \
+         never write the key into a file",
+    ))
+}
+
+/// # Errors
+/// When the address of a server is none, or holds a password.
+fn check_address(key: &str, url: &str) -> Result<()> {
     // First, so that no password is ever repeated.
     if url.contains(['@', '?', '#']) {
+        let variable = key.replace("base_url", "api_key_env");
         return Err(hinted(
-            "`llm.base_url` holds a user, a password or a query",
-            "write only the address; put the key into the variable that `llm.api_key_env` names",
+            format!("`{key}` holds a user, a password or a query"),
+            format!(
+                "write only the address; put the key into the variable that `{variable}` names"
+            ),
         ));
     }
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     let host = rest.map(|rest| rest.split('/').next().unwrap_or_default());
     if !url.is_empty() && host.is_none_or(str::is_empty) {
-        out_of_range(
-            "llm.base_url",
-            format!("{url:?}"),
-            "an address such as `https://api.openai.com/v1`, or empty",
-        )?;
+        let wanted = "an address such as `https://api.openai.com/v1`, or empty";
+        out_of_range(key, format!("{url:?}"), wanted)?;
     }
+    Ok(())
+}
+
+/// # Errors
+/// When the address of a language model's server is none, or holds a password; when Azure lacks
+/// something.
+fn check_server(llm: &Llm) -> Result<()> {
+    let url = &llm.base_url;
+    check_address("llm.base_url", url)?;
     if llm.provider == Provider::Azure && (url.is_empty() || llm.api_version.is_empty()) {
         return Err(hinted(
             "`llm.provider = \"azure\"` needs `llm.base_url` and `llm.api_version`",

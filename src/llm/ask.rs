@@ -221,7 +221,8 @@ impl<'a> Asker<'a> {
 
 impl Plan {
     fn add(&mut self, llm: &Llm, request: &Request) {
-        let (asked, answered) = (u64::from(request.prompt_tokens()), u64::from(llm.max_tokens));
+        let (asked, answered) = (request.prompt_tokens(), request.most_completion_tokens());
+        let (asked, answered) = (u64::from(asked), u64::from(answered));
         self.calls += 1;
         self.prompt_tokens += asked;
         self.completion_tokens += answered;

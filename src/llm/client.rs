@@ -4,6 +4,7 @@
 //! Whether to try again is not decided here: the tries of `async-openai` are replaced by a service
 //! that makes one.
 
+use super::embedding::cosines;
 use super::key::Key;
 use crate::config::{Llm, Provider};
 use crate::error::{Hint, Result};
@@ -138,11 +139,11 @@ impl HttpClient {
 
     async fn through(&self, config: impl Config, body: Value) -> Result<Value, OpenAIError> {
         let once = SingleTry { http: self.http.clone(), keyless: self.key.secret().is_empty() };
-        Wire::build(self.http.clone(), config)
-            .with_http_service(once)
-            .chat()
-            .create_byot(body)
-            .await
+        let wire = Wire::build(self.http.clone(), config).with_http_service(once);
+        match embeds(&body) {
+            Some(_) => wire.embeddings().create_byot(body).await,
+            None => wire.chat().create_byot(body).await,
+        }
     }
 
     /// Nothing that a server says is seen before the key is out of it.
@@ -171,9 +172,13 @@ pub(super) fn deployment<'a>(llm: &'a Llm, model: &'a str) -> &'a str {
 impl Client for HttpClient {
     fn send<'c>(&'c self, model: &'c str, body: Value) -> Sent<'c> {
         Box::pin(async move {
-            let body =
-                self.post(model, body).await.map_err(error).and_then(|body| completion(&body));
-            match body {
+            let inputs = embeds(&body);
+            let body = self.post(model, body).await.map_err(error);
+            let said = body.and_then(|body| match inputs {
+                Some(inputs) => embedded(&body, inputs),
+                None => completion(&body),
+            });
+            match said {
                 Ok(said) => Ok(Completion {
                     text: self.key.hide(&said.text),
                     refusal: said.refusal.map(|text| self.key.hide(&text)),
@@ -305,6 +310,26 @@ fn root(error: &dyn std::error::Error) -> String {
         cause = next;
     }
     cause.to_string()
+}
+
+/// How many texts a request wants embeddings of; none if it wants a completion.
+fn embeds(body: &Value) -> Option<usize> {
+    body["input"].as_array().map(Vec::len)
+}
+
+/// What is kept of embeddings, as a completion.
+fn embedded(body: &Value, inputs: usize) -> Result<Completion, RequestError> {
+    let cosines = cosines(body, inputs).map_err(RequestError::Malformed)?;
+    let usage = &body["usage"];
+    let tokens = usage["prompt_tokens"].as_u64().or(usage["total_tokens"].as_u64());
+    Ok(Completion {
+        text: cosines.to_string(),
+        finish: "stop".into(),
+        served: body["model"].as_str().unwrap_or_default().into(),
+        prompt_tokens: tokens.and_then(|n| u32::try_from(n).ok()),
+        completion_tokens: Some(0),
+        refusal: None,
+    })
 }
 
 /// Reads a completion leniently: servers leave out what they do not know.

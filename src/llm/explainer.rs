@@ -83,6 +83,17 @@ pub struct CauseGroup {
     pub cause: String,
     /// The texts.
     pub texts: Vec<TextEvidence>,
+    /// Whether these are the texts whose causes differ.
+    pub various: bool,
+}
+
+impl FeatureEvidence {
+    /// The causes of the strongest texts, where there are several: an explanation has a clause for
+    /// each.
+    pub fn causes(&self) -> Vec<String> {
+        let own = self.strongest.iter().filter(|group| !group.cause.is_empty() && !group.various);
+        own.map(|group| group.cause.clone()).collect()
+    }
 }
 
 /// A marked text.
@@ -340,6 +351,8 @@ pub struct GroupEvidence {
 #[derive(Serialize)]
 struct View<'a> {
     about: &'a str,
+    /// Causes that the explanation of a feature is to have a clause for.
+    clauses: Vec<String>,
     #[serde(flatten)]
     evidence: &'a Evidence,
 }
@@ -362,13 +375,19 @@ impl Evidence {
     /// # Errors
     /// When the prompt's templates lack something that they name.
     pub fn question(&self, subject: &Subject, model: &str, about: &str) -> Result<Question> {
+        let clauses = match self {
+            Evidence::Feature(own) => own.causes(),
+            _ => Vec::new(),
+        };
+        let form = form(self.prompt(), !clauses.is_empty());
+        let view = View { about, clauses, evidence: self };
         Ok(Question {
             subject: subject.clone(),
             purpose: "explain",
             model: model.into(),
             sample: 0,
-            messages: prompts::messages(self.prompt(), View { about, evidence: self })?,
-            form: form(self.prompt()),
+            messages: prompts::messages(self.prompt(), view)?,
+            form,
         })
     }
 }
@@ -383,8 +402,8 @@ const FEATURE: &str = "feature";
 /// How sure one may be.
 const SURE: &[&str] = &["high", "medium", "low"];
 
-/// The form of the reply to a prompt.
-fn form(prompt: &'static str) -> Form {
+/// The form of the reply to a prompt; `clauses` says whether the texts have several causes.
+fn form(prompt: &'static str, clauses: bool) -> Form {
     let besides = match prompt {
         HEAD => OF_A_HEAD,
         FEATURE => OF_A_FEATURE,
@@ -394,6 +413,10 @@ fn form(prompt: &'static str) -> Form {
     let mut properties: serde_json::Map<String, Value> =
         sentences.map(|name| (name.to_string(), json!({ "type": "string" }))).collect();
     properties.insert("promotes".into(), json!({ "type": "array", "items": { "type": "string" } }));
+    if clauses {
+        let clauses = json!({ "type": "array", "items": { "type": "string" } });
+        properties.insert("clauses".into(), clauses);
+    }
     if prompt == FEATURE {
         let sure = || json!({ "type": "string", "enum": SURE });
         properties.extend(CONFIDENCE.iter().map(|name| (name.to_string(), sure())));
@@ -417,6 +440,8 @@ pub struct Reply {
     pub weakly: String,
     /// Of an attention feature: where it reads from; may be empty.
     pub reads_from: String,
+    /// Of a feature whose texts have several causes: a sentence for each.
+    pub clauses: Vec<String>,
     /// Of a feature: how sure the input side is; else empty.
     pub input_confidence: String,
     /// Of a feature: how sure the output side is; else empty.
@@ -446,6 +471,8 @@ struct OfFeature {
     weakly: String,
     #[serde(default)]
     reads_from: String,
+    #[serde(default)]
+    clauses: Vec<String>,
     #[serde(default)]
     input_confidence: String,
     #[serde(default)]
@@ -482,6 +509,7 @@ pub fn read(question: &Question, reply: &Value) -> Result<Reply, String> {
                 promotes: own.promotes,
                 weakly: own.weakly,
                 reads_from: own.reads_from,
+                clauses: own.clauses,
                 input_confidence: own.input_confidence,
                 output_confidence: own.output_confidence,
                 ..Reply::default()
@@ -501,6 +529,9 @@ pub fn read(question: &Question, reply: &Value) -> Result<Reply, String> {
     if question.form.name == FEATURE {
         check_optional("weakly", &mut read.weakly)?;
         check_optional("reads_from", &mut read.reads_from)?;
+        for clause in &mut read.clauses {
+            check_sentence("clauses", clause)?;
+        }
         check_confidence("input_confidence", &mut read.input_confidence)?;
         check_confidence("output_confidence", &mut read.output_confidence)?;
     }
@@ -610,7 +641,7 @@ mod tests {
             (
                 |r| r["why"] = json!("so"),
                 "unknown field `why`, expected one of `input`, `output`, `promotes`, `weakly`, \
-                 `reads_from`, `input_confidence`, `output_confidence`",
+                 `reads_from`, `clauses`, `input_confidence`, `output_confidence`",
             ),
             (|r| *r = json!({ "input": "Fires.", "promotes": [] }), "missing field `output`"),
             (
@@ -665,7 +696,7 @@ mod tests {
     #[test]
     fn forms_are_strict_and_complete() {
         for prompt in ["feature", HEAD] {
-            let schema = form(prompt).schema;
+            let schema = form(prompt, false).schema;
             assert_eq!(schema["additionalProperties"], false);
             let properties: Vec<&String> =
                 schema["properties"].as_object().unwrap().keys().collect();

@@ -9,6 +9,7 @@
 mod ask;
 mod client;
 mod capabilities;
+pub mod embedding;
 pub mod excerpt;
 pub mod explainer;
 pub mod judge;
@@ -28,7 +29,7 @@ pub use ask::{Asker, Plan, last_round};
 pub use budget::Budget;
 pub use excerpt::Excerpt;
 pub use key::check_key;
-pub use probe::probe;
+pub use probe::{probe, probe_embedder};
 pub use retry::in_words;
 
 use crate::ids::{Status, Subject};
@@ -80,7 +81,7 @@ pub struct Form {
 pub struct Question {
     /// What it is about, for the ledger.
     pub subject: Subject,
-    /// `explain`, `detection` or `fuzzing`, for the ledger.
+    /// `explain`, or the method of a judge, for the ledger.
     pub purpose: &'static str,
     /// The model that is asked, by the server's name for it.
     pub model: String,
@@ -90,6 +91,13 @@ pub struct Question {
     pub messages: Vec<Message>,
     /// What the reply must look like.
     pub form: Form,
+}
+
+impl Question {
+    /// Whether it asks for embeddings and not for words.
+    fn embeds(&self) -> bool {
+        self.form.name == embedding::EMBEDDING
+    }
 }
 
 /// How asking ended.

@@ -7,7 +7,7 @@ use super::request::Mode;
 use super::response_cache::ResponseCache;
 use super::retry::{self, quoted};
 use super::session::Session;
-use super::{Asked, Budget, Outcome};
+use super::{Asked, Budget, Outcome, embedding};
 use crate::config::{Llm, ReplyFormat};
 use crate::error::{Result, hinted};
 use crate::ids::Subject;
@@ -44,7 +44,7 @@ fn asked(llm: &Llm, model: &str) -> Result<Result<String>> {
     ];
     let text =
         |(level, text): (u32, &str)| TextEvidence { level, text: text.into(), from: String::new() };
-    let group = CauseGroup { cause: String::new(), texts: texts.map(text).into() };
+    let group = CauseGroup { texts: texts.map(text).into(), ..CauseGroup::default() };
     let evidence = Evidence::Feature(Box::new(FeatureEvidence {
         strongest: vec![group],
         last_layer: 1,
@@ -53,7 +53,7 @@ fn asked(llm: &Llm, model: &str) -> Result<Result<String>> {
     }));
     let question =
         evidence.question(&Subject::Group("probe".into()), model, "a small language model")?;
-    let once = Llm { retries: 0, max_calls: 0, max_cost: 0.0, ..llm.clone() };
+    let once = once(llm);
     let (budget, progress) = (Budget::new(&once), Progress::hidden());
     let asker = Asker::with(&once, ResponseCache::in_memory(), &budget, &progress);
     let (runtime, begun) = (runtime()?, Instant::now());
@@ -87,6 +87,40 @@ fn asked(llm: &Llm, model: &str) -> Result<Result<String>> {
         said.push_str(&format!("; it is sent {}", missing.join(", ")));
     }
     Ok(Ok(said))
+}
+
+/// Asks for embeddings as `evaluate` does. What came of it. Nothing is tried again after a pause, and
+/// nothing is kept.
+///
+/// # Errors
+/// When there is no key, no reply, or none that can be read: with what to do about it.
+pub fn probe_embedder(llm: &Llm) -> Result<String> {
+    let texts = ["The ship sailed at dawn.", "He had no time."].map(String::from);
+    let (subject, begun) = (Subject::Group("probe".into()), Instant::now());
+    let question = embedding::question(&subject, &llm.model, "Active at ships.", &texts);
+    let once = once(llm);
+    let (budget, progress) = (Budget::new(&once), Progress::hidden());
+    let asker = Asker::with(&once, ResponseCache::in_memory(), &budget, &progress);
+    let runtime = runtime()?;
+    let session = Session::new(&asker, "asked");
+    let asked = runtime.block_on(session.answer(&question, embedding::read));
+    runtime.shutdown_background();
+    match asked?.outcome {
+        Outcome::Answered(_) => {
+            let seconds = begun.elapsed().as_secs_f64();
+            Ok(format!("`{}` embeds after {seconds:.1} s", llm.model))
+        }
+        Outcome::Failed(why) | Outcome::Refused(why) | Outcome::Left(why) => Err(hinted(
+            format!("no embeddings from the model `{}`: {why}", llm.model),
+            "check `evaluate.embedder`, `evaluate.embedder_base_url` (up to and with `/v1`) and \
+             `evaluate.embedder_api_key_env`",
+        )),
+    }
+}
+
+/// The same settings for a single try.
+fn once(llm: &Llm) -> Llm {
+    Llm { retries: 0, max_calls: 0, max_cost: 0.0, ..llm.clone() }
 }
 
 fn failure(asker: &Asker, model: &str, why: &str, reply: &str) -> anyhow::Error {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use std::sync::OnceLock;
 
 /// Templates by name.
-const TEMPLATES: [(&str, &str); 24] = [
+const TEMPLATES: [(&str, &str); 26] = [
     ("detection.system.jinja", include_str!("../../templates/prompts/detection.system.jinja")),
     ("detection.user.jinja", include_str!("../../templates/prompts/detection.user.jinja")),
     ("feature.system.jinja", include_str!("../../templates/prompts/feature.system.jinja")),
@@ -28,6 +28,8 @@ const TEMPLATES: [(&str, &str); 24] = [
     ("group.user.jinja", include_str!("../../templates/prompts/group.user.jinja")),
     ("head.system.jinja", include_str!("../../templates/prompts/head.system.jinja")),
     ("head.user.jinja", include_str!("../../templates/prompts/head.user.jinja")),
+    ("intruder.system.jinja", include_str!("../../templates/prompts/intruder.system.jinja")),
+    ("intruder.user.jinja", include_str!("../../templates/prompts/intruder.user.jinja")),
     ("joint.jinja", include_str!("../../templates/prompts/joint.jinja")),
     ("members.jinja", include_str!("../../templates/prompts/members.jinja")),
     ("mlp.system.jinja", include_str!("../../templates/prompts/mlp.system.jinja")),

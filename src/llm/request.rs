@@ -120,7 +120,10 @@ impl<'q> Request<'q> {
         mistake: Option<&Mistake>,
         way: Way,
     ) -> Result<Request<'q>> {
-        let mut messages = in_form(question, way.mode)?;
+        let mut messages = match question.embeds() {
+            true => question.messages.clone(),
+            false => in_form(question, way.mode)?,
+        };
         let purpose = match mistake {
             None => question.purpose,
             Some(mistake) => {
@@ -137,6 +140,11 @@ impl<'q> Request<'q> {
     /// Of everything that makes a reply what it is, but not of what a server does not understand.
     fn hashed(&self, model: &str) -> String {
         let Question { sample, form, .. } = self.question;
+        if self.question.embeds() {
+            let texts: Vec<&str> = self.messages.iter().map(|one| one.text.as_str()).collect();
+            let all = json!([model, form.name, texts]);
+            return blake3::hash(all.to_string().as_bytes()).to_hex()[..32].to_string();
+        }
         let Way { mode, max_tokens, round } = self.way;
         let parameters = json!([model, self.temperature, max_tokens, sample]);
         let (mode, schema) = (mode.word(), in_order(&form.schema));
@@ -159,6 +167,10 @@ impl<'q> Request<'q> {
 
     /// The body of the request, without what the server does not know.
     pub(super) fn body(&self, capabilities: Capabilities) -> Value {
+        if self.question.embeds() {
+            let texts: Vec<&str> = self.messages.iter().map(|one| one.text.as_str()).collect();
+            return json!({ "model": self.question.model, "input": texts });
+        }
         let messages = match capabilities.system {
             true => spoken(&self.messages),
             false => spoken(&merged(&self.messages)),
@@ -186,6 +198,11 @@ impl<'q> Request<'q> {
 
     fn lengths(&self, length: impl Fn(&str) -> usize) -> usize {
         self.messages.iter().map(|message| length(&message.text)).sum()
+    }
+
+    /// Tokens of the reply, at most.
+    pub(super) fn most_completion_tokens(&self) -> u32 {
+        if self.question.embeds() { 0 } else { self.way.max_tokens }
     }
 
     /// Tokens of the messages, about.

@@ -338,7 +338,7 @@ impl<'r> Session<'r> {
         tries: &mut Attempts,
     ) -> Result<Attempt> {
         let Asker { llm, rate_limit, budget, closed, .. } = self.asker;
-        let expected = u64::from(request.prompt_tokens() + request.way.max_tokens / 2);
+        let expected = u64::from(request.prompt_tokens() + request.most_completion_tokens() / 2);
         let mut end = closed.subscribe();
         tokio::select! {
             biased;
@@ -349,7 +349,8 @@ impl<'r> Session<'r> {
             return Ok(Attempt::Stopped(why));
         }
         let most = u64::from(request.most_prompt_tokens());
-        let most = price(llm, request.model(), most, u64::from(request.way.max_tokens));
+        let answered = u64::from(request.most_completion_tokens());
+        let most = price(llm, request.model(), most, answered);
         let most = most.unwrap_or(0.0);
         if let Err(why) = self.afford(most).await {
             return Ok(Attempt::Stopped(self.close(&why)));

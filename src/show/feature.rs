@@ -5,7 +5,9 @@ use super::{Answer, names};
 use crate::atlas::model::{
     Evaluation, Example, Explanation, Feature, Source, SourceShare, Transcript,
 };
-use crate::atlas::verdict::{agreement, details, is_rule, of_claimed, of_evaluation, of_promoted};
+use crate::atlas::verdict::{
+    agreement, details, is_rule, measure, of_claimed, of_evaluation, of_promoted, tried,
+};
 use crate::error::Result;
 use crate::format::number::{count, counted, percent, percent_with_interval, significant};
 use crate::format::text::plain;
@@ -111,6 +113,9 @@ fn said(page: &mut Page, e: &Explanation, which: &str) {
     for (name, text) in sides.into_iter().filter(|(_, text)| !text.is_empty()) {
         page.line(&format!("  {name}: {}", plain(text, usize::MAX)));
     }
+    for (number, (clause, cause)) in (1..).zip(&e.clauses) {
+        page.line(&format!("  clause {number}, {}: {}", token(cause), plain(clause, usize::MAX)));
+    }
     if !e.claims.is_empty() {
         let claims: Vec<String> =
             e.claims.iter().map(|claim| format!("“{}”", token(claim))).collect();
@@ -119,7 +124,7 @@ fn said(page: &mut Page, e: &Explanation, which: &str) {
 }
 
 fn evaluation_line(e: &Evaluation) -> String {
-    let accuracy = percent_with_interval(e.balanced_accuracy, e.low, e.high);
+    let accuracy = percent_with_interval(e.score, e.low, e.high);
     let null = e.null.map(|null| format!("; control: {}", percent(null))).unwrap_or_default();
     format!(
         "On held-out documents ({}, {}, {} examples): balanced accuracy {accuracy}{null}",
@@ -129,15 +134,20 @@ fn evaluation_line(e: &Evaluation) -> String {
 
 /// The score of an explanation beside its nulls.
 fn score_line(e: &Evaluation) -> String {
-    let accuracy = percent_with_interval(e.balanced_accuracy, e.low, e.high);
+    let accuracy = percent_with_interval(e.score, e.low, e.high);
     let of = e.null_subject.map(|id| format!(" ({id})")).unwrap_or_default();
-    let null = e.null.map(|null| format!("; control{of}: {}", percent(null))).unwrap_or_default();
+    let control = if e.method == "intruder" { "chance" } else { "control" };
+    let null = e.null.map(|null| format!("; {control}{of}: {}", percent(null))).unwrap_or_default();
     let rule =
         e.rule.map(|rule| format!("; single-token rule: {}", percent(rule))).unwrap_or_default();
-    let (texts, words) = (counted(e.examples as usize, "text"), of_evaluation(e).words);
+    let noun = if e.method == "intruder" { "question" } else { "text" };
+    let (texts, words) = (counted(e.examples as usize, noun), of_evaluation(e).words);
     format!(
-        "{} of {}, judged by {} on {texts}: {accuracy}{null}{rule}; {words}",
-        e.method, e.explainer, e.judge
+        "{} of {}, judged by {} on {texts}: {} {accuracy}{null}{rule}; {words}",
+        tried(e),
+        e.explainer,
+        e.judge,
+        measure(&e.method)
     )
 }
 
@@ -172,7 +182,7 @@ impl FeatureAnswer {
     fn scores(&self, page: &mut Page) {
         let evaluations = &self.feature.evaluations;
         if !evaluations.iter().all(is_rule) {
-            page.heading("Scores of the explanation", "balanced accuracy on held-out texts");
+            page.heading("Scores of the explanation", "on held-out texts");
         }
         for e in evaluations {
             page.line(&if is_rule(e) { evaluation_line(e) } else { score_line(e) });

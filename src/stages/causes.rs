@@ -1,9 +1,10 @@
 //! `causes`: why each feature is active at the examples that explanations are written from, what its
 //! weights alone read, and what the model says without it.
 
+use super::cause_rows::{self, At};
 use super::{Done, Run};
-use crate::artifact::tables::{AblatedRow, CauseRow, EvidenceRow, FeatureRow, ReadingRow};
-use crate::circuit::causes::{Active, Cause, ReadBy, Reading, causes, readings};
+use crate::artifact::tables::{AblatedRow, EvidenceRow, FeatureRow, ReadingRow};
+use crate::circuit::causes::{ReadBy, Reading, readings};
 use crate::circuit::{ReplacementModel, Steered, TopTokens, steer};
 use crate::error::Result;
 use crate::ids::{FeatureId, Shown, Side};
@@ -23,7 +24,10 @@ pub fn run(run: &Run) -> Result<Done> {
         run.store.read::<FeatureRow>()?.into_iter().map(|row| row.feature).collect();
     let replacement = run.replacement_model()?;
     let specials = contexts.tokenizer().specials();
-    let causes = cause_rows(run, &replacement, &contexts, &evidence)?;
+    let at =
+        |row: &EvidenceRow| At { context: row.context, position: row.peak, feature: row.feature };
+    let all = evidence.iter().map(at).collect();
+    let causes = cause_rows::of(run, &replacement, &contexts, all, CAUSES)?;
     run.progress.say("reading weights");
     let listed = TopTokens { k: READINGS, specials };
     let found = readings(&replacement, &features, listed)?;
@@ -40,58 +44,6 @@ pub fn run(run: &Run) -> Result<Done> {
     run.store.write(run.fingerprint, &readings)?;
     run.store.write(run.fingerprint, &ablated)?;
     Ok(format!("{} causes of the activations of {} features", causes.len(), features.len()).into())
-}
-
-fn cause_rows(
-    run: &Run,
-    replacement: &ReplacementModel,
-    contexts: &Contexts,
-    evidence: &[EvidenceRow],
-) -> Result<Vec<CauseRow>> {
-    let active = |row: &EvidenceRow| Active {
-        context: row.context,
-        position: row.peak,
-        feature: row.feature,
-    };
-    let mut all: Vec<Active> = evidence.iter().map(active).collect();
-    all.sort_unstable();
-    all.dedup();
-    run.progress.begin("activations", all.len() as u64, 0);
-    let tokens = |context: u32| contexts.rows[context as usize].tokens.as_slice();
-    let found = causes(replacement, &all, tokens, CAUSES, |n| run.progress.add(n as u64))?;
-    let mut rows: Vec<CauseRow> = all
-        .iter()
-        .zip(&found)
-        .flat_map(|(at, causes)| {
-            let row = |(one, rank)| cause(at, rank, one, tokens(at.context));
-            causes.iter().zip(0..).map(row).collect::<Vec<_>>()
-        })
-        .collect();
-    rows.sort_by_cached_key(|row| (row.feature.to_string(), row.context, row.peak, row.rank));
-    Ok(rows)
-}
-
-fn cause(at: &Active, rank: u32, cause: &Cause, tokens: &[u32]) -> CauseRow {
-    let node = &cause.node;
-    let is_head = node.head.is_some();
-    let position = if is_head { node.source() } else { node.position() };
-    CauseRow {
-        feature: at.feature,
-        context: at.context,
-        peak: at.position,
-        rank,
-        kind: node.kind,
-        position: position as u32,
-        token: tokens[position],
-        head: node.head,
-        layer: node.layer,
-        // A head here serves the feature itself.
-        other: node.dictionary_feature().filter(|_| !is_head),
-        through: cause.through.map(|position| position as u32),
-        through_token: cause.through.map(|position| tokens[position]),
-        effect: cause.effect,
-        share: cause.share,
-    }
 }
 
 fn reading(feature: FeatureId, rank: u32, reading: &Reading) -> ReadingRow {

@@ -3,6 +3,7 @@
 
 pub mod aggregate;
 pub mod cache;
+pub(crate) mod cause_rows;
 pub mod causes;
 pub mod conformance;
 pub mod discover;

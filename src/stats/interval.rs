@@ -133,6 +133,31 @@ pub fn balanced_accuracy(
     })
 }
 
+/// The 95 % interval of a ROC area over so many scores of each kind: the areas for which the one
+/// seen is not farther off than 1.96 standard errors, by the variance of Hanley and McNeil as
+/// Newcombe (2006, method 5) uses it. It is never of width 0.
+pub(crate) fn of_area(value: f64, yes: usize, no: usize) -> Estimate {
+    let (m, n, z) = (yes as f64, no as f64, 1.959_963_984_540_054);
+    let more = (m + n) / 2.0 - 1.0;
+    let error = |area: f64| {
+        let both = more * (1.0 - area) / (2.0 - area) + more * area / (1.0 + area);
+        (area * (1.0 - area) * (1.0 + both) / (m * n)).sqrt()
+    };
+    // The farthest area on the way to `end` from which the value is within reach.
+    let farthest = |end: f64| {
+        let (mut near, mut far) = (value, end);
+        for _ in 0..60 {
+            let middle = (near + far) / 2.0;
+            match (value - middle).abs() <= z * error(middle) {
+                true => near = middle,
+                false => far = middle,
+            }
+        }
+        near
+    };
+    Estimate { value, low: farthest(0.0), high: farthest(1.0) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +166,21 @@ mod tests {
     fn wilson_matches_a_worked_example() {
         let e = wilson(8, 10);
         assert!((e.low - 0.4902).abs() < 1e-4 && (e.high - 0.9433).abs() < 1e-4, "{e:?}");
+    }
+
+    #[test]
+    fn the_interval_of_an_area_has_a_width_and_narrows() {
+        // By hand: at the end the value is 1.96 standard errors away.
+        let e = of_area(0.8, 10, 10);
+        let error = |a: f64| {
+            let both = 9.0 * (1.0 - a) / (2.0 - a) + 9.0 * a / (1.0 + a);
+            (a * (1.0 - a) * (1.0 + both) / 100.0).sqrt()
+        };
+        for end in [e.low, e.high] {
+            assert!(((end - 0.8).abs() / error(end) - 1.96).abs() < 1e-3, "{e:?}");
+        }
+        let (few, many) = (of_area(1.0, 10, 10), of_area(1.0, 100, 100));
+        assert!(few.low < many.low && many.low < 1.0 && few.high == 1.0, "{few:?} {many:?}");
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub struct Trial<'a> {
     pub window: TextWindow<'a>,
     /// Places in the window.
     pub marked: Vec<u16>,
-    /// Detection: the feature is active in it. Fuzzing: the marks are right.
+    /// Detection: the feature is active in it. Fuzzing: the marks are right. Intruder: it is the one.
     pub truth: bool,
 }
 
@@ -63,7 +63,7 @@ impl<'a> Taken<'a> {
     }
 
     /// Takes a window unless its document or its text was taken before.
-    fn take(&mut self, window: &TextWindow<'a>) -> bool {
+    pub fn take(&mut self, window: &TextWindow<'a>) -> bool {
         let free =
             !self.documents.contains(&window.document) && !self.texts.contains(window.tokens);
         if free {
@@ -153,12 +153,53 @@ pub fn fuzzing<'a>(
 
 /// As many inactive places as there are right ones.
 fn drawn(one: &Active, salt: u64) -> Vec<u16> {
-    let order = mix(salt, u64::from(one.window.context));
-    let mut places: Vec<u16> = one.inactive.clone();
-    places.sort_by_key(|&place| (mix(order, u64::from(place)), place));
-    places.truncate(one.right.len());
+    places(&one.inactive, &[], one.right.len(), mix(salt, u64::from(one.window.context)))
+}
+
+/// So many places: the first ones are set, the others drawn.
+fn places(from: &[u16], first: &[u16], n: usize, order: u64) -> Vec<u16> {
+    let mut others: Vec<u16> = from.iter().copied().filter(|i| !first.contains(i)).collect();
+    others.sort_by_key(|&place| (mix(order, u64::from(place)), place));
+    let mut places: Vec<u16> = first.iter().copied().chain(others).take(n).collect();
     places.sort_unstable();
     places
+}
+
+/// Texts of a question for an intruder.
+pub const SET: usize = 5;
+
+/// Texts for the question in which one of `SET` marked texts the feature is inactive: up to `n`
+/// questions, whose texts follow each other. `right` of an inactive window is what is marked first,
+/// so that the same word may be marked in all texts; as many others are drawn as one of the active
+/// texts has.
+pub fn intruders<'a>(
+    active: &[Vec<Active<'a>>],
+    inactive: &[Vec<Active<'a>>],
+    n: usize,
+    mut taken: Taken<'a>,
+    salt: u64,
+) -> Vec<Trial<'a>> {
+    let usable = |one: &Active| !one.right.is_empty();
+    let shown = SET - 1;
+    let yes = in_turn(active, n * shown, salt, |one| usable(one) && taken.take(&one.window));
+    let room = |one: &Active| one.inactive.len() >= shown;
+    let no = in_turn(inactive, yes.len() / shown, salt, |one| room(one) && taken.take(&one.window));
+    let mut trials = Vec::new();
+    for (own, intruder) in yes.chunks_exact(shown).zip(no) {
+        let order = mix(salt, u64::from(intruder.window.context));
+        let marks = own[mix(order, 1) as usize % shown].right.len();
+        let marked = places(&intruder.inactive, &intruder.right, marks, order);
+        let mut set: Vec<Trial> = own
+            .iter()
+            .map(|one| Trial { window: one.window, marked: one.right.clone(), truth: false })
+            .collect();
+        set.insert(
+            mix(order, 2) as usize % SET,
+            Trial { window: intruder.window, marked, truth: true },
+        );
+        trials.extend(set);
+    }
+    trials
 }
 
 /// In an order that tells nothing: inactive examples were themselves chosen in the order of a hash,
@@ -365,6 +406,33 @@ mod tests {
         }
         let few = fuzzing(&lists[..1], 100, Taken::default(), 1);
         assert_eq!(few.iter().filter(|t| t.truth).count(), 10);
+    }
+
+    #[test]
+    fn one_of_five_is_an_intruder_wherever_it_stands() {
+        let texts = texts();
+        let own = [active(&texts, 0..30, 2, 9)];
+        let mut others = active(&texts, 30..60, 0, 9);
+        others.iter_mut().step_by(2).for_each(|one| one.right = vec![12]);
+        others.iter_mut().for_each(|one| one.window.band = Band::Inactive);
+        let mut at = [0; SET];
+        for salt in 0..40 {
+            let trials = intruders(&own, &[others.clone()], 6, Taken::default(), salt);
+            assert_eq!(trials.len(), 6 * SET);
+            for set in trials.chunks(SET) {
+                let is: Vec<usize> = (0..SET).filter(|&i| set[i].truth).collect();
+                let [place] = is[..] else { panic!("{set:?}") };
+                at[place] += 1;
+                let intruder = &set[place];
+                assert_eq!(intruder.window.band, Band::Inactive);
+                assert_eq!(intruder.marked.len(), 2);
+                let set_first = intruder.window.document % 2 == 0;
+                assert!(!set_first || intruder.marked.contains(&12), "{intruder:?}");
+            }
+        }
+        assert!(at.iter().all(|n| (20..80).contains(n)), "{at:?}");
+        let few = intruders(&[active(&texts, 0..7, 2, 9)], &[others], 6, Taken::default(), 1);
+        assert_eq!(few.len(), SET, "four active texts a question");
     }
 
     #[test]

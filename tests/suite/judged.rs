@@ -179,9 +179,9 @@ fn a_judge_that_always_says_yes_is_worth_a_half() {
 
     // Always yes: right on all of one kind, wrong on all of the other.
     let yes = judged_by(&bench, "yes");
-    let tried = yes.iter().filter(|row| row.balanced_accuracy.is_some()).count();
+    let tried = yes.iter().filter(|row| row.score.is_some()).count();
     assert!(tried > features.len(), "{tried} of {} features by two methods", features.len());
-    assert!(yes.iter().all(|row| [None, Some(0.5)].contains(&row.balanced_accuracy)));
+    assert!(yes.iter().all(|row| [None, Some(0.5)].contains(&row.score)));
     assert!(
         yes.iter().all(|row| [None, Some(0.5)].contains(&row.null) && row.explainer == "feature")
     );
@@ -201,10 +201,7 @@ fn an_oracle_is_always_right_and_the_control_leads_it_astray() {
     bench.run(&["evaluate"]).succeeded();
     let oracle = judged_by(&bench, "oracle");
     assert_eq!(oracle.len(), yes.len());
-    assert!(
-        oracle.iter().all(|row| [None, Some(1.0)].contains(&row.balanced_accuracy)),
-        "{oracle:#?}"
-    );
+    assert!(oracle.iter().all(|row| [None, Some(1.0)].contains(&row.score)), "{oracle:#?}");
     let null = mean(oracle.iter().filter_map(|row| row.null));
     assert!(null < 0.9, "{null}");
     for row in &oracle {
@@ -220,7 +217,7 @@ fn an_oracle_is_always_right_and_the_control_leads_it_astray() {
     assert_eq!(null(&second), null(&yes), "each judge has a null of its own");
     let twice = |rows: &[EvaluationRow]| {
         rows.iter()
-            .map(|row| (row.examples, row.balanced_accuracy, row.rule.map(f64::to_bits)))
+            .map(|row| (row.examples, row.score, row.rule.map(f64::to_bits)))
             .collect::<Vec<_>>()
     };
     assert_eq!(twice(&second), twice(&yes), "the same texts as when it was the first");
@@ -245,7 +242,7 @@ fn a_judge_by_chance_is_worth_a_half_and_is_asked_once() {
     let bench = bench(&server, "", "");
     let bench = bench.set("judge = \"yes\"", "judge = \"coin\"");
     bench.run(&STAGES).succeeded();
-    let coin = mean(judged_by(&bench, "coin").iter().filter_map(|row| row.balanced_accuracy));
+    let coin = mean(judged_by(&bench, "coin").iter().filter_map(|row| row.score));
     assert!((coin - 0.5).abs() < 0.06, "{coin}");
 
     // Everything has been asked.
@@ -264,6 +261,198 @@ fn a_judge_by_chance_is_worth_a_half_and_is_asked_once() {
             .collect::<Vec<_>>()
     };
     assert!(tables(&before) == tables(&bench.results()));
+}
+
+/// Explanation, text as it is shown → whether it is what is looked for; intruders are looked for
+/// without an explanation.
+type Truths = Arc<Mutex<BTreeMap<(String, String), bool>>>;
+
+/// An explainer that has a clause for each cause, a judge that knows intruders, and an embedder to
+/// which the texts that are true are more similar than the others; before they know anything they
+/// say what is not true.
+fn knowing(truths: &Truths) -> Server {
+    let truths = truths.clone();
+    Server::start(move |request| {
+        let truths = truths.lock().unwrap();
+        let knows = |sentence: &str, text: &str| {
+            truths.get(&(sentence.to_string(), text.to_string())).copied().unwrap_or(false)
+        };
+        if let Some(texts) = request["input"].as_array() {
+            let sentence = texts[0].as_str().unwrap().strip_prefix("query: ").unwrap();
+            assert!(sentence.starts_with("Active at "), "{sentence}");
+            let vector = |(i, text): (usize, &Value)| {
+                let near = match text.as_str().unwrap().strip_prefix("passage: ") {
+                    None => 1.0,
+                    Some(text) if knows(sentence, text) => 1.0,
+                    Some(_) => 0.5,
+                };
+                json!({ "object": "embedding", "index": i, "embedding": [near, 1.0] })
+            };
+            let data: Vec<Value> = texts.iter().enumerate().map(vector).rev().collect();
+            let usage = json!({ "prompt_tokens": 30, "total_tokens": 30 });
+            return Reply::json(
+                json!({ "object": "list", "model": "e", "data": data, "usage": usage }),
+            );
+        }
+        let schema = &request["response_format"]["json_schema"]["schema"]["properties"];
+        if schema["promotes"].is_object() {
+            let about = hash(user(request));
+            let mut reply = json!({ "input": format!("Active at things of kind {about}."),
+                "output": "o", "promotes": [] });
+            if schema["matching"].is_object() {
+                (reply["matching"], reply["carried"]) = (json!("m"), json!("c"));
+            }
+            if schema["clauses"].is_object() {
+                let causes = user(request).lines().filter(|line| line.contains(". mostly "));
+                let clause = |cause: &str| format!("Active at things that are {}.", &cause[3..]);
+                reply["clauses"] = causes.map(clause).collect();
+            }
+            return Reply::says(reply.to_string());
+        }
+        if schema["intruder"].is_object() {
+            assert!(!user(request).contains("Active at"));
+            let lines = user(request).lines().filter_map(|line| line.split_once(". "));
+            let is = |(_, text): &(&str, &str)| knows("", text);
+            let found = lines.clone().skip(lines.count() - 5).find(is);
+            let number: u32 = found.map_or(1, |(number, _)| number.parse().unwrap());
+            return Reply::says(json!({ "intruder": number }).to_string());
+        }
+        let (sentence, texts) = asked(request);
+        let is = |i: &usize| knows(&sentence, &texts[i - 1]);
+        let yes: Vec<usize> = (1..=texts.len()).filter(is).collect();
+        Reply::says(json!({ "yes": yes }).to_string())
+    })
+}
+
+#[test]
+fn intruders_similarities_and_clauses_are_scored_by_what_is_true() {
+    let truths = Truths::default();
+    let server = knowing(&truths);
+    let bench = bench(
+        &server,
+        "",
+        "embedder = \"e\"\nembedder_query = \"query: \"\nembedder_passage = \"passage: \"\n",
+    );
+    let bench = bench.set(
+        "\"single-token\", \"detection\", \"fuzzing\"",
+        "\"detection\", \"embedding\", \"intruder\"",
+    );
+    let said = bench.run(&STAGES).succeeded();
+    assert!(said.err.contains(" 0 failed, 0 left"), "{}", said.err);
+    let (corpus, judged) = (corpus(&bench), read::<JudgementRow>(&bench));
+    intruders_are_as_they_should_be(&bench, &judged);
+
+    // Nobody knows anything: the first text is said to be the intruder, and all are as similar.
+    let share = |method: &str| mean(of(&bench, method).iter().filter_map(|row| row.score));
+    assert!((share("intruder") - 0.2).abs() < 0.08, "{}", share("intruder"));
+    assert!(of(&bench, "embedding").iter().all(|row| row.score.is_none_or(|area| area == 0.5)));
+
+    let explained = read::<ExplanationRow>(&bench).into_iter();
+    let explained: BTreeMap<Subject, String> = explained
+        .filter(|row| row.explainer == "feature")
+        .map(|row| (row.subject, row.input_side))
+        .collect();
+    let whole = |row: &&JudgementRow| row.clause.is_none() && row.explained == row.subject;
+    for row in judged.iter().filter(whole) {
+        let sentence = match row.method == "intruder" {
+            true => String::new(),
+            false => explained[&row.subject.into()].clone(),
+        };
+        truths.lock().unwrap().insert((sentence, shown(row, &corpus)), row.truth);
+    }
+    std::fs::remove_file(bench.file("artifacts/replies.jsonl")).unwrap();
+    bench.run(&["evaluate", "--force"]).succeeded();
+    for method in ["intruder", "embedding"] {
+        let rows = of(&bench, method);
+        let scored = rows.iter().filter(|row| row.score.is_some()).count();
+        assert!(2 * scored > rows.len(), "{scored} of {} by {method}", rows.len());
+        assert!(rows.iter().all(|row| row.score.is_none_or(|score| score == 1.0)), "{rows:#?}");
+        assert!(rows.iter().all(|row| row.low < row.score || row.score.is_none()));
+    }
+    let intruders = of(&bench, "intruder");
+    assert!(intruders.iter().all(|row| row.null == Some(0.2) && row.null_subject.is_none()));
+    let rule = mean(intruders.iter().filter_map(|row| row.rule));
+    assert!((0.2..0.95).contains(&rule), "{rule}");
+    // The texts of embedding are those of detection, with a similarity in the place of a verdict.
+    let judged = read::<JudgementRow>(&bench);
+    let texts = |method: &str| {
+        let own = judged.iter().filter(|row| row.method == method && row.clause.is_none());
+        own.map(|row| (row.subject, row.explained, row.text, row.context, row.truth))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(texts("embedding"), texts("detection"));
+    for row in judged.iter().filter(|row| row.method == "embedding" && whole(row)) {
+        let expected = if row.truth { 1.0 } else { 1.5 / 2.5f32.sqrt() };
+        assert!(row.said.is_none() && (row.similarity.unwrap() - expected).abs() < 1e-6);
+    }
+    clauses_have_texts_of_their_cause(&bench, &judged);
+    let requests = server.requests().len();
+    bench.run(&["evaluate", "--force"]).succeeded();
+    assert_eq!(server.requests().len(), requests, "replies of an embedder are kept too");
+}
+
+/// The scores by a method of whole explanations.
+fn of(bench: &Bench, method: &str) -> Vec<EvaluationRow> {
+    let rows = read::<EvaluationRow>(bench).into_iter();
+    rows.filter(|row| row.method == method && row.clause.is_none()).collect()
+}
+
+/// Of five texts four are active at all their marks, and one is inactive, with as many marks as one
+/// of them has.
+fn intruders_are_as_they_should_be(bench: &Bench, judged: &[JudgementRow]) {
+    let mut known = Knowledge::default();
+    known.learn(bench);
+    let none = BTreeSet::new();
+    let rows: Vec<&JudgementRow> = judged.iter().filter(|row| row.method == "intruder").collect();
+    assert!(rows.len() > 100, "{}", rows.len());
+    let mut kinds = BTreeSet::new();
+    for set in rows.chunks(5) {
+        let [intruder] = set.iter().filter(|row| row.truth).collect::<Vec<_>>()[..] else {
+            panic!("{set:#?}")
+        };
+        kinds.insert(intruder.band);
+        let marks: Vec<usize> = set.iter().map(|row| row.marked.len()).collect();
+        let own = set.iter().filter(|row| !row.truth).map(|row| row.marked.len());
+        assert!(own.clone().max() >= Some(intruder.marked.len()), "{marks:?}");
+        for row in set {
+            let active = known.active.get(&(row.subject.to_string(), row.context)).unwrap_or(&none);
+            let span = u32::from(row.start)..u32::from(row.start) + row.tokens;
+            assert!(!row.marked.is_empty() && row.marked.iter().all(|p| span.contains(p)));
+            match row.truth {
+                true => assert!(span.into_iter().all(|p| !active.contains(&p)), "{row:?}"),
+                false => assert!(row.marked.iter().all(|p| active.contains(p)), "{row:?}"),
+            }
+        }
+    }
+    assert_eq!(kinds, BTreeSet::from([Band::Token, Band::Similar, Band::Inactive]));
+}
+
+/// Clauses are kept with their causes, shown, and judged on active texts of their own.
+fn clauses_have_texts_of_their_cause(bench: &Bench, judged: &[JudgementRow]) {
+    let explained: BTreeMap<Subject, ExplanationRow> = read::<ExplanationRow>(bench)
+        .into_iter()
+        .filter(|row| !row.clauses.is_empty())
+        .map(|row| (row.subject.clone(), row))
+        .collect();
+    assert!(explained.len() > 3, "{}", explained.len());
+    for row in explained.values() {
+        let clause = |cause: &String| format!("Active at things that are {cause}.");
+        assert_eq!(row.clauses, row.causes.iter().map(clause).collect::<Vec<_>>());
+    }
+    let clauses: Vec<&JudgementRow> = judged.iter().filter(|row| row.clause.is_some()).collect();
+    let (mut active, mut seen) = (0, BTreeSet::new());
+    for row in clauses {
+        let of = &explained[&Subject::from(row.subject)];
+        assert!((row.clause.unwrap() as usize) < of.clauses.len());
+        assert!(row.explained == row.subject && row.method == "detection");
+        assert_eq!(row.truth, row.activation > 0.0, "no weak ones");
+        // Two clauses do not share an active text.
+        assert!(!row.truth || seen.insert((row.subject, row.context)), "{row:?}");
+        active += usize::from(row.truth);
+    }
+    assert!(active > 5, "{active}");
+    let scored = read::<EvaluationRow>(bench).into_iter().filter(|row| row.clause.is_some());
+    assert!(scored.into_iter().any(|row| row.score.is_some() && row.null.is_none()));
 }
 
 /// The texts of each feature are of the *score* half, unseen, of different documents, and their
@@ -409,7 +598,7 @@ fn a_verdict_that_cannot_be_read_is_null() {
     assert!(
         evaluations
             .iter()
-            .all(|row| row.examples == 0 && row.balanced_accuracy.is_none() && row.rule.is_none())
+            .all(|row| row.examples == 0 && row.score.is_none() && row.rule.is_none())
     );
     let ledger: Vec<LedgerRow> = bench.table_as(&JUDGE_LEDGER);
     assert!(
@@ -507,7 +696,7 @@ fn claims_are_held_against_what_rises() {
 #[test]
 fn each_prompt_of_a_judge_whole() {
     let texts = ["gave it to «Mary» and", "the «boat» left"];
-    let setting = Setting { about: "a small language model", threshold: 0.25 };
+    let setting = Setting { about: "a small language model", threshold: 0.25, prefixes: [""; 2] };
     for method in [JudgeMethod::Detection, JudgeMethod::Fuzzing] {
         let plain = texts.map(|text| {
             if method == JudgeMethod::Detection {

@@ -49,7 +49,11 @@ fn share(what: &str, tokens: u64, active: u64, level: u32) -> ProfileShare {
 }
 
 fn feature() -> FeatureEvidence {
-    let group = |cause: &str, texts: Vec<TextEvidence>| CauseGroup { cause: cause.into(), texts };
+    let group = |cause: &str, texts: Vec<TextEvidence>| CauseGroup {
+        cause: cause.into(),
+        texts,
+        various: cause == "from various sources",
+    };
     FeatureEvidence {
         attention: false,
         layer: 2,
@@ -224,7 +228,7 @@ fn a_hostile_text_stays_on_its_line_and_does_nothing() {
     let pieces = vec![ExcerptPiece { text: HOSTILE.into(), activation: 0.0 }];
     let excerpt = Excerpt { pieces, begins: false, goes_on: false };
     let strongest = |line: String| {
-        vec![CauseGroup { cause: String::new(), texts: vec![text(10, &line, "x 9%")] }]
+        vec![CauseGroup { texts: vec![text(10, &line, "x 9%")], ..CauseGroup::default() }]
     };
     let view = Evidence::Feature(Box::new(FeatureEvidence {
         strongest: strongest(excerpt.scaled(1.0, 1)),

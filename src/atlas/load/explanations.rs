@@ -18,7 +18,7 @@ use crate::summary::STATISTICS;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Methods in the order of a page.
-const METHODS: [&str; 3] = ["detection", "fuzzing", "single-token"];
+const METHODS: [&str; 5] = ["detection", "fuzzing", "embedding", "intruder", "single-token"];
 /// Texts that a judge got wrong, of a feature by each method.
 const MISJUDGED: usize = 8;
 
@@ -85,7 +85,9 @@ impl Reader<'_> {
         let method = |row: &EvaluationRow| {
             METHODS.iter().position(|name| *name == row.method).unwrap_or(METHODS.len())
         };
-        rows.sort_by_key(|row| (method(row), row.explainer == STATISTICS, row.judge != judge));
+        rows.sort_by_key(|row| {
+            (method(row), row.explainer == STATISTICS, row.judge != judge, row.clause)
+        });
         Ok(rows.into_iter().map(evaluation).collect())
     }
 
@@ -240,8 +242,10 @@ fn misjudged(rows: Vec<JudgementRow>, judge: &str) -> BTreeMap<FeatureId, Vec<Ju
     // Active below the threshold: neither is wrong.
     let weak = |row: &JudgementRow| row.method == "detection" && !row.truth && row.activation > 0.0;
     let wrong = |row: &JudgementRow| row.said == Some(!row.truth) && !weak(row);
-    let own =
-        |row: &JudgementRow| row.judge == judge && row.explained == row.subject && row.sample == 0;
+    let whole = |row: &JudgementRow| row.clause.is_none() && row.method != "intruder";
+    let own = |row: &JudgementRow| {
+        row.judge == judge && row.explained == row.subject && row.sample == 0 && whole(row)
+    };
     let mut rows: Vec<JudgementRow> =
         rows.into_iter().filter(|row| own(row) && wrong(row)).collect();
     rows.sort_by(|a, b| (&a.method, a.text).cmp(&(&b.method, b.text)));
@@ -281,6 +285,7 @@ fn explanation(row: &ExplanationRow) -> Explanation {
         text: row.text.clone(),
         weakly: row.weakly.clone(),
         reads_from: row.reads_from.clone(),
+        clauses: row.clauses.iter().cloned().zip(row.causes.iter().cloned()).collect(),
         input_confidence: row.input_confidence.clone(),
         output_confidence: row.output_confidence.clone(),
         matching: row.matching.clone(),
@@ -295,8 +300,9 @@ fn evaluation(row: &EvaluationRow) -> Evaluation {
         method: row.method.clone(),
         explainer: row.explainer.clone(),
         judge: row.judge.clone(),
+        clause: row.clause,
         examples: row.examples,
-        balanced_accuracy: row.balanced_accuracy,
+        score: row.score,
         low: row.low,
         high: row.high,
         null: row.null,
@@ -422,6 +428,8 @@ mod tests {
             text: format!("{explainer} {sample}"),
             weakly: String::new(),
             reads_from: String::new(),
+            clauses: Vec::new(),
+            causes: Vec::new(),
             input_confidence: String::new(),
             output_confidence: String::new(),
             matching: String::new(),
@@ -463,6 +471,7 @@ mod tests {
                 judge: judge.into(),
                 explained,
                 sample: 0,
+                clause: None,
                 text,
                 band: Band::Top,
                 context: 0,
@@ -472,6 +481,7 @@ mod tests {
                 activation: 1.0,
                 truth: true,
                 said,
+                similarity: None,
                 prompt_hash: String::new(),
             };
         let other = FeatureId { index: 2, ..own() };

@@ -17,7 +17,7 @@ mod why;
 
 pub(crate) use graphs::{Circuits, graphs, node};
 pub(crate) use heads::Heads;
-pub(crate) use why::{WhyTables, source, sources};
+pub(crate) use why::{WhyTables, cause_group, cause_in_words, sources};
 
 use crate::artifact::tables::{
     CircuitFeature, CircuitPairRow, ComponentRow, CorpusPairRow, ExampleRow, FeatureRow, LogitRow,

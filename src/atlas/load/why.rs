@@ -14,6 +14,7 @@ use crate::ids::{
 use crate::inputs::by;
 use crate::stats::STANDS_OUT;
 use crate::stats::profile::BINS;
+use crate::summary::quoted;
 use std::collections::BTreeMap;
 
 /// Sources that are listed, and the least mean share of one.
@@ -177,7 +178,7 @@ fn profile_share(row: &ProfileRow, tokenizer: &Tokenizer) -> ProfileShare {
 }
 
 /// What a cause is.
-pub(crate) fn source(cause: &CauseRow, tokenizer: &Tokenizer) -> (Source, Option<Component>) {
+fn source(cause: &CauseRow, tokenizer: &Tokenizer) -> (Source, Option<Component>) {
     let token = || tokenizer.token(cause.token);
     let head = cause
         .head
@@ -194,6 +195,35 @@ pub(crate) fn source(cause: &CauseRow, tokenizer: &Tokenizer) -> (Source, Option
         _ => Source::Constant,
     };
     (source, head)
+}
+
+/// A cause in words, with what an earlier feature reads and how far before.
+pub(crate) fn cause_in_words(cause: &CauseRow, tokenizer: &Tokenizer) -> String {
+    let (source, _) = source(cause, tokenizer);
+    match (&source, cause.through.zip(cause.through_token)) {
+        (Source::Read(_), _) => {
+            format!("{}, {} before,", source.said(), u32::from(cause.peak) - cause.position)
+        }
+        (Source::Feature(other), Some((0, _))) => format!("{other} (reads BOS)"),
+        (Source::Feature(other), Some((at, _))) if at == cause.position => {
+            format!("{other} (reads the token itself)")
+        }
+        (Source::Feature(other), Some((at, id))) => {
+            let token = quoted(&tokenizer.token(id));
+            format!("{other} (reads {token}, {} before)", cause.position - at)
+        }
+        _ => source.said(),
+    }
+}
+
+/// What texts have in common whose largest cause is of the same kind as this one.
+pub(crate) fn cause_group(largest: &CauseRow, tokenizer: &Tokenizer) -> String {
+    match largest.kind {
+        NodeKind::Head => {
+            format!("mostly read from {}", source(largest, tokenizer).0.said())
+        }
+        _ => format!("mostly from {}", cause_in_words(largest, tokenizer)),
+    }
 }
 
 /// A source, and the head that reads it.

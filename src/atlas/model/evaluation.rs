@@ -7,23 +7,27 @@ use serde::Serialize;
 /// seen.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Evaluation {
-    /// `single-token`, `detection`, `fuzzing`.
+    /// `single-token`, `detection`, `fuzzing`, `embedding`, `intruder`.
     pub method: String,
     /// Whose explanation; `single-token rule` for the rule itself, `weights` for the tokens that the
     /// weights read, as a rule.
     pub explainer: String,
     /// The language model that judged; empty for the rule.
     pub judge: String,
+    /// The clause of the explanation that was judged alone, from 0; none: the whole.
+    pub clause: Option<u32>,
+    /// Texts; of `intruder` questions.
     pub examples: u32,
-    pub balanced_accuracy: Option<f64>,
+    /// Balanced accuracy; of `embedding` the ROC area, of `intruder` the share that was found.
+    pub score: Option<f64>,
     pub low: Option<f64>,
     pub high: Option<f64>,
-    /// The same for another feature's explanation (or rule), and which.
+    /// The same for another feature's explanation (or rule), and which; of `intruder` for guessing.
     pub null: Option<f64>,
     pub null_subject: Option<FeatureId>,
     /// The same for the feature's single-token rule, on the same texts.
     pub rule: Option<f64>,
-    /// `balanced_accuracy` where any activation counts as active; none where that is the same.
+    /// `score` where any activation counts as active; none where that is the same.
     pub any: Option<f64>,
     /// Of the inactive texts those told rightly: with the feature's own token, of similar features,
     /// and others.

@@ -19,6 +19,8 @@ pub(crate) struct Explanation {
     pub weakly: String,
     /// Of an attention feature: where it reads from; may be empty.
     pub reads_from: String,
+    /// Of a feature whose texts have several causes: a sentence for each, with the cause.
+    pub clauses: Vec<(String, String)>,
     /// Of a feature: `high`, `medium` or `low`; else empty.
     pub input_confidence: String,
     pub output_confidence: String,
@@ -94,7 +96,7 @@ impl Usage {
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct UsageTotal {
     pub model: String,
-    /// `explain`, `detection`, `fuzzing`, `repair`.
+    /// `explain`, the method of a judge, or `repair`.
     pub purpose: String,
     /// How many there were of each status, in the order of [`Status::ALL`].
     pub questions: [u64; 4],

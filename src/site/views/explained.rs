@@ -2,7 +2,7 @@
 //! none.
 
 use crate::atlas::model::{Evaluation, Explanation, Transcript};
-use crate::atlas::verdict::{is_rule, of_evaluation};
+use crate::atlas::verdict::{is_rule, measure, of_evaluation};
 use crate::format::number::{counted, fixed};
 use crate::ids::Status;
 use crate::site::links::{Links, exchange_path, lead};
@@ -45,6 +45,8 @@ struct Said {
     lead: Option<Html>,
     /// What each side is called, what that means, and what is said of it.
     sides: Vec<(&'static str, &'static str, Html)>,
+    /// Of a feature whose texts have several causes: what is said of each, and the cause.
+    clauses: Vec<(Html, Html)>,
     claims: Vec<Html>,
 }
 
@@ -69,6 +71,8 @@ struct Sample {
 #[derive(Serialize)]
 pub(super) struct Badge {
     method: String,
+    /// What the value is, in words.
+    measure: &'static str,
     value: String,
     words: String,
     class: &'static str,
@@ -117,6 +121,13 @@ fn said(e: &Explanation) -> Said {
             .into_iter()
             .filter_map(|(name, means, text)| Some((name, means, there(text)?)))
             .collect(),
+        clauses: e
+            .clauses
+            .iter()
+            .map(|(clause, cause)| {
+                (text::prose(clause, usize::MAX), text::prose(cause, usize::MAX))
+            })
+            .collect(),
         claims: e.claims.iter().map(|claim| text::token(claim)).collect(),
     }
 }
@@ -140,6 +151,7 @@ fn sample(e: &Explanation) -> Sample {
 pub(super) fn scores<'a>(e: &Explanation, evaluations: &'a [Evaluation]) -> Vec<&'a Evaluation> {
     let mut own: Vec<&Evaluation> =
         evaluations.iter().filter(|v| v.explainer == e.explainer && !is_rule(v)).collect();
+    own.retain(|v| v.clause.is_none());
     own.dedup_by(|later, first| later.method == first.method);
     own
 }
@@ -148,8 +160,9 @@ fn badges(e: &Explanation, evaluations: &[Evaluation]) -> Vec<Badge> {
     let badge = |e: &&Evaluation| {
         let judged = of_evaluation(e);
         Badge {
+            measure: measure(&e.method),
             method: e.method.clone(),
-            value: e.balanced_accuracy.map_or_else(|| "—".into(), |value| fixed(value, 2)),
+            value: e.score.map_or_else(|| "—".into(), |value| fixed(value, 2)),
             words: judged.words,
             class: judged.verdict.class(),
         }

@@ -82,7 +82,7 @@ fn score(f: &Feature) -> Option<Score> {
     let first = *scores(f.explanation.as_ref()?, &f.evaluations).first()?;
     let judged = of_evaluation(first);
     Some(Score {
-        value: first.balanced_accuracy.map_or_else(|| "—".into(), |value| fixed(value, 2)),
+        value: first.score.map_or_else(|| "—".into(), |value| fixed(value, 2)),
         mark: judged.verdict.mark(),
         words: format!("{}: {}", first.method, judged.words),
         class: judged.verdict.class(),

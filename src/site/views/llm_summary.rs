@@ -1,7 +1,7 @@
 //! The explanations of a whole atlas: how many there are, how good they are, and what they cost.
 
 use crate::atlas::model::{Atlas, Evaluation, Transcript, Usage, UsageTotal};
-use crate::atlas::verdict::{Verdict, is_rule, of_evaluation};
+use crate::atlas::verdict::{Verdict, is_rule, measure, of_evaluation};
 use crate::format::number::{ABSENT, count, counted, fixed, seconds, significant};
 use crate::ids::Status;
 use crate::site::svg::{SPREAD_BINS, spread};
@@ -113,7 +113,12 @@ fn summaries(atlas: &Atlas) -> Vec<ScoreSummary> {
     let alike = |a: &Evaluation, b: &Evaluation| {
         (&a.method, &a.explainer, &a.judge) == (&b.method, &b.explainer, &b.judge)
     };
-    for e in atlas.features.iter().flat_map(|f| &f.evaluations).filter(|e| !is_rule(e)) {
+    for e in atlas
+        .features
+        .iter()
+        .flat_map(|f| &f.evaluations)
+        .filter(|e| !is_rule(e) && e.clause.is_none())
+    {
         match groups.iter_mut().find(|own| alike(own[0], e)) {
             Some(own) => own.push(e),
             None => groups.push(vec![e]),
@@ -124,7 +129,7 @@ fn summaries(atlas: &Atlas) -> Vec<ScoreSummary> {
 }
 
 fn summary(own: &[&Evaluation]) -> ScoreSummary {
-    let mut values: Vec<f64> = own.iter().filter_map(|e| e.balanced_accuracy).collect();
+    let mut values: Vec<f64> = own.iter().filter_map(|e| e.score).collect();
     values.sort_by(f64::total_cmp);
     let of = |wanted: Verdict| own.iter().filter(|e| of_evaluation(e).verdict == wanted).count();
     let share = |n: usize| match n {
@@ -134,8 +139,9 @@ fn summary(own: &[&Evaluation]) -> ScoreSummary {
     let (method, explainer, judge) =
         (own[0].method.clone(), own[0].explainer.clone(), own[0].judge.clone());
     ScoreSummary {
-        chart: (!values.is_empty())
-            .then(|| spread(&format!("features by the balanced accuracy of {method}"), &bins(own))),
+        chart: (!values.is_empty()).then(|| {
+            spread(&format!("features by the {} of {method}", measure(&method)), &bins(own))
+        }),
         method,
         explainer,
         judge,
@@ -160,7 +166,7 @@ fn bins(own: &[&Evaluation]) -> [[u64; 3]; SPREAD_BINS] {
             Verdict::NotApart => 1,
             _ => 2,
         };
-        if let Some(value) = e.balanced_accuracy.filter(|value| value.is_finite()) {
+        if let Some(value) = e.score.filter(|value| value.is_finite()) {
             bins[((value * SPREAD_BINS as f64) as usize).min(SPREAD_BINS - 1)][kind] += 1;
         }
     }
@@ -200,8 +206,9 @@ mod tests {
             method: "detection".into(),
             explainer: "feature".into(),
             judge: "j".into(),
+            clause: None,
             examples: 40,
-            balanced_accuracy: value,
+            score: value,
             low: value.map(|v| v - 0.1),
             high: value,
             null: Some(0.5),

@@ -3,7 +3,9 @@
 
 use super::parts::band_label;
 use crate::atlas::model::{Evaluation, Feature, Misjudged, Steering};
-use crate::atlas::verdict::{agreement, details, is_rule, of_claimed, of_evaluation, of_promoted};
+use crate::atlas::verdict::{
+    agreement, details, is_rule, measure, of_claimed, of_evaluation, of_promoted, tried,
+};
 use crate::format::number::{ABSENT, count, counted, fixed, with_interval};
 use crate::ids::Band;
 use crate::site::links::{Links, PageLink};
@@ -18,6 +20,10 @@ pub(super) struct ScoresView {
     judged: bool,
     /// Whether explanations of more than one explainer were.
     several: bool,
+    /// Whether there are scores of these kinds.
+    embedding: bool,
+    intruder: bool,
+    clauses: bool,
     /// By kind of text.
     details: Vec<String>,
     agreements: Vec<String>,
@@ -93,6 +99,9 @@ impl ScoresView {
             rows: f.evaluations.iter().map(|e| score_row(links, e)).collect(),
             judged: f.evaluations.iter().any(|e| !is_rule(e)),
             several: several(&f.evaluations),
+            embedding: f.evaluations.iter().any(|e| e.method == "embedding"),
+            intruder: f.evaluations.iter().any(|e| e.method == "intruder"),
+            clauses: f.evaluations.iter().any(|e| e.clause.is_some()),
             details: f
                 .evaluations
                 .iter()
@@ -117,16 +126,17 @@ fn number(value: Option<f64>) -> String {
 
 fn score_row(links: Links, e: &Evaluation) -> ScoreRow {
     let judged = of_evaluation(e);
-    let nulls = [("another feature's", e.null), ("single-token rule", e.rule)];
+    let null = if e.method == "intruder" { "chance" } else { "another feature's" };
+    let nulls = [(null, e.null), ("single-token rule", e.rule)];
     ScoreRow {
-        method: e.method.clone(),
+        method: tried(e),
         explainer: e.explainer.clone(),
         judge: if e.judge.is_empty() { ABSENT.into() } else { e.judge.clone() },
         examples: e.examples,
-        accuracy: with_interval(e.balanced_accuracy, e.low, e.high),
+        accuracy: with_interval(e.score, e.low, e.high),
         picture: scale(
-            "balanced accuracy",
-            Mark { value: e.balanced_accuracy, low: e.low, high: e.high },
+            measure(&e.method),
+            Mark { value: e.score, low: e.low, high: e.high },
             &nulls,
         ),
         null: number(e.null),

@@ -12,11 +12,11 @@ use crate::artifact::tables::{AgreementRow, CausalRow, EvaluationRow, JUDGE_LEDG
 use crate::circuit::ReplacementModel;
 use crate::config::{Config, ScoreMethod};
 use crate::error::Result;
-use crate::llm::{Asker, Plan};
+use crate::llm::Plan;
 use crate::stages::usage_report::{self, once};
 use crate::stages::{Done, Run};
 use crate::stats::rule::Rule;
-use judging::{JudgedRows, Judging};
+use judging::{Askers, JudgedRows, Judging};
 use work::Work;
 
 /// Whose explanation it is, where no language model wrote it: of the rule that is learned on the
@@ -79,8 +79,7 @@ pub fn run(run: &Run) -> Result<Done> {
 pub fn plan(run: &Run) -> Result<String> {
     let work = Work::load(run)?;
     let judging = Judging::new(&work, &run.replacement_model()?, &rules(run, &work))?;
-    let asker = Asker::open(&run.config.llm, run.store, run.budget, run.progress)?;
-    let plans = judging.plan(&asker)?;
+    let plans = judging.plan(&Askers::new(run))?;
     let rows: Vec<(&str, Plan)> = plans.iter().map(|(name, plan)| (name.as_str(), *plan)).collect();
     Ok(usage_report::table(&run.config.judges().join(" and "), &rows))
 }
@@ -100,18 +99,19 @@ fn judged(
     rules: &[Rule],
 ) -> Result<JudgedRows> {
     let judging = Judging::new(work, replacement, rules)?;
-    let asker = Asker::open(&run.config.llm, run.store, run.budget, run.progress)?;
-    judging.ask(&asker.again(run.again))
+    judging.ask(&Askers::new(run))
 }
 
 /// Writes the tables, each sorted by its leading columns.
 fn write(run: &Run, mut judged: JudgedRows, causal: &[CausalRow]) -> Result<()> {
     let evaluation = |row: &EvaluationRow| {
-        (row.subject.to_string(), row.explainer.clone(), row.method.clone(), row.judge.clone())
+        let by = (row.explainer.clone(), row.method.clone(), row.judge.clone());
+        (row.subject.to_string(), by, row.clause)
     };
     judged.evaluations.sort_by_cached_key(evaluation);
     let judgement = |row: &JudgementRow| {
-        let place = (row.judge.clone(), row.explained.to_string(), row.sample, row.text);
+        let of = (row.judge.clone(), row.explained.to_string(), row.sample);
+        let place = (of, row.clause, row.text);
         (row.subject.to_string(), row.method.clone(), place)
     };
     judged.judgements.sort_by_cached_key(judgement);

@@ -60,23 +60,15 @@ impl Work<'_> {
             let other = self.control(key, keys.iter().copied());
             let own = score(&rules[key], &trials).balanced_accuracy();
             EvaluationRow {
-                subject: self.features[key].feature,
-                explainer: explainer.into(),
-                method: "single-token".into(),
-                judge: String::new(),
                 examples: trials.len() as u32,
-                balanced_accuracy: own.map(|e| e.value),
+                score: own.map(|e| e.value),
                 low: own.map(|e| e.low),
                 high: own.map(|e| e.high),
                 null: other
                     .and_then(|other| score(&rules[other], &trials).balanced_accuracy())
                     .map(|e| e.value),
                 null_subject: other.map(|other| self.features[other].feature),
-                rule: None,
-                any: None,
-                right_token: None,
-                right_similar: None,
-                right_inactive: None,
+                ..self.unscored(key, explainer, "single-token", "")
             }
         };
         keys.par_iter().map(|&key| row(key)).collect()

@@ -2,19 +2,21 @@
 //! them.
 
 use super::work::Work;
-use crate::artifact::tables::ExampleRow;
+use crate::artifact::tables::{CauseRow, ExampleRow};
+use crate::atlas::cause_group;
 use crate::circuit::{ReplacementModel, nearest};
 use crate::error::Result;
 use crate::ids::Band;
 use crate::ids::FeatureId;
 use crate::ids::Half;
 use crate::llm::judge::JudgeMethod;
-use crate::stages::excerpts;
+use crate::stages::{cause_rows, excerpts};
 use crate::stats::examples::window;
 use crate::stats::mix;
 use crate::stats::rule::Rule;
 use crate::stats::trials::{
-    Active, Taken, TextWindow, Trial, by_rule, detection, fuzzing, is_inactive, marks,
+    Active, Taken, TextWindow, Trial, by_rule, detection, fuzzing, in_turn, intruders, is_inactive,
+    marks,
 };
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,9 +40,16 @@ pub(super) struct Text {
     pub shown: String,
 }
 
+/// Texts of a feature for a method; of a clause of its explanation, those for this clause.
+pub(super) type TextsOf = (usize, JudgeMethod, Option<usize>);
+
+/// Of so many active texts as a clause is to be tried on, so many are looked through for its cause.
+const LOOKED_THROUGH: usize = 3;
+
 /// What texts are taken from.
 struct Sources<'a> {
     work: &'a Work<'a>,
+    replacement: &'a ReplacementModel,
     rules: &'a [Rule],
     /// By key, the most similar first.
     similar: Vec<Vec<usize>>,
@@ -49,22 +58,27 @@ struct Sources<'a> {
 }
 
 impl Work<'_> {
-    /// The texts of some features by each method.
+    /// The texts of some features by each method; for detection also those of each clause of their
+    /// explanations.
     pub(super) fn texts(
         &self,
         replacement: &ReplacementModel,
         rules: &[Rule],
         keys: &[usize],
         methods: &[JudgeMethod],
-    ) -> Result<BTreeMap<(usize, JudgeMethod), Vec<Text>>> {
+    ) -> Result<BTreeMap<TextsOf, Vec<Text>>> {
         self.run.progress.say("choosing texts");
         let sources = Sources::load(self, replacement, rules, keys)?;
         let each = keys.iter().flat_map(|&key| methods.iter().map(move |&method| (key, method)));
         let each: Vec<(usize, JudgeMethod)> = each.collect();
-        Ok(each
+        let mut texts: BTreeMap<TextsOf, Vec<Text>> = each
             .into_par_iter()
-            .map(|(key, method)| ((key, method), sources.texts(key, method)))
-            .collect())
+            .map(|(key, method)| ((key, method, None), sources.texts(key, method)))
+            .collect();
+        if methods.contains(&JudgeMethod::Detection) {
+            texts.extend(sources.of_clauses(keys)?);
+        }
+        Ok(texts)
     }
 
     fn window(&self, band: Band, context: u32, position: u16) -> TextWindow<'_> {
@@ -95,13 +109,13 @@ fn of_example<'a>(band: Band, row: &'a ExampleRow) -> TextWindow<'a> {
 impl<'a> Sources<'a> {
     fn load(
         work: &'a Work<'a>,
-        replacement: &ReplacementModel,
+        replacement: &'a ReplacementModel,
         rules: &'a [Rule],
         keys: &[usize],
     ) -> Result<Sources<'a>> {
         let ids: Vec<FeatureId> = work.features.iter().map(|row| row.feature).collect();
         let similar = nearest(replacement, &ids, SIMILAR)?;
-        let mut sources = Sources { work, rules, similar, places: BTreeMap::new() };
+        let mut sources = Sources { work, replacement, rules, similar, places: BTreeMap::new() };
         let wanted: BTreeSet<u32> = keys.iter().flat_map(|&key| sources.own_tokens(key)).collect();
         sources.places = sources.places_of(&wanted);
         Ok(sources)
@@ -129,13 +143,23 @@ impl<'a> Sources<'a> {
         places
     }
 
+    /// With the texts that the explanation may have seen.
+    fn taken(&self, key: usize) -> Taken<'a> {
+        Taken::with(self.work.examples(key, Half::Explain).map(|row| row.tokens.as_slice()))
+    }
+
     fn texts(&self, key: usize, method: JudgeMethod) -> Vec<Text> {
         let work = self.work;
-        let taken = Taken::with(work.examples(key, Half::Explain).map(|row| row.tokens.as_slice()));
-        let n = work.run.config.evaluate.texts;
+        let (n, taken, salt) = (work.run.config.evaluate.texts, self.taken(key), work.salts[key]);
+        let threshold = work.threshold(key);
+        let marked = || {
+            let mut active = work.active(key, |row| self.marked(row));
+            active.iter_mut().for_each(|band| band.retain(|one| one.window.value >= threshold));
+            active
+        };
         let trials = match method {
-            JudgeMethod::Detection => {
-                let threshold = work.threshold(key);
+            // The same texts, so that the two can be compared.
+            JudgeMethod::Detection | JudgeMethod::Embedding => {
                 let all = work.active(key, |row| of_example(row.band, row));
                 let part = |strong: bool| {
                     let own = |band: &Vec<TextWindow<'a>>| {
@@ -144,17 +168,66 @@ impl<'a> Sources<'a> {
                     };
                     all.iter().map(own).collect::<Vec<_>>()
                 };
-                let inactive = self.inactive(key);
-                detection(&part(true), &part(false), &inactive, n, taken, work.salts[key])
+                detection(&part(true), &part(false), &self.inactive(key), n, taken, salt)
             }
-            JudgeMethod::Fuzzing => {
-                let threshold = work.threshold(key);
-                let mut active = work.active(key, |row| self.marked(row));
-                active.iter_mut().for_each(|band| band.retain(|one| one.window.value >= threshold));
-                fuzzing(&active, n, taken, work.salts[key])
+            JudgeMethod::Fuzzing => fuzzing(&marked(), n, taken, salt),
+            JudgeMethod::Intruder => {
+                let inactive = self.inactive(key).map(|kind| {
+                    kind.into_iter().map(|window| self.intruder(key, window)).collect()
+                });
+                intruders(&marked(), &inactive, n.div_ceil(2), taken, salt)
             }
         };
         trials.iter().map(|trial| self.text(key, trial)).collect()
+    }
+
+    /// The texts of each clause: active ones that have its cause, and as many inactive ones.
+    fn of_clauses(&self, keys: &[usize]) -> Result<BTreeMap<TextsOf, Vec<Text>>> {
+        let (work, n) = (self.work, self.work.run.config.evaluate.texts);
+        let several: Vec<(usize, &[String])> = keys
+            .iter()
+            .filter_map(|&key| Some((key, work.first(key)?.causes.as_slice())))
+            .filter(|(_, causes)| !causes.is_empty())
+            .collect();
+        let candidates = |key: usize| {
+            let (mut taken, threshold) = (self.taken(key), work.threshold(key));
+            let strong = work.active(key, |row| row);
+            let free = |row: &&'a ExampleRow| {
+                row.value >= threshold && taken.take(&of_example(row.band, row))
+            };
+            in_turn(&strong, LOOKED_THROUGH * n, work.salts[key], free)
+        };
+        let rows: Vec<Vec<&ExampleRow>> = several.iter().map(|(key, _)| candidates(*key)).collect();
+        let at = |(key, row): (usize, &&ExampleRow)| cause_rows::At {
+            context: row.context,
+            position: row.peak,
+            feature: work.features[key].feature,
+        };
+        let all = several
+            .iter()
+            .zip(&rows)
+            .flat_map(|((key, _), own)| own.iter().map(move |row| at((*key, row))));
+        let found = cause_rows::of(work.run, self.replacement, &work.contexts, all.collect(), 1)?;
+        let cause = |row: &CauseRow| {
+            let place = (row.feature, row.context, row.peak);
+            (place, cause_group(row, work.contexts.tokenizer()))
+        };
+        let causes: BTreeMap<_, String> = found.iter().map(cause).collect();
+        let mut texts = BTreeMap::new();
+        for ((key, clauses), own) in several.iter().zip(&rows) {
+            for (clause, wanted) in clauses.iter().enumerate() {
+                let feature = work.features[*key].feature;
+                let has = |row: &&&ExampleRow| {
+                    causes.get(&(feature, row.context, row.peak)) == Some(wanted)
+                };
+                let active = own.iter().filter(has).map(|row| of_example(row.band, row)).collect();
+                let (inactive, salt) = (self.inactive(*key), work.salts[*key]);
+                let trials = detection(&[active], &[], &inactive, n, self.taken(*key), salt);
+                let shown = trials.iter().map(|trial| self.text(*key, trial)).collect();
+                texts.insert((*key, JudgeMethod::Detection, Some(clause)), shown);
+            }
+        }
+        Ok(texts)
     }
 
     /// Windows where the feature is inactive: around its own tokens, texts of similar features, and
@@ -203,6 +276,19 @@ impl<'a> Sources<'a> {
         let whole = excerpts::whole(&row.tokens, self.work.contexts.tokenizer());
         let (right, inactive) = marks(&row.activations, |place| whole.contains(&place));
         Active { window: of_example(row.band, row), right, inactive }
+    }
+
+    /// An inactive window with the places for marks: first of all the feature's own token, where it
+    /// was chosen for that.
+    fn intruder(&self, key: usize, window: TextWindow<'a>) -> Active<'a> {
+        let whole = excerpts::whole(window.tokens, self.work.contexts.tokenizer());
+        let own = self.own_tokens(key);
+        let is_own = |place: &u16| {
+            window.band == Band::Token && own.contains(&window.tokens[usize::from(*place)])
+        };
+        let inactive: Vec<u16> = whole.into_iter().map(|place| place as u16).collect();
+        let right = inactive.iter().copied().filter(is_own).take(1).collect();
+        Active { window, right, inactive }
     }
 
     fn text(&self, key: usize, trial: &Trial) -> Text {

@@ -5,7 +5,9 @@
 //! half.
 
 use super::Run;
-use crate::artifact::tables::{AgreementRow, ExampleRow, ExplanationRow, FeatureRow};
+use crate::artifact::tables::{
+    AgreementRow, EvaluationRow, ExampleRow, ExplanationRow, FeatureRow,
+};
 use crate::atlas::activations;
 use crate::error::Result;
 use crate::ids::{Band, FeatureId, Half, Status};
@@ -20,6 +22,9 @@ pub(super) struct LlmExplanation {
     pub(super) sample: u32,
     pub(super) explainer: String,
     pub(super) input: String,
+    /// A sentence for each of `causes`.
+    pub(super) clauses: Vec<String>,
+    pub(super) causes: Vec<String>,
     pub(super) claims: Vec<String>,
 }
 
@@ -51,12 +56,13 @@ impl<'a> Work<'a> {
             let key = row.subject.feature().and_then(|feature| keys.get(&feature));
             let key = key.filter(|_| row.status == Status::Ok);
             if let Some(key) = key.filter(|_| !row.model.is_empty()) {
-                let ExplanationRow { sample, explainer, input_side: input, claims, .. } = row;
                 told.entry(*key).or_default().push(LlmExplanation {
-                    sample,
-                    explainer,
-                    input,
-                    claims,
+                    sample: row.sample,
+                    explainer: row.explainer,
+                    input: row.input_side,
+                    clauses: row.clauses,
+                    causes: row.causes,
+                    claims: row.claims,
                 });
             }
         }
@@ -124,6 +130,34 @@ impl<'a> Work<'a> {
             self.agreement(*key, "samples", "words", compared, value)
         };
         several.map(row).collect()
+    }
+
+    /// A score of which nothing is known yet.
+    pub(super) fn unscored(
+        &self,
+        key: usize,
+        explainer: &str,
+        method: &str,
+        judge: &str,
+    ) -> EvaluationRow {
+        EvaluationRow {
+            subject: self.features[key].feature,
+            explainer: explainer.into(),
+            method: method.into(),
+            judge: judge.into(),
+            clause: None,
+            examples: 0,
+            score: None,
+            low: None,
+            high: None,
+            null: None,
+            null_subject: None,
+            rule: None,
+            any: None,
+            right_token: None,
+            right_similar: None,
+            right_inactive: None,
+        }
     }
 
     pub(super) fn agreement(

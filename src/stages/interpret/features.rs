@@ -7,12 +7,11 @@ use super::subjects::{PROMOTED, SUPPRESSED, Said, Subjects, told};
 use crate::artifact::tables::{
     AblatedRow, BeforeRow, CauseRow, EvidenceRow, FeatureRow, ProfileRow, ReadingRow,
 };
-use crate::atlas::model::Source;
-use crate::atlas::{Reader, WhyTables, source, sources};
+use crate::atlas::{Reader, WhyTables, cause_group, cause_in_words, sources};
 use crate::corpus::Tokenizer;
 use crate::error::{Result, hinted};
 use crate::format::text::positions;
-use crate::ids::{Band, Beside, FeatureId, Kind, NodeKind, Profiled, Shown, Side, Subject};
+use crate::ids::{Band, Beside, FeatureId, Kind, Profiled, Shown, Side, Subject};
 use crate::llm::Question;
 use crate::llm::excerpt::level;
 use crate::llm::explainer::{
@@ -25,7 +24,7 @@ use crate::stats::profile::BINS;
 use crate::stats::{STANDS_OUT, salt};
 use crate::summary::{percent, quoted};
 use rayon::prelude::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Inactive texts that are shown, and the fewest tokens of one.
 const INACTIVE_TEXTS: usize = 4;
@@ -44,6 +43,9 @@ const DECIDING: usize = 48;
 const TELLING: f64 = 3.0;
 /// Earlier features that its weights read.
 const EARLIER: usize = 4;
+
+/// The causes that explanations of features have clauses for.
+pub(super) type Causes = BTreeMap<Subject, Vec<String>>;
 
 /// What is known of features besides the examples of their pages.
 pub(super) struct Material<'a> {
@@ -70,7 +72,7 @@ impl Subjects<'_> {
         &self,
         material: &Material,
         said: &Said,
-    ) -> Result<Vec<Question>> {
+    ) -> Result<(Vec<Question>, Causes)> {
         let llm = &self.run.config.llm;
         let mut active: Vec<&FeatureRow> =
             self.features.iter().filter(|row| !row.explain_tokens.is_empty()).collect();
@@ -80,17 +82,17 @@ impl Subjects<'_> {
         active.sort_by_cached_key(|row| (salt(&row.feature.to_string()), row.feature.to_string()));
         let question = |row: &&FeatureRow| {
             let evidence = About { subjects: self, material, said, row }.evidence();
-            Evidence::Feature(Box::new(evidence)).question(
-                &row.feature.into(),
-                &llm.model,
-                &self.about,
-            )
+            let (subject, causes) = (Subject::from(row.feature), evidence.causes());
+            let evidence = Evidence::Feature(Box::new(evidence));
+            let question = evidence.question(&subject, &llm.model, &self.about)?;
+            Ok((question, (subject, causes)))
         };
-        let questions: Vec<Question> = active.par_iter().map(question).collect::<Result<_>>()?;
+        let asked: Vec<_> = active.par_iter().map(question).collect::<Result<_>>()?;
+        let (questions, causes): (Vec<Question>, Causes) = asked.into_iter().unzip();
         let again = |question: Question| {
             (0..llm.samples).map(move |sample| Question { sample, ..question.clone() })
         };
-        Ok(questions.into_iter().flat_map(again).collect())
+        Ok((questions.into_iter().flat_map(again).collect(), causes))
     }
 
     /// Leaves the features that the settings name.
@@ -213,7 +215,7 @@ impl About<'_> {
     fn merged(&self, row: &EvidenceRow) -> Vec<(String, f64)> {
         let mut merged: Vec<(u32, String, f64, Vec<u32>)> = Vec::new();
         for cause in self.causes(row) {
-            let (what, head) = (self.cause(cause), cause.head);
+            let (what, head) = (cause_in_words(cause, &self.subjects.tokenizer), cause.head);
             match merged.iter_mut().find(|(at, known, ..)| *at == cause.position && *known == what)
             {
                 Some((_, _, share, heads)) => {
@@ -236,26 +238,6 @@ impl About<'_> {
             (by, share)
         };
         merged.into_iter().map(told).collect()
-    }
-
-    /// A cause in words.
-    fn cause(&self, cause: &CauseRow) -> String {
-        let tokenizer = &self.subjects.tokenizer;
-        let (source, _) = source(cause, tokenizer);
-        match (&source, cause.through.zip(cause.through_token)) {
-            (Source::Read(_), _) => {
-                format!("{}, {} before,", source.said(), u32::from(cause.peak) - cause.position)
-            }
-            (Source::Feature(other), Some((0, _))) => format!("{other} (reads BOS)"),
-            (Source::Feature(other), Some((at, _))) if at == cause.position => {
-                format!("{other} (reads the token itself)")
-            }
-            (Source::Feature(other), Some((at, id))) => {
-                let token = quoted(&tokenizer.token(id));
-                format!("{other} (reads {token}, {} before)", cause.position - at)
-            }
-            _ => source.said(),
-        }
     }
 
     /// What the earlier features are that questions name, as far as anything is said of them.
@@ -304,25 +286,15 @@ impl About<'_> {
         }
     }
 
-    /// The kind of the largest source, which groups texts.
-    fn key(&self, row: &EvidenceRow) -> String {
-        let Some(first) = self.causes(row).first() else { return String::new() };
-        match first.kind {
-            NodeKind::Head => {
-                let (source, _) = source(first, &self.subjects.tokenizer);
-                format!("mostly read from {}", source.said())
-            }
-            _ => format!("mostly from {}", self.cause(first)),
-        }
-    }
-
     /// The strongest texts by their largest source. One text alone is no group: where the sources
     /// differ in all of them, there is one group.
     fn grouped(&self) -> Vec<CauseGroup> {
         let rows: Vec<&EvidenceRow> = self.rows(Shown::Strongest).collect();
         let mut groups: Vec<(String, Vec<&EvidenceRow>)> = Vec::new();
         for row in &rows {
-            let key = self.key(row);
+            let largest = self.causes(row).first();
+            let key = largest.map(|one| cause_group(one, &self.subjects.tokenizer));
+            let key = key.unwrap_or_default();
             match groups.iter_mut().find(|(known, _)| *known == key) {
                 Some((_, own)) => own.push(row),
                 None => groups.push((key, vec![row])),
@@ -333,6 +305,7 @@ impl About<'_> {
         let group = |cause: String, rows: Vec<&EvidenceRow>| CauseGroup {
             cause,
             texts: rows.iter().map(|row| self.text(row)).collect(),
+            various: false,
         };
         if several.is_empty() || several.len() + single.len() == 1 {
             return vec![group(String::new(), rows)];
@@ -341,7 +314,7 @@ impl About<'_> {
         let mut all: Vec<CauseGroup> =
             several.into_iter().map(|(cause, own)| group(cause, own)).collect();
         if !others.is_empty() {
-            all.push(group("from various sources".into(), others));
+            all.push(CauseGroup { various: true, ..group("from various sources".into(), others) });
         }
         all
     }

@@ -17,7 +17,7 @@ use crate::llm::{Asked, Asker, Call, Outcome, Question};
 use crate::stages::usage_report::{self, UsageTally, ledger, once};
 use crate::stages::{Done, Run};
 use crate::summary::{STATISTICS, Sentences};
-use features::Material;
+use features::{Causes, Material};
 use sets::CircuitIndex;
 use std::collections::BTreeSet;
 use subjects::{Said, Subjects};
@@ -32,7 +32,9 @@ pub fn run(run: &Run) -> Result<Done> {
         let asker = Asker::open(&run.config.llm, run.store, run.budget, run.progress)?;
         let asker = asker.again(run.again);
         let material = Material::load(run, &reader, &subjects.tokenizer)?;
-        book.ask(&asker, "features explained", &subjects.questions_alone(&material, &book.said)?)?;
+        let (questions, causes) = subjects.questions_alone(&material, &book.said)?;
+        book.causes = causes;
+        book.ask(&asker, "features explained", &questions)?;
         let together =
             subjects.questions_together(&CircuitIndex::load(&reader, run.store)?, &book.said)?;
         let left = book.left();
@@ -54,7 +56,7 @@ pub fn plan(run: &Run) -> Result<String> {
     let asker = Asker::open(llm, run.store, run.budget, run.progress)?;
     let mut book = Book::new(&subjects);
     let material = Material::load(run, &reader, &subjects.tokenizer)?;
-    let questions = subjects.questions_alone(&material, &book.said)?;
+    let (questions, _) = subjects.questions_alone(&material, &book.said)?;
     let alone = asker.plan(&questions);
     if alone.known > 0 {
         // What is known is read; the budget is empty, so that nothing else is asked.
@@ -83,6 +85,8 @@ struct Book {
     ledger: Vec<LedgerRow>,
     /// The best sentences so far.
     said: Said,
+    /// What the clauses of explanations are of.
+    causes: Causes,
     tally: UsageTally,
 }
 
@@ -151,7 +155,14 @@ impl Book {
             }
         }
         let row = match asked.outcome {
-            Outcome::Answered(reply) => said(reply),
+            Outcome::Answered(reply) => {
+                let causes = self.causes.get(&subject).cloned().unwrap_or_default();
+                // What cannot be told whose it is, is left out.
+                match reply.clauses.len() == causes.len() {
+                    true => ExplanationRow { causes, ..said(reply) },
+                    false => said(Reply { clauses: Vec::new(), ..reply }),
+                }
+            }
             Outcome::Refused(reason) => {
                 ExplanationRow { status: Status::Refused, reason, ..said(Reply::default()) }
             }
@@ -221,6 +232,8 @@ fn said(reply: Reply) -> ExplanationRow {
         output_side: reply.output,
         weakly: reply.weakly,
         reads_from: reply.reads_from,
+        clauses: reply.clauses,
+        causes: Vec::new(),
         input_confidence: reply.input_confidence,
         output_confidence: reply.output_confidence,
         matching: reply.matching,
