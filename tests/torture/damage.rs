@@ -4,23 +4,29 @@
 use crate::bench::{Bench, Said, walk};
 use crate::kills::{recovers, same};
 use crate::{Draw, Held, Test};
+use circuit_atlas::artifact::tables::FeatureRow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// One file of a finished run has a bit flipped, or is cut.
 struct Files {
-    /// What `show features` says when nothing is wrong.
-    shown: String,
+    /// The features, and what `show feature` says of each when nothing is wrong.
+    shown: Vec<(String, String)>,
 }
 
-const SHOWN: [&str; 3] = ["show", "features", "--json"];
+fn show(bench: &Bench, feature: &str) -> Said {
+    bench.call(&["show", "feature", feature, "--json"])
+}
 
 pub(crate) fn files() -> Result<Box<dyn Test>, String> {
-    let said = Bench::finished().call(&SHOWN);
-    if !said.ok {
-        return Err(format!("`show features` fails: {}", said.error()));
-    }
-    Ok(Box::new(Files { shown: said.out }))
+    let bench = Bench::finished();
+    let features = bench.table::<FeatureRow>();
+    let shown = features.iter().step_by(5).map(|row| {
+        let name = row.feature.to_string();
+        let said = show(&bench, &name).succeeded();
+        (name, said.out)
+    });
+    Ok(Box::new(Files { shown: shown.collect() }))
 }
 
 fn panicked(said: &Said) -> Held {
@@ -58,10 +64,11 @@ impl Test for Files {
         // As a disk does it: nobody is told.
         std::fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
         let about = |why: String| format!("{how}: {why}");
-        let shown = bench.call(&SHOWN);
+        let (feature, expected) = draw.one(&self.shown);
+        let shown = show(&bench, feature);
         panicked(&shown).map_err(about)?;
-        if shown.ok && shown.out != self.shown {
-            return Err(about("`show features` says something else".into()));
+        if shown.ok && shown.out != *expected {
+            return Err(about(format!("`show feature {feature}` says something else")));
         }
         // Everything that is made from tables is made again.
         let made = bench.run(&["--from", "aggregate", "--force"]);

@@ -216,13 +216,15 @@ pub(crate) fn cause_in_words(cause: &CauseRow, tokenizer: &Tokenizer) -> String 
     }
 }
 
-/// What texts have in common whose largest cause is of the same kind as this one.
-pub(crate) fn cause_group(largest: &CauseRow, tokenizer: &Tokenizer) -> String {
-    match largest.kind {
-        NodeKind::Head => {
-            format!("mostly read from {}", source(largest, tokenizer).0.said())
+/// What texts have in common whose largest cause is of the same kind as this one; none where that
+/// explains nothing: error terms and what is the same everywhere.
+pub(crate) fn cause_group(largest: &CauseRow, tokenizer: &Tokenizer) -> Option<String> {
+    match source(largest, tokenizer).0 {
+        Source::Error | Source::Constant => None,
+        source if largest.kind == NodeKind::Head => {
+            Some(format!("mostly read from {}", source.said()))
         }
-        _ => format!("mostly from {}", cause_in_words(largest, tokenizer)),
+        _ => Some(format!("mostly from {}", cause_in_words(largest, tokenizer))),
     }
 }
 

@@ -210,9 +210,9 @@ impl<'a> Sources<'a> {
         let found = cause_rows::of(work.run, self.replacement, &work.contexts, all.collect(), 1)?;
         let cause = |row: &CauseRow| {
             let place = (row.feature, row.context, row.peak);
-            (place, cause_group(row, work.contexts.tokenizer()))
+            Some((place, cause_group(row, work.contexts.tokenizer())?))
         };
-        let causes: BTreeMap<_, String> = found.iter().map(cause).collect();
+        let causes: BTreeMap<_, String> = found.iter().filter_map(cause).collect();
         let mut texts = BTreeMap::new();
         for ((key, clauses), own) in several.iter().zip(&rows) {
             for (clause, wanted) in clauses.iter().enumerate() {

@@ -286,22 +286,21 @@ impl About<'_> {
         }
     }
 
-    /// The strongest texts by their largest source. One text alone is no group: where the sources
-    /// differ in all of them, there is one group.
+    /// The strongest texts by their largest source. One text alone is no group, and neither are those
+    /// whose source explains nothing: where that is all, there is one group.
     fn grouped(&self) -> Vec<CauseGroup> {
         let rows: Vec<&EvidenceRow> = self.rows(Shown::Strongest).collect();
-        let mut groups: Vec<(String, Vec<&EvidenceRow>)> = Vec::new();
+        let mut groups: Vec<(Option<String>, Vec<&EvidenceRow>)> = Vec::new();
         for row in &rows {
             let largest = self.causes(row).first();
-            let key = largest.map(|one| cause_group(one, &self.subjects.tokenizer));
-            let key = key.unwrap_or_default();
+            let key = largest.and_then(|one| cause_group(one, &self.subjects.tokenizer));
             match groups.iter_mut().find(|(known, _)| *known == key) {
                 Some((_, own)) => own.push(row),
                 None => groups.push((key, vec![row])),
             }
         }
         let (several, single): (Vec<_>, Vec<_>) =
-            groups.into_iter().partition(|(_, own)| own.len() > 1);
+            groups.into_iter().partition(|(key, own)| key.is_some() && own.len() > 1);
         let group = |cause: String, rows: Vec<&EvidenceRow>| CauseGroup {
             cause,
             texts: rows.iter().map(|row| self.text(row)).collect(),
@@ -312,7 +311,7 @@ impl About<'_> {
         }
         let others: Vec<&EvidenceRow> = single.into_iter().flat_map(|(_, own)| own).collect();
         let mut all: Vec<CauseGroup> =
-            several.into_iter().map(|(cause, own)| group(cause, own)).collect();
+            several.into_iter().map(|(key, own)| group(key.unwrap_or_default(), own)).collect();
         if !others.is_empty() {
             all.push(CauseGroup { various: true, ..group("from various sources".into(), others) });
         }
