@@ -1,11 +1,12 @@
 # `make demo` builds the program and runs the whole pipeline on the model that ships with it; `make test` runs all
 # tests; `make check` formatting, lints and documentation. `make docs` writes the documents that are made from the
-# source; `make bench` times the search for circuits; `make world` rebuilds the model, dictionaries and corpus in
-# demo/ (up to two hours on 2 cores).
+# source; `make bench` times the search for circuits; `make torture` kills and damages runs for an hour, or for
+# `SECONDS=…` (docs/reliability.md); `make world` rebuilds the model, dictionaries and corpus in demo/ (up to two hours
+# on 2 cores).
 
 CARGO ?= cargo
 
-.PHONY: demo test check docs bench world
+.PHONY: demo test check docs bench torture world
 
 demo:
 	$(CARGO) run --release --locked -- run
@@ -23,6 +24,11 @@ docs:
 
 bench:
 	$(CARGO) bench --locked --bench discover
+
+SECONDS ?= 3600
+
+torture:
+	$(CARGO) test --release --locked --test torture -- --seconds $(SECONDS)
 
 world:
 	$(CARGO) run --release --locked --example demo_world
