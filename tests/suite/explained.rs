@@ -6,7 +6,7 @@ use crate::llm_server::{Reply, Server, prompt};
 use circuit_atlas::artifact::tables::*;
 use circuit_atlas::corpus::Tokenizer;
 use circuit_atlas::ids::{Half, Status, Subject, SubjectKind};
-use circuit_atlas::llm::{Form, Question, judge};
+use circuit_atlas::llm::{Form, Question, explainer, judge};
 use circuit_atlas::summary::quoted;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -562,17 +562,17 @@ struct Recorded {
     reply: String,
 }
 
-/// Questions about 24 features of the demo and 48 to judges of the explanations
-/// (`docs/explanations.md`).
-fn recorded() -> Vec<Recorded> {
-    let path = Path::new(crate::bench::REPOSITORY).join("tests/data/explanations/replies.jsonl");
-    let text = std::fs::read_to_string(path).unwrap();
+/// Questions about 24 features of the demo and 48 to judges of the explanations; or, of the same
+/// features, 16 that ask for clauses and 48 of further methods (`docs/explanations.md`).
+fn recorded(name: &str) -> Vec<Recorded> {
+    let folder = Path::new(crate::bench::REPOSITORY).join("tests/data/explanations");
+    let text = std::fs::read_to_string(folder.join(name)).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]
 fn replies_of_readers_are_read_as_they_were_written() {
-    let recorded: Vec<Recorded> = recorded();
+    let recorded: Vec<Recorded> = recorded("replies.jsonl");
     let (features, verdicts): (Vec<&Recorded>, Vec<_>) =
         recorded.iter().partition(|one| one.name == "feature");
     assert_eq!((features.len(), verdicts.len()), (24, 48));
@@ -605,15 +605,20 @@ fn replies_of_readers_are_read_as_they_were_written() {
 
 #[test]
 fn recorded_verdicts_are_read_of_every_text() {
-    for one in recorded().into_iter().filter(|one| one.name == "detection") {
+    let all = [recorded("replies.jsonl"), recorded("methods.jsonl")].into_iter().flatten();
+    let mut judged = BTreeMap::<&str, usize>::new();
+    for one in all.filter(|one| one.name != "feature") {
+        let method = ["detection", "fuzzing", "intruder"].into_iter().find(|m| *m == one.name);
+        let method = method.unwrap();
+        *judged.entry(method).or_default() += 1;
         let texts = one.question.lines().filter(|line| {
             line.split_once(". ").is_some_and(|(number, _)| number.parse::<u32>().is_ok())
         });
         let texts = texts.count();
-        let form = Form { name: "detection", schema: one.schema };
+        let form = Form { name: method, schema: one.schema };
         let question = Question {
             subject: Subject::Group("recorded".into()),
-            purpose: "detection",
+            purpose: method,
             model: "reader".into(),
             sample: 0,
             messages: Vec::new(),
@@ -623,6 +628,29 @@ fn recorded_verdicts_are_read_of_every_text() {
         let verdicts = judge::read(&question, &reply).unwrap();
         assert_eq!(verdicts.len(), texts);
         let yes = verdicts.iter().filter(|yes| **yes > 0.5).count();
-        assert_eq!(yes, reply["yes"].as_array().unwrap().len());
+        assert_eq!(yes, reply["yes"].as_array().map_or(1, Vec::len));
     }
+    assert_eq!(judged, BTreeMap::from([("detection", 48), ("fuzzing", 24), ("intruder", 24)]));
+}
+
+#[test]
+fn recorded_clauses_are_read_one_for_each_cause() {
+    let asked = recorded("methods.jsonl").into_iter().filter(|one| one.name == "feature");
+    let mut clauses = 0;
+    for one in asked {
+        let causes = one.question.lines().filter(|line| line.contains(". mostly ")).count();
+        let question = Question {
+            subject: Subject::Group("recorded".into()),
+            purpose: "explain",
+            model: "reader".into(),
+            sample: 0,
+            messages: Vec::new(),
+            form: Form { name: "feature", schema: one.schema },
+        };
+        let reply: Value = serde_json::from_str(&one.reply).unwrap();
+        let read = explainer::read(&question, &reply).unwrap();
+        assert!(causes > 0 && read.clauses.len() == causes, "{}", one.reply);
+        clauses += causes;
+    }
+    assert_eq!(clauses, 21);
 }
