@@ -46,8 +46,17 @@ struct Said {
     /// What each side is called, what that means, and what is said of it.
     sides: Vec<(&'static str, &'static str, Html)>,
     /// Of a feature whose texts have several causes: what is said of each, and the cause.
-    clauses: Vec<(Html, Html)>,
+    clauses: Vec<Clause>,
     claims: Vec<Html>,
+}
+
+/// A sentence for one cause.
+#[derive(Serialize)]
+struct Clause {
+    text: Html,
+    cause: Html,
+    /// How it was judged alone.
+    score: Option<Badge>,
 }
 
 /// Why a language model that was asked has not explained it.
@@ -89,7 +98,7 @@ impl ExplanationView {
             about.asked.map(|asked| asked.samples.get(1..).unwrap_or_default()).unwrap_or_default();
         let replied = about.asked.is_some_and(|asked| !asked.exchanges.is_empty());
         (shown.is_some() || failed.is_some()).then(|| ExplanationView {
-            said: shown.map(said),
+            said: shown.map(|e| said(e, about.evaluations)),
             by_model: shown.is_some_and(|e| e.explainer != crate::summary::STATISTICS),
             model: shown.map(model).unwrap_or_default(),
             failure: failed.map(failure),
@@ -105,7 +114,12 @@ fn model(e: &Explanation) -> String {
     if e.model.is_empty() { e.explainer.clone() } else { e.model.clone() }
 }
 
-fn said(e: &Explanation) -> Said {
+/// With the scores of its clauses, as far as these were judged.
+fn said(e: &Explanation, evaluations: &[Evaluation]) -> Said {
+    let of_clause = |clause: usize| {
+        let own = |v: &&Evaluation| v.clause == Some(clause as u32) && v.explainer == e.explainer;
+        evaluations.iter().find(own).map(badge)
+    };
     let there = |text: &str| (!text.is_empty()).then(|| text::prose(text, usize::MAX));
     let sides = [
         ("Reads", "what makes it active", &e.input_side),
@@ -124,8 +138,11 @@ fn said(e: &Explanation) -> Said {
         clauses: e
             .clauses
             .iter()
-            .map(|(clause, cause)| {
-                (text::prose(clause, usize::MAX), text::prose(cause, usize::MAX))
+            .enumerate()
+            .map(|(i, (clause, cause))| Clause {
+                text: text::prose(clause, usize::MAX),
+                cause: text::prose(cause, usize::MAX),
+                score: of_clause(i),
             })
             .collect(),
         claims: e.claims.iter().map(|claim| text::token(claim)).collect(),
@@ -144,7 +161,7 @@ fn failure(e: &Explanation) -> Failure {
 
 fn sample(e: &Explanation) -> Sample {
     let ok = e.status == Status::Ok;
-    Sample { said: ok.then(|| said(e)), failure: (!ok).then(|| failure(e)) }
+    Sample { said: ok.then(|| said(e, &[])), failure: (!ok).then(|| failure(e)) }
 }
 
 /// The first judge's score of an explanation by each method, if it was judged.
@@ -157,15 +174,16 @@ pub(super) fn scores<'a>(e: &Explanation, evaluations: &'a [Evaluation]) -> Vec<
 }
 
 fn badges(e: &Explanation, evaluations: &[Evaluation]) -> Vec<Badge> {
-    let badge = |e: &&Evaluation| {
-        let judged = of_evaluation(e);
-        Badge {
-            measure: measure(&e.method),
-            method: e.method.clone(),
-            value: e.score.map_or_else(|| "—".into(), |value| fixed(value, 2)),
-            words: judged.words,
-            class: judged.verdict.class(),
-        }
-    };
-    scores(e, evaluations).iter().map(badge).collect()
+    scores(e, evaluations).into_iter().map(badge).collect()
+}
+
+fn badge(e: &Evaluation) -> Badge {
+    let judged = of_evaluation(e);
+    Badge {
+        measure: measure(&e.method),
+        method: e.method.clone(),
+        value: e.score.map_or_else(|| "—".into(), |value| fixed(value, 2)),
+        words: judged.words,
+        class: judged.verdict.class(),
+    }
 }
