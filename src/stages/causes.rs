@@ -58,7 +58,7 @@ fn cause_rows(
     all.dedup();
     run.progress.begin("activations", all.len() as u64, 0);
     let tokens = |context: u32| contexts.rows[context as usize].tokens.as_slice();
-    let found = causes(replacement, &all, tokens, CAUSES, |n| run.progress.add(n as u64))?;
+    let found = causes(replacement, &all, tokens, CAUSES, |n| run.progress.step(n as u64))?;
     let mut rows: Vec<CauseRow> = all
         .iter()
         .zip(&found)
@@ -126,7 +126,7 @@ fn ablated(
     let changes = steer(replacement, &steered, tokens, listed, |_, _| ())?;
     let mut rows = Vec::new();
     for (one, rise) in steered.iter().zip(&changes) {
-        run.progress.add(1);
+        run.progress.step(1)?;
         let row = |side: Side, rank: u32, &(token, change): &(u32, f32)| AblatedRow {
             feature: one.feature,
             side,
