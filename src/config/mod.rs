@@ -101,14 +101,14 @@ impl Config {
              setting with a comment",
         )?;
         let mut config: Config = toml::from_str(&text).map_err(|error| {
-            let hint = match secrets::masked(&text) == text {
+            let message = secrets::without(&text, &error);
+            let hint = match message == error.to_string() {
                 true => "`pipeline.toml` in the repository has every setting with a comment",
                 false => {
                     "never write a key into a file: put it into an environment variable, and the \
                      variable's name into `llm.api_key_env`"
                 }
             };
-            let message = secrets::without(&text, &error);
             hinted(format!("in `{}`: {}", path.display(), message.trim_end()), hint)
         })?;
         config.folder = path.parent().map(Path::to_path_buf).unwrap_or_default();

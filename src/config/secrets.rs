@@ -28,7 +28,7 @@ pub(super) fn without(text: &str, error: &toml::de::Error) -> String {
 }
 
 /// Settings with other letters and digits wherever something seems to be a secret, and as long.
-pub(super) fn masked(text: &str) -> String {
+fn masked(text: &str) -> String {
     text.split_inclusive('\n').map(masked_line).collect()
 }
 

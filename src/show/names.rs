@@ -59,20 +59,15 @@ pub(super) fn existing(reader: &Reader, feature: FeatureId) -> Result<()> {
             format!("its features are `{dictionary}.0` to `{dictionary}.{}`", row.width - 1),
         )),
         None => {
-            let mut all: Vec<_> = dictionaries.iter().map(|row| row.dictionary).collect();
-            all.sort_unstable();
+            let all = dictionaries.iter().map(|row| row.dictionary);
+            let last = all.filter(|other| other.kind == dictionary.kind).max();
+            let last = last.map_or("none".into(), |last| format!("`{last}`"));
             Err(hinted(
                 format!("there is no feature `{feature}`: there is no dictionary `{dictionary}`"),
-                format!("the dictionaries are {}", all_of(&all)),
+                format!("the dictionaries are `{}0` to {last}", dictionary.kind.prefix()),
             ))
         }
     }
-}
-
-/// All of some names that are not many.
-fn all_of(names: &[impl ToString]) -> String {
-    let all: Vec<String> = names.iter().map(|name| format!("`{}`", name.to_string())).collect();
-    all.join(", ")
 }
 
 const LISTED: &str = "`circuit-atlas show task NAME` and `show component NAME` list features";

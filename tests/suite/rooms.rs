@@ -81,6 +81,20 @@ fn stages_never_call_each_other_and_hold_no_tensors() {
     }
 }
 
+/// `println!` and its kind panic where nobody reads, or the disk is full.
+#[test]
+fn lines_are_written_by_one_room() {
+    for (name, room, text) in sources() {
+        let code: String =
+            text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        for written in ["print!(", "println!(", "io::stdout()", "io::stderr()"] {
+            let asks = |rest: &str| rest.starts_with(".is_terminal()");
+            let own = code.split(written).skip(1).any(|rest| !asks(rest));
+            assert!(!own || room == "process", "`{name}` has `{written}`");
+        }
+    }
+}
+
 /// Mathematics is in `stats` and `circuit`; a stage has counts and shares at most.
 #[test]
 fn stages_hold_no_mathematics() {
