@@ -22,7 +22,15 @@ fn full() -> Stdio {
 
 /// The exit code of a command with such outputs, and what it said on the other one.
 fn ended(bench: &Bench, arguments: &[&str], out: Option<Stdio>, err: Option<Stdio>) -> (i32, Said) {
-    let mut command = bench.command(arguments);
+    let mut command = match arguments {
+        // It reads no settings.
+        ["completions", shell] => {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_circuit-atlas"));
+            command.args(["completions", shell]);
+            command
+        }
+        _ => bench.command(arguments),
+    };
     command.stdout(out.unwrap_or(Stdio::piped())).stderr(err.unwrap_or(Stdio::piped()));
     let output = command.spawn().unwrap().wait_with_output().unwrap();
     (output.status.code().expect("it ends by itself"), bench.said(output))
