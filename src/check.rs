@@ -9,6 +9,7 @@ use crate::inputs;
 use crate::llm;
 use crate::lock::Lock;
 use crate::model::ModelCheck;
+use crate::process;
 use crate::progress::Progress;
 use crate::stages::conformance::{SAMPLE, sample as spread, tokens_of, warning};
 use crate::task;
@@ -16,7 +17,7 @@ use crate::task;
 /// # Errors
 /// At the first thing that would stop a run.
 pub(crate) fn check(config: &Config) -> Result<()> {
-    let say = |what: &str, found: String| println!("{what:<10} {found}");
+    let say = |what: &str, found: String| process::say(format!("{what:<10} {found}"));
     say("settings", format!("{} tasks, {} groups", config.tasks.len(), config.groups.len()));
     crate::pipeline::set_threads(config);
     let config = &crate::pipeline::with_hub(config)?;
@@ -68,11 +69,12 @@ pub(crate) fn check(config: &Config) -> Result<()> {
     let dictionaries = inputs::dictionaries(config, &lock, &progress);
     progress.end();
     let sample = Sample::new(&model, &tokens_of(&contexts, &drawn))?;
-    println!("\n{HEADER}");
+    process::say(format!("\n{HEADER}"));
     let mut all = Vec::new();
     for dictionary in &dictionaries? {
+        process::check()?;
         let measured = measure(&model, dictionary, &sample)?;
-        println!("{}", row(&measured));
+        process::say(row(&measured));
         all.push(measured);
     }
     for (measured, warnings) in all.iter().zip(judge(&all)?) {

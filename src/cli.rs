@@ -1,14 +1,15 @@
 //! The command line: what a user types, and which part of the library answers.
 
-use crate::config::Config;
-use crate::error::Result;
+use crate::config::{Config, Snapshot};
+use crate::error::{Hint, Result, report};
 use crate::format::number::counted;
 use crate::pipeline::{self, Cleaned, Selection, Told};
+use crate::process::{self, Stopped, Stream};
 use crate::show::{self, Look, ShowQuestion};
 use crate::stages::Done;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use std::io::Write;
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -36,6 +37,10 @@ enum Command {
         /// Ask a language model again for its replies that failed, and for those that are missing
         #[arg(long, value_name = "WHICH", conflicts_with = "dry_run")]
         again: Option<Again>,
+        /// Take stages for complete although replies of a language model failed in them; the pages
+        /// still say which
+        #[arg(long, conflicts_with_all = ["again", "dry_run"])]
+        accept_failed: bool,
         /// Print what would run, with the number and cost of requests to a language model; needs no
         /// key
         #[arg(long)]
@@ -109,21 +114,66 @@ impl Settings {
 /// The exit code of a run that came to its end, but without all answers of language models.
 const UNANSWERED: u8 = 3;
 
-/// Answers a command line.
-pub fn run(cli: Cli) -> Result<ExitCode> {
+/// Answers the command line that the program was started with. What went wrong is told, and is in
+/// the exit code.
+pub fn main() -> ExitCode {
+    let done = match Cli::try_parse() {
+        Ok(cli) => run(cli),
+        // Help and the version come as errors, too.
+        Err(error) => {
+            let stream = if error.use_stderr() { Stream::Stderr } else { Stream::Stdout };
+            process::written(stream, error.print());
+            Ok(ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1)))
+        }
+    };
+    let (code, why) = match done {
+        Ok(code) => (code, process::stopped().filter(|why| !matches!(why, Stopped::Signal(_)))),
+        Err(error) => match error.downcast_ref::<Stopped>() {
+            Some(_) => (ExitCode::FAILURE, process::stopped()),
+            None => {
+                process::write(Stream::Stderr, &report(&error));
+                (ExitCode::FAILURE, None)
+            }
+        },
+    };
+    let Some(why) = why else { return code };
+    match why {
+        Stopped::Closed => {}
+        Stopped::Unwritable(..) => process::note(format_args!("error: {why}")),
+        Stopped::Signal(_) => process::note(format_args!(
+            "{why}: finished stages, parts and replies are kept; `circuit-atlas run` goes on from \
+             there"
+        )),
+    }
+    ExitCode::from(why.code())
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
-        Command::Run { stages, from, force, again: _, dry_run: true, settings } => {
-            let selection = Selection { stages, from, force, again: false };
+        Command::Run { stages, from, force, dry_run: true, settings, .. } => {
+            let selection = Selection { stages, from, force, ..Selection::default() };
             pipeline::rehearse(&settings.load()?, &selection)?;
         }
-        Command::Run { stages, from, force, again, dry_run: false, settings } => {
+        Command::Run {
+            stages,
+            from,
+            force,
+            again,
+            accept_failed: accept,
+            dry_run: false,
+            settings,
+        } => {
             let config = settings.load()?;
+            process::watch_signals().hint(
+                || "cannot watch for signals".into(),
+                "check the limits on threads and open files",
+            )?;
             let whole = stages.is_empty();
             let again = matches!(again, Some(Again::Failed));
-            let done = pipeline::run(&config, &Selection { stages, from, force, again })?;
+            let done = pipeline::run(&config, &Selection { stages, from, force, again, accept })?;
             let index = config.path(&config.output.site).join("index.html");
             if whole {
-                println!("{}", index.display());
+                process::say(index.display());
             }
             return Ok(unanswered(&done));
         }
@@ -135,23 +185,24 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Fetch { update, corpus, settings } => {
             let snapshots = pipeline::fetch(&settings.load()?, corpus, update)?;
             if snapshots.is_empty() {
-                eprintln!("nothing to download: no setting starts with `hf:`");
+                process::note("nothing to download: no setting starts with `hf:`");
             }
             for snapshot in snapshots {
-                println!("{} → {}, {}", snapshot.name, snapshot.commit, snapshot.folder.display());
+                let Snapshot { name, commit, folder, .. } = snapshot;
+                process::say(format_args!("{name} → {commit}, {}", folder.display()));
             }
         }
         Command::Clean { stage, settings } => {
             for Cleaned { stage, left } in pipeline::clean(&settings.load()?, stage.as_deref())? {
-                eprintln!("{stage:<10} removed");
-                left.iter().for_each(|left| eprintln!("{stage:<10} {left}"));
+                process::note(format_args!("{stage:<10} removed"));
+                left.iter().for_each(|left| process::note(format_args!("{stage:<10} {left}")));
             }
         }
         Command::Completions { shell } => {
             let (mut command, mut script) = (Cli::command(), Vec::new());
             let name = command.get_name().to_string();
             clap_complete::generate(shell, &mut command, name, &mut script);
-            std::io::stdout().write_all(&script)?;
+            process::write(Stream::Stdout, &String::from_utf8_lossy(&script));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -160,16 +211,16 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
 /// Says what a run came short of; everything else of it is whole.
 fn unanswered(done: &Done) -> ExitCode {
     if done.failed > 0 {
-        eprintln!(
+        process::note(format_args!(
             "{} replies of the language model could not be used; the pages say which and why",
             done.failed
-        );
+        ));
     }
     if done.left > 0 {
-        eprintln!(
+        process::note(format_args!(
             "{} requests have no reply yet; `circuit-atlas run` sends only these again",
             done.left
-        );
+        ));
     }
     if done.failed + done.left > 0 { ExitCode::from(UNANSWERED) } else { ExitCode::SUCCESS }
 }
@@ -179,6 +230,10 @@ fn unanswered(done: &Done) -> ExitCode {
 fn status(config: &Config, verbose: bool) -> Result<()> {
     const FEW: usize = 3;
     let states = pipeline::status(config)?;
+    let running = pipeline::is_held(&config.artifacts());
+    if running {
+        process::note("a run is going on: this is how far it is");
+    }
     let told = match verbose {
         false => pipeline::causes_first(&states),
         true => states.iter().map(Told::whole).collect(),
@@ -186,23 +241,30 @@ fn status(config: &Config, verbose: bool) -> Result<()> {
     for Told { state, causes, after } in told {
         let name = state.stage.name;
         if let Some(refused) = &state.refused {
-            println!("{name:<10} would be refused: {refused}");
+            process::say(format_args!("{name:<10} would be refused: {refused}"));
             continue;
         }
         let Some((first, rest)) = causes.split_first() else {
-            println!("{name:<10} fresh");
+            process::say(format_args!("{name:<10} {}", state.at_rest()));
+            if state.failed > 0 {
+                process::say(format_args!("{:<10} {}", "", state.next_steps()));
+            }
             continue;
         };
-        println!("{name:<10} would run: {first}");
+        match running && state.begun {
+            true => process::say(format_args!("{name:<10} is running")),
+            false => process::say(format_args!("{name:<10} would run: {first}")),
+        }
         let shown = if verbose { rest.len() } else { rest.len().min(FEW - 1) };
-        rest[..shown].iter().for_each(|reason| println!("{:<10}            {reason}", ""));
+        let more = |text: &dyn Display| process::say(format_args!("{:<10} {text}", ""));
+        rest[..shown].iter().for_each(|reason| more(&format_args!("{:<10} {reason}", "")));
         if rest.len() > shown {
-            let more = rest.len() - shown;
-            println!("{:<10}            and {more} more reasons (`--verbose`)", "");
+            let others = rest.len() - shown;
+            more(&format_args!("{:<10} and {others} more reasons (`--verbose`)", ""));
         }
         if !after.is_empty() {
             let stages = counted(after.len(), "stage");
-            println!("{:<10} and {stages} after it: {}", "", after.join(", "));
+            more(&format_args!("and {stages} after it: {}", after.join(", ")));
         }
     }
     Ok(())

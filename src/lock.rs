@@ -79,6 +79,9 @@ pub struct Entry {
     /// Questions whose replies could not be used; only `--again failed` asks them again.
     #[serde(default)]
     pub failed: u64,
+    /// A user has said that the stage may stand with what failed in it.
+    #[serde(default)]
+    pub accepted: bool,
     /// Why, with the number of questions; the most frequent reason first.
     #[serde(default)]
     pub reasons: Vec<(String, u64)>,
@@ -103,7 +106,12 @@ pub struct Stamp {
 impl Entry {
     /// There were replies, and none could be used.
     fn nothing_answered(&self) -> bool {
-        self.failed > 0 && self.answered == 0 && self.left == 0
+        self.unaccepted() > 0 && self.answered == 0 && self.left == 0
+    }
+
+    /// Questions that failed, unless a user has accepted that.
+    fn unaccepted(&self) -> u64 {
+        if self.accepted { 0 } else { self.failed }
     }
 }
 
@@ -229,6 +237,50 @@ impl Lock {
     /// Questions of a stage whose replies could not be used.
     pub(crate) fn failed(&self, stage: &str) -> u64 {
         self.stages.get(stage).map_or(0, |entry| entry.failed)
+    }
+
+    /// Those of them with which the stage is not complete: a user has not accepted them.
+    pub(crate) fn unaccepted(&self, stage: &str) -> u64 {
+        self.stages.get(stage).map_or(0, Entry::unaccepted)
+    }
+
+    /// Accepts what has failed in a finished stage; how many questions that are.
+    pub(crate) fn accept(&mut self, stage: &str) -> u64 {
+        let finished = self.stages.get_mut(stage).filter(|entry| !entry.finished.is_empty());
+        finished.map_or(0, |entry| {
+            entry.accepted = entry.failed > 0;
+            entry.failed
+        })
+    }
+
+    /// Whether a stage has been begun and has not finished.
+    pub(crate) fn is_begun(&self, stage: &str) -> bool {
+        self.stages.get(stage).is_some_and(|entry| entry.finished.is_empty())
+    }
+
+    /// Whether no stage has begun or ended between these two locks of a folder.
+    pub(crate) fn same_results(&self, other: &Lock) -> bool {
+        let results = |lock: &Lock| -> Vec<(String, String, bool)> {
+            let of = |(name, entry): (&String, &Entry)| {
+                (name.clone(), entry.fingerprint.clone(), entry.finished.is_empty())
+            };
+            lock.stages.iter().map(of).collect()
+        };
+        results(self) == results(other)
+    }
+
+    /// A stage whose tables are made from others than those that are there now, with the stage that
+    /// has run again since. Only stages of which `of` says so are looked at.
+    pub(crate) fn mixed(&self, of: impl Fn(&str) -> bool) -> Option<(&str, &str)> {
+        self.stages.iter().filter(|(name, _)| of(name)).find_map(|(name, entry)| {
+            let mut made_from = entry.ingredients.iter().filter_map(|(ingredient, fingerprint)| {
+                Some((ingredient.strip_prefix("stage ")?, fingerprint))
+            });
+            let other = |(before, fingerprint): &(&str, &String)| {
+                self.stages.get(*before).is_none_or(|now| now.fingerprint != **fingerprint)
+            };
+            made_from.find(other).map(|(before, _)| (name.as_str(), before))
+        })
     }
 
     /// Notes that a stage begins: should it be killed, what it leaves behind must not pass for the
@@ -422,6 +474,11 @@ mod tests {
         assert_eq!(lock.attempt("interpret", false, true), None, "it is not selected");
         lock.begin("interpret", 4);
         assert_eq!((lock.failed("interpret"), lock.stages["interpret"].again), (3, 4));
+        // What is accepted is asked for again all the same where that is wanted.
+        lock.stages.insert("interpret".into(), ended(0, 3));
+        assert_eq!((lock.accept("interpret"), lock.unaccepted("interpret")), (3, 0));
+        assert!(stale(&lock).is_empty());
+        assert_eq!(lock.attempt("interpret", true, true), Some(1));
         // Where all failed, it is never fresh; and what it gives may be used.
         lock.stages.insert("interpret".into(), ended(0, 3));
         let why = stale(&lock);

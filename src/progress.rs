@@ -1,6 +1,7 @@
 //! What a person sees while a stage works: a bar with rate and time left on a terminal, nothing but
 //! the stage's closing line elsewhere. Everything goes to stderr.
 
+use crate::process::{self, Stopped};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -71,7 +72,7 @@ impl Progress {
 
     /// Says something that stays on the screen, or in the log.
     pub fn line(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
+        self.bar.suspend(|| process::note(text));
     }
 
     /// Says what is going on where nothing can be counted.
@@ -93,6 +94,15 @@ impl Progress {
     /// Adds to what has been done of it.
     pub fn add(&self, n: u64) {
         self.bar.inc(n);
+    }
+
+    /// The same, at a point at which the program may end.
+    ///
+    /// # Errors
+    /// When it is to stop.
+    pub(crate) fn step(&self, n: u64) -> Result<(), Stopped> {
+        self.add(n);
+        process::check()
     }
 
     /// Takes the bar away.

@@ -6,7 +6,8 @@
 
 use super::publish::sync_folder;
 use super::store::Store;
-use crate::error::{Hint, Result, because, hinted};
+use crate::error::{Context, Hint, Result, because};
+use anyhow::ensure;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::File;
@@ -95,7 +96,11 @@ impl Journal {
         because(
             why,
             what,
-            format!("remove that line (`sed -i {number}d FILE`): only that entry is lost"),
+            format!(
+                "remove that line (`sed -i {number}d '{}'`): only that entry is lost, and is asked \
+                 for again",
+                self.path.display()
+            ),
         )
     }
 }
@@ -121,13 +126,11 @@ fn entry<T: DeserializeOwned>(line: &[u8]) -> Result<T> {
         let (said, rest) = line.strip_prefix(BEGIN.as_bytes())?.split_at_checked(CHECK)?;
         Some((said, rest.strip_prefix(MIDDLE.as_bytes())?.strip_suffix(b"}")?))
     };
-    let hint = "remove it";
-    let (said, entry) = parts().ok_or_else(|| hinted("it is not a line of a journal", hint))?;
-    if said != check(entry).as_bytes() {
-        return Err(hinted("its entry does not match its hash", hint));
-    }
+    // The hint is given with the number of the line.
+    let (said, entry) = parts().context("it is not a line of a journal")?;
+    ensure!(said == check(entry).as_bytes(), "its entry does not match its hash");
     serde_json::from_slice(entry)
-        .hint(|| "its entry was written by another version of this program".into(), hint)
+        .context("its entry was written by another version of this program")
 }
 
 #[cfg(test)]

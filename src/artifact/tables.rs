@@ -905,7 +905,8 @@ table! {
         prompt_tokens: u32,
         /// tokens answered
         completion_tokens: u32,
-        /// by the price table of the settings; 0 where it has no price
+        /// by the price table of the settings, of all tries: one of which nothing could be read
+        /// counts with the most that it may cost; 0 where the model has no price
         cost: f64,
         /// how long it took, of all tries
         seconds: f64,

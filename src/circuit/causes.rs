@@ -7,6 +7,7 @@ use super::promote::{TopTokens, write_directions};
 use super::replacement::{ReplacementModel, centre, dot};
 use crate::error::Result;
 use crate::ids::{FeatureId, Kind, NodeKind, Slot};
+use crate::process::Stopped;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
@@ -43,14 +44,14 @@ pub(crate) fn causes<'c>(
     active: &[Active],
     context: impl Fn(u32) -> &'c [u32] + Sync,
     k: usize,
-    done: impl Fn(usize) + Sync,
+    done: impl Fn(usize) -> std::result::Result<(), Stopped> + Sync,
 ) -> Result<Vec<Vec<Cause>>> {
     let groups: Vec<&[Active]> = active.chunk_by(|a, b| a.context == b.context).collect();
     let of_context = |group: &&[Active]| -> Result<Vec<Vec<Cause>>> {
         let last = group.iter().map(|at| usize::from(at.position)).max().unwrap_or(0);
         let attribution = Attribution::new(replacement, &context(group[0].context)[..=last])?;
         let all = group.iter().map(|at| of_token(&attribution, at, k)).collect();
-        done(group.len());
+        done(group.len())?;
         all
     };
     let all = groups.par_iter().map(of_context).collect::<Result<Vec<_>>>()?;

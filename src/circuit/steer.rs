@@ -15,6 +15,7 @@ use super::replacement::ReplacementModel;
 use crate::error::{Context, Result};
 use crate::ids::{FeatureId, Kind};
 use crate::model::{Added, Behind};
+use crate::process;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
@@ -91,6 +92,7 @@ fn together<'c, T: Send>(
     let mut found: BTreeMap<At, T> = BTreeMap::new();
     let by_context: Vec<(u32, Vec<At>)> = by_context(steered).into_iter().collect();
     for some in by_context.chunks(CONTEXTS) {
+        process::check()?;
         let contexts: Vec<&[u32]> =
             some.iter().map(|(c, at)| &context(*c)[..tokens(steered, at)]).collect();
         let places: Vec<(usize, At)> = some

@@ -113,6 +113,7 @@ impl Default for Llm {
             tokens_per_minute: 0,
             max_cost: 0.0,
             max_calls: 0,
+            max_reply: 1 << 16,
             prices: BTreeMap::new(),
         }
     }

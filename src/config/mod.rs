@@ -4,6 +4,7 @@
 //! Paths in the file are relative to the file's own folder; `hf:…` names a repository of the hub.
 
 mod defaults;
+mod secrets;
 mod sections;
 mod validation;
 
@@ -100,11 +101,15 @@ impl Config {
              setting with a comment",
         )?;
         let mut config: Config = toml::from_str(&text).map_err(|error| {
-            let message = error.to_string();
-            hinted(
-                format!("in `{}`: {}", path.display(), message.trim_end()),
-                "`pipeline.toml` in the repository has every setting with a comment",
-            )
+            let message = secrets::without(&text, &error);
+            let hint = match message == error.to_string() {
+                true => "`pipeline.toml` in the repository has every setting with a comment",
+                false => {
+                    "never write a key into a file: put it into an environment variable, and the \
+                     variable's name into `llm.api_key_env`"
+                }
+            };
+            hinted(format!("in `{}`: {}", path.display(), message.trim_end()), hint)
         })?;
         config.folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
         config.check().with_context(|| format!("in `{}`", path.display()))?;

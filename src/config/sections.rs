@@ -401,13 +401,15 @@ pub struct Llm {
     pub max_cost: f64,
     /// Maximum number of requests of a run; 0: no limit.
     pub max_calls: u64,
+    /// Maximum bytes of a reply, with all that the server says besides; a longer one is not read.
+    pub max_reply: usize,
     /// Price per million prompt tokens and per million completion tokens, by model.
     pub prices: BTreeMap<String, [f64; 2]>,
 }
 
 impl Llm {
     /// Settings that change no reply and no table, only how and for how much replies are had.
-    pub(super) const HOW: [&str; 8] = [
+    pub(super) const HOW: [&str; 9] = [
         "api_key_env",
         "concurrency",
         "timeout",
@@ -416,6 +418,7 @@ impl Llm {
         "tokens_per_minute",
         "max_cost",
         "max_calls",
+        "max_reply",
     ];
 
     /// Whether there is a language model to ask.

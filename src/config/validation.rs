@@ -1,6 +1,7 @@
 //! What settings may be. A typo costs a second, not a night.
 
 use super::Config;
+use super::secrets::looks_like_key;
 use super::sections::*;
 use crate::error::{Hint, Result, hinted};
 use crate::ids::{FeatureId, HubName, Kind};
@@ -184,6 +185,7 @@ impl Config {
         }
         within("llm.max_tokens", llm.max_tokens as usize, 1, 1_000_000)?;
         within("llm.max_tokens_limit", llm.max_tokens_limit as usize, 0, 1_000_000)?;
+        within("llm.max_reply", llm.max_reply, 1024, 1 << 30)?;
         within("llm.samples", llm.samples as usize, 1, 100)?;
         if llm.samples > 1 && llm.temperature == 0.0 {
             return Err(hinted(
@@ -302,7 +304,8 @@ fn check_hub(key: &str, path: &str) -> Result<()> {
 /// When it is not the name of an environment variable.
 fn check_variable(key: &str, name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit()) {
+    let digit = |c: char| c.is_ascii_digit();
+    if name.chars().all(plain) && !name.starts_with(digit) && !looks_like_key(name) {
         return Ok(());
     }
     // Whatever it is, it is not repeated.

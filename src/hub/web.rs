@@ -5,6 +5,7 @@
 use super::disk::ROOM;
 use crate::error::{Hint, Result, because, hinted};
 use crate::ids::HubName;
+use crate::process;
 use crate::progress::Progress;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -290,6 +291,7 @@ impl Web {
             file.write_all(&buffer[..n]).hint(unwritable, ROOM)?;
             *have += n as u64;
             progress.at(*have);
+            process::check().map_err(anyhow::Error::from)?;
         }
         match total {
             Some(total) if total != *have => {

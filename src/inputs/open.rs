@@ -92,7 +92,7 @@ pub fn dictionaries(config: &Config, lock: &Lock, progress: &Progress) -> Result
     let open = |(source, content): (&Source, &String)| {
         let is_new = Dictionary::is_new(source, &folder, content);
         let dictionary = Dictionary::open(source, d_model, &folder, content)?;
-        progress.add(u64::from(is_new));
+        progress.step(u64::from(is_new))?;
         Ok(dictionary)
     };
     // One after the other: each is held in memory whole while it is converted.

@@ -11,6 +11,7 @@ use super::{Asked, Budget, Question};
 use crate::artifact::Store;
 use crate::config::Llm;
 use crate::error::{Hint, Result};
+use crate::process;
 use crate::progress::Progress;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +61,14 @@ pub struct Asker<'a> {
 /// When the replies of earlier runs cannot be read.
 pub fn last_round(store: &Store) -> Result<u32> {
     Ok(ResponseCache::open(store)?.rounds().last().copied().unwrap_or(0))
+}
+
+/// Checks the replies of earlier runs.
+///
+/// # Errors
+/// When they cannot be read, or one is damaged.
+pub fn check_replies(store: &Store) -> Result<()> {
+    ResponseCache::open(store).map(drop)
 }
 
 /// What asking would take.
@@ -138,8 +147,8 @@ impl<'a> Asker<'a> {
     /// happened to a question that is through, for the bar.
     ///
     /// # Errors
-    /// When there is no key, or a reply cannot be kept. Whatever goes wrong with a question is in
-    /// its outcome.
+    /// When there is no key, a reply cannot be kept, or the program is to stop. Whatever goes wrong
+    /// with a question is in its outcome.
     pub fn ask<T: Send>(
         &self,
         what: &'static str,
@@ -151,34 +160,37 @@ impl<'a> Asker<'a> {
         let runtime = runtime()?;
         let done: Mutex<Vec<Option<Asked<T>>>> =
             Mutex::new(questions.iter().map(|_| None).collect());
-        let asked = runtime.block_on(async {
+        let asked: Result<()> = runtime.block_on(async {
             let session = Session::new(self, what);
-            for queue in &order {
-                let next = AtomicUsize::new(0);
-                let worker = || async {
-                    while let Some(&i) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let asked = session.answer(&questions[i], &read).await;
-                        let asked =
-                            asked.inspect_err(|_| drop(session.close("stopped by an error")))?;
-                        done.lock().unwrap_or_else(PoisonError::into_inner)[i] = Some(asked);
-                        self.progress.add(1);
-                    }
-                    Ok(())
-                };
-                together((0..self.llm.concurrency.max(1)).map(|_| worker())).await?;
+            let work = async {
+                for queue in &order {
+                    let next = AtomicUsize::new(0);
+                    let worker = || async {
+                        while let Some(&i) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
+                            let asked = session.answer(&questions[i], &read).await;
+                            let asked = asked
+                                .inspect_err(|_| drop(session.close("stopped by an error")))?;
+                            done.lock().unwrap_or_else(PoisonError::into_inner)[i] = Some(asked);
+                            self.progress.add(1);
+                        }
+                        Ok(())
+                    };
+                    together((0..self.llm.concurrency.max(1)).map(|_| worker())).await?;
+                }
+                Ok(())
+            };
+            tokio::select! {
+                asked = work => asked,
+                never = session.end_when_stopped() => match never {},
             }
-            Ok(())
         });
         // Nothing is under way any more but what nobody waits for, such as a name that is looked
         // up.
         runtime.shutdown_background();
-        asked.map(|()| {
-            done.into_inner()
-                .unwrap_or_else(PoisonError::into_inner)
-                .into_iter()
-                .flatten()
-                .collect()
-        })
+        asked?;
+        process::check()?;
+        let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(done.into_iter().flatten().collect())
     }
 
     /// The questions to be asked, by number, and those to be asked behind them: they ask the same

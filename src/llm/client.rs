@@ -22,6 +22,8 @@ use std::time::{Duration, SystemTime};
 const CONNECT: Duration = Duration::from_secs(20);
 /// The server's word for a reply that became too long.
 pub(super) const LENGTH: &str = "length";
+/// Bytes of an embedding, at most: 4096 numbers in words take less.
+const EMBEDDING: usize = 1 << 18;
 /// Bytes of an error's body that are looked at.
 const LARGEST: usize = 1 << 16;
 
@@ -62,6 +64,8 @@ pub(super) enum RequestError {
     Timeout,
     /// Something came that is no completion. What.
     Malformed(&'static str),
+    /// It is longer than `llm.max_reply`.
+    TooLong,
     Status(ErrorResponse),
 }
 
@@ -72,6 +76,22 @@ impl fmt::Display for RequestError {
 }
 
 impl std::error::Error for RequestError {}
+
+impl RequestError {
+    /// Whether the server may have written a reply, which it charges for. Nobody pays for an error
+    /// that the server itself tells of.
+    pub(super) fn is_charged(&self) -> bool {
+        match self {
+            RequestError::Disconnected
+            | RequestError::Timeout
+            | RequestError::Malformed(_)
+            | RequestError::TooLong => true,
+            RequestError::Invalid(_) | RequestError::Unreachable(_) | RequestError::Status(_) => {
+                false
+            }
+        }
+    }
+}
 
 type Sent<'c> = Pin<Box<dyn Future<Output = Result<Completion, RequestError>> + Send + 'c>>;
 
@@ -138,9 +158,14 @@ impl HttpClient {
     }
 
     async fn through(&self, config: impl Config, body: Value) -> Result<Value, OpenAIError> {
-        let once = SingleTry { http: self.http.clone(), keyless: self.key.secret().is_empty() };
+        let inputs = embeds(&body);
+        let once = SingleTry {
+            http: self.http.clone(),
+            keyless: self.key.secret().is_empty(),
+            most: inputs.map_or(self.llm.max_reply, |inputs| inputs * EMBEDDING),
+        };
         let wire = Wire::build(self.http.clone(), config).with_http_service(once);
-        match embeds(&body) {
+        match inputs {
             Some(_) => wire.embeddings().create_byot(body).await,
             None => wire.chat().create_byot(body).await,
         }
@@ -198,6 +223,8 @@ impl Client for HttpClient {
 struct SingleTry {
     http: reqwest::Client,
     keyless: bool,
+    /// Bytes of a reply.
+    most: usize,
 }
 
 impl tower::Service<HttpRequestFactory> for SingleTry {
@@ -210,7 +237,7 @@ impl tower::Service<HttpRequestFactory> for SingleTry {
     }
 
     fn call(&mut self, request: HttpRequestFactory) -> Self::Future {
-        let SingleTry { http, keyless } = self.clone();
+        let SingleTry { http, keyless, most } = self.clone();
         Box::pin(async move {
             let mut request = request.build().await?;
             if keyless {
@@ -219,7 +246,7 @@ impl tower::Service<HttpRequestFactory> for SingleTry {
             }
             let mut response = http.execute(request).await.map_err(OpenAIError::Reqwest)?;
             if response.status().is_success() {
-                return Ok(response);
+                return limited(response, most).await;
             }
             let (status, after) =
                 (response.status().as_u16(), retry_after(response.headers(), SystemTime::now()));
@@ -227,6 +254,27 @@ impl tower::Service<HttpRequestFactory> for SingleTry {
             Err(OpenAIError::Boxed(Box::new(RequestError::Status(answer(status, after, &body)))))
         })
     }
+}
+
+/// A response with its whole body.
+///
+/// # Errors
+/// When it breaks off, or has more bytes than this.
+async fn limited(
+    mut response: reqwest::Response,
+    most: usize,
+) -> Result<reqwest::Response, OpenAIError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(OpenAIError::Reqwest)? {
+        if body.len() + chunk.len() > most {
+            return Err(OpenAIError::Boxed(Box::new(RequestError::TooLong)));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    let mut whole = http::Response::new(body);
+    *whole.status_mut() = response.status();
+    *whole.headers_mut() = std::mem::take(response.headers_mut());
+    Ok(whole.into())
 }
 
 /// As much of a body as is looked at. One that breaks off is good enough to tell what its status

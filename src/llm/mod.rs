@@ -25,7 +25,7 @@ mod reply;
 mod session;
 mod retry;
 
-pub use ask::{Asker, Plan, last_round};
+pub use ask::{Asker, Plan, check_replies, last_round};
 pub use budget::Budget;
 pub use excerpt::Excerpt;
 pub use key::check_key;

@@ -2,7 +2,9 @@
 //! it: reasoning, a code fence, words. `fitted` brings it to the question's schema where there is
 //! only one way to read it. What can be read in two ways is not an answer.
 
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
+use std::fmt;
 
 /// What the last line begins with where the object does not stand alone.
 pub(super) const MARK: &str = "ANSWER:";
@@ -10,13 +12,79 @@ const FENCE: &str = "```";
 /// Tags around the reasoning of models that think before they answer.
 const THOUGHTS: [(&str, &str); 2] = [("<think>", "</think>"), ("<thinking>", "</thinking>")];
 
+/// JSON in which no object has a key twice: which of the two values is meant cannot be known.
+struct Unambiguous(Value);
+
+impl<'de> Deserialize<'de> for Unambiguous {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Unambiguous, D::Error> {
+        source.deserialize_any(Reading).map(Unambiguous)
+    }
+}
+
+struct Reading;
+
+impl<'de> Visitor<'de> for Reading {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut all = Vec::new();
+        while let Some(Unambiguous(item)) = items.next_element()? {
+            all.push(item);
+        }
+        Ok(all.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let mut all = Map::new();
+        while let Some((key, Unambiguous(value))) = fields.next_entry::<String, _>()? {
+            if all.contains_key(&key) {
+                return Err(A::Error::custom(format_args!("it has the key {key:?} twice")));
+            }
+            all.insert(key, value);
+        }
+        Ok(all.into())
+    }
+}
+
+fn parsed(text: &str) -> serde_json::Result<Value> {
+    serde_json::from_str(text).map(|Unambiguous(value)| value)
+}
+
 /// The object of a reply.
 ///
 /// # Errors
 /// Why there is none, in words that can be told to the one who replied.
 pub(super) fn object(reply: &str) -> Result<Value, String> {
     let reply = reply.trim();
-    match serde_json::from_str(reply) {
+    match parsed(reply) {
         Ok(value @ Value::Object(_)) => return Ok(value),
         Ok(_) => return Err("it is not a JSON object: it is JSON, but not an object".into()),
         Err(_) => {}
@@ -31,10 +99,14 @@ pub(super) fn object(reply: &str) -> Result<Value, String> {
             return only(found);
         }
     }
-    let fenced: Vec<Value> = fences(answer)
-        .into_iter()
-        .filter_map(|text| serde_json::from_str(text).ok().filter(Value::is_object))
-        .collect();
+    let mut fenced = Vec::new();
+    for text in fences(answer) {
+        match parsed(text) {
+            Ok(value) if value.is_object() => fenced.push(value),
+            Err(error) if error.is_data() => return Err(no_object(&error)),
+            _ => {}
+        }
+    }
     if !fenced.is_empty() {
         return only(fenced);
     }
@@ -42,8 +114,13 @@ pub(super) fn object(reply: &str) -> Result<Value, String> {
     if !found.is_empty() {
         return only(found);
     }
-    let why = serde_json::from_str::<Value>(answer).err().map(|error| error.to_string());
-    Err(format!("it is not a JSON object: {}", why.unwrap_or_default()))
+    let why = parsed(answer).err().map(|error| no_object(&error));
+    Err(why.unwrap_or_else(|| "it is not a JSON object".into()))
+}
+
+fn no_object(error: &serde_json::Error) -> String {
+    let what = if error.is_data() { "can be read in two ways" } else { "is not a JSON object" };
+    format!("it {what}: {error}")
 }
 
 /// Whether a reply has nothing but reasoning, finished or not.
@@ -96,9 +173,9 @@ fn objects(text: &str) -> Result<Vec<Value>, String> {
     let mut rest = text;
     while let Some(at) = rest.find('{') {
         rest = &rest[at..];
-        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Unambiguous>();
         match values.next() {
-            Some(Ok(value)) => {
+            Some(Ok(Unambiguous(value))) => {
                 let end = values.byte_offset();
                 // An empty one among words says nothing.
                 if value.as_object().is_some_and(|object| !object.is_empty()) {
@@ -107,7 +184,7 @@ fn objects(text: &str) -> Result<Vec<Value>, String> {
                 rest = &rest[end..];
             }
             Some(Err(error)) if rest[1..].trim_start().starts_with('"') => {
-                return Err(format!("it is not a JSON object: {error}"));
+                return Err(no_object(&error));
             }
             // A brace among words.
             _ => rest = &rest[1..],
@@ -271,9 +348,16 @@ mod tests {
             "{\"a\": 1}, {\"b",
             "<think>{\"a\": 1}",
             "<think>{\"a\": 1}</think>",
+            "{\"a\": 1, \"a\": 1}",
+            "{\"a\": {\"b\": 1, \"c\": 2, \"b\": 3}}",
+            "ANSWER: {\"a\": 1, \"a\": 2}",
+            "```json\n{\"a\": 1, \"a\": 2}\n```\nor\n```json\n{\"a\": 1}\n```",
         ] {
             assert!(object(reply).is_err(), "{reply}");
         }
+        let twice = object("So: {\"a\": 1, \"a\": 2}").unwrap_err();
+        let why = "it can be read in two ways: it has the key \"a\" twice at line 1 column ";
+        assert!(twice.starts_with(why), "{twice}");
         assert!(object(&"{\"a\":".repeat(100_000)).is_err());
         assert!(object(&"{".repeat(100_000)).is_err());
         let two = object("{\"a\": 1} or {\"a\": 2}").unwrap_err();

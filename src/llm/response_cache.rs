@@ -28,6 +28,9 @@ pub(super) struct CachedReply {
     /// Of all tries.
     pub seconds: f64,
     pub attempts: u32,
+    /// Tokens of messages and replies that are charged for tries of which nothing could be read.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub lost: [u64; 2],
     /// Which time a failed question was asked again from its beginning; 0: the first.
     #[serde(default, skip_serializing_if = "is_first")]
     pub round: u32,
@@ -35,6 +38,10 @@ pub(super) struct CachedReply {
 
 fn is_first(round: &u32) -> bool {
     *round == 0
+}
+
+fn is_none(lost: &[u64; 2]) -> bool {
+    *lost == [0, 0]
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]

@@ -60,6 +60,11 @@ pub(super) fn classify(error: &RequestError, llm: &Llm) -> ErrorClass {
             None,
         ),
         RequestError::Malformed(what) => ErrorClass::Retry(format!("the server sent {what}"), None),
+        // The next one would be as long, and cost as much.
+        RequestError::TooLong => ErrorClass::Failed(format!(
+            "the reply is longer than `llm.max_reply = {}` bytes",
+            llm.max_reply
+        )),
         RequestError::Status(answer) => answered(answer, llm),
     }
 }
@@ -132,6 +137,7 @@ pub(super) fn hint(error: &RequestError, llm: &Llm) -> String {
             "check `llm.base_url`, the network and the proxy".into()
         }
         RequestError::Timeout => "raise `llm.timeout`, or try again later".into(),
+        RequestError::TooLong => "lower `llm.max_tokens`, or raise `llm.max_reply`".into(),
         RequestError::Malformed(_) => {
             "check `llm.base_url`: it ends with `/v1` for most servers".into()
         }

@@ -15,8 +15,10 @@ use super::{Asked, Call, Outcome, Question};
 use crate::config::{Llm, ReplyFormat};
 use crate::error::Result;
 use crate::ids::Status;
+use crate::process;
 use crate::stats::mix;
 use serde_json::Value;
+use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::sync::{OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,7 +29,7 @@ const AWAY: usize = 10;
 const SAME: usize = 10;
 /// So many replies in a row without an object, by a schema: it is not kept to.
 const SHAPELESS: u32 = 3;
-/// How often is looked whether the budget has something again.
+/// How often is looked whether the budget has something again, and whether the program is to stop.
 const GLANCE: Duration = Duration::from_millis(50);
 /// The server's word for a reply that its filter stopped.
 const FILTER: &str = "content_filter";
@@ -68,6 +70,8 @@ struct Attempts {
     /// Those that failed for a reason that passes.
     failures: u32,
     seconds: f64,
+    /// Tokens of tries that are charged although no reply came of them, of messages and replies.
+    lost: [u64; 2],
 }
 
 /// How a try ended.
@@ -348,10 +352,9 @@ impl<'r> Session<'r> {
         if let Some(why) = closed.borrow().clone() {
             return Ok(Attempt::Stopped(why));
         }
-        let most = u64::from(request.most_prompt_tokens());
-        let answered = u64::from(request.most_completion_tokens());
-        let most = price(llm, request.model(), most, answered);
-        let most = most.unwrap_or(0.0);
+        let answers = request.most_completion_tokens();
+        let [asks, answers] = [request.most_prompt_tokens(), answers].map(u64::from);
+        let most = price(llm, request.model(), asks, answers).unwrap_or(0.0);
         if let Err(why) = self.afford(most).await {
             return Ok(Attempt::Stopped(self.close(&why)));
         }
@@ -364,8 +367,11 @@ impl<'r> Session<'r> {
         let (asked, answered) = said.as_ref().map_or((0, 0), |said| counted(request, said));
         let (asked, answered) = (u64::from(asked), u64::from(answered));
         let cost = match &said {
-            // It may have been written, and will be charged, though nobody heard it.
-            Err(RequestError::Timeout) => most,
+            // It may have been written, and will be charged, though nobody could read it.
+            Err(error) if error.is_charged() => {
+                tries.lost = [tries.lost[0] + asks, tries.lost[1] + answers];
+                most
+            }
             _ => price(llm, request.model(), asked, answered).unwrap_or(0.0),
         };
         budget.settle(most, cost);
@@ -519,6 +525,7 @@ impl<'r> Session<'r> {
             // So many digits are read as they were written.
             seconds: (tries.seconds * 1e3).round() / 1e3,
             attempts: tries.attempts,
+            lost: tries.lost,
             round: request.way.round,
         };
         self.asker.cache.keep(&record)?;
@@ -554,7 +561,7 @@ impl<'r> Session<'r> {
             reply: record.reply,
             prompt_tokens: asked,
             completion_tokens: answered,
-            cost: price(llm, request.model(), asked.into(), answered.into()).unwrap_or(0.0),
+            cost: self.cost(request, [asked.into(), answered.into()], record.lost),
             seconds: record.seconds,
             attempts: record.attempts,
             ..without_completion(request, status(&outcome))
@@ -563,10 +570,28 @@ impl<'r> Session<'r> {
     }
 
     fn without_reply(&self, request: &Request, outcome: Outcome<String>, tries: &Attempts) -> Sent {
-        let Attempts { attempts, seconds, .. } = *tries;
-        let call = Call { seconds, attempts, ..without_completion(request, status(&outcome)) };
+        let Attempts { attempts, seconds, lost, .. } = *tries;
+        let cost = self.cost(request, [0, 0], lost);
+        let call =
+            Call { seconds, attempts, cost, ..without_completion(request, status(&outcome)) };
         let (now, way) = (attempts > 0, request.way);
         Sent { outcome, call: now.then_some(call), way, silent: false, replied: false, now }
+    }
+
+    /// What a request cost, with the tries that were lost; 0 where its model has no price.
+    fn cost(&self, request: &Request, replied: [u64; 2], lost: [u64; 2]) -> f64 {
+        let [asked, answered] = [replied[0] + lost[0], replied[1] + lost[1]];
+        price(self.asker.llm, request.model(), asked, answered).unwrap_or(0.0)
+    }
+
+    /// Ends all asking when the program is to stop. Requests that are under way are waited for, as
+    /// their replies are paid for.
+    pub(super) async fn end_when_stopped(&self) -> Infallible {
+        while process::stopped().is_none() {
+            tokio::time::sleep(GLANCE).await;
+        }
+        self.close("the run was stopped");
+        std::future::pending().await
     }
 
     /// Shows what has been done so far and what it has cost, and what is going on.

@@ -17,6 +17,7 @@ pub(crate) use download::with_hub;
 pub use plan::{Selection, State};
 pub use plan::{Told, status};
 pub(crate) use plan::{causes_first, rehearse};
+pub(crate) use runner::is_held;
 pub use runner::{ask, run, set_threads};
 pub use table::Stage;
 pub use table::{STAGES, help};

@@ -7,6 +7,7 @@ use crate::artifact::{Artifact, Store};
 use crate::config::Config;
 use crate::error::{Hint, Result, hinted};
 use crate::lock::{ATTEMPT, Ingredients, Lock, Reason, fingerprint};
+use crate::process;
 use std::collections::BTreeSet;
 use std::fs::File;
 
@@ -21,6 +22,8 @@ pub struct Selection {
     pub force: bool,
     /// Ask a language model again for answers that failed.
     pub again: bool,
+    /// Accept answers that failed: a stage with some is complete.
+    pub accept: bool,
 }
 
 impl Selection {
@@ -28,20 +31,31 @@ impl Selection {
     /// When a name is not that of a stage.
     pub(super) fn check(&self) -> Result<()> {
         let known = |name: &&String| !STAGES.iter().any(|stage| stage.name == name.as_str());
-        match self.stages.iter().chain(&self.from).find(known) {
-            None => Ok(()),
-            Some(name) => Err(hinted(
+        if let Some(name) = self.stages.iter().chain(&self.from).find(known) {
+            return Err(hinted(
                 format!("`{name}` is not a stage"),
                 format!("the stages are {}", NAMES.map(|name| format!("`{name}`")).join(", ")),
+            ));
+        }
+        let from = self.from.as_deref().unwrap_or(NAMES[0]);
+        match self.stages.iter().find(|name| at(name) < at(from)) {
+            None => Ok(()),
+            Some(name) => Err(hinted(
+                format!("`{name}` is before `{from}`, so that `--from {from}` leaves it out"),
+                format!("name `{from}` and stages after it, or leave out `--from`"),
             )),
         }
     }
 
     pub(super) fn wants(&self, stage: &str) -> bool {
-        let at = |name: &str| STAGES.iter().position(|stage| stage.name == name);
         let named = self.stages.is_empty() || self.stages.iter().any(|name| name == stage);
         named && self.from.as_ref().is_none_or(|from| at(stage) >= at(from))
     }
+}
+
+/// A stage's place in the order.
+fn at(name: &str) -> Option<usize> {
+    NAMES.iter().position(|stage| *stage == name)
 }
 
 /// A stage as it stands: fresh, or with the reasons why it has to run.
@@ -56,6 +70,29 @@ pub struct State {
     pub(super) open: bool,
     /// Why a run would refuse to take it for fresh.
     pub refused: Option<String>,
+    /// Answers of a language model that failed, and that nobody has accepted: it is not complete.
+    pub failed: u64,
+    /// It has begun and not finished.
+    pub begun: bool,
+}
+
+impl State {
+    /// It need not run: `fresh`, or what it lacks.
+    pub(crate) fn at_rest(&self) -> String {
+        match self.failed {
+            0 => "fresh".into(),
+            failed => format!("incomplete: {failed} of the replies to its LLM requests failed"),
+        }
+    }
+
+    /// What is to be done about what it lacks.
+    pub(crate) fn next_steps(&self) -> String {
+        let name = self.stage.name;
+        format!(
+            "`circuit-atlas run {name} --again failed` asks for them again, `--accept-failed` \
+             accepts them"
+        )
+    }
 }
 
 /// The artifact folder of a run, and what the lock says of it.
@@ -143,7 +180,19 @@ impl<'a> Workplace<'a> {
                 self.store.expect(artifact, &fingerprint, stage.name);
             }
             let open = self.lock.is_open(stage.name, &why);
-            states.push(State { stage, ingredients, fingerprint, why, open, refused: None });
+            let failed = self.lock.unaccepted(stage.name);
+            let begun = self.lock.is_begun(stage.name);
+            let refused = None;
+            states.push(State {
+                stage,
+                ingredients,
+                fingerprint,
+                why,
+                open,
+                refused,
+                failed,
+                begun,
+            });
         }
         Ok(states)
     }
@@ -177,9 +226,11 @@ pub(crate) fn rehearse(config: &Config, selection: &Selection) -> Result<()> {
     let wanted = || states.iter().filter(|state| selection.wants(state.stage.name));
     for state in wanted() {
         match state.why.first() {
-            Some(why) => println!("{:<10} would run: {why}", state.stage.name),
-            None if selection.force => println!("{:<10} would run: --force", state.stage.name),
-            None => println!("{:<10} fresh", state.stage.name),
+            Some(why) => process::say(format_args!("{:<10} would run: {why}", state.stage.name)),
+            None if selection.force => {
+                process::say(format_args!("{:<10} would run: --force", state.stage.name));
+            }
+            None => process::say(format_args!("{:<10} {}", state.stage.name, state.at_rest())),
         }
     }
     for state in wanted() {
@@ -189,19 +240,19 @@ pub(crate) fn rehearse(config: &Config, selection: &Selection) -> Result<()> {
         };
         let stale = |before: &&State| state.stage.needs(before.stage) && !fresh(before);
         match states.iter().find(stale) {
-            None => println!(
-                "\n{} would send:\n{}",
-                state.stage.name,
-                place.plan(state, asks)?.trim_end()
-            ),
+            None => {
+                let plan = place.plan(state, asks)?;
+                let name = state.stage.name;
+                process::say(format_args!("\n{name} would send:\n{}", plan.trim_end()));
+            }
             // That one is told of, and what it will say cannot be known.
             Some(before)
                 if before.stage.asks_by(config).is_some() && selection.wants(before.stage.name) =>
             {
-                println!(
+                process::say(format_args!(
                     "\nthe requests of {} are known only after `{}` has run",
                     state.stage.name, before.stage.name
-                );
+                ));
             }
             Some(before) => return Err(unknown(state.stage, before)),
         }
@@ -243,15 +294,46 @@ pub(super) fn check_before(states: &[State], will_run: &impl Fn(&State) -> bool)
 }
 
 /// The stages with their states, for `status`.
+///
+/// # Errors
+/// When a file of the outside world is missing, or a run changes the results all the time.
 pub fn status(config: &Config) -> Result<Vec<State>> {
     let config = &downloaded(config)?;
-    let mut place = Workplace::open(config)?;
-    let mut states = place.states(&Selection::default())?;
-    for state in &mut states {
-        state.refused =
-            place.check_untouched(std::iter::once(&*state)).err().map(|error| error.to_string());
+    unchanged(config, || {
+        let mut place = Workplace::open(config)?;
+        let mut states = place.states(&Selection::default())?;
+        for state in &mut states {
+            let refused = place.check_untouched(std::iter::once(&*state)).err();
+            state.refused = refused.map(|error| error.to_string());
+        }
+        Ok(states)
+    })
+}
+
+/// What `read` finds in the artifact folder while no stage begins or ends. It is read again when
+/// one has: what was found then may be of two runs.
+///
+/// # Errors
+/// Those of `read`; or when stages begin and end all the time.
+pub(super) fn unchanged<T>(config: &Config, mut read: impl FnMut() -> Result<T>) -> Result<T> {
+    const READS: usize = 10;
+    let folder = config.artifacts();
+    for _ in 0..READS {
+        let before = Lock::load(&folder)?;
+        let found = read();
+        if Lock::load(&folder)?.same_results(&before) {
+            return found;
+        }
     }
-    Ok(states)
+    Err(busy("the results change while they are read"))
+}
+
+/// The error of a question that cannot be answered while a run is going on.
+pub(super) fn busy(why: impl std::fmt::Display) -> anyhow::Error {
+    hinted(
+        format!("a run is going on: {why}"),
+        "wait for it to end; `circuit-atlas status` tells how far it is",
+    )
 }
 
 /// Why the tables are not what a run would make now.
@@ -321,6 +403,8 @@ mod tests {
             why: why.iter().map(reason).collect(),
             open: false,
             refused: None,
+            failed: 0,
+            begun: false,
         }
     }
 

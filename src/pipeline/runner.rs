@@ -1,21 +1,28 @@
 //! Runs stages, and answers questions about a finished run.
 
 use super::download::{downloaded, fetched};
-use super::plan::{Selection, State, Workplace, check_before, outdated};
+use super::plan::{Selection, State, Workplace, busy, check_before, outdated, unchanged};
 use super::table::{Asks, NAMES, STAGES, Stage};
 use crate::artifact::Store;
 use crate::config::Config;
 use crate::error::{Context, Hint, Result, hinted};
 use crate::format::number;
 use crate::inputs::Input;
-use crate::llm::{Budget, check_key, last_round};
+use crate::llm::{Budget, check_key, check_replies, last_round};
 use crate::lock::{Entry, Reason, Stamp};
+use crate::process;
 use crate::progress::Progress;
 use crate::stages::{self, Done, Run};
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// The file that a run holds in its artifact folder.
+const RUNNING: &str = ".running";
+/// How often, and how long, a run waits for one who only looks whether that file is held.
+const GLANCES: usize = 10;
+const GLANCE: Duration = Duration::from_millis(20);
 
 impl Workplace<'_> {
     pub(super) fn run(
@@ -26,12 +33,13 @@ impl Workplace<'_> {
     ) -> Result<Done> {
         let (stage, force) = (state.stage, selection.force);
         let progress = Progress::new(stage.name);
+        let again = self.round(stage, selection)?;
+        // Before any table goes away, so that who reads them meanwhile can know.
+        self.lock.begin(stage.name, again);
+        self.lock.save(self.store.root())?;
         if force {
             stage.writes.iter().try_for_each(|artifact| self.store.remove(artifact))?;
         }
-        let again = self.round(stage, selection)?;
-        self.lock.begin(stage.name, again);
-        self.lock.save(self.store.root())?;
         let start = Instant::now();
         let run = Run {
             config: self.config,
@@ -47,7 +55,12 @@ impl Workplace<'_> {
         progress.end();
         let done = done.with_context(|| format!("stage `{}`", stage.name))?;
         let seconds = start.elapsed().as_secs_f64();
-        eprintln!("{:<10} {} ({})", stage.name, done.summary, number::seconds(seconds));
+        process::note(format_args!(
+            "{:<10} {} ({})",
+            stage.name,
+            done.summary,
+            number::seconds(seconds)
+        ));
         let files = self.stamps(stage)?;
         let finished = now();
         let ingredients = state.ingredients.clone();
@@ -62,6 +75,7 @@ impl Workplace<'_> {
             left,
             answered,
             failed,
+            accepted: selection.accept && failed > 0,
             reasons,
             again: 0,
             ingredients,
@@ -70,7 +84,7 @@ impl Workplace<'_> {
         self.lock.stages.insert(stage.name.into(), entry);
         self.lock.save(self.store.root())?;
         self.tell_failures(stage);
-        Ok(done)
+        Ok(Done { failed: self.lock.unaccepted(stage.name), ..done })
     }
 
     /// The round in which a stage asks failed questions again: that of a run that was killed, or a
@@ -86,19 +100,31 @@ impl Workplace<'_> {
         }
     }
 
+    /// Accepts what has failed in the selected stages; those that run yet accept theirs when they
+    /// end.
+    fn accept(&mut self, selection: &Selection) -> Result<()> {
+        for stage in STAGES.iter().filter(|stage| selection.wants(stage.name)) {
+            self.lock.accept(stage.name);
+        }
+        self.lock.save(self.store.root())
+    }
+
     /// Says why a stage lacks answers, and what to do about those that no run asks for by itself.
     fn tell_failures(&self, stage: &Stage) {
         let Some(entry) = self.lock.stages.get(stage.name) else { return };
         let name = stage.name;
         for (reason, number) in &entry.reasons {
-            eprintln!("{name:<10} {number:>6} without an answer: {reason}");
+            process::note(format_args!("{name:<10} {number:>6} without an answer: {reason}"));
         }
-        if entry.failed > 0 {
-            eprintln!(
-                "{name:<10} `circuit-atlas run {name} --again failed` asks again for the {} \
-                that failed",
-                entry.failed
-            );
+        match entry.failed {
+            0 => {}
+            failed if entry.accepted => {
+                process::note(format_args!("{name:<10} the {failed} that failed are accepted"));
+            }
+            failed => process::note(format_args!(
+                "{name:<10} `circuit-atlas run {name} --again failed` asks again for the {failed} \
+                 that failed, `--accept-failed` accepts them"
+            )),
         }
     }
 
@@ -138,22 +164,37 @@ pub(super) fn hold(folder: &Path) -> Result<File> {
         || format!("cannot make the artifact folder `{}`", folder.display()),
         "set `output.artifacts` to a writable folder",
     )?;
-    let path = folder.join(".running");
+    let path = folder.join(RUNNING);
     let file = File::options().create(true).append(true).open(&path).hint(
         || format!("cannot write `{}`", path.display()),
         "set `output.artifacts` to a writable folder",
     )?;
-    match file.try_lock() {
+    let mut locked = file.try_lock();
+    // Who only looks whether a run is going on holds it for a moment.
+    for _ in 0..GLANCES {
+        if !matches!(locked, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        std::thread::sleep(GLANCE);
+        locked = file.try_lock();
+    }
+    match locked {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::Error(error)) => Err(error).hint(
+        Err(TryLockError::Error(error)) => Err(error).hint(
             || format!("cannot lock `{}`", path.display()),
             "the file system must support locks; set `output.artifacts` to a folder on another one",
         ),
-        Err(std::fs::TryLockError::WouldBlock) => Err(hinted(
+        Err(TryLockError::WouldBlock) => Err(hinted(
             format!("another run is using the artifact folder `{}`", folder.display()),
             "wait for it to end, or set another `output.artifacts`",
         )),
     }
+}
+
+/// Whether a run is using an artifact folder.
+pub(crate) fn is_held(folder: &Path) -> bool {
+    let file = File::open(folder.join(RUNNING));
+    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Brings the selected stages up to date, and says what of it came to nothing: the answers of
@@ -168,6 +209,9 @@ pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
     let _held = hold(&config.artifacts())?;
     let config = &fetched(config, false)?;
     let mut place = Workplace::open(config)?;
+    if selection.accept {
+        place.accept(selection)?;
+    }
     let states = place.states(selection)?;
     let will_run = |state: &State| {
         selection.wants(state.stage.name) && (selection.force || !state.why.is_empty())
@@ -176,11 +220,14 @@ pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
     place.check_untouched(states.iter().filter(|state| !will_run(state)))?;
     let wanted = || states.iter().filter(|state| selection.wants(state.stage.name));
     if !states.iter().any(will_run) {
-        eprintln!("nothing to do: every stage is fresh");
+        let failed = wanted().map(|state| state.failed).sum();
+        process::note(match failed {
+            0 => "nothing to do: every stage is fresh",
+            _ => "nothing to do: every stage has run",
+        });
         // What was hashed on the way is worth keeping.
         place.lock.save(place.store.root())?;
         wanted().for_each(|state| place.tell_failures(state.stage));
-        let failed = wanted().map(|state| place.lock.failed(state.stage.name)).sum();
         return Ok(Done { failed, ..Done::default() });
     }
     let dictionaries = states
@@ -189,17 +236,19 @@ pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
     stages::check(config, dictionaries)?;
     if states.iter().any(|state| will_run(state) && state.stage.asks_by(config).is_some()) {
         check_key(&config.llm)?;
+        check_replies(&place.store)?;
     }
     let (budget, mut all) = (Budget::new(&config.llm), Done::default());
     for state in wanted() {
         if !will_run(state) {
-            eprintln!("{:<10} fresh", state.stage.name);
+            process::note(format_args!("{:<10} {}", state.stage.name, state.at_rest()));
             place.tell_failures(state.stage);
-            all.failed += place.lock.failed(state.stage.name);
+            all.failed += state.failed;
             continue;
         }
+        process::check()?;
         for reason in first_reasons(&state.why) {
-            eprintln!("{:<10} runs: {reason}", state.stage.name);
+            process::note(format_args!("{:<10} runs: {reason}", state.stage.name));
         }
         let done = place.run(state, selection, &budget)?;
         all.failed += done.failed;
@@ -218,8 +267,19 @@ pub fn set_threads(config: &Config) {
 ///
 /// # Errors
 /// When a stage that writes tables has not been run to its end, or what is asked fails.
-pub fn ask<T>(config: &Config, question: impl FnOnce(&Run) -> Result<T>) -> Result<T> {
+pub fn ask<T>(config: &Config, question: impl Fn(&Run) -> Result<T>) -> Result<T> {
     let config = &downloaded(config)?;
+    let (answer, outdated) = unchanged(config, || answer(config, &question))?;
+    if let Some(why) = outdated {
+        process::note(format_args!(
+            "note: this is from an earlier run, {why}; `circuit-atlas run` brings it up to date"
+        ));
+    }
+    Ok(answer)
+}
+
+/// An answer from the tables as they are, and why they are not what a run would make now.
+fn answer<T>(config: &Config, question: impl Fn(&Run) -> Result<T>) -> Result<(T, Option<String>)> {
     let mut place = Workplace::open(config)?;
     let writing = || STAGES.iter().filter(|stage| !stage.writes.is_empty());
     let finished = |stage: &&Stage| {
@@ -227,16 +287,22 @@ pub fn ask<T>(config: &Config, question: impl FnOnce(&Run) -> Result<T>) -> Resu
     };
     if let Some(stage) = writing().find(|stage| !finished(stage)) {
         let folder = place.store.root().display();
+        if is_held(place.store.root()) {
+            return Err(busy(format!("`{}` has not finished", stage.name)));
+        }
         return Err(hinted(
             format!("there is no finished run in `{folder}`: `{}` has not finished", stage.name),
             "run it with `circuit-atlas run`",
         ));
     }
-    if let Some(why) = outdated(&mut place) {
-        eprintln!(
-            "note: this is from an earlier run, {why}; `circuit-atlas run` brings it up to date"
-        );
+    let shown = |name: &str| writing().any(|stage| stage.name == name);
+    match place.lock.mixed(shown) {
+        Some((after, before)) if is_held(place.store.root()) => {
+            return Err(busy(format!("`{before}` has run again, and `{after}` not yet")));
+        }
+        _ => {}
     }
+    let outdated = outdated(&mut place);
     let mut store = Store::new(place.store.root());
     for stage in writing() {
         let fingerprint = &place.lock.stages[stage.name].fingerprint;
@@ -254,7 +320,7 @@ pub fn ask<T>(config: &Config, question: impl FnOnce(&Run) -> Result<T>) -> Resu
         order: &NAMES,
     });
     progress.end();
-    answer
+    Ok((answer?, outdated))
 }
 
 /// The reasons that a run tells of a stage: a few of its own, or else what it follows from.

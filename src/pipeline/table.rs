@@ -230,7 +230,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "interpret",
         does: "explanations of every feature, pair, component and group",
-        version: 4,
+        version: 5,
         settings: &["llm.", "groups.", "model.about"],
         inputs: &[Input::Tokenizer],
         besides: nothing,
@@ -267,7 +267,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "evaluate",
         does: "scores of explanations on held-out documents, and steering",
-        version: 5,
+        version: 6,
         settings: &["evaluate.", "llm.", "model.about"],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
         besides: nothing,

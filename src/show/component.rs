@@ -76,7 +76,7 @@ impl Explained {
 /// When the component is in no circuit.
 pub(super) fn ask(run: &Run, name: &str, most: usize) -> Result<ComponentAnswer> {
     let reader = run.reader();
-    let component = names::component(&reader, name)?;
+    let component = names::component(&reader, run.config, name)?;
     let reader = reader.about([component.into()]);
     let mut pairs = Vec::new();
     for (task, pair) in reader.circuit_pairs()? {

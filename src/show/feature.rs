@@ -38,7 +38,7 @@ pub(super) struct FeatureAnswer {
 /// # Errors
 /// When the feature was not scored.
 pub(super) fn ask(run: &Run, name: &str, examples: Option<usize>) -> Result<FeatureAnswer> {
-    let id = names::feature_id(name)?;
+    let id = names::feature_id(run.config, name)?;
     let reader = run.reader().about([id.into()]);
     let mut feature = reader.feature(names::scored(&reader, run.config, id)?)?;
     feature.examples = chosen(std::mem::take(&mut feature.examples), examples, salt(name));

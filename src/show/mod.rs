@@ -16,13 +16,14 @@ mod together;
 mod tuples;
 
 use crate::config::Config;
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::pipeline;
+use crate::process::{self, Stream};
 use crate::stages::Run;
 use clap::{Args, Subcommand, ValueEnum};
 use page::{Page, harmless_json};
 use serde::Serialize;
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::IsTerminal;
 
 /// What can be asked.
 #[derive(Subcommand)]
@@ -131,11 +132,8 @@ trait Answer: Serialize {
 pub(crate) fn show(config: &Config, question: &ShowQuestion, look: &Look) -> Result<()> {
     pipeline::set_threads(config);
     let text = pipeline::ask(config, |run| answer(run, question, look))?;
-    match std::io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads it has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write the answer"),
-    }
+    process::write(Stream::Stdout, &text);
+    Ok(())
 }
 
 fn answer(run: &Run, question: &ShowQuestion, look: &Look) -> Result<String> {

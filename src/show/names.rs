@@ -21,8 +21,53 @@ fn list(names: &[impl ToString]) -> String {
 ///
 /// # Errors
 /// When it is none.
-pub(super) fn feature_id(name: &str) -> Result<FeatureId> {
-    name.parse().map_err(|error: BadName| hinted(error.to_string(), LISTED))
+pub(super) fn feature_id(config: &Config, name: &str) -> Result<FeatureId> {
+    name.parse().map_err(|error: BadName| {
+        let hint = instead(config, name).unwrap_or_else(|| LISTED.into());
+        hinted(error.to_string(), hint)
+    })
+}
+
+/// What else a name may be that is not what was asked for.
+fn instead(config: &Config, name: &str) -> Option<String> {
+    if config.groups.iter().any(|group| group.name == name) {
+        return Some(format!("it is a group: `circuit-atlas show features {name}`"));
+    }
+    if name.parse::<Component>().is_ok() {
+        return Some(format!("it is a component: `circuit-atlas show component {name}`"));
+    }
+    if name.parse::<FeatureId>().is_ok() {
+        return Some(format!("it is a feature: `circuit-atlas show feature {name}`"));
+    }
+    let (upper, lower) = (name.to_uppercase(), name.to_lowercase());
+    let component = upper.parse::<Component>().ok().map(|component| component.to_string());
+    let meant = component.or_else(|| Some(lower.parse::<FeatureId>().ok()?.to_string()))?;
+    Some(format!("did you mean `{meant}`?"))
+}
+
+/// Checks that the dictionaries have a feature.
+///
+/// # Errors
+/// When there is no such layer, or no such number in its dictionary; with what there is.
+pub(super) fn existing(reader: &Reader, feature: FeatureId) -> Result<()> {
+    let dictionaries = reader.dictionaries()?;
+    let FeatureId { dictionary, index } = feature;
+    match dictionaries.iter().find(|row| row.dictionary == dictionary) {
+        Some(row) if index < row.width as usize => Ok(()),
+        Some(row) => Err(hinted(
+            format!("there is no feature `{feature}`: `{dictionary}` has {} features", row.width),
+            format!("its features are `{dictionary}.0` to `{dictionary}.{}`", row.width - 1),
+        )),
+        None => {
+            let all = dictionaries.iter().map(|row| row.dictionary);
+            let last = all.filter(|other| other.kind == dictionary.kind).max();
+            let last = last.map_or("none".into(), |last| format!("`{last}`"));
+            Err(hinted(
+                format!("there is no feature `{feature}`: there is no dictionary `{dictionary}`"),
+                format!("the dictionaries are `{}0` to {last}", dictionary.kind.prefix()),
+            ))
+        }
+    }
 }
 
 const LISTED: &str = "`circuit-atlas show task NAME` and `show component NAME` list features";
@@ -37,21 +82,27 @@ pub(super) fn features_of(config: &Config, names: &[String]) -> Result<Vec<Featu
         let group = config.groups.iter().find(|group| group.name == *name);
         let members = group.map_or(std::slice::from_ref(name), |group| &group.features);
         for member in members {
-            let feature = member.parse().map_err(|error: BadName| neither(config, &error))?;
+            let feature = member.parse().map_err(|error: BadName| neither(config, error))?;
             if !features.contains(&feature) {
                 features.push(feature);
             }
         }
     }
-    Ok(features)
+    match features[..] {
+        [one] => Err(hinted(
+            format!("`{one}` is one feature; the question is about several"),
+            format!("name another one, or ask `circuit-atlas show feature {one}`"),
+        )),
+        _ => Ok(features),
+    }
 }
 
-fn neither(config: &Config, error: &BadName) -> anyhow::Error {
+fn neither(config: &Config, error: BadName) -> anyhow::Error {
     let groups: Vec<&str> = config.groups.iter().map(|group| group.name.as_str()).collect();
-    let hint = if groups.is_empty() {
-        LISTED.into()
-    } else {
-        format!("the groups are {}; {LISTED}", list(&groups))
+    let hint = match (instead(config, &error.name), &groups[..]) {
+        (Some(instead), _) => instead,
+        (None, []) => LISTED.into(),
+        (None, groups) => format!("the groups are {}; {LISTED}", list(groups)),
     };
     hinted(format!("{error}, nor a group"), hint)
 }
@@ -68,6 +119,7 @@ pub(super) fn scored<'r>(
     if let Some(row) = reader.features()?.iter().find(|row| row.feature == feature) {
         return Ok(row);
     }
+    existing(reader, feature)?;
     let hint = match config.named_features().contains(&feature) {
         true => "the settings name it now: run `circuit-atlas run` to score it".into(),
         false => format!("add it to `score.extra` and run again; {}", near(reader, feature)?),
@@ -90,7 +142,7 @@ fn near(reader: &Reader, feature: FeatureId) -> Result<String> {
 ///
 /// # Errors
 /// When it is no component, or in none.
-pub(super) fn component(reader: &Reader, name: &str) -> Result<Component> {
+pub(super) fn component(reader: &Reader, config: &Config, name: &str) -> Result<Component> {
     let all: BTreeSet<Component> =
         reader.members()?.values().flatten().map(|(component, _)| *component).collect();
     let of_layer =
@@ -104,10 +156,10 @@ pub(super) fn component(reader: &Reader, name: &str) -> Result<Component> {
             };
             Err(hinted(format!("`{component}` is in no circuit"), hint))
         }
-        Err(error) => Err(hinted(
-            error.to_string(),
-            format!("in circuits are {}", list(&all.iter().collect::<Vec<_>>())),
-        )),
+        Err(error) => {
+            let there = || format!("in circuits are {}", list(&all.iter().collect::<Vec<_>>()));
+            Err(hinted(error.to_string(), instead(config, name).unwrap_or_else(there)))
+        }
     }
 }
 
@@ -115,11 +167,12 @@ pub(super) fn component(reader: &Reader, name: &str) -> Result<Component> {
 ///
 /// # Errors
 /// When it is no feature, or serves in none.
-pub(super) fn serving(reader: &Reader, name: &str) -> Result<FeatureId> {
-    let feature = feature_id(name)?;
+pub(super) fn serving(reader: &Reader, config: &Config, name: &str) -> Result<FeatureId> {
+    let feature = feature_id(config, name)?;
     if reader.members()?.values().flatten().any(|(_, served)| *served == Some(feature)) {
         return Ok(feature);
     }
+    existing(reader, feature)?;
     Err(hinted(
         format!("`{feature}` is in no circuit"),
         "`circuit-atlas show features A B` gives the co-occurrence of any scored features in the \

@@ -5,6 +5,7 @@ use super::page::{Page, Table};
 use super::{Answer, names};
 use crate::atlas::Reader;
 use crate::atlas::model::CircuitPair;
+use crate::config::Config;
 use crate::error::Result;
 use crate::format::number::{counted, significant};
 use crate::ids::{Component, FeatureId};
@@ -20,10 +21,10 @@ enum End {
 }
 
 impl End {
-    fn of(reader: &Reader, name: &str) -> Result<End> {
+    fn of(reader: &Reader, config: &Config, name: &str) -> Result<End> {
         match name.starts_with(['L', 'M']) {
-            true => Ok(End::Component(names::component(reader, name)?)),
-            false => Ok(End::Feature(names::serving(reader, name)?)),
+            true => Ok(End::Component(names::component(reader, config, name)?)),
+            false => Ok(End::Feature(names::serving(reader, config, name)?)),
         }
     }
 
@@ -99,8 +100,8 @@ pub(super) fn ask(
 ) -> Result<PairsAnswer> {
     let reader = run.reader();
     let tasks = names::tasks(&reader, run.config, task)?;
-    let mut between = vec![End::of(&reader, a)?];
-    between.extend(b.map(|b| End::of(&reader, b)).transpose()?);
+    let mut between = vec![End::of(&reader, run.config, a)?];
+    between.extend(b.map(|b| End::of(&reader, run.config, b)).transpose()?);
     if let &[End::Component(x), End::Component(y)] = &between[..] {
         between = [x.min(y), x.max(y)].map(End::Component).to_vec();
     }

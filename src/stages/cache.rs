@@ -10,6 +10,7 @@ use crate::ids::DictionaryId;
 use crate::inputs;
 use crate::lock::Ingredients;
 use crate::model::Gpt2;
+use crate::process;
 use crate::stages::{Done, Run};
 use rayon::prelude::*;
 
@@ -77,6 +78,7 @@ fn keep(run: &Run, model: &Gpt2, hooks: &[DictionaryId]) -> Result<()> {
             inputs::precision(run.config),
             model.sizes.d_model,
             || {
+                process::check()?;
                 let Some(group) = groups.next() else { return Ok(None) };
                 let read = |row: &ContextRow| {
                     Ok(HookValues {
@@ -87,7 +89,7 @@ fn keep(run: &Run, model: &Gpt2, hooks: &[DictionaryId]) -> Result<()> {
                 group.par_iter().map(read).collect::<Result<Vec<_>>>().map(Some)
             },
         )?;
-        run.progress.add(1);
+        run.progress.step(1)?;
     }
     Ok(())
 }

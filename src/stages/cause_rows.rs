@@ -21,7 +21,7 @@ pub(crate) fn of(
     all.dedup();
     run.progress.begin("activations", all.len() as u64, 0);
     let tokens = |context: u32| contexts.rows[context as usize].tokens.as_slice();
-    let found = causes(replacement, &all, tokens, k, |n| run.progress.add(n as u64))?;
+    let found = causes(replacement, &all, tokens, k, |n| run.progress.step(n as u64))?;
     let mut rows: Vec<CauseRow> = all
         .iter()
         .zip(&found)

@@ -78,7 +78,7 @@ fn ablated(
     let changes = steer(replacement, &steered, tokens, listed, |_, _| ())?;
     let mut rows = Vec::new();
     for (one, rise) in steered.iter().zip(&changes) {
-        run.progress.add(1);
+        run.progress.step(1)?;
         let row = |side: Side, rank: u32, &(token, change): &(u32, f32)| AblatedRow {
             feature: one.feature,
             side,

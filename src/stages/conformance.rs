@@ -56,7 +56,7 @@ pub fn run(run: &Run) -> Result<Done> {
     let mut measured = Vec::new();
     for dictionary in &dictionaries {
         measured.push(measure(&model, dictionary, &sample)?);
-        run.progress.add(1);
+        run.progress.step(1)?;
     }
     let warnings = judge(&measured)?;
     for (dictionary, warnings) in measured.iter().zip(&warnings) {

@@ -97,7 +97,7 @@ fn solve(
             let attribution = Attribution::of(replacement, pass, &prompt.tokens)?;
             solved.circuit = Some(circuit(&attribution, &run.config.discover, method, prompt)?);
         }
-        run.progress.add(1);
+        run.progress.step(1)?;
         Ok(solved)
     };
     let mut solved = Vec::with_capacity(prompts.len());

@@ -112,7 +112,7 @@ impl Tables {
                     .into_iter()
                     .map(|pattern| attention_row(task, *component, pattern, prompts)),
             );
-            run.progress.add(1);
+            run.progress.step(1)?;
         }
         Ok(())
     }

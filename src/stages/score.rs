@@ -9,6 +9,7 @@ use crate::dictionary::{Hit, Scorer, read_hooks};
 use crate::error::Result;
 use crate::inputs;
 use crate::model::Gpt2;
+use crate::process;
 use crate::stages::{Done, Run};
 use rayon::prelude::*;
 
@@ -33,7 +34,7 @@ pub fn run(run: &Run) -> Result<Done> {
             None => score_cached(run, &scorer, part, &contexts)?,
         };
         run.store.write_part(run.fingerprint, part, &rows(&scored))?;
-        run.progress.add(1);
+        run.progress.step(1)?;
     }
     Ok(format!(
         "{} features of {} dictionaries over {parts} shards",
@@ -59,6 +60,7 @@ fn score_live(
     // Only a batch at a time, as each context in flight holds a whole pass of the model.
     let mut scored = Vec::with_capacity(contexts.len());
     for batch in contexts.chunks(run.config.machine.batch) {
+        process::check()?;
         scored.extend(batch.par_iter().map(score).collect::<Result<Vec<_>>>()?);
     }
     Ok(scored)

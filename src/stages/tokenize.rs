@@ -8,6 +8,7 @@ use crate::corpus::{Packer, RawDocument, Tokenizer, Window, half, order, read};
 use crate::error::Result;
 use crate::ids::Half;
 use crate::inputs;
+use crate::process;
 use crate::stages::{Done, Run};
 use rayon::prelude::*;
 
@@ -66,6 +67,7 @@ struct Reading<'a> {
 impl Reading<'_> {
     /// Encodes what waits for it; whether more is wanted.
     fn encode(&mut self) -> Result<bool> {
+        process::check()?;
         let encoded = encode_batch(&self.batch, self.tokenizer)?;
         self.contexts += encoded
             .iter()

@@ -226,6 +226,53 @@ fn a_run_in_which_every_answer_failed_is_never_fresh() {
 }
 
 #[test]
+fn what_failed_is_no_fresh_stage_until_it_is_accepted() {
+    let server = Server::start(|request| {
+        match user(request).contains("It is a feature of the MLP of layer 2") {
+            true => Reply::ends("Ships", "length"),
+            false => Reply::says(reply(request).to_string()),
+        }
+    });
+    let bench = bench(&server, "concurrency = 1\n");
+    let (code, _) = coded(&bench, &[]);
+    let failed = rows(&bench).iter().filter(|row| row.status == Status::Failed).count();
+    assert!(code == Some(3) && failed > 0);
+    let status = |bench: &Bench| bench.call(&["status"]).succeeded().out;
+    let incomplete = format!(
+        "interpret  incomplete: {failed} of the replies to its LLM requests failed\n           \
+         `circuit-atlas run interpret --again failed` asks for them again, `--accept-failed` \
+         accepts them\nevaluate   fresh\n"
+    );
+    assert!(status(&bench).contains(&incomplete), "{}", status(&bench));
+    let (code, said) = coded(&bench, &[]);
+    assert!(code == Some(3) && !said.err.contains("every stage is fresh"), "{}", said.err);
+    let (_, said) = coded(&bench, &["--dry-run"]);
+    assert!(said.out.contains("interpret  incomplete: "), "{}", said.out);
+
+    let (before, requests) = (bench.results(), server.requests().len());
+    let said = bench.run(&["interpret", "--accept-failed"]).succeeded();
+    assert!(said.err.contains(&format!("the {failed} that failed are accepted")), "{}", said.err);
+    assert!(said.ran().is_empty() && bench.results() == before);
+    assert_eq!(status(&bench).matches("fresh").count(), 12, "{}", status(&bench));
+    bench.run(&[]).succeeded();
+    // The pages still say which failed, also when they are made again.
+    bench.run(&["render", "--force"]).succeeded();
+    let row = rows(&bench).into_iter().find(|row| row.status == Status::Failed).unwrap();
+    let page = bench.page(&format!("features/{}.html", row.subject));
+    assert!(page.contains("the reply was cut off at"), "{page}");
+    assert_eq!(server.requests().len(), requests);
+
+    // It can be asked for all the same; what fails then is accepted by nobody.
+    let (code, _) = coded(&bench, &["interpret", "--again", "failed"]);
+    assert_eq!((code, server.requests().len()), (Some(3), requests + failed));
+    assert!(status(&bench).contains("interpret  incomplete: "), "{}", status(&bench));
+    // Of a stage that runs, what fails in this run.
+    bench.run(&["--force", "--accept-failed", "interpret"]).succeeded();
+    let (code, said) = coded(&bench, &[]);
+    assert_eq!(code, Some(0), "{}", said.err);
+}
+
+#[test]
 fn what_failed_stands_until_it_is_asked_for_again() {
     let well = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let is_well = well.clone();

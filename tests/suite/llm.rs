@@ -639,6 +639,89 @@ fn a_run_stops_before_it_costs_more_than_set() {
     assert_eq!(place.kept().len(), costs.len());
 }
 
+/// A reply of which nothing can be read may be charged all the same, for as much as it may cost.
+#[test]
+fn every_try_that_may_be_charged_is_in_the_budget_and_in_the_ledger() {
+    let charged = [
+        Reply::hangs_up(),
+        Reply::says(GOOD).cut_at(30),
+        Reply::says(GOOD).after(Duration::from_secs(2)),
+        Reply::page(200, " <!doctype html>"),
+        Reply::page(200, "{\"choices\""),
+        Reply::json(json!({ "choices": [] })),
+    ];
+    let free = [Reply::error(500, "", "oh"), Reply::error(429, "", "wait")];
+    let priced = |server: &Server| {
+        Place::new(server).set(|llm| {
+            llm.prices.insert("m".into(), [1000.0, 2000.0]);
+            (llm.timeout, llm.retries) = (0.5, 1);
+        })
+    };
+    for (reply, most) in charged.iter().map(|reply| (reply, 1.0)).chain([(&free[0], 0.0)]) {
+        let server = Server::in_turn(vec![reply.clone(), Reply::says(GOOD)]);
+        let place = priced(&server);
+        let asked = place.ask_one();
+        assert_eq!(said(&asked), "dog");
+        // The reply that could be read, 500 tokens of one that could not, and its messages.
+        let [call] = &asked.calls[..] else { panic!() };
+        let lost = call.cost - 0.12;
+        assert!((most - 1e-9..=most * 1.6 + 1e-9).contains(&lost), "{reply:?}: {lost}");
+        assert_eq!(place.ask_one().calls, asked.calls, "it costs what it did");
+    }
+    for reply in charged.iter().chain(&free) {
+        let server = Server::start({
+            let reply = reply.clone();
+            move |_| reply.clone()
+        });
+        let place = priced(&server).set(|llm| (llm.max_cost, llm.retries) = (3.5, 9));
+        let paid = charged.iter().any(|charged| format!("{charged:?}") == format!("{reply:?}"));
+        let asked = place.ask(&questions(4));
+        let cost: f64 = asked.iter().flat_map(|asked| &asked.calls).map(|call| call.cost).sum();
+        match paid {
+            true => {
+                assert_eq!(left(&asked[3]), "`llm.max_cost = 3.5` would be exceeded", "{reply:?}");
+                assert!(cost > 1.9 && cost <= 3.5, "{cost}");
+                assert!(cost > server.requests().len() as f64, "{cost}");
+            }
+            false => assert_eq!(cost, 0.0),
+        }
+    }
+}
+
+#[test]
+fn a_reply_that_is_too_long_is_not_read() {
+    let long = json!({ "word": "x".repeat(3000) }).to_string();
+    let server = Server::start({
+        let long = long.clone();
+        move |request| match prompt(request).contains("thing-01") {
+            true => Reply::says(long.clone()),
+            false => Reply::says(GOOD),
+        }
+    });
+    let place = Place::new(&server).set(|llm| llm.max_reply = 2048);
+    let asked = place.ask(&questions(3));
+    assert_eq!(failed(&asked[1]), "the reply is longer than `llm.max_reply = 2048` bytes");
+    assert_eq!((said(&asked[0]), said(&asked[2])), ("dog", "dog"));
+    assert_eq!((server.requests().len(), place.kept().len()), (3, 2));
+    let place = place.set(|llm| llm.max_reply = 1 << 16);
+    assert_eq!(said(&place.ask(&questions(3))[1]).len(), 3000);
+    // What the server says besides counts, too, and without an end it is not waited for.
+    let server = Server::start(|_| {
+        Reply::says(GOOD).header("X", "y").dripping(Duration::from_millis(1)).cut_at(9000)
+    });
+    let place = Place::new(&server).set(|llm| llm.max_reply = 100);
+    assert_eq!(failed(&place.ask_one()), "the reply is longer than `llm.max_reply = 100` bytes");
+}
+
+#[test]
+fn a_reply_with_a_key_twice_is_not_read_in_either_way() {
+    let server = Server::start(|_| Reply::says(r#"{"word": "dog", "word": "cat"}"#));
+    let asked = Place::new(&server).ask_one();
+    let why = "it can be read in two ways: it has the key \"word\" twice";
+    assert!(failed(&asked).contains(why), "{}", failed(&asked));
+    assert_eq!(statuses(&asked), [("explain", "failed"), ("repair", "failed")]);
+}
+
 #[test]
 fn a_plan_tells_what_asking_would_take_and_sends_nothing() {
     let server = Server::start(echo);

@@ -29,6 +29,7 @@ mod model;
 mod outside;
 mod pipeline;
 mod plants;
+mod processes;
 mod promote;
 mod prompts;
 mod real_llm;

@@ -120,6 +120,54 @@ fn settings_of_a_language_model() {
     );
 }
 
+/// Whatever somebody writes into the settings that may be a key, no message repeats it.
+#[test]
+fn a_key_in_the_settings_is_not_repeated() {
+    let key = "sk-proj-Abc123Def456Ghi789";
+    for settings in [
+        format!("api_key = \"{key}\""),
+        format!("api_key = '{key}'"),
+        format!("api_key = {key}"),
+        format!("api_key = \"{key}"),
+        format!("key = \"{key}\""),
+        "password = \"Abc123Def\"".into(),
+        format!("api_key_env = \"{key}\""),
+        format!("api_key_env = \"{}\"", &key[8..].repeat(2)),
+        format!("api_key_env = [\"{key}\"]"),
+        format!("max_tokens = \"{key}\""),
+        format!("model = {key}"),
+        format!("{key} = 1"),
+        format!("replies = \"{key}\""),
+        format!("headers = {{ Authorization = \"Bearer {}\" }}", &key[8..14]),
+    ] {
+        let text = format!("[llm]\nprovider = \"openai\"\nmodel = \"m\"\n{settings}\n");
+        let text =
+            if settings.starts_with("model") { text.replace("model = \"m\"\n", "") } else { text };
+        let said = refused(&Bench::new().add(&text));
+        for part in ["Abc123", "Ghi789"] {
+            assert!(!said.contains(part), "{settings}: {said}");
+        }
+        assert!(said.contains("environment variable"), "{settings}: {said}");
+    }
+    let said = refused(&Bench::new().add("[llm]\napi_key = \"abc-12\"\n"));
+    assert!(said.contains("unknown field `api_key`") && said.contains("\"xxxx11\""), "{said}");
+}
+
+#[test]
+fn stages_that_contradict_each_other() {
+    let bench = Bench::new();
+    let said = bench.run(&["--from", "score", "score", "tokenize"]).failed();
+    assert_eq!(
+        said.error(),
+        "error: `tokenize` is before `score`, so that `--from score` leaves it out\n\
+         hint: name `score` and stages after it, or leave out `--from`\n"
+    );
+    let said = bench.run(&["--from", "scores"]).failed();
+    assert!(said.error().starts_with("error: `scores` is not a stage\n"), "{}", said.error());
+    let said = bench.run(&["--accept-failed", "--again", "failed"]).failed();
+    assert!(said.error().contains("cannot be used with"), "{}", said.error());
+}
+
 #[test]
 fn model_files_missing_or_damaged() {
     for name in ["config.json", "model.safetensors", "tokenizer.json"] {

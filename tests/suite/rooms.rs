@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// The rooms from the nouns up: a room uses only rooms of the lines before its own.
 const RANKS: [&[&str]; 14] = [
-    &["ids", "error"],
+    &["ids", "error", "process"],
     &["config", "progress", "stats", "summary", "artifact", "corpus", "model", "format"],
     &["dictionary", "hub", "lock", "task", "llm"],
     &["circuit"],
@@ -81,6 +81,20 @@ fn stages_never_call_each_other_and_hold_no_tensors() {
     }
 }
 
+/// `println!` and its kind panic where nobody reads, or the disk is full.
+#[test]
+fn lines_are_written_by_one_room() {
+    for (name, room, text) in sources() {
+        let code: String =
+            text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        for written in ["print!(", "println!(", "io::stdout()", "io::stderr()"] {
+            let asks = |rest: &str| rest.starts_with(".is_terminal()");
+            let own = code.split(written).skip(1).any(|rest| !asks(rest));
+            assert!(!own || room == "process", "`{name}` has `{written}`");
+        }
+    }
+}
+
 /// Mathematics is in `stats` and `circuit`; a stage has counts and shares at most.
 #[test]
 fn stages_hold_no_mathematics() {
@@ -115,7 +129,7 @@ fn words_of_tables_are_types() {
 
 #[test]
 fn each_library_stays_in_its_room() {
-    let homes: [(&str, &[&str]); 7] = [
+    let homes: [(&str, &[&str]); 8] = [
         ("polars::", &["artifact", "corpus"]),
         ("candle_", &["model", "dictionary", "circuit"]),
         ("tokenizers::", &["corpus"]),
@@ -123,6 +137,7 @@ fn each_library_stays_in_its_room() {
         ("async_openai::", &["llm"]),
         ("tokio::", &["llm"]),
         ("console::", &["show"]),
+        ("signal_hook::", &["process"]),
     ];
     for (name, room, text) in sources() {
         for (library, rooms) in homes {

@@ -312,6 +312,35 @@ fn who_asks_for_what_is_not_there_is_told_what_is() {
     assert_snapshot!("one_not_scored", refused(&["features", "att1.3", "mlp7.1"]));
     assert_snapshot!("component_in_no_circuit", refused(&["component", "L9H9"]));
     assert_snapshot!("no_component", refused(&["component", "mlp0"]));
+    let hinted = |question: &[&str], what: &str, hint: &str| {
+        let said = refused(question);
+        assert_eq!(said, format!("error: {what}\nhint: {hint}\n"));
+    };
+    let none = "is not a component (such as `L9H9` or `MLP3`)";
+    let meant = "did you mean `L2H4`?";
+    hinted(&["component", "l2h4"], &format!("`l2h4` {none}"), meant);
+    let feature = "it is a feature: `circuit-atlas show feature att1.3`";
+    hinted(&["component", "att1.3"], &format!("`att1.3` {none}"), feature);
+    let none = "is not a feature (such as `att9.16109` or `mlp0.10173`)";
+    let group = "it is a group: `circuit-atlas show features two`";
+    hinted(&["feature", "two"], &format!("`two` {none}"), group);
+    hinted(&["feature", "ATT1.3"], &format!("`ATT1.3` {none}"), "did you mean `att1.3`?");
+    hinted(&["pairs", "mlp0"], &format!("`mlp0` {none}"), "did you mean `MLP0`?");
+    let layers = "the dictionaries are `att0` to `att3`";
+    for question in [["feature", "att7.5"], ["pairs", "att7.5"]] {
+        let what = "there is no feature `att7.5`: there is no dictionary `att7`";
+        hinted(&question, what, layers);
+    }
+    let numbers = "its features are `mlp1.0` to `mlp1.4095`";
+    for question in [&["feature", "mlp1.4096"][..], &["features", "att1.3", "mlp1.4096"]] {
+        let what = "there is no feature `mlp1.4096`: `mlp1` has 4096 features";
+        hinted(question, what, numbers);
+    }
+    hinted(
+        &["features", "att1.3"],
+        "`att1.3` is one feature; the question is about several",
+        "name another one, or ask `circuit-atlas show feature att1.3`",
+    );
     assert_snapshot!("serves_nowhere", refused(&["pairs", "att1.3"]));
     assert_snapshot!("no_task", refused(&["task", "iio"]));
     assert_snapshot!("no_task_of_pairs", refused(&["pairs", "MLP0", "--task", "iio"]));

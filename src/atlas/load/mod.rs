@@ -20,8 +20,8 @@ pub(crate) use heads::Heads;
 pub(crate) use why::{WhyTables, cause_group, cause_in_words, sources};
 
 use crate::artifact::tables::{
-    CircuitFeature, CircuitPairRow, ComponentRow, CorpusPairRow, ExampleRow, FeatureRow, LogitRow,
-    NodeRow, PromptRow,
+    CircuitFeature, CircuitPairRow, ComponentRow, ConformanceRow, CorpusPairRow, ExampleRow,
+    FeatureRow, LogitRow, NodeRow, PromptRow,
 };
 use crate::artifact::{Row, Store};
 use crate::atlas::model::{Explanation, PromotedToken, Transcript};
@@ -199,6 +199,11 @@ impl<'a> Reader<'a> {
     fn serving_at(&self, component: Component) -> Result<&[CircuitFeature]> {
         let all = self.serving_at.get(|| Ok(by(self.servings()?.to_vec(), |row| row.component)))?;
         Ok(all.get(&component).map(Vec::as_slice).unwrap_or_default())
+    }
+
+    /// Every dictionary, as it was measured.
+    pub(crate) fn dictionaries(&self) -> Result<Vec<ConformanceRow>> {
+        self.store.read()
     }
 
     /// Every scored feature, in order.

@@ -24,7 +24,7 @@ impl Reader<'_> {
         let sizes = Gpt2::sizes_of(&config.path(&config.model.path))?;
         let [documents, contexts, tokens] = self.corpus()?;
         let newest = self.lock.stages.values().map(|entry| entry.finished.clone()).max();
-        let conformance: Vec<ConformanceRow> = self.store.read()?;
+        let conformance = self.dictionaries()?;
         Ok(Atlas {
             title: config.site.title.clone(),
             base_url: config.site.base_url.clone(),

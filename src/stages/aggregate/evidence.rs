@@ -46,14 +46,14 @@ pub(super) fn write_evidence(work: &Work) -> Result<()> {
     let occurrences = occurrences(work);
     let each: Vec<(Vec<EvidenceRow>, Counted)> = {
         let places = places(work);
-        let of = |key: usize| {
+        let of = |key: usize| -> Result<(Vec<EvidenceRow>, Counted)> {
             let own: Vec<TokenActivation> = work.explained(key).collect();
             let shares = places.profile(own.iter().copied(), LISTED);
             let counted = (profile(work, key, &shares), before_rows(work, key, &own, &occurrences));
-            progress.add(1);
-            (evidence(work, key, &own, &occurrences), counted)
+            progress.step(1)?;
+            Ok((evidence(work, key, &own, &occurrences), counted))
         };
-        (0..work.features.len()).into_par_iter().map(of).collect()
+        (0..work.features.len()).into_par_iter().map(of).collect::<Result<_>>()?
     };
     let (evidence, counted): (Vec<_>, Vec<_>) = each.into_iter().unzip();
     let (profiles, before): (Vec<_>, Vec<_>) = counted.into_iter().unzip();

@@ -15,20 +15,19 @@ pub(super) fn write_examples(work: &Work, sets: &[WeightedSet]) -> Result<()> {
     let progress = work.run.progress;
     progress.begin("examples", (work.features.len() + sets.len()) as u64, 0);
     let halves = [true, false].map(|explain| (explain, work.half(explain)));
-    let of_feature = |key: usize| {
+    let of_feature = |key: usize| -> Result<Vec<ExampleRow>> {
         let activations: Vec<TokenActivation> = work.counting(key).collect();
-        let rows = feature_examples(work, key, &activations, &halves);
-        progress.add(1);
-        rows
+        progress.step(1)?;
+        Ok(feature_examples(work, key, &activations, &halves))
     };
-    let of_set = |set: &WeightedSet| {
-        let rows = set_examples(work, set);
-        progress.add(1);
-        rows
+    let of_set = |set: &WeightedSet| -> Result<Vec<ExampleRow>> {
+        progress.step(1)?;
+        Ok(set_examples(work, set))
     };
-    let mut rows: Vec<ExampleRow> =
-        (0..work.features.len()).into_par_iter().flat_map_iter(of_feature).collect();
-    rows.par_extend(sets.par_iter().flat_map_iter(of_set));
+    let mut each: Vec<Vec<ExampleRow>> =
+        (0..work.features.len()).into_par_iter().map(of_feature).collect::<Result<_>>()?;
+    each.extend(sets.par_iter().map(of_set).collect::<Result<Vec<_>>>()?);
+    let mut rows = each.concat();
     rows.par_sort_by_cached_key(|row| {
         (row.subject.to_string(), row.half, row.band.to_string(), row.rank)
     });

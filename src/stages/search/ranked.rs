@@ -119,7 +119,7 @@ pub(crate) fn find(
         let circuit = held
             .map(|held| linked(&gradient, &members, &cases[i], &pass, held, settings.share))
             .transpose()?;
-        run.progress.add(1);
+        run.progress.step(1)?;
         Ok(circuit)
     };
     replacement.over(&tokens, one, |i, circuit| solved[i].circuit = circuit)?;
@@ -166,7 +166,7 @@ fn score(
         let solved = Solved::new(gradient.replacement, &prompts.finding[at], &pass, metrics)?;
         let held = held[at].as_ref().filter(|_| solved.used(task.wrong));
         let scores = held.map(|held| gradient.scores(&cases[at], &pass, held)).transpose()?;
-        run.progress.add(1);
+        run.progress.step(1)?;
         Ok((solved, scores))
     };
     gradient.replacement.over(&tokens, one, |at, (one, scores)| {

@@ -165,7 +165,7 @@ impl TaskRun<'_> {
                     effect_row(*rank, *prompts, link, place, at, effect)
                 },
             ));
-            self.run.progress.add(1);
+            self.run.progress.step(1)?;
         }
         Ok(rows)
     }

@@ -246,7 +246,7 @@ impl<'a> TaskRun<'a> {
     }
 
     fn ticked<T>(&self, done: Result<T>) -> Result<T> {
-        self.run.progress.add(1);
+        self.run.progress.step(1)?;
         done
     }
 
