@@ -7,7 +7,7 @@ use crate::artifact::Store;
 use crate::config::Config;
 use crate::error::{Context, Hint, Result, hinted};
 use crate::format::number;
-use crate::inputs::Input;
+use crate::inputs::{Input, check_apart, check_converted};
 use crate::llm::{Budget, check_key, last_round};
 use crate::lock::{Entry, Reason, Stamp};
 use crate::progress::Progress;
@@ -27,7 +27,7 @@ impl Workplace<'_> {
         let (stage, force) = (state.stage, selection.force);
         let progress = Progress::new(stage.name);
         if force {
-            stage.writes.iter().try_for_each(|artifact| self.store.remove(artifact))?;
+            stage.writes.iter().try_for_each(|artifact| self.store.remove(artifact).map(drop))?;
         }
         let again = self.round(stage, selection)?;
         self.lock.begin(stage.name, again);
@@ -165,6 +165,8 @@ pub(super) fn hold(folder: &Path) -> Result<File> {
 pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
     selection.check()?;
     set_threads(config);
+    // Before anything is written, be it only the folder.
+    check_apart(config)?;
     let _held = hold(&config.artifacts())?;
     let config = &fetched(config, false)?;
     let mut place = Workplace::open(config)?;
@@ -183,10 +185,14 @@ pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
         let failed = wanted().map(|state| place.lock.failed(state.stage.name)).sum();
         return Ok(Done { failed, ..Done::default() });
     }
+    place.check_ours(states.iter().filter(|state| will_run(state)))?;
     let dictionaries = states
         .iter()
         .any(|state| will_run(state) && state.stage.inputs.contains(&Input::Dictionaries));
     stages::check(config, dictionaries)?;
+    if dictionaries {
+        check_converted(config, &place.lock)?;
+    }
     if states.iter().any(|state| will_run(state) && state.stage.asks_by(config).is_some()) {
         check_key(&config.llm)?;
     }
