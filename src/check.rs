@@ -2,9 +2,10 @@
 //! thing, and the dictionaries' figures on a sample of the corpus as a table.
 
 use crate::config::Config;
-use crate::corpus::{Tokenizer, Window, read, windows};
+use crate::corpus::{Tokenizer, Window, half, read, windows};
 use crate::dictionary::{Conformance, Sample, judge, measure};
 use crate::error::Result;
+use crate::ids::Half;
 use crate::inputs;
 use crate::llm;
 use crate::lock::Lock;
@@ -22,6 +23,7 @@ pub(crate) fn check(config: &Config) -> Result<()> {
     crate::pipeline::set_threads(config);
     let config = &crate::pipeline::with_hub(config)?;
     crate::stages::check(config, true)?;
+    crate::pipeline::check_outputs(config)?;
     let model = inputs::model(config)?;
     let s = model.sizes;
     say(
@@ -33,6 +35,9 @@ pub(crate) fn check(config: &Config) -> Result<()> {
     );
     let tokenizer = inputs::tokenizer(config)?;
     say("tokenizer", format!("fits the vocabulary of {}", s.vocabulary));
+    for token in tokenizer.left_out() {
+        say("warning", inputs::without_row(token));
+    }
     for settings in &config.tasks {
         let task::Prompts { finding, own, choosing, fresh } =
             inputs::prompts(config, settings, &tokenizer)?;
@@ -49,13 +54,15 @@ pub(crate) fn check(config: &Config) -> Result<()> {
             ),
         );
     }
-    let (number, contexts) = read_contexts(config, &tokenizer)?;
+    let (number, contexts, missing) = read_contexts(config, &tokenizer)?;
     let drawn = spread(&contexts);
     say("corpus", format!("{number} files; {} contexts read", drawn.len()));
     let checked = inputs::check_model(config, &model, &tokenizer, &contexts, &drawn)?;
     say("loss", told(&checked));
     let warn = |warning: String| say("warning", warning);
     checked.warnings().into_iter().for_each(warn);
+    missing.into_iter().map(inputs::empty_half).for_each(warn);
+    inputs::without_features(config).into_iter().for_each(warn);
     if !config.llm.asks() {
         say("llm", "none: explanations are summaries of the statistics".into());
     }
@@ -118,23 +125,31 @@ fn row(measured: &Conformance) -> String {
 /// second.
 const READ: usize = 16 * SAMPLE;
 
-/// The number of the corpus's files, and the contexts of its first documents.
-fn read_contexts(config: &Config, tokenizer: &Tokenizer) -> Result<(usize, Vec<Window>)> {
+/// The number of the corpus's files, the contexts of its first documents, and where these are all,
+/// the halves that have none of them.
+fn read_contexts(
+    config: &Config,
+    tokenizer: &Tokenizer,
+) -> Result<(usize, Vec<Window>, Vec<Half>)> {
     let progress = Progress::new("corpus");
     let mut shards = inputs::corpus(config, &progress)?;
     let (mut files, mut documents, mut contexts) = (0, 0, Vec::new());
-    let mut tokens = 0;
+    let (mut tokens, mut whole) = (0, true);
+    let mut missing = vec![Half::Explain, Half::Score];
     for shard in shards.by_ref() {
         files += 1;
         let more = read(&shard?, &config.corpus.text, &mut |document| {
             let ids = tokenizer.ids(&document)?;
             let cut = windows(documents, &ids, config.corpus.context, tokenizer.bos());
             documents += 1;
+            let own = half(&ids);
+            missing.retain(|half| cut.is_empty() || *half != own);
             tokens += cut.iter().map(|window| window.tokens.len()).sum::<usize>();
             contexts.extend(cut);
             Ok(tokens < READ)
         })?;
         if !more {
+            whole = false;
             break;
         }
     }
@@ -143,5 +158,6 @@ fn read_contexts(config: &Config, tokenizer: &Tokenizer) -> Result<(usize, Vec<W
         return Err(inputs::no_context(config));
     }
     // Those that are left are only counted, not downloaded.
-    Ok((files + shards.size_hint().0, contexts))
+    let missing = if whole { missing } else { Vec::new() };
+    Ok((files + shards.size_hint().0, contexts, missing))
 }

@@ -127,6 +127,8 @@ pub fn read_part(
     mut each: impl FnMut(Vec<HookValues>) -> Result<()>,
 ) -> Result<()> {
     let path = store.part_path(&ACTIVATIONS, part);
+    // Once: a part is large, and read a few contexts at a time.
+    store.verify(&path, &ACTIVATIONS)?;
     let mut from = 0;
     for group in lengths.chunks(GROUP) {
         let rows = group.iter().map(|x| x.1).sum();
@@ -135,7 +137,7 @@ pub fn read_part(
             .into_iter()
             .chain(hooks.iter().cloned())
             .collect();
-        let reader = store.open(&path, &ACTIVATIONS)?;
+        let reader = store.reader(&path, &ACTIVATIONS)?;
         let frame =
             reader.with_columns(Some(columns)).with_slice(Some((from, rows))).finish().hint(
                 || format!("cannot read `{}`", path.display()),

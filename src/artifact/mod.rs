@@ -2,17 +2,22 @@
 //! folder.
 //!
 //! `row` turns rows into Parquet and back, `store` reads and writes whole files under their names,
-//! `activations` holds the one table whose columns depend on the run, `publish` makes a file appear
-//! whole or not at all, `journal` is a file that only grows.
+//! `seal` puts a hash of a file into it, `activations` holds the one table whose columns depend on
+//! the run, `publish` makes a file appear whole or not at all, `folder` a folder, `hold` keeps
+//! others out meanwhile, `journal` is a file that only grows.
 
 pub mod activations;
+pub(crate) mod folder;
+pub(crate) mod hold;
 mod journal;
 pub mod publish;
 mod row;
+mod seal;
 mod store;
 pub mod tables;
 
 pub(crate) use journal::Journal;
 pub use row::Column;
 pub use row::Row;
+pub(crate) use store::FORM;
 pub use store::{Artifact, Store};

@@ -3,6 +3,7 @@
 
 use super::publish::{publish, scratch};
 use super::row::{Column, Row};
+use super::seal::{self, Found, Sealed};
 use crate::error::{Context, Hint, Result, hinted};
 use polars::prelude::{
     BooleanChunked, DataFrame, KeyValueMetadata, NewChunkedArray, ParquetCompression,
@@ -10,7 +11,6 @@ use polars::prelude::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 /// A declared table.
@@ -42,9 +42,13 @@ struct Expected {
     stage: &'static str,
 }
 
+/// Raised when files of all tables have another form: everything is made again then.
+pub(crate) const FORM: u32 = 2;
+
 const NAME: &str = "circuit-atlas.artifact";
 const VERSION: &str = "circuit-atlas.version";
 const FINGERPRINT: &str = "circuit-atlas.fingerprint";
+const KEYS: [&str; 4] = [NAME, VERSION, FINGERPRINT, seal::KEY];
 
 impl Artifact {
     /// The file or, when sharded, the folder of files, below the artifact folder.
@@ -63,6 +67,7 @@ impl Artifact {
             (NAME, self.name.into()),
             (VERSION, self.version.to_string()),
             (FINGERPRINT, fingerprint.into()),
+            (seal::KEY, seal::OPEN.into()),
         ];
         KeyValueMetadata::from_static(
             pairs.map(|(key, value): (&str, String)| (key.to_string(), value)).to_vec(),
@@ -233,19 +238,67 @@ impl Store {
         R::from_frame(frame).hint(|| without_columns(path, artifact), &self.again(artifact))
     }
 
-    /// Opens a file whose name, version and fingerprint are those expected.
+    /// Opens a file of which every byte is as it was written, and whose name, version and
+    /// fingerprint are those expected.
     pub fn open(&self, path: &Path, artifact: &Artifact) -> Result<ParquetReader<File>> {
-        let file = File::open(path).hint(
-            || format!("cannot read `{}`", path.display()),
-            "run the stage that writes it; `circuit-atlas status` says which stages are fresh",
-        )?;
-        let mut reader = ParquetReader::new(file);
+        self.verify(path, artifact)?;
+        self.reader(path, artifact)
+    }
+
+    /// # Errors
+    /// When a file is not as this program wrote it.
+    pub(super) fn verify(&self, path: &Path, artifact: &Artifact) -> Result<()> {
+        let what = || format!("cannot read `{}`", path.display());
+        let found = seal::found(&mut opened(path)?, &KEYS).hint(what, &self.again(artifact))?;
+        let path = path.display();
+        match found {
+            Found::Whole => Ok(()),
+            Found::Changed => Err(hinted(
+                format!("`{path}` is damaged: its content does not match its hash"),
+                self.again(artifact),
+            )),
+            Found::Unsealed => Err(hinted(
+                format!(
+                    "`{path}` is damaged, or was written by an earlier version: it has no hash"
+                ),
+                self.again(artifact),
+            )),
+            Found::Foreign => Err(foreign(&path.to_string())),
+        }
+    }
+
+    /// A reader of a file that [`Store::verify`] has seen.
+    pub(super) fn reader(&self, path: &Path, artifact: &Artifact) -> Result<ParquetReader<File>> {
+        let mut reader = ParquetReader::new(opened(path)?);
         let said = metadata(&mut reader).hint(
             || format!("`{}` is not a complete Parquet file", path.display()),
-            "delete it and run again",
+            &self.again(artifact),
         )?;
         self.check(path, artifact, &said)?;
         Ok(reader)
+    }
+
+    /// # Errors
+    /// When there is something under the name of a table, or of a part, that this program did not
+    /// write: it would be replaced.
+    pub(crate) fn check_ours(&self, artifact: &Artifact) -> Result<()> {
+        match self.named_like(artifact).iter().find(|path| !is_ours(path)) {
+            Some(path) => Err(foreign(&path.display().to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// Whatever there is under the names of an artifact's files.
+    fn named_like(&self, artifact: &Artifact) -> Vec<PathBuf> {
+        let path = self.path(artifact);
+        match (artifact.sharded, path.symlink_metadata()) {
+            (_, Err(_)) => Vec::new(),
+            (true, Ok(_)) if path.is_dir() => {
+                let parts = self.part_numbers(artifact).into_iter();
+                parts.map(|part| self.part_path(artifact, part)).collect()
+            }
+            _ => vec![path],
+        }
     }
 
     fn check(
@@ -277,9 +330,11 @@ impl Store {
         }
     }
 
-    /// The fingerprint that a part carries, if it is there and whole.
+    /// The fingerprint that a part carries, if it is there and as it was written.
     pub(crate) fn part_fingerprint(&self, artifact: &Artifact, part: u32) -> Option<String> {
-        fingerprint(artifact, &self.part_path(artifact, part))
+        let path = self.part_path(artifact, part);
+        self.verify(&path, artifact).ok()?;
+        fingerprint(artifact, &path)
     }
 
     /// The fingerprint that a whole table carries, if it is there.
@@ -334,11 +389,13 @@ impl Store {
     /// Removes parts from number `from` on, which an earlier run with more shards left.
     pub(crate) fn remove_parts_from(&self, artifact: &Artifact, from: u32) -> Result<()> {
         let parts = self.part_numbers(artifact).into_iter().filter(|part| *part >= from);
-        parts.map(|part| self.part_path(artifact, part)).try_for_each(|path| remove_if_there(&path))
+        let paths = parts.map(|part| self.part_path(artifact, part));
+        paths.filter(|path| is_ours(path)).try_for_each(|path| remove_if_there(&path))
     }
 
-    /// Removes an artifact's files, finished or not, and its folder if nothing else is in it.
-    pub fn remove(&self, artifact: &Artifact) -> Result<()> {
+    /// Removes an artifact's files, finished or not, and its folder if nothing else is in it. What
+    /// is named like them and is not ours is left; its names below the artifact folder.
+    pub fn remove(&self, artifact: &Artifact) -> Result<Vec<String>> {
         let paths = match artifact.sharded {
             true => self
                 .begun(artifact)
@@ -349,13 +406,18 @@ impl Store {
         };
         for path in paths {
             remove_if_there(&scratch(&path))?;
-            remove_if_there(&path)?;
+            if is_ours(&path) {
+                remove_if_there(&path)?;
+            }
         }
         if artifact.sharded {
             // It stays where a user has put something into it.
             drop(std::fs::remove_dir(self.path(artifact)));
         }
-        Ok(())
+        let below = |path: PathBuf| {
+            path.strip_prefix(&self.root).unwrap_or(&path).to_string_lossy().into_owned()
+        };
+        Ok(self.named_like(artifact).into_iter().map(below).collect())
     }
 
     /// Files of an artifact that are there, below the artifact folder, in order.
@@ -392,25 +454,41 @@ fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
-/// Publishes a Parquet file.
+/// Publishes a Parquet file with a hash of it inside.
 ///
 /// # Errors
-/// When there is a whole Parquet file of another program under this name: it would be lost.
+/// When there is something of another program under this name: it would be lost.
 pub(super) fn publish_ours(
     path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
+    write: impl FnOnce(&mut Sealed) -> Result<()>,
 ) -> Result<()> {
-    let there = File::open(path).ok().and_then(|file| metadata(&mut ParquetReader::new(file)).ok());
-    if there.is_some_and(|said| !said.contains_key(NAME)) {
-        return Err(hinted(
-            format!(
-                "`{}` was not written by this program and would be overwritten",
-                path.display()
-            ),
-            "move it elsewhere, or set another `output.artifacts`",
-        ));
+    if path.symlink_metadata().is_ok() && !is_ours(path) {
+        return Err(foreign(&path.display().to_string()));
     }
-    publish(path, write)
+    publish(path, |file| {
+        let mut sealed = Sealed::new(file);
+        write(&mut sealed)?;
+        sealed.end()
+    })
+}
+
+fn foreign(path: &str) -> anyhow::Error {
+    hinted(
+        format!("`{path}` was not written by this program and would be overwritten"),
+        "move it elsewhere, or set another `output.artifacts`",
+    )
+}
+
+/// Whether something is a file of this program, damaged or not.
+fn is_ours(path: &Path) -> bool {
+    path.is_file() && File::open(path).is_ok_and(|mut file| seal::has_any(&mut file, &KEYS))
+}
+
+fn opened(path: &Path) -> Result<File> {
+    File::open(path).hint(
+        || format!("cannot read `{}`", path.display()),
+        "run the stage that writes it; `circuit-atlas status` says which stages are fresh",
+    )
 }
 
 /// The key-value metadata of a Parquet file.

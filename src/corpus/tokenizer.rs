@@ -9,12 +9,16 @@ use crate::error::{Hint, Result, hinted};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const END_OF_TEXT: &str = "<|endoftext|>";
 const BELONGS: &str = "use the `tokenizer.json` that belongs to the model";
+/// The whole tokenizer.
+const WHOLE: &str = "tokenizer.json";
+/// The vocabulary and the merges of older models, and the tokens that were added to them.
+const PARTS: [&str; 3] = ["vocab.json", "merges.txt", "added_tokens.json"];
 
-/// A loaded `tokenizer.json`. Many threads may use it at once.
+/// A loaded tokenizer. Many threads may use it at once.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -24,6 +28,8 @@ pub struct Tokenizer {
     specials: BTreeSet<u32>,
     /// What each id stands for.
     bytes: BTreeMap<u32, Vec<u8>>,
+    /// Tokens that were added to it, but not to the model.
+    left_out: Vec<String>,
 }
 
 /// Readable text of one or more tokens that belong together.
@@ -38,27 +44,54 @@ pub struct TokenPiece {
 }
 
 impl Tokenizer {
-    /// Loads `tokenizer.json` from a model's folder. `vocabulary` is the number of the model's
-    /// embedding rows.
+    /// The files of a model's folder that its tokenizer is read from: `tokenizer.json`, or where
+    /// that is missing `vocab.json`, `merges.txt` and, if there are any, the tokens added to them.
+    pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
+        let whole = folder.join(WHOLE);
+        let [vocabulary, merges, added] = PARTS.map(|name| folder.join(name));
+        if whole.exists() || !(vocabulary.exists() && merges.exists()) {
+            return vec![whole];
+        }
+        let added = Some(added).filter(|added| added.exists());
+        [vocabulary, merges].into_iter().chain(added).collect()
+    }
+
+    /// Loads the tokenizer of a model's folder. `vocabulary` is the number of the model's embedding
+    /// rows. Tokens that were added without a row of the model are left out: a text that has one is
+    /// read as any other text.
     ///
     /// # Errors
-    /// When the file is missing or no tokenizer, has no `<|endoftext|>`, or has an id for which the
+    /// When a file is missing or no tokenizer, has no `<|endoftext|>`, or has an id for which the
     /// model has no row.
     pub fn load(folder: &Path, vocabulary: usize) -> Result<Tokenizer> {
-        let path = folder.join("tokenizer.json");
-        let file =
-            std::fs::read(&path).hint(|| format!("cannot read `{}`", path.display()), BELONGS)?;
+        let files = Tokenizer::files(folder);
+        let path = files[0].clone();
         let wrong = |what: String| hinted(format!("`{}` {what}", path.display()), BELONGS);
-        let mut inner = tokenizers::Tokenizer::from_bytes(&file)
-            .map_err(|e| wrong(format!("is not a tokenizer: {e}")))?;
+        let mut left_out = Vec::new();
+        let mut inner = match &files[..] {
+            [whole] => {
+                let file = std::fs::read(whole)
+                    .hint(|| format!("cannot read `{}`", whole.display()), BELONGS)?;
+                let file = without_rows(file, vocabulary, &mut left_out);
+                tokenizers::Tokenizer::from_bytes(&file)
+                    .map_err(|e| wrong(format!("is not a tokenizer: {e}")))?
+            }
+            parts => from_parts(parts, vocabulary, &mut left_out)?,
+        };
         let bos = prepare(&mut inner).ok_or_else(|| wrong(format!("has no `{END_OF_TEXT}`")))?;
         let bytes = bytes_of_ids(&inner);
+        let specials = specials(&inner, bos);
         match bytes.last_key_value() {
             Some((&last, _)) if last as usize >= vocabulary => Err(wrong(format!(
                 "has ids up to {last}, but the model has {vocabulary} embedding rows"
             ))),
-            _ => Ok(Tokenizer { specials: specials(&inner, bos), inner, bos, vocabulary, bytes }),
+            _ => Ok(Tokenizer { specials, inner, bos, vocabulary, bytes, left_out }),
         }
+    }
+
+    /// Tokens, such as `[PAD]`, that were added to the tokenizer and for which the model has no row.
+    pub(crate) fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     /// `<|endoftext|>`, GPT-2's begin of sequence and end of text.
@@ -168,6 +201,71 @@ impl Tokenizer {
     fn continues(&self, id: u32) -> bool {
         self.bytes(id).first().is_some_and(|byte| byte & 0b1100_0000 == 0b1000_0000)
     }
+}
+
+/// A `tokenizer.json` without the tokens that were added for ids that the model has no rows for.
+/// Any other file, and one without such tokens, is as it was.
+fn without_rows(file: Vec<u8>, vocabulary: usize, left_out: &mut Vec<String>) -> Vec<u8> {
+    let Ok(mut read) = serde_json::from_slice::<serde_json::Value>(&file) else { return file };
+    let learned = |token: &str| read["model"]["vocab"].get(token).is_some();
+    let beyond = |token: &serde_json::Value| {
+        let id = token["id"].as_u64()?;
+        let content = token["content"].as_str()?;
+        (id >= vocabulary as u64 && content != END_OF_TEXT && !learned(content))
+            .then(|| content.to_string())
+    };
+    let Some(added) = read["added_tokens"].as_array() else { return file };
+    let (gone, kept): (Vec<_>, Vec<_>) =
+        added.iter().cloned().partition(|token| beyond(token).is_some());
+    if gone.is_empty() {
+        return file;
+    }
+    left_out.extend(gone.iter().filter_map(beyond));
+    read["added_tokens"] = kept.into();
+    // What puts tokens around a text is not used, and may name one that is gone.
+    read["post_processor"] = serde_json::Value::Null;
+    serde_json::to_vec(&read).unwrap_or(file)
+}
+
+/// GPT-2's byte-level BPE from its vocabulary, its merges and the tokens that were added.
+fn from_parts(
+    files: &[PathBuf],
+    vocabulary: usize,
+    left_out: &mut Vec<String>,
+) -> Result<tokenizers::Tokenizer> {
+    use tokenizers::{AddedToken, models::bpe::BPE, pre_tokenizers::byte_level::ByteLevel};
+    let [words, merges, ..] = files else { anyhow::bail!("a tokenizer without merges") };
+    let name = |path: &Path| path.to_string_lossy().into_owned();
+    let model = BPE::from_file(&name(words), &name(merges)).build().map_err(|error| {
+        let (words, merges) = (words.display(), merges.display());
+        hinted(
+            format!("`{words}` and `{merges}` are not the parts of a tokenizer: {error}"),
+            BELONGS,
+        )
+    })?;
+    let mut tokenizer = tokenizers::Tokenizer::new(model);
+    let level = ByteLevel::new(false, true, true);
+    tokenizer.with_pre_tokenizer(Some(level)).with_decoder(Some(level));
+    let Some(added) = files.get(2) else { return Ok(tokenizer) };
+    let wrong = |what: String| hinted(format!("`{}` {what}", added.display()), BELONGS);
+    let text = std::fs::read_to_string(added)
+        .hint(|| format!("cannot read `{}`", added.display()), BELONGS)?;
+    let ids: BTreeMap<String, u32> =
+        serde_json::from_str(&text).map_err(|e| wrong(format!("is no list of tokens: {e}")))?;
+    let mut in_order: Vec<(u32, String)> = ids.into_iter().map(|(text, id)| (id, text)).collect();
+    in_order.sort();
+    for (id, text) in in_order {
+        if id as usize >= vocabulary {
+            left_out.push(text);
+            continue;
+        }
+        let token = [AddedToken::from(text.clone(), true)];
+        tokenizer.add_special_tokens(token).map_err(|e| wrong(format!("has `{text}`: {e}")))?;
+        if tokenizer.token_to_id(&text) != Some(id) {
+            return Err(wrong(format!("has `{text}` as {id}, which is not the next free id")));
+        }
+    }
+    Ok(tokenizer)
 }
 
 /// Turns off what a file may ask for besides tokens, and makes `<|endoftext|>` special where it is
@@ -381,5 +479,81 @@ pub(crate) mod tests {
     fn threads_share_a_tokenizer() {
         fn shared<T: Send + Sync>() {}
         shared::<Tokenizer>();
+    }
+
+    /// The demo's tokenizer as older models have it, with these tokens added.
+    fn in_parts(added: &str) -> (tempfile::TempDir, Result<Tokenizer>) {
+        let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/model/tokenizer.json");
+        let file: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(demo).unwrap()).unwrap();
+        let mut vocabulary = file["model"]["vocab"].clone();
+        vocabulary[END_OF_TEXT] = 2559.into();
+        let merge = |pair: &serde_json::Value| match pair {
+            serde_json::Value::String(pair) => pair.clone(),
+            pair => format!("{} {}", pair[0].as_str().unwrap(), pair[1].as_str().unwrap()),
+        };
+        let merges: Vec<String> =
+            file["model"]["merges"].as_array().unwrap().iter().map(merge).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let put =
+            |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
+        put("vocab.json", vocabulary.to_string());
+        put("merges.txt", format!("#version: 0.2\n{}\n", merges.join("\n")));
+        if !added.is_empty() {
+            put("added_tokens.json", added.into());
+        }
+        let loaded = Tokenizer::load(folder.path(), 2560);
+        (folder, loaded)
+    }
+
+    const TEXTS: [&str; 5] = [
+        "When Mary and John went to the store, John gave a drink to Mary.",
+        " two  spaces\n\nand\ttabs, don't; they're  ",
+        "Søren's café — “naïve” 日本 🦀",
+        "one<|endoftext|> two <|endoftext|>",
+        "12345 a.b [PAD] c_d",
+    ];
+
+    #[test]
+    fn vocabulary_and_merges_give_the_same_ids() {
+        let (folder, loaded) = in_parts("");
+        let (loaded, demo) = (loaded.unwrap(), demo());
+        for text in TEXTS {
+            assert_eq!(loaded.encode(text).unwrap(), demo.encode(text).unwrap(), "{text:?}");
+        }
+        assert_eq!((loaded.bos(), loaded.specials()), (demo.bos(), demo.specials()));
+        assert_eq!(loaded.ids_of_text(), demo.ids_of_text());
+        let files = Tokenizer::files(folder.path());
+        assert!(
+            files.iter().map(|path| path.file_name().unwrap()).eq(["vocab.json", "merges.txt"])
+        );
+        std::fs::write(folder.path().join("merges.txt"), "#version: 0.2\nonly\n").unwrap();
+        let error = report(&Tokenizer::load(folder.path(), 2560).unwrap_err());
+        assert!(error.contains("merges.txt` are not the parts of a tokenizer"), "{error}");
+    }
+
+    #[test]
+    fn a_token_that_was_added_without_a_row_is_left_out() {
+        let pad = changed(|file| {
+            let token = serde_json::json!({
+                "id": 2560, "content": "[PAD]", "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true,
+            });
+            file["added_tokens"].as_array_mut().unwrap().push(token);
+        });
+        let demo = demo();
+        assert_eq!(demo.left_out(), [""; 0]);
+        for tokenizer in [pad.unwrap(), in_parts("{\"[PAD]\": 2560}").1.unwrap()] {
+            assert_eq!(tokenizer.left_out(), ["[PAD]"]);
+            for text in TEXTS {
+                assert_eq!(tokenizer.encode(text).unwrap(), demo.encode(text).unwrap());
+            }
+        }
+        // With a row it is a token, and special.
+        let folder = in_parts("{\"[PAD]\": 2560}").0;
+        let tokenizer = Tokenizer::load(folder.path(), 2561).unwrap();
+        assert_eq!((tokenizer.single("[PAD]"), tokenizer.is_special(2560)), (Some(2560), true));
+        let error = report(&in_parts("{\"[PAD]\": 77}").1.unwrap_err());
+        assert!(error.contains("has `[PAD]` as 77, which is not the next free id"), "{error}");
     }
 }

@@ -5,11 +5,14 @@
 //! | `NAME.pt` beside `NAME_cfg.json` | an attention SAE as ckkissane's |
 //! | `…blocks.L.ln2.hook_normalized….pt` | a transcoder as pchlenski's |
 //! | a folder with `cfg.json` and `sae_weights.safetensors` | SAELens, before 6.0 and since (see `saelens`) |
+//! | a folder with `cfg.json` and `sae.safetensors` | a transcoder of sparsify (see `rows`) |
+//! | `layer_N.safetensors` beside `config.yaml` | a transcoder as circuit-tracer has them (see `rows`) |
 //!
 //! Pickles are parsed by candle's reader, which runs nothing. Anything not supported is refused by
 //! name.
 
 mod pickled;
+mod rows;
 mod saelens;
 mod stated;
 mod weights;
@@ -18,6 +21,7 @@ use super::{Encoder, Rule};
 use crate::error::{Hint, Result, hinted};
 use crate::ids::{DictionaryId, Kind};
 use candle_core::Tensor;
+use rows::Rows;
 use saelens::SaeLens;
 use serde::Deserialize;
 use serde_json::Value;
@@ -38,6 +42,9 @@ pub struct Source {
     stated: Stated,
     /// What its config says that is not as it is used here.
     pub(super) notes: Vec<String>,
+    /// Gain and bias of the LayerNorm in front of it, where it is one of the model as it is in its
+    /// files.
+    norm: Option<(Tensor, Tensor)>,
 }
 
 #[derive(Clone, Debug)]
@@ -45,6 +52,7 @@ enum Format {
     AttentionPt,
     TranscoderPt,
     SaeLens(SaeLens),
+    Rows(Rows),
 }
 
 /// A dictionary read into memory, in one form whatever its format.
@@ -68,8 +76,12 @@ pub struct Whole {
 /// more than one.
 pub fn find(folder: &Path, files: &[String], kind: Kind, layers: usize) -> Result<Vec<Source>> {
     let mut found: Vec<Source> = Vec::new();
+    let mut passed_over = Vec::new();
     for path in entries(folder, files, kind)? {
-        let Some(source) = look(&path, kind)? else { continue };
+        let Some(source) = look(&path, kind)? else {
+            passed_over.extend(weights_in(&path));
+            continue;
+        };
         let layer = source.id.layer;
         if layer >= layers {
             return Err(hinted(
@@ -98,7 +110,12 @@ pub fn find(folder: &Path, files: &[String], kind: Kind, layers: usize) -> Resul
     found.sort_by_key(|source| source.id);
     if let Some(missing) = (0..layers).find(|l| !found.iter().any(|source| source.id.layer == *l)) {
         return Err(hinted(
-            format!("`{}` has no {} dictionary for layer {missing}", folder.display(), kind.word()),
+            format!(
+                "`{}` has no {} dictionary for layer {missing}{}",
+                folder.display(),
+                kind.word(),
+                others(&passed_over)
+            ),
             format!(
                 "`dictionaries.{}` needs one for each of the model's {layers} layers",
                 setting(kind)
@@ -136,11 +153,52 @@ fn entries(folder: &Path, files: &[String], kind: Kind) -> Result<Vec<PathBuf>> 
     Ok(paths)
 }
 
+/// The name of an entry that is passed over and has weights, or in which there is a file that has.
+fn weights_in(path: &Path) -> Option<String> {
+    let has = |path: &Path| {
+        let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        ["safetensors", "npz", "bin", "pth", "pt", "ckpt"].contains(&ending.as_str())
+            && !path.to_string_lossy().ends_with("_log_feature_sparsity.pt")
+    };
+    let name = path.file_name()?.to_string_lossy().into_owned();
+    if !path.is_dir() {
+        return has(path).then_some(name);
+    }
+    let mut inside: Vec<PathBuf> =
+        std::fs::read_dir(path).ok()?.flatten().map(|entry| entry.path()).collect();
+    inside.sort();
+    let file = inside.into_iter().find(|path| has(path))?;
+    Some(format!("{name}/{}", file.file_name()?.to_string_lossy()))
+}
+
+/// What is said of entries that have weights and are no dictionaries that can be read.
+fn others(passed_over: &[String]) -> String {
+    match passed_over {
+        [] => String::new(),
+        [one] => format!("; found `{one}`, which is not supported"),
+        [first, rest @ ..] => {
+            format!("; found `{first}` and {} more, which are not supported", rest.len())
+        }
+    }
+}
+
 /// What an entry of the folder is, or nothing if it is no dictionary.
 fn look(path: &Path, kind: Kind) -> Result<Option<Source>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    if path.join("cfg.json").is_file() {
+    let config = path.with_file_name("config.yaml");
+    if let Some(layer) = rows::tracer_layer(&name).filter(|_| config.is_file()) {
+        return rows::tracer(path, &config, layer, kind).map(Some);
+    }
+    let has = |file: &str| path.join(file).is_file();
+    if has("cfg.json") && has("sae.safetensors") && !has("sae_weights.safetensors") {
+        return rows::sparsify(path, kind).map(Some);
+    }
+    if has("cfg.json") {
         return saelens::look(path, kind).map(Some);
+    }
+    if has("ae.pt") || name == "ae.pt" {
+        let folder = if has("ae.pt") { path } else { path.parent().unwrap_or(path) };
+        return Err(dictionary_learning(folder));
     }
     let Some(stem) = name.strip_suffix(".pt") else { return Ok(None) };
     let config = path.with_file_name(format!("{stem}_cfg.json"));
@@ -169,6 +227,46 @@ fn look(path: &Path, kind: Kind) -> Result<Option<Source>> {
         ));
     }
     Source::new(id, path, None, Format::TranscoderPt, stated).map(Some)
+}
+
+/// What is said of a folder of `dictionary_learning`: `ae.pt`, and `config.json` that says what it
+/// is.
+fn dictionary_learning(folder: &Path) -> anyhow::Error {
+    let said = json::<Value>(&folder.join("config.json")).unwrap_or_default();
+    let trainer = &said["trainer"];
+    let class = trainer["dict_class"].as_str().unwrap_or("of an unknown class");
+    let layer = trainer["layer"].as_u64().map_or("L".into(), |layer| layer.to_string());
+    let renamed = "'W_enc': w['encoder.weight'].T.contiguous(), 'b_enc': w['encoder.bias'], \
+                   'W_dec': w['decoder.weight'].T.contiguous()";
+    let (tensors, config) = match class {
+        "AutoEncoder" => (format!("{renamed}, 'b_dec': w['bias']"), "\"standard\""),
+        "AutoEncoderTopK" => {
+            (format!("{renamed}, 'b_dec': w['b_dec']"), "\"topk\", \"k\": K (of `config.json`)")
+        }
+        _ => {
+            return hinted(
+                format!(
+                    "`{}` is a dictionary of `dictionary_learning` (`{class}`), which is not \
+                     supported",
+                    folder.join("ae.pt").display()
+                ),
+                "save it as a SAELens folder; see `docs/formats.md`",
+            );
+        }
+    };
+    hinted(
+        format!(
+            "`{}` is a dictionary of `dictionary_learning` (`{class}`), which is not read",
+            folder.join("ae.pt").display()
+        ),
+        format!(
+            "if it is one of `blocks.{layer}.attn.hook_z`, convert it: `python -c \"import torch; \
+             from safetensors.torch import save_file as s; w = torch.load('ae.pt', \
+             map_location='cpu'); s({{{tensors}}}, 'sae_weights.safetensors')\"`, and write \
+             `cfg.json`: `{{\"architecture\": {config}, \"apply_b_dec_to_input\": true, \
+             \"metadata\": {{\"hook_name\": \"blocks.{layer}.attn.hook_z\"}}}}`"
+        ),
+    )
 }
 
 /// The layer and the rest of `blocks.L.REST` in a name.
@@ -280,7 +378,18 @@ impl Source {
     ) -> Result<Source> {
         stated.check_model(config.as_deref().unwrap_or(weights))?;
         let notes = stated.notes();
-        Ok(Source { id, weights: weights.into(), config, format, stated, notes })
+        Ok(Source { id, weights: weights.into(), config, format, stated, notes, norm: None })
+    }
+
+    /// Whether it reads what the model's LayerNorm gives with its gain and bias, so that these have
+    /// to be known.
+    pub fn needs_norm(&self) -> bool {
+        matches!(self.format, Format::Rows(_))
+    }
+
+    /// Says what the gain and bias of the LayerNorm in front of it are.
+    pub fn set_norm(&mut self, norm: (Tensor, Tensor)) {
+        self.norm = Some(norm);
     }
 
     /// The number of features, from the file's header alone.
@@ -294,13 +403,16 @@ impl Source {
     /// When a tensor is missing, of the wrong shape, or has values that are not finite.
     pub fn read(&self, d_model: usize) -> Result<Whole> {
         let weights = Weights::open(&self.weights, &self.format)?;
+        if let Format::Rows(rows) = &self.format {
+            return self.read_rows(rows, &weights, d_model);
+        }
         let (d, f) = (d_model, weights.width()?);
         // First, as its shape says most: of another model, another hook.
         weights.check("W_enc", &[d, f])?;
         self.stated.check_sizes(self.config.as_deref().unwrap_or(&self.weights), d, f)?;
         let b_dec = weights.get("b_dec", &[d])?;
         let (b_in, b_out) = match &self.format {
-            Format::AttentionPt => (b_dec.clone(), b_dec),
+            Format::AttentionPt | Format::Rows(_) => (b_dec.clone(), b_dec),
             Format::TranscoderPt => (b_dec, weights.get("b_dec_out", &[d])?),
             Format::SaeLens(read) if read.subtract_b_dec => (b_dec.clone(), b_dec),
             Format::SaeLens(_) => (b_dec.zeros_like()?, b_dec),
@@ -322,6 +434,27 @@ impl Source {
             }
         };
         // Last, as a tensor that is missing says more.
+        weights.check_names(&self.format)?;
+        Ok(whole)
+    }
+
+    fn read_rows(&self, rows: &Rows, weights: &Weights, d: usize) -> Result<Whole> {
+        let f = weights.width()?;
+        weights.check(rows.encoder(), &[f, d])?;
+        self.stated.check_sizes(self.config.as_deref().unwrap_or(&self.weights), d, f)?;
+        if weights.has("W_skip") {
+            return Err(hinted(
+                format!(
+                    "`{}` has a skip connection (`W_skip`), which is not supported",
+                    self.weights.display()
+                ),
+                "use transcoders without one",
+            ));
+        }
+        let Some(norm) = &self.norm else {
+            anyhow::bail!("`{}` needs the model's LayerNorm", self.weights.display());
+        };
+        let whole = rows.read(weights, d, f, norm)?;
         weights.check_names(&self.format)?;
         Ok(whole)
     }

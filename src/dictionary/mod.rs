@@ -13,6 +13,7 @@ pub use conformance::{Conformance, Sample, judge, measure};
 pub use load::{Source, Whole, find};
 pub(crate) use scorer::{Hit, Scorer, read_hooks};
 pub use scorer::{Hooks, hooks};
+pub(crate) use store::Stored;
 pub use store::{Dictionary, clear};
 
 use crate::error::Result;

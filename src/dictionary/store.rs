@@ -4,18 +4,32 @@
 
 use super::load::{Source, Whole};
 use super::{Active, Encoder, Rule};
+use crate::artifact::hold::{Held, hold};
 use crate::artifact::publish::publish;
 use crate::error::{Hint, Result, hinted};
 use crate::ids::{DictionaryId, FeatureId};
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
+use safetensors::View;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 /// Raised when the form changes; part of every file's name.
-const FORM: u32 = 2;
+const FORM: u32 = 3;
+/// Bytes of a tensor that one hash is of.
+const BLOCK: usize = 1 << 20;
+/// Bytes of a hash.
+const HASH: usize = 16;
+/// The name of the tensor with the hashes of another one's blocks is that of the other and this.
+const HASHES: &str = ".blake3";
+/// Key of the file's metadata that says whose it is.
+const PROGRAM: &str = "program";
+const OWN: &str = "circuit-atlas";
 /// Features encoded at once.
 const SLICE: usize = 2048;
 const AGAIN: &str = "remove the file: it is converted again from the original";
@@ -40,8 +54,8 @@ pub struct Dictionary {
 }
 
 impl Dictionary {
-    /// Opens a dictionary, converted into `folder` first if it is not there yet. `content` is the
-    /// hash of its files.
+    /// Opens a dictionary, converted into `folder` first if it is not there yet or is damaged.
+    /// `content` is the hash of its files.
     ///
     /// # Errors
     /// When its file cannot be read or is refused, or `folder` cannot be written.
@@ -52,19 +66,29 @@ impl Dictionary {
         content: &str,
     ) -> Result<Dictionary> {
         let path = folder.join(file_name(source, content));
-        if !path.exists() {
-            let _held = hold(folder)?;
+        if stored(&path) != Stored::Whole {
+            let _held = held(folder)?;
             // Another run that shares the folder may have made it meanwhile.
-            if !path.exists() {
+            if stored(&path) != Stored::Whole {
+                check_ours(&path)?;
                 write(&path, source.read(d_model)?)?;
             }
+            return Dictionary::map(source, path);
         }
         Dictionary::map(source, path)
     }
 
-    /// Whether [`Dictionary::open`] would convert it first.
-    pub(crate) fn is_new(source: &Source, folder: &Path, content: &str) -> bool {
-        !folder.join(file_name(source, content)).exists()
+    /// # Errors
+    /// When [`Dictionary::open`] would replace a file of somebody else.
+    pub(crate) fn check_place(source: &Source, folder: &Path, content: &str) -> Result<()> {
+        check_ours(&folder.join(file_name(source, content)))
+    }
+
+    /// What there is of a dictionary that [`Dictionary::open`] would open, and where.
+    pub(crate) fn stored(source: &Source, folder: &Path, content: &str) -> (PathBuf, Stored) {
+        let path = folder.join(file_name(source, content));
+        let stored = stored(&path);
+        (path, stored)
     }
 
     fn map(source: &Source, path: PathBuf) -> Result<Dictionary> {
@@ -234,16 +258,89 @@ fn file_name(source: &Source, content: &str) -> String {
     format!("{}-{}.safetensors", source.id, &key[..16])
 }
 
-/// Keeps others from converting into the folder at the same time; the system lets go of it however
-/// the process ends.
-fn hold(folder: &Path) -> Result<File> {
+/// Keeps others from converting into the folder at the same time.
+fn held(folder: &Path) -> Result<Held> {
     let path = folder.join(".converting");
     let what = || format!("cannot lock `{}`", path.display());
     let hint = "set `output.dictionaries` to a folder that can be written";
     std::fs::create_dir_all(folder).hint(what, hint)?;
-    let file = File::options().create(true).append(true).open(&path).hint(what, hint)?;
-    file.lock().hint(what, hint)?;
-    Ok(file)
+    hold(&path, || ()).hint(what, hint)
+}
+
+/// What there is under the name of a converted dictionary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// Nothing.
+    Missing,
+    /// Something that is not as it was written.
+    Damaged,
+    /// A dictionary, every byte as it was written.
+    Whole,
+}
+
+/// Looks at every byte of a file, once in a process.
+fn stored(path: &Path) -> Stored {
+    static SEEN: Mutex<BTreeSet<(PathBuf, u64, SystemTime)>> = Mutex::new(BTreeSet::new());
+    let Ok(metadata) = path.symlink_metadata() else { return Stored::Missing };
+    let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+    let key = (path.to_path_buf(), metadata.len(), modified);
+    let seen = || SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if seen().contains(&key) {
+        return Stored::Whole;
+    }
+    if !mapped(path).is_ok_and(|map| is_whole(&map)) {
+        return Stored::Damaged;
+    }
+    seen().insert(key);
+    Stored::Whole
+}
+
+/// Whether every tensor matches its hashes.
+fn is_whole(map: &MmapedSafetensors) -> bool {
+    let all = map.tensors();
+    let own = all.iter().filter(|(name, _)| !name.ends_with(HASHES));
+    let matches = |(name, view): &(String, safetensors::tensor::TensorView)| {
+        let said = map.get(&format!("{name}{HASHES}"));
+        said.is_ok_and(|said| said.data() == hashes(name, view.shape(), view.data()))
+    };
+    all.len().is_multiple_of(2) && own.clone().count() == all.len() / 2 && own.clone().all(matches)
+}
+
+/// The hashes of a tensor's blocks, side by side.
+fn hashes(name: &str, shape: &[usize], data: &[u8]) -> Vec<u8> {
+    let of = |(i, block): (usize, &[u8])| {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(format!("{name} {shape:?} {i} ").as_bytes()).update(block);
+        hasher.finalize().as_bytes()[..HASH].to_vec()
+    };
+    data.par_chunks(BLOCK).enumerate().map(of).collect::<Vec<_>>().concat()
+}
+
+/// Whether something is a converted dictionary, damaged or not: its header names this program and
+/// the tensors, and a damaged byte changes one of them at most.
+fn is_ours(path: &Path) -> bool {
+    let mut header = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(4096).read_to_end(&mut header));
+    let has = |word: &str| header.windows(word.len()).any(|window| window == word.as_bytes());
+    let words = [OWN, "w_enc", "w_dec", "b_out"];
+    path.is_file()
+        && read.is_ok()
+        && words.iter().filter(|word| has(word)).count() + 1 >= words.len()
+}
+
+/// # Errors
+/// When there is something of somebody else under the name of a converted dictionary.
+fn check_ours(path: &Path) -> Result<()> {
+    if path.symlink_metadata().is_err() || is_ours(path) {
+        return Ok(());
+    }
+    Err(hinted(
+        format!(
+            "`{}` is not a converted dictionary of this program and would be overwritten",
+            path.display()
+        ),
+        "move it elsewhere, or set `output.dictionaries` to another folder",
+    ))
 }
 
 fn mapped(path: &Path) -> Result<MmapedSafetensors> {
@@ -267,29 +364,45 @@ fn write(path: &Path, whole: Whole) -> Result<()> {
         Rule::Jump(limits) => tensors.push(("limit", Tensor::new(limits, device)?)),
         Rule::TopK(k) => tensors.push(("top_k", Tensor::new(&[k as u32], device)?)),
     }
-    let bytes = safetensors::serialize(tensors.iter().map(|(name, tensor)| (*name, tensor)), None)?;
+    let own = tensors.iter().map(|(name, tensor)| ((*name).to_string(), tensor.clone()));
+    let hashed = tensors.iter().map(|(name, tensor)| -> Result<_> {
+        let hashes = hashes(name, tensor.dims(), &View::data(&tensor));
+        let blocks = hashes.len() / HASH;
+        Ok((format!("{name}{HASHES}"), Tensor::from_vec(hashes, (blocks, HASH), device)?))
+    });
+    let all = own.map(Ok).chain(hashed).collect::<Result<Vec<_>>>()?;
+    let said = HashMap::from([(PROGRAM.into(), OWN.into())]);
+    let views = all.iter().map(|(name, tensor)| (name, tensor));
+    let bytes = safetensors::serialize(views, Some(said))?;
     publish(path, |file| Ok(file.write_all(&bytes)?))
 }
 
-/// Removes every converted dictionary of a folder, and the folder if nothing else is in it.
+/// Removes every converted dictionary of a folder, of this version and of earlier ones, and the
+/// folder if nothing else is in it.
 ///
 /// # Errors
 /// When one cannot be removed.
 pub fn clear(folder: &Path) -> Result<()> {
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    // So that nobody who shares the folder is writing into it.
+    let held = held(folder)?;
     let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let ours = name.strip_suffix(".safetensors").and_then(|stem| stem.split_once('-'));
-        if ours.is_some_and(|(id, key)| {
+        let named = ours.is_some_and(|(id, key)| {
             format!("{id}.0").parse::<FeatureId>().is_ok() && key.len() == 16
-        }) {
+        });
+        if named && is_ours(&entry.path()) {
             std::fs::remove_file(entry.path()).hint(
                 || format!("cannot remove `{}`", entry.path().display()),
                 "check that the folder can be written",
             )?;
         }
     }
-    drop(std::fs::remove_file(folder.join(".converting")));
+    drop(held);
     // Not empty: somebody else's files are in it.
     drop(std::fs::remove_dir(folder));
     Ok(())

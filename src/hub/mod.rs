@@ -26,6 +26,10 @@ pub(crate) type Pins = BTreeMap<String, String>;
 const MODEL_FILES: [&str; 2] = ["config.json", "tokenizer.json"];
 /// The first that is there.
 const MODEL_WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+/// Says what the `layer_N.safetensors` of circuit-tracer are.
+const TRACER_CONFIG: &str = "config.yaml";
+/// Of a checkpoint in several files, which it names.
+const MODEL_INDEX: &str = "model.safetensors.index.json";
 
 /// The hub, as the environment describes it.
 pub(crate) struct Hub {
@@ -293,11 +297,31 @@ impl Role<'_> {
 }
 
 fn model_files(snapshot: &Snapshot) -> Result<Vec<String>> {
-    let has = |name: &&str| snapshot.files.iter().any(|file| file == name);
-    let weights = MODEL_WEIGHTS.into_iter().find(has).unwrap_or(MODEL_WEIGHTS[0]);
-    let files = [MODEL_FILES[0], MODEL_FILES[1], weights];
+    let has = |name: &str| snapshot.files.iter().any(|file| file == name);
+    // As the tokenizer and the checkpoint choose among them.
+    let [config, tokenizer] = MODEL_FILES;
+    let tokenizer: &[&str] = match (has(tokenizer), has("vocab.json") && has("merges.txt")) {
+        (false, true) if has("added_tokens.json") => {
+            &["vocab.json", "merges.txt", "added_tokens.json"]
+        }
+        (false, true) => &["vocab.json", "merges.txt"],
+        _ => &[MODEL_FILES[1]],
+    };
+    let [safetensors, pickle] = MODEL_WEIGHTS;
+    let weights = match (has(safetensors), has(MODEL_INDEX), has(pickle)) {
+        (false, true, _) => {
+            let shard =
+                |name: &&String| name.starts_with("model-") && name.ends_with(".safetensors");
+            let shards = snapshot.files.iter().filter(shard).map(String::as_str);
+            [MODEL_INDEX].into_iter().chain(shards).collect()
+        }
+        (false, false, true) => vec![pickle],
+        _ => vec![safetensors],
+    };
+    let files: Vec<&str> =
+        [config].into_iter().chain(tokenizer.iter().copied()).chain(weights).collect();
     match files.iter().find(|name| !has(name)) {
-        None => Ok(files.map(String::from).into()),
+        None => Ok(files.into_iter().map(String::from).collect()),
         Some(file) => {
             let (what, hint) = web::no_file(Asked { name: &snapshot.name, file: Some(file) });
             Err(hinted(what, hint))
@@ -309,10 +333,13 @@ fn model_files(snapshot: &Snapshot) -> Result<Vec<String>> {
 /// dictionary.
 fn dictionary_of(file: &str) -> Option<String> {
     match file.split_once('/') {
-        Some((folder, "cfg.json" | "sae_weights.safetensors")) => Some(folder.into()),
+        Some((folder, "cfg.json" | "sae_weights.safetensors" | "sae.safetensors")) => {
+            Some(folder.into())
+        }
         Some(_) => None,
         None if file.ends_with("_log_feature_sparsity.pt") => None,
-        None if file.ends_with(".pt") => Some(file.into()),
+        None if file.ends_with(".pt") || file == TRACER_CONFIG => Some(file.into()),
+        None if file.starts_with("layer_") && file.ends_with(".safetensors") => Some(file.into()),
         None => Some(format!("{}.pt", file.strip_suffix("_cfg.json")?)),
     }
 }
@@ -330,12 +357,14 @@ fn dictionary_files(snapshot: &Snapshot, kind: Kind, wanted: &[String]) -> Resul
         );
         return Err(hinted(format!("`{name}` has no dictionary `{missing}`"), hint));
     }
-    if entries.is_empty() {
+    if entries.iter().all(|(entry, _)| entry == TRACER_CONFIG) {
         let hint = "a repository of dictionaries has `.pt` files, or folders with `cfg.json` and \
              `sae_weights.safetensors`";
         return Err(hinted(format!("`{name}` has no dictionaries"), hint));
     }
-    let used = entries.into_iter().filter(|(entry, _)| wanted.is_empty() || wanted.contains(entry));
+    let used = entries
+        .into_iter()
+        .filter(|(entry, _)| wanted.is_empty() || wanted.contains(entry) || entry == TRACER_CONFIG);
     Ok(used.map(|(_, file)| file.clone()).collect())
 }
 

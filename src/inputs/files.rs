@@ -3,7 +3,7 @@
 
 use super::sources;
 use crate::config::{self, Config};
-use crate::corpus::{Shard, files, shards};
+use crate::corpus::{Shard, Tokenizer, files, shards};
 use crate::dictionary::Source;
 use crate::error::Result;
 use crate::ids::Kind;
@@ -72,14 +72,10 @@ impl Input {
         let model = config.path(&config.model.path);
         match self {
             Input::Model => {
-                let weights = model::weights(&model)?;
-                let name = file_name(&weights);
-                let named = |name: &str| (format!("model/{name}"), model.join(name));
-                Ok(["config.json", &name].map(named).into())
+                let files = [vec![model.join("config.json")], model::weights(&model)?].concat();
+                Ok(files.into_iter().map(of_model).collect())
             }
-            Input::Tokenizer => {
-                Ok(vec![("model/tokenizer.json".into(), model.join("tokenizer.json"))])
-            }
+            Input::Tokenizer => Ok(Tokenizer::files(&model).into_iter().map(of_model).collect()),
             Input::Dictionaries => {
                 let of = |source: Source| {
                     let kind = source.id.kind;
@@ -153,6 +149,11 @@ pub(super) fn from_hub(config: &Config, path: &Path) -> Option<(String, String)>
             snapshot.commit.clone(),
         ))
     })
+}
+
+/// What a file of the model's folder is to the run, and where it is.
+pub(super) fn of_model(path: PathBuf) -> (String, PathBuf) {
+    (format!("model/{}", file_name(&path)), path)
 }
 
 /// What a file of a dictionary is to the run: `dictionaries/attention/NAME`, with the name below

@@ -3,6 +3,7 @@
 //! `files` says which files these are, `check` what can be told before a run. Knows settings and
 //! tables, no stage.
 
+mod apart;
 mod check;
 mod corpus;
 mod files;
@@ -10,13 +11,14 @@ mod model_check;
 mod open;
 mod prompts;
 
+pub use apart::check_apart;
 pub use check::check;
 pub(crate) use corpus::no_context;
 pub use corpus::{Contexts, corpus, counting};
 pub use files::Input;
 pub(crate) use files::published_from;
 pub(crate) use model_check::check_model;
-pub(crate) use open::about;
+pub(crate) use open::{about, check_converted, without_row};
 pub use open::{dictionaries, model, replacement_model, sizes, sources, tokenizer};
 pub(crate) use prompts::Metrics;
 pub use prompts::{growth, prompts, published, root};
@@ -24,7 +26,7 @@ pub use prompts::{growth, prompts, published, root};
 use crate::artifact::activations::Precision;
 use crate::artifact::tables::CircuitFeature;
 use crate::config::{Config, Dtype, ScoreFeatures};
-use crate::ids::FeatureId;
+use crate::ids::{FeatureId, Half, NodeKind};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Rows by a key of theirs.
@@ -41,6 +43,38 @@ pub fn scored_features(config: &Config, circuit: &[CircuitFeature]) -> Vec<Featu
         features.extend(circuit.iter().map(|row| row.feature));
     }
     features.into_iter().collect()
+}
+
+/// What is said of settings with which the atlas will have no features.
+pub(crate) fn without_features(config: &Config) -> Option<String> {
+    let discover = &config.discover;
+    if config.score.features == ScoreFeatures::None && config.named_features().is_empty() {
+        return Some(
+            "no feature is scored: `score.features` is `none`, and neither `score.extra` nor a \
+             group names one; the site has no page of a feature"
+                .into(),
+        );
+    }
+    let grows = growth(discover, discover.method).is_some();
+    let kinds = [NodeKind::AttentionFeature, NodeKind::MlpFeature].map(|kind| kind.to_string());
+    (grows && !kinds.iter().any(|kind| discover.allow.contains(kind))).then(|| {
+        format!(
+            "`discover.allow` has no kind of feature ({}): circuits have none",
+            kinds.join(", ")
+        )
+    })
+}
+
+/// What is said where one of the two halves of the documents has no context.
+pub(crate) fn empty_half(half: Half) -> String {
+    let what = match half {
+        Half::Explain => "features have no examples, and nothing is explained",
+        Half::Score => "explanations cannot be tested",
+    };
+    format!(
+        "no context is of the *{half}* half of the documents: {what}; use a corpus of more \
+         documents, or a larger `corpus.max_contexts`"
+    )
 }
 
 /// How activations are kept.

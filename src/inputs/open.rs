@@ -1,14 +1,14 @@
 //! The model, its tokenizer and its dictionaries, opened.
 
-use super::files::{dictionary_file, from_hub};
+use super::files::{dictionary_file, from_hub, of_model};
 use crate::circuit::ReplacementModel;
 use crate::config::Config;
 use crate::corpus::Tokenizer;
-use crate::dictionary::{self, Dictionary, Source};
+use crate::dictionary::{self, Dictionary, Source, Stored};
 use crate::error::{Result, hinted};
 use crate::ids::Kind;
 use crate::lock::Lock;
-use crate::model::{Gpt2, Sizes};
+use crate::model::{self, Gpt2, Sizes};
 use crate::progress::Progress;
 use std::path::PathBuf;
 
@@ -54,6 +54,14 @@ pub fn tokenizer(config: &Config) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
+/// What is said of a token that was added to the tokenizer without a row of the model.
+pub(crate) fn without_row(token: &str) -> String {
+    format!(
+        "`{token}` was added to the tokenizer, but the model has no row for it; where a text has \
+         it, it is read as any other text"
+    )
+}
+
 /// The sizes of the model of the settings.
 pub fn sizes(config: &Config) -> Result<Sizes> {
     Gpt2::sizes_of(&config.path(&config.model.path))
@@ -72,42 +80,67 @@ pub(crate) fn about(config: &Config) -> Result<String> {
     Ok(format!("a language model of the GPT-2 kind with {layers} layers of width {d_model}"))
 }
 
+/// # Errors
+/// When a converted dictionary would replace a file of somebody else.
+pub(crate) fn check_converted(config: &Config, lock: &Lock) -> Result<()> {
+    let folder = config.converted();
+    let check =
+        |source: &Source| Dictionary::check_place(source, &folder, &content(config, lock, source)?);
+    sources(config)?.iter().try_for_each(check)
+}
+
 /// All dictionaries in order, each converted first if it never was.
 pub fn dictionaries(config: &Config, lock: &Lock, progress: &Progress) -> Result<Vec<Dictionary>> {
     let (d_model, folder) = (sizes(config)?.d_model, config.converted());
-    let sources = sources(config)?;
+    let mut sources = sources(config)?;
+    let model = config.path(&config.model.path);
+    for source in sources.iter_mut().filter(|source| source.needs_norm()) {
+        source.set_norm(Gpt2::norm_of_mlp(&model, source.id.layer)?);
+    }
     let contents =
         sources.iter().map(|source| content(config, lock, source)).collect::<Result<Vec<_>>>()?;
     let with_content = || sources.iter().zip(&contents);
-    let new = with_content()
-        .filter(|(source, content)| Dictionary::is_new(source, &folder, content))
-        .count();
-    if new > 0 {
-        progress.begin(
-            "dictionaries converted",
-            sources.len() as u64,
-            (sources.len() - new) as u64,
-        );
+    let mut new = Vec::new();
+    for (source, content) in with_content() {
+        let (path, stored) = Dictionary::stored(source, &folder, content);
+        if stored == Stored::Damaged {
+            progress.line(&format!(
+                "note: `{}` is damaged; it is converted again from `{}`",
+                path.display(),
+                source.weights.display()
+            ));
+        }
+        new.push(stored != Stored::Whole);
     }
-    let open = |(source, content): (&Source, &String)| {
-        let is_new = Dictionary::is_new(source, &folder, content);
+    let number = new.iter().filter(|is_new| **is_new).count();
+    if number > 0 {
+        let done = sources.len() - number;
+        progress.begin("dictionaries converted", sources.len() as u64, done as u64);
+    }
+    let open = |((source, content), is_new): ((&Source, &String), bool)| {
         let dictionary = Dictionary::open(source, d_model, &folder, content)?;
         progress.step(u64::from(is_new))?;
         Ok(dictionary)
     };
     // One after the other: each is held in memory whole while it is converted.
-    with_content().map(open).collect()
+    with_content().zip(new).map(open).collect()
 }
 
-/// What stands for the content of a dictionary's files: their hashes, or of those of the hub the
-/// commit.
+/// What stands for the content of the files that a converted dictionary is made from: their hashes,
+/// or of those of the hub the commit.
 fn content(config: &Config, lock: &Lock, source: &Source) -> Result<String> {
-    let files = [Some(&source.weights), source.config.as_ref()].into_iter().flatten();
-    let of = |path: &PathBuf| match from_hub(config, path) {
+    let own = [Some(&source.weights), source.config.as_ref()].into_iter().flatten();
+    let mut files: Vec<(String, PathBuf)> =
+        own.map(|path| (dictionary_file(config, source.id.kind, path), path.clone())).collect();
+    if source.needs_norm() {
+        let weights = model::weights(&config.path(&config.model.path))?;
+        files.extend(weights.into_iter().map(of_model));
+    }
+    let of = |(name, path): &(String, PathBuf)| match from_hub(config, path) {
         Some((name, commit)) => Ok(format!("{name} {commit}")),
-        None => lock.known(&dictionary_file(config, source.id.kind, path), path),
+        None => lock.known(name, path),
     };
-    Ok(files.map(of).collect::<Result<Vec<_>>>()?.join(" "))
+    Ok(files.iter().map(of).collect::<Result<Vec<_>>>()?.join(" "))
 }
 
 /// The model with all its dictionaries.

@@ -8,7 +8,8 @@ use crate::error::{Hint, Result, hinted};
 use candle_core::pickle::PthTensors;
 use candle_core::safetensors::{Load, MmapedSafetensors};
 use candle_core::{DType, Device, Tensor};
-use std::collections::BTreeMap;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What to do about a folder that is not one of a model.
@@ -22,32 +23,83 @@ const FILES: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 /// Rows of a large matrix that are held in f64 at once.
 const BLOCK: usize = 2048;
 
-/// The file of a model's folder that has its weights: `model.safetensors`, or else
-/// `pytorch_model.bin`.
+/// How a checkpoint in several files says which tensor is in which of them.
+const INDEX: &str = ".index.json";
+
+/// The files of a model's folder that have its weights: `model.safetensors`; or its index and the
+/// files that it names; or else `pytorch_model.bin`.
 ///
 /// # Errors
-/// When there is neither, or only a checkpoint in several files.
-pub fn weights(folder: &Path) -> Result<PathBuf> {
-    let first = |names: [String; 2]| {
-        names.map(|name| folder.join(name)).into_iter().find(|path| path.exists())
-    };
-    if let Some(path) = first(FILES.map(String::from)) {
-        return Ok(path);
+/// When there are none of these, only a pickled checkpoint in several files, or one of the files is
+/// missing.
+pub fn weights(folder: &Path) -> Result<Vec<PathBuf>> {
+    let [safetensors, pickle] = FILES.map(|name| folder.join(name));
+    let [index, pickled_index] = FILES.map(|name| folder.join(format!("{name}{INDEX}")));
+    if safetensors.exists() {
+        return Ok(vec![safetensors]);
     }
-    Err(match first(FILES.map(|name| format!("{name}.index.json"))) {
-        Some(index) => hinted(
+    if index.exists() {
+        return shards(folder, index);
+    }
+    if pickle.exists() {
+        return Ok(vec![pickle]);
+    }
+    if pickled_index.exists() {
+        return Err(hinted(
             format!(
-                "`{}` belongs to a checkpoint in several files, which cannot be read",
-                index.display()
+                "`{}` belongs to a pickled checkpoint in several files, which cannot be read",
+                pickled_index.display()
             ),
-            "load it in transformers and save it with `max_shard_size=\"100GB\"`, which gives one \
-             `model.safetensors`",
-        ),
-        None => hinted(
-            format!("`{}` has neither `{}` nor `{}`", folder.display(), FILES[0], FILES[1]),
-            FOLDER,
-        ),
-    })
+            format!("save it as `model.safetensors`: {}", save_again(folder)),
+        ));
+    }
+    Err(hinted(
+        format!("`{}` has neither `{}` nor `{}`", folder.display(), FILES[0], FILES[1]),
+        FOLDER,
+    ))
+}
+
+/// The command that saves a model as one `model.safetensors`.
+fn save_again(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "`python -c \"from transformers import GPT2LMHeadModel as M; \
+         M.from_pretrained('{folder}').save_pretrained('{folder}', max_shard_size='100GB')\"`"
+    )
+}
+
+#[derive(Deserialize)]
+struct Index {
+    /// The file of each tensor.
+    weight_map: BTreeMap<String, String>,
+}
+
+/// An index and the files that it names.
+fn shards(folder: &Path, index: PathBuf) -> Result<Vec<PathBuf>> {
+    let again = format!("copy the model's files again, or save it anew: {}", save_again(folder));
+    let what = || format!("`{}` is not the index of a checkpoint", index.display());
+    let text = std::fs::read_to_string(&index).hint(what, &again)?;
+    let read: Index = serde_json::from_str(&text).hint(what, &again)?;
+    let names: BTreeSet<&String> = read.weight_map.values().collect();
+    // Names of files beside it, not paths to elsewhere.
+    let odd = |name: &&&String| {
+        Path::new(name.as_str()).file_name() != Some(std::ffi::OsStr::new(name.as_str()))
+    };
+    if let Some(odd) = names.iter().find(odd) {
+        return Err(hinted(
+            format!("`{}` names `{odd}`, which is not a file beside it", index.display()),
+            again,
+        ));
+    }
+    let files: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
+    match files.iter().find(|file| !file.is_file()) {
+        _ if files.is_empty() => Err(hinted(format!("`{}` names no file", index.display()), again)),
+        Some(missing) => Err(hinted(
+            format!("`{}` names `{}`, which is missing", index.display(), missing.display()),
+            again,
+        )),
+        None => Ok([vec![index], files].concat()),
+    }
 }
 
 /// An open file of weights.
@@ -64,20 +116,30 @@ enum File {
 }
 
 impl File {
-    fn open(path: &Path) -> Result<File> {
+    fn open(files: &[PathBuf]) -> Result<File> {
+        // Of a checkpoint in several files the first is the index.
+        let (path, shards) = match files {
+            [path] => (path, files),
+            [index, shards @ ..] => (index, shards),
+            [] => anyhow::bail!("there is no file"),
+        };
         if path.extension().is_some_and(|extension| extension == "bin") {
             return Ok(File::Pickle(PthTensors::new(path, None)?));
         }
         // SAFETY: the file is only read, each tensor copied before it is used; a change under way
         // at worst gives wrong numbers, and the hash that is taken of the file tells.
-        Ok(File::Safetensors(unsafe { MmapedSafetensors::new(path) }?))
+        let file = match shards {
+            [one] => unsafe { MmapedSafetensors::new(one) },
+            several => unsafe { MmapedSafetensors::multi(several) },
+        };
+        Ok(File::Safetensors(file?))
     }
 
     /// What to do when it cannot be read.
     fn hint(path: &Path) -> &'static str {
         if path.extension().is_some_and(|extension| extension == "bin") {
-            "the file is missing, truncated or older than PyTorch 1.6; copy it again, or use \
-             `model.safetensors`"
+            "the file is missing, truncated or older than PyTorch 1.6; copy it again, or save the \
+             model as `model.safetensors`: load it in transformers and call `save_pretrained`"
         } else {
             "the file is missing, truncated or not safetensors; copy it again"
         }
@@ -110,9 +172,10 @@ impl File {
 impl Checkpoint {
     /// Opens the weights of a model's folder; no tensor is read yet.
     pub(super) fn open(folder: &Path) -> Result<Checkpoint> {
-        let path = weights(folder)?;
+        let files = weights(folder)?;
+        let path = files[0].clone();
         let what = || format!("cannot read the weights `{}`", path.display());
-        let file = File::open(&path).hint(what, File::hint(&path))?;
+        let file = File::open(&files).hint(what, File::hint(&path))?;
         let bare = |name: &str| name.strip_prefix("transformer.").unwrap_or(name).to_string();
         let tensors =
             file.shapes().into_iter().map(|(name, shape)| (bare(&name), (name, shape))).collect();

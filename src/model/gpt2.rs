@@ -213,6 +213,17 @@ impl Gpt2 {
         Ok(Config::load(&folder.join("config.json"))?.bos())
     }
 
+    /// Gain and bias of the LayerNorm in front of an MLP, `[D]` each.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn norm_of_mlp(folder: &Path, layer: usize) -> Result<(Tensor, Tensor)> {
+        let d = Gpt2::sizes_of(folder)?.d_model;
+        let file = Checkpoint::open(folder)?;
+        let get = |name: &str| file.get(&format!("h.{layer}.ln_2.{name}"), &[d]);
+        Ok((f32(get("weight")?)?, f32(get("bias")?)?))
+    }
+
     /// Reads `config.json` and the weights of a Hugging Face folder and folds them, one tensor at a
     /// time.
     ///

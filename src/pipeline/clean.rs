@@ -33,19 +33,27 @@ pub fn clean(config: &Config, stage: Option<&str>) -> Result<Vec<Cleaned>> {
         if !named && !cleaned.iter().any(|before| each.reads_from(before)) {
             continue;
         }
-        each.writes.iter().try_for_each(|artifact| place.store.remove(artifact))?;
-        let left = each
-            .writes_besides
-            .as_ref()
-            .map(|besides| (besides.remove)(config))
-            .transpose()?
-            .flatten();
+        let mut left = Vec::new();
+        for artifact in each.writes {
+            left.extend(place.store.remove(artifact)?.into_iter().map(|name| format!("`{name}`")));
+        }
+        let folder = &config.output.artifacts;
+        let not_ours = || format!("left in `{folder}`, as this program did not write it: ");
+        let tables = (!left.is_empty()).then(|| not_ours() + &left.join(", "));
+        let besides = each.writes_besides.as_ref().map(|besides| (besides.remove)(config));
+        let all: Vec<String> = tables.into_iter().chain(besides.transpose()?.flatten()).collect();
+        let left = (!all.is_empty()).then(|| all.join("; "));
         place.lock.stages.remove(each.name);
         cleaned.push(each);
         said.push(Cleaned { stage: each.name, left });
     }
-    if stage.is_none() {
-        crate::dictionary::clear(&config.converted())?;
+    // In a folder of the settings they may be of other runs too.
+    match config.output.dictionaries.as_str() {
+        "" if stage.is_none() => crate::dictionary::clear(&config.converted())?,
+        shared if stage.is_none() => {
+            eprintln!("left in `{shared}`, as other runs may use it: converted dictionaries");
+        }
+        _ => {}
     }
     place.lock.save(place.store.root())?;
     Ok(said)

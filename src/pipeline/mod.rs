@@ -16,7 +16,7 @@ pub use download::fetch;
 pub(crate) use download::with_hub;
 pub use plan::{Selection, State};
 pub use plan::{Told, status};
-pub(crate) use plan::{causes_first, rehearse};
+pub(crate) use plan::{causes_first, check_outputs, rehearse};
 pub(crate) use runner::is_held;
 pub use runner::{ask, run, set_threads};
 pub use table::Stage;

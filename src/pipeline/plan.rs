@@ -3,7 +3,7 @@
 use super::download::downloaded;
 use super::runner::set_threads;
 use super::table::{NAMES, STAGES, Stage};
-use crate::artifact::{Artifact, Store};
+use crate::artifact::{Artifact, FORM, Store};
 use crate::config::Config;
 use crate::error::{Hint, Result, hinted};
 use crate::lock::{ATTEMPT, Ingredients, Lock, Reason, fingerprint};
@@ -116,7 +116,10 @@ impl<'a> Workplace<'a> {
         again: bool,
         failed: bool,
     ) -> Result<Ingredients> {
-        let mut all = Ingredients::from([("version".into(), stage.version.to_string())]);
+        let mut all = Ingredients::from([
+            ("version".into(), stage.version.to_string()),
+            ("version of files".into(), FORM.to_string()),
+        ]);
         let flat = self.config.flat()?;
         for wanted in stage.settings {
             let fits = |key: &&String| {
@@ -195,6 +198,13 @@ impl<'a> Workplace<'a> {
             });
         }
         Ok(states)
+    }
+
+    /// # Errors
+    /// When a stage that runs would replace a file that this program did not write.
+    pub(super) fn check_ours<'s>(&self, states: impl Iterator<Item = &'s State>) -> Result<()> {
+        let mut written = states.flat_map(|state| state.stage.writes);
+        written.try_for_each(|artifact| self.store.check_ours(artifact))
     }
 
     /// # Errors
@@ -291,6 +301,13 @@ pub(super) fn check_before(states: &[State], will_run: &impl Fn(&State) -> bool)
         }
     }
     Ok(())
+}
+
+/// # Errors
+/// When a run would replace a file that this program did not write.
+pub(crate) fn check_outputs(config: &Config) -> Result<()> {
+    let store = Store::new(&config.artifacts());
+    STAGES.iter().flat_map(|stage| stage.writes).try_for_each(|artifact| store.check_ours(artifact))
 }
 
 /// The stages with their states, for `status`.

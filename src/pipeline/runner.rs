@@ -7,7 +7,7 @@ use crate::artifact::Store;
 use crate::config::Config;
 use crate::error::{Context, Hint, Result, hinted};
 use crate::format::number;
-use crate::inputs::Input;
+use crate::inputs::{Input, check_apart, check_converted};
 use crate::llm::{Budget, check_key, check_replies, last_round};
 use crate::lock::{Entry, Reason, Stamp};
 use crate::process;
@@ -38,7 +38,7 @@ impl Workplace<'_> {
         self.lock.begin(stage.name, again);
         self.lock.save(self.store.root())?;
         if force {
-            stage.writes.iter().try_for_each(|artifact| self.store.remove(artifact))?;
+            stage.writes.iter().try_for_each(|artifact| self.store.remove(artifact).map(drop))?;
         }
         let start = Instant::now();
         let run = Run {
@@ -206,6 +206,8 @@ pub(crate) fn is_held(folder: &Path) -> bool {
 pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
     selection.check()?;
     set_threads(config);
+    // Before anything is written, be it only the folder.
+    check_apart(config)?;
     let _held = hold(&config.artifacts())?;
     let config = &fetched(config, false)?;
     let mut place = Workplace::open(config)?;
@@ -230,10 +232,14 @@ pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
         wanted().for_each(|state| place.tell_failures(state.stage));
         return Ok(Done { failed, ..Done::default() });
     }
+    place.check_ours(states.iter().filter(|state| will_run(state)))?;
     let dictionaries = states
         .iter()
         .any(|state| will_run(state) && state.stage.inputs.contains(&Input::Dictionaries));
     stages::check(config, dictionaries)?;
+    if dictionaries {
+        check_converted(config, &place.lock)?;
+    }
     if states.iter().any(|state| will_run(state) && state.stage.asks_by(config).is_some()) {
         check_key(&config.llm)?;
         check_replies(&place.store)?;

@@ -2,19 +2,25 @@
 //! list, or what is no longer as it was written, is a user's, and nobody removes it.
 
 use super::build::{may_hold, may_write};
+use crate::artifact::folder::Ours;
+use crate::artifact::publish::{publish, scratch};
 use crate::error::{Context, Hint, Result, hinted};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::FileType;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-/// The file of the mark. It is written last, so a site that has it is whole.
+/// The file of the mark. Of a site that is being written it lists no files; they are listed last,
+/// so a site of which they are is whole.
 const NAME: &str = "atlas.json";
 const GENERATOR: &str = "circuit-atlas";
 /// GitHub Pages serves a site with this file as it is. It alone may be in the folder before the
 /// first run.
 const PLAIN: &str = ".nojekyll";
+
+/// How sites of ours are told.
+pub(crate) const OURS: Ours = Ours { check, remove: remove_whole };
 
 /// What a site says of itself.
 #[derive(Deserialize, Serialize)]
@@ -25,7 +31,8 @@ pub(crate) struct Manifest {
     /// Of what the site was made from.
     #[serde(default)]
     pub fingerprint: String,
-    /// Every file but the mark, by its path in the site, with its hash. Older versions listed none.
+    /// Every file but the mark, by its path in the site, with its hash. None while the site is being
+    /// written; older versions listed none.
     files: Option<BTreeMap<String, String>>,
 }
 
@@ -68,15 +75,37 @@ pub(crate) fn remove(site: &Path) -> Result<Option<String>> {
     let Some(mark) = Manifest::read(site) else { return Ok(None) };
     let Contents { mut ours, folders, foreign } = mark.contents(site)?;
     // The mark last: should this be killed, the next one still knows what is ours.
-    ours.sort_by_key(|name| name == NAME);
-    for path in ours.iter().map(|name| site.join(name)) {
-        std::fs::remove_file(&path)
-            .with_context(|| format!("cannot remove `{}`", path.display()))?;
+    ours.retain(|name| name != NAME);
+    for name in &ours {
+        remove_file(&site.join(name))?;
     }
     // A folder stays where a user has put something into it.
     folders.iter().for_each(|name| drop(std::fs::remove_dir(site.join(name))));
+    remove_file(&site.join(NAME))?;
     drop(std::fs::remove_dir(site));
     Ok((!foreign.is_empty()).then(|| few(&foreign)))
+}
+
+/// Removes a folder in which everything is ours.
+fn remove_whole(folder: &Path) -> Result<()> {
+    if folder.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    check(folder)?;
+    remove(folder)?;
+    // Without a mark there was nothing in it but these.
+    drop(std::fs::remove_file(folder.join(PLAIN)));
+    drop(std::fs::remove_file(scratch(&folder.join(NAME))));
+    match std::fs::remove_dir(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove `{}`", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn remove_file(path: &Path) -> Result<()> {
+    std::fs::remove_file(path).with_context(|| format!("cannot remove `{}`", path.display()))
 }
 
 impl Manifest {
@@ -84,6 +113,14 @@ impl Manifest {
     pub(crate) fn read(site: &Path) -> Option<Manifest> {
         let text = std::fs::read_to_string(site.join(NAME)).ok()?;
         serde_json::from_str(&text).ok().filter(|mark: &Manifest| mark.generator == GENERATOR)
+    }
+
+    /// Marks an empty folder as one in which a site is being written.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn begin(folder: &Path) -> Result<()> {
+        Manifest::save(folder, "", None)
     }
 
     /// Marks everything in a folder as ours.
@@ -94,14 +131,19 @@ impl Manifest {
         std::fs::write(folder.join(PLAIN), "")?;
         let mut files = BTreeMap::new();
         list(folder, "", &mut files)?;
-        let version = env!("CARGO_PKG_VERSION").into();
-        let mark = Manifest {
-            generator: GENERATOR.into(),
-            version,
-            fingerprint: fingerprint.into(),
-            files: Some(files),
-        };
-        Ok(std::fs::write(folder.join(NAME), serde_json::to_string_pretty(&mark)? + "\n")?)
+        files.remove(NAME);
+        Manifest::save(folder, fingerprint, Some(files))
+    }
+
+    fn save(
+        folder: &Path,
+        fingerprint: &str,
+        files: Option<BTreeMap<String, String>>,
+    ) -> Result<()> {
+        let (generator, version) = (GENERATOR.into(), env!("CARGO_PKG_VERSION").into());
+        let mark = Manifest { generator, version, fingerprint: fingerprint.into(), files };
+        let text = serde_json::to_string_pretty(&mark)? + "\n";
+        publish(&folder.join(NAME), |file| Ok(file.write_all(text.as_bytes())?))
     }
 
     fn contents(&self, site: &Path) -> Result<Contents> {
@@ -142,6 +184,7 @@ impl Manifest {
             // A link, which is never ours.
             _ if !kind.is_file() => Some(format!("`{name}`")),
             _ if [NAME, PLAIN].contains(&name) => None,
+            _ if is_half_mark(name) => None,
             Some(Some(hash)) if *hash == hashed(&site.join(name))? => None,
             Some(Some(_)) => Some(format!("`{name}` (changed since it was written)")),
             None if may_write(name) => None,
@@ -150,10 +193,15 @@ impl Manifest {
     }
 }
 
+/// Whether a name is that of a mark that a killed run was writing.
+fn is_half_mark(name: &str) -> bool {
+    Some(name) == scratch(Path::new(NAME)).to_str()
+}
+
 /// What lies in a folder that is no site of ours.
 fn unmarked(folder: &Path) -> Result<Vec<String>> {
     let mut entries = entries(folder, "")?;
-    entries.retain(|(name, kind)| name != PLAIN || !kind.is_file());
+    entries.retain(|(name, kind)| !(kind.is_file() && (name == PLAIN || is_half_mark(name))));
     Ok(entries
         .into_iter()
         .map(|(name, kind)| format!("`{name}{}`", if kind.is_dir() { "/" } else { "" }))

@@ -9,7 +9,7 @@ use crate::circuit::{
     Attribution, Candidates, Edge, Growth, Node, Pass, ReplacementModel, Root, grow,
 };
 use crate::config::{Config, Discover, Task};
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, hinted};
 use crate::ids::{Component, FeatureId};
 use crate::inputs;
 use crate::stages::search::ranked;
@@ -61,6 +61,7 @@ pub fn run(run: &Run) -> Result<Done> {
         tables.add_circuits(&settings.name, &solved);
         tables.add_summary(&settings.name, &solved, &members);
     }
+    tables.check(run)?;
     tables.sort();
     tables.write(run)?;
     let mut summary = summary(run.config, &tables);
@@ -144,6 +145,30 @@ fn circuit(
 }
 
 impl Tables {
+    /// Warns of tasks whose circuits have no component or no feature.
+    ///
+    /// # Errors
+    /// When none has a component: there is nothing to make an atlas of.
+    fn check(&self, run: &Run) -> Result<()> {
+        let settings = "check `discover.allow`, `discover.most`, `discover.share` and the other \
+                        settings of the method";
+        if self.components.is_empty() {
+            return Err(hinted("no circuit of any task has a head or an MLP", settings));
+        }
+        for task in run.config.tasks.iter().map(|task| &task.name) {
+            let what = if !self.components.iter().any(|row| row.task == *task) {
+                "a head or an MLP"
+            } else if !self.features.iter().any(|row| row.task == *task) {
+                "a feature"
+            } else {
+                continue;
+            };
+            let text = format!("warning: no circuit of the task `{task}` has {what}; {settings}");
+            run.progress.line(&text);
+        }
+        Ok(())
+    }
+
     fn add_circuits(&mut self, task: &str, solved: &[Solved]) {
         for (number, solved) in (0u32..).zip(solved) {
             self.prompts.push(prompt_row(task, number, solved));

@@ -1,14 +1,13 @@
 //! `render`: everything above → the static site, built beside its place and swapped in whole.
 
 use super::{Done, Run};
-use crate::artifact::publish::publish_folder;
+use crate::artifact::folder::{Place, publish_folder};
 use crate::config::{Config, Task};
-use crate::error::{Result, hinted};
-use crate::inputs::Input;
+use crate::error::Result;
+use crate::inputs;
 use crate::lock::Ingredients;
-use crate::site::manifest::{self, Manifest};
-use crate::task::{self, Origin};
-use std::path::{Path, PathBuf};
+use crate::site::manifest::{self, Manifest, OURS};
+use std::path::Path;
 
 /// The front page shows the program's version, and where the inputs are.
 pub fn besides(config: &Config) -> Ingredients {
@@ -53,7 +52,8 @@ pub fn run(run: &Run) -> Result<Done> {
 
 /// Writes a site through `build` and puts it in the place of the one before.
 fn publish<T>(site: &Path, fingerprint: &str, build: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
-    publish_folder(site, manifest::check, |folder| {
+    publish_folder(site, OURS, |folder| {
+        Manifest::begin(folder)?;
         let built = build(folder)?;
         Manifest::write(folder, fingerprint)?;
         Ok(built)
@@ -63,83 +63,27 @@ fn publish<T>(site: &Path, fingerprint: &str, build: impl FnOnce(&Path) -> Resul
 /// Removes of the site what is ours, and says what is left in its folder.
 pub fn remove(config: &Config) -> Result<Option<String>> {
     let name = &config.output.site;
-    let left = manifest::remove(&config.path(name))?;
-    Ok(left.map(|left| format!("left in `{name}`, as `render` did not write it: {left}")))
+    let site = config.path(name);
+    // A link to a folder that is not there: there is no site.
+    let Ok(place) = Place::of(&site) else { return Ok(None) };
+    if !site.exists() && !place.has_leavings() {
+        return Ok(None);
+    }
+    let _held = place.hold()?;
+    // What a killed run has left beside it goes with it, if it is ours.
+    let aside = place.recover(OURS).err().map(|error| error.to_string());
+    let left = manifest::remove(&site)?;
+    let left = left.map(|left| format!("left in `{name}`, as `render` did not write it: {left}"));
+    let all: Vec<String> = left.into_iter().chain(aside).collect();
+    Ok((!all.is_empty()).then(|| all.join("; ")))
 }
 
 /// # Errors
-/// When the site's folder holds anything that is not of a site of ours: it would be lost.
+/// When the site's folder holds anything that is not of a site of ours: it would be lost; or when
+/// an output is where an input is.
 pub fn check(config: &Config) -> Result<()> {
-    let site = config.path(&config.output.site);
-    check_apart(config, &site)?;
-    manifest::check(&site)
-}
-
-/// # Errors
-/// When anything that a run reads or keeps is inside the site's folder, which is replaced whole, or
-/// the site is inside the artifacts.
-fn check_apart(config: &Config, site: &Path) -> Result<()> {
-    let here = std::env::current_dir()?;
-    let site = real(&here.join(site));
-    let mut kept = kept(config)?.into_iter().map(|(what, path)| (what, real(&here.join(path))));
-    if let Some((what, path)) = kept.find(|(_, path)| path.starts_with(&site)) {
-        return Err(hinted(
-            format!("`output.site` would replace `{}`, which contains {what}", path.display()),
-            "set `output.site` to a folder of its own",
-        ));
-    }
-    if site.starts_with(real(&here.join(config.artifacts()))) {
-        return Err(hinted(
-            "`output.site` is inside `output.artifacts`",
-            "set `output.site` to a folder of its own",
-        ));
-    }
-    Ok(())
-}
-
-/// Everything that a run reads or keeps, the site apart: what it is, and where.
-fn kept(config: &Config) -> Result<Vec<(String, PathBuf)>> {
-    let mut kept = vec![
-        ("the settings".to_string(), config.folder.clone()),
-        ("output.artifacts".into(), config.artifacts()),
-        ("output.dictionaries".into(), config.converted()),
-    ];
-    for task in &config.tasks {
-        let file = task
-            .file
-            .iter()
-            .map(|file| (format!("the prompts of the task `{}`", task.name), config.path(file)));
-        kept.extend(file);
-        if let Origin::File(file) = task::origin(task, &config.model.path) {
-            kept.push((
-                format!("the published circuit of the task `{}`", task.name),
-                config.path(file),
-            ));
-        }
-    }
-    let read = [
-        &config.model.path,
-        &config.dictionaries.attention,
-        &config.dictionaries.mlp,
-        &config.corpus.path,
-    ];
-    let mut paths: Vec<PathBuf> = read.map(|path| config.path(path)).into();
-    // One by one too: a pattern or a list may name files that are elsewhere.
-    paths.extend(Input::Corpus.files(config)?.into_iter().map(|(_, path)| path));
-    // What is not there cannot be replaced; a stage that reads it says so.
-    let dictionaries = Input::Dictionaries.files(config).unwrap_or_default();
-    paths.extend(dictionaries.into_iter().map(|(_, path)| path));
-    kept.extend(paths.into_iter().map(|path| ("inputs of the run".into(), path)));
-    Ok(kept)
-}
-
-/// Where a path leads, as far as it is there already.
-fn real(path: &Path) -> PathBuf {
-    match (std::fs::canonicalize(path), path.parent(), path.file_name()) {
-        (Ok(real), _, _) => real,
-        (Err(_), Some(folder), Some(name)) => real(folder).join(name),
-        _ => path.into(),
-    }
+    inputs::check_apart(config)?;
+    Place::of(&config.path(&config.output.site))?.check(OURS)
 }
 
 #[cfg(test)]
@@ -171,5 +115,85 @@ mod tests {
             1,
             "something was left beside the site"
         );
+    }
+
+    /// Renders a page with this text.
+    fn write(site: &Path, text: &'static str) -> Result<()> {
+        publish(site, "of a run", |folder| Ok(fs::write(folder.join("index.html"), text)?))
+    }
+
+    #[test]
+    fn there_is_a_whole_site_at_every_moment() {
+        let above = tempfile::tempdir().unwrap();
+        let site = above.path().join("site");
+        write(&site, "first").unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let order = std::sync::atomic::Ordering::SeqCst;
+        std::thread::scope(|threads| {
+            let watch = threads.spawn(|| {
+                let mut seen = 0;
+                while !done.load(order) {
+                    let page = fs::read_to_string(site.join("index.html"));
+                    assert!(["first", "again"].contains(&page.unwrap().as_str()));
+                    seen += 1;
+                }
+                seen
+            });
+            // Several at once, as of settings that share a site.
+            std::thread::scope(|writers| {
+                for _ in 0..3 {
+                    writers.spawn(|| (0..40).for_each(|_| write(&site, "again").unwrap()));
+                }
+            });
+            done.store(true, order);
+            assert!(watch.join().unwrap() > 10);
+        });
+        assert_eq!(fs::read_dir(above.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_run_leaves_is_put_right() {
+        let above = tempfile::tempdir().unwrap();
+        let [site, new, old] = ["site", ".site.new", ".site.old"].map(|n| above.path().join(n));
+        let page = || fs::read_to_string(site.join("index.html")).unwrap();
+        let alone = || fs::read_dir(above.path()).unwrap().count() == 1;
+        write(&site, "first").unwrap();
+        // While it wrote, at any point.
+        fs::create_dir(&new).unwrap();
+        write(&site, "second").unwrap();
+        assert!(page() == "second" && alone());
+        fs::create_dir(&new).unwrap();
+        fs::write(new.join(".atlas.json.tmp"), "{\"gener").unwrap();
+        write(&site, "second").unwrap();
+        assert!(page() == "second" && alone());
+        fs::create_dir(&new).unwrap();
+        Manifest::begin(&new).unwrap();
+        fs::create_dir(new.join("tasks")).unwrap();
+        fs::write(new.join("tasks/ioi.html"), "half").unwrap();
+        write(&site, "third").unwrap();
+        assert!(page() == "third" && alone());
+        // While it removed the one from before.
+        write(&new, "old").unwrap();
+        fs::remove_file(new.join("index.html")).unwrap();
+        write(&site, "fourth").unwrap();
+        assert!(page() == "fourth" && alone());
+        // Between two renames, where folders cannot be exchanged: the next run puts it back first.
+        fs::rename(&site, &old).unwrap();
+        write(&new, "new").unwrap();
+        let seen = publish(&site, "of a run", |_| Ok(page())).unwrap();
+        assert_eq!(seen, "fourth");
+        // Twice in a row, and the site was removed meanwhile.
+        fs::rename(&site, &old).unwrap();
+        write(&new, "new").unwrap();
+        remove_of(&site);
+        assert_eq!(fs::read_dir(above.path()).unwrap().count(), 0);
+    }
+
+    /// What `clean` does.
+    fn remove_of(site: &Path) {
+        let place = Place::of(site).unwrap();
+        let _held = place.hold().unwrap();
+        place.recover(OURS).unwrap();
+        assert_eq!(manifest::remove(site).unwrap(), None);
     }
 }

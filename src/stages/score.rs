@@ -19,6 +19,11 @@ type Scored = (u32, Vec<Hit>);
 /// Scores the chosen features, shard by shard.
 pub fn run(run: &Run) -> Result<Done> {
     let features = inputs::scored_features(run.config, &run.store.read::<CircuitFeature>()?);
+    if features.is_empty() {
+        let why = inputs::without_features(run.config)
+            .unwrap_or_else(|| "no feature is scored: no circuit has any".into());
+        run.progress.line(&format!("warning: {why}"));
+    }
     let scorer = Scorer::new(&features, &run.dictionaries()?)?;
     let live = match run.config.cache.store {
         StoreKind::Stream => Some(inputs::model(run.config)?),

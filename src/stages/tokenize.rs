@@ -44,6 +44,11 @@ pub fn run(run: &Run) -> Result<Done> {
     if windows.is_empty() {
         return Err(inputs::no_context(run.config));
     }
+    for own in [Half::Explain, Half::Score] {
+        if !windows.iter().any(|window| half(&documents[window.document as usize].ids) == own) {
+            run.progress.line(&format!("warning: {}", inputs::empty_half(own)));
+        }
+    }
     write_documents(run, &documents, &counts(&windows, documents.len(), &tokenizer))?;
     let tokens = windows.iter().map(|window| window.tokens.len()).sum();
     let contexts = write_contexts(run, windows)?;
@@ -83,6 +88,9 @@ impl Reading<'_> {
 /// fill them, and no file behind the one that does.
 fn encode(run: &Run, tokenizer: &Tokenizer) -> Result<Vec<Encoded>> {
     let corpus = &run.config.corpus;
+    for token in tokenizer.left_out() {
+        run.progress.line(&format!("warning: {}", inputs::without_row(token)));
+    }
     let mut reading =
         Reading { corpus, tokenizer, batch: Vec::new(), documents: Vec::new(), contexts: 0 };
     for shard in inputs::corpus(run.config, run.progress)? {

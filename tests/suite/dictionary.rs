@@ -3,13 +3,15 @@
 use crate::bench::copy;
 use crate::fixture::{
     Fixture, TOLERANCE, assert_tensor, assert_within, dictionaries, in_every_world, numbers,
-    read_by,
+    opened, read_by,
 };
 use candle_core::Tensor;
-use circuit_atlas::dictionary::{Dictionary, Sample, judge, measure};
+use circuit_atlas::dictionary::{Dictionary, Sample, find, judge, measure};
 use circuit_atlas::error::Result;
 use circuit_atlas::ids::{DictionaryId, Kind};
 use circuit_atlas::model::{Gpt2, Intervention, Sizes};
+use std::collections::HashMap;
+use std::path::Path;
 
 in_every_world!(
     activations_are_the_recorded_ones,
@@ -209,4 +211,185 @@ fn loss(model: &Gpt2, tokens: &[u32], intervention: &dyn Intervention) -> f64 {
         whole.ln() - f64::from(row[*next as usize])
     };
     logits.iter().zip(&tokens[1..]).map(surprise).sum()
+}
+
+/// Gain and bias of each LayerNorm in front of an MLP of a recorded model.
+fn norm(f: &Fixture, layer: usize) -> (Vec<f32>, Vec<f32>) {
+    let (gain, beta) = Gpt2::norm_of_mlp(&f.path("model"), layer).unwrap();
+    (gain.to_vec1().unwrap(), beta.to_vec1().unwrap())
+}
+
+/// A transcoder of the folded model as one of the model as it is in its files: a feature a row,
+/// reading behind the gain and bias, writing with some mean that is of no effect.
+fn unfolded(f: &Fixture, dictionary: &Dictionary, names: [&str; 2]) -> HashMap<String, Tensor> {
+    let (gain, beta) = norm(f, dictionary.id.layer);
+    let (d, n) = (gain.len(), dictionary.width());
+    let (mut w_enc, mut b_enc, mut w_dec) = (Vec::new(), Vec::new(), Vec::new());
+    for feature in 0..n {
+        let row = dictionary.read_direction(feature).unwrap();
+        let row: Vec<f32> = row.iter().zip(&gain).map(|(w, g)| w / g).collect();
+        let shift: f32 = row.iter().zip(&beta).map(|(w, b)| w * b).sum();
+        b_enc.push(dictionary.read_bias(feature) - shift);
+        w_enc.extend(row);
+        let mean = feature as f32 / n as f32;
+        w_dec.extend(dictionary.write_direction(feature).unwrap().iter().map(|w| w + mean));
+    }
+    let b_dec: Vec<f32> = dictionary.b_out().iter().map(|b| b + 0.7).collect();
+    let tensor = |values: Vec<f32>, shape: &[usize]| {
+        Tensor::from_vec(values, shape, &candle_core::Device::Cpu).unwrap()
+    };
+    HashMap::from([
+        (names[0].to_string(), tensor(w_enc, &[n, d])),
+        (names[1].to_string(), tensor(b_enc, &[n])),
+        ("W_dec".into(), tensor(w_dec, &[n, d])),
+        ("b_dec".into(), tensor(b_dec, &[d])),
+    ])
+}
+
+/// The dictionaries of a folder, of the first two layers, opened as a run does.
+fn opened_with_norms(f: &Fixture, folder: &Path) -> Vec<Dictionary> {
+    let mut sources = find(folder, &[], Kind::Mlp, 2).unwrap();
+    for source in &mut sources {
+        assert!(source.needs_norm());
+        source.set_norm(Gpt2::norm_of_mlp(&f.path("model"), source.id.layer).unwrap());
+    }
+    sources.iter().map(|source| opened(source, &f.model().sizes).unwrap()).collect()
+}
+
+/// What was reconstructed, without its mean: the model's own output has none.
+fn centred(x: &Tensor) -> Tensor {
+    x.broadcast_sub(&x.mean_keepdim(1).unwrap()).unwrap()
+}
+
+#[test]
+fn circuit_tracers_transcoders_are_the_same_features() {
+    let f = Fixture::tiny();
+    let folder = tempfile::tempdir().unwrap();
+    let config = "# a comment\nmodel_name: \"openai-community/gpt2\"\nmodel_kind: transcoder_set\n\
+                  feature_input_hook: mlp.hook_in # in front\nfeature_output_hook: hook_mlp_out\n\
+                  transcoders:\n  - hf://x/y\nscan: tiny\n";
+    let put = |text: &str| std::fs::write(folder.path().join("config.yaml"), text).unwrap();
+    put(config);
+    let file = |layer: usize| folder.path().join(format!("layer_{layer}.safetensors"));
+    let trace = f.model().forward(&f.expected.prompts[0].tokens).unwrap();
+    let of = |layer| f.dictionary(DictionaryId { layer, kind: Kind::Mlp });
+    for layer in 0..2 {
+        let mut tensors = unfolded(f, of(layer), ["W_enc", "b_enc"]);
+        let jump = Tensor::full(0.05_f32, of(layer).width(), &candle_core::Device::Cpu).unwrap();
+        tensors.insert("activation_function.threshold".into(), jump);
+        candle_core::safetensors::save(&tensors, file(layer)).unwrap();
+    }
+    let mut active = 0;
+    for dictionary in opened_with_norms(f, folder.path()) {
+        let x = read_by(dictionary.id, &trace);
+        let own = of(dictionary.id.layer);
+        let [a, b] = [&dictionary, own].map(|d| d.encoder().unwrap().pre(x).unwrap());
+        assert_tensor("pre-activations", &a, &b);
+        let found = numbers(&dictionary.encoder().unwrap().encode(x).unwrap());
+        for (found, pre) in found.iter().zip(numbers(&a)) {
+            assert_eq!(*found, if pre > 0.05 { pre } else { 0.0 });
+            active += usize::from(*found > 0.0);
+        }
+        let all = own.encoder().unwrap().active(x).unwrap();
+        let [a, b] = [&dictionary, own].map(|d| centred(&d.decode(&all).unwrap()));
+        assert_tensor("reconstruction", &a, &b);
+    }
+    assert!(active > 0);
+
+    let refused = |from: &str, to: &str, why: &str| {
+        assert!(config.contains(from), "{from}");
+        put(&config.replace(from, to));
+        let error = find(folder.path(), &[], Kind::Mlp, 2).err().unwrap();
+        let error = circuit_atlas::error::report(&error);
+        assert!(error.contains(why) && error.contains("config.yaml"), "{error}");
+    };
+    let clt = "the model_kind `cross_layer_transcoder` is not supported";
+    refused("transcoder_set", "cross_layer_transcoder", clt);
+    refused("mlp.hook_in", "hook_resid_mid", "it reads the hook `hook_resid_mid`");
+    refused("hook_mlp_out", "hook_resid_post", "it writes to `hook_resid_post`");
+    refused("scan:", "activation: topk\nscan:", "a top-k dictionary without `k`");
+    refused("openai-community/gpt2", "google/gemma-2-2b", "is not a GPT-2");
+    put(config);
+    let mut tensors = candle_core::safetensors::load(file(1), &candle_core::Device::Cpu).unwrap();
+    tensors.insert("W_skip".into(), tensors["W_dec"].clone());
+    candle_core::safetensors::save(&tensors, file(1)).unwrap();
+    let sources = find(folder.path(), &[], Kind::Mlp, 2).unwrap();
+    let error = sources[1].read(f.model().sizes.d_model).err().unwrap().to_string();
+    assert!(error.contains("has a skip connection (`W_skip`)"), "{error}");
+}
+
+#[test]
+fn sparsifys_transcoders_are_the_same_features() {
+    let f = Fixture::tiny();
+    let folder = tempfile::tempdir().unwrap();
+    let of = |layer| f.dictionary(DictionaryId { layer, kind: Kind::Mlp });
+    let own = |layer: usize| folder.path().join(format!("h.{layer}.mlp"));
+    let config = |layer: usize| {
+        serde_json::json!({
+            "activation": "topk", "expansion_factor": 32, "normalize_decoder": true,
+            "num_latents": of(layer).width(), "k": 5, "multi_topk": false, "skip_connection": false,
+            "transcode": true, "d_in": f.model().sizes.d_model,
+        })
+    };
+    for layer in 0..2 {
+        std::fs::create_dir(own(layer)).unwrap();
+        std::fs::write(own(layer).join("cfg.json"), config(layer).to_string()).unwrap();
+        let tensors = unfolded(f, of(layer), ["encoder.weight", "encoder.bias"]);
+        candle_core::safetensors::save(&tensors, own(layer).join("sae.safetensors")).unwrap();
+    }
+    let trace = f.model().forward(&f.expected.prompts[0].tokens).unwrap();
+    for dictionary in opened_with_norms(f, folder.path()) {
+        let x = read_by(dictionary.id, &trace);
+        let [a, b] = [&dictionary, of(dictionary.id.layer)]
+            .map(|dictionary| dictionary.encoder().unwrap().pre(x).unwrap());
+        assert_tensor("pre-activations", &a, &b);
+        assert_eq!(dictionary.encoder().unwrap().rule, circuit_atlas::dictionary::Rule::TopK(5));
+    }
+    for (key, value, why) in [
+        ("skip_connection", serde_json::json!(true), "skip_connection is not supported"),
+        ("transcode", serde_json::json!(false), "only transcoders of MLPs are supported"),
+        ("activation", serde_json::json!("groupmax"), "the activation `groupmax` is not supported"),
+        ("k", serde_json::json!(0), "a top-k dictionary without `k`"),
+    ] {
+        let mut changed = config(1);
+        changed[key] = value;
+        std::fs::write(own(1).join("cfg.json"), changed.to_string()).unwrap();
+        let error = find(folder.path(), &[], Kind::Mlp, 2).err().unwrap().to_string();
+        assert!(error.contains(why) && error.contains("h.1.mlp/cfg.json"), "{error}");
+    }
+}
+
+#[test]
+fn formats_that_are_not_read_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let refused = || {
+        let error = find(folder.path(), &[], Kind::Attention, 2).err().unwrap();
+        circuit_atlas::error::report(&error)
+    };
+    put("layer_0.safetensors", "?");
+    let error = refused();
+    let why = "for layer 0; found `layer_0.safetensors`, which is not supported\n";
+    assert!(error.contains(why), "{error}");
+    put("resid/params.npz", "?");
+    put("README.md", "?");
+    let error = refused();
+    assert!(error.contains("found `layer_0.safetensors` and 1 more, which are not"), "{error}");
+
+    put("trainer_0/ae.pt", "?");
+    let config = |class: &str| {
+        format!("{{\"trainer\": {{\"dict_class\": \"{class}\", \"layer\": 1, \"k\": 32}}}}")
+    };
+    put("trainer_0/config.json", &config("AutoEncoderTopK"));
+    let error = refused();
+    let why = "trainer_0/ae.pt` is a dictionary of `dictionary_learning` (`AutoEncoderTopK`)";
+    assert!(error.contains(why) && error.contains("`python -c \"import torch"), "{error}");
+    assert!(error.contains("blocks.1.attn.hook_z"), "{error}");
+    put("trainer_0/config.json", &config("CrossCoder"));
+    let error = refused();
+    assert!(error.contains("(`CrossCoder`), which is not supported"), "{error}");
 }

@@ -120,10 +120,10 @@ fn every_pickled_form_gives_the_same_model() {
 #[test]
 fn safetensors_win_over_a_pickle() {
     let folder = pickled("only_a_call");
-    assert_eq!(weights(folder.path()).unwrap(), folder.path().join("pytorch_model.bin"));
+    assert_eq!(weights(folder.path()).unwrap(), [folder.path().join("pytorch_model.bin")]);
     std::fs::copy(data("tiny/model/model.safetensors"), folder.path().join("model.safetensors"))
         .unwrap();
-    assert_eq!(weights(folder.path()).unwrap(), folder.path().join("model.safetensors"));
+    assert_eq!(weights(folder.path()).unwrap(), [folder.path().join("model.safetensors")]);
     assert!(Gpt2::load(folder.path()).is_ok());
 }
 
@@ -168,18 +168,64 @@ fn a_pickle_of_an_old_form_or_cut_short_is_refused() {
 }
 
 #[test]
-fn a_checkpoint_in_several_files_is_refused_by_name() {
-    for index in ["model.safetensors.index.json", "pytorch_model.bin.index.json"] {
-        let folder = folder(Fixture::tiny());
-        std::fs::write(folder.path().join(index), "{}").unwrap();
-        let message = refused(folder.path());
-        assert!(
-            message.contains(&format!("{index}` belongs to a checkpoint in several files")),
-            "{message}"
-        );
-        assert!(message.contains("max_shard_size"), "{message}");
+fn a_checkpoint_in_several_files_is_the_same_model() {
+    let f = Fixture::tiny();
+    let exact = model_of(f, &bare(f));
+    let folder = folder(f);
+    // As transformers writes it, in files by size.
+    let mut parts: [Tensors; 3] = Default::default();
+    let (mut map, mut names) = (serde_json::Map::new(), Vec::from_iter(prefixed(bare(f))));
+    names.sort_by(|a, b| a.0.cmp(&b.0));
+    for (i, (name, tensor)) in names.into_iter().enumerate() {
+        let file = format!("model-{:05}-of-00003.safetensors", i % 3 + 1);
+        map.insert(name.clone(), file.into());
+        parts[i % 3].insert(name, tensor);
     }
-    let message = refused(folder(Fixture::tiny()).path());
+    let files: Vec<_> =
+        (1..=3).map(|n| folder.path().join(format!("model-{n:05}-of-00003.safetensors"))).collect();
+    let save = |n: usize| candle_core::safetensors::save(&parts[n], &files[n]).unwrap();
+    (0..3).for_each(save);
+    let index = folder.path().join("model.safetensors.index.json");
+    let written = serde_json::json!({ "metadata": { "total_size": 1 }, "weight_map": map });
+    std::fs::write(&index, written.to_string()).unwrap();
+    let all = [vec![index.clone()], files.clone()].concat();
+    assert_eq!(weights(folder.path()).unwrap(), all);
+    let model = Gpt2::load(folder.path()).unwrap();
+    assert_eq!(logits(f, &model), logits(f, &exact));
+    assert_eq!(model.parameters, exact.parameters);
+
+    std::fs::remove_file(&files[1]).unwrap();
+    let message = refused(folder.path());
+    let missing = files[1].display();
+    assert!(
+        message.contains(&format!("index.json` names `{missing}`, which is missing")),
+        "{message}"
+    );
+    save(1);
+    for (text, why) in [
+        ("{}", "index.json` is not the index of a checkpoint"),
+        ("{\"weight_map\": {}}", "index.json` names no file"),
+        ("{\"weight_map\": {\"a\": \"../a\"}}", "names `../a`, which is not a file beside it"),
+    ] {
+        std::fs::write(&index, text).unwrap();
+        let message = refused(folder.path());
+        assert!(message.contains(why) && message.contains("save_pretrained("), "{message}");
+    }
+    // One of its files alone lacks tensors, which are named.
+    let one = "{\"weight_map\": {\"a\": \"model-00001-of-00003.safetensors\"}}";
+    std::fs::write(&index, one).unwrap();
+    assert!(refused(folder.path()).contains("index.json` has no tensor `"));
+}
+
+#[test]
+fn a_pickled_checkpoint_in_several_files_is_refused_by_name() {
+    let folder = folder(Fixture::tiny());
+    std::fs::write(folder.path().join("pytorch_model.bin.index.json"), "{}").unwrap();
+    let message = refused(folder.path());
+    let why = "pytorch_model.bin.index.json` belongs to a pickled checkpoint in several files";
+    assert!(message.contains(why) && message.contains("max_shard_size"), "{message}");
+    assert!(message.contains("`python -c \"from transformers import"), "{message}");
+    let message = refused(self::folder(Fixture::tiny()).path());
     assert!(
         message.contains("has neither `model.safetensors` nor `pytorch_model.bin`"),
         "{message}"

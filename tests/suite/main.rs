@@ -26,6 +26,7 @@ mod llm;
 mod llm_server;
 mod messages;
 mod model;
+mod outputs;
 mod outside;
 mod pipeline;
 mod plants;

@@ -423,6 +423,12 @@ fn of_version_9(mut bytes: Vec<u8>) -> Vec<u8> {
     let at = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len() + 2;
     assert_eq!(bytes[at], b'2');
     bytes[at] = b'9';
+    // The hash of the file is one of it with zeros where the hash is.
+    let key = b"circuit-atlas.hash";
+    let at = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len() + 2;
+    bytes[at..at + 32].fill(b'0');
+    let hash = blake3::hash(&bytes).to_hex();
+    bytes[at..at + 32].copy_from_slice(&hash.as_bytes()[..32]);
     bytes
 }
 

@@ -14,6 +14,9 @@ const DAMAGED: &str = "the file is missing, truncated or of another format than 
 pub(super) struct Weights<'a> {
     path: &'a Path,
     file: File,
+    /// The tensor that reads, and which of its axes the features are on.
+    encoder: &'static str,
+    axis: usize,
 }
 
 enum File {
@@ -26,7 +29,7 @@ impl Weights<'_> {
         let what = || format!("cannot read the dictionary `{}`", path.display());
         let file = match format {
             // SAFETY: the file is only read, and a change under way at worst gives wrong numbers.
-            Format::SaeLens(_) => {
+            Format::SaeLens(_) | Format::Rows(_) => {
                 File::Safetensors(unsafe { MmapedSafetensors::new(path) }.hint(what, DAMAGED)?)
             }
             Format::AttentionPt => File::Pickle(PthTensors::new(path, None).hint(what, DAMAGED)?),
@@ -35,7 +38,11 @@ impl Weights<'_> {
                 File::Pickle(PthTensors::new(path, Some("state_dict")).hint(what, DAMAGED)?)
             }
         };
-        let weights = Weights { path, file };
+        let (encoder, axis) = match format {
+            Format::Rows(rows) => (rows.encoder(), 0),
+            _ => ("W_enc", 1),
+        };
+        let weights = Weights { path, file, encoder, axis };
         if weights.names().is_empty() {
             return Err(hinted(format!("`{}` has no tensors", path.display()), DAMAGED));
         }
@@ -47,6 +54,10 @@ impl Weights<'_> {
             File::Safetensors(file) => file.tensors().into_iter().map(|(name, _)| name).collect(),
             File::Pickle(file) => file.tensor_infos().keys().cloned().collect(),
         }
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.shape(name).is_some()
     }
 
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
@@ -92,12 +103,13 @@ impl Weights<'_> {
 
     /// All of the file's tensors are used.
     pub(super) fn check_names(&self, format: &Format) -> Result<()> {
-        let own: &[&str] = match format {
-            Format::AttentionPt => &["b_enc"],
-            Format::TranscoderPt => &["b_enc", "b_dec_out"],
-            Format::SaeLens(read) => read.tensors(),
+        let shared = ["W_enc", "W_dec", "b_dec"];
+        let all = match format {
+            Format::AttentionPt => [&shared, &["b_enc"][..]].concat(),
+            Format::TranscoderPt => [&shared, &["b_enc", "b_dec_out"][..]].concat(),
+            Format::SaeLens(read) => [&shared, read.tensors()].concat(),
+            Format::Rows(read) => read.tensors(),
         };
-        let all = [&["W_enc", "W_dec", "b_dec"], own].concat();
         let mut others: Vec<String> =
             self.names().into_iter().filter(|name| !all.contains(&name.as_str())).collect();
         others.sort();
@@ -125,10 +137,10 @@ impl Weights<'_> {
 
     /// The number of features, read off the encoder.
     pub(super) fn width(&self) -> Result<usize> {
-        let found = self.shape("W_enc").and_then(|shape| shape.get(1).copied());
+        let found = self.shape(self.encoder).and_then(|shape| shape.get(self.axis).copied());
         found.ok_or_else(|| {
             hinted(
-                format!("`{}` has no matrix `W_enc`", self.path.display()),
+                format!("`{}` has no matrix `{}`", self.path.display(), self.encoder),
                 "the file does not have the format that its name and config say",
             )
         })

@@ -51,6 +51,13 @@ struct WeightedSet {
 /// Sums up what the scores and circuits say.
 pub fn run(run: &Run) -> Result<Done> {
     let work = Work::load(run)?;
+    if !work.features.is_empty() && work.activations.iter().all(Vec::is_empty) {
+        run.progress.line(
+            "warning: no scored feature is active anywhere in the corpus, so there are no \
+             examples; check that the corpus is text of the kind that the dictionaries were \
+             trained on",
+        );
+    }
     run.store.write(run.fingerprint, &work.feature_rows())?;
     let pairs = write_circuit_pairs(run)?;
     let prompts = run.store.read::<PromptRow>()?.iter().filter(|row| row.used).count() as f64;
