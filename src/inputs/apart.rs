@@ -16,11 +16,9 @@ pub fn check_apart(config: &Config) -> Result<()> {
     let site = real(&config.path(&config.output.site));
     let (artifacts, converted) = (real(&config.artifacts()), real(&config.converted()));
     let read = read(config);
-    let mut kept = vec![
-        ("output.artifacts".to_string(), config.artifacts()),
-        ("output.dictionaries".into(), config.converted()),
-    ];
-    kept.extend(read.iter().cloned());
+    let mut kept = read.clone();
+    kept.push(("output.artifacts".into(), config.artifacts()));
+    kept.push(("output.dictionaries".into(), config.converted()));
     let inside = |folder: &Path, all: &[(String, PathBuf)]| {
         let all = all.iter().map(|(what, path)| (what.clone(), real(path)));
         all.into_iter().find(|(_, path)| path.starts_with(folder))
@@ -28,18 +26,6 @@ pub fn check_apart(config: &Config) -> Result<()> {
     if let Some((what, path)) = inside(&site, &kept) {
         return Err(hinted(
             format!("`output.site` would replace `{}`, which contains {what}", path.display()),
-            "set `output.site` to a folder of its own",
-        ));
-    }
-    if site.starts_with(&artifacts) {
-        return Err(hinted(
-            "`output.site` is inside `output.artifacts`",
-            "set `output.site` to a folder of its own",
-        ));
-    }
-    if site.starts_with(&converted) {
-        return Err(hinted(
-            "`output.site` is inside `output.dictionaries`",
             "set `output.site` to a folder of its own",
         ));
     }
@@ -55,6 +41,18 @@ pub fn check_apart(config: &Config) -> Result<()> {
                 format!("set `{key}` to a folder of its own"),
             ));
         }
+    }
+    if site.starts_with(&artifacts) {
+        return Err(hinted(
+            "`output.site` is inside `output.artifacts`",
+            "set `output.site` to a folder of its own",
+        ));
+    }
+    if site.starts_with(&converted) {
+        return Err(hinted(
+            "`output.site` is inside `output.dictionaries`",
+            "set `output.site` to a folder of its own",
+        ));
     }
     let corpus = real(&config.path(&config.corpus.path));
     match outputs.iter().find(|(_, folder)| corpus.is_dir() && folder.starts_with(&corpus)) {

@@ -29,6 +29,21 @@ fn flip(path: &Path, at: usize, bit: u8) {
     fs::File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
 }
 
+/// Makes the lock take every table for untouched as long as its size and time stay what they are: a
+/// copy has other times than the run that wrote it.
+fn trust(bench: &Bench) {
+    let path = bench.file("artifacts/atlas.lock");
+    let mut lock: toml::Table = toml::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    for (_, stage) in lock["stages"].as_table_mut().unwrap() {
+        for (name, stamp) in stage["files"].as_table_mut().unwrap() {
+            let metadata = bench.file("artifacts").join(name).metadata().unwrap();
+            let since = metadata.modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
+            stamp["modified"] = i64::try_from(since.as_nanos()).unwrap().into();
+        }
+    }
+    fs::write(path, toml::to_string(&lock).unwrap()).unwrap();
+}
+
 /// Files below a folder whose names end so.
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -325,6 +340,7 @@ fn a_flipped_bit_of_any_table_is_told_with_what_to_run() {
 #[test]
 fn reading_verifies_whatever_the_times_say() {
     let bench = Bench::finished();
+    trust(&bench);
     let middle = |name: &str| {
         let path = bench.file("artifacts").join(name);
         let half = path.metadata().unwrap().len() as usize / 2;
