@@ -26,7 +26,7 @@
 //!
 //! The modules ("rooms"), each using only those above it:
 //!
-//! - `ids`, `error`: names and fixed words of tables; errors with a hint
+//! - `ids`, `error`, `text_file`: names and fixed words of tables; errors with a hint; text files
 //! - `config`, `progress`, `format`: settings, progress bars, numbers and text for people
 //! - `artifact`: every table, and the only access to the artifact folder
 //! - `corpus`, `model`, `stats`, `summary`: texts to token ids, the folded GPT-2, statistics,
@@ -42,6 +42,7 @@
 
 pub mod ids;
 pub mod error;
+mod text_file;
 pub mod config;
 pub mod progress;
 pub mod artifact;

@@ -5,6 +5,7 @@
 
 mod check;
 mod corpus;
+mod documents;
 mod files;
 mod model_check;
 mod open;
@@ -13,6 +14,7 @@ mod prompts;
 pub use check::check;
 pub(crate) use corpus::no_context;
 pub use corpus::{Contexts, corpus, counting};
+pub(crate) use documents::{Documents, Encoded, cut, how, poor_halves};
 pub use files::Input;
 pub(crate) use files::published_from;
 pub(crate) use model_check::check_model;
