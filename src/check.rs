@@ -1,12 +1,12 @@
 //! `circuit-atlas check`: everything that would stop a run, found in seconds. A line for each
 //! thing, and the dictionaries' figures on a sample of the corpus as a table.
 
-use crate::config::Config;
-use crate::corpus::{Tokenizer, Window, half, read, windows};
+use crate::config::{Config, TaskKind};
+use crate::corpus::{Tokenizer, Window, read, windows};
 use crate::dictionary::{Conformance, Sample, judge, measure};
 use crate::error::Result;
-use crate::ids::Half;
-use crate::inputs;
+use crate::format::number::counted;
+use crate::inputs::{self, Documents};
 use crate::llm;
 use crate::lock::Lock;
 use crate::model::ModelCheck;
@@ -19,6 +19,7 @@ use crate::task;
 /// At the first thing that would stop a run.
 pub(crate) fn check(config: &Config) -> Result<()> {
     let say = |what: &str, found: String| process::say(format!("{what:<10} {found}"));
+    let warn = |warning: String| say("warning", warning);
     say("settings", format!("{} tasks, {} groups", config.tasks.len(), config.groups.len()));
     crate::pipeline::set_threads(config);
     let config = &crate::pipeline::with_hub(config)?;
@@ -39,8 +40,9 @@ pub(crate) fn check(config: &Config) -> Result<()> {
         say("warning", inputs::without_row(token));
     }
     for settings in &config.tasks {
-        let task::Prompts { finding, own, choosing, fresh } =
-            inputs::prompts(config, settings, &tokenizer)?;
+        let prompts = inputs::prompts(config, settings, &tokenizer)?;
+        let doubt = (settings.kind == TaskKind::Prompts).then(|| task::doubt(&prompts)).flatten();
+        let task::Prompts { finding, own, choosing, fresh } = prompts;
         say(
             "task",
             format!(
@@ -53,15 +55,15 @@ pub(crate) fn check(config: &Config) -> Result<()> {
                 fresh.len()
             ),
         );
+        doubt.into_iter().for_each(|doubt| warn(format!("{}: {doubt}", settings.name)));
     }
-    let (number, contexts, missing) = read_contexts(config, &tokenizer)?;
+    let Read { told: corpus, contexts, warnings } = read_contexts(config, &tokenizer)?;
     let drawn = spread(&contexts);
-    say("corpus", format!("{number} files; {} contexts read", drawn.len()));
+    say("corpus", format!("{corpus}; a sample of {} contexts", drawn.len()));
+    warnings.into_iter().for_each(warn);
     let checked = inputs::check_model(config, &model, &tokenizer, &contexts, &drawn)?;
     say("loss", told(&checked));
-    let warn = |warning: String| say("warning", warning);
     checked.warnings().into_iter().for_each(warn);
-    missing.into_iter().map(inputs::empty_half).for_each(warn);
     inputs::without_features(config).into_iter().for_each(warn);
     if !config.llm.asks() {
         say("llm", "none: explanations are summaries of the statistics".into());
@@ -125,39 +127,55 @@ fn row(measured: &Conformance) -> String {
 /// second.
 const READ: usize = 16 * SAMPLE;
 
-/// The number of the corpus's files, the contexts of its first documents, and where these are all,
-/// the halves that have none of them.
-fn read_contexts(
-    config: &Config,
-    tokenizer: &Tokenizer,
-) -> Result<(usize, Vec<Window>, Vec<Half>)> {
+/// What was read of the corpus.
+struct Read {
+    /// How much it is, in words.
+    told: String,
+    /// The contexts of the first documents, in order.
+    contexts: Vec<Window>,
+    /// What is wrong with the halves, if it was read to its end.
+    warnings: Vec<String>,
+}
+
+fn read_contexts(config: &Config, tokenizer: &Tokenizer) -> Result<Read> {
+    let (corpus, bos) = (&config.corpus, tokenizer.bos());
     let progress = Progress::new("corpus");
     let mut shards = inputs::corpus(config, &progress)?;
-    let (mut files, mut documents, mut contexts) = (0, 0, Vec::new());
-    let (mut tokens, mut whole) = (0, true);
-    let mut missing = vec![Half::Explain, Half::Score];
+    let mut documents = Documents::new(corpus, tokenizer);
+    let (mut files, mut tokens, mut whole) = (0, 0, true);
     for shard in shards.by_ref() {
         files += 1;
-        let more = read(&shard?, &config.corpus.text, &mut |document| {
-            let ids = tokenizer.ids(&document)?;
-            let cut = windows(documents, &ids, config.corpus.context, tokenizer.bos());
-            documents += 1;
-            let own = half(&ids);
-            missing.retain(|half| cut.is_empty() || *half != own);
-            tokens += cut.iter().map(|window| window.tokens.len()).sum::<usize>();
-            contexts.extend(cut);
+        whole = read(&shard?, &inputs::how(corpus, tokenizer), &mut |document| {
+            tokens += documents.add(vec![document])?;
             Ok(tokens < READ)
         })?;
-        if !more {
-            whole = false;
+        if !whole {
             break;
         }
     }
     progress.end();
+    // Those that are left are only counted, not downloaded.
+    let left = shards.size_hint().0;
+    let (number, note) = (documents.number(), documents.note());
+    let halved = documents.halved();
+    let own = |(number, document): (u32, &inputs::Encoded)| {
+        let mut own = windows(number, &document.ids, corpus.context, bos);
+        own.iter_mut().for_each(|window| window.start += document.start);
+        own
+    };
+    let contexts: Vec<Window> = (0..).zip(&halved).flat_map(own).collect();
     if contexts.is_empty() {
         return Err(inputs::no_context(config));
     }
-    // Those that are left are only counted, not downloaded.
-    let missing = if whole { missing } else { Vec::new() };
-    Ok((files + shards.size_hint().0, contexts, missing))
+    let mut warnings: Vec<String> = note.into_iter().collect();
+    if whole && left == 0 {
+        let cut = inputs::cut(&halved, corpus, bos);
+        warnings.extend(inputs::poor_halves(&halved, &cut, config));
+    }
+    let [files, number] = [counted(files + left, "file"), counted(number, "document")];
+    let told = match whole && left == 0 {
+        true => format!("{files}; all read, {number}"),
+        false => format!("{files}; only the first {number} read"),
+    };
+    Ok(Read { told, contexts, warnings })
 }

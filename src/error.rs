@@ -4,7 +4,12 @@
 //! Messages are lower case, without a final period; names of files, keys and commands stand in
 //! backticks.
 
+use std::any::Any;
+use std::cell::Cell;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use anyhow::{Context, Result};
 
@@ -60,9 +65,67 @@ pub fn report(error: &anyhow::Error) -> String {
     text
 }
 
-fn hint_of(error: &anyhow::Error) -> Option<&str> {
+/// The hint nearest to the cause.
+pub(crate) fn hint_of(error: &anyhow::Error) -> Option<&str> {
     // A `Hinted` used as context is seen through `anyhow`, one used as the error itself through the
     // chain.
     let in_chain = error.chain().filter_map(|cause| cause.downcast_ref::<Hinted>()).last();
     in_chain.or_else(|| error.downcast_ref::<Hinted>()).map(|hinted| hinted.hint.as_str())
+}
+
+/// Calls a library on a file that somebody brought. Some readers panic at damaged files; that
+/// becomes an error, and nothing is printed of it.
+///
+/// # Errors
+/// Those of the call, and its panic.
+pub(crate) fn caught<T, E: Into<anyhow::Error>>(call: impl FnOnce() -> Result<T, E>) -> Result<T> {
+    thread_local! {
+        static HERE: Cell<bool> = const { Cell::new(false) };
+    }
+    /// Calls in progress: polars reads on threads of its own.
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let shown = take_hook();
+        set_hook(Box::new(move |panic| {
+            let thread = std::thread::current();
+            let of_polars = thread.name().is_some_and(|name| name.starts_with("polars"));
+            if !(HERE.get() || of_polars && CALLS.load(Ordering::Relaxed) > 0) {
+                shown(panic);
+            }
+        }));
+    });
+    let outer = HERE.replace(true);
+    CALLS.fetch_add(1, Ordering::Relaxed);
+    let called = catch_unwind(AssertUnwindSafe(call));
+    CALLS.fetch_sub(1, Ordering::Relaxed);
+    HERE.set(outer);
+    match called {
+        Ok(result) => result.map_err(Into::into),
+        Err(panic) => Err(anyhow::anyhow!("its reader failed: {}", message(panic.as_ref()))),
+    }
+}
+
+/// The first line of what a panic says.
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+    let line = text.lines().next().unwrap_or_default();
+    line.chars().take(200).flat_map(char::escape_debug).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_and_the_next_call_is_a_call() {
+        let parsed = |text: &str| caught(|| text.parse::<u32>());
+        assert_eq!(parsed("7").unwrap(), 7);
+        assert!(parsed("x").unwrap_err().to_string().contains("invalid digit"));
+        let place = [1, 2].len();
+        let failed = caught(|| -> Result<u32> { Ok([1, 2][place]) }).unwrap_err();
+        assert!(failed.to_string().starts_with("its reader failed: index out of bounds"));
+        assert_eq!(parsed("8").unwrap(), 8);
+    }
 }

@@ -26,8 +26,8 @@
 //!
 //! The modules ("rooms"), each using only those above it:
 //!
-//! - `ids`, `error`, `process`: names and fixed words of tables; errors with a hint; output and
-//!   signals
+//! - `ids`, `error`, `process`, `text_file`: names and fixed words of tables; errors with a hint;
+//!   output and signals; text files
 //! - `config`, `progress`, `format`: settings, progress bars, numbers and text for people
 //! - `artifact`: every table, and the only access to the artifact folder
 //! - `corpus`, `model`, `stats`, `summary`: texts to token ids, the folded GPT-2, statistics,
@@ -44,6 +44,7 @@
 pub mod ids;
 pub mod error;
 mod process;
+mod text_file;
 pub mod config;
 pub mod progress;
 pub mod artifact;

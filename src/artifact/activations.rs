@@ -3,7 +3,7 @@
 
 use super::store::{Store, publish_ours};
 use super::tables::ACTIVATIONS;
-use crate::error::{Hint, Result};
+use crate::error::{Hint, Result, caught};
 use half::f16;
 use polars::prelude::{
     BinaryChunked, Column, DataFrame, IntoSeries, NewChunkedArray, ParquetCompression,
@@ -138,13 +138,13 @@ pub fn read_part(
             .chain(hooks.iter().cloned())
             .collect();
         let reader = store.reader(&path, &ACTIVATIONS)?;
-        let frame =
-            reader.with_columns(Some(columns)).with_slice(Some((from, rows))).finish().hint(
-                || format!("cannot read `{}`", path.display()),
-                "rerun with `circuit-atlas run cache --force`",
-            )?;
+        let reader = reader.with_columns(Some(columns)).with_slice(Some((from, rows)));
+        let frame = caught(|| reader.finish()).hint(
+            || format!("cannot read `{}`", path.display()),
+            "rerun with `circuit-atlas run cache --force`",
+        )?;
         from += rows;
-        each(contexts(&frame, hooks, precision, group).hint(
+        each(caught(|| contexts(&frame, hooks, precision, group)).hint(
             || format!("`{}` does not contain the contexts of `tokens`", path.display()),
             "rerun with `circuit-atlas run cache --force`",
         )?)?;

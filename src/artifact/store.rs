@@ -4,7 +4,7 @@
 use super::publish::{publish, scratch};
 use super::row::{Column, Row};
 use super::seal::{self, Found, Sealed};
-use crate::error::{Context, Hint, Result, hinted};
+use crate::error::{Context, Hint, Result, caught, hinted};
 use polars::prelude::{
     BooleanChunked, DataFrame, KeyValueMetadata, NewChunkedArray, ParquetCompression,
     ParquetReader, ParquetWriter, PolarsResult, SerReader,
@@ -222,7 +222,8 @@ impl Store {
     ) -> Result<Vec<R>> {
         let artifact = R::ARTIFACT;
         let frame = self.frame(path, &artifact)?;
-        let some = wanted(&frame).and_then(|mask| {
+        let some = caught(|| {
+            let mask = wanted(&frame)?;
             frame.filter(&BooleanChunked::from_iter_values("".into(), mask.into_iter()))
         });
         let some = some.hint(|| without_columns(path, &artifact), &self.again(&artifact))?;
@@ -230,12 +231,14 @@ impl Store {
     }
 
     fn frame(&self, path: &Path, artifact: &Artifact) -> Result<DataFrame> {
-        let read = self.open(path, artifact)?.finish();
-        read.hint(|| format!("cannot read `{}`", path.display()), &self.again(artifact))
+        let reader = self.open(path, artifact)?;
+        caught(|| reader.finish())
+            .hint(|| format!("cannot read `{}`", path.display()), &self.again(artifact))
     }
 
     fn rows<R: Row>(&self, path: &Path, artifact: &Artifact, frame: &DataFrame) -> Result<Vec<R>> {
-        R::from_frame(frame).hint(|| without_columns(path, artifact), &self.again(artifact))
+        caught(|| R::from_frame(frame))
+            .hint(|| without_columns(path, artifact), &self.again(artifact))
     }
 
     /// Opens a file of which every byte is as it was written, and whose name, version and
@@ -493,7 +496,7 @@ fn opened(path: &Path) -> Result<File> {
 
 /// The key-value metadata of a Parquet file.
 pub(super) fn metadata(reader: &mut ParquetReader<File>) -> Result<BTreeMap<String, String>> {
-    let metadata = reader.get_metadata()?;
+    let metadata = caught(|| reader.get_metadata().cloned())?;
     let pairs = metadata.key_value_metadata().iter().flatten();
     Ok(pairs.filter_map(|pair| Some((pair.key.clone(), pair.value.clone()?))).collect())
 }

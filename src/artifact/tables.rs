@@ -11,15 +11,19 @@ use crate::ids::{
 pub(crate) use super::row::Cell;
 
 table! {
-    /// a document of the corpus
-    Document = "documents", version 2, whole {
+    /// a document of the corpus, or a stretch of one
+    Document = "documents", version 3, whole {
         /// its number in the source's own order, from 0, empty ones counted
         document: u32,
         /// the file that it came from
         source: String,
+        /// where it begins in the ids of the document that it is a stretch of; 0: a whole document or
+        /// the first stretch
+        start: u32,
         /// its token ids, without BOS
         tokens: u32,
-        /// `explain` or `score`: which examples it may give, by a hash of its ids
+        /// `explain` or `score`: which examples it may give, by a hash of its ids, or of stretches
+        /// by turns
         half: Half,
         /// contexts whose first token is from it
         contexts: u32,
@@ -37,7 +41,8 @@ table! {
         context: u32,
         /// the document that its first token is from
         document: u32,
-        /// offset of its first token in that document's ids
+        /// offset of its first token in that document's ids; in those of the whole document where it
+        /// is a stretch
         start: u32,
         /// token ids, BOS first
         tokens: Vec<u32>,

@@ -12,6 +12,7 @@ pub use sections::*;
 
 use crate::error::{Context, Hint, Result, hinted};
 use crate::ids::{FeatureId, HubName};
+use crate::text_file;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -95,7 +96,7 @@ impl Config {
     /// # Errors
     /// When it cannot be read, has an unknown key, lacks a needed one, or a value is out of range.
     pub fn load(path: &Path) -> Result<Config> {
-        let text = std::fs::read_to_string(path).hint(
+        let text = text_file::read(path).hint(
             || format!("cannot read the settings `{}`", path.display()),
             "name the file with `--config FILE`; the repository's `pipeline.toml` has every \
              setting with a comment",

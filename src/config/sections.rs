@@ -44,16 +44,35 @@ impl Dictionaries {
     }
 }
 
+/// How a text file is split into documents.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Split {
+    /// At `<|endoftext|>`, if one is in the first 64 MB of the file; else at blank lines, if the file
+    /// is larger than 1 MB; else it is one document.
+    #[default]
+    Auto,
+    /// At `<|endoftext|>`.
+    Endoftext,
+    /// At blank lines.
+    BlankLines,
+    /// The file is one document.
+    None,
+}
+
 /// The texts over which features are scored.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Corpus {
-    /// A file, a folder, or a pattern with `*`: `.txt`, `.jsonl`, `.jsonl.gz`, `.parquet`; or
-    /// `hf:datasets/REPO@REVISION`.
+    /// A file, a folder, or a pattern with `*`: `.txt`, `.jsonl`, `.json` (all also as `.gz` or
+    /// `.zst`), `.parquet`; or `hf:datasets/REPO@REVISION`.
     pub path: String,
     /// Column that holds the text.
     #[serde(default = "defaults::text")]
     pub text: String,
+    /// How a `.txt` file is split into documents.
+    #[serde(default)]
+    pub split: Split,
     /// Tokens per context, BOS included.
     #[serde(default = "defaults::context")]
     pub context: usize,

@@ -1,36 +1,57 @@
-//! Documents in plain files: one whole text, or a JSON object a line.
+//! Documents in JSON: an object a line, or the objects of one array.
 
-use super::source::{Content, Pass};
+use super::json::{Text, text_of};
+use super::source::{Part, Pass};
+use super::text::DAMAGED;
 use crate::error::{Hint, Result, hinted};
-use serde_json::{Map, Value};
-use std::io::{BufRead, Read};
+use crate::text_file;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-
-const DAMAGED: &str = "the file is damaged or truncated; download it again";
-const UTF8: &str = "save the file as UTF-8";
-
-/// A file as one text.
-pub(super) fn whole(file: &Path, mut reader: impl Read) -> Result<String> {
-    let mut bytes = Vec::new();
-    reader
-        .read_to_end(&mut bytes)
-        .hint(|| format!("`{}` cannot be read", file.display()), DAMAGED)?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
-        hinted(format!("`{}` line {line} is not UTF-8", file.display()), UTF8)
-    })?;
-    Ok(without_mark(&text).into())
-}
 
 /// The documents of a file with a JSON object a line. Blank lines hold none. Gives whether more is
 /// wanted.
-pub(super) fn read(
+pub(super) fn read(file: &Path, reader: impl Read, column: &str, pass: &mut Pass) -> Result<bool> {
+    let unreadable = || format!("`{}` cannot be read after line 0", file.display());
+    each_line(
+        file,
+        BufReader::new(text_file::bare(file, reader).hint(unreadable, DAMAGED)?),
+        column,
+        pass,
+    )
+}
+
+/// The documents of a file that has a JSON object a line or is one array of objects. Gives whether
+/// more is wanted.
+pub(super) fn read_any(
     file: &Path,
-    mut reader: impl BufRead,
+    reader: impl Read,
     column: &str,
     pass: &mut Pass,
 ) -> Result<bool> {
+    let unreadable = || format!("`{}` cannot be read", file.display());
+    let mut reader = BufReader::new(text_file::bare(file, reader).hint(unreadable, DAMAGED)?);
+    // Lines in front of the first object are blank whatever the file is, but they count.
+    let mut blank = 0;
+    loop {
+        let there = reader.fill_buf().hint(unreadable, DAMAGED)?;
+        let white = there.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        blank += there[..white].iter().filter(|byte| **byte == b'\n').count();
+        match there.get(white) {
+            Some(b'[') => {
+                reader.consume(white + 1);
+                return each_item(file, reader, column, pass);
+            }
+            None if white > 0 => reader.consume(white),
+            _ => {
+                reader.consume(white);
+                let lines = std::io::Cursor::new(vec![b'\n'; blank]);
+                return each_line(file, lines.chain(reader), column, pass);
+            }
+        }
+    }
+}
+
+fn each_line(file: &Path, mut reader: impl BufRead, column: &str, pass: &mut Pass) -> Result<bool> {
     let mut line = Vec::new();
     for number in 1_u64.. {
         line.clear();
@@ -39,37 +60,83 @@ pub(super) fn read(
         if reader.read_until(b'\n', &mut line).hint(unreadable, DAMAGED)? == 0 {
             break;
         }
-        let place = format!("`{}` line {number}", file.display());
-        let text = std::str::from_utf8(&line)
-            .map_err(|_| hinted(format!("{place} is not UTF-8"), UTF8))?;
-        let text = without_mark(text).trim();
-        if !text.is_empty() && !pass(Content::Text(column_of(text, column, &place)?))? {
+        let text = std::str::from_utf8(&line).map_err(|_| text_file::not_utf8(file, number))?;
+        let place = || format!("`{}` line {number}", file.display());
+        if !text.trim().is_empty() && !pass(part(text.trim(), column, &place)?)? {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-/// Without the byte-order mark that some editors put in front.
-fn without_mark(text: &str) -> &str {
-    text.strip_prefix('\u{feff}').unwrap_or(text)
+/// The objects of an array, behind its bracket.
+fn each_item(file: &Path, reader: impl BufRead, column: &str, pass: &mut Pass) -> Result<bool> {
+    let (mut object, mut number, mut depth, mut ended) = (Vec::new(), 0_u64, 0_usize, false);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in reader.bytes() {
+        let byte = byte.hint(
+            || format!("`{}` cannot be read after object {number} of its array", file.display()),
+            DAMAGED,
+        )?;
+        let place = || format!("`{}` object {} of its array", file.display(), number + 1);
+        match byte {
+            _ if in_string => {
+                in_string = byte != b'"' || escaped;
+                escaped = byte == b'\\' && !escaped;
+            }
+            b'"' => in_string = true,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth > 0 => depth -= 1,
+            b']' if !ended && object.is_empty() => ended = true,
+            _ => {}
+        }
+        match (depth, object.is_empty()) {
+            (0, true) if byte.is_ascii_whitespace() || [b',', b']'].contains(&byte) => {}
+            (0, false) => {
+                object.push(byte);
+                let text = std::str::from_utf8(&object).map_err(|_| {
+                    hinted(format!("{} is not UTF-8", place()), "save the file as UTF-8")
+                })?;
+                if !pass(part(text, column, &place)?)? {
+                    return Ok(false);
+                }
+                object.clear();
+                number += 1;
+            }
+            (1.., _) if !ended => object.push(byte),
+            _ => return Err(no_object(&place(), 1)),
+        }
+    }
+    if ended {
+        return Ok(true);
+    }
+    let what = format!("`{}` ends within its array, after object {number}", file.display());
+    Err(hinted(what, DAMAGED))
 }
 
-fn column_of(line: &str, column: &str, place: &str) -> Result<String> {
-    let object: Result<Map<String, Value>, _> = serde_json::from_str(line);
-    let mut object = object.map_err(|error| {
-        let what = format!("{place} is not a JSON object: error at byte {}", error.column());
-        hinted(what, "a `.jsonl` file has one JSON object a line; correct or remove the line")
-    })?;
-    match object.remove(column) {
-        Some(Value::String(text)) => Ok(text),
-        Some(Value::Null) => Ok(String::new()),
-        Some(_) => Err(hinted(
-            format!("{place} has no text in column `{column}`"),
-            "set `corpus.text` to the column that holds the text",
-        )),
-        None => Err(missing(place, column, object.keys().map(String::as_str))),
-    }
+/// A document of a JSON object.
+fn part(object: &str, column: &str, place: &dyn Fn() -> String) -> Result<Part> {
+    let (text, replaced) = match text_of(object, column) {
+        Text::Found(text, replaced) => (text, replaced),
+        Text::Null => (String::new(), 0),
+        Text::Other => {
+            let what = format!("{} has no text in column `{column}`", place());
+            return Err(hinted(what, "set `corpus.text` to the column that holds the text"));
+        }
+        Text::Missing(names) => {
+            return Err(missing(&place(), column, names.iter().map(String::as_str)));
+        }
+        Text::NoObject(at) => return Err(no_object(&place(), at)),
+    };
+    Ok(Part { replaced, ..Part::text(&text, true, true) })
+}
+
+fn no_object(place: &str, at: usize) -> anyhow::Error {
+    hinted(
+        format!("{place} is not a JSON object: error at byte {at}"),
+        "a `.jsonl` file has one JSON object a line, a `.json` file the same or one array of \
+         objects; correct or remove it",
+    )
 }
 
 /// The error of a column that is not there.

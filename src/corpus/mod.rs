@@ -5,15 +5,19 @@
 //! settings: a caller names files, columns and numbers. All text that comes through here is a
 //! foreign text: it is passed on, never obeyed.
 
+mod cut;
+mod json;
 mod lines;
 mod parquet;
 pub mod source;
+mod text;
 pub mod tokenizer;
 pub mod windows;
 
-pub(crate) use source::readable;
-pub use source::{Content, files, read, shards};
+pub use cut::Cut;
+pub use source::{Content, Files, How, Split, files, read, shards};
+pub(crate) use source::{KNOWN, looks_like_data, readable, some};
 pub use source::{RawDocument, Shard};
 pub use tokenizer::TokenPiece;
 pub use tokenizer::Tokenizer;
-pub use windows::{Packer, SHORTEST, Window, half, order, repeated, windows};
+pub use windows::{Packer, SHORTEST, Window, half, order, repeated, stretches, windows};

@@ -2,12 +2,13 @@
 //! is read at a time.
 
 use super::lines::missing;
-use super::source::{Content, Pass, open};
-use crate::error::{Context, Hint, Result, hinted};
+use super::source::{Content, Part, Pass, open};
+use crate::error::{Context, Hint, Result, caught, hinted};
 use polars::prelude::{
     ArrowDataType, ArrowSchema, Column, DataType, ParquetReader, SerReader, Series,
 };
 use std::path::Path;
+use std::sync::Arc;
 
 /// Columns of ids, looked for where the text's column is not there.
 const IDS: [&str; 2] = ["input_ids", "tokens"];
@@ -19,8 +20,16 @@ const UNREADABLE: &str = "the rows are damaged or their text is not UTF-8; downl
 pub(super) fn read(file: &Path, column: &str, pass: &mut Pass) -> Result<bool> {
     let damaged = || format!("`{}` cannot be read", file.display());
     let mut head = ParquetReader::new(open(file)?);
-    let schema = head.schema().hint(damaged, DAMAGED)?;
-    let metadata = head.get_metadata().hint(damaged, DAMAGED)?.clone();
+    // What arrow wrote of its own types is left out: a dictionary of texts is a column of texts in
+    // the file, and a list of a fixed size a list.
+    let plain = || -> Result<_> {
+        let mut metadata = head.get_metadata()?.as_ref().clone();
+        metadata.key_value_metadata = None;
+        let metadata = Arc::new(metadata);
+        head.set_metadata(metadata.clone());
+        Ok((head.schema()?, metadata))
+    };
+    let (schema, metadata) = caught(plain).hint(damaged, DAMAGED)?;
     let column = chosen(file, &schema, column)?;
     let mut first = 0;
     for rows in metadata.row_groups.iter().map(|group| group.num_rows()).filter(|rows| *rows > 0) {
@@ -33,11 +42,9 @@ pub(super) fn read(file: &Path, column: &str, pass: &mut Pass) -> Result<bool> {
         };
         let mut reader = ParquetReader::new(open(file)?);
         reader.set_metadata(metadata.clone());
-        let frame = reader
-            .with_columns(Some(vec![column.clone()]))
-            .with_slice(Some((first, rows)))
-            .finish();
-        let frame = frame.hint(group, UNREADABLE)?;
+        let reader =
+            reader.with_columns(Some(vec![column.clone()])).with_slice(Some((first, rows)));
+        let frame = caught(|| reader.finish()).hint(group, UNREADABLE)?;
         if !each_row(file, frame.column(&column).hint(group, DAMAGED)?, first, pass)? {
             return Ok(false);
         }
@@ -61,7 +68,8 @@ fn chosen(file: &Path, schema: &ArrowSchema, wanted: &str) -> Result<String> {
 }
 
 fn is_text(kind: &ArrowDataType) -> bool {
-    matches!(kind, ArrowDataType::Utf8 | ArrowDataType::LargeUtf8 | ArrowDataType::Utf8View)
+    use ArrowDataType::{Binary, BinaryView, LargeBinary, LargeUtf8, Utf8, Utf8View};
+    matches!(kind, Utf8 | LargeUtf8 | Utf8View | Binary | LargeBinary | BinaryView)
 }
 
 fn is_ids(kind: &ArrowDataType) -> bool {
@@ -74,14 +82,32 @@ fn each_row(file: &Path, column: &Column, first: usize, pass: &mut Pass) -> Resu
     let series = column.as_materialized_series();
     if let Ok(texts) = series.str() {
         for text in texts.iter() {
-            if !pass(Content::Text(text.unwrap_or_default().into()))? {
+            if !pass(Part::text(text.unwrap_or_default(), true, true))? {
+                return Ok(false);
+            }
+        }
+        return Ok(true);
+    }
+    if let Ok(texts) = series.binary() {
+        for (row, bytes) in texts.iter().enumerate() {
+            let text = std::str::from_utf8(bytes.unwrap_or_default()).map_err(|_| {
+                let (file, row) = (file.display(), first + row);
+                hinted(
+                    format!(
+                        "`{file}` row {row} (the first is 0) is not UTF-8 in `{}`",
+                        series.name()
+                    ),
+                    "set `corpus.text` to a column of text, or save it as UTF-8",
+                )
+            })?;
+            if !pass(Part::text(text, true, true))? {
                 return Ok(false);
             }
         }
         return Ok(true);
     }
     for (row, ids) in series.list()?.series_iter().enumerate() {
-        let ids = ids.map_or(Ok(Vec::new()), |ids| whole_ids(&ids)).hint(
+        let ids = ids.map_or(Ok(Vec::new()), |ids| caught(|| whole_ids(&ids))).hint(
             || {
                 format!(
                     "`{}` row {} (the first is 0) has no list of ids in `{}`",
@@ -92,7 +118,7 @@ fn each_row(file: &Path, column: &Column, first: usize, pass: &mut Pass) -> Resu
             },
             "ids are whole numbers from 0 to 4294967295, without nulls",
         )?;
-        if !pass(Content::Tokens(ids))? {
+        if !pass(Part::whole(Content::Tokens(ids)))? {
             return Ok(false);
         }
     }
@@ -107,7 +133,8 @@ fn whole_ids(ids: &Series) -> Result<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::corpus::source::{RawDocument, read, shards};
+    use crate::corpus::Cut;
+    use crate::corpus::source::{How, RawDocument, Split, read, shards};
     use crate::error::report;
     use polars::prelude::{DataFrame, IntoColumn, NamedFrom, ParquetCompression, ParquetWriter};
 
@@ -129,7 +156,8 @@ mod tests {
             all.push(document.content);
             Ok(all.len() < limit)
         };
-        read(&shards(vec![path.into()])[0], column, &mut each)?;
+        let how = How { column, split: Split::Auto, cut: Cut::BeforeLines };
+        read(&shards(vec![path.into()])[0], &how, &mut each)?;
         Ok(all)
     }
 

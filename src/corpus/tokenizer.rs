@@ -4,12 +4,15 @@
 //! space). Those letters never leave this file, and a character that several tokens share is never
 //! shown as `�`.
 
+use super::cut::Cut;
 use super::source::{Content, RawDocument};
-use crate::error::{Hint, Result, hinted};
+use crate::error::{Hint, Result, caught, hinted};
+use crate::text_file;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 
 const END_OF_TEXT: &str = "<|endoftext|>";
 const BELONGS: &str = "use the `tokenizer.json` that belongs to the model";
@@ -25,6 +28,7 @@ pub struct Tokenizer {
     bos: u32,
     /// Embedding rows of the model.
     vocabulary: usize,
+    cut: Cut,
     specials: BTreeSet<u32>,
     /// What each id stands for.
     bytes: BTreeMap<u32, Vec<u8>>,
@@ -70,22 +74,28 @@ impl Tokenizer {
         let mut left_out = Vec::new();
         let mut inner = match &files[..] {
             [whole] => {
-                let file = std::fs::read(whole)
+                let file = text_file::read(whole)
                     .hint(|| format!("cannot read `{}`", whole.display()), BELONGS)?;
                 let file = without_rows(file, vocabulary, &mut left_out);
-                tokenizers::Tokenizer::from_bytes(&file)
-                    .map_err(|e| wrong(format!("is not a tokenizer: {e}")))?
+                let read = || tokenizers::Tokenizer::from_bytes(&file).map_err(anyhow::Error::msg);
+                caught(read).map_err(|e| wrong(format!("is not a tokenizer: {e}")))?
             }
             parts => from_parts(parts, vocabulary, &mut left_out)?,
         };
-        let bos = prepare(&mut inner).ok_or_else(|| wrong(format!("has no `{END_OF_TEXT}`")))?;
-        let bytes = bytes_of_ids(&inner);
+        let prepared = || {
+            let bos = prepare(&mut inner);
+            let (bytes, cut) = (bytes_of_ids(&inner), cut(&inner));
+            Ok::<_, anyhow::Error>((bos, bytes, cut))
+        };
+        let (bos, bytes, cut) =
+            caught(prepared).map_err(|e| wrong(format!("is not a tokenizer: {e}")))?;
+        let bos = bos.ok_or_else(|| wrong(format!("has no `{END_OF_TEXT}`")))?;
         let specials = specials(&inner, bos);
         match bytes.last_key_value() {
             Some((&last, _)) if last as usize >= vocabulary => Err(wrong(format!(
                 "has ids up to {last}, but the model has {vocabulary} embedding rows"
             ))),
-            _ => Ok(Tokenizer { specials, inner, bos, vocabulary, bytes, left_out }),
+            _ => Ok(Tokenizer { specials, inner, bos, vocabulary, cut, bytes, left_out }),
         }
     }
 
@@ -97,6 +107,11 @@ impl Tokenizer {
     /// `<|endoftext|>`, GPT-2's begin of sequence and end of text.
     pub fn bos(&self) -> u32 {
         self.bos
+    }
+
+    /// Where texts may be cut so that their parts have the same ids as the whole.
+    pub fn cut(&self) -> Cut {
+        self.cut
     }
 
     /// The ids of special tokens, which no ranking has.
@@ -117,20 +132,23 @@ impl Tokenizer {
     /// The ids of a text, without BOS. `<|endoftext|>` written in the text becomes the special
     /// token.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, false);
-        let encoding = encoding
+        let encode = || self.inner.encode_fast(text, false).map_err(anyhow::Error::msg);
+        let encoding = caught(encode)
             .map_err(|error| hinted(format!("cannot tokenise a text: {error}"), BELONGS))?;
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The ids of a document, without BOS: its text encoded, or the ids that it came with. Where it
-    /// begins with `<|endoftext|>`, that is BOS.
+    /// The ids of a document or a part of one, without BOS: its text encoded, or the ids that it
+    /// came with. Where the document begins with `<|endoftext|>`, that is BOS.
     ///
     /// # Errors
     /// When it came with an id for which the model has no row.
     pub fn ids(&self, document: &RawDocument) -> Result<Vec<u32>> {
+        let bare = |ids: &[u32]| {
+            if document.begins { self.behind_bos(ids).to_vec() } else { ids.to_vec() }
+        };
         let ids = match &document.content {
-            Content::Text(text) => return Ok(self.behind_bos(&self.encode(text)?).to_vec()),
+            Content::Text(text) => return Ok(bare(&self.encode(text)?)),
             Content::Tokens(ids) => ids,
         };
         if let Some(id) = ids.iter().find(|&&id| id as usize >= self.vocabulary) {
@@ -140,7 +158,7 @@ impl Tokenizer {
             );
             return Err(hinted(what, "use a corpus tokenised for this model, or one with texts"));
         }
-        Ok(self.behind_bos(ids).to_vec())
+        Ok(bare(ids))
     }
 
     /// Ids without those of BOS that they begin with. Every context gets a BOS of its own; a second
@@ -279,6 +297,22 @@ fn prepare(inner: &mut tokenizers::Tokenizer) -> Option<u32> {
     Some(bos)
 }
 
+/// Where texts may be cut: as GPT-2's pattern allows it, if nothing else looks at them as a whole.
+fn cut(inner: &tokenizers::Tokenizer) -> Cut {
+    let whole = inner.get_normalizer().is_some()
+        || inner
+            .get_added_tokens_decoder()
+            .values()
+            .any(|token| token.rstrip || token.content.contains(char::is_whitespace));
+    match inner.get_pre_tokenizer() {
+        Some(PreTokenizerWrapper::ByteLevel(byte_level)) if byte_level.use_regex && !whole => {
+            // A space that is put in front of each part is none in front of a space.
+            if byte_level.add_prefix_space { Cut::BeforeSpaces } else { Cut::BeforeLines }
+        }
+        _ => Cut::Nowhere,
+    }
+}
+
 fn specials(inner: &tokenizers::Tokenizer, bos: u32) -> BTreeSet<u32> {
     let added = inner.get_added_tokens_decoder();
     added.into_iter().filter(|(_, token)| token.special).map(|(id, _)| id).chain([bos]).collect()
@@ -328,7 +362,9 @@ fn readable(bytes: &[u8]) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::corpus::cut::parts;
     use crate::error::report;
+    use rand::{RngExt, SeedableRng};
 
     /// The tokenizer of the demo model.
     pub(crate) fn demo() -> Tokenizer {
@@ -361,6 +397,101 @@ pub(crate) mod tests {
             let covered: Vec<usize> =
                 pieces.iter().flat_map(|piece| piece.tokens.clone()).collect();
             assert_eq!(covered, (0..ids.len()).collect::<Vec<_>>());
+        }
+    }
+
+    /// Texts of pieces that a pattern could join across a cut.
+    fn nasty(n: usize) -> Vec<String> {
+        const PIECES: [&str; 27] = [
+            " ",
+            " ",
+            "  ",
+            "   ",
+            "\n",
+            "\n\n",
+            "\r\n",
+            "\t",
+            "\u{a0}",
+            "\u{3000}",
+            "\u{85}",
+            "\u{1c}",
+            "a",
+            "word",
+            "Mary",
+            "'s",
+            "'",
+            "'ll",
+            "don't",
+            "17",
+            "½",
+            "é",
+            "e\u{301}",
+            "日本",
+            "🦀",
+            "...",
+            "<|endoftext|>",
+        ];
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(7);
+        let mut text =
+            || (0..60).map(|_| PIECES[rng.random_range(0..PIECES.len())]).collect::<String>();
+        (0..n).map(|_| text()).collect()
+    }
+
+    #[test]
+    fn the_parts_of_a_text_have_the_ids_of_the_whole() {
+        let prefixed = changed(|file| file["pre_tokenizer"]["add_prefix_space"] = true.into());
+        let lstrip = changed(|file| file["added_tokens"][0]["lstrip"] = true.into());
+        let all = [demo(), prefixed.unwrap(), lstrip.unwrap()];
+        let cuts = [Cut::BeforeLines, Cut::BeforeSpaces, Cut::BeforeLines];
+        assert_eq!(all.each_ref().map(Tokenizer::cut), cuts);
+        let (mut cut, mut texts) = (0, nasty(300));
+        texts.extend(["".into(), " ".into(), "\n ".repeat(30), "wordword".repeat(20)]);
+        texts.push("When Mary and John went to the store,\nMary'll give 20 dollars. ".repeat(9));
+        for tokenizer in &all {
+            for text in &texts {
+                let whole = tokenizer.encode(text).unwrap();
+                for about in (1..12).chain([20, 50, 100, 1000]) {
+                    let parts: Vec<&str> = parts(text, tokenizer.cut(), about).collect();
+                    let ids = parts.iter().flat_map(|part| tokenizer.encode(part).unwrap());
+                    assert_eq!(ids.collect::<Vec<_>>(), whole, "{parts:?}");
+                    cut += parts.len() - 1;
+                }
+            }
+        }
+        assert!(cut > 20_000, "hardly a text was cut: {cut}");
+    }
+
+    #[test]
+    fn a_tokenizer_that_looks_at_the_whole_text_gets_it_whole() {
+        let cut = |change: fn(&mut serde_json::Value)| changed(change).unwrap().cut();
+        assert_eq!(
+            cut(|file| file["normalizer"] = serde_json::json!({"type": "NFC"})),
+            Cut::Nowhere
+        );
+        assert_eq!(cut(|file| file["added_tokens"][0]["rstrip"] = true.into()), Cut::Nowhere);
+        assert_eq!(cut(|file| file["pre_tokenizer"]["use_regex"] = false.into()), Cut::Nowhere);
+        assert_eq!(cut(|file| file["pre_tokenizer"] = serde_json::Value::Null), Cut::Nowhere);
+    }
+
+    #[test]
+    fn a_damaged_file_never_panics() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let whole = std::fs::read_to_string(data.join("demo/model/tokenizer.json")).unwrap();
+        // Merges of tokens that are not there, an id far off, a token twice, a byte lost.
+        let damages: [(&str, &str); 5] = [
+            ("\"merges\"", "\"merge\""),
+            ("\"version\": \"1.0\"", "\"version\": \"9.0\""),
+            ("\"id\": 2559", "\"id\": 4294967295"),
+            ("\"ByteLevel\"", "\"Metaspace\""),
+            ("\"BPE\"", "\"Unigram\""),
+        ];
+        for (old, new) in damages {
+            let text = whole.replace(old, new);
+            std::fs::write(folder.path().join("tokenizer.json"), text).unwrap();
+            if let Err(error) = Tokenizer::load(folder.path(), 2560) {
+                assert!(report(&error).contains("tokenizer.json"), "{}", report(&error));
+            }
         }
     }
 
@@ -418,7 +549,13 @@ pub(crate) mod tests {
     #[test]
     fn a_document_that_begins_with_end_of_text_has_it_once_as_bos() {
         let tokenizer = demo();
-        let document = |content| RawDocument { source: "a.jsonl".into(), content };
+        let document = |content| RawDocument {
+            source: "a.jsonl".into(),
+            content,
+            begins: true,
+            ends: true,
+            replaced: 0,
+        };
         let bos = tokenizer.bos();
         let plain = tokenizer.encode("one two<|endoftext|>three").unwrap();
         for begin in ["", "<|endoftext|>", "<|endoftext|><|endoftext|>"] {

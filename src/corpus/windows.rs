@@ -7,6 +7,7 @@ use crate::ids::Half;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use std::ops::Range;
 
 /// A last window of fewer ids, BOS not counted, is dropped.
 pub const SHORTEST: usize = 8;
@@ -120,6 +121,24 @@ pub fn half(ids: &[u32]) -> Half {
         hasher.update(&id.to_le_bytes());
     });
     if hasher.finalize().as_bytes()[0] & 1 == 0 { Half::Explain } else { Half::Score }
+}
+
+/// The place of each stretch of a document: of `contexts` contexts, or of half the document where it
+/// has less than two of these. One that has a single context is not divided.
+pub fn stretches(ids: &[u32], contexts: usize, context: usize, bos: u32) -> Vec<Range<usize>> {
+    let all = count(ids, context, bos);
+    if all < 2 {
+        return vec![0..ids.len()];
+    }
+    let length = contexts.clamp(1, all.div_ceil(2)) * step(context);
+    let mut stretches: Vec<Range<usize>> =
+        (0..ids.len()).step_by(length).map(|at| at..ids.len().min(at + length)).collect();
+    // A rest that gives no context is no stretch.
+    if stretches.len() > 2 && stretches.last().is_some_and(|last| last.len() < SHORTEST) {
+        stretches.pop();
+        stretches.last_mut().into_iter().for_each(|last| last.end = ids.len());
+    }
+    stretches
 }
 
 /// The numbers below `n` in the order of a seed.
@@ -249,6 +268,29 @@ mod tests {
         let explain = (0..2000).filter(|&n| half(&[n, 1, n]) == Half::Explain).count();
         assert!((900..1100).contains(&explain), "{explain}");
         assert_eq!(half(&[1, 2, 3]), half(&[1, 2, 3]));
+    }
+
+    #[test]
+    fn a_document_is_divided_into_stretches_of_whole_contexts() {
+        let of = |n: usize, contexts| stretches(&vec![1; n], contexts, 11, BOS);
+        assert_eq!(of(19, 4), [0..10, 10..19]);
+        assert_eq!(of(100, 4), [0..40, 40..80, 80..100]);
+        assert_eq!(of(83, 4), [0..40, 40..83], "a rest of three ids is no stretch");
+        assert_eq!(of(60, 4), [0..30, 30..60], "there are two at least");
+        for n in [0, 7, 17] {
+            assert_eq!(of(n, 4), [0..n]);
+        }
+        for (n, contexts) in [(1000, 1), (999, 7), (25, 9)] {
+            let ids: Vec<u32> = (0..n as u32).collect();
+            let all = stretches(&ids, contexts, 11, BOS);
+            assert!(all.len() > 1 && all.windows(2).all(|pair| pair[0].end == pair[1].start));
+            let cut = |range: &Range<usize>| windows(0, &ids[range.clone()], 11, BOS);
+            let tokens = |windows: Vec<Window>| {
+                windows.into_iter().map(|window| window.tokens).collect::<Vec<_>>()
+            };
+            let inside: Vec<Window> = all.iter().flat_map(cut).collect();
+            assert_eq!(tokens(inside), tokens(windows(0, &ids, 11, BOS)), "no context is changed");
+        }
     }
 
     #[test]

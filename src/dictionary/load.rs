@@ -20,6 +20,7 @@ mod weights;
 use super::{Encoder, Rule};
 use crate::error::{Hint, Result, hinted};
 use crate::ids::{DictionaryId, Kind};
+use crate::text_file;
 use candle_core::Tensor;
 use rows::Rows;
 use saelens::SaeLens;
@@ -299,7 +300,7 @@ fn wanted(kind: Kind) -> &'static str {
 }
 
 fn json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path).hint(
+    let text = text_file::read(path).hint(
         || format!("cannot read `{}`", path.display()),
         "check that the file exists and is readable",
     )?;

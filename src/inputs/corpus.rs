@@ -4,12 +4,13 @@ use super::tokenizer;
 use crate::artifact::Store;
 use crate::artifact::tables::{ContextRow, Document};
 use crate::config::Config;
-use crate::corpus::{Shard, Tokenizer, files, readable, shards};
+use crate::corpus::{KNOWN, Shard, Tokenizer, files, looks_like_data, readable, shards, some};
 use crate::error::{Result, hinted};
 use crate::hub::Hub;
 use crate::ids::Half;
 use crate::progress::Progress;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// The files of the corpus, in order. One of the hub is downloaded when it is come to, so that
 /// nobody waits for files that are not read.
@@ -20,17 +21,34 @@ pub fn corpus<'a>(
     config: &'a Config,
     progress: &'a Progress,
 ) -> Result<Box<dyn Iterator<Item = Result<Shard>> + 'a>> {
+    let note = |what: &str, others: Vec<String>| {
+        if !others.is_empty() {
+            let (path, others) = (&config.corpus.path, some(&others));
+            progress.line(&format!("note: {what} of `{path}`: {others}"));
+        }
+    };
     let Some(snapshot) = config.snapshots.get(&config.corpus.path) else {
-        return Ok(Box::new(shards(files(&config.path(&config.corpus.path))?).into_iter().map(Ok)));
+        let folder = config.path(&config.corpus.path);
+        let found = files(&folder)?;
+        let name = |file: &PathBuf| {
+            file.strip_prefix(&folder).unwrap_or(file).to_string_lossy().into_owned()
+        };
+        note("files that are not read", found.others.iter().map(name).collect());
+        return Ok(Box::new(shards(found.read).into_iter().map(Ok)));
     };
     let files: Vec<&String> = snapshot.files.iter().filter(|file| readable(file)).collect();
     if files.is_empty() {
         return Err(hinted(
             format!("`{}` has no corpus file", snapshot.name),
-            "it needs `.parquet`, `.jsonl`, `.jsonl.gz` or `.txt` files; the revision \
-             `@refs/convert/parquet` often has them where `@main` does not",
+            format!(
+                "{KNOWN}; the revision `@refs/convert/parquet` often has such files where `@main` \
+                 does not"
+            ),
         ));
     }
+    // A repository also holds what is not meant to be read; only what may be is worth a note.
+    let data = snapshot.files.iter().filter(|file| looks_like_data(Path::new(file)));
+    note("files that cannot be read", data.cloned().collect());
     let hub = Hub::from_env()?;
     let shard = move |file: &String| {
         Ok(Shard { source: file.clone(), path: hub.file(snapshot, file, progress)? })

@@ -85,7 +85,7 @@ impl Input {
                 Ok(sources(config)?.into_iter().flat_map(of).collect())
             }
             Input::Corpus => {
-                let shards = shards(files(&config.path(&config.corpus.path))?);
+                let shards = shards(files(&config.path(&config.corpus.path))?.read);
                 let named = |shard: Shard| (format!("corpus/{}", shard.source), shard.path);
                 Ok(shards.into_iter().map(named).collect())
             }

@@ -6,6 +6,7 @@
 mod apart;
 mod check;
 mod corpus;
+mod documents;
 mod files;
 mod model_check;
 mod open;
@@ -15,6 +16,7 @@ pub use apart::check_apart;
 pub use check::check;
 pub(crate) use corpus::no_context;
 pub use corpus::{Contexts, corpus, counting};
+pub(crate) use documents::{Documents, Encoded, cut, how, poor_halves};
 pub use files::Input;
 pub(crate) use files::published_from;
 pub(crate) use model_check::check_model;
@@ -64,31 +66,3 @@ pub(crate) fn without_features(config: &Config) -> Option<String> {
         )
     })
 }
-
-/// What is said where one of the two halves of the documents has no context.
-pub(crate) fn empty_half(half: Half) -> String {
-    let what = match half {
-        Half::Explain => "features have no examples, and nothing is explained",
-        Half::Score => "explanations cannot be tested",
-    };
-    format!(
-        "no context is of the *{half}* half of the documents: {what}; use a corpus of more \
-         documents, or a larger `corpus.max_contexts`"
-    )
-}
-
-/// How activations are kept.
-pub fn precision(config: &Config) -> Precision {
-    match config.cache.dtype {
-        Dtype::F32 => Precision::F32,
-        Dtype::F16 => Precision::F16,
-    }
-}
-
-/// What the disk cache of some hooks takes, in GiB.
-pub(crate) fn cache_gib(config: &Config, tokens: usize, hooks: usize, width: usize) -> f64 {
-    (tokens * hooks * width * precision(config).bytes()) as f64 / (1u64 << 30) as f64
-}
-
-/// What to do about circuits that cannot be read.
-pub(crate) const DISCOVER: &str = "rerun with `circuit-atlas run discover --force`";

@@ -29,6 +29,7 @@ pub fn prompts(config: &Config, task: &Task, tokenizer: &Tokenizer) -> Result<Pr
         Wanted { finding, choosing, fresh: config.verify.prompts },
         &config.folder,
         tokenizer,
+        sizes(config)?.positions,
     )
 }
 

@@ -4,6 +4,7 @@
 use super::checkpoint::FOLDER;
 use super::gpt2::Sizes;
 use crate::error::{Hint, Result, hinted};
+use crate::text_file;
 use serde::Deserialize;
 use std::path::Path;
 
@@ -59,7 +60,7 @@ const DEFAULT_BOS: u32 = 50256;
 
 impl Config {
     pub(super) fn load(path: &Path) -> Result<Config> {
-        let text = std::fs::read_to_string(path)
+        let text = text_file::read(path)
             .hint(|| format!("cannot read the model's `{}`", path.display()), FOLDER)?;
         let config: Config = serde_json::from_str(&text).hint(
             || format!("`{}` is not the configuration of a GPT-2", path.display()),

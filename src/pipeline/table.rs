@@ -53,7 +53,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "tokenize",
         does: "text → documents → contexts of token ids",
-        version: 3,
+        version: 4,
         settings: &["corpus."],
         inputs: &[Input::Corpus, Input::Tokenizer],
         besides: nothing,

@@ -2,15 +2,13 @@
 
 use crate::artifact::Row;
 use crate::artifact::tables::{ContextRow, Document};
-use crate::config::{Corpus, StoreKind};
-use crate::corpus::windows::{self, windows};
-use crate::corpus::{Packer, RawDocument, Tokenizer, Window, half, order, read};
+use crate::config::StoreKind;
+use crate::corpus::{Content, RawDocument, Tokenizer, Window, read};
 use crate::error::Result;
-use crate::ids::Half;
-use crate::inputs;
+use crate::format::number::counted;
+use crate::inputs::{self, Documents, Encoded};
 use crate::process;
 use crate::stages::{Done, Run};
-use rayon::prelude::*;
 
 /// What the disk cache is going to take at most: whether there is room is better known before
 /// `discover` than after it.
@@ -26,62 +24,38 @@ fn outlook(run: &Run, tokens: usize) -> Result<String> {
     ))
 }
 
-/// Documents that are encoded at once.
+/// Documents, or parts of long ones, that are encoded at once.
 const BATCH: usize = 4096;
 
-/// A document's ids, and where they came from.
-struct Encoded {
-    source: String,
-    ids: Vec<u32>,
-}
+/// Bytes of text that are encoded at once.
+const BATCH_BYTES: usize = 16 << 20;
 
 /// Encodes the corpus and cuts it into contexts.
 pub fn run(run: &Run) -> Result<Done> {
     let corpus = &run.config.corpus;
     let tokenizer = inputs::tokenizer(run.config)?;
     let documents = encode(run, &tokenizer)?;
-    let windows = cut(&documents, corpus, tokenizer.bos());
+    let windows = inputs::cut(&documents, corpus, tokenizer.bos());
     if windows.is_empty() {
         return Err(inputs::no_context(run.config));
     }
-    for own in [Half::Explain, Half::Score] {
-        if !windows.iter().any(|window| half(&documents[window.document as usize].ids) == own) {
-            run.progress.line(&format!("warning: {}", inputs::empty_half(own)));
-        }
+    for warning in inputs::poor_halves(&documents, &windows, run.config) {
+        run.progress.line(&format!("warning: {warning}"));
     }
     write_documents(run, &documents, &counts(&windows, documents.len(), &tokenizer))?;
     let tokens = windows.iter().map(|window| window.tokens.len()).sum();
     let contexts = write_contexts(run, windows)?;
+    let stretches = documents.iter().filter(|document| document.start > 0).count();
+    let divided = match stretches {
+        0 => String::new(),
+        _ => format!(", divided into {} stretches", documents.len()),
+    };
     Ok(format!(
-        "{} documents, {contexts} contexts of {tokens} tokens{}",
-        documents.len(),
+        "{}{divided}, {contexts} contexts of {tokens} tokens{}",
+        counted(documents.len() - stretches, "document"),
         outlook(run, tokens)?
     )
     .into())
-}
-
-/// The documents that have been read.
-struct Reading<'a> {
-    corpus: &'a Corpus,
-    tokenizer: &'a Tokenizer,
-    batch: Vec<RawDocument>,
-    documents: Vec<Encoded>,
-    contexts: usize,
-}
-
-impl Reading<'_> {
-    /// Encodes what waits for it; whether more is wanted.
-    fn encode(&mut self) -> Result<bool> {
-        process::check()?;
-        let encoded = encode_batch(&self.batch, self.tokenizer)?;
-        self.contexts += encoded
-            .iter()
-            .map(|document| contexts_of(&document.ids, self.corpus, self.tokenizer.bos()))
-            .sum::<usize>();
-        self.documents.extend(encoded);
-        self.batch.clear();
-        Ok(self.corpus.max_contexts == 0 || self.contexts < self.corpus.max_contexts)
-    }
 }
 
 /// Reads documents in the source's own order; with `max_contexts`, only as many as are needed to
@@ -91,63 +65,37 @@ fn encode(run: &Run, tokenizer: &Tokenizer) -> Result<Vec<Encoded>> {
     for token in tokenizer.left_out() {
         run.progress.line(&format!("warning: {}", inputs::without_row(token)));
     }
-    let mut reading =
-        Reading { corpus, tokenizer, batch: Vec::new(), documents: Vec::new(), contexts: 0 };
+    let mut documents = Documents::new(corpus, tokenizer);
+    let (mut batch, mut bytes) = (Vec::new(), 0);
     for shard in inputs::corpus(run.config, run.progress)? {
         let shard = shard?;
         run.progress.say("reading and encoding the corpus");
-        let more = read(&shard, &corpus.text, &mut |document| {
-            reading.batch.push(document);
-            if reading.batch.len() < BATCH { Ok(true) } else { reading.encode() }
+        let more = read(&shard, &inputs::how(corpus, tokenizer), &mut |document| {
+            process::check()?;
+            bytes += size(&document);
+            batch.push(document);
+            if batch.len() < BATCH && bytes < BATCH_BYTES {
+                return Ok(true);
+            }
+            bytes = 0;
+            documents.add(std::mem::take(&mut batch))?;
+            Ok(!documents.enough())
         })?;
-        if !(more && reading.encode()?) {
+        bytes = 0;
+        documents.add(std::mem::take(&mut batch))?;
+        if !more || documents.enough() {
             break;
         }
     }
-    Ok(reading.documents)
+    documents.note().into_iter().for_each(|note| run.progress.line(&format!("note: {note}")));
+    Ok(documents.halved())
 }
 
-/// Contexts that a document of these ids gives, or gives at least when documents are packed.
-fn contexts_of(ids: &[u32], corpus: &Corpus, bos: u32) -> usize {
-    if corpus.pack {
-        ids.iter().filter(|id| **id != bos).count() / (corpus.context - 1)
-    } else {
-        windows::count(ids, corpus.context, bos)
+fn size(document: &RawDocument) -> usize {
+    match &document.content {
+        Content::Text(text) => text.len(),
+        Content::Tokens(ids) => 4 * ids.len(),
     }
-}
-
-fn encode_batch(batch: &[RawDocument], tokenizer: &Tokenizer) -> Result<Vec<Encoded>> {
-    let encode = |document: &RawDocument| {
-        Ok(Encoded { source: document.source.clone(), ids: tokenizer.ids(document)? })
-    };
-    batch.par_iter().map(encode).collect()
-}
-
-/// Windows in the order of `shuffle_seed`; packed ones never hold documents of both halves.
-fn cut(documents: &[Encoded], corpus: &Corpus, bos: u32) -> Vec<Window> {
-    let order = order(documents.len(), corpus.shuffle_seed);
-    let mut all = Vec::new();
-    if corpus.pack {
-        let mut packers =
-            [Half::Explain, Half::Score].map(|half| (half, Packer::new(corpus.context, bos)));
-        for document in order {
-            let ids = &documents[document].ids;
-            let own = half(ids);
-            for (_, packer) in packers.iter_mut().filter(|(half, _)| *half == own) {
-                all.extend(packer.add(document as u32, ids));
-            }
-        }
-        all.extend(packers.into_iter().filter_map(|(_, packer)| packer.finish()));
-    } else {
-        let each = |document: usize| {
-            windows(document as u32, &documents[document].ids, corpus.context, bos)
-        };
-        all.extend(order.into_iter().flat_map(each));
-    }
-    if corpus.max_contexts > 0 {
-        all.truncate(corpus.max_contexts);
-    }
-    all
 }
 
 /// What a document's contexts have in all.
@@ -175,8 +123,9 @@ fn write_documents(run: &Run, documents: &[Encoded], counts: &[Counts]) -> Resul
     let row = |(number, (document, counts)): (usize, (&Encoded, &Counts))| Document {
         document: number as u32,
         source: document.source.clone(),
+        start: document.start,
         tokens: document.ids.len() as u32,
-        half: half(&document.ids),
+        half: document.half,
         contexts: counts.contexts,
         context_tokens: counts.tokens,
         counting_tokens: counts.counting,

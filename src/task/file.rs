@@ -2,10 +2,11 @@
 //!
 //! Answers are text with its leading space, and one token each.
 
-use super::{Measure, Prompt, Written};
+use super::{Measure, Prompt, Written, fits};
 use crate::corpus::Tokenizer;
-use crate::error::{Context, Hint, Result, hinted};
+use crate::error::{Hint, Result, hint_of, hinted};
 use crate::stats::strata::sample;
+use crate::text_file;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,22 +28,50 @@ pub(super) fn prompts(
     n: Option<usize>,
     seed: u64,
     tokenizer: &Tokenizer,
+    positions: usize,
 ) -> Result<Vec<Prompt>> {
-    let text = std::fs::read_to_string(path).hint(
+    let text = text_file::read(path).hint(
         || format!("cannot read the prompts `{}`", path.display()),
         "set the task's `file` to a JSONL file in UTF-8, relative to the settings file",
     )?;
     let mut lengths = BTreeMap::new();
     let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
-    let prompt = |(number, line)| -> Result<Prompt> {
-        let prompt = read(line, tokenizer).and_then(|prompt| line_up(prompt, number, &mut lengths));
-        prompt.with_context(|| format!("`{}` line {number}", path.display()))
-    };
-    let prompts: Vec<Prompt> = lines.map(prompt).collect::<Result<_>>()?;
+    let (mut prompts, mut wrong) = (Vec::new(), Vec::new());
+    for (number, line) in lines {
+        let prompt = read(line, tokenizer).and_then(|prompt| {
+            fits(&prompt, positions)?;
+            line_up(prompt, number, &mut lengths)
+        });
+        match prompt {
+            Ok(prompt) => prompts.push(prompt),
+            Err(error) => wrong.push((number, error)),
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(all_wrong(path, wrong));
+    }
     if prompts.is_empty() {
         return Err(hinted(format!("`{}` is empty", path.display()), FIELDS));
     }
     Ok(sample(prompts, |prompt| prompt.template.clone(), n.unwrap_or(usize::MAX), seed))
+}
+
+/// The error of all lines that are wrong, so that they can be mended at once.
+fn all_wrong(path: &Path, mut wrong: Vec<(u32, anyhow::Error)>) -> anyhow::Error {
+    const MOST: usize = 10;
+    if wrong.len() == 1 {
+        let (number, error) = wrong.remove(0);
+        return error.context(format!("`{}` line {number}", path.display()));
+    }
+    let hint = wrong.iter().find_map(|(_, error)| hint_of(error)).unwrap_or(FIELDS).to_string();
+    let mut what = format!("`{}` has {} prompts that are wrong", path.display(), wrong.len());
+    for (number, error) in wrong.iter().take(MOST) {
+        what.push_str(&format!("\n    line {number}: {error:#}"));
+    }
+    if wrong.len() > MOST {
+        what.push_str(&format!("\n    and {} more", wrong.len() - MOST));
+    }
+    hinted(what, hint)
 }
 
 const FIELDS: &str = "write one JSON object a line, with the strings `text`, `correct`, `counter`, \
@@ -76,7 +105,14 @@ fn answer(field: &str, text: &str, tokenizer: &Tokenizer) -> Result<u32> {
     tokenizer.single(text).ok_or_else(|| {
         let hint =
             "an answer is one token, with its leading space if it has one, such as \" Mary\"";
-        hinted(format!("`{field}`, {text:?}, is not a single token"), hint)
+        let ids = tokenizer.encode(text).unwrap_or_default();
+        let tokens: Vec<String> =
+            tokenizer.pieces(&ids).iter().map(|piece| format!("{:?}", piece.text)).collect();
+        let are = match ids.len() {
+            0 => String::new(),
+            n => format!(" but {n}: {}", tokens.join(", ")),
+        };
+        hinted(format!("`{field}`, {text:?}, is not a single token{are}"), hint)
     })
 }
 
@@ -102,6 +138,7 @@ fn line_up(
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Prompts, doubt};
     use super::*;
     use crate::corpus::tokenizer::tests::demo;
     use crate::error::report;
@@ -115,7 +152,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mine.jsonl");
         std::fs::write(&path, text).unwrap();
-        prompts(&path, Some(n), 1, &demo())
+        prompts(&path, Some(n), 1, &demo(), 128)
     }
 
     /// The message about a second line, in which `old` is `new`.
@@ -208,6 +245,55 @@ mod tests {
     }
 
     #[test]
+    fn all_wrong_lines_are_named_at_once_and_no_more_than_ten() {
+        let two = GOOD.replace("\" a\"", "\" a the\"");
+        let message = report(&from(&format!("{GOOD}\n{two}\n{{\n{two}\n"), 9).unwrap_err());
+        let told = "mine.jsonl` has 3 prompts that are wrong\n    line 2: `correct`, \" a the\", is \
+                    not a single token but 2: \" a\", \" the\"\n    line 3: not a valid prompt: ";
+        assert!(message.contains(told), "{message}");
+        assert!(message.contains("\n    line 4: `correct`"), "{message}");
+        assert!(message.contains("hint: an answer is one token, with its leading"), "{message}");
+        let message = report(&from(&format!("{two}\n").repeat(13), 9).unwrap_err());
+        assert!(message.contains("has 13 prompts that are wrong"), "{message}");
+        assert!(message.contains("\n    line 10: "), "{message}");
+        assert!(
+            !message.contains("line 11: ") && message.contains("\n    and 3 more"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn prompts_longer_than_the_models_positions_are_named_with_their_lengths() {
+        let long = GOOD.replace("Mary gave", &["Mary gave"; 80].join(" "));
+        let length = demo().encode(&["Mary gave"; 80].join(" ")).unwrap().len() + 2;
+        let message = report(&from(&format!("{GOOD}\n{long}\n{long}\n"), 9).unwrap_err());
+        for line in [2, 3] {
+            let told = format!(
+                "\n    line {line}: {length} tokens, BOS included, are more than the model's 128 \
+                 positions"
+            );
+            assert!(message.contains(&told), "{message}");
+        }
+        assert!(message.contains("hint: shorten the prompt"), "{message}");
+    }
+
+    #[test]
+    fn a_byte_order_mark_and_line_ends_of_windows_are_read() {
+        let plain = from(&format!("{GOOD}\n{GOOD}\n"), 9).unwrap();
+        assert_eq!(from(&format!("\u{feff}{GOOD}\r\n{GOOD}\r\n"), 9).unwrap(), plain);
+    }
+
+    #[test]
+    fn prompts_that_end_in_a_space_are_told_of() {
+        let spaced = GOOD.replace("John\"", "John \"").replace("Mary\", \"t", "Mary \", \"t");
+        let of = |text: &str| Prompts { finding: from(text, 9).unwrap(), ..Default::default() };
+        assert_eq!(doubt(&of(GOOD)), None);
+        let template = spaced.replace("\"t\"", "\"u\"");
+        let told = doubt(&of(&format!("{GOOD}\n{template}\n"))).unwrap();
+        assert!(told.starts_with("1 of 2 prompts end in a space"), "{told}");
+    }
+
+    #[test]
     fn prompts_of_a_template_are_of_one_length() {
         let longer = GOOD.replace("Mary gave", "Then Mary gave");
         let message = report(&from(&format!("\n{GOOD}\n{longer}\n"), 9).unwrap_err());
@@ -220,7 +306,7 @@ mod tests {
     #[test]
     fn an_empty_or_missing_file_is_an_error() {
         assert!(report(&from("\n\n", 9).unwrap_err()).contains("mine.jsonl` is empty"));
-        let missing = prompts(Path::new("no/such.jsonl"), None, 1, &demo()).unwrap_err();
+        let missing = prompts(Path::new("no/such.jsonl"), None, 1, &demo(), 128).unwrap_err();
         assert!(report(&missing).contains("cannot read the prompts `no/such.jsonl`"));
     }
 }

@@ -84,7 +84,22 @@ pub struct Prompts {
     pub fresh: Vec<Prompt>,
 }
 
-/// The prompts of a task. `folder` is that of the settings file, to which `file` is relative.
+/// What is odd about prompts that somebody wrote, but stops nothing.
+pub(crate) fn doubt(prompts: &Prompts) -> Option<String> {
+    let Prompts { finding, choosing, fresh, .. } = prompts;
+    let all = || finding.iter().chain(choosing).chain(fresh);
+    let spaced = all().filter(|prompt| prompt.text.ends_with(char::is_whitespace)).count();
+    (spaced > 0).then(|| {
+        format!(
+            "{spaced} of {} prompts end in a space: GPT-2's words begin with theirs, so the space \
+             belongs in front of the answer, as in \" Mary\"",
+            all().count()
+        )
+    })
+}
+
+/// The prompts of a task. `folder` is that of the settings file, to which `file` is relative;
+/// `positions` are those of the model, which no prompt may be longer than.
 /// Prompts that a task writes itself are different ones for each use; a file's are dealt out behind
 /// the task's own, by template.
 ///
@@ -95,6 +110,7 @@ pub fn prompts(
     wanted: Wanted,
     folder: &Path,
     tokenizer: &Tokenizer,
+    positions: usize,
 ) -> Result<Prompts> {
     /// Written prompts, where settings do not say how many.
     const WRITTEN: usize = 100;
@@ -109,16 +125,34 @@ pub fn prompts(
             None,
             task.seed,
             tokenizer,
+            positions,
         ),
     };
-    let mut written =
-        written.with_context(|| format!("cannot make the prompts of the task `{}`", task.name))?;
+    let fit = |written: Vec<Prompt>| -> Result<Vec<Prompt>> {
+        written.iter().try_for_each(|prompt| fits(prompt, positions))?;
+        Ok(written)
+    };
+    let mut written = written
+        .and_then(fit)
+        .with_context(|| format!("cannot make the prompts of the task `{}`", task.name))?;
     if task.kind == config::TaskKind::Prompts {
         return Ok(dealt(written, task, wanted));
     }
     let mut rest = written.split_off(finding);
     let fresh = rest.split_off(wanted.choosing);
     Ok(Prompts { finding: written, own, choosing: rest, fresh })
+}
+
+/// # Errors
+/// When a prompt is longer than the model's positions.
+fn fits(prompt: &Prompt, positions: usize) -> Result<()> {
+    let length = prompt.tokens.len();
+    if length <= positions {
+        return Ok(());
+    }
+    let what =
+        format!("{length} tokens, BOS included, are more than the model's {positions} positions");
+    Err(hinted(what, "shorten the prompt"))
 }
 
 /// A file's prompts, dealt out by template: `prompts` are the task's own, all if it does not say;
@@ -265,7 +299,7 @@ pub(crate) mod tests {
             published: String::new(),
             wrong: Default::default(),
         };
-        let drawn = prompts(&task, Wanted::default(), Path::new("nowhere"), &demo());
+        let drawn = prompts(&task, Wanted::default(), Path::new("nowhere"), &demo(), 128);
         let message = crate::error::report(&drawn.unwrap_err());
         assert!(
             message.starts_with("error: cannot make the prompts of the task `mine`\n"),

@@ -6,6 +6,7 @@
 use crate::config::{Task, TaskKind};
 use crate::error::{Context, Hint, Result, hinted};
 use crate::ids::{Component, HubName};
+use crate::text_file;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet};
@@ -135,7 +136,7 @@ fn of_gpt2_small(kind: TaskKind, layers: usize, heads: usize) -> Result<Publishe
 }
 
 fn from_file(file: &str, path: &Path, layers: usize, heads: usize) -> Result<Published> {
-    let text = std::fs::read_to_string(path)
+    let text = text_file::read(path)
         .hint(|| format!("cannot read the published circuit `{}`", path.display()), FILE_HINT)?;
     let Listed(classes) =
         serde_json::from_str(&text).hint(|| format!("`{file}` is no published circuit"), FORM)?;

@@ -4,7 +4,7 @@
 use crate::bench::{REPOSITORY, copy};
 use crate::fixture::{Fixture, dictionaries, opened};
 use candle_core::{Device, Tensor};
-use circuit_atlas::corpus::{Tokenizer, read, shards, windows};
+use circuit_atlas::corpus::{How, Split, Tokenizer, read, shards, windows};
 use circuit_atlas::dictionary::{Conformance, Dictionary, Rule, Sample, find, judge, measure};
 use circuit_atlas::error::report;
 use circuit_atlas::ids::{DictionaryId, Kind};
@@ -118,7 +118,8 @@ impl World {
 fn demo_contexts(demo: &Path, model: &Gpt2) -> Vec<Vec<u32>> {
     let tokenizer = Tokenizer::load(&demo.join("model"), model.sizes.vocabulary).unwrap();
     let (mut contexts, mut number) = (Vec::new(), 0);
-    read(&shards(vec![demo.join("corpus.jsonl")])[0], "text", &mut |document| {
+    let how = How { column: "text", split: Split::Auto, cut: tokenizer.cut() };
+    read(&shards(vec![demo.join("corpus.jsonl")])[0], &how, &mut |document| {
         if number % 70 == 0 {
             let ids = tokenizer.ids(&document)?;
             let cut = windows(number, &ids, 128, tokenizer.bos());

@@ -5,8 +5,9 @@ use circuit_atlas::pipeline::STAGES;
 use std::path::Path;
 
 /// The rooms from the nouns up: a room uses only rooms of the lines before its own.
-const RANKS: [&[&str]; 14] = [
+const RANKS: [&[&str]; 15] = [
     &["ids", "error", "process"],
+    &["text_file"],
     &["config", "progress", "stats", "summary", "artifact", "corpus", "model", "format"],
     &["dictionary", "hub", "lock", "task", "llm"],
     &["circuit"],
