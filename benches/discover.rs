@@ -54,8 +54,10 @@ fn main() -> Result<()> {
         inputs::replacement_model(&config, &Lock::load(&config.artifacts())?, &progress)?;
     progress.end();
     let tokenizer = inputs::tokenizer(&config)?;
+    let positions = inputs::sizes(&config)?.positions;
     for task in &config.tasks {
-        let prompts = task::prompts(task, Wanted::default(), &config.folder, &tokenizer)?.finding;
+        let wanted = Wanted::default();
+        let prompts = task::prompts(task, wanted, &config.folder, &tokenizer, positions)?.finding;
         let few = sample(prompts.clone(), |prompt| prompt.template.clone(), PROMPTS, task.seed);
         measure(&replacement, &config.discover, &few)?; // warms up
         let start = Instant::now();

@@ -76,7 +76,7 @@ impl Tokenizer {
             [whole] => {
                 let file = text_file::read(whole)
                     .hint(|| format!("cannot read `{}`", whole.display()), BELONGS)?;
-                let file = without_rows(file, vocabulary, &mut left_out);
+                let file = without_rows(file.into_bytes(), vocabulary, &mut left_out);
                 let read = || tokenizers::Tokenizer::from_bytes(&file).map_err(anyhow::Error::msg);
                 caught(read).map_err(|e| wrong(format!("is not a tokenizer: {e}")))?
             }
@@ -254,7 +254,8 @@ fn from_parts(
     use tokenizers::{AddedToken, models::bpe::BPE, pre_tokenizers::byte_level::ByteLevel};
     let [words, merges, ..] = files else { anyhow::bail!("a tokenizer without merges") };
     let name = |path: &Path| path.to_string_lossy().into_owned();
-    let model = BPE::from_file(&name(words), &name(merges)).build().map_err(|error| {
+    let read = || BPE::from_file(&name(words), &name(merges)).build().map_err(anyhow::Error::msg);
+    let model = caught(read).map_err(|error| {
         let (words, merges) = (words.display(), merges.display());
         hinted(
             format!("`{words}` and `{merges}` are not the parts of a tokenizer: {error}"),
@@ -266,8 +267,8 @@ fn from_parts(
     tokenizer.with_pre_tokenizer(Some(level)).with_decoder(Some(level));
     let Some(added) = files.get(2) else { return Ok(tokenizer) };
     let wrong = |what: String| hinted(format!("`{}` {what}", added.display()), BELONGS);
-    let text = std::fs::read_to_string(added)
-        .hint(|| format!("cannot read `{}`", added.display()), BELONGS)?;
+    let text =
+        text_file::read(added).hint(|| format!("cannot read `{}`", added.display()), BELONGS)?;
     let ids: BTreeMap<String, u32> =
         serde_json::from_str(&text).map_err(|e| wrong(format!("is no list of tokens: {e}")))?;
     let mut in_order: Vec<(u32, String)> = ids.into_iter().map(|(text, id)| (id, text)).collect();

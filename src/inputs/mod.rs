@@ -28,7 +28,7 @@ pub use prompts::{growth, prompts, published, root};
 use crate::artifact::activations::Precision;
 use crate::artifact::tables::CircuitFeature;
 use crate::config::{Config, Dtype, ScoreFeatures};
-use crate::ids::{FeatureId, Half, NodeKind};
+use crate::ids::{FeatureId, NodeKind};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Rows by a key of theirs.
@@ -66,3 +66,19 @@ pub(crate) fn without_features(config: &Config) -> Option<String> {
         )
     })
 }
+
+/// How activations are kept.
+pub fn precision(config: &Config) -> Precision {
+    match config.cache.dtype {
+        Dtype::F32 => Precision::F32,
+        Dtype::F16 => Precision::F16,
+    }
+}
+
+/// What the disk cache of some hooks takes, in GiB.
+pub(crate) fn cache_gib(config: &Config, tokens: usize, hooks: usize, width: usize) -> f64 {
+    (tokens * hooks * width * precision(config).bytes()) as f64 / (1u64 << 30) as f64
+}
+
+/// What to do about circuits that cannot be read.
+pub(crate) const DISCOVER: &str = "rerun with `circuit-atlas run discover --force`";
