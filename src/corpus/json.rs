@@ -24,13 +24,14 @@ pub(super) fn text_of(object: &str, name: &str) -> Text {
     let mut scan = Scan { text: object, at: 0 };
     match scan.object(name) {
         Some((Some(raw), _)) => match raw.as_bytes().first() {
-            Some(b'"') => string(raw)
-                .map_or(Text::NoObject(scan.at + 1), |(text, lone)| Text::Found(text, lone)),
+            Some(b'"') => {
+                string(raw).map_or(scan.stopped(), |(text, lone)| Text::Found(text, lone))
+            }
             _ if raw == "null" => Text::Null,
             _ => Text::Other,
         },
         Some((None, names)) => Text::Missing(names),
-        None => Text::NoObject(scan.at + 1),
+        None => scan.stopped(),
     }
 }
 
@@ -68,6 +69,11 @@ impl<'a> Scan<'a> {
         }
         self.white();
         (self.at == self.text.len()).then_some((found, names))
+    }
+
+    /// The error at this place, or at the last byte behind the end.
+    fn stopped(&self) -> Text {
+        Text::NoObject((self.at + 1).min(self.text.len()))
     }
 
     fn next(&self) -> Option<u8> {
@@ -220,9 +226,9 @@ mod tests {
     fn what_is_no_object_is_told_with_its_place() {
         let cases = [
             ("[1]", 1),
-            ("{\"text\": \"open", 15),
+            ("{\"text\": \"open", 14),
             ("{\"text\" \"a\"}", 9),
-            ("{\"text\": \"a\"", 13),
+            ("{\"text\": \"a\"", 12),
             ("{\"text\": \"a\"} {}", 15),
             ("{\"text\": \"a\",}", 14),
             ("{\"a\": nan, \"text\": \"a\"}", 7),

@@ -21,10 +21,10 @@ pub fn corpus<'a>(
     config: &'a Config,
     progress: &'a Progress,
 ) -> Result<Box<dyn Iterator<Item = Result<Shard>> + 'a>> {
-    let note = |what: &str, others: Vec<String>| {
+    let note = |others: Vec<String>, why: &str| {
         if !others.is_empty() {
             let (path, others) = (&config.corpus.path, some(&others));
-            progress.line(&format!("note: {what} of `{path}`: {others}"));
+            progress.line(&format!("note: files of `{path}` that {why}: {others}"));
         }
     };
     let Some(snapshot) = config.snapshots.get(&config.corpus.path) else {
@@ -33,7 +33,7 @@ pub fn corpus<'a>(
         let name = |file: &PathBuf| {
             file.strip_prefix(&folder).unwrap_or(file).to_string_lossy().into_owned()
         };
-        note("files that are not read", found.others.iter().map(name).collect());
+        note(found.others.iter().map(name).collect(), "are not read");
         return Ok(Box::new(shards(found.read).into_iter().map(Ok)));
     };
     let files: Vec<&String> = snapshot.files.iter().filter(|file| readable(file)).collect();
@@ -48,7 +48,7 @@ pub fn corpus<'a>(
     }
     // A repository also holds what is not meant to be read; only what may be is worth a note.
     let data = snapshot.files.iter().filter(|file| looks_like_data(Path::new(file)));
-    note("files that cannot be read", data.cloned().collect());
+    note(data.cloned().collect(), "cannot be read");
     let hub = Hub::from_env()?;
     let shard = move |file: &String| {
         Ok(Shard { source: file.clone(), path: hub.file(snapshot, file, progress)? })

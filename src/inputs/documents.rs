@@ -108,12 +108,12 @@ impl<'a> Documents<'a> {
         let (mut explain, mut all) = (0, 0);
         for document in order(documents.len(), corpus.shuffle_seed) {
             let Encoded { ids, half, .. } = &documents[document];
-            let contexts = contexts_of(ids, corpus, bos);
+            let mut contexts = contexts_of(ids, corpus, bos);
+            if corpus.max_contexts > 0 {
+                contexts = contexts.min(corpus.max_contexts - all);
+            }
             explain += if *half == Half::Explain { contexts } else { 0 };
             all += contexts;
-            if corpus.max_contexts > 0 && all >= corpus.max_contexts {
-                break;
-            }
         }
         if 4 * explain.min(all - explain) >= all {
             return documents;

@@ -20,7 +20,8 @@ fn drawn(f: &Fixture, kind: TaskKind, file: Option<&str>) -> Result<Vec<Prompt>>
         published: String::new(),
         wrong: Default::default(),
     };
-    Ok(prompts(&task, Wanted::default(), &f.path(""), &f.tokenizer())?.finding)
+    let positions = f.model().sizes.positions;
+    Ok(prompts(&task, Wanted::default(), &f.path(""), &f.tokenizer(), positions)?.finding)
 }
 
 fn prompts_of_a_file_are_those_of_the_reference(f: &'static Fixture) {
