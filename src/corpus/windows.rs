@@ -128,7 +128,7 @@ pub fn half(ids: &[u32]) -> Half {
 pub fn stretches(ids: &[u32], contexts: usize, context: usize, bos: u32) -> Vec<Range<usize>> {
     let all = count(ids, context, bos);
     if all < 2 {
-        return vec![0..ids.len()];
+        return std::iter::once(0..ids.len()).collect();
     }
     let length = contexts.clamp(1, all.div_ceil(2)) * step(context);
     let mut stretches: Vec<Range<usize>> =
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(of(83, 4), [0..40, 40..83], "a rest of three ids is no stretch");
         assert_eq!(of(60, 4), [0..30, 30..60], "there are two at least");
         for n in [0, 7, 17] {
-            assert_eq!(of(n, 4), [0..n]);
+            assert_eq!(of(n, 4), std::iter::once(0..n).collect::<Vec<_>>());
         }
         for (n, contexts) in [(1000, 1), (999, 7), (25, 9)] {
             let ids: Vec<u32> = (0..n as u32).collect();
