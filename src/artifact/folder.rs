@@ -7,6 +7,7 @@
 
 use super::hold::{Held, hold};
 use crate::error::{Hint, Result, hinted};
+use crate::process;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -67,7 +68,10 @@ impl Place {
     pub(crate) fn hold(&self) -> Result<Held> {
         let name = self.folder.file_name().unwrap_or_default().to_string_lossy();
         let lock = self.folder.with_file_name(format!(".{name}.lock"));
-        let waits = || eprintln!("waiting for another run that writes `{}`", self.folder.display());
+        let waits = || {
+            let folder = self.folder.display();
+            process::note(format!("waiting for another run that writes `{folder}`"));
+        };
         let what = || format!("cannot write beside `{}`", self.folder.display());
         if let Some(above) = self.folder.parent() {
             fs::create_dir_all(above).hint(what, WRITABLE)?;

@@ -5,6 +5,7 @@ use super::runner::hold;
 use super::table::{STAGES, Stage};
 use crate::config::Config;
 use crate::error::Result;
+use crate::process;
 
 /// A stage whose work was removed.
 pub struct Cleaned {
@@ -51,7 +52,8 @@ pub fn clean(config: &Config, stage: Option<&str>) -> Result<Vec<Cleaned>> {
     match config.output.dictionaries.as_str() {
         "" if stage.is_none() => crate::dictionary::clear(&config.converted())?,
         shared if stage.is_none() => {
-            eprintln!("left in `{shared}`, as other runs may use it: converted dictionaries");
+            let why = "as other runs may use it: converted dictionaries";
+            process::note(format!("left in `{shared}`, {why}"));
         }
         _ => {}
     }
