@@ -5,7 +5,7 @@ use crate::bench::REPOSITORY;
 use crate::{Draw, Held, Test};
 use circuit_atlas::artifact::Store;
 use circuit_atlas::config::Config;
-use circuit_atlas::corpus::{Tokenizer, files, read, shards};
+use circuit_atlas::corpus::{Cut, How, Split, Tokenizer, files, read, shards};
 use circuit_atlas::ids::Kind;
 use circuit_atlas::inputs;
 use circuit_atlas::llm::last_round;
@@ -35,8 +35,11 @@ fn source(name: &str) -> Vec<u8> {
 
 fn corpus(path: &Path) {
     let Ok(found) = files(path) else { return };
-    for shard in shards(found) {
-        drop(read(&shard, "text", &mut |_| Ok(true)));
+    for split in [Split::Auto, Split::EndOfText, Split::BlankLines] {
+        let how = How { column: "text", split, cut: Cut::BeforeLines };
+        for shard in shards(found.read.clone()) {
+            drop(read(&shard, &how, &mut |_| Ok(true)));
+        }
     }
 }
 
@@ -119,6 +122,7 @@ pub(crate) fn mutated() -> Result<Box<dyn Test>, String> {
     Ok(Box::new(Mutated {
         folder: tempfile::tempdir().unwrap(),
         targets: vec![
+            target("corpus.json", first_lines("demo/corpus.jsonl", 5), corpus),
             target("corpus.jsonl", first_lines("demo/corpus.jsonl", 20), corpus),
             target("corpus.txt", "One.\n\nTwo é.\n<|endoftext|>Three".as_bytes().into(), corpus),
             target("corpus.parquet", parquet(20), corpus),
