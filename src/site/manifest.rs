@@ -74,6 +74,8 @@ pub(crate) fn check(site: &Path) -> Result<()> {
 pub(crate) fn remove(site: &Path) -> Result<Option<String>> {
     let Some(mark) = Manifest::read(site) else { return Ok(None) };
     let Contents { mut ours, folders, foreign } = mark.contents(site)?;
+    // Should this be killed, nobody takes what is left for a site that is as it should be.
+    Manifest::save(site, "", mark.files)?;
     // The mark last: should this be killed, the next one still knows what is ours.
     ours.retain(|name| name != NAME);
     for name in &ours {
@@ -144,6 +146,12 @@ impl Manifest {
         let mark = Manifest { generator, version, fingerprint: fingerprint.into(), files };
         let text = serde_json::to_string_pretty(&mark)? + "\n";
         publish(&folder.join(NAME), |file| Ok(file.write_all(text.as_bytes())?))
+    }
+
+    /// A file of ours that is no longer there.
+    pub(crate) fn missing(&self, site: &Path) -> Option<&str> {
+        let listed = self.files.iter().flatten().map(|(name, _)| name.as_str());
+        listed.chain([PLAIN]).find(|name| !site.join(name).exists())
     }
 
     fn contents(&self, site: &Path) -> Result<Contents> {

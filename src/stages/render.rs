@@ -30,12 +30,15 @@ pub fn besides(config: &Config) -> Ingredients {
 /// Why the site has to be made although its ingredients are the same.
 pub fn stale(config: &Config, fingerprint: &str) -> Option<String> {
     let name = &config.output.site;
-    match Manifest::read(&config.path(name)) {
+    let site = config.path(name);
+    match Manifest::read(&site) {
         None => Some(format!("there is no site in `{name}`")),
         Some(mark) if mark.fingerprint != fingerprint => {
             Some(format!("the site in `{name}` is from another run"))
         }
-        Some(_) => None,
+        Some(mark) => {
+            mark.missing(&site).map(|file| format!("the site in `{name}` lacks `{file}`"))
+        }
     }
 }
 

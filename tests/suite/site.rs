@@ -110,6 +110,20 @@ fn an_empty_folder_of_a_user_in_the_site_is_not_replaced() {
 }
 
 #[test]
+fn a_page_that_was_removed_is_made_again() {
+    let bench = Bench::finished();
+    let before = files(&bench);
+    for name in ["features/index.html", ".nojekyll"] {
+        std::fs::remove_file(bench.file("site").join(name)).unwrap();
+        let status = bench.call(&["status"]).succeeded();
+        let why = format!("render     would run: the site in `site` lacks `{name}`");
+        assert!(status.out.contains(&why), "{}", status.out);
+        assert_eq!(bench.run(&[]).succeeded().ran(), ["render"]);
+        assert!(files(&bench).keys().eq(before.keys()));
+    }
+}
+
+#[test]
 fn an_edited_page_is_not_replaced() {
     let bench = stale();
     let page = bench.file("site/tasks/ioi.html");

@@ -39,6 +39,7 @@ impl Test for Runs {
             let expected = [
                 "another run is using",
                 "there is no finished run",
+                "a run is going on",
                 "needs the output of",
                 "is being",
             ];
