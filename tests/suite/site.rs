@@ -114,7 +114,7 @@ fn a_page_that_was_removed_is_made_again() {
     let bench = Bench::finished();
     let before = files(&bench);
     for name in ["features/index.html", ".nojekyll"] {
-        std::fs::remove_file(bench.file("site").join(name)).unwrap();
+        fs::remove_file(bench.file("site").join(name)).unwrap();
         let status = bench.call(&["status"]).succeeded();
         let why = format!("render     would run: the site in `site` lacks `{name}`");
         assert!(status.out.contains(&why), "{}", status.out);
