@@ -6,9 +6,10 @@
 //! which there is none; the next run puts the old one back.
 
 use super::hold::{Held, hold};
+use super::publish::sync_folder;
 use crate::error::{Hint, Result, hinted};
 use crate::process;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// What tells folders of ours from those of others.
@@ -137,7 +138,10 @@ pub(crate) fn publish_folder<T>(
     let publish = || -> Result<T> {
         fs::create_dir(&place.new)?;
         let written = write(&place.new)?;
+        // Before the name: after a loss of power there would be a site of empty files.
+        sync(&place.new)?;
         place.swap(ours)?;
+        sync_folder(&place.folder)?;
         Ok(written)
     };
     let written = publish()
@@ -145,6 +149,22 @@ pub(crate) fn publish_folder<T>(
         .hint(|| format!("cannot write the folder `{}`", folder.display()), WRITABLE)?;
     place.clear(ours)?;
     Ok(written)
+}
+
+/// Everything in a folder is on the disk when this returns: one call for the file system, as there
+/// may be thousands of files.
+#[cfg(target_os = "linux")]
+fn sync(folder: &Path) -> Result<()> {
+    Ok(rustix::fs::syncfs(File::open(folder)?).map_err(std::io::Error::from)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sync(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() { sync(&path)? } else { File::open(&path)?.sync_all()? }
+    }
+    Ok(())
 }
 
 /// Exchanges two folders at once; false where that cannot be done.

@@ -44,6 +44,7 @@ fn write_scratch(
     Ok(file.get_ref().sync_all()?)
 }
 
+/// The name of a file or folder is on the disk when this returns.
 pub(super) fn sync_folder(path: &Path) -> Result<()> {
     if let Some(folder) = path.parent() {
         File::open(folder)?.sync_all()?;

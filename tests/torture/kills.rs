@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// Everything under a final name is whole: tables begin and end as Parquet does, and the site is
 /// not there or is as its manifest says.
-fn whole(bench: &Bench) -> Held {
+pub(crate) fn whole(bench: &Bench) -> Held {
     let (mut broken, artifacts) = (Vec::new(), bench.file("artifacts"));
     if artifacts.exists() {
         walk(&artifacts, &mut |path| {
@@ -80,7 +80,7 @@ pub(crate) fn same(bench: &Bench) -> Held {
     }
 }
 
-fn quiet(command: &mut Command) -> Child {
+pub(crate) fn quiet(command: &mut Command) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
@@ -119,7 +119,8 @@ impl Test for AtRandom {
 }
 
 /// Operations on files after which little else could be as bad.
-const OPERATIONS: &str = "rename,renameat,renameat2,unlink,unlinkat,rmdir,fsync,mkdir,symlink";
+pub(crate) const OPERATIONS: &str =
+    "rename,renameat,renameat2,unlink,unlinkat,rmdir,fsync,mkdir,symlink";
 
 /// The command under `strace`, which ends it at the n-th of these operations; 0: which only counts.
 fn traced(bench: &Bench, arguments: &[&str], log: &Path, n: usize) -> Command {
@@ -133,7 +134,7 @@ fn traced(bench: &Bench, arguments: &[&str], log: &Path, n: usize) -> Command {
     command
 }
 
-fn tracer() -> Result<(), String> {
+pub(crate) fn tracer() -> Result<(), String> {
     let works = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output();
     match works {
         Ok(output) if output.status.success() => Ok(()),
@@ -142,7 +143,7 @@ fn tracer() -> Result<(), String> {
 }
 
 /// What is killed at one of its operations on files.
-const COMMANDS: [&[&str]; 6] = [
+pub(crate) const COMMANDS: [&[&str]; 6] = [
     &["run", "tokenize", "--force"],
     &["run", "score", "--force"],
     &["run", "aggregate", "--force"],

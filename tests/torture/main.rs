@@ -1,6 +1,6 @@
-//! The reliability campaign: kills, damage, a full disk, two runs at once, a faulty server and
-//! mutated inputs, for as long as is wanted. `make torture`; what is promised, and which part of
-//! this shows it, is in `docs/reliability.md`.
+//! The reliability campaign: kills, a loss of power, damage, a full disk, two runs at once, a faulty
+//! server and mutated inputs, for as long as is wanted. `make torture`; what is promised, and which
+//! part of this shows it, is in `docs/reliability.md`.
 //!
 //! It ends with a table: test, tries, passed, and what did not hold. `--seconds N` is shared evenly
 //! by the tests, `--seed N` repeats a campaign, `--only NAME` runs one test.
@@ -14,6 +14,7 @@ mod kills;
 #[allow(dead_code)]
 #[path = "../suite/llm_server.rs"]
 mod llm_server;
+mod power;
 mod servers;
 mod together;
 
@@ -51,10 +52,11 @@ pub(crate) trait Test {
 /// Makes a test ready, or says why it cannot be run here.
 type Ready = fn() -> Result<Box<dyn Test>, String>;
 
-const TESTS: [(&str, Ready); 8] = [
+const TESTS: [(&str, Ready); 9] = [
     ("kills at random moments", kills::at_random),
     ("kills at file operations", kills::at_operations),
     ("kills of a site that is replaced", kills::of_the_site),
+    ("loss of power", power::lost),
     ("damaged files", damage::files),
     ("full disk", damage::full_disk),
     ("two of everything", together::runs),
