@@ -535,7 +535,7 @@ pub struct Machine {
     pub threads: usize,
     /// Only `cpu`.
     pub device: String,
-    /// Contexts in flight at once.
+    /// Maximum number of contexts that a thread runs the model on at once.
     pub batch: usize,
 }
 

@@ -11,7 +11,7 @@ mod store;
 
 pub use conformance::{Conformance, Sample, judge, measure};
 pub use load::{Source, Whole, find};
-pub(crate) use scorer::{Hit, Scorer, read_hooks};
+pub(crate) use scorer::{Hit, Scorer, packs};
 pub use scorer::{Hooks, hooks};
 pub(crate) use store::Stored;
 pub use store::{Dictionary, clear};

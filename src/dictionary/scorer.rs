@@ -3,10 +3,10 @@
 
 use super::{Dictionary, Encoder};
 use crate::error::{Context, Result, hinted};
-use crate::ids::{DictionaryId, FeatureId, Kind};
-use crate::model::{Clean, Gpt2};
+use crate::ids::{DictionaryId, FeatureId};
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// The chosen features, by dictionary.
 pub(crate) struct Scorer {
@@ -40,16 +40,26 @@ pub fn hooks(features: &[FeatureId]) -> Vec<DictionaryId> {
     ids
 }
 
-/// Runs the model as far as the last hook and returns what the dictionaries read.
-pub(crate) fn read_hooks(model: &Gpt2, tokens: &[u32], hooks: &[DictionaryId]) -> Result<Hooks> {
-    let depth = hooks.iter().map(|id| id.layer + 1).max().unwrap_or(0);
-    let trace = model.forward_layers(tokens, &Clean, depth)?;
-    let read = |id: &DictionaryId| {
-        let layer = &trace.layers[id.layer];
-        let hook = if id.kind == Kind::Attention { &layer.z } else { &layer.x2 };
-        Ok(hook.flatten_all()?.to_vec1()?)
-    };
-    hooks.iter().map(read).collect()
+/// Tokens of a pack, unless it has as many contexts as it may: beyond, matrix products do not get
+/// faster.
+const PACK: usize = 512;
+
+/// Places of contexts that are run at once: the next ones, until they have [`PACK`] tokens; at most
+/// `most`.
+pub(crate) fn packs(lengths: &[usize], most: usize) -> Vec<Range<usize>> {
+    let mut packs: Vec<Range<usize>> = Vec::new();
+    let mut tokens = PACK;
+    for (i, length) in lengths.iter().enumerate() {
+        match packs.last_mut().filter(|pack| tokens < PACK && pack.len() < most) {
+            Some(pack) => pack.end = i + 1,
+            None => {
+                packs.push(i..i + 1);
+                tokens = 0;
+            }
+        }
+        tokens += length;
+    }
+    packs
 }
 
 impl Scorer {
@@ -109,5 +119,19 @@ impl Reader {
             hits.extend(active.into_iter().filter_map(hit));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::packs;
+
+    #[test]
+    fn packs_have_every_context_once_in_order() {
+        assert_eq!(packs(&[], 8), []);
+        assert_eq!(packs(&[1000, 1000], 8), [0..1, 1..2]);
+        assert_eq!(packs(&[300, 300, 100, 100], 8), [0..2, 2..4]);
+        assert_eq!(packs(&[10; 20], 8), [0..8, 8..16, 16..20]);
+        assert_eq!(packs(&[10, 600, 10], 8), [0..2, 2..3]);
     }
 }

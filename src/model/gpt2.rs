@@ -6,14 +6,17 @@
 //! `L` layers, `M` MLP width, `P` positions, `T` tokens, `V` vocabulary.
 
 mod added;
+mod fused;
 
 pub use added::{Added, Behind};
 
 use super::checkpoint::{Checkpoint, blocks};
 use super::config::Config;
 use super::trace::{Abreast, Clean, Intervention, LayerTrace, Trace};
-use crate::error::{Context, Result, hinted};
-use candle_core::{CpuStorage, CustomOp1, D as Last, DType, Device, Layout, Shape, Tensor};
+use crate::error::{Result, hinted};
+use crate::ids::{DictionaryId, Kind};
+use candle_core::{D as Last, DType, Device, Tensor};
+use fused::{causal_softmax, linear, linear_gelu, normed};
 use rayon::prelude::*;
 use std::path::Path;
 
@@ -302,7 +305,7 @@ impl Gpt2 {
             let attn_out = linear(&z, &self.layers[l].w_o, &self.layers[l].b_o)?;
             let mid = (&x + &attn_out)?;
             let sigma2 = self.scale(&mid)?;
-            let x2 = mid.broadcast_div(&sigma2)?;
+            let x2 = self.x2(&mid)?;
             let mlp_out = self.mlp(l, &x2)?;
             for (i, Attended { q, k, v, scores, pattern, z }) in attended.into_iter().enumerate() {
                 let own = |all: &Tensor| rows.of_one(all, i);
@@ -340,19 +343,9 @@ impl Gpt2 {
 
     /// A pass in which `intervention` may replace what components write.
     pub fn forward_with(&self, tokens: &[u32], intervention: &dyn Intervention) -> Result<Trace> {
-        self.forward_layers(tokens, intervention, self.sizes.layers)
-    }
-
-    /// A pass through the first `layers` blocks only.
-    pub fn forward_layers(
-        &self,
-        tokens: &[u32],
-        intervention: &dyn Intervention,
-        layers: usize,
-    ) -> Result<Trace> {
         let mut x = self.embed(tokens)?;
-        let mut traces = Vec::with_capacity(layers);
-        for l in 0..layers.min(self.layers.len()) {
+        let mut traces = Vec::with_capacity(self.layers.len());
+        for l in 0..self.layers.len() {
             let trace = self.block(l, x, intervention)?;
             x = (&trace.resid_mid + &trace.mlp_out)?;
             traces.push(trace);
@@ -400,9 +393,63 @@ impl Gpt2 {
     /// What a layer's heads read, `x [ΣT, D]` → `σ₁ [ΣT, 1]` and the queries, keys and values `[ΣT,
     /// 3D]`.
     pub(crate) fn qkv(&self, l: usize, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        let sigma1 = self.scale(x)?;
-        let qkv = linear(&x.broadcast_div(&sigma1)?, &self.layers[l].w_qkv, &self.layers[l].b_qkv)?;
-        Ok((sigma1, qkv))
+        Ok((self.scale(x)?, self.projected(l, x)?))
+    }
+
+    /// The queries, keys and values of a layer, `x [ΣT, D]` → `[ΣT, 3D]`
+    fn projected(&self, l: usize, x: &Tensor) -> Result<Tensor> {
+        linear(&normed(x, self.epsilon)?, &self.layers[l].w_qkv, &self.layers[l].b_qkv)
+    }
+
+    /// What dictionaries read in contexts, by context and hook: `[T, D]`, row-major. Contexts stand
+    /// one below the other in every matrix product, and each has the same bits whichever stand
+    /// beside it; nothing is run that no hook needs.
+    ///
+    /// # Errors
+    /// As of [`Gpt2::forward`].
+    pub(crate) fn read(
+        &self,
+        contexts: &[&[u32]],
+        hooks: &[DictionaryId],
+    ) -> Result<Vec<Vec<Vec<f32>>>> {
+        let rows = Rows::of(contexts);
+        // A product of one row is summed in another order.
+        if let [(_, 1)] = rows.0[..] {
+            return Ok(self
+                .read(&[contexts[0], contexts[0]], hooks)?
+                .into_iter()
+                .take(1)
+                .collect());
+        }
+        let mut read = vec![vec![Vec::new(); hooks.len()]; contexts.len()];
+        let Some(last) = hooks.iter().map(|id| id.layer).max() else { return Ok(read) };
+        let mut keep = |layer: usize, kind: Kind, holds: &Tensor| -> Result<()> {
+            let Some(hook) = hooks.iter().position(|id| id.layer == layer && id.kind == kind)
+            else {
+                return Ok(());
+            };
+            for (i, own) in read.iter_mut().enumerate() {
+                own[hook] = rows.of_one(holds, i)?.flatten_all()?.to_vec1()?;
+            }
+            Ok(())
+        };
+        let mut x = self.embed_all(contexts)?;
+        for l in 0..=last {
+            let qkv = self.projected(l, &x)?;
+            let gathered = (0..contexts.len()).map(|i| Ok(self.look(&rows.of_one(&qkv, i)?)?.z));
+            let z = Tensor::cat(&gathered.collect::<Result<Vec<_>>>()?, 0)?;
+            keep(l, Kind::Attention, &z)?;
+            if l == last && hooks.iter().all(|id| id.layer < last || id.kind == Kind::Attention) {
+                break;
+            }
+            let mid = self.after_attention(l, &x, &z)?;
+            let x2 = self.x2(&mid)?;
+            keep(l, Kind::Mlp, &x2)?;
+            if l < last {
+                x = (mid + self.mlp(l, &x2)?)?;
+            }
+        }
+        Ok(read)
     }
 
     /// The heads of several contexts: `x [ΣT, D]` → `σ₁ [ΣT, 1]`, and what each context's heads
@@ -423,7 +470,7 @@ impl Gpt2 {
         };
         let (q, key, v) = (part(0)?, part(1)?, part(2)?);
         let scores = (q.matmul(&key.t()?)? / (k as f64).sqrt())?;
-        let pattern = candle_nn::ops::softmax_last_dim(&self.causal(&scores, t)?)?;
+        let pattern = self.pattern(&scores)?;
         let z = pattern.matmul(&v)?.transpose(0, 1)?.reshape((t, h * k))?;
         Ok(Attended { q, k: key, v, scores, pattern, z })
     }
@@ -436,7 +483,7 @@ impl Gpt2 {
     /// The activations of an MLP's units, `x2 [T, D]` → `[T, M]`
     pub(crate) fn units(&self, l: usize, x2: &Tensor) -> Result<Tensor> {
         let layer = &self.layers[l];
-        Ok(linear(x2, &layer.w_in, &layer.b_in)?.apply_op1_no_bwd(&Gelu)?)
+        linear_gelu(x2, &layer.w_in, &layer.b_in)
     }
 
     fn block(&self, l: usize, x: Tensor, intervention: &dyn Intervention) -> Result<LayerTrace> {
@@ -446,7 +493,7 @@ impl Gpt2 {
         let attn_out = linear(&z, &self.layers[l].w_o, &self.layers[l].b_o)?;
         let resid_mid = (&x + &attn_out)?;
         let sigma2 = self.scale(&resid_mid)?;
-        let x2 = resid_mid.broadcast_div(&sigma2)?;
+        let x2 = self.x2(&resid_mid)?;
         let mlp_out = intervention.mlp_out(l, &x2, self.mlp(l, &x2)?)?;
         let [sigma1, sigma2] = [sigma1.flatten_all()?.to_vec1()?, sigma2.flatten_all()?.to_vec1()?];
         Ok(LayerTrace {
@@ -492,7 +539,7 @@ impl Gpt2 {
 
     /// What an MLP reads of the residual stream before it.
     pub(super) fn x2(&self, mid: &Tensor) -> Result<Tensor> {
-        Ok(mid.broadcast_div(&self.scale(mid)?)?)
+        normed(mid, self.epsilon)
     }
 
     /// Runs prompts one below the other, so that what steps in works on all of them at once: it is
@@ -512,12 +559,16 @@ impl Gpt2 {
         (0..prompts.len()).into_par_iter().map(|i| self.last_of(&rows.of_one(&x, i)?)).collect()
     }
 
-    /// `[H, T, T]` with −∞ where a position would look ahead.
-    fn causal(&self, scores: &Tensor, t: usize) -> Result<Tensor> {
+    /// Where heads look: the softmax of scores `[H, T, T]`, over no position ahead.
+    fn pattern(&self, scores: &Tensor) -> Result<Tensor> {
+        if scores.dtype() == DType::F32 {
+            return causal_softmax(scores);
+        }
+        let t = scores.dim(Last::Minus1)?;
         let ahead = self.future.narrow(0, 0, t)?.narrow(1, 0, t)?.broadcast_as(scores.shape())?;
         let never = Tensor::new(f32::NEG_INFINITY, scores.device())?.to_dtype(scores.dtype())?;
         let never = never.broadcast_as(scores.shape())?;
-        Ok(ahead.where_cond(&never, scores)?)
+        Ok(candle_nn::ops::softmax_last_dim(&ahead.where_cond(&never, scores)?)?)
     }
 
     /// Logits `[T, V]` of a pass that goes on from the residual stream before block `layer` with an
@@ -572,47 +623,8 @@ impl Gpt2 {
     }
 
     pub(crate) fn unembed(&self, x: &Tensor) -> Result<Tensor> {
-        linear(&x.broadcast_div(&self.scale(x)?)?, &self.w_u, &self.b_u)
+        linear(&normed(x, self.epsilon)?, &self.w_u, &self.b_u)
     }
-}
-
-/// GPT-2's GELU, the tanh form, as `x·σ(2u)` with `u = √(2/π)·(x + 0.044715·x³)`: the same function
-/// as `x/2·(1 + tanh u)` (candle's `Tensor::gelu`), with one exponential in place of a hyperbolic
-/// tangent, in half of the time.
-struct Gelu;
-
-impl CustomOp1 for Gelu {
-    fn name(&self) -> &'static str {
-        "gelu"
-    }
-
-    fn cpu_fwd(
-        &self,
-        storage: &CpuStorage,
-        layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let Some((from, to)) = layout.contiguous_offsets() else {
-            candle_core::bail!("gelu of scattered numbers")
-        };
-        let activated = storage.as_slice::<f32>()?[from..to]
-            .par_iter()
-            .with_min_len(AT_ONCE)
-            .map(|&x| gelu(x))
-            .collect();
-        Ok((CpuStorage::F32(activated), layout.shape().clone()))
-    }
-}
-
-/// Numbers that a thread takes at least.
-const AT_ONCE: usize = 1 << 14;
-
-fn gelu(x: f32) -> f32 {
-    const TWICE_ROOT: f32 = 1.595_769_2;
-    x / (1.0 + (-TWICE_ROOT * x * (1.0 + 0.044_715 * x * x)).exp())
-}
-
-fn linear(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
-    x.matmul(w)?.broadcast_add(b).context("adding a bias")
 }
 
 /// `[P, P]` of u8: 1 above the diagonal.
@@ -627,17 +639,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gelu_is_the_tanh_form() {
-        let x: Vec<f32> = (-2000..2000).map(|i| i as f32 / 100.0).collect();
-        let wanted: Vec<f32> =
-            Tensor::new(x.as_slice(), &Device::Cpu).unwrap().gelu().unwrap().to_vec1().unwrap();
-        for (x, wanted) in x.into_iter().zip(wanted) {
-            assert!(
-                (gelu(x) - wanted).abs() <= 1e-6 * x.abs().max(1e-6),
-                "{x}: {} and not {wanted}",
-                gelu(x)
-            );
+    fn what_is_read_is_that_of_a_whole_pass_whichever_contexts_stand_beside_it() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/model");
+        let model = Gpt2::load(&folder).unwrap();
+        let context = |tokens: usize| -> Vec<u32> {
+            let draw = |i| crate::stats::mix(tokens as u64, i) as u32 % 2000;
+            (0..tokens as u64).map(draw).collect()
+        };
+        let contexts = [1, 40, 2, 1, 128, 17].map(context);
+        let tokens: Vec<&[u32]> = contexts.iter().map(Vec::as_slice).collect();
+        let all: Vec<DictionaryId> = DictionaryId::all(model.sizes.layers).collect();
+        let together = model.read(&tokens, &all).unwrap();
+        for (own, tokens) in together.iter().zip(&tokens) {
+            let trace = model.forward(tokens).unwrap();
+            for (id, own) in all.iter().zip(own) {
+                let layer = &trace.layers[id.layer];
+                let hook = if id.kind == Kind::Attention { &layer.z } else { &layer.x2 };
+                let wanted: Vec<f32> = hook.flatten_all().unwrap().to_vec1().unwrap();
+                assert_eq!(own.len(), wanted.len());
+                assert!(own.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-4), "{id}");
+            }
+            // The same bits alone, and of fewer hooks.
+            assert_eq!(model.read(&[tokens], &all).unwrap()[0], *own);
+            let few = [all[1], all[4]];
+            assert_eq!(model.read(&[tokens], &few).unwrap()[0], [own[1].clone(), own[4].clone()]);
         }
-        assert_eq!([gelu(-1e30), gelu(1e30)], [0.0, 1e30]);
+        assert_eq!(model.read(&tokens, &[]).unwrap(), vec![Vec::<Vec<f32>>::new(); 6]);
     }
 }

@@ -4,7 +4,7 @@
 use crate::artifact::activations::{GROUP, HookValues, write_part};
 use crate::artifact::tables::{ACTIVATIONS, CircuitFeature, ContextRow, Document};
 use crate::config::{Config, StoreKind};
-use crate::dictionary::{hooks, read_hooks};
+use crate::dictionary::{hooks, packs};
 use crate::error::{Result, hinted};
 use crate::ids::DictionaryId;
 use crate::inputs;
@@ -13,6 +13,8 @@ use crate::model::Gpt2;
 use crate::process;
 use crate::stages::{Done, Run};
 use rayon::prelude::*;
+use std::collections::VecDeque;
+use std::ops::Range;
 
 /// Only the dictionaries that settings name matter here, not which of their features.
 pub fn besides(config: &Config) -> Ingredients {
@@ -69,7 +71,9 @@ fn keep(run: &Run, model: &Gpt2, hooks: &[DictionaryId]) -> Result<()> {
     let names: Vec<String> = hooks.iter().map(|id| id.hook()).collect();
     for part in open {
         let rows = run.store.read_part::<ContextRow>(part)?;
-        let mut groups = rows.chunks(GROUP);
+        // As many groups at once as keep every thread busy: they are held in memory.
+        let mut ahead = rows.chunks(GROUP * rayon::current_num_threads().div_ceil(4));
+        let mut groups = VecDeque::new();
         write_part(
             run.store,
             run.fingerprint,
@@ -78,18 +82,37 @@ fn keep(run: &Run, model: &Gpt2, hooks: &[DictionaryId]) -> Result<()> {
             inputs::precision(run.config),
             model.sizes.d_model,
             || {
-                process::check()?;
-                let Some(group) = groups.next() else { return Ok(None) };
-                let read = |row: &ContextRow| {
-                    Ok(HookValues {
-                        context: row.context,
-                        values: read_hooks(model, &row.tokens, hooks)?,
-                    })
-                };
-                group.par_iter().map(read).collect::<Result<Vec<_>>>().map(Some)
+                if groups.is_empty() {
+                    let Some(rows) = ahead.next() else { return Ok(None) };
+                    let mut values = read(run, model, rows, hooks)?.into_iter().peekable();
+                    while values.peek().is_some() {
+                        groups.push_back(values.by_ref().take(GROUP).collect());
+                    }
+                }
+                Ok(groups.pop_front())
             },
         )?;
         run.progress.step(1)?;
     }
     Ok(())
+}
+
+/// What the dictionaries read in contexts.
+fn read(
+    run: &Run,
+    model: &Gpt2,
+    rows: &[ContextRow],
+    hooks: &[DictionaryId],
+) -> Result<Vec<HookValues>> {
+    let read = |pack: Range<usize>| -> Result<Vec<HookValues>> {
+        process::check()?;
+        let rows = &rows[pack];
+        let tokens: Vec<&[u32]> = rows.iter().map(|row| row.tokens.as_slice()).collect();
+        let each = rows.iter().zip(model.read(&tokens, hooks)?);
+        Ok(each.map(|(row, values)| HookValues { context: row.context, values }).collect())
+    };
+    let lengths: Vec<usize> = rows.iter().map(|row| row.tokens.len()).collect();
+    let packs = packs(&lengths, run.config.machine.batch);
+    let each = packs.into_par_iter().map(read).collect::<Result<Vec<_>>>()?;
+    Ok(each.into_iter().flatten().collect())
 }

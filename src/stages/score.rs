@@ -5,13 +5,14 @@ use crate::artifact::Row;
 use crate::artifact::activations::{GROUP, read_part};
 use crate::artifact::tables::{CircuitFeature, ContextRow, ScoreRow};
 use crate::config::StoreKind;
-use crate::dictionary::{Hit, Scorer, read_hooks};
+use crate::dictionary::{Hit, Scorer, packs};
 use crate::error::Result;
 use crate::inputs;
 use crate::model::Gpt2;
 use crate::process;
 use crate::stages::{Done, Run};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// A context's number and its hits.
 type Scored = (u32, Vec<Hit>);
@@ -56,19 +57,21 @@ fn score_live(
     contexts: &[ContextRow],
 ) -> Result<Vec<Scored>> {
     let (hooks, precision) = (scorer.hooks(), inputs::precision(run.config));
-    let score = |row: &ContextRow| {
-        let mut values = read_hooks(model, &row.tokens, &hooks)?;
-        // Rounded as the disk would, so that both ways give the same scores.
-        values.iter_mut().flatten().for_each(|x| *x = precision.round(*x));
-        Ok((row.context, scorer.score(&values)?))
-    };
-    // Only a batch at a time, as each context in flight holds a whole pass of the model.
-    let mut scored = Vec::with_capacity(contexts.len());
-    for batch in contexts.chunks(run.config.machine.batch) {
+    let score = |pack: Range<usize>| -> Result<Vec<Scored>> {
         process::check()?;
-        scored.extend(batch.par_iter().map(score).collect::<Result<Vec<_>>>()?);
-    }
-    Ok(scored)
+        let contexts = &contexts[pack];
+        let tokens: Vec<&[u32]> = contexts.iter().map(|row| row.tokens.as_slice()).collect();
+        let each = model.read(&tokens, &hooks)?.into_iter().zip(contexts);
+        let scored = each.map(|(mut values, row)| {
+            // Rounded as the disk would, so that both ways give the same scores.
+            values.iter_mut().flatten().for_each(|x| *x = precision.round(*x));
+            Ok((row.context, scorer.score(&values)?))
+        });
+        scored.collect()
+    };
+    let lengths: Vec<usize> = contexts.iter().map(|row| row.tokens.len()).collect();
+    let packs = packs(&lengths, run.config.machine.batch);
+    Ok(packs.into_par_iter().map(score).collect::<Result<Vec<_>>>()?.concat())
 }
 
 fn score_cached(

@@ -12,7 +12,6 @@ in_every_world!(
     logit_differences_are_the_recorded_ones,
     hooks_are_the_recorded_ones,
     no_other_tensors_are_recorded,
-    a_pass_through_some_layers_is_the_beginning_of_a_whole_one,
     later_tokens_change_nothing_before_them,
     parameters_are_counted_without_the_mask_buffers,
 );
@@ -93,18 +92,6 @@ fn no_other_tensors_are_recorded(f: &'static Fixture) {
     names.extend(["pre", "act", "reconstruction"].map(|what| format!("saelens/jumprelu.0/{what}")));
     names.extend(["where", "values"].map(|what| format!("scores/{what}")));
     assert_eq!(f.tensor_names(), names.iter().map(String::as_str).collect());
-}
-
-fn a_pass_through_some_layers_is_the_beginning_of_a_whole_one(f: &'static Fixture) {
-    let tokens = &f.expected.prompts[0].tokens;
-    let whole = f.model().forward(tokens).unwrap();
-    let part = f.model().forward_layers(tokens, &circuit_atlas::model::Clean, 2).unwrap();
-    assert_eq!(part.layers.len(), 2);
-    assert_tensor("the stream behind layer 1", &part.resid_post, &whole.layers[2].resid_pre);
-    for kind in [Kind::Attention, Kind::Mlp] {
-        let id = DictionaryId { layer: 1, kind };
-        assert_tensor("what layer 1's dictionaries read", read_by(id, &part), read_by(id, &whole));
-    }
 }
 
 fn later_tokens_change_nothing_before_them(f: &'static Fixture) {
