@@ -66,7 +66,7 @@ fn table_section(text: &mut String, stage: &str, table: &Artifact) {
 
 #[test]
 fn settings_are_documented() {
-    let source = read("src/config/sections.rs");
+    let source = read("src/config/sections.rs") + &read("src/ids/split.rs");
     let sections = declared(&read("src/config/mod.rs"))["Config"].fields.clone();
     let types = declared(&source);
     let minimal = "[model]\npath = \"m\"\n[dictionaries]\nattention = \"a\"\nmlp = \"t\"\n\
@@ -161,13 +161,16 @@ fn declared(source: &str) -> BTreeMap<String, Declared> {
 }
 
 fn fields<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Vec<Field> {
-    let (mut fields, mut doc) = (Vec::new(), Vec::new());
+    let (mut fields, mut doc, mut written) = (Vec::new(), Vec::new(), None);
     for line in lines.take_while(|line| *line != "}").map(str::trim) {
-        if let Some(comment) = line.strip_prefix("///") {
+        if let Some(renamed) = line.strip_prefix("#[serde(rename = \"") {
+            written = renamed.split('"').next();
+        } else if let Some(comment) = line.strip_prefix("///") {
             doc.push(comment.trim().to_string());
         } else if !line.starts_with(['#', '/']) && !line.is_empty() {
             let line = line.trim_start_matches("pub ").trim_end_matches(',');
             let (name, kind) = line.split_once(": ").unwrap_or((line, ""));
+            let name = written.take().unwrap_or(name);
             fields.push(Field { name: name.into(), kind: kind.into(), doc: doc.join(" ") });
             doc.clear();
         }
