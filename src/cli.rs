@@ -24,7 +24,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run all stages that are not fresh, or only those named
-    #[command(after_help = pipeline::help())]
+    #[command(after_help = format!("{}\n\n{RUN_HELP}", pipeline::help()))]
     Run {
         /// Only these stages
         stages: Vec<String>,
@@ -49,6 +49,7 @@ enum Command {
         settings: Settings,
     },
     /// List which stages are fresh, which would run, and why
+    #[command(after_help = STATUS_HELP)]
     Status {
         /// Print every reason of every stage
         #[arg(long)]
@@ -111,7 +112,13 @@ impl Settings {
     }
 }
 
-/// The exit code of a run that came to its end, but without all answers of language models.
+const RUN_HELP: &str = "The exit code is 3 if a run came to its end but replies of a language model \
+                        failed or are missing.";
+const STATUS_HELP: &str = "The exit code is 3 while a stage is incomplete: replies of a language \
+                           model failed in it, and nobody has accepted that.";
+
+/// The exit code of a run that came to its end, but without all answers of language models, and of
+/// `status` after it.
 const UNANSWERED: u8 = 3;
 
 /// Answers the command line that the program was started with. What went wrong is told, and is in
@@ -177,7 +184,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             }
             return Ok(unanswered(&done));
         }
-        Command::Status { settings, verbose } => status(&settings.load()?, verbose)?,
+        Command::Status { settings, verbose } => return status(&settings.load()?, verbose),
         Command::Check { settings } => crate::check::check(&settings.load()?)?,
         Command::Show { question, look, settings } => {
             show::show(&settings.load()?, &question, &look)?
@@ -226,8 +233,8 @@ fn unanswered(done: &Done) -> ExitCode {
 }
 
 /// Tells of each stage whether it is fresh, and why not: causes first, what follows from them
-/// folded; with `verbose`, every stage with every reason.
-fn status(config: &Config, verbose: bool) -> Result<()> {
+/// folded; with `verbose`, every stage with every reason. The exit code says whether answers failed.
+fn status(config: &Config, verbose: bool) -> Result<ExitCode> {
     const FEW: usize = 3;
     let states = pipeline::status(config)?;
     let running = pipeline::is_held(&config.artifacts());
@@ -262,10 +269,15 @@ fn status(config: &Config, verbose: bool) -> Result<()> {
             let others = rest.len() - shown;
             more(&format_args!("{:<10} and {others} more reasons (`--verbose`)", ""));
         }
+        if state.failed > 0 {
+            more(&state.at_rest());
+            more(&state.next_steps());
+        }
         if !after.is_empty() {
             let stages = counted(after.len(), "stage");
             more(&format_args!("and {stages} after it: {}", after.join(", ")));
         }
     }
-    Ok(())
+    let failed = states.iter().any(|state| state.failed > 0);
+    Ok(if failed { ExitCode::from(UNANSWERED) } else { ExitCode::SUCCESS })
 }

@@ -1,9 +1,15 @@
 //! A lock on a file or folder that several runs may write to: a file beside it, which goes when it
 //! is let go of. The system lets go of it however the process ends.
 
-use std::fs::File;
+use crate::error::Result;
+use crate::process;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often a lock that another process has is tried again.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// A lock that is held.
 #[derive(Debug)]
@@ -13,15 +19,23 @@ pub(crate) struct Held {
 }
 
 /// Takes the lock of the name `path`; `waits` is told first if another process has it.
-pub(crate) fn hold(path: &Path, waits: impl Fn()) -> io::Result<Held> {
+///
+/// # Errors
+/// When the lock cannot be taken, or the program is to stop while it waits.
+pub(crate) fn hold(path: &Path, waits: impl Fn()) -> Result<Held> {
+    let mut told = false;
     loop {
         let file = File::options().create(true).append(true).open(path)?;
-        if let Err(error) = file.try_lock() {
+        // Waiting for the system to give it would not end at a signal.
+        while let Err(error) = file.try_lock() {
             match error {
-                std::fs::TryLockError::Error(error) => return Err(error),
-                std::fs::TryLockError::WouldBlock => waits(),
+                TryLockError::Error(error) => return Err(error.into()),
+                TryLockError::WouldBlock if told => {}
+                TryLockError::WouldBlock => waits(),
             }
-            file.lock()?;
+            told = true;
+            process::check()?;
+            std::thread::sleep(AGAIN);
         }
         // Whoever had it may have removed the file meanwhile: then this is a lock on nothing.
         if is_there(&file, path)? {

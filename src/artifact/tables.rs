@@ -443,7 +443,7 @@ table! {
 
 table! {
     /// an example that explanations are written from; texts that differ in little are there once
-    EvidenceRow = "evidence", version 1, whole {
+    EvidenceRow = "evidence", version 2, whole {
         /// the feature
         feature: FeatureId,
         /// `strongest`; `weaker`, of all strengths below; `active` and `inactive`, of which
@@ -467,8 +467,6 @@ table! {
         start: u16,
         /// tokens of the whole context
         length: u16,
-        /// whether the context begins its document
-        first: bool,
     }
 }
 

@@ -2,7 +2,7 @@
 //! their comments.
 
 use super::defaults;
-use crate::ids::Kind;
+use crate::ids::{Kind, Split};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,22 +42,6 @@ impl Dictionaries {
             Kind::Mlp => (&self.mlp, &self.mlp_files),
         }
     }
-}
-
-/// How a text file is split into documents.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum Split {
-    /// At `<|endoftext|>`, if one is in the first 64 MB of the file; else at blank lines, if the file
-    /// is larger than 1 MB; else it is one document.
-    #[default]
-    Auto,
-    /// At `<|endoftext|>`.
-    Endoftext,
-    /// At blank lines.
-    BlankLines,
-    /// The file is one document.
-    None,
 }
 
 /// The texts over which features are scored.

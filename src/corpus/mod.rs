@@ -15,7 +15,9 @@ pub mod tokenizer;
 pub mod windows;
 
 pub use cut::Cut;
-pub use source::{Content, Files, How, Split, files, read, shards};
+pub use source::{Content, Files, How, files, read, shards};
+
+pub use crate::ids::Split;
 pub(crate) use source::{KNOWN, looks_like_data, readable, some};
 pub use source::{RawDocument, Shard};
 pub use tokenizer::TokenPiece;

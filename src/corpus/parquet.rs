@@ -134,8 +134,9 @@ fn whole_ids(ids: &Series) -> Result<Vec<u32>> {
 mod tests {
     use super::*;
     use crate::corpus::Cut;
-    use crate::corpus::source::{How, RawDocument, Split, read, shards};
+    use crate::corpus::source::{How, RawDocument, read, shards};
     use crate::error::report;
+    use crate::ids::Split;
     use polars::prelude::{DataFrame, IntoColumn, NamedFrom, ParquetCompression, ParquetWriter};
 
     fn written(columns: Vec<Series>) -> (tempfile::TempDir, std::path::PathBuf) {

@@ -8,6 +8,7 @@
 use super::cut::{Cut, PART, parts};
 use super::{lines, parquet, text};
 use crate::error::{Hint, Result, hinted};
+use crate::ids::Split;
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -39,20 +40,6 @@ pub enum Content {
     Text(String),
     /// Ids that somebody else's tokenizer made; whoever uses them checks them.
     Tokens(Vec<u32>),
-}
-
-/// How a text file is split into documents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Split {
-    /// At `<|endoftext|>`, if one is in its first 64 MB; else at blank lines, if it is larger than
-    /// 1 MB; else it is one document.
-    Auto,
-    /// At `<|endoftext|>`.
-    EndOfText,
-    /// At blank lines.
-    BlankLines,
-    /// It is one document.
-    None,
 }
 
 /// How files are read.

@@ -1,8 +1,9 @@
 //! Documents in text files, read a part at a time.
 
 use super::cut::{Cut, PART};
-use super::source::{Part, Pass, Split};
+use super::source::{Part, Pass};
 use crate::error::{Hint, Result};
+use crate::ids::Split;
 use crate::text_file;
 use std::io::Read;
 use std::path::Path;

@@ -5,9 +5,11 @@
 //! settings.
 
 mod nodes;
+mod split;
 mod words;
 
 pub use nodes::{Bias, NodeKind};
+pub use split::Split;
 pub(crate) use words::Lag;
 pub use words::{Band, Beside, Half, Profiled, Shown, Side, Slot, Status, SubjectKind};
 

@@ -3,7 +3,7 @@
 
 use crate::config::{self, Config};
 use crate::corpus::windows::{self, windows};
-use crate::corpus::{How, Packer, RawDocument, Split, Tokenizer, Window, half, order, stretches};
+use crate::corpus::{How, Packer, RawDocument, Tokenizer, Window, half, order, stretches};
 use crate::error::Result;
 use crate::format::number::counted;
 use crate::ids::Half;
@@ -21,13 +21,7 @@ pub(crate) struct Encoded {
 
 /// How the settings have files read.
 pub(crate) fn how<'a>(corpus: &'a config::Corpus, tokenizer: &Tokenizer) -> How<'a> {
-    let split = match corpus.split {
-        config::Split::Auto => Split::Auto,
-        config::Split::Endoftext => Split::EndOfText,
-        config::Split::BlankLines => Split::BlankLines,
-        config::Split::None => Split::None,
-    };
-    How { column: &corpus.text, split, cut: tokenizer.cut() }
+    How { column: &corpus.text, split: corpus.split, cut: tokenizer.cut() }
 }
 
 /// Documents that have been read.

@@ -104,6 +104,7 @@ pub fn dictionaries(config: &Config, lock: &Lock, progress: &Progress) -> Result
     for (source, content) in with_content() {
         let (path, stored) = Dictionary::stored(source, &folder, content);
         if stored == Stored::Damaged {
+            Dictionary::check_place(source, &folder, content)?;
             progress.line(&format!(
                 "note: `{}` is damaged; it is converted again from `{}`",
                 path.display(),

@@ -330,6 +330,24 @@ fn is_page(text: &str) -> bool {
     text.trim_start().starts_with('<')
 }
 
+/// Server-sent events, though no request asks for them.
+pub(super) const EVENTS: &str = "a stream of events, which was not asked for";
+/// As with a `Content-Encoding`, though no request accepts one.
+pub(super) const COMPRESSED: &str = "compressed data, which was not asked for";
+
+/// What a body is that is no JSON.
+fn not_json(text: &str) -> &'static str {
+    /// The first byte of gzip's two, which is a character too.
+    const GZIP: char = '\u{1f}';
+    let text = text.trim_start();
+    match text {
+        page if is_page(page) => "an HTML page",
+        stream if ["data:", "event:", ":"].iter().any(|sign| stream.starts_with(sign)) => EVENTS,
+        packed if packed.starts_with(GZIP) => COMPRESSED,
+        _ => "something that is not JSON",
+    }
+}
+
 /// What went wrong under way.
 fn error(error: OpenAIError) -> RequestError {
     match error {
@@ -339,10 +357,7 @@ fn error(error: OpenAIError) -> RequestError {
         }
         OpenAIError::Reqwest(error) if error.is_timeout() => RequestError::Timeout,
         OpenAIError::Reqwest(_) => RequestError::Disconnected,
-        OpenAIError::JSONDeserialize(_, text) if is_page(&text) => {
-            RequestError::Malformed("an HTML page")
-        }
-        OpenAIError::JSONDeserialize(..) => RequestError::Malformed("something that is not JSON"),
+        OpenAIError::JSONDeserialize(_, text) => RequestError::Malformed(not_json(&text)),
         OpenAIError::Boxed(error) => match error.downcast::<RequestError>() {
             Ok(error) => *error,
             Err(error) => RequestError::Invalid(error.to_string()),

@@ -1,7 +1,7 @@
 //! Classes of request errors: which are retried, which end one question and which end all of them;
 //! in words, with the next step; and how long to wait between tries.
 
-use super::client::{ErrorResponse, RequestError};
+use super::client::{COMPRESSED, EVENTS, ErrorResponse, RequestError};
 use super::excerpt::one_line;
 use crate::config::Llm;
 use std::time::Duration;
@@ -138,6 +138,10 @@ pub(super) fn hint(error: &RequestError, llm: &Llm) -> String {
         }
         RequestError::Timeout => "raise `llm.timeout`, or try again later".into(),
         RequestError::TooLong => "lower `llm.max_tokens`, or raise `llm.max_reply`".into(),
+        RequestError::Malformed(EVENTS) => "set the server to answer without streaming".into(),
+        RequestError::Malformed(COMPRESSED) => {
+            "set the server, or the proxy in front of it, to answer uncompressed".into()
+        }
         RequestError::Malformed(_) => {
             "check `llm.base_url`: it ends with `/v1` for most servers".into()
         }

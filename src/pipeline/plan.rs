@@ -383,7 +383,7 @@ impl Told<'_> {
 }
 
 /// The stages that are fresh, and those that have a cause of their own to run; others are named at
-/// the stage whose causes they follow from.
+/// the stage whose causes they follow from. One that is incomplete is never folded away.
 pub(crate) fn causes_first(states: &[State]) -> Vec<Told<'_>> {
     let mut told: Vec<Told> = Vec::new();
     let mut known: BTreeSet<&str> = BTreeSet::new();
@@ -393,10 +393,14 @@ pub(crate) fn causes_first(states: &[State]) -> Vec<Told<'_>> {
         let stale = |told: &&mut Told| !told.state.why.is_empty();
         match told.iter_mut().rev().find(stale) {
             Some(before)
-                if causes.is_empty() && !state.why.is_empty() && state.refused.is_none() =>
+                if causes.is_empty()
+                    && !state.why.is_empty()
+                    && state.refused.is_none()
+                    && state.failed == 0 =>
             {
                 before.after.push(state.stage.name);
             }
+            _ if causes.is_empty() => told.push(Told::whole(state)),
             _ => told.push(Told { state, causes, after: Vec::new() }),
         }
     }

@@ -179,7 +179,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "aggregate",
         does: "statistics, examples, promoted tokens, co-occurrence, clusters",
-        version: 5,
+        version: 6,
         settings: &["aggregate.", "logits.", "groups."],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
         besides: nothing,

@@ -5,7 +5,9 @@ use crate::artifact::tables::FeatureRow;
 use crate::atlas::Reader;
 use crate::config::{Config, Task};
 use crate::error::{Result, hinted};
+use crate::format::number::counted;
 use crate::ids::{BadName, Component, FeatureId};
+use crate::inputs;
 use std::collections::BTreeSet;
 
 /// Names told of in a hint.
@@ -138,10 +140,35 @@ fn near(reader: &Reader, feature: FeatureId) -> Result<String> {
     })
 }
 
+/// Checks that the model has a component.
+///
+/// # Errors
+/// When there is no such layer, or no such head in it; with what there is.
+fn in_model(config: &Config, component: Component) -> Result<()> {
+    // Tables can be asked where the model no longer is.
+    let Ok(sizes) = inputs::sizes(config) else { return Ok(()) };
+    let (layers, heads) = (sizes.layers, sizes.heads);
+    if component.layer() < layers && component.head().is_none_or(|head| head < heads) {
+        return Ok(());
+    }
+    let last = layers.saturating_sub(1);
+    Err(hinted(
+        format!(
+            "there is no component `{component}`: the model has {} of {}",
+            counted(layers, "layer"),
+            counted(heads, "head")
+        ),
+        format!(
+            "its heads are `L0H0` to `L{last}H{}`, its MLPs `MLP0` to `MLP{last}`",
+            heads.saturating_sub(1)
+        ),
+    ))
+}
+
 /// A component that is in a circuit.
 ///
 /// # Errors
-/// When it is no component, or in none.
+/// When it is no component, the model has none of that name, or it is in no circuit.
 pub(super) fn component(reader: &Reader, config: &Config, name: &str) -> Result<Component> {
     let all: BTreeSet<Component> =
         reader.members()?.values().flatten().map(|(component, _)| *component).collect();
@@ -150,6 +177,7 @@ pub(super) fn component(reader: &Reader, config: &Config, name: &str) -> Result<
     match name.parse::<Component>() {
         Ok(component) if all.contains(&component) => Ok(component),
         Ok(component) => {
+            in_model(config, component)?;
             let hint = match &of_layer(component.layer())[..] {
                 [] => format!("in circuits are {}", list(&all.iter().collect::<Vec<_>>())),
                 near => format!("of layer {} there are {}", component.layer(), list(near)),

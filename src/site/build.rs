@@ -10,6 +10,7 @@ use super::views::{
 };
 use crate::atlas::model::{Atlas, Task};
 use crate::error::{Context, Hint, Result};
+use crate::process;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value};
 use minijinja::{Environment, UndefinedBehavior, context};
@@ -168,7 +169,10 @@ pub(crate) fn build(atlas: &Atlas, into: &Path) -> Result<usize> {
     for (name, text) in ASSETS {
         write(into, name, text)?;
     }
-    files.par_iter().try_for_each(|file| write(into, &file.path, &render(&environment, file)?))?;
+    files.par_iter().try_for_each(|file| {
+        process::check()?;
+        write(into, &file.path, &render(&environment, file)?)
+    })?;
     Ok(files.iter().filter(|f| f.path.ends_with(".html")).count())
 }
 

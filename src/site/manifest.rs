@@ -57,14 +57,33 @@ pub(crate) fn check(site: &Path) -> Result<()> {
     if foreign.is_empty() {
         return Ok(());
     }
-    Err(hinted(
-        format!(
-            "`{}` contains files that `render` did not write and would delete: {}",
-            site.display(),
-            few(&foreign)
+    let what = format!(
+        "`{}` contains files that `render` did not write and would delete: {}",
+        site.display(),
+        few(&foreign)
+    );
+    let hint = match is_beside(site) {
+        true => format!(
+            "`render` builds the site there; keep elsewhere what you need of it, then remove it \
+             with `rm -r {}`",
+            in_shell(site)
         ),
-        "move it elsewhere, or set `output.site` to another folder; `render` replaces the whole folder",
-    ))
+        false => "move it elsewhere, or set `output.site` to another folder; `render` replaces \
+                  the whole folder"
+            .into(),
+    };
+    Err(hinted(what, hint))
+}
+
+/// Whether a folder has the name of one beside a site, as `artifact::folder` gives them.
+fn is_beside(folder: &Path) -> bool {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with('.') && (name.ends_with(".new") || name.ends_with(".old"))
+}
+
+/// A path as a word of a shell.
+fn in_shell(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
 /// Removes what is ours from a folder, and says what it leaves there, if it is a site of ours.

@@ -1,6 +1,7 @@
 //! How often two features meet at the same token, and whether that is more than chance
 //! (`docs/definitions.md` §10).
 
+use crate::process::{self, Stopped};
 use rayon::prelude::*;
 
 /// Two events over `n` tokens: how often each happens, and both.
@@ -207,13 +208,16 @@ pub(crate) struct Tested {
 impl Cooccurrence {
     /// Tests every two features at the same token; gives the pairs that meet more often than
     /// expected.
-    pub(crate) fn test_same(&self) -> Vec<Tested> {
+    ///
+    /// # Errors
+    /// When the program is to stop; so too below.
+    pub(crate) fn test_same(&self) -> Result<Vec<Tested>, Stopped> {
         self.test(|f, g| f < g, |f, g| self.same(f, g))
     }
 
     /// Tests every ordered two features, the first within the window before the second; gives the
     /// pairs that meet more often than expected.
-    pub(crate) fn test_lagged(&self) -> Vec<Tested> {
+    pub(crate) fn test_lagged(&self) -> Result<Vec<Tested>, Stopped> {
         self.test(|f, g| f != g, |f, g| self.lagged(f, g))
     }
 
@@ -224,24 +228,27 @@ impl Cooccurrence {
         &self,
         wanted: impl Fn(usize, usize) -> bool + Sync,
         counts: impl Fn(usize, usize) -> Counts + Sync,
-    ) -> Vec<Tested> {
+    ) -> Result<Vec<Tested>, Stopped> {
         let row = |f: usize| {
+            process::check()?;
             let others = (0..self.features).filter(|&g| wanted(f, g));
             let tested: Vec<(usize, Counts)> =
                 others.map(|g| (g, counts(f, g))).filter(|(_, counts)| counts.tested()).collect();
             let often = tested.iter().filter(|(_, counts)| counts.lift() > 1.0);
             let kept =
                 often.map(|&(g, counts)| (f as u32, g as u32, counts, counts.fisher_greater()));
-            (tested.len(), kept.collect::<Vec<_>>())
+            Ok((tested.len(), kept.collect::<Vec<_>>()))
         };
-        let rows: Vec<(usize, Vec<_>)> = (0..self.features).into_par_iter().map(row).collect();
+        let rows = (0..self.features).into_par_iter().map(row);
+        let rows: Vec<(usize, Vec<_>)> = rows.collect::<Result<_, Stopped>>()?;
         let tested = rows.iter().map(|(tested, _)| tested).sum();
         let kept: Vec<_> = rows.into_iter().flat_map(|(_, kept)| kept).collect();
         let q = benjamini_hochberg(&kept.iter().map(|pair| pair.3).collect::<Vec<_>>(), tested);
-        kept.into_iter()
+        Ok(kept
+            .into_iter()
             .zip(q)
             .map(|((f, g, counts, p), q)| Tested { f, g, counts, p, q })
-            .collect()
+            .collect())
     }
 }
 

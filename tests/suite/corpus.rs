@@ -11,6 +11,7 @@ use circuit_atlas::error::{Result, report};
 use circuit_atlas::ids::Half;
 use circuit_atlas::inputs::counting;
 use flate2::read::GzDecoder;
+use polars::prelude::{Column, DataFrame, ParquetWriter};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -180,6 +181,14 @@ fn end_of_text_around_documents_changes_no_context() {
     }
 }
 
+/// Writes a binary column, in row groups of two.
+fn write_bytes(path: &Path, rows: &[&[u8]]) {
+    let column = Column::new("text".into(), rows);
+    let mut frame = DataFrame::new(rows.len(), vec![column]).unwrap();
+    let writer = ParquetWriter::new(File::create(path).unwrap()).with_row_group_size(Some(2));
+    writer.finish(&mut frame).unwrap();
+}
+
 #[test]
 fn parquet_as_pyarrow_writes_it_is_read() {
     let tokenizer = Tokenizer::load(&Path::new(REPOSITORY).join("demo/model"), 2560).unwrap();
@@ -191,6 +200,24 @@ fn parquet_as_pyarrow_writes_it_is_read() {
             assert!(text.len() > 100, "{name}: {text}");
         }
     }
+    // A row of bytes that are no UTF-8 is named, counted over the row groups of two before it.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bytes.parquet");
+    let mut rows: [&[u8]; 6] =
+        [b"one", "zwölf".as_bytes(), b"", "十".as_bytes(), b"na\xEFve", b"\xFF"];
+    write_bytes(&path, &rows);
+    let message = report(&read(&path, &tokenizer).unwrap_err());
+    let expected = format!(
+        "error: `{}` row 4 (the first is 0) is not UTF-8 in `text`\n\
+         hint: set `corpus.text` to a column of text, or save it as UTF-8\n",
+        path.display()
+    );
+    assert_eq!(message, expected);
+    (rows[4], rows[5]) = ("naïve".as_bytes(), b"end");
+    write_bytes(&path, &rows);
+    let texts = read(&path, &tokenizer).unwrap().into_iter().map(|document| document.content);
+    let expected = ["one", "zwölf", "", "十", "naïve", "end"].map(|t| Content::Text(t.into()));
+    assert_eq!(texts.collect::<Vec<_>>(), expected);
     let documents = read(&data("parquet/fixed.parquet"), &tokenizer).unwrap();
     assert!(documents.len() > 10);
     for document in documents {

@@ -66,7 +66,7 @@ fn table_section(text: &mut String, stage: &str, table: &Artifact) {
 
 #[test]
 fn settings_are_documented() {
-    let source = read("src/config/sections.rs");
+    let source = read("src/config/sections.rs") + &read("src/ids/split.rs");
     let sections = declared(&read("src/config/mod.rs"))["Config"].fields.clone();
     let types = declared(&source);
     let minimal = "[model]\npath = \"m\"\n[dictionaries]\nattention = \"a\"\nmlp = \"t\"\n\
@@ -161,13 +161,16 @@ fn declared(source: &str) -> BTreeMap<String, Declared> {
 }
 
 fn fields<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Vec<Field> {
-    let (mut fields, mut doc) = (Vec::new(), Vec::new());
+    let (mut fields, mut doc, mut written) = (Vec::new(), Vec::new(), None);
     for line in lines.take_while(|line| *line != "}").map(str::trim) {
-        if let Some(comment) = line.strip_prefix("///") {
+        if let Some(renamed) = line.strip_prefix("#[serde(rename = \"") {
+            written = renamed.split('"').next();
+        } else if let Some(comment) = line.strip_prefix("///") {
             doc.push(comment.trim().to_string());
         } else if !line.starts_with(['#', '/']) && !line.is_empty() {
             let line = line.trim_start_matches("pub ").trim_end_matches(',');
             let (name, kind) = line.split_once(": ").unwrap_or((line, ""));
+            let name = written.take().unwrap_or(name);
             fields.push(Field { name: name.into(), kind: kind.into(), doc: doc.join(" ") });
             doc.clear();
         }
@@ -406,4 +409,71 @@ fn what_the_readme_shows_is_what_the_demo_gives() {
         }
     }
     assert!(pages > 2, "{pages}");
+}
+
+/// The names of all functions that are tests, of the suite and of the sources.
+fn tests() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for folder in ["src", "tests"] {
+        walk(&Path::new(REPOSITORY).join(folder), &mut |path| {
+            let Ok(text) = std::fs::read_to_string(path) else { return };
+            for marked in text.split("#[test]\n").skip(1) {
+                let signature = marked.lines().find_map(|line| line.trim().strip_prefix("fn "));
+                names.extend(signature.and_then(|rest| rest.split('(').next()).map(String::from));
+            }
+        });
+    }
+    names
+}
+
+/// The names in `TESTS` of the campaign.
+fn campaign() -> Vec<String> {
+    let source = read("tests/torture/main.rs");
+    let (_, list) = source.split_once("const TESTS:").unwrap();
+    let rows = list.lines().take_while(|line| *line != "];");
+    rows.filter_map(|line| Some(line.trim().strip_prefix("(\"")?.split('"').next()?.to_string()))
+        .collect()
+}
+
+#[test]
+fn what_may_be_relied_on_names_tests_that_there_are() {
+    let (text, tests) = (read("docs/reliability.md"), tests());
+    let (mut named, mut files) = (0, 0);
+    for name in text.split('`').skip(1).step_by(2) {
+        let word = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        let start = name.strip_suffix('…');
+        if name.contains('/') {
+            assert!(Path::new(REPOSITORY).join(name).exists(), "there is no `{name}`");
+            files += 1;
+        } else if let Some(target) = name.strip_prefix("make ") {
+            let makefile = read("Makefile");
+            assert!(makefile.lines().any(|line| line.starts_with(&format!("{target}:"))), "{name}");
+        } else if let Some(start) = start.filter(|start| word(start)) {
+            assert!(tests.iter().any(|test| test.starts_with(start)), "there is no test `{name}`");
+            named += 1;
+        } else if name.contains('_') && word(name) {
+            assert!(tests.contains(name), "there is no test `{name}`");
+            named += 1;
+        }
+    }
+    assert!(named > 10 && files > 2, "{named} {files}");
+}
+
+#[test]
+fn what_may_be_relied_on_names_the_tests_of_the_campaign() {
+    let (text, campaign) = (read("docs/reliability.md"), campaign());
+    let rows = text.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let mut named = BTreeSet::new();
+    for row in rows {
+        let cell = row.trim_end_matches('|').rsplit('|').next().unwrap().trim();
+        for part in cell.split("; ").filter(|part| !part.is_empty()) {
+            let begins = |name: &&String| {
+                let rest = part.strip_prefix(name.as_str());
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', ',', ' ']))
+            };
+            let test = campaign.iter().find(begins);
+            named.insert(test.unwrap_or_else(|| panic!("the campaign has no test `{part}`")));
+        }
+    }
+    assert!(named.iter().copied().eq(campaign.iter().collect::<BTreeSet<_>>()), "{named:?}");
 }

@@ -220,6 +220,7 @@ fn a_run_in_which_every_answer_failed_is_never_fresh() {
     assert_eq!((code, said.ran()), (Some(3), vec!["interpret"]), "{}", said.err);
     let failed = format!("runs: all {requests} replies to its LLM requests failed");
     assert!(said.err.contains(&failed), "{}", said.err);
+    assert_eq!(bench.command(&["status"]).output().unwrap().status.code(), Some(3));
     // What it says may be shown all the same, and nothing was paid for twice.
     bench.run(&["render", "--force"]).succeeded();
     assert_eq!(server.requests().len(), requests);
@@ -237,13 +238,27 @@ fn what_failed_is_no_fresh_stage_until_it_is_accepted() {
     let (code, _) = coded(&bench, &[]);
     let failed = rows(&bench).iter().filter(|row| row.status == Status::Failed).count();
     assert!(code == Some(3) && failed > 0);
-    let status = |bench: &Bench| bench.call(&["status"]).succeeded().out;
+    let asked = |bench: &Bench| {
+        let output = bench.command(&["status"]).output().unwrap();
+        (output.status.code(), bench.said(output).out)
+    };
+    let status = |bench: &Bench| asked(bench).1;
     let incomplete = format!(
         "interpret  incomplete: {failed} of the replies to its LLM requests failed\n           \
          `circuit-atlas run interpret --again failed` asks for them again, `--accept-failed` \
          accepts them\nevaluate   fresh\n"
     );
     assert!(status(&bench).contains(&incomplete), "{}", status(&bench));
+    assert_eq!(asked(&bench).0, Some(3));
+    // Also when it would run for another reason.
+    let lines = bench.file("pipeline.toml");
+    let settings = std::fs::read_to_string(&lines).unwrap();
+    std::fs::write(&lines, settings.replace("max_contexts = 96", "max_contexts = 95")).unwrap();
+    let (code, out) = asked(&bench);
+    assert!(code == Some(3) && out.contains("tokenize   would run"), "{out}");
+    let (_, own) = out.split_once("interpret  would run: ").unwrap();
+    assert!(own.contains(&format!("\n           incomplete: {failed} of the ")), "{out}");
+    std::fs::write(&lines, settings).unwrap();
     let (code, said) = coded(&bench, &[]);
     assert!(code == Some(3) && !said.err.contains("every stage is fresh"), "{}", said.err);
     let (_, said) = coded(&bench, &["--dry-run"]);
@@ -254,6 +269,7 @@ fn what_failed_is_no_fresh_stage_until_it_is_accepted() {
     assert!(said.err.contains(&format!("the {failed} that failed are accepted")), "{}", said.err);
     assert!(said.ran().is_empty() && bench.results() == before);
     assert_eq!(status(&bench).matches("fresh").count(), 12, "{}", status(&bench));
+    assert_eq!(asked(&bench).0, Some(0));
     bench.run(&[]).succeeded();
     // The pages still say which failed, also when they are made again.
     bench.run(&["render", "--force"]).succeeded();

@@ -12,7 +12,10 @@ use circuit_atlas::llm::{
     probe,
 };
 use circuit_atlas::progress::Progress;
+use flate2::Compression;
+use flate2::read::GzEncoder;
 use serde_json::{Value, json};
+use std::io::Read;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
@@ -190,6 +193,12 @@ fn the_same_question_twice_is_sent_once() {
     assert_eq!(server.requests().len(), 2);
 }
 
+fn gzipped(text: &str) -> Vec<u8> {
+    let mut packed = Vec::new();
+    GzEncoder::new(text.as_bytes(), Compression::fast()).read_to_end(&mut packed).unwrap();
+    packed
+}
+
 /// Everything that passes, and how it is told of when it does not.
 fn passing() -> Vec<(Reply, &'static str)> {
     vec![
@@ -206,6 +215,14 @@ fn passing() -> Vec<(Reply, &'static str)> {
         ),
         (Reply::page(200, " <!doctype html>"), "the server sent an HTML page"),
         (Reply::page(200, "{\"choices\""), "the server sent something that is not JSON"),
+        (
+            Reply::page(200, "data: {\"choices\": []}\n\ndata: [DONE]\n\n"),
+            "the server sent a stream of events, which was not asked for",
+        ),
+        (
+            Reply::bytes(gzipped("{}")).header("Content-Encoding", "gzip"),
+            "the server sent compressed data, which was not asked for",
+        ),
         (Reply::json(json!({ "choices": [] })), "the server sent a completion without a choice"),
         (Reply::json(json!([])), "the server sent a completion without a choice"),
         (

@@ -14,7 +14,7 @@ use std::time::Duration;
 pub(crate) struct Reply {
     status: u16,
     headers: Vec<(String, String)>,
-    body: String,
+    body: Vec<u8>,
     /// Before the first byte.
     pause: Duration,
     /// Between any two bytes of the body.
@@ -26,7 +26,8 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    fn new(status: u16, body: String) -> Reply {
+    fn new(status: u16, body: impl Into<Vec<u8>>) -> Reply {
+        let body = body.into();
         let (pause, drip) = (Duration::ZERO, Duration::ZERO);
         Reply { status, headers: Vec::new(), body, pause, drip, cut: None, inactive: false }
     }
@@ -58,9 +59,14 @@ impl Reply {
         Reply::new(status, body).header("Content-Type", "application/json")
     }
 
+    /// Any bytes, with status 200.
+    pub(crate) fn bytes(body: Vec<u8>) -> Reply {
+        Reply::new(200, body)
+    }
+
     /// What a proxy puts in a server's place.
     pub(crate) fn page(status: u16, html: &str) -> Reply {
-        Reply::new(status, html.into()).header("Content-Type", "text/html")
+        Reply::new(status, html).header("Content-Type", "text/html")
     }
 
     pub(crate) fn hangs_up() -> Reply {
@@ -216,7 +222,7 @@ fn send(mut stream: TcpStream, reply: &Reply) -> std::io::Result<()> {
         reply.status
     );
     stream.write_all(head.as_bytes())?;
-    let body = &reply.body.as_bytes()[..reply.cut.unwrap_or(length).min(length)];
+    let body = &reply.body[..reply.cut.unwrap_or(length).min(length)];
     match reply.drip.is_zero() {
         true => stream.write_all(body)?,
         false => body.iter().try_for_each(|byte| {

@@ -477,4 +477,5 @@ fn help_says_what_there_is() {
     };
     assert_snapshot!("help", help(&["--help"]));
     assert_snapshot!("help_run", help(&["run", "--help"]));
+    assert_snapshot!("help_status", help(&["status", "--help"]));
 }

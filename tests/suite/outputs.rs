@@ -3,7 +3,7 @@
 use crate::bench::{Bench, walk};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 fn put(bench: &Bench, name: &str, text: &str) {
     let path = bench.file(name);
@@ -95,10 +95,18 @@ fn files_of_a_user_beside_the_site_are_not_touched() {
         let error = refused(&bench, &[], name);
         let folder = name.split('/').next().unwrap();
         assert!(error.contains(&format!("`[folder]/{folder}` contains files that")), "{error}");
+        assert_eq!(bench.call(&["check"]).failed().error(), error);
         let said = bench.call(&["clean"]).succeeded();
         assert!(said.err.contains(&format!("`{}/{folder}`", "[folder]")), "{}", said.err);
         assert_eq!(fs::read_to_string(bench.file(name)).unwrap(), "mine");
         assert!(!bench.file("site").exists());
+        // The command that the error names is all that is needed.
+        let (_, rest) = error.split_once("remove it with `").unwrap();
+        let command =
+            rest.split('`').next().unwrap().replace("[folder]", bench.path().to_str().unwrap());
+        let removed = Command::new("sh").args(["-c", &command]).status().unwrap();
+        assert!(removed.success() && !bench.file(folder).exists(), "{command}");
+        bench.call(&["check"]).succeeded();
     }
 }
 
@@ -113,6 +121,11 @@ fn a_file_of_a_user_under_the_name_of_a_converted_dictionary_is_not_replaced() {
     let error = refused(&bench, &[], &name);
     let why = format!("`[folder]/{name}` is not a converted dictionary of this program");
     assert!(error.contains(&why), "{error}");
+    // `check` says the same before it converts any, and does not take it for one that is damaged.
+    let said = bench.call(&["check"]).failed();
+    assert_eq!(said.error(), error);
+    assert!(!said.err.contains("is damaged"), "{}", said.err);
+    assert_eq!(files(&bench.file("artifacts/dictionaries"), ".safetensors").len(), 2);
     bench.call(&["clean"]).succeeded();
     assert_eq!(fs::read_to_string(bench.file(&name)).unwrap(), "mine");
     assert!(bench.file("artifacts/dictionaries/att0-0123456789abcdef.safetensors").exists());

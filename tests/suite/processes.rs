@@ -141,6 +141,55 @@ fn a_signal_ends_a_run_at_a_safe_point_and_the_next_goes_on_from_there() {
     bench.assert_same_results(&Bench::finished());
 }
 
+#[test]
+fn a_signal_while_pages_are_written_leaves_the_site_as_it_was() {
+    let mut bench = Bench::finished();
+    // The pages of a small world are soon written: a signal that comes too late is sent again.
+    let ended = (0..20).any(|n| {
+        bench = Bench::finished().add(&format!("[site]\ntitle = \"Title {n}\"\n"));
+        let (before, new) = (bench.results(), bench.file(".site.new"));
+        let mut child = start(&bench, &["run"]);
+        until("a new site", || new.exists() || child.try_wait().unwrap().is_some());
+        if child.try_wait().unwrap().is_none() {
+            send("-TERM", &child);
+        }
+        let (status, said) = stopped(&bench, child);
+        if status.success() {
+            return false;
+        }
+        assert_eq!(status.code(), Some(143), "{}", said.err);
+        assert!(bench.results() == before && !new.exists(), "{}", said.err);
+        true
+    });
+    assert!(ended, "no signal ends it");
+    assert_eq!(bench.run(&[]).succeeded().ran(), ["render"]);
+    assert!(bench.page("index.html").contains("Title "));
+}
+
+#[test]
+fn a_signal_ends_a_run_that_waits_for_the_site() {
+    let bench = Bench::finished();
+    let other = File::create(bench.file(".site.lock")).unwrap();
+    other.lock().unwrap();
+    let log = bench.file("log");
+    let mut command = bench.command(&["run", "render", "--force"]);
+    let mut child = command.stderr(File::create(&log).unwrap()).spawn().unwrap();
+    let waits = "waiting for another run that writes `";
+    let text = || std::fs::read_to_string(&log).unwrap();
+    until("the wait", || text().contains(waits));
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(child.try_wait().unwrap().is_none(), "it waits");
+    send("-INT", &child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(
+        text().matches(waits).count() == 1 && text().contains("\nstopped by SIGINT"),
+        "{}",
+        text()
+    );
+    drop(other);
+    bench.run(&["render"]).succeeded();
+}
+
 /// A bench that has run without a language model, and now has this server.
 fn with_server(server: &Server) -> Bench {
     let url = server.url();

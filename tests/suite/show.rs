@@ -310,7 +310,15 @@ fn who_asks_for_what_is_not_there_is_told_what_is() {
     assert_snapshot!("no_feature", refused(&["feature", "MLP0"]));
     assert_snapshot!("neither_feature_nor_group", refused(&["features", "att1.3", "three"]));
     assert_snapshot!("one_not_scored", refused(&["features", "att1.3", "mlp7.1"]));
-    assert_snapshot!("component_in_no_circuit", refused(&["component", "L9H9"]));
+    // Neither such a layer nor such a head, alone or in a pair.
+    let all = "its heads are `L0H0` to `L3H5`, its MLPs `MLP0` to `MLP3`";
+    for name in ["L99H9", "L4H0", "L0H6", "MLP4"] {
+        for question in [&["component", name][..], &["pairs", name], &["pairs", "MLP0", name]] {
+            let what = format!("there is no component `{name}`: the model has 4 layers of 6 heads");
+            assert_eq!(refused(question), format!("error: {what}\nhint: {all}\n"));
+        }
+    }
+    assert_snapshot!("component_in_no_circuit", refused(&["component", "L0H1"]));
     assert_snapshot!("no_component", refused(&["component", "mlp0"]));
     let hinted = |question: &[&str], what: &str, hint: &str| {
         let said = refused(question);

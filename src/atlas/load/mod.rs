@@ -31,6 +31,7 @@ use crate::error::Result;
 use crate::ids::{Component, FeatureId, Side, Status, Subject};
 use crate::inputs::{self, by};
 use crate::lock::Lock;
+use crate::process;
 use explanations::Explanations;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +56,7 @@ impl<T> Lazy<T> {
         if let Some(made) = self.0.get() {
             return Ok(made);
         }
+        process::check()?;
         let made = make()?;
         Ok(self.0.get_or_init(|| made))
     }

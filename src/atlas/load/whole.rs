@@ -11,8 +11,18 @@ use crate::format::number::count;
 use crate::ids::{Component, HubName, Subject};
 use crate::inputs;
 use crate::model::{Gpt2, Sizes};
+use crate::process;
 use std::collections::BTreeSet;
 use std::path::Path;
+
+/// What is made of each of many; between two of them the program may end.
+fn each<T, U>(all: impl IntoIterator<Item = T>, make: impl Fn(T) -> Result<U>) -> Result<Vec<U>> {
+    let next = |one| {
+        process::check()?;
+        make(one)
+    };
+    all.into_iter().map(next).collect()
+}
 
 impl Reader<'_> {
     /// Everything that the pages show. `order` has the names of the stages.
@@ -37,19 +47,11 @@ impl Reader<'_> {
             documents,
             contexts,
             tokens,
-            tasks: config.tasks.iter().map(|task| self.task(task)).collect::<Result<_>>()?,
-            components: self
-                .all_components()?
-                .into_iter()
-                .map(|own| self.component(own))
-                .collect::<Result<_>>()?,
-            features: self
-                .features()?
-                .iter()
-                .map(|row| self.feature(row))
-                .collect::<Result<_>>()?,
+            tasks: each(&config.tasks, |task| self.task(task))?,
+            components: each(self.all_components()?, |own| self.component(own))?,
+            features: each(self.features()?, |row| self.feature(row))?,
             pairs: self.strongest_pairs()?,
-            groups: config.groups.iter().map(|group| self.group(group)).collect::<Result<_>>()?,
+            groups: each(&config.groups, |group| self.group(group))?,
             model_fit: self.model_fit()?,
             conformance: conformance.iter().map(fit).collect(),
             usage: usage(self.store)?,
@@ -81,11 +83,11 @@ impl Reader<'_> {
             strongest.into_values().flatten().map(|pair| (pair.to_string(), pair)).collect();
         pairs.sort();
         pairs.dedup();
-        let pair = |(_, pair): &(String, Subject)| match *pair {
-            Subject::Pair(a, b) => Some(self.pair(a, b)),
+        let both = |(_, pair): &(String, Subject)| match *pair {
+            Subject::Pair(a, b) => Some((a, b)),
             _ => None,
         };
-        pairs.iter().filter_map(pair).collect()
+        each(pairs.iter().filter_map(both), |(a, b)| self.pair(a, b))
     }
 
     /// Documents with a context, contexts, and tokens that count.

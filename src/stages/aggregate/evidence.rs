@@ -149,7 +149,6 @@ fn evidence(
             activations: example.activations,
             start: example.start,
             length: example.length,
-            first: work.contexts.rows[peak.context as usize].start == 0,
         }
     };
     let ranked = |role: Shown, peaks: Vec<Peak>| {

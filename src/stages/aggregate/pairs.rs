@@ -6,6 +6,7 @@ use crate::atlas::graphs;
 use crate::circuit::{Graph, pair_counts};
 use crate::error::Result;
 use crate::ids::{Component, FeatureId, Lag};
+use crate::process::{self, Stopped};
 use crate::stages::Run;
 use crate::stats::cooccurrence::{Cooccurrence, Tested};
 use rayon::prelude::*;
@@ -49,10 +50,10 @@ pub(super) fn write_circuit_pairs(run: &Run) -> Result<Vec<CircuitPairRow>> {
 /// by chance.
 pub(super) fn write_corpus_pairs(work: &Work) -> Result<usize> {
     work.run.progress.say("counting co-occurrence");
-    let counted = cooccurrence(work);
+    let counted = cooccurrence(work)?;
     let named = |lag: Lag| move |pair: Tested| (lag, pair);
-    let tested = counted.test_same().into_iter().map(named(Lag::Same));
-    let tested = tested.chain(counted.test_lagged().into_iter().map(named(Lag::Window)));
+    let tested = counted.test_same()?.into_iter().map(named(Lag::Same));
+    let tested = tested.chain(counted.test_lagged()?.into_iter().map(named(Lag::Window)));
     let kept = tested.filter(|(_, pair)| pair.q <= SIGNIFICANT);
     let mut rows: Vec<CorpusPairRow> =
         kept.map(|(lag, pair)| corpus_pair(&work.features, lag, &pair)).collect();
@@ -90,13 +91,14 @@ fn corpus_pair(features: &[FeatureId], lag: Lag, pair: &Tested) -> CorpusPairRow
     }
 }
 
-fn cooccurrence(work: &Work) -> Cooccurrence {
+fn cooccurrence(work: &Work) -> Result<Cooccurrence> {
     let mut active: Vec<Vec<(u16, u32)>> = vec![Vec::new(); work.contexts.rows.len()];
     for (key, activations) in (0u32..).zip(&work.activations) {
         activations.iter().for_each(|f| active[f.context as usize].push((f.position, key)));
     }
     let n = work.features.len();
-    let add = |mut counted: Cooccurrence, context: usize| {
+    let add = |mut counted: Cooccurrence, context: usize| -> Result<Cooccurrence, Stopped> {
+        process::check()?;
         let tokens = &work.contexts.rows[context].tokens;
         let counts: Vec<bool> = (0..tokens.len())
             .map(|p| work.contexts.counting(context as u32, p as u16).is_some())
@@ -104,18 +106,19 @@ fn cooccurrence(work: &Work) -> Cooccurrence {
         let mut at = vec![Vec::new(); tokens.len()];
         active[context].iter().for_each(|&(position, key)| at[position as usize].push(key));
         counted.add(&counts, &at);
-        counted
+        Ok(counted)
     };
     // A table of all pairs for each thread, but not for each context.
     let pieces = rayon::current_num_threads().min(8);
     let size = work.contexts.rows.len().div_ceil(pieces);
     let piece = |i: usize| {
-        let of = i * size..((i + 1) * size).min(work.contexts.rows.len());
-        of.fold(Cooccurrence::new(n, work.run.config.aggregate.window), add)
+        let mut of = i * size..((i + 1) * size).min(work.contexts.rows.len());
+        of.try_fold(Cooccurrence::new(n, work.run.config.aggregate.window), add)
     };
-    let pieces: Vec<Cooccurrence> = (0..pieces).into_par_iter().map(piece).collect();
-    pieces
+    let pieces: Vec<Cooccurrence> =
+        (0..pieces).into_par_iter().map(piece).collect::<Result<_, _>>()?;
+    Ok(pieces
         .into_iter()
         .reduce(|all, piece| all.merge(&piece))
-        .unwrap_or_else(|| Cooccurrence::new(n, 1))
+        .unwrap_or_else(|| Cooccurrence::new(n, 1)))
 }

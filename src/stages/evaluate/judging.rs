@@ -35,6 +35,11 @@ struct Series {
 }
 
 impl Series {
+    /// Of a feature's own first explanation.
+    fn first(feature: usize, method: JudgeMethod, judge: usize) -> Series {
+        Series { feature, method, clause: None, judge, explained: feature, sample: 0 }
+    }
+
     fn texts(&self) -> TextsOf {
         (self.feature, self.method, self.clause)
     }
@@ -147,34 +152,32 @@ impl<'a> Judging<'a> {
     /// another feature's of both; and of the first judge each clause of the first explanation. An
     /// intruder is looked for without any explanation, once.
     fn series_of(&self, feature: usize, method: JudgeMethod) -> Vec<Series> {
-        let judges = self.judges(method).len();
-        let of = |judge: usize, explained: usize, sample: u32| Series {
-            feature,
-            method,
-            clause: None,
-            judge,
-            explained,
-            sample,
-        };
-        let firsts = (0..judges).map(|judge| of(judge, feature, 0));
+        let firsts = self.firsts(feature, method);
         if method == JudgeMethod::Intruder {
             return firsts.collect();
         }
-        let own = self.work.told[&feature].iter().map(|told| of(0, feature, told.sample));
-        let nulls = self
-            .other(feature)
-            .into_iter()
-            .flat_map(|other| (0..judges).map(move |judge| of(judge, other, 0)));
-        let clauses = self
-            .clauses(feature, method)
-            .map(|clause| Series { clause: Some(clause), ..of(0, feature, 0) });
+        let first = Series::first(feature, method, 0);
+        let samples = self.work.told[&feature].iter().map(|told| told.sample);
+        let own = samples.map(|sample| Series { sample, ..first });
+        let others = self.other(feature).into_iter();
+        let nulls = others.flat_map(|explained| {
+            self.firsts(feature, method).map(move |first| Series { explained, ..first })
+        });
+        let clauses = self.clauses(feature, method);
         own.chain(firsts.skip(1)).chain(nulls).chain(clauses).collect()
     }
 
-    /// The clauses of the first explanation that are judged alone.
-    fn clauses(&self, feature: usize, method: JudgeMethod) -> impl Iterator<Item = usize> {
+    /// The first explanation, before each judge.
+    fn firsts(&self, feature: usize, method: JudgeMethod) -> impl Iterator<Item = Series> + use<> {
+        (0..self.judges(method).len()).map(move |judge| Series::first(feature, method, judge))
+    }
+
+    /// The clauses of the first explanation that are judged alone, before the first judge.
+    fn clauses(&self, feature: usize, method: JudgeMethod) -> impl Iterator<Item = Series> + use<> {
         let told = self.work.first(feature).filter(|_| method == JudgeMethod::Detection);
-        0..told.map_or(0, |told| told.clauses.len())
+        let first = Series::first(feature, method, 0);
+        (0..told.map_or(0, |told| told.clauses.len()))
+            .map(move |clause| Series { clause: Some(clause), ..first })
     }
 
     fn explanation(&self, series: &Series) -> Option<&LlmExplanation> {
@@ -259,19 +262,10 @@ impl<'a> Judging<'a> {
         for (&feature, &method) in
             self.keys.iter().flat_map(|key| self.methods.iter().map(move |m| (key, m)))
         {
-            let of = |judge: usize, clause: Option<usize>| Series {
-                feature,
-                method,
-                clause,
-                judge,
-                explained: feature,
-                sample: 0,
-            };
-            let whole = (0..self.judges(method).len()).map(|judge| of(judge, None));
-            let clauses = self.clauses(feature, method).map(|clause| of(0, Some(clause)));
-            judged.evaluations.extend(
-                whole.chain(clauses).filter_map(|series| self.evaluation(series, &verdicts)),
-            );
+            let series = self.firsts(feature, method).chain(self.clauses(feature, method));
+            judged
+                .evaluations
+                .extend(series.filter_map(|series| self.evaluation(series, &verdicts)));
             judged.agreements.extend(self.agreements(feature, method, &verdicts));
         }
         Ok(judged)
@@ -350,12 +344,9 @@ impl<'a> Judging<'a> {
                 .then(|| said.iter().filter(|yes| !**yes).count() as f64 / said.len() as f64)
         };
         let by_rule = places.iter().map(|&i| (texts[i].truth, texts[i].by_rule));
-        let score_own = score(&places, &is_active, own);
+        let row = row.scored(score(&places, &is_active, own));
         Some(EvaluationRow {
             examples: places.len() as u32,
-            score: score_own.map(|e| e.value),
-            low: score_own.map(|e| e.low),
-            high: score_own.map(|e| e.high),
             null: null.and_then(|null| score(&places, &is_active, null)).map(|e| e.value),
             null_subject: other.map(|other| self.work.features[other].feature),
             rule: Right::of(by_rule).balanced_accuracy().map(|e| e.value),
@@ -377,7 +368,7 @@ impl<'a> Judging<'a> {
     ) -> Vec<AgreementRow> {
         let of = |judge: usize, sample: u32| {
             verdicts
-                .get(&Series { feature, method, clause: None, judge, explained: feature, sample })
+                .get(&Series { sample, ..Series::first(feature, method, judge) })
                 .map(Vec::as_slice)
         };
         let row = |between: &str, compared: usize, value: Option<f64>| {
@@ -440,12 +431,9 @@ fn found_intruders(row: EvaluationRow, texts: &[Text], own: &[Verdict]) -> Evalu
     let score = (questions > 0).then(|| wilson(found, questions));
     EvaluationRow {
         examples: questions as u32,
-        score: score.map(|e| e.value),
-        low: score.map(|e| e.low),
-        high: score.map(|e| e.high),
         null: Some(GUESSED),
         rule: score.map(|_| by_rule / questions as f64),
-        ..row
+        ..row.scored(score)
     }
 }
 

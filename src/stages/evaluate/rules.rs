@@ -61,14 +61,11 @@ impl Work<'_> {
             let own = score(&rules[key], &trials).balanced_accuracy();
             EvaluationRow {
                 examples: trials.len() as u32,
-                score: own.map(|e| e.value),
-                low: own.map(|e| e.low),
-                high: own.map(|e| e.high),
                 null: other
                     .and_then(|other| score(&rules[other], &trials).balanced_accuracy())
                     .map(|e| e.value),
                 null_subject: other.map(|other| self.features[other].feature),
-                ..self.unscored(key, explainer, "single-token", "")
+                ..self.unscored(key, explainer, "single-token", "").scored(own)
             }
         };
         keys.par_iter().map(|&key| row(key)).collect()

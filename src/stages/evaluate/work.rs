@@ -14,6 +14,7 @@ use crate::ids::{Band, FeatureId, Half, Status};
 use crate::inputs::{Contexts, by};
 use crate::stats::agreement::{over_pairs, words_in_common};
 use crate::stats::feature::TokenActivation;
+use crate::stats::interval::Estimate;
 use crate::stats::trials::control;
 use std::collections::BTreeMap;
 
@@ -42,6 +43,15 @@ pub(super) struct Work<'a> {
     pub(super) examples: BTreeMap<FeatureId, Vec<ExampleRow>>,
     /// By key, those that have any; by sample.
     pub(super) told: BTreeMap<usize, Vec<LlmExplanation>>,
+}
+
+impl EvaluationRow {
+    /// The same with its score.
+    pub(super) fn scored(self, score: Option<Estimate>) -> EvaluationRow {
+        let of = |part: fn(Estimate) -> f64| score.map(part);
+        let (low, high) = (of(|e| e.low), of(|e| e.high));
+        EvaluationRow { score: of(|e| e.value), low, high, ..self }
+    }
 }
 
 impl<'a> Work<'a> {
