@@ -14,9 +14,11 @@ mod kills;
 #[allow(dead_code)]
 #[path = "../suite/llm_server.rs"]
 mod llm_server;
+mod readers;
 mod servers;
 mod together;
 
+use bench::REPOSITORY;
 use circuit_atlas::stats::mix;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
