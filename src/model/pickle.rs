@@ -123,6 +123,8 @@ fn size(object: &Object, deepest: usize) -> Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
+    use tempfile::NamedTempFile;
 
     fn why(pickle: &[u8]) -> String {
         unpickled(pickle).unwrap_err().to_string()
@@ -146,6 +148,70 @@ mod tests {
         assert!(why(&doubled(60)).contains("too many values"));
         let text = [&b"X\0\0\x01\0"[..], &[b'a'; 1 << 16], &b"q\0".repeat(100)].concat();
         assert!(why(&text).contains("too many values"));
+    }
+
+    /// An attention SAE of 160 features as PyTorch saves it.
+    const SAE: &str = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/data/tiny/attention_sae/tiny_L0_Hcat_z_lr1.20e-03_l11.00e+00_ds160_bs4096_dc1.00e-06_rsanthropic_rie25000_nr4_v9.pt"
+    );
+
+    /// Writes the SAE with other files inside.
+    fn saved(change: impl Fn(String, Vec<u8>) -> Vec<(String, Vec<u8>)>) -> NamedTempFile {
+        let mut sae = zip::ZipArchive::new(std::fs::File::open(SAE).unwrap()).unwrap();
+        let mut file = NamedTempFile::new().unwrap();
+        let mut zip = zip::ZipWriter::new(&mut file);
+        let plain = zip::write::SimpleFileOptions::default();
+        let stored = plain.compression_method(zip::CompressionMethod::Stored);
+        for i in 0..sae.len() {
+            let mut entry = sae.by_index(i).unwrap();
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).unwrap();
+            let name = entry.name().unwrap().into_owned();
+            for (name, bytes) in change(name, bytes) {
+                zip.start_file(name, stored).unwrap();
+                zip.write_all(&bytes).unwrap();
+            }
+        }
+        zip.finish().unwrap();
+        file
+    }
+
+    #[test]
+    fn a_tensor_gets_no_room_that_its_file_cannot_fill() {
+        let whole = Pickled::open(Path::new(SAE), None).unwrap();
+        assert_eq!(whole.load("W_enc").unwrap().dims(), [32, 160]);
+        assert!(whole.load("W").unwrap_err().to_string().contains("no tensor `W`"));
+        // Of as many features as a number can say, in shapes and strides alike.
+        let wide = saved(|name, bytes| {
+            let mut wide = Vec::new();
+            for part in bytes.split_inclusive(|byte| *byte == 0xa0) {
+                match part.strip_suffix(b"K\xa0").filter(|_| name.ends_with(".pkl")) {
+                    Some(before) => wide.extend([before, b"J\xff\xff\xff\x7f"].concat()),
+                    None => wide.extend(part),
+                }
+            }
+            vec![(name, wide)]
+        });
+        let read = Pickled::open(wide.path(), None).unwrap();
+        assert_eq!(read.shape("W_enc").unwrap(), [32, i32::MAX as usize]);
+        let why = read.load("W_enc").unwrap_err().to_string();
+        assert_eq!(why, "it is longer than its file");
+    }
+
+    #[test]
+    fn a_file_has_one_pickle() {
+        let pickle = |name: &str| name.ends_with("data.pkl");
+        let none = saved(|name, bytes| if pickle(&name) { vec![] } else { vec![(name, bytes)] });
+        let two = saved(|name, bytes| {
+            let again = pickle(&name).then(|| (format!("b/{name}"), bytes.clone()));
+            [(name, bytes)].into_iter().chain(again).collect()
+        });
+        assert!(object(Path::new(SAE)).is_ok());
+        for (file, n) in [(none, 0), (two, 2)] {
+            let why = object(file.path()).unwrap_err().to_string();
+            assert_eq!(why, format!("it has {n} `data.pkl`, not one"));
+        }
     }
 
     /// candle's reader panics at it: numbers that do not fit, arguments that are not there.
