@@ -1,12 +1,13 @@
 # `make demo` builds the program and runs the whole pipeline on the model that ships with it; `make test` runs all
 # tests; `make check` formatting, lints and documentation. `make docs` writes the documents that are made from the
 # source; `make bench` times the search for circuits; `make torture` kills and damages runs for an hour, or for
-# `SECONDS=…` (docs/reliability.md); `make world` rebuilds the model, dictionaries and corpus in demo/ (up to two hours
+# `SECONDS=…`; `make fuzz` tries mutated inputs on each reader for a minute or for `SECONDS=…`, and needs a C++ compiler
+# (docs/reliability.md); `make world` rebuilds the model, dictionaries and corpus in demo/ (up to two hours
 # on 2 cores).
 
 CARGO ?= cargo
 
-.PHONY: demo test check docs bench torture world
+.PHONY: demo test check docs bench torture fuzz world
 
 demo:
 	$(CARGO) run --release --locked -- run
@@ -25,10 +26,13 @@ docs:
 bench:
 	$(CARGO) bench --locked --bench discover
 
-SECONDS ?= 3600
-
+torture: SECONDS ?= 3600
 torture:
 	$(CARGO) test --release --locked --test torture -- --seconds $(SECONDS)
+
+fuzz: SECONDS ?= 60
+fuzz:
+	CARGO="$(CARGO)" fuzz/run $(SECONDS) $(TARGETS)
 
 world:
 	$(CARGO) run --release --locked --example demo_world

@@ -12,6 +12,8 @@ mod capabilities;
 pub mod embedding;
 pub mod excerpt;
 pub mod explainer;
+#[cfg(fuzzing)]
+pub mod fuzz_target;
 pub mod judge;
 mod key;
 mod request;

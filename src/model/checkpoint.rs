@@ -4,8 +4,8 @@
 //! Knows names, shapes and files, not what the tensors are for. A pickle is parsed; nothing in it
 //! is ever run.
 
-use crate::error::{Hint, Result, hinted};
-use candle_core::pickle::PthTensors;
+use super::pickle::Pickled;
+use crate::error::{Hint, Result, caught, hinted};
 use candle_core::safetensors::{Load, MmapedSafetensors};
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
@@ -112,7 +112,7 @@ pub(super) struct Checkpoint {
 
 enum File {
     Safetensors(MmapedSafetensors),
-    Pickle(PthTensors),
+    Pickle(Pickled),
 }
 
 impl File {
@@ -124,15 +124,15 @@ impl File {
             [] => anyhow::bail!("there is no file"),
         };
         if path.extension().is_some_and(|extension| extension == "bin") {
-            return Ok(File::Pickle(PthTensors::new(path, None)?));
+            return Ok(File::Pickle(Pickled::open(path, None)?));
         }
         // SAFETY: the file is only read, each tensor copied before it is used; a change under way
         // at worst gives wrong numbers, and the hash that is taken of the file tells.
-        let file = match shards {
+        let mapped = || match shards {
             [one] => unsafe { MmapedSafetensors::new(one) },
             several => unsafe { MmapedSafetensors::multi(several) },
         };
-        Ok(File::Safetensors(file?))
+        Ok(File::Safetensors(caught(mapped)?))
     }
 
     /// What to do when it cannot be read.
@@ -153,18 +153,15 @@ impl File {
                 .map(|(name, view)| (name, view.shape().to_vec()))
                 .collect(),
             File::Pickle(file) => {
-                let tensors = file.tensor_infos().values();
-                tensors.map(|tensor| (tensor.name.clone(), tensor.layout.dims().to_vec())).collect()
+                file.shapes().map(|(name, shape)| (name.clone(), shape.to_vec())).collect()
             }
         }
     }
 
-    fn load(&self, name: &str) -> candle_core::Result<Tensor> {
+    fn load(&self, name: &str) -> Result<Tensor> {
         match self {
-            File::Safetensors(file) => file.get(name)?.load(&Device::Cpu),
-            File::Pickle(file) => file
-                .get(name)?
-                .ok_or_else(|| candle_core::Error::CannotFindTensor { path: name.into() }),
+            File::Safetensors(file) => caught(|| file.get(name)?.load(&Device::Cpu)),
+            File::Pickle(file) => file.load(name),
         }
     }
 }
@@ -295,7 +292,8 @@ impl Checkpoint {
             !mask && !again
         };
         let tensors = self.tensors.iter().filter(|(name, _)| learned(name));
-        tensors.map(|(_, (_, shape))| shape.iter().product::<usize>()).sum()
+        let size = |shape: &[usize]| shape.iter().fold(1_usize, |n, d| n.saturating_mul(*d));
+        tensors.fold(0, |n: usize, (_, (_, shape))| n.saturating_add(size(shape)))
     }
 }
 

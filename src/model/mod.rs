@@ -7,6 +7,7 @@ mod check;
 mod checkpoint;
 mod config;
 mod gpt2;
+pub(crate) mod pickle;
 mod readings;
 pub mod threads;
 mod trace;

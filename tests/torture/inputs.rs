@@ -2,13 +2,11 @@
 //! or much memory.
 
 use crate::bench::REPOSITORY;
+use crate::readers;
 use crate::{Draw, Held, Test};
 use circuit_atlas::artifact::Store;
-use circuit_atlas::config::Config;
-use circuit_atlas::corpus::{Cut, How, Split, Tokenizer, files, read, shards};
-use circuit_atlas::ids::Kind;
-use circuit_atlas::inputs;
-use circuit_atlas::llm::last_round;
+use circuit_atlas::artifact::tables::AgreementRow;
+use circuit_atlas::error::{Result, report};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -18,7 +16,20 @@ use tempfile::TempDir;
 struct Target {
     seed: Vec<u8>,
     name: &'static str,
-    read: fn(&Path),
+    read: fn(&Path) -> Result<()>,
+}
+
+/// A dictionary in a folder as SAELens writes it.
+const SAELENS: &str = "tests/data/tiny/saelens/jumprelu.0/sae_weights.safetensors";
+/// A transcoder in a pickle.
+const PICKLED: &str = "final_sparse_autoencoder_tiny_blocks.0.ln2.hook_normalized_160.pt";
+
+impl Target {
+    fn write(&self, folder: &Path, bytes: &[u8]) -> PathBuf {
+        let path = folder.join(self.name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
 }
 
 /// Inputs, and a folder for them.
@@ -33,60 +44,10 @@ fn source(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(REPOSITORY).join(name)).unwrap()
 }
 
-fn corpus(path: &Path) {
-    let Ok(found) = files(path) else { return };
-    for split in [Split::Auto, Split::EndOfText, Split::BlankLines] {
-        let how = How { column: "text", split, cut: Cut::BeforeLines };
-        for shard in shards(found.read.clone()) {
-            drop(read(&shard, &how, &mut |_| Ok(true)));
-        }
-    }
-}
-
-fn settings(path: &Path) {
-    if let Ok(config) = Config::load(path) {
-        drop(config.flat());
-    }
-}
-
-fn prompts(path: &Path) {
-    let settings = format!(
-        "[model]\npath = \"{REPOSITORY}/demo/model\"\n[dictionaries]\nattention = \"a\"\nmlp = \
-         \"b\"\n[corpus]\npath = \"c\"\n[[tasks]]\nname = \"t\"\nkind = \"prompts\"\nfile = {:?}\n",
-        path.to_str().unwrap()
-    );
-    let file = path.with_file_name("settings.toml");
-    std::fs::write(&file, settings).unwrap();
-    let Ok(config) = Config::load(&file) else { return };
-    let Ok(tokenizer) = inputs::tokenizer(&config) else { return };
-    drop(inputs::prompts(&config, &config.tasks[0], &tokenizer));
-}
-
-fn tokenizer(path: &Path) {
-    if let Ok(tokenizer) = Tokenizer::load(path.parent().unwrap(), 2560) {
-        drop(tokenizer.encode("The ship, 1402 <|endoftext|> sailed. "));
-    }
-}
-
-fn dictionary(path: &Path) {
-    let folder = path.parent().unwrap();
-    let name = path.file_name().unwrap().to_string_lossy().to_string();
-    let Ok(sources) = circuit_atlas::dictionary::find(folder, &[name], Kind::Mlp, 4) else {
-        return;
-    };
-    for source in sources {
-        drop(source.read(64));
-    }
-}
-
-fn replies(path: &Path) {
-    drop(last_round(&Store::new(path.parent().unwrap())));
-}
-
 fn parquet(rows: usize) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::new(folder.path());
-    let row = |i: usize| circuit_atlas::artifact::tables::AgreementRow {
+    let row = |i: usize| AgreementRow {
         subject: "att0.1".parse().unwrap(),
         between: "judges".into(),
         of: format!("text {i}"),
@@ -99,9 +60,8 @@ fn parquet(rows: usize) -> Vec<u8> {
     bytes
 }
 
-fn table(path: &Path) {
-    let store = Store::new(path.parent().unwrap());
-    drop(store.read::<circuit_atlas::artifact::tables::AgreementRow>());
+fn table(path: &Path) -> Result<()> {
+    Store::new(path.parent().unwrap()).read::<AgreementRow>().map(drop)
 }
 
 pub(crate) fn mutated() -> Result<Box<dyn Test>, String> {
@@ -109,38 +69,29 @@ pub(crate) fn mutated() -> Result<Box<dyn Test>, String> {
         let text = String::from_utf8(source(name)).unwrap();
         text.lines().take(n).map(|line| format!("{line}\n")).collect::<String>().into_bytes()
     };
-    let reply = |i: usize| {
-        format!(
-            "{{\"hash\":\"{i:032}\",\"model\":\"m\",\"purpose\":\"explain\",\"status\":\"ok\",\
-             \"reply\":\"{{}}\",\"finish\":\"stop\",\"prompt_tokens\":1,\"completion_tokens\":1,\
-             \"seconds\":0.5,\"attempts\":1}}\n"
-        )
-    };
-    let prompt = "{\"prompt\": \"When Mary and John went to the store, John gave a drink to\", \
-                  \"correct\": \" Mary\", \"wrong\": \" John\"}\n";
     let target = |name, seed: Vec<u8>, read| Target { seed, name, read };
-    Ok(Box::new(Mutated {
-        folder: tempfile::tempdir().unwrap(),
-        targets: vec![
-            target("corpus.json", first_lines("demo/corpus.jsonl", 5), corpus),
-            target("corpus.jsonl", first_lines("demo/corpus.jsonl", 20), corpus),
-            target("corpus.txt", "One.\n\nTwo é.\n<|endoftext|>Three".as_bytes().into(), corpus),
-            target("corpus.parquet", parquet(20), corpus),
-            target("agreements.parquet", parquet(5), table),
-            target("pipeline.toml", source("pipeline.toml"), settings),
-            target("prompts.jsonl", prompt.repeat(4).into(), prompts),
-            target("tokenizer.json", source("demo/model/tokenizer.json"), tokenizer),
-            target("layer_0.safetensors", small_dictionary(), dictionary),
-            target("replies.jsonl", (0..5).map(reply).collect::<String>().into(), replies),
-        ],
-        quiet: false,
-    }))
-}
-
-/// A header of safetensors with small tensors.
-fn small_dictionary() -> Vec<u8> {
-    let header = br#"{"W_enc":{"dtype":"F32","shape":[64,2],"data_offsets":[0,512]},"W_dec":{"dtype":"F32","shape":[2,64],"data_offsets":[512,1024]},"b_enc":{"dtype":"F32","shape":[2],"data_offsets":[1024,1032]},"b_dec":{"dtype":"F32","shape":[64],"data_offsets":[1032,1288]}}"#;
-    [&(header.len() as u64).to_le_bytes()[..], header, &[1; 1288]].concat()
+    let targets = vec![
+        target("corpus.json", first_lines("demo/corpus.jsonl", 5), readers::corpus),
+        target("corpus.jsonl", first_lines("demo/corpus.jsonl", 20), readers::corpus),
+        target("corpus.txt", source("fuzz/seeds/corpus/text").split_off(1), readers::corpus),
+        target("corpus.parquet", source("tests/data/parquet/binary.parquet"), readers::corpus),
+        target("agreements.parquet", parquet(5), table),
+        target("pipeline.toml", source("pipeline.toml"), readers::settings),
+        target("prompts.jsonl", first_lines("tests/data/tiny/prompts.jsonl", 4), readers::prompts),
+        target("tokenizer.json", source("demo/model/tokenizer.json"), readers::tokenizer),
+        target("sae_weights.safetensors", source(SAELENS), readers::safetensors),
+        target(PICKLED, source(&format!("tests/data/tiny/transcoder/{PICKLED}")), readers::pickle),
+        target("replies.jsonl", source("fuzz/seeds/journal/replies"), readers::journal),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    for target in &targets {
+        let path = target.write(folder.path(), &target.seed);
+        // A seed that is refused tries nothing behind the refusal.
+        let read = (target.read)(&path);
+        read.unwrap_or_else(|error| panic!("{} is refused: {}", target.name, report(&error)));
+        std::fs::remove_file(path).unwrap();
+    }
+    Ok(Box::new(Mutated { folder, targets, quiet: false }))
 }
 
 /// Changes a few places.
@@ -197,8 +148,7 @@ impl Test for Mutated {
         let target = draw.one(&self.targets);
         let mut bytes = target.seed.clone();
         mutate(&mut bytes, draw);
-        let path: PathBuf = self.folder.path().join(target.name);
-        std::fs::write(&path, &bytes).unwrap();
+        let path = target.write(self.folder.path(), &bytes);
         let begun = Instant::now();
         let read = catch_unwind(AssertUnwindSafe(|| (target.read)(&path)));
         std::fs::remove_file(&path).unwrap();
@@ -210,8 +160,8 @@ impl Test for Mutated {
         };
         match read {
             Err(_) => keep("a panic"),
-            Ok(()) if begun.elapsed() > PATIENCE => keep("it takes very long"),
-            Ok(()) => Ok(()),
+            Ok(_) if begun.elapsed() > PATIENCE => keep("it takes very long"),
+            Ok(_) => Ok(()),
         }
     }
 }

@@ -15,9 +15,11 @@ mod kills;
 #[path = "../suite/llm_server.rs"]
 mod llm_server;
 mod power;
+mod readers;
 mod servers;
 mod together;
 
+use bench::REPOSITORY;
 use circuit_atlas::stats::mix;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};

@@ -2,12 +2,13 @@
 //! not exist: nothing is made of it, its fields are only looked at.
 
 use super::stated::Stated;
-use candle_core::pickle::{Object, Stack};
+use crate::model::pickle::object;
+use candle_core::pickle::Object;
 use std::path::Path;
 
 /// The hook that it names, where there is one, and what else it says.
 pub(super) fn config(path: &Path) -> (Option<String>, Stated) {
-    let Some(object) = object(path) else { return (None, Stated::default()) };
+    let Ok(object) = object(path) else { return (None, Stated::default()) };
     let text = |key: &str| match value(&object, key) {
         Some(Object::Unicode(text)) => Some(text.clone()),
         _ => None,
@@ -29,16 +30,6 @@ pub(super) fn config(path: &Path) -> (Option<String>, Stated) {
         prepend_bos: flag("prepend_bos"),
     };
     (text("hook_point"), stated)
-}
-
-fn object(path: &Path) -> Option<Object> {
-    let mut zip = zip::ZipArchive::new(std::fs::File::open(path).ok()?).ok()?;
-    let names: Vec<String> =
-        zip.file_names().filter_map(|name| Some(name.ok()?.into_owned())).collect();
-    let entry = zip.by_name(names.iter().find(|name| name.ends_with("data.pkl"))?).ok()?;
-    let mut stack = Stack::empty();
-    stack.read_loop(&mut std::io::BufReader::new(entry)).ok()?;
-    stack.finalize().ok()
 }
 
 /// The first value of a key in pickled objects.

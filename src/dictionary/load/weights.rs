@@ -1,8 +1,8 @@
 //! The tensors of a dictionary's file: each read by name with its shape checked, and none left over.
 
 use super::Format;
-use crate::error::{Hint, Result, hinted};
-use candle_core::pickle::PthTensors;
+use crate::error::{Hint, Result, caught, hinted};
+use crate::model::pickle::Pickled;
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 use std::path::Path;
@@ -21,7 +21,7 @@ pub(super) struct Weights<'a> {
 
 enum File {
     Safetensors(MmapedSafetensors),
-    Pickle(PthTensors),
+    Pickle(Pickled),
 }
 
 impl Weights<'_> {
@@ -30,12 +30,13 @@ impl Weights<'_> {
         let file = match format {
             // SAFETY: the file is only read, and a change under way at worst gives wrong numbers.
             Format::SaeLens(_) | Format::Rows(_) => {
-                File::Safetensors(unsafe { MmapedSafetensors::new(path) }.hint(what, DAMAGED)?)
+                let mapped = || unsafe { MmapedSafetensors::new(path) };
+                File::Safetensors(caught(mapped).hint(what, DAMAGED)?)
             }
-            Format::AttentionPt => File::Pickle(PthTensors::new(path, None).hint(what, DAMAGED)?),
+            Format::AttentionPt => File::Pickle(Pickled::open(path, None).hint(what, DAMAGED)?),
             // With no key the reader returns no tensors and no error.
             Format::TranscoderPt => {
-                File::Pickle(PthTensors::new(path, Some("state_dict")).hint(what, DAMAGED)?)
+                File::Pickle(Pickled::open(path, Some("state_dict")).hint(what, DAMAGED)?)
             }
         };
         let (encoder, axis) = match format {
@@ -52,7 +53,7 @@ impl Weights<'_> {
     fn names(&self) -> Vec<String> {
         match &self.file {
             File::Safetensors(file) => file.tensors().into_iter().map(|(name, _)| name).collect(),
-            File::Pickle(file) => file.tensor_infos().keys().cloned().collect(),
+            File::Pickle(file) => file.shapes().map(|(name, _)| name.clone()).collect(),
         }
     }
 
@@ -63,14 +64,14 @@ impl Weights<'_> {
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
         match &self.file {
             File::Safetensors(file) => Some(file.get(name).ok()?.shape().to_vec()),
-            File::Pickle(file) => Some(file.tensor_infos().get(name)?.layout.dims().to_vec()),
+            File::Pickle(file) => Some(file.shape(name)?.to_vec()),
         }
     }
 
-    pub(super) fn read(&self, name: &str) -> Result<Option<Tensor>> {
+    pub(super) fn read(&self, name: &str) -> Result<Tensor> {
         match &self.file {
-            File::Safetensors(file) => Ok(Some(file.load(name, &Device::Cpu)?)),
-            File::Pickle(file) => Ok(file.get(name)?),
+            File::Safetensors(file) => caught(|| file.load(name, &Device::Cpu)),
+            File::Pickle(file) => file.load(name),
         }
     }
 
@@ -89,7 +90,7 @@ impl Weights<'_> {
         self.check(name, shape)?;
         let path = self.path.display();
         let what = || format!("cannot read tensor `{name}` of `{path}`");
-        let tensor = self.read(name).hint(what, DAMAGED)?.ok_or_else(|| hinted(what(), DAMAGED))?;
+        let tensor = self.read(name).hint(what, DAMAGED)?;
         let tensor = tensor.to_dtype(DType::F32)?.contiguous()?;
         // A NaN or an infinity anywhere makes the sum one.
         if !tensor.sum_all()?.to_scalar::<f32>()?.is_finite() {
