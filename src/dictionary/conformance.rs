@@ -126,33 +126,25 @@ impl Passed {
     }
 }
 
-/// Replaces what one dictionary reconstructs: by its reconstruction, or by zero.
-struct Replace<'a> {
-    dictionary: &'a Dictionary,
-    encoder: &'a Encoder,
-    zero: bool,
+/// Holds a dictionary's hook at a value, `[T, D]`.
+struct Replace {
+    id: DictionaryId,
+    value: Tensor,
 }
 
-impl Replace<'_> {
-    fn instead(&self, x: &Tensor, of: &Tensor) -> Result<Tensor> {
-        if self.zero {
-            return Ok(of.zeros_like()?);
-        }
-        self.dictionary.decode(&self.encoder.active(x)?)
-    }
-
-    fn here(&self, layer: usize, kind: Kind) -> bool {
-        self.dictionary.id == DictionaryId { layer, kind }
+impl Replace {
+    fn value(&self, layer: usize, kind: Kind) -> Option<Tensor> {
+        (self.id == DictionaryId { layer, kind }).then(|| self.value.clone())
     }
 }
 
-impl Intervention for Replace<'_> {
-    fn z(&self, layer: usize, z: Tensor) -> Result<Tensor> {
-        if self.here(layer, Kind::Attention) { self.instead(&z, &z) } else { Ok(z) }
+impl Intervention for Replace {
+    fn whole_z(&self, layer: usize) -> Option<Tensor> {
+        self.value(layer, Kind::Attention)
     }
 
-    fn mlp_out(&self, layer: usize, x2: &Tensor, mlp_out: Tensor) -> Result<Tensor> {
-        if self.here(layer, Kind::Mlp) { self.instead(x2, &mlp_out) } else { Ok(mlp_out) }
+    fn whole_mlp_out(&self, layer: usize) -> Option<Tensor> {
+        self.value(layer, Kind::Mlp)
     }
 }
 
@@ -240,22 +232,26 @@ fn measure_context(
     let (layer, tokens) = (&context.layers[dictionary.id.layer], &context.tokens);
     let (x, y) = layer.of(dictionary.id.kind);
     let n = tokens.len() - 1;
-    // BOS is left out: its activations are like no other token's and would carry most of the
-    // variance.
-    let active = encoder.active(&x.narrow(0, 1, n)?)?;
-    let (y, reconstruction) = (y.narrow(0, 1, n)?, dictionary.decode(&active)?);
-    let fit = Fit::of(&y, &reconstruction)?;
-    let rows = Rows::of(dictionary, &active, &(y - reconstruction)?)?;
-    let with = |zero: bool| {
-        let replace = Replace { dictionary, encoder, zero };
+    let active = encoder.active(x)?;
+    let reconstruction = dictionary.decode(&active)?;
+    // Nothing before the hook differs from the clean pass, so that it reads the same there.
+    let with = |value: Tensor| {
+        let replace = Replace { id: dictionary.id, value };
         loss(&model.logits_from(&layer.resid_pre, dictionary.id.layer, &replace)?, tokens)
     };
+    let losses = [with(reconstruction.clone())?, with(y.zeros_like()?)?];
+    // BOS is left out: its activations are like no other token's and would carry most of the
+    // variance.
+    let active = &active[1..];
+    let (y, reconstruction) = (y.narrow(0, 1, n)?, reconstruction.narrow(0, 1, n)?);
+    let fit = Fit::of(&y, &reconstruction)?;
+    let rows = Rows::of(dictionary, active, &(y - reconstruction)?)?;
     Ok(Sums {
         active: active.iter().map(Vec::len).sum::<usize>() as f64,
         fit,
         rows,
-        alive: alive(&active, dictionary.width()),
-        losses: [with(false)?, with(true)?],
+        alive: alive(active, dictionary.width()),
+        losses,
         tokens: n as u64,
     })
 }
