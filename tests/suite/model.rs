@@ -1,9 +1,8 @@
 //! The folded model against the recorded Hugging Face model and its hooks.
 
-use crate::fixture::{Fixture, assert_tensor, assert_within, in_every_world, read_by};
+use crate::fixture::{Fixture, assert_tensor, assert_within, in_every_world};
 use candle_core::{D, Tensor};
 use circuit_atlas::circuit::Metric;
-use circuit_atlas::ids::{DictionaryId, Kind};
 use circuit_atlas::model::LayerTrace;
 use std::collections::BTreeSet;
 

@@ -286,7 +286,8 @@ mod tests {
         let (x, w, b) = (tensor(&[t, d], 1), tensor(&[d, m], 2), tensor(&[m], 3));
         let product = x.matmul(&w).unwrap().broadcast_add(&b).unwrap();
         near(&linear(&x, &w, &b).unwrap(), &product, 1e-6);
-        near(&linear_gelu(&x, &w, &b).unwrap(), &product.gelu().unwrap(), 1e-5);
+        // Far below 0, candle's 1 + tanh is rounded to 0.
+        near(&linear_gelu(&x, &w, &b).unwrap(), &product.gelu().unwrap(), 1e-4);
         // A part of a bias, which begins in the middle of its storage.
         let (part, few) = (b.narrow(0, 3, 20).unwrap(), w.narrow(1, 0, 20).unwrap());
         let few = few.contiguous().unwrap();
