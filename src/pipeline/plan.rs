@@ -120,6 +120,11 @@ impl<'a> Workplace<'a> {
             ("version".into(), stage.version.to_string()),
             ("version of files".into(), FORM.to_string()),
         ]);
+        // A file of another version could not be read.
+        let version = |table: &Artifact| {
+            (format!("version of the table {}", table.name), table.version.to_string())
+        };
+        all.extend(stage.writes.iter().map(version));
         let flat = self.config.flat()?;
         for wanted in stage.settings {
             let fits = |key: &&String| {

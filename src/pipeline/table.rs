@@ -68,7 +68,7 @@ pub const STAGES: [Stage; 12] = [
         name: "measure",
         does: "how well the model fits the corpus, and each dictionary the model; refuses what \
              does not",
-        version: 4,
+        version: 5,
         settings: &[],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
         besides: nothing,
@@ -82,7 +82,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "discover",
         does: "prompts → a circuit for each → components and features of the task",
-        version: 6,
+        version: 7,
         settings: &["tasks.", "discover.", "verify.prompts"],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries, Input::Prompts],
         besides: nothing,
@@ -105,7 +105,7 @@ pub const STAGES: [Stage; 12] = [
         name: "verify",
         does: "faithfulness of the circuits: everything else ablated; links tested by \
              intervention",
-        version: 3,
+        version: 4,
         settings: &["tasks.", "discover.", "verify."],
         inputs: &[
             Input::Model,
@@ -131,7 +131,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "heads",
         does: "attention, copying and features of each head in a circuit",
-        version: 3,
+        version: 4,
         settings: &[],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries, Input::Published],
         besides: crate::inputs::published_from,
@@ -151,7 +151,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "cache",
         does: "one forward pass over every context; stores what the dictionaries read",
-        version: 3,
+        version: 4,
         settings: &["cache.store", "cache.dtype", "score.features"],
         inputs: &[Input::Model],
         besides: stages::cache::besides,
@@ -165,7 +165,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "score",
         does: "the activation of every circuit feature at every token",
-        version: 3,
+        version: 4,
         settings: &["score.", "groups."],
         inputs: &[Input::Dictionaries],
         besides: nothing,
@@ -211,7 +211,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "causes",
         does: "why each feature is active at its examples: heads, tokens, earlier features",
-        version: 1,
+        version: 2,
         settings: &["logits.k"],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
         besides: nothing,
@@ -267,7 +267,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "evaluate",
         does: "scores of explanations on held-out documents, and steering",
-        version: 6,
+        version: 7,
         settings: &["evaluate.", "llm.", "model.about"],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
         besides: nothing,
