@@ -407,11 +407,7 @@ impl Gpt2 {
     ///
     /// # Errors
     /// As of [`Gpt2::forward`].
-    pub(crate) fn read(
-        &self,
-        contexts: &[&[u32]],
-        hooks: &[DictionaryId],
-    ) -> Result<Vec<Vec<Vec<f32>>>> {
+    pub fn read(&self, contexts: &[&[u32]], hooks: &[DictionaryId]) -> Result<Vec<Vec<Vec<f32>>>> {
         let rows = Rows::of(contexts);
         // A product of one row is summed in another order.
         if let [(_, 1)] = rows.0[..] {
