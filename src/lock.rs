@@ -360,6 +360,9 @@ impl std::fmt::Display for Reason {
     }
 }
 
+/// A stage or one of its tables is of another version.
+const OTHER_PROGRAM: &str = "this version of the program computes it differently";
+
 /// What differs between two sets of ingredients, in words: causes first, then what follows from
 /// other stages.
 fn changes(old: &Ingredients, new: &Ingredients) -> Vec<Reason> {
@@ -368,13 +371,22 @@ fn changes(old: &Ingredients, new: &Ingredients) -> Vec<Reason> {
         before => Some((name, change(name, before.map(String::as_str), value))),
     });
     let gone = old.keys().filter(|name| !new.contains_key(*name));
-    let gone = gone.map(|name| (name, format!("it no longer depends on {}", noun(name))));
+    let without = |name: &String| match name.starts_with("version") {
+        true => OTHER_PROGRAM.into(),
+        false => format!("it no longer depends on {}", noun(name)),
+    };
+    let gone = gone.map(|name| (name, without(name)));
     let reason = |(name, text): (&String, String)| Reason {
         text,
         follows: ["stage ", "attempt "].iter().any(|kind| name.starts_with(kind)),
     };
     let mut why: Vec<Reason> = changed.chain(gone).map(reason).collect();
     why.sort_by_key(|reason| reason.follows);
+    let mut versions = 0;
+    why.retain(|reason| {
+        versions += usize::from(reason.text == OTHER_PROGRAM);
+        reason.text != OTHER_PROGRAM || versions == 1
+    });
     why
 }
 
@@ -395,7 +407,7 @@ fn change(name: &str, before: Option<&str>, value: &str) -> String {
             format!("{} was at commit {}, is at {}", noun(name), commit(before), commit(value))
         }
         ("attempt", _) => format!("{} is another one", noun(name)),
-        ("version", _) => "this version of the program computes it differently".into(),
+        ("version", _) => OTHER_PROGRAM.into(),
         (_, Some(_)) => format!("{} has changed", noun(name)),
         (_, None) => format!("{} is new", noun(name)),
     }
@@ -492,15 +504,20 @@ mod tests {
             ("setting corpus.context", "128"),
             ("file a.txt", "1"),
             ("stage tokenize", "x"),
+            ("version", "1"),
+            ("version of the table causes", "1"),
         ]);
         let new = made_of(&[
             ("setting corpus.context", "64"),
             ("file b.txt", "1"),
             ("stage tokenize", "y"),
+            ("version", "2"),
+            ("version of the table scores", "1"),
         ]);
         let expected = [
             ("`b.txt` is new", false),
             ("`corpus.context` was `128`, is `64`", false),
+            (OTHER_PROGRAM, false),
             ("it no longer depends on `a.txt`", false),
             ("the output of `tokenize` changed", true),
         ];
