@@ -120,7 +120,13 @@ fn a_real_server_explains_by_schema_and_is_asked_once() {
         );
     }
 
-    let code = explain(&bench, KEY, &[]);
+    // What a busy machine's server does not answer in time is left, and the next run asks again.
+    let mut code = explain(&bench, KEY, &[]);
+    for _ in 0..5 {
+        if asked(&store).iter().any(|row| row.status == Status::Left) {
+            code = explain(&bench, KEY, &[]);
+        }
+    }
     let explanations = asked(&store);
     check_explanations(&explanations);
     let failed = explanations.iter().any(|row| row.status == Status::Failed);
