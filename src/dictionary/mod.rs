@@ -17,7 +17,7 @@ pub(crate) use store::Stored;
 pub use store::{Dictionary, clear};
 
 use crate::error::Result;
-use candle_core::Tensor;
+use candle_core::{Storage, Tensor};
 use rayon::prelude::*;
 
 /// The reading half of a dictionary, or of some of its features: `pre = W·x + bias`, active as the
@@ -69,6 +69,19 @@ impl Rule {
         }
     }
 
+    /// The active features of one token, of products `W·x` and biases.
+    fn active(&self, products: &[f32], bias: &[f32]) -> Active {
+        match self {
+            Rule::Relu => above(products, bias, |_| 0.0),
+            Rule::Jump(limits) => above(products, bias, |f| limits[f].max(0.0)),
+            Rule::TopK(k) => {
+                let mut row: Vec<f32> = products.iter().zip(bias).map(|(x, b)| x + b).collect();
+                keep_largest(&mut row, *k);
+                sparse(&row)
+            }
+        }
+    }
+
     /// The rule of some features only; a top-k is one of all features or none.
     fn select(&self, features: &[usize]) -> Rule {
         match self {
@@ -76,6 +89,21 @@ impl Rule {
             other => other.clone(),
         }
     }
+}
+
+/// The features whose `product + bias` is above their limit. Nearly all are below, so that they are
+/// looked at many at a time first.
+fn above(products: &[f32], bias: &[f32], limit: impl Fn(usize) -> f32) -> Active {
+    const AT_ONCE: usize = 32;
+    let mut active = Active::new();
+    for (at, (products, bias)) in products.chunks(AT_ONCE).zip(bias.chunks(AT_ONCE)).enumerate() {
+        let from = at * AT_ONCE;
+        let each = || products.iter().zip(bias).map(|(x, b)| x + b).zip(from..);
+        if each().fold(false, |any, (x, f)| any | (x > limit(f))) {
+            active.extend(each().filter(|(x, f)| *x > limit(*f)).map(|(x, f)| (f as u32, x)));
+        }
+    }
+    active
 }
 
 /// Sets all but the `k` largest values to 0, and those not above 0; of equal values the first are
@@ -117,11 +145,17 @@ impl Encoder {
 
     /// `x [T, d_in]` → the active features of each token.
     pub fn active(&self, x: &Tensor) -> Result<Vec<Active>> {
-        let tokens = x.dim(0)?;
+        let (tokens, w, bias) = (x.dim(0)?, self.w.t()?, self.bias.to_vec1::<f32>()?);
         let mut active = Vec::with_capacity(tokens);
         for start in (0..tokens).step_by(ROWS) {
-            let some = self.activations(&x.narrow(0, start, ROWS.min(tokens - start))?)?;
-            active.par_extend(some.par_chunks_exact(self.width()).map(sparse));
+            let products = x.narrow(0, start, ROWS.min(tokens - start))?.matmul(&w)?;
+            // Read in place: a copy takes a tenth of the product's time.
+            let (storage, _) = products.storage_and_layout();
+            let Storage::Cpu(storage) = &*storage else {
+                return Err(candle_core::Error::Msg("products on another device".into()).into());
+            };
+            let rows = storage.as_slice::<f32>()?.par_chunks_exact(bias.len());
+            active.par_extend(rows.map(|row| self.rule.active(row, &bias)));
         }
         Ok(active)
     }
@@ -158,5 +192,10 @@ mod tests {
         assert_eq!(after(Rule::TopK(3)), [0.5, 0.0, 2.0, 0.0, 2.0, 0.0]);
         assert_eq!(after(Rule::TopK(1)), [0.0, 0.0, 2.0, 0.0, 0.0, 0.0]);
         assert_eq!(after(Rule::TopK(9)), after(Rule::Relu));
+        let rules = [Rule::Relu, Rule::Jump(vec![0.5, 0.0, 1.0, 0.0, 3.0, 0.0]), Rule::TopK(3)];
+        for rule in rules {
+            let products = pre.map(|x| x - 0.125);
+            assert_eq!(rule.active(&products, &[0.125; 6]), sparse(&after(rule.clone())));
+        }
     }
 }
