@@ -366,7 +366,8 @@ impl Store {
         }
     }
 
-    fn part_numbers(&self, artifact: &Artifact) -> Vec<u32> {
+    /// The same, some of which may be missing.
+    pub(crate) fn part_numbers(&self, artifact: &Artifact) -> Vec<u32> {
         self.numbered(artifact, |name| {
             name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok()
         })

@@ -251,6 +251,32 @@ table! {
 }
 
 table! {
+    /// a prompt in one run of the model with everything on one side of a circuit ablated
+    CircuitRunRow = "circuit_runs", version 1, sharded {
+        /// the task's name
+        task: String,
+        /// `component`, `feature` or `neuron`
+        level: String,
+        /// what is put in the place of what is ablated: `mean`, `resample` or `zero`
+        ablation: String,
+        /// the dictionaries' errors: `kept` or `ablated`; empty where dictionaries play no part
+        errors: String,
+        /// what is kept: `inside`, the circuit; `outside`, everything else
+        side: String,
+        /// parts in the circuit
+        size: u32,
+        /// the circuit, a hash of its parts' ids
+        circuit: String,
+        /// prompts that were run
+        prompts: u32,
+        /// the prompt's place among them
+        prompt: u32,
+        /// the metric
+        value: f64,
+    }
+}
+
+table! {
     /// a strong link of a prompt's circuit, and what it does in the live model
     EffectRow = "effects", version 1, whole {
         /// the task's name

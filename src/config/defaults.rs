@@ -62,6 +62,7 @@ impl Default for Verify {
             methods: BTreeSet::new(),
             random: 10,
             prompts: 192,
+            precision: 0.05,
             edges: 50,
         }
     }

@@ -256,8 +256,12 @@ pub struct Verify {
     pub methods: BTreeSet<DiscoveryMethod>,
     /// Random circuits per size, as a baseline.
     pub random: usize,
-    /// Held-out prompts on which circuits are measured; 0: the prompts that they were found on.
+    /// Maximum number of held-out prompts on which circuits are measured; 0: the prompts that they
+    /// were found on.
     pub prompts: usize,
+    /// Half the width of the 95 % interval of faithfulness that is wanted: once those of a task's
+    /// components and features are as narrow, no more prompts are measured; 0: all are measured.
+    pub precision: f64,
     /// Strongest links of a task that are tested by intervention in the unmodified model.
     pub edges: usize,
 }

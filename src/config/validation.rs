@@ -59,6 +59,9 @@ impl Config {
         }
         within("verify.random", self.verify.random, 1, 1000)?;
         within("verify.prompts", self.verify.prompts, 0, 100_000)?;
+        if !(0.0..1.0).contains(&self.verify.precision) {
+            out_of_range("verify.precision", self.verify.precision, "from 0 to below 1")?;
+        }
         within("verify.edges", self.verify.edges, 0, 10_000)
     }
 

@@ -123,7 +123,7 @@ pub const STAGES: [Stage; 12] = [
             RankingRow::ARTIFACT,
         ],
         after: None,
-        writes: &[FaithfulnessRow::ARTIFACT, EffectRow::ARTIFACT],
+        writes: &[FaithfulnessRow::ARTIFACT, EffectRow::ARTIFACT, CircuitRunRow::ARTIFACT],
         writes_besides: None,
         run: stages::verify::run,
         asks: None,

@@ -20,6 +20,9 @@ use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Prompts that are run at once: each slice of an encoder is copied from its file once for all.
+const CASES: usize = 128;
+
 /// What becomes of the dictionaries' errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Errors {
@@ -29,6 +32,16 @@ pub enum Errors {
     Ablated,
 }
 
+impl Errors {
+    /// The word in tables.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Errors::Kept => "kept",
+            Errors::Ablated => "ablated",
+        }
+    }
+}
+
 /// Which features go on running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -36,6 +49,16 @@ pub enum Side {
     Inside,
     /// All others.
     Outside,
+}
+
+impl Side {
+    /// The word in tables.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Side::Inside => "inside",
+            Side::Outside => "outside",
+        }
+    }
 }
 
 /// What stands in for one dictionary's features and error in one prompt.
@@ -229,7 +252,7 @@ impl Runner<'_> {
                 Ok(cases.iter().zip(&logits).map(|(case, logits)| case.metric.of(logits)).collect())
             };
         let each =
-            self.cases.par_chunks(PROMPTS).zip(self.ablation_values.par_chunks(PROMPTS)).map(some);
+            self.cases.par_chunks(CASES).zip(self.ablation_values.par_chunks(CASES)).map(some);
         Ok(each.collect::<Result<Vec<_>>>()?.concat())
     }
 }

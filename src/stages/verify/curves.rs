@@ -3,7 +3,7 @@
 
 use super::{CurveSetting, MeasuredCircuit, TaskRun};
 use crate::artifact::tables::FaithfulnessRow;
-use crate::circuit::features::{self, Errors, Runner, Side};
+use crate::circuit::features::{self, Errors, Side};
 use crate::circuit::gradient::Gradient;
 use crate::circuit::{Ablate, Case, components, everything};
 use crate::config::{Ablation, DiscoveryMethod};
@@ -28,11 +28,11 @@ pub(super) struct AblationValues {
     /// Whether it is the first of the ablations: only under it are other methods and random
     /// circuits measured.
     first: bool,
-    components: Vec<Arc<components::ComponentAblation>>,
-    features: Vec<Arc<features::FeatureAblation>>,
+    pub(super) components: Vec<Arc<components::ComponentAblation>>,
+    pub(super) features: Vec<Arc<features::FeatureAblation>>,
     /// The metric of each case with every component replaced; with every feature, errors kept; and
     /// with errors ablated too.
-    empty: [Vec<f64>; 3],
+    pub(super) empty: [Vec<f64>; 3],
     /// The metric of each case with every feature alive and errors ablated.
     all: Vec<f64>,
 }
@@ -48,16 +48,10 @@ impl AblationValues {
         let components = components::ablation_values(&replacement.model, cases, way, task.seed)?;
         let features = features::ablation_values(replacement, cases, way, task.seed)?;
         let replaced = |errors, side| {
-            let runner = Runner { replacement, cases, ablation_values: &features, errors };
-            task_run.ticked(runner.values(&nothing, side))
+            task_run.ticked(task_run.feature_run(ablation, &features, errors, &nothing, side))
         };
         let empty = [
-            task_run.ticked(components::values(
-                &replacement.model,
-                cases,
-                &BTreeSet::new(),
-                &components,
-            ))?,
+            task_run.ticked(task_run.component_run(ablation, &components, &BTreeSet::new()))?,
             replaced(Errors::Kept, Side::Inside)?,
             replaced(Errors::Ablated, Side::Inside)?,
         ];
@@ -167,10 +161,9 @@ impl TaskRun<'_> {
         circuits: &[(String, BTreeSet<Component>)],
         published: Option<&Published>,
     ) -> Result<Vec<FaithfulnessRow>> {
-        let model = &self.replacement.model;
-        let all = everything(model);
+        let all = everything(&self.replacement.model);
         let keeping = |keep: &BTreeSet<Component>| {
-            components::values(model, &self.cases, keep, &ablation_values.components)
+            self.component_run(ablation_values.ablation, &ablation_values.components, keep)
         };
         let curve = Curve {
             task_run: self,
@@ -204,13 +197,11 @@ impl TaskRun<'_> {
         other: &Other,
         pool: &BTreeSet<FeatureId>,
     ) -> Result<Vec<FaithfulnessRow>> {
-        let runner = Runner {
-            replacement: self.replacement,
-            cases: &self.cases,
-            ablation_values: &ablation_values.features,
-            errors,
+        let AblationValues { ablation, features: values, .. } = ablation_values;
+        let side = |circuit: &BTreeSet<FeatureId>, side| {
+            self.feature_run(*ablation, values, errors, circuit, side)
         };
-        let outside = |circuit: &BTreeSet<FeatureId>| runner.values(circuit, Side::Outside);
+        let outside = |circuit: &BTreeSet<FeatureId>| side(circuit, Side::Outside);
         let curve = Curve {
             task_run: self,
             setting: CurveSetting {
@@ -219,7 +210,7 @@ impl TaskRun<'_> {
                 errors: Some(errors),
             },
             empty: &ablation_values.empty[if errors == Errors::Kept { 1 } else { 2 }],
-            inside: &|circuit| runner.values(circuit, Side::Inside),
+            inside: &|circuit| side(circuit, Side::Inside),
             outside: if kind == "found" { Some(&outside) } else { None },
             // What is left when only the errors are replaced: what a circuit of features is held
             // against.
@@ -260,7 +251,7 @@ impl TaskRun<'_> {
                 hooks.only(circuit)?;
                 Ok(gradient.point(case, &hooks, 1.0)?.value)
             };
-            self.cases.par_iter().zip(&held).map(one).collect::<Result<Vec<f64>>>()
+            self.neuron_run(circuit, || self.cases.par_iter().zip(&held).map(one).collect())
         };
         let empty = self.ticked(run(&BTreeSet::new()))?;
         let curve = Curve {

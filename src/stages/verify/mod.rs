@@ -5,6 +5,8 @@
 mod baselines;
 mod curves;
 mod links;
+mod precision;
+mod runs;
 
 use crate::artifact::tables::{ComponentRow, FaithfulnessRow, PromptRow, RankingRow};
 use crate::atlas::{self, graphs};
@@ -19,9 +21,10 @@ use crate::stages::search::task_prompts::{check_used, whole};
 use crate::stages::search::{SizedCircuits, by_rank};
 use crate::stages::{Done, Run};
 use crate::stats::interval::{Bootstrap, Estimate, mean};
-use crate::stats::strata::places;
+use crate::stats::strata::{places, stratified};
 use crate::task::{Prompt, Prompts};
 use rayon::prelude::*;
+use runs::Runs;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,10 +43,12 @@ pub fn run(run: &Run) -> Result<Done> {
     run.progress.say("loading the model and its dictionaries");
     let replacement = run.replacement_model()?;
     let found = Discovered::load(run)?;
+    let runs = Runs::new(run)?;
     let (mut faithfulness, mut links, mut costs) = (Vec::new(), Vec::new(), Vec::new());
     for settings in &run.config.tasks {
         let prompts = inputs::prompts(run.config, settings, &tokenizer)?;
-        let task_run = TaskRun::new(run, &replacement, settings, &found, &prompts, &metrics)?;
+        let task_run =
+            TaskRun::new(run, &runs, &replacement, settings, &found, &prompts, &metrics)?;
         let what = || format!("task `{}`", settings.name);
         let published = inputs::published(run.config, settings)?;
         let (rows, cost) = task_run.curves(published.as_ref()).with_context(what)?;
@@ -61,6 +66,7 @@ pub fn run(run: &Run) -> Result<Done> {
     }
     run.store.write(run.fingerprint, &faithfulness)?;
     run.store.write(run.fingerprint, &links)?;
+    runs.end()?;
     Ok(summary.into())
 }
 
@@ -96,6 +102,8 @@ impl Discovered {
 /// One task, ready to be measured.
 struct TaskRun<'a> {
     run: &'a Run<'a>,
+    /// What circuits were run before.
+    runs: &'a Runs<'a>,
     replacement: &'a ReplacementModel,
     task: &'a Task,
     found: &'a Discovered,
@@ -154,10 +162,6 @@ struct MeasuredCircuit<'a> {
 
 impl MeasuredCircuit<'_> {
     fn row(&self, metric: &str, estimate: Option<Estimate>) -> FaithfulnessRow {
-        let errors = self.setting.errors.map(|errors| match errors {
-            Errors::Kept => "kept",
-            Errors::Ablated => "ablated",
-        });
         FaithfulnessRow {
             task: self.task.into(),
             stratum: String::new(),
@@ -167,7 +171,7 @@ impl MeasuredCircuit<'_> {
             size: self.size as u32,
             metric: metric.into(),
             ablation: self.setting.ablation.word().into(),
-            errors: errors.unwrap_or_default().into(),
+            errors: self.setting.errors.map_or("", Errors::word).into(),
             value: estimate.map(|e| e.value),
             low: estimate.map(|e| e.low),
             high: estimate.map(|e| e.high),
@@ -178,6 +182,7 @@ impl MeasuredCircuit<'_> {
 impl<'a> TaskRun<'a> {
     fn new(
         run: &'a Run,
+        runs: &'a Runs,
         replacement: &'a ReplacementModel,
         task: &'a Task,
         found: &'a Discovered,
@@ -199,35 +204,50 @@ impl<'a> TaskRun<'a> {
         let used: Vec<usize> =
             (0..full.len()).filter(|&i| full[i] > 0.0 || task.wrong == Wrong::Keep).collect();
         check_used(full.len(), used.len())?;
-        let exchanged = exchanged(used.iter().map(|&i| fresh[i].template.as_str()), task.seed);
-        let places = places(used.iter().map(|&i| fresh[i].stratum.as_str()));
-        let stratum = |(name, places): (&str, Vec<usize>)| Stratum {
-            name: name.into(),
-            bootstrap: Bootstrap::new(places.len(), task.seed),
-            places,
+        let on = |used: &[usize]| {
+            let exchanged = exchanged(used.iter().map(|&i| fresh[i].template.as_str()), task.seed);
+            let places = places(used.iter().map(|&i| fresh[i].stratum.as_str()));
+            let stratum = |(name, places): (&str, Vec<usize>)| Stratum {
+                name: name.into(),
+                bootstrap: Bootstrap::new(places.len(), task.seed),
+                places,
+            };
+            TaskRun {
+                run,
+                runs,
+                replacement,
+                task,
+                found,
+                prompts: &prompts.finding,
+                all: all.clone(),
+                metrics,
+                fresh: !prompts.fresh.is_empty(),
+                cases: used.iter().map(|&i| measured[i].clone()).collect(),
+                full: used.iter().map(|&i| full[i]).collect(),
+                bootstrap: Bootstrap::new(used.len(), task.seed),
+                strata: if places.len() > 1 {
+                    places.into_iter().map(stratum).collect()
+                } else {
+                    Vec::new()
+                },
+                signs: (0..used.len())
+                    .map(|at| if exchanged.contains(&at) { -1.0 } else { 1.0 })
+                    .collect(),
+                drawn: RefCell::default(),
+            }
         };
-        Ok(TaskRun {
-            run,
-            replacement,
-            task,
-            found,
-            prompts: &prompts.finding,
-            all,
-            metrics,
-            fresh: !prompts.fresh.is_empty(),
-            cases: used.iter().map(|&i| measured[i].clone()).collect(),
-            full: used.iter().map(|&i| full[i]).collect(),
-            bootstrap: Bootstrap::new(used.len(), task.seed),
-            strata: if places.len() > 1 {
-                places.into_iter().map(stratum).collect()
-            } else {
-                Vec::new()
-            },
-            signs: (0..used.len())
-                .map(|at| if exchanged.contains(&at) { -1.0 } else { 1.0 })
-                .collect(),
-            drawn: RefCell::default(),
-        })
+        // As many prompts of each template and stratum as there are in proportion.
+        let kinds: Vec<(&str, &str)> =
+            used.iter().map(|&i| (fresh[i].template.as_str(), fresh[i].stratum.as_str())).collect();
+        run.progress.say("how many prompts it takes");
+        for some in precision::sizes(used.len(), run.config.verify.precision) {
+            let places = stratified(&kinds, some, task.seed);
+            let task_run = on(&places.iter().map(|&place| used[place]).collect::<Vec<_>>());
+            if some == used.len() || task_run.is_precise()? {
+                return Ok(task_run);
+            }
+        }
+        Ok(on(&used))
     }
 
     fn ids(&self) -> impl Iterator<Item = DictionaryId> + use<> {
