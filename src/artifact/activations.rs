@@ -116,14 +116,23 @@ fn frame(
     Ok(DataFrame::new(height, columns)?)
 }
 
-/// Reads the contexts of a part in turn, a few at a time. `lengths` are the tokens of each context,
-/// in order.
+/// Whether a part is there and has a hook, and its bytes if so.
+pub(crate) fn bytes_with(store: &Store, part: u32, hook: &str) -> Option<u64> {
+    let path = store.part_path(&ACTIVATIONS, part);
+    let mut reader = store.reader(&path, &ACTIVATIONS).ok()?;
+    let has = caught(|| reader.schema()).ok()?.contains(hook);
+    has.then(|| path.metadata().ok()).flatten().map(|file| file.len())
+}
+
+/// Reads those contexts of a part that are `wanted` in turn, a few at a time. `lengths` are the
+/// tokens of each context of the part, in order.
 pub fn read_part(
     store: &Store,
     part: u32,
     hooks: &[String],
     precision: Precision,
     lengths: &[(u32, usize)],
+    wanted: impl Fn(u32) -> bool,
     mut each: impl FnMut(Vec<HookValues>) -> Result<()>,
 ) -> Result<()> {
     let path = store.part_path(&ACTIVATIONS, part);
@@ -132,6 +141,10 @@ pub fn read_part(
     let mut from = 0;
     for group in lengths.chunks(GROUP) {
         let rows = group.iter().map(|x| x.1).sum();
+        if !group.iter().any(|(context, _)| wanted(*context)) {
+            from += rows;
+            continue;
+        }
         let columns = ["context", "position"]
             .map(String::from)
             .into_iter()
@@ -144,10 +157,12 @@ pub fn read_part(
             "rerun with `circuit-atlas run cache --force`",
         )?;
         from += rows;
-        each(caught(|| contexts(&frame, hooks, precision, group)).hint(
+        let mut found = caught(|| contexts(&frame, hooks, precision, group)).hint(
             || format!("`{}` does not contain the contexts of `tokens`", path.display()),
             "rerun with `circuit-atlas run cache --force`",
-        )?)?;
+        )?;
+        found.retain(|context| wanted(context.context));
+        each(found)?;
     }
     Ok(())
 }

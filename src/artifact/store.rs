@@ -135,7 +135,18 @@ impl Store {
         part: u32,
         rows: &[R],
     ) -> Result<()> {
-        self.write_file(&self.part_path(&R::ARTIFACT, part), &R::ARTIFACT, fingerprint, rows)
+        self.write_part_as(&R::ARTIFACT, fingerprint, part, rows)
+    }
+
+    /// Writes one part of a sharded table whose rows are also those of another one.
+    pub(crate) fn write_part_as<R: Row>(
+        &self,
+        artifact: &Artifact,
+        fingerprint: &str,
+        part: u32,
+        rows: &[R],
+    ) -> Result<()> {
+        self.write_file(&self.part_path(artifact, part), artifact, fingerprint, rows)
     }
 
     fn write_file<R: Row>(
@@ -167,7 +178,12 @@ impl Store {
 
     /// Reads one part of a sharded table.
     pub fn read_part<R: Row>(&self, part: u32) -> Result<Vec<R>> {
-        self.read_file(&self.part_path(&R::ARTIFACT, part), &R::ARTIFACT)
+        self.read_part_as(&R::ARTIFACT, part)
+    }
+
+    /// Reads one part of a sharded table whose rows are also those of another one.
+    pub(crate) fn read_part_as<R: Row>(&self, artifact: &Artifact, part: u32) -> Result<Vec<R>> {
+        self.read_file(&self.part_path(artifact, part), artifact)
     }
 
     /// Reads the rows of a whole table of which one of these columns holds one of these texts; the

@@ -197,6 +197,15 @@ pub(crate) fn is_held(folder: &Path) -> bool {
     file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
+/// Does something in an artifact folder that no run must be using meanwhile; nothing while one is.
+pub(crate) fn while_free(folder: &Path, act: impl FnOnce() -> Result<()>) -> Result<()> {
+    let open = File::options().create(true).append(true).open(folder.join(RUNNING));
+    match open.map(|file| (file.try_lock(), file)) {
+        Ok((Ok(()), _held)) => act(),
+        _ => Ok(()),
+    }
+}
+
 /// Brings the selected stages up to date, and says what of it came to nothing: the answers of
 /// language models that failed, or were not to be had.
 ///

@@ -16,6 +16,7 @@ pub mod tokenize;
 pub mod verify;
 
 pub mod excerpts;
+pub(crate) mod scoring;
 mod search;
 mod usage_report;
 
