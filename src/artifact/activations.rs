@@ -7,8 +7,9 @@ use crate::error::{Hint, Result, caught};
 use half::f16;
 use polars::prelude::{
     BinaryChunked, Column, DataFrame, IntoSeries, NewChunkedArray, ParquetCompression,
-    ParquetWriter, SerReader,
+    ParquetReader, ParquetWriter, SerReader,
 };
+use std::fs::File;
 
 /// Contexts of a row group. A constant, so that the file does not depend on the machine.
 pub(crate) const GROUP: usize = 32;
@@ -72,7 +73,7 @@ pub struct HookValues {
 /// Writes a part: `next` gives the contexts of each row group until there are none.
 pub(crate) fn write_part(
     store: &Store,
-    fingerprint: &str,
+    (fingerprint, base): (&str, &str),
     part: u32,
     hooks: &[String],
     precision: Precision,
@@ -83,7 +84,7 @@ pub(crate) fn write_part(
     publish_ours(&store.part_path(&ACTIVATIONS, part), |file| {
         let mut writer = ParquetWriter::new(file)
             .with_compression(ParquetCompression::Uncompressed)
-            .with_key_value_metadata(Some(ACTIVATIONS.metadata(fingerprint)))
+            .with_key_value_metadata(Some(ACTIVATIONS.metadata_with(fingerprint, base)))
             .batched(empty.schema())?;
         while let Some(contexts) = next()? {
             writer.write_batch(&frame(hooks, precision, width, &contexts)?)?;
@@ -114,6 +115,14 @@ fn frame(
         columns.push(BinaryChunked::from_slice(hook.as_str().into(), &bytes).into_series().into());
     }
     Ok(DataFrame::new(height, columns)?)
+}
+
+/// The hooks of a part of any run, in order.
+pub(crate) fn hooks_of(store: &Store, part: u32) -> Option<Vec<String>> {
+    let file = File::open(store.part_path(&ACTIVATIONS, part)).ok()?;
+    let schema = caught(|| ParquetReader::new(file).schema()).ok()?;
+    let names = schema.iter_names().map(|name| name.to_string());
+    Some(names.filter(|name| name != "context" && name != "position").collect())
 }
 
 /// Whether a part is there and has a hook, and its bytes if so.
