@@ -7,8 +7,9 @@ use crate::error::{Hint, Result, caught};
 use half::f16;
 use polars::prelude::{
     BinaryChunked, Column, DataFrame, IntoSeries, NewChunkedArray, ParquetCompression,
-    ParquetWriter, SerReader,
+    ParquetReader, ParquetWriter, SerReader,
 };
+use std::fs::File;
 
 /// Contexts of a row group. A constant, so that the file does not depend on the machine.
 pub(crate) const GROUP: usize = 32;
@@ -72,7 +73,7 @@ pub struct HookValues {
 /// Writes a part: `next` gives the contexts of each row group until there are none.
 pub(crate) fn write_part(
     store: &Store,
-    fingerprint: &str,
+    (fingerprint, base): (&str, &str),
     part: u32,
     hooks: &[String],
     precision: Precision,
@@ -83,7 +84,7 @@ pub(crate) fn write_part(
     publish_ours(&store.part_path(&ACTIVATIONS, part), |file| {
         let mut writer = ParquetWriter::new(file)
             .with_compression(ParquetCompression::Uncompressed)
-            .with_key_value_metadata(Some(ACTIVATIONS.metadata(fingerprint)))
+            .with_key_value_metadata(Some(ACTIVATIONS.metadata_with(fingerprint, base)))
             .batched(empty.schema())?;
         while let Some(contexts) = next()? {
             writer.write_batch(&frame(hooks, precision, width, &contexts)?)?;
@@ -116,14 +117,31 @@ fn frame(
     Ok(DataFrame::new(height, columns)?)
 }
 
-/// Reads the contexts of a part in turn, a few at a time. `lengths` are the tokens of each context,
-/// in order.
+/// The hooks of a part of any run, in order.
+pub(crate) fn hooks_of(store: &Store, part: u32) -> Option<Vec<String>> {
+    let file = File::open(store.part_path(&ACTIVATIONS, part)).ok()?;
+    let schema = caught(|| ParquetReader::new(file).schema()).ok()?;
+    let names = schema.iter_names().map(|name| name.to_string());
+    Some(names.filter(|name| name != "context" && name != "position").collect())
+}
+
+/// Whether a part is there and has a hook, and its bytes if so.
+pub(crate) fn bytes_with(store: &Store, part: u32, hook: &str) -> Option<u64> {
+    let path = store.part_path(&ACTIVATIONS, part);
+    let mut reader = store.reader(&path, &ACTIVATIONS).ok()?;
+    let has = caught(|| reader.schema()).ok()?.contains(hook);
+    has.then(|| path.metadata().ok()).flatten().map(|file| file.len())
+}
+
+/// Reads those contexts of a part that are `wanted` in turn, a few at a time. `lengths` are the
+/// tokens of each context of the part, in order.
 pub fn read_part(
     store: &Store,
     part: u32,
     hooks: &[String],
     precision: Precision,
     lengths: &[(u32, usize)],
+    wanted: impl Fn(u32) -> bool,
     mut each: impl FnMut(Vec<HookValues>) -> Result<()>,
 ) -> Result<()> {
     let path = store.part_path(&ACTIVATIONS, part);
@@ -132,6 +150,10 @@ pub fn read_part(
     let mut from = 0;
     for group in lengths.chunks(GROUP) {
         let rows = group.iter().map(|x| x.1).sum();
+        if !group.iter().any(|(context, _)| wanted(*context)) {
+            from += rows;
+            continue;
+        }
         let columns = ["context", "position"]
             .map(String::from)
             .into_iter()
@@ -144,10 +166,12 @@ pub fn read_part(
             "rerun with `circuit-atlas run cache --force`",
         )?;
         from += rows;
-        each(caught(|| contexts(&frame, hooks, precision, group)).hint(
+        let mut found = caught(|| contexts(&frame, hooks, precision, group)).hint(
             || format!("`{}` does not contain the contexts of `tokens`", path.display()),
             "rerun with `circuit-atlas run cache --force`",
-        )?)?;
+        )?;
+        found.retain(|context| wanted(context.context));
+        each(found)?;
     }
     Ok(())
 }

@@ -46,8 +46,10 @@ fn write_scratch(
 
 /// The name of a file or folder is on the disk when this returns.
 pub(super) fn sync_folder(path: &Path) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        File::open(folder)?.sync_all()?;
+    match path.parent() {
+        // A name alone is in the working folder.
+        Some(folder) if folder.as_os_str().is_empty() => Ok(File::open(".")?.sync_all()?),
+        Some(folder) => Ok(File::open(folder)?.sync_all()?),
+        None => Ok(()),
     }
-    Ok(())
 }

@@ -75,6 +75,31 @@ impl Write for Sealed<'_> {
     }
 }
 
+/// Copies a file with another value of as many digits under a key of its metadata, and its place for
+/// the hash open. Whether it has both.
+pub(super) fn copy_with(
+    file: &mut File,
+    key: &str,
+    value: &str,
+    into: &mut impl Write,
+) -> io::Result<bool> {
+    let (begin, mut tail) = tail(file)?;
+    let mark = [key.as_bytes(), b"\x18\x20"].concat();
+    let at = tail.windows(mark.len()).rposition(|window| window == mark).map(|at| at + mark.len());
+    let (Some(hash), Some(at)) = (place(&tail), at) else { return Ok(false) };
+    for (at, text) in [(hash, OPEN), (at, value)] {
+        let Some(there) = tail.get_mut(at..at + text.len()).filter(|_| text.len() == OPEN.len())
+        else {
+            return Ok(false);
+        };
+        there.copy_from_slice(text.as_bytes());
+    }
+    file.rewind()?;
+    io::copy(&mut Read::by_ref(file).take(begin), into)?;
+    into.write_all(&tail)?;
+    Ok(true)
+}
+
 /// Where the digits are in the end of a file.
 fn place(tail: &[u8]) -> Option<usize> {
     let at = tail.windows(MARK.len()).rposition(|window| window == MARK)? + MARK.len();

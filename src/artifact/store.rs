@@ -48,6 +48,8 @@ pub(crate) const FORM: u32 = 2;
 const NAME: &str = "circuit-atlas.artifact";
 const VERSION: &str = "circuit-atlas.version";
 const FINGERPRINT: &str = "circuit-atlas.fingerprint";
+/// What it was made from, whichever features were wanted.
+const BASE: &str = "circuit-atlas.base";
 const KEYS: [&str; 4] = [NAME, VERSION, FINGERPRINT, seal::KEY];
 
 impl Artifact {
@@ -61,17 +63,28 @@ impl Artifact {
         format!("{}/part-{part:05}.parquet", self.name)
     }
 
+    /// What a file says of itself that also says what it was made from, whichever features were
+    /// wanted.
+    pub(super) fn metadata_with(&self, fingerprint: &str, base: &str) -> KeyValueMetadata {
+        let pairs =
+            self.pairs(fingerprint).into_iter().map(|(key, value)| (key.to_string(), value));
+        let base = (BASE.to_string(), base.to_string());
+        KeyValueMetadata::from_static(std::iter::once(base).chain(pairs).collect())
+    }
+
     /// What a file of this artifact says of itself.
     pub fn metadata(&self, fingerprint: &str) -> KeyValueMetadata {
-        let pairs = [
+        let pairs = self.pairs(fingerprint);
+        KeyValueMetadata::from_static(pairs.map(|(key, value)| (key.to_string(), value)).to_vec())
+    }
+
+    fn pairs(&self, fingerprint: &str) -> [(&'static str, String); 4] {
+        [
             (NAME, self.name.into()),
             (VERSION, self.version.to_string()),
             (FINGERPRINT, fingerprint.into()),
             (seal::KEY, seal::OPEN.into()),
-        ];
-        KeyValueMetadata::from_static(
-            pairs.map(|(key, value): (&str, String)| (key.to_string(), value)).to_vec(),
-        )
+        ]
     }
 }
 
@@ -125,7 +138,7 @@ impl Store {
         fingerprint: &str,
         rows: &[R],
     ) -> Result<()> {
-        self.write_file(&self.path(artifact), artifact, fingerprint, rows)
+        write_rows(&self.path(artifact), artifact.metadata(fingerprint), rows)
     }
 
     /// Writes one part of a sharded table.
@@ -135,24 +148,32 @@ impl Store {
         part: u32,
         rows: &[R],
     ) -> Result<()> {
-        self.write_file(&self.part_path(&R::ARTIFACT, part), &R::ARTIFACT, fingerprint, rows)
+        self.write_part_as(&R::ARTIFACT, fingerprint, part, rows)
     }
 
-    fn write_file<R: Row>(
+    /// Writes one part of a sharded table whose rows are also those of another one.
+    pub(crate) fn write_part_as<R: Row>(
         &self,
-        path: &Path,
         artifact: &Artifact,
         fingerprint: &str,
+        part: u32,
         rows: &[R],
     ) -> Result<()> {
-        let mut frame = R::to_frame(rows)?;
-        publish_ours(path, |file| {
-            ParquetWriter::new(file)
-                .with_compression(ParquetCompression::Zstd(None))
-                .with_key_value_metadata(Some(artifact.metadata(fingerprint)))
-                .finish(&mut frame)?;
-            Ok(())
-        })
+        let path = self.part_path(artifact, part);
+        write_rows(&path, artifact.metadata(fingerprint), rows)
+    }
+
+    /// Writes one part of a sharded table that says what it was made from, whichever features were
+    /// wanted.
+    pub(crate) fn write_part_of<R: Row>(
+        &self,
+        fingerprint: &str,
+        base: &str,
+        part: u32,
+        rows: &[R],
+    ) -> Result<()> {
+        let path = self.part_path(&R::ARTIFACT, part);
+        write_rows(&path, R::ARTIFACT.metadata_with(fingerprint, base), rows)
     }
 
     /// Reads a whole table.
@@ -167,7 +188,12 @@ impl Store {
 
     /// Reads one part of a sharded table.
     pub fn read_part<R: Row>(&self, part: u32) -> Result<Vec<R>> {
-        self.read_file(&self.part_path(&R::ARTIFACT, part), &R::ARTIFACT)
+        self.read_part_as(&R::ARTIFACT, part)
+    }
+
+    /// Reads one part of a sharded table whose rows are also those of another one.
+    pub(crate) fn read_part_as<R: Row>(&self, artifact: &Artifact, part: u32) -> Result<Vec<R>> {
+        self.read_file(&self.part_path(artifact, part), artifact)
     }
 
     /// Reads the rows of a whole table of which one of these columns holds one of these texts; the
@@ -340,6 +366,35 @@ impl Store {
         fingerprint(artifact, &path)
     }
 
+    /// What a part says that it was made from, whichever features were wanted, and the fingerprint
+    /// that it carries, if it is there and as it was written.
+    pub(crate) fn part_origin(&self, artifact: &Artifact, part: u32) -> Option<Origin> {
+        let path = self.part_path(artifact, part);
+        self.verify(&path, artifact).ok()?;
+        let fingerprint = fingerprint(artifact, &path)?;
+        let said = metadata(&mut ParquetReader::new(File::open(&path).ok()?)).ok()?;
+        Some(Origin { base: said.get(BASE)?.clone(), fingerprint })
+    }
+
+    /// Gives a part another fingerprint.
+    ///
+    /// # Errors
+    /// When it has none, or cannot be written.
+    pub(crate) fn restamp_part(
+        &self,
+        artifact: &Artifact,
+        fingerprint: &str,
+        part: u32,
+    ) -> Result<()> {
+        let path = self.part_path(artifact, part);
+        publish_ours(&path, |file| {
+            match seal::copy_with(&mut opened(&path)?, FINGERPRINT, fingerprint, file)? {
+                true => Ok(()),
+                false => anyhow::bail!("it has no fingerprint"),
+            }
+        })
+    }
+
     /// The fingerprint that a whole table carries, if it is there.
     pub fn fingerprint(&self, artifact: &Artifact) -> Option<String> {
         fingerprint(artifact, &self.path(artifact))
@@ -435,6 +490,24 @@ impl Store {
         }
         self.path(artifact).is_file().then(|| artifact.relative()).into_iter().collect()
     }
+}
+
+/// What a part was made from.
+pub(crate) struct Origin {
+    /// Whichever features were wanted.
+    pub base: String,
+    pub fingerprint: String,
+}
+
+fn write_rows<R: Row>(path: &Path, metadata: KeyValueMetadata, rows: &[R]) -> Result<()> {
+    let mut frame = R::to_frame(rows)?;
+    publish_ours(path, |file| {
+        ParquetWriter::new(file)
+            .with_compression(ParquetCompression::Zstd(None))
+            .with_key_value_metadata(Some(metadata))
+            .finish(&mut frame)?;
+        Ok(())
+    })
 }
 
 fn without_columns(path: &Path, artifact: &Artifact) -> String {

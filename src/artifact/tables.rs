@@ -395,6 +395,17 @@ table! {
     }
 }
 
+/// What `show` has measured of features that were not scored: the activations of each on a sample of
+/// the contexts. A part is of one feature, by its number among those of all dictionaries; `feature`
+/// is 0.
+pub const ASKED_SCORES: Artifact = Artifact {
+    name: "asked_scores",
+    version: 1,
+    row: "an activation above zero of a feature that `show` was asked about and the run did not \
+          score",
+    ..ScoreRow::ARTIFACT
+};
+
 table! {
     /// a scored feature
     FeatureRow = "features", version 1, whole {
@@ -640,6 +651,19 @@ table! {
         z: f64,
     }
 }
+
+/// What these features promote, as [`ASKED_SCORES`] in parts.
+pub const ASKED_LOGITS: Artifact = Artifact {
+    name: "asked_logits",
+    version: 1,
+    sharded: true,
+    row: "a token that a feature promotes or suppresses that `show` was asked about and the run \
+          did not score",
+    ..LogitRow::ARTIFACT
+};
+
+/// What `show` keeps.
+pub const ASKED: [Artifact; 2] = [ASKED_SCORES, ASKED_LOGITS];
 
 table! {
     /// a pair of features that serve in the same circuits

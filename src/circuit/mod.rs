@@ -35,7 +35,9 @@ pub use faithful::{
 pub use graph::PairCount;
 pub use graph::{Edge, Graph, Node, pair_counts};
 pub(crate) use promote::{Noise, lengths};
-pub use promote::{Promoted, TopTokens, Weighted, promoted, promoted_logits, write_directions};
+pub use promote::{
+    Promoted, TopTokens, Weighted, Writers, promoted, promoted_logits, write_directions,
+};
 pub use replacement::{PROMPTS, Pass, ReplacementModel};
 pub use similar::nearest;
 pub use steer::Rise;

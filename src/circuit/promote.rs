@@ -6,8 +6,10 @@
 //! tokens say.
 
 use super::replacement::{ReplacementModel, centre, dot, flat};
+use crate::dictionary::Dictionary;
 use crate::error::{Context, Result, hinted};
-use crate::ids::{FeatureId, Kind};
+use crate::ids::{DictionaryId, FeatureId, Kind};
+use crate::model::Gpt2;
 use crate::stats::mix;
 use candle_core::{D, Tensor};
 use std::collections::BTreeSet;
@@ -34,6 +36,38 @@ pub struct TopTokens<'a> {
     pub specials: &'a BTreeSet<u32>,
 }
 
+/// A model, and dictionaries whose features are read off its unembedding.
+pub trait Writers {
+    /// The model.
+    fn model(&self) -> &Gpt2;
+    /// The dictionary of a name, if it is there.
+    fn dictionary(&self, id: DictionaryId) -> Option<&Dictionary>;
+}
+
+impl Writers for ReplacementModel {
+    fn model(&self) -> &Gpt2 {
+        &self.model
+    }
+
+    fn dictionary(&self, id: DictionaryId) -> Option<&Dictionary> {
+        match id.kind {
+            Kind::Attention => self.attention.get(id.layer),
+            Kind::Mlp => self.mlp.get(id.layer),
+        }
+    }
+}
+
+/// A model with some of its dictionaries.
+impl Writers for (Gpt2, Vec<Dictionary>) {
+    fn model(&self) -> &Gpt2 {
+        &self.0
+    }
+
+    fn dictionary(&self, id: DictionaryId) -> Option<&Dictionary> {
+        self.1.iter().find(|dictionary| dictionary.id == id)
+    }
+}
+
 /// Sets multiplied with the unembedding at once: it is read from memory that much less often.
 const AT_ONCE: usize = 32;
 
@@ -42,13 +76,13 @@ const AT_ONCE: usize = 32;
 /// # Errors
 /// When there is no dictionary or feature of a name.
 pub fn promoted(
-    replacement: &ReplacementModel,
+    writers: &impl Writers,
     sets: &[Weighted],
     listed: TopTokens,
 ) -> Result<Vec<Promoted>> {
     let mut each = Vec::with_capacity(sets.len());
     for some in sets.chunks(AT_ONCE) {
-        each.extend(promoted_logits(replacement, some)?.iter().map(|logits| listed.of(logits)));
+        each.extend(promoted_logits(writers, some)?.iter().map(|logits| listed.of(logits)));
     }
     Ok(each)
 }
@@ -57,14 +91,14 @@ pub fn promoted(
 ///
 /// # Errors
 /// When there is no dictionary or feature of a name.
-pub fn promoted_logits(replacement: &ReplacementModel, sets: &[Weighted]) -> Result<Vec<Vec<f32>>> {
+pub fn promoted_logits(writers: &impl Writers, sets: &[Weighted]) -> Result<Vec<Vec<f32>>> {
     if sets.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = sets.iter().map(|set| written_by(replacement, set)).collect::<Result<Vec<_>>>()?;
+    let rows = sets.iter().map(|set| written_by(writers, set)).collect::<Result<Vec<_>>>()?;
     let rows = Tensor::cat(&rows, 0)?;
     let centred = rows.broadcast_sub(&rows.mean_keepdim(D::Minus1)?)?;
-    centred.matmul(&replacement.model.w_u)?.to_vec2().context("reading promoted tokens")
+    centred.matmul(&writers.model().w_u)?.to_vec2().context("reading promoted tokens")
 }
 
 /// What random directions promote: the logit at each rank of their lists of promoted tokens.
@@ -83,8 +117,8 @@ impl Noise {
     ///
     /// # Errors
     /// When the unembedding cannot be read.
-    pub(crate) fn of(replacement: &ReplacementModel, listed: TopTokens) -> Result<Noise> {
-        let d = replacement.model.sizes.d_model;
+    pub(crate) fn of(writers: &impl Writers, listed: TopTokens) -> Result<Noise> {
+        let d = writers.model().sizes.d_model;
         let mut lists: Vec<Vec<f64>> = vec![Vec::new(); listed.k];
         for chunk in (0..DIRECTIONS).collect::<Vec<_>>().chunks(AT_ONCE) {
             let mut rows = Vec::with_capacity(chunk.len() * d);
@@ -94,8 +128,8 @@ impl Noise {
                 let length = dot(&row, &row).sqrt();
                 rows.extend(row.iter().map(|x| x / length));
             }
-            let rows = Tensor::from_vec(rows, (chunk.len(), d), replacement.model.w_u.device())?;
-            let logits = rows.matmul(&replacement.model.w_u)?.to_vec2::<f32>()?;
+            let rows = Tensor::from_vec(rows, (chunk.len(), d), writers.model().w_u.device())?;
+            let logits = rows.matmul(&writers.model().w_u)?.to_vec2::<f32>()?;
             for logits in &logits {
                 let top = listed.of(logits).top;
                 lists.iter_mut().zip(top).for_each(|(list, (_, x))| list.push(f64::from(x)));
@@ -134,9 +168,9 @@ fn random_direction(seed: u64, d: usize) -> Vec<f32> {
 ///
 /// # Errors
 /// When there is no dictionary or feature of a name.
-pub(crate) fn lengths(replacement: &ReplacementModel, sets: &[Weighted]) -> Result<Vec<f32>> {
+pub(crate) fn lengths(writers: &impl Writers, sets: &[Weighted]) -> Result<Vec<f32>> {
     let length = |set: &Weighted| {
-        let mut row = flat(&written_by(replacement, set)?)?;
+        let mut row = flat(&written_by(writers, set)?)?;
         centre(&mut row);
         Ok(dot(&row, &row).sqrt())
     };
@@ -148,12 +182,9 @@ pub(crate) fn lengths(replacement: &ReplacementModel, sets: &[Weighted]) -> Resu
 ///
 /// # Errors
 /// When there is no dictionary or feature of a name.
-pub fn write_directions(
-    replacement: &ReplacementModel,
-    features: &[FeatureId],
-) -> Result<Vec<Vec<f32>>> {
+pub fn write_directions(writers: &impl Writers, features: &[FeatureId]) -> Result<Vec<Vec<f32>>> {
     let direction = |&feature: &FeatureId| {
-        let mut row = flat(&write_direction(replacement, feature)?)?;
+        let mut row = flat(&write_direction(writers, feature)?)?;
         centre(&mut row);
         Ok(row)
     };
@@ -161,24 +192,21 @@ pub fn write_directions(
 }
 
 /// `Σ weight · u_f`, `[1, D]`
-fn written_by(replacement: &ReplacementModel, set: &Weighted) -> Result<Tensor> {
-    let w_u = &replacement.model.w_u;
-    let mut sum = Tensor::zeros((1, replacement.model.sizes.d_model), w_u.dtype(), w_u.device())?;
+fn written_by(writers: &impl Writers, set: &Weighted) -> Result<Tensor> {
+    let w_u = &writers.model().w_u;
+    let mut sum = Tensor::zeros((1, writers.model().sizes.d_model), w_u.dtype(), w_u.device())?;
     for &(feature, weight) in set {
-        sum = (sum + (write_direction(replacement, feature)? * weight)?)?;
+        sum = (sum + (write_direction(writers, feature)? * weight)?)?;
     }
     Ok(sum)
 }
 
 /// What a feature writes to the residual stream, not centred, `[1, D]`
-fn write_direction(replacement: &ReplacementModel, feature: FeatureId) -> Result<Tensor> {
+fn write_direction(writers: &impl Writers, feature: FeatureId) -> Result<Tensor> {
     let layer = feature.dictionary.layer;
-    let dictionaries = match feature.dictionary.kind {
-        Kind::Attention => &replacement.attention,
-        Kind::Mlp => &replacement.mlp,
-    };
-    let Some(dictionary) =
-        dictionaries.get(layer).filter(|dictionary| feature.index < dictionary.width())
+    let Some(dictionary) = writers
+        .dictionary(feature.dictionary)
+        .filter(|dictionary| feature.index < dictionary.width())
     else {
         return Err(hinted(
             format!("there is no feature `{feature}` in the dictionaries"),
@@ -186,11 +214,11 @@ fn write_direction(replacement: &ReplacementModel, feature: FeatureId) -> Result
         ));
     };
     let row =
-        Tensor::new(dictionary.write_direction(feature.index)?, replacement.model.w_u.device())?
+        Tensor::new(dictionary.write_direction(feature.index)?, writers.model().w_u.device())?
             .unsqueeze(0)?;
     match feature.dictionary.kind {
         Kind::Attention => {
-            row.matmul(&replacement.model.layers[layer].w_o).context("writing through `W_O`")
+            row.matmul(&writers.model().layers[layer].w_o).context("writing through `W_O`")
         }
         Kind::Mlp => Ok(row),
     }

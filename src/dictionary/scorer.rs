@@ -40,6 +40,10 @@ pub fn hooks(features: &[FeatureId]) -> Vec<DictionaryId> {
     ids
 }
 
+/// Rows of an encoder at least, the chosen ones repeated: small products are summed in another
+/// order, so that a feature's last bits would depend on how many others are scored with it.
+const ROWS: usize = 65;
+
 /// Tokens of a pack, unless it has as many contexts as it may: beyond, matrix products do not get
 /// faster.
 const PACK: usize = 512;
@@ -103,7 +107,9 @@ impl Scorer {
 impl Reader {
     fn new(dictionary: &Dictionary, keys: &[u32], features: &[usize]) -> Result<Reader> {
         let whole = dictionary.needs_all();
-        let encoder = if whole { dictionary.encoder()? } else { dictionary.select(features)? };
+        let mut rows = features.to_vec();
+        rows.extend(features.iter().cycle().take(ROWS.saturating_sub(features.len())));
+        let encoder = if whole { dictionary.encoder()? } else { dictionary.select(&rows)? };
         let row = |(i, &feature): (usize, &usize)| if whole { feature as u32 } else { i as u32 };
         let keys = features.iter().enumerate().map(row).zip(keys.iter().copied()).collect();
         Ok(Reader { id: dictionary.id, keys, encoder })

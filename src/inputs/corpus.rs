@@ -9,6 +9,7 @@ use crate::error::{Result, hinted};
 use crate::hub::Hub;
 use crate::ids::Half;
 use crate::progress::Progress;
+use crate::stats::examples::ContextInfo;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -105,6 +106,18 @@ impl Contexts {
     pub fn counting(&self, context: u32, position: u16) -> Option<u32> {
         let id = *self.rows.get(context as usize)?.tokens.get(position as usize)?;
         (position > 0 && !self.tokenizer.is_special(id)).then_some(id)
+    }
+
+    /// A context as far as choosing examples goes.
+    pub(crate) fn info(&self, context: u32) -> ContextInfo<'_> {
+        let row = &self.rows[context as usize];
+        ContextInfo { document: row.document, tokens: &row.tokens }
+    }
+
+    /// Of some contexts those that may give examples to explanations, and the others.
+    pub(crate) fn halves(&self, of: &[u32]) -> [Vec<u32>; 2] {
+        let (explain, others) = of.iter().partition(|context| self.explain[**context as usize]);
+        [explain, others]
     }
 
     /// Tokens that count, of all contexts.

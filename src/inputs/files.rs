@@ -7,7 +7,7 @@ use crate::corpus::{Shard, Tokenizer, files, shards};
 use crate::dictionary::Source;
 use crate::error::Result;
 use crate::ids::Kind;
-use crate::lock::Ingredients;
+use crate::lock::{Ingredients, Lock};
 use crate::model;
 use crate::task::{self, Origin};
 use std::path::{Path, PathBuf};
@@ -123,6 +123,34 @@ impl Input {
             }
         }
     }
+}
+
+/// What is not as it was when a stage last ran: the first of the files of some inputs, or of their
+/// commits, by its name.
+///
+/// # Errors
+/// When files cannot be found or read.
+pub(crate) fn changed_since(
+    config: &Config,
+    lock: &Lock,
+    stage: &str,
+    inputs: &[Input],
+) -> Result<Option<String>> {
+    let then = lock.stages.get(stage).map(|entry| &entry.ingredients);
+    let changed = |name: &str, now: &str| {
+        then.and_then(|then| then.get(name)).is_none_or(|before| before != now)
+    };
+    for input in inputs {
+        let files = input.files(config)?.into_iter();
+        let hashed =
+            files.map(|(name, path)| Ok((format!("file {name}"), lock.known(&name, &path)?)));
+        let now = hashed.collect::<Result<Vec<(String, String)>>>()?;
+        let of = |(name, now): (String, String)| changed(&name, &now).then_some(name);
+        if let Some(name) = input.pinned(config)?.into_iter().chain(now).find_map(of) {
+            return Ok(Some(name.split_once(' ').map_or(name.clone(), |(_, name)| name.into())));
+        }
+    }
+    Ok(None)
 }
 
 /// Where each task's published circuit is from, for stages that read [`Input::Published`].

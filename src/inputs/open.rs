@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::corpus::Tokenizer;
 use crate::dictionary::{self, Dictionary, Source, Stored};
 use crate::error::{Result, hinted};
-use crate::ids::Kind;
+use crate::ids::{DictionaryId, Kind};
 use crate::lock::Lock;
 use crate::model::{self, Gpt2, Sizes};
 use crate::progress::Progress;
@@ -91,8 +91,19 @@ pub(crate) fn check_converted(config: &Config, lock: &Lock) -> Result<()> {
 
 /// All dictionaries in order, each converted first if it never was.
 pub fn dictionaries(config: &Config, lock: &Lock, progress: &Progress) -> Result<Vec<Dictionary>> {
+    some_dictionaries(config, lock, progress, |_| true)
+}
+
+/// Those that are wanted.
+pub(crate) fn some_dictionaries(
+    config: &Config,
+    lock: &Lock,
+    progress: &Progress,
+    wanted: impl Fn(DictionaryId) -> bool,
+) -> Result<Vec<Dictionary>> {
     let (d_model, folder) = (sizes(config)?.d_model, config.converted());
     let mut sources = sources(config)?;
+    sources.retain(|source| wanted(source.id));
     let model = config.path(&config.model.path);
     for source in sources.iter_mut().filter(|source| source.needs_norm()) {
         source.set_norm(Gpt2::norm_of_mlp(&model, source.id.layer)?);

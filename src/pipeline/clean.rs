@@ -3,6 +3,7 @@
 use super::plan::{Selection, Workplace};
 use super::runner::hold;
 use super::table::{STAGES, Stage};
+use crate::artifact::tables::ASKED;
 use crate::config::Config;
 use crate::error::Result;
 use crate::process;
@@ -47,6 +48,9 @@ pub fn clean(config: &Config, stage: Option<&str>) -> Result<Vec<Cleaned>> {
         place.lock.stages.remove(each.name);
         cleaned.push(each);
         said.push(Cleaned { stage: each.name, left });
+    }
+    if cleaned.iter().any(|stage| stage.name == "measure") {
+        ASKED.iter().try_for_each(|kept| place.store.remove(kept).map(drop))?;
     }
     // In a folder of the settings they may be of other runs too.
     match config.output.dictionaries.as_str() {

@@ -64,6 +64,8 @@ pub struct State {
     pub stage: &'static Stage,
     pub(super) ingredients: Ingredients,
     pub(super) fingerprint: String,
+    /// The fingerprint but for ingredients that only say which features are wanted.
+    pub(super) base: String,
     /// Why it has to run; empty if it is fresh.
     pub why: Vec<Reason>,
     /// It lacks answers of a language model and nothing else: what it gives may be used as it is.
@@ -175,6 +177,7 @@ impl<'a> Workplace<'a> {
                 let text = format!("{failed} of its replies failed and are asked for again");
                 why.insert(0, Reason::own(text));
             }
+            let base = base(&ingredients, &states);
             let fingerprint = fingerprint(&ingredients);
             if let Some(besides) = stage.writes_besides.as_ref().filter(|_| why.is_empty()) {
                 why.extend((besides.stale)(self.config, &fingerprint).map(Reason::own));
@@ -195,6 +198,7 @@ impl<'a> Workplace<'a> {
                 stage,
                 ingredients,
                 fingerprint,
+                base,
                 why,
                 open,
                 refused,
@@ -224,6 +228,19 @@ impl<'a> Workplace<'a> {
         };
         states.try_for_each(|state| if state.why.is_empty() { check(state) } else { Ok(()) })
     }
+}
+
+/// What `cache` and `score` compute from, whichever features are wanted.
+fn base(ingredients: &Ingredients, before: &[State]) -> String {
+    const WHICH: [&str; 4] =
+        ["setting score.", "setting groups.", "setting dictionaries of ", "stage discover"];
+    let mut own = ingredients.clone();
+    own.retain(|name, _| !WHICH.iter().any(|which| name.starts_with(which)));
+    if let Some(value) = own.get_mut("stage cache") {
+        let cache = before.iter().find(|state| state.stage.name == "cache");
+        *value = cache.map(|state| state.base.clone()).unwrap_or_default();
+    }
+    fingerprint(&own)
 }
 
 /// What a run would do, told on stdout: each selected stage as it stands, and what those that are
@@ -426,6 +443,7 @@ mod tests {
             stage: &STAGES[at],
             ingredients: Ingredients::new(),
             fingerprint: String::new(),
+            base: String::new(),
             why: why.iter().map(reason).collect(),
             open: false,
             refused: None,

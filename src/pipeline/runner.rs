@@ -45,6 +45,7 @@ impl Workplace<'_> {
             config: self.config,
             store: &self.store,
             fingerprint: &state.fingerprint,
+            base: &state.base,
             progress: &progress,
             lock: &self.lock,
             again,
@@ -134,6 +135,7 @@ impl Workplace<'_> {
             config: self.config,
             store: &self.store,
             fingerprint: &state.fingerprint,
+            base: &state.base,
             progress: &progress,
             lock: &self.lock,
             again: 0,
@@ -195,6 +197,15 @@ pub(super) fn hold(folder: &Path) -> Result<File> {
 pub(crate) fn is_held(folder: &Path) -> bool {
     let file = File::open(folder.join(RUNNING));
     file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// Does something in an artifact folder that no run must be using meanwhile; nothing while one is.
+pub(crate) fn while_free(folder: &Path, act: impl FnOnce() -> Result<()>) -> Result<()> {
+    let open = File::options().create(true).append(true).open(folder.join(RUNNING));
+    match open.map(|file| (file.try_lock(), file)) {
+        Ok((Ok(()), _held)) => act(),
+        _ => Ok(()),
+    }
 }
 
 /// Brings the selected stages up to date, and says what of it came to nothing: the answers of
@@ -319,6 +330,7 @@ fn answer<T>(config: &Config, question: impl Fn(&Run) -> Result<T>) -> Result<(T
         config,
         store: &store,
         fingerprint: "",
+        base: "",
         progress: &progress,
         lock: &place.lock,
         again: 0,

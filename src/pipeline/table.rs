@@ -165,7 +165,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "score",
         does: "the activation of every circuit feature at every token",
-        version: 4,
+        version: 5,
         settings: &["score.", "groups."],
         inputs: &[Input::Dictionaries],
         besides: nothing,
@@ -365,6 +365,11 @@ pub(super) const NAMES: [&str; STAGES.len()] = {
 pub fn help() -> String {
     let line = |stage: &Stage| format!("\n  {:<10} {}", stage.name, stage.does);
     format!("Stages:{}", STAGES.iter().map(line).collect::<String>())
+}
+
+/// What a stage computes, as its version tells: raised when it computes it differently.
+pub(crate) fn version(name: &str) -> String {
+    STAGES.iter().find(|stage| stage.name == name).map_or(0, |stage| stage.version).to_string()
 }
 
 impl Stage {

@@ -1,9 +1,11 @@
 //! `show component`: a head or an MLP, the features that serve there, and with what it is found.
 
+use super::computed::{self, Promotion};
 use super::feature::explained;
 use super::page::{Page, Table};
 use super::pairs::{Named, pairs_table};
 use super::{Answer, head, names};
+use crate::artifact::tables::FeatureRow;
 use crate::atlas::Reader;
 use crate::atlas::model::{
     ComponentPage, Example, Explanation, Head, HeadFeature, PromotedToken, PublishedClass, Serving,
@@ -12,8 +14,10 @@ use crate::atlas::model::{
 use crate::error::Result;
 use crate::format::number::{percent, significant};
 use crate::format::text::plain;
-use crate::ids::Component;
+use crate::ids::{Component, FeatureId, Subject};
 use crate::stages::Run;
+use crate::stages::aggregate::members_at;
+use crate::stats::examples::Wanted;
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -39,6 +43,9 @@ pub(super) struct ComponentAnswer {
     head_features: Vec<HeadFeature>,
     /// Units of activation of `at_strength`.
     strength: f64,
+    /// Promoted tokens in the table.
+    #[serde(skip)]
+    shown: usize,
 }
 
 /// A component in the circuits of a task.
@@ -74,7 +81,13 @@ impl Explained {
 
 /// # Errors
 /// When the component is in no circuit.
-pub(super) fn ask(run: &Run, name: &str, most: usize) -> Result<ComponentAnswer> {
+pub(super) fn ask(
+    run: &Run,
+    name: &str,
+    most: usize,
+    few: Option<usize>,
+    promotion: &Promotion,
+) -> Result<ComponentAnswer> {
     let reader = run.reader();
     let component = names::component(&reader, run.config, name)?;
     let reader = reader.about([component.into()]);
@@ -86,6 +99,7 @@ pub(super) fn ask(run: &Run, name: &str, most: usize) -> Result<ComponentAnswer>
     }
     let pairs_total = pairs.len();
     pairs.truncate(most);
+    let reader = with_more(run, reader, component, few, promotion)?;
     let page = reader.component(component)?;
     let tasks = page
         .tasks
@@ -95,16 +109,16 @@ pub(super) fn ask(run: &Run, name: &str, most: usize) -> Result<ComponentAnswer>
     let ComponentPage {
         explanation,
         asked,
-        promoted,
-        suppressed,
+        mut promoted,
+        mut suppressed,
         mut examples,
         classes,
         heads,
         head_features,
         ..
     } = page;
-    examples.truncate(most);
-    let strength = run.config.logits.strength;
+    examples.truncate(few.unwrap_or(most));
+    let strength = promotion.apply(run, [&mut promoted, &mut suppressed]);
     Ok(ComponentAnswer {
         component,
         tasks,
@@ -119,7 +133,40 @@ pub(super) fn ask(run: &Run, name: &str, most: usize) -> Result<ComponentAnswer>
         heads,
         head_features,
         strength,
+        shown: promotion.shown(),
     })
+}
+
+/// A reader with what the tables lack of what is wanted: examples that are asked for by their
+/// number, and promoted tokens.
+fn with_more<'a>(
+    run: &'a Run,
+    mut reader: Reader<'a>,
+    component: Component,
+    examples: Option<usize>,
+    promotion: &Promotion,
+) -> Result<Reader<'a>> {
+    let subject = Subject::from(component);
+    let k = promotion.more(&reader.promoted(&subject)?);
+    let examples = examples.filter(|most| *most > run.config.aggregate.examples);
+    if k.is_none() && examples.is_none() {
+        return Ok(reader);
+    }
+    let members = members_at(run, component)?;
+    if let Some(most) = examples {
+        let of = |(feature, weight): &(FeatureId, f64)| {
+            Some((reader.features().ok()?.iter().find(|row| row.feature == *feature)?, *weight))
+        };
+        let known: Vec<(&FeatureRow, f64)> = members.iter().filter_map(of).collect();
+        let rows = computed::together(run, &subject, &known, most)?;
+        let wanted = Wanted { top: most, per_band: run.config.aggregate.band_examples };
+        reader = reader.with_examples(rows, wanted);
+    }
+    if let Some(k) = k {
+        let rows = computed::logits(run, &[(subject, members)], reader.tokenizer()?, k)?;
+        reader = reader.with_promoted(rows);
+    }
+    Ok(reader)
 }
 
 fn of_task(
@@ -162,7 +209,7 @@ impl Answer for ComponentAnswer {
             page.table(&pairs_table(&self.pairs));
             page.rest(self.pairs.len(), self.pairs_total, "--top");
         }
-        page.promoted(&self.promoted, &self.suppressed, self.strength);
+        page.promoted(&self.promoted, &self.suppressed, self.strength, self.shown);
         if !self.examples.is_empty() {
             page.heading(
                 "Strongest examples",

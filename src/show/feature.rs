@@ -1,21 +1,27 @@
 //! `show feature`: one feature, as its page of the site has it.
 
+use super::computed::{self, Promotion};
 use super::page::{Page, Table, token};
+use super::unscored::{self, Measured};
 use super::{Answer, names};
+use crate::artifact::tables::FeatureRow;
+use crate::atlas::Reader;
 use crate::atlas::model::{
     Evaluation, Example, Explanation, Feature, Source, SourceShare, Transcript,
 };
 use crate::atlas::verdict::{
     agreement, details, is_rule, measure, of_claimed, of_evaluation, of_promoted, tried,
 };
-use crate::error::Result;
+use crate::error::{Result, hinted};
 use crate::format::number::{count, counted, percent, percent_with_interval, significant};
 use crate::format::text::plain;
 use crate::ids::Kind;
 use crate::ids::{Band, Status};
 use crate::stages::Run;
+use crate::stats::examples::Wanted;
 use crate::stats::strata::sample;
 use crate::stats::{mix, salt};
+use clap::Args;
 use serde::Serialize;
 
 /// Of the strongest, when no number is asked for.
@@ -31,20 +37,83 @@ pub(super) struct FeatureAnswer {
     verdicts: Vec<String>,
     /// Units of activation of `at_strength`.
     strength: f64,
+    /// On what it was measured; none where the run scored it, on the whole corpus.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    measured: Option<Measured>,
+    /// Promoted tokens in the table.
+    #[serde(skip)]
+    shown: usize,
 }
 
-/// `examples`: of each band; none: a few of the strongest.
-///
+/// What is asked of a feature besides its name.
+#[derive(Args)]
+pub(crate) struct FeatureWishes {
+    /// Examples per activation band; default: the top ten
+    #[arg(long, value_name = "N")]
+    examples: Option<usize>,
+    #[command(flatten)]
+    promotion: Promotion,
+    /// If it was not scored: contexts to measure it on, spread over the corpus; default: as many as
+    /// take seconds
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    contexts: Option<u32>,
+}
+
 /// # Errors
-/// When the feature was not scored.
-pub(super) fn ask(run: &Run, name: &str, examples: Option<usize>) -> Result<FeatureAnswer> {
+/// When there is no such feature, or what the tables lack cannot be computed.
+pub(super) fn ask(run: &Run, name: &str, wishes: &FeatureWishes) -> Result<FeatureAnswer> {
     let id = names::feature_id(run.config, name)?;
     let reader = run.reader().about([id.into()]);
-    let mut feature = reader.feature(names::scored(&reader, run.config, id)?)?;
-    feature.examples = chosen(std::mem::take(&mut feature.examples), examples, salt(name));
+    let promotion = &wishes.promotion;
+    let kept = &run.config.aggregate;
+    let each = wishes.examples.unwrap_or(0);
+    let wanted = Wanted { top: each.max(kept.examples), per_band: each.max(kept.band_examples) };
+    let known = names::known(&reader, id)?.cloned();
+    let (mut feature, measured) = match known {
+        Some(row) => (scored(run, reader, row, wishes, wanted)?, None),
+        None => {
+            let contexts = wishes.contexts.map(|n| n as usize);
+            let k = promotion.k(run);
+            let own = unscored::measure(run, &reader, id, contexts, wanted, k)?;
+            let reader = reader.with_examples(own.examples, wanted).with_promoted(own.logits);
+            let mut feature = reader.feature(&own.row)?;
+            feature.explanation = feature.explanation.or(Some(own.explanation));
+            (feature, Some(own.measured))
+        }
+    };
+    let strength = promotion.apply(run, [&mut feature.promoted, &mut feature.suppressed]);
+    feature.examples = chosen(std::mem::take(&mut feature.examples), wishes.examples, salt(name));
     let (kind, layer) = (id.dictionary.kind, id.dictionary.layer);
     let verdicts = feature.evaluations.iter().map(|e| of_evaluation(e).words).collect();
-    Ok(FeatureAnswer { feature, kind, layer, verdicts, strength: run.config.logits.strength })
+    let shown = promotion.shown();
+    Ok(FeatureAnswer { feature, measured, kind, layer, verdicts, strength, shown })
+}
+
+/// A feature from the tables, and what they lack of what is wanted.
+fn scored(
+    run: &Run,
+    mut reader: Reader,
+    row: FeatureRow,
+    wishes: &FeatureWishes,
+    wanted: Wanted,
+) -> Result<Feature> {
+    if wishes.contexts.is_some() {
+        return Err(hinted(
+            format!("`{}` was scored: its numbers are of the whole corpus", row.feature),
+            "leave out `--contexts`",
+        ));
+    }
+    if let Some(k) = wishes.promotion.more(&reader.promoted(&row.feature.into())?) {
+        let sets = [(row.feature.into(), vec![(row.feature, 1.0)])];
+        let rows = computed::logits(run, &sets, reader.tokenizer()?, k)?;
+        reader = reader.with_promoted(rows);
+    }
+    let kept = &run.config.aggregate;
+    if wanted.top > kept.examples || wanted.per_band > kept.band_examples {
+        let rows = computed::examples(run, &row, wanted)?;
+        reader = reader.with_examples(rows, wanted);
+    }
+    reader.feature(&row)
 }
 
 /// Of the top ones the first; of each other band some that are drawn, as its first ones are its
@@ -159,13 +228,16 @@ impl Answer for FeatureAnswer {
             Kind::Mlp => "MLP transcoder",
         };
         page.title(&f.id.to_string(), &format!("{kind} of layer {}", self.layer));
+        if let Some(measured) = &self.measured {
+            page.line(&format!("not scored by the run; {}", measured.said()));
+        }
         explained(page, f.explanation.as_ref(), f.asked.as_ref());
         self.scores(page);
         self.causal(page);
         self.servings(page);
         self.activations(page);
         self.why(page);
-        page.promoted(&f.promoted, &f.suppressed, self.strength);
+        page.promoted(&f.promoted, &f.suppressed, self.strength, self.shown);
         for band in f.examples.chunk_by(|a, b| a.band == b.band) {
             let note = if band[0].band == Band::Top {
                 "coloured by the share of its largest activation"
@@ -342,7 +414,8 @@ mod tests {
         let feature = fixture::atlas().features.remove(i);
         let verdicts = feature.evaluations.iter().map(|e| of_evaluation(e).words).collect();
         let mut page = Page::new(100, false);
-        FeatureAnswer { feature, kind: Kind::Mlp, layer: 0, verdicts, strength: 4.0 }
+        let (kind, layer, strength) = (Kind::Mlp, 0, 4.0);
+        FeatureAnswer { feature, kind, layer, verdicts, strength, measured: None, shown: 10 }
             .print(&mut page);
         page.text().replace('\n', " ")
     }

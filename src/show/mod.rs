@@ -6,14 +6,17 @@
 //! `page`, which makes it harmless.
 
 mod component;
+mod computed;
 mod feature;
 mod head;
 mod names;
 mod page;
 mod pairs;
+mod prompt;
 mod task;
 mod together;
 mod tuples;
+mod unscored;
 
 use crate::config::Config;
 use crate::error::Result;
@@ -21,6 +24,8 @@ use crate::pipeline;
 use crate::process::{self, Stream};
 use crate::stages::Run;
 use clap::{Args, Subcommand, ValueEnum};
+use computed::Promotion;
+use feature::FeatureWishes;
 use page::{Page, harmless_json};
 use serde::Serialize;
 use std::io::IsTerminal;
@@ -28,13 +33,13 @@ use std::io::IsTerminal;
 /// What can be asked.
 #[derive(Subcommand)]
 pub(crate) enum ShowQuestion {
-    /// One feature: statistics, explanation, promoted tokens, examples
+    /// One feature: statistics, explanation, promoted tokens, examples; one that was not scored is
+    /// measured on a sample of the corpus
     Feature {
         /// Such as `att9.16109` or `mlp0.10173`
         feature: String,
-        /// Examples per activation band; default: the top ten
-        #[arg(long, value_name = "N")]
-        examples: Option<usize>,
+        #[command(flatten)]
+        wishes: FeatureWishes,
     },
     /// Several features as one: summed examples, combined logits, co-occurrence
     Features {
@@ -44,6 +49,8 @@ pub(crate) enum ShowQuestion {
         /// Number of summed examples
         #[arg(long, value_name = "N", default_value_t = 10)]
         examples: usize,
+        #[command(flatten)]
+        promotion: Promotion,
     },
     /// A head or an MLP: its features in the circuits, and components in the same circuits
     Component {
@@ -52,6 +59,11 @@ pub(crate) enum ShowQuestion {
         /// Rows of each table
         #[arg(long, value_name = "N", default_value_t = 10)]
         top: usize,
+        /// Number of examples; default: that of `--top`, of those that were kept
+        #[arg(long, value_name = "N")]
+        examples: Option<usize>,
+        #[command(flatten)]
+        promotion: Promotion,
     },
     /// Pairs of features in circuits, between two components or features (in either order), or of
     /// one with any other
@@ -80,6 +92,15 @@ pub(crate) enum ShowQuestion {
         /// Only in this task
         #[arg(long)]
         task: Option<String>,
+    },
+    /// One prompt of a task: the model's answers, and the strongest nodes and links of its circuit
+    Prompt {
+        task: String,
+        /// Its number, from 0, as on its page `graphs/TASK-N.html`
+        number: u32,
+        /// Rows of each table
+        #[arg(long, value_name = "N", default_value_t = 15)]
+        top: usize,
     },
     /// A task: accuracy of the model, circuit, faithfulness
     Task {
@@ -138,14 +159,14 @@ pub(crate) fn show(config: &Config, question: &ShowQuestion, look: &Look) -> Res
 
 fn answer(run: &Run, question: &ShowQuestion, look: &Look) -> Result<String> {
     match question {
-        ShowQuestion::Feature { feature, examples } => {
-            written(&feature::ask(run, feature, *examples)?, look)
+        ShowQuestion::Feature { feature, wishes } => {
+            written(&feature::ask(run, feature, wishes)?, look)
         }
-        ShowQuestion::Features { features, examples } => {
-            written(&together::ask(run, features, *examples)?, look)
+        ShowQuestion::Features { features, examples, promotion } => {
+            written(&together::ask(run, features, *examples, promotion)?, look)
         }
-        ShowQuestion::Component { component, top } => {
-            written(&component::ask(run, component, *top)?, look)
+        ShowQuestion::Component { component, top, examples, promotion } => {
+            written(&component::ask(run, component, *top, *examples, promotion)?, look)
         }
         ShowQuestion::Pairs { a, b, task, top } => {
             written(&pairs::ask(run, a, b.as_deref(), task.as_deref(), *top)?, look)
@@ -154,6 +175,9 @@ fn answer(run: &Run, question: &ShowQuestion, look: &Look) -> Result<String> {
             &tuples::ask(run, usize::from(*size), *components, task.as_deref(), *top)?,
             look,
         ),
+        ShowQuestion::Prompt { task, number, top } => {
+            written(&prompt::ask(run, task, *number, *top)?, look)
+        }
         ShowQuestion::Task { task, top } => written(&task::ask(run, task, *top)?, look),
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::artifact::tables::FeatureRow;
 use crate::atlas::Reader;
+use crate::atlas::model::Prompt;
 use crate::config::{Config, Task};
 use crate::error::{Result, hinted};
 use crate::format::number::counted;
@@ -109,6 +110,18 @@ fn neither(config: &Config, error: BadName) -> anyhow::Error {
     hinted(format!("{error}, nor a group"), hint)
 }
 
+/// A feature of the dictionaries, if it was scored.
+///
+/// # Errors
+/// When there is none of this name.
+pub(super) fn known<'r>(reader: &'r Reader, feature: FeatureId) -> Result<Option<&'r FeatureRow>> {
+    let row = reader.features()?.iter().find(|row| row.feature == feature);
+    if row.is_none() {
+        existing(reader, feature)?;
+    }
+    Ok(row)
+}
+
 /// A feature that was scored.
 ///
 /// # Errors
@@ -118,13 +131,16 @@ pub(super) fn scored<'r>(
     config: &Config,
     feature: FeatureId,
 ) -> Result<&'r FeatureRow> {
-    if let Some(row) = reader.features()?.iter().find(|row| row.feature == feature) {
+    if let Some(row) = known(reader, feature)? {
         return Ok(row);
     }
-    existing(reader, feature)?;
     let hint = match config.named_features().contains(&feature) {
         true => "the settings name it now: run `circuit-atlas run` to score it".into(),
-        false => format!("add it to `score.extra` and run again; {}", near(reader, feature)?),
+        false => format!(
+            "`circuit-atlas show feature {feature}` measures it alone; to see it with others, add \
+             it to `score.extra` and run again; {}",
+            near(reader, feature)?
+        ),
     };
     Err(hinted(format!("`{feature}` was not scored"), hint))
 }
@@ -227,6 +243,22 @@ pub(super) fn task<'c>(reader: &Reader, config: &'c Config, name: &str) -> Resul
             ))
         }
     }
+}
+
+/// A prompt of a task.
+///
+/// # Errors
+/// When the task has none of this number; with what it has.
+pub(super) fn prompt(reader: &Reader, task: &Task, number: u32) -> Result<Prompt> {
+    if let Some(prompt) = reader.prompt_of(&task.name, number)? {
+        return Ok(prompt);
+    }
+    let numbers = reader.prompts()?.iter().filter(|row| row.task == task.name);
+    let last = numbers.map(|row| row.prompt).max().unwrap_or_default();
+    Err(hinted(
+        format!("there is no prompt {number} of `{}`", task.name),
+        format!("its prompts are 0 to {last}"),
+    ))
 }
 
 /// The tasks that are asked for: one, or all with circuits.

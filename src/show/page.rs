@@ -12,8 +12,6 @@ use console::{Alignment, measure_text_width, pad_str};
 /// Where there is no terminal that would say.
 const WIDTH: usize = 80;
 const NARROWEST: usize = 40;
-/// Promoted tokens in a table.
-const PROMOTED: usize = 10;
 
 /// Columns of the terminal.
 pub(super) fn terminal_width() -> usize {
@@ -203,12 +201,13 @@ impl Page {
         }
     }
 
-    /// What is promoted and suppressed, side by side.
+    /// What is promoted and suppressed, side by side, the `most` first of each.
     pub(super) fn promoted(
         &mut self,
         promoted: &[PromotedToken],
         suppressed: &[PromotedToken],
         strength: f64,
+        most: usize,
     ) {
         if promoted.is_empty() {
             return;
@@ -219,7 +218,7 @@ impl Page {
             None => [const { String::new() }; 3],
             Some(p) => [token(&p.text), significant(p.logit, 3), significant(p.at_strength, 3)],
         };
-        let rows = (0..promoted.len().max(suppressed.len()).min(PROMOTED)).map(|i| {
+        let rows = (0..promoted.len().max(suppressed.len()).min(most)).map(|i| {
             let ([a, b, c], [x, y, z]) = (cells(promoted, i), cells(suppressed, i));
             [a, b, c, x, y, z]
         });
@@ -408,7 +407,7 @@ mod tests {
             let promoted = || {
                 vec![PromotedToken { text: HOSTILE.into(), logit: 1.0, at_strength: 4.0, z: 5.0 }]
             };
-            page.promoted(&promoted(), &promoted(), 4.0);
+            page.promoted(&promoted(), &promoted(), 4.0, 10);
             page.examples(
                 &[example(&[(HOSTILE, 0.0), (HOSTILE, 1.0), (HOSTILE, 0.5)], 1, true)],
                 1.0,

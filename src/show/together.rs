@@ -1,12 +1,12 @@
 //! `show features`: any scored features as one, whether or not the run looked at them together.
 
+use super::computed::{self, Promotion};
 use super::page::{Page, Table};
 use super::pairs::{Named, pairs_table};
 use super::{Answer, names};
 use crate::atlas::Reader;
 use crate::atlas::activations;
 use crate::atlas::model::{Example, PromotedToken};
-use crate::circuit::{Noise, TopTokens, Weighted, lengths, promoted};
 use crate::error::Result;
 use crate::format::number::{count, percent, significant};
 use crate::format::text::plain;
@@ -14,7 +14,7 @@ use crate::ids::{Band, FeatureId, Lag, Subject};
 use crate::inputs::Contexts;
 use crate::stages::Run;
 use crate::stats::cooccurrence::{Cooccurrence, Counts};
-use crate::stats::examples::{ContextInfo, Used, labelled, peaks, top};
+use crate::stats::examples::{Used, labelled, peaks, top};
 use crate::stats::feature::TokenActivation;
 use crate::stats::joint::summed;
 use serde::Serialize;
@@ -34,6 +34,9 @@ pub(super) struct TogetherAnswer {
     suppressed: Vec<PromotedToken>,
     /// Units of activation of `at_strength`.
     strength: f64,
+    /// Promoted tokens in the table.
+    #[serde(skip)]
+    shown: usize,
     /// Values are sums of activations, each as a share of its feature's maximum.
     examples: Vec<Example>,
     /// Tokens before a token, of the lag `window`.
@@ -83,7 +86,12 @@ struct Corpus {
 
 /// # Errors
 /// When one was not scored, or the model cannot be read.
-pub(super) fn ask(run: &Run, arguments: &[String], examples: usize) -> Result<TogetherAnswer> {
+pub(super) fn ask(
+    run: &Run,
+    arguments: &[String],
+    examples: usize,
+    promotion: &Promotion,
+) -> Result<TogetherAnswer> {
     let features = names::features_of(run.config, arguments)?;
     let reader = run.reader().about(features.iter().map(|feature| Subject::from(*feature)));
     let rows = features
@@ -101,7 +109,9 @@ pub(super) fn ask(run: &Run, arguments: &[String], examples: usize) -> Result<To
             explanation: reader.explained(row.feature)?,
         })
     };
-    let [promoted, suppressed] = combined(run, &corpus, &features)?;
+    let [mut promoted, mut suppressed] =
+        combined(run, run.reader(), &corpus, &features, promotion)?;
+    let strength = promotion.apply(run, [&mut promoted, &mut suppressed]);
     Ok(TogetherAnswer {
         features: rows.iter().map(member).collect::<Result<_>>()?,
         all_active: corpus.all_active(),
@@ -110,7 +120,8 @@ pub(super) fn ask(run: &Run, arguments: &[String], examples: usize) -> Result<To
         circuit_pairs: circuit_pairs(&reader, &features)?,
         promoted,
         suppressed,
-        strength: run.config.logits.strength,
+        strength,
+        shown: promotion.shown(),
         examples: corpus.examples(&reader, examples)?,
         window: run.config.aggregate.window,
     })
@@ -143,11 +154,7 @@ impl Corpus {
                 .map(|(activations, max)| (activations.as_slice(), 1.0 / max))
                 .collect::<Vec<_>>(),
         );
-        let rows = &self.contexts.rows;
-        let info = |context: u32| {
-            let row = &rows[context as usize];
-            ContextInfo { document: row.document, tokens: &row.tokens }
-        };
+        let info = |context: u32| self.contexts.info(context);
         let best = top(&peaks(sum.iter().copied()), &info, wanted, &mut Used::default());
         let subject = Subject::Group(String::new());
         let example = |chosen| {
@@ -227,25 +234,18 @@ fn counted_pair(
 }
 
 /// What the sum of their write directions promotes, and suppresses.
-fn combined(run: &Run, corpus: &Corpus, features: &[FeatureId]) -> Result<[Vec<PromotedToken>; 2]> {
-    run.progress.say("computing promoted tokens");
-    let set: Weighted = features.iter().map(|&feature| (feature, 1.0)).collect();
-    let specials = corpus.contexts.tokenizer().specials();
-    let listed = TopTokens { k: run.config.logits.k, specials };
-    let replacement = run.replacement_model()?;
-    let (noise, lengths) =
-        (Noise::of(&replacement, listed)?, lengths(&replacement, std::slice::from_ref(&set))?);
-    let found = promoted(&replacement, &[set], listed)?;
-    let strength = run.config.logits.strength;
-    let told = |(rank, &(id, logit)): (usize, &(u32, f32))| {
-        let z = noise.z(rank, logit, lengths[0]);
-        let (text, logit) = (corpus.contexts.tokenizer().token(id), f64::from(logit));
-        PromotedToken { text, logit, at_strength: logit * strength, z }
-    };
-    let sides = |p: &crate::circuit::Promoted| {
-        [&p.top, &p.bottom].map(|side| side.iter().enumerate().map(told).collect())
-    };
-    Ok(found.first().map(sides).unwrap_or_default())
+fn combined(
+    run: &Run,
+    reader: Reader,
+    corpus: &Corpus,
+    features: &[FeatureId],
+    promotion: &Promotion,
+) -> Result<[Vec<PromotedToken>; 2]> {
+    let subject = Subject::Group(String::new());
+    let set = features.iter().map(|&feature| (feature, 1.0)).collect();
+    let (sets, k) = ([(subject.clone(), set)], promotion.k(run));
+    let rows = computed::logits(run, &sets, corpus.contexts.tokenizer(), k)?;
+    reader.with_promoted(rows).promoted(&subject)
 }
 
 fn all_serve(run: &Run, reader: &Reader, features: &[FeatureId]) -> Result<Vec<Shared>> {
@@ -293,7 +293,7 @@ impl Answer for TogetherAnswer {
             page.heading("In circuits", &self.shared());
             page.table(&pairs_table(&self.circuit_pairs));
         }
-        page.promoted(&self.promoted, &self.suppressed, self.strength);
+        page.promoted(&self.promoted, &self.suppressed, self.strength, self.shown);
         page.heading("Summed examples", "each activation divided by its feature's maximum");
         let hottest = self.examples.iter().map(|example| example.value).fold(0.0, f64::max);
         page.examples(&self.examples, hottest);

@@ -1,11 +1,12 @@
 //! `cache`: one pass of the model over every context. Keeps on disk what the circuit's dictionaries
 //! read, or nothing when `cache.store = "stream"`.
 
-use crate::artifact::activations::{GROUP, HookValues, write_part};
+use crate::artifact::activations::{GROUP, HookValues, hooks_of, write_part};
 use crate::artifact::tables::{ACTIVATIONS, CircuitFeature, ContextRow, Document};
 use crate::config::{Config, StoreKind};
 use crate::dictionary::{hooks, packs};
 use crate::error::{Result, hinted};
+use crate::format::number::counted;
 use crate::ids::DictionaryId;
 use crate::inputs;
 use crate::lock::Ingredients;
@@ -38,9 +39,13 @@ pub fn run(run: &Run) -> Result<Done> {
     }
     let width = inputs::sizes(run.config)?.d_model;
     let gib = check_size(run.config, width, &documents, &hooks)?;
-    keep(run, &inputs::model(run.config)?, &hooks)?;
+    let kept = keep(run, width, &hooks)?;
     let contexts: u32 = documents.iter().map(|document| document.contexts).sum();
-    Ok(format!("{} hooks of {} contexts, {gib:.2} GiB", hooks.len(), contexts).into())
+    let kept = match kept {
+        0 => String::new(),
+        kept => format!(", {} of the run before", counted(kept, "shard")),
+    };
+    Ok(format!("{} hooks of {contexts} contexts, {gib:.2} GiB{kept}", hooks.len()).into())
 }
 
 fn check_size(
@@ -64,23 +69,39 @@ fn check_size(
     ))
 }
 
-/// Writes the parts that are not there yet, a row group at a time.
-fn keep(run: &Run, model: &Gpt2, hooks: &[DictionaryId]) -> Result<()> {
+/// Writes the parts that are not there yet, a row group at a time. Those of an earlier run with the
+/// same model, contexts and hooks are kept.
+fn keep(run: &Run, width: usize, hooks: &[DictionaryId]) -> Result<usize> {
     let (done, open) = run.done_and_open(&ACTIVATIONS)?;
     run.progress.begin("shards", (done.len() + open.len()) as u64, done.len() as u64);
     let names: Vec<String> = hooks.iter().map(|id| id.hook()).collect();
+    let (mut model, mut kept) = (None, 0);
     for part in open {
+        let is_same = || {
+            let origin = run.store.part_origin(&ACTIVATIONS, part);
+            origin.is_some_and(|origin| origin.base == run.base)
+        };
+        if hooks_of(run.store, part).as_ref() == Some(&names) && is_same() {
+            run.store.restamp_part(&ACTIVATIONS, run.fingerprint, part)?;
+            run.progress.step(1)?;
+            kept += 1;
+            continue;
+        }
+        let model = match model {
+            Some(ref model) => model,
+            None => model.insert(inputs::model(run.config)?),
+        };
         let rows = run.store.read_part::<ContextRow>(part)?;
         // As many groups at once as keep every thread busy: they are held in memory.
         let mut ahead = rows.chunks(GROUP * rayon::current_num_threads().div_ceil(4));
         let mut groups = VecDeque::new();
         write_part(
             run.store,
-            run.fingerprint,
+            (run.fingerprint, run.base),
             part,
             &names,
             inputs::precision(run.config),
-            model.sizes.d_model,
+            width,
             || {
                 if groups.is_empty() {
                     let Some(rows) = ahead.next() else { return Ok(None) };
@@ -94,7 +115,7 @@ fn keep(run: &Run, model: &Gpt2, hooks: &[DictionaryId]) -> Result<()> {
         )?;
         run.progress.step(1)?;
     }
-    Ok(())
+    Ok(kept)
 }
 
 /// What the dictionaries read in contexts.

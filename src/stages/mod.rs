@@ -16,6 +16,7 @@ pub mod tokenize;
 pub mod verify;
 
 pub mod excerpts;
+pub(crate) mod scoring;
 mod search;
 mod usage_report;
 
@@ -69,6 +70,8 @@ pub struct Run<'a> {
     pub store: &'a Store,
     /// To be carried by every file that the stage writes.
     pub fingerprint: &'a str,
+    /// The same but for which features are wanted: what they are computed from.
+    pub base: &'a str,
     /// The stage's progress bar.
     pub progress: &'a Progress,
     /// What the stages before it ran with.

@@ -1,23 +1,20 @@
 //! `score`: the activation of every chosen feature at every token, from the disk cache or from the
 //! live model.
 
-use crate::artifact::Row;
-use crate::artifact::activations::{GROUP, read_part};
-use crate::artifact::tables::{CircuitFeature, ContextRow, ScoreRow};
+use crate::artifact::tables::{CircuitFeature, ContextRow, FeatureRow, ScoreRow};
+use crate::artifact::{Row, Store};
 use crate::config::StoreKind;
-use crate::dictionary::{Hit, Scorer, packs};
+use crate::dictionary::{Scorer, hooks};
 use crate::error::Result;
+use crate::ids::FeatureId;
 use crate::inputs;
 use crate::model::Gpt2;
-use crate::process;
+use crate::stages::scoring::{Scored, cached, live, rows};
 use crate::stages::{Done, Run};
-use rayon::prelude::*;
-use std::ops::Range;
+use std::collections::BTreeSet;
 
-/// A context's number and its hits.
-type Scored = (u32, Vec<Hit>);
-
-/// Scores the chosen features, shard by shard.
+/// Scores the chosen features, shard by shard. What an earlier run has scored from the same model,
+/// dictionaries and contexts is kept.
 pub fn run(run: &Run) -> Result<Done> {
     let features = inputs::scored_features(run.config, &run.store.read::<CircuitFeature>()?);
     if features.is_empty() {
@@ -25,90 +22,121 @@ pub fn run(run: &Run) -> Result<Done> {
             .unwrap_or_else(|| "no feature is scored: no circuit has any".into());
         run.progress.line(&format!("warning: {why}"));
     }
-    let scorer = Scorer::new(&features, &run.dictionaries()?)?;
-    let live = match run.config.cache.store {
-        StoreKind::Stream => Some(inputs::model(run.config)?),
-        StoreKind::Disk => None,
-    };
+    let before = Before::find(run);
     let (done, open) = run.done_and_open(&ScoreRow::ARTIFACT)?;
     let parts = done.len() + open.len();
     run.progress.begin("shards", parts as u64, done.len() as u64);
+    let (mut all, mut new) = (None, None);
     for part in open {
-        let contexts = run.store.read_part::<ContextRow>(part)?;
-        let scored = match &live {
-            Some(model) => score_live(run, &scorer, model, &contexts)?,
-            None => score_cached(run, &scorer, part, &contexts)?,
+        let kept = before.as_ref().and_then(|before| before.rows(run, part, &features));
+        let scoring = match (&before, &kept) {
+            (Some(before), Some(_)) => {
+                Scoring::get(&mut new, run, &features, |feature| !before.has(feature))?
+            }
+            _ => Scoring::get(&mut all, run, &features, |_| true)?,
         };
-        run.store.write_part(run.fingerprint, part, &rows(&scored))?;
+        let mut rows = scoring.rows(run, part)?;
+        rows.extend(kept.into_iter().flatten());
+        rows.sort_unstable_by_key(|row| (row.feature, row.context, row.position));
+        run.store.write_part_of(run.fingerprint, run.base, part, &rows)?;
         run.progress.step(1)?;
     }
+    let dictionaries = hooks(&features).len();
+    let kept =
+        new.map_or(String::new(), |new: Scoring| format!(", {} of them new", new.keys.len()));
     Ok(format!(
-        "{} features of {} dictionaries over {parts} shards",
-        features.len(),
-        scorer.hooks().len()
+        "{} features of {dictionaries} dictionaries over {parts} shards{kept}",
+        features.len()
     )
     .into())
 }
 
-fn score_live(
-    run: &Run,
-    scorer: &Scorer,
-    model: &Gpt2,
-    contexts: &[ContextRow],
-) -> Result<Vec<Scored>> {
-    let (hooks, precision) = (scorer.hooks(), inputs::precision(run.config));
-    let score = |pack: Range<usize>| -> Result<Vec<Scored>> {
-        process::check()?;
-        let contexts = &contexts[pack];
-        let tokens: Vec<&[u32]> = contexts.iter().map(|row| row.tokens.as_slice()).collect();
-        let each = model.read(&tokens, &hooks)?.into_iter().zip(contexts);
-        let scored = each.map(|(mut values, row)| {
-            // Rounded as the disk would, so that both ways give the same scores.
-            values.iter_mut().flatten().for_each(|x| *x = precision.round(*x));
-            Ok((row.context, scorer.score(&values)?))
-        });
-        scored.collect()
-    };
-    let lengths: Vec<usize> = contexts.iter().map(|row| row.tokens.len()).collect();
-    let packs = packs(&lengths, run.config.machine.batch);
-    Ok(packs.into_par_iter().map(score).collect::<Result<Vec<_>>>()?.concat())
+/// What some of the features are scored with.
+struct Scoring {
+    /// Their keys among all.
+    keys: Vec<u32>,
+    scorer: Scorer,
+    model: Option<Gpt2>,
 }
 
-fn score_cached(
-    run: &Run,
-    scorer: &Scorer,
-    part: u32,
-    contexts: &[ContextRow],
-) -> Result<Vec<Scored>> {
-    let hooks: Vec<String> = scorer.hooks().iter().map(|id| id.hook()).collect();
-    if hooks.is_empty() {
-        return Ok(contexts.iter().map(|row| (row.context, Vec::new())).collect());
+impl Scoring {
+    /// That of the features that are wanted, made when it is first asked for.
+    fn get<'s>(
+        place: &'s mut Option<Scoring>,
+        run: &Run,
+        features: &[FeatureId],
+        wanted: impl Fn(FeatureId) -> bool,
+    ) -> Result<&'s Scoring> {
+        if let Some(made) = place {
+            return Ok(made);
+        }
+        let (keys, some): (Vec<u32>, Vec<FeatureId>) =
+            (0..).zip(features).filter(|(_, feature)| wanted(**feature)).unzip();
+        let used: BTreeSet<_> = some.iter().map(|feature| feature.dictionary).collect();
+        let dictionaries =
+            inputs::some_dictionaries(run.config, run.lock, run.progress, |id| used.contains(&id))?;
+        let scorer = Scorer::new(&some, &dictionaries)?;
+        let is_live = run.config.cache.store == StoreKind::Stream && !some.is_empty();
+        let model = is_live.then(|| inputs::model(run.config)).transpose()?;
+        Ok(place.insert(Scoring { keys, scorer, model }))
     }
-    let lengths: Vec<(u32, usize)> =
-        contexts.iter().map(|row| (row.context, row.tokens.len())).collect();
-    let mut scored = Vec::with_capacity(contexts.len().next_multiple_of(GROUP));
-    read_part(run.store, part, &hooks, inputs::precision(run.config), &lengths, |group| {
-        let score = |read: &crate::artifact::activations::HookValues| {
-            Ok((read.context, scorer.score(&read.values)?))
+
+    /// Their rows of a part.
+    fn rows(&self, run: &Run, part: u32) -> Result<Vec<ScoreRow>> {
+        if self.keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let contexts = run.store.read_part::<ContextRow>(part)?;
+        let scored: Vec<Scored> = match &self.model {
+            Some(model) => live(run, &self.scorer, model, &contexts)?,
+            None => cached(run, &self.scorer, part, &contexts, |_| true)?,
         };
-        scored.extend(group.par_iter().map(score).collect::<Result<Vec<Scored>>>()?);
-        Ok(())
-    })?;
-    Ok(scored)
+        let mut rows = rows(&scored);
+        rows.iter_mut().for_each(|row| row.feature = self.keys[row.feature as usize]);
+        Ok(rows)
+    }
 }
 
-/// By feature, context and position.
-fn rows(scored: &[Scored]) -> Vec<ScoreRow> {
-    let each =
-        scored.iter().flat_map(|(context, hits)| hits.iter().map(move |hit| (*context, hit)));
-    let mut rows: Vec<ScoreRow> = each
-        .map(|(context, hit)| ScoreRow {
-            feature: hit.key,
-            context,
-            position: hit.position,
-            activation: hit.activation,
-        })
-        .collect();
-    rows.par_sort_unstable_by_key(|row| (row.feature, row.context, row.position));
-    rows
+/// What the run before has scored, as far as it can be told: the keys in its scores are those of the
+/// features that were made from them.
+struct Before {
+    /// Where it is, whichever run it is of.
+    store: Store,
+    fingerprint: String,
+    /// By key.
+    features: Vec<FeatureId>,
+    known: BTreeSet<FeatureId>,
+}
+
+impl Before {
+    fn find(run: &Run) -> Option<Before> {
+        let aggregate = run.lock.stages.get("aggregate")?;
+        let fingerprint = aggregate.ingredients.get("stage score")?.clone();
+        let store = Store::new(run.store.root());
+        if store.fingerprint(&FeatureRow::ARTIFACT)? != aggregate.fingerprint {
+            return None;
+        }
+        let features: Vec<FeatureId> =
+            store.read::<FeatureRow>().ok()?.into_iter().map(|row| row.feature).collect();
+        let known = features.iter().copied().collect();
+        Some(Before { store, fingerprint, features, known })
+    }
+
+    fn has(&self, feature: FeatureId) -> bool {
+        self.known.contains(&feature)
+    }
+
+    /// Its rows of a part that are of features that are wanted, with their keys now; none where
+    /// they would be others now.
+    fn rows(&self, run: &Run, part: u32, wanted: &[FeatureId]) -> Option<Vec<ScoreRow>> {
+        let origin = self.store.part_origin(&ScoreRow::ARTIFACT, part)?;
+        if origin.base != run.base || origin.fingerprint != self.fingerprint {
+            return None;
+        }
+        let now = |row: ScoreRow| {
+            let feature = self.features.get(row.feature as usize)?;
+            Some(ScoreRow { feature: wanted.binary_search(feature).ok()? as u32, ..row })
+        };
+        Some(self.store.read_part::<ScoreRow>(part).ok()?.into_iter().filter_map(now).collect())
+    }
 }

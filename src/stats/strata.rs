@@ -1,6 +1,7 @@
 //! Samples that hold each kind of thing in proportion. "Every k-th" is no sample: what alternates
 //! (prompts by template, contexts by document) would be drawn on one side only.
 
+use super::mix;
 use std::collections::BTreeMap;
 
 use rand::SeedableRng;
@@ -47,6 +48,19 @@ pub fn sample<T, K: Ord>(
     items.into_iter().enumerate().filter_map(drawn).collect()
 }
 
+/// The places, ascending, of `wanted` of `n` items, or of all where there are no more: one of each
+/// of as many stretches of equal length, drawn by the seed.
+pub(crate) fn spread(n: usize, wanted: usize, seed: u64) -> Vec<usize> {
+    if wanted >= n {
+        return (0..n).collect();
+    }
+    let drawn = |i: usize| {
+        let (from, to) = (n * i / wanted, n * (i + 1) / wanted);
+        from + (mix(seed, i as u64) % (to - from) as u64) as usize
+    };
+    (0..wanted).map(drawn).collect()
+}
+
 /// `wanted`, less than there are, in proportion to sizes: what is left after rounding down goes to
 /// the largest remainders, among equal ones to those that come first.
 fn shares(sizes: &[usize], wanted: usize) -> Vec<usize> {
@@ -68,6 +82,24 @@ mod tests {
         (0..kinds)
             .map(|kind| drawn.iter().filter(|&&place| strata[place] == kind).count())
             .collect()
+    }
+
+    #[test]
+    fn a_spread_has_one_of_each_stretch() {
+        for (n, wanted) in [(100, 10), (101, 7), (12, 11), (5, 1)] {
+            let drawn = spread(n, wanted, 3);
+            let stretch: Vec<usize> = drawn
+                .iter()
+                .map(|place| (0..wanted).rfind(|i| n * i / wanted <= *place).unwrap())
+                .collect();
+            assert_eq!(stretch, (0..wanted).collect::<Vec<_>>(), "{wanted} of {n}");
+        }
+        assert_eq!(spread(5, 9, 3), [0, 1, 2, 3, 4]);
+        assert!(spread(5, 0, 3).is_empty());
+        let second = |seed| spread(100, 10, seed)[1];
+        assert!((0..20).any(|seed| second(seed) != second(0)), "not every k-th");
+        let odd = spread(1000, 100, 1).iter().filter(|place| *place % 2 == 1).count();
+        assert!((30..=70).contains(&odd), "{odd} of 100");
     }
 
     #[test]

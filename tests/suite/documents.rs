@@ -46,6 +46,14 @@ fn tables_are_documented() {
             table_section(&mut text, stage.name, table);
         }
     }
+    text.push_str(
+        "\n# Kept answers\n\n`show` keeps what it measures of features that were not scored. A part \
+         is of one feature, by its\nnumber among those of all dictionaries. `clean`, and that of \
+         `tokenize` or `measure`, removes them.\n",
+    );
+    for table in &circuit_atlas::artifact::tables::ASKED {
+        table_section(&mut text, "show", table);
+    }
     assert_made("docs/tables.md", &text);
 }
 

@@ -2,6 +2,7 @@
 //! on nothing else.
 
 use crate::bench::{Bench, REPOSITORY, copy};
+use circuit_atlas::artifact::tables::ScoreRow;
 use circuit_atlas::ids::Half;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -30,6 +31,56 @@ fn a_rerun_with_nothing_changed_does_nothing_and_says_so() {
     assert!(said.err.contains("nothing to do: every stage is fresh"), "{}", said.err);
     assert!(said.out.ends_with("site/index.html\n"), "{}", said.out);
     assert!(bench.results() == before);
+}
+
+#[test]
+fn settings_and_outputs_may_be_in_the_working_folder() {
+    let bench = Bench::finished();
+    std::fs::remove_dir_all(bench.file("site")).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_circuit-atlas"));
+    let said = bench.said(command.arg("run").current_dir(bench.path()).output().unwrap());
+    assert_eq!(said.succeeded().out, "site/index.html\n");
+    assert!(bench.page("index.html").contains("</html>"));
+}
+
+#[test]
+fn features_are_added_and_taken_out_without_scoring_others_again() {
+    // Of dictionaries that are read anyway, and between the keys of others.
+    let extra = "[score]\nextra = [\"att2.9\", \"mlp0.11\"]\n";
+    let bench = Bench::finished();
+    let before = bench.results();
+    let added = Bench::finished().add(extra);
+    let said = added.run(&[]).succeeded();
+    assert!(said.err.contains(", 2 of them new ("), "{}", said.err);
+    assert!(said.err.contains(" GiB, 4 shards of the run before ("), "{}", said.err);
+    let fresh = Bench::new().add(extra);
+    fresh.run(&[]).succeeded();
+    added.assert_same_results(&fresh);
+    let removed = added.set(extra, "");
+    let said = removed.run(&[]).succeeded();
+    assert!(said.err.contains(", 0 of them new ("), "{}", said.err);
+    removed.assert_same_results(&bench);
+    assert_eq!(removed.results().len(), before.len());
+
+    // From the model, which is run for the new ones alone.
+    let live = bench.add("[cache]\nstore = \"stream\"\n");
+    let said = live.run(&["cache", "score", "aggregate"]).succeeded();
+    assert!(!said.err.contains(" of them new"), "{}", said.err);
+    let live = live.add(extra);
+    let said = live.run(&["cache", "score"]).succeeded();
+    assert!(said.err.contains(", 2 of them new ("), "{}", said.err);
+    let rows = |bench: &Bench| {
+        let rows = bench.table::<ScoreRow>().into_iter();
+        rows.map(|row| (row.feature, row.context, row.position, row.activation.to_bits()))
+            .collect::<Vec<_>>()
+    };
+    assert!(rows(&live) == rows(&fresh));
+
+    // Other numbers: nothing of the old ones is kept.
+    let other = fresh.add("[cache]\ndtype = \"f16\"\n");
+    let said = other.run(&["cache", "score"]).succeeded();
+    assert!(!said.err.contains(" of them new") && !said.err.contains(" of the run before"));
+    assert!(rows(&other) != rows(&live));
 }
 
 #[test]
@@ -196,7 +247,7 @@ fn the_disk_cache_and_the_live_model_give_the_same_scores() {
 }
 
 /// The rows of a table of scores, without what the file says of its maker.
-fn rows(bench: &Bench, name: &str) -> Vec<circuit_atlas::artifact::tables::ScoreRow> {
+fn rows(bench: &Bench, name: &str) -> Vec<ScoreRow> {
     use circuit_atlas::artifact::Store;
     let part = name.trim_end_matches(".parquet")[name.len() - 13..].parse().unwrap();
     Store::new(&bench.file("artifacts")).read_part(part).unwrap()

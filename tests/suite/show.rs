@@ -72,6 +72,11 @@ fn every_question_has_a_table() {
         table(&bench, &["tuples", "--components", "--top", "3"])
     );
     assert_snapshot!("task", table(&bench, &["task", "ioi", "--top", "5"]));
+    assert_snapshot!("prompt", table(&bench, &["prompt", "ioi", "2", "--top", "6"]));
+    let unscored = unscored(&bench);
+    assert_snapshot!("unscored", table(&bench, &["feature", &unscored]));
+    let few = table(&bench, &["feature", &unscored, "--contexts", "40"]);
+    assert_snapshot!("unscored_sample", few.lines().take(3).collect::<Vec<_>>().join("\n"));
 }
 
 #[test]
@@ -306,7 +311,7 @@ fn json_has_the_rest_too() {
 fn who_asks_for_what_is_not_there_is_told_what_is() {
     let bench = Bench::finished();
     let refused = |question: &[&str]| show(&bench, question).failed().error().to_string();
-    assert_snapshot!("not_scored", refused(&["feature", "att1.4"]));
+    assert_snapshot!("not_scored", refused(&["features", "att1.3", "att1.4"]));
     assert_snapshot!("no_feature", refused(&["feature", "MLP0"]));
     assert_snapshot!("neither_feature_nor_group", refused(&["features", "att1.3", "three"]));
     assert_snapshot!("one_not_scored", refused(&["features", "att1.3", "mlp7.1"]));
@@ -351,6 +356,13 @@ fn who_asks_for_what_is_not_there_is_told_what_is() {
     );
     assert_snapshot!("serves_nowhere", refused(&["pairs", "att1.3"]));
     assert_snapshot!("no_task", refused(&["task", "iio"]));
+    hinted(&["prompt", "ioi", "4"], "there is no prompt 4 of `ioi`", "its prompts are 0 to 3");
+    assert_eq!(refused(&["prompt", "iio", "0"]), refused(&["task", "iio"]));
+    hinted(
+        &["feature", "att1.3", "--contexts", "9"],
+        "`att1.3` was scored: its numbers are of the whole corpus",
+        "leave out `--contexts`",
+    );
     assert_snapshot!("no_task_of_pairs", refused(&["pairs", "MLP0", "--task", "iio"]));
     assert_snapshot!("no_run", show(&Bench::new(), &["task", "ioi"]).failed().error());
 }
@@ -361,7 +373,10 @@ fn a_run_of_other_settings_still_answers_and_says_so() {
     let said = show(&bench, &["pairs", "MLP0", "--top", "1"]).succeeded();
     assert_snapshot!("outdated", said.err);
     assert!(said.out.starts_with("MLP0 · "), "{}", said.out);
-    assert_snapshot!("not_scored_yet", show(&bench, &["feature", "att1.4"]).failed().error());
+    assert_snapshot!(
+        "not_scored_yet",
+        show(&bench, &["features", "att1.3", "att1.4"]).failed().error()
+    );
 }
 
 #[test]
@@ -387,4 +402,277 @@ fn a_reader_may_stop_early() {
     );
     let said = bench.said(Command::new("sh").args(["-c", &line]).output().unwrap());
     assert_eq!((said.out.as_str(), said.err.as_str()), ("{\n", ""));
+}
+
+/// The first feature of a dictionary that was not scored and is active in some contexts.
+fn unscored(bench: &Bench) -> String {
+    let scored = features(bench);
+    let names =
+        (0..).map(|index| format!("att1.{index}")).filter(|name| !scored.contains_key(name));
+    let active = |name: &String| {
+        json(bench, &["feature", name, "--contexts", "96"])["active"].as_u64().unwrap() > 20
+    };
+    names.take(400).find(active).unwrap()
+}
+
+/// Compares what is the same of a feature however it was measured.
+#[track_caller]
+fn assert_same_feature(own: &Value, other: &Value) {
+    let keys = [
+        "id",
+        "active",
+        "density",
+        "mean_active",
+        "max",
+        "special_active",
+        "histogram",
+        "mass",
+        "promoted",
+        "suppressed",
+        "examples",
+        "explanation",
+        "strength",
+    ];
+    for key in keys {
+        match (own[key].as_array(), other[key].as_array()) {
+            (Some(own), Some(other)) => {
+                for (i, (own, other)) in own.iter().zip(other).enumerate() {
+                    assert_eq!(own, other, "{key} {i}");
+                }
+                assert_eq!(own.len(), other.len(), "{key}");
+            }
+            _ => assert_eq!(own[key], other[key], "{key}"),
+        }
+    }
+}
+
+#[test]
+fn what_was_not_kept_is_computed_as_a_run_would() {
+    let bench = Bench::finished();
+    let (feature, scored) = (unscored(&bench), feature_of_mlp0(&bench));
+    // A run that scores the feature, and keeps more of everything.
+    let other = Bench::finished()
+        .set("examples = 4\nband_examples = 1", "examples = 6\nband_examples = 6")
+        .add(&format!("[score]\nextra = [\"{feature}\"]\n[logits]\nk = 30\n"));
+    other.run(&["--from", "cache"]).succeeded();
+    let more = ["--k", "30", "--examples", "6"];
+    let of = |bench: &Bench, question: &[&str]| json(bench, &[question, &more].concat());
+    let own = of(&bench, &["feature", &feature, "--contexts", "96"]);
+    let others = of(&other, &["feature", &feature]);
+    assert_same_feature(&own, &others);
+    assert_eq!(own["promoted"].as_array().unwrap().len(), 30);
+    assert_eq!(own["measured"]["contexts"], 96);
+    assert!(others.get("measured").is_none());
+    let [own, others] = [&bench, &other].map(|bench| of(bench, &["feature", &scored]));
+    assert_same_feature(&own, &others);
+    let [own, others] = [&bench, &other].map(|bench| of(bench, &["component", "L2H4"]));
+    for key in ["promoted", "suppressed", "examples"] {
+        assert_eq!(own[key], others[key], "{key}");
+    }
+    assert_eq!(own["examples"].as_array().unwrap().len(), 6);
+}
+
+#[test]
+fn a_sample_is_spread_over_the_corpus_and_the_same_each_time() {
+    let bench = Bench::finished();
+    let feature = unscored(&bench);
+    let question = ["feature", &feature, "--contexts", "24", "--examples", "24", "--json"];
+    let first = show(&bench, &question).succeeded().out;
+    let said: Value = serde_json::from_str(&first).unwrap();
+    let contexts = bench.table::<ContextRow>();
+    let special = contexts[0].tokens[0];
+    assert_eq!((&said["measured"]["contexts"], &said["measured"]["of"]), (&24.into(), &96.into()));
+    let tokens = said["measured"]["tokens"].as_u64().unwrap();
+    assert_eq!(said["density"].as_f64(), Some(said["active"].as_f64().unwrap() / tokens as f64));
+    // One of each four, so that all tokens of the examples are among those of the sample.
+    let drawn: BTreeSet<u64> = said["examples"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|example| example["context"].as_u64().unwrap())
+        .collect();
+    let stretches: BTreeSet<u64> = drawn.iter().map(|context| context / 4).collect();
+    assert!(drawn.len() > 8 && stretches.len() == drawn.len(), "{drawn:?}");
+    let counting = |context: &ContextRow| {
+        context.tokens[1..].iter().filter(|id| **id != special).count() as u64
+    };
+    assert!(tokens < contexts.iter().map(counting).sum());
+
+    // Kept: it is read the second time, and gone when cleaned.
+    let kept = |name: &str| {
+        let files = std::fs::read_dir(bench.file("artifacts").join(name)).into_iter().flatten();
+        files
+            .map(|file| {
+                (
+                    file.as_ref().unwrap().path(),
+                    file.unwrap().metadata().unwrap().modified().unwrap(),
+                )
+            })
+            .collect::<BTreeMap<_, _>>()
+    };
+    let before = ["asked_scores", "asked_logits"].map(kept);
+    assert!(before.iter().all(|files| !files.is_empty()));
+    assert_eq!(show(&bench, &question).succeeded().out, first);
+    assert_eq!(["asked_scores", "asked_logits"].map(kept), before);
+    for files in &before {
+        let damaged = files.keys().next_back().unwrap();
+        let mut bytes = std::fs::read(damaged).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(damaged, bytes).unwrap();
+    }
+    assert_eq!(show(&bench, &question).succeeded().out, first, "measured again");
+    bench.call(&["clean", "discover"]).succeeded();
+    assert!(kept("asked_logits").keys().eq(before[1].keys()));
+    bench.call(&["clean"]).succeeded();
+    assert!(["asked_scores", "asked_logits"].map(kept).iter().all(BTreeMap::is_empty));
+}
+
+#[test]
+fn the_disk_cache_and_the_model_give_the_same_and_a_damaged_cache_is_told() {
+    let bench = Bench::finished();
+    let feature = unscored(&bench);
+    let question = ["feature", &feature, "--contexts", "60", "--json"];
+    let cached = show(&bench, &question).succeeded().out;
+    let part = bench.file("artifacts/activations/part-00001.parquet");
+    let mut bytes = std::fs::read(&part).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&part, &bytes).unwrap();
+    // What was kept is not measured again.
+    assert_eq!(show(&bench, &question).succeeded().out, cached);
+    let forget = || {
+        ["asked_scores", "asked_logits"]
+            .map(|name| std::fs::remove_dir_all(bench.file("artifacts").join(name)).unwrap())
+    };
+    forget();
+    let said = show(&bench, &question).failed();
+    assert!(said.error().contains("part-00001.parquet` is damaged"), "{}", said.error());
+    std::fs::remove_file(&part).unwrap();
+    assert_eq!(show(&bench, &question).succeeded().out, cached);
+}
+
+#[test]
+fn nothing_is_measured_with_another_model_than_that_of_the_run() {
+    let bench = Bench::finished();
+    let feature = unscored(&bench);
+    crate::bench::copy(
+        &std::path::Path::new(crate::bench::REPOSITORY).join("demo/model"),
+        &bench.file("model"),
+    );
+    let bench = bench.set("[repo]/demo/model", "model");
+    let config = bench.file("model/config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    show(&bench, &["feature", &feature]).succeeded();
+    std::fs::write(&config, text + "\n").unwrap();
+    for question in
+        [&["feature", &feature][..], &["features", "two"], &["feature", "att1.3", "--k", "40"]]
+    {
+        let said = show(&bench, question).failed();
+        assert_eq!(
+            said.error(),
+            "error: `model/config.json` has changed since the run, so that nothing can be added to \
+             its results\nhint: bring them up to date with `circuit-atlas run`\n"
+        );
+    }
+    // What the tables hold is shown as ever.
+    show(&bench, &["feature", "att1.3", "--k", "5", "--strength", "2"]).succeeded();
+}
+
+#[test]
+fn logits_are_linear_and_lists_begin_alike() {
+    let bench = Bench::finished();
+    let scored = feature_of_mlp0(&bench);
+    let unscored = unscored(&bench);
+    for question in [
+        &["feature", &scored][..],
+        &["feature", &unscored],
+        &["features", "two"],
+        &["component", "L2H4"],
+    ] {
+        let of = |more: &[&str]| json(&bench, &[question, more].concat());
+        let default = of(&[]);
+        assert_eq!(default["strength"], 4.0);
+        let twice = of(&["--strength", "8"]);
+        let negative = of(&["--strength", "-4", "--k", "3"]);
+        let many = of(&["--k", "35"]);
+        for side in ["promoted", "suppressed"] {
+            let list = |said: &Value| said[side].as_array().unwrap().clone();
+            let (own, twice, few, many) =
+                (list(&default), list(&twice), list(&negative), list(&many));
+            assert_eq!([own.len(), twice.len(), few.len(), many.len()], [20, 20, 3, 35]);
+            assert_eq!(own[..], many[..20]);
+            for (i, token) in own.iter().enumerate() {
+                let at = |token: &Value| token["at_strength"].as_f64().unwrap();
+                let logit = token["logit"].as_f64().unwrap();
+                assert!((at(token) - 4.0 * logit).abs() < 1e-6 * logit.abs());
+                // As numbers come out of JSON.
+                let same = |a: f64, b: f64| (a - b).abs() < 1e-12 * a.abs();
+                assert!(same(at(&twice[i]), 2.0 * at(token)));
+                assert!(few.get(i).is_none_or(|few| same(at(few), -at(token))));
+            }
+            let logits = many.iter().map(|token| token["logit"].as_f64().unwrap().abs());
+            assert!(logits.is_sorted_by(|a, b| a >= b));
+        }
+    }
+    let said = show(&bench, &["feature", &scored, "--strength", "much"]).failed();
+    assert!(said.err.contains("not a number"), "{}", said.err);
+    let rows = table(&bench, &["feature", &scored, "--k", "14"]);
+    let list = rows.lines().skip_while(|line| !line.starts_with("promoted  ")).skip(1);
+    assert_eq!(list.take_while(|line| !line.is_empty()).count(), 14);
+}
+
+#[test]
+fn a_prompt_is_that_of_the_tables() {
+    let bench = Bench::finished();
+    let said = json(&bench, &["prompt", "ioi", "2", "--top", "999"]);
+    let nodes: Vec<NodeRow> = bench
+        .table::<NodeRow>()
+        .into_iter()
+        .filter(|row| (row.task.as_str(), row.prompt) == ("ioi", 2))
+        .collect();
+    let all = said["strongest_nodes"].as_array().unwrap();
+    assert_eq!(all.len(), nodes.len() - 1);
+    let reach: Vec<f64> = all.iter().map(|node| node["reach"].as_f64().unwrap()).collect();
+    assert!(reach.is_sorted_by(|a, b| a >= b) && reach[0] > 0.0, "{reach:?}");
+    let key = |kind: String, position: u64, source: Option<u64>, active: Option<f32>| {
+        format!("{kind} {position} {source:?} {active:?}")
+    };
+    let mut own: Vec<String> = nodes
+        .iter()
+        .filter(|row| row.kind.to_string() != "root")
+        .map(|row| {
+            let source = row.source.map(u64::from);
+            key(row.kind.to_string(), row.position.into(), source, row.activation)
+        })
+        .collect();
+    let mut shown: Vec<String> = all
+        .iter()
+        .map(|node| {
+            let kind = node["kind"].as_str().unwrap().to_string();
+            let position = node["position"].as_u64().unwrap();
+            let active = node["activation"].as_f64().map(|active| active as f32);
+            key(kind, position, node["source"].as_u64(), active)
+        })
+        .collect();
+    own.sort();
+    shown.sort();
+    assert_eq!(own, shown);
+    let edges = bench
+        .table::<circuit_atlas::artifact::tables::EdgeRow>()
+        .into_iter()
+        .filter(|row| (row.task.as_str(), row.prompt) == ("ioi", 2));
+    let mut shares: Vec<f64> = edges.map(|row| f64::from(row.share)).collect();
+    shares.sort_by(|a, b| b.total_cmp(a));
+    let links = said["strongest_links"].as_array().unwrap();
+    let shown: Vec<f64> =
+        links.iter().map(|link| link["share"].as_f64().unwrap() as f32 as f64).collect();
+    assert_eq!(shown, shares);
+    let task = json(&bench, &["task", "ioi"]);
+    for key in ["text", "correct", "counter", "metric", "answers", "right"] {
+        assert_eq!(said[key], task["prompts"][2][key], "{key}");
+    }
+    let explained = all.iter().find(|node| node["feature"].is_string()).unwrap();
+    let feature = json(&bench, &["feature", explained["feature"].as_str().unwrap()]);
+    assert_eq!(explained["explanation"], feature["explanation"]["text"]);
 }

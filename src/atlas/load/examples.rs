@@ -16,10 +16,9 @@ impl Reader<'_> {
     pub(super) fn examples(&self, subject: &Subject, bands: &[Band]) -> Result<Vec<Example>> {
         let rows = self.examples_of(subject)?;
         let name = subject.to_string();
-        let aggregate = &self.config.aggregate;
         let mut chosen = Vec::new();
         for &band in bands {
-            let most = if band == Band::Top { aggregate.examples } else { aggregate.band_examples };
+            let most = if band == Band::Top { self.wanted.top } else { self.wanted.per_band };
             let mut own: Vec<&ExampleRow> = rows.iter().filter(|row| row.band == band).collect();
             // The strongest of another band would not stand for it any more.
             if band != Band::Top {

@@ -11,12 +11,14 @@ mod explanations;
 mod features;
 mod graphs;
 mod heads;
+mod promoted;
 mod tasks;
 mod whole;
 mod why;
 
 pub(crate) use graphs::{Circuits, graphs, node};
 pub(crate) use heads::Heads;
+pub(crate) use promoted::promoted_rows;
 pub(crate) use why::{WhyTables, cause_group, cause_in_words, sources};
 
 use crate::artifact::tables::{
@@ -28,10 +30,11 @@ use crate::atlas::model::{Explanation, PromotedToken, Transcript};
 use crate::config::Config;
 use crate::corpus::Tokenizer;
 use crate::error::Result;
-use crate::ids::{Component, FeatureId, Side, Status, Subject};
+use crate::ids::{Component, FeatureId, Status, Subject};
 use crate::inputs::{self, by};
 use crate::lock::Lock;
 use crate::process;
+use crate::stats::examples::Wanted;
 use explanations::Explanations;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,6 +72,8 @@ pub(crate) struct Reader<'a> {
     lock: &'a Lock,
     /// Of which subjects rows of the large tables are read; none: of all.
     about: Option<BTreeSet<Subject>>,
+    /// Examples of a subject at most.
+    wanted: Wanted,
     tokenizer: Lazy<Tokenizer>,
     prompts: Lazy<Vec<PromptRow>>,
     prompts_of: Lazy<BTreeMap<String, u32>>,
@@ -99,6 +104,10 @@ impl<'a> Reader<'a> {
             store,
             lock,
             about: None,
+            wanted: Wanted {
+                top: config.aggregate.examples,
+                per_band: config.aggregate.band_examples,
+            },
             tokenizer: Lazy::default(),
             prompts: Lazy::default(),
             prompts_of: Lazy::default(),
@@ -125,6 +134,19 @@ impl<'a> Reader<'a> {
     #[must_use]
     pub(crate) fn about(self, subjects: impl IntoIterator<Item = Subject>) -> Reader<'a> {
         Reader { about: Some(subjects.into_iter().collect()), ..self }
+    }
+
+    /// Takes these examples instead of those of the tables, and so many of a band.
+    #[must_use]
+    pub(crate) fn with_examples(self, rows: Vec<ExampleRow>, wanted: Wanted) -> Reader<'a> {
+        let examples = Lazy(OnceCell::from(by(rows, |row| row.subject.clone())));
+        Reader { examples, wanted, ..self }
+    }
+
+    /// Takes these promoted tokens instead of those of the tables.
+    #[must_use]
+    pub(crate) fn with_promoted(self, rows: Vec<LogitRow>) -> Reader<'a> {
+        Reader { promoted: Lazy(OnceCell::from(promoted::tokens(rows))), ..self }
     }
 
     /// Rows of a large table, of which one of these columns names the subject.
@@ -221,8 +243,8 @@ impl<'a> Reader<'a> {
     }
 
     /// What a subject promotes and what it suppresses, the most first.
-    fn promoted(&self, subject: &Subject) -> Result<[Vec<PromotedToken>; 2]> {
-        let all = self.promoted.get(|| Ok(promoted(self.large(&["subject"])?)))?;
+    pub(crate) fn promoted(&self, subject: &Subject) -> Result<[Vec<PromotedToken>; 2]> {
+        let all = self.promoted.get(|| Ok(promoted::tokens(self.large(&["subject"])?)))?;
         Ok(all.get(subject).cloned().unwrap_or_default())
     }
 
@@ -283,19 +305,4 @@ impl<'a> Reader<'a> {
     fn transcript(&self, subject: &Subject) -> Result<Option<Transcript>> {
         self.explanations.transcript(self, subject)
     }
-}
-
-fn promoted(rows: Vec<LogitRow>) -> BTreeMap<Subject, [Vec<PromotedToken>; 2]> {
-    let mut map: BTreeMap<Subject, [Vec<PromotedToken>; 2]> = BTreeMap::new();
-    for row in rows {
-        let (logit, at_strength) = (f64::from(row.logit), f64::from(row.at_strength));
-        let sides = map.entry(row.subject).or_default();
-        sides[usize::from(row.side == Side::Bottom)].push(PromotedToken {
-            text: row.text,
-            logit,
-            at_strength,
-            z: row.z,
-        });
-    }
-    map
 }

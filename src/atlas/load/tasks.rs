@@ -96,6 +96,12 @@ impl Reader<'_> {
         })
     }
 
+    /// A prompt of a task by its number, if there is one.
+    pub(crate) fn prompt_of(&self, task: &str, number: u32) -> Result<Option<Prompt>> {
+        let is = |row: &&PromptRow| row.task == task && row.prompt == number;
+        self.prompts()?.iter().find(is).map(|row| self.prompt(row)).transpose()
+    }
+
     fn prompt(&self, row: &PromptRow) -> Result<Prompt> {
         let tokenizer = self.tokenizer()?;
         let graph = self.graph(row)?;

@@ -1,6 +1,7 @@
 //! What a language model was asked and replied, and what it cost.
 
 use crate::ids::Status;
+use crate::summary::{STATISTICS, Sentences};
 use serde::Serialize;
 
 #[derive(Clone, Debug, Serialize)]
@@ -32,6 +33,31 @@ pub(crate) struct Explanation {
     pub claims: Vec<String>,
     /// Why it failed.
     pub reason: String,
+}
+
+impl Explanation {
+    /// What the statistics say.
+    pub(crate) fn of_statistics(said: Sentences) -> Explanation {
+        let none = String::new;
+        Explanation {
+            explainer: STATISTICS.into(),
+            sample: 0,
+            model: none(),
+            status: Status::Ok,
+            text: format!("{} {}", said.input_side, said.output_side).trim().into(),
+            input_side: said.input_side,
+            output_side: said.output_side,
+            weakly: none(),
+            reads_from: none(),
+            clauses: Vec::new(),
+            input_confidence: none(),
+            output_confidence: none(),
+            matching: none(),
+            carried: none(),
+            claims: Vec::new(),
+            reason: none(),
+        }
+    }
 }
 
 /// What a language model was asked of a subject, and what came of it.

@@ -4,6 +4,7 @@ pub(crate) use crate::circuit::Node;
 pub(super) use crate::ids::{NodeKind, Slot};
 
 use crate::circuit::{Edge, Graph};
+use crate::ids::{Component, FeatureId, Kind};
 use std::sync::Arc;
 
 /// The circuit of one prompt with what is around it. Cloning it does not copy nodes and links.
@@ -48,6 +49,44 @@ impl PromptGraph {
 
     pub(crate) fn links(&self) -> &[Link] {
         &self.circuit.links
+    }
+
+    /// The dictionary feature that a node is, or that it serves if it is a head.
+    pub(crate) fn feature(&self, at: usize) -> Option<FeatureId> {
+        let node = &self.nodes()[at];
+        let kind = match node.kind {
+            NodeKind::AttentionFeature | NodeKind::Head => Kind::Attention,
+            NodeKind::MlpFeature => Kind::Mlp,
+            _ => return None,
+        };
+        Some(FeatureId::new(kind, node.layer(), node.feature? as usize))
+    }
+
+    /// What a node is called in short: `att3.51`, `L2H4`, `emb`.
+    pub(crate) fn name(&self, at: usize) -> String {
+        let node = &self.nodes()[at];
+        let layer = node.layer();
+        match node.kind {
+            NodeKind::Root => "answer".into(),
+            NodeKind::AttentionFeature | NodeKind::MlpFeature => {
+                self.feature(at).map_or_else(String::new, |id| id.to_string())
+            }
+            NodeKind::Head => Component::Head { layer, head: node.head() }.to_string(),
+            NodeKind::AttentionError => format!("att{layer} err"),
+            NodeKind::MlpError => format!("mlp{layer} err"),
+            NodeKind::Bias(_) => format!("b{layer}"),
+            NodeKind::Embedding => "emb".into(),
+            NodeKind::PositionEmbedding => "pos".into(),
+        }
+    }
+
+    /// What a head serves: a feature, or what the dictionary misses.
+    pub(crate) fn serves(&self, at: usize) -> Option<String> {
+        let node = &self.nodes()[at];
+        let served = || {
+            self.feature(at).map_or_else(|| format!("att{} err", node.layer()), |id| id.to_string())
+        };
+        (node.kind == NodeKind::Head).then(served)
     }
 
     /// Where a node is; the root reads the last token.

@@ -4,8 +4,7 @@ use crate::atlas::model::{Link, Node, PromptGraph};
 use crate::format::number::{percent, significant};
 use crate::format::text::visible;
 use crate::format::text::{cut, plain};
-use crate::ids::NodeKind;
-use crate::ids::{Component, FeatureId, Kind};
+use crate::ids::{Component, FeatureId, NodeKind};
 use crate::site::links::{Links, plain_href};
 use crate::site::text::Html;
 
@@ -86,30 +85,14 @@ impl<'a> Names<'a> {
 
     /// The dictionary feature that the node is, or that it serves if it is a head.
     pub(crate) fn feature(&self, at: usize) -> Option<FeatureId> {
-        let node = self.node(at);
-        let kind = match node.kind {
-            NodeKind::AttentionFeature | NodeKind::Head => Kind::Attention,
-            NodeKind::MlpFeature => Kind::Mlp,
-            _ => return None,
-        };
-        Some(FeatureId::new(kind, node.layer(), node.feature? as usize))
+        self.graph.feature(at)
     }
 
     /// Short: `att3.51`, `L2H4`, `emb`.
     pub(crate) fn name(&self, at: usize) -> String {
-        let node = self.node(at);
-        let layer = node.layer();
-        match node.kind {
+        match self.node(at).kind {
             NodeKind::Root => self.root.0.clone(),
-            NodeKind::AttentionFeature | NodeKind::MlpFeature => {
-                self.feature(at).map_or_else(String::new, |id| id.to_string())
-            }
-            NodeKind::Head => Component::Head { layer, head: node.head() }.to_string(),
-            NodeKind::AttentionError => format!("att{layer} err"),
-            NodeKind::MlpError => format!("mlp{layer} err"),
-            NodeKind::Bias(_) => format!("b{layer}"),
-            NodeKind::Embedding => "emb".into(),
-            NodeKind::PositionEmbedding => "pos".into(),
+            _ => self.graph.name(at),
         }
     }
 
@@ -131,11 +114,7 @@ impl<'a> Names<'a> {
 
     /// What a head serves.
     pub(crate) fn serves(&self, at: usize) -> Option<String> {
-        let node = self.node(at);
-        let served = || {
-            self.feature(at).map_or_else(|| format!("att{} err", node.layer()), |id| id.to_string())
-        };
-        (node.kind == NodeKind::Head).then(served)
+        self.graph.serves(at)
     }
 
     /// The page of the feature or the component; none where there is none.

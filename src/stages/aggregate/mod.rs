@@ -6,24 +6,20 @@ mod pairs;
 mod sets;
 
 use crate::artifact::tables::{CircuitFeature, ClusterRow, FeatureRow, PromptRow};
-use crate::atlas::activations::{self};
+use crate::atlas::activations::{self, Part, feature_row, measured};
 use crate::circuit::Weighted;
 use crate::error::Result;
 use crate::ids::{Component, FeatureId, Subject};
 use crate::inputs::{self, Contexts};
 use crate::stages::{Done, Run};
-use crate::stats::examples::{ContextInfo, Wanted};
-use crate::stats::feature::{Statistics, TokenActivation, statistics};
-use crate::stats::joint::summed;
+use crate::stats::examples::Wanted;
+use crate::stats::feature::{Statistics, TokenActivation};
 use evidence::write_evidence;
 use examples::{write_examples, write_logits};
 use pairs::{write_circuit_pairs, write_corpus_pairs};
 use rayon::prelude::*;
 use sets::{clusters, group_sets, pair_sets};
-use std::collections::{BTreeMap, BTreeSet};
-
-/// Tokens listed with their share of a feature's activation.
-const MASS: usize = 8;
+use std::collections::BTreeMap;
 
 /// Everything that the stage works from.
 struct Work<'a> {
@@ -82,6 +78,14 @@ pub fn run(run: &Run) -> Result<Done> {
     .into())
 }
 
+/// The features that serve at a component, each with its weight among them.
+pub(crate) fn members_at(run: &Run, component: Component) -> Result<Weighted> {
+    let prompts = run.store.read::<PromptRow>()?.iter().filter(|row| row.used).count() as f64;
+    let all = clusters(&run.store.read::<CircuitFeature>()?, prompts).into_iter();
+    let own = all.filter(|(row, _)| row.component == component);
+    Ok(own.flat_map(|(_, set)| set.members).collect())
+}
+
 impl<'a> Work<'a> {
     fn load(run: &'a Run<'a>) -> Result<Work<'a>> {
         run.progress.say("reading scores");
@@ -90,24 +94,16 @@ impl<'a> Work<'a> {
         let features = inputs::scored_features(run.config, &serving);
         let activations = activations::all(run.store, features.len())?;
         let tokens = contexts.tokens();
-        let of = |activations: &Vec<TokenActivation>| {
-            statistics(activations, tokens, |c, p| contexts.counting(c, p), MASS)
-        };
-        let all = activations.par_iter().map(of).collect();
         let half = contexts.tokens_of(|context| contexts.explain[context as usize]);
-        let seen =
-            |c: u32, p: u16| contexts.counting(c, p).filter(|_| contexts.explain[c as usize]);
-        let explain = activations
-            .par_iter()
-            .map(|activations| statistics(activations, half, seen, MASS))
-            .collect();
+        let of = |own: &Vec<TokenActivation>| measured(&contexts, own, [tokens, half]);
+        let each: Vec<[Statistics; 2]> = activations.par_iter().map(of).collect();
+        let (all, explain) = each.into_iter().map(|[all, explain]| (all, explain)).unzip();
         Ok(Work { run, contexts, features, activations, statistics: all, explain, serving })
     }
 
     /// The activations of a feature at tokens that count.
     fn counting(&self, key: usize) -> impl Iterator<Item = TokenActivation> + '_ {
-        let counts = |f: &&TokenActivation| self.contexts.counting(f.context, f.position).is_some();
-        self.activations[key].iter().filter(counts).copied()
+        activations::counting(&self.contexts, &self.activations[key])
     }
 
     /// Those of the *explain* half.
@@ -118,50 +114,13 @@ impl<'a> Work<'a> {
     fn feature_rows(&self) -> Vec<FeatureRow> {
         let mut serving: BTreeMap<FeatureId, Vec<&CircuitFeature>> = BTreeMap::new();
         self.serving.iter().for_each(|row| serving.entry(row.feature).or_default().push(row));
-        let each = self.features.iter().zip(&self.statistics).zip(0u32..);
-        let row = |((feature, statistics), key): ((&FeatureId, &Statistics), u32)| {
+        let row = |(key, feature): (u32, &FeatureId)| {
             let serving = serving.get(feature).map(Vec::as_slice).unwrap_or_default();
-            self.feature_row(key, feature, statistics, serving)
+            let of = [&self.statistics, &self.explain].map(|all| &all[key as usize]);
+            let tasks = self.run.config.tasks.iter().map(|task| task.name.clone());
+            feature_row(key, *feature, of, serving, tasks)
         };
-        each.map(row).collect()
-    }
-
-    fn feature_row(
-        &self,
-        key: u32,
-        feature: &FeatureId,
-        s: &Statistics,
-        serving: &[&CircuitFeature],
-    ) -> FeatureRow {
-        let explain = &self.explain[key as usize];
-        let components: BTreeSet<Component> = serving.iter().map(|row| row.component).collect();
-        let tasks = self.run.config.tasks.iter().map(|task| &task.name);
-        let in_it = |task: &&String| serving.iter().any(|row| row.task == **task);
-        FeatureRow {
-            key,
-            feature: *feature,
-            kind: feature.dictionary.kind,
-            layer: feature.dictionary.layer as u32,
-            index: feature.index as u32,
-            active: s.active,
-            density: s.density,
-            mean_active: s.mean_active,
-            max: s.max,
-            special_active: s.special_active,
-            histogram: s.histogram.clone(),
-            tasks: tasks.filter(in_it).cloned().collect(),
-            components: components.into_iter().collect(),
-            mass_tokens: s.mass.iter().map(|(id, _)| *id).collect(),
-            mass_shares: s.mass.iter().map(|(_, share)| *share).collect(),
-            explain_tokens: explain.mass.iter().map(|(id, _)| *id).collect(),
-            explain_shares: explain.mass.iter().map(|(_, share)| *share).collect(),
-            explain_density: explain.density,
-        }
-    }
-
-    fn info(&self, context: u32) -> ContextInfo<'_> {
-        let row = &self.contexts.rows[context as usize];
-        ContextInfo { document: row.document, tokens: &row.tokens }
+        (0u32..).zip(&self.features).map(row).collect()
     }
 
     fn wanted(&self) -> Wanted {
@@ -178,19 +137,12 @@ impl<'a> Work<'a> {
     /// The activations of a set as one: each feature scaled by its maximum and, if wanted, by its
     /// weight over the largest.
     fn together(&self, set: &WeightedSet) -> Vec<TokenActivation> {
-        let largest = set.members.iter().map(|(_, weight)| *weight).fold(0.0, f64::max);
-        let of = |(feature, weight): &(FeatureId, f64)| {
-            let key = self.features.binary_search(feature).ok()?;
+        let of = |&(feature, weight): &(FeatureId, f64)| {
+            let key = self.features.binary_search(&feature).ok()?;
             let max = f64::from(self.statistics[key].max);
-            let scale = if set.weighted_examples { weight / largest / max } else { 1.0 / max };
-            (max > 0.0).then(|| (self.counting(key).collect::<Vec<_>>(), scale))
+            Some(Part { activations: self.counting(key).collect(), max, weight })
         };
-        let members: Vec<(Vec<TokenActivation>, f64)> = set.members.iter().filter_map(of).collect();
-        summed(
-            &members
-                .iter()
-                .map(|(activations, scale)| (activations.as_slice(), *scale))
-                .collect::<Vec<_>>(),
-        )
+        let parts: Vec<Part> = set.members.iter().filter_map(of).collect();
+        activations::together(&parts, set.weighted_examples)
     }
 }

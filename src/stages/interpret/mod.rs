@@ -9,6 +9,8 @@ mod sets;
 mod subjects;
 mod summaries;
 
+pub(crate) use summaries::of_feature;
+
 use crate::artifact::tables::{ExchangeRow, ExplanationRow, LedgerRow};
 use crate::error::Result;
 use crate::ids::{Status, Subject, SubjectKind};

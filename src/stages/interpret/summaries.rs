@@ -28,19 +28,7 @@ impl Subjects<'_> {
 
     fn counted_alone(&self, row: &FeatureRow) -> Sentences {
         let subject = &Subject::from(row.feature);
-        let strongest: Vec<Around> =
-            self.band(subject, Band::Top).map(|row| around(row, &self.tokenizer)).collect();
-        let active = self.examples(subject).iter().filter(|row| row.band != Band::Inactive);
-        let peaks: Vec<String> = active.map(|row| around(row, &self.tokenizer).peak).collect();
-        let [promoted, suppressed] = self.texts(subject);
-        feature(&Facts {
-            mass: &self.mass(row),
-            density: row.explain_density,
-            peaks: &peaks,
-            strongest: &strongest,
-            promoted: &promoted,
-            suppressed: &suppressed,
-        })
+        of_feature(row, self.examples(subject), &self.texts(subject), &self.tokenizer)
     }
 
     fn counted_together(&self, set: &FeatureSet) -> Sentences {
@@ -52,17 +40,40 @@ impl Subjects<'_> {
         together(&lead(set), &peaks, &promoted, &suppressed)
     }
 
-    /// The tokens of the *explain* half with their shares of a feature's activation.
-    pub(super) fn mass(&self, row: &FeatureRow) -> Vec<(String, f64)> {
-        let tokens = row.explain_tokens.iter().map(|&id| self.tokenizer.token(id));
-        tokens.zip(row.explain_shares.iter().copied()).collect()
-    }
-
     /// Promoted and suppressed tokens, best first.
     fn texts(&self, subject: &Subject) -> [Vec<String>; 2] {
         [Side::Top, Side::Bottom]
             .map(|side| self.listed(subject, side).map(|row| row.text.clone()).collect())
     }
+}
+
+/// Of a feature, from its examples of the *explain* half and the texts of what it promotes and
+/// suppresses.
+pub(crate) fn of_feature(
+    row: &FeatureRow,
+    examples: &[ExampleRow],
+    [promoted, suppressed]: &[Vec<String>; 2],
+    tokenizer: &Tokenizer,
+) -> Sentences {
+    let around = |row: &ExampleRow| around(row, tokenizer);
+    let strongest: Vec<Around> =
+        examples.iter().filter(|row| row.band == Band::Top).map(around).collect();
+    let active = examples.iter().filter(|row| row.band != Band::Inactive);
+    let peaks: Vec<String> = active.map(|row| around(row).peak).collect();
+    feature(&Facts {
+        mass: &mass(row, tokenizer),
+        density: row.explain_density,
+        peaks: &peaks,
+        strongest: &strongest,
+        promoted,
+        suppressed,
+    })
+}
+
+/// The tokens of the *explain* half with their shares of a feature's activation.
+fn mass(row: &FeatureRow, tokenizer: &Tokenizer) -> Vec<(String, f64)> {
+    let tokens = row.explain_tokens.iter().map(|&id| tokenizer.token(id));
+    tokens.zip(row.explain_shares.iter().copied()).collect()
 }
 
 /// How the sentence about a set begins.
