@@ -16,7 +16,7 @@ pub mod tokenize;
 pub mod verify;
 
 pub mod excerpts;
-mod search;
+pub(crate) mod search;
 mod usage_report;
 
 use crate::artifact::tables::ContextRow;

@@ -89,7 +89,8 @@ impl<'a> Keeps<'a> {
     }
 }
 
-/// Ranks, chooses, and finds the circuit of each of the task's own prompts.
+/// Ranks, chooses, and finds the circuit of each of the task's own prompts; `ablate` says what
+/// stands in for the features of no circuit.
 ///
 /// # Errors
 /// When no prompt is used, or a dictionary cannot be read.
@@ -99,16 +100,17 @@ pub(crate) fn find(
     task: &Task,
     prompts: &Prompts,
     metrics: &Metrics,
+    ablate: Ablate,
 ) -> Result<Ranked> {
     let settings = &run.config.discover;
     let gradient = Gradient::new(replacement, middles(settings.points))?;
     let cases =
         prompts.finding.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<_>>>()?;
-    let held = counted_stand_ins(replacement, task, &cases)?;
+    let held = counted_stand_ins(replacement, task, &cases, ablate)?;
     let since = Instant::now();
     let ranked = score(run, &gradient, task, prompts, metrics, &cases, &held)?;
     let cost = cost(since, cases.len());
-    let (ranking, circuit) = choice(run, replacement, task, prompts, metrics, &ranked)?;
+    let (ranking, circuit) = choice(run, replacement, task, prompts, metrics, &ranked, ablate)?;
     let members = Members::new(&gradient, &circuit)?;
     run.progress.begin("circuits of prompts", ranked.solved.len() as u64, 0);
     let Scored { mut solved, null, hooks, .. } = ranked;
@@ -126,16 +128,17 @@ pub(crate) fn find(
     Ok(Ranked { solved, cost, ranking, circuit, null, hooks })
 }
 
-/// What stands in for features in each case that counts, made of the twins of those alone.
+/// What stands in for features in each case that counts, made of the twins of those alone, or zero.
 fn counted_stand_ins(
     replacement: &ReplacementModel,
     task: &Task,
     cases: &[Case],
+    ablate: Ablate,
 ) -> Result<Vec<Option<Arc<FeatureAblation>>>> {
     let counts = counting(replacement, task, cases)?;
     let counted: Vec<Case> =
         cases.iter().zip(&counts).filter(|(_, counts)| **counts).map(|(c, _)| c.clone()).collect();
-    let mut held = ablation_values(replacement, &counted, Ablate::Mean, task.seed)?.into_iter();
+    let mut held = ablation_values(replacement, &counted, ablate, task.seed)?.into_iter();
     Ok(counts.into_iter().map(|counts| if counts { held.next() } else { None }).collect())
 }
 
@@ -213,11 +216,12 @@ fn choice(
     prompts: &Prompts,
     metrics: &Metrics,
     ranked: &Scored,
+    ablate: Ablate,
 ) -> Result<(Ranking, BTreeSet<FeatureId>)> {
     let settings = &run.config.discover;
     let on = if prompts.choosing.is_empty() { &prompts.finding } else { &prompts.choosing };
     let (on, cases) = counted(replacement, task, on, metrics)?;
-    let held = ablation_values(replacement, &cases, Ablate::Mean, task.seed)?;
+    let held = ablation_values(replacement, &cases, ablate, task.seed)?;
     let keeps = Keeps::new(replacement, &on, &cases, &held)?;
     run.progress.say("choosing the size of the circuit");
     let choice =
