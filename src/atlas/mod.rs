@@ -14,6 +14,7 @@ pub(crate) mod verdict;
 
 pub(crate) use load::WhyTables;
 pub(crate) use load::{
-    Circuits, Heads, Reader, activations, cause_group, cause_in_words, graphs, node, sources,
+    Circuits, Heads, Reader, activations, cause_group, cause_in_words, graphs, model_name, node,
+    sources,
 };
 pub(crate) use pairs::strongest;

@@ -17,7 +17,7 @@ pub(crate) use download::with_hub;
 pub use plan::{Selection, State};
 pub use plan::{Told, status};
 pub(crate) use plan::{causes_first, check_outputs, rehearse};
-pub(crate) use runner::is_held;
 pub use runner::{ask, run, set_threads};
+pub(crate) use runner::{ask_beside, ask_model, is_held};
 pub use table::Stage;
 pub use table::{STAGES, help};

@@ -1,5 +1,5 @@
 //! `circuit-atlas show`: questions about features, components, circuits and tasks, answered in the
-//! terminal from the tables of a finished run.
+//! terminal from the tables of a finished run; and `circuit-atlas trace`, from the model itself.
 //!
 //! A file a question. Each gathers one plain value, its `Answer`, of which both the tables and the
 //! JSON are made. Text of corpora, tokenizers and language models reaches the terminal only through
@@ -13,6 +13,7 @@ mod page;
 mod pairs;
 mod task;
 mod together;
+mod trace;
 mod tuples;
 
 use crate::config::Config;
@@ -24,6 +25,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use page::{Page, harmless_json};
 use serde::Serialize;
 use std::io::IsTerminal;
+pub(crate) use trace::{TraceQuestion, trace};
 
 /// What can be asked.
 #[derive(Subcommand)]

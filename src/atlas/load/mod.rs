@@ -17,6 +17,7 @@ mod why;
 
 pub(crate) use graphs::{Circuits, graphs, node};
 pub(crate) use heads::Heads;
+pub(crate) use whole::model_name;
 pub(crate) use why::{WhyTables, cause_group, cause_in_words, sources};
 
 use crate::artifact::tables::{

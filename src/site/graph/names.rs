@@ -1,11 +1,11 @@
 //! What a node is called, what it is, and where it leads.
 
-use crate::atlas::model::{Link, Node, PromptGraph};
+use crate::atlas::model::{Link, Node, PromptGraph, kind_word};
 use crate::format::number::{percent, significant};
 use crate::format::text::visible;
 use crate::format::text::{cut, plain};
 use crate::ids::NodeKind;
-use crate::ids::{Component, FeatureId, Kind};
+use crate::ids::{Component, FeatureId};
 use crate::site::links::{Links, plain_href};
 use crate::site::text::Html;
 
@@ -13,21 +13,6 @@ use crate::site::text::Html;
 const TOLD: usize = 3;
 /// Characters of what a feature is about.
 const GIST: usize = 110;
-
-/// The words for a kind of node.
-pub(crate) fn kind_word(kind: NodeKind) -> &'static str {
-    match kind {
-        NodeKind::Root => "answer",
-        NodeKind::AttentionFeature => "attention feature",
-        NodeKind::MlpFeature => "MLP feature",
-        NodeKind::Head => "head",
-        NodeKind::AttentionError => "attention error",
-        NodeKind::MlpError => "MLP error",
-        NodeKind::Bias(_) => "bias",
-        NodeKind::Embedding => "token embedding",
-        NodeKind::PositionEmbedding => "position embedding",
-    }
-}
 
 /// Everything that is said of the nodes of one graph.
 pub(crate) struct Names<'a> {
@@ -86,30 +71,14 @@ impl<'a> Names<'a> {
 
     /// The dictionary feature that the node is, or that it serves if it is a head.
     pub(crate) fn feature(&self, at: usize) -> Option<FeatureId> {
-        let node = self.node(at);
-        let kind = match node.kind {
-            NodeKind::AttentionFeature | NodeKind::Head => Kind::Attention,
-            NodeKind::MlpFeature => Kind::Mlp,
-            _ => return None,
-        };
-        Some(FeatureId::new(kind, node.layer(), node.feature? as usize))
+        self.graph.feature(at)
     }
 
     /// Short: `att3.51`, `L2H4`, `emb`.
     pub(crate) fn name(&self, at: usize) -> String {
-        let node = self.node(at);
-        let layer = node.layer();
-        match node.kind {
+        match self.node(at).kind {
             NodeKind::Root => self.root.0.clone(),
-            NodeKind::AttentionFeature | NodeKind::MlpFeature => {
-                self.feature(at).map_or_else(String::new, |id| id.to_string())
-            }
-            NodeKind::Head => Component::Head { layer, head: node.head() }.to_string(),
-            NodeKind::AttentionError => format!("att{layer} err"),
-            NodeKind::MlpError => format!("mlp{layer} err"),
-            NodeKind::Bias(_) => format!("b{layer}"),
-            NodeKind::Embedding => "emb".into(),
-            NodeKind::PositionEmbedding => "pos".into(),
+            _ => self.graph.name(at),
         }
     }
 
@@ -117,10 +86,7 @@ impl<'a> Names<'a> {
     pub(crate) fn placed(&self, at: usize) -> String {
         match self.node(at).kind {
             NodeKind::Root => self.root.1.clone(),
-            NodeKind::Head => {
-                format!("{} @ {} ← {}", self.name(at), self.position(at), self.node(at).source())
-            }
-            _ => format!("{} @ {}", self.name(at), self.position(at)),
+            _ => self.graph.placed(at),
         }
     }
 
@@ -131,11 +97,7 @@ impl<'a> Names<'a> {
 
     /// What a head serves.
     pub(crate) fn serves(&self, at: usize) -> Option<String> {
-        let node = self.node(at);
-        let served = || {
-            self.feature(at).map_or_else(|| format!("att{} err", node.layer()), |id| id.to_string())
-        };
-        (node.kind == NodeKind::Head).then(served)
+        self.graph.serves(at)
     }
 
     /// The page of the feature or the component; none where there is none.

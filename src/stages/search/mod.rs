@@ -6,6 +6,7 @@
 pub(crate) mod grown;
 pub(crate) mod ranked;
 pub(crate) mod task_prompts;
+pub(crate) mod typed;
 
 use crate::circuit::features::{self, Errors, FeatureAblation, Runner, Side};
 use crate::circuit::gradient::{Gradient, Lessons, middles};
