@@ -81,6 +81,18 @@ impl TraceQuestion {
         config
     }
 
+    /// # Errors
+    /// When the method has no use for the corrupted text.
+    fn check(&self, method: DiscoveryMethod) -> Result<()> {
+        if self.corrupted.is_none() || method == DiscoveryMethod::Gradient {
+            return Ok(());
+        }
+        Err(hinted(
+            format!("the method `{}` compares with no other text", method.word()),
+            "leave out `--corrupted`, or set `--method gradient`",
+        ))
+    }
+
     fn typed(&self) -> TypedText {
         let Self { text, correct, counter, corrupted, .. } = self;
         TypedText {
@@ -113,6 +125,7 @@ struct Traced {
 pub(crate) fn trace(config: &Config, question: &TraceQuestion, look: &Look) -> Result<()> {
     pipeline::set_threads(config);
     let config = &question.settings(config);
+    question.check(config.discover.method)?;
     let out = question.out.as_deref().map(|path| Out::new(path, config)).transpose()?;
     let traced = pipeline::ask_model(config, |run| traced(run, question))?;
     let features = traced.features();

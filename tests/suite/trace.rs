@@ -285,7 +285,9 @@ fn what_cannot_be_traced_is_refused_with_the_next_step() {
     assert_snapshot!("no_text", refused(&[""]));
     assert_snapshot!("special", refused(&["Mary<|endoftext|>gave"]));
     assert_snapshot!("long", refused(&[&["Mary gave"; 80].join(" ")]));
-    assert_snapshot!("other_length", refused(&[MARY, "--corrupted", "When Mary"]));
+    let shorter = [MARY, "--corrupted", "When Mary", "--method"];
+    assert_snapshot!("other_length", refused(&[&shorter[..], &["gradient"]].concat()));
+    assert_snapshot!("no_use", refused(&[&shorter[..], &["greedy"]].concat()));
     assert_snapshot!("same_answers", refused(&[MARY, "--correct", " Mary", "--counter", " Mary"]));
     assert!(
         !bench.file("artifacts/dictionaries").exists(),

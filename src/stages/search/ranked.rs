@@ -113,7 +113,7 @@ pub(crate) fn find(
     let (ranking, circuit) = choice(run, replacement, task, prompts, metrics, &ranked, ablate)?;
     let members = Members::new(&gradient, &circuit)?;
     run.progress.begin("circuits of prompts", ranked.solved.len() as u64, 0);
-    let Scored { mut solved, null, hooks, .. } = ranked;
+    let Scored { mut solved, null, hooks, only, .. } = ranked;
     let tokens: Vec<&[u32]> = cases[..solved.len()].iter().map(|case| case.tokens).collect();
     let used: Vec<bool> = solved.iter().map(|solved| solved.used(task.wrong)).collect();
     let one = |i: usize, pass: Pass| {
@@ -124,7 +124,10 @@ pub(crate) fn find(
         run.progress.step(1)?;
         Ok(circuit)
     };
-    replacement.over(&tokens, one, |i, circuit| solved[i].circuit = circuit)?;
+    match (only, solved.first_mut()) {
+        (Some(pass), Some(first)) => first.circuit = one(0, pass)?,
+        _ => replacement.over(&tokens, one, |i, circuit| solved[i].circuit = circuit)?,
+    }
     Ok(Ranked { solved, cost, ranking, circuit, null, hooks })
 }
 
@@ -148,6 +151,9 @@ struct Scored {
     means: Means,
     null: Ranking,
     hooks: Vec<(DictionaryId, [f64; 3])>,
+    /// The pass of the only prompt, so that the dictionaries are not read for it again; those of
+    /// many would be large.
+    only: Option<Pass>,
 }
 
 fn score(
@@ -162,17 +168,18 @@ fn score(
     let exchanged =
         exchanged(prompts.finding.iter().map(|prompt| prompt.template.as_str()), task.seed);
     let (mut sums, mut null, mut errors) = (Sums::default(), Sums::default(), BTreeMap::new());
-    let (mut solved, mut used) = (Vec::new(), 0usize);
+    let (mut solved, mut used, mut only) = (Vec::new(), 0usize, None);
     run.progress.begin("prompts scored", cases.len() as u64, 0);
     let tokens: Vec<&[u32]> = cases.iter().map(|case| case.tokens).collect();
-    let one = |at: usize, pass: Pass| -> Result<(Solved, Option<Scores>)> {
+    let one = |at: usize, pass: Pass| -> Result<(Solved, Option<Scores>, Option<Pass>)> {
         let solved = Solved::new(gradient.replacement, &prompts.finding[at], &pass, metrics)?;
         let held = held[at].as_ref().filter(|_| solved.used(task.wrong));
         let scores = held.map(|held| gradient.scores(&cases[at], &pass, held)).transpose()?;
         run.progress.step(1)?;
-        Ok((solved, scores))
+        Ok((solved, scores, (cases.len() == 1).then_some(pass)))
     };
-    gradient.replacement.over(&tokens, one, |at, (one, scores)| {
+    gradient.replacement.over(&tokens, one, |at, (one, scores, pass)| {
+        only = pass;
         if let Some(scores) = scores {
             used += 1;
             let (stratum, by_part) = (&one.prompt.stratum, scores.by_part());
@@ -205,6 +212,7 @@ fn score(
         null: ranking(&null, &equal(&null)),
         means,
         solved,
+        only,
     })
 }
 
