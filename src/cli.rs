@@ -5,7 +5,7 @@ use crate::error::{Hint, Result, report};
 use crate::format::number::counted;
 use crate::pipeline::{self, Cleaned, Selection, Told};
 use crate::process::{self, Stopped, Stream};
-use crate::show::{self, Look, ShowQuestion};
+use crate::show::{self, Look, ShowQuestion, TraceQuestion};
 use crate::stages::Done;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -66,6 +66,15 @@ enum Command {
     Show {
         #[command(subcommand)]
         question: ShowQuestion,
+        #[command(flatten)]
+        look: Look,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Find the circuit of a prompt that you type, as tables, JSON or a page; needs no finished run
+    Trace {
+        #[command(flatten)]
+        question: TraceQuestion,
         #[command(flatten)]
         look: Look,
         #[command(flatten)]
@@ -188,6 +197,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Check { settings } => crate::check::check(&settings.load()?)?,
         Command::Show { question, look, settings } => {
             show::show(&settings.load()?, &question, &look)?
+        }
+        Command::Trace { question, look, settings } => {
+            show::trace(&settings.load()?, &question, &look)?
         }
         Command::Fetch { update, corpus, settings } => {
             let snapshots = pipeline::fetch(&settings.load()?, corpus, update)?;

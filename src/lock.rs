@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 /// The name of the file in the artifact folder.
@@ -191,6 +191,25 @@ impl Lock {
         let hash = stamp.hash.clone();
         self.files.insert(name.into(), stamp);
         Ok(hash)
+    }
+
+    /// Hashes files of the outside world, given with what they are to the run, and says whether any
+    /// of the hashes is new.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub(crate) fn remember(&mut self, files: &[(String, PathBuf)]) -> Result<bool> {
+        let before = self.files.clone();
+        files.iter().try_for_each(|(name, path)| self.hash(name, path).map(drop))?;
+        Ok(self.files != before)
+    }
+
+    /// Whether the hashes of files of the outside world are known.
+    pub(crate) fn remembers(&self, files: &[(String, PathBuf)]) -> bool {
+        let known = |(name, path): &(String, PathBuf)| {
+            self.files.get(name).is_some_and(|stamp| stamp.untouched(path))
+        };
+        files.iter().all(known)
     }
 
     /// The hash of a file of the outside world that [`Lock::hash`] took, or one taken now.

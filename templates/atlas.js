@@ -183,7 +183,8 @@
     }
   };
 
-  search(document.getElementById("search"));
+  const box = document.getElementById("search");
+  if (box) search(box);
   document.querySelectorAll("table.sortable").forEach(sortable);
   document.querySelectorAll("table.filterable").forEach(filterable);
   document.querySelectorAll("svg.graph:not(.icon)").forEach(graph);

@@ -436,6 +436,7 @@ fn graph(number: u32, text: &str, ids: &[FeatureId]) -> PromptGraph {
         tokens,
         correct: 7,
         difference: number.is_multiple_of(2),
+        against: Baseline::Means,
         circuit: Arc::new(Circuit { nodes, activations, links }),
     }
 }

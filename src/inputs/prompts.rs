@@ -78,6 +78,7 @@ impl Metrics {
         let (correct, counter) = (prompt.correct, prompt.counter);
         match (prompt.measure, &self.digits) {
             (Measure::LogitDifference, _) => Ok(Metric::LogitDifference { correct, counter }),
+            (Measure::Logit, _) => Ok(Metric::Logit(correct)),
             (Measure::GreaterThan { year }, Some(digits)) => {
                 Ok(Metric::GreaterThan { digits: digits.clone(), year })
             }

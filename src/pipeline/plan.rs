@@ -1,11 +1,12 @@
 //! Which stages are fresh, and why the others have to run.
 
 use super::download::downloaded;
-use super::runner::set_threads;
+use super::runner::{hold, set_threads};
 use super::table::{NAMES, STAGES, Stage};
 use crate::artifact::{Artifact, FORM, Store};
 use crate::config::Config;
 use crate::error::{Hint, Result, hinted};
+use crate::inputs::Input;
 use crate::lock::{ATTEMPT, Ingredients, Lock, Reason, fingerprint};
 use crate::process;
 use std::collections::BTreeSet;
@@ -97,6 +98,9 @@ impl State {
     }
 }
 
+/// What circuits of a prompt depend on.
+const OF_MODEL: [Input; 2] = [Input::Model, Input::Dictionaries];
+
 /// The artifact folder of a run, and what the lock says of it.
 pub(super) struct Workplace<'a> {
     pub(super) config: &'a Config,
@@ -109,6 +113,50 @@ impl<'a> Workplace<'a> {
         let store = Store::new(&config.artifacts());
         let lock = Lock::load(store.root())?;
         Ok(Workplace { config, store, lock })
+    }
+
+    /// Hashes the model and the dictionaries, and keeps the hashes for whoever opens the folder
+    /// next, unless a run is going on: hashing takes seconds.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub(super) fn remember(&mut self) -> Result<()> {
+        let files = OF_MODEL
+            .iter()
+            .map(|input| input.files(self.config))
+            .collect::<Result<Vec<_>>>()?
+            .concat();
+        if self.lock.remembers(&files) {
+            return Ok(());
+        }
+        let Ok(_held) = hold(self.store.root()) else {
+            return self.lock.remember(&files).map(drop);
+        };
+        self.lock = Lock::load(self.store.root())?;
+        if self.lock.remember(&files)? {
+            self.lock.save(self.store.root())?;
+        }
+        Ok(())
+    }
+
+    /// Whether every finished stage that reads the model or the dictionaries has read those that
+    /// are there now.
+    pub(super) fn is_of_same_model(&mut self) -> Result<bool> {
+        for input in OF_MODEL {
+            let mut now = input.pinned(self.config)?;
+            for (name, path) in input.files(self.config)? {
+                now.insert(format!("file {name}"), self.lock.hash(&name, &path)?);
+            }
+            let lacks = |stage: &Stage| {
+                let made_from = self.lock.stages.get(stage.name).map(|entry| &entry.ingredients);
+                now.iter()
+                    .any(|(name, value)| made_from.and_then(|all| all.get(name)) != Some(value))
+            };
+            if STAGES.iter().any(|stage| stage.inputs.contains(&input) && lacks(stage)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     pub(super) fn ingredients(

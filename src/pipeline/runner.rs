@@ -1,6 +1,6 @@
 //! Runs stages, and answers questions about a finished run.
 
-use super::download::{downloaded, fetched};
+use super::download::{downloaded, fetched, with_hub};
 use super::plan::{Selection, State, Workplace, busy, check_before, outdated, unchanged};
 use super::table::{Asks, NAMES, STAGES, Stage};
 use crate::artifact::Store;
@@ -144,6 +144,47 @@ impl Workplace<'_> {
         });
         progress.end();
         planned.with_context(|| format!("stage `{}`", state.stage.name))
+    }
+
+    /// A stage that writes tables and has not been run to its end.
+    fn unfinished(&self) -> Option<&'static Stage> {
+        let finished = |stage: &&Stage| {
+            self.lock.stages.get(stage.name).is_some_and(|entry| !entry.finished.is_empty())
+        };
+        writing().find(|stage| !finished(stage))
+    }
+
+    /// The tables of a finished run, of their own fingerprints.
+    fn finished_store(&self) -> Store {
+        let mut store = Store::new(self.store.root());
+        for stage in writing() {
+            let fingerprint = &self.lock.stages[stage.name].fingerprint;
+            stage.writes.iter().for_each(|table| store.expect(table, fingerprint, stage.name));
+        }
+        store
+    }
+
+    /// Answers a question, as of a stage that writes nothing.
+    fn asked<T>(
+        &self,
+        name: &str,
+        store: &Store,
+        question: impl FnOnce(&Run) -> Result<T>,
+    ) -> Result<T> {
+        let progress = Progress::new(name);
+        let answer = question(&Run {
+            config: self.config,
+            store,
+            fingerprint: "",
+            base: "",
+            progress: &progress,
+            lock: &self.lock,
+            again: 0,
+            budget: &Budget::new(&self.config.llm),
+            order: &NAMES,
+        });
+        progress.end();
+        answer
     }
 
     pub(super) fn stamps(&self, stage: &Stage) -> Result<BTreeMap<String, Stamp>> {
@@ -295,14 +336,48 @@ pub fn ask<T>(config: &Config, question: impl Fn(&Run) -> Result<T>) -> Result<T
     Ok(answer)
 }
 
+/// Asks the model and the dictionaries of the settings, which are downloaded first if they have to
+/// be. No stage need have run, and what stages wrote is not looked at.
+///
+/// # Errors
+/// When inputs are where outputs would be written, or what is asked fails.
+pub(crate) fn ask_model<T>(config: &Config, question: impl FnOnce(&Run) -> Result<T>) -> Result<T> {
+    check_apart(config)?;
+    let config = &with_hub(config)?;
+    let mut place = Workplace::open(config)?;
+    place.remember()?;
+    check_converted(config, &place.lock)?;
+    place.asked("trace", &place.store, question)
+}
+
+/// Asks a finished run about what an answer of [`ask_model`] can do without; none where there is no
+/// finished run of the same model and dictionaries, be it fresh or not in everything else.
+///
+/// # Errors
+/// When what is asked fails.
+pub(crate) fn ask_beside<T>(
+    config: &Config,
+    question: impl Fn(&Run) -> Result<T>,
+) -> Result<Option<T>> {
+    let config = &with_hub(config)?;
+    unchanged(config, || {
+        let mut place = Workplace::open(config)?;
+        if place.unfinished().is_some() || !place.is_of_same_model()? {
+            return Ok(None);
+        }
+        place.asked("trace", &place.finished_store(), &question).map(Some)
+    })
+}
+
+/// The stages that write tables.
+fn writing() -> impl Iterator<Item = &'static Stage> {
+    STAGES.iter().filter(|stage| !stage.writes.is_empty())
+}
+
 /// An answer from the tables as they are, and why they are not what a run would make now.
 fn answer<T>(config: &Config, question: impl Fn(&Run) -> Result<T>) -> Result<(T, Option<String>)> {
     let mut place = Workplace::open(config)?;
-    let writing = || STAGES.iter().filter(|stage| !stage.writes.is_empty());
-    let finished = |stage: &&Stage| {
-        place.lock.stages.get(stage.name).is_some_and(|entry| !entry.finished.is_empty())
-    };
-    if let Some(stage) = writing().find(|stage| !finished(stage)) {
+    if let Some(stage) = place.unfinished() {
         let folder = place.store.root().display();
         if is_held(place.store.root()) {
             return Err(busy(format!("`{}` has not finished", stage.name)));
@@ -320,25 +395,7 @@ fn answer<T>(config: &Config, question: impl Fn(&Run) -> Result<T>) -> Result<(T
         _ => {}
     }
     let outdated = outdated(&mut place);
-    let mut store = Store::new(place.store.root());
-    for stage in writing() {
-        let fingerprint = &place.lock.stages[stage.name].fingerprint;
-        stage.writes.iter().for_each(|artifact| store.expect(artifact, fingerprint, stage.name));
-    }
-    let progress = Progress::new("show");
-    let answer = question(&Run {
-        config,
-        store: &store,
-        fingerprint: "",
-        base: "",
-        progress: &progress,
-        lock: &place.lock,
-        again: 0,
-        budget: &Budget::new(&config.llm),
-        order: &NAMES,
-    });
-    progress.end();
-    Ok((answer?, outdated))
+    Ok((place.asked("show", &place.finished_store(), question)?, outdated))
 }
 
 /// The reasons that a run tells of a stage: a few of its own, or else what it follows from.

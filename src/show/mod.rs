@@ -1,5 +1,5 @@
 //! `circuit-atlas show`: questions about features, components, circuits and tasks, answered in the
-//! terminal from the tables of a finished run.
+//! terminal from the tables of a finished run; and `circuit-atlas trace`, from the model itself.
 //!
 //! A file a question. Each gathers one plain value, its `Answer`, of which both the tables and the
 //! JSON are made. Text of corpora, tokenizers and language models reaches the terminal only through
@@ -15,6 +15,7 @@ mod pairs;
 mod prompt;
 mod task;
 mod together;
+mod trace;
 mod tuples;
 mod unscored;
 
@@ -29,6 +30,7 @@ use feature::FeatureWishes;
 use page::{Page, harmless_json};
 use serde::Serialize;
 use std::io::IsTerminal;
+pub(crate) use trace::{TraceQuestion, trace};
 
 /// What can be asked.
 #[derive(Subcommand)]

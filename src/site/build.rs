@@ -10,13 +10,14 @@ use super::views::{
 };
 use crate::atlas::model::{Atlas, Task};
 use crate::error::{Context, Hint, Result};
+use crate::ids::FeatureId;
 use crate::process;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value};
 use minijinja::{Environment, UndefinedBehavior, context};
 use rayon::prelude::*;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Templates by name; the ending decides how what is put into them is escaped.
@@ -176,11 +177,41 @@ pub(crate) fn build(atlas: &Atlas, into: &Path) -> Result<usize> {
     Ok(files.iter().filter(|f| f.path.ends_with(".html")).count())
 }
 
+/// The prompt of an atlas that has one, with its circuit, as a page that needs no other file.
+/// `gists` says what its features are.
+///
+/// # Errors
+/// When there is no such prompt.
+pub(crate) fn page_alone(atlas: &Atlas, gists: BTreeMap<FeatureId, String>) -> Result<String> {
+    let site = Site::alone(atlas, gists)?;
+    let one = only(&site)?;
+    let page = file("the page of a prompt", "graph.html", || GraphView::new(&site, &one));
+    render(&environment()?, &page)
+}
+
+/// The same for viewers of attribution graphs.
+///
+/// # Errors
+/// When there is no such prompt.
+pub(crate) fn json_alone(atlas: &Atlas, gists: BTreeMap<FeatureId, String>) -> Result<String> {
+    let site = Site::alone(atlas, gists)?;
+    Ok(only(&site)?.json(&site))
+}
+
+fn only<'a>(site: &Site<'a>) -> Result<Drawn<'a>> {
+    let all = site.atlas.tasks.first().map(drawn).unwrap_or_default();
+    all.into_iter().next().context("there is no prompt with a circuit")
+}
+
 /// Undefined names are errors: a typo in a template must not be a blank in two thousand pages.
 fn environment() -> Result<Environment<'static>> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    // A page that needs no other file has them in it.
+    for (name, text) in ["style", "script"].into_iter().zip(ASSETS.map(|(_, text)| text)) {
+        environment.add_global(name, html(text.into()));
+    }
     for (name, source) in TEMPLATES {
         environment
             .add_template(name, source)

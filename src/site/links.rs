@@ -30,6 +30,10 @@ pub(super) struct Site<'a> {
     components: BTreeSet<Component>,
     pairs: BTreeSet<(FeatureId, FeatureId)>,
     tasks: BTreeSet<&'a str>,
+    /// What features without a page are.
+    gists: BTreeMap<FeatureId, String>,
+    /// There is one page and no other file.
+    pub alone: bool,
 }
 
 impl<'a> Site<'a> {
@@ -52,16 +56,28 @@ impl<'a> Site<'a> {
             components: atlas.components.iter().map(|c| c.component).collect(),
             pairs: atlas.pairs.iter().map(|p| in_order(p.a, p.b)).collect(),
             tasks: atlas.tasks.iter().map(|t| t.name.as_str()).collect(),
+            gists: BTreeMap::new(),
+            alone: false,
         })
+    }
+
+    /// Of an atlas of one prompt, for a page that needs no other file. Features have no pages;
+    /// `gists` says what they are.
+    ///
+    /// # Errors
+    /// As of [`Site::new`].
+    pub(super) fn alone(atlas: &'a Atlas, gists: BTreeMap<FeatureId, String>) -> Result<Site<'a>> {
+        Ok(Site { gists, alone: true, ..Site::new(atlas)? })
     }
 
     pub(super) fn feature(&self, id: FeatureId) -> Option<&'a Feature> {
         self.features.get(&id).copied()
     }
 
-    /// What a feature is, tokens in backticks; empty of one that has no page.
+    /// What a feature is, tokens in backticks; empty of one of which nothing is known.
     pub(super) fn gist(&self, id: FeatureId) -> String {
-        self.feature(id).map(gist).unwrap_or_default()
+        let of_page = self.feature(id).map(gist);
+        of_page.or_else(|| self.gists.get(&id).cloned()).unwrap_or_default()
     }
 
     /// Links as seen from the front page.

@@ -1,5 +1,5 @@
 //! The website: an [`Atlas`](crate::atlas::model::Atlas) becomes a folder of static pages that need
-//! no server, no network and no JavaScript.
+//! no server, no network and no JavaScript; or one prompt a page by itself.
 //!
 //! Knows neither tables, tensors nor settings, and nothing of publishing: it writes files into an
 //! empty folder, and its `manifest` tells which files of a folder it wrote. Every text that it is
@@ -19,4 +19,4 @@ mod tests;
 mod text;
 mod views;
 
-pub(crate) use build::build;
+pub(crate) use build::{build, json_alone, page_alone};

@@ -5,17 +5,14 @@ use crate::artifact::tables::{
     CircuitFeature, ComponentRow, EdgeRow, HookScoreRow, NodeRow, PromptRow, RankingRow,
 };
 use crate::circuit::ranked::by_graphs;
-use crate::circuit::{
-    Attribution, Candidates, Edge, Growth, Node, Pass, ReplacementModel, Root, grow,
-};
-use crate::config::{Config, Discover, Task};
+use crate::circuit::{Ablate, Edge, Node};
+use crate::config::Config;
 use crate::error::{Context, Result, hinted};
 use crate::ids::{Component, FeatureId};
 use crate::inputs;
-use crate::stages::search::ranked;
-use crate::stages::search::task_prompts::{Circuit, Solved, check_used};
+use crate::stages::search::task_prompts::{Circuit, Solved};
+use crate::stages::search::{grown, ranked};
 use crate::stages::{Done, Run};
-use crate::task::Prompt;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The rows of all tables, as the tasks add to them.
@@ -43,14 +40,16 @@ pub fn run(run: &Run) -> Result<Done> {
         let mut members = Vec::new();
         let solved = match inputs::growth(&run.config.discover, run.config.discover.method) {
             Some(method) => {
-                let solved = solve(run, &replacement, settings, &prompts.finding, &metrics, method)
+                let own = &prompts.finding;
+                let solved = grown::find(run, &replacement, settings, own, &metrics, method)
                     .with_context(what)?;
                 tables.rankings.extend(by_prompts(&settings.name, &solved));
                 solved
             }
             None => {
-                let ranked = ranked::find(run, &replacement, settings, &prompts, &metrics)
-                    .with_context(what)?;
+                let ranked =
+                    ranked::find(run, &replacement, settings, &prompts, &metrics, Ablate::Mean)
+                        .with_context(what)?;
                 tables.rankings.extend(ranked.rows(&settings.name));
                 tables.hooks.extend(ranked.hooks(&settings.name));
                 members = ranked.members(&replacement)?;
@@ -81,33 +80,6 @@ fn summary(config: &Config, tables: &Tables) -> String {
     )
 }
 
-/// Finds the circuit of every prompt.
-fn solve(
-    run: &Run,
-    replacement: &ReplacementModel,
-    task: &Task,
-    prompts: &[Prompt],
-    metrics: &inputs::Metrics,
-    method: Growth,
-) -> Result<Vec<Solved>> {
-    run.progress.begin("prompts", prompts.len() as u64, 0);
-    let one = |i: usize, pass: Pass| {
-        let prompt = &prompts[i];
-        let mut solved = Solved::new(replacement, prompt, &pass, metrics)?;
-        if solved.used(task.wrong) {
-            let attribution = Attribution::of(replacement, pass, &prompt.tokens)?;
-            solved.circuit = Some(circuit(&attribution, &run.config.discover, method, prompt)?);
-        }
-        run.progress.step(1)?;
-        Ok(solved)
-    };
-    let mut solved = Vec::with_capacity(prompts.len());
-    let tokens: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
-    replacement.over(&tokens, one, |_, one| solved.push(one))?;
-    check_used(solved.len(), solved.iter().filter(|solved| solved.circuit.is_some()).count())?;
-    Ok(solved)
-}
-
 /// Features by the number of prompts whose circuit has them, all of them being the circuit.
 fn by_prompts(task: &str, solved: &[Solved]) -> Vec<RankingRow> {
     let circuits = solved.iter().filter_map(|solved| solved.circuit.as_ref());
@@ -120,28 +92,6 @@ fn by_prompts(task: &str, solved: &[Solved]) -> Vec<RankingRow> {
         chosen: true,
     };
     (1..).zip(by_graphs(circuits.map(|circuit| &circuit.found.graph))).map(row).collect()
-}
-
-fn circuit(
-    attribution: &Attribution,
-    settings: &Discover,
-    method: Growth,
-    prompt: &Prompt,
-) -> Result<Circuit> {
-    let mut candidates = Candidates::new(attribution, settings.candidates, &settings.allow);
-    let (correct, counter) = (Root::Logit(prompt.correct), Root::Logit(prompt.counter));
-    let root = inputs::root(settings.root, prompt);
-    let found = grow(&mut candidates, root, method)?;
-    let mut components = |root| -> Result<BTreeSet<Component>> {
-        Ok(grow(&mut candidates, root, method)?.graph.components())
-    };
-    let contrast = match settings.contrast {
-        true if root == correct => Some([found.graph.components(), components(counter)?]),
-        true => Some([components(correct)?, components(counter)?]),
-        false => None,
-    };
-    let activations = found.graph.nodes.iter().map(|node| attribution.activation(node)).collect();
-    Ok(Circuit { found, activations, contrast })
 }
 
 impl Tables {

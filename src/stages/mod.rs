@@ -17,7 +17,7 @@ pub mod verify;
 
 pub mod excerpts;
 pub(crate) mod scoring;
-mod search;
+pub(crate) mod search;
 mod usage_report;
 
 use crate::artifact::tables::ContextRow;

@@ -101,10 +101,16 @@ fn read(line: &str, tokenizer: &Tokenizer) -> Result<Prompt> {
     .tokenise(tokenizer)
 }
 
-fn answer(field: &str, text: &str, tokenizer: &Tokenizer) -> Result<u32> {
+pub(super) fn answer(field: &str, text: &str, tokenizer: &Tokenizer) -> Result<u32> {
     tokenizer.single(text).ok_or_else(|| {
-        let hint =
-            "an answer is one token, with its leading space if it has one, such as \" Mary\"";
+        let spaced = format!(" {text}");
+        let hint = match tokenizer.single(&spaced) {
+            Some(_) if !text.is_empty() => {
+                format!("did you mean {spaced:?}? Words begin with their space")
+            }
+            _ => "an answer is one token, with its leading space if it has one, such as \" Mary\""
+                .into(),
+        };
         let ids = tokenizer.encode(text).unwrap_or_default();
         let tokens: Vec<String> =
             tokenizer.pieces(&ids).iter().map(|piece| format!("{:?}", piece.text)).collect();

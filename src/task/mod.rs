@@ -7,12 +7,14 @@ mod file;
 mod greater_than;
 mod ioi;
 mod published;
+mod typed;
 mod words;
 
 pub use greater_than::digits;
 pub use published::Published;
 pub use published::published;
 pub(crate) use published::{Origin, origin};
+pub(crate) use typed::{Typed, TypedText};
 
 use crate::config;
 use crate::corpus::Tokenizer;
@@ -52,6 +54,8 @@ pub struct Prompt {
 pub enum Measure {
     /// Of the correct answer over the counter answer.
     LogitDifference,
+    /// Of the correct answer alone; `counter` means nothing.
+    Logit,
     /// `P(> year) − P(≤ year)` over the two-digit tokens ([`digits`]); the year's last two digits.
     GreaterThan {
         /// The year's last two digits.

@@ -357,7 +357,13 @@ fn blocks(text: &str) -> Vec<String> {
 /// The program's arguments in a line such as `circuit-atlas run --from score # …`.
 fn arguments(line: &str) -> Option<Vec<&str>> {
     let command = line.trim().trim_start_matches("$ ").strip_prefix("circuit-atlas ")?;
-    Some(command.split('#').next().unwrap().split_whitespace().collect())
+    let parts = command.split('#').next().unwrap().split('"').enumerate();
+    // What is between quotation marks is one argument, spaces and all.
+    let words = parts.flat_map(|(i, part)| match i % 2 {
+        0 => part.split_whitespace().collect(),
+        _ => vec![part],
+    });
+    Some(words.collect())
 }
 
 #[test]

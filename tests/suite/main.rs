@@ -43,4 +43,5 @@ mod statistics;
 mod steer;
 mod suspects;
 mod task;
+mod trace;
 mod verify;

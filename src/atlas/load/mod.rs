@@ -19,6 +19,7 @@ mod why;
 pub(crate) use graphs::{Circuits, graphs, node};
 pub(crate) use heads::Heads;
 pub(crate) use promoted::promoted_rows;
+pub(crate) use whole::model_name;
 pub(crate) use why::{WhyTables, cause_group, cause_in_words, sources};
 
 use crate::artifact::tables::{

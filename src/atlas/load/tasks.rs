@@ -6,8 +6,8 @@ use crate::artifact::tables::{
     ComponentRow, EffectRow, FaithfulnessRow, HookScoreRow, PromptRow, RankingRow,
 };
 use crate::atlas::model::{
-    CircuitPair, Faithfulness, HookScore, Interval, InterventionLink, Prompt, PromptGraph, Serving,
-    Task, TaskComponent,
+    Baseline, CircuitPair, Faithfulness, HookScore, Interval, InterventionLink, Prompt,
+    PromptGraph, Serving, Task, TaskComponent,
 };
 use crate::config::{self, DiscoveryMethod, RootKind};
 use crate::error::Result;
@@ -135,6 +135,7 @@ impl Reader<'_> {
             tokens: row.tokens.iter().map(token).collect(),
             correct: row.correct,
             difference: root == RootKind::LogitDifference,
+            against: Baseline::Means,
             circuit: circuit.clone(),
         }))
     }

@@ -209,7 +209,8 @@ fn task_settings(task: &crate::config::Task) -> String {
 
 /// What the model is called where it came from: the repository of the hub, or the folder's own
 /// name.
-fn model_name(path: &str) -> String {
+/// What a model is called where it came from.
+pub(crate) fn model_name(path: &str) -> String {
     match path.parse::<HubName>() {
         Ok(name) => name.place(),
         Err(_) => Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned(),

@@ -5,6 +5,7 @@ pub(super) use crate::ids::{NodeKind, Slot};
 
 use crate::circuit::{Edge, Graph};
 use crate::ids::{Component, FeatureId, Kind};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The circuit of one prompt with what is around it. Cloning it does not copy nodes and links.
@@ -18,7 +19,18 @@ pub(crate) struct PromptGraph {
     pub correct: u32,
     /// Whether the root is a difference of two logits or the correct answer's alone.
     pub difference: bool,
+    pub against: Baseline,
     pub circuit: Arc<Circuit>,
+}
+
+/// What links of the method `gradient` hold features against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Baseline {
+    /// Their means over the corrupted prompts of the task.
+    Means,
+    /// What they are in this prompt.
+    Corrupted(String),
+    Zero,
 }
 
 /// Nodes and links of one prompt's circuit.
@@ -51,6 +63,12 @@ impl PromptGraph {
         &self.circuit.links
     }
 
+    /// Where a node is; the root reads the last token.
+    pub(crate) fn position(&self, at: usize) -> usize {
+        let last = self.tokens.len().saturating_sub(1);
+        self.nodes()[at].position.map_or(last, |position| position as usize)
+    }
+
     /// The dictionary feature that a node is, or that it serves if it is a head.
     pub(crate) fn feature(&self, at: usize) -> Option<FeatureId> {
         let node = &self.nodes()[at];
@@ -62,12 +80,12 @@ impl PromptGraph {
         Some(FeatureId::new(kind, node.layer(), node.feature? as usize))
     }
 
-    /// What a node is called in short: `att3.51`, `L2H4`, `emb`.
+    /// Short: `att3.51`, `L2H4`, `emb`.
     pub(crate) fn name(&self, at: usize) -> String {
         let node = &self.nodes()[at];
         let layer = node.layer();
         match node.kind {
-            NodeKind::Root => "answer".into(),
+            NodeKind::Root => kind_word(node.kind).into(),
             NodeKind::AttentionFeature | NodeKind::MlpFeature => {
                 self.feature(at).map_or_else(String::new, |id| id.to_string())
             }
@@ -80,23 +98,56 @@ impl PromptGraph {
         }
     }
 
-    /// What a head serves: a feature, or what the dictionary misses.
-    pub(crate) fn serves(&self, at: usize) -> Option<String> {
-        let node = &self.nodes()[at];
-        let served = || {
-            self.feature(at).map_or_else(|| format!("att{} err", node.layer()), |id| id.to_string())
-        };
-        (node.kind == NodeKind::Head).then(served)
+    /// The name with its position: `att3.51 @ 12`, of a head also with the one that it reads.
+    pub(crate) fn placed(&self, at: usize) -> String {
+        let (name, position) = (self.name(at), self.position(at));
+        match self.nodes()[at].kind {
+            NodeKind::Root => name,
+            NodeKind::Head => format!("{name} @ {position} ← {}", self.nodes()[at].source()),
+            _ => format!("{name} @ {position}"),
+        }
     }
 
-    /// Where a node is; the root reads the last token.
-    pub(crate) fn position(&self, at: usize) -> usize {
-        let last = self.tokens.len().saturating_sub(1);
-        self.nodes()[at].position.map_or(last, |position| position as usize)
+    /// What a head serves.
+    pub(crate) fn serves(&self, at: usize) -> Option<String> {
+        let node = &self.nodes()[at];
+        let error = || format!("att{} err", node.layer());
+        (node.kind == NodeKind::Head)
+            .then(|| self.feature(at).map_or_else(error, |id| id.to_string()))
+    }
+}
+
+/// The words for a kind of node.
+pub(crate) fn kind_word(kind: NodeKind) -> &'static str {
+    match kind {
+        NodeKind::Root => "answer",
+        NodeKind::AttentionFeature => "attention feature",
+        NodeKind::MlpFeature => "MLP feature",
+        NodeKind::Head => "head",
+        NodeKind::AttentionError => "attention error",
+        NodeKind::MlpError => "MLP error",
+        NodeKind::Bias(_) => "bias",
+        NodeKind::Embedding => "token embedding",
+        NodeKind::PositionEmbedding => "position embedding",
     }
 }
 
 impl Circuit {
+    /// A graph with the activation of each of its nodes; links in the order of the tables.
+    pub(crate) fn of(graph: &Graph, activations: Vec<Option<f32>>) -> Circuit {
+        let places: BTreeMap<Node, usize> = graph.nodes.iter().copied().zip(0..).collect();
+        let link = |edge: &Edge| Link {
+            from: places[&edge.child],
+            to: places[&edge.parent],
+            slot: edge.slot,
+            effect: edge.effect,
+            share: edge.share,
+        };
+        let mut links: Vec<Link> = graph.edges.iter().map(link).collect();
+        links.sort_by_key(|link| (link.from, link.to, link.slot));
+        Circuit { nodes: graph.nodes.clone(), activations, links }
+    }
+
     /// The same with links between nodes instead of places.
     pub(crate) fn graph(&self) -> Graph {
         let edge = |link: &Link| Edge {

@@ -16,7 +16,7 @@ pub(crate) use component::{ComponentPage, Serving};
 pub(crate) use evaluation::{Agreement, Evaluation, Misjudged, Steering};
 pub(crate) use explanation::{Exchange, Explanation, Transcript, Usage, UsageTotal};
 pub(crate) use feature::{CorpusPair, Example, Feature, Group, Pair, PromotedToken, TextPiece};
-pub(crate) use graph::{Circuit, Link, Node, PromptGraph};
+pub(crate) use graph::{Baseline, Circuit, Link, Node, PromptGraph, kind_word};
 pub(crate) use head::{Attention, Contributor, CopiedToken, Head, HeadFeature, Move, Role, What};
 pub(crate) use head::{AttentionShares, Copying};
 pub(crate) use task::{

@@ -30,6 +30,8 @@ pub enum Metric {
         /// Token id of the wrong answer.
         counter: u32,
     },
+    /// Logit of one token (less the mean logit, as the model is folded).
+    Logit(u32),
     /// `P(>YY) − P(≤YY)` over the two-digit tokens `00` … `99`.
     GreaterThan {
         /// Ids of the tokens `00` … `99`, in this order.
@@ -46,6 +48,7 @@ impl Metric {
             Metric::LogitDifference { correct, counter } => {
                 f64::from(logits[*correct as usize]) - f64::from(logits[*counter as usize])
             }
+            Metric::Logit(id) => f64::from(logits[*id as usize]),
             Metric::GreaterThan { digits, year } => {
                 let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 let weight = |logit: f32| f64::from(logit - top).exp();
@@ -69,6 +72,10 @@ impl Metric {
                 gradient[*correct as usize] += 1.0;
                 gradient[*counter as usize] -= 1.0;
                 (logits[*correct as usize] - logits[*counter as usize], gradient)
+            }
+            Metric::Logit(id) => {
+                gradient[*id as usize] = 1.0;
+                (logits[*id as usize], gradient)
             }
             Metric::GreaterThan { digits, year } => {
                 let top = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);

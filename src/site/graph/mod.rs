@@ -7,5 +7,5 @@ mod layout;
 mod names;
 mod picture;
 
-pub(super) use names::{Names, kind_word, slot_word};
+pub(super) use names::{Names, slot_word};
 pub(super) use picture::{key, picture};

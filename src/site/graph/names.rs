@@ -1,6 +1,6 @@
 //! What a node is called, what it is, and where it leads.
 
-use crate::atlas::model::{Link, Node, PromptGraph};
+use crate::atlas::model::{Link, Node, PromptGraph, kind_word};
 use crate::format::number::{percent, significant};
 use crate::format::text::visible;
 use crate::format::text::{cut, plain};
@@ -12,21 +12,6 @@ use crate::site::text::Html;
 const TOLD: usize = 3;
 /// Characters of what a feature is about.
 const GIST: usize = 110;
-
-/// The words for a kind of node.
-pub(crate) fn kind_word(kind: NodeKind) -> &'static str {
-    match kind {
-        NodeKind::Root => "answer",
-        NodeKind::AttentionFeature => "attention feature",
-        NodeKind::MlpFeature => "MLP feature",
-        NodeKind::Head => "head",
-        NodeKind::AttentionError => "attention error",
-        NodeKind::MlpError => "MLP error",
-        NodeKind::Bias(_) => "bias",
-        NodeKind::Embedding => "token embedding",
-        NodeKind::PositionEmbedding => "position embedding",
-    }
-}
 
 /// Everything that is said of the nodes of one graph.
 pub(crate) struct Names<'a> {
@@ -100,10 +85,7 @@ impl<'a> Names<'a> {
     pub(crate) fn placed(&self, at: usize) -> String {
         match self.node(at).kind {
             NodeKind::Root => self.root.1.clone(),
-            NodeKind::Head => {
-                format!("{} @ {} ← {}", self.name(at), self.position(at), self.node(at).source())
-            }
-            _ => format!("{} @ {}", self.name(at), self.position(at)),
+            _ => self.graph.placed(at),
         }
     }
 

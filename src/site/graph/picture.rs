@@ -3,8 +3,8 @@
 
 use super::layout::{AIR, Box, HEIGHT, Layout, Spot};
 use super::names::Names;
-use super::names::{kind_word, slot_word};
-use crate::atlas::model::Link;
+use super::names::slot_word;
+use crate::atlas::model::{Link, kind_word};
 use crate::format::text::cut;
 use crate::format::text::visible;
 use crate::ids::{NodeKind, Slot};

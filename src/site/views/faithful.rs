@@ -343,6 +343,7 @@ fn point(f: &Faithfulness, metric: &str) -> Option<Point> {
 /// What a task of this kind measures.
 pub(super) fn measure(kind: &str) -> &'static str {
     match kind {
+        "logit" => "the answer’s logit",
         "greater-than" => "P(>\u{202f}YY)\u{a0}−\u{a0}P(≤\u{202f}YY)",
         _ => "the logit difference",
     }

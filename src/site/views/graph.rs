@@ -4,10 +4,10 @@
 use super::faithful::measure;
 use super::parts::Page;
 use super::task::{Answer, answers};
-use crate::atlas::model::{Link as Edge, Prompt, PromptGraph, Task};
+use crate::atlas::model::{Baseline, Link as Edge, Prompt, PromptGraph, Task, kind_word};
 use crate::format::number::{counted, fixed, percent, significant};
 use crate::ids::{NodeKind, Slot};
-use crate::site::graph::{self, Names, kind_word, slot_word};
+use crate::site::graph::{self, Names, slot_word};
 use crate::site::graph_json;
 use crate::site::links::{Links, PageLink, Site, graph_path};
 use crate::site::text::{Html, token};
@@ -22,12 +22,17 @@ pub(crate) struct GraphView {
     page: Page,
     text: String,
     correct: Html,
-    counter: Html,
+    /// None where the answer is held against no other.
+    counter: Option<Html>,
     right: bool,
     answers: Vec<Answer>,
     logit_difference: String,
     /// Its links are parts of the task's measure, not direct effects.
     by_gradient: bool,
+    /// These parts are against features being zero, or what they are in this prompt; else against
+    /// their means.
+    zero: bool,
+    corrupted: Option<String>,
     /// The task's measure.
     measured: &'static str,
     /// What the task measures and its value here, if that is another thing.
@@ -134,9 +139,14 @@ impl GraphView {
             page: page(links, drawn, &format!("{nodes} and {edges}")),
             text: prompt.text.clone(),
             correct: token(&prompt.correct),
-            counter: token(&prompt.counter),
+            counter: (!prompt.counter.is_empty()).then(|| token(&prompt.counter)),
             right: prompt.right,
             by_gradient: drawn.task.method == "gradient",
+            zero: graph.against == Baseline::Zero,
+            corrupted: match &graph.against {
+                Baseline::Corrupted(text) => Some(text.clone()),
+                _ => None,
+            },
             measured: measure(&drawn.task.kind),
             measure: (drawn.task.kind == "greater-than")
                 .then(|| (measure(&drawn.task.kind), fixed(prompt.metric, 2))),
@@ -162,13 +172,15 @@ impl GraphView {
 fn page(links: Links, drawn: &Drawn, size: &str) -> Page {
     let (task, number) = (&drawn.task.name, drawn.graph.number);
     let description = format!("The circuit of one prompt, {size}: {}", drawn.prompt.text);
-    let mut page = Page::new(
-        links,
-        "tasks",
-        &drawn.path("html"),
-        format!("{task}, prompt {number}"),
-        description,
-    );
+    let title = match links.site.alone {
+        true => "The circuit of a prompt".into(),
+        false => format!("{task}, prompt {number}"),
+    };
+    let mut page = Page::new(links, "tasks", &drawn.path("html"), title, description);
+    if links.site.alone {
+        page.window = page.title.clone();
+        page.url = None;
+    }
     page.crumbs.push(links.task(task));
     page
 }

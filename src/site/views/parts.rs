@@ -22,6 +22,8 @@ pub(super) struct Page {
     pub when: String,
     /// From the page to the site's folder.
     pub root: Html,
+    /// There is no other file: it has its styles in it, and links to none.
+    pub alone: bool,
     /// Which entry of the navigation is current.
     pub section: &'static str,
     /// The way here from the front page, without the page itself.
@@ -65,6 +67,7 @@ impl Page {
             version: atlas.version.clone(),
             when: atlas.when.clone(),
             root: links.href(""),
+            alone: links.site.alone,
             section,
             crumbs,
             url: (!atlas.base_url.is_empty())

@@ -1,9 +1,12 @@
 //! Searches that `discover` and `verify` share: the clean runs of a task's prompts, circuits ranked
-//! by the gradient, and what other methods find. Methods that rank features do so on the prompts
-//! that `discover` ranks on; those that grow circuits grow those of the task's own prompts.
+//! by the gradient, circuits grown from single prompts, and what other methods find. Methods that
+//! rank features do so on the prompts that `discover` ranks on; those that grow circuits grow those
+//! of the task's own prompts.
 
-pub(super) mod ranked;
-pub(super) mod task_prompts;
+pub(crate) mod grown;
+pub(crate) mod ranked;
+pub(crate) mod task_prompts;
+pub(crate) mod typed;
 
 use crate::circuit::features::{self, Errors, FeatureAblation, Runner, Side};
 use crate::circuit::gradient::{Gradient, Lessons, middles};

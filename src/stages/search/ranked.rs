@@ -89,7 +89,8 @@ impl<'a> Keeps<'a> {
     }
 }
 
-/// Ranks, chooses, and finds the circuit of each of the task's own prompts.
+/// Ranks, chooses, and finds the circuit of each of the task's own prompts; `ablate` says what
+/// stands in for the features of no circuit.
 ///
 /// # Errors
 /// When no prompt is used, or a dictionary cannot be read.
@@ -99,19 +100,20 @@ pub(crate) fn find(
     task: &Task,
     prompts: &Prompts,
     metrics: &Metrics,
+    ablate: Ablate,
 ) -> Result<Ranked> {
     let settings = &run.config.discover;
     let gradient = Gradient::new(replacement, middles(settings.points))?;
     let cases =
         prompts.finding.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<_>>>()?;
-    let held = counted_stand_ins(replacement, task, &cases)?;
+    let held = counted_stand_ins(replacement, task, &cases, ablate)?;
     let since = Instant::now();
     let ranked = score(run, &gradient, task, prompts, metrics, &cases, &held)?;
     let cost = cost(since, cases.len());
-    let (ranking, circuit) = choice(run, replacement, task, prompts, metrics, &ranked)?;
+    let (ranking, circuit) = choice(run, replacement, task, prompts, metrics, &ranked, ablate)?;
     let members = Members::new(&gradient, &circuit)?;
     run.progress.begin("circuits of prompts", ranked.solved.len() as u64, 0);
-    let Scored { mut solved, null, hooks, .. } = ranked;
+    let Scored { mut solved, null, hooks, only, .. } = ranked;
     let tokens: Vec<&[u32]> = cases[..solved.len()].iter().map(|case| case.tokens).collect();
     let used: Vec<bool> = solved.iter().map(|solved| solved.used(task.wrong)).collect();
     let one = |i: usize, pass: Pass| {
@@ -122,20 +124,24 @@ pub(crate) fn find(
         run.progress.step(1)?;
         Ok(circuit)
     };
-    replacement.over(&tokens, one, |i, circuit| solved[i].circuit = circuit)?;
+    match (only, solved.first_mut()) {
+        (Some(pass), Some(first)) => first.circuit = one(0, pass)?,
+        _ => replacement.over(&tokens, one, |i, circuit| solved[i].circuit = circuit)?,
+    }
     Ok(Ranked { solved, cost, ranking, circuit, null, hooks })
 }
 
-/// What stands in for features in each case that counts, made of the twins of those alone.
+/// What stands in for features in each case that counts, made of the twins of those alone, or zero.
 fn counted_stand_ins(
     replacement: &ReplacementModel,
     task: &Task,
     cases: &[Case],
+    ablate: Ablate,
 ) -> Result<Vec<Option<Arc<FeatureAblation>>>> {
     let counts = counting(replacement, task, cases)?;
     let counted: Vec<Case> =
         cases.iter().zip(&counts).filter(|(_, counts)| **counts).map(|(c, _)| c.clone()).collect();
-    let mut held = ablation_values(replacement, &counted, Ablate::Mean, task.seed)?.into_iter();
+    let mut held = ablation_values(replacement, &counted, ablate, task.seed)?.into_iter();
     Ok(counts.into_iter().map(|counts| if counts { held.next() } else { None }).collect())
 }
 
@@ -145,6 +151,9 @@ struct Scored {
     means: Means,
     null: Ranking,
     hooks: Vec<(DictionaryId, [f64; 3])>,
+    /// The pass of the only prompt, so that the dictionaries are not read for it again; those of
+    /// many would be large.
+    only: Option<Pass>,
 }
 
 fn score(
@@ -159,17 +168,18 @@ fn score(
     let exchanged =
         exchanged(prompts.finding.iter().map(|prompt| prompt.template.as_str()), task.seed);
     let (mut sums, mut null, mut errors) = (Sums::default(), Sums::default(), BTreeMap::new());
-    let (mut solved, mut used) = (Vec::new(), 0usize);
+    let (mut solved, mut used, mut only) = (Vec::new(), 0usize, None);
     run.progress.begin("prompts scored", cases.len() as u64, 0);
     let tokens: Vec<&[u32]> = cases.iter().map(|case| case.tokens).collect();
-    let one = |at: usize, pass: Pass| -> Result<(Solved, Option<Scores>)> {
+    let one = |at: usize, pass: Pass| -> Result<(Solved, Option<Scores>, Option<Pass>)> {
         let solved = Solved::new(gradient.replacement, &prompts.finding[at], &pass, metrics)?;
         let held = held[at].as_ref().filter(|_| solved.used(task.wrong));
         let scores = held.map(|held| gradient.scores(&cases[at], &pass, held)).transpose()?;
         run.progress.step(1)?;
-        Ok((solved, scores))
+        Ok((solved, scores, (cases.len() == 1).then_some(pass)))
     };
-    gradient.replacement.over(&tokens, one, |at, (one, scores)| {
+    gradient.replacement.over(&tokens, one, |at, (one, scores, pass)| {
+        only = pass;
         if let Some(scores) = scores {
             used += 1;
             let (stratum, by_part) = (&one.prompt.stratum, scores.by_part());
@@ -202,6 +212,7 @@ fn score(
         null: ranking(&null, &equal(&null)),
         means,
         solved,
+        only,
     })
 }
 
@@ -213,11 +224,12 @@ fn choice(
     prompts: &Prompts,
     metrics: &Metrics,
     ranked: &Scored,
+    ablate: Ablate,
 ) -> Result<(Ranking, BTreeSet<FeatureId>)> {
     let settings = &run.config.discover;
     let on = if prompts.choosing.is_empty() { &prompts.finding } else { &prompts.choosing };
     let (on, cases) = counted(replacement, task, on, metrics)?;
-    let held = ablation_values(replacement, &cases, Ablate::Mean, task.seed)?;
+    let held = ablation_values(replacement, &cases, ablate, task.seed)?;
     let keeps = Keeps::new(replacement, &on, &cases, &held)?;
     run.progress.say("choosing the size of the circuit");
     let choice =
