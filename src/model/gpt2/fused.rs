@@ -129,7 +129,7 @@ fn exp(x: f32) -> f32 {
     /// Added to a small number it leaves the nearest whole one in the last bits.
     const ROUND: f32 = 12_582_912.0;
     /// ln 2 in two parts, of which the first times a whole number has no rounding.
-    const LN_2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+    const LN_2: [f32; 2] = [355.0 / 512.0, -2.121_944_4e-4];
     let small = x.clamp(-87.3, 88.3);
     let rounded = small * std::f32::consts::LOG2_E + ROUND;
     let n = rounded - ROUND;
