@@ -18,6 +18,7 @@ pub use store::{Dictionary, clear};
 
 use crate::error::Result;
 use candle_core::{Storage, Tensor};
+use pulp::Arch;
 use rayon::prelude::*;
 
 /// The reading half of a dictionary, or of some of its features: `pre = W·x + bias`, active as the
@@ -69,17 +70,22 @@ impl Rule {
         }
     }
 
-    /// The active features of one token, of products `W·x` and biases.
-    fn active(&self, products: &[f32], bias: &[f32]) -> Active {
+    /// What the pre-activation of each of `n` features has to be above, `[n]`
+    fn limits(&self, n: usize) -> Vec<f32> {
         match self {
-            Rule::Relu => above(products, bias, |_| 0.0),
-            Rule::Jump(limits) => above(products, bias, |f| limits[f].max(0.0)),
-            Rule::TopK(k) => {
-                let mut row: Vec<f32> = products.iter().zip(bias).map(|(x, b)| x + b).collect();
-                keep_largest(&mut row, *k);
-                sparse(&row)
-            }
+            Rule::Jump(thresholds) => thresholds.iter().map(|limit| limit.max(0.0)).collect(),
+            Rule::Relu | Rule::TopK(_) => vec![0.0; n],
         }
+    }
+
+    /// The active features of one token, of products `W·x`, biases and [`Rule::limits`].
+    fn active(&self, products: &[f32], bias: &[f32], limits: &[f32]) -> Active {
+        if let Rule::TopK(k) = self {
+            let mut row: Vec<f32> = products.iter().zip(bias).map(|(x, b)| x + b).collect();
+            keep_largest(&mut row, *k);
+            return sparse(&row);
+        }
+        Arch::new().dispatch(|| above(products, bias, limits))
     }
 
     /// The rule of some features only; a top-k is one of all features or none.
@@ -93,16 +99,25 @@ impl Rule {
 
 /// The features whose `product + bias` is above their limit. Nearly all are below, so that they are
 /// looked at many at a time first.
-fn above(products: &[f32], bias: &[f32], limit: impl Fn(usize) -> f32) -> Active {
+#[inline(always)]
+fn above(products: &[f32], bias: &[f32], limits: &[f32]) -> Active {
     const AT_ONCE: usize = 32;
     let mut active = Active::new();
-    for (at, (products, bias)) in products.chunks(AT_ONCE).zip(bias.chunks(AT_ONCE)).enumerate() {
-        let from = at * AT_ONCE;
-        let each = || products.iter().zip(bias).map(|(x, b)| x + b).zip(from..);
-        if each().fold(false, |any, (x, f)| any | (x > limit(f))) {
-            active.extend(each().filter(|(x, f)| *x > limit(*f)).map(|(x, f)| (f as u32, x)));
+    let mut look = |from: usize, products: &[f32], bias: &[f32], limits: &[f32]| {
+        let each = || products.iter().zip(bias).map(|(x, b)| x + b).zip(limits);
+        if each().fold(false, |any, (x, limit)| any | (x > *limit)) {
+            let found = (from as u32..).zip(each()).filter(|(_, (x, limit))| x > *limit);
+            active.extend(found.map(|(f, (x, _))| (f, x)));
         }
+    };
+    let whole = products.len() / AT_ONCE * AT_ONCE;
+    // Arrays of a length that is known take a few comparisons of vectors.
+    let (many, rest) = products.as_chunks::<AT_ONCE>();
+    let (biases, limits_of) = (bias.as_chunks::<AT_ONCE>().0, limits.as_chunks::<AT_ONCE>().0);
+    for (at, ((products, bias), limits)) in many.iter().zip(biases).zip(limits_of).enumerate() {
+        look(at * AT_ONCE, products, bias, limits);
     }
+    look(whole, rest, &bias[whole..], &limits[whole..]);
     active
 }
 
@@ -146,6 +161,7 @@ impl Encoder {
     /// `x [T, d_in]` → the active features of each token.
     pub fn active(&self, x: &Tensor) -> Result<Vec<Active>> {
         let (tokens, w, bias) = (x.dim(0)?, self.w.t()?, self.bias.to_vec1::<f32>()?);
+        let limits = self.rule.limits(bias.len());
         let mut active = Vec::with_capacity(tokens);
         for start in (0..tokens).step_by(ROWS) {
             let products = x.narrow(0, start, ROWS.min(tokens - start))?.matmul(&w)?;
@@ -155,7 +171,7 @@ impl Encoder {
                 return Err(candle_core::Error::Msg("products on another device".into()).into());
             };
             let rows = storage.as_slice::<f32>()?.par_chunks_exact(bias.len());
-            active.par_extend(rows.map(|row| self.rule.active(row, &bias)));
+            active.par_extend(rows.map(|row| self.rule.active(row, &bias, &limits)));
         }
         Ok(active)
     }
@@ -195,7 +211,22 @@ mod tests {
         let rules = [Rule::Relu, Rule::Jump(vec![0.5, 0.0, 1.0, 0.0, 3.0, 0.0]), Rule::TopK(3)];
         for rule in rules {
             let products = pre.map(|x| x - 0.125);
-            assert_eq!(rule.active(&products, &[0.125; 6]), sparse(&after(rule.clone())));
+            let limits = rule.limits(6);
+            assert_eq!(rule.active(&products, &[0.125; 6], &limits), sparse(&after(rule.clone())));
+        }
+    }
+
+    #[test]
+    fn features_are_found_in_rows_of_every_length() {
+        for n in [0, 1, 31, 32, 33, 64, 100] {
+            let products: Vec<f32> = (0..n).map(|f| (f as f32 * 0.7).sin()).collect();
+            let limits: Vec<f32> = (0..n).map(|f| (f % 5) as f32 * 0.25).collect();
+            let expected: Active = (0..n)
+                .filter(|&f| products[f] + 0.125 > limits[f])
+                .map(|f| (f as u32, products[f] + 0.125))
+                .collect();
+            let rule = Rule::Jump(limits.clone());
+            assert_eq!(rule.active(&products, &vec![0.125; n], &rule.limits(n)), expected);
         }
     }
 }

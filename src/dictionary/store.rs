@@ -9,9 +9,11 @@ use crate::artifact::publish::publish;
 use crate::error::{Hint, Result, hinted};
 use crate::ids::{DictionaryId, FeatureId};
 use candle_core::safetensors::MmapedSafetensors;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
+use pulp::Arch;
 use rayon::prelude::*;
 use safetensors::View;
+use safetensors::tensor::TensorView;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -161,10 +163,10 @@ impl Dictionary {
 
     /// The reading half of `n` features in a row.
     fn slice(&self, map: &MmapedSafetensors, start: usize, n: usize) -> Result<Encoder> {
-        let rows =
-            floats(&map.get("w_enc")?.data()[start * self.d_in * 4..(start + n) * self.d_in * 4]);
+        let view = map.get("w_enc")?;
+        let rows = &view.data()[start * self.d_in * 4..(start + n) * self.d_in * 4];
         Ok(Encoder {
-            w: Tensor::from_vec(rows, (n, self.d_in), &Device::Cpu)?,
+            w: Tensor::from_raw_buffer(rows, DType::F32, &[n, self.d_in], &Device::Cpu)?,
             bias: Tensor::new(&self.bias[start..start + n], &Device::Cpu)?,
             rule: self.rule.select(&(start..start + n).collect::<Vec<_>>()),
         })
@@ -224,11 +226,31 @@ impl Dictionary {
     /// The active features of one token → its reconstruction, `[d_out]`
     pub fn reconstruction(&self, active: &Active) -> Result<Vec<f32>> {
         let mut sum = self.b_out.clone();
-        for &(f, a) in active {
-            let row = self.write_direction(f as usize)?;
-            sum.iter_mut().zip(row).for_each(|(sum, w)| *sum += a * w);
-        }
+        self.add(&mut sum, active)?;
         Ok(sum)
+    }
+
+    /// Activations of some features of each token → what they write, without the constant, `[T,
+    /// d_out]`
+    pub(crate) fn write(&self, active: &[Active]) -> Result<Tensor> {
+        let width = self.b_out.len();
+        let mut rows = vec![0.0; active.len() * width];
+        rows.par_chunks_exact_mut(width)
+            .zip(active)
+            .try_for_each(|(sum, active)| self.add(sum, active))?;
+        Ok(Tensor::from_vec(rows, (active.len(), width), &Device::Cpu)?)
+    }
+
+    fn add(&self, sum: &mut [f32], active: &Active) -> Result<()> {
+        let view = self.map.get("w_dec")?;
+        for &(f, a) in active {
+            let row = self.row_of(&view, f as usize)?;
+            Arch::new().dispatch(|| {
+                let row = row.iter().map(|bytes| f32::from_le_bytes(*bytes));
+                sum.iter_mut().zip(row).for_each(|(sum, w)| *sum += a * w);
+            });
+        }
+        Ok(())
     }
 
     /// What all features add to the reconstruction, `[F, d_out]`, copied into memory.
@@ -238,6 +260,11 @@ impl Dictionary {
 
     fn row(&self, name: &str, f: usize) -> Result<Vec<f32>> {
         let view = self.map.get(name)?;
+        Ok(self.row_of(&view, f)?.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+    }
+
+    /// The numbers of a row, in the file.
+    fn row_of<'a>(&self, view: &TensorView<'a>, f: usize) -> Result<&'a [[u8; 4]]> {
         let bytes = view.shape().last().copied().unwrap_or(0) * size_of::<f32>();
         let row = view.data().get(f * bytes..(f + 1) * bytes).ok_or_else(|| {
             hinted(
@@ -245,12 +272,8 @@ impl Dictionary {
                 format!("features of `{}` are counted from 0 to {}", self.id, self.width - 1),
             )
         })?;
-        Ok(floats(row))
+        Ok(row.as_chunks().0)
     }
-}
-
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
 fn file_name(source: &Source, content: &str) -> String {
@@ -299,7 +322,7 @@ fn stored(path: &Path) -> Stored {
 fn is_whole(map: &MmapedSafetensors) -> bool {
     let all = map.tensors();
     let own = all.iter().filter(|(name, _)| !name.ends_with(HASHES));
-    let matches = |(name, view): &(String, safetensors::tensor::TensorView)| {
+    let matches = |(name, view): &(String, TensorView)| {
         let said = map.get(&format!("{name}{HASHES}"));
         said.is_ok_and(|said| said.data() == hashes(name, view.shape(), view.data()))
     };

@@ -7,7 +7,7 @@
 //! errors kept `x − W·a + W·r + W_C·(a − r)`; inside, errors ablated `W·r + b + e_r + W_C·(a − r)`;
 //! outside, errors kept `x − W_C·(a − r)`; outside, errors ablated `W·a + b + e_r − W_C·(a − r)`.
 //! Only the first and the last need whole dictionaries; the others encode the features of `C`
-//! alone.
+//! alone. Of `a` and `r` only what is not 0 is multiplied.
 
 use super::{Ablate, Case, shared, sources};
 use crate::circuit::{PROMPTS, ReplacementModel};
@@ -20,7 +20,8 @@ use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Prompts that are run at once: each slice of an encoder is copied from its file once for all.
+/// Prompts that are run at once, at most: each slice of an encoder is copied from its file once for
+/// all. The cases are run in an even number of such parts, which are of one size.
 const CASES: usize = 128;
 
 /// What becomes of the dictionaries' errors.
@@ -251,8 +252,9 @@ impl Runner<'_> {
                 let logits = self.replacement.model.abreast(&tokens, &step)?;
                 Ok(cases.iter().zip(&logits).map(|(case, logits)| case.metric.of(logits)).collect())
             };
-        let each =
-            self.cases.par_chunks(CASES).zip(self.ablation_values.par_chunks(CASES)).map(some);
+        let parts = self.cases.len().div_ceil(CASES).next_multiple_of(2);
+        let size = self.cases.len().div_ceil(parts.max(1)).max(1);
+        let each = self.cases.par_chunks(size).zip(self.ablation_values.par_chunks(size)).map(some);
         Ok(each.collect::<Result<Vec<_>>>()?.concat())
     }
 }
@@ -284,51 +286,120 @@ impl Step<'_> {
                 self.ablation_values.iter().map(|s| part(s.hook(dictionary.id))).collect();
             Ok(Tensor::cat(&parts, 0)?)
         };
-        let change = self.change(dictionary, read)?;
-        let alive = || written(dictionary, &dictionary.active(read)?);
         Ok(match (self.side, self.errors) {
             (Side::Inside, Errors::Kept) => {
-                (((holds - alive()?)? + all(|h| &h.written)?)? + change)?
+                ((holds + all(|h| &h.written)?)? - self.exchanged(dictionary, read)?)?
             }
-            (Side::Inside, Errors::Ablated) => (all(|h| &h.whole)? + change)?,
-            (Side::Outside, Errors::Kept) => (holds - change)?,
+            (Side::Inside, Errors::Ablated) => {
+                let whole = all(|h| &h.whole)?;
+                self.change(dictionary, read)?.map_or(Ok(whole.clone()), |change| whole + change)?
+            }
+            (Side::Outside, Errors::Kept) => {
+                self.change(dictionary, read)?.map_or(Ok(holds.clone()), |change| holds - change)?
+            }
             (Side::Outside, Errors::Ablated) => {
-                (((alive()? + all(|h| &h.whole)?)? - all(|h| &h.written)?)? - change)?
+                let errors = (all(|h| &h.whole)? - all(|h| &h.written)?)?;
+                (errors + self.exchanged(dictionary, read)?)?
             }
         })
     }
 
-    /// `W_C·(a − r)`, `[ΣT, d_out]`
-    fn change(&self, dictionary: &Dictionary, read: &Tensor) -> Result<Tensor> {
-        let width = dictionary.b_out().len();
-        let Some(features) = self.features.get(&dictionary.id) else {
-            return Ok(Tensor::zeros((read.dim(0)?, width), read.dtype(), read.device())?);
-        };
-        let a = activations(dictionary, features, read)?;
-        let hooks = self.ablation_values.iter().map(|s| s.hook(dictionary.id));
-        let r: Vec<f32> = hooks
-            .flat_map(|hook| hook.active.iter())
-            .flat_map(|row| picked(row, features))
+    fn chosen(&self, dictionary: &Dictionary) -> &[usize] {
+        self.features.get(&dictionary.id).map_or(&[], Vec::as_slice)
+    }
+
+    /// What stands in for a dictionary's features, a row each.
+    fn instead(&self, id: DictionaryId) -> Vec<&Active> {
+        self.ablation_values.iter().flat_map(|s| &s.hook(id).active).collect()
+    }
+
+    /// `W·a − W_C·(a − r)`, what a dictionary's features write when those of the circuit are
+    /// replaced, `[ΣT, d_out]`
+    fn exchanged(&self, dictionary: &Dictionary, read: &Tensor) -> Result<Tensor> {
+        let mut replaced = vec![false; dictionary.width()];
+        self.chosen(dictionary).iter().for_each(|&f| replaced[f] = true);
+        let alive = |(f, _): &&(u32, f32)| !replaced[*f as usize];
+        let stands_in = |(f, _): &&(u32, f32)| replaced[*f as usize];
+        let rows: Vec<Active> = dictionary
+            .active(read)?
+            .par_iter()
+            .zip(self.instead(dictionary.id))
+            .map(|(a, r)| {
+                a.iter().filter(alive).chain(r.iter().filter(stands_in)).copied().collect()
+            })
             .collect();
-        let r = Tensor::from_vec(r, a.shape().clone(), a.device())?;
-        let rows =
-            features.iter().map(|&f| dictionary.write_direction(f)).collect::<Result<Vec<_>>>()?;
-        let w = Tensor::from_vec(rows.concat(), (features.len(), width), a.device())?;
-        centred(dictionary, (a - r)?.matmul(&w)?)
+        centred(dictionary, dictionary.write(&rows)?)
+    }
+
+    /// `W_C·(a − r)`, `[ΣT, d_out]`; none where no feature of the dictionary is in the circuit.
+    fn change(&self, dictionary: &Dictionary, read: &Tensor) -> Result<Option<Tensor>> {
+        let chosen = self.chosen(dictionary);
+        if chosen.is_empty() {
+            return Ok(None);
+        }
+        let mut is_chosen = vec![false; dictionary.width()];
+        chosen.iter().for_each(|&f| is_chosen[f] = true);
+        let of_circuit = |(f, _): &(u32, f32)| is_chosen[*f as usize];
+        let active = if dictionary.needs_all() {
+            dictionary.active(read)?
+        } else {
+            let mut active = dictionary.select(chosen)?.active(read)?;
+            active.iter_mut().flatten().for_each(|(f, _)| *f = chosen[*f as usize] as u32);
+            active
+        };
+        let rows: Vec<Active> = active
+            .par_iter()
+            .zip(self.instead(dictionary.id))
+            .map(|(a, r)| {
+                difference(
+                    a.iter().copied().filter(of_circuit),
+                    r.iter().copied().filter(of_circuit),
+                )
+            })
+            .collect();
+        Ok(Some(centred(dictionary, dictionary.write(&rows)?)?))
     }
 }
 
-/// `x [T, d_in]` → activations of some features, `[T, n]`
-fn activations(dictionary: &Dictionary, features: &[usize], x: &Tensor) -> Result<Tensor> {
-    if !dictionary.needs_all() {
-        return dictionary.select(features)?.encode(x);
+/// `a − r` of two tokens' activations, both by feature.
+fn difference(a: impl Iterator<Item = (u32, f32)>, r: impl Iterator<Item = (u32, f32)>) -> Active {
+    let (mut r, mut rows) = (r.peekable(), Active::new());
+    for (f, x) in a {
+        while let Some((before, y)) = r.next_if(|(g, _)| *g < f) {
+            rows.push((before, -y));
+        }
+        let y = r.next_if(|(g, _)| *g == f).map_or(0.0, |(_, y)| y);
+        rows.push((f, x - y));
     }
-    let active = dictionary.active(x)?;
-    let rows: Vec<f32> = active.iter().flat_map(|row| picked(row, features)).collect();
-    Ok(Tensor::from_vec(rows, (active.len(), features.len()), x.device())?)
+    rows.extend(r.map(|(f, y)| (f, -y)));
+    rows
 }
 
 /// The activations of some features in a token's list; both are by feature.
 pub(crate) fn picked(active: &Active, features: &[usize]) -> Vec<f32> {
-    features.iter().map(|&f| activation(active, f as u32)).collect()
+    let mut rest = active.iter().peekable();
+    let one = |&feature: &usize| {
+        while rest.next_if(|(f, _)| (*f as usize) < feature).is_some() {}
+        rest.next_if(|(f, _)| *f as usize == feature).map_or(0.0, |(_, a)| *a)
+    };
+    features.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_read_and_subtracted_by_feature() {
+        let (a, r): (Active, Active) =
+            (vec![(1, 2.0), (4, 1.0), (7, 3.0)], vec![(0, 0.5), (4, 0.25), (9, 1.0)]);
+        assert_eq!(picked(&a, &[0, 1, 4, 5, 9]), [0.0, 2.0, 1.0, 0.0, 0.0]);
+        assert_eq!(picked(&a, &[]), [] as [f32; 0]);
+        assert_eq!(
+            difference(a.iter().copied(), r.iter().copied()),
+            [(0, -0.5), (1, 2.0), (4, 0.75), (7, 3.0), (9, -1.0)]
+        );
+        assert_eq!(difference(a.iter().copied(), std::iter::empty()), a);
+        assert_eq!(difference(std::iter::empty(), a.iter().copied()).len(), 3);
+    }
 }
