@@ -105,7 +105,7 @@ pub const STAGES: [Stage; 12] = [
         name: "verify",
         does: "faithfulness of the circuits: everything else ablated; links tested by \
              intervention",
-        version: 4,
+        version: 5,
         settings: &["tasks.", "discover.", "verify."],
         inputs: &[
             Input::Model,
