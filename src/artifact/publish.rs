@@ -5,10 +5,19 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+/// The end of scratch names. They are removed by name, as a half-written file cannot tell whose it
+/// is: no other program makes such names.
+const SCRATCH: &str = ".circuit-atlas.tmp";
+
 /// The scratch name of a file: in the same folder, so that the rename cannot cross a disk.
 pub fn scratch(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.tmp"))
+    path.with_file_name(format!(".{name}{SCRATCH}"))
+}
+
+/// The name of the file that a scratch name is of.
+pub(super) fn scratched(name: &str) -> Option<&str> {
+    name.strip_prefix('.')?.strip_suffix(SCRATCH)
 }
 
 /// Writes a file through `write` and renames it into place.

@@ -1,7 +1,7 @@
 //! The artifact folder: Parquet files that carry their name, version and the fingerprint of what
 //! made them.
 
-use super::publish::{publish, scratch};
+use super::publish::{publish, scratch, scratched};
 use super::row::{Column, Row};
 use super::seal::{self, Found, Sealed};
 use crate::error::{Context, Hint, Result, caught, hinted};
@@ -431,8 +431,7 @@ impl Store {
     /// The numbers of the parts that are there, or that a killed run was writing.
     fn begun(&self, artifact: &Artifact) -> Vec<u32> {
         self.numbered(artifact, |name| {
-            let name =
-                name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp")).unwrap_or(name);
+            let name = scratched(name).unwrap_or(name);
             name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok()
         })
     }

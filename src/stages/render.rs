@@ -166,7 +166,7 @@ mod tests {
         write(&site, "second").unwrap();
         assert!(page() == "second" && alone());
         fs::create_dir(&new).unwrap();
-        fs::write(new.join(".atlas.json.tmp"), "{\"gener").unwrap();
+        fs::write(new.join(".atlas.json.circuit-atlas.tmp"), "{\"gener").unwrap();
         write(&site, "second").unwrap();
         assert!(page() == "second" && alone());
         fs::create_dir(&new).unwrap();

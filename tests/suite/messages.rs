@@ -352,7 +352,7 @@ fn nothing_of_a_user_is_destroyed() {
     let bench = Bench::finished();
     std::fs::write(bench.file("artifacts/activations/notes.txt"), "mine").unwrap();
     // What a killed run leaves is ours.
-    let unfinished = bench.file("artifacts/scores/.part-00007.parquet.tmp");
+    let unfinished = bench.file("artifacts/scores/.part-00007.parquet.circuit-atlas.tmp");
     std::fs::write(&unfinished, "half").unwrap();
     bench.call(&["clean"]).succeeded();
     assert!(bench.file("artifacts/activations/notes.txt").exists());
@@ -384,7 +384,7 @@ fn a_full_disk() {
     assert!(Command::new("umount").arg(&disk).status().unwrap().success());
     assert_snapshot!("full_disk", said.failed().error());
     let left = String::from_utf8(listed.unwrap().stdout).unwrap();
-    assert!(!left.contains(".parquet.tmp"), "{left}");
+    assert!(!left.contains(".circuit-atlas.tmp"), "{left}");
 }
 
 #[test]

@@ -78,6 +78,14 @@ fn files_of_a_user_under_the_names_of_tables_are_not_replaced() {
         assert!(said.err.contains(&left), "{}", said.err);
         assert_eq!(fs::read_to_string(bench.file(name)).unwrap(), "mine");
     }
+    // Beside them: a name that only looks as if a killed run had left it.
+    for name in ["artifacts/.features.parquet.tmp", "artifacts/scores/.part-00000.parquet.tmp"] {
+        let bench = Bench::finished();
+        put(&bench, name, "mine");
+        bench.call(&["run", "score", "aggregate", "--force"]).succeeded();
+        bench.call(&["clean"]).succeeded();
+        assert_eq!(fs::read_to_string(bench.file(name)).unwrap(), "mine");
+    }
     // Before there is any run, and where a folder is to be.
     for name in ["artifacts/documents.parquet", "artifacts/tokens"] {
         let bench = Bench::new();
