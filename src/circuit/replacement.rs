@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use std::collections::HashMap;
 use std::iter::Sum;
 use std::ops::{AddAssign, Mul};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Prompts whose passes are held at once: a dictionary is read once for all of them.
 pub const PROMPTS: usize = 32;
@@ -23,6 +24,16 @@ pub struct ReplacementModel {
     pub mlp: Vec<Dictionary>,
     heads: Vec<Heads>,
     pub(super) constants: Vec<Constants>,
+    /// Of the prompts that were asked for last.
+    first: Mutex<Option<Arc<First>>>,
+}
+
+/// What the first hook, that of the first layer's heads, holds in some prompts, and the features
+/// that are active there. Nothing is before it, so that it is the same whatever is replaced.
+pub(super) struct First {
+    prompts: Vec<Vec<u32>>,
+    /// By prompt: `z`, `[T, H·K]`, and by position.
+    pub hooks: Vec<(Tensor, Vec<Active>)>,
 }
 
 /// One layer's reading halves of heads: `W_Q`, `W_K` and `W_V`, a block each.
@@ -68,7 +79,7 @@ impl ReplacementModel {
         let constants = each
             .map(|((layer, sae), mlp)| Constants::new(layer, sae, mlp))
             .collect::<Result<_>>()?;
-        Ok(ReplacementModel { model, attention, mlp, heads, constants })
+        Ok(ReplacementModel { model, attention, mlp, heads, constants, first: Mutex::default() })
     }
 
     /// A direction of head space taken back through a head's block of `W_Q|W_K|W_V`: `W·x`, `[D]`.
@@ -126,6 +137,21 @@ impl ReplacementModel {
             (start..).zip(done).for_each(|(i, done)| take(i, done));
         }
         Ok(())
+    }
+
+    /// What the first hook holds in prompts; kept until it is asked for others.
+    pub(super) fn first(&self, prompts: &[&[u32]]) -> Result<Arc<First>> {
+        // Never held while anything is computed: a thread that waits may be given other work.
+        let kept = || self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(first) = kept().as_ref().filter(|first| first.prompts == prompts) {
+            return Ok(first.clone());
+        }
+        let z = if prompts.is_empty() { Vec::new() } else { self.model.first_z(prompts)? };
+        let active = encoded(&self.attention[0], z.iter())?;
+        let prompts = prompts.iter().map(|tokens| tokens.to_vec()).collect();
+        let first = Arc::new(First { prompts, hooks: z.into_iter().zip(active).collect() });
+        *kept() = Some(first.clone());
+        Ok(first)
     }
 
     /// Runs the model over prompts.

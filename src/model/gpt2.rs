@@ -538,21 +538,34 @@ impl Gpt2 {
         normed(mid, self.epsilon)
     }
 
-    /// Runs prompts one below the other, so that what steps in works on all of them at once: it is
-    /// given a layer's `z`, then its `x2` and `mlp_out`, `[ΣT, …]`. Gives the logits at each one's
-    /// last position, `[V]`.
+    /// Runs prompts one below the other, so that what steps in works on all of them at once, and
+    /// runs only what it asks for. Gives the logits at each one's last position, `[V]`.
     pub(crate) fn abreast(&self, prompts: &[&[u32]], step: &dyn Abreast) -> Result<Vec<Vec<f32>>> {
         let rows = Rows::of(prompts);
+        let ends: Vec<u32> = rows.0.iter().map(|(start, t)| (start + t - 1) as u32).collect();
+        let ends = Tensor::new(ends, self.w_e.device())?;
         let mut x = self.embed_all(prompts)?;
         for l in 0..self.sizes.layers {
-            let (_, attended) = self.attend_all(l, &x, &rows)?;
-            let z = Tensor::cat(&attended.iter().map(|one| &one.z).collect::<Vec<_>>(), 0)?;
-            let mid = self.after_attention(l, &x, &step.z(l, z)?)?;
+            let read = |all: &Tensor| -> Result<Tensor> {
+                let is_last = l + 1 == self.sizes.layers;
+                Ok(if is_last { all.index_select(&ends, 0)? } else { all.clone() })
+            };
+            let heads = || {
+                let (_, attended) = self.attend_all(l, &x, &rows)?;
+                read(&Tensor::cat(&attended.iter().map(|one| &one.z).collect::<Vec<_>>(), 0)?)
+            };
+            let mid = self.after_attention(l, &read(&x)?, &step.z(l, &heads)?)?;
             let x2 = self.x2(&mid)?;
-            let mlp_out = self.mlp(l, &x2)?;
-            x = (mid + step.mlp_out(l, &x2, mlp_out)?)?;
+            let mlp_out = step.mlp_out(l, &x2, &|| self.mlp(l, &x2))?;
+            x = (mid + mlp_out)?;
         }
-        (0..prompts.len()).into_par_iter().map(|i| self.last_of(&rows.of_one(&x, i)?)).collect()
+        Ok(self.unembed(&x)?.to_vec2()?)
+    }
+
+    /// `z` of the first layer in several contexts, `[T, H·K]` each: nothing is before it.
+    pub(crate) fn first_z(&self, contexts: &[&[u32]]) -> Result<Vec<Tensor>> {
+        let (_, attended) = self.attend_all(0, &self.embed_all(contexts)?, &Rows::of(contexts))?;
+        Ok(attended.into_iter().map(|one| one.z).collect())
     }
 
     /// Where heads look: the softmax of scores `[H, T, T]`, over no position ahead.
@@ -597,20 +610,6 @@ impl Gpt2 {
     /// Logits at the last position, `[V]`.
     pub fn last_logits(&self, trace: &Trace) -> Result<Vec<f32>> {
         self.last_of(&trace.resid_post)
-    }
-
-    /// Logits at the last position of a pass with an intervention, `[V]`; nothing else of it is
-    /// kept, and what is replaced whole is not run.
-    pub fn last_logits_with(
-        &self,
-        tokens: &[u32],
-        intervention: &dyn Intervention,
-    ) -> Result<Vec<f32>> {
-        let mut x = self.embed(tokens)?;
-        for l in 0..self.layers.len() {
-            x = self.through(l, &x, intervention)?;
-        }
-        self.last_of(&x)
     }
 
     /// Logits at the last position of a residual stream `[T, D]`.

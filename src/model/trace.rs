@@ -69,13 +69,20 @@ pub trait Intervention: Sync {
     }
 }
 
-/// Replaces what components write in several passes that stand one below the other.
+/// Replaces what components write in several passes that stand one below the other: in `R = ΣT`
+/// rows, of the last layer in one a prompt, its last position, as nothing else is read.
 pub(crate) trait Abreast: Sync {
-    /// `z [ΣT, H·K]` → what is used instead.
-    fn z(&self, layer: usize, z: Tensor) -> Result<Tensor>;
+    /// What is used instead of a layer's `z [R, H·K]`. Its heads are run by `z`, if it is called.
+    fn z(&self, layer: usize, z: &dyn Fn() -> Result<Tensor>) -> Result<Tensor>;
 
-    /// `x2 [ΣT, D]` and `mlp_out [ΣT, D]` → what is used instead.
-    fn mlp_out(&self, layer: usize, x2: &Tensor, mlp_out: Tensor) -> Result<Tensor>;
+    /// `x2 [R, D]` → what is used instead of `mlp_out [R, D]`. The MLP is run by `mlp_out`, if it is
+    /// called.
+    fn mlp_out(
+        &self,
+        layer: usize,
+        x2: &Tensor,
+        mlp_out: &dyn Fn() -> Result<Tensor>,
+    ) -> Result<Tensor>;
 }
 
 /// No intervention.

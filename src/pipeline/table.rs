@@ -82,7 +82,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "discover",
         does: "prompts → a circuit for each → components and features of the task",
-        version: 7,
+        version: 8,
         settings: &["tasks.", "discover.", "verify.prompts"],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries, Input::Prompts],
         besides: nothing,
@@ -105,7 +105,7 @@ pub const STAGES: [Stage; 12] = [
         name: "verify",
         does: "faithfulness of the circuits: everything else ablated; links tested by \
              intervention",
-        version: 5,
+        version: 6,
         settings: &["tasks.", "discover.", "verify."],
         inputs: &[
             Input::Model,

@@ -218,6 +218,33 @@ pub(crate) fn skipped(why: &str) {
     std::io::stderr().write_all(format!("skipped: {why}\n").as_bytes()).unwrap();
 }
 
+/// The demo's model and dictionaries, twice as wide, with heads, neurons and features besides that do
+/// nothing; none, after saying so, where there is no Python that can make them.
+pub(crate) fn widened(folder: &Path) -> Option<PathBuf> {
+    let python = std::env::var("CIRCUIT_ATLAS_PYTHON").unwrap_or_else(|_| "python3".into());
+    let has = Command::new(&python).args(["-c", "import numpy, safetensors"]).output();
+    if !has.is_ok_and(|output| output.status.success()) {
+        skipped(&format!(
+            "`{python}` has not numpy and safetensors; name one that has in CIRCUIT_ATLAS_PYTHON"
+        ));
+        return None;
+    }
+    let [demo, script] = ["demo", "tests/widen.py"].map(|name| Path::new(REPOSITORY).join(name));
+    let wide = folder.join("wide");
+    let sizes = [
+        "--copies=2",
+        "--heads=8",
+        "--d-head=24",
+        "--d-mlp=512",
+        "--width=4352",
+        "--positions=256",
+    ];
+    let output =
+        Command::new(python).arg(script).args([&demo, &wide]).args(sizes).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(wide)
+}
+
 /// Calls `each` with every file below a folder, in order.
 pub(crate) fn walk(folder: &Path, each: &mut dyn FnMut(&Path)) {
     let mut entries: Vec<PathBuf> =

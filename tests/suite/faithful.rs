@@ -24,7 +24,7 @@ in_every_world!(
     random_circuits_have_the_size_and_come_again_with_the_seed,
     corrupted_prompts_of_a_template_must_be_of_one_length,
     a_resampled_part_is_that_of_one_corrupted_prompt,
-    a_pass_that_skips_what_is_replaced_gives_the_same_logits,
+    a_run_of_many_prompts_gives_what_whole_passes_give,
     to_keep_some_features_is_to_ablate_the_others,
     no_feature_ablated_is_the_model_and_all_with_their_errors_is_nothing_kept,
     features_are_replaced_by_their_means_over_corrupted_prompts,
@@ -209,18 +209,20 @@ fn flat(x: &Tensor) -> Vec<f32> {
     x.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// What is replaced whole is not run; it must not matter.
-fn a_pass_that_skips_what_is_replaced_gives_the_same_logits(f: &'static Fixture) {
+/// What nobody reads is not run, and prompts are run side by side; it must not matter.
+fn a_run_of_many_prompts_gives_what_whole_passes_give(f: &'static Fixture) {
     let keep: BTreeSet<Component> =
         everything(f).into_iter().enumerate().filter(|(i, _)| i % 3 == 1).map(|x| x.1).collect();
-    for (prompt, ablation_value) in f.expected.prompts.iter().zip(ablation_values(f, Ablate::Mean))
-    {
-        for keep in [&keep, &BTreeSet::new(), &everything(f)] {
-            let ablation = keep_only(f.model(), keep, &ablation_value).unwrap();
-            let whole = f.model().forward_with(&prompt.tokens, &ablation).unwrap();
-            let skipped = f.model().last_logits_with(&prompt.tokens, &ablation).unwrap();
-            assert_eq!(f.model().last_logits(&whole).unwrap(), skipped);
-        }
+    let (cases, means) = (cases(f), ablation_values(f, Ablate::Mean));
+    for keep in [&keep, &BTreeSet::new(), &everything(f)] {
+        let one = |(case, ablation_value): (&Case, &Arc<ComponentAblation>)| {
+            let ablation = keep_only(f.model(), keep, ablation_value).unwrap();
+            let whole = f.model().forward_with(case.tokens, &ablation).unwrap();
+            case.metric.of(&f.model().last_logits(&whole).unwrap())
+        };
+        let whole: Vec<f64> = cases.iter().zip(&means).map(one).collect();
+        let values = components::values(f.model(), &cases, keep, &means).unwrap();
+        assert_near("whole passes", &values, &whole, 2e-4);
     }
 }
 

@@ -2,7 +2,7 @@
 //! gradient against central differences, sums over receivers, and scores that PyTorch's automatic
 //! differentiation gives in the demo world.
 
-use crate::bench::{REPOSITORY, copy, skipped};
+use crate::bench::{REPOSITORY, copy, widened};
 use crate::faithful::cases;
 use crate::fixture::{Fixture, in_every_world};
 use candle_core::{DType, Tensor};
@@ -496,33 +496,9 @@ fn without_thresholds_scores_add_up_to_what_all_features_keep() {
 /// As wide as one likes, with heads, neurons and features that do nothing: the ranking is the same.
 #[test]
 fn a_widened_world_has_the_same_ranking() {
-    let python = std::env::var("CIRCUIT_ATLAS_PYTHON").unwrap_or_else(|_| "python3".into());
-    let has =
-        std::process::Command::new(&python).args(["-c", "import numpy, safetensors"]).output();
-    if !has.is_ok_and(|output| output.status.success()) {
-        skipped(&format!(
-            "`{python}` has not numpy and safetensors; name one that has in CIRCUIT_ATLAS_PYTHON"
-        ));
-        return;
-    }
     let folder = tempfile::TempDir::new().unwrap();
-    let [demo, script] = ["demo", "tests/widen.py"].map(|name| Path::new(REPOSITORY).join(name));
-    let wide = folder.path().join("wide");
-    let sizes = [
-        "--copies=2",
-        "--heads=8",
-        "--d-head=24",
-        "--d-mlp=512",
-        "--width=4352",
-        "--positions=256",
-    ];
-    let output = std::process::Command::new(python)
-        .arg(script)
-        .args([&demo, &wide])
-        .args(sizes)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let Some(wide) = widened(folder.path()) else { return };
+    let demo = Path::new(REPOSITORY).join("demo");
     let worlds = [("a", &demo), ("b", &wide)]
         .map(|(name, demo)| replacement(demo, &folder.path().join(name)));
     for (task, recorded) in &Recorded::of_demo() {

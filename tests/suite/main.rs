@@ -45,3 +45,4 @@ mod suspects;
 mod task;
 mod trace;
 mod verify;
+mod widened;

@@ -1,10 +1,10 @@
 //! Circuits of heads and MLPs: each part outside is held at what stands in for it, at every
 //! position.
 
-use super::{Ablate, Case, shared, sources};
+use super::{Ablate, Case, parts, shared, sources, stacked};
 use crate::error::Result;
 use crate::ids::Component;
-use crate::model::{Ablation, Gpt2};
+use crate::model::{Ablation, Abreast, Gpt2};
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
@@ -87,7 +87,7 @@ pub fn neurons(model: &Gpt2, cases: &[Case]) -> Result<Vec<Arc<Neurons>>> {
     })
 }
 
-/// The intervention that keeps the components of `keep` and puts the stand-in in the place of all
+/// The intervention on one prompt that keeps the components of `keep` and puts the stand-in in the place of all
 /// others.
 pub fn keep_only(
     model: &Gpt2,
@@ -125,10 +125,46 @@ pub fn values(
     keep: &BTreeSet<Component>,
     ablation_values: &[Arc<ComponentAblation>],
 ) -> Result<Vec<f64>> {
-    let run = |(case, ablation_value): (&Case, &Arc<ComponentAblation>)| {
-        let logits =
-            model.last_logits_with(case.tokens, &keep_only(model, keep, ablation_value)?)?;
-        Ok(case.metric.of(&logits))
+    let some = |(from, to): (usize, usize)| -> Result<Vec<f64>> {
+        let (cases, ablation_values) = (&cases[from..to], &ablation_values[from..to]);
+        let tokens: Vec<&[u32]> = cases.iter().map(|case| case.tokens).collect();
+        let logits = model.abreast(&tokens, &Kept { model, keep, ablation_values })?;
+        Ok(cases.iter().zip(&logits).map(|(case, logits)| case.metric.of(logits)).collect())
     };
-    cases.par_iter().zip(ablation_values).map(run).collect()
+    Ok(parts(cases.len()).into_par_iter().map(some).collect::<Result<Vec<_>>>()?.concat())
+}
+
+/// Runs the components that are kept, and puts what stands in, by prompt, in the place of the others.
+struct Kept<'a> {
+    model: &'a Gpt2,
+    keep: &'a BTreeSet<Component>,
+    ablation_values: &'a [Arc<ComponentAblation>],
+}
+
+impl Abreast for Kept<'_> {
+    fn z(&self, layer: usize, z: &dyn Fn() -> Result<Tensor>) -> Result<Tensor> {
+        let kept = |head: &usize| self.keep.contains(&Component::Head { layer, head: *head });
+        let heads = (0..self.model.sizes.heads).filter(kept).count();
+        if heads == self.model.sizes.heads {
+            return z();
+        }
+        let values = stacked(self.model, layer, self.ablation_values.iter().map(|v| &v.z[layer]))?;
+        if heads == 0 {
+            return Ok(values);
+        }
+        let mask = mask(self.model, kept, &values)?.broadcast_as(values.shape())?;
+        Ok(mask.to_dtype(DType::U8)?.where_cond(&z()?, &values)?)
+    }
+
+    fn mlp_out(
+        &self,
+        layer: usize,
+        _x2: &Tensor,
+        mlp_out: &dyn Fn() -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        if self.keep.contains(&Component::Mlp { layer }) {
+            return mlp_out();
+        }
+        stacked(self.model, layer, self.ablation_values.iter().map(|v| &v.mlp_out[layer]))
+    }
 }

@@ -7,9 +7,11 @@
 //! errors kept `x − W·a + W·r + W_C·(a − r)`; inside, errors ablated `W·r + b + e_r + W_C·(a − r)`;
 //! outside, errors kept `x − W_C·(a − r)`; outside, errors ablated `W·a + b + e_r − W_C·(a − r)`.
 //! Only the first and the last need whole dictionaries; the others encode the features of `C`
-//! alone. Of `a` and `r` only what is not 0 is multiplied.
+//! alone. Of `a` and `r` only what is not 0 is multiplied. Heads and MLPs of which nothing is read
+//! are not run, the first hook is computed once for all runs, and of the last layer only the last
+//! position is run.
 
-use super::{Ablate, Case, shared, sources};
+use super::{Ablate, Case, parts, shared, sources, stacked};
 use crate::circuit::{PROMPTS, ReplacementModel};
 use crate::dictionary::{Active, Dictionary, activation};
 use crate::error::Result;
@@ -19,10 +21,6 @@ use candle_core::{D, Tensor};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// Prompts that are run at once, at most: each slice of an encoder is copied from its file once for
-/// all. The cases are run in an even number of such parts, which are of one size.
-const CASES: usize = 128;
 
 /// What becomes of the dictionaries' errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,22 +237,22 @@ impl Runner<'_> {
     pub fn values(&self, circuit: &BTreeSet<FeatureId>, side: Side) -> Result<Vec<f64>> {
         let mut features: BTreeMap<DictionaryId, Vec<usize>> = BTreeMap::new();
         circuit.iter().for_each(|f| features.entry(f.dictionary).or_default().push(f.index));
-        let some =
-            |(cases, ablation_values): (&[Case], &[Arc<FeatureAblation>])| -> Result<Vec<f64>> {
-                let step = Step {
-                    replacement: self.replacement,
-                    ablation_values,
-                    features: &features,
-                    side,
-                    errors: self.errors,
-                };
-                let tokens: Vec<&[u32]> = cases.iter().map(|case| case.tokens).collect();
-                let logits = self.replacement.model.abreast(&tokens, &step)?;
-                Ok(cases.iter().zip(&logits).map(|(case, logits)| case.metric.of(logits)).collect())
+        let tokens: Vec<&[u32]> = self.cases.iter().map(|case| case.tokens).collect();
+        let first = self.replacement.first(&tokens)?;
+        let some = |(from, to): (usize, usize)| -> Result<Vec<f64>> {
+            let step = Step {
+                replacement: self.replacement,
+                ablation_values: &self.ablation_values[from..to],
+                first: &first.hooks[from..to],
+                features: &features,
+                side,
+                errors: self.errors,
             };
-        let parts = self.cases.len().div_ceil(CASES).next_multiple_of(2);
-        let size = self.cases.len().div_ceil(parts.max(1)).max(1);
-        let each = self.cases.par_chunks(size).zip(self.ablation_values.par_chunks(size)).map(some);
+            let logits = self.replacement.model.abreast(&tokens[from..to], &step)?;
+            let cases = self.cases[from..to].iter().zip(&logits);
+            Ok(cases.map(|(case, logits)| case.metric.of(logits)).collect())
+        };
+        let each = parts(self.cases.len()).into_par_iter().map(some);
         Ok(each.collect::<Result<Vec<_>>>()?.concat())
     }
 }
@@ -263,45 +261,96 @@ impl Runner<'_> {
 struct Step<'a> {
     replacement: &'a ReplacementModel,
     ablation_values: &'a [Arc<FeatureAblation>],
+    first: &'a [(Tensor, Vec<Active>)],
     features: &'a BTreeMap<DictionaryId, Vec<usize>>,
     side: Side,
     errors: Errors,
 }
 
 impl Abreast for Step<'_> {
-    fn z(&self, layer: usize, z: Tensor) -> Result<Tensor> {
-        self.replaced(&self.replacement.attention[layer], &z, &z)
+    fn z(&self, layer: usize, z: &dyn Fn() -> Result<Tensor>) -> Result<Tensor> {
+        let dictionary = &self.replacement.attention[layer];
+        if self.is_constant(dictionary) {
+            return self.all(dictionary.id, |hook| &hook.whole);
+        }
+        let z = match self.is_first(dictionary.id) {
+            true => stacked(&self.replacement.model, layer, self.first.iter().map(|one| &one.0))?,
+            false => z()?,
+        };
+        self.replaced(dictionary, &z, &|| Ok(z.clone()))
     }
 
-    fn mlp_out(&self, layer: usize, x2: &Tensor, mlp_out: Tensor) -> Result<Tensor> {
-        self.replaced(&self.replacement.mlp[layer], x2, &mlp_out)
+    fn mlp_out(
+        &self,
+        layer: usize,
+        x2: &Tensor,
+        mlp_out: &dyn Fn() -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        self.replaced(&self.replacement.mlp[layer], x2, mlp_out)
     }
 }
 
 impl Step<'_> {
-    /// What the dictionary reads and what its hook holds, `[ΣT, …]` → what it holds instead.
-    fn replaced(&self, dictionary: &Dictionary, read: &Tensor, holds: &Tensor) -> Result<Tensor> {
-        let all = |part: fn(&Hook) -> &Tensor| -> Result<Tensor> {
-            let parts: Vec<&Tensor> =
-                self.ablation_values.iter().map(|s| part(s.hook(dictionary.id))).collect();
-            Ok(Tensor::cat(&parts, 0)?)
-        };
+    /// What the dictionary reads and what its hook holds, `[R, …]` → what it holds instead.
+    fn replaced(
+        &self,
+        dictionary: &Dictionary,
+        read: &Tensor,
+        holds: &dyn Fn() -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let all = |part: fn(&Hook) -> &Tensor| self.all(dictionary.id, part);
         Ok(match (self.side, self.errors) {
             (Side::Inside, Errors::Kept) => {
-                ((holds + all(|h| &h.written)?)? - self.exchanged(dictionary, read)?)?
+                ((holds()? + all(|h| &h.written)?)? - self.exchanged(dictionary, read)?)?
             }
             (Side::Inside, Errors::Ablated) => {
                 let whole = all(|h| &h.whole)?;
                 self.change(dictionary, read)?.map_or(Ok(whole.clone()), |change| whole + change)?
             }
-            (Side::Outside, Errors::Kept) => {
-                self.change(dictionary, read)?.map_or(Ok(holds.clone()), |change| holds - change)?
-            }
+            (Side::Outside, Errors::Kept) => match self.change(dictionary, read)? {
+                Some(change) => (holds()? - change)?,
+                None => holds()?,
+            },
             (Side::Outside, Errors::Ablated) => {
                 let errors = (all(|h| &h.whole)? - all(|h| &h.written)?)?;
                 (errors + self.exchanged(dictionary, read)?)?
             }
         })
+    }
+
+    /// Whether a hook holds the same whatever the dictionary reads.
+    fn is_constant(&self, dictionary: &Dictionary) -> bool {
+        let is_held = (self.side, self.errors) == (Side::Inside, Errors::Ablated);
+        is_held && self.chosen(dictionary).is_empty()
+    }
+
+    fn is_first(&self, id: DictionaryId) -> bool {
+        id == DictionaryId { layer: 0, kind: Kind::Attention }
+    }
+
+    /// Lists of features of all prompts, a row each.
+    fn lists<'t>(
+        &self,
+        layer: usize,
+        each: impl Iterator<Item = &'t [Active]>,
+    ) -> impl Iterator<Item = &'t Active> {
+        let is_last = layer + 1 == self.replacement.model.sizes.layers;
+        each.flat_map(move |all| if is_last { &all[all.len().saturating_sub(1)..] } else { all })
+    }
+
+    /// A part of what stands in, of all prompts, `[R, d_out]`
+    fn all(&self, id: DictionaryId, part: fn(&Hook) -> &Tensor) -> Result<Tensor> {
+        let each = self.ablation_values.iter().map(|values| part(values.hook(id)));
+        stacked(&self.replacement.model, id.layer, each)
+    }
+
+    /// A dictionary's active features, a row each.
+    fn active(&self, dictionary: &Dictionary, read: &Tensor) -> Result<Vec<Active>> {
+        if self.is_first(dictionary.id) {
+            let known = self.first.iter().map(|(_, active)| active.as_slice());
+            return Ok(self.lists(dictionary.id.layer, known).cloned().collect());
+        }
+        dictionary.active(read)
     }
 
     fn chosen(&self, dictionary: &Dictionary) -> &[usize] {
@@ -310,18 +359,19 @@ impl Step<'_> {
 
     /// What stands in for a dictionary's features, a row each.
     fn instead(&self, id: DictionaryId) -> Vec<&Active> {
-        self.ablation_values.iter().flat_map(|s| &s.hook(id).active).collect()
+        let each = self.ablation_values.iter().map(|values| values.hook(id).active.as_slice());
+        self.lists(id.layer, each).collect()
     }
 
     /// `W·a − W_C·(a − r)`, what a dictionary's features write when those of the circuit are
-    /// replaced, `[ΣT, d_out]`
+    /// replaced, `[R, d_out]`
     fn exchanged(&self, dictionary: &Dictionary, read: &Tensor) -> Result<Tensor> {
         let mut replaced = vec![false; dictionary.width()];
         self.chosen(dictionary).iter().for_each(|&f| replaced[f] = true);
         let alive = |(f, _): &&(u32, f32)| !replaced[*f as usize];
         let stands_in = |(f, _): &&(u32, f32)| replaced[*f as usize];
-        let rows: Vec<Active> = dictionary
-            .active(read)?
+        let rows: Vec<Active> = self
+            .active(dictionary, read)?
             .par_iter()
             .zip(self.instead(dictionary.id))
             .map(|(a, r)| {
@@ -331,7 +381,7 @@ impl Step<'_> {
         centred(dictionary, dictionary.write(&rows)?)
     }
 
-    /// `W_C·(a − r)`, `[ΣT, d_out]`; none where no feature of the dictionary is in the circuit.
+    /// `W_C·(a − r)`, `[R, d_out]`; none where no feature of the dictionary is in the circuit.
     fn change(&self, dictionary: &Dictionary, read: &Tensor) -> Result<Option<Tensor>> {
         let chosen = self.chosen(dictionary);
         if chosen.is_empty() {
@@ -340,8 +390,8 @@ impl Step<'_> {
         let mut is_chosen = vec![false; dictionary.width()];
         chosen.iter().for_each(|&f| is_chosen[f] = true);
         let of_circuit = |(f, _): &(u32, f32)| is_chosen[*f as usize];
-        let active = if dictionary.needs_all() {
-            dictionary.active(read)?
+        let active = if dictionary.needs_all() || self.is_first(dictionary.id) {
+            self.active(dictionary, read)?
         } else {
             let mut active = dictionary.select(chosen)?.active(read)?;
             active.iter_mut().flatten().for_each(|(f, _)| *f = chosen[*f as usize] as u32);

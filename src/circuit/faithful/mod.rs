@@ -13,6 +13,7 @@ use super::promote::TopTokens;
 use crate::error::{Result, hinted};
 use crate::ids::Component;
 use crate::model::Gpt2;
+use candle_core::Tensor;
 use rand::SeedableRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
@@ -168,6 +169,32 @@ fn shared<T>(
         });
     }
     Ok(each)
+}
+
+/// Prompts that are run at once, at most: each slice of an encoder is copied from its file once for
+/// all.
+const CASES: usize = 128;
+
+/// From which case to which `n` cases are run at once: an even number of parts of one size, which do
+/// not depend on the machine.
+fn parts(n: usize) -> Vec<(usize, usize)> {
+    let parts = n.div_ceil(CASES).next_multiple_of(2);
+    let bounds = (0..parts).map(|part| (part * n / parts, (part + 1) * n / parts));
+    bounds.filter(|(from, to)| from < to).collect()
+}
+
+/// What each of several prompts has at a layer, `[T, …]`, → the rows that prompts are
+/// run in side by side, `[R, …]`: of the last layer the last position of each.
+fn stacked<'t>(
+    model: &Gpt2,
+    layer: usize,
+    each: impl Iterator<Item = &'t Tensor>,
+) -> Result<Tensor> {
+    let one = |all: &Tensor| -> Result<Tensor> {
+        let is_last = layer + 1 == model.sizes.layers;
+        Ok(if is_last { all.narrow(0, all.dim(0)? - 1, 1)? } else { all.clone() })
+    };
+    Ok(Tensor::cat(&each.map(one).collect::<Result<Vec<_>>>()?, 0)?)
 }
 
 /// The parts with at least this frequency.
