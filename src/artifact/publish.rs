@@ -1,7 +1,9 @@
 //! A file appears under its name whole or not at all: written beside it, synced, renamed.
 
 use crate::error::{Hint, Result};
+use std::collections::hash_map::RandomState;
 use std::fs::{self, File};
+use std::hash::{BuildHasher, Hasher};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +11,22 @@ use std::path::{Path, PathBuf};
 pub fn scratch(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.tmp"))
+}
+
+/// A scratch name that no other process has, on whichever machine it runs.
+fn scratch_apart(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let own = RandomState::new().build_hasher().finish();
+    path.with_file_name(format!(".{name}.{own:016x}.tmp"))
+}
+
+/// The file that a scratch name is of.
+pub(super) fn unscratched(name: &str) -> Option<&str> {
+    let name = name.strip_prefix('.')?.strip_suffix(".tmp")?;
+    let apart = name
+        .rsplit_once('.')
+        .filter(|(_, own)| own.len() == 16 && own.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    Some(apart.map_or(name, |(name, _)| name))
 }
 
 /// Writes a file through `write` and renames it into place.
@@ -19,12 +37,31 @@ pub(crate) fn publish(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
 ) -> Result<()> {
-    let scratch = scratch(path);
-    let done = write_scratch(&scratch, write).and_then(|()| {
-        fs::rename(&scratch, path)?;
+    publish_through(&scratch(path), path, write)
+}
+
+/// The same of a file that other processes may be writing at the same time, with the same content.
+/// What one that is killed leaves has a name of its own, so that it stays until it is removed.
+///
+/// # Errors
+/// As of [`publish`].
+pub(crate) fn publish_beside_others(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
+) -> Result<()> {
+    publish_through(&scratch_apart(path), path, write)
+}
+
+fn publish_through(
+    scratch: &Path,
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
+) -> Result<()> {
+    let done = write_scratch(scratch, write).and_then(|()| {
+        fs::rename(scratch, path)?;
         sync_folder(path)
     });
-    done.inspect_err(|_| drop(fs::remove_file(&scratch))).hint(
+    done.inspect_err(|_| drop(fs::remove_file(scratch))).hint(
         || format!("cannot write `{}`", path.display()),
         "check that the folder is writable and the disk has space, then run again: finished parts \
          are kept",

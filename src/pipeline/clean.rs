@@ -1,7 +1,7 @@
 //! Removes what stages wrote.
 
 use super::plan::{Selection, Workplace};
-use super::runner::hold;
+use super::runner::{Hold, hold};
 use super::table::{STAGES, Stage};
 use crate::artifact::tables::ASKED;
 use crate::config::Config;
@@ -27,7 +27,7 @@ pub fn clean(config: &Config, stage: Option<&str>) -> Result<Vec<Cleaned>> {
     if !config.artifacts().exists() {
         return Ok(Vec::new());
     }
-    let _held = hold(&config.artifacts())?;
+    let _held = hold(&config.artifacts(), Hold::Alone)?;
     let mut place = Workplace::open(config)?;
     let (mut cleaned, mut said): (Vec<&Stage>, Vec<Cleaned>) = Default::default();
     for each in &STAGES {

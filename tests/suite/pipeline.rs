@@ -52,7 +52,7 @@ fn features_are_added_and_taken_out_without_scoring_others_again() {
     let added = Bench::finished().add(extra);
     let said = added.run(&[]).succeeded();
     assert!(said.err.contains(", 2 of them new ("), "{}", said.err);
-    assert!(said.err.contains(" GiB, 4 shards of the run before ("), "{}", said.err);
+    assert!(said.err.contains(" GiB, 4 parts of the run before ("), "{}", said.err);
     let fresh = Bench::new().add(extra);
     fresh.run(&[]).succeeded();
     added.assert_same_results(&fresh);
