@@ -4,7 +4,7 @@
 //! world that it reads, the fingerprints of the stages before it, and its own version. Results
 //! depend on nothing else.
 
-use crate::artifact::publish::{publish, publish_beside_others};
+use crate::artifact::publish::{publish, publish_beside_others, remove_unfinished};
 use crate::error::{Hint, Result, hinted};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -183,6 +183,11 @@ impl Lock {
     pub(crate) fn save_beside_others(&mut self, folder: &Path) -> Result<()> {
         let text = self.text()?;
         publish_beside_others(&folder.join(NAME), |file| Ok(file.write_all(text.as_bytes())?))
+    }
+
+    /// Removes locks that killed processes were writing. Nobody must be writing one.
+    pub(crate) fn remove_unfinished(folder: &Path) -> Result<()> {
+        remove_unfinished(folder, |name| name == NAME)
     }
 
     fn text(&mut self) -> Result<String> {

@@ -1,5 +1,5 @@
 //! The disk cache of raw activations: a row a token, a binary column a hook, in row groups of a few
-//! contexts, so that neither writing nor reading ever holds a whole shard.
+//! contexts, so that neither writing nor reading ever holds a whole part.
 
 use super::store::Store;
 use super::tables::ACTIVATIONS;

@@ -21,12 +21,28 @@ fn scratch_apart(path: &Path) -> PathBuf {
 }
 
 /// The file that a scratch name is of.
-pub(super) fn unscratched(name: &str) -> Option<&str> {
+fn unscratched(name: &str) -> Option<&str> {
     let name = name.strip_prefix('.')?.strip_suffix(".tmp")?;
-    let apart = name
-        .rsplit_once('.')
-        .filter(|(_, own)| own.len() == 16 && own.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    Some(apart.map_or(name, |(name, _)| name))
+    let is_own = |own: &str| own.len() == 16 && own.bytes().all(|byte| byte.is_ascii_hexdigit());
+    Some(name.rsplit_once('.').filter(|(_, own)| is_own(own)).map_or(name, |(name, _)| name))
+}
+
+/// Removes what killed processes left in a folder of files with such names that they were writing.
+/// Nobody must be writing any.
+///
+/// # Errors
+/// When a file cannot be removed.
+pub(crate) fn remove_unfinished(folder: &Path, named: impl Fn(&str) -> bool) -> Result<()> {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name.to_str().and_then(unscratched).is_some_and(&named) {
+            fs::remove_file(entry.path()).hint(
+                || format!("cannot remove `{}`", entry.path().display()),
+                "check that the folder can be written",
+            )?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes a file through `write` and renames it into place.

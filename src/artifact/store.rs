@@ -1,7 +1,7 @@
 //! The artifact folder: Parquet files that carry their name, version and the fingerprint of what
 //! made them.
 
-use super::publish::{publish, publish_beside_others, scratch, unscratched};
+use super::publish::{publish, publish_beside_others, remove_unfinished, scratch};
 use super::row::{Column, Row};
 use super::seal::{self, Found, Sealed};
 use crate::error::{Context, Hint, Result, caught, hinted};
@@ -473,27 +473,16 @@ impl Store {
 
     /// The same, some of which may be missing.
     pub(crate) fn part_numbers(&self, artifact: &Artifact) -> Vec<u32> {
+        let entries = std::fs::read_dir(self.path(artifact)).into_iter().flatten().flatten();
         let mut parts: Vec<u32> =
-            self.names(artifact).iter().filter_map(|name| part_number(name)).collect();
+            entries.filter_map(|entry| part_number(entry.file_name().to_str()?)).collect();
         parts.sort_unstable();
         parts
     }
 
-    /// The names of the files in the folder of a sharded table.
-    fn names(&self, artifact: &Artifact) -> Vec<String> {
-        let entries = std::fs::read_dir(self.path(artifact)).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
-    }
-
     /// Removes the parts of a sharded table that killed runs were writing.
     pub(crate) fn remove_unfinished(&self, artifact: &Artifact) -> Result<()> {
-        let names = self.names(artifact);
-        let unfinished = names
-            .iter()
-            .filter(|name| unscratched(name).is_some_and(|of| part_number(of).is_some()));
-        unfinished
-            .map(|name| self.path(artifact).join(name))
-            .try_for_each(|path| remove_if_there(&path))
+        remove_unfinished(&self.path(artifact), |name| part_number(name).is_some())
     }
 
     /// Removes parts from number `from` on, which an earlier run with more shards left.

@@ -6,6 +6,7 @@ use super::table::{STAGES, Stage};
 use crate::artifact::tables::ASKED;
 use crate::config::Config;
 use crate::error::Result;
+use crate::lock::Lock;
 use crate::process;
 
 /// A stage whose work was removed.
@@ -28,6 +29,7 @@ pub fn clean(config: &Config, stage: Option<&str>) -> Result<Vec<Cleaned>> {
         return Ok(Vec::new());
     }
     let _held = hold(&config.artifacts(), Hold::Alone)?;
+    Lock::remove_unfinished(&config.artifacts())?;
     let mut place = Workplace::open(config)?;
     let (mut cleaned, mut said): (Vec<&Stage>, Vec<Cleaned>) = Default::default();
     for each in &STAGES {

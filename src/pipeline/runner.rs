@@ -9,7 +9,7 @@ use crate::error::{Context, Hint, Result, hinted};
 use crate::format::number;
 use crate::inputs::{Input, check_apart, check_converted};
 use crate::llm::{Budget, check_key, check_replies, last_round};
-use crate::lock::{Entry, Reason, Stamp};
+use crate::lock::{Entry, Lock, Reason, Stamp};
 use crate::process;
 use crate::progress::Progress;
 use crate::stages::{self, Done, Run};
@@ -298,6 +298,7 @@ pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
     // Before anything is written, be it only the folder.
     check_apart(config)?;
     let _held = hold(&config.artifacts(), Hold::Alone)?;
+    Lock::remove_unfinished(&config.artifacts())?;
     let config = &fetched(config, false)?;
     let mut place = Workplace::open(config)?;
     if selection.accept {

@@ -8,9 +8,10 @@ use crate::artifact::{Row, Store};
 use crate::config::Config;
 use crate::error::{Hint, Result, hinted};
 use crate::format::number::counted;
-use crate::inputs;
+use crate::inputs::{self, check_apart};
 use crate::model::Sizes;
 use crate::process;
+use crate::stages;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -30,7 +31,7 @@ const END: &str = "END_OF_JOB";
 /// Submits the jobs, and says which they are.
 ///
 /// # Errors
-/// When the model is not there yet, a path cannot be written into a script, or `sbatch` is missing
+/// When something would stop the run, a path cannot be written into a script, or `sbatch` is missing
 /// or refuses a job.
 pub(crate) fn submit(config: &Config, settings: &Path, shards: Option<u32>) -> Result<()> {
     let plan = Plan::new(config, settings, shards)?;
@@ -110,6 +111,10 @@ impl<'a> Plan<'a> {
         };
         let program = std::env::current_exe()
             .hint(|| "cannot tell where this program is".into(), "start it by its whole path")?;
+        // What would stop the first job is told here.
+        check_apart(config)?;
+        let there = downloaded(config)?;
+        stages::check(&there, false)?;
         let parts = parts(config);
         let wanted = shards.map_or(config.slurm.shards, |shards| shards as usize);
         let shards = if wanted > 0 { wanted } else { parts.unwrap_or(TASKS).min(TASKS) };
@@ -121,7 +126,7 @@ impl<'a> Plan<'a> {
             logs: absolute(&config.path(&config.slurm.logs))?,
             shards,
             parts: parts.unwrap_or(shards).div_ceil(shards),
-            sizes: inputs::sizes(&downloaded(config)?)?,
+            sizes: inputs::sizes(&there)?,
         })
     }
 

@@ -6,6 +6,7 @@ use crate::artifact::{Row, Store};
 use crate::config::StoreKind;
 use crate::dictionary::{Scorer, hooks};
 use crate::error::Result;
+use crate::format::number::counted;
 use crate::ids::FeatureId;
 use crate::inputs;
 use crate::model::Gpt2;
@@ -45,8 +46,9 @@ pub fn run(run: &Run) -> Result<Done> {
     let kept =
         new.map_or(String::new(), |new: Scoring| format!(", {} of them new", new.keys.len()));
     Ok(format!(
-        "{} features of {dictionaries} dictionaries over {parts} parts{kept}",
-        features.len()
+        "{} features of {dictionaries} dictionaries over {}{kept}",
+        features.len(),
+        counted(parts, "part")
     )
     .into())
 }

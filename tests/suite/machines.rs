@@ -131,14 +131,17 @@ fn a_killed_shard_goes_on_where_it_was() {
     assert!(killed, "it always ended before it was killed");
     // Another was killed while it wrote.
     let unfinished = bench.file("artifacts/scores/.part-00001.parquet.0123456789abcdef.tmp");
-    std::fs::write(&unfinished, "half a part").unwrap();
+    let lock = bench.file("artifacts/.atlas.lock.0123456789abcdef.tmp");
+    for path in [&unfinished, &lock] {
+        std::fs::write(path, "half of it").unwrap();
+    }
     let before = written(&bench, "scores");
     together(&bench, "score", &["1/2"]);
     let after = written(&bench, "scores");
     let kept = |(path, _): &&(PathBuf, SystemTime)| path.ends_with("part-00000.parquet");
     assert_eq!(before.iter().find(kept), after.iter().find(kept), "a finished part is made again");
     together(&bench, "score", &["1/1"]);
-    assert!(unfinished.exists(), "a shard cannot know whose it is");
+    assert!(unfinished.exists() && lock.exists(), "a shard cannot know whose they are");
     bench.run(&[]).succeeded();
     bench.assert_same_results(&Bench::finished());
 }
