@@ -142,7 +142,7 @@ fn changing_one_setting_reruns_exactly_what_depends_on_it() {
             &["aggregate", "causes", "interpret", "evaluate", "render"],
         ),
         ("\"mlp2.5\"]", "\"mlp2.5\"]\n[site]\ntitle = \"another\"", &["render"]),
-        ("\"mlp2.5\"]", "\"mlp2.5\"]\n[machine]\nbatch = 7\nthreads = 1", &[]),
+        ("\"mlp2.5\"]", "\"mlp2.5\"]\n[machine]\nbatch = 7\nthreads = 1\n[slurm]\ncpus = 3", &[]),
     ];
     for (from, to, expected) in cases {
         assert_eq!(stale(&after(from, to)), expected, "{from} → {to}");
