@@ -75,7 +75,7 @@ fn shards_are_shared_out_by_xargs() {
     let program = env!("CARGO_BIN_EXE_circuit-atlas");
     for stage in ["cache", "score"] {
         let line = format!(
-            "seq 4 | xargs -P 4 -I I '{program}' run {stage} --shard I/4 --config pipeline.toml"
+            "seq 4 | xargs -P 4 -I {{}} '{program}' run {stage} --shard {{}}/4 --config pipeline.toml"
         );
         let done = Command::new("sh").args(["-c", &line]).current_dir(bench.path()).output();
         bench.said(done.unwrap()).succeeded();
