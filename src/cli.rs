@@ -3,10 +3,10 @@
 use crate::config::{Config, Snapshot};
 use crate::error::{Hint, Result, report};
 use crate::format::number::counted;
-use crate::pipeline::{self, Cleaned, Selection, Told};
+use crate::pipeline::{self, Cleaned, Selection, Told, slurm};
 use crate::process::{self, Stopped, Stream};
 use crate::show::{self, Look, ShowQuestion, TraceQuestion};
-use crate::stages::Done;
+use crate::stages::{Done, Shard};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::fmt::Display;
@@ -45,6 +45,10 @@ enum Command {
         /// key
         #[arg(long)]
         dry_run: bool,
+        /// Make every N-th part of one stage, beside processes that make the others; then run the
+        /// stage without it
+        #[arg(long, value_name = "I/N", conflicts_with_all = ["from", "force", "again", "accept_failed", "dry_run"])]
+        shard: Option<Shard>,
         #[command(flatten)]
         settings: Settings,
     },
@@ -94,6 +98,17 @@ enum Command {
     /// Delete all results, or those of one stage and of the stages that depend on it
     Clean {
         stage: Option<String>,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Submit the run as jobs of Slurm, with arrays for the stages that can run in shards
+    Slurm {
+        /// Only print a shell script that submits them
+        #[arg(long)]
+        print: bool,
+        /// Tasks of each array
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        shards: Option<u32>,
         #[command(flatten)]
         settings: Settings,
     },
@@ -170,6 +185,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let selection = Selection { stages, from, force, ..Selection::default() };
             pipeline::rehearse(&settings.load()?, &selection)?;
         }
+        Command::Run { stages, shard: Some(shard), settings, .. } => {
+            let config = settings.load()?;
+            watch_signals()?;
+            pipeline::run_shard(&config, &stages, shard)?;
+        }
         Command::Run {
             stages,
             from,
@@ -177,13 +197,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
             again,
             accept_failed: accept,
             dry_run: false,
+            shard: None,
             settings,
         } => {
             let config = settings.load()?;
-            process::watch_signals().hint(
-                || "cannot watch for signals".into(),
-                "check the limits on threads and open files",
-            )?;
+            watch_signals()?;
             let whole = stages.is_empty();
             let again = matches!(again, Some(Again::Failed));
             let done = pipeline::run(&config, &Selection { stages, from, force, again, accept })?;
@@ -217,6 +235,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 left.iter().for_each(|left| process::note(format_args!("{stage:<10} {left}")));
             }
         }
+        Command::Slurm { print, shards, settings } => {
+            let submit = if print { slurm::print } else { slurm::submit };
+            submit(&settings.load()?, &settings.config, shards)?;
+        }
         Command::Completions { shell } => {
             let (mut command, mut script) = (Cli::command(), Vec::new());
             let name = command.get_name().to_string();
@@ -225,6 +247,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn watch_signals() -> Result<()> {
+    process::watch_signals()
+        .hint(|| "cannot watch for signals".into(), "check the limits on threads and open files")
 }
 
 /// Says what a run came short of; everything else of it is whole.

@@ -4,7 +4,7 @@
 //! world that it reads, the fingerprints of the stages before it, and its own version. Results
 //! depend on nothing else.
 
-use crate::artifact::publish::publish;
+use crate::artifact::publish::{publish, publish_beside_others, remove_unfinished};
 use crate::error::{Hint, Result, hinted};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -175,10 +175,25 @@ impl Lock {
 
     /// Replaces the lock of an artifact folder.
     pub fn save(&mut self, folder: &Path) -> Result<()> {
+        let text = self.text()?;
+        publish(&folder.join(NAME), |file| Ok(file.write_all(text.as_bytes())?))
+    }
+
+    /// The same, where other processes may be writing the same lock at the same time.
+    pub(crate) fn save_beside_others(&mut self, folder: &Path) -> Result<()> {
+        let text = self.text()?;
+        publish_beside_others(&folder.join(NAME), |file| Ok(file.write_all(text.as_bytes())?))
+    }
+
+    /// Removes locks that killed processes were writing. Nobody must be writing one.
+    pub(crate) fn remove_unfinished(folder: &Path) -> Result<()> {
+        remove_unfinished(folder, |name| name == NAME)
+    }
+
+    fn text(&mut self) -> Result<String> {
         self.version = VERSION;
         self.program = env!("CARGO_PKG_VERSION").into();
-        let text = toml::to_string(self)?;
-        publish(&folder.join(NAME), |file| Ok(file.write_all(text.as_bytes())?))
+        Ok(toml::to_string(self)?)
     }
 
     /// The hash of a file of the outside world, taken again only when its size or time changed.

@@ -1,7 +1,7 @@
 //! The disk cache of raw activations: a row a token, a binary column a hook, in row groups of a few
-//! contexts, so that neither writing nor reading ever holds a whole shard.
+//! contexts, so that neither writing nor reading ever holds a whole part.
 
-use super::store::{Store, publish_ours};
+use super::store::Store;
 use super::tables::ACTIVATIONS;
 use crate::error::{Hint, Result, caught};
 use half::f16;
@@ -81,7 +81,7 @@ pub(crate) fn write_part(
     mut next: impl FnMut() -> Result<Option<Vec<HookValues>>>,
 ) -> Result<()> {
     let empty = frame(hooks, precision, width, &[])?;
-    publish_ours(&store.part_path(&ACTIVATIONS, part), |file| {
+    store.publish(&store.part_path(&ACTIVATIONS, part), |file| {
         let mut writer = ParquetWriter::new(file)
             .with_compression(ParquetCompression::Uncompressed)
             .with_key_value_metadata(Some(ACTIVATIONS.metadata_with(fingerprint, base)))

@@ -1,7 +1,9 @@
 //! A file appears under its name whole or not at all: written beside it, synced, renamed.
 
 use crate::error::{Hint, Result};
+use std::collections::hash_map::RandomState;
 use std::fs::{self, File};
+use std::hash::{BuildHasher, Hasher};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -15,9 +17,36 @@ pub fn scratch(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}{SCRATCH}"))
 }
 
-/// The name of the file that a scratch name is of.
-pub(super) fn scratched(name: &str) -> Option<&str> {
-    name.strip_prefix('.')?.strip_suffix(SCRATCH)
+/// A scratch name that no other process has, on whichever machine it runs.
+fn scratch_apart(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let own = RandomState::new().build_hasher().finish();
+    path.with_file_name(format!(".{name}.{own:016x}{SCRATCH}"))
+}
+
+/// The file that a scratch name is of.
+fn unscratched(name: &str) -> Option<&str> {
+    let name = name.strip_prefix('.')?.strip_suffix(SCRATCH)?;
+    let is_own = |own: &str| own.len() == 16 && own.bytes().all(|byte| byte.is_ascii_hexdigit());
+    Some(name.rsplit_once('.').filter(|(_, own)| is_own(own)).map_or(name, |(name, _)| name))
+}
+
+/// Removes what killed processes left in a folder of files with such names that they were writing.
+/// Nobody must be writing any.
+///
+/// # Errors
+/// When a file cannot be removed.
+pub(crate) fn remove_unfinished(folder: &Path, named: impl Fn(&str) -> bool) -> Result<()> {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name.to_str().and_then(unscratched).is_some_and(&named) {
+            fs::remove_file(entry.path()).hint(
+                || format!("cannot remove `{}`", entry.path().display()),
+                "check that the folder can be written",
+            )?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes a file through `write` and renames it into place.
@@ -28,12 +57,31 @@ pub(crate) fn publish(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
 ) -> Result<()> {
-    let scratch = scratch(path);
-    let done = write_scratch(&scratch, write).and_then(|()| {
-        fs::rename(&scratch, path)?;
+    publish_through(&scratch(path), path, write)
+}
+
+/// The same of a file that other processes may be writing at the same time, with the same content.
+/// What one that is killed leaves has a name of its own, so that it stays until it is removed.
+///
+/// # Errors
+/// As of [`publish`].
+pub(crate) fn publish_beside_others(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
+) -> Result<()> {
+    publish_through(&scratch_apart(path), path, write)
+}
+
+fn publish_through(
+    scratch: &Path,
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
+) -> Result<()> {
+    let done = write_scratch(scratch, write).and_then(|()| {
+        fs::rename(scratch, path)?;
         sync_folder(path)
     });
-    done.inspect_err(|_| drop(fs::remove_file(&scratch))).hint(
+    done.inspect_err(|_| drop(fs::remove_file(scratch))).hint(
         || format!("cannot write `{}`", path.display()),
         "check that the folder is writable and the disk has space, then run again: finished parts \
          are kept",

@@ -1,7 +1,7 @@
 //! The artifact folder: Parquet files that carry their name, version and the fingerprint of what
 //! made them.
 
-use super::publish::{publish, scratch, scratched};
+use super::publish::{publish, publish_beside_others, remove_unfinished, scratch};
 use super::row::{Column, Row};
 use super::seal::{self, Found, Sealed};
 use crate::error::{Context, Hint, Result, caught, hinted};
@@ -11,6 +11,7 @@ use polars::prelude::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 /// A declared table.
@@ -34,6 +35,8 @@ pub struct Store {
     root: PathBuf,
     /// Artifact name → what its files must carry, and who writes them.
     expected: BTreeMap<String, Expected>,
+    /// Other processes may write the same files at the same time.
+    shared: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -91,7 +94,13 @@ impl Artifact {
 impl Store {
     /// The folder at a path, which need not exist yet.
     pub fn new(root: &Path) -> Store {
-        Store { root: root.into(), expected: BTreeMap::new() }
+        Store { root: root.into(), expected: BTreeMap::new(), shared: false }
+    }
+
+    /// From now on other processes may write the same files, with the same content, at the same
+    /// time.
+    pub(crate) fn share(&mut self) {
+        self.shared = true;
     }
 
     /// Path of the folder.
@@ -138,7 +147,7 @@ impl Store {
         fingerprint: &str,
         rows: &[R],
     ) -> Result<()> {
-        write_rows(&self.path(artifact), artifact.metadata(fingerprint), rows)
+        self.write_rows(&self.path(artifact), artifact.metadata(fingerprint), rows)
     }
 
     /// Writes one part of a sharded table.
@@ -160,7 +169,7 @@ impl Store {
         rows: &[R],
     ) -> Result<()> {
         let path = self.part_path(artifact, part);
-        write_rows(&path, artifact.metadata(fingerprint), rows)
+        self.write_rows(&path, artifact.metadata(fingerprint), rows)
     }
 
     /// Writes one part of a sharded table that says what it was made from, whichever features were
@@ -173,7 +182,43 @@ impl Store {
         rows: &[R],
     ) -> Result<()> {
         let path = self.part_path(&R::ARTIFACT, part);
-        write_rows(&path, R::ARTIFACT.metadata_with(fingerprint, base), rows)
+        self.write_rows(&path, R::ARTIFACT.metadata_with(fingerprint, base), rows)
+    }
+
+    fn write_rows<R: Row>(
+        &self,
+        path: &Path,
+        metadata: KeyValueMetadata,
+        rows: &[R],
+    ) -> Result<()> {
+        let mut frame = R::to_frame(rows)?;
+        self.publish(path, |file| {
+            ParquetWriter::new(file)
+                .with_compression(ParquetCompression::Zstd(None))
+                .with_key_value_metadata(Some(metadata))
+                .finish(&mut frame)?;
+            Ok(())
+        })
+    }
+
+    /// Publishes a Parquet file with a hash of it inside.
+    ///
+    /// # Errors
+    /// When there is something of another program under this name: it would be lost.
+    pub(super) fn publish(
+        &self,
+        path: &Path,
+        write: impl FnOnce(&mut Sealed) -> Result<()>,
+    ) -> Result<()> {
+        if path.symlink_metadata().is_ok() && !is_ours(path) {
+            return Err(foreign(&path.display().to_string()));
+        }
+        let sealed = |file: &mut BufWriter<File>| {
+            let mut sealed = Sealed::new(file);
+            write(&mut sealed)?;
+            sealed.end()
+        };
+        if self.shared { publish_beside_others(path, sealed) } else { publish(path, sealed) }
     }
 
     /// Reads a whole table.
@@ -366,6 +411,11 @@ impl Store {
         fingerprint(artifact, &path)
     }
 
+    /// The fingerprint that a part carries, whatever else is in it: whoever reads it checks that.
+    pub(crate) fn part_says(&self, artifact: &Artifact, part: u32) -> Option<String> {
+        fingerprint(artifact, &self.part_path(artifact, part))
+    }
+
     /// What a part says that it was made from, whichever features were wanted, and the fingerprint
     /// that it carries, if it is there and as it was written.
     pub(crate) fn part_origin(&self, artifact: &Artifact, part: u32) -> Option<Origin> {
@@ -387,7 +437,7 @@ impl Store {
         part: u32,
     ) -> Result<()> {
         let path = self.part_path(artifact, part);
-        publish_ours(&path, |file| {
+        self.publish(&path, |file| {
             match seal::copy_with(&mut opened(&path)?, FINGERPRINT, fingerprint, file)? {
                 true => Ok(()),
                 false => anyhow::bail!("it has no fingerprint"),
@@ -423,25 +473,16 @@ impl Store {
 
     /// The same, some of which may be missing.
     pub(crate) fn part_numbers(&self, artifact: &Artifact) -> Vec<u32> {
-        self.numbered(artifact, |name| {
-            name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok()
-        })
-    }
-
-    /// The numbers of the parts that are there, or that a killed run was writing.
-    fn begun(&self, artifact: &Artifact) -> Vec<u32> {
-        self.numbered(artifact, |name| {
-            let name = scratched(name).unwrap_or(name);
-            name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok()
-        })
-    }
-
-    fn numbered(&self, artifact: &Artifact, number: impl Fn(&str) -> Option<u32>) -> Vec<u32> {
         let entries = std::fs::read_dir(self.path(artifact)).into_iter().flatten().flatten();
         let mut parts: Vec<u32> =
-            entries.filter_map(|entry| number(entry.file_name().to_str()?)).collect();
+            entries.filter_map(|entry| part_number(entry.file_name().to_str()?)).collect();
         parts.sort_unstable();
         parts
+    }
+
+    /// Removes the parts of a sharded table that killed runs were writing.
+    pub(crate) fn remove_unfinished(&self, artifact: &Artifact) -> Result<()> {
+        remove_unfinished(&self.path(artifact), |name| part_number(name).is_some())
     }
 
     /// Removes parts from number `from` on, which an earlier run with more shards left.
@@ -454,20 +495,16 @@ impl Store {
     /// Removes an artifact's files, finished or not, and its folder if nothing else is in it. What
     /// is named like them and is not ours is left; its names below the artifact folder.
     pub fn remove(&self, artifact: &Artifact) -> Result<Vec<String>> {
-        let paths = match artifact.sharded {
-            true => self
-                .begun(artifact)
-                .into_iter()
-                .map(|part| self.part_path(artifact, part))
-                .collect(),
-            false => vec![self.path(artifact)],
-        };
-        for path in paths {
-            remove_if_there(&scratch(&path))?;
-            if is_ours(&path) {
-                remove_if_there(&path)?;
+        let mut paths = vec![self.path(artifact)];
+        match artifact.sharded {
+            true => {
+                self.remove_unfinished(artifact)?;
+                let parts = self.part_numbers(artifact).into_iter();
+                paths = parts.map(|part| self.part_path(artifact, part)).collect();
             }
+            false => remove_if_there(&scratch(&paths[0]))?,
         }
+        paths.iter().filter(|path| is_ours(path)).try_for_each(|path| remove_if_there(path))?;
         if artifact.sharded {
             // It stays where a user has put something into it.
             drop(std::fs::remove_dir(self.path(artifact)));
@@ -498,15 +535,9 @@ pub(crate) struct Origin {
     pub fingerprint: String,
 }
 
-fn write_rows<R: Row>(path: &Path, metadata: KeyValueMetadata, rows: &[R]) -> Result<()> {
-    let mut frame = R::to_frame(rows)?;
-    publish_ours(path, |file| {
-        ParquetWriter::new(file)
-            .with_compression(ParquetCompression::Zstd(None))
-            .with_key_value_metadata(Some(metadata))
-            .finish(&mut frame)?;
-        Ok(())
-    })
+/// The number of a part, by the name of its file.
+fn part_number(name: &str) -> Option<u32> {
+    name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok()
 }
 
 fn without_columns(path: &Path, artifact: &Artifact) -> String {
@@ -528,24 +559,6 @@ fn remove_if_there(path: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// Publishes a Parquet file with a hash of it inside.
-///
-/// # Errors
-/// When there is something of another program under this name: it would be lost.
-pub(super) fn publish_ours(
-    path: &Path,
-    write: impl FnOnce(&mut Sealed) -> Result<()>,
-) -> Result<()> {
-    if path.symlink_metadata().is_ok() && !is_ours(path) {
-        return Err(foreign(&path.display().to_string()));
-    }
-    publish(path, |file| {
-        let mut sealed = Sealed::new(file);
-        write(&mut sealed)?;
-        sealed.end()
-    })
 }
 
 fn foreign(path: &str) -> anyhow::Error {

@@ -151,6 +151,22 @@ impl Default for Machine {
     }
 }
 
+impl Default for Slurm {
+    fn default() -> Self {
+        Self {
+            partition: String::new(),
+            account: String::new(),
+            time: String::new(),
+            memory: String::new(),
+            cpus: 0,
+            shards: 0,
+            retries: 2,
+            logs: "slurm-logs".into(),
+            options: Vec::new(),
+        }
+    }
+}
+
 impl Default for Output {
     fn default() -> Self {
         Self { artifacts: "artifacts".into(), site: "site".into(), dictionaries: String::new() }

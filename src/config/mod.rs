@@ -62,6 +62,9 @@ pub struct Config {
     /// `[machine]`
     #[serde(default)]
     pub machine: Machine,
+    /// `[slurm]`
+    #[serde(default)]
+    pub slurm: Slurm,
     /// `[output]`
     #[serde(default)]
     pub output: Output,
@@ -167,12 +170,14 @@ impl Config {
     }
 
     /// The settings as (dotted key, value), but those that change no result: `[machine]`,
-    /// `[output]`, and paths of inputs, whose content counts and not where it is.
+    /// `[slurm]`, `[output]`, and paths of inputs, whose content counts and not where it is.
     pub fn flat(&self) -> Result<BTreeMap<String, String>> {
         let mut flat = BTreeMap::new();
         flatten("", &serde_json::to_value(self)?, &mut flat);
         flat.retain(|key, _| {
-            !["machine.", "output.", "tasks", "groups"].iter().any(|table| key.starts_with(table))
+            !["machine.", "slurm.", "output.", "tasks", "groups"]
+                .iter()
+                .any(|table| key.starts_with(table))
                 && !INPUT_PATHS.contains(&key.as_str())
         });
         let how = |key: &str| {

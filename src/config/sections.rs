@@ -69,7 +69,7 @@ pub struct Corpus {
     /// Seed of the order of documents.
     #[serde(default = "defaults::shuffle_seed")]
     pub shuffle_seed: u64,
-    /// Contexts per shard, the unit of work and of resuming.
+    /// Contexts per part of a table, the unit of work and of resuming.
     #[serde(default = "defaults::shard_contexts")]
     pub shard_contexts: usize,
 }
@@ -525,6 +525,31 @@ pub struct Machine {
     pub device: String,
     /// Maximum number of contexts that a thread runs the model on at once.
     pub batch: usize,
+}
+
+/// Jobs of `circuit-atlas slurm`; these settings change no result.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Slurm {
+    /// Partition of the jobs; empty: Slurm's default.
+    pub partition: String,
+    /// Account that the jobs are charged to; empty: Slurm's default.
+    pub account: String,
+    /// Time limit of each job, such as `12:00:00`; empty: estimated for arrays, the partition's
+    /// default for other jobs.
+    pub time: String,
+    /// Memory of each job, such as `16G`; empty: estimated from the model's size.
+    pub memory: String,
+    /// CPUs of each job; 0: `machine.threads`, or 8 where that is 0.
+    pub cpus: usize,
+    /// Tasks of each array; 0: as many as the corpus has parts, at most 16.
+    pub shards: usize,
+    /// How often a job tries again when its command fails.
+    pub retries: usize,
+    /// Folder of what the jobs say.
+    pub logs: String,
+    /// More options of `sbatch` for each job, such as `--constraint=avx512`.
+    pub options: Vec<String>,
 }
 
 /// Where results are written.

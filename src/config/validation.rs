@@ -261,7 +261,45 @@ impl Config {
             not_yet("machine.device", &self.machine.device, "use `cpu`")?;
         }
         within("machine.threads", self.machine.threads, 0, 4096)?;
-        within("machine.batch", self.machine.batch, 1, 65_536)
+        within("machine.batch", self.machine.batch, 1, 65_536)?;
+        self.check_slurm()
+    }
+
+    /// What is written into scripts: one option each, which the program does not write itself.
+    fn check_slurm(&self) -> Result<()> {
+        let slurm = &self.slurm;
+        within("slurm.cpus", slurm.cpus, 0, 4096)?;
+        within("slurm.shards", slurm.shards, 0, 100_000)?;
+        within("slurm.retries", slurm.retries, 0, 100)?;
+        let name = |c: char| c.is_ascii_alphanumeric() || "_-.,".contains(c);
+        let time = |c: char| c.is_ascii_digit() || ":-".contains(c);
+        let wanted = "a name of Slurm, or empty";
+        let numbers = "a time such as `90` (minutes), `12:00:00` or `2-00:00:00`, or empty";
+        for (key, value, wanted, fits) in [
+            ("slurm.partition", &slurm.partition, wanted, value_of(&slurm.partition, name)),
+            ("slurm.account", &slurm.account, wanted, value_of(&slurm.account, name)),
+            ("slurm.time", &slurm.time, numbers, value_of(&slurm.time, time)),
+            ("slurm.memory", &slurm.memory, "such as `16G`, or empty", is_memory(&slurm.memory)),
+            ("slurm.logs", &slurm.logs, "a folder", !slurm.logs.is_empty()),
+        ] {
+            if !fits {
+                out_of_range(key, format!("{value:?}"), wanted)?;
+            }
+        }
+        const OWN: [&str; 4] = ["--array", "--dependency", "--parsable", "--wrap"];
+        let odd = |option: &&String| {
+            let name = option.split(['=', ' ']).next().unwrap_or_default();
+            !option.starts_with("--") || option.contains(char::is_control) || OWN.contains(&name)
+        };
+        match slurm.options.iter().find(odd) {
+            None => Ok(()),
+            Some(option) => out_of_range(
+                "slurm.options",
+                format!("[{option:?}]"),
+                "options such as `--qos=long`, one a text, and none of `--array`, `--dependency`, \
+                 `--parsable` and `--wrap`",
+            ),
+        }
     }
 }
 
@@ -275,6 +313,18 @@ fn within(key: &str, value: usize, low: usize, high: usize) -> Result<()> {
         return Ok(());
     }
     out_of_range(key, value, &format!("from {low} to {high}"))
+}
+
+/// A text of such characters, or empty; none that could be taken for an option.
+fn value_of(value: &str, fits: impl Fn(char) -> bool) -> bool {
+    value.chars().all(fits) && !value.starts_with('-')
+}
+
+/// A number with a unit of Slurm, or empty.
+fn is_memory(value: &str) -> bool {
+    let number = value.strip_suffix(['K', 'M', 'G', 'T']).unwrap_or(value);
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    value.is_empty() || is_number
 }
 
 /// The error of a setting that is known but not built yet.

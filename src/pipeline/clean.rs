@@ -1,11 +1,12 @@
 //! Removes what stages wrote.
 
 use super::plan::{Selection, Workplace};
-use super::runner::hold;
+use super::runner::{Hold, hold};
 use super::table::{STAGES, Stage};
 use crate::artifact::tables::ASKED;
 use crate::config::Config;
 use crate::error::Result;
+use crate::lock::Lock;
 use crate::process;
 
 /// A stage whose work was removed.
@@ -27,7 +28,8 @@ pub fn clean(config: &Config, stage: Option<&str>) -> Result<Vec<Cleaned>> {
     if !config.artifacts().exists() {
         return Ok(Vec::new());
     }
-    let _held = hold(&config.artifacts())?;
+    let _held = hold(&config.artifacts(), Hold::Alone)?;
+    Lock::remove_unfinished(&config.artifacts())?;
     let mut place = Workplace::open(config)?;
     let (mut cleaned, mut said): (Vec<&Stage>, Vec<Cleaned>) = Default::default();
     for each in &STAGES {

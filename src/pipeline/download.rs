@@ -1,6 +1,6 @@
 //! What the settings name by `hf:…`, downloaded and pinned.
 
-use super::runner::hold;
+use super::runner::{Hold, hold};
 use crate::config::{Config, Snapshot};
 use crate::error::Result;
 use crate::hub;
@@ -34,7 +34,7 @@ pub(crate) fn with_hub(config: &Config) -> Result<Config> {
     if let Ok(config) = downloaded(config) {
         return Ok(config);
     }
-    let _held = hold(&config.artifacts())?;
+    let _held = hold(&config.artifacts(), Hold::Alone)?;
     fetched(config, false)
 }
 
@@ -58,7 +58,7 @@ pub fn fetch(config: &Config, corpus: bool, update: bool) -> Result<Vec<Snapshot
     if !config.uses_hub() {
         return Ok(Vec::new());
     }
-    let _held = hold(&config.artifacts())?;
+    let _held = hold(&config.artifacts(), Hold::Alone)?;
     let config = fetched(config, update)?;
     let progress = Progress::new("download");
     if corpus {

@@ -1,7 +1,7 @@
 //! Which stages are fresh, and why the others have to run.
 
 use super::download::downloaded;
-use super::runner::{hold, set_threads};
+use super::runner::{Hold, hold, set_threads};
 use super::table::{NAMES, STAGES, Stage};
 use crate::artifact::{Artifact, FORM, Store};
 use crate::config::Config;
@@ -129,7 +129,7 @@ impl<'a> Workplace<'a> {
         if self.lock.remembers(&files) {
             return Ok(());
         }
-        let Ok(_held) = hold(self.store.root()) else {
+        let Ok(_held) = hold(self.store.root(), Hold::Alone) else {
             return self.lock.remember(&files).map(drop);
         };
         self.lock = Lock::load(self.store.root())?;
@@ -343,8 +343,7 @@ pub(crate) fn rehearse(config: &Config, selection: &Selection) -> Result<()> {
 pub(super) fn unknown(stage: &Stage, before: &State) -> anyhow::Error {
     let (why, first) =
         (before.why.first().map(|why| why.text.as_str()).unwrap_or_default(), before.stage.name);
-    let last = STAGES.iter().take_while(|other| other.name != stage.name);
-    let names: Vec<&str> = last.map(|other| other.name).skip_while(|name| *name != first).collect();
+    let names = names_between(first, stage.name);
     hinted(
         format!(
             "the requests of `{}` depend on the output of `{first}`, which is not fresh: {why}",
@@ -352,6 +351,12 @@ pub(super) fn unknown(stage: &Stage, before: &State) -> anyhow::Error {
         ),
         format!("run the stages before it: `circuit-atlas run {}`", names.join(" ")),
     )
+}
+
+/// The names of the stages from `first` on, up to the one before `stage`.
+pub(super) fn names_between(first: &str, stage: &str) -> Vec<&'static str> {
+    let last = NAMES.into_iter().take_while(|name| *name != stage);
+    last.skip_while(|name| *name != first).collect()
 }
 
 /// Every stage that one that runs reads from must be fresh or run too.

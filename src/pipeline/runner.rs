@@ -9,7 +9,7 @@ use crate::error::{Context, Hint, Result, hinted};
 use crate::format::number;
 use crate::inputs::{Input, check_apart, check_converted};
 use crate::llm::{Budget, check_key, check_replies, last_round};
-use crate::lock::{Entry, Reason, Stamp};
+use crate::lock::{Entry, Lock, Reason, Stamp};
 use crate::process;
 use crate::progress::Progress;
 use crate::stages::{self, Done, Run};
@@ -51,6 +51,7 @@ impl Workplace<'_> {
             again,
             budget,
             order: &NAMES,
+            shard: None,
         };
         let done = (stage.run)(&run);
         progress.end();
@@ -141,6 +142,7 @@ impl Workplace<'_> {
             again: 0,
             budget: &Budget::empty(),
             order: &NAMES,
+            shard: None,
         });
         progress.end();
         planned.with_context(|| format!("stage `{}`", state.stage.name))
@@ -182,6 +184,7 @@ impl Workplace<'_> {
             again: 0,
             budget: &Budget::new(&self.config.llm),
             order: &NAMES,
+            shard: None,
         });
         progress.end();
         answer
@@ -200,28 +203,38 @@ pub(super) fn now() -> String {
         .to_string()
 }
 
+/// Beside whom an artifact folder is held.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// Nobody.
+    Alone,
+    /// Others who hold it so too: shards of a stage.
+    Shared,
+}
+
+impl Hold {
+    fn try_take(self, file: &File) -> Result<(), TryLockError> {
+        match self {
+            Hold::Alone => file.try_lock(),
+            Hold::Shared => file.try_lock_shared(),
+        }
+    }
+}
+
 /// Holds an artifact folder for one run; the system lets go of it when the process ends, however it
 /// ends.
-pub(super) fn hold(folder: &Path) -> Result<File> {
+pub(super) fn hold(folder: &Path, beside: Hold) -> Result<File> {
     std::fs::create_dir_all(folder).hint(
         || format!("cannot make the artifact folder `{}`", folder.display()),
         "set `output.artifacts` to a writable folder",
     )?;
     let path = folder.join(RUNNING);
-    let file = File::options().create(true).append(true).open(&path).hint(
+    // Readable too: on network file systems only such a file can be held beside others.
+    let file = File::options().read(true).append(true).create(true).open(&path).hint(
         || format!("cannot write `{}`", path.display()),
         "set `output.artifacts` to a writable folder",
     )?;
-    let mut locked = file.try_lock();
-    // Who only looks whether a run is going on holds it for a moment.
-    for _ in 0..GLANCES {
-        if !matches!(locked, Err(TryLockError::WouldBlock)) {
-            break;
-        }
-        std::thread::sleep(GLANCE);
-        locked = file.try_lock();
-    }
-    match locked {
+    match glanced(|| beside.try_take(&file)) {
         Ok(()) => Ok(file),
         Err(TryLockError::Error(error)) => Err(error).hint(
             || format!("cannot lock `{}`", path.display()),
@@ -234,10 +247,34 @@ pub(super) fn hold(folder: &Path) -> Result<File> {
     }
 }
 
-/// Whether a run is using an artifact folder.
+/// Tries to take a lock a few times: who only looks whether a run is going on holds it for a
+/// moment.
+fn glanced(mut take: impl FnMut() -> Result<(), TryLockError>) -> Result<(), TryLockError> {
+    let mut taken = take();
+    for _ in 0..GLANCES {
+        if !matches!(taken, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        std::thread::sleep(GLANCE);
+        taken = take();
+    }
+    taken
+}
+
+/// Whether a run, or a shard of one, is using an artifact folder.
 pub(crate) fn is_held(folder: &Path) -> bool {
-    let file = File::open(folder.join(RUNNING));
-    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    let path = folder.join(RUNNING);
+    let is_taken = |taken| matches!(taken, Err(TryLockError::WouldBlock));
+    // Whoever may not write the folder can still tell a whole run.
+    match File::options().read(true).append(true).open(&path) {
+        Ok(file) => {
+            is_taken(file.try_lock_shared()) || {
+                drop(file.unlock());
+                is_taken(glanced(|| file.try_lock()))
+            }
+        }
+        Err(_) => File::open(path).is_ok_and(|file| is_taken(file.try_lock_shared())),
+    }
 }
 
 /// Does something in an artifact folder that no run must be using meanwhile; nothing while one is.
@@ -260,7 +297,8 @@ pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
     set_threads(config);
     // Before anything is written, be it only the folder.
     check_apart(config)?;
-    let _held = hold(&config.artifacts())?;
+    let _held = hold(&config.artifacts(), Hold::Alone)?;
+    Lock::remove_unfinished(&config.artifacts())?;
     let config = &fetched(config, false)?;
     let mut place = Workplace::open(config)?;
     if selection.accept {

@@ -2,7 +2,7 @@
 
 use crate::artifact::tables::*;
 use crate::artifact::{Artifact, Row};
-use crate::config::Config;
+use crate::config::{Config, StoreKind};
 use crate::error::Result;
 use crate::inputs::Input;
 use crate::lock::Ingredients;
@@ -26,6 +26,9 @@ pub struct Stage {
     /// A stage whose results are not read, but that must have passed.
     pub(super) after: Option<&'static str>,
     pub(super) writes: &'static [Artifact],
+    /// By the settings, whether several processes may make its parts at the same time
+    /// (`--shard`): one part for each of the contexts.
+    pub(super) has_parts: fn(&Config) -> bool,
     pub(super) writes_besides: Option<Besides>,
     pub(super) run: fn(&Run) -> Result<Done>,
     pub(super) asks: Option<Asks>,
@@ -60,6 +63,7 @@ pub const STAGES: [Stage; 12] = [
         reads: &[],
         after: None,
         writes: &[Document::ARTIFACT, ContextRow::ARTIFACT],
+        has_parts: |_| false,
         writes_besides: None,
         run: stages::tokenize::run,
         asks: None,
@@ -75,6 +79,7 @@ pub const STAGES: [Stage; 12] = [
         reads: &[ContextRow::ARTIFACT],
         after: None,
         writes: &[ModelCheckRow::ARTIFACT, ConformanceRow::ARTIFACT],
+        has_parts: |_| false,
         writes_besides: None,
         run: stages::conformance::run,
         asks: None,
@@ -97,6 +102,7 @@ pub const STAGES: [Stage; 12] = [
             RankingRow::ARTIFACT,
             HookScoreRow::ARTIFACT,
         ],
+        has_parts: |_| false,
         writes_besides: None,
         run: stages::discover::run,
         asks: None,
@@ -124,6 +130,7 @@ pub const STAGES: [Stage; 12] = [
         ],
         after: None,
         writes: &[FaithfulnessRow::ARTIFACT, EffectRow::ARTIFACT, CircuitRunRow::ARTIFACT],
+        has_parts: |_| false,
         writes_besides: None,
         run: stages::verify::run,
         asks: None,
@@ -144,6 +151,7 @@ pub const STAGES: [Stage; 12] = [
             HeadFeatureRow::ARTIFACT,
             PublishedRow::ARTIFACT,
         ],
+        has_parts: |_| false,
         writes_besides: None,
         run: stages::heads::run,
         asks: None,
@@ -158,6 +166,7 @@ pub const STAGES: [Stage; 12] = [
         reads: &[Document::ARTIFACT, ContextRow::ARTIFACT, CircuitFeature::ARTIFACT],
         after: None,
         writes: &[ACTIVATIONS],
+        has_parts: |config| config.cache.store == StoreKind::Disk,
         writes_besides: None,
         run: stages::cache::run,
         asks: None,
@@ -172,6 +181,7 @@ pub const STAGES: [Stage; 12] = [
         reads: &[ContextRow::ARTIFACT, CircuitFeature::ARTIFACT, ACTIVATIONS],
         after: None,
         writes: &[ScoreRow::ARTIFACT],
+        has_parts: |_| true,
         writes_besides: None,
         run: stages::score::run,
         asks: None,
@@ -204,6 +214,7 @@ pub const STAGES: [Stage; 12] = [
             CorpusPairRow::ARTIFACT,
             ClusterRow::ARTIFACT,
         ],
+        has_parts: |_| false,
         writes_besides: None,
         run: stages::aggregate::run,
         asks: None,
@@ -223,6 +234,7 @@ pub const STAGES: [Stage; 12] = [
         ],
         after: None,
         writes: &[CauseRow::ARTIFACT, ReadingRow::ARTIFACT, AblatedRow::ARTIFACT],
+        has_parts: |_| false,
         writes_besides: None,
         run: stages::causes::run,
         asks: None,
@@ -260,6 +272,7 @@ pub const STAGES: [Stage; 12] = [
         ],
         after: None,
         writes: &[ExplanationRow::ARTIFACT, ExchangeRow::ARTIFACT, LedgerRow::ARTIFACT],
+        has_parts: |_| false,
         writes_besides: None,
         run: stages::interpret::run,
         asks: Some(Asks { whether: |config| config.llm.asks(), plan: stages::interpret::plan }),
@@ -289,6 +302,7 @@ pub const STAGES: [Stage; 12] = [
             CausalRow::ARTIFACT,
             JUDGE_LEDGER,
         ],
+        has_parts: |_| false,
         writes_besides: None,
         run: stages::evaluate::run,
         asks: Some(Asks { whether: stages::evaluate::asks, plan: stages::evaluate::plan }),
@@ -341,6 +355,7 @@ pub const STAGES: [Stage; 12] = [
         ],
         after: None,
         writes: &[],
+        has_parts: |_| false,
         writes_besides: Some(Besides {
             stale: stages::render::stale,
             remove: stages::render::remove,

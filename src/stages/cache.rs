@@ -39,13 +39,19 @@ pub fn run(run: &Run) -> Result<Done> {
     }
     let width = inputs::sizes(run.config)?.d_model;
     let gib = check_size(run.config, width, &documents, &hooks)?;
-    let kept = keep(run, width, &hooks)?;
-    let contexts: u32 = documents.iter().map(|document| document.contexts).sum();
+    let (parts, kept) = keep(run, width, &hooks)?;
+    let of = match run.shard {
+        None => {
+            let contexts: u32 = documents.iter().map(|document| document.contexts).sum();
+            format!("{contexts} contexts, {gib:.2} GiB")
+        }
+        Some(_) => counted(parts, "part"),
+    };
     let kept = match kept {
         0 => String::new(),
-        kept => format!(", {} of the run before", counted(kept, "shard")),
+        kept => format!(", {} of the run before", counted(kept, "part")),
     };
-    Ok(format!("{} hooks of {contexts} contexts, {gib:.2} GiB{kept}", hooks.len()).into())
+    Ok(format!("{} hooks of {of}{kept}", hooks.len()).into())
 }
 
 fn check_size(
@@ -70,10 +76,12 @@ fn check_size(
 }
 
 /// Writes the parts that are not there yet, a row group at a time. Those of an earlier run with the
-/// same model, contexts and hooks are kept.
-fn keep(run: &Run, width: usize, hooks: &[DictionaryId]) -> Result<usize> {
+/// same model, contexts and hooks are kept. How many parts there are then, and how many of them were
+/// kept.
+fn keep(run: &Run, width: usize, hooks: &[DictionaryId]) -> Result<(usize, usize)> {
     let (done, open) = run.done_and_open(&ACTIVATIONS)?;
-    run.progress.begin("shards", (done.len() + open.len()) as u64, done.len() as u64);
+    let parts = done.len() + open.len();
+    run.progress.begin("parts", parts as u64, done.len() as u64);
     let names: Vec<String> = hooks.iter().map(|id| id.hook()).collect();
     let (mut model, mut kept) = (None, 0);
     for part in open {
@@ -115,7 +123,7 @@ fn keep(run: &Run, width: usize, hooks: &[DictionaryId]) -> Result<usize> {
         )?;
         run.progress.step(1)?;
     }
-    Ok(kept)
+    Ok((parts, kept))
 }
 
 /// What the dictionaries read in contexts.

@@ -18,7 +18,10 @@ pub mod verify;
 pub mod excerpts;
 pub(crate) mod scoring;
 pub(crate) mod search;
+mod shard;
 mod usage_report;
+
+pub use shard::Shard;
 
 use crate::artifact::tables::ContextRow;
 use crate::artifact::{Artifact, Row, Store};
@@ -82,6 +85,8 @@ pub struct Run<'a> {
     pub budget: &'a Budget,
     /// The names of all stages, in their order.
     pub order: &'a [&'static str],
+    /// The share of the parts that this run makes while others make theirs; none: it makes all, alone.
+    pub shard: Option<Shard>,
 }
 
 impl Run<'_> {
@@ -100,12 +105,18 @@ impl Run<'_> {
         Reader::new(self.config, self.store, self.lock)
     }
 
-    /// The parts that `artifact` is to have, one for each part of the contexts: those that this run
-    /// has made already, and those that are still to be made. Parts of an earlier, larger corpus
-    /// are removed.
+    /// The parts of `artifact` that are this run's to make, of one for each part of the contexts:
+    /// those that are made already, and those that are still to be made. Parts of an earlier, larger
+    /// corpus are removed.
     fn done_and_open(&self, artifact: &Artifact) -> Result<(Vec<u32>, Vec<u32>)> {
-        let parts = self.store.parts(&ContextRow::ARTIFACT)?;
+        let mut parts = self.store.parts(&ContextRow::ARTIFACT)?;
+        // No shard makes any of these.
         self.store.remove_parts_from(artifact, parts.len() as u32)?;
+        match self.shard {
+            Some(shard) => parts.retain(|part| shard.has(*part)),
+            // Other shards may be writing theirs; a whole run is alone.
+            None => self.store.remove_unfinished(artifact)?,
+        }
         let done = |part: &u32| {
             self.store.part_fingerprint(artifact, *part).as_deref() == Some(self.fingerprint)
         };

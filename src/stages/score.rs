@@ -6,6 +6,7 @@ use crate::artifact::{Row, Store};
 use crate::config::StoreKind;
 use crate::dictionary::{Scorer, hooks};
 use crate::error::Result;
+use crate::format::number::counted;
 use crate::ids::FeatureId;
 use crate::inputs;
 use crate::model::Gpt2;
@@ -13,7 +14,7 @@ use crate::stages::scoring::{Scored, cached, live, rows};
 use crate::stages::{Done, Run};
 use std::collections::BTreeSet;
 
-/// Scores the chosen features, shard by shard. What an earlier run has scored from the same model,
+/// Scores the chosen features, part by part. What an earlier run has scored from the same model,
 /// dictionaries and contexts is kept.
 pub fn run(run: &Run) -> Result<Done> {
     let features = inputs::scored_features(run.config, &run.store.read::<CircuitFeature>()?);
@@ -25,7 +26,7 @@ pub fn run(run: &Run) -> Result<Done> {
     let before = Before::find(run);
     let (done, open) = run.done_and_open(&ScoreRow::ARTIFACT)?;
     let parts = done.len() + open.len();
-    run.progress.begin("shards", parts as u64, done.len() as u64);
+    run.progress.begin("parts", parts as u64, done.len() as u64);
     let (mut all, mut new) = (None, None);
     for part in open {
         let kept = before.as_ref().and_then(|before| before.rows(run, part, &features));
@@ -45,8 +46,9 @@ pub fn run(run: &Run) -> Result<Done> {
     let kept =
         new.map_or(String::new(), |new: Scoring| format!(", {} of them new", new.keys.len()));
     Ok(format!(
-        "{} features of {dictionaries} dictionaries over {parts} shards{kept}",
-        features.len()
+        "{} features of {dictionaries} dictionaries over {}{kept}",
+        features.len(),
+        counted(parts, "part")
     )
     .into())
 }

@@ -1,4 +1,4 @@
-//! `tokenize`: text → documents → contexts of token ids, BOS first, in shards.
+//! `tokenize`: text → documents → contexts of token ids, BOS first, in parts.
 
 use crate::artifact::Row;
 use crate::artifact::tables::{ContextRow, Document};

@@ -59,7 +59,10 @@ pub(crate) struct Said {
 
 impl Bench {
     pub(crate) fn new() -> Bench {
-        let folder = TempDir::new().unwrap();
+        Bench::new_in(TempDir::new().unwrap())
+    }
+
+    pub(crate) fn new_in(folder: TempDir) -> Bench {
         let bench = Bench { folder, settings: SETTINGS.replace("[repo]", REPOSITORY) };
         bench.save();
         bench

@@ -24,6 +24,7 @@ mod judged;
 mod left_out;
 mod llm;
 mod llm_server;
+mod machines;
 mod messages;
 mod model;
 mod outputs;

@@ -52,7 +52,7 @@ fn features_are_added_and_taken_out_without_scoring_others_again() {
     let added = Bench::finished().add(extra);
     let said = added.run(&[]).succeeded();
     assert!(said.err.contains(", 2 of them new ("), "{}", said.err);
-    assert!(said.err.contains(" GiB, 4 shards of the run before ("), "{}", said.err);
+    assert!(said.err.contains(" GiB, 4 parts of the run before ("), "{}", said.err);
     let fresh = Bench::new().add(extra);
     fresh.run(&[]).succeeded();
     added.assert_same_results(&fresh);
@@ -142,7 +142,7 @@ fn changing_one_setting_reruns_exactly_what_depends_on_it() {
             &["aggregate", "causes", "interpret", "evaluate", "render"],
         ),
         ("\"mlp2.5\"]", "\"mlp2.5\"]\n[site]\ntitle = \"another\"", &["render"]),
-        ("\"mlp2.5\"]", "\"mlp2.5\"]\n[machine]\nbatch = 7\nthreads = 1", &[]),
+        ("\"mlp2.5\"]", "\"mlp2.5\"]\n[machine]\nbatch = 7\nthreads = 1\n[slurm]\ncpus = 3", &[]),
     ];
     for (from, to, expected) in cases {
         assert_eq!(stale(&after(from, to)), expected, "{from} → {to}");

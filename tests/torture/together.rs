@@ -12,10 +12,11 @@ pub(crate) fn runs() -> Result<Box<dyn Test>, String> {
     Ok(Box::new(Runs))
 }
 
-const COMMANDS: [&[&str]; 6] = [
+const COMMANDS: [&[&str]; 7] = [
     &["run"],
     &["run", "--from", "aggregate", "--force"],
     &["run", "render", "--force"],
+    &["run", "score", "--shard", "1/2"],
     &["clean", "aggregate"],
     &["show", "task", "ioi"],
     &["status"],

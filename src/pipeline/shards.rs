@@ -1,0 +1,147 @@
+//! One share of a stage's parts, made beside other processes that make theirs: on this machine or
+//! on others that share the artifact folder. The stage's end is left to a run of it as a whole.
+
+use super::download::downloaded;
+use super::plan::{Selection, State, Workplace, names_between};
+use super::runner::{Hold, hold, set_threads};
+use super::table::{NAMES, STAGES, Stage};
+use crate::artifact::Row;
+use crate::artifact::tables::ContextRow;
+use crate::config::Config;
+use crate::error::{Context, Result, hinted};
+use crate::format::number;
+use crate::inputs::{Input, check_apart, check_converted};
+use crate::llm::Budget;
+use crate::lock::Lock;
+use crate::process;
+use crate::progress::Progress;
+use crate::stages::{self, Run, Shard};
+use std::time::Instant;
+
+/// Makes those parts of a stage that are in a shard and not made yet.
+///
+/// # Errors
+/// When it is not one stage, or one without parts; when a stage before it has to run first; when
+/// the stage fails.
+pub fn run_shard(config: &Config, stages: &[String], shard: Shard) -> Result<()> {
+    let selection = Selection { stages: stages.to_vec(), ..Selection::default() };
+    selection.check()?;
+    let stage = the_stage(config, stages)?;
+    set_threads(config);
+    check_apart(config)?;
+    let _held = hold(&config.artifacts(), Hold::Shared)?;
+    let config = &downloaded(config)?;
+    let mut place = Workplace::open(config)?;
+    place.store.share();
+    let states = place.states(&selection)?;
+    place.check_untouched(states.iter())?;
+    let Some(state) = states.iter().find(|state| state.stage.name == stage.name) else {
+        return Ok(());
+    };
+    if state.why.is_empty() {
+        process::note(format_args!("{:<10} fresh", stage.name));
+        return Ok(());
+    }
+    place.check_made(&states, state)?;
+    place.check_ours(std::iter::once(state))?;
+    let dictionaries = stage.inputs.contains(&Input::Dictionaries);
+    stages::check(config, dictionaries)?;
+    if dictionaries {
+        check_converted(config, &place.lock)?;
+    }
+    place.begin_beside_others(stage)?;
+    place.run_shard(state, shard)
+}
+
+/// The one stage that is named, if it has parts.
+fn the_stage(config: &Config, named: &[String]) -> Result<&'static Stage> {
+    let with_parts = || STAGES.iter().filter(|stage| (stage.has_parts)(config));
+    let names: Vec<String> = with_parts().map(|stage| format!("`{}`", stage.name)).collect();
+    let names = names.join(" and ");
+    let [name] = named else {
+        let number = if named.is_empty() { "none" } else { "several" };
+        return Err(hinted(
+            format!("`--shard` is of one stage, and {number} are named"),
+            format!("name one; with these settings {names} can run in shards"),
+        ));
+    };
+    with_parts().find(|stage| stage.name == name).ok_or_else(|| {
+        hinted(
+            format!("`{name}` cannot run in shards"),
+            format!(
+                "with these settings {names} can; run this one without `--shard`: `circuit-atlas \
+                 run {name}`"
+            ),
+        )
+    })
+}
+
+impl Workplace<'_> {
+    /// # Errors
+    /// When a stage that this one needs is neither fresh nor has every part that it is to have:
+    /// shards make parts, and only a run of the whole stage ends it.
+    fn check_made(&self, states: &[State], state: &State) -> Result<()> {
+        let needed = states.iter().filter(|before| state.stage.needs(before.stage));
+        let unmade = |before: &&State| !before.why.is_empty() && !self.has_every_part(before);
+        let Some(first) = needed.into_iter().find(unmade) else { return Ok(()) };
+        let (name, before) = (state.stage.name, first.stage.name);
+        let why = first.why.first().map(|why| why.text.as_str()).unwrap_or_default();
+        Err(hinted(
+            format!("`{name}` needs the output of `{before}`, which is not fresh: {why}"),
+            format!(
+                "run the stages before it: `circuit-atlas run {}`",
+                names_between(before, name).join(" ")
+            ),
+        ))
+    }
+
+    fn has_every_part(&self, state: &State) -> bool {
+        let made = |part: u32| {
+            let says = |artifact| self.store.part_says(artifact, part);
+            state
+                .stage
+                .writes
+                .iter()
+                .all(|artifact| says(artifact).as_deref() == Some(&state.fingerprint))
+        };
+        (state.stage.has_parts)(self.config)
+            && self
+                .store
+                .parts(&ContextRow::ARTIFACT)
+                .is_ok_and(|parts| parts.into_iter().all(made))
+    }
+
+    /// Notes in the lock that a stage has begun, before the first of its parts changes, unless it
+    /// says so. Shards that start at the same moment write the same bytes: no whole run changes
+    /// the lock meanwhile, and the hashes that this process took are not kept.
+    fn begin_beside_others(&self, stage: &Stage) -> Result<()> {
+        let mut lock = Lock::load(self.store.root())?;
+        if lock.is_begun(stage.name) {
+            return Ok(());
+        }
+        lock.begin(stage.name, 0);
+        lock.save_beside_others(self.store.root())
+    }
+
+    fn run_shard(&self, state: &State, shard: Shard) -> Result<()> {
+        let name = state.stage.name;
+        let (progress, start) = (Progress::new(name), Instant::now());
+        let done = (state.stage.run)(&Run {
+            config: self.config,
+            store: &self.store,
+            fingerprint: &state.fingerprint,
+            base: &state.base,
+            progress: &progress,
+            lock: &self.lock,
+            again: 0,
+            budget: &Budget::empty(),
+            order: &NAMES,
+            shard: Some(shard),
+        });
+        progress.end();
+        let done = done.with_context(|| format!("shard {shard} of stage `{name}`"))?;
+        let took = number::seconds(start.elapsed().as_secs_f64());
+        process::note(format_args!("{name:<10} shard {shard}: {} ({took})", done.summary));
+        Ok(())
+    }
+}
