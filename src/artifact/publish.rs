@@ -19,29 +19,62 @@ pub(crate) fn publish(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
 ) -> Result<()> {
-    let scratch = scratch(path);
-    let done = write_scratch(&scratch, write).and_then(|()| {
-        fs::rename(&scratch, path)?;
-        sync_folder(path)
+    let done = Draft::begin(path).and_then(|(draft, mut file)| {
+        write(&mut file)?;
+        draft.end(&mut file)
     });
-    done.inspect_err(|_| drop(fs::remove_file(&scratch))).hint(
+    unwritten(path, done)
+}
+
+/// What is said of a file that could not be written.
+pub(super) fn unwritten<T>(path: &Path, done: Result<T>) -> Result<T> {
+    done.hint(
         || format!("cannot write `{}`", path.display()),
         "check that the folder is writable and the disk has space, then run again: finished parts \
          are kept",
     )
 }
 
-fn write_scratch(
-    scratch: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
-) -> Result<()> {
-    if let Some(folder) = scratch.parent() {
-        fs::create_dir_all(folder)?;
+/// A file that is being written under its scratch name; it is removed unless it is ended.
+pub(super) struct Draft {
+    path: PathBuf,
+    scratch: PathBuf,
+    ended: bool,
+}
+
+impl Draft {
+    /// The file to write to, which is to be given back to [`Draft::end`].
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub(super) fn begin(path: &Path) -> Result<(Draft, BufWriter<File>)> {
+        let scratch = scratch(path);
+        if let Some(folder) = scratch.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let file = BufWriter::new(File::create(&scratch)?);
+        Ok((Draft { path: path.into(), scratch, ended: false }, file))
     }
-    let mut file = BufWriter::new(File::create(scratch)?);
-    write(&mut file)?;
-    file.flush()?;
-    Ok(file.get_ref().sync_all()?)
+
+    /// Renames it into place.
+    ///
+    /// # Errors
+    /// When the disk is full.
+    pub(super) fn end(mut self, file: &mut BufWriter<File>) -> Result<()> {
+        file.flush()?;
+        file.get_ref().sync_all()?;
+        fs::rename(&self.scratch, &self.path)?;
+        self.ended = true;
+        sync_folder(&self.path)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.ended {
+            drop(fs::remove_file(&self.scratch));
+        }
+    }
 }
 
 /// The name of a file or folder is on the disk when this returns.

@@ -261,7 +261,11 @@ impl Config {
             not_yet("machine.device", &self.machine.device, "use `cpu`")?;
         }
         within("machine.threads", self.machine.threads, 0, 4096)?;
-        within("machine.batch", self.machine.batch, 1, 65_536)
+        within("machine.batch", self.machine.batch, 1, 65_536)?;
+        if !(self.machine.memory > 0.0 && self.machine.memory.is_finite()) {
+            out_of_range("machine.memory", self.machine.memory, "above 0")?;
+        }
+        Ok(())
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) fn ask(run: &Run, name: &str, wishes: &FeatureWishes) -> Result<Featu
     let kept = &run.config.aggregate;
     let each = wishes.examples.unwrap_or(0);
     let wanted = Wanted { top: each.max(kept.examples), per_band: each.max(kept.band_examples) };
-    let known = names::known(&reader, id)?.cloned();
+    let known = names::known(&reader, id)?;
     let (mut feature, measured) = match known {
         Some(row) => (scored(run, reader, row, wishes, wanted)?, None),
         None => {

@@ -9,9 +9,7 @@ use crate::artifact::tables::{
     ASKED, ASKED_LOGITS, ASKED_SCORES, ContextRow, ExampleRow, FeatureRow, LogitRow, ScoreRow,
 };
 use crate::atlas::Reader;
-use crate::atlas::activations::{
-    activation, counting, feature_examples, feature_row, measured, sort,
-};
+use crate::atlas::activations::{activation, counting, feature_examples, feature_row, measured};
 use crate::atlas::model::Explanation;
 use crate::dictionary::Scorer;
 use crate::error::Result;
@@ -113,10 +111,9 @@ pub(super) fn measure(
     let explain: BTreeSet<u32> = halves[0].iter().copied().collect();
     let explained = contexts.tokens_of(|context| explain.contains(&context));
     let [all, explain] = measured(&contexts, &activations, [tokens, explained]);
-    let row = feature_row(0, id, [&all, &explain], &[], std::iter::empty());
+    let row = feature_row(0, id, false, [&all, &explain], &[], std::iter::empty());
     let counted: Vec<TokenActivation> = counting(&contexts, &activations).collect();
-    let mut examples = feature_examples(&contexts, id, &counted, &halves, wanted);
-    sort(&mut examples);
+    let examples = feature_examples(&contexts, id, &counted, &halves, wanted);
     Ok(Unscored {
         explanation: explanation(&row, &examples, &logits, &contexts),
         row,

@@ -12,13 +12,14 @@ mod features;
 mod graphs;
 mod heads;
 mod promoted;
+pub(crate) mod scores;
 mod tasks;
 mod whole;
 mod why;
 
 pub(crate) use graphs::{Circuits, graphs, node};
 pub(crate) use heads::Heads;
-pub(crate) use promoted::promoted_rows;
+pub(crate) use promoted::Promoting;
 pub(crate) use whole::model_name;
 pub(crate) use why::{WhyTables, cause_group, cause_in_words, sources};
 
@@ -66,6 +67,13 @@ impl<T> Lazy<T> {
     }
 }
 
+/// The names of scored features that have no page and no explanation.
+pub(crate) fn without_page(store: &Store) -> Result<BTreeSet<String>> {
+    let names = store.read_column::<FeatureRow, String>("feature")?;
+    let chosen = store.read_column::<FeatureRow, bool>("chosen")?;
+    Ok(names.into_iter().zip(chosen).filter(|(_, chosen)| !chosen).map(|(name, _)| name).collect())
+}
+
 /// Reads a finished run.
 pub(crate) struct Reader<'a> {
     config: &'a Config,
@@ -86,6 +94,7 @@ pub(crate) struct Reader<'a> {
     serving: Lazy<BTreeMap<FeatureId, Vec<CircuitFeature>>>,
     serving_at: Lazy<BTreeMap<Component, Vec<CircuitFeature>>>,
     features: Lazy<Vec<FeatureRow>>,
+    without_page: Lazy<BTreeSet<String>>,
     examples: Lazy<BTreeMap<Subject, Vec<ExampleRow>>>,
     promoted: Lazy<BTreeMap<Subject, [Vec<PromotedToken>; 2]>>,
     circuit_pairs: Lazy<Vec<CircuitPairRow>>,
@@ -120,6 +129,7 @@ impl<'a> Reader<'a> {
             serving: Lazy::default(),
             serving_at: Lazy::default(),
             features: Lazy::default(),
+            without_page: Lazy::default(),
             examples: Lazy::default(),
             promoted: Lazy::default(),
             circuit_pairs: Lazy::default(),
@@ -150,11 +160,16 @@ impl<'a> Reader<'a> {
         Reader { promoted: Lazy(OnceCell::from(promoted::tokens(rows))), ..self }
     }
 
-    /// Rows of a large table, of which one of these columns names the subject.
+    /// Rows of a large table, of which one of these columns names the subject; those of features
+    /// without a page only where they are asked about.
     fn large<R: Row>(&self, columns: &[&str]) -> Result<Vec<R>> {
-        match &self.about {
-            None => self.store.read(),
-            Some(about) => {
+        match (&self.about, columns) {
+            (None, [subject]) => {
+                let others = self.without_page.get(|| without_page(self.store))?;
+                self.store.read_without(subject, others)
+            }
+            (None, _) => self.store.read(),
+            (Some(about), _) => {
                 self.store.read_about(columns, &about.iter().map(ToString::to_string).collect())
             }
         }
@@ -231,9 +246,15 @@ impl<'a> Reader<'a> {
         self.store.read()
     }
 
-    /// Every scored feature, in order.
+    /// Every feature that has a page, in order.
     pub(crate) fn features(&self) -> Result<&[FeatureRow]> {
-        Ok(self.features.get(|| self.store.read())?)
+        Ok(self.features.get(|| self.store.read_that("chosen", true))?)
+    }
+
+    /// A scored feature, whether it has a page or not.
+    pub(crate) fn scored(&self, feature: FeatureId) -> Result<Option<FeatureRow>> {
+        let name = BTreeSet::from([feature.to_string()]);
+        Ok(self.store.read_about(&["feature"], &name)?.pop())
     }
 
     fn examples_of(&self, subject: &Subject) -> Result<&[ExampleRow]> {
