@@ -257,7 +257,7 @@ impl<'a> Reader<'a> {
         Ok(self.store.read_about(&["feature"], &name)?.pop())
     }
 
-    fn examples_of(&self, subject: &Subject) -> Result<&[ExampleRow]> {
+    pub(crate) fn examples_of(&self, subject: &Subject) -> Result<&[ExampleRow]> {
         let all = self
             .examples
             .get(|| Ok(by(self.large::<ExampleRow>(&["subject"])?, |row| row.subject.clone())))?;

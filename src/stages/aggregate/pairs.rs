@@ -62,22 +62,20 @@ pub(super) fn write_corpus_pairs(work: &Work) -> Result<usize> {
     let mut by_name: Vec<usize> = (0..features.len()).collect();
     by_name.sort_by_cached_key(|&place| features[place].to_string());
     let mut names = vec![0; features.len()];
-    (0..).zip(by_name).for_each(|(name, place)| names[place] = name);
+    (0u32..).zip(by_name).for_each(|(name, place)| names[place] = name);
     let (margins, tests) = tests(work)?;
     let mut pairs: Vec<Met> = Vec::new();
     for (lag, tests) in [Lag::Same, Lag::Window].into_iter().zip(tests) {
-        let met = |(mut pair, q): (Tested, f64)| {
+        let met = |(pair, q): (Tested, f64)| {
+            let names = [pair.f, pair.g].map(|place| names[place as usize]);
             // At the same token neither is first; the names are in the order of a pair's name.
-            if lag == Lag::Same && names[pair.f as usize] > names[pair.g as usize] {
-                std::mem::swap(&mut pair.f, &mut pair.g);
-            }
-            Met { lag, pair, q }
+            let turned = lag == Lag::Same && names[0] > names[1];
+            let names = if turned { [names[1], names[0]] } else { names };
+            Met { names, lag, turned, pair, q }
         };
         pairs.extend(tests.corrected(SIGNIFICANT).into_iter().map(met));
     }
-    pairs.sort_unstable_by_key(|Met { lag, pair, .. }| {
-        (names[pair.f as usize], names[pair.g as usize], *lag)
-    });
+    pairs.sort_unstable_by_key(|met| (met.names, met.lag));
     let mut table = work.run.store.writer::<CorpusPairRow>(work.run.fingerprint)?;
     table.add(pairs.iter().map(|met| corpus_pair(&features, &margins, met)))?;
     table.end()?;
@@ -86,7 +84,11 @@ pub(super) fn write_corpus_pairs(work: &Work) -> Result<usize> {
 
 /// A pair that is kept.
 struct Met {
+    /// The places of its names in their order.
+    names: [u32; 2],
     lag: Lag,
+    /// Whether its second feature is told first.
+    turned: bool,
     pair: Tested,
     q: f64,
 }
@@ -100,16 +102,20 @@ struct Margins {
 }
 
 fn corpus_pair(features: &[FeatureId], margins: &Margins, met: &Met) -> CorpusPairRow {
-    let Met { lag, pair, q } = met;
+    let Met { lag, pair, q, turned, .. } = met;
     let (f, g) = (pair.f as usize, pair.g as usize);
     let first = if *lag == Lag::Same { &margins.active } else { &margins.before };
     let counts = Counts { n: margins.tokens, f: first[f], g: margins.active[g], both: pair.both };
+    let (mut a, mut b) = ((features[f], counts.f), (features[g], counts.g));
+    if *turned {
+        std::mem::swap(&mut a, &mut b);
+    }
     CorpusPairRow {
-        feature_a: features[f],
-        feature_b: features[g],
+        feature_a: a.0,
+        feature_b: b.0,
         lag: *lag,
-        n_a: counts.f,
-        n_b: counts.g,
+        n_a: a.1,
+        n_b: b.1,
         n_ab: counts.both,
         expected: counts.expected(),
         lift: counts.lift(),
