@@ -413,9 +413,9 @@ table! {
         key: u32,
         /// `att9.16109`
         feature: FeatureId,
-        /// whether it is in a circuit or the settings name it: of the others there are examples and
-        /// promoted tokens, but nothing else
-        chosen: bool,
+        /// whether it has a page, as it is in a circuit or the settings name it: of the others there
+        /// are examples and promoted tokens, but nothing else
+        page: bool,
         /// `attention` or `mlp`
         kind: Kind,
         /// its layer

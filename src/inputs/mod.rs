@@ -41,7 +41,10 @@ pub fn by<K: Ord, R>(rows: Vec<R>, key: impl Fn(&R) -> K) -> BTreeMap<K, Vec<R>>
 
 /// The features that have pages, explanations and pairs: those of circuits, if the settings want
 /// them, and those that the settings name.
-pub(crate) fn chosen_features(config: &Config, circuit: &[CircuitFeature]) -> BTreeSet<FeatureId> {
+pub(crate) fn features_with_page(
+    config: &Config,
+    circuit: &[CircuitFeature],
+) -> BTreeSet<FeatureId> {
     let mut features: BTreeSet<FeatureId> = config.named_features();
     if config.score.features != ScoreFeatures::None {
         features.extend(circuit.iter().map(|row| row.feature));
@@ -58,7 +61,7 @@ pub(crate) fn scored_features(
     circuit: &[CircuitFeature],
 ) -> Result<Vec<FeatureId>> {
     if config.score.features != ScoreFeatures::All {
-        return Ok(chosen_features(config, circuit).into_iter().collect());
+        return Ok(features_with_page(config, circuit).into_iter().collect());
     }
     let mut features = Vec::new();
     for source in sources(config)? {

@@ -103,8 +103,8 @@ fn scored(
             "leave out `--contexts`",
         ));
     }
-    // Those that are not chosen are in no table of explanations.
-    let explanation = match row.chosen {
+    // Those without a page are in no table of explanations.
+    let explanation = match row.page {
         true => None,
         false => Some(explanation(&reader, &row)?),
     };

@@ -233,16 +233,16 @@ fn results_do_not_depend_on_threads_memory_or_time() {
     bench.assert_same_results(&Bench::finished());
 }
 
-/// Rows of a table that are of features, by name, those of the chosen ones alone or all.
-fn named<R: Row>(bench: &Bench, of: impl Fn(&R) -> Option<FeatureId>, chosen: bool) -> Vec<R> {
+/// Rows of a table that are of features, of those with a page alone or of all.
+fn named<R: Row>(bench: &Bench, of: impl Fn(&R) -> Option<FeatureId>, page: bool) -> Vec<R> {
     let features: BTreeSet<FeatureId> = bench
         .table::<FeatureRow>()
         .into_iter()
-        .filter(|row| row.chosen)
+        .filter(|row| row.page)
         .map(|row| row.feature)
         .collect();
     let mut rows = bench.table::<R>();
-    rows.retain(|row| !chosen || of(row).is_none_or(|feature| features.contains(&feature)));
+    rows.retain(|row| !page || of(row).is_none_or(|feature| features.contains(&feature)));
     rows
 }
 
@@ -289,7 +289,7 @@ fn all_features_are_scored_and_nothing_else_is_more() {
     }
     assert!(results[0].keys().eq(results[1].keys()), "not the same files");
     // `show` answers from the tables, with what the statistics say.
-    let row = features.iter().find(|row| !row.chosen && row.active > 40).unwrap();
+    let row = features.iter().find(|row| !row.page && row.active > 40).unwrap();
     let asked = ["show", "feature", &row.feature.to_string(), "--json"];
     let answer: Value = serde_json::from_str(&every.call(&asked).succeeded().out).unwrap();
     assert_eq!(answer["active"], row.active);

@@ -53,12 +53,12 @@ pub(crate) fn measured(
     [statistics(activations, all, counts, MASS), statistics(activations, explain, seen, MASS)]
 }
 
-/// A feature's row: its statistics, whether it was chosen, where it serves, and in which of the
-/// tasks.
+/// A feature's row: its statistics, whether it has a page, where it serves, and in which of
+/// the tasks.
 pub(crate) fn feature_row(
     key: u32,
     feature: FeatureId,
-    chosen: bool,
+    page: bool,
     [s, explain]: [&Statistics; 2],
     serving: &[&CircuitFeature],
     tasks: impl Iterator<Item = String>,
@@ -67,7 +67,7 @@ pub(crate) fn feature_row(
     FeatureRow {
         key,
         feature,
-        chosen,
+        page,
         kind: feature.dictionary.kind,
         layer: feature.dictionary.layer as u32,
         index: feature.index as u32,

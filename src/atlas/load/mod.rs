@@ -70,8 +70,8 @@ impl<T> Lazy<T> {
 /// The names of scored features that have no page and no explanation.
 pub(crate) fn without_page(store: &Store) -> Result<BTreeSet<String>> {
     let names = store.read_column::<FeatureRow, String>("feature")?;
-    let chosen = store.read_column::<FeatureRow, bool>("chosen")?;
-    Ok(names.into_iter().zip(chosen).filter(|(_, chosen)| !chosen).map(|(name, _)| name).collect())
+    let pages = store.read_column::<FeatureRow, bool>("page")?;
+    Ok(names.into_iter().zip(pages).filter(|(_, page)| !page).map(|(name, _)| name).collect())
 }
 
 /// Reads a finished run.
@@ -248,7 +248,7 @@ impl<'a> Reader<'a> {
 
     /// Every feature that has a page, in order.
     pub(crate) fn features(&self) -> Result<&[FeatureRow]> {
-        Ok(self.features.get(|| self.store.read_that("chosen", true))?)
+        Ok(self.features.get(|| self.store.read_that("page", true))?)
     }
 
     /// A scored feature, whether it has a page or not.

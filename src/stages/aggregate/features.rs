@@ -102,17 +102,17 @@ impl<'a> Maker<'a> {
         let [all, explain] = measured(contexts, activations, *tokens);
         let serving = self.serving.get(&feature).map(Vec::as_slice).unwrap_or_default();
         let tasks = work.run.config.tasks.iter().map(|task| task.name.clone());
-        let chosen = work.chosen.binary_search(&key).is_ok();
+        let page = work.with_page.binary_search(&key).is_ok();
         let mut counted: Vec<TokenActivation> = counting(contexts, activations).collect();
         let examples = feature_examples(contexts, feature, &counted, halves, *wanted);
-        let evidence = match chosen {
+        let evidence = match page {
             true => {
                 counted.retain(|at| contexts.explain[at.context as usize]);
                 self.corpus.evidence(feature, &counted, &explain)
             }
             false => Evidence::default(),
         };
-        let row = feature_row(key, feature, chosen, [&all, &explain], serving, tasks);
+        let row = feature_row(key, feature, page, [&all, &explain], serving, tasks);
         Made { feature: row, examples, evidence }
     }
 }

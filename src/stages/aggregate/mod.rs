@@ -29,8 +29,9 @@ struct Work<'a> {
     contexts: Contexts,
     /// By key.
     features: Vec<FeatureId>,
-    /// Keys of those that more is said of than their own statistics, examples and tokens; in order.
-    chosen: Vec<u32>,
+    /// Keys of those with a page, in order: of the others nothing is said but their own statistics,
+    /// examples and promoted tokens.
+    with_page: Vec<u32>,
     scores: Scores<'a>,
     serving: Vec<CircuitFeature>,
 }
@@ -95,11 +96,11 @@ impl<'a> Work<'a> {
         let contexts = Contexts::load(run.config, run.store)?;
         let serving = run.store.read::<CircuitFeature>()?;
         let features = inputs::scored_features(run.config, &serving)?;
-        let chosen = inputs::chosen_features(run.config, &serving);
+        let with_page = inputs::features_with_page(run.config, &serving);
         let key = |feature| Some(features.binary_search(feature).ok()? as u32);
-        let chosen = chosen.iter().filter_map(key).collect();
+        let with_page = with_page.iter().filter_map(key).collect();
         let scores = Scores::open(run.store, features.len())?;
-        Ok(Work { run, contexts, features, chosen, scores, serving })
+        Ok(Work { run, contexts, features, with_page, scores, serving })
     }
 
     /// The keys of all features.

@@ -53,12 +53,12 @@ pub(super) fn write_circuit_pairs(run: &Run) -> Result<Vec<CircuitPairRow>> {
 /// Pairs are kept up to this q-value.
 const SIGNIFICANT: f64 = 0.01;
 
-/// Counts and tests every two of the chosen features over the corpus; writes those that co-occur
+/// Counts and tests every two of the features with a page over the corpus; writes those that co-occur
 /// more often than by chance.
 pub(super) fn write_corpus_pairs(work: &Work) -> Result<usize> {
     work.run.progress.say("counting co-occurrence");
     let features: Vec<FeatureId> =
-        work.chosen.iter().map(|&key| work.features[key as usize]).collect();
+        work.with_page.iter().map(|&key| work.features[key as usize]).collect();
     let mut by_name: Vec<usize> = (0..features.len()).collect();
     by_name.sort_by_cached_key(|&place| features[place].to_string());
     let mut names = vec![0; features.len()];
@@ -133,7 +133,7 @@ const TABLES: usize = 4;
 /// The tests at the same token and in the window. Counts of some features with all are in memory at
 /// once; for the next ones the scores are read again.
 fn tests(work: &Work) -> Result<(Margins, [Tests; 2])> {
-    let (features, window) = (work.chosen.len(), work.run.config.aggregate.window);
+    let (features, window) = (work.with_page.len(), work.run.config.aggregate.window);
     let machine = &work.run.config.machine;
     let rows = (machine.share(4) / Cooccurrence::bytes(features).max(1)).max(1);
     let (mut margins, mut same, mut lagged) =
@@ -143,12 +143,17 @@ fn tests(work: &Work) -> Result<(Margins, [Tests; 2])> {
         let each = (end - start).div_ceil(TABLES * rayon::current_num_threads());
         let table = |from: usize| Cooccurrence::of(from..end.min(from + each), features, window);
         let mut tables: Vec<Cooccurrence> = (start..end).step_by(each).map(table).collect();
-        work.scores.stretches(&work.contexts, &work.chosen, machine.share(8), |some, block| {
-            process::check()?;
-            let active = Active::new(&work.contexts, some, block);
-            tables.par_iter_mut().for_each(|table| active.add_to(table));
-            Ok(())
-        })?;
+        work.scores.stretches(
+            &work.contexts,
+            &work.with_page,
+            machine.share(8),
+            |some, block| {
+                process::check()?;
+                let active = Active::new(&work.contexts, some, block);
+                tables.par_iter_mut().for_each(|table| active.add_to(table));
+                Ok(())
+            },
+        )?;
         for table in tables {
             margins.tokens = table.tokens();
             margins.active = table.active().to_vec();

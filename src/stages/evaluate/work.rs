@@ -35,7 +35,7 @@ pub(super) struct LlmExplanation {
 pub(super) struct Work<'a> {
     pub(super) run: &'a Run<'a>,
     pub(super) contexts: Contexts,
-    /// The chosen ones; a feature's place is what it is called by here.
+    /// Those with a page; a feature's place is what it is called by here.
     pub(super) features: Vec<FeatureRow>,
     /// By place: what is drawn for a feature is drawn by this.
     pub(super) salts: Vec<u64>,
@@ -57,8 +57,8 @@ impl EvaluationRow {
 
 impl<'a> Work<'a> {
     pub(super) fn load(run: &'a Run<'a>) -> Result<Work<'a>> {
-        let scored = run.store.read_column::<FeatureRow, bool>("chosen")?.len();
-        let features: Vec<FeatureRow> = run.store.read_that("chosen", true)?;
+        let scored = run.store.read_column::<FeatureRow, u32>("key")?.len();
+        let features: Vec<FeatureRow> = run.store.read_that("page", true)?;
         let keys: BTreeMap<FeatureId, usize> =
             features.iter().enumerate().map(|(i, row)| (row.feature, i)).collect();
         let names = features.iter().map(|row| row.feature.to_string()).collect();

@@ -68,7 +68,7 @@ impl<'a> Subjects<'a> {
             contexts: Contexts::load(run.config, run.store)?,
             about: inputs::about(run.config)?,
             last_layer: inputs::sizes(run.config)?.layers.saturating_sub(1) as u32,
-            features: run.store.read_that("chosen", true)?,
+            features: run.store.read_that("page", true)?,
             sets: sets(run)?,
             examples: examples(run.store.read_without("subject", &others)?),
             logits: by_subject(run.store.read_without("subject", &others)?),
