@@ -247,6 +247,16 @@ impl Store {
         Ok(cells)
     }
 
+    /// Gives the rows of a whole table, many at a time.
+    pub(crate) fn each<R: Row>(&self, mut each: impl FnMut(R)) -> Result<()> {
+        let (artifact, path) = (R::ARTIFACT, self.path(&R::ARTIFACT));
+        for some in self.stretches(&path, &artifact)? {
+            let frame = self.stretch(&path, &artifact, None, some)?;
+            self.rows::<R>(&path, &artifact, &frame)?.into_iter().for_each(&mut each);
+        }
+        Ok(())
+    }
+
     /// Gives the numbers of a column of a part, many at a time.
     pub(crate) fn each_number(
         &self,

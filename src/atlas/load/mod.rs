@@ -6,6 +6,7 @@
 
 pub(crate) mod activations;
 mod components;
+mod corpus_pairs;
 mod examples;
 mod explanations;
 mod features;
@@ -29,6 +30,7 @@ use crate::artifact::tables::{
 };
 use crate::artifact::{Row, Store};
 use crate::atlas::model::{Explanation, PromotedToken, Transcript};
+use crate::atlas::pairs::strongest;
 use crate::config::Config;
 use crate::corpus::Tokenizer;
 use crate::error::Result;
@@ -37,6 +39,7 @@ use crate::inputs::{self, by};
 use crate::lock::Lock;
 use crate::process;
 use crate::stats::examples::Wanted;
+use corpus_pairs::CorpusPairs;
 use explanations::Explanations;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -100,7 +103,7 @@ pub(crate) struct Reader<'a> {
     circuit_pairs: Lazy<Vec<CircuitPairRow>>,
     /// By feature: its places in `circuit_pairs`.
     circuit_pairs_of: Lazy<BTreeMap<FeatureId, Vec<usize>>>,
-    corpus_pairs: Lazy<BTreeMap<FeatureId, Vec<CorpusPairRow>>>,
+    corpus_pairs: Lazy<CorpusPairs>,
     explanations: Explanations,
     heads: Lazy<Heads>,
     why: Lazy<WhyTables>,
@@ -293,16 +296,26 @@ impl<'a> Reader<'a> {
         Ok(places.get(&feature).into_iter().flatten().map(|&place| &rows[place]).collect())
     }
 
-    fn corpus_pairs(&self, feature: FeatureId) -> Result<&[CorpusPairRow]> {
-        let all = self.corpus_pairs.get(|| {
-            let mut all: BTreeMap<FeatureId, Vec<CorpusPairRow>> = BTreeMap::new();
+    /// Pairs in the corpus; of two features that have a page together, or are both asked about,
+    /// also what is said of them.
+    fn corpus_pairs(&self) -> Result<&CorpusPairs> {
+        self.corpus_pairs.get(|| {
+            let mut pairs = CorpusPairs::default();
+            let Some(about) = &self.about else {
+                let shown: BTreeSet<Subject> =
+                    strongest(self.pair_rows()?).into_values().flatten().collect();
+                self.store.each(|row: CorpusPairRow| {
+                    let is_shown = shown.contains(&Subject::pair(row.feature_a, row.feature_b));
+                    pairs.add(row, is_shown);
+                })?;
+                return Ok(pairs);
+            };
             for row in self.large::<CorpusPairRow>(&["feature_a", "feature_b"])? {
-                all.entry(row.feature_a).or_default().push(row.clone());
-                all.entry(row.feature_b).or_default().push(row);
+                let both = [row.feature_a, row.feature_b].map(Subject::from);
+                pairs.add(row, both.iter().all(|one| about.contains(one)));
             }
-            Ok(all)
-        })?;
-        Ok(all.get(&feature).map(Vec::as_slice).unwrap_or_default())
+            Ok(pairs)
+        })
     }
 
     /// What heads do.

@@ -196,3 +196,79 @@ impl Block {
         self.first.len() - 1
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::mix;
+
+    const FEATURES: u32 = 9;
+
+    /// Two parts, of which the first is larger than what is read at once; one feature is active
+    /// nowhere.
+    fn written(store: &Store) -> Vec<ScoreRow> {
+        let mut all = Vec::new();
+        for (part, contexts) in [0..900, 900..1000].into_iter().enumerate() {
+            let mut rows: Vec<ScoreRow> = Vec::new();
+            for feature in (0..FEATURES).filter(|feature| *feature != 3) {
+                for context in contexts.clone() {
+                    let of = u64::from(context * FEATURES + feature);
+                    let active = (0..40).filter(|p| mix(of, *p).is_multiple_of(2));
+                    rows.extend(active.map(|position| ScoreRow {
+                        feature,
+                        context,
+                        position: position as u16,
+                        activation: 1.0 + position as f32,
+                    }));
+                }
+            }
+            let mut table = store.part_writer_of("made", "of", part as u32).unwrap();
+            table.add(rows.iter().cloned()).unwrap();
+            table.end().unwrap();
+            assert!(store.read_part::<ScoreRow>(part as u32).unwrap() == rows);
+            all.extend(rows);
+        }
+        all
+    }
+
+    #[test]
+    fn some_features_are_read_as_they_were_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path());
+        let all = written(&store);
+        let scores = Scores::open(&store, FEATURES as usize).unwrap();
+        let of = |key: u32| -> Vec<TokenActivation> {
+            all.iter().filter(|row| row.feature == key).map(activation).collect()
+        };
+        for keys in [vec![0, 1, 2, 3, 4, 5, 6, 7, 8], vec![0, 8], vec![3], vec![5, 6], vec![]] {
+            let block = scores.of(&keys).unwrap();
+            assert_eq!(block.len(), keys.len());
+            for (place, &key) in keys.iter().enumerate() {
+                assert!(block.at(place) == of(key), "{key} of {keys:?}");
+                assert_eq!(scores.rows(key), of(key).len());
+            }
+        }
+        let error = Scores::open(&store, 8).err().unwrap().to_string();
+        assert_eq!(error, "the scores hold a feature of key 8, but 8 are scored");
+    }
+
+    #[test]
+    fn blocks_hold_every_feature_once_and_no_more_than_they_may() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path());
+        let all = written(&store);
+        let scores = Scores::open(&store, FEATURES as usize).unwrap();
+        let keys = [0, 2, 3, 4, 7, 8];
+        let row = size_of::<TokenActivation>();
+        for bytes in [0, row * 30_000, row * 50_000, row * all.len()] {
+            let blocks = scores.blocks(&keys, bytes);
+            assert!(blocks.iter().cloned().flatten().eq(0..keys.len()), "{blocks:?}");
+            for block in &blocks {
+                let rows: usize = keys[block.clone()].iter().map(|key| scores.rows(*key)).sum();
+                assert!(block.len() == 1 || rows * row <= bytes, "{block:?} of {bytes} bytes");
+            }
+        }
+        assert_eq!(scores.blocks(&keys, row * all.len()).len(), 1);
+        assert!(scores.blocks(&keys, 0).len() >= 5);
+    }
+}
