@@ -135,6 +135,10 @@ impl Scoring {
 /// Bytes that an activation takes while a shard is scored: as a hit, as a row and in a data frame.
 const HIT: f64 = 64.0;
 
+/// Features of circuits are about so many times as active as the average one of their dictionary, or
+/// less.
+const OFTEN: f64 = 20.0;
+
 /// Keys of features whose encoders, and scores in a shard as far as can be told, take no more memory
 /// than is allowed.
 fn blocks(run: &Run, features: &[FeatureId]) -> Result<Vec<Range<usize>>> {
@@ -143,11 +147,13 @@ fn blocks(run: &Run, features: &[FeatureId]) -> Result<Vec<Range<usize>>> {
     let measured = run.store.read::<ConformanceRow>()?;
     let mut number: BTreeMap<DictionaryId, usize> = BTreeMap::new();
     features.iter().for_each(|feature| *number.entry(feature.dictionary).or_default() += 1);
-    // Bytes of a feature: those of a dictionary cannot be active more often than all of it are, in
-    // the mean.
+    // Bytes of a feature, by how often it is active at most in the mean: as often as all of its
+    // dictionary are, and hardly more often than many average ones.
     let cost = |(&id, &number): (&DictionaryId, &usize)| {
-        let l0 = measured.iter().find(|row| row.dictionary == id).map(|row| row.l0);
-        let active = l0.map_or(number as f64, |l0| l0.min(number as f64)) / number as f64;
+        let own = measured.iter().find(|row| row.dictionary == id);
+        let active = own.map_or(1.0, |row| {
+            (row.l0 / number as f64).min(OFTEN * row.l0 / f64::from(row.width)).min(1.0)
+        });
         (id, (width * size_of::<f32>()) as f64 + HIT * tokens as f64 * active)
     };
     let costs: BTreeMap<DictionaryId, f64> = number.iter().map(cost).collect();
