@@ -1,8 +1,12 @@
 //! How fast the stages are, and how much memory they take, on the world of a settings file:
 //!
 //! ```text
-//! cargo bench --bench stages -- FOLDER     # a folder with a pipeline.toml; or CIRCUIT_ATLAS_BENCH=FOLDER; else the demo
+//! cargo bench --bench stages -- FOLDER             # a folder with a pipeline.toml; or CIRCUIT_ATLAS_BENCH=FOLDER; else the demo
+//! cargo bench --bench stages -- --large FOLDER     # a large world is made there first, of the demo's parts
 //! ```
+//!
+//! The large world has the demo's model and dictionaries, about two million tokens of texts that are
+//! put together of halves of the demo's, and 5,000 scored features of which 24 are active at a token.
 //!
 //! The roof is what the machine's matrix product reaches (f32, 2048³); the model's forward pass, as
 //! `cache` and `score` run it, is held against it: its needed operations are those of the weights
@@ -11,6 +15,8 @@
 //! is that of `docs/performance.md`.
 
 use candle_core::{Device, Tensor};
+use circuit_atlas::artifact::Store;
+use circuit_atlas::artifact::tables::FeatureRow;
 use circuit_atlas::config::Config;
 use circuit_atlas::error::Result;
 use circuit_atlas::ids::{DictionaryId, Kind};
@@ -49,6 +55,9 @@ fn main() -> Result<()> {
     // SAFETY: nothing runs yet but this thread.
     unsafe { circuit_atlas::model::threads::settle() };
     let folder = folder();
+    if std::env::args().any(|argument| argument == "--large") {
+        make_large(&folder)?;
+    }
     let config = Config::load(&folder.join("pipeline.toml"))?;
     set_threads(&config);
     let model = inputs::model(&config)?;
@@ -88,6 +97,75 @@ fn folder() -> PathBuf {
     let named = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let named = named.or_else(|| std::env::var("CIRCUIT_ATLAS_BENCH").ok());
     named.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).into(), PathBuf::from)
+}
+
+/// Contexts of the large world, its scored features, and how many of them are active at a token.
+const LARGE: (usize, usize, f64) = (20_480, 5_000, 24.0);
+/// Contexts on which it is measured which features are active.
+const TRIED: usize = 256;
+
+/// Makes a large world: all features are measured on a few contexts, and those are taken that
+/// together are as active as is wanted.
+fn make_large(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(folder.join("corpus.jsonl"), texts()?)?;
+    settings(folder, TRIED, "features = \"all\"")?;
+    for stage in &STAGES[..8] {
+        run(folder, &Config::load(&folder.join("pipeline.toml"))?, stage)?;
+    }
+    let mut features: Vec<FeatureRow> = Store::new(&folder.join("artifacts")).read()?;
+    features.retain(|row| row.active > 0);
+    features.sort_by(|a, b| b.active.cmp(&a.active).then(a.key.cmp(&b.key)));
+    let (_, wanted, active) = LARGE;
+    // The most active ones, and of the others one in so many.
+    let taken = |most: usize| {
+        let rest = features.len().saturating_sub(most);
+        let others = (0..wanted - most).map(move |i| most + i * rest / (wanted - most).max(1));
+        (0..most).chain(others).map(|place| &features[place])
+    };
+    let sum = |most: &usize| taken(*most).map(|row| row.density).sum::<f64>() >= active;
+    let most = (0..wanted).step_by(100).find(sum).unwrap_or(wanted);
+    let names: Vec<String> = taken(most).map(|row| format!("\"{}\"", row.feature)).collect();
+    settings(folder, LARGE.0, &format!("extra = [{}]", names.join(", ")))
+}
+
+/// Texts of the demo, the first half of each with the second half of another one, several times with
+/// others.
+fn texts() -> Result<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/corpus.jsonl");
+    let lines = std::fs::read_to_string(path)?;
+    let text = |line: &str| -> Result<String> {
+        let value: serde_json::Value = serde_json::from_str(line)?;
+        Ok(value["text"].as_str().unwrap_or_default().to_string())
+    };
+    let all: Vec<String> = lines.lines().map(text).collect::<Result<_>>()?;
+    let sentences: Vec<Vec<&str>> = all.iter().map(|text| text.split(". ").collect()).collect();
+    let mut made = String::new();
+    for round in 0..9 {
+        for (i, own) in sentences.iter().enumerate() {
+            let other = &sentences[(i * 7 + round * 311 + 1) % sentences.len()];
+            let halves = [&own[..own.len().div_ceil(2)], &other[other.len() / 2..]];
+            let text = serde_json::json!({ "text": halves.concat().join(". ") });
+            made.push_str(&format!("{text}\n"));
+        }
+    }
+    Ok(made)
+}
+
+fn settings(folder: &Path, contexts: usize, score: &str) -> Result<()> {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo");
+    let demo = demo.display();
+    let task =
+        |name: &str| format!("[[tasks]]\nname = \"{name}\"\nkind = \"{name}\"\nprompts = 8\n");
+    let text = format!(
+        "[model]\npath = \"{demo}/model\"\n[dictionaries]\nattention = \"{demo}/attention_sae\"\n\
+         mlp = \"{demo}/transcoder\"\n[corpus]\npath = \"corpus.jsonl\"\nmax_contexts = {contexts}\n\
+         {}{}[discover]\nmethod = \"greedy\"\n[verify]\nprompts = 8\nrandom = 2\n[cache]\n\
+         store = \"stream\"\n[score]\n{score}\n",
+        task("ioi"),
+        task("greater-than")
+    );
+    Ok(std::fs::write(folder.join("pipeline.toml"), text)?)
 }
 
 /// Operations a second, at best.

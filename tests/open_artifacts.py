@@ -25,7 +25,7 @@ TABLES = {
                          high=F64),
     "activations": dict(context=U32, position=U16),
     "scores": dict(feature=U32, context=U32, position=U16, activation=F32),
-    "features": dict(key=U32, feature=TEXT, kind=TEXT, layer=U32, index=U32, active=U64, density=F64, mean_active=F64,
+    "features": dict(key=U32, feature=TEXT, page=pl.Boolean, kind=TEXT, layer=U32, index=U32, active=U64, density=F64, mean_active=F64,
                      max=F32, special_active=U64, histogram=pl.List(U64), tasks=pl.List(TEXT), components=pl.List(TEXT)),
     "examples": dict(subject=TEXT, half=TEXT, band=TEXT, rank=U32, context=U32, document=U32, peak=U16, value=F32,
                      tokens=pl.List(U32), activations=pl.List(F32)),
@@ -71,6 +71,7 @@ BY_LEADING = {
     "causal": ["subject"], "ledger": ["prompt_hash", "subject", "purpose"],
     "judge_ledger": ["prompt_hash", "subject", "purpose"], "conformance": ["dictionary"],
 }
+BY_FEATURE = {"examples", "logits"}
 
 
 def check(folder: Path, name: str, columns: dict) -> None:
@@ -82,8 +83,14 @@ def check(folder: Path, name: str, columns: dict) -> None:
         frame = pl.read_parquet(file)
         for column, dtype in columns.items():
             assert frame.schema.get(column) == dtype, f"{file}: {column} is {frame.schema.get(column)}, not {dtype}"
-        keys = frame.select(BY_LEADING[name])
-        assert not BY_LEADING[name] or keys.equals(keys.sort(BY_LEADING[name])), f"{file} is not sorted"
+        keys, by = frame.select(BY_LEADING[name]), BY_LEADING[name]
+        if name in BY_FEATURE:
+            # Features in the order of their table, behind them other subjects by name.
+            features = pl.read_parquet(folder / "features.parquet")["feature"]
+            places = {feature: place for place, feature in enumerate(features)}
+            place = pl.col("subject").replace_strict(places, default=len(places), return_dtype=U32)
+            keys, by = keys.with_columns(place.alias("place")), ["place", *by]
+        assert keys.equals(keys.sort(by)), f"{file} is not sorted"
         said = pl.read_parquet_metadata(file)
         assert said["circuit-atlas.artifact"] == name and len(said["circuit-atlas.fingerprint"]) == 32, said
         counted = duckdb.sql(f"select count(*) from read_parquet('{file}')").fetchall()[0][0]

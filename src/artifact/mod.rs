@@ -2,7 +2,7 @@
 //! folder.
 //!
 //! `row` turns rows into Parquet and back, `store` reads and writes whole files under their names,
-//! `seal` puts a hash of a file into it, `activations` holds the one table whose columns depend on
+//! `writer` writes a table a stretch at a time, `seal` puts a hash of a file into it, `activations` holds the one table whose columns depend on
 //! the run, `publish` makes a file appear whole or not at all, `folder` a folder, `hold` keeps
 //! others out meanwhile, `journal` is a file that only grows.
 
@@ -15,9 +15,11 @@ mod row;
 mod seal;
 mod store;
 pub mod tables;
+mod writer;
 
 pub(crate) use journal::Journal;
 pub use row::Column;
 pub use row::Row;
 pub(crate) use store::FORM;
 pub use store::{Artifact, Store};
+pub(crate) use writer::TableWriter;

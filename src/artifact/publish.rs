@@ -18,7 +18,7 @@ pub fn scratch(path: &Path) -> PathBuf {
 }
 
 /// A scratch name that no other process has, on whichever machine it runs.
-fn scratch_apart(path: &Path) -> PathBuf {
+pub(super) fn scratch_apart(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let own = RandomState::new().build_hasher().finish();
     path.with_file_name(format!(".{name}.{own:016x}{SCRATCH}"))
@@ -57,7 +57,7 @@ pub(crate) fn publish(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
 ) -> Result<()> {
-    publish_through(&scratch(path), path, write)
+    publish_as(scratch(path), path, write)
 }
 
 /// The same of a file that other processes may be writing at the same time, with the same content.
@@ -69,36 +69,69 @@ pub(crate) fn publish_beside_others(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
 ) -> Result<()> {
-    publish_through(&scratch_apart(path), path, write)
+    publish_as(scratch_apart(path), path, write)
 }
 
-fn publish_through(
-    scratch: &Path,
+fn publish_as(
+    scratch: PathBuf,
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
 ) -> Result<()> {
-    let done = write_scratch(scratch, write).and_then(|()| {
-        fs::rename(scratch, path)?;
-        sync_folder(path)
+    let done = Draft::begin(path, scratch).and_then(|(draft, mut file)| {
+        write(&mut file)?;
+        draft.end(&mut file)
     });
-    done.inspect_err(|_| drop(fs::remove_file(scratch))).hint(
+    unwritten(path, done)
+}
+
+/// What is said of a file that could not be written.
+pub(super) fn unwritten<T>(path: &Path, done: Result<T>) -> Result<T> {
+    done.hint(
         || format!("cannot write `{}`", path.display()),
         "check that the folder is writable and the disk has space, then run again: finished parts \
          are kept",
     )
 }
 
-fn write_scratch(
-    scratch: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
-) -> Result<()> {
-    if let Some(folder) = scratch.parent() {
-        fs::create_dir_all(folder)?;
+/// A file that is being written under its scratch name; it is removed unless it is ended.
+pub(super) struct Draft {
+    path: PathBuf,
+    scratch: PathBuf,
+    ended: bool,
+}
+
+impl Draft {
+    /// The file to write to, which is to be given back to [`Draft::end`].
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub(super) fn begin(path: &Path, scratch: PathBuf) -> Result<(Draft, BufWriter<File>)> {
+        if let Some(folder) = scratch.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let file = BufWriter::new(File::create(&scratch)?);
+        Ok((Draft { path: path.into(), scratch, ended: false }, file))
     }
-    let mut file = BufWriter::new(File::create(scratch)?);
-    write(&mut file)?;
-    file.flush()?;
-    Ok(file.get_ref().sync_all()?)
+
+    /// Renames it into place.
+    ///
+    /// # Errors
+    /// When the disk is full.
+    pub(super) fn end(mut self, file: &mut BufWriter<File>) -> Result<()> {
+        file.flush()?;
+        file.get_ref().sync_all()?;
+        fs::rename(&self.scratch, &self.path)?;
+        self.ended = true;
+        sync_folder(&self.path)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.ended {
+            drop(fs::remove_file(&self.scratch));
+        }
+    }
 }
 
 /// The name of a file or folder is on the disk when this returns.

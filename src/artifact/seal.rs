@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 
 /// Its key among the metadata of the file.
 pub(super) const KEY: &str = "circuit-atlas.hash";
@@ -30,35 +30,35 @@ pub(super) enum Found {
 }
 
 /// Writes a file and hashes it on the way.
-pub(super) struct Sealed<'a> {
-    file: &'a mut BufWriter<File>,
+pub(super) struct Sealed<F> {
+    file: F,
     hasher: blake3::Hasher,
     written: u64,
     /// The last bytes written, at least `TAIL` of them.
     tail: Vec<u8>,
 }
 
-impl Sealed<'_> {
-    pub(super) fn new(file: &mut BufWriter<File>) -> Sealed<'_> {
+impl<F: Write + Seek> Sealed<F> {
+    pub(super) fn new(file: F) -> Sealed<F> {
         Sealed { file, hasher: blake3::Hasher::new(), written: 0, tail: Vec::new() }
     }
 
-    /// Writes the hash into its place.
+    /// Writes the hash into its place; gives the file back.
     ///
     /// # Errors
     /// When the file has no place for it, or cannot be written.
-    pub(super) fn end(self) -> Result<()> {
+    pub(super) fn end(mut self) -> Result<F> {
         let Some(place) = place(&self.tail) else {
             anyhow::bail!("the footer has no place for the hash of the file");
         };
         let begin = self.written - self.tail.len() as u64;
         self.file.seek(SeekFrom::Start(begin + place as u64))?;
         self.file.write_all(digits(&self.hasher).as_bytes())?;
-        Ok(())
+        Ok(self.file)
     }
 }
 
-impl Write for Sealed<'_> {
+impl<F: Write> Write for Sealed<F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.file.write(bytes)?;
         self.hasher.update(&bytes[..n]);

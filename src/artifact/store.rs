@@ -1,8 +1,8 @@
 //! The artifact folder: Parquet files that carry their name, version and the fingerprint of what
 //! made them.
 
-use super::publish::{publish, publish_beside_others, remove_unfinished, scratch};
-use super::row::{Column, Row};
+use super::publish::{publish, publish_beside_others, remove_unfinished, scratch, scratch_apart};
+use super::row::{Cell, Column, Row};
 use super::seal::{self, Found, Sealed};
 use crate::error::{Context, Hint, Result, caught, hinted};
 use polars::prelude::{
@@ -12,6 +12,7 @@ use polars::prelude::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::BufWriter;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// A declared table.
@@ -172,19 +173,6 @@ impl Store {
         self.write_rows(&path, artifact.metadata(fingerprint), rows)
     }
 
-    /// Writes one part of a sharded table that says what it was made from, whichever features were
-    /// wanted.
-    pub(crate) fn write_part_of<R: Row>(
-        &self,
-        fingerprint: &str,
-        base: &str,
-        part: u32,
-        rows: &[R],
-    ) -> Result<()> {
-        let path = self.part_path(&R::ARTIFACT, part);
-        self.write_rows(&path, R::ARTIFACT.metadata_with(fingerprint, base), rows)
-    }
-
     fn write_rows<R: Row>(
         &self,
         path: &Path,
@@ -208,17 +196,20 @@ impl Store {
     pub(super) fn publish(
         &self,
         path: &Path,
-        write: impl FnOnce(&mut Sealed) -> Result<()>,
+        write: impl FnOnce(&mut Sealed<&mut BufWriter<File>>) -> Result<()>,
     ) -> Result<()> {
-        if path.symlink_metadata().is_ok() && !is_ours(path) {
-            return Err(foreign(&path.display().to_string()));
-        }
+        Store::check_replaceable(path)?;
         let sealed = |file: &mut BufWriter<File>| {
             let mut sealed = Sealed::new(file);
             write(&mut sealed)?;
-            sealed.end()
+            sealed.end().map(drop)
         };
         if self.shared { publish_beside_others(path, sealed) } else { publish(path, sealed) }
+    }
+
+    /// The name that a file has until it is whole.
+    pub(super) fn scratch(&self, path: &Path) -> PathBuf {
+        if self.shared { scratch_apart(path) } else { scratch(path) }
     }
 
     /// Reads a whole table.
@@ -248,7 +239,7 @@ impl Store {
         columns: &[&str],
         wanted: &BTreeSet<String>,
     ) -> Result<Vec<R>> {
-        self.read_where(&self.path(&R::ARTIFACT), |frame| {
+        self.read_where(&self.path(&R::ARTIFACT), columns, |frame| {
             let mut mask = vec![false; frame.height()];
             for column in columns {
                 let own = frame.column(column)?.str()?.iter();
@@ -266,10 +257,84 @@ impl Store {
         column: &str,
         wanted: &BTreeSet<u32>,
     ) -> Result<Vec<R>> {
-        self.read_where(&self.part_path(&R::ARTIFACT, part), |frame| {
+        self.read_where(&self.part_path(&R::ARTIFACT, part), &[column], |frame| {
             let own = frame.column(column)?.u32()?.iter();
             Ok(own.map(|number| number.is_some_and(|number| wanted.contains(&number))).collect())
         })
+    }
+
+    /// Reads the rows of a whole table of which a column holds none of these texts.
+    pub(crate) fn read_without<R: Row>(
+        &self,
+        column: &str,
+        unwanted: &BTreeSet<String>,
+    ) -> Result<Vec<R>> {
+        self.read_where(&self.path(&R::ARTIFACT), &[column], |frame| {
+            let own = frame.column(column)?.str()?.iter();
+            Ok(own.map(|text| text.is_some_and(|text| !unwanted.contains(text))).collect())
+        })
+    }
+
+    /// Reads the rows of a whole table of which a column of truth values says so.
+    pub(crate) fn read_that<R: Row>(&self, column: &str, is: bool) -> Result<Vec<R>> {
+        self.read_where(&self.path(&R::ARTIFACT), &[column], |frame| {
+            Ok(frame.column(column)?.bool()?.iter().map(|own| own == Some(is)).collect())
+        })
+    }
+
+    /// Reads one column of a whole table.
+    pub(crate) fn read_column<R: Row, C: Cell>(&self, column: &str) -> Result<Vec<C>> {
+        let (artifact, path) = (R::ARTIFACT, self.path(&R::ARTIFACT));
+        let mut cells = Vec::new();
+        for rows in self.stretches(&path, &artifact)? {
+            let frame = self.stretch(&path, &artifact, Some(&[column]), rows)?;
+            let own = caught(|| C::read(frame.column(column)?.as_materialized_series()));
+            cells.extend(own.hint(|| without_columns(&path, &artifact), &self.again(&artifact))?);
+        }
+        Ok(cells)
+    }
+
+    /// Gives the rows of a whole table, many at a time.
+    pub(crate) fn each<R: Row>(&self, mut each: impl FnMut(R)) -> Result<()> {
+        let (artifact, path) = (R::ARTIFACT, self.path(&R::ARTIFACT));
+        for some in self.stretches(&path, &artifact)? {
+            let frame = self.stretch(&path, &artifact, None, some)?;
+            self.rows::<R>(&path, &artifact, &frame)?.into_iter().for_each(&mut each);
+        }
+        Ok(())
+    }
+
+    /// Gives the numbers of a column of a part, many at a time.
+    pub(crate) fn each_number(
+        &self,
+        artifact: &Artifact,
+        part: u32,
+        column: &str,
+        mut each: impl FnMut(u32) -> Result<()>,
+    ) -> Result<()> {
+        let path = self.part_path(artifact, part);
+        for rows in self.stretches(&path, artifact)? {
+            let frame = self.stretch(&path, artifact, Some(&[column]), rows)?;
+            let own = caught(|| u32::read(frame.column(column)?.as_materialized_series()));
+            let own = own.hint(|| without_columns(&path, artifact), &self.again(artifact))?;
+            own.into_iter().try_for_each(&mut each)?;
+        }
+        Ok(())
+    }
+
+    /// Gives some rows of a part that [`Store::each_number`] has seen, many at a time.
+    pub(crate) fn each_row<R: Row>(
+        &self,
+        part: u32,
+        rows: Range<usize>,
+        mut each: impl FnMut(R),
+    ) -> Result<()> {
+        let (artifact, path) = (R::ARTIFACT, self.part_path(&R::ARTIFACT, part));
+        for some in stretches_of(rows) {
+            let frame = self.stretch(&path, &artifact, None, some)?;
+            self.rows::<R>(&path, &artifact, &frame)?.into_iter().for_each(&mut each);
+        }
+        Ok(())
     }
 
     /// Reads all parts of a sharded table, one after the other.
@@ -285,20 +350,64 @@ impl Store {
         self.rows(path, artifact, &self.frame(path, artifact)?)
     }
 
-    /// The rows for which `wanted` says so.
+    /// The rows for which `wanted` says so, by some columns: where there is none in a stretch, the
+    /// other columns are not read.
     fn read_where<R: Row>(
         &self,
         path: &Path,
+        columns: &[&str],
         wanted: impl Fn(&DataFrame) -> PolarsResult<Vec<bool>>,
     ) -> Result<Vec<R>> {
         let artifact = R::ARTIFACT;
-        let frame = self.frame(path, &artifact)?;
-        let some = caught(|| {
-            let mask = wanted(&frame)?;
-            frame.filter(&BooleanChunked::from_iter_values("".into(), mask.into_iter()))
-        });
-        let some = some.hint(|| without_columns(path, &artifact), &self.again(&artifact))?;
-        self.rows(path, &artifact, &some)
+        let mut found = Vec::new();
+        for rows in self.stretches(path, &artifact)? {
+            let frame = self.stretch(path, &artifact, Some(columns), rows.clone())?;
+            let mask = caught(|| wanted(&frame));
+            let mask = mask.hint(|| without_columns(path, &artifact), &self.again(&artifact))?;
+            let ends = (mask.iter().position(|is| *is), mask.iter().rposition(|is| *is));
+            let (Some(first), Some(last)) = ends else { continue };
+            let some = rows.start + first..rows.start + last + 1;
+            let frame = self.stretch(path, &artifact, None, some)?;
+            let mask = mask[first..=last].iter().copied();
+            let mask = BooleanChunked::from_iter_values("".into(), mask);
+            let some = caught(|| frame.filter(&mask));
+            let some = some.hint(|| without_columns(path, &artifact), &self.again(&artifact))?;
+            found.extend(self.rows::<R>(path, &artifact, &some)?);
+        }
+        Ok(found)
+    }
+
+    /// The rows of a file, every byte of which is as it was written, in stretches that can be read
+    /// one at a time.
+    fn stretches(
+        &self,
+        path: &Path,
+        artifact: &Artifact,
+    ) -> Result<impl Iterator<Item = Range<usize>> + use<>> {
+        let mut reader = self.open(path, artifact)?;
+        let rows = caught(|| reader.num_rows())
+            .hint(|| format!("cannot read `{}`", path.display()), &self.again(artifact))?;
+        Ok(stretches_of(0..rows))
+    }
+
+    /// Some rows, with all columns or with some, of a file that [`Store::verify`] has seen.
+    fn stretch(
+        &self,
+        path: &Path,
+        artifact: &Artifact,
+        columns: Option<&[&str]>,
+        rows: Range<usize>,
+    ) -> Result<DataFrame> {
+        let names = columns.map(|names| names.iter().map(ToString::to_string).collect());
+        let reader = self.reader(path, artifact)?;
+        let reader = reader.with_columns(names).with_slice(Some((rows.start, rows.len())));
+        caught(|| reader.finish()).hint(
+            || match columns {
+                Some(_) => without_columns(path, artifact),
+                None => format!("cannot read `{}`", path.display()),
+            },
+            &self.again(artifact),
+        )
     }
 
     fn frame(&self, path: &Path, artifact: &Artifact) -> Result<DataFrame> {
@@ -360,6 +469,15 @@ impl Store {
             Some(path) => Err(foreign(&path.display().to_string())),
             None => Ok(()),
         }
+    }
+
+    /// # Errors
+    /// When there is something of another program under a name: it would be lost.
+    pub(super) fn check_replaceable(path: &Path) -> Result<()> {
+        if path.symlink_metadata().is_ok() && !is_ours(path) {
+            return Err(foreign(&path.display().to_string()));
+        }
+        Ok(())
     }
 
     /// Whatever there is under the names of an artifact's files.
@@ -538,6 +656,16 @@ pub(crate) struct Origin {
 /// The number of a part, by the name of its file.
 fn part_number(name: &str) -> Option<u32> {
     name.strip_prefix("part-")?.strip_suffix(".parquet")?.parse().ok()
+}
+
+/// Rows that are read at once. Row groups end where these do, so that none is read twice.
+const STRETCH: usize = 1 << 17;
+
+/// Rows cut where [`STRETCH`] ends.
+fn stretches_of(rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let first = rows.start / STRETCH;
+    let last = rows.end.div_ceil(STRETCH);
+    (first..last).map(move |i| rows.start.max(i * STRETCH)..rows.end.min((i + 1) * STRETCH))
 }
 
 fn without_columns(path: &Path, artifact: &Artifact) -> String {

@@ -408,11 +408,14 @@ pub const ASKED_SCORES: Artifact = Artifact {
 
 table! {
     /// a scored feature
-    FeatureRow = "features", version 1, whole {
+    FeatureRow = "features", version 2, whole {
         /// its number in `scores`
         key: u32,
         /// `att9.16109`
         feature: FeatureId,
+        /// whether it has a page, as it is in a circuit or the settings name it: of the others there
+        /// are examples and promoted tokens, but nothing else
+        page: bool,
         /// `attention` or `mlp`
         kind: Kind,
         /// its layer

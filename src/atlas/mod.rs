@@ -14,7 +14,7 @@ pub(crate) mod verdict;
 
 pub(crate) use load::WhyTables;
 pub(crate) use load::{
-    Circuits, Heads, Reader, activations, cause_group, cause_in_words, graphs, model_name, node,
-    promoted_rows, sources,
+    Circuits, Heads, Promoting, Reader, activations, cause_group, cause_in_words, graphs,
+    model_name, node, scores, sources, without_page,
 };
 pub(crate) use pairs::strongest;

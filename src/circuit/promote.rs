@@ -12,6 +12,7 @@ use crate::ids::{DictionaryId, FeatureId, Kind};
 use crate::model::Gpt2;
 use crate::stats::mix;
 use candle_core::{D, Tensor};
+use rayon::prelude::*;
 use std::collections::BTreeSet;
 
 /// Features looked at as one, each with its weight: of one feature `[(f, 1.0)]`, of a component how
@@ -76,13 +77,14 @@ const AT_ONCE: usize = 32;
 /// # Errors
 /// When there is no dictionary or feature of a name.
 pub fn promoted(
-    writers: &impl Writers,
+    writers: &(impl Writers + Sync),
     sets: &[Weighted],
     listed: TopTokens,
 ) -> Result<Vec<Promoted>> {
     let mut each = Vec::with_capacity(sets.len());
     for some in sets.chunks(AT_ONCE) {
-        each.extend(promoted_logits(writers, some)?.iter().map(|logits| listed.of(logits)));
+        let logits = promoted_logits(writers, some)?;
+        each.par_extend(logits.par_iter().map(|logits| listed.of(logits)));
     }
     Ok(each)
 }
@@ -91,14 +93,23 @@ pub fn promoted(
 ///
 /// # Errors
 /// When there is no dictionary or feature of a name.
-pub fn promoted_logits(writers: &impl Writers, sets: &[Weighted]) -> Result<Vec<Vec<f32>>> {
-    if sets.is_empty() {
-        return Ok(Vec::new());
+pub fn promoted_logits(
+    writers: &(impl Writers + Sync),
+    sets: &[Weighted],
+) -> Result<Vec<Vec<f32>>> {
+    let mut all = Vec::with_capacity(sets.len());
+    for some in sets.chunks(AT_ONCE) {
+        let rows =
+            some.par_iter().map(|set| written_by(writers, set)).collect::<Result<Vec<_>>>()?;
+        // Always as many rows: a product of fewer may be summed in another order, and the logits of
+        // a set would depend on how many others are asked for with it.
+        let rows: Vec<&Tensor> = rows.iter().cycle().take(AT_ONCE).collect();
+        let rows = Tensor::cat(&rows, 0)?;
+        let centred = rows.broadcast_sub(&rows.mean_keepdim(D::Minus1)?)?;
+        let logits = centred.matmul(&writers.model().w_u)?.narrow(0, 0, some.len())?;
+        all.extend(logits.to_vec2::<f32>().context("reading promoted tokens")?);
     }
-    let rows = sets.iter().map(|set| written_by(writers, set)).collect::<Result<Vec<_>>>()?;
-    let rows = Tensor::cat(&rows, 0)?;
-    let centred = rows.broadcast_sub(&rows.mean_keepdim(D::Minus1)?)?;
-    centred.matmul(&writers.model().w_u)?.to_vec2().context("reading promoted tokens")
+    Ok(all)
 }
 
 /// What random directions promote: the logit at each rank of their lists of promoted tokens.
@@ -168,13 +179,13 @@ fn random_direction(seed: u64, d: usize) -> Vec<f32> {
 ///
 /// # Errors
 /// When there is no dictionary or feature of a name.
-pub(crate) fn lengths(writers: &impl Writers, sets: &[Weighted]) -> Result<Vec<f32>> {
+pub(crate) fn lengths(writers: &(impl Writers + Sync), sets: &[Weighted]) -> Result<Vec<f32>> {
     let length = |set: &Weighted| {
         let mut row = flat(&written_by(writers, set)?)?;
         centre(&mut row);
         Ok(dot(&row, &row).sqrt())
     };
-    sets.iter().map(length).collect()
+    sets.par_iter().map(length).collect()
 }
 
 /// What each feature adds to the residual stream for each unit of activation, mean-centred, `[D]` a

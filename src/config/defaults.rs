@@ -147,7 +147,7 @@ impl Default for Site {
 
 impl Default for Machine {
     fn default() -> Self {
-        Self { threads: 0, device: "cpu".into(), batch: 32 }
+        Self { threads: 0, device: "cpu".into(), batch: 32, memory: 2.0 }
     }
 }
 

@@ -307,6 +307,9 @@ pub struct Cache {
 pub enum ScoreFeatures {
     /// All features of the circuits.
     Circuit,
+    /// Every feature of every dictionary. What is made of pairs of features, explanations, scores
+    /// and pages are still those of the features of circuits, of `extra` and of groups alone.
+    All,
     /// Only `extra` and those of groups.
     None,
 }
@@ -317,7 +320,7 @@ pub enum ScoreFeatures {
 pub struct Score {
     /// Which features are scored over the corpus.
     pub features: ScoreFeatures,
-    /// More features to score, such as `att9.16109`.
+    /// More features to score, such as `att9.16109`; they get a page and an explanation.
     pub extra: Vec<String>,
 }
 
@@ -525,6 +528,16 @@ pub struct Machine {
     pub device: String,
     /// Maximum number of contexts that a thread runs the model on at once.
     pub batch: usize,
+    /// Memory in GiB that a stage may fill with activations and counts, besides the model, its
+    /// dictionaries and the tokens of the corpus; with less it reads the same tables more often.
+    pub memory: f64,
+}
+
+impl Machine {
+    /// One of so many equal shares of `memory`, in bytes.
+    pub(crate) fn share(&self, of: usize) -> usize {
+        (self.memory * (1u64 << 30) as f64) as usize / of
+    }
 }
 
 /// Jobs of `circuit-atlas slurm`; these settings change no result.

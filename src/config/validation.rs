@@ -262,6 +262,9 @@ impl Config {
         }
         within("machine.threads", self.machine.threads, 0, 4096)?;
         within("machine.batch", self.machine.batch, 1, 65_536)?;
+        if !(self.machine.memory > 0.0 && self.machine.memory.is_finite()) {
+            out_of_range("machine.memory", self.machine.memory, "above 0")?;
+        }
         self.check_slurm()
     }
 

@@ -5,7 +5,6 @@ use super::{Dictionary, Encoder};
 use crate::error::{Context, Result, hinted};
 use crate::ids::{DictionaryId, FeatureId};
 use candle_core::{Device, Tensor};
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// The chosen features, by dictionary.
@@ -15,8 +14,8 @@ pub(crate) struct Scorer {
 
 struct Reader {
     id: DictionaryId,
-    /// The key of each row of the encoder that is scored.
-    keys: BTreeMap<u32, u32>,
+    /// By row of the encoder: the key, if it is of a chosen feature.
+    keys: Vec<Option<u32>>,
     encoder: Encoder,
 }
 
@@ -110,9 +109,11 @@ impl Reader {
         let mut rows = features.to_vec();
         rows.extend(features.iter().cycle().take(ROWS.saturating_sub(features.len())));
         let encoder = if whole { dictionary.encoder()? } else { dictionary.select(&rows)? };
-        let row = |(i, &feature): (usize, &usize)| if whole { feature as u32 } else { i as u32 };
-        let keys = features.iter().enumerate().map(row).zip(keys.iter().copied()).collect();
-        Ok(Reader { id: dictionary.id, keys, encoder })
+        let mut of = vec![None; encoder.width()];
+        for (i, (&feature, &key)) in features.iter().zip(keys).enumerate() {
+            of[if whole { feature } else { i }] = Some(key);
+        }
+        Ok(Reader { id: dictionary.id, keys: of, encoder })
     }
 
     fn score(&self, values: &[f32], hits: &mut Vec<Hit>) -> Result<()> {
@@ -120,7 +121,11 @@ impl Reader {
         let x = Tensor::from_slice(values, (values.len() / d_in, d_in), &Device::Cpu)?;
         for (position, active) in self.encoder.active(&x)?.into_iter().enumerate() {
             let hit = |(row, activation): (u32, f32)| {
-                self.keys.get(&row).map(|&key| Hit { key, position: position as u16, activation })
+                self.keys[row as usize].map(|key| Hit {
+                    key,
+                    position: position as u16,
+                    activation,
+                })
             };
             hits.extend(active.into_iter().filter_map(hit));
         }

@@ -1,8 +1,8 @@
 //! The corpus: its files, and its contexts as the stages after `tokenize` see them.
 
 use super::tokenizer;
-use crate::artifact::Store;
 use crate::artifact::tables::{ContextRow, Document};
+use crate::artifact::{Row, Store};
 use crate::config::Config;
 use crate::corpus::{KNOWN, Shard, Tokenizer, files, looks_like_data, readable, shards, some};
 use crate::error::{Result, hinted};
@@ -11,6 +11,7 @@ use crate::ids::Half;
 use crate::progress::Progress;
 use crate::stats::examples::ContextInfo;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// The files of the corpus, in order. One of the hub is downloaded when it is come to, so that
@@ -77,6 +78,8 @@ pub struct Contexts {
     pub rows: Vec<ContextRow>,
     /// By context number: whether it may give examples to explanations.
     pub explain: Vec<bool>,
+    /// The numbers of the contexts of each part.
+    pub(crate) parts: Vec<Range<u32>>,
     tokenizer: Tokenizer,
 }
 
@@ -86,7 +89,12 @@ impl Contexts {
     /// # Errors
     /// When a table or the tokenizer cannot be read.
     pub fn load(config: &Config, store: &Store) -> Result<Contexts> {
-        let rows = store.read_parts::<ContextRow>()?;
+        let (mut rows, mut parts): (Vec<ContextRow>, _) = (Vec::new(), Vec::new());
+        for part in store.parts(&ContextRow::ARTIFACT)? {
+            let first = rows.len() as u32;
+            rows.extend(store.read_part::<ContextRow>(part)?);
+            parts.push(first..rows.len() as u32);
+        }
         let halves: BTreeMap<u32, bool> = store
             .read::<Document>()?
             .into_iter()
@@ -94,7 +102,7 @@ impl Contexts {
             .collect();
         let explain =
             rows.iter().map(|row| halves.get(&row.document).copied().unwrap_or(false)).collect();
-        Ok(Contexts { rows, explain, tokenizer: tokenizer(config)? })
+        Ok(Contexts { rows, explain, parts, tokenizer: tokenizer(config)? })
     }
 
     /// The model's tokenizer.

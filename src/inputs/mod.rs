@@ -28,6 +28,7 @@ pub use prompts::{growth, prompts, published, root};
 use crate::artifact::activations::Precision;
 use crate::artifact::tables::CircuitFeature;
 use crate::config::{Config, Dtype, ScoreFeatures};
+use crate::error::Result;
 use crate::ids::{FeatureId, NodeKind};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,13 +39,36 @@ pub fn by<K: Ord, R>(rows: Vec<R>, key: impl Fn(&R) -> K) -> BTreeMap<K, Vec<R>>
     map
 }
 
-/// The features that are scored, in order; a feature's place is its key.
-pub fn scored_features(config: &Config, circuit: &[CircuitFeature]) -> Vec<FeatureId> {
+/// The features that have pages, explanations and pairs: those of circuits, if the settings want
+/// them, and those that the settings name.
+pub(crate) fn features_with_page(
+    config: &Config,
+    circuit: &[CircuitFeature],
+) -> BTreeSet<FeatureId> {
     let mut features: BTreeSet<FeatureId> = config.named_features();
-    if config.score.features == ScoreFeatures::Circuit {
+    if config.score.features != ScoreFeatures::None {
         features.extend(circuit.iter().map(|row| row.feature));
     }
-    features.into_iter().collect()
+    features
+}
+
+/// The features that are scored, in order; a feature's place is its key.
+///
+/// # Errors
+/// When all are, and a dictionary cannot be read.
+pub(crate) fn scored_features(
+    config: &Config,
+    circuit: &[CircuitFeature],
+) -> Result<Vec<FeatureId>> {
+    if config.score.features != ScoreFeatures::All {
+        return Ok(features_with_page(config, circuit).into_iter().collect());
+    }
+    let mut features = Vec::new();
+    for source in sources(config)? {
+        let dictionary = source.id;
+        features.extend((0..source.width()?).map(|index| FeatureId { dictionary, index }));
+    }
+    Ok(features)
 }
 
 /// What is said of settings with which the atlas will have no features.

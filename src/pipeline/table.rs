@@ -173,7 +173,7 @@ pub const STAGES: [Stage; 12] = [
     },
     Stage {
         name: "score",
-        does: "the activation of every circuit feature at every token",
+        does: "the activation of every circuit feature, or of all features, at every token",
         version: 5,
         settings: &["score.", "groups."],
         inputs: &[Input::Dictionaries],
@@ -189,7 +189,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "aggregate",
         does: "statistics, examples, promoted tokens, co-occurrence, clusters",
-        version: 6,
+        version: 7,
         settings: &["aggregate.", "logits.", "groups."],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
         besides: nothing,

@@ -2,6 +2,7 @@
 //! examples.
 
 use crate::artifact::tables::{ExampleRow, FeatureRow, LogitRow};
+use crate::atlas::Promoting;
 use crate::atlas::activations::{self, Part, counting, feature_examples, joint_examples};
 use crate::atlas::model::PromotedToken;
 use crate::circuit::Weighted;
@@ -95,7 +96,7 @@ pub(super) fn logits(
     let wanted = |id| used.contains(&id);
     let dictionaries = inputs::some_dictionaries(run.config, run.lock, run.progress, wanted)?;
     let writers = (inputs::model(run.config)?, dictionaries);
-    crate::atlas::promoted_rows(&writers, sets, tokenizer, k, run.config.logits.strength)
+    Promoting::new(&writers, tokenizer, k, run.config.logits.strength)?.rows(sets)
 }
 
 /// Examples of a scored feature, from its scores.

@@ -68,7 +68,7 @@ pub(super) fn ask(run: &Run, name: &str, wishes: &FeatureWishes) -> Result<Featu
     let kept = &run.config.aggregate;
     let each = wishes.examples.unwrap_or(0);
     let wanted = Wanted { top: each.max(kept.examples), per_band: each.max(kept.band_examples) };
-    let known = names::known(&reader, id)?.cloned();
+    let known = names::known(&reader, id)?;
     let (mut feature, measured) = match known {
         Some(row) => (scored(run, reader, row, wishes, wanted)?, None),
         None => {
@@ -103,6 +103,11 @@ fn scored(
             "leave out `--contexts`",
         ));
     }
+    // Those without a page are in no table of explanations.
+    let explanation = match row.page {
+        true => None,
+        false => Some(explanation(&reader, &row)?),
+    };
     if let Some(k) = wishes.promotion.more(&reader.promoted(&row.feature.into())?) {
         let sets = [(row.feature.into(), vec![(row.feature, 1.0)])];
         let rows = computed::logits(run, &sets, reader.tokenizer()?, k)?;
@@ -113,7 +118,19 @@ fn scored(
         let rows = computed::examples(run, &row, wanted)?;
         reader = reader.with_examples(rows, wanted);
     }
-    reader.feature(&row)
+    let mut feature = reader.feature(&row)?;
+    feature.explanation = feature.explanation.or(explanation);
+    Ok(feature)
+}
+
+/// What the statistics in the tables say of it.
+fn explanation(reader: &Reader, row: &FeatureRow) -> Result<Explanation> {
+    let subject = row.feature.into();
+    let texts = reader
+        .promoted(&subject)?
+        .map(|tokens| tokens.into_iter().map(|token| token.text).collect::<Vec<String>>());
+    let examples = reader.examples_of(&subject)?;
+    Ok(unscored::explanation(row, examples, &texts, reader.tokenizer()?))
 }
 
 /// Of the top ones the first; of each other band some that are drawn, as its first ones are its

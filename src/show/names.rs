@@ -114,8 +114,8 @@ fn neither(config: &Config, error: BadName) -> anyhow::Error {
 ///
 /// # Errors
 /// When there is none of this name.
-pub(super) fn known<'r>(reader: &'r Reader, feature: FeatureId) -> Result<Option<&'r FeatureRow>> {
-    let row = reader.features()?.iter().find(|row| row.feature == feature);
+pub(super) fn known(reader: &Reader, feature: FeatureId) -> Result<Option<FeatureRow>> {
+    let row = reader.scored(feature)?;
     if row.is_none() {
         existing(reader, feature)?;
     }
@@ -126,11 +126,7 @@ pub(super) fn known<'r>(reader: &'r Reader, feature: FeatureId) -> Result<Option
 ///
 /// # Errors
 /// When it was not.
-pub(super) fn scored<'r>(
-    reader: &'r Reader,
-    config: &Config,
-    feature: FeatureId,
-) -> Result<&'r FeatureRow> {
+pub(super) fn scored(reader: &Reader, config: &Config, feature: FeatureId) -> Result<FeatureRow> {
     if let Some(row) = known(reader, feature)? {
         return Ok(row);
     }

@@ -101,7 +101,7 @@ pub(super) fn ask(
     run.progress.say("reading scores");
     let keys: Vec<u32> = rows.iter().map(|row| row.key).collect();
     let corpus = Corpus::load(run, &keys, rows.iter().map(|row| f64::from(row.max)).collect())?;
-    let member = |row: &&crate::artifact::tables::FeatureRow| {
+    let member = |row: &crate::artifact::tables::FeatureRow| {
         Ok(Member {
             feature: row.feature,
             density: row.density,
@@ -173,7 +173,8 @@ impl Corpus {
             let counts = |position| self.contexts.counting(row.context, position).is_some();
             let mut at = vec![Vec::new(); row.tokens.len()];
             active.iter().for_each(|&(position, place)| at[usize::from(position)].push(place));
-            counted.add(&(0..row.tokens.len() as u16).map(counts).collect::<Vec<_>>(), &at);
+            let counts: Vec<bool> = (0..row.tokens.len() as u16).map(counts).collect();
+            counted.add(&counts, |position| &at[position]);
         }
         counted
     }

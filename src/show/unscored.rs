@@ -9,10 +9,9 @@ use crate::artifact::tables::{
     ASKED, ASKED_LOGITS, ASKED_SCORES, ContextRow, ExampleRow, FeatureRow, LogitRow, ScoreRow,
 };
 use crate::atlas::Reader;
-use crate::atlas::activations::{
-    activation, counting, feature_examples, feature_row, measured, sort,
-};
+use crate::atlas::activations::{activation, counting, feature_examples, feature_row, measured};
 use crate::atlas::model::Explanation;
+use crate::corpus::Tokenizer;
 use crate::dictionary::Scorer;
 use crate::error::Result;
 use crate::format::number::count;
@@ -113,12 +112,11 @@ pub(super) fn measure(
     let explain: BTreeSet<u32> = halves[0].iter().copied().collect();
     let explained = contexts.tokens_of(|context| explain.contains(&context));
     let [all, explain] = measured(&contexts, &activations, [tokens, explained]);
-    let row = feature_row(0, id, [&all, &explain], &[], std::iter::empty());
+    let row = feature_row(0, id, false, [&all, &explain], &[], std::iter::empty());
     let counted: Vec<TokenActivation> = counting(&contexts, &activations).collect();
-    let mut examples = feature_examples(&contexts, id, &counted, &halves, wanted);
-    sort(&mut examples);
+    let examples = feature_examples(&contexts, id, &counted, &halves, wanted);
     Ok(Unscored {
-        explanation: explanation(&row, &examples, &logits, &contexts),
+        explanation: explanation(&row, &examples, &texts(&logits), contexts.tokenizer()),
         row,
         examples,
         logits,
@@ -136,19 +134,24 @@ fn affordable(run: &Run, contexts: &Contexts, id: FeatureId) -> Result<usize> {
     Ok((WORK / context).max(FEWEST))
 }
 
-/// What the statistics say of it, as `interpret` does of scored features.
-fn explanation(
+/// What the statistics say of a feature that has no explanation in the tables, as `interpret` says
+/// it of those that have one; from its examples, and the texts of what it promotes and suppresses.
+pub(super) fn explanation(
     row: &FeatureRow,
     examples: &[ExampleRow],
-    logits: &[LogitRow],
-    contexts: &Contexts,
+    texts: &[Vec<String>; 2],
+    tokenizer: &Tokenizer,
 ) -> Explanation {
     let seen: Vec<ExampleRow> =
         examples.iter().filter(|row| row.half == Half::Explain).cloned().collect();
-    let texts = [Side::Top, Side::Bottom].map(|side| {
+    Explanation::of_statistics(of_feature(row, &seen, texts, tokenizer))
+}
+
+/// Texts of promoted and of suppressed tokens.
+fn texts(logits: &[LogitRow]) -> [Vec<String>; 2] {
+    [Side::Top, Side::Bottom].map(|side| {
         logits.iter().filter(|row| row.side == side).map(|row| row.text.clone()).collect()
-    });
-    Explanation::of_statistics(of_feature(row, &seen, &texts, contexts.tokenizer()))
+    })
 }
 
 /// Its activations in the contexts of a sample.

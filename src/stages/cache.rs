@@ -30,7 +30,7 @@ pub fn besides(config: &Config) -> Ingredients {
 /// Keeps what the dictionaries read.
 pub fn run(run: &Run) -> Result<Done> {
     let documents: Vec<Document> = run.store.read()?;
-    let features = inputs::scored_features(run.config, &run.store.read::<CircuitFeature>()?);
+    let features = inputs::scored_features(run.config, &run.store.read::<CircuitFeature>()?)?;
     let hooks = hooks(&features);
     let store = run.config.cache.store;
     if store == StoreKind::Stream {

@@ -20,8 +20,8 @@ pub fn run(run: &Run) -> Result<Done> {
     let contexts = Contexts::load(run.config, run.store)?;
     let mut evidence: Vec<EvidenceRow> = run.store.read()?;
     evidence.retain(|row| row.role != Shown::Inactive);
-    let features: Vec<FeatureId> =
-        run.store.read::<FeatureRow>()?.into_iter().map(|row| row.feature).collect();
+    let rows = run.store.read_that::<FeatureRow>("page", true)?;
+    let features: Vec<FeatureId> = rows.into_iter().map(|row| row.feature).collect();
     let replacement = run.replacement_model()?;
     let specials = contexts.tokenizer().specials();
     let at =

@@ -1,23 +1,25 @@
 //! `score`: the activation of every chosen feature at every token, from the disk cache or from the
 //! live model.
 
-use crate::artifact::tables::{CircuitFeature, ContextRow, FeatureRow, ScoreRow};
+use crate::artifact::tables::{CircuitFeature, ConformanceRow, ContextRow, FeatureRow, ScoreRow};
 use crate::artifact::{Row, Store};
+use crate::atlas::scores::ScorePart;
 use crate::config::StoreKind;
-use crate::dictionary::{Scorer, hooks};
+use crate::dictionary::{Dictionary, Scorer, hooks};
 use crate::error::Result;
 use crate::format::number::counted;
-use crate::ids::FeatureId;
+use crate::ids::{DictionaryId, FeatureId};
 use crate::inputs;
 use crate::model::Gpt2;
 use crate::stages::scoring::{Scored, cached, live, rows};
 use crate::stages::{Done, Run};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-/// Scores the chosen features, part by part. What an earlier run has scored from the same model,
+/// Scores the features, part by part. What an earlier run has scored from the same model,
 /// dictionaries and contexts is kept.
 pub fn run(run: &Run) -> Result<Done> {
-    let features = inputs::scored_features(run.config, &run.store.read::<CircuitFeature>()?);
+    let features = inputs::scored_features(run.config, &run.store.read::<CircuitFeature>()?)?;
     if features.is_empty() {
         let why = inputs::without_features(run.config)
             .unwrap_or_else(|| "no feature is scored: no circuit has any".into());
@@ -29,22 +31,27 @@ pub fn run(run: &Run) -> Result<Done> {
     run.progress.begin("parts", parts as u64, done.len() as u64);
     let (mut all, mut new) = (None, None);
     for part in open {
-        let kept = before.as_ref().and_then(|before| before.rows(run, part, &features));
-        let scoring = match (&before, &kept) {
-            (Some(before), Some(_)) => {
-                Scoring::get(&mut new, run, &features, |feature| !before.has(feature))?
-            }
-            _ => Scoring::get(&mut all, run, &features, |_| true)?,
+        let kept = before.as_ref().and_then(|before| before.part(run, part));
+        let scoring = match &kept {
+            Some(kept) => Scoring::get(&mut new, run, &features, |one| !kept.before.has(one))?,
+            None => Scoring::get(&mut all, run, &features, |_| true)?,
         };
-        let mut rows = scoring.rows(run, part)?;
-        rows.extend(kept.into_iter().flatten());
-        rows.sort_unstable_by_key(|row| (row.feature, row.context, row.position));
-        run.store.write_part_of(run.fingerprint, run.base, part, &rows)?;
+        let contexts = run.store.read_part::<ContextRow>(part)?;
+        let mut table = run.store.part_writer_of::<ScoreRow>(run.fingerprint, run.base, part)?;
+        for block in &scoring.blocks {
+            let mut rows = scoring.rows(run, block, part, &contexts)?;
+            if let Some(kept) = &kept {
+                rows.extend(kept.rows(&features, block.keys.clone())?);
+                rows.sort_unstable_by_key(|row| (row.feature, row.context, row.position));
+            }
+            table.add(rows)?;
+        }
+        table.end()?;
         run.progress.step(1)?;
     }
     let dictionaries = hooks(&features).len();
-    let kept =
-        new.map_or(String::new(), |new: Scoring| format!(", {} of them new", new.keys.len()));
+    let new = new.map(|new: Scoring| new.blocks.iter().map(|block| block.scored.len()).sum());
+    let kept = new.map_or(String::new(), |new: usize| format!(", {new} of them new"));
     Ok(format!(
         "{} features of {dictionaries} dictionaries over {}{kept}",
         features.len(),
@@ -55,10 +62,20 @@ pub fn run(run: &Run) -> Result<Done> {
 
 /// What some of the features are scored with.
 struct Scoring {
-    /// Their keys among all.
-    keys: Vec<u32>,
-    scorer: Scorer,
+    blocks: Vec<Block>,
+    dictionaries: Vec<Dictionary>,
     model: Option<Gpt2>,
+}
+
+/// Features in a row whose encoders and scores in a shard are in memory at once.
+struct Block {
+    /// The keys of all of them.
+    keys: Range<usize>,
+    /// The keys of those that are scored.
+    scored: Vec<u32>,
+    features: Vec<FeatureId>,
+    /// Kept where there is no other block.
+    scorer: Option<Scorer>,
 }
 
 impl Scoring {
@@ -72,31 +89,90 @@ impl Scoring {
         if let Some(made) = place {
             return Ok(made);
         }
-        let (keys, some): (Vec<u32>, Vec<FeatureId>) =
-            (0..).zip(features).filter(|(_, feature)| wanted(**feature)).unzip();
-        let used: BTreeSet<_> = some.iter().map(|feature| feature.dictionary).collect();
+        let some = features.iter().filter(|feature| wanted(**feature));
+        let used: BTreeSet<_> = some.map(|feature| feature.dictionary).collect();
         let dictionaries =
             inputs::some_dictionaries(run.config, run.lock, run.progress, |id| used.contains(&id))?;
-        let scorer = Scorer::new(&some, &dictionaries)?;
-        let is_live = run.config.cache.store == StoreKind::Stream && !some.is_empty();
+        let block = |keys: Range<usize>| {
+            let some = keys.clone().filter(|&key| wanted(features[key]));
+            let scored: Vec<u32> = some.map(|key| key as u32).collect();
+            let features = scored.iter().map(|&key| features[key as usize]).collect();
+            Block { keys, scored, features, scorer: None }
+        };
+        let mut blocks: Vec<Block> = blocks(run, features)?.into_iter().map(block).collect();
+        if let [only] = &mut blocks[..] {
+            only.scorer = Some(Scorer::new(&only.features, &dictionaries)?);
+        }
+        let is_live = run.config.cache.store == StoreKind::Stream && !used.is_empty();
         let model = is_live.then(|| inputs::model(run.config)).transpose()?;
-        Ok(place.insert(Scoring { keys, scorer, model }))
+        Ok(place.insert(Scoring { blocks, dictionaries, model }))
     }
 
-    /// Their rows of a part.
-    fn rows(&self, run: &Run, part: u32) -> Result<Vec<ScoreRow>> {
-        if self.keys.is_empty() {
+    /// The rows of a block in a part, in order.
+    fn rows(
+        &self,
+        run: &Run,
+        block: &Block,
+        part: u32,
+        contexts: &[ContextRow],
+    ) -> Result<Vec<ScoreRow>> {
+        if block.scored.is_empty() {
             return Ok(Vec::new());
         }
-        let contexts = run.store.read_part::<ContextRow>(part)?;
+        let made = match block.scorer {
+            Some(_) => None,
+            None => Some(Scorer::new(&block.features, &self.dictionaries)?),
+        };
+        let Some(scorer) = block.scorer.as_ref().or(made.as_ref()) else { return Ok(Vec::new()) };
         let scored: Vec<Scored> = match &self.model {
-            Some(model) => live(run, &self.scorer, model, &contexts)?,
-            None => cached(run, &self.scorer, part, &contexts, |_| true)?,
+            Some(model) => live(run, scorer, model, contexts)?,
+            None => cached(run, scorer, part, contexts, |_| true)?,
         };
         let mut rows = rows(&scored);
-        rows.iter_mut().for_each(|row| row.feature = self.keys[row.feature as usize]);
+        rows.iter_mut().for_each(|row| row.feature = block.scored[row.feature as usize]);
         Ok(rows)
     }
+}
+
+/// Bytes that an activation takes while a shard is scored: as a hit, as a row and in a data frame.
+const HIT: f64 = 64.0;
+
+/// Features of circuits are about so many times as active as the average one of their dictionary, or
+/// less.
+const OFTEN: f64 = 20.0;
+
+/// Keys of features whose encoders, and scores in a shard as far as can be told, take no more memory
+/// than is allowed.
+fn blocks(run: &Run, features: &[FeatureId]) -> Result<Vec<Range<usize>>> {
+    let width = inputs::sizes(run.config)?.d_model;
+    let tokens = run.config.corpus.shard_contexts * run.config.corpus.context;
+    let measured = run.store.read::<ConformanceRow>()?;
+    let mut number: BTreeMap<DictionaryId, usize> = BTreeMap::new();
+    features.iter().for_each(|feature| *number.entry(feature.dictionary).or_default() += 1);
+    // Bytes of a feature, by how often it is active at most in the mean: as often as all of its
+    // dictionary are, and hardly more often than many average ones.
+    let cost = |(&id, &number): (&DictionaryId, &usize)| {
+        let own = measured.iter().find(|row| row.dictionary == id);
+        let active = own.map_or(1.0, |row| {
+            (row.l0 / number as f64).min(OFTEN * row.l0 / f64::from(row.width)).min(1.0)
+        });
+        (id, (width * size_of::<f32>()) as f64 + HIT * tokens as f64 * active)
+    };
+    let costs: BTreeMap<DictionaryId, f64> = number.iter().map(cost).collect();
+    let most = run.config.machine.share(2) as f64;
+    let (mut blocks, mut bytes) = (Vec::<Range<usize>>::new(), 0.0);
+    for (key, feature) in features.iter().enumerate() {
+        let own = costs[&feature.dictionary];
+        match blocks.last_mut().filter(|_| bytes + own <= most) {
+            Some(block) => block.end = key + 1,
+            None => {
+                blocks.push(key..key + 1);
+                bytes = 0.0;
+            }
+        }
+        bytes += own;
+    }
+    Ok(blocks)
 }
 
 /// What the run before has scored, as far as it can be told: the keys in its scores are those of the
@@ -105,9 +181,14 @@ struct Before {
     /// Where it is, whichever run it is of.
     store: Store,
     fingerprint: String,
-    /// By key.
+    /// By key, in order.
     features: Vec<FeatureId>,
-    known: BTreeSet<FeatureId>,
+}
+
+/// A part of it.
+struct Kept<'a> {
+    before: &'a Before,
+    part: ScorePart,
 }
 
 impl Before {
@@ -118,27 +199,35 @@ impl Before {
         if store.fingerprint(&FeatureRow::ARTIFACT)? != aggregate.fingerprint {
             return None;
         }
-        let features: Vec<FeatureId> =
-            store.read::<FeatureRow>().ok()?.into_iter().map(|row| row.feature).collect();
-        let known = features.iter().copied().collect();
-        Some(Before { store, fingerprint, features, known })
+        let features = store.read_column::<FeatureRow, FeatureId>("feature").ok()?;
+        Some(Before { store, fingerprint, features })
     }
 
     fn has(&self, feature: FeatureId) -> bool {
-        self.known.contains(&feature)
+        self.features.binary_search(&feature).is_ok()
     }
 
-    /// Its rows of a part that are of features that are wanted, with their keys now; none where
-    /// they would be others now.
-    fn rows(&self, run: &Run, part: u32, wanted: &[FeatureId]) -> Option<Vec<ScoreRow>> {
+    /// A part, if its numbers would not be others now.
+    fn part(&self, run: &Run, part: u32) -> Option<Kept<'_>> {
         let origin = self.store.part_origin(&ScoreRow::ARTIFACT, part)?;
         if origin.base != run.base || origin.fingerprint != self.fingerprint {
             return None;
         }
-        let now = |row: ScoreRow| {
-            let feature = self.features.get(row.feature as usize)?;
-            Some(ScoreRow { feature: wanted.binary_search(feature).ok()? as u32, ..row })
-        };
-        Some(self.store.read_part::<ScoreRow>(part).ok()?.into_iter().filter_map(now).collect())
+        let part = ScorePart::open(&self.store, part, self.features.len()).ok()?;
+        Some(Kept { before: self, part })
+    }
+}
+
+impl Kept<'_> {
+    /// The rows of some of the features that are wanted, with their keys now.
+    fn rows(&self, features: &[FeatureId], keys: Range<usize>) -> Result<Vec<ScoreRow>> {
+        let Before { store, features: known, .. } = self.before;
+        let before = |key: usize| Some((key, known.binary_search(&features[key]).ok()? as u32));
+        let (now, then): (Vec<usize>, Vec<u32>) = keys.filter_map(before).unzip();
+        let mut rows = Vec::new();
+        self.part.each(store, &then, |place, row| {
+            rows.push(ScoreRow { feature: now[place] as u32, ..row });
+        })?;
+        Ok(rows)
     }
 }

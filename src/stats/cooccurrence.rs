@@ -3,6 +3,7 @@
 
 use crate::process::{self, Stopped};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Two events over `n` tokens: how often each happens, and both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,153 +119,205 @@ pub fn benjamini_hochberg(p: &[f64], tested: usize) -> Vec<f64> {
     q
 }
 
-/// Counts of meetings of every two of a set of features, over many contexts.
+/// Counts of meetings of every two of a set of features, over many contexts; or of some of them,
+/// the *own* ones, with all.
 pub struct Cooccurrence {
     features: usize,
     window: usize,
-    /// `[features, features]`, upper triangle: tokens at which both are active.
+    own: Range<usize>,
+    /// `[own, features]`, upper triangle: tokens at which both are active.
     same: Vec<u32>,
-    /// `[features, features]`: tokens at which the second is active and the first was within the
-    /// window before.
+    /// `[own, features]`: tokens at which the second is active and the first was within the window
+    /// before.
     lagged: Vec<u32>,
-    /// Tokens at which each is active.
+    /// Tokens at which each of all features is active.
     active: Vec<u64>,
-    /// Tokens that have it in the window before them.
+    /// Tokens that have each own feature in the window before them.
     before: Vec<u64>,
     tokens: u64,
+    /// The last token before which each own feature was seen.
+    seen: Vec<u64>,
 }
 
 impl Cooccurrence {
     /// For `features` features; the window is the `window` tokens before a token, in the same
     /// context.
     pub fn new(features: usize, window: usize) -> Cooccurrence {
-        let pairs = features * features;
+        Cooccurrence::of(0..features, features, window)
+    }
+
+    /// For some of the features, each with all.
+    pub(crate) fn of(own: Range<usize>, features: usize, window: usize) -> Cooccurrence {
+        let pairs = own.len() * features;
         Cooccurrence {
             features,
             window,
             same: vec![0; pairs],
             lagged: vec![0; pairs],
             active: vec![0; features],
-            before: vec![0; features],
+            before: vec![0; own.len()],
             tokens: 0,
+            seen: vec![0; own.len()],
+            own,
         }
+    }
+
+    /// Bytes of the counts of one own feature.
+    pub(crate) fn bytes(features: usize) -> usize {
+        2 * features * size_of::<u32>()
     }
 
     /// Adds a context: for each position whether it counts, and the features active there in rising
     /// order.
-    pub fn add(&mut self, counts: &[bool], active: &[Vec<u32>]) {
-        for (p, here) in active.iter().enumerate().filter(|(p, _)| counts[*p]) {
+    pub fn add<'a>(&mut self, counts: &[bool], active: impl Fn(usize) -> &'a [u32]) {
+        let first = self.own.start;
+        for p in (0..counts.len()).filter(|p| counts[*p]) {
+            let here = active(p);
             self.tokens += 1;
-            for (i, &f) in here.iter().enumerate() {
-                self.active[f as usize] += 1;
-                let row = f as usize * self.features;
-                here[i + 1..].iter().for_each(|&g| self.same[row + g as usize] += 1);
+            here.iter().for_each(|&f| self.active[f as usize] += 1);
+            let (from, own) = self.own_of(here);
+            for (i, &f) in own.iter().enumerate() {
+                let row = (f as usize - first) * self.features;
+                here[from + i + 1..].iter().for_each(|&g| self.same[row + g as usize] += 1);
             }
-            let recent = recent(counts, active, p, self.window);
-            for &f in &recent {
-                self.before[f as usize] += 1;
-                let row = f as usize * self.features;
-                here.iter().for_each(|&g| self.lagged[row + g as usize] += 1);
+            for s in (p.saturating_sub(self.window)..p).filter(|s| counts[*s]) {
+                for &f in self.own_of(active(s)).1 {
+                    let place = f as usize - first;
+                    // Each once, however often it was active in the window.
+                    if std::mem::replace(&mut self.seen[place], self.tokens) == self.tokens {
+                        continue;
+                    }
+                    self.before[place] += 1;
+                    let row = place * self.features;
+                    here.iter().for_each(|&g| self.lagged[row + g as usize] += 1);
+                }
             }
         }
     }
 
-    /// Adds the meetings of other contexts.
-    pub(crate) fn merge(mut self, other: &Cooccurrence) -> Cooccurrence {
-        let add32 = |a: &mut [u32], b: &[u32]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-        let add64 = |a: &mut [u64], b: &[u64]| a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-        add32(&mut self.same, &other.same);
-        add32(&mut self.lagged, &other.lagged);
-        add64(&mut self.active, &other.active);
-        add64(&mut self.before, &other.before);
-        self.tokens += other.tokens;
-        self
+    /// The own features among some in rising order, and the place of the first.
+    fn own_of<'a>(&self, active: &'a [u32]) -> (usize, &'a [u32]) {
+        let [from, to] =
+            [self.own.start, self.own.end].map(|at| active.partition_point(|&f| (f as usize) < at));
+        (from, &active[from..to])
     }
 
-    /// Cooccurrence at the same token, `f < g`.
+    /// Tokens that count.
+    pub(crate) fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// Tokens at which each of all features is active.
+    pub(crate) fn active(&self) -> &[u64] {
+        &self.active
+    }
+
+    /// Tokens that have each own feature in the window before them.
+    pub(crate) fn before(&self) -> &[u64] {
+        &self.before
+    }
+
+    /// Cooccurrence at the same token, `f < g`, of which the first is an own one.
     pub fn same(&self, f: usize, g: usize) -> Counts {
-        let both = u64::from(self.same[f * self.features + g]);
+        let both = u64::from(self.same[(f - self.own.start) * self.features + g]);
         Counts { n: self.tokens, f: self.active[f], g: self.active[g], both }
     }
 
-    /// `g` here and `f` within the window before: the first event is having `f` in the window
-    /// before.
+    /// `g` here and `f`, an own one, within the window before: the first event is having `f` in the
+    /// window before.
     pub fn lagged(&self, f: usize, g: usize) -> Counts {
-        let both = u64::from(self.lagged[f * self.features + g]);
-        Counts { n: self.tokens, f: self.before[f], g: self.active[g], both }
+        let place = f - self.own.start;
+        let both = u64::from(self.lagged[place * self.features + g]);
+        Counts { n: self.tokens, f: self.before[place], g: self.active[g], both }
     }
 }
 
-/// A pair that was tested and meets more often than expected: its counts, p-value and q-value.
+/// A pair that was tested and meets more often than expected: at how many tokens, and its p-value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tested {
     pub f: u32,
     pub g: u32,
-    pub counts: Counts,
+    pub both: u64,
     pub p: f64,
-    pub q: f64,
+}
+
+/// How many pairs were tested, and those of them whose p-value is small.
+#[derive(Default)]
+pub(crate) struct Tests {
+    pub tested: usize,
+    pub small: Vec<Tested>,
+}
+
+impl Tests {
+    /// Adds others.
+    pub(crate) fn extend(&mut self, other: Tests) {
+        self.tested += other.tested;
+        self.small.extend(other.small);
+    }
+
+    /// Each with its q-value, corrected over all pairs that were tested; those of at most `most`.
+    /// Pairs whose p-value is larger than that could be left out: their q-values are too, and they
+    /// make no other one smaller than it.
+    pub(crate) fn corrected(self, most: f64) -> Vec<(Tested, f64)> {
+        let p: Vec<f64> = self.small.iter().map(|pair| pair.p).collect();
+        let q = benjamini_hochberg(&p, self.tested);
+        self.small.into_iter().zip(q).filter(|(_, q)| *q <= most).collect()
+    }
 }
 
 impl Cooccurrence {
-    /// Tests every two features at the same token; gives the pairs that meet more often than
-    /// expected.
+    /// Tests every own feature and every one behind it at the same token; gives the pairs that meet
+    /// more often than expected with a p-value of at most `most`.
     ///
     /// # Errors
     /// When the program is to stop; so too below.
-    pub(crate) fn test_same(&self) -> Result<Vec<Tested>, Stopped> {
-        self.test(|f, g| f < g, |f, g| self.same(f, g))
+    pub(crate) fn test_same(&self, most: f64) -> Result<Tests, Stopped> {
+        self.test(most, |f, g| f < g, |f, g| self.same(f, g))
     }
 
-    /// Tests every ordered two features, the first within the window before the second; gives the
-    /// pairs that meet more often than expected.
-    pub(crate) fn test_lagged(&self) -> Result<Vec<Tested>, Stopped> {
-        self.test(|f, g| f != g, |f, g| self.lagged(f, g))
+    /// Tests every own feature within the window before every other one; gives such pairs.
+    pub(crate) fn test_lagged(&self, most: f64) -> Result<Tests, Stopped> {
+        self.test(most, |f, g| f != g, |f, g| self.lagged(f, g))
     }
 
-    /// p-values are corrected over all pairs tested here. Those that meet no more often than
-    /// expected are counted but not kept: there may be millions of them, and their p-values are
-    /// about one half or more.
+    /// There may be millions of pairs that meet by chance, so that they are counted but not kept.
     fn test(
         &self,
+        most: f64,
         wanted: impl Fn(usize, usize) -> bool + Sync,
         counts: impl Fn(usize, usize) -> Counts + Sync,
-    ) -> Result<Vec<Tested>, Stopped> {
+    ) -> Result<Tests, Stopped> {
         let row = |f: usize| {
             process::check()?;
-            let others = (0..self.features).filter(|&g| wanted(f, g));
-            let tested: Vec<(usize, Counts)> =
-                others.map(|g| (g, counts(f, g))).filter(|(_, counts)| counts.tested()).collect();
-            let often = tested.iter().filter(|(_, counts)| counts.lift() > 1.0);
-            let kept =
-                often.map(|&(g, counts)| (f as u32, g as u32, counts, counts.fisher_greater()));
-            Ok((tested.len(), kept.collect::<Vec<_>>()))
+            let mut tests = Tests::default();
+            for g in (0..self.features).filter(|&g| wanted(f, g)) {
+                let counts = counts(f, g);
+                if !counts.tested() {
+                    continue;
+                }
+                tests.tested += 1;
+                if counts.lift() > 1.0 {
+                    let p = counts.fisher_greater();
+                    if p <= most {
+                        let (f, g, both) = (f as u32, g as u32, counts.both);
+                        tests.small.push(Tested { f, g, both, p });
+                    }
+                }
+            }
+            Ok(tests)
         };
-        let rows = (0..self.features).into_par_iter().map(row);
-        let rows: Vec<(usize, Vec<_>)> = rows.collect::<Result<_, Stopped>>()?;
-        let tested = rows.iter().map(|(tested, _)| tested).sum();
-        let kept: Vec<_> = rows.into_iter().flat_map(|(_, kept)| kept).collect();
-        let q = benjamini_hochberg(&kept.iter().map(|pair| pair.3).collect::<Vec<_>>(), tested);
-        Ok(kept
-            .into_iter()
-            .zip(q)
-            .map(|((f, g, counts, p), q)| Tested { f, g, counts, p, q })
-            .collect())
+        let rows: Vec<Tests> =
+            self.own.clone().into_par_iter().map(row).collect::<Result<_, Stopped>>()?;
+        let mut all = Tests::default();
+        rows.into_iter().for_each(|row| all.extend(row));
+        Ok(all)
     }
-}
-
-/// Features active at the counting tokens among the `window` before `p`, each once.
-fn recent(counts: &[bool], active: &[Vec<u32>], p: usize, window: usize) -> Vec<u32> {
-    let from = p.saturating_sub(window);
-    let mut recent: Vec<u32> =
-        (from..p).filter(|&s| counts[s]).flat_map(|s| active[s].iter().copied()).collect();
-    recent.sort_unstable();
-    recent.dedup();
-    recent
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::mix;
 
     #[test]
     fn fisher_agrees_with_the_sum_over_all_tables() {
@@ -279,6 +332,45 @@ mod tests {
                 assert!((counts.fisher_greater() - whole(counts)).abs() < 1e-10, "{counts:?}");
             }
         }
+    }
+
+    #[test]
+    fn tables_of_some_features_hold_the_counts_of_one_table_of_all() {
+        const FEATURES: usize = 11;
+        let mut all = Cooccurrence::new(FEATURES, 3);
+        let mut some = [0..4, 4..5, 5..FEATURES].map(|own| Cooccurrence::of(own, FEATURES, 3));
+        for context in 0..40u64 {
+            let counts: Vec<bool> = (0..20u64).map(|p| p > 0 && (context + p) % 9 != 0).collect();
+            let is = |p: u64, f: u32| mix(context << 8 | p, f.into()).is_multiple_of(4);
+            let at = |p: u64| (0..FEATURES as u32).filter(|&f| is(p, f)).collect::<Vec<u32>>();
+            let active: Vec<Vec<u32>> = (0..20).map(at).collect();
+            all.add(&counts, |p| &active[p]);
+            some.iter_mut().for_each(|table| table.add(&counts, |p| &active[p]));
+        }
+        for table in &some {
+            for f in table.own.clone() {
+                for g in 0..FEATURES {
+                    assert_eq!(table.lagged(f, g), all.lagged(f, g));
+                    assert_eq!(table.same(f, g), all.same(f, g));
+                }
+            }
+        }
+        assert!(all.same(2, 7).both > 0 && all.lagged(7, 2).both > 0);
+    }
+
+    #[test]
+    fn pairs_with_large_p_values_make_no_small_q_value_smaller() {
+        let p = |i: u32| mix(5, i.into()) as f64 / u64::MAX as f64;
+        let pair = |i: u32| Tested { f: i, g: i, both: 1, p: p(i) };
+        let with = |most: f64| {
+            // As few small ones as make some q-values small, and some not.
+            let strong = (0..30).map(|i| Tested { p: 1e-5 * f64::from(i * i), ..pair(i) });
+            let all = strong.chain((30..400).map(pair)).filter(|pair| pair.p <= most).collect();
+            let tests = Tests { tested: 400, small: all };
+            tests.corrected(0.05).into_iter().map(|(pair, q)| (pair.f, q)).collect::<Vec<_>>()
+        };
+        assert!(with(1.0).len() > 3 && with(1.0).len() < 30, "{:?}", with(1.0));
+        assert_eq!(with(1.0), with(0.05));
     }
 
     #[test]

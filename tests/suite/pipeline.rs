@@ -2,8 +2,11 @@
 //! on nothing else.
 
 use crate::bench::{Bench, REPOSITORY, copy};
-use circuit_atlas::artifact::tables::ScoreRow;
-use circuit_atlas::ids::Half;
+use circuit_atlas::artifact::Row;
+use circuit_atlas::artifact::tables::{ExampleRow, FeatureRow, LogitRow, ScoreRow};
+use circuit_atlas::ids::{FeatureId, Half};
+use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -223,10 +226,89 @@ fn a_changed_setting_is_named_as_the_reason() {
 }
 
 #[test]
-fn results_do_not_depend_on_threads_or_time() {
-    let bench = Bench::new().add("[machine]\nthreads = 1\nbatch = 5\n");
+fn results_do_not_depend_on_threads_memory_or_time() {
+    // So little that every feature is a block of its own, and its counts are.
+    let bench = Bench::new().add("[machine]\nthreads = 1\nbatch = 5\nmemory = 0.00001\n");
     bench.run(&[]).succeeded();
     bench.assert_same_results(&Bench::finished());
+}
+
+/// Rows of a table that are of features, of those with a page alone or of all.
+fn named<R: Row>(bench: &Bench, of: impl Fn(&R) -> Option<FeatureId>, page: bool) -> Vec<R> {
+    let features: BTreeSet<FeatureId> = bench
+        .table::<FeatureRow>()
+        .into_iter()
+        .filter(|row| row.page)
+        .map(|row| row.feature)
+        .collect();
+    let mut rows = bench.table::<R>();
+    rows.retain(|row| !page || of(row).is_none_or(|feature| features.contains(&feature)));
+    rows
+}
+
+#[test]
+fn all_features_are_scored_and_nothing_else_is_more() {
+    let all = "[score]\nfeatures = \"all\"\n";
+    let (circuit, every) = (Bench::finished(), Bench::finished().add(all));
+    let said = every.run(&[]).succeeded();
+    assert!(said.err.contains("32768 features of 8 dictionaries"), "{}", said.err);
+    // What is of circuit features is the same.
+    let of = |row: &FeatureRow| Some(row.feature);
+    let statistics = |bench: &Bench| {
+        let rows = named(bench, of, true).into_iter();
+        rows.map(|row| FeatureRow { key: 0, ..row }).collect::<Vec<_>>()
+    };
+    assert!(statistics(&every) == statistics(&circuit));
+    let of = |row: &ExampleRow| row.subject.feature();
+    assert!(named(&every, of, true) == named(&circuit, of, true));
+    let of = |row: &LogitRow| row.subject.feature();
+    assert!(named(&every, of, true) == named(&circuit, of, true));
+    // The others are there.
+    let features = every.table::<FeatureRow>();
+    assert!(features.iter().map(|row| row.key).eq(0..32_768));
+    assert!(features.is_sorted_by_key(|row| row.feature));
+    let subjects = |of: Vec<Option<FeatureId>>| of.into_iter().flatten().collect::<BTreeSet<_>>();
+    let logits = every.table::<LogitRow>().iter().map(|row| row.subject.feature()).collect();
+    assert_eq!(subjects(logits).len(), 32_768);
+    let active: BTreeSet<FeatureId> =
+        features.iter().filter(|row| row.active > 0).map(|row| row.feature).collect();
+    let examples = every.table::<ExampleRow>().into_iter().filter(|row| row.value > 0.0);
+    assert!(subjects(examples.map(|row| row.subject.feature()).collect()) == active);
+    // Of nothing else there is more: no evidence, pair, cause, explanation, score or page.
+    let results = [&circuit, &every].map(Bench::results);
+    let more = ["features", "examples", "logits"].map(|name| format!("artifacts/{name}.parquet"));
+    for (name, bytes) in &results[0] {
+        let name = name.to_str().unwrap();
+        if name.ends_with(".parquet") && !name.contains("part-") && !more.contains(&name.into()) {
+            let height = |bench: &Bench| height(&bench.file(name));
+            assert_eq!(height(&every), height(&circuit), "{name}");
+        }
+        if name.starts_with("site/") && !["site/index.html", "site/atlas.json"].contains(&name) {
+            assert!(*bytes == results[1][Path::new(name)], "{name} differs");
+        }
+    }
+    assert!(results[0].keys().eq(results[1].keys()), "not the same files");
+    // `show` answers from the tables, with what the statistics say.
+    let row = features.iter().find(|row| !row.page && row.active > 40).unwrap();
+    let asked = ["show", "feature", &row.feature.to_string(), "--json"];
+    let answer: Value = serde_json::from_str(&every.call(&asked).succeeded().out).unwrap();
+    assert_eq!(answer["active"], row.active);
+    assert!(answer["measured"].is_null() && !answer["examples"].as_array().unwrap().is_empty());
+    assert!(!answer["explanation"]["text"].as_str().unwrap().is_empty(), "{answer}");
+    // In blocks, with the live model, the scores are the same.
+    let less =
+        Bench::finished().add(all).add("[cache]\nstore = \"stream\"\n[machine]\nmemory = 0.02\n");
+    less.run(&["cache", "score"]).succeeded();
+    for part in 0..4 {
+        let name = format!("scores/part-{part:05}.parquet");
+        assert!(rows(&less, &name) == rows(&every, &name), "{name}");
+    }
+}
+
+/// Rows of any Parquet file.
+fn height(path: &Path) -> usize {
+    use polars::prelude::{ParquetReader, SerReader};
+    ParquetReader::new(std::fs::File::open(path).unwrap()).num_rows().unwrap()
 }
 
 #[test]
@@ -366,8 +448,8 @@ fn examples_never_cross_the_halves_and_are_one_a_document() {
 #[test]
 fn what_explains_a_feature_is_from_the_explain_half() {
     use circuit_atlas::artifact::Store;
-    use circuit_atlas::artifact::tables::{ContextRow, Document, FeatureRow, ScoreRow};
-    use std::collections::{BTreeMap, BTreeSet};
+    use circuit_atlas::artifact::tables::{ContextRow, Document};
+    use std::collections::BTreeMap;
     let bench = Bench::finished();
     let store = Store::new(&bench.file("artifacts"));
     let documents = store.read::<Document>().unwrap();

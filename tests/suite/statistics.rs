@@ -191,7 +191,7 @@ fn meetings(f: &'static Fixture) -> Cooccurrence {
     for (c, active) in active.iter().enumerate() {
         let counts: Vec<bool> =
             (0..active.len()).map(|p| counted(f, c as u32, p as u16).is_some()).collect();
-        meetings.add(&counts, active);
+        meetings.add(&counts, |p| &active[p]);
     }
     meetings
 }

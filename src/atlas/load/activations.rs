@@ -1,14 +1,13 @@
-//! What the scores hold: where each feature is active, and examples around the peaks.
+//! What scores are made into: the statistics of features, and examples around their peaks.
 
 use crate::artifact::tables::{CircuitFeature, ExampleRow, FeatureRow, ScoreRow};
 use crate::artifact::{Row, Store};
-use crate::error::{Result, hinted};
+use crate::error::Result;
 use crate::ids::{Band, Component, FeatureId, Half, Subject};
 use crate::inputs::Contexts;
 use crate::stats::examples::{Chosen, Peak, Used, Wanted, choose, labelled, peaks, top, window};
 use crate::stats::feature::{Statistics, TokenActivation, statistics};
 use crate::stats::joint::summed;
-use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Tokens listed with their share of a feature's activation.
@@ -16,29 +15,6 @@ const MASS: usize = 8;
 
 pub(crate) fn activation(row: &ScoreRow) -> TokenActivation {
     TokenActivation { context: row.context, position: row.position, activation: row.activation }
-}
-
-/// All scores, by feature; each by context and position.
-///
-/// # Errors
-/// When the scores hold another feature than the first `features`.
-pub(crate) fn all(store: &Store, features: usize) -> Result<Vec<Vec<TokenActivation>>> {
-    let mut activations = vec![Vec::new(); features];
-    for part in store.parts(&ScoreRow::ARTIFACT)? {
-        for row in store.read_part::<ScoreRow>(part)? {
-            let Some(own) = activations.get_mut(row.feature as usize) else {
-                return Err(hinted(
-                    format!(
-                        "the scores hold a feature of key {}, but {features} are scored",
-                        row.feature
-                    ),
-                    "rerun with `circuit-atlas run score --force`",
-                ));
-            };
-            own.push(activation(&row));
-        }
-    }
-    Ok(activations)
 }
 
 /// The scores of a few features, by key; each by context and position.
@@ -77,10 +53,12 @@ pub(crate) fn measured(
     [statistics(activations, all, counts, MASS), statistics(activations, explain, seen, MASS)]
 }
 
-/// A feature's row: its statistics, where it serves, and in which of the tasks.
+/// A feature's row: its statistics, whether it has a page, where it serves, and in which of
+/// the tasks.
 pub(crate) fn feature_row(
     key: u32,
     feature: FeatureId,
+    page: bool,
     [s, explain]: [&Statistics; 2],
     serving: &[&CircuitFeature],
     tasks: impl Iterator<Item = String>,
@@ -89,6 +67,7 @@ pub(crate) fn feature_row(
     FeatureRow {
         key,
         feature,
+        page,
         kind: feature.dictionary.kind,
         layer: feature.dictionary.layer as u32,
         index: feature.index as u32,
@@ -124,14 +103,15 @@ pub(crate) fn feature_examples(
     };
     let chosen = [true, false].into_iter().zip(halves).flat_map(of_half);
     let subject = Subject::from(feature);
-    chosen.map(|example| example_row(contexts, &subject, &example, activations)).collect()
+    let mut rows: Vec<ExampleRow> =
+        chosen.map(|example| example_row(contexts, &subject, &example, activations)).collect();
+    sort(&mut rows);
+    rows
 }
 
-/// As they are in their table.
+/// As the examples of a subject are in their table.
 pub(crate) fn sort(examples: &mut [ExampleRow]) {
-    examples.par_sort_by_cached_key(|row| {
-        (row.subject.to_string(), row.half, row.band.to_string(), row.rank)
-    });
+    examples.sort_by_cached_key(|row| (row.half, row.band.to_string(), row.rank));
 }
 
 /// The `most` strongest examples of each half, of features together.
@@ -141,14 +121,21 @@ pub(crate) fn joint_examples(
     activations: &[TokenActivation],
     most: usize,
 ) -> Vec<ExampleRow> {
-    let all = peaks(activations.iter().copied());
+    let chosen = strongest_peaks(contexts, &peaks(activations.iter().copied()), most);
+    let row = |example| example_row(contexts, subject, example, activations);
+    let mut rows: Vec<ExampleRow> = chosen.iter().map(row).collect();
+    sort(&mut rows);
+    rows
+}
+
+/// The `most` strongest of each half.
+pub(crate) fn strongest_peaks(contexts: &Contexts, all: &[Peak], most: usize) -> Vec<Chosen> {
     let info = |context| contexts.info(context);
     let of_half = |explain: bool| {
-        let best = top(&own(contexts, &all, explain), &info, most, &mut Used::default());
+        let best = top(&own(contexts, all, explain), &info, most, &mut Used::default());
         labelled(Band::Top, best)
     };
-    let chosen = [true, false].into_iter().flat_map(of_half);
-    chosen.map(|example| example_row(contexts, subject, &example, activations)).collect()
+    [true, false].into_iter().flat_map(of_half).collect()
 }
 
 /// The peaks of one half.

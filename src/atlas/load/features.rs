@@ -5,9 +5,9 @@ use crate::artifact::tables::{CircuitPairRow, CorpusPairRow, FeatureRow};
 use crate::atlas::model::{CircuitPair, CorpusPair, Feature, Group, Pair};
 use crate::config;
 use crate::error::Result;
-use crate::ids::{Band, FeatureId, Lag, Subject};
+use crate::ids::{Band, FeatureId, Subject};
 
-/// Corpus pairs on a feature's page, at each lag.
+/// Circuit pairs on a feature's page.
 const FEATURE_PAIRS: usize = 10;
 
 impl Reader<'_> {
@@ -34,7 +34,7 @@ impl Reader<'_> {
             servings: serving.map(|row| self.served(row)).collect::<Result<_>>()?,
             examples: self.examples(&subject, &ALL_BANDS)?,
             corpus_pairs: self.feature_pairs(row.feature)?,
-            corpus_total: self.corpus_pairs(row.feature)?.len() as u64,
+            corpus_total: self.corpus_pairs()?.total(row.feature),
             circuit_pairs: shown.map(|pair| (pair.task.clone(), circuit_pair(pair))).collect(),
             circuit_total: circuit_pairs.len() as u64,
             explanation: self.explanation(&subject)?,
@@ -49,14 +49,8 @@ impl Reader<'_> {
 
     /// The closest of those that meet it, at each lag.
     fn feature_pairs(&self, feature: FeatureId) -> Result<Vec<CorpusPair>> {
-        let rows = self.corpus_pairs(feature)?;
-        let mut found = Vec::new();
-        for &lag in Lag::ALL {
-            let mut own: Vec<&CorpusPairRow> = rows.iter().filter(|row| row.lag == lag).collect();
-            own.sort_by(|a, b| b.npmi.total_cmp(&a.npmi).then(a.q.total_cmp(&b.q)));
-            found.extend(own.into_iter().take(FEATURE_PAIRS).map(|row| corpus_pair(row, feature)));
-        }
-        Ok(found)
+        let closest = self.corpus_pairs()?.closest(feature);
+        Ok(closest.iter().map(|row| corpus_pair(row, feature)).collect())
     }
 
     /// Those with a direct link between the two, the largest share first.
@@ -109,10 +103,11 @@ impl Reader<'_> {
         Ok(self.pair_rows()?.iter().map(|row| (row.task.as_str(), circuit_pair(row))))
     }
 
-    /// How two features co-occur in the corpus, where significantly, as seen from the first.
+    /// How two features that are looked at together co-occur in the corpus, where significantly, as
+    /// seen from the first.
     pub(crate) fn cooccurrence(&self, a: FeatureId, b: FeatureId) -> Result<Vec<CorpusPair>> {
-        let rows = self.corpus_pairs(a)?.iter().map(|row| corpus_pair(row, a));
-        Ok(rows.filter(|pair| pair.other == b).collect())
+        let rows = self.corpus_pairs()?.between(a, b).iter();
+        Ok(rows.map(|row| corpus_pair(row, a)).collect())
     }
 }
 

@@ -6,19 +6,21 @@
 
 pub(crate) mod activations;
 mod components;
+mod corpus_pairs;
 mod examples;
 mod explanations;
 mod features;
 mod graphs;
 mod heads;
 mod promoted;
+pub(crate) mod scores;
 mod tasks;
 mod whole;
 mod why;
 
 pub(crate) use graphs::{Circuits, graphs, node};
 pub(crate) use heads::Heads;
-pub(crate) use promoted::promoted_rows;
+pub(crate) use promoted::Promoting;
 pub(crate) use whole::model_name;
 pub(crate) use why::{WhyTables, cause_group, cause_in_words, sources};
 
@@ -28,6 +30,7 @@ use crate::artifact::tables::{
 };
 use crate::artifact::{Row, Store};
 use crate::atlas::model::{Explanation, PromotedToken, Transcript};
+use crate::atlas::pairs::strongest;
 use crate::config::Config;
 use crate::corpus::Tokenizer;
 use crate::error::Result;
@@ -36,6 +39,7 @@ use crate::inputs::{self, by};
 use crate::lock::Lock;
 use crate::process;
 use crate::stats::examples::Wanted;
+use corpus_pairs::CorpusPairs;
 use explanations::Explanations;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,6 +70,13 @@ impl<T> Lazy<T> {
     }
 }
 
+/// The names of scored features that have no page and no explanation.
+pub(crate) fn without_page(store: &Store) -> Result<BTreeSet<String>> {
+    let names = store.read_column::<FeatureRow, String>("feature")?;
+    let pages = store.read_column::<FeatureRow, bool>("page")?;
+    Ok(names.into_iter().zip(pages).filter(|(_, page)| !page).map(|(name, _)| name).collect())
+}
+
 /// Reads a finished run.
 pub(crate) struct Reader<'a> {
     config: &'a Config,
@@ -86,12 +97,13 @@ pub(crate) struct Reader<'a> {
     serving: Lazy<BTreeMap<FeatureId, Vec<CircuitFeature>>>,
     serving_at: Lazy<BTreeMap<Component, Vec<CircuitFeature>>>,
     features: Lazy<Vec<FeatureRow>>,
+    without_page: Lazy<BTreeSet<String>>,
     examples: Lazy<BTreeMap<Subject, Vec<ExampleRow>>>,
     promoted: Lazy<BTreeMap<Subject, [Vec<PromotedToken>; 2]>>,
     circuit_pairs: Lazy<Vec<CircuitPairRow>>,
     /// By feature: its places in `circuit_pairs`.
     circuit_pairs_of: Lazy<BTreeMap<FeatureId, Vec<usize>>>,
-    corpus_pairs: Lazy<BTreeMap<FeatureId, Vec<CorpusPairRow>>>,
+    corpus_pairs: Lazy<CorpusPairs>,
     explanations: Explanations,
     heads: Lazy<Heads>,
     why: Lazy<WhyTables>,
@@ -120,6 +132,7 @@ impl<'a> Reader<'a> {
             serving: Lazy::default(),
             serving_at: Lazy::default(),
             features: Lazy::default(),
+            without_page: Lazy::default(),
             examples: Lazy::default(),
             promoted: Lazy::default(),
             circuit_pairs: Lazy::default(),
@@ -150,11 +163,16 @@ impl<'a> Reader<'a> {
         Reader { promoted: Lazy(OnceCell::from(promoted::tokens(rows))), ..self }
     }
 
-    /// Rows of a large table, of which one of these columns names the subject.
+    /// Rows of a large table, of which one of these columns names the subject; those of features
+    /// without a page only where they are asked about.
     fn large<R: Row>(&self, columns: &[&str]) -> Result<Vec<R>> {
-        match &self.about {
-            None => self.store.read(),
-            Some(about) => {
+        match (&self.about, columns) {
+            (None, [subject]) => {
+                let others = self.without_page.get(|| without_page(self.store))?;
+                self.store.read_without(subject, others)
+            }
+            (None, _) => self.store.read(),
+            (Some(about), _) => {
                 self.store.read_about(columns, &about.iter().map(ToString::to_string).collect())
             }
         }
@@ -231,12 +249,18 @@ impl<'a> Reader<'a> {
         self.store.read()
     }
 
-    /// Every scored feature, in order.
+    /// Every feature that has a page, in order.
     pub(crate) fn features(&self) -> Result<&[FeatureRow]> {
-        Ok(self.features.get(|| self.store.read())?)
+        Ok(self.features.get(|| self.store.read_that("page", true))?)
     }
 
-    fn examples_of(&self, subject: &Subject) -> Result<&[ExampleRow]> {
+    /// A scored feature, whether it has a page or not.
+    pub(crate) fn scored(&self, feature: FeatureId) -> Result<Option<FeatureRow>> {
+        let name = BTreeSet::from([feature.to_string()]);
+        Ok(self.store.read_about(&["feature"], &name)?.pop())
+    }
+
+    pub(crate) fn examples_of(&self, subject: &Subject) -> Result<&[ExampleRow]> {
         let all = self
             .examples
             .get(|| Ok(by(self.large::<ExampleRow>(&["subject"])?, |row| row.subject.clone())))?;
@@ -272,16 +296,26 @@ impl<'a> Reader<'a> {
         Ok(places.get(&feature).into_iter().flatten().map(|&place| &rows[place]).collect())
     }
 
-    fn corpus_pairs(&self, feature: FeatureId) -> Result<&[CorpusPairRow]> {
-        let all = self.corpus_pairs.get(|| {
-            let mut all: BTreeMap<FeatureId, Vec<CorpusPairRow>> = BTreeMap::new();
+    /// Pairs in the corpus; of two features that have a page together, or are both asked about,
+    /// also what is said of them.
+    fn corpus_pairs(&self) -> Result<&CorpusPairs> {
+        self.corpus_pairs.get(|| {
+            let mut pairs = CorpusPairs::default();
+            let Some(about) = &self.about else {
+                let shown: BTreeSet<Subject> =
+                    strongest(self.pair_rows()?).into_values().flatten().collect();
+                self.store.each(|row: CorpusPairRow| {
+                    let is_shown = shown.contains(&Subject::pair(row.feature_a, row.feature_b));
+                    pairs.add(row, is_shown);
+                })?;
+                return Ok(pairs);
+            };
             for row in self.large::<CorpusPairRow>(&["feature_a", "feature_b"])? {
-                all.entry(row.feature_a).or_default().push(row.clone());
-                all.entry(row.feature_b).or_default().push(row);
+                let both = [row.feature_a, row.feature_b].map(Subject::from);
+                pairs.add(row, both.iter().all(|one| about.contains(one)));
             }
-            Ok(all)
-        })?;
-        Ok(all.get(&feature).map(Vec::as_slice).unwrap_or_default())
+            Ok(pairs)
+        })
     }
 
     /// What heads do.

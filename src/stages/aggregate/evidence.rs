@@ -4,17 +4,16 @@
 use super::Work;
 use crate::artifact::tables::{BeforeRow, EvidenceRow, ProfileRow};
 use crate::atlas::activations::example_row;
-use crate::error::Result;
-use crate::ids::{Band, Beside, Profiled, Shown, Subject};
+use crate::ids::{Band, Beside, FeatureId, Profiled, Shown, Subject};
+use crate::inputs::Contexts;
 use crate::stats::before::{Before, Told, before};
-use crate::stats::contrast::contrasts;
+use crate::stats::contrast::{Contrast, contrasts};
 use crate::stats::examples::{Chosen, Peak, peaks};
-use crate::stats::feature::TokenActivation;
+use crate::stats::feature::{Statistics, TokenActivation};
 use crate::stats::frames::distinct;
 use crate::stats::mix;
 use crate::stats::profile::{BINS, Place, Places, Share};
-use rayon::prelude::*;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Texts of each role.
 const STRONGEST: usize = 6;
@@ -33,38 +32,53 @@ const OCCURRENCES: usize = 20_000;
 /// Tokens of a profile, and as many before them.
 const LISTED: usize = 8;
 
-/// What is counted of a feature.
-type Counted = (Vec<ProfileRow>, Vec<BeforeRow>);
-
-/// Where each of some tokens stands.
+/// Where each token stands, in the contexts of the *explain* half.
 type Occurrences = HashMap<u32, Vec<(u32, u16)>>;
 
-/// Writes both tables.
-pub(super) fn write_evidence(work: &Work) -> Result<()> {
-    let progress = work.run.progress;
-    progress.begin("evidence", work.features.len() as u64, 0);
-    let occurrences = occurrences(work);
-    let each: Vec<(Vec<EvidenceRow>, Counted)> = {
-        let places = places(work);
-        let of = |key: usize| -> Result<(Vec<EvidenceRow>, Counted)> {
-            let own: Vec<TokenActivation> = work.explained(key).collect();
-            let shares = places.profile(own.iter().copied(), LISTED);
-            let counted = (profile(work, key, &shares), before_rows(work, key, &own, &occurrences));
-            progress.step(1)?;
-            Ok((evidence(work, key, &own, &occurrences), counted))
-        };
-        (0..work.features.len()).into_par_iter().map(of).collect::<Result<_>>()?
-    };
-    let (evidence, counted): (Vec<_>, Vec<_>) = each.into_iter().unzip();
-    let (profiles, before): (Vec<_>, Vec<_>) = counted.into_iter().unzip();
-    let (mut evidence, mut profiles) = (evidence.concat(), profiles.concat());
-    let mut before = before.concat();
-    before.sort_by_cached_key(|row| (row.feature.to_string(), row.set, row.rank));
-    work.run.store.write(work.run.fingerprint, &before)?;
-    evidence.sort_by_cached_key(|row| (row.feature.to_string(), row.role, row.rank));
-    profiles.sort_by_cached_key(|row| (row.feature.to_string(), row.by, row.rank));
-    work.run.store.write(work.run.fingerprint, &evidence)?;
-    work.run.store.write(work.run.fingerprint, &profiles)
+/// What explanations of a feature are written from.
+#[derive(Default)]
+pub(super) struct Evidence {
+    pub(super) texts: Vec<EvidenceRow>,
+    pub(super) profile: Vec<ProfileRow>,
+    pub(super) before: Vec<BeforeRow>,
+}
+
+/// The *explain* half, counted.
+pub(super) struct Corpus<'a> {
+    contexts: &'a Contexts,
+    occurrences: Occurrences,
+    places: Places<'a>,
+}
+
+/// A feature in it.
+struct Own<'a> {
+    feature: FeatureId,
+    /// Its activations, by context and position.
+    activations: &'a [TokenActivation],
+    statistics: &'a Statistics,
+}
+
+impl<'a> Corpus<'a> {
+    pub(super) fn new(work: &'a Work<'a>) -> Corpus<'a> {
+        Corpus { contexts: &work.contexts, occurrences: occurrences(work), places: places(work) }
+    }
+
+    /// What explanations of a feature are written from, by its activations in this half.
+    pub(super) fn evidence(
+        &self,
+        feature: FeatureId,
+        activations: &[TokenActivation],
+        statistics: &Statistics,
+    ) -> Evidence {
+        let own = Own { feature, activations, statistics };
+        let shares = self.places.profile(activations.iter().copied(), LISTED);
+        let (mut texts, mut profile) = (self.texts(&own), profile(feature, &shares));
+        let mut before = self.before(&own);
+        texts.sort_by_key(|row| (row.role, row.rank));
+        profile.sort_by_key(|row| (row.by, row.rank));
+        before.sort_by_key(|row| (row.set, row.rank));
+        Evidence { texts, profile, before }
+    }
 }
 
 /// The tokens of the half that count, by context and position.
@@ -77,15 +91,13 @@ fn counting<'a>(work: &'a Work) -> impl Iterator<Item = (u32, u16, u32)> + 'a {
     })
 }
 
-/// Where the tokens with most of any feature's activation stand.
+/// Where tokens stand; of frequent ones some places, drawn in hash order.
 fn occurrences(work: &Work) -> Occurrences {
-    let wanted: BTreeSet<u32> = work
-        .explain
-        .iter()
-        .flat_map(|own| own.mass.iter().take(LISTED).map(|(id, _)| *id))
-        .collect();
-    let mut found = Occurrences::new();
-    for (context, position, id) in counting(work).filter(|(.., id)| wanted.contains(id)) {
+    let mut number: HashMap<u32, usize> = HashMap::new();
+    counting(work).for_each(|(.., id)| *number.entry(id).or_default() += 1);
+    let mut found: Occurrences =
+        number.into_iter().map(|(id, number)| (id, Vec::with_capacity(number))).collect();
+    for (context, position, id) in counting(work) {
         found.entry(id).or_default().push((context, position));
     }
     for (id, places) in found.iter_mut().filter(|(_, places)| places.len() > OCCURRENCES) {
@@ -94,6 +106,7 @@ fn occurrences(work: &Work) -> Occurrences {
         };
         places.select_nth_unstable_by_key(OCCURRENCES, drawn);
         places.truncate(OCCURRENCES);
+        places.shrink_to_fit();
         places.sort_unstable();
     }
     found
@@ -107,8 +120,8 @@ fn places<'a>(work: &'a Work) -> Places<'a> {
         text.contains('\n')
             || text.trim_end_matches(['"', '”', '\'', ')']).ends_with(['.', '!', '?'])
     };
-    let known: BTreeSet<u32> = {
-        let all = counting(work).map(|(.., id)| id).collect::<BTreeSet<u32>>();
+    let known: HashSet<u32> = {
+        let all = counting(work).map(|(.., id)| id).collect::<HashSet<u32>>();
         all.into_iter().filter(|id| ends(*id)).collect()
     };
     Places::count(
@@ -119,28 +132,40 @@ fn places<'a>(work: &'a Work) -> Places<'a> {
     )
 }
 
-fn evidence(
-    work: &Work,
-    key: usize,
-    own: &[TokenActivation],
-    occurrences: &Occurrences,
-) -> Vec<EvidenceRow> {
-    let tokens = |context: u32| work.contexts.rows[context as usize].tokens.as_slice();
-    let salt = work.features[key].salt();
-    let all = peaks(own.iter().copied());
-    let mut by_strength = all.clone();
-    by_strength.sort_by(|a, b| b.value.total_cmp(&a.value).then(a.context.cmp(&b.context)));
-    let mut frames = Vec::new();
-    let strongest = distinct(by_strength.iter().copied(), tokens, STRONGEST, &mut frames);
-    let weaker = weaker(&by_strength, tokens, salt, &mut frames);
-    let row = |role: Shown, rank: usize, peak: Peak| {
-        let chosen = Chosen { band: Band::Top, rank: rank as u32, peak };
-        let subject = Subject::from(work.features[key]);
-        let example = example_row(&work.contexts, &subject, &chosen, own);
+impl Corpus<'_> {
+    fn texts(&self, own: &Own) -> Vec<EvidenceRow> {
+        let tokens = |context: u32| self.tokens(context);
+        let salt = own.feature.salt();
+        let mut by_strength = peaks(own.activations.iter().copied());
+        by_strength.sort_by(|a, b| b.value.total_cmp(&a.value).then(a.context.cmp(&b.context)));
+        let mut frames = Vec::new();
+        let strongest = distinct(by_strength.iter().copied(), tokens, STRONGEST, &mut frames);
+        let weaker = weaker(&by_strength, tokens, salt, &mut frames);
+        let pairs = self.pairs(own, salt);
+        let [active, inactive] = [true, false].map(|active| {
+            pairs.iter().map(|pair| if active { pair.active } else { pair.inactive }).collect()
+        });
+        let roles = [
+            (Shown::Strongest, strongest),
+            (Shown::Weaker, weaker),
+            (Shown::Active, active),
+            (Shown::Inactive, inactive),
+        ];
+        let ranked = |(role, peaks): (Shown, Vec<Peak>)| {
+            let row = |(rank, peak)| self.text(own, role, rank, peak);
+            (0u32..).zip(peaks).map(row).collect::<Vec<_>>()
+        };
+        roles.into_iter().flat_map(ranked).collect()
+    }
+
+    fn text(&self, own: &Own, role: Shown, rank: u32, peak: Peak) -> EvidenceRow {
+        let chosen = Chosen { band: Band::Top, rank, peak };
+        let subject = Subject::from(own.feature);
+        let example = example_row(self.contexts, &subject, &chosen, own.activations);
         EvidenceRow {
-            feature: work.features[key],
+            feature: own.feature,
             role,
-            rank: rank as u32,
+            rank,
             context: example.context,
             document: example.document,
             peak: example.peak,
@@ -150,21 +175,79 @@ fn evidence(
             start: example.start,
             length: example.length,
         }
-    };
-    let ranked = |role: Shown, peaks: Vec<Peak>| {
-        peaks.into_iter().enumerate().map(|(rank, peak)| row(role, rank, peak)).collect::<Vec<_>>()
-    };
-    let pairs = pairs(work, key, own, occurrences, salt);
-    let [active, inactive] = [true, false].map(|active| {
-        pairs.iter().map(|pair| if active { pair.active } else { pair.inactive }).collect()
-    });
-    [
-        ranked(Shown::Strongest, strongest),
-        ranked(Shown::Weaker, weaker),
-        ranked(Shown::Active, active),
-        ranked(Shown::Inactive, inactive),
-    ]
-    .concat()
+    }
+
+    fn tokens(&self, context: u32) -> &[u32] {
+        &self.contexts.rows[context as usize].tokens
+    }
+
+    fn pairs(&self, own: &Own, salt: u64) -> Vec<Contrast> {
+        let Own { activations, statistics, .. } = own;
+        let mut active: BTreeMap<u32, Vec<Peak>> = BTreeMap::new();
+        let mass = statistics.mass.iter();
+        let wanted: BTreeSet<u32> = mass.take(TOKENS).map(|(id, _)| *id).collect();
+        for at in activations.iter().filter(|at| at.activation >= PAIRED * statistics.max) {
+            let token = self.contexts.counting(at.context, at.position);
+            if let Some(token) = token.filter(|id| wanted.contains(id)) {
+                let peak =
+                    Peak { context: at.context, position: at.position, value: at.activation };
+                active.entry(token).or_default().push(peak);
+            }
+        }
+        // Near the token it is inactive too: in the text that is shown nothing is marked.
+        let is_inactive = |context: u32, position: u16| {
+            let from = position.saturating_sub(crate::stats::examples::RADIUS as u16);
+            let first =
+                activations.partition_point(|at| (at.context, at.position) < (context, from));
+            let next = activations.get(first);
+            next.is_none_or(|at| at.context != context || at.position > position)
+        };
+        contrasts(
+            &active,
+            |token| self.occurrences.get(&token).map(Vec::as_slice).unwrap_or_default(),
+            is_inactive,
+            |context| self.tokens(context),
+            PAIRS,
+            salt,
+        )
+    }
+
+    /// Tokens before the feature's own tokens with which it is more, or less, often strongly active.
+    fn before(&self, own: &Own) -> Vec<BeforeRow> {
+        let Own { feature, activations, statistics } = *own;
+        let strong = STRONG * statistics.max;
+        let mut all: Vec<(u32, u16, bool)> = Vec::new();
+        for (id, _) in statistics.mass.iter().take(LISTED) {
+            for &(context, position) in self.occurrences.get(id).into_iter().flatten() {
+                let at = activations
+                    .partition_point(|at| (at.context, at.position) < (context, position));
+                let active = activations.get(at).is_some_and(|at| {
+                    (at.context, at.position) == (context, position) && at.activation >= strong
+                });
+                all.push((context, position, active));
+            }
+        }
+        all.sort_unstable();
+        let Before { tokens: all_tokens, active: all_active, more, less, deciding } =
+            before(&all, |context| self.tokens(context), BEFORE, feature.salt());
+        let row = |set: Beside, (one, rank): (Told, u32)| BeforeRow {
+            feature,
+            set,
+            rank,
+            token: one.earlier.token,
+            distance: one.earlier.distance.map(u32::from),
+            tokens: one.tokens,
+            active: one.active,
+            all_tokens,
+            all_active,
+        };
+        let deciding = deciding.concat();
+        let sets = [(Beside::More, more), (Beside::Less, less), (Beside::Deciding, deciding)];
+        let rows = sets.into_iter().flat_map(|(set, told)| {
+            told.into_iter().zip(0..).map(|one| row(set, one)).collect::<Vec<_>>()
+        });
+        rows.collect()
+    }
 }
 
 /// Of the contexts that are strong, eight parts by strength, and of the others three: one of each,
@@ -189,82 +272,7 @@ fn weaker<'a>(
     chosen
 }
 
-fn pairs(
-    work: &Work,
-    key: usize,
-    own: &[TokenActivation],
-    occurrences: &Occurrences,
-    salt: u64,
-) -> Vec<crate::stats::contrast::Contrast> {
-    let explain = &work.explain[key];
-    let mut active: BTreeMap<u32, Vec<Peak>> = BTreeMap::new();
-    let wanted: BTreeSet<u32> = explain.mass.iter().take(TOKENS).map(|(id, _)| *id).collect();
-    for at in own.iter().filter(|at| at.activation >= PAIRED * explain.max) {
-        let token = work.contexts.counting(at.context, at.position);
-        if let Some(token) = token.filter(|id| wanted.contains(id)) {
-            let peak = Peak { context: at.context, position: at.position, value: at.activation };
-            active.entry(token).or_default().push(peak);
-        }
-    }
-    // Near the token it is inactive too: in the text that is shown nothing is marked.
-    let is_inactive = |context: u32, position: u16| {
-        let from = position.saturating_sub(crate::stats::examples::RADIUS as u16);
-        let first = own.partition_point(|at| (at.context, at.position) < (context, from));
-        own.get(first).is_none_or(|at| at.context != context || at.position > position)
-    };
-    contrasts(
-        &active,
-        |token| occurrences.get(&token).map(Vec::as_slice).unwrap_or_default(),
-        is_inactive,
-        |context| work.contexts.rows[context as usize].tokens.as_slice(),
-        PAIRS,
-        salt,
-    )
-}
-
-/// Tokens before the feature's own tokens with which it is more, or less, often strongly active.
-fn before_rows(
-    work: &Work,
-    key: usize,
-    own: &[TokenActivation],
-    occurrences: &Occurrences,
-) -> Vec<BeforeRow> {
-    let explain = &work.explain[key];
-    let strong = STRONG * explain.max;
-    let mut all: Vec<(u32, u16, bool)> = Vec::new();
-    for (id, _) in explain.mass.iter().take(LISTED) {
-        for &(context, position) in occurrences.get(id).into_iter().flatten() {
-            let at = own.partition_point(|at| (at.context, at.position) < (context, position));
-            let active = own.get(at).is_some_and(|at| {
-                (at.context, at.position) == (context, position) && at.activation >= strong
-            });
-            all.push((context, position, active));
-        }
-    }
-    all.sort_unstable();
-    let tokens = |context: u32| work.contexts.rows[context as usize].tokens.as_slice();
-    let Before { tokens: all_tokens, active: all_active, more, less, deciding } =
-        before(&all, tokens, BEFORE, work.features[key].salt());
-    let row = |set: Beside, (one, rank): (Told, u32)| BeforeRow {
-        feature: work.features[key],
-        set,
-        rank,
-        token: one.earlier.token,
-        distance: one.earlier.distance.map(u32::from),
-        tokens: one.tokens,
-        active: one.active,
-        all_tokens,
-        all_active,
-    };
-    let deciding = deciding.concat();
-    let sets = [(Beside::More, more), (Beside::Less, less), (Beside::Deciding, deciding)];
-    let rows = sets.into_iter().flat_map(|(set, told)| {
-        told.into_iter().zip(0..).map(|one| row(set, one)).collect::<Vec<_>>()
-    });
-    rows.collect()
-}
-
-fn profile(work: &Work, key: usize, shares: &[Share]) -> Vec<ProfileRow> {
+fn profile(feature: FeatureId, shares: &[Share]) -> Vec<ProfileRow> {
     let mut rows: Vec<ProfileRow> = Vec::new();
     for share in shares {
         let (by, token, from) = match share.place {
@@ -275,7 +283,7 @@ fn profile(work: &Work, key: usize, shares: &[Share]) -> Vec<ProfileRow> {
         };
         let rank = rows.iter().filter(|row| row.by == by).count() as u32;
         rows.push(ProfileRow {
-            feature: work.features[key],
+            feature,
             by,
             rank,
             token,

@@ -33,7 +33,7 @@ pub fn asks(config: &Config) -> bool {
 pub fn run(run: &Run) -> Result<Done> {
     let evaluate = &run.config.evaluate;
     let (work, before) = (Work::load(run)?, run.budget.spent());
-    let rules = rules(run, &work);
+    let rules = rules(run, &work)?;
     let replacement =
         (evaluate.causal > 0 || asks(run.config)).then(|| run.replacement_model()).transpose()?;
     let causal = match &replacement {
@@ -78,16 +78,16 @@ pub fn run(run: &Run) -> Result<Done> {
 /// What judges would be asked, in a table. Nothing is sent, and nothing is written.
 pub fn plan(run: &Run) -> Result<String> {
     let work = Work::load(run)?;
-    let judging = Judging::new(&work, &run.replacement_model()?, &rules(run, &work))?;
+    let judging = Judging::new(&work, &run.replacement_model()?, &rules(run, &work)?)?;
     let plans = judging.plan(&Askers::new(run))?;
     let rows: Vec<(&str, Plan)> = plans.iter().map(|(name, plan)| (name.as_str(), *plan)).collect();
     Ok(usage_report::table(&run.config.judges().join(" and "), &rows))
 }
 
 /// The single-token rules, where they are of use.
-fn rules(run: &Run, work: &Work) -> Vec<Rule> {
+fn rules(run: &Run, work: &Work) -> Result<Vec<Rule>> {
     match run.config.evaluate.methods.is_empty() {
-        true => Vec::new(),
+        true => Ok(Vec::new()),
         false => work.rules(),
     }
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 impl Work<'_> {
     /// The rule of each feature, by key.
-    pub(super) fn rules(&self) -> Vec<Rule> {
+    pub(super) fn rules(&self) -> Result<Vec<Rule>> {
         let contexts = &self.contexts;
         let mut seen: BTreeMap<u32, u64> = BTreeMap::new();
         let explain = |context: u32| contexts.explain[context as usize];
@@ -22,7 +22,7 @@ impl Work<'_> {
                 (0..row.tokens.len() as u16).filter_map(|p| contexts.counting(row.context, p));
             counting.for_each(|id| *seen.entry(id).or_default() += 1);
         }
-        let rule = |(key, own): (usize, &Vec<TokenActivation>)| {
+        let rule = |key: usize, own: &[TokenActivation]| {
             let mut active: BTreeMap<u32, u64> = BTreeMap::new();
             let threshold = self.threshold(key);
             let own = own.iter().filter(|at| explain(at.context) && at.activation >= threshold);
@@ -30,7 +30,7 @@ impl Work<'_> {
                 .for_each(|id| *active.entry(id).or_default() += 1);
             learn(&active, &seen)
         };
-        self.activations.par_iter().enumerate().map(rule).collect()
+        self.of_activations(&(0..self.features.len()).collect::<Vec<_>>(), rule)
     }
 
     /// What the weights alone say of each feature, as a rule: the tokens that they read; empty where

@@ -12,13 +12,13 @@ use crate::ids::Half;
 use crate::llm::judge::JudgeMethod;
 use crate::stages::{cause_rows, excerpts};
 use crate::stats::examples::window;
+use crate::stats::feature::TokenActivation;
 use crate::stats::mix;
 use crate::stats::rule::Rule;
 use crate::stats::trials::{
     Active, Taken, TextWindow, Trial, by_rule, detection, fuzzing, in_turn, intruders, is_inactive,
     marks,
 };
-use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Features with similar write directions whose texts are looked through.
@@ -68,15 +68,17 @@ impl Work<'_> {
         methods: &[JudgeMethod],
     ) -> Result<BTreeMap<TextsOf, Vec<Text>>> {
         self.run.progress.say("choosing texts");
-        let sources = Sources::load(self, replacement, rules, keys)?;
-        let each = keys.iter().flat_map(|&key| methods.iter().map(move |&method| (key, method)));
-        let each: Vec<(usize, JudgeMethod)> = each.collect();
-        let mut texts: BTreeMap<TextsOf, Vec<Text>> = each
-            .into_par_iter()
-            .map(|(key, method)| ((key, method, None), sources.texts(key, method)))
-            .collect();
+        let mut keys = keys.to_vec();
+        keys.sort_unstable();
+        let sources = Sources::load(self, replacement, rules, &keys)?;
+        let of = |i: usize, own: &[TokenActivation]| {
+            let texts = |&method| ((keys[i], method, None), sources.texts(keys[i], method, own));
+            methods.iter().map(texts).collect::<Vec<_>>()
+        };
+        let mut texts: BTreeMap<TextsOf, Vec<Text>> =
+            self.of_activations(&keys, of)?.into_iter().flatten().collect();
         if methods.contains(&JudgeMethod::Detection) {
-            texts.extend(sources.of_clauses(keys)?);
+            texts.extend(sources.of_clauses(&keys)?);
         }
         Ok(texts)
     }
@@ -148,7 +150,7 @@ impl<'a> Sources<'a> {
         Taken::with(self.work.examples(key, Half::Explain).map(|row| row.tokens.as_slice()))
     }
 
-    fn texts(&self, key: usize, method: JudgeMethod) -> Vec<Text> {
+    fn texts(&self, key: usize, method: JudgeMethod, own: &[TokenActivation]) -> Vec<Text> {
         let work = self.work;
         let (n, taken, salt) = (work.run.config.evaluate.texts, self.taken(key), work.salts[key]);
         let threshold = work.threshold(key);
@@ -168,11 +170,11 @@ impl<'a> Sources<'a> {
                     };
                     all.iter().map(own).collect::<Vec<_>>()
                 };
-                detection(&part(true), &part(false), &self.inactive(key), n, taken, salt)
+                detection(&part(true), &part(false), &self.inactive(key, own), n, taken, salt)
             }
             JudgeMethod::Fuzzing => fuzzing(&marked(), n, taken, salt),
             JudgeMethod::Intruder => {
-                let inactive = self.inactive(key).map(|kind| {
+                let inactive = self.inactive(key, own).map(|kind| {
                     kind.into_iter().map(|window| self.intruder(key, window)).collect()
                 });
                 intruders(&marked(), &inactive, n.div_ceil(2), taken, salt)
@@ -213,29 +215,29 @@ impl<'a> Sources<'a> {
             Some((place, cause_group(row, work.contexts.tokenizer())?))
         };
         let causes: BTreeMap<_, String> = found.iter().filter_map(cause).collect();
-        let mut texts = BTreeMap::new();
-        for ((key, clauses), own) in several.iter().zip(&rows) {
-            for (clause, wanted) in clauses.iter().enumerate() {
-                let feature = work.features[*key].feature;
+        let of = |i: usize, own: &[TokenActivation]| {
+            let ((key, clauses), rows) = (several[i], &rows[i]);
+            let (inactive, salt) = (self.inactive(key, own), work.salts[key]);
+            let feature = work.features[key].feature;
+            let of_clause = |(clause, wanted): (usize, &String)| {
                 let has = |row: &&&ExampleRow| {
                     causes.get(&(feature, row.context, row.peak)) == Some(wanted)
                 };
-                let active = own.iter().filter(has).map(|row| of_example(row.band, row)).collect();
-                let (inactive, salt) = (self.inactive(*key), work.salts[*key]);
-                let trials = detection(&[active], &[], &inactive, n, self.taken(*key), salt);
-                let shown = trials.iter().map(|trial| self.text(*key, trial)).collect();
-                texts.insert((*key, JudgeMethod::Detection, Some(clause)), shown);
-            }
-        }
-        Ok(texts)
+                let active = rows.iter().filter(has).map(|row| of_example(row.band, row)).collect();
+                let trials = detection(&[active], &[], &inactive, n, self.taken(key), salt);
+                let shown = trials.iter().map(|trial| self.text(key, trial)).collect();
+                ((key, JudgeMethod::Detection, Some(clause)), shown)
+            };
+            clauses.iter().enumerate().map(of_clause).collect::<Vec<_>>()
+        };
+        let keys: Vec<usize> = several.iter().map(|(key, _)| *key).collect();
+        Ok(work.of_activations(&keys, of)?.into_iter().flatten().collect())
     }
 
     /// Windows where the feature is inactive: around its own tokens, texts of similar features, and
     /// any.
-    fn inactive(&self, key: usize) -> [Vec<TextWindow<'a>>; 3] {
-        let inactive = |w: &TextWindow| {
-            is_inactive(&self.work.activations[key], w.context, w.start, w.tokens.len())
-        };
+    fn inactive(&self, key: usize, own: &[TokenActivation]) -> [Vec<TextWindow<'a>>; 3] {
+        let inactive = |w: &TextWindow| is_inactive(own, w.context, w.start, w.tokens.len());
         let any = self.work.examples(key, Half::Score).filter(|row| row.band == Band::Inactive);
         [
             self.around_own_tokens(key).into_iter().filter(inactive).collect(),

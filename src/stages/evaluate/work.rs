@@ -8,7 +8,8 @@ use super::Run;
 use crate::artifact::tables::{
     AgreementRow, EvaluationRow, ExampleRow, ExplanationRow, FeatureRow,
 };
-use crate::atlas::activations;
+use crate::atlas::activations::counting;
+use crate::atlas::scores::Scores;
 use crate::error::Result;
 use crate::ids::{Band, FeatureId, Half, Status};
 use crate::inputs::{Contexts, by};
@@ -16,6 +17,7 @@ use crate::stats::agreement::{over_pairs, words_in_common};
 use crate::stats::feature::TokenActivation;
 use crate::stats::interval::Estimate;
 use crate::stats::trials::control;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// What a language model says of a feature.
@@ -33,15 +35,14 @@ pub(super) struct LlmExplanation {
 pub(super) struct Work<'a> {
     pub(super) run: &'a Run<'a>,
     pub(super) contexts: Contexts,
-    /// By key.
+    /// Those with a page; a feature's place is what it is called by here.
     pub(super) features: Vec<FeatureRow>,
-    /// By key: what is drawn for a feature is drawn by this.
+    /// By place: what is drawn for a feature is drawn by this.
     pub(super) salts: Vec<u64>,
-    /// By key: its activations at tokens that count, by context and position.
-    pub(super) activations: Vec<Vec<TokenActivation>>,
+    scores: Scores<'a>,
     /// By feature.
     pub(super) examples: BTreeMap<FeatureId, Vec<ExampleRow>>,
-    /// By key, those that have any; by sample.
+    /// By place, those that have any; by sample.
     pub(super) told: BTreeMap<usize, Vec<LlmExplanation>>,
 }
 
@@ -56,10 +57,12 @@ impl EvaluationRow {
 
 impl<'a> Work<'a> {
     pub(super) fn load(run: &'a Run<'a>) -> Result<Work<'a>> {
-        let features: Vec<FeatureRow> = run.store.read()?;
+        let scored = run.store.read_column::<FeatureRow, u32>("key")?.len();
+        let features: Vec<FeatureRow> = run.store.read_that("page", true)?;
         let keys: BTreeMap<FeatureId, usize> =
             features.iter().enumerate().map(|(i, row)| (row.feature, i)).collect();
-        let examples: Vec<ExampleRow> = run.store.read()?;
+        let names = features.iter().map(|row| row.feature.to_string()).collect();
+        let examples: Vec<ExampleRow> = run.store.read_about(&["subject"], &names)?;
         let mut told: BTreeMap<usize, Vec<LlmExplanation>> = BTreeMap::new();
         // Rows are by subject, kind, explainer and sample. The statistics name no model.
         for row in run.store.read::<ExplanationRow>()? {
@@ -77,15 +80,11 @@ impl<'a> Work<'a> {
             }
         }
         let contexts = Contexts::load(run.config, run.store)?;
-        let mut activations = activations::all(run.store, features.len())?;
-        for own in &mut activations {
-            own.retain(|at| contexts.counting(at.context, at.position).is_some());
-        }
         let salts = features.iter().map(|row| row.feature.salt()).collect();
         Ok(Work {
             run,
             contexts,
-            activations,
+            scores: Scores::open(run.store, scored)?,
             salts,
             examples: by(examples, |row| row.subject.clone())
                 .into_iter()
@@ -94,6 +93,26 @@ impl<'a> Work<'a> {
             told,
             features,
         })
+    }
+
+    /// Something of each of some features, whose places are in order, made of its number among them
+    /// and its activations at tokens that count; these are read for some features at a time.
+    pub(super) fn of_activations<T: Send>(
+        &self,
+        places: &[usize],
+        make: impl Fn(usize, &[TokenActivation]) -> T + Sync,
+    ) -> Result<Vec<T>> {
+        let keys: Vec<u32> = places.iter().map(|&place| self.features[place].key).collect();
+        let mut all = Vec::with_capacity(keys.len());
+        for block in self.scores.blocks(&keys, self.run.config.machine.share(4)) {
+            let activations = self.scores.of(&keys[block.clone()])?;
+            let make = |i: usize| {
+                let own = counting(&self.contexts, activations.at(i - block.start));
+                make(i, &own.collect::<Vec<_>>())
+            };
+            all.par_extend(block.clone().into_par_iter().map(make));
+        }
+        Ok(all)
     }
 
     /// The examples of a feature in one half, in bands, and each band by rank.

@@ -5,7 +5,7 @@
 //! Of the corpus it holds the *explain* half alone, so that nothing else can enter an explanation.
 
 use crate::artifact::tables::{CircuitPairRow, ClusterRow, ExampleRow, FeatureRow, LogitRow};
-use crate::atlas::strongest;
+use crate::atlas::{strongest, without_page};
 use crate::corpus::Tokenizer;
 use crate::error::Result;
 use crate::ids::{Band, FeatureId, Half, Side, Subject};
@@ -60,16 +60,18 @@ pub(super) struct Member {
 
 impl<'a> Subjects<'a> {
     pub(super) fn load(run: &'a Run<'a>) -> Result<Subjects<'a>> {
+        let others = without_page(run.store)?;
+        let by_subject = |rows| inputs::by(rows, |row: &LogitRow| row.subject.clone());
         Ok(Subjects {
             run,
             tokenizer: inputs::tokenizer(run.config)?,
             contexts: Contexts::load(run.config, run.store)?,
             about: inputs::about(run.config)?,
             last_layer: inputs::sizes(run.config)?.layers.saturating_sub(1) as u32,
-            features: run.store.read()?,
+            features: run.store.read_that("page", true)?,
             sets: sets(run)?,
-            examples: examples(run.store.read()?),
-            logits: inputs::by(run.store.read()?, |row: &LogitRow| row.subject.clone()),
+            examples: examples(run.store.read_without("subject", &others)?),
+            logits: by_subject(run.store.read_without("subject", &others)?),
         })
     }
 
