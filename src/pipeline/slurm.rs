@@ -167,9 +167,9 @@ impl<'a> Plan<'a> {
         layers as f64 * d_model as f64 * (4 * d_model + 2 * d_mlp) as f64
     }
 
-    /// Memory of a job in GiB: the model three times, as it is folded when it is read; what each
-    /// CPU computes of the contexts that it runs at once; activations of contexts that are ready to
-    /// be written; and as much again for jobs that hold tables and dictionaries.
+    /// Memory of a job in GiB: `machine.memory`; the model three times, as it is folded when it is
+    /// read; what each CPU computes of the contexts that it runs at once; activations of contexts
+    /// that are ready to be written; and as much again for jobs that hold tables and dictionaries.
     fn memory(&self, job: &Job) -> u64 {
         const NUMBER: f64 = 4.0;
         const GIB: f64 = (1u64 << 30) as f64;
@@ -179,7 +179,8 @@ impl<'a> Plan<'a> {
         let computed = tokens * (8 * d_model + 2 * d_mlp) as f64;
         let ready = tokens * (2 * layers * d_model) as f64;
         let whole = if job.tasks.is_none() { 2.0 } else { 1.0 };
-        (2.0 + whole * NUMBER * (3.0 * model + computed + ready) / GIB).ceil() as u64
+        (1.0 + self.config.machine.memory + whole * NUMBER * (3.0 * model + computed + ready) / GIB)
+            .ceil() as u64
     }
 
     /// Hours of an array's task, of which it needs a part on most machines.
