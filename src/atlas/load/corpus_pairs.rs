@@ -113,7 +113,8 @@ mod tests {
             assert_eq!(pairs.closest(feature(i)), Lag::ALL.iter().flat_map(at).collect::<Vec<_>>());
         }
         let seventh = &rows[7];
-        assert_eq!(pairs.between(seventh.feature_b, seventh.feature_a), [seventh.clone()]);
+        let between = pairs.between(seventh.feature_b, seventh.feature_a);
+        assert_eq!(between, std::slice::from_ref(seventh));
         assert!(pairs.between(rows[8].feature_a, rows[8].feature_b).is_empty());
     }
 }
