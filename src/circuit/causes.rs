@@ -78,6 +78,8 @@ fn of_token(attribution: &Attribution, at: &Active, k: usize) -> Result<Vec<Caus
         .collect();
     causes.sort_by(|a, b| b.effect.total_cmp(&a.effect));
     causes.truncate(k);
+    // There are hundreds of each activation before, and thousands of activations.
+    causes.shrink_to_fit();
     for cause in &mut causes {
         if cause.node.kind == NodeKind::AttentionFeature {
             cause.through = through(attribution, &cause.node)?;
