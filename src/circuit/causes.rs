@@ -4,7 +4,8 @@
 use super::attribution::{Attribution, share};
 use super::graph::Node;
 use super::promote::{TopTokens, write_directions};
-use super::replacement::{ReplacementModel, centre, dot};
+use super::replacement::{Pass, ReplacementModel, centre, dot};
+use crate::dictionary::packs;
 use crate::error::Result;
 use crate::ids::{FeatureId, Kind, NodeKind, Slot};
 use crate::process::Stopped;
@@ -33,6 +34,9 @@ pub(crate) struct Active {
     pub feature: FeatureId,
 }
 
+/// Contexts whose passes are held at once, at most; long ones are fewer.
+const CONTEXTS: usize = 32;
+
 /// The up to `k` largest causes that raise each feature, in the order of `active`, which must be
 /// sorted. Each context is run once, up to the last token that is asked about; `done` is called with
 /// the number of tokens that were.
@@ -47,15 +51,27 @@ pub(crate) fn causes<'c>(
     done: impl Fn(usize) -> std::result::Result<(), Stopped> + Sync,
 ) -> Result<Vec<Vec<Cause>>> {
     let groups: Vec<&[Active]> = active.chunk_by(|a, b| a.context == b.context).collect();
-    let of_context = |group: &&[Active]| -> Result<Vec<Vec<Cause>>> {
+    let read = |group: &&[Active]| {
         let last = group.iter().map(|at| usize::from(at.position)).max().unwrap_or(0);
-        let attribution = Attribution::new(replacement, &context(group[0].context)[..=last])?;
-        let all = group.iter().map(|at| of_token(&attribution, at, k)).collect();
-        done(group.len())?;
+        &context(group[0].context)[..=last]
+    };
+    let tokens: Vec<&[u32]> = groups.iter().map(read).collect();
+    let of_context = |(i, pass): (usize, Pass)| -> Result<Vec<Vec<Cause>>> {
+        let attribution = Attribution::of(replacement, pass, tokens[i])?;
+        let all = groups[i].iter().map(|at| of_token(&attribution, at, k)).collect();
+        done(groups[i].len())?;
         all
     };
-    let all = groups.par_iter().map(of_context).collect::<Result<Vec<_>>>()?;
-    Ok(all.into_iter().flatten().collect())
+    let lengths: Vec<usize> = tokens.iter().map(|tokens| tokens.len()).collect();
+    let mut all = Vec::with_capacity(active.len());
+    // An encoder is larger than what it reads of a context: it is read once for several.
+    for pack in packs(&lengths, CONTEXTS) {
+        let passes = replacement.passes(&tokens[pack.clone()])?;
+        let each: Vec<(usize, Pass)> = pack.zip(passes).collect();
+        let each = each.into_par_iter().map(of_context).collect::<Result<Vec<_>>>()?;
+        all.extend(each.into_iter().flatten());
+    }
+    Ok(all)
 }
 
 fn of_token(attribution: &Attribution, at: &Active, k: usize) -> Result<Vec<Cause>> {

@@ -222,7 +222,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "causes",
         does: "why each feature is active at its examples: heads, tokens, earlier features",
-        version: 2,
+        version: 3,
         settings: &["logits.k"],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
         besides: nothing,
@@ -280,7 +280,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "evaluate",
         does: "scores of explanations on held-out documents, and steering",
-        version: 7,
+        version: 8,
         settings: &["evaluate.", "llm.", "model.about"],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
         besides: nothing,
