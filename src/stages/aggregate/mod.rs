@@ -1,5 +1,4 @@
 //! `aggregate`: what the scores say of each feature, of features together, and of each component.
-
 //!
 //! The scores are larger than memory may be (`machine.memory`). What is of one feature is made of
 //! blocks of features, and what is of several of stretches of contexts; tables are written as they
