@@ -300,7 +300,7 @@ impl Gpt2 {
         let mut x = self.embed_all(contexts)?;
         let mut layers: Vec<Vec<LayerTrace>> = contexts.iter().map(|_| Vec::new()).collect();
         for l in 0..self.layers.len() {
-            let (sigma1, attended) = self.attend_all(l, &x, &rows)?;
+            let (sigma1, attended) = (self.scale(&x)?, self.attend_all(l, &x, &rows)?);
             let z = Tensor::cat(&attended.iter().map(|one| &one.z).collect::<Vec<_>>(), 0)?;
             let attn_out = linear(&z, &self.layers[l].w_o, &self.layers[l].b_o)?;
             let mid = (&x + &attn_out)?;
@@ -448,12 +448,11 @@ impl Gpt2 {
         Ok(read)
     }
 
-    /// The heads of several contexts: `x [ΣT, D]` → `σ₁ [ΣT, 1]`, and what each context's heads
-    /// make of it.
-    fn attend_all(&self, l: usize, x: &Tensor, rows: &Rows) -> Result<(Tensor, Vec<Attended>)> {
-        let (sigma1, qkv) = self.qkv(l, x)?;
+    /// What each context's heads make of `x [ΣT, D]`.
+    fn attend_all(&self, l: usize, x: &Tensor, rows: &Rows) -> Result<Vec<Attended>> {
+        let qkv = self.projected(l, x)?;
         let each = (0..rows.0.len()).into_par_iter().map(|i| self.look(&rows.of_one(&qkv, i)?));
-        Ok((sigma1, each.collect::<Result<_>>()?))
+        each.collect()
     }
 
     /// Queries, keys and values of one context, `[T, 3D]` → where its heads look and what they
@@ -551,7 +550,7 @@ impl Gpt2 {
                 Ok(if is_last { all.index_select(&ends, 0)? } else { all.clone() })
             };
             let heads = || {
-                let (_, attended) = self.attend_all(l, &x, &rows)?;
+                let attended = self.attend_all(l, &x, &rows)?;
                 read(&Tensor::cat(&attended.iter().map(|one| &one.z).collect::<Vec<_>>(), 0)?)
             };
             let mid = self.after_attention(l, &read(&x)?, &step.z(l, &heads)?)?;
@@ -564,7 +563,7 @@ impl Gpt2 {
 
     /// `z` of the first layer in several contexts, `[T, H·K]` each: nothing is before it.
     pub(crate) fn first_z(&self, contexts: &[&[u32]]) -> Result<Vec<Tensor>> {
-        let (_, attended) = self.attend_all(0, &self.embed_all(contexts)?, &Rows::of(contexts))?;
+        let attended = self.attend_all(0, &self.embed_all(contexts)?, &Rows::of(contexts))?;
         Ok(attended.into_iter().map(|one| one.z).collect())
     }
 

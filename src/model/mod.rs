@@ -19,6 +19,5 @@ pub use gpt2::Layer;
 pub use gpt2::Unfolded;
 pub use gpt2::{Added, Behind, Gpt2, Sizes};
 pub use readings::Reading;
-pub use trace::Ablation;
 pub(crate) use trace::Abreast;
 pub use trace::{Clean, Intervention, LayerTrace, Trace};

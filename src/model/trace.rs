@@ -1,8 +1,7 @@
 //! What one forward pass leaves behind, and the ways to step in while it runs.
 
 use crate::error::Result;
-use candle_core::{DType, Tensor};
-use std::collections::BTreeMap;
+use candle_core::Tensor;
 
 /// Everything a pass over one context of `T` tokens leaves, but the logits (see
 /// [`super::Gpt2::logits`]).
@@ -89,34 +88,3 @@ pub(crate) trait Abreast: Sync {
 pub struct Clean;
 
 impl Intervention for Clean {}
-
-/// Components held at given values: heads by a mask over `H·K` columns, MLPs whole.
-#[derive(Default)]
-pub struct Ablation {
-    /// layer → (columns to keep `[1, H·K]` of ones and zeros, none where none is kept; values of
-    /// the others `[T, H·K]`)
-    pub z: BTreeMap<usize, (Option<Tensor>, Tensor)>,
-    /// layer → `[T, D]`
-    pub mlp_out: BTreeMap<usize, Tensor>,
-}
-
-impl Intervention for Ablation {
-    fn z(&self, layer: usize, z: Tensor) -> Result<Tensor> {
-        let Some((keep, value)) = self.z.get(&layer) else { return Ok(z) };
-        let Some(keep) = keep else { return Ok(value.clone()) };
-        let keep = keep.broadcast_as(z.shape())?.to_dtype(DType::U8)?;
-        Ok(keep.where_cond(&z, value)?)
-    }
-
-    fn mlp_out(&self, layer: usize, _x2: &Tensor, mlp_out: Tensor) -> Result<Tensor> {
-        Ok(self.mlp_out.get(&layer).cloned().unwrap_or(mlp_out))
-    }
-
-    fn whole_z(&self, layer: usize) -> Option<Tensor> {
-        self.z.get(&layer).filter(|(keep, _)| keep.is_none()).map(|(_, value)| value.clone())
-    }
-
-    fn whole_mlp_out(&self, layer: usize) -> Option<Tensor> {
-        self.mlp_out.get(&layer).cloned()
-    }
-}

@@ -41,18 +41,7 @@ impl Workplace<'_> {
             stage.writes.iter().try_for_each(|artifact| self.store.remove(artifact).map(drop))?;
         }
         let start = Instant::now();
-        let run = Run {
-            config: self.config,
-            store: &self.store,
-            fingerprint: &state.fingerprint,
-            base: &state.base,
-            progress: &progress,
-            lock: &self.lock,
-            again,
-            budget,
-            order: &NAMES,
-            shard: None,
-        };
+        let run = Run { again, ..self.stage_run(state, &progress, budget) };
         let done = (stage.run)(&run);
         progress.end();
         let done = done.with_context(|| format!("stage `{}`", stage.name))?;
@@ -87,6 +76,27 @@ impl Workplace<'_> {
         self.lock.save(self.store.root())?;
         self.tell_failures(stage);
         Ok(Done { failed: self.lock.unaccepted(stage.name), ..done })
+    }
+
+    /// What a stage is given: all its parts to make, and no failed question to ask again.
+    pub(super) fn stage_run<'r>(
+        &'r self,
+        state: &'r State,
+        progress: &'r Progress,
+        budget: &'r Budget,
+    ) -> Run<'r> {
+        Run {
+            config: self.config,
+            store: &self.store,
+            fingerprint: &state.fingerprint,
+            base: &state.base,
+            progress,
+            lock: &self.lock,
+            again: 0,
+            budget,
+            order: &NAMES,
+            shard: None,
+        }
     }
 
     /// The round in which a stage asks failed questions again: that of a run that was killed, or a
@@ -132,18 +142,7 @@ impl Workplace<'_> {
 
     pub(super) fn plan(&self, state: &State, asks: &Asks) -> Result<String> {
         let progress = Progress::new(state.stage.name);
-        let planned = (asks.plan)(&Run {
-            config: self.config,
-            store: &self.store,
-            fingerprint: &state.fingerprint,
-            base: &state.base,
-            progress: &progress,
-            lock: &self.lock,
-            again: 0,
-            budget: &Budget::empty(),
-            order: &NAMES,
-            shard: None,
-        });
+        let planned = (asks.plan)(&self.stage_run(state, &progress, &Budget::empty()));
         progress.end();
         planned.with_context(|| format!("stage `{}`", state.stage.name))
     }

@@ -4,7 +4,7 @@
 use super::download::downloaded;
 use super::plan::{Selection, State, Workplace, names_between};
 use super::runner::{Hold, hold, set_threads};
-use super::table::{NAMES, STAGES, Stage};
+use super::table::{STAGES, Stage};
 use crate::artifact::Row;
 use crate::artifact::tables::ContextRow;
 use crate::config::Config;
@@ -126,18 +126,9 @@ impl Workplace<'_> {
     fn run_shard(&self, state: &State, shard: Shard) -> Result<()> {
         let name = state.stage.name;
         let (progress, start) = (Progress::new(name), Instant::now());
-        let done = (state.stage.run)(&Run {
-            config: self.config,
-            store: &self.store,
-            fingerprint: &state.fingerprint,
-            base: &state.base,
-            progress: &progress,
-            lock: &self.lock,
-            again: 0,
-            budget: &Budget::empty(),
-            order: &NAMES,
-            shard: Some(shard),
-        });
+        let budget = Budget::empty();
+        let run = Run { shard: Some(shard), ..self.stage_run(state, &progress, &budget) };
+        let done = (state.stage.run)(&run);
         progress.end();
         let done = done.with_context(|| format!("shard {shard} of stage `{name}`"))?;
         let took = number::seconds(start.elapsed().as_secs_f64());

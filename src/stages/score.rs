@@ -13,6 +13,7 @@ use crate::inputs;
 use crate::model::Gpt2;
 use crate::stages::scoring::{Scored, cached, live, rows};
 use crate::stages::{Done, Run};
+use crate::stats;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -160,19 +161,7 @@ fn blocks(run: &Run, features: &[FeatureId]) -> Result<Vec<Range<usize>>> {
     };
     let costs: BTreeMap<DictionaryId, f64> = number.iter().map(cost).collect();
     let most = run.config.machine.share(2) as f64;
-    let (mut blocks, mut bytes) = (Vec::<Range<usize>>::new(), 0.0);
-    for (key, feature) in features.iter().enumerate() {
-        let own = costs[&feature.dictionary];
-        match blocks.last_mut().filter(|_| bytes + own <= most) {
-            Some(block) => block.end = key + 1,
-            None => {
-                blocks.push(key..key + 1);
-                bytes = 0.0;
-            }
-        }
-        bytes += own;
-    }
-    Ok(blocks)
+    Ok(stats::blocks(features.iter().map(|feature| costs[&feature.dictionary]), most))
 }
 
 /// What the run before has scored, as far as it can be told: the keys in its scores are those of the

@@ -17,6 +17,8 @@ pub mod strata;
 pub mod trials;
 pub mod tuples;
 
+use std::ops::Range;
+
 /// Standard deviations above what chance gives from which on a token is told.
 pub(crate) const STANDS_OUT: f64 = 3.0;
 
@@ -28,6 +30,23 @@ pub fn mix(a: u64, b: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     x ^ (x >> 31)
+}
+
+/// Things in a row that cost so much at most together, or single ones that cost more: ranges of their
+/// places.
+pub(crate) fn blocks(costs: impl IntoIterator<Item = f64>, most: f64) -> Vec<Range<usize>> {
+    let (mut blocks, mut sum) = (Vec::<Range<usize>>::new(), 0.0);
+    for (place, cost) in costs.into_iter().enumerate() {
+        match blocks.last_mut().filter(|_| sum + cost <= most) {
+            Some(block) => block.end = place + 1,
+            None => {
+                blocks.push(place..place + 1);
+                sum = 0.0;
+            }
+        }
+        sum += cost;
+    }
+    blocks
 }
 
 /// A number of a name's own: what is drawn by it stays when other names come.

@@ -3,7 +3,7 @@
 
 use crate::fixture::{Fixture, Prompt, assert_near, assert_tensor, assert_within, in_every_world};
 use candle_core::{DType, Tensor};
-use circuit_atlas::circuit::components::{self, ComponentAblation, keep_only};
+use circuit_atlas::circuit::components::{self, ComponentAblation};
 use circuit_atlas::circuit::effects::{Effect, TestedLink, effects};
 use circuit_atlas::circuit::features::{self, Errors, Runner, Side};
 use circuit_atlas::circuit::{self, Ablate, Case, Graph, Metric, Root, at_least, random_circuits};
@@ -11,7 +11,7 @@ use circuit_atlas::dictionary::Dictionary;
 use circuit_atlas::error::Result;
 use circuit_atlas::ids::{Component, FeatureId, Kind};
 use circuit_atlas::ids::{NodeKind, Slot};
-use circuit_atlas::model::Intervention;
+use circuit_atlas::model::{Gpt2, Intervention};
 use circuit_atlas::stats::interval::{Bootstrap, mean};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -48,6 +48,41 @@ pub(crate) fn cases(f: &Fixture) -> Vec<Case<'_>> {
 
 fn ablation_values(f: &Fixture, ablate: Ablate) -> Vec<Arc<ComponentAblation>> {
     components::ablation_values(f.model(), &cases(f), ablate, 7).unwrap()
+}
+
+/// The intervention on one prompt that keeps some components and puts what stands in for them in the
+/// place of all others.
+struct Kept {
+    heads: usize,
+    keep: BTreeSet<Component>,
+    z: Vec<Tensor>,
+    mlp_out: Vec<Tensor>,
+}
+
+fn keep_only(model: &Gpt2, keep: &BTreeSet<Component>, instead: &ComponentAblation) -> Kept {
+    Kept {
+        heads: model.sizes.heads,
+        keep: keep.clone(),
+        z: instead.z.clone(),
+        mlp_out: instead.mlp_out.clone(),
+    }
+}
+
+impl Intervention for Kept {
+    fn z(&self, layer: usize, z: Tensor) -> Result<Tensor> {
+        let k = z.dim(1)? / self.heads;
+        let part = |head: usize| {
+            let kept = self.keep.contains(&Component::Head { layer, head });
+            if kept { &z } else { &self.z[layer] }.narrow(1, head * k, k)
+        };
+        let parts = (0..self.heads).map(part).collect::<candle_core::Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&parts, 1)?)
+    }
+
+    fn mlp_out(&self, layer: usize, _x2: &Tensor, mlp_out: Tensor) -> Result<Tensor> {
+        let kept = self.keep.contains(&Component::Mlp { layer });
+        Ok(if kept { mlp_out } else { self.mlp_out[layer].clone() })
+    }
 }
 
 fn everything(f: &Fixture) -> BTreeSet<Component> {
@@ -104,8 +139,7 @@ fn an_empty_circuit_is_run_with_everything_at_its_mean(f: &'static Fixture) {
         f.expected.prompts.iter().filter(|p| p.template == prompt.template).collect();
     let traces: Vec<_> =
         corrupted.iter().map(|p| f.model().forward(&p.corrupted_tokens).unwrap()).collect();
-    let ablation =
-        keep_only(f.model(), &BTreeSet::new(), &ablation_values(f, Ablate::Mean)[0]).unwrap();
+    let ablation = keep_only(f.model(), &BTreeSet::new(), &ablation_values(f, Ablate::Mean)[0]);
     let run = f.model().forward_with(&prompt.tokens, &ablation).unwrap();
     let mut stream = run.layers[0].resid_pre.clone();
     for (l, layer) in run.layers.iter().enumerate() {
@@ -128,14 +162,11 @@ fn one_head_is_kept_and_its_neighbours_are_not(f: &'static Fixture) {
     let (means, prompt) = (ablation_values(f, Ablate::Mean), &f.expected.prompts[0]);
     let kept = f.model().sizes.heads - 2;
     let keep = BTreeSet::from([format!("L0H{kept}").parse::<Component>().unwrap()]);
-    let ablation = keep_only(f.model(), &keep, &means[0]).unwrap();
+    let ablation = keep_only(f.model(), &keep, &means[0]);
     let [run, clean, corrupted] = [
         f.model().forward_with(&prompt.tokens, &ablation),
         f.model().forward(&prompt.tokens),
-        f.model().forward_with(
-            &prompt.tokens,
-            &keep_only(f.model(), &BTreeSet::new(), &means[0]).unwrap(),
-        ),
+        f.model().forward_with(&prompt.tokens, &keep_only(f.model(), &BTreeSet::new(), &means[0])),
     ]
     .map(|trace| trace.unwrap().layers.remove(0).z);
     let k = f.model().sizes.d_head;
@@ -216,7 +247,7 @@ fn a_run_of_many_prompts_gives_what_whole_passes_give(f: &'static Fixture) {
     let (cases, means) = (cases(f), ablation_values(f, Ablate::Mean));
     for keep in [&keep, &BTreeSet::new(), &everything(f)] {
         let one = |(case, ablation_value): (&Case, &Arc<ComponentAblation>)| {
-            let ablation = keep_only(f.model(), keep, ablation_value).unwrap();
+            let ablation = keep_only(f.model(), keep, ablation_value);
             let whole = f.model().forward_with(case.tokens, &ablation).unwrap();
             case.metric.of(&f.model().last_logits(&whole).unwrap())
         };

@@ -5,6 +5,7 @@ use crate::artifact::tables::ScoreRow;
 use crate::artifact::{Row, Store};
 use crate::error::{Result, hinted};
 use crate::inputs::Contexts;
+use crate::stats::blocks;
 use crate::stats::feature::TokenActivation;
 use std::ops::Range;
 
@@ -45,20 +46,7 @@ impl<'a> Scores<'a> {
     /// more: ranges of places among `keys`, which are in order.
     pub(crate) fn blocks(&self, keys: &[u32], bytes: usize) -> Vec<Range<usize>> {
         let most = bytes / size_of::<TokenActivation>();
-        let mut blocks: Vec<Range<usize>> = Vec::new();
-        let mut rows = 0;
-        for (place, &key) in keys.iter().enumerate() {
-            let own = self.rows(key);
-            match blocks.last_mut().filter(|_| rows + own <= most) {
-                Some(block) => block.end = place + 1,
-                None => {
-                    blocks.push(place..place + 1);
-                    rows = 0;
-                }
-            }
-            rows += own;
-        }
-        blocks
+        blocks(keys.iter().map(|&key| self.rows(key) as f64), most as f64)
     }
 
     /// All activations of some features, whose keys are in order.

@@ -1,10 +1,10 @@
 //! Circuits of heads and MLPs: each part outside is held at what stands in for it, at every
 //! position.
 
-use super::{Ablate, Case, parts, shared, sources, stacked};
+use super::{Ablate, Case, run_side_by_side, shared, sources, stacked};
 use crate::error::Result;
 use crate::ids::Component;
-use crate::model::{Ablation, Abreast, Gpt2};
+use crate::model::{Abreast, Gpt2};
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
@@ -87,29 +87,6 @@ pub fn neurons(model: &Gpt2, cases: &[Case]) -> Result<Vec<Arc<Neurons>>> {
     })
 }
 
-/// The intervention on one prompt that keeps the components of `keep` and puts the stand-in in the place of all
-/// others.
-pub fn keep_only(
-    model: &Gpt2,
-    keep: &BTreeSet<Component>,
-    ablation_value: &ComponentAblation,
-) -> Result<Ablation> {
-    let mut ablation = Ablation::default();
-    for layer in 0..model.sizes.layers {
-        let kept = |head: &usize| keep.contains(&Component::Head { layer, head: *head });
-        let heads = (0..model.sizes.heads).filter(kept).count();
-        if heads < model.sizes.heads {
-            let mask =
-                if heads == 0 { None } else { Some(mask(model, kept, &ablation_value.z[layer])?) };
-            ablation.z.insert(layer, (mask, ablation_value.z[layer].clone()));
-        }
-        if !keep.contains(&Component::Mlp { layer }) {
-            ablation.mlp_out.insert(layer, ablation_value.mlp_out[layer].clone());
-        }
-    }
-    Ok(ablation)
-}
-
 /// Ones in the columns of the heads that are kept, `[1, H·K]`
 fn mask(model: &Gpt2, kept: impl Fn(&usize) -> bool, like: &Tensor) -> Result<Tensor> {
     let (heads, k) = (model.sizes.heads, model.sizes.d_head);
@@ -125,13 +102,11 @@ pub fn values(
     keep: &BTreeSet<Component>,
     ablation_values: &[Arc<ComponentAblation>],
 ) -> Result<Vec<f64>> {
-    let some = |(from, to): (usize, usize)| -> Result<Vec<f64>> {
-        let (cases, ablation_values) = (&cases[from..to], &ablation_values[from..to]);
-        let tokens: Vec<&[u32]> = cases.iter().map(|case| case.tokens).collect();
-        let logits = model.abreast(&tokens, &Kept { model, keep, ablation_values })?;
-        Ok(cases.iter().zip(&logits).map(|(case, logits)| case.metric.of(logits)).collect())
-    };
-    Ok(parts(cases.len()).into_par_iter().map(some).collect::<Result<Vec<_>>>()?.concat())
+    run_side_by_side(model, cases, |places| Kept {
+        model,
+        keep,
+        ablation_values: &ablation_values[places],
+    })
 }
 
 /// Runs the components that are kept, and puts what stands in, by prompt, in the place of the others.

@@ -11,7 +11,7 @@
 //! are not run, the first hook is computed once for all runs, and of the last layer only the last
 //! position is run.
 
-use super::{Ablate, Case, parts, shared, sources, stacked};
+use super::{Ablate, Case, run_side_by_side, shared, sources, stacked};
 use crate::circuit::{PROMPTS, ReplacementModel};
 use crate::dictionary::{Active, Dictionary, activation};
 use crate::error::Result;
@@ -239,21 +239,14 @@ impl Runner<'_> {
         circuit.iter().for_each(|f| features.entry(f.dictionary).or_default().push(f.index));
         let tokens: Vec<&[u32]> = self.cases.iter().map(|case| case.tokens).collect();
         let first = self.replacement.first(&tokens)?;
-        let some = |(from, to): (usize, usize)| -> Result<Vec<f64>> {
-            let step = Step {
-                replacement: self.replacement,
-                ablation_values: &self.ablation_values[from..to],
-                first: &first.hooks[from..to],
-                features: &features,
-                side,
-                errors: self.errors,
-            };
-            let logits = self.replacement.model.abreast(&tokens[from..to], &step)?;
-            let cases = self.cases[from..to].iter().zip(&logits);
-            Ok(cases.map(|(case, logits)| case.metric.of(logits)).collect())
-        };
-        let each = parts(self.cases.len()).into_par_iter().map(some);
-        Ok(each.collect::<Result<Vec<_>>>()?.concat())
+        run_side_by_side(&self.replacement.model, self.cases, |places| Step {
+            replacement: self.replacement,
+            ablation_values: &self.ablation_values[places.clone()],
+            first: &first.hooks[places],
+            features: &features,
+            side,
+            errors: self.errors,
+        })
     }
 }
 

@@ -12,13 +12,15 @@ pub mod features;
 use super::promote::TopTokens;
 use crate::error::{Result, hinted};
 use crate::ids::Component;
-use crate::model::Gpt2;
+use crate::model::{Abreast, Gpt2};
 use candle_core::Tensor;
 use rand::SeedableRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What is measured at the last position of a prompt.
@@ -175,12 +177,25 @@ fn shared<T>(
 /// all.
 const CASES: usize = 128;
 
-/// From which case to which `n` cases are run at once: an even number of parts of one size, which do
-/// not depend on the machine.
-fn parts(n: usize) -> Vec<(usize, usize)> {
+/// The metric of each case, run side by side with others; `step` says what is put in the place of
+/// what in some of them, by their places.
+fn run_side_by_side<S: Abreast>(
+    model: &Gpt2,
+    cases: &[Case],
+    step: impl Fn(Range<usize>) -> S + Sync,
+) -> Result<Vec<f64>> {
+    let some = |places: Range<usize>| -> Result<Vec<f64>> {
+        let cases = &cases[places.clone()];
+        let tokens: Vec<&[u32]> = cases.iter().map(|case| case.tokens).collect();
+        let logits = model.abreast(&tokens, &step(places))?;
+        Ok(cases.iter().zip(&logits).map(|(case, logits)| case.metric.of(logits)).collect())
+    };
+    // An even number of parts of one size, which do not depend on the machine.
+    let n = cases.len();
     let parts = n.div_ceil(CASES).next_multiple_of(2);
-    let bounds = (0..parts).map(|part| (part * n / parts, (part + 1) * n / parts));
-    bounds.filter(|(from, to)| from < to).collect()
+    let places = (0..parts).into_par_iter().map(|part| part * n / parts..(part + 1) * n / parts);
+    let each = places.filter(|places| !places.is_empty()).map(some);
+    Ok(each.collect::<Result<Vec<_>>>()?.concat())
 }
 
 /// What each of several prompts has at a layer, `[T, …]`, → the rows that prompts are

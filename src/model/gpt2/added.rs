@@ -61,7 +61,7 @@ impl Gpt2 {
         let rows = Rows::of(contexts);
         let (mut x, mut moved) = (self.embed_all(contexts)?, Moved::default());
         for l in 0..self.sizes.layers {
-            let (_, attended) = self.attend_all(l, &x, &rows)?;
+            let attended = self.attend_all(l, &x, &rows)?;
             let z = Tensor::cat(&attended.iter().map(|one| &one.z).collect::<Vec<_>>(), 0)?;
             let mid = self.after_attention(l, &x, &z)?;
             if let Some(own) = &moved.x {
