@@ -6,6 +6,7 @@ use super::model::*;
 use crate::ids::{
     Band, Bias, Component, DictionaryId, FeatureId, Half, Kind, Lag, NodeKind, Slot, Status,
 };
+use crate::stats::agreement::Doubt;
 use explanations::explained;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -352,7 +353,8 @@ fn faithfulness() -> Vec<Faithfulness> {
     components.into_iter().chain(more).collect()
 }
 
-/// Links to the answer, to a feature and to a head; the fourth of them falls short.
+/// Links to the answer, to a feature and to a head; the fourth of them falls short, the fifth does the
+/// contrary, the sixth is hardly changed.
 fn live_links(ids: &[FeatureId], at: &[Component]) -> Vec<InterventionLink> {
     let head = at.iter().find(|c| c.head().is_some()).copied();
     let link = |i: usize| {
@@ -365,8 +367,11 @@ fn live_links(ids: &[FeatureId], at: &[Component]) -> Vec<InterventionLink> {
             _ => "root".into(),
         };
         let predicted = unit(i as u64, 31) - 0.6;
-        let measured =
-            if i == 3 { -0.1 * predicted } else { predicted * (0.7 + 0.5 * unit(i as u64, 32)) };
+        let measured = match i {
+            3 => -0.1 * predicted,
+            4 => -0.8 * predicted,
+            _ => predicted * (0.7 + 0.5 * unit(i as u64, 32)),
+        };
         InterventionLink {
             feature,
             receiver,
@@ -379,8 +384,12 @@ fn live_links(ids: &[FeatureId], at: &[Component]) -> Vec<InterventionLink> {
             predicted,
             measured,
             root: measured * 2.0,
-            steady: i == 5,
-            short: i == 3,
+            doubt: match i {
+                3 => Some(Doubt::Short),
+                4 => Some(Doubt::Opposite),
+                5 => Some(Doubt::Steady),
+                _ => None,
+            },
         }
     };
     (0..20).map(link).collect()
@@ -459,7 +468,14 @@ fn prompts(kind: &str, ids: &[FeatureId]) -> Vec<Prompt> {
         let logit_difference = 3.1 - 4.2 * unit(i as u64, 4).powi(4);
         let (template, counter) = ("ABB".into(), format!(" {b}"));
         let graph = (logit_difference > 0.0).then(|| graph(i as u32, &text, ids));
+        let n = pieces_of(&text).len() + 1;
+        let place = |p: usize| match p {
+            _ if p + 1 == n => "last token".into(),
+            2 => "right <name>".into(),
+            p => format!("place {}", p % 9),
+        };
         Prompt {
+            places: (0..n).map(place).collect(),
             template,
             text,
             correct,

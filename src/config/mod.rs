@@ -135,7 +135,9 @@ impl Config {
             return written.into();
         }
         let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.into());
-        let (folder, path) = (whole(&self.folder), whole(&self.folder.join(written)));
+        // The settings file may be named without a folder.
+        let own = Path::new(".").join(&self.folder);
+        let (folder, path) = (whole(&own), whole(&own.join(written)));
         path.strip_prefix(&folder).unwrap_or(&path).to_string_lossy().into_owned()
     }
 

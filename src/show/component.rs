@@ -118,7 +118,7 @@ pub(super) fn ask(
         ..
     } = page;
     examples.truncate(few.unwrap_or(most));
-    let strength = promotion.apply(run, [&mut promoted, &mut suppressed]);
+    let strength = promotion.apply(run, None, [&mut promoted, &mut suppressed]);
     Ok(ComponentAnswer {
         component,
         tasks,

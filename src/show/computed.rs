@@ -18,7 +18,8 @@ use std::collections::BTreeSet;
 /// How promoted tokens are listed, where it is not as the settings say.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Promotion {
-    /// Activation at which logits are also shown; default: `logits.strength`
+    /// Activation at which logits are also shown; default: the maximum of a feature, for others
+    /// `logits.strength`
     #[arg(long, value_name = "S", value_parser = finite, allow_negative_numbers = true)]
     strength: Option<f64>,
     /// Number of promoted and of suppressed tokens; default: 10, as JSON `logits.k`
@@ -42,9 +43,16 @@ impl Promotion {
         self.k.filter(|k| *k > top.len().min(bottom.len()))
     }
 
-    /// Cuts the lists, and sets their logits at the strength that is wanted, which it returns.
-    pub(super) fn apply(&self, run: &Run, sides: [&mut Vec<PromotedToken>; 2]) -> f64 {
-        let strength = self.strength.unwrap_or(run.config.logits.strength);
+    /// Cuts the lists, and sets their logits at the strength that is wanted, which it returns. `max`
+    /// is that of a feature.
+    pub(super) fn apply(
+        &self,
+        run: &Run,
+        max: Option<f64>,
+        sides: [&mut Vec<PromotedToken>; 2],
+    ) -> f64 {
+        let max = max.filter(|max| *max > 0.0);
+        let strength = self.strength.or(max).unwrap_or(run.config.logits.strength);
         for side in sides {
             side.truncate(self.k.unwrap_or(usize::MAX));
             side.iter_mut().for_each(|token| token.set_strength(strength));

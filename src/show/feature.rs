@@ -81,7 +81,8 @@ pub(super) fn ask(run: &Run, name: &str, wishes: &FeatureWishes) -> Result<Featu
             (feature, Some(own.measured))
         }
     };
-    let strength = promotion.apply(run, [&mut feature.promoted, &mut feature.suppressed]);
+    let strength =
+        promotion.apply(run, Some(feature.max), [&mut feature.promoted, &mut feature.suppressed]);
     feature.examples = chosen(std::mem::take(&mut feature.examples), wishes.examples, salt(name));
     let (kind, layer) = (id.dictionary.kind, id.dictionary.layer);
     let verdicts = feature.evaluations.iter().map(|e| of_evaluation(e).words).collect();

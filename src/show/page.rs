@@ -212,7 +212,7 @@ impl Page {
         if promoted.is_empty() {
             return;
         }
-        let note = format!("logits for a unit of activation, and for {}", significant(strength, 2));
+        let note = format!("logits for a unit of activation, and for {}", significant(strength, 3));
         self.heading("Promoted and suppressed tokens", &note);
         let cells = |side: &[PromotedToken], i: usize| match side.get(i) {
             None => [const { String::new() }; 3],

@@ -10,6 +10,7 @@ use crate::format::number::{
     counted, difference, fixed, percent, right_of, significant, with_interval,
 };
 use crate::stages::Run;
+use crate::stats::agreement::Doubt;
 use crate::stats::interval::mean;
 use serde::Serialize;
 
@@ -161,21 +162,17 @@ impl TaskAnswer {
             "Links tested by intervention",
             "the feature is set to its mean; changes as shares of all effects on the receiver",
         );
-        let short = self.task.links.iter().filter(|l| l.short).count();
+        let count = |doubt| self.task.links.iter().filter(|l| l.doubt == Some(doubt)).count();
+        let [steady, short, opposite] = [Doubt::Steady, Doubt::Short, Doubt::Opposite].map(count);
         page.line(&format!(
-            "{} run: predicted and measured changes correlate by {r}, their ranks by {ranks}; \
-             {short} of them fall short",
+            "{} of {} tested: in the others the feature hardly changes; {short} fall short, \
+             {opposite} have the opposite sign; over all runs predicted and measured changes \
+             correlate by {r}, their ranks by {ranks}",
+            self.task.links.len() - steady,
             counted(self.task.links.len(), "link"),
         ));
         let row = |l: &InterventionLink| {
             let to = format!("{} {}", l.receiver, l.slot);
-            let short = if l.short {
-                "falls short"
-            } else if l.steady {
-                "not tested"
-            } else {
-                ""
-            };
             [
                 l.feature.to_string(),
                 to,
@@ -183,7 +180,7 @@ impl TaskAnswer {
                 percent(l.predicted),
                 percent(l.measured),
                 fixed(l.root, 2),
-                short.to_string(),
+                l.doubt.map_or("", Doubt::words).to_string(),
             ]
         };
         let columns = ["from", "to", ">effect", ">predicted", ">measured", ">answer", ""];

@@ -111,7 +111,7 @@ pub(super) fn ask(
     };
     let [mut promoted, mut suppressed] =
         combined(run, run.reader(), &corpus, &features, promotion)?;
-    let strength = promotion.apply(run, [&mut promoted, &mut suppressed]);
+    let strength = promotion.apply(run, None, [&mut promoted, &mut suppressed]);
     Ok(TogetherAnswer {
         features: rows.iter().map(member).collect::<Result<_>>()?,
         all_active: corpus.all_active(),

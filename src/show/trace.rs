@@ -229,6 +229,7 @@ impl Traced {
                 coverage: circuit.found.graph.coverage(),
                 right,
                 used: true,
+                places: Vec::new(),
                 graph: Some(graph.clone()),
             },
             graph,

@@ -21,13 +21,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Templates by name; the ending decides how what is put into them is escaped.
-const TEMPLATES: [(&str, &str); 21] = [
+const TEMPLATES: [(&str, &str); 23] = [
     ("base.html", include_str!("../../templates/base.html")),
     ("parts.html", include_str!("../../templates/parts.html")),
     ("explained.html", include_str!("../../templates/explained.html")),
     ("exchanges.html", include_str!("../../templates/exchanges.html")),
     ("scores.html", include_str!("../../templates/scores.html")),
     ("head.html", include_str!("../../templates/head.html")),
+    ("circuit.html", include_str!("../../templates/circuit.html")),
+    ("strip.html", include_str!("../../templates/strip.html")),
     ("index.html", include_str!("../../templates/index.html")),
     ("task.html", include_str!("../../templates/task.html")),
     ("graph.html", include_str!("../../templates/graph.html")),

@@ -1,6 +1,7 @@
 //! Which pages there are, and how one page links to another. A link to a page that is not there is
 //! plain text.
 
+use super::appearances::Appearances;
 use super::text::{Html, escape, html};
 use crate::atlas::model::{Atlas, Explanation, Feature};
 use crate::error::{Result, hinted};
@@ -34,6 +35,8 @@ pub(super) struct Site<'a> {
     gists: BTreeMap<FeatureId, String>,
     /// There is one page and no other file.
     pub alone: bool,
+    /// In which graphs everything is.
+    pub appearances: Appearances<'a>,
 }
 
 impl<'a> Site<'a> {
@@ -58,6 +61,7 @@ impl<'a> Site<'a> {
             tasks: atlas.tasks.iter().map(|t| t.name.as_str()).collect(),
             gists: BTreeMap::new(),
             alone: false,
+            appearances: Appearances::of(atlas),
         })
     }
 

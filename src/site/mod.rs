@@ -5,9 +5,11 @@
 //! empty folder, and its `manifest` tells which files of a folder it wrote. Every text that it is
 //! given is hostile until escaped, by the templates or by `text`.
 
+mod appearances;
 mod attention;
 mod build;
 mod chart;
+mod circuit;
 mod graph;
 mod graph_json;
 mod links;

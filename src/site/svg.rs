@@ -14,7 +14,7 @@ use std::fmt::Write;
 
 /// What a map shows of a component.
 pub(super) struct Cell {
-    /// 0 to 1, how deep its colour is.
+    /// How deep its colour is: 0 to 1; below 0, to −1, in the other colour.
     pub shade: f64,
     pub label: String,
     pub title: String,
@@ -83,10 +83,12 @@ fn model_cell(
     let inner = format!(
         "<title>{component}: {}</title>\
          <rect class=\"base\" x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" rx=\"3\"/>\
-         <rect x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" rx=\"3\" fill-opacity=\"{:.2}\"/>\
+         <rect{} x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" rx=\"3\" \
+         fill-opacity=\"{:.2}\"/>\
          <text x=\"{}\" y=\"{}\"{}>{}</text>",
         escape(&cell.title),
-        cell.shade,
+        if cell.shade < 0.0 { " class=\"below\"" } else { "" },
+        cell.shade.abs(),
         x + w / 2,
         y + h / 2 + 4,
         ink(cell.shade),

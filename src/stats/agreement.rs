@@ -1,6 +1,7 @@
 //! How well two lists agree: correlations, verdicts, words of sentences, and how well a ranking
 //! finds a known set.
 
+use serde::Serialize;
 use std::collections::BTreeSet;
 
 /// Pearson's correlation; none of fewer than three values or where one list never changes.
@@ -23,13 +24,30 @@ pub(crate) fn correlation(a: &[f64], b: &[f64]) -> Option<f64> {
 }
 
 /// Why an attribution that is large may be doubted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Doubt {
     /// Taking the mean of corrupted runs instead would change less than a quarter of the effect: it
     /// is the same there.
+    #[serde(rename = "hardly_changed")]
     Steady,
-    /// Less came of it than a quarter of what was predicted, or the contrary.
+    /// Less came of it than a quarter of what was predicted.
+    #[serde(rename = "falls_short")]
     Short,
+    /// The contrary came of it, a quarter of what was predicted or more.
+    #[serde(rename = "opposite_sign")]
+    Opposite,
+}
+
+impl Doubt {
+    /// The words on pages and in the terminal.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Doubt::Steady => "hardly changed",
+            Doubt::Short => "falls short",
+            Doubt::Opposite => "opposite sign",
+        }
+    }
 }
 
 /// Whether the change of a feature to its mean does what its effect lets expect; all three in one
@@ -38,6 +56,8 @@ pub(crate) fn doubt(effect: f64, predicted: f64, measured: f64) -> Option<Doubt>
     let little = |part: f64, of: f64| part * of.signum() < of.abs() / 4.0;
     if little(predicted.abs(), effect.abs()) {
         Some(Doubt::Steady)
+    } else if predicted != 0.0 && !little(-measured, predicted) {
+        Some(Doubt::Opposite)
     } else if little(measured, predicted) {
         Some(Doubt::Short)
     } else {
@@ -190,8 +210,10 @@ mod tests {
             [doubt(0.5, -0.4, -0.1), doubt(-0.5, 0.4, 3.0), doubt(0.0, 0.0, 0.0)],
             [None; 3]
         );
-        let short = [doubt(0.5, -0.4, -0.09), doubt(0.5, -0.4, 0.4), doubt(0.5, 0.4, 0.0)];
+        let short = [doubt(0.5, -0.4, -0.09), doubt(0.5, -0.4, 0.09), doubt(0.5, 0.4, 0.0)];
         assert_eq!(short, [Some(Doubt::Short); 3]);
+        let opposite = [doubt(0.5, -0.4, 0.4), doubt(-0.5, 0.4, -0.1), doubt(0.5, 0.4, -9.0)];
+        assert_eq!(opposite, [Some(Doubt::Opposite); 3]);
         assert_eq!(doubt(0.5, -0.1, -0.1), Some(Doubt::Steady));
     }
 

@@ -2,6 +2,7 @@
 //!
 //! The corrupted twin starts in the year `01`, above which everything is, as in the published work.
 
+use super::places::placeholders;
 use super::words::EVENTS;
 use super::{Measure, Prompt, UNSUITED, Word, Written, distinct, single_tokens};
 use crate::corpus::Tokenizer;
@@ -9,6 +10,7 @@ use crate::error::{Result, hinted};
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::ops::Range;
 
 /// Every event is one token, and so are a century and two digits: one template.
 const TEMPLATE: &str = "greater-than/1";
@@ -22,6 +24,19 @@ const CENTURIES: std::ops::RangeInclusive<u32> = 11..=17;
 /// The ids of "00" to "99" without a space before, if each is a single token.
 pub fn digits(tokenizer: &Tokenizer) -> Option<Vec<u32>> {
     (0..100).map(|year| tokenizer.single(&format!("{year:02}"))).collect()
+}
+
+/// Where the event and the years are in a text that was made from the template.
+pub(super) fn parts(text: &str) -> Vec<(Range<usize>, &'static str)> {
+    const SHAPE: &str = "The {event} lasted from {start} to {century again}";
+    let mut parts = placeholders(SHAPE, text);
+    // A start year is two tokens.
+    if let Some(at) = parts.iter().position(|(_, name)| *name == "start") {
+        let year = parts[at].0.clone();
+        let middle = year.start + 2;
+        parts.splice(at..=at, [(year.start..middle, "century"), (middle..year.end, "year (YY)")]);
+    }
+    parts
 }
 
 /// `n` prompts over events, centuries and start years.

@@ -4,6 +4,7 @@
 //! The corrupted twin names three people, none of them of the prompt, so that nothing says who the
 //! answer is.
 
+use super::places::placeholders;
 use super::words::{NAMES, OBJECTS, PLACES};
 use super::{Measure, Prompt, Word, Written, distinct, single_tokens};
 use crate::corpus::Tokenizer;
@@ -11,6 +12,7 @@ use crate::error::Result;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::ops::Range;
 
 /// `{X}` and `{Y}` in the order in which they are named; `{S}`, the giver, is one of them. Among
 /// them are all families of the published work: they go, meet, wait or talk somewhere; something is
@@ -41,6 +43,22 @@ struct Words {
     names: Vec<Word>,
     places: Vec<Word>,
     objects: Vec<Word>,
+}
+
+/// Where the words of a template are in a text that was made from it.
+pub(super) fn parts(template: &str, text: &str) -> Vec<(Range<usize>, &'static str)> {
+    let number = template.split('/').nth(1).and_then(|n| n.parse::<usize>().ok());
+    let shape = number.and_then(|n| SHAPES.get(n.checked_sub(1)?)).copied().unwrap_or_default();
+    let named = |(range, name)| {
+        let name = match name {
+            "X" => "first name",
+            "Y" => "second name",
+            "S" => "repeated name",
+            other => other,
+        };
+        (range, name)
+    };
+    placeholders(shape, text).into_iter().map(named).collect()
 }
 
 /// `n` prompts, taking shapes and orders in turn, so that each template has about as many.

@@ -6,11 +6,13 @@
 mod file;
 mod greater_than;
 mod ioi;
+mod places;
 mod published;
 mod typed;
 mod words;
 
 pub use greater_than::digits;
+pub(crate) use places::parts;
 pub use published::Published;
 pub use published::published;
 pub(crate) use published::{Origin, origin};

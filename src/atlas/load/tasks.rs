@@ -7,14 +7,15 @@ use crate::artifact::tables::{
 };
 use crate::atlas::model::{
     Baseline, CircuitPair, Faithfulness, HookScore, Interval, InterventionLink, Prompt,
-    PromptGraph, Serving, Task, TaskComponent,
+    PromptGraph, Role, Serving, Task, TaskComponent,
 };
-use crate::config::{self, DiscoveryMethod, RootKind};
+use crate::config::{self, DiscoveryMethod, RootKind, TaskKind};
 use crate::error::Result;
 use crate::ids::FeatureId;
 use crate::inputs::by;
-use crate::stats::agreement::{Doubt, doubt};
+use crate::stats::agreement::doubt;
 use crate::stats::interval::mean;
+use crate::task;
 use std::collections::BTreeMap;
 
 /// Feature pairs on a task's page.
@@ -119,8 +120,24 @@ impl Reader<'_> {
             coverage: row.coverage,
             right: row.right,
             used: row.used,
+            places: self.places(row)?,
             graph,
         })
+    }
+
+    /// What stands at each position of a prompt, in the words of its task.
+    fn places(&self, row: &PromptRow) -> Result<Vec<String>> {
+        let (heads, tokenizer) = (self.heads()?, self.tokenizer()?);
+        let pieces: Vec<String> = row.tokens.iter().map(|id| tokenizer.token(*id)).collect();
+        let kind = self.config.tasks.iter().find(|task| task.name == row.task).map(|t| t.kind);
+        let kind = kind.unwrap_or(TaskKind::Prompts);
+        let parts = task::parts(kind, &row.template, &pieces);
+        let place = |p: usize| match heads.role(&row.task, &row.template, p) {
+            _ if p > 0 && p + 1 == pieces.len() => "last token".into(),
+            Some(role) => place_name(kind, role, parts[p]),
+            None => format!("position {p}"),
+        };
+        Ok((0..pieces.len()).map(place).collect())
     }
 
     fn graph(&self, row: &PromptRow) -> Result<Option<PromptGraph>> {
@@ -154,6 +171,24 @@ impl Reader<'_> {
     }
 }
 
+/// What a place is called. `part` is the task's own word for it.
+fn place_name(kind: TaskKind, role: &Role, part: Option<&str>) -> String {
+    // The names of the literature on this task (Wang et al. 2022).
+    if kind == TaskKind::Ioi {
+        match role {
+            Role::Correct(None) => return "right name (IO)".into(),
+            Role::Counter(Some(1)) => return "wrong name (S1)".into(),
+            Role::Counter(Some(2)) => return "wrong name again (S2)".into(),
+            _ => {}
+        }
+    }
+    match (role, part) {
+        (Role::Same(_) | Role::Varies(_), Some(part)) => part.into(),
+        (Role::Varies(_), None) => "varying tokens".into(),
+        (role, _) => role.said(),
+    }
+}
+
 /// The mean of what there is.
 fn mean_of(values: impl Iterator<Item = f64>) -> Option<f64> {
     let values: Vec<f64> = values.collect();
@@ -173,7 +208,6 @@ fn intervention_link(rows: &[EffectRow]) -> InterventionLink {
     let predicted = mean(&runs.iter().map(|run| run.0).collect::<Vec<_>>());
     let measured = mean(&runs.iter().map(|run| run.1).collect::<Vec<_>>());
     let effect = mean(&rows.iter().map(|row| share(row, row.effect)).collect::<Vec<_>>());
-    let doubt = doubt(effect, predicted, measured);
     let mut words = first.receiver.split_whitespace();
     InterventionLink {
         feature: first.feature,
@@ -186,8 +220,7 @@ fn intervention_link(rows: &[EffectRow]) -> InterventionLink {
         predicted,
         measured,
         root: mean(&rows.iter().map(|row| f64::from(row.root)).collect::<Vec<_>>()),
-        steady: doubt == Some(Doubt::Steady),
-        short: doubt == Some(Doubt::Short),
+        doubt: doubt(effect, predicted, measured),
         runs,
     }
 }

@@ -38,12 +38,17 @@ pub(crate) struct Atlas {
     pub version: String,
     /// What the model is called where it came from.
     pub model: String,
+    /// The model and the corpus as the settings name them.
+    pub model_path: String,
+    pub corpus: String,
     /// When the newest stage before `render` ended, `2026-01-31 04:05 UTC`.
     pub when: String,
     /// What was run on what, in the order to be shown: (label, value).
     pub provenance: Vec<(String, String)>,
     pub layers: usize,
     pub heads: usize,
+    /// Width of the residual stream.
+    pub width: usize,
     pub documents: u64,
     pub contexts: u64,
     /// Tokens that count: not special, not at position 0.

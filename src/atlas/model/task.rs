@@ -2,6 +2,7 @@
 
 use super::graph::PromptGraph;
 use crate::ids::{Component, DictionaryId, FeatureId, Slot};
+use crate::stats::agreement::Doubt;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -97,6 +98,10 @@ pub(crate) struct Prompt {
     pub right: bool,
     /// Whether it has a circuit.
     pub used: bool,
+    /// What stands at each position in the words of its task, such as `last token`; empty where that
+    /// is not known.
+    #[serde(skip)]
+    pub places: Vec<String>,
     /// Its circuit, node by node; none where nothing was found.
     #[serde(skip)]
     pub graph: Option<PromptGraph>,
@@ -173,11 +178,8 @@ pub(crate) struct InterventionLink {
     pub measured: f64,
     /// Mean change of what the circuit grows from, such as the logit difference.
     pub root: f64,
-    /// Its mean over corrupted prompts is so near that the change is small by the attribution
-    /// itself.
-    pub steady: bool,
-    /// What happens in the live model falls short of what the attribution predicts.
-    pub short: bool,
+    /// Why its attribution may be doubted; none where the live model bears it out.
+    pub doubt: Option<Doubt>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

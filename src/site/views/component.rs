@@ -6,6 +6,7 @@ use super::head::{ClassView, HeadFeatureRow, HeadView, classes, head_features};
 use super::parts::{
     ExampleView, LogitsView, Page, ServingRow, describe, example, hottest, serving,
 };
+use super::strip::StripView;
 use crate::atlas::model::ComponentPage;
 use crate::format::number::{counted, percent};
 use crate::ids::Component;
@@ -17,8 +18,8 @@ use std::collections::BTreeSet;
 pub(crate) struct ComponentView {
     page: Page,
     what: String,
+    strip: StripView,
     dictionary: String,
-    tasks: Vec<(PageLink, String)>,
     feature_total: String,
     explanation: Option<ExplanationView>,
     features: Vec<InTask>,
@@ -26,8 +27,10 @@ pub(crate) struct ComponentView {
     examples: Vec<ExampleView>,
     neighbours: Vec<Neighbour>,
     classes: Vec<ClassView>,
-    /// What a head does, by task.
+    /// What a head does, by task, the most frequent first.
     heads: Vec<HeadView>,
+    /// How many tasks use it so rarely that they are folded away; empty without one.
+    rare: String,
     head_features: Vec<HeadFeatureRow>,
     previous: Option<PageLink>,
     next: Option<PageLink>,
@@ -39,6 +42,7 @@ struct InTask {
     task: PageLink,
     /// Share of the task's circuits that the component is in; empty where that is not known.
     frequency: String,
+    rare: bool,
     rows: Vec<ServingRow>,
 }
 
@@ -72,8 +76,8 @@ impl ComponentView {
         ComponentView {
             page: Page::new(links, "components", &path, name, description),
             what: what(c),
+            strip: StripView::of_component(links, c.component),
             dictionary: c.component.dictionary().to_string(),
-            tasks: c.tasks.iter().map(|(task, f)| (links.task(task), percent(*f))).collect(),
             feature_total,
             explanation: ExplanationView::of(links, about),
             features: by_task(links, c),
@@ -89,7 +93,11 @@ impl ComponentView {
                 })
                 .collect(),
             classes: classes(links, &c.classes),
-            heads: c.heads.iter().map(|head| HeadView::new(links, head)).collect(),
+            heads: by_frequency(c, &c.heads, |head| &head.task)
+                .into_iter()
+                .map(|head| HeadView::new(links, head, rare(c, &head.task)))
+                .collect(),
+            rare: rare_tasks(c),
             head_features: head_features(links, c),
             previous: at
                 .checked_sub(1)
@@ -100,7 +108,7 @@ impl ComponentView {
     }
 }
 
-/// In the order of the tasks.
+/// The most frequent task first.
 fn by_task(links: Links, c: &ComponentPage) -> Vec<InTask> {
     let mut names: Vec<&str> = Vec::new();
     let all = c.tasks.iter().map(|(task, _)| task).chain(c.features.iter().map(|s| &s.task));
@@ -114,12 +122,41 @@ fn by_task(links: Links, c: &ComponentPage) -> Vec<InTask> {
     let rows = |name: &str| {
         c.features.iter().filter(|s| s.task == name).map(|s| serving(links, s)).collect()
     };
-    let part = |name| InTask {
+    let part = |name: &str| InTask {
         task: links.task(name),
         frequency: frequency(name).unwrap_or_default(),
+        rare: rare(c, name),
         rows: rows(name),
     };
-    names.into_iter().map(part).collect()
+    by_frequency(c, &names, |name| name).into_iter().map(|name| part(name)).collect()
+}
+
+/// A task with fewer of its circuits is folded away.
+const RARE: f64 = 0.05;
+
+fn frequency(c: &ComponentPage, task: &str) -> f64 {
+    c.tasks.iter().find(|(name, _)| name == task).map_or(0.0, |(_, f)| *f)
+}
+
+/// Whether a task hardly uses the component while another one does.
+fn rare(c: &ComponentPage, task: &str) -> bool {
+    frequency(c, task) < RARE && c.tasks.iter().any(|(_, f)| *f >= RARE)
+}
+
+fn rare_tasks(c: &ComponentPage) -> String {
+    let n = c.tasks.iter().filter(|(task, _)| rare(c, task)).count();
+    if n > 0 {
+        format!("{} with it in under 5% of circuits", counted(n, "task"))
+    } else {
+        String::new()
+    }
+}
+
+/// The most frequent task first; of as frequent ones in the order that there is.
+fn by_frequency<'t, T>(c: &ComponentPage, all: &'t [T], task: impl Fn(&T) -> &str) -> Vec<&'t T> {
+    let mut sorted: Vec<&T> = all.iter().collect();
+    sorted.sort_by(|a, b| frequency(c, task(b)).total_cmp(&frequency(c, task(a))));
+    sorted
 }
 
 fn what(c: &ComponentPage) -> String {

@@ -283,7 +283,7 @@ fn order_of(circuit: &str) -> usize {
 }
 
 /// A metric in each stratum, in percent: `ABBA 57%`.
-fn in_strata(f: &Faithfulness, metric: &str) -> Vec<String> {
+pub(super) fn in_strata(f: &Faithfulness, metric: &str) -> Vec<String> {
     let of = |(name, interval): (&String, &Interval)| {
         let stratum = name.strip_prefix(metric)?.strip_prefix(" on ")?;
         Some(format!("{stratum} {}", interval.value.map_or("—".into(), percent)))
@@ -349,127 +349,13 @@ pub(super) fn measure(kind: &str) -> &'static str {
     }
 }
 
-/// What the largest found circuit does alone, beside random ones of its size; none where that
-/// cannot be told.
-pub(super) fn finding(task: &Task) -> Option<String> {
-    let found = largest(task, "found", "component", "")?;
-    let random = beside(task, found);
-    let n = found.size as usize;
-    let kept = format!(
-        "With only the {} found, everything else ablated: {} of {}",
-        counted(n, "component"),
-        share(found, "faithfulness")?,
-        measure(&task.kind)
-    );
-    let beside_it = random
-        .and_then(|f| share(f, "faithfulness"))
-        .map(|s| format!("; with {n} random ones {s}"));
-    let left = share(found, "completeness").map(|s| format!(" Completeness: {s}."));
-    let features = largest(task, "found", "feature", "ablated").and_then(|f| features(task, f));
-    Some(
-        kept + &beside_it.unwrap_or_default()
-            + "."
-            + &left.unwrap_or_default()
-            + &features.unwrap_or_default(),
-    )
-}
-
-/// The same of features, and whether they are the circuit: in each stratum, most of what all
-/// features do.
-fn features(task: &Task, found: &Faithfulness) -> Option<String> {
-    let random = beside(task, found)
-        .and_then(|f| share(f, "faithfulness"))
-        .map(|s| format!("; as many random features {s}"));
-    let n = counted(found.size as usize, "feature");
-    let strata = in_strata(found, "faithfulness");
-    let strata =
-        if strata.is_empty() { String::new() } else { format!(" ({})", strata.join(", ")) };
-    Some(format!(
-        " With only its {n} (no error terms): {}{strata}{}.{}",
-        share(found, "faithfulness")?,
-        random.unwrap_or_default(),
-        holds(task, found).unwrap_or_default() + &neurons(task, found).unwrap_or_default()
-    ))
-}
-
-/// What as many of the model's own neurons keep, ranked in the same way.
-fn neurons(task: &Task, found: &Faithfulness) -> Option<String> {
-    let same = |f: &&Faithfulness| {
-        f.level == "neuron"
-            && f.ablation == found.ablation
-            && f.variant != "by size"
-            && f.size == found.size
-    };
-    let own = task.faithfulness.iter().find(same)?;
-    let [theirs, ours] = [own, found].map(|f| f.metrics.get("faithfulness").and_then(|i| i.value));
-    let kept = share(own, "faithfulness")?;
-    let off = |kept: Option<f64>| Some((1.0 - kept?).abs());
-    let verdict =
-        if off(theirs)? <= off(ours)? { ", at least as close to 1 as the features" } else { "" };
-    Some(format!(" With as many neurons, ranked the same way: {kept}{verdict}."))
-}
-
-/// Whether a circuit of features does what all features do, in each stratum for itself.
-fn holds(task: &Task, found: &Faithfulness) -> Option<String> {
-    let all = found.metrics.get("of_all")?.value?;
-    let part = format!(" That is {} of what all features keep", percent(all));
-    let strata = in_strata(found, "of_all");
-    let part = if strata.is_empty() { part } else { format!("{part} ({})", strata.join(", ")) };
-    Some(format!("{part}: the circuit is {}.", verdict(task, found)?))
-}
-
-/// `faithful`, `not faithful`, or `not faithful in ABBA`.
-fn verdict(task: &Task, found: &Faithfulness) -> Option<String> {
-    let all = found.metrics.get("of_all")?.value?;
-    // A share of a loss is none.
-    let gains = |(name, interval): (&String, &Interval)| {
-        !name.starts_with("faithfulness") || interval.value.is_some_and(|value| value > 0.0)
-    };
-    if !found.metrics.iter().all(gains) {
-        return Some("not faithful".into());
-    }
-    let in_each = found.metrics.iter().filter(|(name, _)| name.starts_with("of_all on "));
-    let low: Vec<&str> = in_each
-        .filter(|(_, interval)| interval.value.is_none_or(|value| value < task.faithful))
-        .filter_map(|(name, _)| name.strip_prefix("of_all on "))
-        .collect();
-    Some(match (all >= task.faithful, low.as_slice()) {
-        (true, []) => "faithful".to_string(),
-        (false, []) => "not faithful".to_string(),
-        (_, low) => format!("not faithful in {}", low.join(" and ")),
-    })
-}
-
 /// Whether circuits were measured on other prompts than they were found on.
-fn fresh(task: &Task) -> bool {
+pub(super) fn fresh(task: &Task) -> bool {
     task.faithfulness.iter().any(|f| f.metrics.contains_key("prompts") && f.variant == "fresh")
 }
 
-/// In one sentence what was found of a task and whether it holds; none where no circuit of features
-/// was measured.
-pub(super) fn headline(task: &Task) -> Option<String> {
-    let found = largest(task, "found", "feature", "ablated")?;
-    let all = found.metrics.get("of_all")?.value?;
-    let model = found.metrics.get("faithfulness")?.value?;
-    let at = largest(task, "found", "component", "")
-        .map(|f| format!(" at {}", counted(f.size as usize, "component")));
-    let on = if fresh(task) { "on held-out prompts " } else { "" };
-    let strata = in_strata(found, "of_all");
-    let strata =
-        if strata.is_empty() { String::new() } else { format!(" ({})", strata.join(", ")) };
-    Some(format!(
-        "The circuit found, {}{}, is {}: {on}it keeps {} of what all features together \
-         keep{strata}, and {} of the whole model.",
-        counted(found.size as usize, "feature"),
-        at.unwrap_or_default(),
-        verdict(task, found)?,
-        percent(all),
-        percent(model),
-    ))
-}
-
 /// The largest circuit of a kind, everything else replaced in the first way that was asked for.
-fn largest<'t>(
+pub(super) fn largest<'t>(
     task: &'t Task,
     circuit: &str,
     level: &str,
@@ -490,13 +376,13 @@ fn largest<'t>(
 }
 
 /// Random circuits of the same size.
-fn beside<'t>(task: &'t Task, found: &Faithfulness) -> Option<&'t Faithfulness> {
+pub(super) fn beside<'t>(task: &'t Task, found: &Faithfulness) -> Option<&'t Faithfulness> {
     let kind =
         |f: &'_ Faithfulness| (f.level.clone(), f.errors.clone(), f.ablation.clone(), f.size);
     task.faithfulness.iter().find(|f| f.circuit == "random" && kind(f) == kind(found))
 }
 
-fn share(f: &Faithfulness, metric: &str) -> Option<String> {
+pub(super) fn share(f: &Faithfulness, metric: &str) -> Option<String> {
     f.metrics
         .get(metric)
         .filter(|i| i.value.is_some())

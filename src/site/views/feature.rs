@@ -2,12 +2,13 @@
 //! explained.
 
 use super::explained::{About, ExplanationView};
-use super::intervention_links::{InterventionLinkRow, intervention_link_row};
+use super::intervention_links::{InterventionLinkRow, intervention_link_row, warning};
 use super::parts::{
     BandView, CircuitPairRow, CorpusPairRow, LogitsView, Page, ServingRow, bands,
-    circuit_pair_from, corpus_pair, describe, serving,
+    circuit_pair_from, corpus_pair, describe, q_below, serving,
 };
 use super::scores::ScoresView;
+use super::strip::StripView;
 use super::why::WhyView;
 use crate::atlas::model::{Feature, Task};
 use crate::format::number::{count, percent, significant};
@@ -21,6 +22,7 @@ use serde::Serialize;
 pub(crate) struct FeatureView {
     page: Page,
     what: String,
+    strip: StripView,
     explanation: Option<ExplanationView>,
     active: String,
     density: String,
@@ -36,12 +38,14 @@ pub(crate) struct FeatureView {
     bands: Vec<BandView>,
     corpus_pairs: Vec<CorpusPairRow>,
     corpus_total: String,
+    /// What all q-values of these pairs are, where they are tiny.
+    corpus_q: Option<String>,
     circuit_pairs: Vec<CircuitPairRow>,
     circuit_total: String,
     /// Its links that were run, by task.
     live: Vec<(PageLink, Vec<InterventionLinkRow>)>,
-    /// Whether less came of one of them than a quarter of what its attribution predicts.
-    doubtful: bool,
+    /// What is to be said where one of them does not do what its attribution says.
+    doubtful: Option<String>,
     scores: Option<ScoresView>,
     why: Option<WhyView>,
     previous: Option<PageLink>,
@@ -75,6 +79,7 @@ impl FeatureView {
         FeatureView {
             page: Page::new(links, "features", &path, name, description),
             what: what(f),
+            strip: StripView::of_feature(links, f),
             explanation: ExplanationView::of(links, about),
             active: count(f.active),
             density: percent(f.density),
@@ -85,21 +90,19 @@ impl FeatureView {
             histogram: svg::histogram(&f.histogram, f.max),
             inactive: f.active == 0,
             mass: mass(&f.mass),
-            logits: LogitsView::of(&f.promoted, &f.suppressed),
+            logits: LogitsView::at_max(&f.promoted, &f.suppressed, f.max),
             servings: f.servings.iter().map(|s| serving(links, s)).collect(),
             bands: bands(&f.examples, f.max),
             corpus_pairs: f.corpus_pairs.iter().map(|p| corpus_pair(links, f.id, p)).collect(),
+            corpus_q: q_below(f.corpus_pairs.iter()),
             corpus_total: beyond(f.corpus_pairs.len(), f.corpus_total),
             circuit_pairs: circuit_pairs
                 .map(|(task, p)| circuit_pair_from(links, f.id, task, p))
                 .collect(),
             circuit_total: beyond(f.circuit_pairs.len(), f.circuit_total),
-            doubtful: site
-                .atlas
-                .tasks
-                .iter()
-                .flat_map(|t| &t.links)
-                .any(|l| l.feature == f.id && l.short),
+            doubtful: warning(
+                site.atlas.tasks.iter().flat_map(|t| &t.links).filter(|l| l.feature == f.id),
+            ),
             live,
             scores: ScoresView::of(links, f),
             why: WhyView::of(links, f),

@@ -22,6 +22,8 @@ const BRIEF: usize = 70;
 #[derive(Serialize)]
 pub(super) struct HeadView {
     task: PageLink,
+    /// The task hardly uses it.
+    rare: bool,
     moves: Html,
     copying: Option<Html>,
     /// Value, label, and what it is.
@@ -98,10 +100,11 @@ pub(super) struct ClassView {
 }
 
 impl HeadView {
-    pub(super) fn new(links: Links, head: &Head) -> HeadView {
+    pub(super) fn new(links: Links, head: &Head, rare: bool) -> HeadView {
         let prompts: u32 = head.attention.iter().map(|a| a.prompts).sum();
         HeadView {
             task: links.task(&head.task),
+            rare,
             moves: moves(&head.moves, head.prompts.max(prompts)),
             copying: copying(head),
             facts: facts(head),

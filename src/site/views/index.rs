@@ -1,19 +1,23 @@
 //! The front page: what was run on what, and the way to everything.
 
+use super::circuit::PictureView;
+use super::findings::{Finding, findings, measured_on};
 use super::llm_summary::LlmSummaryView;
 use super::parts::{Page, gist_among};
 use crate::atlas::model::{Atlas, Group, Task};
 use crate::format::number::{count, counted, fixed, percent, seconds};
-use crate::ids::Component;
+use crate::ids::{Component, Kind};
+use crate::site::circuit::Size;
 use crate::site::links::{Links, PageLink, Site};
 use crate::site::svg::{Cell, model_map};
 use crate::site::text::Html;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Serialize)]
 pub(crate) struct IndexView {
     page: Page,
+    model: ModelSentence,
     /// (label, number)
     counts: Vec<(String, String)>,
     provenance: Vec<(String, String)>,
@@ -38,8 +42,9 @@ struct TaskCard {
     example: String,
     correct: String,
     accuracy: String,
-    components: String,
-    finding: Option<String>,
+    findings: Vec<Finding>,
+    measured_on: Option<String>,
+    circuit: Option<PictureView>,
 }
 
 #[derive(Serialize)]
@@ -69,6 +74,7 @@ impl IndexView {
         );
         IndexView {
             page: Page::new(links, "overview", "index.html", atlas.title.clone(), description),
+            model: model(atlas),
             counts: counts(atlas),
             provenance: atlas.provenance.clone(),
             map: map(links),
@@ -80,6 +86,45 @@ impl IndexView {
             stages: stages(&atlas.stages),
             total: seconds(atlas.stages.iter().map(|s| s.1).sum()),
         }
+    }
+}
+
+/// What was looked at, for the first sentence.
+#[derive(Serialize)]
+struct ModelSentence {
+    name: String,
+    /// `4 layers of 6 heads, 96 wide`
+    size: String,
+    /// `4 attention SAEs and 4 MLP transcoders of 4 096 features`; empty without one.
+    dictionaries: String,
+    corpus: String,
+    tokens: String,
+}
+
+fn model(atlas: &Atlas) -> ModelSentence {
+    let of = |kind: Kind| atlas.conformance.iter().filter(move |c| c.dictionary.kind == kind);
+    let named = |kind: Kind, noun: &str| {
+        let widths: BTreeSet<usize> = of(kind).map(|c| c.width).collect();
+        let n = of(kind).count();
+        let width = match (widths.first(), widths.last()) {
+            (Some(low), Some(high)) if low == high => count(*low as u64),
+            (Some(low), Some(high)) => format!("{} to {}", count(*low as u64), count(*high as u64)),
+            _ => return None,
+        };
+        Some(format!("{} of {width} features", counted(n, noun)))
+    };
+    let both = [named(Kind::Attention, "attention SAE"), named(Kind::Mlp, "MLP transcoder")];
+    ModelSentence {
+        name: atlas.model_path.clone(),
+        size: format!(
+            "{} of {}, {} wide",
+            counted(atlas.layers, "layer"),
+            counted(atlas.heads, "head"),
+            count(atlas.width as u64)
+        ),
+        dictionaries: both.into_iter().flatten().collect::<Vec<_>>().join(" and "),
+        corpus: atlas.corpus.clone(),
+        tokens: count(atlas.tokens),
     }
 }
 
@@ -122,7 +167,8 @@ fn map(links: Links) -> Html {
 }
 
 fn task_card(links: Links, task: &Task) -> TaskCard {
-    let first = task.prompts.first();
+    let (atlas, first) = (links.site.atlas, task.prompts.first());
+    let all = atlas.layers * (atlas.heads + 1);
     TaskCard {
         link: links.task(&task.name),
         kind: task.kind.clone(),
@@ -130,8 +176,9 @@ fn task_card(links: Links, task: &Task) -> TaskCard {
         example: first.map(|p| p.text.clone()).unwrap_or_default(),
         correct: first.map(|p| p.correct.clone()).unwrap_or_default(),
         accuracy: percent(task.accuracy),
-        components: counted(task.components.len(), "component"),
-        finding: super::faithful::headline(task).or_else(|| super::faithful::finding(task)),
+        findings: findings(task, all),
+        measured_on: measured_on(task),
+        circuit: PictureView::of(links, task, Size::Small),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::ids::Slot;
 use crate::site::links::{Links, PageLink};
 use crate::site::scatter::{Spot, scatter};
 use crate::site::text::Html;
+use crate::stats::agreement::{Doubt, correlation};
 use serde::Serialize;
 
 /// A task's strongest links.
@@ -28,8 +29,9 @@ pub(super) struct InterventionLinkRow {
     predicted: String,
     measured: String,
     root: String,
-    steady: bool,
-    short: bool,
+    /// Class in the style sheet, words, and what they mean; none where the live model bears the
+    /// attribution out.
+    doubt: Option<(&'static str, &'static str, &'static str)>,
 }
 
 impl InterventionLinksView {
@@ -40,7 +42,12 @@ impl InterventionLinksView {
             .links
             .iter()
             .flat_map(|l| {
-                l.runs.iter().map(move |&(x, y)| Spot { x, y, title: title(l), odd: l.short })
+                l.runs.iter().map(move |&(x, y)| Spot {
+                    x,
+                    y,
+                    title: title(l),
+                    odd: contradicted(l),
+                })
             })
             .collect();
         InterventionLinksView {
@@ -58,19 +65,88 @@ fn summary(task: &Task) -> String {
         value.map_or("unknown".to_string(), |value| fixed(value, 2))
     };
     let runs: usize = task.links.iter().map(|l| l.runs.len()).sum();
-    let [steady, short] = [|l: &&InterventionLink| l.steady, |l: &&InterventionLink| l.short]
-        .map(|is| task.links.iter().filter(is).count());
+    let count = |doubt| task.links.iter().filter(|l| l.doubt == Some(doubt)).count();
+    let [steady, short, opposite] = [Doubt::Steady, Doubt::Short, Doubt::Opposite].map(count);
     let moved = task.links.len() - steady;
+    let untested = match steady {
+        0 => String::new(),
+        n => format!(
+            " The other {n} are not tested: the feature's mean over corrupted prompts is so close \
+             to its activation that it hardly changes."
+        ),
+    };
+    let of_tested = match (moved, of_tested(task)) {
+        (0, _) | (_, None) => String::new(),
+        (_, Some(r)) => format!("{} over the runs of the tested links, ", fixed(r, 2)),
+    };
     format!(
-        "{} in {}: Pearson correlation of predicted and measured change {}, Spearman {}. Of the \
-         {moved} links that the intervention tests, {short} fall short: less than a quarter of \
-         the predicted change is measured. {steady} links are not tested (hardly changed): the \
-         feature's mean over corrupted prompts is close to its activation.",
+        "{moved} of {} tested. As predicted: {}; fall short (less than a quarter of the predicted \
+         change): {short}; opposite sign: {opposite}.{untested} Pearson correlation of predicted \
+         and measured change: {of_tested}{} over all {}; Spearman over all: {}.",
         counted(task.links.len(), "link"),
-        counted(runs, "run"),
+        moved - short - opposite,
         figure("correlation"),
+        counted(runs, "run"),
         figure("rank_correlation"),
     )
+}
+
+/// Pearson's correlation of predicted and measured change where the feature does change.
+fn of_tested(task: &Task) -> Option<f64> {
+    let tested = task.links.iter().filter(|l| l.doubt != Some(Doubt::Steady));
+    let (predicted, measured): (Vec<f64>, Vec<f64>) =
+        tested.flat_map(|l| l.runs.iter().copied()).unzip();
+    correlation(&predicted, &measured)
+}
+
+/// The live model does not do what the attribution says.
+pub(super) fn contradicted(l: &InterventionLink) -> bool {
+    matches!(l.doubt, Some(Doubt::Short | Doubt::Opposite))
+}
+
+fn told(doubt: Doubt) -> (&'static str, &'static str, &'static str) {
+    match doubt {
+        Doubt::Steady => (
+            "quiet",
+            doubt.words(),
+            "not tested: the mean over corrupted prompts is so close to the activation that the \
+             predicted change is less than a quarter of the effect",
+        ),
+        Doubt::Short => (
+            "short",
+            doubt.words(),
+            "the measured change is less than a quarter of the predicted one",
+        ),
+        Doubt::Opposite => (
+            "short",
+            doubt.words(),
+            "the measured change has the opposite sign, and at least a quarter of the predicted size",
+        ),
+    }
+}
+
+/// What is to be said of a feature of which a link does not do what its attribution says.
+pub(super) fn warning<'a>(links: impl Iterator<Item = &'a InterventionLink>) -> Option<String> {
+    let doubts: Vec<Doubt> = links.filter_map(|l| l.doubt).collect();
+    let n = |doubt| doubts.iter().filter(|d| **d == doubt).count();
+    let short = match n(Doubt::Short) {
+        0 => None,
+        n => Some(format!(
+            "of {} below, less than a quarter of the predicted change was measured: the \
+             attribution is larger than the effect",
+            counted(n, "link")
+        )),
+    };
+    let opposite = match n(Doubt::Opposite) {
+        0 => None,
+        n => Some(format!(
+            "of {} below, the measured change has the opposite sign: the attribution has the \
+             direction wrong",
+            counted(n, "link")
+        )),
+    };
+    let all: Vec<String> = [short, opposite].into_iter().flatten().collect();
+    (!all.is_empty()).then(|| format!("Attribution and intervention disagree: {}.", all.join("; ")))
 }
 
 pub(super) fn intervention_link_row(links: Links, l: &InterventionLink) -> InterventionLinkRow {
@@ -93,8 +169,7 @@ pub(super) fn intervention_link_row(links: Links, l: &InterventionLink) -> Inter
         predicted: percent(l.predicted),
         measured: percent(l.measured),
         root: fixed(l.root, 2),
-        steady: l.steady,
-        short: l.short,
+        doubt: l.doubt.map(told),
     }
 }
 

@@ -2,6 +2,7 @@
 //! is made.
 
 mod llm_summary;
+mod circuit;
 mod component;
 mod dictionaries;
 mod transcripts;
@@ -9,6 +10,7 @@ mod why;
 mod explained;
 mod faithful;
 mod feature;
+mod findings;
 mod glossary;
 mod graph;
 mod head;
@@ -17,6 +19,7 @@ mod lists;
 mod intervention_links;
 mod parts;
 mod scores;
+mod strip;
 mod task;
 mod together;
 

@@ -115,7 +115,8 @@ pub(super) struct TokenRow {
 pub(super) struct LogitsView {
     pub promoted: Vec<TokenRow>,
     pub suppressed: Vec<TokenRow>,
-    /// Units of activation of the second column; empty where that is not known.
+    /// The feature's maximum activation, at which the logits of the second column are; empty for
+    /// sets of features, which have none.
     pub strength: String,
     /// Whether some of them are noise, and whether all are.
     pub some_noise: bool,
@@ -123,35 +124,37 @@ pub(super) struct LogitsView {
 }
 
 impl LogitsView {
+    /// Of several features, whose sum has no activation of its own.
     pub(super) fn of(promoted: &[PromotedToken], suppressed: &[PromotedToken]) -> LogitsView {
+        LogitsView::at_max(promoted, suppressed, 0.0)
+    }
+
+    /// Of a feature with its maximum activation; 0 where it is never active.
+    pub(super) fn at_max(
+        promoted: &[PromotedToken],
+        suppressed: &[PromotedToken],
+        max: f64,
+    ) -> LogitsView {
         let all = || promoted.iter().chain(suppressed);
         let longest = all().map(|p| p.logit.abs()).fold(0.0, f64::max);
         let row = |p: &PromotedToken| TokenRow {
             token: text::token(&p.text),
             logit: fixed(p.logit, 2),
-            at_strength: fixed(p.at_strength, 1),
+            at_strength: fixed(p.logit * max, 1),
             noise: p.z <= STANDS_OUT,
             width: format!(
                 "{:.0}",
                 if longest > 0.0 { p.logit.abs() / longest * 100.0 } else { 0.0 }
             ),
         };
-        let largest =
-            all().max_by(|a, b| a.logit.abs().total_cmp(&b.logit.abs())).filter(|p| p.logit != 0.0);
         LogitsView {
             promoted: promoted.iter().map(row).collect(),
             suppressed: suppressed.iter().map(row).collect(),
-            strength: largest.map(|p| trimmed(p.at_strength / p.logit)).unwrap_or_default(),
+            strength: if max > 0.0 { significant(max, 3) } else { String::new() },
             some_noise: all().any(|p| p.z <= STANDS_OUT),
             all_noise: all().all(|p| p.z <= STANDS_OUT),
         }
     }
-}
-
-/// `4` and not `4.00`.
-fn trimmed(x: f64) -> String {
-    let text = fixed(x, 2);
-    text.trim_end_matches('0').trim_end_matches('.').into()
 }
 
 #[derive(Serialize)]
@@ -273,6 +276,16 @@ pub(super) struct CorpusPairRow {
     pub pair: PageLink,
 }
 
+/// What all q-values are, where they are so small that a column of them says nothing.
+pub(super) fn q_below<'a>(pairs: impl Iterator<Item = &'a CorpusPair>) -> Option<String> {
+    const TINY: f64 = 1e-12;
+    let largest = pairs.map(|p| p.q).reduce(f64::max)?;
+    (largest < TINY).then(|| match largest {
+        0.0 => "below 1e−300".into(),
+        q => format!("at most {}", significant(q, 2)),
+    })
+}
+
 pub(super) fn corpus_pair(links: Links, from: FeatureId, p: &CorpusPair) -> CorpusPairRow {
     let lag = match (p.lag, p.first) {
         (Lag::Same, _) => "same token".into(),
@@ -336,15 +349,16 @@ mod tests {
     }
 
     #[test]
-    fn the_strength_is_read_off_the_largest_logit() {
+    fn logits_are_shown_at_the_maximum_of_the_feature_itself() {
         let promoted = |logit: f64| PromotedToken {
             text: "a".into(),
             logit,
             at_strength: logit * 4.0,
             z: 5.0,
         };
-        let logits = LogitsView::of(&[promoted(2.0)], &[promoted(-1.0)]);
-        assert_eq!((logits.strength.as_str(), logits.suppressed[0].width.as_str()), ("4", "50"));
-        assert_eq!(LogitsView::of(&[], &[]).strength, "");
+        let logits = LogitsView::at_max(&[promoted(2.0)], &[promoted(-1.0)], 1.25);
+        assert_eq!((logits.strength.as_str(), logits.suppressed[0].width.as_str()), ("1.25", "50"));
+        assert_eq!(logits.promoted[0].at_strength, "2.5");
+        assert_eq!(LogitsView::of(&[promoted(2.0)], &[]).strength, "");
     }
 }

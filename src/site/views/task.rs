@@ -1,12 +1,15 @@
 //! A task: its prompts, and its circuit over all of them.
 
-use super::faithful::{FaithfulView, finding, measure};
+use super::circuit::PictureView;
+use super::faithful::{FaithfulView, measure};
+use super::findings::{Finding, findings, in_short, measured_on};
 use super::head::{InTask, circuit_of_heads, in_task};
 use super::intervention_links::InterventionLinksView;
 use super::parts::{CircuitPairRow, Page, circuit_pair};
 use crate::atlas::model::{HookScore, Prompt, Task, TaskComponent};
 use crate::format::number::{count, counted, difference, fixed, percent, right_of};
 use crate::ids::{Component, FeatureId};
+use crate::site::circuit::Size;
 use crate::site::links::{Links, PageLink, Site, graph_path};
 use crate::site::svg::{Cell, model_map, triangle};
 use crate::site::text::{Html, prose, token};
@@ -33,6 +36,8 @@ pub(crate) struct TaskView {
     features: Html,
     /// None where the circuits of the two answers were not held against each other.
     contrast: Option<Html>,
+    /// The largest contrast either way, in percent: the ends of the scale.
+    contrast_ends: String,
     heads: Vec<InTask>,
     /// Which of them copy, and which lower.
     heads_say: Option<String>,
@@ -45,7 +50,11 @@ pub(crate) struct TaskView {
     /// Features that support the answer, and that oppose it.
     ranked: [Vec<RankedRow>; 2],
     hooks: Vec<HookRow>,
-    finding: Option<String>,
+    findings: Vec<Finding>,
+    /// What the values of the findings stand on.
+    measured_on: Option<String>,
+    /// The circuit over all prompts, and what is to be said of it.
+    circuit: Option<PictureView>,
     faithful: FaithfulView,
     live: InterventionLinksView,
 }
@@ -93,13 +102,13 @@ pub(super) struct Answer {
 impl TaskView {
     pub(crate) fn new(site: &Site, task: &Task) -> TaskView {
         let links = site.in_folder();
-        let finding = finding(task);
+        let all = site.atlas.layers * (site.atlas.heads + 1);
         let description = format!(
             "The circuit of {}: {} over {}. {}",
             task.name,
             counted(task.components.len(), "component"),
             counted(task.prompts.len(), "prompt"),
-            finding.as_deref().unwrap_or_default()
+            in_short(task, all)
         );
         let square = most_frequent(&task.components);
         let heads = in_task(links, task);
@@ -134,6 +143,7 @@ impl TaskView {
                 "distinct features at components",
                 &distinct_features(&task.components),
             ),
+            contrast_ends: fixed(largest_contrast(&task.components) * 100.0, 0),
             contrast: contrasts(&task.components).map(|cells| {
                 model_map(
                     links,
@@ -150,7 +160,9 @@ impl TaskView {
             pairs: task.pairs.iter().map(|p| circuit_pair(links, &task.name, p)).collect(),
             ranked: [&task.supporting, &task.opposing].map(|features| ranked(links, features)),
             hooks: task.hooks.iter().map(hook_row).collect(),
-            finding,
+            findings: findings(task, all),
+            measured_on: measured_on(task),
+            circuit: PictureView::of(links, task, Size::Full),
             faithful: FaithfulView::new(task),
             live: InterventionLinksView::new(links, task),
         }
@@ -222,11 +234,19 @@ fn frequencies(components: &[TaskComponent]) -> BTreeMap<Component, Cell> {
     components.iter().map(|c| (c.component, cell(c))).collect()
 }
 
-/// Shaded where a component is more often in circuits of the right answer than of the wrong one;
-/// none where that is not known.
+/// The largest contrast of a component, either way.
+fn largest_contrast(components: &[TaskComponent]) -> f64 {
+    components.iter().filter_map(|c| c.contrast).map(f64::abs).fold(0.0, f64::max)
+}
+
+/// In one colour where a component is more often in circuits of the right answer than of the wrong
+/// one, in another where it is less often; none where that is not known.
 fn contrasts(components: &[TaskComponent]) -> Option<BTreeMap<Component, Cell>> {
+    /// Text can be read on both colours up to this depth.
+    const DEEPEST: f64 = 0.6;
+    let largest = largest_contrast(components).max(f64::MIN_POSITIVE);
     let cell = |by: f64| Cell {
-        shade: by.max(0.0),
+        shade: DEEPEST * by / largest,
         label: fixed(by * 100.0, 0),
         title: format!("contrast {}", difference(by)),
     };

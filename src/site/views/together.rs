@@ -3,8 +3,9 @@
 use super::explained::{About, ExplanationView};
 use super::parts::{
     CircuitPairRow, CorpusPairRow, ExampleView, LogitsView, Page, circuit_pair, corpus_pair,
-    describe, example, gist, hottest,
+    describe, example, gist, hottest, q_below,
 };
+use super::strip::StripView;
 use crate::atlas::model::{Group, Pair};
 use crate::format::number::{counted, percent, significant};
 use crate::ids::FeatureId;
@@ -42,9 +43,12 @@ fn member(links: Links, id: FeatureId) -> Member {
 pub(crate) struct PairView {
     page: Page,
     members: Vec<Member>,
+    strip: StripView,
     explanation: Option<ExplanationView>,
     circuit: Vec<CircuitPairRow>,
     corpus: Vec<CorpusPairRow>,
+    /// What all their q-values are, where they are tiny.
+    corpus_q: Option<String>,
     logits: LogitsView,
     examples: Vec<ExampleView>,
 }
@@ -71,8 +75,10 @@ impl PairView {
                 describe(p.explanation.as_ref(), otherwise),
             ),
             members: vec![member(links, a), member(links, b)],
+            strip: StripView::of_pair(links, p),
             explanation: ExplanationView::of(links, about),
             circuit: p.circuit.iter().map(|(task, c)| circuit_pair(links, task, c)).collect(),
+            corpus_q: q_below(p.corpus.iter()),
             corpus: p.corpus.iter().map(|c| corpus_pair(links, p.a, c)).collect(),
             logits: LogitsView::of(&p.promoted, &p.suppressed),
             examples: p.examples.iter().map(|e| example(e, max)).collect(),
@@ -84,6 +90,7 @@ impl PairView {
 pub(crate) struct GroupView {
     page: Page,
     members: Vec<Member>,
+    strip: StripView,
     explanation: Option<ExplanationView>,
     logits: LogitsView,
     examples: Vec<ExampleView>,
@@ -106,6 +113,7 @@ impl GroupView {
         };
         GroupView {
             page: Page::new(links, "groups", &path, g.name.clone(), description),
+            strip: StripView::of_group(links, &g.features),
             members: g.features.iter().map(|&f| member(links, f)).collect(),
             explanation: ExplanationView::of(links, about),
             logits: LogitsView::of(&g.promoted, &g.suppressed),

@@ -1,0 +1,13 @@
+//! The circuit of a task over all of its prompts as one picture: what stands at a position across,
+//! layers up, the answer on top.
+//!
+//! `sum` adds the graphs of the prompts, `choice` takes what a reader can take in, `layout` says
+//! where it stands, `picture` draws it.
+
+mod choice;
+mod layout;
+mod picture;
+mod sum;
+
+pub(super) use picture::{CircuitPicture, Size, circuit_picture};
+pub(super) use sum::flows;

@@ -1,0 +1,448 @@
+//! A task's circuit as SVG. Outlines tell the kinds of nodes, their depth how often they are in a
+//! prompt's circuit; width tells how much of the answer goes along a link, colour and dashes its
+//! sign.
+
+use super::choice::{Choice, Most, chosen};
+use super::layout::{Box, Layout, Measures, Spot};
+use super::sum::{Amount, Ends, Key, Part, Sum};
+use crate::atlas::model::Task;
+use crate::format::number::{counted, percent};
+use crate::format::text::{cut, visible};
+use crate::ids::{Component, FeatureId, Kind, Slot};
+use crate::site::links::Links;
+use crate::site::text::{Html, escape, html};
+use crate::stats::STANDS_OUT;
+use std::fmt::Write;
+
+/// Width of a letter of a node's name, and of the line below it.
+const LETTER: f64 = 6.05;
+const SMALL: f64 = 5.3;
+/// A node is wider than its text by this.
+const MARGIN: f64 = 14.0;
+/// Characters of the line below a name, and of a token in it.
+const BRIEF: usize = 15;
+const TOKEN: usize = 9;
+/// A link with less of one sign than this is told of as mixed.
+const ONE_SIGN: f64 = 0.5;
+/// Ends of links that a node's title tells, the strongest of each side.
+const TOLD: usize = 3;
+/// Width of the widest link.
+const WIDEST: f64 = 9.0;
+
+/// How much a picture shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Size {
+    /// At the top of a task's page.
+    Full,
+    /// On the front page: features of a dictionary as one node.
+    Small,
+}
+
+impl Size {
+    fn most(self) -> Most {
+        match self {
+            Size::Full => Most { features: 30, places: 6, links: 80, least: 0.002 },
+            Size::Small => Most { features: 0, places: 4, links: 24, least: 0.01 },
+        }
+    }
+
+    fn measures(self) -> Measures {
+        match self {
+            Size::Full => Measures { height: 32.0, air: 30.0, bottom: 44.0, width: 1090.0 },
+            Size::Small => Measures { height: 30.0, air: 24.0, bottom: 40.0, width: 520.0 },
+        }
+    }
+}
+
+/// The picture with what is to be said of it.
+pub(crate) struct CircuitPicture {
+    pub svg: Html,
+    pub caption: String,
+}
+
+/// The picture of a task's circuit; none where no prompt has a graph whose positions have names.
+pub(crate) fn circuit_picture(links: Links, task: &Task, size: Size) -> Option<CircuitPicture> {
+    let sum = Sum::of(task);
+    if sum.links.is_empty() {
+        return None;
+    }
+    let drawing = Drawing { links, task, choice: chosen(sum, size.most()), size };
+    Some(CircuitPicture { svg: drawing.svg(), caption: drawing.caption() })
+}
+
+struct Drawing<'a> {
+    links: Links<'a>,
+    task: &'a Task,
+    choice: Choice,
+    size: Size,
+}
+
+impl Drawing<'_> {
+    fn layers(&self) -> usize {
+        self.links.site.atlas.layers
+    }
+
+    /// The answer first, then each layer's MLP, attention features and heads from the last layer on,
+    /// tokens last.
+    fn row(&self, part: Part) -> usize {
+        let above = |layer: usize| 3 * (self.layers() - 1 - layer.min(self.layers() - 1));
+        match part {
+            Part::Answer => 0,
+            Part::Head(component) => 3 + above(component.layer()),
+            Part::Feature(FeatureId { dictionary, .. })
+            | Part::Rest(dictionary)
+            | Part::Error(dictionary) => {
+                above(dictionary.layer) + if dictionary.kind == Kind::Mlp { 1 } else { 2 }
+            }
+            Part::Bias | Part::Embedding => 1 + 3 * self.layers(),
+        }
+    }
+
+    fn svg(&self) -> Html {
+        let nodes = &self.choice.nodes;
+        let node_box = |(key, ..): &(Key, Amount, usize)| {
+            let (name, brief) = (self.name(*key), self.brief(*key));
+            let width = (columns(&name) * LETTER).max(columns(&brief) * SMALL) + MARGIN;
+            Box { row: self.row(key.part), column: key.place, width }
+        };
+        let boxes: Vec<Box> = nodes.iter().map(node_box).collect();
+        let links: Vec<(usize, usize)> =
+            self.choice.links.iter().map(|link| (link.0, link.1)).collect();
+        let names: Vec<f64> =
+            self.choice.places.iter().map(|place| columns(&place.0) * SMALL * 1.12).collect();
+        let rows = 2 + 3 * self.layers();
+        let layout = Layout::new(&boxes, &links, rows, &names, self.size.measures());
+        let mut body = String::new();
+        self.push_ground(&mut body, &layout);
+        self.push_links(&mut body, &layout);
+        (0..nodes.len()).for_each(|i| self.push_node(&mut body, &layout.spots[i], i));
+        self.push_rows(&mut body, &layout);
+        let class = if self.size == Size::Small { " small" } else { "" };
+        html(format!(
+            "<svg class=\"graph circuit{class}\" viewBox=\"0 0 {0:.0} {1:.0}\" \
+             style=\"--w:{0:.0}px\" role=\"group\" aria-label=\"the circuit of {2} over {3}\">{body}\
+             </svg>",
+            layout.width,
+            layout.height,
+            escape(&self.task.name),
+            counted(self.choice.prompts as usize, "prompt"),
+        ))
+    }
+
+    /// Every other layer on a band; columns with their names below.
+    fn push_ground(&self, body: &mut String, layout: &Layout) {
+        for layer in (0..self.layers()).rev().step_by(2) {
+            let above = 3 * (self.layers() - 1 - layer);
+            let strips = &layout.rows[1 + above..=3 + above];
+            let height: f64 = strips.iter().map(|strip| strip.size).sum();
+            if height > 0.0 {
+                let _ = write!(
+                    body,
+                    "<path class=\"band\" d=\"M0 {:.0}H{:.0}v{height:.0}H0z\"/>",
+                    strips[0].at, layout.width
+                );
+            }
+        }
+        let ground = layout.height - self.size.measures().bottom;
+        for ((name, token), column) in self.choice.places.iter().zip(&layout.columns) {
+            let (x, y) = (column.middle(), ground + 18.0);
+            let _ = write!(
+                body,
+                "<path class=\"column\" d=\"M{:.0} 4V{:.0}\"/><text class=\"place\" x=\"{x:.0}\" \
+                 y=\"{y:.0}\">{}</text>",
+                column.at,
+                layout.height - 4.0,
+                escape(&visible(&cut(name, 26)))
+            );
+            if !token.is_empty() {
+                let _ = write!(
+                    body,
+                    "<text class=\"token l\" x=\"{x:.0}\" y=\"{:.0}\">{}</text>",
+                    y + 14.0,
+                    escape(&cut(&visible(token), TOKEN + 4))
+                );
+            }
+        }
+    }
+
+    /// Over everything else: where the picture is scrolled, they stay.
+    fn push_rows(&self, body: &mut String, layout: &Layout) {
+        body.push_str("<g class=\"names\">");
+        for (row, strip) in layout.rows.iter().enumerate().filter(|(_, strip)| strip.size > 0.0) {
+            let y = strip.middle() + self.size.measures().air / 2.0 + 4.0;
+            let name = match row {
+                0 => "answer".to_string(),
+                row if row > 3 * self.layers() => "tokens".into(),
+                row => {
+                    let kind = ["MLP", "attention", "heads"][(row - 1) % 3];
+                    format!("{kind} {}", self.layers() - 1 - (row - 1) / 3)
+                }
+            };
+            let _ = write!(body, "<text class=\"l\" x=\"4\" y=\"{y:.0}\">{name}</text>");
+        }
+        body.push_str("</g>");
+    }
+
+    /// The weak ones first, so that the strong ones lie on top. Screen readers have the nodes'
+    /// titles.
+    fn push_links(&self, body: &mut String, layout: &Layout) {
+        let most = self.choice.links.first().map_or(1.0, |link| link.3.flow).max(f64::MIN_POSITIVE);
+        body.push_str("<g class=\"links\" aria-hidden=\"true\">");
+        for (from, to, ends, amount) in self.choice.links.iter().rev() {
+            // The area is what one sees, so that a quarter of the flow is half as wide.
+            let share = (amount.flow / most).sqrt();
+            let _ = write!(
+                body,
+                "<path class=\"{}\" data-n=\"{from} {to}\" d=\"{}\" stroke-width=\"{:.1}\" \
+                 stroke-opacity=\"{:.2}\"><title>{}</title></path>",
+                sign(amount).0,
+                self.curve(&layout.spots[*from], &layout.spots[*to], ends.slot),
+                0.8 + (WIDEST - 0.8) * share * share,
+                0.3 + 0.5 * share,
+                escape(&self.told_link(ends, amount)),
+            );
+        }
+        body.push_str("</g>");
+    }
+
+    /// From the upper edge of one node to the lower edge of another. The slots of a head are side by
+    /// side at its lower edge.
+    fn curve(&self, from: &Spot, to: &Spot, slot: Slot) -> String {
+        let half = self.size.measures().height / 2.0;
+        let aside = match slot {
+            Slot::Q => -0.3,
+            Slot::V => 0.3,
+            Slot::In | Slot::K => 0.0,
+        };
+        let (x1, y1, x2, y2) = (from.x, from.y - half, to.x + aside * to.width, to.y + half);
+        let rise = (y1 - y2).max(0.0);
+        let bow = if (x1 - x2).abs() < 50.0 && rise > 90.0 { (rise * 0.2).min(60.0) } else { 0.0 };
+        let (c1, c2) = (y1 - rise * 0.5, y2 + rise * 0.5);
+        format!("M{x1:.0} {y1:.0}C{:.0} {c1:.0} {:.0} {c2:.0} {x2:.0} {y2:.0}", x1 - bow, x2 - bow)
+    }
+
+    fn push_node(&self, body: &mut String, spot: &Spot, at: usize) {
+        let (key, amount, _) = &self.choice.nodes[at];
+        let often = amount.prompts.len() as f64 / f64::from(self.choice.prompts.max(1));
+        let (name, brief) = (self.name(*key), self.brief(*key));
+        let (w, h) = (spot.width, self.size.measures().height);
+        let (x, y) = (spot.x - w / 2.0, spot.y - h / 2.0);
+        let round = if matches!(key.part, Part::Head(_)) { 2.0 } else { h / 2.0 };
+        let _ = write!(
+            body,
+            "<a class=\"node {}\" href=\"{}\" data-n=\"{at}\"><title>{}</title><rect \
+             class=\"back\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{w:.1}\" height=\"{h}\" \
+             rx=\"{round}\"/><rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{w:.1}\" height=\"{h}\" \
+             rx=\"{round}\" fill-opacity=\"{:.2}\"/>",
+            class(key.part),
+            self.href(*key),
+            escape(&self.title(at)),
+            often,
+        );
+        let middle = if brief.is_empty() { spot.y + 3.5 } else { spot.y - 2.5 };
+        let _ =
+            write!(body, "<text x=\"{:.0}\" y=\"{middle:.1}\">{}</text>", spot.x, escape(&name));
+        if !brief.is_empty() {
+            let _ = write!(
+                body,
+                "<text class=\"brief\" x=\"{:.0}\" y=\"{:.1}\">{}</text>",
+                spot.x,
+                spot.y + 9.5,
+                escape(&brief)
+            );
+        }
+        body.push_str("</a>");
+    }
+
+    /// Short: `att3.51`, `L2H4`, `12 more`.
+    fn name(&self, key: Key) -> String {
+        let of = |key: Key| self.choice.nodes.iter().find(|(other, ..)| *other == key);
+        match key.part {
+            Part::Answer => "answer".into(),
+            Part::Head(component) => component.to_string(),
+            Part::Feature(feature) => feature.to_string(),
+            Part::Rest(dictionary) => {
+                let n = of(key).map_or(0, |node| node.2);
+                match self.choice.alone(key, dictionary) {
+                    true => counted(n, "feature"),
+                    false => format!("{n} more"),
+                }
+            }
+            Part::Error(dictionary) => format!("{dictionary} error"),
+            Part::Bias => "bias".into(),
+            Part::Embedding => "embedding".into(),
+        }
+    }
+
+    /// The line below the name.
+    fn brief(&self, key: Key) -> String {
+        match key.part {
+            Part::Answer => match self.task.kind.as_str() {
+                "greater-than" => "P(> YY) − P(≤ YY)".into(),
+                _ if self.difference() => "right − wrong".into(),
+                _ => "right".into(),
+            },
+            Part::Feature(feature) => self.told_feature(feature),
+            Part::Head(component) => self.told_head(component),
+            Part::Rest(dictionary) => dictionary.to_string(),
+            Part::Error(_) | Part::Bias | Part::Embedding => String::new(),
+        }
+    }
+
+    fn difference(&self) -> bool {
+        let mut graphs = self.task.prompts.iter().filter_map(|prompt| prompt.graph.as_ref());
+        graphs.next().is_none_or(|graph| graph.difference)
+    }
+
+    /// The token that a feature is most active at, and the one that it promotes most if that stands
+    /// out.
+    fn told_feature(&self, id: FeatureId) -> String {
+        let Some(feature) = self.links.site.feature(id) else { return String::new() };
+        let short = |text: &str| cut(visible(text).trim_start_matches('␣'), TOKEN);
+        let at = feature.mass.first().map(|(token, _)| short(token)).unwrap_or_default();
+        let promoted = feature.promoted.first().filter(|token| token.z > STANDS_OUT);
+        match promoted.map(|token| short(&token.text)) {
+            Some(token) if columns(&at) + columns(&token) + 3.0 <= BRIEF as f64 => {
+                format!("{at} → {token}")
+            }
+            _ => at,
+        }
+    }
+
+    /// What a head is in the published circuit or does to what it reads, and how often it is in
+    /// circuits.
+    fn told_head(&self, component: Component) -> String {
+        let own = self.task.components.iter().find(|c| c.component == component);
+        let class = own.and_then(|c| c.class.clone());
+        let page = self.links.site.atlas.components.iter().find(|p| p.component == component);
+        let head = page.and_then(|p| p.heads.iter().find(|head| head.task == self.task.name));
+        let copies = match head.and_then(|head| head.copies_or_lowers()) {
+            Some(true) => Some("copies".to_string()),
+            Some(false) => Some("suppresses".into()),
+            None => None,
+        };
+        class.or(copies).map(|what| cut(&what, BRIEF)).unwrap_or_default()
+    }
+
+    fn href(&self, key: Key) -> Html {
+        let page = match key.part {
+            Part::Head(component) => self.links.component(component).href,
+            Part::Feature(feature) => self.links.feature(feature).href,
+            Part::Rest(dictionary) | Part::Error(dictionary) if dictionary.kind == Kind::Mlp => {
+                self.links.component(Component::Mlp { layer: dictionary.layer }).href
+            }
+            _ => None,
+        };
+        page.unwrap_or_else(|| self.links.href(&format!("tasks/{}.html#prompts", self.task.name)))
+    }
+
+    /// Everything about a node, a line each.
+    fn title(&self, at: usize) -> String {
+        let (key, amount, _) = &self.choice.nodes[at];
+        let mut lines = vec![self.placed(*key)];
+        if key.part != Part::Answer {
+            lines.push(format!(
+                "in {} of {} circuits; {} of the answer goes through it",
+                amount.prompts.len(),
+                self.choice.prompts,
+                percent(amount.flow)
+            ));
+        }
+        if let Part::Feature(feature) = key.part {
+            lines.push(crate::format::text::plain(&self.links.site.gist(feature), 110));
+        }
+        let side = |ours: fn(&(usize, usize, Ends, Amount)) -> usize| {
+            self.choice.links.iter().filter(move |link| ours(link) == at).take(TOLD)
+        };
+        lines.extend(side(|l| l.0).map(|l| format!("→ {}: {}", self.placed(l.2.to), told(&l.3))));
+        lines.extend(side(|l| l.1).map(|l| format!("← {}: {}", self.placed(l.2.from), told(&l.3))));
+        lines.join("\n")
+    }
+
+    /// The name with what stands at its position.
+    fn placed(&self, key: Key) -> String {
+        let name = match key.part {
+            Part::Rest(dictionary) => format!("{} of {dictionary}", self.name(key)),
+            _ => self.name(key),
+        };
+        match key.part {
+            Part::Answer => name,
+            _ => format!("{name} at {}", self.choice.places[key.place].0),
+        }
+    }
+
+    fn told_link(&self, ends: &Ends, amount: &Amount) -> String {
+        let slot = match ends.slot {
+            Slot::Q => ", query",
+            Slot::K => ", key",
+            Slot::V => ", value",
+            Slot::In => "",
+        };
+        format!(
+            "{} → {}{slot}\nin {} of {} circuits, {}",
+            self.placed(ends.from),
+            self.placed(ends.to),
+            amount.prompts.len(),
+            self.choice.prompts,
+            told(amount)
+        )
+    }
+
+    fn caption(&self) -> String {
+        let choice = &self.choice;
+        let left = match choice.features_left {
+            0 => String::new(),
+            n => format!("{} are in no node of the picture. ", counted(n, "feature")),
+        };
+        format!(
+            "Left out: {} weaker than those drawn; those into the answer have {} of the effects on \
+             it. {left}Together, the links drawn into the answer have {} of all effects on it; the \
+             rest comes from outside of the circuit.",
+            counted(choice.links_left, "link"),
+            percent(choice.flow_left),
+            percent(self.into_answer()),
+        )
+    }
+
+    fn into_answer(&self) -> f64 {
+        let own = self.choice.links.iter().filter(|link| link.2.to.part == Part::Answer);
+        own.map(|link| link.3.flow).sum()
+    }
+}
+
+/// The class of a sign and its words. Links of prompts may have both signs.
+fn sign(amount: &Amount) -> (&'static str, &'static str) {
+    match amount.signed {
+        s if s >= ONE_SIGN * amount.flow => ("pos", "raises"),
+        s if s <= -ONE_SIGN * amount.flow => ("neg", "lowers"),
+        _ => ("mix", "raises in some prompts, lowers in others"),
+    }
+}
+
+fn told(amount: &Amount) -> String {
+    format!("{} of the answer, {}", percent(amount.flow), sign(amount).1)
+}
+
+/// What the style sheet calls a kind of node.
+fn class(part: Part) -> &'static str {
+    match part {
+        Part::Answer => "root",
+        Part::Head(_) => "head",
+        Part::Feature(FeatureId { dictionary, .. }) | Part::Rest(dictionary) => {
+            match (dictionary.kind, part) {
+                (Kind::Mlp, Part::Rest(_)) => "mlp rest",
+                (Kind::Mlp, _) => "mlp",
+                (_, Part::Rest(_)) => "att rest",
+                _ => "att",
+            }
+        }
+        Part::Error(_) => "err",
+        Part::Bias => "bias",
+        Part::Embedding => "emb",
+    }
+}
+
+/// Characters as columns of a terminal: those of East Asia take two.
+fn columns(text: &str) -> f64 {
+    text.chars().map(|c| if c >= '\u{1100}' { 2.0 } else { 1.0 }).sum()
+}
