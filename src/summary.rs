@@ -82,7 +82,7 @@ pub fn together(
 
 fn input_side(facts: &Facts) -> String {
     match facts.mass.first() {
-        None => "Never active in the *explain* half of the documents.".into(),
+        None => "Never active in the half of the documents that explanations are made from.".into(),
         Some((first, share)) => {
             let single = *share >= ALMOST_ALL;
             let what = if single {

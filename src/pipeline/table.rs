@@ -242,7 +242,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "interpret",
         does: "explanations of every feature, pair, component and group",
-        version: 5,
+        version: 6,
         settings: &["llm.", "groups.", "model.about"],
         inputs: &[Input::Tokenizer],
         besides: nothing,

@@ -1,6 +1,8 @@
 //! The whole site, as files: every link leads somewhere, no text becomes markup, no other host is
 //! asked.
 
+mod findings;
+
 use super::build;
 use super::build::{may_hold, may_write};
 use crate::atlas::fixture;
