@@ -260,3 +260,18 @@ fn flatten(prefix: &str, value: &serde_json::Value, into: &mut BTreeMap<String, 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_beside_a_settings_file_without_a_folder_are_shown_as_they_are_written() {
+        let mut config: Config = toml::from_str(include_str!("../../pipeline.toml")).unwrap();
+        for folder in ["", ".", "some/folder"] {
+            config.folder = folder.into();
+            assert_eq!(config.shown("demo/model"), "demo/model", "{folder}");
+        }
+        assert_eq!(config.shown("/elsewhere/model"), "/elsewhere/model");
+    }
+}

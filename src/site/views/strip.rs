@@ -129,7 +129,7 @@ fn verdicts(f: &Feature) -> Vec<(&'static str, String)> {
     };
     let told = |e: &crate::atlas::model::Evaluation| {
         let judged = of_evaluation(e);
-        let value = e.value.map(|v| format!(" {}", fixed(v, 2))).unwrap_or_default();
+        let value = e.score.map(|v| format!(" {}", fixed(v, 2))).unwrap_or_default();
         (judged.verdict.class(), format!("{}{value} {}", e.method, judged.words))
     };
     scores(shown, &f.evaluations).into_iter().map(told).collect()
