@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 /// The explainer's name where no language model wrote.
 pub(crate) const STATISTICS: &str = "statistics";
 
+/// What a summary knows of the corpus.
+const EXPLAINED: &str = "in the half of the documents that explanations are made from";
 /// Tokens named in a sentence.
 const NAMED: usize = 4;
 /// A feature with this share of its activation at one token is a feature of that token.
@@ -74,7 +76,7 @@ pub fn together(
     suppressed: &[String],
 ) -> Sentences {
     let input_side = match peaks {
-        [] => "Never active together in the corpus.".to_string(),
+        [] => format!("Never active together {EXPLAINED}."),
         _ => format!("{lead} at {}.", peaks_at(peaks)),
     };
     Sentences { input_side, output_side: output_side(promoted, suppressed) }
@@ -82,7 +84,7 @@ pub fn together(
 
 fn input_side(facts: &Facts) -> String {
     match facts.mass.first() {
-        None => "Never active in the half of the documents that explanations are made from.".into(),
+        None => format!("Never active {EXPLAINED}."),
         Some((first, share)) => {
             let single = *share >= ALMOST_ALL;
             let what = if single {
@@ -357,7 +359,10 @@ mod tests {
             said(&["1", "2", "2", "4", "5"]),
             "Strongest at numbers (5 of 5 examples): `2` (2), `1` (1), `4` (1), `5` (1)."
         );
-        assert_eq!(said(&[]), "Never active together in the corpus.");
+        assert_eq!(
+            said(&[]),
+            "Never active together in the half of the documents that explanations are made from."
+        );
     }
 
     #[test]
@@ -384,6 +389,10 @@ mod tests {
 
     #[test]
     fn an_inactive_feature_is_said_to_be_inactive() {
-        assert_eq!(feature(&NOTHING).input_side, "Never active on this corpus.");
+        // It may be active in the other half.
+        assert_eq!(
+            feature(&NOTHING).input_side,
+            "Never active in the half of the documents that explanations are made from."
+        );
     }
 }
