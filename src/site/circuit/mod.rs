@@ -2,12 +2,13 @@
 //! layers up, the answer on top.
 //!
 //! `sum` adds the graphs of the prompts, `choice` takes what a reader can take in, `layout` says
-//! where it stands, `picture` draws it.
+//! where it stands, `picture` draws it, `words` names it.
 
 mod choice;
 mod layout;
 mod picture;
 mod sum;
+mod words;
 
 pub(super) use picture::{CircuitPicture, Size, circuit_picture};
 pub(super) use sum::flows;

@@ -4,14 +4,14 @@
 
 use super::choice::{Choice, Most, chosen};
 use super::layout::{Box, Layout, Measures, Spot};
-use super::sum::{Amount, Ends, Key, Part, Sum};
+use super::sum::{Amount, Key, Part, Sum};
+use super::words::{TOKEN, columns, sign};
 use crate::atlas::model::Task;
-use crate::format::number::{counted, percent};
+use crate::format::number::counted;
 use crate::format::text::{cut, visible};
-use crate::ids::{Component, FeatureId, Kind, Slot};
+use crate::ids::{FeatureId, Kind, Slot};
 use crate::site::links::Links;
 use crate::site::text::{Html, escape, html};
-use crate::stats::STANDS_OUT;
 use std::fmt::Write;
 
 /// Width of a letter of a node's name, and of the line below it.
@@ -19,13 +19,6 @@ const LETTER: f64 = 6.05;
 const SMALL: f64 = 5.3;
 /// A node is wider than its text by this.
 const MARGIN: f64 = 14.0;
-/// Characters of the line below a name, and of a token in it.
-const BRIEF: usize = 15;
-const TOKEN: usize = 9;
-/// A link with less of one sign than this is told of as mixed.
-const ONE_SIGN: f64 = 0.5;
-/// Ends of links that a node's title tells, the strongest of each side.
-const TOLD: usize = 3;
 /// Width of the widest link.
 const WIDEST: f64 = 9.0;
 
@@ -70,11 +63,11 @@ pub(crate) fn circuit_picture(links: Links, task: &Task, size: Size) -> Option<C
     Some(CircuitPicture { svg: drawing.svg(), caption: drawing.caption() })
 }
 
-struct Drawing<'a> {
-    links: Links<'a>,
-    task: &'a Task,
-    choice: Choice,
-    size: Size,
+pub(super) struct Drawing<'a> {
+    pub links: Links<'a>,
+    pub task: &'a Task,
+    pub choice: Choice,
+    pub size: Size,
 }
 
 impl Drawing<'_> {
@@ -253,174 +246,6 @@ impl Drawing<'_> {
         }
         body.push_str("</a>");
     }
-
-    /// Short: `att3.51`, `L2H4`, `12 more`.
-    fn name(&self, key: Key) -> String {
-        let of = |key: Key| self.choice.nodes.iter().find(|(other, ..)| *other == key);
-        match key.part {
-            Part::Answer => "answer".into(),
-            Part::Head(component) => component.to_string(),
-            Part::Feature(feature) => feature.to_string(),
-            Part::Rest(dictionary) => {
-                let n = of(key).map_or(0, |node| node.2);
-                match self.choice.alone(key, dictionary) {
-                    true => counted(n, "feature"),
-                    false => format!("{n} more"),
-                }
-            }
-            Part::Error(dictionary) => format!("{dictionary} error"),
-            Part::Bias => "bias".into(),
-            Part::Embedding => "embedding".into(),
-        }
-    }
-
-    /// The line below the name.
-    fn brief(&self, key: Key) -> String {
-        match key.part {
-            Part::Answer => match self.task.kind.as_str() {
-                "greater-than" => "P(> YY) − P(≤ YY)".into(),
-                _ if self.difference() => "right − wrong".into(),
-                _ => "right".into(),
-            },
-            Part::Feature(feature) => self.told_feature(feature),
-            Part::Head(component) => self.told_head(component),
-            Part::Rest(dictionary) => dictionary.to_string(),
-            Part::Error(_) | Part::Bias | Part::Embedding => String::new(),
-        }
-    }
-
-    fn difference(&self) -> bool {
-        let mut graphs = self.task.prompts.iter().filter_map(|prompt| prompt.graph.as_ref());
-        graphs.next().is_none_or(|graph| graph.difference)
-    }
-
-    /// The token that a feature is most active at, and the one that it promotes most if that stands
-    /// out.
-    fn told_feature(&self, id: FeatureId) -> String {
-        let Some(feature) = self.links.site.feature(id) else { return String::new() };
-        let short = |text: &str| cut(visible(text).trim_start_matches('␣'), TOKEN);
-        let at = feature.mass.first().map(|(token, _)| short(token)).unwrap_or_default();
-        let promoted = feature.promoted.first().filter(|token| token.z > STANDS_OUT);
-        match promoted.map(|token| short(&token.text)) {
-            Some(token) if columns(&at) + columns(&token) + 3.0 <= BRIEF as f64 => {
-                format!("{at} → {token}")
-            }
-            _ => at,
-        }
-    }
-
-    /// What a head is in the published circuit or does to what it reads, and how often it is in
-    /// circuits.
-    fn told_head(&self, component: Component) -> String {
-        let own = self.task.components.iter().find(|c| c.component == component);
-        let class = own.and_then(|c| c.class.clone());
-        let page = self.links.site.atlas.components.iter().find(|p| p.component == component);
-        let head = page.and_then(|p| p.heads.iter().find(|head| head.task == self.task.name));
-        let copies = match head.and_then(|head| head.copies_or_lowers()) {
-            Some(true) => Some("copies".to_string()),
-            Some(false) => Some("suppresses".into()),
-            None => None,
-        };
-        class.or(copies).map(|what| cut(&what, BRIEF)).unwrap_or_default()
-    }
-
-    fn href(&self, key: Key) -> Html {
-        let page = match key.part {
-            Part::Head(component) => self.links.component(component).href,
-            Part::Feature(feature) => self.links.feature(feature).href,
-            Part::Rest(dictionary) | Part::Error(dictionary) if dictionary.kind == Kind::Mlp => {
-                self.links.component(Component::Mlp { layer: dictionary.layer }).href
-            }
-            _ => None,
-        };
-        page.unwrap_or_else(|| self.links.href(&format!("tasks/{}.html#prompts", self.task.name)))
-    }
-
-    /// Everything about a node, a line each.
-    fn title(&self, at: usize) -> String {
-        let (key, amount, _) = &self.choice.nodes[at];
-        let mut lines = vec![self.placed(*key)];
-        if key.part != Part::Answer {
-            lines.push(format!(
-                "in {} of {} circuits; {} of the answer goes through it",
-                amount.prompts.len(),
-                self.choice.prompts,
-                percent(amount.flow)
-            ));
-        }
-        if let Part::Feature(feature) = key.part {
-            lines.push(crate::format::text::plain(&self.links.site.gist(feature), 110));
-        }
-        let side = |ours: fn(&(usize, usize, Ends, Amount)) -> usize| {
-            self.choice.links.iter().filter(move |link| ours(link) == at).take(TOLD)
-        };
-        lines.extend(side(|l| l.0).map(|l| format!("→ {}: {}", self.placed(l.2.to), told(&l.3))));
-        lines.extend(side(|l| l.1).map(|l| format!("← {}: {}", self.placed(l.2.from), told(&l.3))));
-        lines.join("\n")
-    }
-
-    /// The name with what stands at its position.
-    fn placed(&self, key: Key) -> String {
-        let name = match key.part {
-            Part::Rest(dictionary) => format!("{} of {dictionary}", self.name(key)),
-            _ => self.name(key),
-        };
-        match key.part {
-            Part::Answer => name,
-            _ => format!("{name} at {}", self.choice.places[key.place].0),
-        }
-    }
-
-    fn told_link(&self, ends: &Ends, amount: &Amount) -> String {
-        let slot = match ends.slot {
-            Slot::Q => ", query",
-            Slot::K => ", key",
-            Slot::V => ", value",
-            Slot::In => "",
-        };
-        format!(
-            "{} → {}{slot}\nin {} of {} circuits, {}",
-            self.placed(ends.from),
-            self.placed(ends.to),
-            amount.prompts.len(),
-            self.choice.prompts,
-            told(amount)
-        )
-    }
-
-    fn caption(&self) -> String {
-        let choice = &self.choice;
-        let left = match choice.features_left {
-            0 => String::new(),
-            n => format!("{} are in no node of the picture. ", counted(n, "feature")),
-        };
-        format!(
-            "Left out: {} weaker than those drawn; those into the answer have {} of the effects on \
-             it. {left}Together, the links drawn into the answer have {} of all effects on it; the \
-             rest comes from outside of the circuit.",
-            counted(choice.links_left, "link"),
-            percent(choice.flow_left),
-            percent(self.into_answer()),
-        )
-    }
-
-    fn into_answer(&self) -> f64 {
-        let own = self.choice.links.iter().filter(|link| link.2.to.part == Part::Answer);
-        own.map(|link| link.3.flow).sum()
-    }
-}
-
-/// The class of a sign and its words. Links of prompts may have both signs.
-fn sign(amount: &Amount) -> (&'static str, &'static str) {
-    match amount.signed {
-        s if s >= ONE_SIGN * amount.flow => ("pos", "raises"),
-        s if s <= -ONE_SIGN * amount.flow => ("neg", "lowers"),
-        _ => ("mix", "raises in some prompts, lowers in others"),
-    }
-}
-
-fn told(amount: &Amount) -> String {
-    format!("{} of the answer, {}", percent(amount.flow), sign(amount).1)
 }
 
 /// What the style sheet calls a kind of node.
@@ -440,9 +265,4 @@ fn class(part: Part) -> &'static str {
         Part::Bias => "bias",
         Part::Embedding => "emb",
     }
-}
-
-/// Characters as columns of a terminal: those of East Asia take two.
-fn columns(text: &str) -> f64 {
-    text.chars().map(|c| if c >= '\u{1100}' { 2.0 } else { 1.0 }).sum()
 }
