@@ -145,7 +145,7 @@ impl Drawing<'_> {
                  y=\"{y:.0}\">{}</text>",
                 column.at,
                 layout.height - 4.0,
-                escape(&visible(&cut(name, 26)))
+                escape(&cut(name, 26).replace('\n', "↵"))
             );
             if !token.is_empty() {
                 let _ = write!(

@@ -21,6 +21,8 @@ pub(super) struct Finding {
     verdict: String,
     class: &'static str,
     text: String,
+    /// The same in a sentence, for the front page.
+    short: String,
 }
 
 /// The findings of a task in a model of so many heads and MLPs.
@@ -85,12 +87,16 @@ fn components(task: &Task, all: usize) -> Option<Finding> {
     };
     let left = share(found, "completeness").filter(|_| n < all);
     let left = left.map(|left| format!(" Without them {left} is left.")).unwrap_or_default();
-    let core = core.map(|f| {
+    let core_told = core.map(|f| {
         let lead = format!("The {} in at least {} of the circuits keep", f.size, frequency(f));
         format!(" {}", keeps(task, f, &lead))
     });
-    let text = whole + &left + &core.unwrap_or_default();
-    Some(Finding { what: "Heads and MLPs", verdict, class, text })
+    let text = whole + &left + core_told.as_deref().unwrap_or_default();
+    let short = match n >= all {
+        true => format!("All {all} are in circuits.{}", core_told.unwrap_or_default()),
+        false => keeps(task, found, &format!("{n} of {all} alone keep")),
+    };
+    Some(Finding { what: "Heads and MLPs", verdict, class, text, short })
 }
 
 /// The smallest circuit of heads and MLPs that keeps enough over all prompts and in each stratum;
@@ -210,12 +216,18 @@ fn features(task: &Task) -> Option<Finding> {
         of_all.unwrap_or_default(),
         all.unwrap_or_default()
     );
-    Some(Finding { what: "Features alone", verdict, class, text })
+    let beside: String = others.iter().map(|other| format!("; {}", other.short)).collect();
+    let short = format!(
+        "{} without error terms keep {kept}{beside}.",
+        counted(found.size as usize, "feature")
+    );
+    Some(Finding { what: "Features alone", verdict, class, text, short })
 }
 
 /// A baseline beside a circuit of features.
 struct Beside {
     text: String,
+    short: String,
     as_good: bool,
     /// What a verdict adds then.
     verdict: &'static str,
@@ -229,6 +241,7 @@ fn random(task: &Task, found: &Faithfulness) -> Option<Beside> {
     let own = beside(task, found)?.metrics.get("faithfulness")?;
     Some(Beside {
         text: format!("As many random features keep {}", range(own)?),
+        short: format!("random ones {}", range(own)?),
         as_good: own.high? >= value(found)?,
         verdict: "random features keep as much",
     })
@@ -249,6 +262,7 @@ fn null(task: &Task, found: &Faithfulness) -> Option<Beside> {
              {}",
             share(own, "faithfulness")?
         ),
+        short: format!("the null’s {}", share(own, "faithfulness")?),
         as_good: own.metrics.get("faithfulness")?.high? >= found.metrics.get("faithfulness")?.low?,
         verdict: "not told apart from the null",
     })
@@ -266,6 +280,7 @@ fn neurons(task: &Task, found: &Faithfulness) -> Option<Beside> {
     let off = |kept: f64| (1.0 - kept).abs();
     Some(Beside {
         text: format!("As many neurons, ranked the same way, keep {}", share(own, "faithfulness")?),
+        short: format!("as many neurons {}", share(own, "faithfulness")?),
         as_good: off(value(own)?) <= off(value(found)?),
         verdict: "as many neurons do as well",
     })
@@ -286,6 +301,10 @@ fn links(task: &Task) -> Option<Finding> {
         (held, tested) if 2 * held > tested => (format!("{held} of {tested} tested hold"), NEAR),
         _ => (format!("{held} of {tested} tested hold"), BAD),
     };
+    let untested = match steady {
+        0 => String::new(),
+        n => format!("; {n} could not be tested"),
+    };
     let steady = match steady {
         0 => String::new(),
         n => format!(
@@ -297,7 +316,11 @@ fn links(task: &Task) -> Option<Finding> {
          they enter as predicted, {short} by less than a quarter of that, {opposite} the other \
          way.{steady}"
     );
-    Some(Finding { what: "Links", verdict, class, text })
+    let short = format!(
+        "Of the {all} strongest {held} do as predicted, {short} far less, {opposite} the \
+         contrary{untested}."
+    );
+    Some(Finding { what: "Links", verdict, class, text, short })
 }
 
 /// What a reader may take for measured and is not.
@@ -334,8 +357,8 @@ fn untested(task: &Task) -> Finding {
         1 => "sentences of another form than the task’s one template".into(),
         n => format!("sentences of other forms than the task’s {n} templates"),
     });
-    let text = format!("{}.", left.join("; "));
-    Finding { what: "Not tested", verdict: String::new(), class: "", text: capital(&text) }
+    let text = capital(&format!("{}.", left.join("; ")));
+    Finding { what: "Not tested", verdict: String::new(), class: "", short: text.clone(), text }
 }
 
 fn capital(text: &str) -> String {

@@ -21,6 +21,8 @@ pub(super) struct StripView {
     tasks: Vec<TaskRow>,
     /// Verdicts on the explanation: class, words.
     verdicts: Vec<(&'static str, String)>,
+    /// What stands in their place; empty where there is nothing to judge.
+    unjudged: &'static str,
 }
 
 #[derive(Serialize)]
@@ -67,22 +69,28 @@ impl StripView {
                 });
             }
         }
-        StripView { tasks, verdicts: verdicts(f) }
+        let verdicts = verdicts(f);
+        let unjudged = match (&f.explanation, verdicts.is_empty()) {
+            (Some(_), true) => "not judged on texts",
+            (None, true) => "none",
+            _ => "",
+        };
+        StripView { tasks, verdicts, unjudged }
     }
 
     pub(super) fn of_component(links: Links, component: Component) -> StripView {
         let found = links.site.appearances.component(component);
-        StripView { tasks: rows(links, found, |_| Vec::new()), verdicts: Vec::new() }
+        StripView { tasks: rows(links, found, |_| Vec::new()), verdicts: Vec::new(), unjudged: "" }
     }
 
     pub(super) fn of_pair(links: Links, pair: &Pair) -> StripView {
         let found = links.site.appearances.together(&[pair.a, pair.b]);
-        StripView { tasks: rows(links, found, |_| Vec::new()), verdicts: Vec::new() }
+        StripView { tasks: rows(links, found, |_| Vec::new()), verdicts: Vec::new(), unjudged: "" }
     }
 
     pub(super) fn of_group(links: Links, features: &[crate::ids::FeatureId]) -> StripView {
         let found = links.site.appearances.together(features);
-        StripView { tasks: rows(links, found, |_| Vec::new()), verdicts: Vec::new() }
+        StripView { tasks: rows(links, found, |_| Vec::new()), verdicts: Vec::new(), unjudged: "" }
     }
 }
 
