@@ -311,7 +311,7 @@ fn links_and_hooks_of_a_gradient_run_have_finite_figures() {
 fn pages_of_a_gradient_run_show_the_chosen_circuit() {
     let (bench, _) = by_gradient();
     let page = bench.page("index.html");
-    assert!(page.contains("of all features") && page.contains("The circuit found, "), "{page}");
+    assert!(page.contains("of all features") && page.contains("<dt>Features alone "), "{page}");
     let page = bench.page("tasks/ioi.html");
     assert!(
         page.contains("Oppose the answer") && page.contains("<th scope=\"row\">neurons</th>"),
@@ -338,7 +338,7 @@ fn neurons_are_not_the_first_ablation_and_pruned_circuits_are_parts_of_the_ranki
             && found.iter().all(|row| !row.chosen || row.rank <= 20 && row.score > 0.0)
     );
     let page = bench.page("index.html");
-    assert!(page.contains("The circuit found, "), "{page}");
+    assert!(page.contains("<dt>Features alone "), "{page}");
     let page = bench.page("tasks/ioi.html");
     assert!(
         !page.contains("Mean ablation of everything else"),
