@@ -34,7 +34,12 @@ pub(super) struct Site<'a> {
     gists: BTreeMap<FeatureId, String>,
     /// There is one page and no other file.
     pub alone: bool,
+    /// Contexts whose texts are in one file: as many as fit.
+    pub texts_at_once: u32,
 }
+
+/// Tokens of the texts in one file.
+const TOKENS_AT_ONCE: usize = 8192;
 
 impl<'a> Site<'a> {
     /// # Errors
@@ -50,6 +55,7 @@ impl<'a> Site<'a> {
             .iter()
             .map(|g| g.name.as_str())
             .try_for_each(|name| check_name("group", name))?;
+        let longest = atlas.texts.values().map(|text| text.tokens.len()).max().unwrap_or(1);
         Ok(Site {
             atlas,
             features: atlas.features.iter().map(|f| (f.id, f)).collect(),
@@ -58,6 +64,7 @@ impl<'a> Site<'a> {
             tasks: atlas.tasks.iter().map(|t| t.name.as_str()).collect(),
             gists: BTreeMap::new(),
             alone: false,
+            texts_at_once: (TOKENS_AT_ONCE / longest.max(1)).max(1) as u32,
         })
     }
 

@@ -133,6 +133,32 @@ fn push_piece(out: &mut String, piece: &TextPiece, peak: bool, max: f64) {
     }
 }
 
+/// An example in which the pieces that heads read are marked, by their places, with what is said of
+/// each.
+pub(super) fn read_from(example: &Example, read: &[(usize, String)], max: f64) -> Html {
+    let mut out = String::from(if example.more_before { "…" } else { "" });
+    for (i, piece) in example.pieces.iter().enumerate() {
+        match read.iter().find(|(at, _)| *at == i) {
+            Some((_, said)) => {
+                let word = piece.text.trim_start_matches(' ');
+                out.push_str(&piece.text[..piece.text.len() - word.len()]);
+                out.push_str(&format!("<mark title=\"{}\">", escape(said)));
+                let text = if word.is_empty() { "␣" } else { word };
+                push_piece(
+                    &mut out,
+                    &TextPiece { text: text.into(), ..piece.clone() },
+                    i == example.peak,
+                    max,
+                );
+                out.push_str("</mark>");
+            }
+            None => push_piece(&mut out, piece, i == example.peak, max),
+        }
+    }
+    out.push_str(if example.more_after { "…" } else { "" });
+    html(out)
+}
+
 /// A stretch of text some pieces of which are marked.
 pub(super) fn marked(pieces: &[(String, bool)]) -> Html {
     let mut out = String::new();
@@ -202,6 +228,8 @@ mod tests {
             peak,
             more_before: true,
             more_after: false,
+            position: 0,
+            active: Vec::new(),
         }
     }
 

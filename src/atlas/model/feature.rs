@@ -56,6 +56,8 @@ pub(crate) struct Feature {
     pub causal: Option<Steering>,
     /// Why it is active.
     pub why: Why,
+    /// Features with a page that write alike, the most similar first.
+    pub similar: Vec<Similar>,
 }
 
 /// A window of a context around the peak.
@@ -77,6 +79,43 @@ pub(crate) struct Example {
     /// The window was cut: there is more text of the context before, after.
     pub more_before: bool,
     pub more_after: bool,
+    /// Position of the peak in the context.
+    pub position: u32,
+    /// Positions of the whole context at which it is active, with the activations; empty where
+    /// only the window is known.
+    pub active: Vec<(u32, f64)>,
+}
+
+impl Example {
+    /// Whether the context has more text than the window, and what it is active at there is known.
+    pub(crate) fn is_cut(&self) -> bool {
+        let known = !self.active.is_empty() || self.band == Band::Inactive;
+        (self.more_before || self.more_after) && known
+    }
+}
+
+/// The text of a context.
+#[derive(Clone, Debug)]
+pub(crate) struct ContextText {
+    /// Of each position its token. Where several share a character, the first has all of their
+    /// text.
+    pub tokens: Vec<ContextToken>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ContextToken {
+    pub text: Box<str>,
+    pub special: bool,
+}
+
+/// A feature that writes like another one.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Similar {
+    pub other: FeatureId,
+    /// Of the two write vectors.
+    pub cosine: f64,
+    /// In standard deviations of random directions.
+    pub z: f64,
 }
 
 /// A stretch of text with one activation: a token, or several that share a character (their largest

@@ -5,17 +5,19 @@ use super::explained::{About, ExplanationView};
 use super::intervention_links::{InterventionLinkRow, intervention_link_row};
 use super::parts::{
     BandView, CircuitPairRow, CorpusPairRow, LogitsView, Page, ServingRow, bands,
-    circuit_pair_from, corpus_pair, describe, serving,
+    circuit_pair_from, corpus_pair, describe, gist, serving,
 };
 use super::scores::ScoresView;
 use super::why::WhyView;
-use crate::atlas::model::{Feature, Task};
-use crate::format::number::{count, percent, significant};
-use crate::ids::Kind;
+use crate::atlas::model::{CorpusPair, Feature, Similar, Task};
+use crate::format::number::{count, counted, fixed, percent, significant};
+use crate::ids::{FeatureId, Kind, Lag};
 use crate::site::links::{Links, PageLink, Site};
 use crate::site::svg;
 use crate::site::text::{Html, token};
+use crate::stats::STANDS_OUT;
 use serde::Serialize;
+use std::cmp::Ordering;
 
 #[derive(Serialize)]
 pub(crate) struct FeatureView {
@@ -34,9 +36,13 @@ pub(crate) struct FeatureView {
     logits: LogitsView,
     servings: Vec<ServingRow>,
     bands: Vec<BandView>,
-    corpus_pairs: Vec<CorpusPairRow>,
+    /// Features with which it meets, by where they are active: caption, rows.
+    corpus_pairs: Vec<(&'static str, Vec<CorpusPairRow>)>,
     corpus_total: String,
     circuit_pairs: Vec<CircuitPairRow>,
+    similar: Vec<SimilarRow>,
+    /// Contexts in a file of texts.
+    per_file: u32,
     circuit_total: String,
     /// Its links that were run, by task.
     live: Vec<(PageLink, Vec<InterventionLinkRow>)>,
@@ -88,7 +94,9 @@ impl FeatureView {
             logits: LogitsView::of(&f.promoted, &f.suppressed),
             servings: f.servings.iter().map(|s| serving(links, s)).collect(),
             bands: bands(&f.examples, f.max),
-            corpus_pairs: f.corpus_pairs.iter().map(|p| corpus_pair(links, f.id, p)).collect(),
+            corpus_pairs: neighbours(links, f),
+            similar: f.similar.iter().map(|one| similar(links, f.id, one)).collect(),
+            per_file: site.texts_at_once,
             corpus_total: beyond(f.corpus_pairs.len(), f.corpus_total),
             circuit_pairs: circuit_pairs
                 .map(|(task, p)| circuit_pair_from(links, f.id, task, p))
@@ -109,6 +117,57 @@ impl FeatureView {
     }
 }
 
+/// A feature that writes alike.
+#[derive(Serialize)]
+struct SimilarRow {
+    feature: PageLink,
+    gist: Html,
+    cosine: String,
+    /// Length of its bar in percent.
+    width: String,
+    place: String,
+    density: String,
+    /// No more similar than random directions are.
+    noise: bool,
+}
+
+fn similar(links: Links, of: FeatureId, one: &Similar) -> SimilarRow {
+    let (own, other) = (of.dictionary, one.other.dictionary);
+    let place = match (own.kind == other.kind, other.layer.cmp(&own.layer)) {
+        (true, Ordering::Equal) => "same dictionary".into(),
+        (_, Ordering::Equal) => "same layer".into(),
+        (_, Ordering::Less) => layers(own.layer - other.layer, "before"),
+        (_, Ordering::Greater) => layers(other.layer - own.layer, "after"),
+    };
+    SimilarRow {
+        feature: links.feature(one.other),
+        gist: gist(links, one.other),
+        cosine: fixed(one.cosine, 2),
+        width: format!("{:.0}", one.cosine.clamp(0.0, 1.0) * 100.0),
+        place,
+        density: links.site.feature(one.other).map(|f| percent(f.density)).unwrap_or_default(),
+        noise: one.z <= STANDS_OUT,
+    }
+}
+
+fn layers(n: usize, side: &str) -> String {
+    format!("{} {side}", counted(n, "layer"))
+}
+
+/// Features with which it meets, by where they are active as seen from it.
+fn neighbours(links: Links, f: &Feature) -> Vec<(&'static str, Vec<CorpusPairRow>)> {
+    let of = |wanted: &dyn Fn(&CorpusPair) -> bool| -> Vec<CorpusPairRow> {
+        let own = f.corpus_pairs.iter().filter(|p| wanted(p));
+        own.map(|p| corpus_pair(links, f.id, p)).collect()
+    };
+    let groups = [
+        ("Active at the same token", of(&|p| p.lag == Lag::Same)),
+        ("Active a few tokens before", of(&|p| p.lag == Lag::Window && !p.first)),
+        ("Active a few tokens after", of(&|p| p.lag == Lag::Window && p.first)),
+    ];
+    groups.into_iter().filter(|(_, rows)| !rows.is_empty()).collect()
+}
+
 /// The links from a feature that were run, by task.
 fn live(site: &Site, links: Links, f: &Feature) -> Vec<(PageLink, Vec<InterventionLinkRow>)> {
     let own = |task: &Task| -> Vec<InterventionLinkRow> {
@@ -122,7 +181,8 @@ fn live(site: &Site, links: Links, f: &Feature) -> Vec<(PageLink, Vec<Interventi
     tasks.filter(|(_, rows)| !rows.is_empty()).collect()
 }
 
-fn what(f: &Feature) -> String {
+/// Which feature of which dictionary it is.
+pub(super) fn what(f: &Feature) -> String {
     let dictionary = match f.id.dictionary.kind {
         Kind::Attention => "attention SAE",
         Kind::Mlp => "MLP transcoder",

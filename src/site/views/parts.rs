@@ -162,6 +162,10 @@ pub(super) struct ExampleView {
     pub document: u32,
     pub context: u32,
     pub half: String,
+    /// Position of the peak in the context.
+    pub position: u32,
+    /// The page can show the whole context.
+    pub whole: bool,
 }
 
 /// Examples of one band of strength.
@@ -186,10 +190,13 @@ pub(super) fn example(e: &Example, max: f64) -> ExampleView {
         document: e.document,
         context: e.context,
         half: e.half.to_string(),
+        position: e.position,
+        whole: false,
     }
 }
 
-/// Examples under their bands, in the order in which the bands first come.
+/// Examples under their bands, in the order in which the bands first come; a page with their texts
+/// and activations can show whole contexts.
 pub(super) fn bands(examples: &[Example], max: f64) -> Vec<BandView> {
     let mut bands: Vec<BandView> = Vec::new();
     for e in examples {
@@ -201,7 +208,7 @@ pub(super) fn bands(examples: &[Example], max: f64) -> Vec<BandView> {
             });
             bands.len() - 1
         });
-        bands[i].examples.push(example(e, max));
+        bands[i].examples.push(ExampleView { whole: e.is_cut(), ..example(e, max) });
     }
     bands
 }
