@@ -141,7 +141,7 @@ fn contexts(texts: &[String], features: &[Feature]) -> BTreeMap<u32, ContextText
             )
             .collect(),
     };
-    let examples = features.iter().flat_map(|f| &f.examples).filter(|e| e.is_cut());
+    let examples = features.iter().flat_map(|f| &f.examples).filter(|e| e.is_whole_known());
     examples.map(|e| (e.context, text(e.document))).collect()
 }
 

@@ -735,8 +735,8 @@ fn scripts_of_features_and_texts_are_data() {
             assert_eq!(said[0], f.id.to_string().as_str());
             let panel = said[1].as_str().unwrap();
             assert!(panel.contains("<p class=\"said\">") && !panel.contains("<script"), "{panel}");
-            let cut = f.examples.iter().filter(|e| e.is_cut());
-            let contexts: BTreeSet<String> = cut.map(|e| e.context.to_string()).collect();
+            let known = f.examples.iter().filter(|e| e.is_whole_known());
+            let contexts: BTreeSet<String> = known.map(|e| e.context.to_string()).collect();
             let told: BTreeSet<String> = said[2].as_object().unwrap().keys().cloned().collect();
             assert_eq!(told, contexts);
         }

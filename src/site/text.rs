@@ -133,27 +133,23 @@ fn push_piece(out: &mut String, piece: &TextPiece, peak: bool, max: f64) {
     }
 }
 
-/// An example in which the pieces that heads read are marked, by their places, with what is said of
-/// each.
+/// An example in which pieces that heads read are marked, by their places, with what is said of each;
+/// of activations only the peak is shown.
 pub(super) fn read_from(example: &Example, read: &[(usize, String)], max: f64) -> Html {
     let mut out = String::from(if example.more_before { "…" } else { "" });
     for (i, piece) in example.pieces.iter().enumerate() {
-        match read.iter().find(|(at, _)| *at == i) {
-            Some((_, said)) => {
-                let word = piece.text.trim_start_matches(' ');
-                out.push_str(&piece.text[..piece.text.len() - word.len()]);
-                out.push_str(&format!("<mark title=\"{}\">", escape(said)));
-                let text = if word.is_empty() { "␣" } else { word };
-                push_piece(
-                    &mut out,
-                    &TextPiece { text: text.into(), ..piece.clone() },
-                    i == example.peak,
-                    max,
-                );
-                out.push_str("</mark>");
-            }
-            None => push_piece(&mut out, piece, i == example.peak, max),
-        }
+        let is_peak = i == example.peak;
+        let shown = if is_peak { piece.clone() } else { TextPiece { value: 0.0, ..piece.clone() } };
+        let Some((_, said)) = read.iter().find(|(at, _)| *at == i) else {
+            push_piece(&mut out, &shown, is_peak, max);
+            continue;
+        };
+        let word = piece.text.trim_start_matches(' ');
+        out.push_str(&piece.text[..piece.text.len() - word.len()]);
+        out.push_str(&format!("<mark title=\"{}\">", escape(said)));
+        let word = if word.is_empty() { "␣" } else { word };
+        push_piece(&mut out, &TextPiece { text: word.into(), ..shown }, is_peak, max);
+        out.push_str("</mark>");
     }
     out.push_str(if example.more_after { "…" } else { "" });
     html(out)

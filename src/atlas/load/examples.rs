@@ -70,8 +70,8 @@ impl Reader<'_> {
 
     /// The texts of the contexts of which examples of these features show a window.
     pub(super) fn contexts(&self, features: &[Feature]) -> Result<BTreeMap<u32, ContextText>> {
-        let cut = features.iter().flat_map(|f| &f.examples).filter(|e| e.is_cut());
-        let wanted: BTreeSet<u32> = cut.map(|e| e.context).collect();
+        let known = features.iter().flat_map(|f| &f.examples).filter(|e| e.is_whole_known());
+        let wanted: BTreeSet<u32> = known.map(|e| e.context).collect();
         let mut texts = BTreeMap::new();
         for part in self.store.parts(&ContextRow::ARTIFACT)? {
             let rows: Vec<ContextRow> = self.store.read_part_of(part, "context", &wanted)?;

@@ -87,10 +87,28 @@ pub(crate) struct Example {
 }
 
 impl Example {
-    /// Whether the context has more text than the window, and what it is active at there is known.
+    /// Whether it is known where the feature is active in the whole context.
+    pub(crate) fn is_whole_known(&self) -> bool {
+        !self.active.is_empty() || self.band == Band::Inactive
+    }
+
+    /// Whether the context has more text than the window.
     pub(crate) fn is_cut(&self) -> bool {
-        let known = !self.active.is_empty() || self.band == Band::Inactive;
-        (self.more_before || self.more_after) && known
+        self.more_before || self.more_after
+    }
+
+    /// The same with no more than `radius` pieces on either side of the peak.
+    #[must_use]
+    pub(crate) fn narrowed(&self, radius: usize) -> Example {
+        let (start, end) =
+            (self.peak.saturating_sub(radius), (self.peak + radius + 1).min(self.pieces.len()));
+        Example {
+            pieces: self.pieces[start..end].to_vec(),
+            peak: self.peak - start,
+            more_before: self.more_before || start > 0,
+            more_after: self.more_after || end < self.pieces.len(),
+            ..self.clone()
+        }
     }
 }
 

@@ -45,11 +45,11 @@ fn tokens(text: &ContextText) -> Vec<Token> {
 /// Where a feature is active in the contexts of its examples: position, heat and value.
 pub(crate) type Active = BTreeMap<u32, Vec<(u32, usize, String)>>;
 
-/// For the examples that are cut.
+/// For the examples of which it is known.
 pub(crate) fn active(examples: &[Example], max: f64) -> Active {
     let one = |&(at, value): &(u32, f64)| (at, heat(value, max), significant(value, 3));
-    let cut = examples.iter().filter(|example| example.is_cut());
-    cut.map(|example| (example.context, example.active.iter().map(one).collect())).collect()
+    let known = examples.iter().filter(|example| example.is_whole_known());
+    known.map(|example| (example.context, example.active.iter().map(one).collect())).collect()
 }
 
 #[cfg(test)]
@@ -58,7 +58,7 @@ mod tests {
     use crate::atlas::fixture;
 
     #[test]
-    fn every_example_that_is_cut_has_its_text_and_its_activations() {
+    fn every_example_has_its_text_and_its_activations() {
         let atlas = fixture::atlas();
         let site = Site::new(&atlas).unwrap();
         let files: BTreeMap<u32, TextsScript> = text_files(&site)
@@ -69,7 +69,7 @@ mod tests {
         let mut seen = 0;
         for f in &atlas.features {
             let active = active(&f.examples, f.max);
-            for example in f.examples.iter().filter(|example| example.is_cut()) {
+            for example in f.examples.iter().filter(|example| example.is_whole_known()) {
                 let file = &files[&(example.context / site.texts_at_once)];
                 let text = &file.texts[&example.context];
                 assert!(

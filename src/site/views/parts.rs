@@ -81,7 +81,9 @@ impl Page {
 /// Characters of an explanation in a table.
 const GIST: usize = 190;
 /// The same where two stand side by side.
-const SHORT: usize = 150;
+const SHORT: usize = 120;
+/// Pieces on either side of the peak, in bands below the top.
+const NARROW: usize = 10;
 
 /// A few words on a feature.
 pub(super) fn gist(links: Links, id: FeatureId) -> Html {
@@ -208,7 +210,9 @@ pub(super) fn bands(examples: &[Example], max: f64) -> Vec<BandView> {
             });
             bands.len() - 1
         });
-        bands[i].examples.push(ExampleView { whole: e.is_cut(), ..example(e, max) });
+        let shown = if e.band == Band::Top { e.clone() } else { e.narrowed(NARROW) };
+        let whole = shown.is_cut() && e.is_whole_known();
+        bands[i].examples.push(ExampleView { whole, ..example(&shown, max) });
     }
     bands
 }
@@ -288,7 +292,7 @@ pub(super) fn corpus_pair(links: Links, from: FeatureId, p: &CorpusPair) -> Corp
     };
     CorpusPairRow {
         other: links.feature(p.other),
-        gist: gist(links, p.other),
+        gist: text::prose(&links.site.gist(p.other), SHORT),
         lag,
         together: count(p.together),
         expected: significant(p.expected, 2),

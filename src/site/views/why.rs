@@ -14,7 +14,9 @@ use serde::Serialize;
 const PAIRS: usize = 3;
 /// Examples of which it is shown what heads read, and positions of each.
 const READ: usize = 6;
-const PLACES: usize = 4;
+const PLACES: usize = 3;
+/// The least share of a position, but for the first.
+const LEAST_READ: f64 = 0.01;
 /// Characters of an earlier feature's explanation.
 const SHORT: usize = 90;
 
@@ -143,7 +145,8 @@ fn distances(list: &[(String, f64)]) -> Vec<(String, String, String)> {
 }
 
 fn read_row(links: Links, read: &ReadFrom, max: f64) -> ReadRow {
-    let places = || read.places.iter().take(PLACES);
+    let is_told = |(i, place): &(usize, &ReadPlace)| *i == 0 || place.share >= LEAST_READ;
+    let places = || read.places.iter().take(PLACES).enumerate().filter(is_told).map(|(_, p)| p);
     let said = |place: &ReadPlace| {
         let heads: Vec<String> = place.heads.iter().map(|(head, _)| head.to_string()).collect();
         format!("read by {}: {}", heads.join(", "), percent(place.share))
