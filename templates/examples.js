@@ -26,9 +26,11 @@
   window.atlasContexts = (some) => Object.assign(texts, some);
   window.atlasFeature = (id, panel, own) => { if (id === feature) active = own; };
 
-  // Line breaks and tabs are marked, as they are in the windows.
-  const running = (text) => text.split(/(\n|\t)/).filter(Boolean).map((part) =>
-    part === "\n" ? make("b", { textContent: "\u21b5" }) : part === "\t" ? make("b", { textContent: "\u21e5" }) : part);
+  // Line breaks, tabs and characters without a shape are marked, as they are in the windows.
+  const hidden = /([\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb])/;
+  const symbol = (c) => ({ "\n": "\u21b5", "\t": "\u21e5" })[c] || `U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
+  const running = (text) => text.split(hidden).filter(Boolean).map((part) =>
+    (hidden.test(part) ? make("b", { textContent: symbol(part) }) : part));
   const whole = (context, peak) => {
     const values = new Map();
     const text = texts[context];

@@ -36,8 +36,8 @@ pub(crate) struct FeatureView {
     logits: LogitsView,
     servings: Vec<ServingRow>,
     bands: Vec<BandView>,
-    /// Features with which it meets, by where they are active: caption, rows.
-    corpus_pairs: Vec<(&'static str, Vec<CorpusPairRow>)>,
+    /// Features with which it meets: at the same token, before it, after it.
+    corpus_pairs: Vec<CorpusPairRow>,
     corpus_total: String,
     circuit_pairs: Vec<CircuitPairRow>,
     similar: Vec<SimilarRow>,
@@ -154,18 +154,16 @@ fn layers(n: usize, side: &str) -> String {
     format!("{} {side}", counted(n, "layer"))
 }
 
-/// Features with which it meets, by where they are active as seen from it.
-fn neighbours(links: Links, f: &Feature) -> Vec<(&'static str, Vec<CorpusPairRow>)> {
-    let of = |wanted: &dyn Fn(&CorpusPair) -> bool| -> Vec<CorpusPairRow> {
-        let own = f.corpus_pairs.iter().filter(|p| wanted(p));
-        own.map(|p| corpus_pair(links, f.id, p)).collect()
-    };
-    let groups = [
-        ("Active at the same token", of(&|p| p.lag == Lag::Same)),
-        ("Active a few tokens before", of(&|p| p.lag == Lag::Window && !p.first)),
-        ("Active a few tokens after", of(&|p| p.lag == Lag::Window && p.first)),
-    ];
-    groups.into_iter().filter(|(_, rows)| !rows.is_empty()).collect()
+/// Features with which it meets: at the same token, before it, after it.
+fn neighbours(links: Links, f: &Feature) -> Vec<CorpusPairRow> {
+    let mut all: Vec<&CorpusPair> = f.corpus_pairs.iter().collect();
+    // Stable: the closest stay first.
+    all.sort_by_key(|p| match (p.lag, p.first) {
+        (Lag::Same, _) => 0,
+        (Lag::Window, false) => 1,
+        (Lag::Window, true) => 2,
+    });
+    all.into_iter().map(|p| corpus_pair(links, f.id, p)).collect()
 }
 
 /// The links from a feature that were run, by task.
