@@ -40,6 +40,8 @@
   const letters = [...svg.querySelectorAll(".slots text")];
   const markOf = [];
   data.marks.forEach((mark, at) => mark.nodes.forEach((node) => { markOf[node] = at; }));
+  // The page of a feature is beside its script.
+  const pageOf = (node) => (node.feature && data.features ? `${data.features}${node.feature}.html` : node.page);
   const byKey = new Map(data.marks.map((mark, at) => [mark.key, at]));
 
   let chosen = -1; // a mark, or own + the number of a group
@@ -206,7 +208,7 @@
     const first = all[0];
     const select = make("button", { type: "button", textContent: picked.has(at) ? "Deselect" : "Select for a group" });
     select.addEventListener("click", () => pick(at));
-    const page = first.page ? make("a", { href: first.page, textContent: `Page of ${first.name}` }) : null;
+    const page = pageOf(first) ? make("a", { href: pageOf(first), textContent: `Page of ${first.name}` }) : null;
     return [
       make("p", { className: "quiet", textContent: first.kind }),
       facts(first, reach),
@@ -240,7 +242,7 @@
         if (group.marks.length) { dress(group); changed(); } else { part.click(); }
       });
       const name = make("span", { className: "id", textContent: place(node) });
-      return make("li", {}, node.page ? make("a", { href: node.page }, name) : name, out);
+      return make("li", {}, pageOf(node) ? make("a", { href: pageOf(node) }, name) : name, out);
     };
     return [make("p", { className: "quiet", textContent: "group" }), name,
       make("ol", { className: "members" }, ...group.marks.map(row)), make("p", { className: "acts" }, part)];

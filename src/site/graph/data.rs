@@ -43,6 +43,7 @@ struct NodeData {
     activation: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     feature: Option<String>,
+    /// Of anything but a feature, whose page is beside its script.
     #[serde(skip_serializing_if = "Option::is_none")]
     page: Option<String>,
 }
@@ -83,6 +84,7 @@ fn node(names: &Names, at: usize) -> NodeData {
     let node = &names.graph.nodes()[at];
     let position = names.graph.position(at);
     let is_head = node.kind == NodeKind::Head;
+    let is_feature = !is_head && names.feature(at).is_some_and(|id| names.is_told_of(id));
     NodeData {
         name: names.name(at),
         kind: kind_word(node.kind),
@@ -91,8 +93,8 @@ fn node(names: &Names, at: usize) -> NodeData {
         reads: is_head.then(|| (node.source(), names.token(node.source()))),
         serves: names.serves(at),
         activation: names.graph.circuit.activations[at].map(|a| significant(a.into(), 3)),
-        feature: names.feature(at).filter(|_| !is_head).map(|id| id.to_string()),
-        page: names.page(at).map(|href| href.to_string()),
+        feature: names.feature(at).filter(|_| is_feature).map(|id| id.to_string()),
+        page: names.page(at).filter(|_| !is_feature).map(|href| href.to_string()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a node is called, what it is, and where it leads.
 
 use crate::atlas::model::{Link, Node, PromptGraph, kind_word};
-use crate::format::number::{percent, significant};
+use crate::format::number::significant;
 use crate::format::text::visible;
 use crate::format::text::{Part, cut, parts, plain};
 use crate::ids::{Component, FeatureId, NodeKind};
@@ -9,8 +9,8 @@ use crate::site::links::{Links, plain_href};
 use crate::site::text::Html;
 use std::collections::BTreeSet;
 
-/// Links that a node's title tells, the strongest of each side.
-const TOLD: usize = 3;
+/// What a head reads, as far as its title tells.
+const TOLD: usize = 6;
 /// Characters of what a feature is about.
 const GIST: usize = 110;
 /// Characters of the second line in a mark.
@@ -120,6 +120,11 @@ impl<'a> Names<'a> {
         (!self.links.site.alone).then(|| self.links.href("features/").to_string())
     }
 
+    /// Whether a script tells of a feature; of a page alone, whether there could be anything to tell.
+    pub(crate) fn is_told_of(&self, id: FeatureId) -> bool {
+        self.links.site.alone || self.links.site.feature(id).is_some()
+    }
+
     /// The page, or else the node's row in the table below the picture.
     pub(crate) fn href(&self, at: usize) -> Html {
         self.page(at).unwrap_or_else(|| plain_href(&format!("#n{at}")))
@@ -172,8 +177,8 @@ impl<'a> Names<'a> {
             let of = self.serves(at).unwrap_or_default();
             format!("reads {source} {} for {of}", self.token(source))
         };
-        lines.extend(nodes.iter().take(2 * TOLD).map(served));
-        let more = nodes.len().checked_sub(2 * TOLD + 1);
+        lines.extend(nodes.iter().take(TOLD).map(served));
+        let more = nodes.len().checked_sub(TOLD + 1);
         lines.extend(more.map(|more| format!("and {} more", more + 1)));
         lines.join("\n")
     }
@@ -190,8 +195,6 @@ impl<'a> Names<'a> {
                 .map(|a| format!("activation {}", significant(a.into(), 3))),
         );
         lines.extend(self.gist(at));
-        lines.extend(told("out", &self.out[at], |link| self.placed(link.to)));
-        lines.extend(told("in", &self.into[at], |link| self.placed(link.from)));
         lines.join("\n")
     }
 
@@ -225,20 +228,6 @@ impl<'a> Names<'a> {
 /// The word for the slot that a link enters; empty where there is only one.
 pub(crate) fn slot_word(link: &Link) -> &'static str {
     link.slot.word()
-}
-
-fn numbers(link: &Link) -> String {
-    let slot = slot_word(link);
-    let slot = if slot.is_empty() { String::new() } else { format!(" {slot}") };
-    format!("{slot}: {} ({})", significant(link.effect.into(), 3), percent(link.share.into()))
-}
-
-/// The strongest links of one side, and how many more there are.
-fn told<'a>(side: &str, links: &[&'a Link], other: impl Fn(&'a Link) -> String) -> Vec<String> {
-    let line = |link: &&'a Link| format!("{side} {}{}", other(link), numbers(link));
-    let more =
-        links.len().checked_sub(TOLD + 1).map(|more| format!("{side} and {} more", more + 1));
-    links.iter().take(TOLD).map(line).chain(more).collect()
 }
 
 /// The beginning of an explanation, or its tokens where it is a list of them.
