@@ -1,1 +1,1 @@
-window.atlasContexts?.({{ texts }});
+window.atlasContexts?.({{ texts | tojson }});

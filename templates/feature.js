@@ -1,2 +1,2 @@
 {% set panel %}{% include "panel.html" %}{% endset %}
-window.atlasFeature?.({{ id }}, {{ panel | tojson }}, {{ active }});
+window.atlasFeature?.({{ id | tojson }}, {{ panel | tojson }}, {{ active | tojson }});

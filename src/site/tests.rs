@@ -789,7 +789,7 @@ fn a_feature_page_says_what_writes_alike_and_what_heads_read() {
     assert!(part.contains("class=\"noise\""), "the last is no nearer than random directions");
     let read = page.split("Where heads read from").nth(1).unwrap();
     let first = read.split("</li>").next().unwrap();
-    assert!(first.contains("<mark title=\"read by L1H0: 30%\">") && first.contains("2 before"));
-    assert!(first.contains("BOS <b>30%</b>"));
+    assert!(first.contains("<mark title=\"read by L1H0: 30.0%\">") && first.contains("2 before"));
+    assert!(first.contains("BOS <b>30.0%</b>"));
     assert!(page.contains("Tokens after"));
 }
