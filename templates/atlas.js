@@ -150,30 +150,8 @@
       tip.style.top = (above > 3 ? above : beside ? 4 : bottom + 5) + "px";
     };
     document.addEventListener("pointerover", show);
+    document.addEventListener("focusin", show);
     document.addEventListener("scroll", () => { tip.hidden = true; }, true);
-  };
-
-  // In a graph, a node shows what it is linked to.
-  const graph = (svg) => {
-    const parts = [...svg.querySelectorAll("[data-n]")].map((part) => [part, part.dataset.n.split(" ")]);
-    const light = (event) => {
-      const node = event.type !== "pointerout" && event.type !== "focusout" && event.target.closest("a.node");
-      const links = node ? parts.filter(([, ends]) => ends.length > 1 && ends.includes(node.dataset.n)) : [];
-      const near = new Set(links.flatMap(([, ends]) => ends));
-      if (node) near.add(node.dataset.n);
-      svg.classList.toggle("lit", Boolean(node));
-      for (const [part, ends] of parts) {
-        const on = ends.length > 1 ? ends.includes(node && node.dataset.n) : near.has(ends[0]);
-        part.classList.toggle("on", Boolean(node) && on);
-      }
-    };
-    for (const type of ["pointerover", "pointerout", "focusin", "focusout"]) svg.addEventListener(type, light);
-    // The answer is at the right; the names of the rows come along.
-    const [box, names] = [svg.parentElement, svg.querySelector(".names")];
-    const follow = () => names.setAttribute("transform", `translate(${(box.scrollLeft * svg.viewBox.baseVal.width) / svg.clientWidth})`);
-    box.addEventListener("scroll", follow);
-    box.scrollLeft = box.scrollWidth;
-    follow();
   };
 
   // What can be scrolled by touch can be scrolled by keys.
@@ -187,12 +165,17 @@
   if (box) search(box);
   document.querySelectorAll("table.sortable").forEach(sortable);
   document.querySelectorAll("table.filterable").forEach(filterable);
-  document.querySelectorAll("svg.graph:not(.icon)").forEach(graph);
   tips();
   reachable();
   // A link into a closed part opens it.
   const reveal = () => {
-    const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    let name = "";
+    try {
+      name = decodeURIComponent(location.hash.slice(1));
+    } catch {
+      return; // no name of anything here
+    }
+    const target = name && document.getElementById(name);
     if (target && target.tagName === "DETAILS") target.open = true;
   };
   addEventListener("hashchange", reveal);

@@ -453,7 +453,7 @@ table! {
 
 table! {
     /// an example: a window of a context around the peak of a feature, or of a component's features
-    ExampleRow = "examples", version 1, whole {
+    ExampleRow = "examples", version 2, whole {
         /// the feature, component, pair or group
         subject: Subject,
         /// the half that the document is in
@@ -478,6 +478,10 @@ table! {
         start: u16,
         /// tokens of the whole context
         length: u16,
+        /// positions of the whole context at which it is active, special tokens left out
+        active: Vec<u32>,
+        /// the activations there
+        active_values: Vec<f32>,
     }
 }
 
@@ -516,7 +520,8 @@ table! {
     ProfileRow = "profiles", version 1, whole {
         /// the feature
         feature: FeatureId,
-        /// `token`, `previous` (the token before), `text` or `sentence` (position in it)
+        /// `token`, `previous` (the token before), `next` (the token after), `text` or `sentence`
+        /// (position in it)
         by: Profiled,
         /// its place: tokens by the sum of activation, positions in their order
         rank: u32,
@@ -608,6 +613,22 @@ table! {
         /// the feature that is read; empty for tokens
         other: Option<FeatureId>,
         /// standard deviations above the mean of all tokens, or of random directions
+        z: f64,
+    }
+}
+
+table! {
+    /// a feature that writes like another one, among all that have a page
+    SimilarRow = "similar", version 1, whole {
+        /// the feature
+        feature: FeatureId,
+        /// its place, the most similar first
+        rank: u32,
+        /// the other feature, of any layer and kind
+        other: FeatureId,
+        /// cosine of the two write vectors (§3), above 0
+        cosine: f64,
+        /// the cosine in standard deviations of that of random directions, 1/√D
         z: f64,
     }
 }

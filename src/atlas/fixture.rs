@@ -126,7 +126,24 @@ fn example(texts: &[String], feature: u64, i: usize, band: Band) -> Example {
         pieces: window,
         more_before: start > 0,
         more_after: end < all.len(),
+        position: peak as u32 + 1,
+        active: (1..).zip(&all).filter(|(_, p)| p.value > 0.0).map(|(i, p)| (i, p.value)).collect(),
     }
+}
+
+/// The texts of the contexts that examples are from.
+fn contexts(texts: &[String], features: &[Feature]) -> BTreeMap<u32, ContextText> {
+    let token = |text: String, special: bool| ContextToken { text: text.into(), special };
+    let text = |document: u32| ContextText {
+        tokens: [token("<|endoftext|>".into(), true)]
+            .into_iter()
+            .chain(
+                pieces_of(&texts[document as usize]).into_iter().take(120).map(|t| token(t, false)),
+            )
+            .collect(),
+    };
+    let examples = features.iter().flat_map(|f| &f.examples).filter(|e| e.is_whole_known());
+    examples.map(|e| (e.context, text(e.document))).collect()
 }
 
 fn examples(texts: &[String], feature: u64) -> Vec<Example> {
@@ -242,6 +259,10 @@ fn feature(texts: &[String], ids: &[FeatureId], at: &[Component], i: usize) -> F
         misjudged: if i % 8 == 1 || i % 8 == 6 { explanations::misjudged() } else { Vec::new() },
         causal: (i % 8 != 4).then(|| explanations::causal(i)),
         why: why(texts, i),
+        similar: (1..4)
+            .map(|k| (ids[(i + k) % ids.len()], 0.9 / k as f64))
+            .map(|(other, cosine)| Similar { other, cosine, z: cosine * 9.8 })
+            .collect(),
         explanation,
         asked,
     }
@@ -281,9 +302,24 @@ fn why(texts: &[String], i: usize) -> Why {
             source(Source::Position, None, 0.03),
         ],
         examples: 14,
+        distances: vec![("the token before".into(), 0.2), ("BOS".into(), 0.06)],
+        read_from: (0..2)
+            .map(|k| {
+                let example = example(texts, i as u64, 80 + k, Band::Top);
+                let place = |piece: Option<usize>, distance| ReadPlace {
+                    token: " <said>".into(),
+                    distance,
+                    piece,
+                    heads: vec![(head, 0.3)],
+                    share: 0.3,
+                };
+                ReadFrom { places: vec![place(Some(1), Some(2)), place(None, None)], example }
+            })
+            .collect(),
         pairs: (0..3).map(pair).collect(),
         tokens: vec![share(" Mary", 140, 130), share("\n", 9000, 12)],
         previous: vec![share(" and", 2310, 412)],
+        next: vec![share("<b>", 31, 7)],
         text: vec![share("1", 1117, 30), share("129 and later", 6433, 5)],
         sentence: vec![share("3 to 4", 26_860, 37)],
         more: vec![before(" and", Some(2), 20, 19), before("<b>", None, 9, 9)],
@@ -725,6 +761,7 @@ pub(crate) fn atlas() -> Atlas {
         )
         .filter(|_| k > 0),
     };
+    let features: Vec<Feature> = (0..ids.len()).map(|i| feature(&texts, &ids, &at, i)).collect();
     Atlas {
         title: "circuit-atlas demo".into(),
         base_url: String::new(),
@@ -750,7 +787,8 @@ pub(crate) fn atlas() -> Atlas {
         contexts: 3121,
         tokens: 264_210,
         components: (0..at.len()).map(|i| component(&texts, &ids, &at, i)).collect(),
-        features: (0..ids.len()).map(|i| feature(&texts, &ids, &at, i)).collect(),
+        texts: contexts(&texts, &features),
+        features,
         pairs: (0..6).map(pair).collect(),
         groups: vec![Group {
             name: "quotation".into(),

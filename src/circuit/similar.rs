@@ -11,8 +11,8 @@ use rayon::prelude::*;
 /// Features held against all others at once.
 const AT_ONCE: usize = 256;
 
-/// The `k` others whose write directions are most similar to each feature's, by number, the most
-/// similar first; only those that point the same way at all.
+/// The `k` others whose write directions are most similar to each feature's, by number and with the
+/// cosine, the most similar first; only those that point the same way at all.
 ///
 /// # Errors
 /// When there is no dictionary or feature of a name.
@@ -20,7 +20,7 @@ pub fn nearest(
     replacement: &ReplacementModel,
     features: &[FeatureId],
     k: usize,
-) -> Result<Vec<Vec<usize>>> {
+) -> Result<Vec<Vec<(usize, f32)>>> {
     let (n, d) = (features.len(), replacement.model.sizes.d_model);
     let mut rows = write_directions(replacement, features)?;
     rows.iter_mut().for_each(|row| normalise(row));
@@ -43,12 +43,12 @@ fn normalise(row: &mut [f32]) {
     }
 }
 
-fn largest(cosines: &[f32], own: usize, k: usize) -> Vec<usize> {
+fn largest(cosines: &[f32], own: usize, k: usize) -> Vec<(usize, f32)> {
     let mut others: Vec<usize> =
         (0..cosines.len()).filter(|&i| i != own && cosines[i] > 0.0).collect();
     others.sort_by(|&a, &b| cosines[b].total_cmp(&cosines[a]).then(a.cmp(&b)));
     others.truncate(k);
-    others
+    others.into_iter().map(|i| (i, cosines[i])).collect()
 }
 
 #[cfg(test)]
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn the_most_similar_come_first_and_opposites_never() {
-        assert_eq!(largest(&[0.5, 1.0, -0.9, 0.7, 0.5, 0.0], 1, 3), [3, 0, 4]);
-        assert_eq!(largest(&[1.0, -0.1], 0, 3), [0usize; 0]);
+        assert_eq!(largest(&[0.5, 1.0, -0.9, 0.7, 0.5, 0.0], 1, 3), [(3, 0.7), (0, 0.5), (4, 0.5)]);
+        assert_eq!(largest(&[1.0, -0.1], 0, 3), []);
     }
 }

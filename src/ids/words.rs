@@ -89,6 +89,8 @@ words! {
         Token = "token",
         /// The token before it.
         Previous = "previous",
+        /// The token after.
+        Next = "next",
         /// Its position in the text.
         Text = "text",
         /// Its position in the sentence.

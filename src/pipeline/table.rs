@@ -189,7 +189,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "aggregate",
         does: "statistics, examples, promoted tokens, co-occurrence, clusters",
-        version: 7,
+        version: 8,
         settings: &["aggregate.", "logits.", "groups."],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
         besides: nothing,
@@ -222,7 +222,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "causes",
         does: "why each feature is active at its examples: heads, tokens, earlier features",
-        version: 3,
+        version: 4,
         settings: &["logits.k"],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
         besides: nothing,
@@ -233,7 +233,12 @@ pub const STAGES: [Stage; 12] = [
             EvidenceRow::ARTIFACT,
         ],
         after: None,
-        writes: &[CauseRow::ARTIFACT, ReadingRow::ARTIFACT, AblatedRow::ARTIFACT],
+        writes: &[
+            CauseRow::ARTIFACT,
+            ReadingRow::ARTIFACT,
+            SimilarRow::ARTIFACT,
+            AblatedRow::ARTIFACT,
+        ],
         has_parts: |_| false,
         writes_besides: None,
         run: stages::causes::run,
@@ -310,7 +315,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "render",
         does: "all tables → the site",
-        version: 9,
+        version: 10,
         settings: &["site.", "groups."],
         inputs: &[Input::Tokenizer],
         besides: stages::render::besides,
@@ -340,6 +345,7 @@ pub const STAGES: [Stage; 12] = [
             BeforeRow::ARTIFACT,
             CauseRow::ARTIFACT,
             ReadingRow::ARTIFACT,
+            SimilarRow::ARTIFACT,
             AblatedRow::ARTIFACT,
             LogitRow::ARTIFACT,
             CircuitPairRow::ARTIFACT,

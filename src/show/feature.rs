@@ -7,7 +7,7 @@ use super::{Answer, names};
 use crate::artifact::tables::FeatureRow;
 use crate::atlas::Reader;
 use crate::atlas::model::{
-    Evaluation, Example, Explanation, Feature, Source, SourceShare, Transcript,
+    Evaluation, Example, Explanation, Feature, Similar, Source, SourceShare, Transcript,
 };
 use crate::atlas::verdict::{
     agreement, details, is_rule, measure, of_claimed, of_evaluation, of_promoted, tried,
@@ -20,7 +20,7 @@ use crate::ids::{Band, Status};
 use crate::stages::Run;
 use crate::stats::examples::Wanted;
 use crate::stats::strata::sample;
-use crate::stats::{mix, salt};
+use crate::stats::{STANDS_OUT, mix, salt};
 use clap::Args;
 use serde::Serialize;
 
@@ -255,6 +255,7 @@ impl Answer for FeatureAnswer {
         self.servings(page);
         self.activations(page);
         self.why(page);
+        self.similar(page);
         page.promoted(&f.promoted, &f.suppressed, self.strength, self.shown);
         for band in f.examples.chunk_by(|a, b| a.band == b.band) {
             let note = if band[0].band == Band::Top {
@@ -379,6 +380,24 @@ impl FeatureAnswer {
         };
         let table = Table::new(&["source", "read by", ">share", ">examples"]);
         page.table(&table.with(why.sources.iter().map(row)));
+    }
+}
+
+impl FeatureAnswer {
+    fn similar(&self, page: &mut Page) {
+        let similar = &self.feature.similar;
+        if similar.is_empty() {
+            return;
+        }
+        page.heading(
+            "Features that write alike",
+            "cosine of what two features write, in any layers",
+        );
+        let row = |one: &Similar| {
+            let noise = if one.z <= STANDS_OUT { "as near as random directions" } else { "" };
+            [one.other.to_string(), format!("{:.2}", one.cosine), noise.into()]
+        };
+        page.table(&Table::new(&["feature", ">cosine", ""]).with(similar.iter().map(row)));
     }
 }
 

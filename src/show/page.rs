@@ -385,6 +385,8 @@ mod tests {
             peak,
             more_before: more,
             more_after: more,
+            position: peak as u32 + 1,
+            active: Vec::new(),
         }
     }
 

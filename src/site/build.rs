@@ -4,9 +4,9 @@
 use super::links::{Site, exchange_path, pair_path};
 use super::text::html;
 use super::views::{
-    ComponentView, ComponentsView, DictionariesView, Drawn, FeatureView, FeaturesView,
-    GlossaryView, GraphView, GroupView, IndexView, PairView, PairsView, SearchView, TaskView,
-    TranscriptsView, drawn, subjects,
+    ComponentView, ComponentsView, DictionariesView, Drawn, FeatureScript, FeatureView,
+    FeaturesView, GlossaryView, GraphView, GroupView, IndexView, PairView, PairsView, SearchView,
+    TaskView, TextsScript, TranscriptsView, drawn, subjects, text_files,
 };
 use crate::atlas::model::{Atlas, Task};
 use crate::error::{Context, Hint, Result};
@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Templates by name; the ending decides how what is put into them is escaped.
-const TEMPLATES: [(&str, &str); 23] = [
+const TEMPLATES: &[(&str, &str)] = &[
     ("base.html", include_str!("../../templates/base.html")),
     ("parts.html", include_str!("../../templates/parts.html")),
     ("explained.html", include_str!("../../templates/explained.html")),
@@ -40,6 +40,9 @@ const TEMPLATES: [(&str, &str); 23] = [
     ("component.html", include_str!("../../templates/component.html")),
     ("features.html", include_str!("../../templates/features.html")),
     ("feature.html", include_str!("../../templates/feature.html")),
+    ("feature.js", include_str!("../../templates/feature.js")),
+    ("contexts.js", include_str!("../../templates/contexts.js")),
+    ("panel.html", include_str!("../../templates/panel.html")),
     ("pairs.html", include_str!("../../templates/pairs.html")),
     ("pair.html", include_str!("../../templates/pair.html")),
     ("group.html", include_str!("../../templates/group.html")),
@@ -48,18 +51,21 @@ const TEMPLATES: [(&str, &str); 23] = [
 ];
 
 /// Files that are the same in every site.
-const ASSETS: [(&str, &str); 2] = [
+const ASSETS: [(&str, &str); 4] = [
     ("style.css", include_str!("../../templates/style.css")),
     ("atlas.js", include_str!("../../templates/atlas.js")),
+    ("graph.js", include_str!("../../templates/graph.js")),
+    ("examples.js", include_str!("../../templates/examples.js")),
 ];
 
 /// The folders of the site, and how the names of files in them end.
-const FOLDERS: [(&str, &[&str]); 11] = [
+const FOLDERS: [(&str, &[&str]); 12] = [
+    ("contexts", &["js"]),
     ("tasks", &["html"]),
     ("graphs", &["html", "json"]),
     ("dictionaries", &["html"]),
     ("components", &["html"]),
-    ("features", &["html"]),
+    ("features", &["html", "js"]),
     ("pairs", &["html"]),
     ("groups", &["html"]),
     ("exchanges/components", &["html"]),
@@ -125,6 +131,12 @@ fn files<'a>(site: &'a Site) -> Vec<File<'a>> {
     }));
     files.extend(atlas.features.iter().enumerate().map(|(i, f)| {
         file(format!("features/{}.html", f.id), "feature.html", move || FeatureView::new(site, i))
+    }));
+    files.extend(atlas.features.iter().map(|f| {
+        file(format!("features/{}.js", f.id), "feature.js", || FeatureScript::new(site, f))
+    }));
+    files.extend(text_files(site).into_iter().map(|number| {
+        file(format!("contexts/{number}.js"), "contexts.js", move || TextsScript::new(site, number))
     }));
     files.extend(
         atlas
@@ -211,7 +223,9 @@ fn environment() -> Result<Environment<'static>> {
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     // A page that needs no other file has them in it.
-    for (name, text) in ["style", "script"].into_iter().zip(ASSETS.map(|(_, text)| text)) {
+    for (name, text) in
+        ["style", "script", "graph_script"].into_iter().zip(ASSETS.map(|(_, text)| text))
+    {
         environment.add_global(name, html(text.into()));
     }
     for (name, source) in TEMPLATES {

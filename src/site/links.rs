@@ -37,7 +37,12 @@ pub(super) struct Site<'a> {
     pub alone: bool,
     /// In which graphs everything is.
     pub appearances: Appearances<'a>,
+    /// Contexts whose texts are in one file: as many as fit.
+    pub texts_at_once: u32,
 }
+
+/// Tokens of the texts in one file.
+const TOKENS_AT_ONCE: usize = 8192;
 
 impl<'a> Site<'a> {
     /// # Errors
@@ -53,6 +58,7 @@ impl<'a> Site<'a> {
             .iter()
             .map(|g| g.name.as_str())
             .try_for_each(|name| check_name("group", name))?;
+        let longest = atlas.texts.values().map(|text| text.tokens.len()).max().unwrap_or(1);
         Ok(Site {
             atlas,
             features: atlas.features.iter().map(|f| (f.id, f)).collect(),
@@ -62,6 +68,7 @@ impl<'a> Site<'a> {
             gists: BTreeMap::new(),
             alone: false,
             appearances: Appearances::of(atlas),
+            texts_at_once: (TOKENS_AT_ONCE / longest.max(1)).max(1) as u32,
         })
     }
 

@@ -5,6 +5,7 @@ mod findings;
 
 use super::build;
 use super::build::{may_hold, may_write};
+use super::graph::Marks;
 use crate::atlas::fixture;
 use crate::atlas::model::*;
 use crate::atlas::model::{Move, Role, What};
@@ -253,8 +254,14 @@ fn hostile() -> Atlas {
         promoted(&mut f.promoted);
         promoted(&mut f.suppressed);
         examples(&mut f.examples);
+        for read in &mut f.why.read_from {
+            read.example.pieces.iter_mut().for_each(|p| p.text = HOSTILE.into());
+            read.places.iter_mut().for_each(|p| p.token = HOSTILE.into());
+        }
         hostile_words(&mut f.explanation, &mut f.asked);
     }
+    let tokens = atlas.texts.values_mut().flat_map(|text| &mut text.tokens);
+    tokens.for_each(|token| token.text = HOSTILE.into());
     atlas.model_fit.warnings.push(bad());
     atlas.usage.iter_mut().for_each(|a| (a.model, a.purpose) = (bad(), bad()));
     for p in &mut atlas.pairs {
@@ -649,10 +656,11 @@ fn every_prompt_with_a_circuit_has_its_graph() {
     assert!(with > 40 && without > 0, "{with} {without}");
     let page = &files["graphs/ioi-0.html"];
     let graph = atlas.tasks[0].prompts[0].graph.as_ref().unwrap();
-    assert_eq!(page.matches("<a class=\"node ").count(), graph.nodes().len());
+    let marks = Marks::of(graph);
+    assert_eq!(page.matches("<a class=\"node ").count(), marks.nodes.len());
     assert_eq!(page.matches("<tr id=\"n").count(), graph.nodes().len());
     let drawn = page.split("class=\"links\"").nth(1).unwrap().split("</svg>").next().unwrap();
-    assert_eq!(drawn.matches("data-n=").count() - graph.nodes().len(), graph.links().len());
+    assert_eq!(drawn.matches("data-n=").count() - marks.nodes.len(), marks.lines.len());
     for class in ["root", "att", "mlp", "head", "err", "bias", "emb", "emb pos"] {
         assert!(page.contains(&format!("class=\"node {class}\"")), "no {class}");
     }
@@ -710,4 +718,80 @@ fn what_a_head_reads_is_a_link_to_what_it_serves() {
     assert_eq!(scores["top_q_marginal_contributors"][0][1].as_f64().unwrap() as f32, into(Slot::Q));
     assert_eq!(scores["top_k_marginal_contributors"][0][1].as_f64().unwrap() as f32, into(Slot::K));
     assert_eq!(entry["heads"][0]["weight"].as_f64().unwrap() as f32, served.effect);
+}
+
+/// The values that a script calls a function of the page with.
+fn called(script: &str, function: &str) -> serde_json::Value {
+    let call = script.trim().strip_prefix(&format!("window.{function}?.(")).expect(function);
+    let values = call.strip_suffix(");").expect("the end of the call");
+    serde_json::from_str(&format!("[{values}]")).unwrap_or_else(|e| panic!("{e}: {values}"))
+}
+
+/// What pages load when somebody asks for it is one call with data, whatever the texts are.
+#[test]
+fn scripts_of_features_and_texts_are_data() {
+    for atlas in [fixture::atlas(), hostile()] {
+        let files = built(&atlas);
+        for f in &atlas.features {
+            let said = called(&files[&format!("features/{}.js", f.id)], "atlasFeature");
+            assert_eq!(said[0], f.id.to_string().as_str());
+            let panel = said[1].as_str().unwrap();
+            assert!(panel.contains("<p class=\"said\">") && !panel.contains("<script"), "{panel}");
+            let known = f.examples.iter().filter(|e| e.is_whole_known());
+            let contexts: BTreeSet<String> = known.map(|e| e.context.to_string()).collect();
+            let told: BTreeSet<String> = said[2].as_object().unwrap().keys().cloned().collect();
+            assert_eq!(told, contexts);
+        }
+        let texts = files.iter().filter(|(name, _)| name.starts_with("contexts/"));
+        let told = texts.flat_map(|(_, text)| {
+            called(text, "atlasContexts")[0]
+                .as_object()
+                .unwrap()
+                .keys()
+                .cloned()
+                .collect::<Vec<_>>()
+        });
+        let known: BTreeSet<String> = atlas.texts.keys().map(ToString::to_string).collect();
+        assert_eq!(told.collect::<BTreeSet<_>>(), known);
+        for (name, script) in files.iter().filter(|(name, _)| name.ends_with(".js")) {
+            assert!(!script.contains("</script") && !script.contains("<!--"), "{name}");
+        }
+    }
+}
+
+/// The data of a graph is whole in the page, and nothing in it ends the element.
+#[test]
+fn a_graphs_data_is_in_its_page() {
+    for atlas in [fixture::atlas(), hostile()] {
+        let page = &built(&atlas)["graphs/ioi-0.html"];
+        let graph = atlas.tasks[0].prompts[0].graph.as_ref().unwrap();
+        let text =
+            page.split("id=\"graph-data\">").nth(1).unwrap().split("</script>").next().unwrap();
+        let data: serde_json::Value = serde_json::from_str(text).unwrap();
+        let list = |key: &str| data[key].as_array().unwrap();
+        assert_eq!(list("nodes").len(), graph.nodes().len());
+        assert_eq!(list("links").len(), graph.links().len());
+        let keys: BTreeSet<&str> =
+            list("marks").iter().map(|mark| mark["key"].as_str().unwrap()).collect();
+        assert_eq!(keys.len(), list("marks").len(), "two marks have one name");
+        assert!(keys.contains("answer"));
+    }
+}
+
+#[test]
+fn a_feature_page_says_what_writes_alike_and_what_heads_read() {
+    let atlas = fixture::atlas();
+    let files = built(&atlas);
+    let f = &atlas.features[0];
+    let page = &files[&format!("features/{}.html", f.id)];
+    let part = page.split("id=\"similar\"").nth(1).unwrap().split("</section>").next().unwrap();
+    for one in &f.similar {
+        assert!(part.contains(&format!("href=\"../features/{}.html\"", one.other)));
+    }
+    assert!(part.contains("class=\"noise\""), "the last is no nearer than random directions");
+    let read = page.split("Where heads read from").nth(1).unwrap();
+    let first = read.split("</li>").next().unwrap();
+    assert!(first.contains("<mark title=\"read by L1H0: 30.0%\">") && first.contains("2 before"));
+    assert!(first.contains("BOS <b>30.0%</b>"));
+    assert!(page.contains("Tokens after"));
 }

@@ -133,6 +133,28 @@ fn push_piece(out: &mut String, piece: &TextPiece, peak: bool, max: f64) {
     }
 }
 
+/// An example in which pieces that heads read are marked, by their places, with what is said of each;
+/// of activations only the peak is shown.
+pub(super) fn read_from(example: &Example, read: &[(usize, String)], max: f64) -> Html {
+    let mut out = String::from(if example.more_before { "…" } else { "" });
+    for (i, piece) in example.pieces.iter().enumerate() {
+        let is_peak = i == example.peak;
+        let shown = if is_peak { piece.clone() } else { TextPiece { value: 0.0, ..piece.clone() } };
+        let Some((_, said)) = read.iter().find(|(at, _)| *at == i) else {
+            push_piece(&mut out, &shown, is_peak, max);
+            continue;
+        };
+        let word = piece.text.trim_start_matches(' ');
+        out.push_str(&piece.text[..piece.text.len() - word.len()]);
+        out.push_str(&format!("<mark title=\"{}\">", escape(said)));
+        let word = if word.is_empty() { "␣" } else { word };
+        push_piece(&mut out, &TextPiece { text: word.into(), ..shown }, is_peak, max);
+        out.push_str("</mark>");
+    }
+    out.push_str(if example.more_after { "…" } else { "" });
+    html(out)
+}
+
 /// A stretch of text some pieces of which are marked.
 pub(super) fn marked(pieces: &[(String, bool)]) -> Html {
     let mut out = String::new();
@@ -202,6 +224,8 @@ mod tests {
             peak,
             more_before: true,
             more_after: false,
+            position: 0,
+            active: Vec::new(),
         }
     }
 

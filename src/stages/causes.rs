@@ -1,11 +1,11 @@
 //! `causes`: why each feature is active at the examples that explanations are written from, what its
-//! weights alone read, and what the model says without it.
+//! weights alone read, which others write alike, and what the model says without it.
 
 use super::cause_rows::{self, At};
 use super::{Done, Run};
-use crate::artifact::tables::{AblatedRow, EvidenceRow, FeatureRow, ReadingRow};
+use crate::artifact::tables::{AblatedRow, EvidenceRow, FeatureRow, ReadingRow, SimilarRow};
 use crate::circuit::causes::{ReadBy, Reading, readings};
-use crate::circuit::{ReplacementModel, Steered, TopTokens, steer};
+use crate::circuit::{ReplacementModel, Steered, TopTokens, nearest, steer};
 use crate::error::Result;
 use crate::ids::{FeatureId, Shown, Side};
 use crate::inputs::{Contexts, by};
@@ -13,8 +13,10 @@ use crate::inputs::{Contexts, by};
 /// Causes of each activation that are kept, and what weights read.
 const CAUSES: usize = 8;
 const READINGS: usize = 8;
+/// Features that write most alike.
+const SIMILAR: usize = 8;
 
-/// Writes all three tables.
+/// Writes all four tables.
 pub fn run(run: &Run) -> Result<Done> {
     run.progress.say("reading examples");
     let contexts = Contexts::load(run.config, run.store)?;
@@ -42,8 +44,27 @@ pub fn run(run: &Run) -> Result<Done> {
     let ablated = ablated(run, &replacement, &contexts, evidence)?;
     run.store.write(run.fingerprint, &causes)?;
     run.store.write(run.fingerprint, &readings)?;
+    run.store.write(run.fingerprint, &similar(&replacement, &features)?)?;
     run.store.write(run.fingerprint, &ablated)?;
     Ok(format!("{} causes of the activations of {} features", causes.len(), features.len()).into())
+}
+
+fn similar(replacement: &ReplacementModel, features: &[FeatureId]) -> Result<Vec<SimilarRow>> {
+    let unit = (replacement.model.sizes.d_model as f64).sqrt();
+    let found = nearest(replacement, features, SIMILAR)?;
+    let row = |feature: FeatureId, rank: u32, (other, cosine): (usize, f32)| {
+        let cosine = f64::from(cosine);
+        SimilarRow { feature, rank, other: features[other], cosine, z: cosine * unit }
+    };
+    let mut rows: Vec<SimilarRow> = features
+        .iter()
+        .zip(found)
+        .flat_map(|(feature, own)| {
+            (0..).zip(own).map(move |(rank, other)| row(*feature, rank, other))
+        })
+        .collect();
+    rows.sort_by_cached_key(|row| (row.feature.to_string(), row.rank));
+    Ok(rows)
 }
 
 fn reading(feature: FeatureId, rank: u32, reading: &Reading) -> ReadingRow {

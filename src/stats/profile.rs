@@ -19,6 +19,8 @@ pub(crate) enum Place {
     Token(u32),
     /// The id of the token before it.
     Previous(u32),
+    /// The id of the token after it.
+    Next(u32),
     /// Bin of its position in the text.
     InText(u32),
     /// Bin of its position in the sentence.
@@ -69,23 +71,24 @@ impl<'a> Places<'a> {
         places
     }
 
-    /// The four places of a token.
-    fn of(&self, context: u32, position: u16) -> [Place; 4] {
+    /// The places of a token; the last one of a context has none after it.
+    fn of(&self, context: u32, position: u16) -> impl Iterator<Item = Place> + use<'a> {
         let (tokens, at) = ((self.tokens)(context), usize::from(position));
         let before = tokens[..at].iter().rposition(|id| (self.ends)(*id));
         let in_text = (self.start)(context) + u32::from(position);
         // Behind no end of a sentence the text or the context begins.
         let in_sentence = at - before.unwrap_or(0);
-        [
+        let always = [
             Place::Token(tokens[at]),
             Place::Previous(tokens[at.saturating_sub(1)]),
             Place::InText(bin(in_text)),
             Place::InSentence(bin(in_sentence as u32)),
-        ]
+        ];
+        always.into_iter().chain(tokens.get(at + 1).map(|id| Place::Next(*id)))
     }
 
-    /// The places of a feature's activations: the `most` of tokens, and of those before them, with
-    /// the largest sums of activation, and every bin.
+    /// The places of a feature's activations: the `most` of tokens, of those before and of those
+    /// after them, with the largest sums of activation, and every bin.
     pub(crate) fn profile(
         &self,
         activations: impl Iterator<Item = TokenActivation>,
@@ -109,19 +112,20 @@ impl<'a> Places<'a> {
         let kind = |share: &Share| match share.place {
             Place::Token(_) => 0,
             Place::Previous(_) => 1,
-            Place::InText(_) => 2,
-            Place::InSentence(_) => 3,
+            Place::Next(_) => 2,
+            Place::InText(_) => 3,
+            Place::InSentence(_) => 4,
         };
         // Bins stay in their order.
         shares.sort_by(|a, b| {
-            let listed = kind(a) < 2 && kind(a) == kind(b);
+            let listed = kind(a) < 3 && kind(a) == kind(b);
             let by_sum = if listed { sum(b).total_cmp(&sum(a)) } else { std::cmp::Ordering::Equal };
             kind(a).cmp(&kind(b)).then(by_sum).then(a.place.cmp(&b.place))
         });
-        let mut seen = [0; 4];
+        let mut seen = [0; 5];
         shares.retain(|share| {
             seen[kind(share)] += 1;
-            kind(share) > 1 || seen[kind(share)] <= most
+            kind(share) > 2 || seen[kind(share)] <= most
         });
         shares
     }
@@ -153,6 +157,8 @@ mod tests {
                 share(Place::Token(5), 4, 3, 2.0),
                 share(Place::Previous(5), 3, 1, 3.0),
                 share(Place::Previous(9), 1, 1, 2.0),
+                share(Place::Next(7), 1, 1, 2.0),
+                share(Place::Next(5), 2, 1, 1.0),
                 share(Place::InText(2), 2, 1, 2.0),
                 share(Place::InText(6), 2, 2, 2.0),
                 share(Place::InSentence(0), 3, 2, 1.5),

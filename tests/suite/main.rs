@@ -12,6 +12,7 @@ mod dictionary;
 mod discover;
 mod documents;
 mod explained;
+mod explore;
 mod faithful;
 mod formats;
 mod gradient;

@@ -183,6 +183,9 @@ pub(crate) fn example_row(
         values[activation.position as usize - start] = activation.activation;
     }
     let half = if contexts.explain[peak.context as usize] { Half::Explain } else { Half::Score };
+    let begin = activations.partition_point(|f| f.context < peak.context);
+    let whole = activations[begin..].iter().take_while(|f| f.context == peak.context);
+    let (active, active_values) = whole.map(|f| (u32::from(f.position), f.activation)).unzip();
     ExampleRow {
         subject: subject.clone(),
         half,
@@ -196,5 +199,7 @@ pub(crate) fn example_row(
         activations: values,
         start: start as u16,
         length: row.tokens.len() as u16,
+        active,
+        active_values,
     }
 }

@@ -1,13 +1,15 @@
 //! Examples with their texts.
 
 use super::Reader;
-use crate::artifact::tables::ExampleRow;
-use crate::atlas::model::{Example, TextPiece};
+use crate::artifact::Row;
+use crate::artifact::tables::{ContextRow, ExampleRow};
+use crate::atlas::model::{ContextText, ContextToken, Example, Feature, TextPiece};
 use crate::corpus::TokenPiece;
 use crate::error::Result;
 use crate::ids::{Band, Subject};
 use crate::stats::strata::sample;
 use crate::stats::{mix, salt};
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Reader<'_> {
     /// The examples of some bands, the halves together, strongest first within a band; no more of a
@@ -56,6 +58,37 @@ impl Reader<'_> {
             pieces: cut.iter().map(piece).collect(),
             more_before: row.start > 1,
             more_after: usize::from(row.start) + row.tokens.len() < usize::from(row.length),
+            position: u32::from(row.peak),
+            active: row
+                .active
+                .iter()
+                .copied()
+                .zip(row.active_values.iter().map(|&x| f64::from(x)))
+                .collect(),
         })
+    }
+
+    /// The texts of the contexts of which examples of these features show a window.
+    pub(super) fn contexts(&self, features: &[Feature]) -> Result<BTreeMap<u32, ContextText>> {
+        let known = features.iter().flat_map(|f| &f.examples).filter(|e| e.is_whole_known());
+        let wanted: BTreeSet<u32> = known.map(|e| e.context).collect();
+        let mut texts = BTreeMap::new();
+        for part in self.store.parts(&ContextRow::ARTIFACT)? {
+            let rows: Vec<ContextRow> = self.store.read_part_of(part, "context", &wanted)?;
+            for row in rows {
+                texts.insert(row.context, self.context(&row)?);
+            }
+        }
+        Ok(texts)
+    }
+
+    fn context(&self, row: &ContextRow) -> Result<ContextText> {
+        let empty = || ContextToken { text: "".into(), special: false };
+        let mut tokens: Vec<ContextToken> = row.tokens.iter().map(|_| empty()).collect();
+        for piece in self.tokenizer()?.pieces(&row.tokens) {
+            tokens[piece.tokens.start] =
+                ContextToken { text: piece.text.into(), special: piece.special };
+        }
+        Ok(ContextText { tokens })
     }
 }

@@ -44,6 +44,7 @@ impl Reader<'_> {
             misjudged: self.misjudged(row.feature)?,
             causal: self.steering(row.feature)?,
             why: self.why(row.feature)?,
+            similar: self.similar(row.feature)?,
         })
     }
 

@@ -26,7 +26,7 @@ pub(crate) use why::{WhyTables, cause_group, cause_in_words, sources};
 
 use crate::artifact::tables::{
     CircuitFeature, CircuitPairRow, ComponentRow, ConformanceRow, CorpusPairRow, ExampleRow,
-    FeatureRow, LogitRow, NodeRow, PromptRow,
+    FeatureRow, LogitRow, NodeRow, PromptRow, SimilarRow,
 };
 use crate::artifact::{Row, Store};
 use crate::atlas::model::{Explanation, PromotedToken, Transcript};
@@ -107,6 +107,7 @@ pub(crate) struct Reader<'a> {
     explanations: Explanations,
     heads: Lazy<Heads>,
     why: Lazy<WhyTables>,
+    similar: Lazy<BTreeMap<FeatureId, Vec<SimilarRow>>>,
 }
 
 impl<'a> Reader<'a> {
@@ -141,6 +142,7 @@ impl<'a> Reader<'a> {
             explanations: Explanations::default(),
             heads: Lazy::default(),
             why: Lazy::default(),
+            similar: Lazy::default(),
         }
     }
 

@@ -35,6 +35,7 @@ impl Reader<'_> {
         let [documents, contexts, tokens] = self.corpus()?;
         let newest = self.lock.stages.values().map(|entry| entry.finished.clone()).max();
         let conformance = self.dictionaries()?;
+        let features = each(self.features()?, |row| self.feature(row))?;
         Ok(Atlas {
             title: config.site.title.clone(),
             base_url: config.site.base_url.clone(),
@@ -52,7 +53,8 @@ impl Reader<'_> {
             tokens,
             tasks: each(&config.tasks, |task| self.task(task))?,
             components: each(self.all_components()?, |own| self.component(own))?,
-            features: each(self.features()?, |row| self.feature(row))?,
+            texts: self.contexts(&features)?,
+            features,
             pairs: self.strongest_pairs()?,
             groups: each(&config.groups, |group| self.group(group))?,
             model_fit: self.model_fit()?,

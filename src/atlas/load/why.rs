@@ -2,9 +2,11 @@
 
 use super::Reader;
 use crate::artifact::tables::{
-    AblatedRow, BeforeRow, CauseRow, EvidenceRow, ExampleRow, ProfileRow, ReadingRow,
+    AblatedRow, BeforeRow, CauseRow, EvidenceRow, ExampleRow, ProfileRow, ReadingRow, SimilarRow,
 };
-use crate::atlas::model::{BeforeShare, Example, ProfileShare, Source, SourceShare, Why};
+use crate::atlas::model::{
+    BeforeShare, Example, ProfileShare, ReadFrom, ReadPlace, Similar, Source, SourceShare, Why,
+};
 use crate::corpus::Tokenizer;
 use crate::error::Result;
 use crate::format::text::positions;
@@ -94,6 +96,16 @@ impl Reader<'_> {
         })
     }
 
+    /// Features that write like this one.
+    pub(crate) fn similar(&self, feature: FeatureId) -> Result<Vec<Similar>> {
+        let all = self
+            .similar
+            .get(|| Ok(by(self.large(&["feature"])?, |row: &SimilarRow| row.feature)))?;
+        let rows = of(all, feature);
+        let one = |row: &SimilarRow| Similar { other: row.other, cosine: row.cosine, z: row.z };
+        Ok(rows.iter().map(one).collect())
+    }
+
     /// Why a feature is active.
     pub(crate) fn why(&self, feature: FeatureId) -> Result<Why> {
         let (tables, tokenizer) = (self.why_tables()?, self.tokenizer()?);
@@ -104,6 +116,10 @@ impl Reader<'_> {
         let mut sources = sources(causes, examples.len(), tokenizer);
         sources.retain(|source| source.share >= LEAST_SHARE);
         sources.truncate(SOURCES);
+        let read_from = of_role(Shown::Strongest)
+            .map(|row| self.read_from(row, tables.causes(row)))
+            .collect::<Result<Vec<_>>>()?;
+        let read_from = read_from.into_iter().filter(|one| !one.places.is_empty()).collect();
         let pairs = of_role(Shown::Active).zip(of_role(Shown::Inactive));
         let readings = tables.readings(feature);
         let live = |side: Side| {
@@ -132,11 +148,14 @@ impl Reader<'_> {
             own: before.first().map_or([0, 0], |row| [row.all_tokens, row.all_active]),
             sources,
             examples: examples.len() as u32,
+            distances: distances(&examples, tables),
+            read_from,
             pairs: pairs
                 .map(|(a, b)| Ok([self.shown(a)?, self.shown(b)?]))
                 .collect::<Result<_>>()?,
             tokens: profile(Profiled::Token),
             previous: profile(Profiled::Previous),
+            next: profile(Profiled::Next),
             text: profile(Profiled::Text),
             sentence: profile(Profiled::Sentence),
             reads: readings
@@ -148,6 +167,30 @@ impl Reader<'_> {
             lowered: live(Side::Bottom),
             ablated: of(&tables.ablated, feature).first().map_or(0, |row| row.places),
         })
+    }
+
+    /// An example with the positions that heads read for it, the largest share first.
+    fn read_from(&self, row: &EvidenceRow, causes: &[CauseRow]) -> Result<ReadFrom> {
+        let tokenizer = self.tokenizer()?;
+        let pieces = tokenizer.pieces(&row.tokens);
+        let mut places: BTreeMap<u32, ReadPlace> = BTreeMap::new();
+        for cause in causes {
+            let Some((head, layer)) = cause.head.zip(cause.layer) else { continue };
+            let at = cause.position.checked_sub(u32::from(row.start)).map(|at| at as usize);
+            let place = places.entry(cause.position).or_insert_with(|| ReadPlace {
+                token: tokenizer.token(cause.token),
+                distance: (cause.position > 0).then(|| u32::from(row.peak) - cause.position),
+                piece: at.and_then(|at| pieces.iter().position(|piece| piece.tokens.contains(&at))),
+                heads: Vec::new(),
+                share: 0.0,
+            });
+            let head = Component::Head { layer: layer as usize, head: head as usize };
+            place.heads.push((head, f64::from(cause.share)));
+            place.share += f64::from(cause.share);
+        }
+        let mut places: Vec<ReadPlace> = places.into_values().collect();
+        places.sort_by(|a, b| b.share.total_cmp(&a.share));
+        Ok(ReadFrom { example: self.shown(row)?, places })
     }
 
     fn shown(&self, row: &EvidenceRow) -> Result<Example> {
@@ -164,8 +207,37 @@ impl Reader<'_> {
             activations: row.activations.clone(),
             start: row.start,
             length: row.length,
+            active: Vec::new(),
+            active_values: Vec::new(),
         })
     }
+}
+
+/// First distances of the stretches in which sources are counted; BOS is apart.
+const BACK: [u32; 6] = [0, 1, 2, 5, 9, 17];
+
+/// Mean shares that heads bring from each distance, over the examples.
+fn distances(examples: &[&EvidenceRow], tables: &WhyTables) -> Vec<(String, f64)> {
+    let mut sums: BTreeMap<usize, f64> = BTreeMap::new();
+    for row in examples {
+        for cause in tables.causes(row).iter().filter(|cause| cause.head.is_some()) {
+            let distance = u32::from(row.peak) - cause.position;
+            let bin = match cause.position {
+                0 => BACK.len(),
+                _ => BACK.iter().rposition(|first| *first <= distance).unwrap_or(0),
+            };
+            *sums.entry(bin).or_default() += f64::from(cause.share);
+        }
+    }
+    let label = |bin: usize| match (BACK.get(bin), BACK.get(bin + 1)) {
+        (None, _) => "BOS".into(),
+        (Some(0), _) => "the token itself".into(),
+        (Some(1), _) => "the token before".into(),
+        (Some(first), Some(next)) => format!("{first} to {} before", next - 1),
+        (Some(first), None) => format!("{first} or more before"),
+    };
+    let mean = |sum: f64| sum / examples.len().max(1) as f64;
+    sums.into_iter().map(|(bin, sum)| (label(bin), mean(sum))).collect()
 }
 
 fn profile_share(row: &ProfileRow, tokenizer: &Tokenizer) -> ProfileShare {

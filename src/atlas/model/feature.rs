@@ -56,6 +56,8 @@ pub(crate) struct Feature {
     pub causal: Option<Steering>,
     /// Why it is active.
     pub why: Why,
+    /// Features with a page that write alike, the most similar first.
+    pub similar: Vec<Similar>,
 }
 
 /// A window of a context around the peak.
@@ -77,6 +79,61 @@ pub(crate) struct Example {
     /// The window was cut: there is more text of the context before, after.
     pub more_before: bool,
     pub more_after: bool,
+    /// Position of the peak in the context.
+    pub position: u32,
+    /// Positions of the whole context at which it is active, with the activations; empty where
+    /// only the window is known.
+    pub active: Vec<(u32, f64)>,
+}
+
+impl Example {
+    /// Whether it is known where the feature is active in the whole context.
+    pub(crate) fn is_whole_known(&self) -> bool {
+        !self.active.is_empty() || self.band == Band::Inactive
+    }
+
+    /// Whether the context has more text than the window.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.more_before || self.more_after
+    }
+
+    /// The same with no more than `radius` pieces on either side of the peak.
+    #[must_use]
+    pub(crate) fn narrowed(&self, radius: usize) -> Example {
+        let (start, end) =
+            (self.peak.saturating_sub(radius), (self.peak + radius + 1).min(self.pieces.len()));
+        Example {
+            pieces: self.pieces[start..end].to_vec(),
+            peak: self.peak - start,
+            more_before: self.more_before || start > 0,
+            more_after: self.more_after || end < self.pieces.len(),
+            ..self.clone()
+        }
+    }
+}
+
+/// The text of a context.
+#[derive(Clone, Debug)]
+pub(crate) struct ContextText {
+    /// Of each position its token. Where several share a character, the first has all of their
+    /// text.
+    pub tokens: Vec<ContextToken>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ContextToken {
+    pub text: Box<str>,
+    pub special: bool,
+}
+
+/// A feature that writes like another one.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Similar {
+    pub other: FeatureId,
+    /// Of the two write vectors.
+    pub cosine: f64,
+    /// In standard deviations of random directions.
+    pub z: f64,
 }
 
 /// A stretch of text with one activation: a token, or several that share a character (their largest

@@ -15,7 +15,10 @@ mod why;
 pub(crate) use component::{ComponentPage, Serving};
 pub(crate) use evaluation::{Agreement, Evaluation, Misjudged, Steering};
 pub(crate) use explanation::{Exchange, Explanation, Transcript, Usage, UsageTotal};
-pub(crate) use feature::{CorpusPair, Example, Feature, Group, Pair, PromotedToken, TextPiece};
+pub(crate) use feature::{
+    ContextText, ContextToken, CorpusPair, Example, Feature, Group, Pair, PromotedToken, Similar,
+    TextPiece,
+};
 pub(crate) use graph::{Baseline, Circuit, Link, Node, PromptGraph, kind_word};
 pub(crate) use head::{Attention, Contributor, CopiedToken, Head, HeadFeature, Move, Role, What};
 pub(crate) use head::{AttentionShares, Copying};
@@ -23,10 +26,11 @@ pub(crate) use task::{
     CircuitPair, Faithfulness, HookScore, Interval, InterventionLink, Prompt, PublishedClass, Task,
     TaskComponent,
 };
-pub(crate) use why::{BeforeShare, ProfileShare, Source, SourceShare, Why};
+pub(crate) use why::{BeforeShare, ProfileShare, ReadFrom, ReadPlace, Source, SourceShare, Why};
 
 use crate::ids::DictionaryId;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// The whole atlas. Features are in the order of their ids, components in the order of the model.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -56,6 +60,9 @@ pub(crate) struct Atlas {
     pub tasks: Vec<Task>,
     pub components: Vec<ComponentPage>,
     pub features: Vec<Feature>,
+    /// Texts of the contexts of which examples show a window, by number.
+    #[serde(skip)]
+    pub texts: BTreeMap<u32, ContextText>,
     /// The strongest pairs of the tasks' circuits, by name.
     pub pairs: Vec<Pair>,
     pub groups: Vec<Group>,

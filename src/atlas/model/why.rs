@@ -13,12 +13,18 @@ pub(crate) struct Why {
     pub sources: Vec<SourceShare>,
     /// Examples that these are over.
     pub examples: u32,
+    /// Mean shares that heads bring from positions, by how far before the peak they are.
+    pub distances: Vec<(String, f64)>,
+    /// The strongest examples, with what heads read for them; empty where none do.
+    pub read_from: Vec<ReadFrom>,
     /// The same token, active and inactive.
     pub pairs: Vec<[Example; 2]>,
     /// Tokens, by the sum of activation.
     pub tokens: Vec<ProfileShare>,
     /// Tokens before, in the same way.
     pub previous: Vec<ProfileShare>,
+    /// Tokens after, in the same way: what the texts go on with; the feature does not know them.
+    pub next: Vec<ProfileShare>,
     /// Positions in the document.
     pub text: Vec<ProfileShare>,
     /// Positions in the sentence.
@@ -75,6 +81,30 @@ pub(crate) struct SourceShare {
     pub share: f64,
     /// Examples in which it is among the largest.
     pub texts: u32,
+}
+
+/// An example with the positions that heads read for its activation.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ReadFrom {
+    /// The window.
+    pub example: Example,
+    /// The largest share first.
+    pub places: Vec<ReadPlace>,
+}
+
+/// A position that heads read.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ReadPlace {
+    /// Its token.
+    pub token: String,
+    /// How many tokens before the peak it is; none: BOS.
+    pub distance: Option<u32>,
+    /// Its place in the pieces of the window; none: outside of it.
+    pub piece: Option<usize>,
+    /// Heads that read it, with their shares of everything that the feature reads.
+    pub heads: Vec<(Component, f64)>,
+    /// All of them together.
+    pub share: f64,
 }
 
 /// Tokens of a kind, and at how many of them the feature is active.

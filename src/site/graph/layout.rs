@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 
 /// Height of a node.
-pub(super) const HEIGHT: f64 = 18.0;
+pub(super) const HEIGHT: f64 = 30.0;
 /// Between two lines of one cell, from middle to middle.
-const LINE: f64 = 27.0;
+const LINE: f64 = 37.0;
 /// Free space above the nodes of a row, for the links.
 pub(super) const AIR: f64 = 26.0;
 /// Height of a row without nodes.
@@ -25,7 +25,7 @@ const TOP: f64 = 4.0;
 /// A column without nodes is no wider than this.
 const NARROW: f64 = 44.0;
 /// A page is this wide; what is wider has to be scrolled to.
-const PAGE: f64 = 1090.0;
+const PAGE: f64 = 1000.0;
 /// So many nodes of a cell may go into one line.
 const PER_LINE: std::ops::RangeInclusive<usize> = 2..=8;
 
@@ -244,7 +244,7 @@ mod tests {
         let layout = Layout::new(&boxes, &links, 21, &[30.0; 15]);
         // Fifteen columns of nodes that are 69 wide cannot be narrower than 1245.
         assert!(
-            layout.width < 1.6 * PAGE && layout.height < 1100.0,
+            layout.width < 1.7 * PAGE && layout.height < 1500.0,
             "{} {}",
             layout.width,
             layout.height

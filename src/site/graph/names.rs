@@ -1,17 +1,22 @@
 //! What a node is called, what it is, and where it leads.
 
 use crate::atlas::model::{Link, Node, PromptGraph, kind_word};
-use crate::format::number::{percent, significant};
+use crate::format::number::significant;
 use crate::format::text::visible;
-use crate::format::text::{cut, plain};
+use crate::format::text::{Part, cut, parts, plain};
 use crate::ids::{Component, FeatureId, NodeKind};
 use crate::site::links::{Links, plain_href};
 use crate::site::text::Html;
+use std::collections::BTreeSet;
 
-/// Links that a node's title tells, the strongest of each side.
-const TOLD: usize = 3;
+/// What a head reads, as far as its title tells.
+const TOLD: usize = 6;
 /// Characters of what a feature is about.
 const GIST: usize = 110;
+/// Characters of the second line in a mark.
+const SHORT: usize = 17;
+/// Before its first token, a text that is a list of tokens has no more than this: `Fires at `.
+const LEAD: usize = 9;
 
 /// Everything that is said of the nodes of one graph.
 pub(crate) struct Names<'a> {
@@ -110,13 +115,75 @@ impl<'a> Names<'a> {
         self.links.component(component).href
     }
 
+    /// Where the scripts of features are, as seen from the page; none of a page alone.
+    pub(crate) fn scripts(&self) -> Option<String> {
+        (!self.links.site.alone).then(|| self.links.href("features/").to_string())
+    }
+
+    /// Whether a script tells of a feature; of a page alone, whether there could be anything to tell.
+    pub(crate) fn is_told_of(&self, id: FeatureId) -> bool {
+        self.links.site.alone || self.links.site.feature(id).is_some()
+    }
+
     /// The page, or else the node's row in the table below the picture.
     pub(crate) fn href(&self, at: usize) -> Html {
         self.page(at).unwrap_or_else(|| plain_href(&format!("#n{at}")))
     }
 
-    /// Everything about a node, a line each.
-    pub(crate) fn title(&self, at: usize) -> String {
+    /// A few characters on a mark: of a feature its explanation or its tokens, of a head what it
+    /// reads.
+    pub(crate) fn short(&self, nodes: &[usize]) -> String {
+        let Some(&first) = nodes.first() else { return String::new() };
+        match self.node(first).kind {
+            NodeKind::Root => self.root.1.clone(),
+            NodeKind::Embedding => self.token(self.position(first)),
+            NodeKind::Head => self.reads(nodes),
+            _ => self.feature(first).map_or_else(
+                || kind_word(self.node(first).kind).into(),
+                |id| brief(&self.links.site.gist(id)),
+            ),
+        }
+    }
+
+    /// The tokens that the nodes of a head read.
+    fn reads(&self, nodes: &[usize]) -> String {
+        let sources: BTreeSet<usize> = nodes.iter().map(|&at| self.node(at).source()).collect();
+        let texts: Vec<String> = sources.iter().map(|&at| self.token(at)).collect();
+        let all = format!("reads {}", texts.join(" "));
+        match sources.len() {
+            n if n > 1 && all.chars().count() > SHORT => format!("reads {n} tokens"),
+            _ => cut(&all, SHORT),
+        }
+    }
+
+    /// Everything about a mark, a line each.
+    pub(crate) fn title(&self, nodes: &[usize]) -> String {
+        match nodes {
+            [at] => self.title_of(*at),
+            _ => self.title_of_all(nodes),
+        }
+    }
+
+    fn title_of_all(&self, nodes: &[usize]) -> String {
+        let first = nodes[0];
+        let mut lines = vec![format!("{}, attention head", self.name(first))];
+        lines.push(format!(
+            "at position {} {}",
+            self.position(first),
+            self.token(self.position(first))
+        ));
+        let served = |&at: &usize| {
+            let source = self.node(at).source();
+            let of = self.serves(at).unwrap_or_default();
+            format!("reads {source} {} for {of}", self.token(source))
+        };
+        lines.extend(nodes.iter().take(TOLD).map(served));
+        let more = nodes.len().checked_sub(TOLD + 1);
+        lines.extend(more.map(|more| format!("and {} more", more + 1)));
+        lines.join("\n")
+    }
+
+    fn title_of(&self, at: usize) -> String {
         let node = self.node(at);
         let mut lines = vec![self.what(at)];
         if node.kind == NodeKind::Head {
@@ -128,8 +195,6 @@ impl<'a> Names<'a> {
                 .map(|a| format!("activation {}", significant(a.into(), 3))),
         );
         lines.extend(self.gist(at));
-        lines.extend(told("out", &self.out[at], |link| self.placed(link.to)));
-        lines.extend(told("in", &self.into[at], |link| self.placed(link.from)));
         lines.join("\n")
     }
 
@@ -152,15 +217,11 @@ impl<'a> Names<'a> {
         }
     }
 
-    fn gist(&self, at: usize) -> Option<String> {
+    /// What is known of a feature, in plain text.
+    pub(crate) fn gist(&self, at: usize) -> Option<String> {
         let own = matches!(self.node(at).kind, NodeKind::AttentionFeature | NodeKind::MlpFeature);
         let gist = plain(&self.links.site.gist(self.feature(at).filter(|_| own)?), GIST);
         (!gist.is_empty()).then_some(gist)
-    }
-
-    /// A link in one line.
-    pub(crate) fn link(&self, link: &Link) -> String {
-        format!("{} → {}{}", self.placed(link.from), self.placed(link.to), numbers(link))
     }
 }
 
@@ -169,16 +230,41 @@ pub(crate) fn slot_word(link: &Link) -> &'static str {
     link.slot.word()
 }
 
-fn numbers(link: &Link) -> String {
-    let slot = slot_word(link);
-    let slot = if slot.is_empty() { String::new() } else { format!(" {slot}") };
-    format!("{slot}: {} ({})", significant(link.effect.into(), 3), percent(link.share.into()))
+/// The beginning of an explanation, or its tokens where it is a list of them.
+fn brief(gist: &str) -> String {
+    let all = parts(gist);
+    let lead = match all.first() {
+        Some(Part::Words(words)) => words.chars().count(),
+        _ => 0,
+    };
+    let tokens = all.iter().filter_map(|part| match part {
+        Part::Token(token) => Some(visible(token)),
+        Part::Words(_) => None,
+    });
+    let tokens: Vec<String> = tokens.collect();
+    if lead > LEAD || tokens.is_empty() {
+        return cut(&plain(gist, usize::MAX), SHORT);
+    }
+    let mut out = cut(&tokens[0], SHORT);
+    for token in &tokens[1..] {
+        if out.chars().count() + 1 + token.chars().count() > SHORT {
+            break;
+        }
+        out = format!("{out} {token}");
+    }
+    out
 }
 
-/// The strongest links of one side, and how many more there are.
-fn told<'a>(side: &str, links: &[&'a Link], other: impl Fn(&'a Link) -> String) -> Vec<String> {
-    let line = |link: &&'a Link| format!("{side} {}{}", other(link), numbers(link));
-    let more =
-        links.len().checked_sub(TOLD + 1).map(|more| format!("{side} and {} more", more + 1));
-    links.iter().take(TOLD).map(line).chain(more).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_shows_tokens_where_they_are_the_explanation_and_words_elsewhere() {
+        assert_eq!(brief("Fires at ` to` (8.9%), `.` (8.2%), ` said`; active"), "␣to . ␣said");
+        assert_eq!(brief("` Mary` · ` John` · ` Elizabeth`"), "␣Mary ␣John");
+        assert_eq!(brief("Names of people after ` and`"), "Names of people a…");
+        assert_eq!(brief("` incomprehensibilities`"), "␣incomprehensibil…");
+        assert_eq!(brief(""), "");
+    }
 }

@@ -1,10 +1,10 @@
-//! The graph as SVG. Shapes tell the kinds of nodes, colours the signs of effects, widths their
-//! shares, dashes the slots.
+//! The graph as SVG. Shapes tell the kinds of nodes, colours and dashes the signs of effects, widths
+//! their shares, letters the slots of heads.
 
 use super::layout::{AIR, Box, HEIGHT, Layout, Spot};
+use super::marks::{Line, Marks};
 use super::names::Names;
-use super::names::slot_word;
-use crate::atlas::model::{Link, kind_word};
+use crate::atlas::model::kind_word;
 use crate::format::text::cut;
 use crate::format::text::visible;
 use crate::ids::{NodeKind, Slot};
@@ -14,6 +14,8 @@ use std::fmt::Write;
 
 /// Width of a letter in a node and in a token.
 const LETTER: f64 = 6.05;
+/// Width of a letter in the second line of a node.
+const SMALL: f64 = 5.0;
 /// A node is wider than its name by this.
 const MARGIN: f64 = 14.0;
 /// Characters of a token that are shown where there are nodes, and elsewhere.
@@ -52,25 +54,34 @@ fn columns(text: &str) -> f64 {
 }
 
 /// The circuit of a prompt in a model of so many layers.
-pub(crate) fn picture(names: &Names, layers: usize) -> Html {
+pub(crate) fn picture(names: &Names, marks: &Marks, layers: usize) -> Html {
     let graph = names.graph;
     let last = graph.tokens.len().saturating_sub(1);
-    let node_box = |i: usize| Box {
-        row: row(graph.nodes()[i].kind, graph.nodes()[i].layer(), layers),
-        column: graph.position(i).min(last),
-        width: columns(&names.name(i)) * LETTER + MARGIN,
+    let short: Vec<String> = marks.nodes.iter().map(|nodes| names.short(nodes)).collect();
+    let mark_box = |(nodes, short): (&Vec<usize>, &String)| {
+        let (first, node) = (nodes[0], &graph.nodes()[nodes[0]]);
+        let width = (columns(&names.name(first)) * LETTER).max(columns(short) * SMALL);
+        Box {
+            row: row(node.kind, node.layer(), layers),
+            column: graph.position(first).min(last),
+            width: width + MARGIN,
+        }
     };
-    let boxes: Vec<Box> = (0..graph.nodes().len()).map(node_box).collect();
-    let links: Vec<(usize, usize)> =
-        graph.links().iter().map(|link| (link.from, link.to)).collect();
+    let boxes: Vec<Box> = marks.nodes.iter().zip(&short).map(mark_box).collect();
+    let links: Vec<(usize, usize)> = marks.lines.iter().map(|line| (line.from, line.to)).collect();
     let tokens: Vec<f64> =
         graph.tokens.iter().map(|(_, t)| columns(&cut(&visible(t), TOKEN[0])) * LETTER).collect();
     let layout = Layout::new(&boxes, &links, 2 + 3 * layers, &tokens);
     let mut body = String::new();
     push_ground(&mut body, &layout, layers);
     push_tokens(&mut body, &layout, names);
-    push_links(&mut body, &layout, names);
-    (0..boxes.len()).for_each(|i| push_node(&mut body, &layout.spots[i], names, i));
+    push_lines(&mut body, &layout, marks);
+    body.push_str("<g class=\"nodes\">");
+    for (mark, short) in short.iter().enumerate() {
+        push_node(&mut body, &layout.spots[mark], names, (mark, &marks.nodes[mark]), short);
+    }
+    body.push_str("</g>");
+    push_slots(&mut body, &layout, marks);
     push_row_names(&mut body, &layout, layers);
     html(format!(
         "<svg class=\"graph\" viewBox=\"0 0 {0:.0} {1:.0}\" style=\"--w:{0:.0}px\" role=\"group\" \
@@ -165,37 +176,54 @@ fn widest(links: usize) -> f64 {
 
 /// The weak ones first, so that the strong ones lie on top. They are hidden from screen readers,
 /// which have the table.
-fn push_links(body: &mut String, layout: &Layout, names: &Names) {
-    let mut links: Vec<&Link> = names.graph.links().iter().collect();
-    links.sort_by(|a, b| a.share.total_cmp(&b.share));
-    let share = |link: &Link| f64::from(link.share).clamp(0.0, 1.0);
+fn push_lines(body: &mut String, layout: &Layout, marks: &Marks) {
+    let n = marks.lines.len();
     body.push_str("<g class=\"links\" aria-hidden=\"true\">");
-    for group in links.chunk_by(|a, b| shade(share(a), links.len()) == shade(share(b), links.len()))
-    {
-        let _ = write!(
-            body,
-            "<g stroke-opacity=\"{:.1}\">",
-            f64::from(shade(share(group[0]), links.len())) / SHADES
-        );
-        group.iter().for_each(|link| push_link(body, layout, names, link, share(link)));
+    for group in marks.lines.chunk_by(|a, b| shade(a.share, n) == shade(b.share, n)) {
+        let opacity = f64::from(shade(group[0].share, n)) / SHADES;
+        let _ = write!(body, "<g stroke-opacity=\"{opacity:.1}\">");
+        group.iter().for_each(|line| push_line(body, layout, line, n));
         body.push_str("</g>");
     }
     body.push_str("</g>");
 }
 
-fn push_link(body: &mut String, layout: &Layout, names: &Names, link: &Link, share: f64) {
-    let (sign, slot) = (if link.effect < 0.0 { "neg" } else { "pos" }, slot_word(link));
+fn push_line(body: &mut String, layout: &Layout, line: &Line, lines: usize) {
+    let (sign, slot) = (if line.negative { "neg" } else { "pos" }, line.slot.word());
+    let share = line.share.clamp(0.0, 1.0);
     let _ = write!(
         body,
-        "<path class=\"{}\" data-n=\"{} {}\" d=\"{}\" \
-         stroke-width=\"{:.1}\"><title>{}</title></path>",
+        "<path class=\"{}\" data-n=\"{} {}\" data-s=\"{}\" d=\"{}\" stroke-width=\"{:.1}\"/>",
         [sign, slot].join(" ").trim_end(),
-        link.from,
-        link.to,
-        curve(&layout.spots[link.from], &layout.spots[link.to], link.slot),
-        0.8 + (widest(names.graph.links().len()) - 0.8) * share,
-        escape(&names.link(link)),
+        line.from,
+        line.to,
+        // A slider moves in larger steps.
+        format!("{share:.4}").trim_end_matches('0').trim_end_matches('.'),
+        curve(&layout.spots[line.from], &layout.spots[line.to], line.slot),
+        0.8 + (widest(lines) - 0.8) * share,
     );
+}
+
+/// The letters of the slots that lines enter, below their heads.
+fn push_slots(body: &mut String, layout: &Layout, marks: &Marks) {
+    let entered: BTreeSet<(usize, Slot)> = marks
+        .lines
+        .iter()
+        .filter(|line| line.slot != Slot::In)
+        .map(|line| (line.to, line.slot))
+        .collect();
+    body.push_str("<g class=\"slots\" aria-hidden=\"true\">");
+    for (mark, slot) in entered {
+        let spot = &layout.spots[mark];
+        let _ = write!(
+            body,
+            "<text data-m=\"{mark}\" x=\"{:.0}\" y=\"{:.0}\">{}</text>",
+            entry(spot, slot),
+            spot.y + HEIGHT / 2.0 + 8.0,
+            slot.word()
+        );
+    }
+    body.push_str("</g>");
 }
 
 /// Where a link ends: the slots of a head are side by side at its lower edge.
@@ -220,47 +248,64 @@ fn curve(from: &Spot, to: &Spot, slot: Slot) -> String {
 }
 
 /// The outline of a kind of node around a middle.
-fn outline(kind: NodeKind, (x, y): (f64, f64), width: f64) -> String {
-    let (w, h) = (width / 2.0, HEIGHT / 2.0);
-    let cut = match kind {
-        NodeKind::Head => 7.0,
-        NodeKind::AttentionFeature => 4.0,
+fn outline(kind: NodeKind, (x, y): (f64, f64), (width, height): (f64, f64)) -> String {
+    let (w, h) = (width / 2.0, height / 2.0);
+    // Corners cut off: a little for an attention feature, to a point for a head.
+    let (cut, side) = match kind {
+        NodeKind::Head => (8.0, h),
+        NodeKind::AttentionFeature => (5.0, 5.0),
         NodeKind::Root | NodeKind::MlpFeature => {
             return format!(
-                "M{:.1} {:.1}h{:.1}a9 9 0 0 1 0 18h{:.1}a9 9 0 0 1 0-18z",
+                "M{:.1} {:.1}h{:.1}a{h} {h} 0 0 1 0 {height}h{:.1}a{h} {h} 0 0 1 0-{height}z",
                 x - w + h,
                 y - h,
-                width - 2.0 * h,
-                2.0 * h - width
+                width - height,
+                height - width
             );
         }
-        _ => return format!("M{:.1} {:.1}h{width:.1}v18h{:.1}z", x - w, y - h, -width),
+        _ => return format!("M{:.1} {:.1}h{width:.1}v{height}h{:.1}z", x - w, y - h, -width),
     };
-    // Corners cut off: a little for an attention feature, to a point for a head.
-    let side = if kind == NodeKind::Head { 9.0 } else { 4.0 };
     format!(
         "M{:.1} {:.1}h{:.1}l{cut} {side}v{3:.0}l-{cut} {side}h-{2:.1}l-{cut}-{side}v-{3:.0}z",
         x - w + cut,
         y - h,
         width - 2.0 * cut,
-        HEIGHT - 2.0 * side
+        height - 2.0 * side
     )
 }
 
-fn push_node(body: &mut String, spot: &Spot, names: &Names, at: usize) {
-    let kind = names.graph.nodes()[at].kind;
+/// A mark: its name, and below it a few words.
+fn push_node(
+    body: &mut String,
+    spot: &Spot,
+    names: &Names,
+    (mark, nodes): (usize, &[usize]),
+    short: &str,
+) {
+    let first = nodes[0];
+    let kind = names.graph.nodes()[first].kind;
     let _ = write!(
         body,
-        "<a class=\"node {}\" href=\"{}\" data-n=\"{at}\"><title>{}</title><path d=\"{}\"/><text \
-         x=\"{:.0}\" y=\"{:.0}\">{}</text></a>",
+        "<a class=\"node {}\" href=\"{}\" data-n=\"{mark}\"><title>{}</title><path \
+         d=\"{}\"/><text x=\"{:.0}\" y=\"{:.0}\">{}</text>",
         class(kind),
-        names.href(at),
-        escape(&names.title(at)),
-        outline(kind, (spot.x, spot.y), spot.width),
+        names.href(first),
+        escape(&names.title(nodes)),
+        outline(kind, (spot.x, spot.y), (spot.width, HEIGHT)),
         spot.x,
-        spot.y + 4.0,
-        escape(&names.name(at)),
+        spot.y + if short.is_empty() { 4.0 } else { -2.0 },
+        escape(&names.name(first)),
     );
+    if !short.is_empty() {
+        let _ = write!(
+            body,
+            "<text class=\"says\" x=\"{:.0}\" y=\"{:.0}\">{}</text>",
+            spot.x,
+            spot.y + 10.0,
+            escape(short)
+        );
+    }
+    body.push_str("</a>");
 }
 
 /// The kinds of nodes in a graph, each as it is drawn, with its words.
@@ -269,7 +314,7 @@ pub(crate) fn key(names: &Names) -> Vec<(Html, &'static str)> {
     kinds.sort();
     kinds.dedup();
     let icon = |kind: NodeKind| {
-        let shape = outline(kind, (15.0, 10.0), 28.0);
+        let shape = outline(kind, (15.0, 10.0), (28.0, 18.0));
         let class = class(kind);
         html(format!(
             "<svg class=\"graph icon\" viewBox=\"0 0 30 20\" aria-hidden=\"true\"><g class=\"node \

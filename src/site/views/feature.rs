@@ -5,18 +5,20 @@ use super::explained::{About, ExplanationView};
 use super::intervention_links::{InterventionLinkRow, intervention_link_row, warning};
 use super::parts::{
     BandView, CircuitPairRow, CorpusPairRow, LogitsView, Page, ServingRow, bands,
-    circuit_pair_from, corpus_pair, describe, q_below, serving,
+    circuit_pair_from, corpus_pair, describe, gist, q_below, serving,
 };
 use super::scores::ScoresView;
 use super::strip::StripView;
 use super::why::WhyView;
-use crate::atlas::model::{Feature, Task};
-use crate::format::number::{count, percent, significant};
-use crate::ids::Kind;
+use crate::atlas::model::{CorpusPair, Feature, Similar, Task};
+use crate::format::number::{count, counted, fixed, percent, significant};
+use crate::ids::{FeatureId, Kind, Lag};
 use crate::site::links::{Links, PageLink, Site};
 use crate::site::svg;
 use crate::site::text::{Html, token};
+use crate::stats::STANDS_OUT;
 use serde::Serialize;
+use std::cmp::Ordering;
 
 #[derive(Serialize)]
 pub(crate) struct FeatureView {
@@ -36,11 +38,15 @@ pub(crate) struct FeatureView {
     logits: LogitsView,
     servings: Vec<ServingRow>,
     bands: Vec<BandView>,
+    /// Features with which it meets: at the same token, before it, after it.
     corpus_pairs: Vec<CorpusPairRow>,
     corpus_total: String,
     /// What all q-values of these pairs are, where they are tiny.
     corpus_q: Option<String>,
     circuit_pairs: Vec<CircuitPairRow>,
+    similar: Vec<SimilarRow>,
+    /// Contexts in a file of texts.
+    per_file: u32,
     circuit_total: String,
     /// Its links that were run, by task.
     live: Vec<(PageLink, Vec<InterventionLinkRow>)>,
@@ -93,8 +99,10 @@ impl FeatureView {
             logits: LogitsView::at_max(&f.promoted, &f.suppressed, f.max),
             servings: f.servings.iter().map(|s| serving(links, s)).collect(),
             bands: bands(&f.examples, f.max),
-            corpus_pairs: f.corpus_pairs.iter().map(|p| corpus_pair(links, f.id, p)).collect(),
+            corpus_pairs: neighbours(links, f),
             corpus_q: q_below(f.corpus_pairs.iter()),
+            similar: f.similar.iter().map(|one| similar(links, f.id, one)).collect(),
+            per_file: site.texts_at_once,
             corpus_total: beyond(f.corpus_pairs.len(), f.corpus_total),
             circuit_pairs: circuit_pairs
                 .map(|(task, p)| circuit_pair_from(links, f.id, task, p))
@@ -112,6 +120,55 @@ impl FeatureView {
     }
 }
 
+/// A feature that writes alike.
+#[derive(Serialize)]
+struct SimilarRow {
+    feature: PageLink,
+    gist: Html,
+    cosine: String,
+    /// Length of its bar in percent.
+    width: String,
+    place: String,
+    density: String,
+    /// No more similar than random directions are.
+    noise: bool,
+}
+
+fn similar(links: Links, of: FeatureId, one: &Similar) -> SimilarRow {
+    let (own, other) = (of.dictionary, one.other.dictionary);
+    let place = match (own.kind == other.kind, other.layer.cmp(&own.layer)) {
+        (true, Ordering::Equal) => "same dictionary".into(),
+        (_, Ordering::Equal) => "same layer".into(),
+        (_, Ordering::Less) => layers(own.layer - other.layer, "before"),
+        (_, Ordering::Greater) => layers(other.layer - own.layer, "after"),
+    };
+    SimilarRow {
+        feature: links.feature(one.other),
+        gist: gist(links, one.other),
+        cosine: fixed(one.cosine, 2),
+        width: format!("{:.0}", one.cosine.clamp(0.0, 1.0) * 100.0),
+        place,
+        density: links.site.feature(one.other).map(|f| percent(f.density)).unwrap_or_default(),
+        noise: one.z <= STANDS_OUT,
+    }
+}
+
+fn layers(n: usize, side: &str) -> String {
+    format!("{} {side}", counted(n, "layer"))
+}
+
+/// Features with which it meets: at the same token, before it, after it.
+fn neighbours(links: Links, f: &Feature) -> Vec<CorpusPairRow> {
+    let mut all: Vec<&CorpusPair> = f.corpus_pairs.iter().collect();
+    // Stable: the closest stay first.
+    all.sort_by_key(|p| match (p.lag, p.first) {
+        (Lag::Same, _) => 0,
+        (Lag::Window, false) => 1,
+        (Lag::Window, true) => 2,
+    });
+    all.into_iter().map(|p| corpus_pair(links, f.id, p)).collect()
+}
+
 /// The links from a feature that were run, by task.
 fn live(site: &Site, links: Links, f: &Feature) -> Vec<(PageLink, Vec<InterventionLinkRow>)> {
     let own = |task: &Task| -> Vec<InterventionLinkRow> {
@@ -125,7 +182,8 @@ fn live(site: &Site, links: Links, f: &Feature) -> Vec<(PageLink, Vec<Interventi
     tasks.filter(|(_, rows)| !rows.is_empty()).collect()
 }
 
-fn what(f: &Feature) -> String {
+/// Which feature of which dictionary it is.
+pub(super) fn what(f: &Feature) -> String {
     let dictionary = match f.id.dictionary.kind {
         Kind::Attention => "attention SAE",
         Kind::Mlp => "MLP transcoder",

@@ -7,7 +7,7 @@ use super::task::{Answer, answers};
 use crate::atlas::model::{Baseline, Link as Edge, Prompt, PromptGraph, Task, kind_word};
 use crate::format::number::{counted, fixed, percent, significant};
 use crate::ids::{NodeKind, Slot};
-use crate::site::graph::{self, Names, slot_word};
+use crate::site::graph::{self, GraphData, Marks, Names, slot_word};
 use crate::site::graph_json;
 use crate::site::links::{Links, PageLink, Site, graph_path};
 use crate::site::text::{Html, token};
@@ -43,9 +43,12 @@ pub(crate) struct GraphView {
     /// Whether the answer's node stands for a difference of logits.
     difference: bool,
     picture: Html,
+    /// What the page's script needs to know.
+    data: GraphData,
+    lines: String,
     /// Kinds of nodes: picture, words.
     key: Vec<(Html, &'static str)>,
-    /// Slots of heads that links enter: class, words.
+    /// Slots of heads that links enter: letter, words.
     slots: Vec<(&'static str, &'static str)>,
     json: PageLink,
     node_rows: Vec<NodeRow>,
@@ -128,6 +131,7 @@ impl GraphView {
     pub(crate) fn new(site: &Site, drawn: &Drawn) -> GraphView {
         let (links, graph, prompt) = (site.in_folder(), drawn.graph, drawn.prompt);
         let names = drawn.names(links);
+        let marks = Marks::of(graph);
         let turn = |number: Option<u32>| {
             number.map(|n| {
                 links.page(format!("prompt {n}"), &graph_path(&drawn.task.name, n, "html"))
@@ -156,7 +160,9 @@ impl GraphView {
             links: graph.links().len().to_string(),
             coverage: percent(prompt.coverage),
             difference: graph.difference,
-            picture: graph::picture(&names, site.atlas.layers),
+            picture: graph::picture(&names, &marks, site.atlas.layers),
+            data: graph::data(&names, &marks),
+            lines: marks.lines.len().to_string(),
             key: graph::key(&names),
             slots: slots(graph),
             json: links.page("JSON", &drawn.path("json")),
@@ -190,9 +196,9 @@ fn slots(graph: &PromptGraph) -> Vec<(&'static str, &'static str)> {
     let there: BTreeSet<Slot> = graph.links().iter().map(|link| link.slot).collect();
     let word = |slot| match slot {
         Slot::In => None,
-        Slot::Q => Some(("q", "into a head’s query")),
-        Slot::K => Some(("k", "its key")),
-        Slot::V => Some(("v", "its value")),
+        Slot::Q => Some(("q", "query of a head")),
+        Slot::K => Some(("k", "key")),
+        Slot::V => Some(("v", "value")),
     };
     there.into_iter().filter_map(word).collect()
 }

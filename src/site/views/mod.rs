@@ -4,6 +4,7 @@
 mod llm_summary;
 mod circuit;
 mod component;
+mod contexts;
 mod dictionaries;
 mod transcripts;
 mod why;
@@ -11,6 +12,7 @@ mod explained;
 mod faithful;
 mod feature;
 mod findings;
+mod feature_script;
 mod glossary;
 mod graph;
 mod head;
@@ -24,8 +26,10 @@ mod task;
 mod together;
 
 pub(super) use component::ComponentView;
+pub(super) use contexts::{TextsScript, text_files};
 pub(super) use dictionaries::DictionariesView;
 pub(super) use feature::FeatureView;
+pub(super) use feature_script::FeatureScript;
 pub(super) use glossary::GlossaryView;
 pub(super) use graph::{Drawn, GraphView, drawn};
 pub(super) use index::IndexView;

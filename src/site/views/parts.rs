@@ -81,7 +81,9 @@ impl Page {
 /// Characters of an explanation in a table.
 const GIST: usize = 190;
 /// The same where two stand side by side.
-const SHORT: usize = 150;
+const SHORT: usize = 120;
+/// Pieces on either side of the peak, in bands below the top.
+const NARROW: usize = 10;
 
 /// A few words on a feature.
 pub(super) fn gist(links: Links, id: FeatureId) -> Html {
@@ -165,6 +167,10 @@ pub(super) struct ExampleView {
     pub document: u32,
     pub context: u32,
     pub half: String,
+    /// Position of the peak in the context.
+    pub position: u32,
+    /// The page can show the whole context.
+    pub whole: bool,
 }
 
 /// Examples of one band of strength.
@@ -189,10 +195,13 @@ pub(super) fn example(e: &Example, max: f64) -> ExampleView {
         document: e.document,
         context: e.context,
         half: e.half.to_string(),
+        position: e.position,
+        whole: false,
     }
 }
 
-/// Examples under their bands, in the order in which the bands first come.
+/// Examples under their bands, in the order in which the bands first come; a page with their texts
+/// and activations can show whole contexts.
 pub(super) fn bands(examples: &[Example], max: f64) -> Vec<BandView> {
     let mut bands: Vec<BandView> = Vec::new();
     for e in examples {
@@ -204,7 +213,9 @@ pub(super) fn bands(examples: &[Example], max: f64) -> Vec<BandView> {
             });
             bands.len() - 1
         });
-        bands[i].examples.push(example(e, max));
+        let shown = if e.band == Band::Top { e.clone() } else { e.narrowed(NARROW) };
+        let whole = shown.is_cut() && e.is_whole_known();
+        bands[i].examples.push(ExampleView { whole, ..example(&shown, max) });
     }
     bands
 }
@@ -294,7 +305,7 @@ pub(super) fn corpus_pair(links: Links, from: FeatureId, p: &CorpusPair) -> Corp
     };
     CorpusPairRow {
         other: links.feature(p.other),
-        gist: gist(links, p.other),
+        gist: text::prose(&links.site.gist(p.other), SHORT),
         lag,
         together: count(p.together),
         expected: significant(p.expected, 2),

@@ -2,7 +2,9 @@
 //! what the live model says because of it.
 
 use super::parts::{ExampleView, example};
-use crate::atlas::model::{BeforeShare, Feature, ProfileShare, Source, SourceShare, Why};
+use crate::atlas::model::{
+    BeforeShare, Feature, ProfileShare, ReadFrom, ReadPlace, Source, SourceShare, Why,
+};
 use crate::format::number::{count, percent, significant};
 use crate::site::links::{Links, PageLink};
 use crate::site::text::{self, Html, token};
@@ -10,6 +12,11 @@ use serde::Serialize;
 
 /// Contrast pairs that are shown.
 const PAIRS: usize = 3;
+/// Examples of which it is shown what heads read, and positions of each.
+const READ: usize = 6;
+const PLACES: usize = 3;
+/// The least share of a position, but for the first.
+const LEAST_READ: f64 = 0.01;
 /// Characters of an earlier feature's explanation.
 const SHORT: usize = 90;
 
@@ -17,6 +24,9 @@ const SHORT: usize = 90;
 pub(super) struct WhyView {
     examples: u32,
     sources: Vec<SourceRow>,
+    /// How far back heads read: label, share, length of its bar.
+    distances: Vec<(String, String, String)>,
+    read_from: Vec<ReadRow>,
     pairs: Vec<[ExampleView; 2]>,
     profiles: Vec<ProfileView>,
     /// Tokens before with which it is more, and less, often active.
@@ -44,6 +54,14 @@ struct SourceRow {
     share: String,
     texts: u32,
     width: String,
+}
+
+/// An example with the positions that heads read for it.
+#[derive(Serialize)]
+struct ReadRow {
+    example: ExampleView,
+    /// Token, where it is, share, heads.
+    places: Vec<(Html, String, String, Vec<PageLink>)>,
 }
 
 /// Shares by one kind of place.
@@ -87,6 +105,8 @@ impl WhyView {
         Some(WhyView {
             examples: why.examples,
             sources: sources(links, &why.sources),
+            distances: distances(&why.distances),
+            read_from: why.read_from.iter().take(READ).map(|r| read_row(links, r, f.max)).collect(),
             pairs: why.pairs.iter().take(PAIRS).map(pair).collect(),
             profiles: profiles(why),
             before: [("more often with", &why.more), ("less often with", &why.less)]
@@ -115,6 +135,39 @@ fn signed(x: f64) -> String {
 
 fn width(share: f64, longest: f64) -> String {
     format!("{:.0}", if longest > 0.0 { share / longest * 100.0 } else { 0.0 })
+}
+
+fn distances(list: &[(String, f64)]) -> Vec<(String, String, String)> {
+    let longest = list.iter().map(|(_, share)| *share).fold(0.0, f64::max);
+    let row =
+        |(label, share): &(String, f64)| (label.clone(), percent(*share), width(*share, longest));
+    list.iter().map(row).collect()
+}
+
+fn read_row(links: Links, read: &ReadFrom, max: f64) -> ReadRow {
+    let is_told = |(i, place): &(usize, &ReadPlace)| *i == 0 || place.share >= LEAST_READ;
+    let places = || read.places.iter().take(PLACES).enumerate().filter(is_told).map(|(_, p)| p);
+    let said = |place: &ReadPlace| {
+        let heads: Vec<String> = place.heads.iter().map(|(head, _)| head.to_string()).collect();
+        format!("read by {}: {}", heads.join(", "), percent(place.share))
+    };
+    let marked: Vec<(usize, String)> =
+        places().filter_map(|place| Some((place.piece?, said(place)))).collect();
+    let row = |place: &ReadPlace| {
+        let at = match (place.distance, place.piece) {
+            (None, _) => "BOS".into(),
+            (Some(0), _) => "the token itself".into(),
+            (Some(n), Some(_)) => format!("{n} before"),
+            (Some(n), None) => format!("{n} before, outside of the window"),
+        };
+        let heads = place.heads.iter().map(|(head, _)| links.component(*head)).collect();
+        (token(&place.token), at, percent(place.share), heads)
+    };
+    let text = text::read_from(&read.example, &marked, max);
+    ReadRow {
+        example: ExampleView { text, ..example(&read.example, max) },
+        places: places().map(row).collect(),
+    }
 }
 
 fn sources(links: Links, list: &[SourceShare]) -> Vec<SourceRow> {
@@ -149,6 +202,7 @@ fn profiles(why: &Why) -> Vec<ProfileView> {
     let all = [
         ("Tokens", "token", &why.tokens, true),
         ("Tokens before", "token before", &why.previous, true),
+        ("Tokens after", "token after", &why.next, true),
         ("Position in the document", "position", &why.text, false),
         ("Position in the sentence", "position", &why.sentence, false),
     ];

@@ -278,6 +278,7 @@ fn profile(feature: FeatureId, shares: &[Share]) -> Vec<ProfileRow> {
         let (by, token, from) = match share.place {
             Place::Token(id) => (Profiled::Token, Some(id), None),
             Place::Previous(id) => (Profiled::Previous, Some(id), None),
+            Place::Next(id) => (Profiled::Next, Some(id), None),
             Place::InText(bin) => (Profiled::Text, None, Some(BINS[bin as usize])),
             Place::InSentence(bin) => (Profiled::Sentence, None, Some(BINS[bin as usize])),
         };

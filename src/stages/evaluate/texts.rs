@@ -117,6 +117,8 @@ impl<'a> Sources<'a> {
     ) -> Result<Sources<'a>> {
         let ids: Vec<FeatureId> = work.features.iter().map(|row| row.feature).collect();
         let similar = nearest(replacement, &ids, SIMILAR)?;
+        let numbers = |own: Vec<(usize, f32)>| own.into_iter().map(|(other, _)| other).collect();
+        let similar = similar.into_iter().map(numbers).collect();
         let mut sources = Sources { work, replacement, rules, similar, places: BTreeMap::new() };
         let wanted: BTreeSet<u32> = keys.iter().flat_map(|&key| sources.own_tokens(key)).collect();
         sources.places = sources.places_of(&wanted);

@@ -1,0 +1,1 @@
+window.atlasContexts?.({{ texts | tojson }});

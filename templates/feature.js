@@ -1,0 +1,2 @@
+{% set panel %}{% include "panel.html" %}{% endset %}
+window.atlasFeature?.({{ id | tojson }}, {{ panel | tojson }}, {{ active | tojson }});
