@@ -18,6 +18,7 @@ use minijinja::{Environment, UndefinedBehavior, context};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::Path;
 
 /// Templates by name; the ending decides how what is put into them is escaped.
@@ -152,11 +153,13 @@ fn graphs<'a>(site: &'a Site, task: &'a Task) -> Vec<File<'a>> {
     drawn(task).into_iter().flat_map(both).collect()
 }
 
-/// Writes the whole site into the empty folder `into`, and says how many pages it has.
+/// Writes the whole site into the empty folder `into`, and says how many pages it has. A file that
+/// is the same in the site `before` is taken from there, with its time.
 ///
 /// # Errors
 /// When a task or group has a name that cannot be a file's, or a file cannot be written.
-pub(crate) fn build(atlas: &Atlas, into: &Path) -> Result<usize> {
+pub(crate) fn build(atlas: &Atlas, into: &Path, before: &Path) -> Result<usize> {
+    let output = Output { into, before };
     let site = Site::new(atlas)?;
     let environment = environment()?;
     let files = files(&site);
@@ -164,15 +167,15 @@ pub(crate) fn build(atlas: &Atlas, into: &Path) -> Result<usize> {
         files.iter().filter_map(|file| Path::new(&file.path).parent()).collect::<BTreeSet<_>>()
     {
         let path = into.join(folder);
-        std::fs::create_dir_all(&path)
+        fs::create_dir_all(&path)
             .with_context(|| format!("cannot make the folder `{}`", path.display()))?;
     }
     for (name, text) in ASSETS {
-        write(into, name, text)?;
+        output.write(name, text)?;
     }
     files.par_iter().try_for_each(|file| {
         process::check()?;
-        write(into, &file.path, &render(&environment, file)?)
+        output.write(&file.path, &render(&environment, file)?)
     })?;
     Ok(files.iter().filter(|f| f.path.ends_with(".html")).count())
 }
@@ -225,10 +228,28 @@ fn render(environment: &Environment, file: &File) -> Result<String> {
     template.render((file.view)()).with_context(|| format!("cannot make the page `{}`", file.path))
 }
 
-fn write(into: &Path, name: &str, text: &str) -> Result<()> {
-    let path = into.join(name);
-    std::fs::write(&path, text).hint(
-        || format!("cannot write `{}`", path.display()),
-        "check free space and permissions of the folder",
-    )
+/// Where a site is written, and where the one before is.
+struct Output<'a> {
+    into: &'a Path,
+    before: &'a Path,
+}
+
+impl Output<'_> {
+    /// Writes a file, or links to it where it has not changed.
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        let (path, old) = (self.into.join(name), self.before.join(name));
+        if is_file_of(&old, text.as_bytes()) && fs::hard_link(&old, &path).is_ok() {
+            return Ok(());
+        }
+        fs::write(&path, text).hint(
+            || format!("cannot write `{}`", path.display()),
+            "check free space and permissions of the folder",
+        )
+    }
+}
+
+/// Whether there is a file with these bytes; a link to one is none.
+fn is_file_of(path: &Path, bytes: &[u8]) -> bool {
+    let same_size = |found: fs::Metadata| found.is_file() && found.len() == bytes.len() as u64;
+    path.symlink_metadata().is_ok_and(same_size) && fs::read(path).is_ok_and(|old| old == bytes)
 }

@@ -29,7 +29,7 @@ fn read(folder: &Path) -> BTreeMap<String, String> {
 
 fn built(atlas: &Atlas) -> BTreeMap<String, String> {
     let folder = tempfile::tempdir().unwrap();
-    let pages = build(atlas, folder.path()).unwrap();
+    let pages = build(atlas, folder.path(), Path::new("")).unwrap();
     let files = read(folder.path());
     assert_eq!(files.keys().filter(|name| name.ends_with(".html")).count(), pages);
     files
@@ -390,7 +390,7 @@ fn a_name_that_cannot_be_a_files_is_refused() {
         let mut atlas = fixture::atlas();
         atlas.tasks[0].name = name.into();
         let folder = tempfile::tempdir().unwrap();
-        assert!(build(&atlas, folder.path()).is_err(), "{name}");
+        assert!(build(&atlas, folder.path(), Path::new("")).is_err(), "{name}");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }
@@ -398,6 +398,30 @@ fn a_name_that_cannot_be_a_files_is_refused() {
 #[test]
 fn the_same_atlas_gives_the_same_bytes() {
     assert!(built(&fixture::atlas()) == built(&fixture::atlas()));
+}
+
+/// Of two sites that differ in one feature, all other pages are one file.
+#[cfg(unix)]
+#[test]
+fn what_did_not_change_is_not_written() {
+    use std::os::unix::fs::MetadataExt;
+    let (mut atlas, folders) = (fixture::atlas(), [(); 2].map(|()| tempfile::tempdir().unwrap()));
+    let [before, after] = folders.each_ref().map(|folder| folder.path());
+    build(&atlas, before, Path::new("")).unwrap();
+    atlas.features[0].special_active += 1;
+    build(&atlas, after, before).unwrap();
+    let (old, new) = (read(before), read(after));
+    assert!(old.keys().eq(new.keys()));
+    let changed: Vec<&String> = new
+        .keys()
+        .filter(|name| {
+            let file = |folder: &Path| folder.join(name).metadata().unwrap().ino();
+            let one = file(before) == file(after);
+            assert_eq!(one, old[*name] == new[*name], "{name}");
+            !one
+        })
+        .collect();
+    assert_eq!(changed, [&format!("features/{}.html", atlas.features[0].id)]);
 }
 
 #[test]
