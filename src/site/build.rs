@@ -2,11 +2,12 @@
 //! side by side.
 
 use super::links::{Site, exchange_path, pair_path};
+use super::lists::{self, Lists};
 use super::text::html;
 use super::views::{
-    ComponentView, ComponentsView, DictionariesView, Drawn, FeatureView, FeaturesView,
-    GlossaryView, GraphView, GroupView, IndexView, PairView, PairsView, SearchView, TaskView,
-    TranscriptsView, drawn, subjects,
+    ComponentView, DictionariesView, Drawn, FeatureView, GlossaryView, GraphView, GraphsView,
+    GroupView, IndexView, ListView, PairView, PlainListView, SearchPageView, TaskGraphsView,
+    TaskView, TasksView, TranscriptsView, Way, drawn, graph_pages, subjects,
 };
 use crate::atlas::model::{Atlas, Task};
 use crate::error::{Context, Hint, Result};
@@ -20,9 +21,10 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Templates by name; the ending decides how what is put into them is escaped.
-const TEMPLATES: [(&str, &str); 21] = [
+const TEMPLATES: [(&str, &str); 25] = [
     ("base.html", include_str!("../../templates/base.html")),
     ("parts.html", include_str!("../../templates/parts.html")),
     ("explained.html", include_str!("../../templates/explained.html")),
@@ -35,25 +37,31 @@ const TEMPLATES: [(&str, &str); 21] = [
     ("graph.json", include_str!("../../templates/graph.json")),
     ("faithful.html", include_str!("../../templates/faithful.html")),
     ("dictionaries.html", include_str!("../../templates/dictionaries.html")),
-    ("components.html", include_str!("../../templates/components.html")),
     ("component.html", include_str!("../../templates/component.html")),
-    ("features.html", include_str!("../../templates/features.html")),
     ("feature.html", include_str!("../../templates/feature.html")),
-    ("pairs.html", include_str!("../../templates/pairs.html")),
     ("pair.html", include_str!("../../templates/pair.html")),
     ("group.html", include_str!("../../templates/group.html")),
     ("glossary.html", include_str!("../../templates/glossary.html")),
-    ("search.js", include_str!("../../templates/search.js")),
+    ("rows.html", include_str!("../../templates/rows.html")),
+    ("list.html", include_str!("../../templates/list.html")),
+    ("plain.html", include_str!("../../templates/plain.html")),
+    ("search.html", include_str!("../../templates/search.html")),
+    ("tasks.html", include_str!("../../templates/tasks.html")),
+    ("graphs.html", include_str!("../../templates/graphs.html")),
+    ("graphs_of_task.html", include_str!("../../templates/graphs_of_task.html")),
+    ("graph_rows.html", include_str!("../../templates/graph_rows.html")),
 ];
 
 /// Files that are the same in every site.
-const ASSETS: [(&str, &str); 2] = [
+const ASSETS: [(&str, &str); 4] = [
     ("style.css", include_str!("../../templates/style.css")),
     ("atlas.js", include_str!("../../templates/atlas.js")),
+    ("search.js", include_str!("../../templates/search.js")),
+    ("list.js", include_str!("../../templates/list.js")),
 ];
 
 /// The folders of the site, and how the names of files in them end.
-const FOLDERS: [(&str, &[&str]); 11] = [
+const FOLDERS: [(&str, &[&str]); 13] = [
     ("tasks", &["html"]),
     ("graphs", &["html", "json"]),
     ("dictionaries", &["html"]),
@@ -61,6 +69,8 @@ const FOLDERS: [(&str, &[&str]); 11] = [
     ("features", &["html"]),
     ("pairs", &["html"]),
     ("groups", &["html"]),
+    ("lists", &["html"]),
+    ("search", &["js"]),
     ("exchanges/components", &["html"]),
     ("exchanges/features", &["html"]),
     ("exchanges/pairs", &["html"]),
@@ -70,7 +80,7 @@ const FOLDERS: [(&str, &[&str]); 11] = [
 /// Whether a file of the site may have this path, by folder and ending alone.
 pub(super) fn may_write(path: &str) -> bool {
     let Some((folder, name)) = path.rsplit_once('/') else {
-        return ["index.html", "glossary.html", "search.js"].contains(&path)
+        return ["index.html", "glossary.html", "search.html"].contains(&path)
             || ASSETS.iter().any(|(asset, _)| *asset == path);
     };
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
@@ -98,18 +108,19 @@ fn file<'a, V: Serialize>(
 }
 
 /// Everything that is rendered.
-fn files<'a>(site: &'a Site) -> Vec<File<'a>> {
+fn files<'a>(site: &'a Site, lists: &'a Lists) -> Vec<File<'a>> {
     let atlas = site.atlas;
     let mut files = vec![
         file("index.html", "index.html", || IndexView::new(site)),
         file("dictionaries/index.html", "dictionaries.html", || DictionariesView::new(site)),
-        file("components/index.html", "components.html", || ComponentsView::new(site)),
-        file("features/index.html", "features.html", || FeaturesView::new(site)),
+        file("tasks/index.html", "tasks.html", || TasksView::new(site)),
         file("glossary.html", "glossary.html", || GlossaryView::new(site)),
-        file("search.js", "search.js", || SearchView::new(site)),
+        file("search.html", "search.html", || SearchPageView::new(site, lists)),
     ];
-    if !atlas.pairs.is_empty() {
-        files.push(file("pairs/index.html", "pairs.html", || PairsView::new(site)));
+    let there = |list: &&lists::List| list.name != "pairs" || !list.rows.is_empty();
+    files.extend(lists.all().into_iter().filter(there).flat_map(|list| of_list(site, list)));
+    if atlas.tasks.iter().any(|task| !drawn(task).is_empty()) {
+        files.push(file("graphs/index.html", "graphs.html", || GraphsView::new(site)));
     }
     files.extend(
         atlas.tasks.iter().map(|t| {
@@ -142,6 +153,19 @@ fn files<'a>(site: &'a Site) -> Vec<File<'a>> {
     files
 }
 
+/// The page of a list, and its rows for readers without scripts.
+fn of_list<'a>(site: &'a Site, list: &'a lists::List) -> Vec<File<'a>> {
+    let path = format!("{}/index.html", list.name);
+    let mut files = vec![file(path, "list.html", || ListView::new(site, list))];
+    for way in Way::all(list).into_iter().map(Arc::new) {
+        files.extend((1..=way.pages()).map(|page| {
+            let way = Arc::clone(&way);
+            file(way.path(page), "plain.html", move || PlainListView::new(site, list, &way, page))
+        }));
+    }
+    files
+}
+
 /// The graph of each prompt of a task: its page, and the same for other programs.
 fn graphs<'a>(site: &'a Site, task: &'a Task) -> Vec<File<'a>> {
     let both = |one: Drawn<'a>| {
@@ -150,7 +174,10 @@ fn graphs<'a>(site: &'a Site, task: &'a Task) -> Vec<File<'a>> {
             file(one.path("json"), "graph.json", move || context! { text => html(one.json(site)) });
         [page, json]
     };
-    drawn(task).into_iter().flat_map(both).collect()
+    let lists = graph_pages(task).into_iter().map(|(page, path)| {
+        file(path, "graphs_of_task.html", move || TaskGraphsView::new(site, task, page))
+    });
+    drawn(task).into_iter().flat_map(both).chain(lists).collect()
 }
 
 /// Writes the whole site into the empty folder `into`, and says how many pages it has. A file that
@@ -162,10 +189,10 @@ pub(crate) fn build(atlas: &Atlas, into: &Path, before: &Path) -> Result<usize> 
     let output = Output { into, before };
     let site = Site::new(atlas)?;
     let environment = environment()?;
-    let files = files(&site);
-    for folder in
-        files.iter().filter_map(|file| Path::new(&file.path).parent()).collect::<BTreeSet<_>>()
-    {
+    let lists = Lists::new(&site);
+    let (files, data) = (files(&site, &lists), lists::files(&site, &lists));
+    let paths = files.iter().map(|file| &file.path).chain(data.iter().map(|(path, _)| path));
+    for folder in paths.filter_map(|path| Path::new(path).parent()).collect::<BTreeSet<_>>() {
         let path = into.join(folder);
         fs::create_dir_all(&path)
             .with_context(|| format!("cannot make the folder `{}`", path.display()))?;
@@ -173,6 +200,7 @@ pub(crate) fn build(atlas: &Atlas, into: &Path, before: &Path) -> Result<usize> 
     for (name, text) in ASSETS {
         output.write(name, text)?;
     }
+    data.par_iter().try_for_each(|(name, text)| output.write(name, text))?;
     files.par_iter().try_for_each(|file| {
         process::check()?;
         output.write(&file.path, &render(&environment, file)?)

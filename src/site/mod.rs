@@ -11,6 +11,7 @@ mod chart;
 mod graph;
 mod graph_json;
 mod links;
+mod lists;
 pub(crate) mod manifest;
 mod scatter;
 mod svg;

@@ -373,15 +373,85 @@ fn warnings_about_dictionaries_are_on_their_page_and_on_the_front_page() {
     assert!(!files["dictionaries/index.html"].contains("Warnings"));
 }
 
+/// What a file of `search/` hands over.
+fn handed(files: &BTreeMap<String, String>, name: &str) -> serde_json::Value {
+    let text = &files[&format!("search/{name}.js")];
+    let (start, end) = (format!("atlasData(\"{name}\","), ");\n");
+    serde_json::from_str(text.strip_prefix(&start).unwrap().strip_suffix(end).unwrap()).unwrap()
+}
+
 #[test]
-fn the_search_is_data() {
+fn the_search_is_data_and_leads_to_pages() {
     for atlas in [fixture::atlas(), hostile()] {
         let files = built(&atlas);
-        let call = files["search.js"].trim_end().strip_prefix("window.atlasEntries(").unwrap();
-        let entries: Vec<[String; 3]> =
-            serde_json::from_str(call.strip_suffix(");").unwrap()).unwrap();
-        assert!(entries.len() > 50 && entries.iter().all(|[_, path, _]| files.contains_key(path)));
+        let index = handed(&files, "index");
+        let kinds = index["kinds"].as_array().unwrap();
+        let number = |value: &serde_json::Value| value.as_u64().unwrap() as usize;
+        let (mut row, size) = (0, number(&index["rows"]));
+        for kind in kinds {
+            assert_eq!(number(&kind["first"]), row, "kinds follow each other");
+            for _ in 0..number(&kind["count"]) {
+                let entry = &handed(&files, &format!("r{}", row / size))[row % size];
+                let (folder, name) = (kind["folder"].as_str().unwrap(), entry[0].as_str().unwrap());
+                let usual = format!("{folder}/{name}.html");
+                let path = entry[1].as_str().unwrap_or(&usual);
+                assert!(files.contains_key(path), "{path}");
+                row += 1;
+            }
+        }
+        assert!(row > 50);
+        let words = index["words"].as_object().unwrap();
+        for file in words.values() {
+            assert!(handed(&files, &format!("w{file}"))["words"].is_array());
+        }
     }
+}
+
+/// A list page with all that it loads at first, the largest file that a script reads, and the
+/// largest page of a feature.
+fn sizes(files: &BTreeMap<String, String>) -> [usize; 4] {
+    let assets = ["style.css", "atlas.js", "search.js", "list.js", "search/features.js"];
+    let largest = |folder: &str| {
+        let own = files.iter().filter(|(name, _)| name.starts_with(folder));
+        own.filter(|(name, _)| !name.ends_with("index.html")).map(|(_, text)| text.len()).max()
+    };
+    let list: usize = assets.iter().map(|name| files[*name].len()).sum();
+    [
+        files["features/index.html"].len() + list,
+        largest("search/").unwrap(),
+        largest("lists/").unwrap(),
+        largest("features/").unwrap(),
+    ]
+}
+
+#[test]
+fn lists_do_not_grow_with_their_rows() {
+    let [few, many] = [200, 1600].map(|n| sizes(&built(&fixture::large::large(n, 2))));
+    assert!(many[0] < 300_000 && many[1] < 40_000 && many[2] < 120_000, "{many:?}");
+    assert!(many[0] < few[0] + 10_000, "{few:?} {many:?}");
+}
+
+/// `cargo test --release --lib -- --ignored --nocapture twenty_thousand`
+#[test]
+#[ignore = "prints how fast a large site is rendered"]
+fn twenty_thousand_features() {
+    let atlas = fixture::large::large(20_000, usize::MAX);
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let render = |into: &Path, before: &Path| {
+        let start = std::time::Instant::now();
+        let pages = build(&atlas, into, before).unwrap();
+        let seconds = start.elapsed().as_secs_f64();
+        println!("{pages} pages in {seconds:.1} s: {:.0} a second", pages as f64 / seconds);
+    };
+    render(folders[0].path(), Path::new(""));
+    render(folders[1].path(), folders[0].path());
+    let files = read(folders[0].path());
+    let of = |folder: &str| {
+        let own = files.iter().filter(|(name, _)| name.starts_with(folder));
+        own.fold((0, 0), |(n, bytes), (_, text)| (n + 1, bytes + text.len()))
+    };
+    println!("list page, file of the search, plain page, feature page: {:?}", sizes(&files));
+    println!("index of the search: {:?} files and bytes, all: {:?}", of("search/"), of(""));
 }
 
 #[test]
@@ -557,6 +627,7 @@ fn without_a_language_model_there_is_nothing_of_one() {
     }
     assert!(!files["index.html"].contains("id=\"explanations\""));
     assert!(!files["features/index.html"].contains(">score</th>"));
+    assert!(!files["lists/features-1.html"].contains("c-score"));
 }
 
 /// The verdict of the table is that of the badge and of the list.
@@ -578,7 +649,7 @@ fn an_explanation_that_beats_nothing_is_shown_as_such() {
             badge.starts_with(class) && badge.contains(&judged.words.replace('\'', "&#x27;")),
             "{badge}"
         );
-        let row = files["features/index.html"].split(&format!("{}.html\"", f.id)).nth(1).unwrap();
+        let row = files["lists/features-1.html"].split(&format!("{}.html\"", f.id)).nth(1).unwrap();
         assert!(
             row.split("</tr>").next().unwrap().contains(&format!("class=\"mark {class}\"")),
             "{}",
