@@ -110,7 +110,9 @@
   reachable();
   // A link into a closed part opens it.
   const reveal = () => {
-    const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const name = location.hash.slice(1);
+    // The addresses of lists are not encoded names.
+    const target = /^[\w.-]+$/u.test(name) && document.getElementById(name);
     if (target && target.tagName === "DETAILS") target.open = true;
   };
   addEventListener("hashchange", reveal);

@@ -53,10 +53,11 @@ const TEMPLATES: [(&str, &str); 25] = [
 ];
 
 /// Files that are the same in every site.
-const ASSETS: [(&str, &str); 4] = [
+const ASSETS: [(&str, &str); 5] = [
     ("style.css", include_str!("../../templates/style.css")),
     ("atlas.js", include_str!("../../templates/atlas.js")),
     ("search.js", include_str!("../../templates/search.js")),
+    ("noscript.css", include_str!("../../templates/noscript.css")),
     ("list.js", include_str!("../../templates/list.js")),
 ];
 

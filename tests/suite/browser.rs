@@ -248,45 +248,10 @@ impl Browser {
         self.call("Emulation.setDeviceMetricsOverride", metrics);
     }
 
-    /// What the page is told of the reader's wishes: `("prefers-color-scheme", "dark")`.
-    pub(crate) fn prefer(&mut self, feature: &str, value: &str) {
-        let features = json!({"features": [{"name": feature, "value": value}]});
-        self.call("Emulation.setEmulatedMedia", features);
-    }
-
     /// Whether the pages that are opened from now on run scripts.
     pub(crate) fn scripts(&mut self, run: bool) {
         self.call("Emulation.setScriptExecutionDisabled", json!({"value": !run}));
     }
-
-    /// A picture of the whole page as a file, to be looked at.
-    pub(crate) fn picture(&mut self, path: &Path) {
-        let taken = self.call(
-            "Page.captureScreenshot",
-            json!({"format": "png", "captureBeyondViewport": false}),
-        );
-        let encoded = taken["data"].as_str().unwrap();
-        std::fs::write(path, decoded(encoded)).unwrap();
-    }
-}
-
-/// The bytes of a text in base 64.
-fn decoded(text: &str) -> Vec<u8> {
-    let value = |byte: u8| match byte {
-        b'A'..=b'Z' => byte - b'A',
-        b'a'..=b'z' => byte - b'a' + 26,
-        b'0'..=b'9' => byte - b'0' + 52,
-        b'+' => 62,
-        _ => 63,
-    };
-    let digits: Vec<u32> =
-        text.bytes().filter(|byte| *byte != b'=').map(|byte| u32::from(value(byte))).collect();
-    let bytes = |four: &[u32]| {
-        let all = four.iter().enumerate().fold(0, |all, (i, digit)| all | digit << (18 - 6 * i));
-        let whole = [(all >> 16) as u8, (all >> 8) as u8, all as u8];
-        whole[..four.len() - 1].to_vec()
-    };
-    digits.chunks(4).flat_map(bytes).collect()
 }
 
 impl Drop for Browser {

@@ -159,13 +159,15 @@ fn near(example: &Example) -> BTreeMap<String, usize> {
         text.push_str(&plain(&piece.text, piece.special));
     }
     let (mut words, mut word) = (BTreeMap::new(), String::new());
-    for (i, c) in text.chars().chain([' ']).enumerate() {
+    for (end, c) in text.chars().chain([' ']).enumerate() {
         if c.is_alphanumeric() {
             word.push(c);
         } else if !word.is_empty() {
+            let start = end - word.chars().count();
+            let distance = start.saturating_sub(peak).max((peak + 1).saturating_sub(end));
             let word: String = std::mem::take(&mut word).chars().take(LONGEST).collect();
             let nearest = words.entry(word).or_insert(usize::MAX);
-            *nearest = i.abs_diff(peak).min(*nearest);
+            *nearest = distance.min(*nearest);
         }
     }
     words
@@ -234,7 +236,7 @@ mod tests {
         example.peak = 3;
         let found = near(&example);
         assert_eq!(found.keys().collect::<Vec<_>>(), ["4", "january", "on"]);
-        assert!(found["january"] < found["on"]);
+        assert_eq!((found["january"], found["on"], found["4"]), (0, 5, 5));
     }
 
     #[test]
