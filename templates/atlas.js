@@ -1,71 +1,10 @@
-// What the pages can do beyond being read: search, sort, filter, and values at a touch. They are whole without it.
+// What the pages can do beyond being read: sort, and values at a touch. They are whole without it.
 "use strict";
 (() => {
-  const root = document.currentScript.dataset.root;
-
   const make = (tag, properties = {}, ...children) => {
     const element = Object.assign(document.createElement(tag), properties);
     element.append(...children);
     return element;
-  };
-
-  // Search: the entries are a script, since a page opened from a disk may not fetch a file.
-  const search = (box) => {
-    const [input, list] = [box.querySelector("input"), box.querySelector("ul")];
-    let entries = null;
-    let chosen = -1;
-    window.atlasEntries = (all) => {
-      entries = all.map((entry) => [...entry, entry.join(" ").toLowerCase()]);
-      show();
-    };
-    const load = () => {
-      if (entries) return;
-      entries = [];
-      document.head.append(make("script", { src: root + "search.js" }));
-    };
-    const rank = (name, word) => (name === word ? 0 : name.startsWith(word) ? 1 : name.includes(word) ? 2 : 3);
-    const found = (query) => {
-      const words = query.toLowerCase().split(/\s+/).filter(Boolean);
-      if (!words.length) return [];
-      const hits = entries.filter(([, , , all]) => words.every((word) => all.includes(word)));
-      const order = (entry) => rank(entry[0].toLowerCase(), words[0]);
-      return hits.sort((a, b) => order(a) - order(b)).slice(0, 12);
-    };
-    const show = () => {
-      const hits = found(input.value);
-      chosen = -1;
-      list.replaceChildren(...hits.map(([name, path, gist]) =>
-        make("li", {}, make("a", { href: root + path }, make("b", { textContent: name }), make("span", { textContent: gist })))));
-      list.hidden = !hits.length;
-    };
-    const choose = (step) => {
-      const items = [...list.children];
-      if (!items.length) return;
-      chosen = (chosen + step + items.length) % items.length;
-      items.forEach((item, i) => item.classList.toggle("on", i === chosen));
-      items[chosen].scrollIntoView({ block: "nearest" });
-    };
-    input.addEventListener("focus", load);
-    input.addEventListener("input", () => entries && show());
-    input.addEventListener("keydown", (event) => {
-      if (event.key === "ArrowDown" || event.key === "ArrowUp") {
-        event.preventDefault();
-        choose(event.key === "ArrowDown" ? 1 : -1);
-      } else if (event.key === "Enter") {
-        const item = list.children[Math.max(chosen, 0)];
-        if (item) item.firstChild.click();
-      } else if (event.key === "Escape") {
-        list.hidden = true;
-      }
-    });
-    document.addEventListener("click", (event) => { if (!box.contains(event.target)) list.hidden = true; });
-    document.addEventListener("keydown", (event) => {
-      if (event.key === "/" && !/^(INPUT|TEXTAREA)$/.test(document.activeElement.tagName)) {
-        event.preventDefault();
-        input.focus();
-      }
-    });
-    box.hidden = false;
   };
 
   // Sorting: numbers as they are written here, everything else by name.
@@ -92,24 +31,6 @@
       });
       head.append(button);
     });
-  };
-
-  const filterable = (table) => {
-    const rows = [...table.tBodies[0].rows].map((row) => [row, row.textContent.toLowerCase()]);
-    const input = make("input", { type: "search", placeholder: "Filter", autocomplete: "off" });
-    input.setAttribute("aria-label", "Filter the table");
-    const told = make("output");
-    const filter = () => {
-      const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-      let shown = 0;
-      for (const [row, text] of rows) {
-        row.hidden = !words.every((word) => text.includes(word));
-        shown += !row.hidden;
-      }
-      told.textContent = words.length ? shown + " of " + rows.length : "";
-    };
-    input.addEventListener("input", filter);
-    table.closest(".scroll").before(make("div", { className: "filter" }, input, told));
   };
 
   // Values at once on hovering, and on a touch, where titles never show.
@@ -161,10 +82,7 @@
     }
   };
 
-  const box = document.getElementById("search");
-  if (box) search(box);
   document.querySelectorAll("table.sortable").forEach(sortable);
-  document.querySelectorAll("table.filterable").forEach(filterable);
   tips();
   reachable();
   // A link into a closed part opens it.

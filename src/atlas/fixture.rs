@@ -1,6 +1,7 @@
 //! An atlas made up for the tests: real texts, and features that are active at words of them.
 
 pub(crate) mod explanations;
+pub(crate) mod large;
 
 use super::model::*;
 use crate::ids::{

@@ -2,11 +2,13 @@
 //! side by side.
 
 use super::links::{Site, exchange_path, pair_path};
+use super::lists::{self, Lists};
 use super::text::html;
 use super::views::{
-    ComponentView, ComponentsView, DictionariesView, Drawn, FeatureScript, FeatureView,
-    FeaturesView, GlossaryView, GraphView, GroupView, IndexView, PairView, PairsView, SearchView,
-    TaskView, TextsScript, TranscriptsView, drawn, subjects, text_files,
+    ComponentView, DictionariesView, Drawn, FeatureScript, FeatureView, GlossaryView, GraphView,
+    GraphsView, GroupView, IndexView, ListView, PairView, PlainListView, SearchPageView,
+    TaskGraphsView, TaskView, TasksView, TextsScript, TranscriptsView, Way, drawn, graph_pages,
+    subjects, text_files,
 };
 use crate::atlas::model::{Atlas, Task};
 use crate::error::{Context, Hint, Result};
@@ -18,7 +20,9 @@ use minijinja::{Environment, UndefinedBehavior, context};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Templates by name; the ending decides how what is put into them is escaped.
 const TEMPLATES: &[(&str, &str)] = &[
@@ -36,30 +40,37 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("graph.json", include_str!("../../templates/graph.json")),
     ("faithful.html", include_str!("../../templates/faithful.html")),
     ("dictionaries.html", include_str!("../../templates/dictionaries.html")),
-    ("components.html", include_str!("../../templates/components.html")),
     ("component.html", include_str!("../../templates/component.html")),
-    ("features.html", include_str!("../../templates/features.html")),
     ("feature.html", include_str!("../../templates/feature.html")),
     ("feature.js", include_str!("../../templates/feature.js")),
     ("contexts.js", include_str!("../../templates/contexts.js")),
     ("panel.html", include_str!("../../templates/panel.html")),
-    ("pairs.html", include_str!("../../templates/pairs.html")),
     ("pair.html", include_str!("../../templates/pair.html")),
     ("group.html", include_str!("../../templates/group.html")),
     ("glossary.html", include_str!("../../templates/glossary.html")),
-    ("search.js", include_str!("../../templates/search.js")),
+    ("rows.html", include_str!("../../templates/rows.html")),
+    ("list.html", include_str!("../../templates/list.html")),
+    ("plain.html", include_str!("../../templates/plain.html")),
+    ("search.html", include_str!("../../templates/search.html")),
+    ("tasks.html", include_str!("../../templates/tasks.html")),
+    ("graphs.html", include_str!("../../templates/graphs.html")),
+    ("graphs_of_task.html", include_str!("../../templates/graphs_of_task.html")),
+    ("graph_rows.html", include_str!("../../templates/graph_rows.html")),
 ];
 
 /// Files that are the same in every site.
-const ASSETS: [(&str, &str); 4] = [
+const ASSETS: &[(&str, &str)] = &[
     ("style.css", include_str!("../../templates/style.css")),
     ("atlas.js", include_str!("../../templates/atlas.js")),
     ("graph.js", include_str!("../../templates/graph.js")),
     ("examples.js", include_str!("../../templates/examples.js")),
+    ("search.js", include_str!("../../templates/search.js")),
+    ("noscript.css", include_str!("../../templates/noscript.css")),
+    ("list.js", include_str!("../../templates/list.js")),
 ];
 
 /// The folders of the site, and how the names of files in them end.
-const FOLDERS: [(&str, &[&str]); 12] = [
+const FOLDERS: &[(&str, &[&str])] = &[
     ("contexts", &["js"]),
     ("tasks", &["html"]),
     ("graphs", &["html", "json"]),
@@ -68,6 +79,8 @@ const FOLDERS: [(&str, &[&str]); 12] = [
     ("features", &["html", "js"]),
     ("pairs", &["html"]),
     ("groups", &["html"]),
+    ("lists", &["html"]),
+    ("search", &["js"]),
     ("exchanges/components", &["html"]),
     ("exchanges/features", &["html"]),
     ("exchanges/pairs", &["html"]),
@@ -77,7 +90,7 @@ const FOLDERS: [(&str, &[&str]); 12] = [
 /// Whether a file of the site may have this path, by folder and ending alone.
 pub(super) fn may_write(path: &str) -> bool {
     let Some((folder, name)) = path.rsplit_once('/') else {
-        return ["index.html", "glossary.html", "search.js"].contains(&path)
+        return ["index.html", "glossary.html", "search.html"].contains(&path)
             || ASSETS.iter().any(|(asset, _)| *asset == path);
     };
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
@@ -105,18 +118,19 @@ fn file<'a, V: Serialize>(
 }
 
 /// Everything that is rendered.
-fn files<'a>(site: &'a Site) -> Vec<File<'a>> {
+fn files<'a>(site: &'a Site, lists: &'a Lists) -> Vec<File<'a>> {
     let atlas = site.atlas;
     let mut files = vec![
         file("index.html", "index.html", || IndexView::new(site)),
         file("dictionaries/index.html", "dictionaries.html", || DictionariesView::new(site)),
-        file("components/index.html", "components.html", || ComponentsView::new(site)),
-        file("features/index.html", "features.html", || FeaturesView::new(site)),
+        file("tasks/index.html", "tasks.html", || TasksView::new(site)),
         file("glossary.html", "glossary.html", || GlossaryView::new(site)),
-        file("search.js", "search.js", || SearchView::new(site)),
+        file("search.html", "search.html", || SearchPageView::new(site, lists)),
     ];
-    if !atlas.pairs.is_empty() {
-        files.push(file("pairs/index.html", "pairs.html", || PairsView::new(site)));
+    let there = |list: &&lists::List| list.name != "pairs" || !list.rows.is_empty();
+    files.extend(lists.all().into_iter().filter(there).flat_map(|list| of_list(site, list)));
+    if atlas.tasks.iter().any(|task| !drawn(task).is_empty()) {
+        files.push(file("graphs/index.html", "graphs.html", || GraphsView::new(site)));
     }
     files.extend(
         atlas.tasks.iter().map(|t| {
@@ -155,6 +169,19 @@ fn files<'a>(site: &'a Site) -> Vec<File<'a>> {
     files
 }
 
+/// The page of a list, and its rows for readers without scripts.
+fn of_list<'a>(site: &'a Site, list: &'a lists::List) -> Vec<File<'a>> {
+    let path = format!("{}/index.html", list.name);
+    let mut files = vec![file(path, "list.html", || ListView::new(site, list))];
+    for way in Way::all(list).into_iter().map(Arc::new) {
+        files.extend((1..=way.pages()).map(|page| {
+            let way = Arc::clone(&way);
+            file(way.path(page), "plain.html", move || PlainListView::new(site, list, &way, page))
+        }));
+    }
+    files
+}
+
 /// The graph of each prompt of a task: its page, and the same for other programs.
 fn graphs<'a>(site: &'a Site, task: &'a Task) -> Vec<File<'a>> {
     let both = |one: Drawn<'a>| {
@@ -163,30 +190,36 @@ fn graphs<'a>(site: &'a Site, task: &'a Task) -> Vec<File<'a>> {
             file(one.path("json"), "graph.json", move || context! { text => html(one.json(site)) });
         [page, json]
     };
-    drawn(task).into_iter().flat_map(both).collect()
+    let lists = graph_pages(task).into_iter().map(|(page, path)| {
+        file(path, "graphs_of_task.html", move || TaskGraphsView::new(site, task, page))
+    });
+    drawn(task).into_iter().flat_map(both).chain(lists).collect()
 }
 
-/// Writes the whole site into the empty folder `into`, and says how many pages it has.
+/// Writes the whole site into the empty folder `into`, and says how many pages it has. A file that
+/// is the same in the site `before` is taken from there, with its time.
 ///
 /// # Errors
 /// When a task or group has a name that cannot be a file's, or a file cannot be written.
-pub(crate) fn build(atlas: &Atlas, into: &Path) -> Result<usize> {
+pub(crate) fn build(atlas: &Atlas, into: &Path, before: &Path) -> Result<usize> {
+    let output = Output { into, before };
     let site = Site::new(atlas)?;
     let environment = environment()?;
-    let files = files(&site);
-    for folder in
-        files.iter().filter_map(|file| Path::new(&file.path).parent()).collect::<BTreeSet<_>>()
-    {
+    let lists = Lists::new(&site);
+    let (files, data) = (files(&site, &lists), lists::files(&site, &lists));
+    let paths = files.iter().map(|file| &file.path).chain(data.iter().map(|(path, _)| path));
+    for folder in paths.filter_map(|path| Path::new(path).parent()).collect::<BTreeSet<_>>() {
         let path = into.join(folder);
-        std::fs::create_dir_all(&path)
+        fs::create_dir_all(&path)
             .with_context(|| format!("cannot make the folder `{}`", path.display()))?;
     }
     for (name, text) in ASSETS {
-        write(into, name, text)?;
+        output.write(name, text)?;
     }
+    data.par_iter().try_for_each(|(name, text)| output.write(name, text))?;
     files.par_iter().try_for_each(|file| {
         process::check()?;
-        write(into, &file.path, &render(&environment, file)?)
+        output.write(&file.path, &render(&environment, file)?)
     })?;
     Ok(files.iter().filter(|f| f.path.ends_with(".html")).count())
 }
@@ -224,7 +257,7 @@ fn environment() -> Result<Environment<'static>> {
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     // A page that needs no other file has them in it.
     for (name, text) in
-        ["style", "script", "graph_script"].into_iter().zip(ASSETS.map(|(_, text)| text))
+        ["style", "script", "graph_script"].into_iter().zip(ASSETS.iter().map(|&(_, text)| text))
     {
         environment.add_global(name, html(text.into()));
     }
@@ -241,10 +274,28 @@ fn render(environment: &Environment, file: &File) -> Result<String> {
     template.render((file.view)()).with_context(|| format!("cannot make the page `{}`", file.path))
 }
 
-fn write(into: &Path, name: &str, text: &str) -> Result<()> {
-    let path = into.join(name);
-    std::fs::write(&path, text).hint(
-        || format!("cannot write `{}`", path.display()),
-        "check free space and permissions of the folder",
-    )
+/// Where a site is written, and where the one before is.
+struct Output<'a> {
+    into: &'a Path,
+    before: &'a Path,
+}
+
+impl Output<'_> {
+    /// Writes a file, or links to it where it has not changed.
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        let (path, old) = (self.into.join(name), self.before.join(name));
+        if is_file_of(&old, text.as_bytes()) && fs::hard_link(&old, &path).is_ok() {
+            return Ok(());
+        }
+        fs::write(&path, text).hint(
+            || format!("cannot write `{}`", path.display()),
+            "check free space and permissions of the folder",
+        )
+    }
+}
+
+/// Whether there is a file with these bytes; a link to one is none.
+fn is_file_of(path: &Path, bytes: &[u8]) -> bool {
+    let same_size = |found: fs::Metadata| found.is_file() && found.len() == bytes.len() as u64;
+    path.symlink_metadata().is_ok_and(same_size) && fs::read(path).is_ok_and(|old| old == bytes)
 }

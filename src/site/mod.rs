@@ -13,6 +13,7 @@ mod circuit;
 mod graph;
 mod graph_json;
 mod links;
+mod lists;
 pub(crate) mod manifest;
 mod scatter;
 mod svg;

@@ -32,7 +32,7 @@ fn read(folder: &Path) -> BTreeMap<String, String> {
 
 fn built(atlas: &Atlas) -> BTreeMap<String, String> {
     let folder = tempfile::tempdir().unwrap();
-    let pages = build(atlas, folder.path()).unwrap();
+    let pages = build(atlas, folder.path(), Path::new("")).unwrap();
     let files = read(folder.path());
     assert_eq!(files.keys().filter(|name| name.ends_with(".html")).count(), pages);
     files
@@ -352,7 +352,11 @@ fn tags(page: &str) -> BTreeSet<String> {
 #[test]
 fn hostile_text_stays_text() {
     let (plain, hostile) = (built(&fixture::atlas()), built(&hostile()));
-    assert_eq!(plain.keys().collect::<Vec<_>>(), hostile.keys().collect::<Vec<_>>());
+    // With hostile names nothing is of a task.
+    let names = |files: &BTreeMap<String, String>| -> Vec<String> {
+        files.keys().filter(|name| !name.contains("-task-")).cloned().collect()
+    };
+    assert_eq!(names(&plain), names(&hostile));
     let known: BTreeSet<String> = pages(&plain).flat_map(|(_, page)| tags(page)).collect();
     for (name, text) in pages(&hostile) {
         assert!(
@@ -382,15 +386,89 @@ fn warnings_about_dictionaries_are_on_their_page_and_on_the_front_page() {
     assert!(!files["dictionaries/index.html"].contains("Warnings"));
 }
 
+/// What a file of `search/` hands over.
+fn handed(files: &BTreeMap<String, String>, name: &str) -> serde_json::Value {
+    let text = &files[&format!("search/{name}.js")];
+    let (start, end) = (format!("atlasData(\"{name}\","), ");\n");
+    serde_json::from_str(text.strip_prefix(&start).unwrap().strip_suffix(end).unwrap()).unwrap()
+}
+
 #[test]
-fn the_search_is_data() {
+fn the_search_is_data_and_leads_to_pages() {
     for atlas in [fixture::atlas(), hostile()] {
         let files = built(&atlas);
-        let call = files["search.js"].trim_end().strip_prefix("window.atlasEntries(").unwrap();
-        let entries: Vec<[String; 3]> =
-            serde_json::from_str(call.strip_suffix(");").unwrap()).unwrap();
-        assert!(entries.len() > 50 && entries.iter().all(|[_, path, _]| files.contains_key(path)));
+        let index = handed(&files, "index");
+        let kinds = index["kinds"].as_array().unwrap();
+        let number = |value: &serde_json::Value| value.as_u64().unwrap() as usize;
+        let (mut row, size) = (0, number(&index["rows"]));
+        for kind in kinds {
+            assert_eq!(number(&kind["first"]), row, "kinds follow each other");
+            for _ in 0..number(&kind["count"]) {
+                let entry = &handed(&files, &format!("r{}", row / size))[row % size];
+                let (folder, name) = (kind["folder"].as_str().unwrap(), entry[0].as_str().unwrap());
+                let usual = format!("{folder}/{name}.html");
+                let path = entry[1].as_str().unwrap_or(&usual);
+                assert!(files.contains_key(path), "{path}");
+                row += 1;
+            }
+        }
+        assert!(row > 50);
+        let words = index["words"].as_object().unwrap();
+        for file in words.values() {
+            assert!(handed(&files, &format!("w{file}"))["words"].is_array());
+        }
     }
+}
+
+/// A list page with all that it loads at first, the largest file that a script reads, and the
+/// largest page of a feature.
+fn sizes(files: &BTreeMap<String, String>) -> [usize; 4] {
+    let assets = ["style.css", "atlas.js", "search.js", "list.js", "search/features.js"];
+    let largest = |folder: &str| {
+        let own = files.iter().filter(|(name, _)| name.starts_with(folder));
+        own.filter(|(name, _)| !name.ends_with("index.html")).map(|(_, text)| text.len()).max()
+    };
+    let list: usize = assets.iter().map(|name| files[*name].len()).sum();
+    [
+        files["features/index.html"].len() + list,
+        largest("search/").unwrap(),
+        largest("lists/").unwrap(),
+        largest("features/").unwrap(),
+    ]
+}
+
+#[test]
+fn lists_do_not_grow_with_their_rows() {
+    let [few, many] = [200, 1600].map(|n| sizes(&built(&fixture::large::large(n, 2))));
+    assert!(many[0] < 300_000 && many[1] < 40_000 && many[2] < 120_000, "{many:?}");
+    assert!(many[0] < few[0] + 10_000, "{few:?} {many:?}");
+}
+
+/// `cargo test --release --lib -- --ignored --nocapture twenty_thousand`, and for a site to look at
+/// `LARGE_SITE=FOLDER` before it.
+#[test]
+#[ignore = "prints how fast a large site is rendered"]
+fn twenty_thousand_features() {
+    let atlas = fixture::large::large(20_000, usize::MAX);
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let kept = std::env::var("LARGE_SITE").ok().map(std::path::PathBuf::from);
+    let [before, after] = folders.each_ref().map(|folder| folder.path());
+    let before = kept.as_deref().unwrap_or(before);
+    let render = |into: &Path, before: &Path| {
+        let start = std::time::Instant::now();
+        let pages = build(&atlas, into, before).unwrap();
+        let seconds = start.elapsed().as_secs_f64();
+        println!("{pages} pages in {seconds:.1} s: {:.0} a second", pages as f64 / seconds);
+    };
+    render(before, Path::new(""));
+    render(after, before);
+    let files = read(before);
+    let of = |folder: &str| {
+        let own = files.iter().filter(|(name, _)| name.starts_with(folder));
+        own.fold((0, 0), |(n, bytes), (_, text)| (n + 1, bytes + text.len()))
+    };
+    println!("list page, file of the search, plain page, feature page: {:?}", sizes(&files));
+    println!("index of the search: {:?} files and bytes, all: {:?}", of("search/"), of(""));
 }
 
 #[test]
@@ -399,7 +477,7 @@ fn a_name_that_cannot_be_a_files_is_refused() {
         let mut atlas = fixture::atlas();
         atlas.tasks[0].name = name.into();
         let folder = tempfile::tempdir().unwrap();
-        assert!(build(&atlas, folder.path()).is_err(), "{name}");
+        assert!(build(&atlas, folder.path(), Path::new("")).is_err(), "{name}");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }
@@ -407,6 +485,30 @@ fn a_name_that_cannot_be_a_files_is_refused() {
 #[test]
 fn the_same_atlas_gives_the_same_bytes() {
     assert!(built(&fixture::atlas()) == built(&fixture::atlas()));
+}
+
+/// Of two sites that differ in one feature, all other pages are one file.
+#[cfg(unix)]
+#[test]
+fn what_did_not_change_is_not_written() {
+    use std::os::unix::fs::MetadataExt;
+    let (mut atlas, folders) = (fixture::atlas(), [(); 2].map(|()| tempfile::tempdir().unwrap()));
+    let [before, after] = folders.each_ref().map(|folder| folder.path());
+    build(&atlas, before, Path::new("")).unwrap();
+    atlas.features[0].special_active += 1;
+    build(&atlas, after, before).unwrap();
+    let (old, new) = (read(before), read(after));
+    assert!(old.keys().eq(new.keys()));
+    let changed: Vec<&String> = new
+        .keys()
+        .filter(|name| {
+            let file = |folder: &Path| folder.join(name).metadata().unwrap().ino();
+            let one = file(before) == file(after);
+            assert_eq!(one, old[*name] == new[*name], "{name}");
+            !one
+        })
+        .collect();
+    assert_eq!(changed, [&format!("features/{}.html", atlas.features[0].id)]);
 }
 
 #[test]
@@ -542,6 +644,7 @@ fn without_a_language_model_there_is_nothing_of_one() {
     }
     assert!(!files["index.html"].contains("id=\"explanations\""));
     assert!(!files["features/index.html"].contains(">score</th>"));
+    assert!(!files["lists/features-1.html"].contains("c-score"));
 }
 
 /// The verdict of the table is that of the badge and of the list.
@@ -563,7 +666,7 @@ fn an_explanation_that_beats_nothing_is_shown_as_such() {
             badge.starts_with(class) && badge.contains(&judged.words.replace('\'', "&#x27;")),
             "{badge}"
         );
-        let row = files["features/index.html"].split(&format!("{}.html\"", f.id)).nth(1).unwrap();
+        let row = files["lists/features-1.html"].split(&format!("{}.html\"", f.id)).nth(1).unwrap();
         assert!(
             row.split("</tr>").next().unwrap().contains(&format!("class=\"mark {class}\"")),
             "{}",

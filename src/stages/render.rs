@@ -49,7 +49,8 @@ pub fn run(run: &Run) -> Result<Done> {
     run.progress.say("reading artifacts");
     let atlas = run.reader().atlas(run.order)?;
     run.progress.say("writing pages");
-    let pages = publish(&site, run.fingerprint, |folder| crate::site::build(&atlas, folder))?;
+    let build = |folder: &Path| crate::site::build(&atlas, folder, &site);
+    let pages = publish(&site, run.fingerprint, build)?;
     Ok(format!("{pages} pages in `{}`", run.config.output.site).into())
 }
 

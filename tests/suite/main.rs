@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bench;
+mod browser;
 mod fixture;
 
 mod attribution;
@@ -23,6 +24,7 @@ mod influence;
 mod intervention;
 mod judged;
 mod left_out;
+mod lists;
 mod llm;
 mod llm_server;
 mod machines;

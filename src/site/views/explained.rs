@@ -1,7 +1,7 @@
 //! An explanation as pages show it: who wrote it, what it says, how good it is, and why there is
 //! none.
 
-use crate::atlas::model::{Evaluation, Explanation, Transcript};
+use crate::atlas::model::{Evaluation, Explanation, Feature, Transcript};
 use crate::atlas::verdict::{is_rule, measure, of_evaluation};
 use crate::format::number::{counted, fixed};
 use crate::ids::Status;
@@ -171,6 +171,11 @@ pub(super) fn scores<'a>(e: &Explanation, evaluations: &'a [Evaluation]) -> Vec<
     own.retain(|v| v.clause.is_none());
     own.dedup_by(|later, first| later.method == first.method);
     own
+}
+
+/// The first score of the explanation that a feature's page shows.
+pub(crate) fn first_score(f: &Feature) -> Option<&Evaluation> {
+    scores(f.explanation.as_ref()?, &f.evaluations).into_iter().next()
 }
 
 fn badges(e: &Explanation, evaluations: &[Evaluation]) -> Vec<Badge> {

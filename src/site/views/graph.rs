@@ -182,7 +182,7 @@ fn page(links: Links, drawn: &Drawn, size: &str) -> Page {
         true => "The circuit of a prompt".into(),
         false => format!("{task}, prompt {number}"),
     };
-    let mut page = Page::new(links, "tasks", &drawn.path("html"), title, description);
+    let mut page = Page::new(links, "graphs", &drawn.path("html"), title, description);
     if links.site.alone {
         page.window = page.title.clone();
         page.url = None;

@@ -1,225 +1,276 @@
-//! Everything of one kind in a table, and what the search looks through.
+//! The pages of the lists, and pages of their rows for readers without scripts.
 
-use super::explained::scores;
-use super::parts::{Page, gist, gist_among};
-use crate::atlas::model::{ComponentPage, Feature, Pair};
-use crate::atlas::verdict::of_evaluation;
-use crate::format::number::{counted, fixed, percent, significant};
-use crate::format::text::plain;
-use crate::ids::Lag;
-use crate::site::links::{Links, PageLink, Site, gist_of};
-use crate::site::text::Html;
+use super::parts::Page;
+use crate::format::number::{count, counted};
+use crate::site::links::{Links, PageLink, Site};
+use crate::site::lists::{Cell, Column, Kinds, List, Lists, ON_A_PAGE, Row, SHOWN, Verdict};
+use crate::site::text::{Html, prose};
 use serde::Serialize;
-use std::collections::BTreeSet;
+
+/// Characters of an explanation in a row: as in the rows that scripts show.
+const GIST: usize = 150;
 
 #[derive(Serialize)]
-pub(crate) struct FeaturesView {
+pub(crate) struct ListView<'a> {
     page: Page,
+    name: &'static str,
+    noun: &'static str,
     total: String,
     /// Whether explanations were judged.
     judged: bool,
-    rows: Vec<FeatureRow>,
+    /// Whether there are more rows than these.
+    more: bool,
+    /// Rows of the last page by script are at most these.
+    shown: usize,
+    facets: Vec<FacetView>,
+    columns: &'a [Column],
+    first: &'static str,
+    rows: Vec<RowView>,
+    /// Ways to page through all rows without scripts.
+    plain: Vec<(String, Vec<(PageLink, String)>)>,
 }
 
 #[derive(Serialize)]
-struct FeatureRow {
+struct FacetView {
+    id: &'static str,
+    label: &'static str,
+    /// Values with how many rows have them, by their numbers.
+    values: Vec<(usize, String, String)>,
+}
+
+#[derive(Serialize)]
+struct RowView {
     link: PageLink,
-    tasks: Vec<PageLink>,
-    components: Vec<PageLink>,
-    prompts: u32,
-    density: String,
-    max: String,
     gist: Html,
-    /// Of the explanation; none where it was not judged.
-    score: Option<Score>,
+    cells: Vec<CellView>,
 }
 
-/// The first score of an explanation, and how it compares with its nulls.
+/// A cell as the template tells it.
 #[derive(Serialize)]
-struct Score {
-    value: String,
-    mark: &'static str,
-    words: String,
-    class: &'static str,
+struct CellView {
+    id: &'static str,
+    number: Option<String>,
+    verdict: Option<Verdict>,
+    links: Vec<PageLink>,
+    more: usize,
 }
 
-impl FeaturesView {
-    pub(crate) fn new(site: &Site) -> FeaturesView {
+fn row_view(list: &List, row: &Row) -> RowView {
+    let cell = |(column, cell): (&Column, &Cell)| {
+        let none =
+            CellView { id: column.id, number: None, verdict: None, links: Vec::new(), more: 0 };
+        match cell {
+            Cell::Number(text, _) => CellView { number: Some(text.clone()), ..none },
+            Cell::Score(text, _, verdict) => CellView {
+                number: Some(text.clone()),
+                verdict: list.verdicts.get(*verdict).cloned(),
+                ..none
+            },
+            Cell::Values(values, more) => {
+                let facet = column.facet.map(|facet| &list.facets[facet].values);
+                let link = |value: &usize| Some(facet?[*value].link.clone());
+                CellView { links: values.iter().filter_map(link).collect(), more: *more, ..none }
+            }
+        }
+    };
+    RowView {
+        link: row.link.clone(),
+        gist: prose(&row.gist, GIST),
+        cells: list.columns.iter().zip(&row.cells).map(cell).collect(),
+    }
+}
+
+fn rows(list: &List, rows: &[u32]) -> Vec<RowView> {
+    rows.iter().map(|row| row_view(list, &list.rows[*row as usize])).collect()
+}
+
+/// `Features`
+fn title(list: &List) -> String {
+    let (first, rest) = list.name.split_at(1);
+    first.to_uppercase() + rest
+}
+
+impl<'a> ListView<'a> {
+    pub(crate) fn new(site: &Site, list: &'a List) -> ListView<'a> {
         let links = site.in_folder();
-        let total = counted(site.atlas.features.len(), "feature");
+        let total = counted(list.rows.len(), list.noun);
+        let path = format!("{}/index.html", list.name);
         let description = format!("The {total} in the circuits, with explanations.");
-        FeaturesView {
+        let mut first = list.at_first();
+        first.truncate(SHOWN);
+        let value = |(i, value): (usize, &crate::site::lists::FacetValue)| {
+            (i, value.label.clone(), count(value.rows.len() as u64))
+        };
+        let facets = list.facets.iter().map(|facet| FacetView {
+            id: facet.id,
+            label: facet.label,
+            values: facet
+                .values
+                .iter()
+                .enumerate()
+                .filter(|(_, value)| !value.rows.is_empty())
+                .map(value)
+                .collect(),
+        });
+        ListView {
+            page: Page::new(links, list.name, &path, title(list), description),
+            name: list.name,
+            noun: list.noun,
+            total,
+            judged: !list.verdicts.is_empty(),
+            more: list.rows.len() > SHOWN,
+            shown: first.len(),
+            facets: facets.filter(|facet| facet.values.len() > 1).collect(),
+            columns: &list.columns,
+            first: list.first,
+            rows: rows(list, &first),
+            plain: ways(links, list),
+        }
+    }
+}
+
+/// A way through rows that needs no scripts: what it is called in file names and in titles, and its
+/// rows.
+pub(crate) struct Way {
+    name: String,
+    title: String,
+    group: &'static str,
+    label: String,
+    rows: Vec<u32>,
+}
+
+impl Way {
+    /// All rows, those of each value of some facets, and all by score.
+    pub(crate) fn all(list: &List) -> Vec<Way> {
+        let title = title(list);
+        let mut ways = vec![Way {
+            name: list.name.into(),
+            title: title.clone(),
+            group: "all",
+            label: "in order".into(),
+            rows: (0..list.rows.len() as u32).collect(),
+        }];
+        for column in ["prompts", "score", "share"] {
+            if let Some(at) = list.column(column) {
+                ways.push(Way {
+                    name: format!("{}-by-{column}", list.name),
+                    title: format!("{title} by {}", list.columns[at].label),
+                    group: "all",
+                    label: format!("by {}", list.columns[at].label),
+                    rows: list.from_the_largest(at),
+                });
+            }
+        }
+        for facet in list.facets.iter().filter(|facet| facet.paged) {
+            for value in facet.values.iter().filter(|value| !value.rows.is_empty()) {
+                ways.push(Way {
+                    name: format!("{}-{}-{}", list.name, facet.id, value.label),
+                    title: format!("{title} of {} {}", facet.label, value.label),
+                    group: facet.label,
+                    label: value.label.clone(),
+                    rows: value.rows.clone(),
+                });
+            }
+        }
+        ways
+    }
+
+    pub(crate) fn pages(&self) -> usize {
+        self.rows.len().div_ceil(ON_A_PAGE).max(1)
+    }
+
+    /// The file of a page; they count from 1.
+    pub(crate) fn path(&self, page: usize) -> String {
+        format!("lists/{}-{page}.html", self.name)
+    }
+}
+
+fn ways(links: Links, list: &List) -> Vec<(String, Vec<(PageLink, String)>)> {
+    let mut groups: Vec<(String, Vec<(PageLink, String)>)> = Vec::new();
+    for way in Way::all(list) {
+        let link = (links.page(&way.label, &way.path(1)), count(way.rows.len() as u64));
+        match groups.last_mut() {
+            Some((group, all)) if group == way.group => all.push(link),
+            _ => groups.push((way.group.into(), vec![link])),
+        }
+    }
+    groups
+}
+
+/// A page of rows.
+#[derive(Serialize)]
+pub(crate) struct PlainListView<'a> {
+    page: Page,
+    heading: String,
+    total: String,
+    list: PageLink,
+    noun: &'static str,
+    columns: &'a [Column],
+    rows: Vec<RowView>,
+    previous: Option<PageLink>,
+    next: Option<PageLink>,
+    /// All pages; this one has no address.
+    pages: Vec<PageLink>,
+}
+
+impl<'a> PlainListView<'a> {
+    pub(crate) fn new(site: &Site, list: &'a List, way: &Way, number: usize) -> PlainListView<'a> {
+        let links = site.in_folder();
+        let own = way.rows.chunks(ON_A_PAGE).nth(number - 1).unwrap_or_default();
+        let turn = |number: usize| {
+            let there = (1..=way.pages()).contains(&number);
+            there.then(|| links.page(format!("page {number}"), &way.path(number)))
+        };
+        let page = |n: usize| match n == number {
+            true => PageLink::plain(n.to_string()),
+            false => links.page(n.to_string(), &way.path(n)),
+        };
+        let heading = match way.pages() {
+            1 => way.title.clone(),
+            pages => format!("{}, page {number} of {pages}", way.title),
+        };
+        let total = counted(way.rows.len(), list.noun);
+        let description = format!("{heading}: {total}.");
+        PlainListView {
+            page: Page::new(links, list.name, &way.path(number), heading.clone(), description),
+            heading,
+            total,
+            list: links.page(title(list), &format!("{}/index.html", list.name)),
+            noun: list.noun,
+            columns: &list.columns,
+            rows: rows(list, own),
+            previous: turn(number - 1),
+            next: turn(number + 1),
+            pages: (1..=way.pages()).map(page).collect(),
+        }
+    }
+}
+
+/// The page of the search.
+#[derive(Serialize)]
+pub(crate) struct SearchPageView {
+    page: Page,
+    kinds: Kinds,
+    /// Lists that need no script.
+    lists: Vec<PageLink>,
+}
+
+impl SearchPageView {
+    pub(crate) fn new(site: &Site, lists: &Lists) -> SearchPageView {
+        let links = site.at_root();
+        let there = lists.all().into_iter().filter(|list| !list.rows.is_empty());
+        SearchPageView {
             page: Page::new(
                 links,
-                "features",
-                "features/index.html",
-                "Features".into(),
-                description,
+                "search",
+                "search.html",
+                "Search".into(),
+                "Search of tasks, components, features and pairs.".into(),
             ),
-            total,
-            judged: site.atlas.features.iter().any(|f| score(f).is_some()),
-            rows: site.atlas.features.iter().map(|f| feature_row(links, f)).collect(),
+            kinds: Kinds::new(),
+            lists: there
+                .map(|list| links.page(list.name, &format!("{}/index.html", list.name)))
+                .collect(),
         }
-    }
-}
-
-fn feature_row(links: Links, f: &Feature) -> FeatureRow {
-    let tasks: BTreeSet<&str> = f.servings.iter().map(|s| s.task.as_str()).collect();
-    let components: BTreeSet<_> = f.servings.iter().map(|s| s.component).collect();
-    FeatureRow {
-        link: links.feature(f.id),
-        tasks: tasks.into_iter().map(|t| links.task(t)).collect(),
-        components: components.into_iter().map(|c| links.component(c)).collect(),
-        prompts: f.servings.iter().map(|s| s.prompts).max().unwrap_or(0),
-        density: percent(f.density),
-        max: significant(f.max, 3),
-        gist: gist(links, f.id),
-        score: score(f),
-    }
-}
-
-fn score(f: &Feature) -> Option<Score> {
-    let first = *scores(f.explanation.as_ref()?, &f.evaluations).first()?;
-    let judged = of_evaluation(first);
-    Some(Score {
-        value: first.score.map_or_else(|| "—".into(), |value| fixed(value, 2)),
-        mark: judged.verdict.mark(),
-        words: format!("{}: {}", first.method, judged.words),
-        class: judged.verdict.class(),
-    })
-}
-
-#[derive(Serialize)]
-pub(crate) struct ComponentsView {
-    page: Page,
-    total: String,
-    /// Whether a task has a published circuit.
-    published: bool,
-    rows: Vec<ComponentRow>,
-}
-
-#[derive(Serialize)]
-struct ComponentRow {
-    link: PageLink,
-    tasks: Vec<(PageLink, String)>,
-    classes: Vec<String>,
-    features: usize,
-    gist: Html,
-}
-
-impl ComponentsView {
-    pub(crate) fn new(site: &Site) -> ComponentsView {
-        let links = site.in_folder();
-        let total = counted(site.atlas.components.len(), "component");
-        let description = format!("The {total} in the circuits.");
-        ComponentsView {
-            page: Page::new(
-                links,
-                "components",
-                "components/index.html",
-                "Components".into(),
-                description,
-            ),
-            total,
-            published: site.atlas.components.iter().any(|c| !c.classes.is_empty()),
-            rows: site.atlas.components.iter().map(|c| component_row(links, c)).collect(),
-        }
-    }
-}
-
-fn component_row(links: Links, c: &ComponentPage) -> ComponentRow {
-    let features: BTreeSet<_> = c.features.iter().map(|s| s.feature).collect();
-    ComponentRow {
-        link: links.component(c.component),
-        tasks: c
-            .tasks
-            .iter()
-            .map(|(task, frequency)| (links.task(task), percent(*frequency)))
-            .collect(),
-        classes: c.classes.iter().filter_map(|class| class.class.clone()).collect(),
-        features: features.len(),
-        gist: gist_among(c.explanation.as_ref()),
-    }
-}
-
-#[derive(Serialize)]
-pub(crate) struct PairsView {
-    page: Page,
-    total: String,
-    rows: Vec<PairRow>,
-}
-
-#[derive(Serialize)]
-struct PairRow {
-    link: PageLink,
-    a: PageLink,
-    b: PageLink,
-    prompts: u32,
-    share: String,
-    npmi: String,
-    gist: Html,
-}
-
-impl PairsView {
-    pub(crate) fn new(site: &Site) -> PairsView {
-        let links = site.in_folder();
-        let total = counted(site.atlas.pairs.len(), "pair");
-        let mut ranked: Vec<&Pair> = site.atlas.pairs.iter().collect();
-        ranked.sort_by(|a, b| largest_share(b).total_cmp(&largest_share(a)));
-        let description = format!(
-            "The {total} of features with the strongest direct links in the \
-             circuits."
-        );
-        PairsView {
-            page: Page::new(links, "pairs", "pairs/index.html", "Pairs".into(), description),
-            total,
-            rows: ranked.into_iter().map(|p| pair_row(links, p)).collect(),
-        }
-    }
-}
-
-/// The share of direct links at the two components where it is largest.
-fn largest_share(p: &Pair) -> f64 {
-    p.circuit.iter().map(|(_, c)| c.share).fold(0.0, f64::max)
-}
-
-fn pair_row(links: Links, p: &Pair) -> PairRow {
-    let same = p.corpus.iter().find(|c| c.lag == Lag::Same);
-    PairRow {
-        link: links.pair("open", p.a, p.b),
-        a: links.feature(p.a),
-        b: links.feature(p.b),
-        prompts: p.circuit.iter().map(|(_, c)| c.prompts).max().unwrap_or(0),
-        share: significant(largest_share(p), 3),
-        npmi: same.map_or_else(|| "—".into(), |c| fixed(c.npmi, 2)),
-        gist: gist_among(p.explanation.as_ref()),
-    }
-}
-
-/// Entries of the search: name, file from the site's folder, a few words.
-#[derive(Serialize)]
-pub(crate) struct SearchView {
-    entries: Vec<(String, String, String)>,
-}
-
-impl SearchView {
-    pub(crate) fn new(site: &Site) -> SearchView {
-        let atlas = site.atlas;
-        let tasks = atlas
-            .tasks
-            .iter()
-            .map(|t| (t.name.clone(), format!("tasks/{}.html", t.name), t.kind.clone()));
-        let groups = atlas
-            .groups
-            .iter()
-            .map(|g| (g.name.clone(), format!("groups/{}.html", g.name), "group".to_string()));
-        let components = atlas.components.iter().map(|c| {
-            let gist = c.explanation.as_ref().map(gist_of).unwrap_or_default();
-            (c.component.to_string(), format!("components/{}.html", c.component), plain(&gist, 110))
-        });
-        let features = atlas.features.iter().map(|f| {
-            (f.id.to_string(), format!("features/{}.html", f.id), plain(&site.gist(f.id), 110))
-        });
-        SearchView { entries: tasks.chain(groups).chain(components).chain(features).collect() }
     }
 }

@@ -30,6 +30,7 @@ pub(super) struct Page {
     pub crumbs: Vec<PageLink>,
     /// The page's own address, if the site has one.
     pub url: Option<String>,
+    pub has_graphs: bool,
     pub has_pairs: bool,
     pub has_groups: bool,
 }
@@ -45,13 +46,13 @@ impl Page {
     ) -> Page {
         let atlas = links.site.atlas;
         let crumbs = match section {
-            "overview" | "glossary" => vec![],
-            "tasks" | "groups" => vec![links.page(section, &format!("index.html#{section}"))],
+            "overview" | "glossary" | "search" => vec![],
+            "groups" => vec![links.page(section, &format!("index.html#{section}"))],
             _ if path.ends_with("/index.html") => vec![],
             _ => vec![links.page(section, &format!("{section}/index.html"))],
         };
         let kind = match section {
-            _ if path.ends_with("index.html") => "",
+            _ if path.ends_with("index.html") || path.starts_with("lists/") => "",
             "tasks" => "Task ",
             "components" => "Component ",
             "features" => "Feature ",
@@ -72,6 +73,10 @@ impl Page {
             crumbs,
             url: (!atlas.base_url.is_empty())
                 .then(|| format!("{}/{path}", atlas.base_url.trim_end_matches('/'))),
+            has_graphs: atlas
+                .tasks
+                .iter()
+                .any(|task| task.prompts.iter().any(|prompt| prompt.graph.is_some())),
             has_pairs: !atlas.pairs.is_empty(),
             has_groups: !atlas.groups.is_empty(),
         }
