@@ -1,5 +1,6 @@
 //! All tasks in a table; and the graphs of all prompts, by task.
 
+use super::findings::in_short;
 use super::parts::Page;
 use super::{Drawn, drawn};
 use crate::atlas::model::Task;
@@ -23,7 +24,7 @@ struct TaskRow {
     right: String,
     components: String,
     graphs: Option<PageLink>,
-    finding: Option<String>,
+    finding: String,
 }
 
 impl TasksView {
@@ -39,7 +40,7 @@ impl TasksView {
 }
 
 fn task_row(links: Links, task: &Task) -> TaskRow {
-    let graphs = drawn(task).len();
+    let (graphs, atlas) = (drawn(task).len(), links.site.atlas);
     let (prompts, kind) = (count(task.prompts.len() as u64), task.kind.clone());
     TaskRow {
         link: links.task(&task.name),
@@ -48,7 +49,7 @@ fn task_row(links: Links, task: &Task) -> TaskRow {
         right: percent(task.accuracy),
         components: count(task.components.len() as u64),
         graphs: (graphs > 0).then(|| links.page(count(graphs as u64), &graphs_path(task, 1))),
-        finding: super::faithful::headline(task).or_else(|| super::faithful::finding(task)),
+        finding: in_short(task, atlas.layers * (atlas.heads + 1)),
     }
 }
 
