@@ -51,7 +51,7 @@ pub(super) fn scored(
 ) -> Result<(Solved, Option<PromptScores>)> {
     ensure!(row.prompt as usize == place, "a part has rows of other prompts");
     let id = |(&place, &index): (&u32, &u32)| {
-        let kind = if place & 1 == 0 { Kind::Attention } else { crate::ids::Kind::Mlp };
+        let kind = if place & 1 == 0 { Kind::Attention } else { Kind::Mlp };
         let dictionary = DictionaryId { layer: place as usize / 2, kind };
         FeatureId { dictionary, index: index as usize }
     };
