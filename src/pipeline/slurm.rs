@@ -151,6 +151,8 @@ impl<'a> Plan<'a> {
             let (rounds, is_final) = match (stage.sharing)(self.config) {
                 Sharing::Alone => (0, false),
                 Sharing::Contexts => (1, true),
+                // One process is as fast.
+                Sharing::Work { parts: ..=1, .. } if self.wanted == 0 => (0, false),
                 Sharing::Work { rounds, .. } => (rounds, false),
             };
             if rounds > 0 {
@@ -245,6 +247,10 @@ impl<'a> Plan<'a> {
                 let runs = (RUNS * config.verify.ablations.len()) as f64;
                 4.0 * found * (of_token + self.of_dictionaries())
                     + runs * prompts(config.verify.prompts) * of_token
+            }
+            "aggregate" => {
+                let vocabulary = self.sizes.vocabulary;
+                (self.features * self.sizes.d_model * vocabulary) as f64
             }
             _ => {
                 let parts = self.parts.unwrap_or(tasks).div_ceil(tasks) * tasks;

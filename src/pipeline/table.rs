@@ -2,7 +2,7 @@
 
 use crate::artifact::tables::*;
 use crate::artifact::{Artifact, Row};
-use crate::config::{Config, DiscoveryMethod, StoreKind, Task};
+use crate::config::{Config, DiscoveryMethod, ScoreFeatures, StoreKind, Task};
 use crate::error::Result;
 use crate::inputs::Input;
 use crate::lock::Ingredients;
@@ -253,8 +253,12 @@ pub const STAGES: [Stage; 12] = [
             CorpusPairRow::ARTIFACT,
             ClusterRow::ARTIFACT,
         ],
-        sharing: |_| Sharing::Alone,
-        keeps: &[],
+        // Of the features of circuits alone there are few.
+        sharing: |config| match config.score.features {
+            ScoreFeatures::All => Sharing::Work { rounds: 1, parts: usize::MAX },
+            _ => Sharing::Work { rounds: 1, parts: 1 },
+        },
+        keeps: &FEATURE_PARTS,
         writes_besides: None,
         run: stages::aggregate::run,
         asks: None,

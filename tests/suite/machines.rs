@@ -283,13 +283,10 @@ fn jobs_of_slurm_are_printed_as_they_are_submitted() {
     let said = bench.said(slurm.env("PATH", path_with(by_program.path())).output().unwrap());
     let expected = "tokenize           job 1\n\
                     discover           job 2, 2 tasks, after job 1\n\
-                    discover-end       job 3, after job 2\n\
-                    verify-1           job 4, 1 task, after job 3\n\
-                    verify-2           job 5, 1 task, after job 4\n\
-                    heads              job 6, after job 5\n\
-                    cache              job 7, 4 tasks, after job 6\n\
-                    score              job 8, 4 tasks, after job 7\n\
-                    aggregate          job 9, after job 8\n";
+                    verify             job 3, after job 2\n\
+                    cache              job 4, 4 tasks, after job 3\n\
+                    score              job 5, 4 tasks, after job 4\n\
+                    aggregate          job 6, after job 5\n";
     assert_eq!(said.succeeded().out, expected);
     let output = bench.command(&["slurm", "--print"]).output().unwrap();
     for shell in ["sh", "bash"] {
@@ -298,15 +295,15 @@ fn jobs_of_slurm_are_printed_as_they_are_submitted() {
         let mut shell = Command::new(shell);
         let done = shell.arg(&script).env("PATH", path_with(by_shell.path())).output();
         let said = bench.said(done.unwrap()).succeeded();
-        assert_eq!(said.out.lines().count(), 9, "{}", said.out);
+        assert_eq!(said.out.lines().count(), 6, "{}", said.out);
     }
     let [by_program, by_shell] = [by_program, by_shell].map(|folder| given(folder.path()));
-    assert_eq!(by_program.len(), 9);
+    assert_eq!(by_program.len(), 6);
     assert_eq!(by_program[3].0, "--parsable --dependency=afterok:3\n");
-    assert_eq!(by_shell[..9], by_program);
+    assert_eq!(by_shell[..6], by_program);
     let scripts =
         |jobs: &[(String, String)]| jobs.iter().map(|job| job.1.clone()).collect::<Vec<_>>();
-    assert_eq!(scripts(&by_shell[9..]), scripts(&by_program));
+    assert_eq!(scripts(&by_shell[6..]), scripts(&by_program));
     assert!(bench.file("slurm-logs").is_dir());
 }
 
@@ -315,7 +312,7 @@ fn a_job_tries_again_unless_that_is_no_use() {
     let bench = Bench::new().add("[slurm]\nretries = 2\n");
     let fake = fake_sbatch();
     bench.said(bench.command(&["slurm"]).env("PATH", path_with(fake.path())).output().unwrap());
-    let script = &given(fake.path())[6].1;
+    let script = &given(fake.path())[3].1;
     // The program is one that fails with such codes in turn, and does not wait between.
     let (calls, program) = (bench.file("calls"), env!("CARGO_BIN_EXE_circuit-atlas"));
     let codes = |codes: &str| {
@@ -352,16 +349,16 @@ fn jobs_depend_on_what_the_settings_say() {
     };
     let bench = Bench::new().add("[machine]\nthreads = 3\n");
     let text = printed(&bench, &["--shards", "7"]);
-    assert_eq!(text.matches("#SBATCH --array=1-7\n").count(), 5);
+    assert_eq!(text.matches("#SBATCH --array=1-7\n").count(), 6);
     assert!(text.contains("--shard \"$SLURM_ARRAY_TASK_ID/7\""), "{text}");
-    assert_eq!(text.matches("#SBATCH --cpus-per-task=3\n").count(), 9);
+    assert_eq!(text.matches("#SBATCH --cpus-per-task=3\n").count(), 11);
     assert!(!text.contains("RAYON_NUM_THREADS"), "{text}");
     // Nothing of `cache` is to be shared out.
     let bench = Bench::new().add("[cache]\nstore = \"stream\"\n[slurm]\nmemory = \"2G\"\n");
     let text = printed(&bench, &[]);
-    assert!(text.contains(" run verify heads cache --config "), "{text}");
-    assert_eq!(text.matches("#SBATCH --array=").count(), 4);
-    assert_eq!(text.matches("#SBATCH --mem=2G\n").count(), 8);
+    assert!(text.contains(" run discover verify heads cache --config "), "{text}");
+    assert_eq!(text.matches("#SBATCH --array=").count(), 2);
+    assert_eq!(text.matches("#SBATCH --mem=2G\n").count(), 5);
     // Every feature's encoder is read at every token, and every prompt by all dictionaries.
     let large = "[slurm]\ncpus = 1\n[machine]\nthreads = 1\n";
     let all = format!("[score]\nfeatures = \"all\"\n{large}");
@@ -593,7 +590,7 @@ fn a_real_slurm_gives_the_bytes_of_one_machine() {
     until("the last job ends", || cluster.says(&["squeue", "-h"]).is_empty());
     let jobs = cluster.says(&["scontrol", "-o", "show", "jobs"]);
     let ended = |job: &str| job.contains(" JobState=COMPLETED ") && job.contains(" ExitCode=0:0 ");
-    assert!(jobs.lines().count() == 19 && jobs.lines().all(ended), "{jobs}");
+    assert!(jobs.lines().count() == 23 && jobs.lines().all(ended), "{jobs}");
     let of_task = |job: &&str| {
         job.contains(&format!(" ArrayJobId={} ", number("score")))
             && job.contains(&format!(" ArrayTaskId={task} "))
@@ -607,5 +604,5 @@ fn a_real_slurm_gives_the_bytes_of_one_machine() {
     update("resume");
     until("the node is back", || state(&node) == "idle\n");
     bench.assert_same_results(&Bench::finished());
-    assert!(log("aggregate", "").contains("site/index.html"), "{}", log("aggregate", ""));
+    assert!(log("causes", "").contains("site/index.html"), "{}", log("causes", ""));
 }

@@ -258,3 +258,26 @@ fn the_exit_code_says_whether_another_try_may_succeed() {
     assert_eq!(code(&["run", "discover"]), 75);
     assert_eq!(code(&["run", "discover", "--shard", "1/2"]), 75);
 }
+
+#[test]
+fn shards_of_aggregate_give_the_bytes_of_one_run() {
+    let all = || {
+        let bench = Bench::new().set("max_contexts = 96", "max_contexts = 24");
+        bench.add("[score]\nfeatures = \"all\"\n")
+    };
+    let bench = all();
+    bench.run(&["tokenize", "measure", "discover", "cache", "score"]).succeeded();
+    let one = all();
+    copy(bench.path(), one.path());
+    one.run(&["aggregate"]).succeeded();
+    let made = together(&bench, "aggregate", &["1/3", "2/3", "1/3"]);
+    assert!(made.iter().all(|made| *made > 3), "{made:?}");
+    // What the third leaves is made by the whole run. A part that is not whole is made again.
+    std::fs::remove_file(bench.file("artifacts/part_evidence/part-00001.parquet")).unwrap();
+    bench.run(&["aggregate"]).succeeded();
+    assert!(!bench.file("artifacts/part_features").exists());
+    bench.assert_same_results(&one);
+    // Of few features there is one part.
+    let few = Bench::finished();
+    few.run(&["aggregate", "--shard", "1/2"]).succeeded();
+}

@@ -1,7 +1,10 @@
 //! What stages keep until they are done, so that a killed run goes on from there and several
 //! processes can share the work. Removed when the stage has ended.
 
-use super::{CircuitRunRow, EffectRow, RankingRow};
+use super::{
+    BeforeRow, CircuitRunRow, EffectRow, EvidenceRow, ExampleRow, FeatureRow, LogitRow, ProfileRow,
+    RankingRow,
+};
 use crate::artifact::row::{Row, table};
 use crate::artifact::store::Artifact;
 use crate::ids::{Component, FeatureId, NodeKind, Slot};
@@ -132,3 +135,13 @@ table! {
 /// Strong links that were run: a part is of a few prompts.
 pub const TESTED_LINKS: Artifact =
     Artifact { name: "tested_links", sharded: true, ..EffectRow::ARTIFACT };
+
+/// What shards of `aggregate` keep: a part is of 256 features, and in each of these.
+pub const FEATURE_PARTS: [Artifact; 6] = [
+    Artifact { name: "part_examples", sharded: true, ..ExampleRow::ARTIFACT },
+    Artifact { name: "part_evidence", sharded: true, ..EvidenceRow::ARTIFACT },
+    Artifact { name: "part_profiles", sharded: true, ..ProfileRow::ARTIFACT },
+    Artifact { name: "part_before", sharded: true, ..BeforeRow::ARTIFACT },
+    Artifact { name: "part_logits", sharded: true, ..LogitRow::ARTIFACT },
+    Artifact { name: "part_features", sharded: true, ..FeatureRow::ARTIFACT },
+];

@@ -8,6 +8,7 @@ mod evidence;
 mod examples;
 mod features;
 mod pairs;
+mod parts;
 mod sets;
 
 use crate::artifact::tables::{CircuitFeature, ClusterRow, ExampleRow, PromptRow};
@@ -48,6 +49,10 @@ struct WeightedSet {
 /// Sums up what the scores and circuits say.
 pub fn run(run: &Run) -> Result<Done> {
     let work = Work::load(run)?;
+    if run.shard.is_some() {
+        parts::make_share(&work)?;
+        return Ok(run.parts.summary().into());
+    }
     if !work.features.is_empty() && work.keys().iter().all(|&key| work.scores.rows(key) == 0) {
         run.progress.line(
             "warning: no scored feature is active anywhere in the corpus, so there are no \
@@ -79,6 +84,11 @@ pub fn run(run: &Run) -> Result<Done> {
         pairs.len()
     )
     .into())
+}
+
+/// Parts of so many features.
+pub(crate) fn feature_parts(features: usize) -> usize {
+    features.div_ceil(parts::FEATURES)
 }
 
 /// The features that serve at a component, each with its weight among them.
