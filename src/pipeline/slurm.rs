@@ -159,7 +159,7 @@ impl<'a> Plan<'a> {
                 let is_parted =
                     |stage: &&Stage| parted.iter().any(|other| other.name == stage.name);
                 let only_parts = open.iter().all(is_parted);
-                if !open.is_empty() && !(is_final && only_parts) {
+                if !(open.is_empty() || is_final && only_parts) {
                     jobs.push(Job::whole(std::mem::take(&mut open), &jobs));
                 }
                 let tasks = self.tasks(stage);
@@ -217,7 +217,11 @@ impl<'a> Plan<'a> {
         let tokens = (self.cpus() * self.config.machine.batch * self.config.corpus.context) as f64;
         let computed = tokens * (8 * d_model + 2 * d_mlp) as f64;
         let ready = tokens * (2 * layers * d_model) as f64;
-        let whole = if job.tasks().is_none() { 2.0 } else { 1.0 };
+        let of_contexts = |stage: &Stage| (stage.sharing)(self.config) == Sharing::Contexts;
+        let whole = match &job.kind {
+            Kind::Array(stage, _) if of_contexts(stage) => 1.0,
+            _ => 2.0,
+        };
         (1.0 + self.config.machine.memory + whole * NUMBER * (3.0 * model + computed + ready) / GIB)
             .ceil() as u64
     }

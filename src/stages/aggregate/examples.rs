@@ -1,6 +1,7 @@
 //! Examples of sets of features, and promoted tokens of features and of sets.
 
-use super::{WeightedSet, Work, parts};
+use super::parts::{self, Stretch};
+use super::{WeightedSet, Work};
 use crate::artifact::tables::{ExampleRow, LogitRow};
 use crate::atlas::Promoting;
 use crate::atlas::activations::{Part, counting, example_row, sort, strongest_peaks, together};
@@ -144,14 +145,14 @@ impl<'a> Promoter<'a> {
     }
 }
 
-pub(super) fn write_logits(work: &Work, sets: &[WeightedSet]) -> Result<()> {
+pub(super) fn write_logits(work: &Work, stretches: &[Stretch], sets: &[WeightedSet]) -> Result<()> {
     let promoter = Promoter::new(work)?;
     let mut table = work.run.store.writer::<LogitRow>(work.run.fingerprint)?;
     let all = (work.features.len() + sets.len()) as u64;
     work.run.progress.begin("promoted tokens", all, 0);
-    for (keys, kept) in parts::stretches(work) {
+    for (keys, kept) in stretches {
         let some = &work.features[keys[0] as usize..][..keys.len()];
-        match kept {
+        match *kept {
             Some(number) => table.add(parts::read_logits(work, number)?)?,
             None => {
                 some.chunks(AT_ONCE).try_for_each(|some| table.add(promoter.of_features(some)?))?

@@ -1,7 +1,8 @@
 //! What is made of the activations of one feature, a block of features at a time.
 
+use super::Work;
 use super::evidence::{Corpus, Evidence};
-use super::{Work, parts};
+use super::parts::{self, Stretch};
 use crate::artifact::TableWriter;
 use crate::artifact::tables::{
     BeforeRow, CircuitFeature, EvidenceRow, ExampleRow, FeatureRow, ProfileRow,
@@ -40,6 +41,7 @@ pub(super) struct Made {
 /// largest activation of each feature, by key.
 pub(super) fn write_features(
     work: &Work,
+    stretches: &[Stretch],
     examples: &mut TableWriter<ExampleRow>,
 ) -> Result<Vec<f32>> {
     let (store, fingerprint) = (work.run.store, work.run.fingerprint);
@@ -58,9 +60,9 @@ pub(super) fn write_features(
         profiles.add(made.evidence.profile)?;
         before.add(made.evidence.before)
     };
-    for (keys, kept) in parts::stretches(work) {
-        match kept {
-            None => maker.each(&keys, &mut add)?,
+    for (keys, kept) in stretches {
+        match *kept {
+            None => maker.each(keys, &mut add)?,
             Some(number) => {
                 work.run.progress.add(keys.len() as u64);
                 parts::read(work, number)?.into_iter().try_for_each(&mut add)?;

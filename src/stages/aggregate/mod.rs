@@ -71,11 +71,12 @@ pub fn run(run: &Run) -> Result<Done> {
     sets.extend(group_sets(run)?);
     sets.sort_by_cached_key(|set| set.subject.to_string());
     let mut examples = run.store.writer::<ExampleRow>(run.fingerprint)?;
-    let maxima = write_features(&work, &mut examples)?;
+    let stretches = parts::stretches(&work);
+    let maxima = write_features(&work, &stretches, &mut examples)?;
     examples.add(joint_examples(&work, &sets, &maxima)?)?;
     examples.end()?;
     let corpus_pairs = write_corpus_pairs(&work)?;
-    write_logits(&work, &sets)?;
+    write_logits(&work, &stretches, &sets)?;
     let tokens = work.contexts.tokens();
     let features = work.features.len();
     Ok(format!(
@@ -84,11 +85,6 @@ pub fn run(run: &Run) -> Result<Done> {
         pairs.len()
     )
     .into())
-}
-
-/// Parts of so many features.
-pub(crate) fn feature_parts(features: usize) -> usize {
-    features.div_ceil(parts::FEATURES)
 }
 
 /// The features that serve at a component, each with its weight among them.

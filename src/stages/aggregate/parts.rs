@@ -14,7 +14,7 @@ use crate::ids::{FeatureId, Subject};
 use std::collections::BTreeMap;
 
 /// Features of a part.
-pub(crate) const FEATURES: usize = 256;
+const FEATURES: usize = 256;
 
 const EXAMPLES: Artifact = FEATURE_PARTS[0];
 const EVIDENCE: Artifact = FEATURE_PARTS[1];
@@ -25,19 +25,26 @@ const LOGITS: Artifact = FEATURE_PARTS[4];
 const OWN: Artifact = FEATURE_PARTS[5];
 
 /// Keys in a row: those of a part that is kept, with its number, or of several that are not.
-pub(super) fn stretches(work: &Work) -> Vec<(Vec<u32>, Option<u32>)> {
-    let mut stretches: Vec<(Vec<u32>, Option<u32>)> = Vec::new();
+pub(super) type Stretch = (Vec<u32>, Option<u32>);
+
+/// All keys, in order. A part that is damaged is not kept.
+pub(super) fn stretches(work: &Work) -> Vec<Stretch> {
+    let mut stretches: Vec<Stretch> = Vec::new();
     for (number, keys) in (0..).zip(work.keys().chunks(FEATURES)) {
-        match (is_kept(work, number), stretches.last_mut()) {
+        let is_whole = is_kept(work, number)
+            && FEATURE_PARTS
+                .iter()
+                .all(|artifact| work.run.store.part_fingerprint(artifact, number).is_some());
+        match (is_whole, stretches.last_mut()) {
             (false, Some((open, None))) => open.extend(keys),
-            (is_kept, _) => stretches.push((keys.to_vec(), is_kept.then_some(number))),
+            (is_whole, _) => stretches.push((keys.to_vec(), is_whole.then_some(number))),
         }
     }
     stretches
 }
 
-/// Whether a part is there whole.
-pub(super) fn is_kept(work: &Work, number: u32) -> bool {
+/// Whether a part is there. Whoever reads it checks the rest.
+fn is_kept(work: &Work, number: u32) -> bool {
     FEATURE_PARTS.iter().all(|artifact| work.run.is_kept(artifact, number))
 }
 
