@@ -11,6 +11,7 @@ use crate::atlas::model::*;
 use crate::atlas::model::{Move, Role, What};
 use crate::atlas::verdict::of_evaluation;
 use crate::ids::{Component, FeatureId, Kind, NodeKind, Slot};
+use crate::process;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -458,7 +459,8 @@ fn twenty_thousand_features() {
         let start = std::time::Instant::now();
         let pages = build(&atlas, into, before).unwrap();
         let seconds = start.elapsed().as_secs_f64();
-        println!("{pages} pages in {seconds:.1} s: {:.0} a second", pages as f64 / seconds);
+        let speed = pages as f64 / seconds;
+        process::note(format!("{pages} pages in {seconds:.1} s: {speed:.0} a second"));
     };
     render(before, Path::new(""));
     render(after, before);
@@ -467,8 +469,9 @@ fn twenty_thousand_features() {
         let own = files.iter().filter(|(name, _)| name.starts_with(folder));
         own.fold((0, 0), |(n, bytes), (_, text)| (n + 1, bytes + text.len()))
     };
-    println!("list page, file of the search, plain page, feature page: {:?}", sizes(&files));
-    println!("index of the search: {:?} files and bytes, all: {:?}", of("search/"), of(""));
+    let sizes = sizes(&files);
+    process::note(format!("list page, file of the search, plain page, feature page: {sizes:?}"));
+    process::note(format!("files and bytes of the search: {:?}, all: {:?}", of("search/"), of("")));
 }
 
 #[test]
