@@ -48,9 +48,9 @@ fn without_names_of_positions_there_is_no_picture_and_no_gap() {
 fn the_front_page_names_the_model_and_says_what_was_found() {
     let page = &built(&fixture::atlas())["index.html"];
     for text in [
-        "demo/&lt;model&gt;</b> (4 layers of 6 heads, 96 wide)",
+        "demo&#x2f;&lt;model&gt;</b> (4 layers of 6 heads, 96 wide)",
         "4 attention SAEs of 768 features and 4 MLP transcoders of 768 features",
-        "demo/corpus.jsonl",
+        "demo&#x2f;corpus.jsonl",
         "<dt>Heads and MLPs <span class=\"badge",
         "<dt>Features alone <span class=\"badge",
         "<dt>Not tested</dt>",
