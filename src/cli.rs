@@ -1,7 +1,7 @@
 //! The command line: what a user types, and which part of the library answers.
 
 use crate::config::{Config, Snapshot};
-use crate::error::{Hint, Result, report};
+use crate::error::{Hint, Result, may_pass, report};
 use crate::format::number::counted;
 use crate::pipeline::{self, Cleaned, Selection, Told, slurm};
 use crate::process::{self, Stopped, Stream};
@@ -137,13 +137,17 @@ impl Settings {
 }
 
 const RUN_HELP: &str = "The exit code is 3 if a run came to its end but replies of a language model \
-                        failed or are missing.";
+                        failed or are missing, 75 if another try may succeed: the disk or the \
+                        network failed, or another run uses the folder.";
 const STATUS_HELP: &str = "The exit code is 3 while a stage is incomplete: replies of a language \
                            model failed in it, and nobody has accepted that.";
 
 /// The exit code of a run that came to its end, but without all answers of language models, and of
 /// `status` after it.
 const UNANSWERED: u8 = 3;
+
+/// The exit code of an error that another try may not meet: `EX_TEMPFAIL` of `sysexits.h`.
+const PASSING: u8 = 75;
 
 /// Answers the command line that the program was started with. What went wrong is told, and is in
 /// the exit code.
@@ -163,7 +167,7 @@ pub fn main() -> ExitCode {
             Some(_) => (ExitCode::FAILURE, process::stopped()),
             None => {
                 process::write(Stream::Stderr, &report(&error));
-                (ExitCode::FAILURE, None)
+                (if may_pass(&error) { ExitCode::from(PASSING) } else { ExitCode::FAILURE }, None)
             }
         },
     };

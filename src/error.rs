@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +19,8 @@ pub use anyhow::{Context, Result};
 pub(crate) struct Hinted {
     what: String,
     hint: String,
+    /// Another try may not meet it.
+    passing: bool,
 }
 
 impl fmt::Display for Hinted {
@@ -30,7 +33,12 @@ impl std::error::Error for Hinted {}
 
 /// An error that says `what`, with a `hint` at what to do about it.
 pub(crate) fn hinted(what: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
-    Hinted { what: what.into(), hint: hint.into() }.into()
+    Hinted { what: what.into(), hint: hint.into(), passing: false }.into()
+}
+
+/// The same of an error that another try may not meet, such as another process in the way.
+pub(crate) fn passing(what: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    Hinted { what: what.into(), hint: hint.into(), passing: true }.into()
 }
 
 /// An error that says `what`, because of another one, with a `hint` at what to do about it.
@@ -39,7 +47,7 @@ pub fn because(
     what: impl Into<String>,
     hint: impl Into<String>,
 ) -> anyhow::Error {
-    cause.into().context(Hinted { what: what.into(), hint: hint.into() })
+    cause.into().context(Hinted { what: what.into(), hint: hint.into(), passing: false })
 }
 
 /// A result's error put under a message with a hint.
@@ -67,10 +75,40 @@ pub fn report(error: &anyhow::Error) -> String {
 
 /// The hint nearest to the cause.
 pub(crate) fn hint_of(error: &anyhow::Error) -> Option<&str> {
+    nearest(error).map(|hinted| hinted.hint.as_str())
+}
+
+/// The error with a hint that is nearest to the cause.
+fn nearest(error: &anyhow::Error) -> Option<&Hinted> {
     // A `Hinted` used as context is seen through `anyhow`, one used as the error itself through the
     // chain.
     let in_chain = error.chain().filter_map(|cause| cause.downcast_ref::<Hinted>()).last();
-    in_chain.or_else(|| error.downcast_ref::<Hinted>()).map(|hinted| hinted.hint.as_str())
+    in_chain.or_else(|| error.downcast_ref::<Hinted>())
+}
+
+/// Whether another try may not meet an error: of a disk or a network, or of another process that is
+/// in the way. What is wrong with settings and files stays wrong.
+pub(crate) fn may_pass(error: &anyhow::Error) -> bool {
+    use io::ErrorKind::*;
+    let of_file = |kind| {
+        matches!(
+            kind,
+            NotFound
+                | PermissionDenied
+                | AlreadyExists
+                | InvalidInput
+                | InvalidData
+                | InvalidFilename
+                | IsADirectory
+                | NotADirectory
+                | ReadOnlyFilesystem
+                | UnexpectedEof
+                | Unsupported
+                | BrokenPipe
+        )
+    };
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+    io.is_some_and(|io| !of_file(io.kind())) || nearest(error).is_some_and(|own| own.passing)
 }
 
 /// Calls a library on a file that somebody brought. Some readers panic at damaged files; that
@@ -117,6 +155,17 @@ fn message(panic: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_of_disks_may_pass_and_those_of_settings_stay() {
+        let io = |kind| because(io::Error::from(kind), "cannot read `x`", "look at it");
+        assert!(
+            may_pass(&io(io::ErrorKind::TimedOut)) && may_pass(&io(io::ErrorKind::StorageFull))
+        );
+        assert!(may_pass(&io(io::ErrorKind::StaleNetworkFileHandle).context("stage `score`")));
+        assert!(may_pass(&passing("another run", "wait").context("stage `score`")));
+        assert!(!may_pass(&io(io::ErrorKind::NotFound)) && !may_pass(&hinted("bad key", "set it")));
+    }
 
     #[test]
     fn a_panic_is_an_error_and_the_next_call_is_a_call() {

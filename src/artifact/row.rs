@@ -189,7 +189,7 @@ macro_rules! word_list_cell {
     )*};
 }
 
-word_list_cell!(FeatureId, Component);
+word_list_cell!(FeatureId, Component, NodeKind, Slot);
 
 macro_rules! list_cell {
     ($($type:ty, $polars:ty, $dtype:expr => $get:ident),*) => {$(
@@ -294,4 +294,4 @@ macro_rules! table {
     (@whole) => { false };
 }
 
-pub(super) use table;
+pub(in crate::artifact) use table;

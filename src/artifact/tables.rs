@@ -1,6 +1,8 @@
 //! Every table of a run, in the order in which the stages write them. Names and columns are what
 //! users open.
 
+mod kept;
+
 use super::row::{Row, table};
 use super::store::Artifact;
 use crate::ids::{
@@ -9,6 +11,7 @@ use crate::ids::{
 };
 
 pub(crate) use super::row::Cell;
+pub use kept::*;
 
 table! {
     /// a document of the corpus, or a stretch of one

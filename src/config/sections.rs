@@ -555,9 +555,9 @@ pub struct Slurm {
     pub memory: String,
     /// CPUs of each job; 0: `machine.threads`, or 8 where that is 0.
     pub cpus: usize,
-    /// Tasks of each array; 0: as many as the corpus has parts, at most 16.
+    /// Tasks of each array; 0: as many as there are parts, at most 16.
     pub shards: usize,
-    /// How often a job tries again when its command fails.
+    /// How often a job tries again when its command is killed, or fails for a reason that may pass.
     pub retries: usize,
     /// Folder of what the jobs say.
     pub logs: String,

@@ -52,6 +52,11 @@ pub(crate) fn features_with_page(
     features
 }
 
+/// The number of features of all dictionaries.
+pub(crate) fn every_feature(config: &Config) -> Result<usize> {
+    sources(config)?.iter().map(|source| source.width()).sum()
+}
+
 /// The features that are scored, in order; a feature's place is its key.
 ///
 /// # Errors

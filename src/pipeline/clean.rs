@@ -38,7 +38,7 @@ pub fn clean(config: &Config, stage: Option<&str>) -> Result<Vec<Cleaned>> {
             continue;
         }
         let mut left = Vec::new();
-        for artifact in each.writes {
+        for artifact in each.makes() {
             left.extend(place.store.remove(artifact)?.into_iter().map(|name| format!("`{name}`")));
         }
         let folder = &config.output.artifacts;

@@ -5,7 +5,7 @@ use super::runner::{Hold, hold, set_threads};
 use super::table::{NAMES, STAGES, Stage};
 use crate::artifact::{Artifact, FORM, Store};
 use crate::config::Config;
-use crate::error::{Hint, Result, hinted};
+use crate::error::{Hint, Result, hinted, passing};
 use crate::inputs::Input;
 use crate::lock::{ATTEMPT, Ingredients, Lock, Reason, fingerprint};
 use crate::process;
@@ -235,7 +235,7 @@ impl<'a> Workplace<'a> {
             if let Some(artifact) = stage.writes.iter().find(gone).filter(|_| why.is_empty()) {
                 why.push(Reason::own(format!("`{}` is missing", artifact.name)));
             }
-            for artifact in stage.writes {
+            for artifact in stage.makes() {
                 self.store.expect(artifact, &fingerprint, stage.name);
             }
             let open = self.lock.is_open(stage.name, &why);
@@ -260,7 +260,7 @@ impl<'a> Workplace<'a> {
     /// # Errors
     /// When a stage that runs would replace a file that this program did not write.
     pub(super) fn check_ours<'s>(&self, states: impl Iterator<Item = &'s State>) -> Result<()> {
-        let mut written = states.flat_map(|state| state.stage.writes);
+        let mut written = states.flat_map(|state| state.stage.makes());
         written.try_for_each(|artifact| self.store.check_ours(artifact))
     }
 
@@ -382,7 +382,7 @@ pub(super) fn check_before(states: &[State], will_run: &impl Fn(&State) -> bool)
 /// When a run would replace a file that this program did not write.
 pub(crate) fn check_outputs(config: &Config) -> Result<()> {
     let store = Store::new(&config.artifacts());
-    STAGES.iter().flat_map(|stage| stage.writes).try_for_each(|artifact| store.check_ours(artifact))
+    STAGES.iter().flat_map(Stage::makes).try_for_each(|artifact| store.check_ours(artifact))
 }
 
 /// The stages with their states, for `status`.
@@ -422,7 +422,7 @@ pub(super) fn unchanged<T>(config: &Config, mut read: impl FnMut() -> Result<T>)
 
 /// The error of a question that cannot be answered while a run is going on.
 pub(super) fn busy(why: impl std::fmt::Display) -> anyhow::Error {
-    hinted(
+    passing(
         format!("a run is going on: {why}"),
         "wait for it to end; `circuit-atlas status` tells how far it is",
     )

@@ -5,14 +5,14 @@ use super::plan::{Selection, State, Workplace, busy, check_before, outdated, unc
 use super::table::{Asks, NAMES, STAGES, Stage};
 use crate::artifact::Store;
 use crate::config::Config;
-use crate::error::{Context, Hint, Result, hinted};
+use crate::error::{Context, Hint, Result, hinted, passing};
 use crate::format::number;
 use crate::inputs::{Input, check_apart, check_converted};
 use crate::llm::{Budget, check_key, check_replies, last_round};
 use crate::lock::{Entry, Lock, Reason, Stamp};
 use crate::process;
 use crate::progress::Progress;
-use crate::stages::{self, Done, Run};
+use crate::stages::{self, Done, PartsTally, Run};
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -38,10 +38,14 @@ impl Workplace<'_> {
         self.lock.begin(stage.name, again);
         self.lock.save(self.store.root())?;
         if force {
-            stage.writes.iter().try_for_each(|artifact| self.store.remove(artifact).map(drop))?;
+            stage.makes().try_for_each(|artifact| self.store.remove(artifact).map(drop))?;
         }
+        // What killed runs, and shards, were writing.
+        let mut sharded = stage.makes().filter(|artifact| artifact.sharded);
+        sharded.try_for_each(|artifact| self.store.remove_unfinished(artifact))?;
         let start = Instant::now();
-        let run = Run { again, ..self.stage_run(state, &progress, budget) };
+        let parts = PartsTally::default();
+        let run = Run { again, ..self.stage_run(state, &progress, budget, &parts) };
         let done = (stage.run)(&run);
         progress.end();
         let done = done.with_context(|| format!("stage `{}`", stage.name))?;
@@ -74,8 +78,14 @@ impl Workplace<'_> {
         };
         self.lock.stages.insert(stage.name.into(), entry);
         self.lock.save(self.store.root())?;
+        self.let_go(stage)?;
         self.tell_failures(stage);
         Ok(Done { failed: self.lock.unaccepted(stage.name), ..done })
+    }
+
+    /// Removes what a stage has kept until it was done.
+    fn let_go(&self, stage: &Stage) -> Result<()> {
+        stage.keeps.iter().try_for_each(|kept| self.store.remove(kept).map(drop))
     }
 
     /// What a stage is given: all its parts to make, and no failed question to ask again.
@@ -84,6 +94,7 @@ impl Workplace<'_> {
         state: &'r State,
         progress: &'r Progress,
         budget: &'r Budget,
+        parts: &'r PartsTally,
     ) -> Run<'r> {
         Run {
             config: self.config,
@@ -96,6 +107,7 @@ impl Workplace<'_> {
             budget,
             order: &NAMES,
             shard: None,
+            parts,
         }
     }
 
@@ -142,7 +154,8 @@ impl Workplace<'_> {
 
     pub(super) fn plan(&self, state: &State, asks: &Asks) -> Result<String> {
         let progress = Progress::new(state.stage.name);
-        let planned = (asks.plan)(&self.stage_run(state, &progress, &Budget::empty()));
+        let (budget, parts) = (Budget::empty(), PartsTally::default());
+        let planned = (asks.plan)(&self.stage_run(state, &progress, &budget, &parts));
         progress.end();
         planned.with_context(|| format!("stage `{}`", state.stage.name))
     }
@@ -184,6 +197,7 @@ impl Workplace<'_> {
             budget: &Budget::new(&self.config.llm),
             order: &NAMES,
             shard: None,
+            parts: &PartsTally::default(),
         });
         progress.end();
         answer
@@ -239,7 +253,7 @@ pub(super) fn hold(folder: &Path, beside: Hold) -> Result<File> {
             || format!("cannot lock `{}`", path.display()),
             "the file system must support locks; set `output.artifacts` to a folder on another one",
         ),
-        Err(TryLockError::WouldBlock) => Err(hinted(
+        Err(TryLockError::WouldBlock) => Err(passing(
             format!("another run is using the artifact folder `{}`", folder.display()),
             "wait for it to end, or set another `output.artifacts`",
         )),
@@ -308,6 +322,9 @@ pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
         selection.wants(state.stage.name) && (selection.force || !state.why.is_empty())
     };
     check_before(&states, &will_run)?;
+    // Where a run was killed between a stage's end and this.
+    let done = states.iter().filter(|state| !will_run(state) && state.why.is_empty());
+    done.map(|state| state.stage).try_for_each(|stage| place.let_go(stage))?;
     place.check_untouched(states.iter().filter(|state| !will_run(state)))?;
     let wanted = || states.iter().filter(|state| selection.wants(state.stage.name));
     if !states.iter().any(will_run) {

@@ -4,7 +4,7 @@
 use super::download::downloaded;
 use super::plan::{Selection, State, Workplace, names_between};
 use super::runner::{Hold, hold, set_threads};
-use super::table::{STAGES, Stage};
+use super::table::{STAGES, Sharing, Stage};
 use crate::artifact::Row;
 use crate::artifact::tables::ContextRow;
 use crate::config::Config;
@@ -15,7 +15,7 @@ use crate::llm::Budget;
 use crate::lock::Lock;
 use crate::process;
 use crate::progress::Progress;
-use crate::stages::{self, Run, Shard};
+use crate::stages::{self, PartsTally, Run, Shard};
 use std::time::Instant;
 
 /// Makes those parts of a stage that are in a shard and not made yet.
@@ -55,9 +55,9 @@ pub fn run_shard(config: &Config, stages: &[String], shard: Shard) -> Result<()>
 
 /// The one stage that is named, if it has parts.
 fn the_stage(config: &Config, named: &[String]) -> Result<&'static Stage> {
-    let with_parts = || STAGES.iter().filter(|stage| (stage.has_parts)(config));
+    let with_parts = || STAGES.iter().filter(|stage| (stage.sharing)(config).is_shared());
     let names: Vec<String> = with_parts().map(|stage| format!("`{}`", stage.name)).collect();
-    let names = names.join(" and ");
+    let names = listed(&names);
     let [name] = named else {
         let number = if named.is_empty() { "none" } else { "several" };
         return Err(hinted(
@@ -74,6 +74,14 @@ fn the_stage(config: &Config, named: &[String]) -> Result<&'static Stage> {
             ),
         )
     })
+}
+
+/// Names as a sentence has them.
+fn listed(names: &[String]) -> String {
+    match names {
+        [before @ .., last] if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+        names => names.concat(),
+    }
 }
 
 impl Workplace<'_> {
@@ -104,7 +112,7 @@ impl Workplace<'_> {
                 .iter()
                 .all(|artifact| says(artifact).as_deref() == Some(&state.fingerprint))
         };
-        (state.stage.has_parts)(self.config)
+        (state.stage.sharing)(self.config) == Sharing::Contexts
             && self
                 .store
                 .parts(&ContextRow::ARTIFACT)
@@ -126,8 +134,8 @@ impl Workplace<'_> {
     fn run_shard(&self, state: &State, shard: Shard) -> Result<()> {
         let name = state.stage.name;
         let (progress, start) = (Progress::new(name), Instant::now());
-        let budget = Budget::empty();
-        let run = Run { shard: Some(shard), ..self.stage_run(state, &progress, &budget) };
+        let (budget, parts) = (Budget::empty(), PartsTally::default());
+        let run = Run { shard: Some(shard), ..self.stage_run(state, &progress, &budget, &parts) };
         let done = (state.stage.run)(&run);
         progress.end();
         let done = done.with_context(|| format!("shard {shard} of stage `{name}`"))?;

@@ -2,16 +2,17 @@
 //! an array for one whose parts several processes make.
 
 use super::download::downloaded;
-use super::table::STAGES;
+use super::table::{STAGES, Sharing, Stage};
 use crate::artifact::tables::ContextRow;
 use crate::artifact::{Row, Store};
-use crate::config::Config;
+use crate::config::{Config, ScoreFeatures, Task};
 use crate::error::{Hint, Result, hinted};
 use crate::format::number::counted;
 use crate::inputs::{self, check_apart};
 use crate::model::Sizes;
 use crate::process;
 use crate::stages;
+use crate::task::WRITTEN;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,11 +21,15 @@ use std::process::{Command, Stdio};
 const TASKS: usize = 16;
 /// CPUs of a job, where no setting says how many.
 const CPUS: usize = 8;
+/// Tokens of a prompt, and runs of circuits for each ablation: about as many as are usual or more.
+const PROMPT: usize = 32;
+const RUNS: usize = 200;
 /// Multiplications that a CPU does in a second at least.
 const SPEED: f64 = 1e9;
-/// Exit codes after which another try would end the same way, or is not wanted: wrong arguments;
-/// answers of a language model that failed; SIGINT and SIGTERM.
-const FINAL: &str = "2 | 3 | 130 | 143";
+/// Exit codes after which another try would end the same way, or is not wanted: an error that stays;
+/// wrong arguments; answers of a language model that failed; a panic; SIGINT and SIGTERM. Others are
+/// of kills, and of errors that may pass.
+const FINAL: &str = "1 | 2 | 3 | 101 | 130 | 143";
 /// The line that ends a script in what `--print` prints.
 const END: &str = "END_OF_JOB";
 
@@ -42,10 +47,10 @@ pub(crate) fn submit(config: &Config, settings: &Path, shards: Option<u32>) -> R
     let mut submitted: Vec<String> = Vec::new();
     for job in plan.jobs() {
         let number = job.submit(&plan, &submitted)?;
-        let tasks = job.tasks.map_or(String::new(), |n| format!(", {}", counted(n, "task")));
+        let tasks = job.tasks().map_or(String::new(), |n| format!(", {}", counted(n, "task")));
         let after =
             submitted.last().map_or(String::new(), |before| format!(", after job {before}"));
-        process::say(format_args!("{:<10} job {number}{tasks}{after}", job.name));
+        process::say(format_args!("{:<18} job {number}{tasks}{after}", job.name));
         submitted.push(number);
     }
     process::note(format_args!(
@@ -62,16 +67,16 @@ pub(crate) fn submit(config: &Config, settings: &Path, shards: Option<u32>) -> R
 pub(crate) fn print(config: &Config, settings: &Path, shards: Option<u32>) -> Result<()> {
     let plan = Plan::new(config, settings, shards)?;
     let mut text = format!("set -e\nmkdir -p {}\n", quoted(&plan.logs)?);
-    let mut before: Option<&str> = None;
+    let mut before: Option<String> = None;
     for job in plan.jobs() {
-        let after = before.map_or(String::new(), |name| {
+        let after = before.as_ref().map_or(String::new(), |name| {
             // A federation's cluster stands behind the number.
             format!(" {}\"${{{name}%%;*}}\"", dependency(""))
         });
         let script = job.script(&plan)?;
-        let name = job.name;
+        let name = job.variable();
         text += &format!("\n{name}=$(sbatch --parsable{after} <<'{END}'\n{script}{END}\n)\n");
-        text += &format!("echo \"{name} ${name}\"\n");
+        text += &format!("echo \"{} ${name}\"\n", job.name);
         before = Some(name);
     }
     process::write(process::Stream::Stdout, &text);
@@ -85,20 +90,27 @@ struct Plan<'a> {
     settings: PathBuf,
     folder: PathBuf,
     logs: PathBuf,
-    shards: usize,
-    /// Parts of an array's task, at most.
-    parts: usize,
+    /// Tasks of an array, if somebody said how many; else 0.
+    wanted: usize,
+    /// Of the corpus, as far as that can be told.
+    parts: Option<usize>,
     sizes: Sizes,
+    /// Of all dictionaries.
+    features: usize,
 }
 
 /// Stages that are run by one job, or by the tasks of an array.
 struct Job {
-    /// Its first stage.
-    name: &'static str,
-    /// What of the program is run.
-    command: String,
-    /// Tasks of an array; none: it is one job.
-    tasks: Option<usize>,
+    /// Its first stage, and what of it is done where there are several jobs of it.
+    name: String,
+    kind: Kind,
+}
+
+enum Kind {
+    /// Of one stage, in so many tasks.
+    Array(&'static Stage, usize),
+    /// Of several; none: of all that are not fresh by then.
+    Whole(Vec<&'static str>),
 }
 
 impl<'a> Plan<'a> {
@@ -115,41 +127,68 @@ impl<'a> Plan<'a> {
         check_apart(config)?;
         let there = downloaded(config)?;
         stages::check(&there, false)?;
-        let parts = parts(config);
-        let wanted = shards.map_or(config.slurm.shards, |shards| shards as usize);
-        let shards = if wanted > 0 { wanted } else { parts.unwrap_or(TASKS).min(TASKS) };
         Ok(Plan {
             config,
             program,
             settings: absolute(settings)?,
             folder: absolute(&config.folder.join("."))?,
             logs: absolute(&config.path(&config.slurm.logs))?,
-            shards,
-            parts: parts.unwrap_or(shards).div_ceil(shards),
+            wanted: shards.map_or(config.slurm.shards, |shards| shards as usize),
+            parts: parts(config),
             sizes: inputs::sizes(&there)?,
+            features: inputs::every_feature(&there)?,
         })
     }
 
-    /// The stages in their order. The last job runs whatever is not fresh by then: it ends the
-    /// stages of the arrays before its own.
+    /// The stages in their order. What arrays have begun is ended by the next job that is none: the
+    /// last one runs whatever is not fresh by then.
     fn jobs(&self) -> Vec<Job> {
         let mut jobs: Vec<Job> = Vec::new();
-        for stage in &STAGES {
-            let name = stage.name;
-            match ((stage.has_parts)(self.config), jobs.last_mut()) {
-                (true, _) => {
-                    let shard = format!("\"$SLURM_ARRAY_TASK_ID/{}\"", self.shards);
-                    let command = format!("run {name} --shard {shard}");
-                    jobs.push(Job { name, command, tasks: Some(self.shards) });
+        // Stages that the next whole job runs, and those of them that are begun by arrays whose
+        // parts are final.
+        let (mut open, mut parted): (Vec<&Stage>, Vec<&Stage>) = Default::default();
+        for stage in STAGES.iter() {
+            let (rounds, is_final) = match (stage.sharing)(self.config) {
+                Sharing::Alone => (0, false),
+                Sharing::Contexts => (1, true),
+                // One process is as fast.
+                Sharing::Work { parts: ..=1, .. } if self.wanted == 0 => (0, false),
+                Sharing::Work { rounds, .. } => (rounds, false),
+            };
+            if rounds > 0 {
+                let is_parted =
+                    |stage: &&Stage| parted.iter().any(|other| other.name == stage.name);
+                let only_parts = open.iter().all(is_parted);
+                if !(open.is_empty() || is_final && only_parts) {
+                    jobs.push(Job::whole(std::mem::take(&mut open), &jobs));
                 }
-                (false, Some(Job { command, tasks: None, .. })) => *command += &format!(" {name}"),
-                (false, _) => jobs.push(Job { name, command: format!("run {name}"), tasks: None }),
+                let tasks = self.tasks(stage);
+                jobs.extend((1..=rounds).map(|round| Job {
+                    name: match rounds {
+                        1 => stage.name.into(),
+                        _ => format!("{}-{round}", stage.name),
+                    },
+                    kind: Kind::Array(stage, tasks),
+                }));
             }
+            open.push(stage);
+            parted.extend(is_final.then_some(stage));
         }
-        if let Some(last) = jobs.last_mut().filter(|job| job.tasks.is_none()) {
-            last.command = "run".into();
-        }
+        let last = Job::whole(open, &jobs);
+        jobs.push(Job { kind: Kind::Whole(Vec::new()), ..last });
         jobs
+    }
+
+    /// Tasks of a stage's array: as many as there are parts, up to a limit.
+    fn tasks(&self, stage: &Stage) -> usize {
+        if self.wanted > 0 {
+            return self.wanted;
+        }
+        let parts = match (stage.sharing)(self.config) {
+            Sharing::Work { parts, .. } => Some(parts),
+            _ => self.parts,
+        };
+        parts.map_or(TASKS, |parts| parts.clamp(1, TASKS))
     }
 
     fn cpus(&self) -> usize {
@@ -178,17 +217,58 @@ impl<'a> Plan<'a> {
         let tokens = (self.cpus() * self.config.machine.batch * self.config.corpus.context) as f64;
         let computed = tokens * (8 * d_model + 2 * d_mlp) as f64;
         let ready = tokens * (2 * layers * d_model) as f64;
-        let whole = if job.tasks.is_none() { 2.0 } else { 1.0 };
+        let of_contexts = |stage: &Stage| (stage.sharing)(self.config) == Sharing::Contexts;
+        let whole = match &job.kind {
+            Kind::Array(stage, _) if of_contexts(stage) => 1.0,
+            _ => 2.0,
+        };
         (1.0 + self.config.machine.memory + whole * NUMBER * (3.0 * model + computed + ready) / GIB)
             .ceil() as u64
     }
 
-    /// Hours of an array's task, of which it needs a part on most machines.
-    fn hours(&self) -> u64 {
+    /// Multiplications of a token that is encoded by all dictionaries.
+    fn of_dictionaries(&self) -> f64 {
+        (self.features * self.sizes.d_model) as f64
+    }
+
+    /// Tokens of the corpus, if each task of an array has as many parts as any.
+    fn tokens(&self, tasks: usize) -> f64 {
         let corpus = &self.config.corpus;
-        let tokens = (self.parts * corpus.shard_contexts * corpus.context) as f64;
-        let attention = (2 * self.sizes.layers * self.sizes.d_model * corpus.context) as f64;
-        let seconds = tokens * (self.of_layers() + attention) / (SPEED * self.cpus() as f64);
+        let parts = self.parts.unwrap_or(tasks).div_ceil(tasks) * tasks;
+        (parts * corpus.shard_contexts * corpus.context) as f64
+    }
+
+    /// Hours of an array's task, of which it needs a part on most machines.
+    fn hours(&self, stage: &Stage, tasks: usize) -> u64 {
+        let config = self.config;
+        let (corpus, attention) = (&config.corpus, 2 * self.sizes.layers * self.sizes.d_model);
+        let of_token = self.of_layers() + (attention * corpus.context) as f64;
+        let prompts = |more: usize| -> f64 {
+            let of = |task: &Task| task.prompts.unwrap_or(WRITTEN) + more;
+            (config.tasks.iter().map(of).sum::<usize>() * PROMPT) as f64
+        };
+        let multiplications = match stage.name {
+            // Each prompt is run about as often as this, with all dictionaries.
+            "discover" => {
+                let more = config.discover.prompts + config.discover.choose;
+                4.0 * prompts(more) * (of_token + self.of_dictionaries())
+            }
+            "verify" => {
+                let found = prompts(config.discover.prompts) * config.verify.methods.len() as f64;
+                let runs = (RUNS * config.verify.ablations.len()) as f64;
+                4.0 * found * (of_token + self.of_dictionaries())
+                    + runs * prompts(config.verify.prompts) * of_token
+            }
+            "aggregate" => {
+                let vocabulary = self.sizes.vocabulary;
+                (self.features * self.sizes.d_model * vocabulary) as f64
+            }
+            "score" if config.score.features == ScoreFeatures::All => {
+                self.tokens(tasks) * (of_token + self.of_dictionaries())
+            }
+            _ => self.tokens(tasks) * of_token,
+        };
+        let seconds = multiplications / (tasks as f64 * SPEED * self.cpus() as f64);
         1 + (seconds / 3600.0).ceil() as u64
     }
 }
@@ -205,6 +285,40 @@ fn parts(config: &Config) -> Option<usize> {
 }
 
 impl Job {
+    /// One that runs stages whole. It is called as the first of them that no array is called as.
+    fn whole(stages: Vec<&'static Stage>, before: &[Job]) -> Job {
+        let is_array = |stage: &Stage| {
+            before.iter().any(|job| matches!(job.kind, Kind::Array(of, _) if of.name == stage.name))
+        };
+        let name = match stages.iter().find(|stage| !is_array(stage)) {
+            Some(stage) => stage.name.into(),
+            None => format!("{}-end", stages.first().map_or("run", |stage| stage.name)),
+        };
+        Job { name, kind: Kind::Whole(stages.iter().map(|stage| stage.name).collect()) }
+    }
+
+    fn tasks(&self) -> Option<usize> {
+        match self.kind {
+            Kind::Array(_, tasks) => Some(tasks),
+            Kind::Whole(_) => None,
+        }
+    }
+
+    /// What of the program is run.
+    fn command(&self) -> String {
+        match &self.kind {
+            Kind::Array(stage, tasks) => {
+                format!("run {} --shard \"$SLURM_ARRAY_TASK_ID/{tasks}\"", stage.name)
+            }
+            Kind::Whole(stages) => format!("run {}", stages.join(" ")).trim_end().into(),
+        }
+    }
+
+    /// Its name as that of a shell's variable.
+    fn variable(&self) -> String {
+        self.name.replace('-', "_")
+    }
+
     /// # Errors
     /// When a path cannot be written into it.
     fn script(&self, plan: &Plan) -> Result<String> {
@@ -216,12 +330,12 @@ impl Job {
             "--kill-on-invalid-dep=yes".into(),
             format!("--chdir={}", in_option(&plan.folder)?),
         ];
-        let number = if self.tasks.is_some() { "%A_%a" } else { "%j" };
+        let number = if self.tasks().is_some() { "%A_%a" } else { "%j" };
         // A `%` of the folder itself is written twice.
         let logs = PathBuf::from(plan.logs.display().to_string().replace('%', "%%"));
         let log = logs.join(format!("{}-{number}.log", self.name));
         options.push(format!("--output={}", in_option(&log)?));
-        if let Some(tasks) = self.tasks {
+        if let Some(tasks) = self.tasks() {
             options.push(format!("--array=1-{tasks}"));
         }
         options.push(format!("--cpus-per-task={}", plan.cpus()));
@@ -229,10 +343,12 @@ impl Job {
             "" => format!("--mem={}G", plan.memory(self)),
             memory => format!("--mem={memory}"),
         });
-        match (slurm.time.as_str(), self.tasks) {
-            ("", Some(_)) => options.push(format!("--time={}:00:00", plan.hours())),
+        match (slurm.time.as_str(), &self.kind) {
+            ("", Kind::Array(stage, tasks)) => {
+                options.push(format!("--time={}:00:00", plan.hours(stage, *tasks)));
+            }
             // What other jobs take cannot be told: the partition's own limit.
-            ("", None) => {}
+            ("", Kind::Whole(_)) => {}
             (time, _) => options.push(format!("--time={time}")),
         }
         let named = [("partition", &slurm.partition), ("account", &slurm.account)];
@@ -246,7 +362,7 @@ impl Job {
             0 => "export RAYON_NUM_THREADS=\"$SLURM_CPUS_PER_TASK\"\n",
             _ => "",
         };
-        let (command, retries) = (&self.command, slurm.retries);
+        let (command, retries) = (self.command(), slurm.retries);
         Ok(format!(
             "#!/bin/bash\n{options}\n{threads}try=0\nuntil {program} {command} --config \
              {settings}; do\n  code=$?\n  case $code in ({FINAL}) exit $code ;; esac\n  [ $try -lt \

@@ -2,7 +2,7 @@
 
 use crate::artifact::tables::*;
 use crate::artifact::{Artifact, Row};
-use crate::config::{Config, StoreKind};
+use crate::config::{Config, DiscoveryMethod, ScoreFeatures, StoreKind, Task};
 use crate::error::Result;
 use crate::inputs::Input;
 use crate::lock::Ingredients;
@@ -26,12 +26,37 @@ pub struct Stage {
     /// A stage whose results are not read, but that must have passed.
     pub(super) after: Option<&'static str>,
     pub(super) writes: &'static [Artifact],
-    /// By the settings, whether several processes may make its parts at the same time
-    /// (`--shard`): one part for each of the contexts.
-    pub(super) has_parts: fn(&Config) -> bool,
+    /// By the settings, how several processes may share its work (`--shard`).
+    pub(super) sharing: fn(&Config) -> Sharing,
+    /// Parts of its work that it keeps until it is done.
+    pub(super) keeps: &'static [Artifact],
     pub(super) writes_besides: Option<Besides>,
     pub(super) run: fn(&Run) -> Result<Done>,
     pub(super) asks: Option<Asks>,
+}
+
+/// How several processes share a stage's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// Not at all.
+    Alone,
+    /// Its tables have a part for each of the contexts.
+    Contexts,
+    /// It keeps parts of its work, from which a run of the whole stage makes its tables. Shards have
+    /// to run so many times, as later parts are made from earlier ones of all shards.
+    Work {
+        /// How many times.
+        rounds: u32,
+        /// About how many parts there are, at least.
+        parts: usize,
+    },
+}
+
+impl Sharing {
+    /// Whether there can be shards.
+    pub(super) fn is_shared(self) -> bool {
+        self != Sharing::Alone
+    }
 }
 
 /// What a stage asks of a language model.
@@ -63,7 +88,8 @@ pub const STAGES: [Stage; 12] = [
         reads: &[],
         after: None,
         writes: &[Document::ARTIFACT, ContextRow::ARTIFACT],
-        has_parts: |_| false,
+        sharing: |_| Sharing::Alone,
+        keeps: &[],
         writes_besides: None,
         run: stages::tokenize::run,
         asks: None,
@@ -79,7 +105,8 @@ pub const STAGES: [Stage; 12] = [
         reads: &[ContextRow::ARTIFACT],
         after: None,
         writes: &[ModelCheckRow::ARTIFACT, ConformanceRow::ARTIFACT],
-        has_parts: |_| false,
+        sharing: |_| Sharing::Alone,
+        keeps: &[],
         writes_besides: None,
         run: stages::conformance::run,
         asks: None,
@@ -102,7 +129,12 @@ pub const STAGES: [Stage; 12] = [
             RankingRow::ARTIFACT,
             HookScoreRow::ARTIFACT,
         ],
-        has_parts: |_| false,
+        // Circuits of prompts come after the scores of all prompts, if there are any.
+        sharing: |config| match config.discover.method {
+            DiscoveryMethod::Gradient => Sharing::Work { rounds: 2, parts: prompt_parts(config) },
+            _ => Sharing::Work { rounds: 1, parts: prompt_parts(config) },
+        },
+        keeps: &[PromptScoreRow::ARTIFACT, CHOICE_RUNS, CHOICES, PromptCircuitRow::ARTIFACT],
         writes_besides: None,
         run: stages::discover::run,
         asks: None,
@@ -130,7 +162,8 @@ pub const STAGES: [Stage; 12] = [
         ],
         after: None,
         writes: &[FaithfulnessRow::ARTIFACT, EffectRow::ARTIFACT, CircuitRunRow::ARTIFACT],
-        has_parts: |_| false,
+        sharing: |config| Sharing::Work { rounds: 2, parts: run_parts(config) },
+        keeps: &[MethodRow::ARTIFACT, TESTED_LINKS],
         writes_besides: None,
         run: stages::verify::run,
         asks: None,
@@ -151,7 +184,8 @@ pub const STAGES: [Stage; 12] = [
             HeadFeatureRow::ARTIFACT,
             PublishedRow::ARTIFACT,
         ],
-        has_parts: |_| false,
+        sharing: |_| Sharing::Alone,
+        keeps: &[],
         writes_besides: None,
         run: stages::heads::run,
         asks: None,
@@ -166,7 +200,11 @@ pub const STAGES: [Stage; 12] = [
         reads: &[Document::ARTIFACT, ContextRow::ARTIFACT, CircuitFeature::ARTIFACT],
         after: None,
         writes: &[ACTIVATIONS],
-        has_parts: |config| config.cache.store == StoreKind::Disk,
+        sharing: |config| match config.cache.store {
+            StoreKind::Disk => Sharing::Contexts,
+            StoreKind::Stream => Sharing::Alone,
+        },
+        keeps: &[],
         writes_besides: None,
         run: stages::cache::run,
         asks: None,
@@ -181,7 +219,8 @@ pub const STAGES: [Stage; 12] = [
         reads: &[ContextRow::ARTIFACT, CircuitFeature::ARTIFACT, ACTIVATIONS],
         after: None,
         writes: &[ScoreRow::ARTIFACT],
-        has_parts: |_| true,
+        sharing: |_| Sharing::Contexts,
+        keeps: &[],
         writes_besides: None,
         run: stages::score::run,
         asks: None,
@@ -214,7 +253,12 @@ pub const STAGES: [Stage; 12] = [
             CorpusPairRow::ARTIFACT,
             ClusterRow::ARTIFACT,
         ],
-        has_parts: |_| false,
+        // Of the features of circuits alone there are few.
+        sharing: |config| match config.score.features {
+            ScoreFeatures::All => Sharing::Work { rounds: 1, parts: usize::MAX },
+            _ => Sharing::Work { rounds: 1, parts: 1 },
+        },
+        keeps: &FEATURE_PARTS,
         writes_besides: None,
         run: stages::aggregate::run,
         asks: None,
@@ -234,7 +278,8 @@ pub const STAGES: [Stage; 12] = [
         ],
         after: None,
         writes: &[CauseRow::ARTIFACT, ReadingRow::ARTIFACT, AblatedRow::ARTIFACT],
-        has_parts: |_| false,
+        sharing: |_| Sharing::Alone,
+        keeps: &[],
         writes_besides: None,
         run: stages::causes::run,
         asks: None,
@@ -272,7 +317,8 @@ pub const STAGES: [Stage; 12] = [
         ],
         after: None,
         writes: &[ExplanationRow::ARTIFACT, ExchangeRow::ARTIFACT, LedgerRow::ARTIFACT],
-        has_parts: |_| false,
+        sharing: |_| Sharing::Alone,
+        keeps: &[],
         writes_besides: None,
         run: stages::interpret::run,
         asks: Some(Asks { whether: |config| config.llm.asks(), plan: stages::interpret::plan }),
@@ -302,7 +348,8 @@ pub const STAGES: [Stage; 12] = [
             CausalRow::ARTIFACT,
             JUDGE_LEDGER,
         ],
-        has_parts: |_| false,
+        sharing: |_| Sharing::Alone,
+        keeps: &[],
         writes_besides: None,
         run: stages::evaluate::run,
         asks: Some(Asks { whether: stages::evaluate::asks, plan: stages::evaluate::plan }),
@@ -355,7 +402,8 @@ pub const STAGES: [Stage; 12] = [
         ],
         after: None,
         writes: &[],
-        has_parts: |_| false,
+        sharing: |_| Sharing::Alone,
+        keeps: &[],
         writes_besides: Some(Besides {
             stale: stages::render::stale,
             remove: stages::render::remove,
@@ -393,6 +441,16 @@ impl Stage {
         self.writes
     }
 
+    /// The parts of its work that it keeps until it is done.
+    pub fn keeps(&self) -> &'static [Artifact] {
+        self.keeps
+    }
+
+    /// Everything that it writes into the artifact folder.
+    pub(super) fn makes(&self) -> impl Iterator<Item = &'static Artifact> {
+        self.writes.iter().chain(self.keeps)
+    }
+
     pub(super) fn reads_from(&self, other: &Stage) -> bool {
         self.reads.iter().any(|read| other.writes.iter().any(|written| written.name == read.name))
     }
@@ -406,6 +464,18 @@ impl Stage {
     pub(super) fn needs(&self, other: &Stage) -> bool {
         self.reads_from(other) || self.after == Some(other.name)
     }
+}
+
+/// Parts of the tasks' own prompts.
+fn prompt_parts(config: &Config) -> usize {
+    let of = |task: &Task| stages::discover::parts(task.prompts.unwrap_or_default());
+    config.tasks.iter().map(of).sum()
+}
+
+/// Parts of the runs of circuits, as there are 100 of a task or more: of 1,000 prompts each. Those
+/// of other methods' circuits come after the methods.
+fn run_parts(config: &Config) -> usize {
+    config.tasks.len() * config.verify.prompts / 10
 }
 
 pub(super) fn nothing(_: &Config) -> Ingredients {

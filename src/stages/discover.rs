@@ -1,18 +1,22 @@
 //! `discover`: a circuit for each prompt of each task, and what the circuits of a task have in
 //! common.
 
+use crate::artifact::Row;
 use crate::artifact::tables::{
-    CircuitFeature, ComponentRow, EdgeRow, HookScoreRow, NodeRow, PromptRow, RankingRow,
+    CircuitFeature, ComponentRow, EdgeRow, HookScoreRow, NodeRow, PromptCircuitRow, PromptRow,
+    RankingRow,
 };
 use crate::circuit::ranked::by_graphs;
-use crate::circuit::{Ablate, Edge, Node};
-use crate::config::Config;
+use crate::circuit::{Ablate, Edge, Node, ReplacementModel};
+use crate::config::{Config, Task};
+use crate::corpus::Tokenizer;
 use crate::error::{Context, Result, hinted};
 use crate::ids::{Component, FeatureId};
 use crate::inputs;
 use crate::stages::search::task_prompts::{Circuit, Solved};
 use crate::stages::search::{grown, ranked};
 use crate::stages::{Done, Run};
+use crate::task::Prompts;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The rows of all tables, as the tasks add to them.
@@ -27,38 +31,61 @@ struct Tables {
     hooks: Vec<HookScoreRow>,
 }
 
-/// Finds the circuits of every task.
+/// Parts of the circuits of a task with so many prompts, at least; 0: as many as it has by default.
+pub(crate) fn parts(prompts: usize) -> usize {
+    grown::parts(if prompts > 0 { prompts } else { crate::task::WRITTEN }) as usize
+}
+
+/// A task with the numbers of its first parts.
+struct TaskSearch<'a> {
+    settings: &'a Task,
+    prompts: Prompts,
+    first: ranked::FirstParts,
+    first_grown: u32,
+}
+
+/// What the searches of all tasks share.
+struct Searches<'a> {
+    run: &'a Run<'a>,
+    replacement: ReplacementModel,
+    metrics: inputs::Metrics,
+    tasks: Vec<TaskSearch<'a>>,
+}
+
+/// Finds the circuits of every task, or a shard's share of them.
 pub fn run(run: &Run) -> Result<Done> {
     let tokenizer = inputs::tokenizer(run.config)?;
+    let tasks = tasks(run, &tokenizer)?;
     run.progress.say("loading the model and its dictionaries");
     let replacement = run.replacement_model()?;
+    let searches = Searches { run, replacement, metrics: inputs::Metrics::new(&tokenizer), tasks };
+    if run.shard.is_some() {
+        return searches.make_share();
+    }
+    run.store.remove_unfinished(&PromptCircuitRow::ARTIFACT)?;
     let (mut tables, mut costs) = (Tables::default(), Vec::new());
-    for settings in &run.config.tasks {
-        let what = || format!("task `{}`", settings.name);
-        let prompts = inputs::prompts(run.config, settings, &tokenizer)?;
-        let metrics = inputs::Metrics::new(&tokenizer);
+    for search in &searches.tasks {
+        let name = &search.settings.name;
+        let what = || format!("task `{name}`");
         let mut members = Vec::new();
-        let solved = match inputs::growth(&run.config.discover, run.config.discover.method) {
-            Some(method) => {
-                let own = &prompts.finding;
-                let solved = grown::find(run, &replacement, settings, own, &metrics, method)
-                    .with_context(what)?;
-                tables.rankings.extend(by_prompts(&settings.name, &solved));
+        let solved = match searches.grown(search) {
+            Some(finder) => {
+                let solved = finder.find().with_context(what)?;
+                tables.rankings.extend(by_prompts(name, &solved));
                 solved
             }
             None => {
-                let ranked =
-                    ranked::find(run, &replacement, settings, &prompts, &metrics, Ablate::Mean)
-                        .with_context(what)?;
-                tables.rankings.extend(ranked.rows(&settings.name));
-                tables.hooks.extend(ranked.hooks(&settings.name));
-                members = ranked.members(&replacement)?;
-                costs.push(format!("{} {:.1}", settings.name, ranked.cost));
-                ranked.solved
+                let found = searches.ranked(search).and_then(|finder| finder.find());
+                let found = found.with_context(what)?;
+                tables.rankings.extend(found.rows(name));
+                tables.hooks.extend(found.hooks(name));
+                members = found.members(&searches.replacement)?;
+                costs.push(format!("{name} {:.1}", found.cost));
+                found.solved
             }
         };
-        tables.add_circuits(&settings.name, &solved);
-        tables.add_summary(&settings.name, &solved, &members);
+        tables.add_circuits(name, &solved);
+        tables.add_summary(name, &solved, &members);
     }
     tables.check(run)?;
     tables.sort();
@@ -68,6 +95,58 @@ pub fn run(run: &Run) -> Result<Done> {
         summary += &format!("; ms of one core a prompt: {}", costs.join(", "));
     }
     Ok(summary.into())
+}
+
+fn tasks<'a>(run: &'a Run, tokenizer: &Tokenizer) -> Result<Vec<TaskSearch<'a>>> {
+    let (mut first, mut first_grown) = (ranked::FirstParts::default(), 0);
+    let one = |settings: &'a Task| {
+        let prompts = inputs::prompts(run.config, settings, tokenizer)?;
+        let (next, next_grown) =
+            (first.next(&prompts), first_grown + grown::parts(prompts.finding.len()));
+        let search = TaskSearch { settings, prompts, first, first_grown };
+        (first, first_grown) = (next, next_grown);
+        Ok(search)
+    };
+    run.config.tasks.iter().map(one).collect()
+}
+
+impl Searches<'_> {
+    /// The parts of a shard that can be made: of methods that rank features, circuits of prompts
+    /// come after the scores of all prompts.
+    fn make_share(&self) -> Result<Done> {
+        for search in &self.tasks {
+            let what = || format!("task `{}`", search.settings.name);
+            match self.grown(search) {
+                Some(finder) => finder.make_circuits().with_context(what)?,
+                None => self.ranked(search)?.make_scores().with_context(what)?,
+            }
+        }
+        for search in self.tasks.iter().filter(|search| self.grown(search).is_none()) {
+            let what = || format!("task `{}`", search.settings.name);
+            self.ranked(search)?.make_circuits().with_context(what)?;
+        }
+        Ok(self.run.parts.summary().into())
+    }
+
+    fn ranked<'s>(&'s self, search: &'s TaskSearch) -> Result<ranked::Finder<'s>> {
+        let TaskSearch { settings, prompts, first, .. } = search;
+        let how = (Ablate::Mean, *first);
+        ranked::Finder::new(self.run, &self.replacement, settings, prompts, &self.metrics, how)
+    }
+
+    /// None where the method ranks features over prompts.
+    fn grown<'s>(&'s self, search: &'s TaskSearch) -> Option<grown::Finder<'s>> {
+        let discover = &self.run.config.discover;
+        Some(grown::Finder {
+            run: self.run,
+            replacement: &self.replacement,
+            task: search.settings,
+            prompts: &search.prompts.finding,
+            metrics: &self.metrics,
+            method: inputs::growth(discover, discover.method)?,
+            first: search.first_grown,
+        })
+    }
 }
 
 fn summary(config: &Config, tables: &Tables) -> String {

@@ -18,9 +18,11 @@ pub mod verify;
 pub mod excerpts;
 pub(crate) mod scoring;
 pub(crate) mod search;
+mod parts;
 mod shard;
 mod usage_report;
 
+pub use parts::PartsTally;
 pub use shard::Shard;
 
 use crate::artifact::tables::ContextRow;
@@ -87,6 +89,8 @@ pub struct Run<'a> {
     pub order: &'a [&'static str],
     /// The share of the parts that this run makes while others make theirs; none: it makes all, alone.
     pub shard: Option<Shard>,
+    /// What it has done with parts.
+    pub parts: &'a PartsTally,
 }
 
 impl Run<'_> {

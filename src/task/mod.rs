@@ -102,6 +102,9 @@ pub(crate) fn doubt(prompts: &Prompts) -> Option<String> {
     })
 }
 
+/// Written prompts, where settings do not say how many.
+pub(crate) const WRITTEN: usize = 100;
+
 /// The prompts of a task. `folder` is that of the settings file, to which `file` is relative;
 /// `positions` are those of the model, which no prompt may be longer than.
 /// Prompts that a task writes itself are different ones for each use; a file's are dealt out behind
@@ -116,8 +119,6 @@ pub fn prompts(
     tokenizer: &Tokenizer,
     positions: usize,
 ) -> Result<Prompts> {
-    /// Written prompts, where settings do not say how many.
-    const WRITTEN: usize = 100;
     let own = task.prompts.unwrap_or(WRITTEN);
     let finding = wanted.finding.max(own);
     let n = finding + wanted.choosing + wanted.fresh;

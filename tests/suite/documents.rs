@@ -47,6 +47,15 @@ fn tables_are_documented() {
         }
     }
     text.push_str(
+        "\n# Kept until a stage is done\n\nParts of a stage's work, from which a killed run goes on and \
+         shards make their share. The stage\nremoves them when its tables are there.\n",
+    );
+    for stage in &STAGES {
+        for table in stage.keeps() {
+            table_section(&mut text, stage.name, table);
+        }
+    }
+    text.push_str(
         "\n# Kept answers\n\n`show` keeps what it measures of features that were not scored. A part \
          is of one feature, by its\nnumber among those of all dictionaries. `clean`, and that of \
          `tokenize` or `measure`, removes them.\n",

@@ -225,7 +225,7 @@ fn what_cannot_run_in_shards_is_refused_by_name() {
 fn until(what: &str, mut is: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is() {
-        assert!(start.elapsed() < Duration::from_secs(300), "{what} does not happen");
+        assert!(start.elapsed() < Duration::from_secs(600), "{what} does not happen");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -281,8 +281,12 @@ fn jobs_of_slurm_are_printed_as_they_are_submitted() {
     let [by_program, by_shell] = [fake_sbatch(), fake_sbatch()];
     let mut slurm = bench.command(&["slurm"]);
     let said = bench.said(slurm.env("PATH", path_with(by_program.path())).output().unwrap());
-    let expected = "tokenize   job 1\ncache      job 2, 4 tasks, after job 1\n\
-                    score      job 3, 4 tasks, after job 2\naggregate  job 4, after job 3\n";
+    let expected = "tokenize           job 1\n\
+                    discover           job 2, 2 tasks, after job 1\n\
+                    verify             job 3, after job 2\n\
+                    cache              job 4, 4 tasks, after job 3\n\
+                    score              job 5, 4 tasks, after job 4\n\
+                    aggregate          job 6, after job 5\n";
     assert_eq!(said.succeeded().out, expected);
     let output = bench.command(&["slurm", "--print"]).output().unwrap();
     for shell in ["sh", "bash"] {
@@ -291,15 +295,15 @@ fn jobs_of_slurm_are_printed_as_they_are_submitted() {
         let mut shell = Command::new(shell);
         let done = shell.arg(&script).env("PATH", path_with(by_shell.path())).output();
         let said = bench.said(done.unwrap()).succeeded();
-        assert_eq!(said.out.lines().count(), 4, "{}", said.out);
+        assert_eq!(said.out.lines().count(), 6, "{}", said.out);
     }
     let [by_program, by_shell] = [by_program, by_shell].map(|folder| given(folder.path()));
-    assert_eq!(by_program.len(), 4);
+    assert_eq!(by_program.len(), 6);
     assert_eq!(by_program[3].0, "--parsable --dependency=afterok:3\n");
-    assert_eq!(by_shell[..4], by_program);
+    assert_eq!(by_shell[..6], by_program);
     let scripts =
         |jobs: &[(String, String)]| jobs.iter().map(|job| job.1.clone()).collect::<Vec<_>>();
-    assert_eq!(scripts(&by_shell[4..]), scripts(&by_program));
+    assert_eq!(scripts(&by_shell[6..]), scripts(&by_program));
     assert!(bench.file("slurm-logs").is_dir());
 }
 
@@ -308,7 +312,7 @@ fn a_job_tries_again_unless_that_is_no_use() {
     let bench = Bench::new().add("[slurm]\nretries = 2\n");
     let fake = fake_sbatch();
     bench.said(bench.command(&["slurm"]).env("PATH", path_with(fake.path())).output().unwrap());
-    let script = &given(fake.path())[1].1;
+    let script = &given(fake.path())[3].1;
     // The program is one that fails with such codes in turn, and does not wait between.
     let (calls, program) = (bench.file("calls"), env!("CARGO_BIN_EXE_circuit-atlas"));
     let codes = |codes: &str| {
@@ -331,9 +335,9 @@ fn a_job_tries_again_unless_that_is_no_use() {
     };
     assert_eq!(codes("0"), (1, 0));
     assert_eq!(codes("137 0"), (2, 0));
-    assert_eq!(codes("1 137 0"), (3, 0));
-    assert_eq!(codes("1 1 101 0"), (3, 101));
-    for code in [2, 3, 130, 143] {
+    assert_eq!(codes("75 137 0"), (3, 0));
+    assert_eq!(codes("75 75 139 0"), (3, 139));
+    for code in [1, 2, 3, 101, 130, 143] {
         assert_eq!(codes(&code.to_string()), (1, code));
     }
 }
@@ -345,16 +349,27 @@ fn jobs_depend_on_what_the_settings_say() {
     };
     let bench = Bench::new().add("[machine]\nthreads = 3\n");
     let text = printed(&bench, &["--shards", "7"]);
-    assert_eq!(text.matches("#SBATCH --array=1-7\n").count(), 2);
+    assert_eq!(text.matches("#SBATCH --array=1-7\n").count(), 6);
     assert!(text.contains("--shard \"$SLURM_ARRAY_TASK_ID/7\""), "{text}");
-    assert_eq!(text.matches("#SBATCH --cpus-per-task=3\n").count(), 4);
+    assert_eq!(text.matches("#SBATCH --cpus-per-task=3\n").count(), 11);
     assert!(!text.contains("RAYON_NUM_THREADS"), "{text}");
     // Nothing of `cache` is to be shared out.
     let bench = Bench::new().add("[cache]\nstore = \"stream\"\n[slurm]\nmemory = \"2G\"\n");
     let text = printed(&bench, &[]);
-    assert!(text.contains(" run tokenize measure discover verify heads cache --config "), "{text}");
-    assert_eq!(text.matches("#SBATCH --array=").count(), 1);
-    assert_eq!(text.matches("#SBATCH --mem=2G\n").count(), 3);
+    assert!(text.contains(" run discover verify heads cache --config "), "{text}");
+    assert_eq!(text.matches("#SBATCH --array=").count(), 2);
+    assert_eq!(text.matches("#SBATCH --mem=2G\n").count(), 5);
+    // Every feature's encoder is read at every token, and every prompt by all dictionaries.
+    let large = "[slurm]\ncpus = 1\n[machine]\nthreads = 1\n";
+    let all = format!("[score]\nfeatures = \"all\"\n{large}");
+    let at_most = |settings: &str| {
+        let bench = Bench::new().set("max_contexts = 96", "max_contexts = 9600000").add(settings);
+        let text = printed(&bench, &[]);
+        let job = text.split("\n\n").find(|job| job.contains("job-name=atlas-score")).unwrap();
+        let time = job.split("--time=").nth(1).unwrap();
+        time.split(':').next().unwrap().parse::<u32>().unwrap()
+    };
+    assert!(at_most(&all) > at_most(large));
     let refused = [
         ("partition = \"a b\"", "`slurm.partition = \"a b\"` is out of range"),
         ("account = \"-x\"", "`slurm.account = \"-x\"` is out of range"),
@@ -387,7 +402,7 @@ fn without_sbatch_the_jobs_can_be_printed() {
     std::fs::write(&path, text.replace("echo \"$n", refuses)).unwrap();
     let said = bench.command(&["slurm"]).env("PATH", path_with(fake.path())).output().unwrap();
     let said = bench.said(said).failed();
-    let expected = "error: `sbatch` does not take the job of `cache`: no such partition\n\
+    let expected = "error: `sbatch` does not take the job of `discover`: no such partition\n\
                     hint: see `[slurm]` in the settings; `scancel 1` removes the jobs that were \
                     submitted\n";
     assert_eq!(said.error(), expected);
@@ -544,12 +559,13 @@ fn killed(bench: &Bench, stage: &str) -> String {
 fn a_real_slurm_gives_the_bytes_of_one_machine() {
     let Some(cluster) = Cluster::start() else { return };
     let folder = tempfile::Builder::new().prefix("two nodes ").tempdir().unwrap();
-    let bench = Bench::new_in(folder).add("[slurm]\nmemory = \"1G\"\ncpus = 1\n");
+    let bench = Bench::new_in(folder).add("[slurm]\nmemory = \"1G\"\ncpus = 1\nshards = 3\n");
     let mut slurm = bench.command(&["slurm"]);
     let said = bench.said(slurm.env("SLURM_CONF", cluster.file("slurm.conf")).output().unwrap());
     let out = said.succeeded().out;
     let number = |stage: &str| {
-        let line = out.lines().find(|line| line.starts_with(stage)).unwrap();
+        let named = |line: &&str| line.split_whitespace().next() == Some(stage);
+        let line = out.lines().find(named).unwrap();
         line.split_whitespace().nth(2).unwrap().trim_end_matches(',').to_string()
     };
     let log = |stage: &str, task: &str| {
@@ -574,7 +590,7 @@ fn a_real_slurm_gives_the_bytes_of_one_machine() {
     until("the last job ends", || cluster.says(&["squeue", "-h"]).is_empty());
     let jobs = cluster.says(&["scontrol", "-o", "show", "jobs"]);
     let ended = |job: &str| job.contains(" JobState=COMPLETED ") && job.contains(" ExitCode=0:0 ");
-    assert!(jobs.lines().count() == 10 && jobs.lines().all(ended), "{jobs}");
+    assert!(jobs.lines().count() == 23 && jobs.lines().all(ended), "{jobs}");
     let of_task = |job: &&str| {
         job.contains(&format!(" ArrayJobId={} ", number("score")))
             && job.contains(&format!(" ArrayTaskId={task} "))
@@ -588,5 +604,5 @@ fn a_real_slurm_gives_the_bytes_of_one_machine() {
     update("resume");
     until("the node is back", || state(&node) == "idle\n");
     bench.assert_same_results(&Bench::finished());
-    assert!(log("aggregate", "").contains("site/index.html"), "{}", log("aggregate", ""));
+    assert!(log("causes", "").contains("site/index.html"), "{}", log("causes", ""));
 }

@@ -38,6 +38,7 @@ mod real_llm;
 mod refusals;
 mod rooms;
 mod saelens;
+mod shared_work;
 mod show;
 mod site;
 mod statistics;

@@ -1,11 +1,12 @@
 //! Examples of sets of features, and promoted tokens of features and of sets.
 
+use super::parts::{self, Stretch};
 use super::{WeightedSet, Work};
 use crate::artifact::tables::{ExampleRow, LogitRow};
 use crate::atlas::Promoting;
 use crate::atlas::activations::{Part, counting, example_row, sort, strongest_peaks, together};
 use crate::atlas::scores::Block;
-use crate::circuit::Weighted;
+use crate::circuit::{ReplacementModel, Weighted};
 use crate::error::Result;
 use crate::ids::{FeatureId, Subject};
 use crate::process;
@@ -114,27 +115,51 @@ impl Joint<'_> {
 /// Features whose promoted tokens are held before they are written.
 const AT_ONCE: usize = 512;
 
-pub(super) fn write_logits(work: &Work, sets: &[WeightedSet]) -> Result<()> {
-    let logits = &work.run.config.logits;
-    let replacement = work.run.replacement_model()?;
-    let tokenizer = work.contexts.tokenizer();
-    let promoting = Promoting::new(&replacement, tokenizer, logits.k, logits.strength)?;
-    let mut table = work.run.store.writer::<LogitRow>(work.run.fingerprint)?;
-    let mut add = |sets: &[(Subject, Weighted)]| -> Result<()> {
+/// Says which tokens are promoted.
+pub(super) struct Promoter<'a> {
+    work: &'a Work<'a>,
+    replacement: ReplacementModel,
+}
+
+impl<'a> Promoter<'a> {
+    pub(super) fn new(work: &'a Work<'a>) -> Result<Promoter<'a>> {
+        Ok(Promoter { work, replacement: work.run.replacement_model()? })
+    }
+
+    /// Of features, each alone.
+    pub(super) fn of_features(&self, features: &[FeatureId]) -> Result<Vec<LogitRow>> {
+        let alone = |&feature: &FeatureId| (Subject::from(feature), vec![(feature, 1.0)]);
+        self.of(&features.iter().map(alone).collect::<Vec<_>>())
+    }
+
+    fn of(&self, sets: &[(Subject, Weighted)]) -> Result<Vec<LogitRow>> {
         process::check()?;
+        let (work, logits) = (self.work, &self.work.run.config.logits);
+        let tokenizer = work.contexts.tokenizer();
+        let promoting = Promoting::new(&self.replacement, tokenizer, logits.k, logits.strength)?;
         let mut rows = promoting.rows(sets)?;
         rows.chunk_by_mut(|a, b| a.subject == b.subject)
             .for_each(|own| own.sort_by_key(|row| (row.side.word(), row.rank)));
         work.run.progress.step(sets.len() as u64)?;
-        table.add(rows)
-    };
+        Ok(rows)
+    }
+}
+
+pub(super) fn write_logits(work: &Work, stretches: &[Stretch], sets: &[WeightedSet]) -> Result<()> {
+    let promoter = Promoter::new(work)?;
+    let mut table = work.run.store.writer::<LogitRow>(work.run.fingerprint)?;
     let all = (work.features.len() + sets.len()) as u64;
     work.run.progress.begin("promoted tokens", all, 0);
-    for some in work.features.chunks(AT_ONCE) {
-        let alone = |&feature: &FeatureId| (Subject::from(feature), vec![(feature, 1.0)]);
-        add(&some.iter().map(alone).collect::<Vec<_>>())?;
+    for (keys, kept) in stretches {
+        let some = &work.features[keys[0] as usize..][..keys.len()];
+        match *kept {
+            Some(number) => table.add(parts::read_logits(work, number)?)?,
+            None => {
+                some.chunks(AT_ONCE).try_for_each(|some| table.add(promoter.of_features(some)?))?
+            }
+        }
     }
     let together = |set: &WeightedSet| (set.subject.clone(), set.members.clone());
-    add(&sets.iter().map(together).collect::<Vec<_>>())?;
+    table.add(promoter.of(&sets.iter().map(together).collect::<Vec<_>>())?)?;
     table.end()
 }

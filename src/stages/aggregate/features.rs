@@ -2,6 +2,7 @@
 
 use super::Work;
 use super::evidence::{Corpus, Evidence};
+use super::parts::{self, Stretch};
 use crate::artifact::TableWriter;
 use crate::artifact::tables::{
     BeforeRow, CircuitFeature, EvidenceRow, ExampleRow, FeatureRow, ProfileRow,
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 const AT_ONCE: usize = 256;
 
 /// What is needed of the corpus and the circuits for every feature.
-struct Maker<'a> {
+pub(super) struct Maker<'a> {
     work: &'a Work<'a>,
     corpus: Corpus<'a>,
     serving: BTreeMap<FeatureId, Vec<&'a CircuitFeature>>,
@@ -30,16 +31,17 @@ struct Maker<'a> {
 }
 
 /// The rows of one feature.
-struct Made {
-    feature: FeatureRow,
-    examples: Vec<ExampleRow>,
-    evidence: Evidence,
+pub(super) struct Made {
+    pub(super) feature: FeatureRow,
+    pub(super) examples: Vec<ExampleRow>,
+    pub(super) evidence: Evidence,
 }
 
 /// Writes what is of one feature; its examples into the table of those of all subjects. Gives the
 /// largest activation of each feature, by key.
 pub(super) fn write_features(
     work: &Work,
+    stretches: &[Stretch],
     examples: &mut TableWriter<ExampleRow>,
 ) -> Result<Vec<f32>> {
     let (store, fingerprint) = (work.run.store, work.run.fingerprint);
@@ -49,24 +51,21 @@ pub(super) fn write_features(
     let mut before = store.writer::<BeforeRow>(fingerprint)?;
     let maker = Maker::new(work);
     let mut maxima = Vec::with_capacity(work.features.len());
-    let keys = work.keys();
-    work.run.progress.begin("features", keys.len() as u64, 0);
-    for block in work.scores.blocks(&keys, work.run.config.machine.share(4)) {
-        let keys = &keys[block];
-        let activations = work.scores.of(keys)?;
-        for start in (0..keys.len()).step_by(AT_ONCE) {
-            let some = start..keys.len().min(start + AT_ONCE);
-            let make = |place: usize| -> Result<Made> {
-                work.run.progress.step(1)?;
-                Ok(maker.make(keys[place], activations.at(place)))
-            };
-            for made in some.into_par_iter().map(make).collect::<Result<Vec<Made>>>()? {
-                maxima.push(made.feature.max);
-                features.add([made.feature])?;
-                examples.add(made.examples)?;
-                evidence.add(made.evidence.texts)?;
-                profiles.add(made.evidence.profile)?;
-                before.add(made.evidence.before)?;
+    work.run.progress.begin("features", work.features.len() as u64, 0);
+    let mut add = |made: Made| {
+        maxima.push(made.feature.max);
+        features.add([made.feature])?;
+        examples.add(made.examples)?;
+        evidence.add(made.evidence.texts)?;
+        profiles.add(made.evidence.profile)?;
+        before.add(made.evidence.before)
+    };
+    for (keys, kept) in stretches {
+        match *kept {
+            None => maker.each(keys, &mut add)?,
+            Some(number) => {
+                work.run.progress.add(keys.len() as u64);
+                parts::read(work, number)?.into_iter().try_for_each(&mut add)?;
             }
         }
     }
@@ -78,7 +77,7 @@ pub(super) fn write_features(
 }
 
 impl<'a> Maker<'a> {
-    fn new(work: &'a Work<'a>) -> Maker<'a> {
+    pub(super) fn new(work: &'a Work<'a>) -> Maker<'a> {
         let contexts = &work.contexts;
         let mut serving: BTreeMap<FeatureId, Vec<&CircuitFeature>> = BTreeMap::new();
         work.serving.iter().for_each(|row| serving.entry(row.feature).or_default().push(row));
@@ -94,6 +93,25 @@ impl<'a> Maker<'a> {
             ],
             wanted: Wanted { top: aggregate.examples, per_band: aggregate.band_examples },
         }
+    }
+
+    /// Makes what is of some features, in order, a block at a time.
+    pub(super) fn each(&self, keys: &[u32], mut add: impl FnMut(Made) -> Result<()>) -> Result<()> {
+        let work = self.work;
+        for block in work.scores.blocks(keys, work.run.config.machine.share(4)) {
+            let keys = &keys[block];
+            let activations = work.scores.of(keys)?;
+            for start in (0..keys.len()).step_by(AT_ONCE) {
+                let some = start..keys.len().min(start + AT_ONCE);
+                let make = |place: usize| -> Result<Made> {
+                    work.run.progress.step(1)?;
+                    Ok(self.make(keys[place], activations.at(place)))
+                };
+                let made = some.into_par_iter().map(make).collect::<Result<Vec<Made>>>()?;
+                made.into_iter().try_for_each(&mut add)?;
+            }
+        }
+        Ok(())
     }
 
     fn make(&self, key: u32, activations: &[TokenActivation]) -> Made {

@@ -8,6 +8,7 @@ mod evidence;
 mod examples;
 mod features;
 mod pairs;
+mod parts;
 mod sets;
 
 use crate::artifact::tables::{CircuitFeature, ClusterRow, ExampleRow, PromptRow};
@@ -48,6 +49,10 @@ struct WeightedSet {
 /// Sums up what the scores and circuits say.
 pub fn run(run: &Run) -> Result<Done> {
     let work = Work::load(run)?;
+    if run.shard.is_some() {
+        parts::make_share(&work)?;
+        return Ok(run.parts.summary().into());
+    }
     if !work.features.is_empty() && work.keys().iter().all(|&key| work.scores.rows(key) == 0) {
         run.progress.line(
             "warning: no scored feature is active anywhere in the corpus, so there are no \
@@ -66,11 +71,12 @@ pub fn run(run: &Run) -> Result<Done> {
     sets.extend(group_sets(run)?);
     sets.sort_by_cached_key(|set| set.subject.to_string());
     let mut examples = run.store.writer::<ExampleRow>(run.fingerprint)?;
-    let maxima = write_features(&work, &mut examples)?;
+    let stretches = parts::stretches(&work);
+    let maxima = write_features(&work, &stretches, &mut examples)?;
     examples.add(joint_examples(&work, &sets, &maxima)?)?;
     examples.end()?;
     let corpus_pairs = write_corpus_pairs(&work)?;
-    write_logits(&work, &sets)?;
+    write_logits(&work, &stretches, &sets)?;
     let tokens = work.contexts.tokens();
     let features = work.features.len();
     Ok(format!(

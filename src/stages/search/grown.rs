@@ -1,43 +1,96 @@
 //! Circuits of the methods that grow one for each prompt alone: `greedy` and `influence`.
 
+use super::kept_rows;
 use super::task_prompts::{Circuit, Solved, check_used};
+use crate::artifact::Row;
+use crate::artifact::tables::PromptCircuitRow;
 use crate::circuit::{Attribution, Candidates, Growth, Pass, ReplacementModel, Root, grow};
 use crate::config::{Discover, Task};
 use crate::error::Result;
 use crate::ids::Component;
 use crate::inputs;
 use crate::stages::Run;
+use crate::stages::parts::places;
 use crate::task::Prompt;
 use std::collections::BTreeSet;
+use std::ops::Range;
 
-/// Finds the circuit of every prompt.
-///
-/// # Errors
-/// When no prompt is used, or a dictionary cannot be read.
-pub(crate) fn find(
-    run: &Run,
-    replacement: &ReplacementModel,
-    task: &Task,
-    prompts: &[Prompt],
-    metrics: &inputs::Metrics,
-    method: Growth,
-) -> Result<Vec<Solved>> {
-    run.progress.begin("prompts", prompts.len() as u64, 0);
-    let one = |i: usize, pass: Pass| {
-        let prompt = &prompts[i];
-        let mut solved = Solved::new(replacement, prompt, &pass, metrics)?;
-        if solved.used(task.wrong) {
-            let attribution = Attribution::of(replacement, pass, &prompt.tokens)?;
-            solved.circuit = Some(circuit(&attribution, &run.config.discover, method, prompt)?);
+/// Prompts in a part of what is kept.
+const GROWN: usize = 16;
+
+/// Parts of a task's prompts.
+pub(crate) fn parts(prompts: usize) -> u32 {
+    prompts.div_ceil(GROWN) as u32
+}
+
+/// The search of one task, part by part.
+pub(crate) struct Finder<'a> {
+    pub run: &'a Run<'a>,
+    pub replacement: &'a ReplacementModel,
+    pub task: &'a Task,
+    pub prompts: &'a [Prompt],
+    pub metrics: &'a inputs::Metrics,
+    pub method: Growth,
+    /// The number of its first part.
+    pub first: u32,
+}
+
+impl Finder<'_> {
+    /// Finds the circuit of every prompt.
+    ///
+    /// # Errors
+    /// When no prompt is used, or a dictionary cannot be read.
+    pub(crate) fn find(&self) -> Result<Vec<Solved>> {
+        self.run.progress.begin("prompts", self.prompts.len() as u64, 0);
+        let mut solved = Vec::with_capacity(self.prompts.len());
+        for part in self.parts() {
+            let rows =
+                self.run.part(&PromptCircuitRow::ARTIFACT, part, || self.circuit_rows(part))?;
+            for (place, row) in self.places(part).zip(rows) {
+                solved.push(kept_rows::solved(row, place, &self.prompts[place])?);
+            }
         }
-        run.progress.step(1)?;
+        check_used(solved.len(), solved.iter().filter(|solved| solved.circuit.is_some()).count())?;
         Ok(solved)
-    };
-    let mut solved = Vec::with_capacity(prompts.len());
-    let tokens: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
-    replacement.over(&tokens, one, |_, one| solved.push(one))?;
-    check_used(solved.len(), solved.iter().filter(|solved| solved.circuit.is_some()).count())?;
-    Ok(solved)
+    }
+
+    /// Finds a shard's share of the circuits.
+    ///
+    /// # Errors
+    /// When a dictionary cannot be read.
+    pub(crate) fn make_circuits(&self) -> Result<()> {
+        self.run
+            .make_open(&PromptCircuitRow::ARTIFACT, self.parts(), |part| self.circuit_rows(part))
+    }
+
+    fn parts(&self) -> Range<u32> {
+        self.first..self.first + parts(self.prompts.len())
+    }
+
+    fn places(&self, part: u32) -> Range<usize> {
+        places(part - self.first, GROWN, self.prompts.len())
+    }
+
+    fn circuit_rows(&self, part: u32) -> Result<Vec<PromptCircuitRow>> {
+        let Finder { run, replacement, task, .. } = self;
+        let places = self.places(part);
+        let (first, some) = (places.start, &self.prompts[places]);
+        let one = |i: usize, pass: Pass| {
+            let prompt = &some[i];
+            let mut solved = Solved::new(replacement, prompt, &pass, self.metrics)?;
+            if solved.used(task.wrong) {
+                let attribution = Attribution::of(replacement, pass, &prompt.tokens)?;
+                let circuit = circuit(&attribution, &run.config.discover, self.method, prompt)?;
+                solved.circuit = Some(circuit);
+            }
+            run.progress.step(1)?;
+            Ok(kept_rows::circuit_row(&task.name, (first + i) as u32, &solved))
+        };
+        let tokens: Vec<&[u32]> = some.iter().map(|prompt| prompt.tokens.as_slice()).collect();
+        let mut rows = Vec::new();
+        replacement.over(&tokens, one, |_, row| rows.push(row))?;
+        Ok(rows)
+    }
 }
 
 fn circuit(

@@ -4,7 +4,9 @@
 //! of the task's own prompts.
 
 pub(crate) mod grown;
+mod kept_rows;
 pub(crate) mod ranked;
+pub(crate) mod runs;
 pub(crate) mod task_prompts;
 pub(crate) mod typed;
 

@@ -2,25 +2,33 @@
 //! prompts, the circuit's size is chosen on further ones, and each of the task's own prompts gets
 //! what of the circuit has a part in it.
 
-use super::cost;
+use super::runs::{Key, Runs};
 use super::task_prompts::{Circuit, Solved, check_used, counted, counting};
-use crate::artifact::tables::{HookScoreRow, RankingRow};
+use super::{cost, kept_rows};
+use crate::artifact::Row;
+use crate::artifact::tables::{
+    CHOICE_RUNS, CHOICES, HookScoreRow, PromptCircuitRow, PromptScoreRow, RankingRow,
+};
 use crate::circuit::features::{Errors, FeatureAblation, Runner, Side, ablation_values};
-use crate::circuit::gradient::{Basis, Gradient, GradientLinks, Members, Scores, middles};
+use crate::circuit::gradient::{Basis, Gradient, GradientLinks, Members, middles};
 use crate::circuit::ranked::{
     ByStratum, Means, Ranking, Sums, choose, equal, first, prune, ranking,
 };
-use crate::circuit::{Ablate, Case, Graph, Node, Pass, PrunedGraph, ReplacementModel};
-use crate::config::Task;
+use crate::circuit::{Ablate, Case, Graph, Node, PROMPTS, Pass, PrunedGraph, ReplacementModel};
+use crate::config::{Ablation, Task};
 use crate::error::Result;
 use crate::ids::{Component, DictionaryId, FeatureId, Kind};
 use crate::inputs::Metrics;
+use crate::process;
 use crate::stages::Run;
+use crate::stages::parts::places;
 use crate::stats::interval::{mean, ratio};
-use crate::stats::strata::{places, stratified};
+use crate::stats::strata::{places as places_of_strata, stratified};
 use crate::task::{Prompt, Prompts};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// Features listed at either end of the null task's ranking.
@@ -52,7 +60,9 @@ pub(crate) fn exchanged<'p>(
 /// What each circuit keeps of what all features keep, by stratum, less one standard error: the
 /// first size that seems to be enough is one that had luck, and on other prompts it would fall
 /// short.
-pub(crate) struct Keeps<'a> {
+struct Keeps<'a> {
+    task: &'a str,
+    runs: &'a Runs<'a>,
     runner: Runner<'a>,
     strata: BTreeMap<&'a str, Vec<usize>>,
     empty: Vec<f64>,
@@ -60,22 +70,30 @@ pub(crate) struct Keeps<'a> {
 }
 
 impl<'a> Keeps<'a> {
-    pub(crate) fn new(
+    fn new(
         replacement: &'a ReplacementModel,
+        (task, runs): (&'a str, &'a Runs<'a>),
         prompts: &[&'a Prompt],
         cases: &'a [Case<'a>],
         held: &'a [Arc<FeatureAblation>],
     ) -> Result<Keeps<'a>> {
         let runner = Runner { replacement, cases, ablation_values: held, errors: Errors::Ablated };
-        let strata = places(prompts.iter().map(|prompt| prompt.stratum.as_str()));
+        let strata = places_of_strata(prompts.iter().map(|prompt| prompt.stratum.as_str()));
+        let keeps = Keeps { task, runs, runner, strata, empty: Vec::new(), all: Vec::new() };
         let nothing = BTreeSet::new();
         let (empty, all) =
-            (runner.values(&nothing, Side::Inside)?, runner.values(&nothing, Side::Outside)?);
-        Ok(Keeps { runner, strata, empty, all })
+            (keeps.run(&nothing, Side::Inside)?, keeps.run(&nothing, Side::Outside)?);
+        Ok(Keeps { empty, all, ..keeps })
+    }
+
+    fn run(&self, circuit: &BTreeSet<FeatureId>, side: Side) -> Result<Vec<f64>> {
+        let way = ("feature", Ablation::Mean, Some(Errors::Ablated), side);
+        let key = Key::of(self.task, self.runner.cases.len(), way, circuit);
+        self.runs.values(key, || self.runner.values(circuit, side))
     }
 
     fn of(&self, circuit: &BTreeSet<FeatureId>) -> Result<ByStratum> {
-        let m = self.runner.values(circuit, Side::Inside)?;
+        let m = self.run(circuit, Side::Inside)?;
         let share = |places: &Vec<usize>| {
             // Where all features do no better than none, there is nothing to keep.
             let gain = |values: &[f64]| {
@@ -89,60 +107,285 @@ impl<'a> Keeps<'a> {
     }
 }
 
-/// Ranks, chooses, and finds the circuit of each of the task's own prompts; `ablate` says what
-/// stands in for the features of no circuit.
-///
-/// # Errors
-/// When no prompt is used, or a dictionary cannot be read.
-pub(crate) fn find(
-    run: &Run,
-    replacement: &ReplacementModel,
-    task: &Task,
-    prompts: &Prompts,
-    metrics: &Metrics,
-    ablate: Ablate,
-) -> Result<Ranked> {
-    let settings = &run.config.discover;
-    let gradient = Gradient::new(replacement, middles(settings.points))?;
-    let cases =
-        prompts.finding.iter().map(|prompt| metrics.case(prompt)).collect::<Result<Vec<_>>>()?;
-    let held = counted_stand_ins(replacement, task, &cases, ablate)?;
-    let since = Instant::now();
-    let ranked = score(run, &gradient, task, prompts, metrics, &cases, &held)?;
-    let cost = cost(since, cases.len());
-    let (ranking, circuit) = choice(run, replacement, task, prompts, metrics, &ranked, ablate)?;
-    let members = Members::new(&gradient, &circuit)?;
-    run.progress.begin("circuits of prompts", ranked.solved.len() as u64, 0);
-    let Scored { mut solved, null, hooks, only, .. } = ranked;
-    let tokens: Vec<&[u32]> = cases[..solved.len()].iter().map(|case| case.tokens).collect();
-    let used: Vec<bool> = solved.iter().map(|solved| solved.used(task.wrong)).collect();
-    let one = |i: usize, pass: Pass| {
-        let held = held[i].as_ref().filter(|_| used[i]);
-        let circuit = held
-            .map(|held| linked(&gradient, &members, &cases[i], &pass, held, settings.share))
-            .transpose()?;
-        run.progress.step(1)?;
-        Ok(circuit)
-    };
-    match (only, solved.first_mut()) {
-        (Some(pass), Some(first)) => first.circuit = one(0, pass)?,
-        _ => replacement.over(&tokens, one, |i, circuit| solved[i].circuit = circuit)?,
-    }
-    Ok(Ranked { solved, cost, ranking, circuit, null, hooks })
+/// Prompts in a part of what is kept: scores, and circuits, which take longer.
+const SCORED: usize = PROMPTS;
+const LINKED: usize = 16;
+
+/// The numbers of a task's first parts, by what they hold.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct FirstParts {
+    scores: u32,
+    circuits: u32,
+    choice: u32,
 }
 
-/// What stands in for features in each case that counts, made of the twins of those alone, or zero.
-fn counted_stand_ins(
-    replacement: &ReplacementModel,
-    task: &Task,
-    cases: &[Case],
+impl FirstParts {
+    /// Those of the next task.
+    pub(crate) fn next(self, prompts: &Prompts) -> FirstParts {
+        FirstParts {
+            scores: self.scores + prompts.finding.len().div_ceil(SCORED) as u32,
+            circuits: self.circuits + prompts.own.div_ceil(LINKED) as u32,
+            choice: self.choice + 1,
+        }
+    }
+}
+
+/// The search of one task, part by part.
+pub(crate) struct Finder<'a> {
+    run: &'a Run<'a>,
+    task: &'a Task,
+    prompts: &'a Prompts,
+    metrics: &'a Metrics,
+    gradient: Gradient<'a>,
+    cases: Vec<Case<'a>>,
+    /// What stands in for the features of no circuit.
     ablate: Ablate,
-) -> Result<Vec<Option<Arc<FeatureAblation>>>> {
-    let counts = counting(replacement, task, cases)?;
-    let counted: Vec<Case> =
-        cases.iter().zip(&counts).filter(|(_, counts)| **counts).map(|(c, _)| c.clone()).collect();
-    let mut held = ablation_values(replacement, &counted, ablate, task.seed)?.into_iter();
-    Ok(counts.into_iter().map(|counts| if counts { held.next() } else { None }).collect())
+    first: FirstParts,
+    held: OnceLock<Vec<Option<Arc<FeatureAblation>>>>,
+    /// The pass of the only prompt, so that the dictionaries are not read for it again; those of
+    /// many would be large.
+    only: Mutex<Option<Pass>>,
+}
+
+impl<'a> Finder<'a> {
+    /// # Errors
+    /// When the tokenizer has no tokens for what is measured.
+    pub(crate) fn new(
+        run: &'a Run,
+        replacement: &'a ReplacementModel,
+        task: &'a Task,
+        prompts: &'a Prompts,
+        metrics: &'a Metrics,
+        (ablate, first): (Ablate, FirstParts),
+    ) -> Result<Finder<'a>> {
+        let gradient = Gradient::new(replacement, middles(run.config.discover.points))?;
+        let cases = prompts.finding.iter().map(|prompt| metrics.case(prompt));
+        let cases = cases.collect::<Result<Vec<_>>>()?;
+        let (held, only) = (OnceLock::new(), Mutex::default());
+        Ok(Finder { run, task, prompts, metrics, gradient, cases, ablate, first, held, only })
+    }
+
+    /// Ranks, chooses, and finds the circuit of each of the task's own prompts.
+    ///
+    /// # Errors
+    /// When no prompt is used, or a dictionary cannot be read.
+    pub(crate) fn find(&self) -> Result<Ranked> {
+        let since = Instant::now();
+        let scored = self.scored()?;
+        let cost = cost(since, self.cases.len());
+        let (ranking, circuit) = self.chosen(&scored.means)?;
+        let members = Members::new(&self.gradient, &circuit)?;
+        let Scored { mut solved, null, hooks, .. } = scored;
+        self.run.progress.begin("circuits of prompts", solved.len() as u64, 0);
+        for part in self.circuit_parts() {
+            let rows = self.run.part(&PromptCircuitRow::ARTIFACT, part, || {
+                self.circuit_rows(part, &solved, &members)
+            })?;
+            let places = places(part - self.first.circuits, LINKED, self.prompts.own);
+            for (place, row) in places.zip(rows) {
+                solved[place] = kept_rows::solved(row, place, &self.prompts.finding[place])?;
+            }
+        }
+        Ok(Ranked { solved, cost, ranking, circuit, null, hooks })
+    }
+
+    /// Scores a shard's share of the prompts.
+    ///
+    /// # Errors
+    /// As of [`Finder::find`].
+    pub(crate) fn make_scores(&self) -> Result<()> {
+        self.run
+            .make_open(&PromptScoreRow::ARTIFACT, self.score_parts(), |part| self.score_rows(part))
+    }
+
+    /// Finds a shard's share of the circuits, once all prompts are scored.
+    ///
+    /// # Errors
+    /// As of [`Finder::find`].
+    pub(crate) fn make_circuits(&self) -> Result<()> {
+        let run = self.run;
+        let own: Vec<u32> = self
+            .circuit_parts()
+            .filter(|&part| run.has(part) && !run.is_kept(&PromptCircuitRow::ARTIFACT, part))
+            .collect();
+        if own.is_empty() {
+            return Ok(());
+        }
+        if !run.are_kept(&PromptScoreRow::ARTIFACT, self.score_parts()) {
+            run.parts.leave(own.len());
+            return Ok(());
+        }
+        let scored = self.scored()?;
+        let (_, circuit) = self.chosen(&scored.means)?;
+        let members = Members::new(&self.gradient, &circuit)?;
+        run.progress.begin("circuits of prompts", (own.len() * LINKED) as u64, 0);
+        own.into_iter().try_for_each(|part| {
+            let make = || self.circuit_rows(part, &scored.solved, &members);
+            run.part(&PromptCircuitRow::ARTIFACT, part, make).map(drop)
+        })
+    }
+
+    fn score_parts(&self) -> Range<u32> {
+        self.first.scores..self.first.next(self.prompts).scores
+    }
+
+    fn circuit_parts(&self) -> Range<u32> {
+        self.first.circuits..self.first.next(self.prompts).circuits
+    }
+
+    fn replacement(&self) -> &'a ReplacementModel {
+        self.gradient.replacement
+    }
+
+    /// What stands in for features in each case that counts, made of the twins of those alone, or
+    /// zero.
+    fn held(&self) -> Result<&[Option<Arc<FeatureAblation>>]> {
+        if let Some(held) = self.held.get() {
+            return Ok(held);
+        }
+        let (replacement, cases) = (self.replacement(), &self.cases);
+        let counts = counting(replacement, self.task, cases)?;
+        let counted: Vec<Case> =
+            cases.iter().zip(&counts).filter(|(_, own)| **own).map(|(c, _)| c.clone()).collect();
+        let held = ablation_values(replacement, &counted, self.ablate, self.task.seed)?;
+        let mut held = held.into_iter();
+        let held = counts.into_iter().map(|own| if own { held.next() } else { None }).collect();
+        Ok(self.held.get_or_init(|| held))
+    }
+
+    fn score_rows(&self, part: u32) -> Result<Vec<PromptScoreRow>> {
+        let places = places(part - self.first.scores, SCORED, self.cases.len());
+        let (held, start) = (self.held()?, places.start);
+        let tokens: Vec<&[u32]> = self.cases[places].iter().map(|case| case.tokens).collect();
+        let one = |at: usize, pass: Pass| -> Result<PromptScoreRow> {
+            let at = start + at;
+            let prompt = &self.prompts.finding[at];
+            let solved = Solved::new(self.replacement(), prompt, &pass, self.metrics)?;
+            let held = held[at].as_ref().filter(|_| solved.used(self.task.wrong));
+            let scores =
+                held.map(|held| self.gradient.scores(&self.cases[at], &pass, held)).transpose()?;
+            if self.cases.len() == 1 {
+                *self.only.lock().unwrap_or_else(PoisonError::into_inner) = Some(pass);
+            }
+            self.run.progress.step(1)?;
+            Ok(kept_rows::score_row(&self.task.name, at as u32, &solved, scores.as_ref()))
+        };
+        let mut rows = Vec::new();
+        self.replacement().over(&tokens, one, |_, row| rows.push(row))?;
+        Ok(rows)
+    }
+
+    /// Scores, before a size is chosen.
+    fn scored(&self) -> Result<Scored> {
+        let Finder { prompts, task, .. } = self;
+        let templates = prompts.finding.iter().map(|prompt| prompt.template.as_str());
+        let exchanged = exchanged(templates, task.seed);
+        let (mut sums, mut null, mut errors) = (Sums::default(), Sums::default(), BTreeMap::new());
+        let (mut solved, mut used) = (Vec::new(), 0usize);
+        self.run.progress.begin("prompts scored", self.cases.len() as u64, 0);
+        let layers = self.replacement().model.sizes.layers;
+        for part in self.score_parts() {
+            let rows = self.run.part(&PromptScoreRow::ARTIFACT, part, || self.score_rows(part))?;
+            let places = places(part - self.first.scores, SCORED, self.cases.len());
+            for (at, row) in places.zip(rows) {
+                let (one, scores) = kept_rows::scored(row, at, &prompts.finding[at])?;
+                if let Some((by_part, of_errors)) = scores {
+                    used += 1;
+                    sums.add(&one.prompt.stratum, &by_part, 1.0);
+                    null.add("", &by_part, if exchanged.contains(&at) { -1.0 } else { 1.0 });
+                    DictionaryId::all(layers)
+                        .zip(&of_errors)
+                        .for_each(|(id, error)| *errors.entry(id).or_insert(0.0) += error);
+                }
+                if at < prompts.own {
+                    solved.push(one);
+                }
+            }
+        }
+        check_used(self.cases.len(), used)?;
+        check_used(solved.len(), solved.iter().filter(|one| one.used(task.wrong)).count())?;
+        let (means, null) = (sums.means(), null.means());
+        let plain = ranking(&means, &equal(&means));
+        let of_hook = |id: DictionaryId, sign: f64| -> f64 {
+            plain
+                .iter()
+                .filter(|(f, score)| f.dictionary == id && score * sign > 0.0)
+                .map(|(_, score)| score)
+                .sum()
+        };
+        let hook = |(id, error): (DictionaryId, f64)| {
+            (id, [of_hook(id, 1.0), of_hook(id, -1.0), error / used as f64])
+        };
+        Ok(Scored {
+            hooks: errors.into_iter().map(hook).collect(),
+            null: ranking(&null, &equal(&null)),
+            means,
+            solved,
+        })
+    }
+
+    /// The ranking, and the circuit by prompts that it was not ranked on where there are any.
+    fn chosen(&self, means: &Means) -> Result<(Ranking, BTreeSet<FeatureId>)> {
+        let rows = self.run.part(&CHOICES, self.first.choice, || {
+            let (ranking, circuit) = self.choose(means)?;
+            Ok(ranking_rows(&self.task.name, "found", &ranking, &circuit).collect())
+        })?;
+        let chosen = rows.iter().filter(|row| row.chosen).map(|row| row.feature).collect();
+        Ok((rows.iter().map(|row| (row.feature, row.score)).collect(), chosen))
+    }
+
+    fn choose(&self, means: &Means) -> Result<(Ranking, BTreeSet<FeatureId>)> {
+        let Finder { run, prompts, task, .. } = self;
+        let (settings, replacement) = (&run.config.discover, self.replacement());
+        let on = if prompts.choosing.is_empty() { &prompts.finding } else { &prompts.choosing };
+        let (on, cases) = counted(replacement, task, on, self.metrics)?;
+        let held = ablation_values(replacement, &cases, self.ablate, task.seed)?;
+        let runs = Runs::open(run, CHOICE_RUNS)?;
+        let keeps = Keeps::new(replacement, (&task.name, &runs), &on, &cases, &held)?;
+        run.progress.say("choosing the size of the circuit");
+        let keeps_of = |circuit: &BTreeSet<FeatureId>| {
+            process::check()?;
+            keeps.of(circuit)
+        };
+        let choice = choose(means, settings.faithful, settings.most, keeps_of)?;
+        let mut circuit = first(&choice.ranking, choice.size);
+        if settings.prune {
+            run.progress.say("pruning the circuit");
+            circuit = prune(circuit, settings.faithful, keeps_of)?;
+        }
+        Ok((choice.ranking, circuit))
+    }
+
+    fn circuit_rows(
+        &self,
+        part: u32,
+        solved: &[Solved],
+        members: &Members,
+    ) -> Result<Vec<PromptCircuitRow>> {
+        let places = places(part - self.first.circuits, LINKED, solved.len());
+        let (held, start) = (self.held()?, places.start);
+        let (wrong, share) = (self.task.wrong, self.run.config.discover.share);
+        let tokens: Vec<&[u32]> =
+            self.cases[places.clone()].iter().map(|case| case.tokens).collect();
+        let mut circuits = Vec::new();
+        let one = |at: usize, pass: Pass| {
+            let at = start + at;
+            let held = held[at].as_ref().filter(|_| solved[at].used(wrong));
+            let circuit = held
+                .map(|held| linked(&self.gradient, members, &self.cases[at], &pass, held, share));
+            self.run.progress.step(1)?;
+            circuit.transpose()
+        };
+        match self.only.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(pass) => circuits.push(one(0, pass)?),
+            None => self.replacement().over(&tokens, one, |_, circuit| circuits.push(circuit))?,
+        }
+        let row = |(at, circuit): (usize, Option<Circuit>)| {
+            let one = Solved { circuit, ..solved[at].bare() };
+            kept_rows::circuit_row(&self.task.name, at as u32, &one)
+        };
+        Ok(places.zip(circuits).map(row).collect())
+    }
 }
 
 /// Scores, before a size is chosen.
@@ -151,95 +394,23 @@ struct Scored {
     means: Means,
     null: Ranking,
     hooks: Vec<(DictionaryId, [f64; 3])>,
-    /// The pass of the only prompt, so that the dictionaries are not read for it again; those of
-    /// many would be large.
-    only: Option<Pass>,
 }
 
-fn score(
-    run: &Run,
-    gradient: &Gradient,
-    task: &Task,
-    prompts: &Prompts,
-    metrics: &Metrics,
-    cases: &[Case],
-    held: &[Option<Arc<FeatureAblation>>],
-) -> Result<Scored> {
-    let exchanged =
-        exchanged(prompts.finding.iter().map(|prompt| prompt.template.as_str()), task.seed);
-    let (mut sums, mut null, mut errors) = (Sums::default(), Sums::default(), BTreeMap::new());
-    let (mut solved, mut used, mut only) = (Vec::new(), 0usize, None);
-    run.progress.begin("prompts scored", cases.len() as u64, 0);
-    let tokens: Vec<&[u32]> = cases.iter().map(|case| case.tokens).collect();
-    let one = |at: usize, pass: Pass| -> Result<(Solved, Option<Scores>, Option<Pass>)> {
-        let solved = Solved::new(gradient.replacement, &prompts.finding[at], &pass, metrics)?;
-        let held = held[at].as_ref().filter(|_| solved.used(task.wrong));
-        let scores = held.map(|held| gradient.scores(&cases[at], &pass, held)).transpose()?;
-        run.progress.step(1)?;
-        Ok((solved, scores, (cases.len() == 1).then_some(pass)))
-    };
-    gradient.replacement.over(&tokens, one, |at, (one, scores, pass)| {
-        only = pass;
-        if let Some(scores) = scores {
-            used += 1;
-            let (stratum, by_part) = (&one.prompt.stratum, scores.by_part());
-            sums.add(stratum, &by_part, 1.0);
-            null.add("", &by_part, if exchanged.contains(&at) { -1.0 } else { 1.0 });
-            let ids = DictionaryId::all(gradient.replacement.model.sizes.layers);
-            ids.zip(&scores.errors)
-                .for_each(|(id, error)| *errors.entry(id).or_insert(0.0) += error);
-        }
-        if at < prompts.own {
-            solved.push(one);
-        }
-    })?;
-    check_used(cases.len(), used)?;
-    check_used(solved.len(), solved.iter().filter(|solved| solved.used(task.wrong)).count())?;
-    let (means, null) = (sums.means(), null.means());
-    let plain = ranking(&means, &equal(&means));
-    let of_hook = |id: DictionaryId, sign: f64| -> f64 {
-        plain
-            .iter()
-            .filter(|(f, score)| f.dictionary == id && score * sign > 0.0)
-            .map(|(_, score)| score)
-            .sum()
-    };
-    let hook = |(id, error): (DictionaryId, f64)| {
-        (id, [of_hook(id, 1.0), of_hook(id, -1.0), error / used as f64])
-    };
-    Ok(Scored {
-        hooks: errors.into_iter().map(hook).collect(),
-        null: ranking(&null, &equal(&null)),
-        means,
-        solved,
-        only,
+/// A ranking with those of its features that are chosen.
+fn ranking_rows<'r>(
+    task: &'r str,
+    name: &'static str,
+    ranking: &'r Ranking,
+    chosen: &'r BTreeSet<FeatureId>,
+) -> impl Iterator<Item = RankingRow> + 'r {
+    (1..).zip(ranking).map(move |(rank, &(feature, score))| RankingRow {
+        task: task.into(),
+        ranking: name.into(),
+        rank,
+        feature,
+        score,
+        chosen: chosen.contains(&feature),
     })
-}
-
-/// The ranking, and the circuit by prompts that it was not ranked on where there are any.
-fn choice(
-    run: &Run,
-    replacement: &ReplacementModel,
-    task: &Task,
-    prompts: &Prompts,
-    metrics: &Metrics,
-    ranked: &Scored,
-    ablate: Ablate,
-) -> Result<(Ranking, BTreeSet<FeatureId>)> {
-    let settings = &run.config.discover;
-    let on = if prompts.choosing.is_empty() { &prompts.finding } else { &prompts.choosing };
-    let (on, cases) = counted(replacement, task, on, metrics)?;
-    let held = ablation_values(replacement, &cases, ablate, task.seed)?;
-    let keeps = Keeps::new(replacement, &on, &cases, &held)?;
-    run.progress.say("choosing the size of the circuit");
-    let choice =
-        choose(&ranked.means, settings.faithful, settings.most, |circuit| keeps.of(circuit))?;
-    let mut circuit = first(&choice.ranking, choice.size);
-    if settings.prune {
-        run.progress.say("pruning the circuit");
-        circuit = prune(circuit, settings.faithful, |circuit| keeps.of(circuit))?;
-    }
-    Ok((choice.ranking, circuit))
 }
 
 /// What of the circuit has a part in one prompt.
@@ -267,20 +438,15 @@ fn linked(
 impl Ranked {
     /// The ranking, and both ends of the null task's.
     pub(crate) fn rows(&self, task: &str) -> Vec<RankingRow> {
-        let of = |name: &'static str, ranking: &Ranking| -> Vec<RankingRow> {
-            let n = ranking.len();
-            let listed = (0..n).filter(|&i| name == "found" || i < LISTED || i + LISTED >= n);
-            let row = |i: usize| RankingRow {
-                task: task.into(),
-                ranking: name.into(),
-                rank: i as u32 + 1,
-                feature: ranking[i].0,
-                score: ranking[i].1,
-                chosen: name == "found" && self.circuit.contains(&ranking[i].0),
-            };
-            listed.map(row).collect()
+        let nothing = BTreeSet::new();
+        let found = ranking_rows(task, "found", &self.ranking, &self.circuit);
+        let null = ranking_rows(task, "null", &self.null, &nothing);
+        let n = self.null.len();
+        let listed = |row: &RankingRow| {
+            let before = row.rank as usize - 1;
+            before < LISTED || before + LISTED >= n
         };
-        [of("found", &self.ranking), of("null", &self.null)].concat()
+        found.chain(null.filter(listed)).collect()
     }
 
     /// The circuit's features, and where each serves if no prompt's graph tells: an attention

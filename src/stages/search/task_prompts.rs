@@ -42,6 +42,17 @@ impl Solved {
         })
     }
 
+    /// The same without its circuit.
+    pub(crate) fn bare(&self) -> Solved {
+        Solved {
+            prompt: self.prompt.clone(),
+            logit_difference: self.logit_difference,
+            clean: self.clean,
+            answers: self.answers.clone(),
+            circuit: None,
+        }
+    }
+
     pub(crate) fn right(&self) -> bool {
         self.clean > 0.0
     }

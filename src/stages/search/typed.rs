@@ -33,12 +33,13 @@ pub(crate) fn find(
     };
     let mut solved = match inputs::growth(&run.config.discover, run.config.discover.method) {
         Some(method) => {
-            let prompts = std::slice::from_ref(prompt);
-            grown::find(run, replacement, &task, prompts, metrics, method)?
+            let (task, prompts, first) = (&task, std::slice::from_ref(prompt), 0);
+            grown::Finder { run, replacement, task, prompts, metrics, method, first }.find()?
         }
         None => {
             let prompts = Prompts { finding: vec![prompt.clone()], own: 1, ..Prompts::default() };
-            ranked::find(run, replacement, &task, &prompts, metrics, ablate)?.solved
+            let how = (ablate, ranked::FirstParts::default());
+            ranked::Finder::new(run, replacement, &task, &prompts, metrics, how)?.find()?.solved
         }
     };
     Ok(solved.pop())

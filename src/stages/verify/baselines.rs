@@ -2,13 +2,12 @@
 //! circuit.
 
 use super::curves::Curve;
-use super::{CurveSetting, TaskRun, prompt};
+use super::{CurveSetting, TaskRun};
 use crate::artifact::tables::FaithfulnessRow;
 use crate::circuit::features::Errors;
 use crate::circuit::{Pass, at_least, everything, random_circuits};
 use crate::error::Result;
 use crate::ids::{Component, DictionaryId, FeatureId};
-use crate::stages::search::{Other, Search};
 use crate::stats::agreement::area_under_curve;
 use crate::stats::interval::{Estimate, mean, spread};
 use crate::task::Published;
@@ -41,20 +40,6 @@ impl TaskRun<'_> {
                 .row("faithfulness", curve.recovered(&signed)))
         };
         circuits.iter().map(row).collect()
-    }
-
-    /// What other methods find, with the settings that circuits were found with.
-    pub(super) fn others(&self) -> Result<Vec<Other>> {
-        let discover = &self.run.config.discover;
-        let own = self
-            .found
-            .prompts(&self.task.name)
-            .map(|row| prompt(self.prompts, row))
-            .collect::<Result<_>>()?;
-        let search = Search::new(self.replacement, self.task, own, self.prompts, self.metrics)?;
-        let methods =
-            self.run.config.verify.methods.iter().filter(|method| **method != discover.method);
-        methods.map(|&method| search.find(discover, method)).collect()
     }
 
     /// Every feature that is active on a prompt of the task: what random circuits are drawn from.

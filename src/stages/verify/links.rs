@@ -1,9 +1,9 @@
 //! The strongest links, each tested by an intervention in a few prompts.
 
 use super::{TaskRun, prompt};
-use crate::artifact::tables::{EffectRow, FaithfulnessRow, PromptRow};
+use crate::artifact::tables::{EffectRow, FaithfulnessRow, PromptRow, TESTED_LINKS};
 use crate::circuit::effects::{Effect, TestedLink, effects};
-use crate::circuit::features::{self};
+use crate::circuit::features::{self, FeatureAblation};
 use crate::circuit::{self, Ablate, Attribution, Node};
 use crate::config::DiscoveryMethod;
 use crate::error::Result;
@@ -13,11 +13,21 @@ use crate::inputs;
 use crate::stats::agreement::{correlation, rank_correlation};
 use crate::stats::interval::Estimate;
 use crate::task::Prompt;
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Prompts in which a link of a task is run, spread from those where its share is largest to those
 /// where it is smallest.
 pub(super) const PROMPTS_A_LINK: usize = 5;
+
+/// Prompts in a part of what is kept.
+const LINKED: usize = 8;
+
+/// Parts of a task's prompts, at most.
+pub(super) fn parts(prompts: usize) -> u32 {
+    prompts.div_ceil(LINKED) as u32
+}
 
 /// A link of a task: from a feature to a receiver, at any position.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +45,12 @@ pub(super) struct PromptLink<'a> {
     share: f32,
     link: TestedLink,
 }
+
+/// A link that is run: its rank, the number of prompts that have it, and its place in a prompt.
+type Chosen<'c> = (usize, u32, &'c TaskLink, &'c PromptLink<'c>);
+
+/// A prompt with the links that are run in it.
+type InPrompt<'c> = (&'c u32, &'c Vec<Chosen<'c>>);
 
 impl PromptLink<'_> {
     /// The link with its direct effect in the clean run, and the sum of the sizes of all effects on
@@ -70,7 +86,7 @@ impl TaskRun<'_> {
             |places: &[PromptLink]| places.iter().map(|p| f64::from(p.share)).sum::<f64>();
         strongest.sort_by(|a, b| strength(&b.1).total_cmp(&strength(&a.1)).then(a.0.cmp(&b.0)));
         strongest.truncate(self.run.config.verify.edges);
-        let mut chosen: BTreeMap<u32, Vec<(usize, u32, &TaskLink, &PromptLink)>> = BTreeMap::new();
+        let mut chosen: BTreeMap<u32, Vec<Chosen>> = BTreeMap::new();
         for (rank, (link, places)) in strongest.iter_mut().enumerate() {
             places.sort_by(|a, b| {
                 b.share.total_cmp(&a.share).then(a.prompt.prompt.cmp(&b.prompt.prompt))
@@ -124,13 +140,27 @@ impl TaskRun<'_> {
         Ok(links)
     }
 
-    pub(super) fn run_links(
+    pub(super) fn run_links(&self, chosen: &BTreeMap<u32, Vec<Chosen>>) -> Result<Vec<EffectRow>> {
+        let chosen: Vec<InPrompt> = chosen.iter().collect();
+        self.run.progress.begin("prompts with tested links", chosen.len() as u64, 0);
+        let (values, mut rows) = (OnceCell::new(), Vec::new());
+        for (part, some) in (self.first.links..).zip(chosen.chunks(LINKED)) {
+            if !self.run.has(part) {
+                continue;
+            }
+            rows.extend(self.run.part(&TESTED_LINKS, part, || self.run_some(some, &values))?);
+        }
+        Ok(rows)
+    }
+
+    fn run_some(
         &self,
-        chosen: &BTreeMap<u32, Vec<(usize, u32, &TaskLink, &PromptLink)>>,
+        chosen: &[InPrompt],
+        values: &OnceCell<Vec<Arc<FeatureAblation>>>,
     ) -> Result<Vec<EffectRow>> {
         let number: Vec<&Prompt> = chosen
-            .values()
-            .map(|links| prompt(self.prompts, links[0].3.prompt))
+            .iter()
+            .map(|(_, links)| prompt(self.prompts, links[0].3.prompt))
             .collect::<Result<_>>()?;
         let place_of: BTreeMap<u32, usize> = self
             .found
@@ -138,11 +168,16 @@ impl TaskRun<'_> {
             .enumerate()
             .map(|(i, row)| (row.prompt, i))
             .collect();
-        let ablation_values =
-            features::ablation_values(self.replacement, &self.all, Ablate::Mean, self.task.seed)?;
-        self.run.progress.begin("prompts with tested links", chosen.len() as u64, 0);
+        let ablation_values = match values.get() {
+            Some(values) => values,
+            None => {
+                let (all, seed) = (&self.all, self.task.seed);
+                let made = features::ablation_values(self.replacement, all, Ablate::Mean, seed)?;
+                values.get_or_init(|| made)
+            }
+        };
         let mut rows = Vec::new();
-        for ((id, links), prompt) in chosen.iter().zip(number) {
+        for (&(id, links), prompt) in chosen.iter().zip(number) {
             let root = inputs::root(self.run.config.discover.root, prompt);
             let direct = match self.run.config.discover.method {
                 DiscoveryMethod::Gradient => {

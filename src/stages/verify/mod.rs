@@ -5,10 +5,14 @@
 mod baselines;
 mod curves;
 mod links;
+mod methods;
 mod precision;
 mod runs;
 
-use crate::artifact::tables::{ComponentRow, FaithfulnessRow, PromptRow, RankingRow};
+use crate::artifact::Row;
+use crate::artifact::tables::{
+    CircuitRunRow, ComponentRow, FaithfulnessRow, PromptRow, RankingRow,
+};
 use crate::atlas::{self, graphs};
 use crate::circuit::features::Errors;
 use crate::circuit::{Case, ReplacementModel, circuits_by_frequency};
@@ -17,6 +21,7 @@ use crate::error::{Context, Result, hinted};
 use crate::ids::{Component, DictionaryId, FeatureId};
 use crate::inputs;
 use crate::stages::search::ranked::exchanged;
+use crate::stages::search::runs::Runs;
 use crate::stages::search::task_prompts::{check_used, whole};
 use crate::stages::search::{SizedCircuits, by_rank};
 use crate::stages::{Done, Run};
@@ -24,7 +29,6 @@ use crate::stats::interval::{Bootstrap, Estimate, mean};
 use crate::stats::strata::{places, stratified};
 use crate::task::{Prompt, Prompts};
 use rayon::prelude::*;
-use runs::Runs;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,12 +47,18 @@ pub fn run(run: &Run) -> Result<Done> {
     run.progress.say("loading the model and its dictionaries");
     let replacement = run.replacement_model()?;
     let found = Discovered::load(run)?;
-    let runs = Runs::new(run)?;
+    let runs = Runs::open(run, CircuitRunRow::ARTIFACT)?;
     let (mut faithfulness, mut links, mut costs) = (Vec::new(), Vec::new(), Vec::new());
+    let mut first = FirstParts::default();
     for settings in &run.config.tasks {
         let prompts = inputs::prompts(run.config, settings, &tokenizer)?;
+        // What is decided by them must be measured by whoever decides.
+        runs.share(false);
         let task_run =
             TaskRun::new(run, &runs, &replacement, settings, &found, &prompts, &metrics)?;
+        let task_run = TaskRun { first, ..task_run };
+        first = first.next(&task_run);
+        runs.share(run.shard.is_some());
         let what = || format!("task `{}`", settings.name);
         let published = inputs::published(run.config, settings)?;
         let (rows, cost) = task_run.curves(published.as_ref()).with_context(what)?;
@@ -57,6 +67,10 @@ pub fn run(run: &Run) -> Result<Done> {
         let (rows, agreement) = task_run.links().with_context(what)?;
         links.extend(rows);
         faithfulness.extend(agreement);
+    }
+    if run.shard.is_some() {
+        runs.write()?;
+        return Ok(run.parts.summary().into());
     }
     faithfulness.sort_by(|a, b| sorted_by(a).cmp(&sorted_by(b)));
     links.sort_by(|a, b| (&a.task, a.rank, a.prompt).cmp(&(&b.task, b.rank, b.prompt)));
@@ -99,11 +113,29 @@ impl Discovered {
     }
 }
 
+/// The numbers of a task's first parts, by what they hold.
+#[derive(Clone, Copy, Default)]
+struct FirstParts {
+    methods: u32,
+    links: u32,
+}
+
+impl FirstParts {
+    /// Those of the task after one.
+    fn next(self, of: &TaskRun) -> FirstParts {
+        FirstParts {
+            methods: self.methods + of.run.config.verify.methods.len() as u32,
+            links: self.links + links::parts(of.all.len()),
+        }
+    }
+}
+
 /// One task, ready to be measured.
 struct TaskRun<'a> {
     run: &'a Run<'a>,
     /// What circuits were run before.
     runs: &'a Runs<'a>,
+    first: FirstParts,
     replacement: &'a ReplacementModel,
     task: &'a Task,
     found: &'a Discovered,
@@ -215,6 +247,7 @@ impl<'a> TaskRun<'a> {
             TaskRun {
                 run,
                 runs,
+                first: FirstParts::default(),
                 replacement,
                 task,
                 found,
