@@ -231,6 +231,13 @@ impl<'a> Plan<'a> {
         (self.features * self.sizes.d_model) as f64
     }
 
+    /// Tokens of the corpus, if each task of an array has as many parts as any.
+    fn tokens(&self, tasks: usize) -> f64 {
+        let corpus = &self.config.corpus;
+        let parts = self.parts.unwrap_or(tasks).div_ceil(tasks) * tasks;
+        (parts * corpus.shard_contexts * corpus.context) as f64
+    }
+
     /// Hours of an array's task, of which it needs a part on most machines.
     fn hours(&self, stage: &Stage, tasks: usize) -> u64 {
         let config = self.config;
@@ -256,12 +263,10 @@ impl<'a> Plan<'a> {
                 let vocabulary = self.sizes.vocabulary;
                 (self.features * self.sizes.d_model * vocabulary) as f64
             }
-            _ => {
-                let parts = self.parts.unwrap_or(tasks).div_ceil(tasks) * tasks;
-                let tokens = (parts * corpus.shard_contexts * corpus.context) as f64;
-                let all = stage.name == "score" && config.score.features == ScoreFeatures::All;
-                tokens * (of_token + if all { self.of_dictionaries() } else { 0.0 })
+            "score" if config.score.features == ScoreFeatures::All => {
+                self.tokens(tasks) * (of_token + self.of_dictionaries())
             }
+            _ => self.tokens(tasks) * of_token,
         };
         let seconds = multiplications / (tasks as f64 * SPEED * self.cpus() as f64);
         1 + (seconds / 3600.0).ceil() as u64

@@ -244,7 +244,8 @@ fn kept_parts_of_somebody_else_are_neither_replaced_nor_removed() {
         assert!(said.error().contains("was not written by this program"), "{}", said.err);
     }
     let said = bench.call(&["clean"]).succeeded();
-    assert!(said.err.contains("prompt_scores/part-00001.parquet"), "{}{}", said.out, said.err);
+    let said = said.out + &said.err;
+    assert!(said.contains("prompt_scores/part-00001.parquet"), "{said}");
     assert_eq!(std::fs::read_to_string(path).unwrap(), "mine");
 }
 
@@ -257,6 +258,9 @@ fn parts_of_other_settings_and_damaged_ones_are_made_again() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[20] ^= 1;
     std::fs::write(&path, bytes).unwrap();
+    let undamaged = copied(&bench);
+    undamaged.run(&["discover"]).succeeded();
+    assert_same(&undamaged, &before("verify"));
     let bench = bench.set("share = 0.001", "share = 0.002");
     bench.run(&["discover"]).succeeded();
     let one = before("discover").set("share = 0.001", "share = 0.002");
