@@ -163,11 +163,11 @@ impl Drawing<'_> {
              rest comes from outside of the circuit.",
             counted(choice.links_left, "link"),
             percent(choice.flow_left),
-            percent(self.into_answer()),
+            percent(self.of_answer()),
         )
     }
 
-    fn into_answer(&self) -> f64 {
+    fn of_answer(&self) -> f64 {
         let own = self.choice.links.iter().filter(|link| link.2.to.part == Part::Answer);
         own.map(|link| link.3.flow).sum()
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::stats::agreement::Doubt;
 
-fn feature_page<'a>(files: &'a BTreeMap<String, String>, id: FeatureId) -> &'a str {
+fn feature_page(files: &BTreeMap<String, String>, id: FeatureId) -> &str {
     &files[&format!("features/{id}.html")]
 }
 

@@ -423,7 +423,7 @@ mod tests {
     fn a_verdict_is_no_stronger_than_its_baselines() {
         let of = |rows: &[Faithfulness]| verdicts(&task(rows), 28)[0].1.clone();
         let found = row("feature", "found", 80, 0.95);
-        assert_eq!(of(&[found.clone()]), "faithful");
+        assert_eq!(of(std::slice::from_ref(&found)), "faithful");
         assert_eq!(of(&[row("feature", "found", 80, 0.5)]), "not faithful");
         let random = row("feature", "random", 80, 0.93);
         assert_eq!(of(&[found.clone(), random]), "faithful, but random features keep as much");
