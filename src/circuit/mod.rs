@@ -39,7 +39,7 @@ pub use promote::{
     Promoted, TopTokens, Weighted, Writers, promoted, promoted_logits, write_directions,
 };
 pub use replacement::{PROMPTS, Pass, ReplacementModel};
-pub use similar::nearest;
+pub use similar::{Near, nearest};
 pub use steer::Rise;
 pub use steer::{Steered, steer};
 pub use terms::Stream;

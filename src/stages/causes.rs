@@ -5,7 +5,7 @@ use super::cause_rows::{self, At};
 use super::{Done, Run};
 use crate::artifact::tables::{AblatedRow, EvidenceRow, FeatureRow, ReadingRow, SimilarRow};
 use crate::circuit::causes::{ReadBy, Reading, readings};
-use crate::circuit::{ReplacementModel, Steered, TopTokens, nearest, steer};
+use crate::circuit::{Near, ReplacementModel, Steered, TopTokens, nearest, steer};
 use crate::error::Result;
 use crate::ids::{FeatureId, Shown, Side};
 use crate::inputs::{Contexts, by};
@@ -50,17 +50,19 @@ pub fn run(run: &Run) -> Result<Done> {
 }
 
 fn similar(replacement: &ReplacementModel, features: &[FeatureId]) -> Result<Vec<SimilarRow>> {
-    let unit = (replacement.model.sizes.d_model as f64).sqrt();
     let found = nearest(replacement, features, SIMILAR)?;
-    let row = |feature: FeatureId, rank: u32, (other, cosine): (usize, f32)| {
-        let cosine = f64::from(cosine);
-        SimilarRow { feature, rank, other: features[other], cosine, z: cosine * unit }
+    let row = |feature: FeatureId, rank: u32, near: Near| SimilarRow {
+        feature,
+        rank,
+        other: features[near.number],
+        cosine: f64::from(near.cosine),
+        z: near.z,
     };
     let mut rows: Vec<SimilarRow> = features
         .iter()
         .zip(found)
         .flat_map(|(feature, own)| {
-            (0..).zip(own).map(move |(rank, other)| row(*feature, rank, other))
+            (0..).zip(own).map(move |(rank, near)| row(*feature, rank, near))
         })
         .collect();
     rows.sort_by_cached_key(|row| (row.feature.to_string(), row.rank));

@@ -226,14 +226,14 @@ fn similar_features_are_found_by_their_cosine(f: &'static Fixture) {
             others.map(|j| cosine(i, j)).filter(|cosine| *cosine > 0.0).collect();
         expected.sort_by(|a, b| b.total_cmp(a));
         expected.truncate(4);
-        assert!(found.iter().all(|(j, _)| *j != i));
+        assert!(found.iter().all(|near| near.number != i));
         assert_near(
             "cosines",
-            &found.iter().map(|&(j, _)| cosine(i, j)).collect::<Vec<_>>(),
+            &found.iter().map(|near| cosine(i, near.number)).collect::<Vec<_>>(),
             &expected,
             1e-4,
         );
-        let told: Vec<f64> = found.iter().map(|&(_, cosine)| f64::from(cosine)).collect();
+        let told: Vec<f64> = found.iter().map(|near| f64::from(near.cosine)).collect();
         assert_near("cosines as told", &told, &expected, 1e-4);
     }
 }

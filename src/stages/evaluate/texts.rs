@@ -4,7 +4,7 @@
 use super::work::Work;
 use crate::artifact::tables::{CauseRow, ExampleRow};
 use crate::atlas::cause_group;
-use crate::circuit::{ReplacementModel, nearest};
+use crate::circuit::{Near, ReplacementModel, nearest};
 use crate::error::Result;
 use crate::ids::Band;
 use crate::ids::FeatureId;
@@ -117,7 +117,7 @@ impl<'a> Sources<'a> {
     ) -> Result<Sources<'a>> {
         let ids: Vec<FeatureId> = work.features.iter().map(|row| row.feature).collect();
         let similar = nearest(replacement, &ids, SIMILAR)?;
-        let numbers = |own: Vec<(usize, f32)>| own.into_iter().map(|(other, _)| other).collect();
+        let numbers = |own: Vec<Near>| own.into_iter().map(|near| near.number).collect();
         let similar = similar.into_iter().map(numbers).collect();
         let mut sources = Sources { work, replacement, rules, similar, places: BTreeMap::new() };
         let wanted: BTreeSet<u32> = keys.iter().flat_map(|&key| sources.own_tokens(key)).collect();
