@@ -139,7 +139,7 @@ impl List {
     }
 
     /// Rows by a column, the largest first, as the scripts sort them.
-    pub(super) fn from_the_largest(&self, column: usize) -> Vec<u32> {
+    pub(super) fn descending(&self, column: usize) -> Vec<u32> {
         let (mut rows, there) = self.by(column);
         rows[..there].reverse();
         rows
@@ -148,7 +148,7 @@ impl List {
     /// Rows as the list shows them at first.
     pub(super) fn at_first(&self) -> Vec<u32> {
         match self.column(self.first) {
-            Some(column) => self.from_the_largest(column),
+            Some(column) => self.descending(column),
             None => (0..self.rows.len() as u32).collect(),
         }
     }
@@ -185,7 +185,7 @@ mod tests {
         let list = Lists::new(&site).features;
         let score = list.column("score").unwrap();
         let (up, there) = list.by(score);
-        let down = list.from_the_largest(score);
+        let down = list.descending(score);
         assert!(there > 10 && there < list.rows.len());
         assert_eq!(up[there..], down[there..]);
         let key = |row: u32| list.rows[row as usize].cells[score].key().unwrap();

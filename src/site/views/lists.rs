@@ -157,7 +157,7 @@ impl Way {
                     title: format!("{title} by {}", list.columns[at].label),
                     group: "all",
                     label: format!("by {}", list.columns[at].label),
-                    rows: list.from_the_largest(at),
+                    rows: list.descending(at),
                 });
             }
         }
