@@ -72,7 +72,7 @@ pub const STAGES: [Stage; 12] = [
         name: "measure",
         does: "how well the model fits the corpus, and each dictionary the model; refuses what \
              does not",
-        version: 5,
+        version: 6,
         settings: &[],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
         besides: nothing,
