@@ -4,7 +4,7 @@ use crate::dictionary::{Active, Dictionary, activation};
 use crate::error::Result;
 use crate::ids::{DictionaryId, FeatureId, Kind};
 use crate::model::{Gpt2, Layer, Trace};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::iter::Sum;
@@ -182,33 +182,39 @@ impl ReplacementModel {
     }
 }
 
-/// The active features of each token of each input `[T, d_in]`. Prompts begin alike, if only with
-/// BOS: rows that are the same to the bit are encoded once.
+/// The active features of each token of each input `[T, d_in]`.
 fn encoded<'t>(
     dictionary: &Dictionary,
     inputs: impl Iterator<Item = &'t Tensor>,
 ) -> Result<Vec<Vec<Active>>> {
-    let (mut rows, mut places, mut known) = (Vec::new(), Vec::new(), HashMap::new());
-    let d_in = dictionary.b_in().len();
-    for x in inputs {
-        let place = |row: &[f32]| {
-            let (bits, next): (Vec<u32>, usize) =
-                (row.iter().map(|x| x.to_bits()).collect(), known.len());
-            *known.entry(bits).or_insert_with(|| {
-                rows.extend_from_slice(row);
-                next
-            })
-        };
-        places.push(flat(x)?.chunks_exact(d_in).map(place).collect::<Vec<usize>>());
-    }
-    if known.is_empty() {
+    let inputs: Vec<&Tensor> = inputs.collect();
+    if inputs.is_empty() {
         return Ok(Vec::new());
     }
-    let active = dictionary.active(&Tensor::from_vec(rows, (known.len(), d_in), &Device::Cpu)?)?;
-    Ok(places
-        .into_iter()
-        .map(|places| places.into_iter().map(|place| active[place].clone()).collect())
-        .collect())
+    let mut active = encoded_rows(dictionary, &Tensor::cat(&inputs, 0)?)?.into_iter();
+    inputs.iter().map(|x| Ok(active.by_ref().take(x.dim(0)?).collect())).collect()
+}
+
+/// The active features of rows `[R, d_in]`. Prompts begin alike, and what stands in for them too:
+/// rows that are the same to the bit are encoded once.
+pub(super) fn encoded_rows(dictionary: &Dictionary, rows: &Tensor) -> Result<Vec<Active>> {
+    let bits: Vec<u32> = flat(rows)?.into_iter().map(f32::to_bits).collect();
+    let (mut known, mut distinct) = (HashMap::new(), Vec::new());
+    let place = |(i, row)| -> usize {
+        let next = distinct.len();
+        *known.entry(row).or_insert_with(|| {
+            distinct.push(i);
+            next
+        })
+    };
+    let places: Vec<usize> =
+        (0u32..).zip(bits.chunks_exact(dictionary.b_in().len())).map(place).collect();
+    if distinct.len() == places.len() {
+        return dictionary.active(rows);
+    }
+    let distinct = Tensor::new(distinct, rows.device())?;
+    let active = dictionary.active(&rows.index_select(&distinct, 0)?)?;
+    Ok(places.into_iter().map(|place| active[place].clone()).collect())
 }
 
 impl Pass {

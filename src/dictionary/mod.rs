@@ -53,8 +53,13 @@ pub(crate) fn activation(active: &Active, feature: u32) -> f32 {
     active.binary_search_by_key(&feature, |(f, _)| *f).map_or(0.0, |at| active[at].1)
 }
 
-/// Tokens encoded at once: the pre-activations of a wide dictionary take 100 KB a token.
+/// Tokens and features that are multiplied at once: their products stay in the processor's cache
+/// until they are read. Blocks of features are of equal size and never small, as small products are
+/// summed in another order.
 const ROWS: usize = 512;
+const COLUMNS: usize = 512;
+/// Tokens whose products a thread reads at least.
+const AT_LEAST: usize = 64;
 
 impl Rule {
     /// Sets what is not active to 0 in the pre-activations of one token.
@@ -80,12 +85,27 @@ impl Rule {
 
     /// The active features of one token, of products `W·x`, biases and [`Rule::limits`].
     fn active(&self, products: &[f32], bias: &[f32], limits: &[f32]) -> Active {
+        let mut active = Active::new();
+        self.take_active(&mut active, 0, products, bias, limits);
+        active
+    }
+
+    /// Adds them to a token's list; the first product is of the feature `from`.
+    fn take_active(
+        &self,
+        active: &mut Active,
+        from: u32,
+        products: &[f32],
+        bias: &[f32],
+        limits: &[f32],
+    ) {
         if let Rule::TopK(k) = self {
             let mut row: Vec<f32> = products.iter().zip(bias).map(|(x, b)| x + b).collect();
             keep_largest(&mut row, *k);
-            return sparse(&row);
+            active.extend(sparse(&row).into_iter().map(|(f, a)| (from + f, a)));
+            return;
         }
-        Arch::new().dispatch(|| above(products, bias, limits))
+        Arch::new().dispatch(|| above(active, from, products, bias, limits));
     }
 
     /// The rule of some features only; a top-k is one of all features or none.
@@ -100,13 +120,12 @@ impl Rule {
 /// The features whose `product + bias` is above their limit. Nearly all are below, so that they are
 /// looked at many at a time first.
 #[inline(always)]
-fn above(products: &[f32], bias: &[f32], limits: &[f32]) -> Active {
+fn above(active: &mut Active, first: u32, products: &[f32], bias: &[f32], limits: &[f32]) {
     const AT_ONCE: usize = 32;
-    let mut active = Active::new();
     let mut look = |from: usize, products: &[f32], bias: &[f32], limits: &[f32]| {
         let each = || products.iter().zip(bias).map(|(x, b)| x + b).zip(limits);
         if each().fold(false, |any, (x, limit)| any | (x > *limit)) {
-            let found = (from as u32..).zip(each()).filter(|(_, (x, limit))| x > *limit);
+            let found = (first + from as u32..).zip(each()).filter(|(_, (x, limit))| x > *limit);
             active.extend(found.map(|(f, (x, _))| (f, x)));
         }
     };
@@ -118,7 +137,6 @@ fn above(products: &[f32], bias: &[f32], limits: &[f32]) -> Active {
         look(at * AT_ONCE, products, bias, limits);
     }
     look(whole, rest, &bias[whole..], &limits[whole..]);
-    active
 }
 
 /// Sets all but the `k` largest values to 0, and those not above 0; of equal values the first are
@@ -160,20 +178,38 @@ impl Encoder {
 
     /// `x [T, d_in]` → the active features of each token.
     pub fn active(&self, x: &Tensor) -> Result<Vec<Active>> {
-        let (tokens, w, bias) = (x.dim(0)?, self.w.t()?, self.bias.to_vec1::<f32>()?);
-        let limits = self.rule.limits(bias.len());
-        let mut active = Vec::with_capacity(tokens);
-        for start in (0..tokens).step_by(ROWS) {
-            let products = x.narrow(0, start, ROWS.min(tokens - start))?.matmul(&w)?;
-            // Read in place: a copy takes a tenth of the product's time.
-            let (storage, _) = products.storage_and_layout();
-            let Storage::Cpu(storage) = &*storage else {
-                return Err(candle_core::Error::Msg("products on another device".into()).into());
-            };
-            let rows = storage.as_slice::<f32>()?.par_chunks_exact(bias.len());
-            active.par_extend(rows.map(|row| self.rule.active(row, &bias, &limits)));
-        }
+        let mut active = vec![Active::new(); x.dim(0)?];
+        self.take_active(&mut active, 0, x)?;
         Ok(active)
+    }
+
+    /// Adds the active features of each token to its list; the encoder's first feature is the
+    /// dictionary's `from`.
+    fn take_active(&self, active: &mut [Active], from: usize, x: &Tensor) -> Result<()> {
+        let (n, bias) = (self.width(), self.bias.to_vec1::<f32>()?);
+        let limits = self.rule.limits(n);
+        // A top-k needs all features to know any.
+        let blocks = if matches!(self.rule, Rule::TopK(_)) { 1 } else { n.div_ceil(COLUMNS) };
+        for block in 0..blocks {
+            let (start, end) = (block * n / blocks, (block + 1) * n / blocks);
+            let w = self.w.narrow(0, start, end - start)?.t()?;
+            let (bias, limits) = (&bias[start..end], &limits[start..end]);
+            for (at, active) in active.chunks_mut(ROWS).enumerate() {
+                let rows = x.narrow(0, at * ROWS, active.len())?;
+                let products = rows.matmul(&w)?;
+                // Read in place: a copy takes a tenth of the product's time.
+                let (storage, _) = products.storage_and_layout();
+                let Storage::Cpu(storage) = &*storage else {
+                    return Err(candle_core::Error::Msg("products on another device".into()).into());
+                };
+                let rows = storage.as_slice::<f32>()?.par_chunks_exact(end - start);
+                let first = (from + start) as u32;
+                rows.zip(active).with_min_len(AT_LEAST).for_each(|(row, active)| {
+                    self.rule.take_active(active, first, row, bias, limits);
+                });
+            }
+        }
+        Ok(())
     }
 
     fn activations(&self, x: &Tensor) -> Result<Vec<f32>> {

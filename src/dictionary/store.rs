@@ -153,10 +153,8 @@ impl Dictionary {
         let map = mapped(&self.path)?;
         let mut active = vec![Active::new(); x.dim(0)?];
         for start in (0..self.width).step_by(SLICE) {
-            let found = self.slice(&map, start, SLICE.min(self.width - start))?.active(x)?;
-            for (all, some) in active.iter_mut().zip(found) {
-                all.extend(some.into_iter().map(|(f, a)| (f + start as u32, a)));
-            }
+            let slice = self.slice(&map, start, SLICE.min(self.width - start))?;
+            slice.take_active(&mut active, start, x)?;
         }
         Ok(active)
     }

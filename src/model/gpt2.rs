@@ -6,9 +6,13 @@
 //! `L` layers, `M` MLP width, `P` positions, `T` tokens, `V` vocabulary.
 
 mod added;
+mod attention;
 mod fused;
+mod hooked;
 
 pub use added::{Added, Behind};
+pub(crate) use fused::gelu_and_slope;
+pub(crate) use hooked::HookedLayer;
 
 use super::checkpoint::{Checkpoint, blocks};
 use super::config::Config;
@@ -16,7 +20,7 @@ use super::trace::{Abreast, Clean, Intervention, LayerTrace, Trace};
 use crate::error::{Result, hinted};
 use crate::ids::{DictionaryId, Kind};
 use candle_core::{D as Last, DType, Device, Tensor};
-use fused::{causal_softmax, linear, linear_gelu, normed};
+use fused::{causal_softmax, linear, linear_gelu, linear_onto, normed};
 use rayon::prelude::*;
 use std::path::Path;
 
@@ -432,8 +436,7 @@ impl Gpt2 {
         let mut x = self.embed_all(contexts)?;
         for l in 0..=last {
             let qkv = self.projected(l, &x)?;
-            let gathered = (0..contexts.len()).map(|i| Ok(self.look(&rows.of_one(&qkv, i)?)?.z));
-            let z = Tensor::cat(&gathered.collect::<Result<Vec<_>>>()?, 0)?;
+            let z = self.gather(&qkv, &rows)?;
             keep(l, Kind::Attention, &z)?;
             if l == last && hooks.iter().all(|id| id.layer < last || id.kind == Kind::Attention) {
                 break;
@@ -442,7 +445,7 @@ impl Gpt2 {
             let x2 = self.x2(&mid)?;
             keep(l, Kind::Mlp, &x2)?;
             if l < last {
-                x = (mid + self.mlp(l, &x2)?)?;
+                x = self.onto_mlp(l, &mid, &x2)?;
             }
         }
         Ok(read)
@@ -473,6 +476,11 @@ impl Gpt2 {
     /// `x2 [T, D]` → `mlp_out [T, D]`
     pub(super) fn mlp(&self, l: usize, x2: &Tensor) -> Result<Tensor> {
         linear(&self.units(l, x2)?, &self.layers[l].w_out, &self.layers[l].b_out)
+    }
+
+    /// Residual stream before an MLP and what the MLP reads of it → the stream after it, `[T, D]`
+    fn onto_mlp(&self, l: usize, mid: &Tensor, x2: &Tensor) -> Result<Tensor> {
+        linear_onto(mid, &self.units(l, x2)?, &self.layers[l].w_out, &self.layers[l].b_out)
     }
 
     /// The activations of an MLP's units, `x2 [T, D]` → `[T, M]`
@@ -508,28 +516,19 @@ impl Gpt2 {
         })
     }
 
-    /// The residual stream after a block: parts that the intervention replaces whole are not run.
+    /// The residual stream after a block.
     fn through(&self, l: usize, x: &Tensor, intervention: &dyn Intervention) -> Result<Tensor> {
-        let z = match intervention.whole_z(l) {
-            Some(z) => z,
-            None => intervention.z(l, self.look(&self.qkv(l, x)?.1)?.z)?,
-        };
+        let z = intervention.z(l, self.look(&self.qkv(l, x)?.1)?.z)?;
         let mid = self.after_attention(l, x, &z)?;
-        let mlp_out = match intervention.whole_mlp_out(l) {
-            Some(mlp_out) => mlp_out,
-            None => {
-                let x2 = self.x2(&mid)?;
-                let mlp_out = self.mlp(l, &x2)?;
-                intervention.mlp_out(l, &x2, mlp_out)?
-            }
-        };
+        let x2 = self.x2(&mid)?;
+        let mlp_out = intervention.mlp_out(l, &x2, self.mlp(l, &x2)?)?;
         Ok((mid + mlp_out)?)
     }
 
     /// Residual stream before a block and what its heads give, `z [T, H·K]` → the stream before its
     /// MLP, `[T, D]`
     pub(crate) fn after_attention(&self, l: usize, x: &Tensor, z: &Tensor) -> Result<Tensor> {
-        Ok((x + linear(z, &self.layers[l].w_o, &self.layers[l].b_o)?)?)
+        linear_onto(x, z, &self.layers[l].w_o, &self.layers[l].b_o)
     }
 
     /// What an MLP reads of the residual stream before it.
@@ -549,10 +548,7 @@ impl Gpt2 {
                 let is_last = l + 1 == self.sizes.layers;
                 Ok(if is_last { all.index_select(&ends, 0)? } else { all.clone() })
             };
-            let heads = || {
-                let attended = self.attend_all(l, &x, &rows)?;
-                read(&Tensor::cat(&attended.iter().map(|one| &one.z).collect::<Vec<_>>(), 0)?)
-            };
+            let heads = || read(&self.gather(&self.projected(l, &x)?, &rows)?);
             let mid = self.after_attention(l, &read(&x)?, &step.z(l, &heads)?)?;
             let x2 = self.x2(&mid)?;
             let mlp_out = step.mlp_out(l, &x2, &|| self.mlp(l, &x2))?;
@@ -563,8 +559,9 @@ impl Gpt2 {
 
     /// `z` of the first layer in several contexts, `[T, H·K]` each: nothing is before it.
     pub(crate) fn first_z(&self, contexts: &[&[u32]]) -> Result<Vec<Tensor>> {
-        let attended = self.attend_all(0, &self.embed_all(contexts)?, &Rows::of(contexts))?;
-        Ok(attended.into_iter().map(|one| one.z).collect())
+        let (rows, x) = (Rows::of(contexts), self.embed_all(contexts)?);
+        let z = self.gather(&self.projected(0, &x)?, &rows)?;
+        (0..contexts.len()).map(|i| rows.of_one(&z, i)).collect()
     }
 
     /// Where heads look: the softmax of scores `[H, T, T]`, over no position ahead.

@@ -14,10 +14,10 @@ mod trace;
 
 pub use check::{Against, ModelCheck, check_model};
 pub use checkpoint::{FOLDER, weights};
-pub(crate) use gpt2::Attended;
 pub use gpt2::Layer;
 pub use gpt2::Unfolded;
 pub use gpt2::{Added, Behind, Gpt2, Sizes};
+pub(crate) use gpt2::{Attended, HookedLayer, gelu_and_slope};
 pub use readings::Reading;
 pub(crate) use trace::Abreast;
 pub use trace::{Clean, Intervention, LayerTrace, Trace};

@@ -56,16 +56,6 @@ pub trait Intervention: Sync {
     fn mlp_out(&self, _layer: usize, _x2: &Tensor, mlp_out: Tensor) -> Result<Tensor> {
         Ok(mlp_out)
     }
-
-    /// `z [T, H·K]` where it is the same whatever the heads do: they need not be run.
-    fn whole_z(&self, _layer: usize) -> Option<Tensor> {
-        None
-    }
-
-    /// `mlp_out [T, D]` where it is the same whatever the MLP does.
-    fn whole_mlp_out(&self, _layer: usize) -> Option<Tensor> {
-        None
-    }
 }
 
 /// Replaces what components write in several passes that stand one below the other: in `R = ΣT`

@@ -98,7 +98,7 @@ pub const STAGES: [Stage; 12] = [
         name: "measure",
         does: "how well the model fits the corpus, and each dictionary the model; refuses what \
              does not",
-        version: 5,
+        version: 6,
         settings: &[],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
         besides: nothing,
@@ -114,7 +114,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "discover",
         does: "prompts → a circuit for each → components and features of the task",
-        version: 8,
+        version: 9,
         settings: &["tasks.", "discover.", "verify.prompts"],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries, Input::Prompts],
         besides: nothing,
@@ -143,7 +143,7 @@ pub const STAGES: [Stage; 12] = [
         name: "verify",
         does: "faithfulness of the circuits: everything else ablated; links tested by \
              intervention",
-        version: 6,
+        version: 7,
         settings: &["tasks.", "discover.", "verify."],
         inputs: &[
             Input::Model,
@@ -193,7 +193,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "cache",
         does: "one forward pass over every context; stores what the dictionaries read",
-        version: 4,
+        version: 5,
         settings: &["cache.store", "cache.dtype", "score.features"],
         inputs: &[Input::Model],
         besides: stages::cache::besides,
@@ -212,7 +212,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "score",
         does: "the activation of every circuit feature, or of all features, at every token",
-        version: 5,
+        version: 6,
         settings: &["score.", "groups."],
         inputs: &[Input::Dictionaries],
         besides: nothing,

@@ -12,6 +12,7 @@
 //! position is run.
 
 use super::{Ablate, Case, run_side_by_side, shared, sources, stacked};
+use crate::circuit::replacement::encoded_rows;
 use crate::circuit::{PROMPTS, ReplacementModel};
 use crate::dictionary::{Active, Dictionary, activation};
 use crate::error::Result;
@@ -343,7 +344,7 @@ impl Step<'_> {
             let known = self.first.iter().map(|(_, active)| active.as_slice());
             return Ok(self.lists(dictionary.id.layer, known).cloned().collect());
         }
-        dictionary.active(read)
+        encoded_rows(dictionary, read)
     }
 
     fn chosen(&self, dictionary: &Dictionary) -> &[usize] {

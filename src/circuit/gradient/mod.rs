@@ -72,13 +72,16 @@ impl Scores {
     pub fn by_part(&self) -> BTreeMap<FeatureId, f64> {
         let mut sums = BTreeMap::new();
         for (dictionary, names, scores) in &self.hooks {
+            // None where every score is 0.
+            let mut own: Vec<Option<f64>> = vec![None; names.len()];
             for row in scores.chunks_exact(names.len().max(1)) {
-                for (&f, score) in names.iter().zip(row).filter(|(_, score)| **score != 0.0) {
-                    *sums
-                        .entry(FeatureId { dictionary: *dictionary, index: f as usize })
-                        .or_insert(0.0) += score;
+                for (sum, score) in own.iter_mut().zip(row).filter(|(_, score)| **score != 0.0) {
+                    *sum.get_or_insert(0.0) += score;
                 }
             }
+            let feature = |f: u32| FeatureId { dictionary: *dictionary, index: f as usize };
+            let scored = names.iter().zip(own);
+            sums.extend(scored.filter_map(|(&f, sum)| Some((feature(f), sum?))));
         }
         sums
     }

@@ -7,6 +7,7 @@ use crate::circuit::replacement::Pass;
 use crate::dictionary::Rule;
 use crate::error::Result;
 use crate::ids::{DictionaryId, FeatureId, Kind};
+use crate::model::gelu_and_slope;
 use candle_core::{DType, Tensor};
 use std::collections::BTreeSet;
 
@@ -190,6 +191,10 @@ impl Parts {
             Activation::Rule(rule) => {
                 let mask = mask(&pre, rule)?;
                 Ok(((pre * &mask)?, Some(mask)))
+            }
+            Activation::Gelu if pre.dtype() == DType::F32 => {
+                let (a, slope) = gelu_and_slope(&pre)?;
+                Ok((a, Some(slope)))
             }
             Activation::Gelu => {
                 let shape = pre.shape().clone();

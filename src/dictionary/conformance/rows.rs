@@ -7,7 +7,10 @@
 use crate::dictionary::{Active, Dictionary};
 use crate::error::Result;
 use candle_core::Tensor;
+use rayon::prelude::*;
 
+/// Tokens that are summed at once.
+const TOKENS: usize = 128;
 /// A row that would best be multiplied by less than this is another feature's.
 const OTHERS: f64 = 0.3;
 
@@ -20,13 +23,27 @@ pub(super) struct Rows {
 
 impl Rows {
     /// Of the active features of some tokens, and what the reconstruction misses there, `[T, D]`.
-    pub(super) fn of(dictionary: &Dictionary, active: &[Active], missed: &Tensor) -> Result<Rows> {
-        let zero = vec![0.0; dictionary.width()];
-        let mut rows = Rows { along: zero.clone(), size: zero };
-        for (active, missed) in active.iter().zip(missed.to_vec2::<f32>()?) {
-            for &(f, a) in active {
+    pub(super) fn of(dictionary: &Dictionary, active: &[&Active], missed: &Tensor) -> Result<Rows> {
+        let missed = missed.to_vec2::<f32>()?;
+        let some =
+            |(active, missed): (&[&Active], &[Vec<f32>])| Rows::of_some(dictionary, active, missed);
+        let each = active.par_chunks(TOKENS).zip(missed.par_chunks(TOKENS)).map(some);
+        // Added up in the order of the tokens, so that the sums do not depend on the threads.
+        let mut all = Rows::none(dictionary.width());
+        each.collect::<Result<Vec<_>>>()?.iter().for_each(|some| all.add(some));
+        Ok(all)
+    }
+
+    fn none(width: usize) -> Rows {
+        Rows { along: vec![0.0; width], size: vec![0.0; width] }
+    }
+
+    fn of_some(dictionary: &Dictionary, active: &[&Active], missed: &[Vec<f32>]) -> Result<Rows> {
+        let mut rows = Rows::none(dictionary.width());
+        for (active, missed) in active.iter().zip(missed) {
+            for &(f, a) in *active {
                 let w = dictionary.write_direction(f as usize)?;
-                let along: f32 = w.iter().zip(&missed).map(|(w, e)| w * e).sum();
+                let along: f32 = w.iter().zip(missed).map(|(w, e)| w * e).sum();
                 let size: f32 = w.iter().map(|w| w * w).sum();
                 rows.along[f as usize] += f64::from(a * along);
                 rows.size[f as usize] += f64::from(a * a * size);
@@ -35,7 +52,7 @@ impl Rows {
         Ok(rows)
     }
 
-    pub(super) fn add(&mut self, other: &Rows) {
+    fn add(&mut self, other: &Rows) {
         self.along.iter_mut().zip(&other.along).for_each(|(a, b)| *a += b);
         self.size.iter_mut().zip(&other.size).for_each(|(a, b)| *a += b);
     }

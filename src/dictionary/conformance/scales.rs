@@ -2,12 +2,12 @@
 //! another form. All are made of `x·W_enc`, which is computed once.
 
 use super::Fit;
+use super::products::Products;
 use super::suspects::{FITTED, Tried, l0, left};
 use crate::dictionary::{Active, Dictionary, Encoder, Rule};
 use crate::error::Result;
 use crate::ids::Kind;
 use candle_core::Tensor;
-use rayon::prelude::*;
 
 /// Scales that trained dictionaries want anyway: those trained with an L1 penalty shrink.
 pub(super) const USUAL: (f64, f64) = (0.75, 1.33);
@@ -41,25 +41,21 @@ enum Scaled {
 }
 
 struct Scales<'a> {
+    products: &'a Products<'a>,
     dictionary: &'a Dictionary,
     rule: &'a Rule,
     y: &'a Tensor,
-    /// `x·W_enc`, a token a row.
-    read: Vec<f32>,
-    bias: Vec<f32>,
-    /// The bias without what comes from `b_in`.
-    b_enc: Vec<f32>,
     b_out: Tensor,
 }
 
 /// Which of its tensors is zero throughout although none is that was trained.
-pub(super) fn lost(dictionary: &Dictionary, encoder: &Encoder) -> Result<Option<&'static str>> {
-    if matches!(encoder.rule, Rule::Jump(_)) && encoder.thresholds().iter().all(|x| *x == 0.0) {
-        return Ok(Some("threshold"));
+pub(super) fn lost(products: &Products) -> Option<&'static str> {
+    let (rule, thresholds) = (&products.encoder.rule, products.encoder.thresholds());
+    if matches!(rule, Rule::Jump(_)) && thresholds.iter().all(|x| *x == 0.0) {
+        return Some("threshold");
     }
-    let (b_enc, size) = (b_enc(dictionary, encoder)?, largest(&encoder.bias.to_vec1::<f32>()?));
-    let zero = largest(&b_enc) <= 1e-5 * size && !matches!(encoder.rule, Rule::TopK(_));
-    Ok(zero.then_some("b_enc"))
+    let zero = largest(&products.b_enc) <= 1e-5 * largest(&products.bias);
+    (zero && !matches!(rule, Rule::TopK(_))).then_some("b_enc")
 }
 
 /// Whether most thresholds are below 0: activations are not, so that these say nothing.
@@ -73,28 +69,11 @@ fn largest(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |most, x| most.max(x.abs()))
 }
 
-fn b_enc(dictionary: &Dictionary, encoder: &Encoder) -> Result<Vec<f32>> {
-    let b_in = Tensor::new(dictionary.b_in(), encoder.w.device())?.unsqueeze(1)?;
-    Ok((&encoder.bias + encoder.w.matmul(&b_in)?.squeeze(1)?)?.to_vec1()?)
-}
-
 /// Tries every scale.
-pub(super) fn tried(
-    dictionary: &Dictionary,
-    encoder: &Encoder,
-    x: &Tensor,
-    y: &Tensor,
-    own: f64,
-) -> Result<Vec<Tried>> {
-    let scales = Scales {
-        dictionary,
-        rule: &encoder.rule,
-        y,
-        read: x.matmul(&encoder.w.t()?)?.flatten_all()?.to_vec1()?,
-        bias: encoder.bias.to_vec1()?,
-        b_enc: b_enc(dictionary, encoder)?,
-        b_out: Tensor::new(dictionary.b_out(), x.device())?,
-    };
+pub(super) fn tried(products: &Products, y: &Tensor, own: f64) -> Result<Vec<Tried>> {
+    let (dictionary, rule) = (products.dictionary, &products.encoder.rule);
+    let b_out = Tensor::new(dictionary.b_out(), y.device())?;
+    let scales = Scales { products, dictionary, rule, y, b_out };
     let mut all = scales.signs()?;
     all.extend(scales.written()?);
     all.extend(scales.best(Scaled::Weights)?);
@@ -108,20 +87,22 @@ pub(super) fn tried(
 }
 
 impl Scales<'_> {
-    fn tokens(&self) -> usize {
-        self.read.len() / self.bias.len()
+    /// The active features of the first `n` tokens at a scale.
+    fn active(&self, n: usize, scaled: Scaled, times: f64) -> Vec<Active> {
+        let Products { bias, b_enc, .. } = self.products;
+        let times = times as f32;
+        let bias: Vec<f32> = match scaled {
+            Scaled::Weights => {
+                bias.iter().zip(b_enc).map(|(bias, b)| times * (bias - b) + b).collect()
+            }
+            Scaled::Input => bias.clone(),
+        };
+        self.products.active_first(n, self.rule, times, &bias)
     }
 
-    /// The active features of the first `n` tokens; `pre` makes a pre-activation of feature and
-    /// `x·W_enc`.
-    fn active(&self, n: usize, rule: &Rule, pre: impl Fn(usize, f32) -> f32 + Sync) -> Vec<Active> {
-        let width = self.bias.len();
-        let of = |row: &[f32]| -> Active {
-            let mut row: Vec<f32> = row.iter().enumerate().map(|(f, x)| pre(f, *x)).collect();
-            rule.apply(&mut row);
-            crate::dictionary::sparse(&row)
-        };
-        self.read[..n * width].par_chunks_exact(width).map(of).collect()
+    /// Of all tokens, as the file says but for the rule.
+    fn unscaled(&self, rule: &Rule) -> Vec<Active> {
+        self.products.active(rule, 1.0, &self.products.bias)
     }
 
     /// How well something fits the first tokens.
@@ -149,7 +130,7 @@ impl Scales<'_> {
 
     /// `W_dec` at the scale that fits best by least squares.
     fn written(&self) -> Result<Option<Tried>> {
-        let active = self.active(self.tokens(), self.rule, |f, x| x + self.bias[f]);
+        let active = self.unscaled(self.rule);
         let reconstruction = self.dictionary.decode(&active)?;
         let features = reconstruction.broadcast_sub(&self.b_out)?;
         let dot = |a: &Tensor| -> Result<f64> {
@@ -172,12 +153,11 @@ impl Scales<'_> {
 
     /// `W_enc` with its sign flipped, alone and with that of `W_dec`.
     fn signs(&self) -> Result<Vec<Tried>> {
-        let n = self.tokens();
-        let pre = |f, x| self.pre(Scaled::Weights, -1.0, f, x);
-        if l0(&self.active(FEW.min(n), self.rule, pre)) > self.most() {
+        let n = self.products.tokens();
+        if l0(&self.active(FEW.min(n), Scaled::Weights, -1.0)) > self.most() {
             return Ok(Vec::new());
         }
-        let active = self.active(n, self.rule, pre);
+        let active = self.active(n, Scaled::Weights, -1.0);
         let read = self.dictionary.decode(&active)?;
         let both = self.about_bias(&read, -1.0)?;
         Ok(vec![
@@ -193,19 +173,12 @@ impl Scales<'_> {
 
     /// The most features that may be active for a scale to be looked at.
     fn most(&self) -> f64 {
-        MOST_ACTIVE.min(self.bias.len() as f64 / 4.0)
-    }
-
-    fn pre(&self, scaled: Scaled, times: f32, f: usize, x: f32) -> f32 {
-        match scaled {
-            Scaled::Weights => times * (x + self.bias[f] - self.b_enc[f]) + self.b_enc[f],
-            Scaled::Input => times * x + self.bias[f],
-        }
+        MOST_ACTIVE.min(self.products.bias.len() as f64 / 4.0)
     }
 
     /// Of the first `n` tokens at a scale; nothing if far too many features are active.
     fn at(&self, scaled: Scaled, times: f64, n: usize) -> Result<Option<(Vec<Active>, Tensor)>> {
-        let active = self.active(n, self.rule, |f, x| self.pre(scaled, times as f32, f, x));
+        let active = self.active(n, scaled, times);
         if l0(&active) > self.most() {
             return Ok(None);
         }
@@ -218,7 +191,7 @@ impl Scales<'_> {
 
     /// The scale that fits best: looked for in steps, then between them.
     fn best(&self, scaled: Scaled) -> Result<Option<Tried>> {
-        let n = FEW.min(self.tokens());
+        let n = FEW.min(self.products.tokens());
         let explained = |times: f64| -> Result<(f64, f64)> {
             let found = self.at(scaled, times, n)?;
             let explained = found.map(|(_, it)| self.explained(&it)).transpose()?;
@@ -239,7 +212,7 @@ impl Scales<'_> {
         if (USUAL.0..USUAL.1).contains(&times) {
             return Ok(None);
         }
-        let Some((active, reconstruction)) = self.at(scaled, times, self.tokens())? else {
+        let Some((active, reconstruction)) = self.at(scaled, times, self.products.tokens())? else {
             return Ok(None);
         };
         let (when, hint) = match scaled {
@@ -257,7 +230,7 @@ impl Scales<'_> {
         let Rule::Jump(thresholds) = self.rule else { return Ok(Vec::new()) };
         let with = |thresholds: Vec<f32>, when: &str, hint| -> Result<Option<Tried>> {
             let rule = Rule::Jump(thresholds);
-            let active = self.active(self.tokens(), &rule, |f, x| x + self.bias[f]);
+            let active = self.unscaled(&rule);
             if l0(&active) > self.most() {
                 return Ok(None);
             }

@@ -7,16 +7,22 @@
 //! right one. (Outputs of tanh and erf GELU differ by a thousandth: only a dictionary that is
 //! nearly exact can tell them apart.)
 
+use super::products::Products;
 use super::rows::Rows;
 use super::{Fit, Sample, heads, scales};
-use crate::dictionary::{Active, Dictionary, Encoder};
+use crate::dictionary::Active;
 use crate::error::Result;
 use crate::ids::Kind;
 use crate::model::Gpt2;
+use crate::stats::strata::spread;
 use candle_core::Tensor;
 
-/// Tokens that each reading is tried on.
-const TOKENS: usize = 256;
+/// Readings that need a product of their own are first tried on so many of the tokens, …
+const FEW: usize = 64;
+/// … and on all of them unless they leave this many times what the dictionary's own leaves there.
+const NOT_WORSE: f64 = 1.25;
+/// Which of the tokens are the few.
+const SEED: u64 = 2;
 
 /// A reading fits far better when it leaves less than this share of what the dictionary's own
 /// leaves unexplained.
@@ -63,56 +69,6 @@ pub(super) struct Readings {
     pub tried: Vec<Tried>,
 }
 
-/// What is tried: what is read and what is reconstructed, `[T, D]` each.
-struct Reading {
-    when: String,
-    hint: &'static str,
-    x: Tensor,
-    y: Tensor,
-    /// Added to the reconstruction.
-    shift: Option<Tensor>,
-    transposed: bool,
-    /// What each feature's activation is multiplied by.
-    times: Option<Vec<f64>>,
-    doubt: f64,
-}
-
-impl Reading {
-    fn new(when: impl Into<String>, hint: &'static str, x: &Tensor, y: &Tensor) -> Reading {
-        Reading {
-            when: when.into(),
-            hint,
-            x: x.clone(),
-            y: y.clone(),
-            shift: None,
-            transposed: false,
-            times: None,
-            doubt: 1.0,
-        }
-    }
-
-    /// The reconstruction, and the active features a token.
-    fn reconstructed(&self, dictionary: &Dictionary, encoder: &Encoder) -> Result<(Tensor, f64)> {
-        let mut active = encoder.active(&self.x)?;
-        let l0 = l0(&active);
-        if let Some(times) = &self.times {
-            let scaled = |(f, a): &mut (u32, f32)| *a *= times[*f as usize] as f32;
-            active.iter_mut().for_each(|active| active.iter_mut().for_each(scaled));
-        }
-        let mut reconstruction = if self.transposed {
-            let b_out = Tensor::new(dictionary.b_out(), self.x.device())?;
-            let w = dictionary.w_dec()?;
-            encoder.encode(&self.x)?.matmul(&w.t()?)?.broadcast_add(&b_out)?
-        } else {
-            dictionary.decode(&active)?
-        };
-        if let Some(shift) = &self.shift {
-            reconstruction = reconstruction.broadcast_add(shift)?;
-        }
-        Ok((reconstruction, l0))
-    }
-}
-
 /// Active features a token.
 pub(super) fn l0(active: &[Active]) -> f64 {
     active.iter().map(Vec::len).sum::<usize>() as f64 / active.len().max(1) as f64
@@ -123,123 +79,64 @@ pub(super) fn left(own: f64, explained: f64) -> f64 {
     if 1.0 - own > ROUNDING { (1.0 - explained) / (1.0 - own) } else { 1.0 }
 }
 
-/// Tries every reading.
+/// What a reading makes of the tokens.
+struct Read {
+    active: Vec<Active>,
+    reconstruction: Tensor,
+}
+
+/// Everything that is tried on one dictionary.
+struct Trials<'a> {
+    model: &'a Gpt2,
+    sample: &'a Sample,
+    products: &'a Products<'a>,
+    /// What it reads and reconstructs at the tokens, `[T, D]` each.
+    x: Tensor,
+    y: Tensor,
+    /// As its file says, and how well that fits.
+    as_said: Read,
+    own: f64,
+    /// Some of the rows, and how well it fits there; none where there are no more.
+    few: Option<(Tensor, f64)>,
+    tried: Vec<Tried>,
+}
+
+/// Tries every reading. `as_said` is what the dictionary's own makes of the tokens.
 pub(super) fn tried(
     model: &Gpt2,
-    dictionary: &Dictionary,
-    encoder: &Encoder,
     sample: &Sample,
+    products: &Products,
+    (active, reconstruction): (Vec<Active>, Tensor),
     rows: &Rows,
 ) -> Result<Readings> {
-    let (x, y) = hooked(sample, dictionary.id.layer, dictionary.id.kind)?;
-    let as_said = Reading::new("", "", &x, &y).reconstructed(dictionary, encoder)?.0;
-    let own = Fit::of(&y, &as_said)?.explained();
-    let mut tried = Vec::new();
-    for reading in
-        readings(model, dictionary, sample, &x, &y)?.into_iter().chain(of_rows(rows, &x, &y))
-    {
-        let (reconstruction, l0) = reading.reconstructed(dictionary, encoder)?;
-        let explained = Fit::of(&reading.y, &reconstruction)?.explained();
-        let left = left(own, explained);
-        let (when, hint, doubt) = (reading.when, reading.hint, reading.doubt);
-        tried.push(Tried { when, hint, explained, l0, left, doubt });
+    let id = products.dictionary.id;
+    let (x, y) = sample.layers[id.layer].of(id.kind);
+    let (x, y) = (sample.tried(x)?, sample.tried(y)?);
+    let own = Fit::of(&y, &reconstruction)?.explained();
+    let tokens = x.dim(0)?;
+    let few = (tokens > FEW).then(|| -> Result<(Tensor, f64)> {
+        let drawn = spread(tokens, FEW, SEED).into_iter().map(|row| row as u32);
+        let drawn = Tensor::from_iter(drawn, x.device())?;
+        let of = |all: &Tensor| all.index_select(&drawn, 0);
+        let fit = Fit::of(&of(&y)?, &of(&reconstruction)?)?.explained();
+        Ok((drawn, fit))
+    });
+    let as_said = Read { active, reconstruction };
+    let (few, tried) = (few.transpose()?, Vec::new());
+    let mut trials = Trials { model, sample, products, x, y, as_said, own, few, tried };
+    match id.kind {
+        Kind::Attention => trials.of_attention()?,
+        Kind::Mlp => trials.of_mlp()?,
     }
-    if dictionary.id.kind == Kind::Attention
-        && let Some(order) = heads::order(dictionary, &x, model.sizes.heads)?
-    {
-        let turned = heads::reordered(&x, &order)?;
-        let reading = Reading::new(heads::in_words(&order), HEADS, &turned, &turned);
-        let (reconstruction, l0) = reading.reconstructed(dictionary, encoder)?;
-        // Judged where it makes a difference, as quiet heads are little of the whole.
-        let part = |y: &Tensor, reconstruction: &Tensor| -> Result<f64> {
-            let [y, y_hat] = [y, reconstruction].map(|rows| heads::moved(rows, &order));
-            Ok(Fit::of(&y?, &y_hat?)?.explained())
-        };
-        tried.push(Tried {
-            when: reading.when,
-            hint: HEADS,
-            explained: Fit::of(&turned, &reconstruction)?.explained(),
-            l0,
-            left: left(part(&y, &as_said)?, part(&turned, &reconstruction)?),
-            doubt: 1.0,
-        });
-    }
-    tried.extend(scales::tried(dictionary, encoder, &x, &y, own)?);
+    trials.biases()?;
+    trials.other_layers()?;
+    trials.transposed()?;
+    trials.centred()?;
+    trials.of_rows(rows)?;
+    trials.order_of_heads()?;
+    let Trials { y, mut tried, .. } = trials;
+    tried.extend(scales::tried(products, &y, own)?);
     Ok(Readings { own, tried })
-}
-
-/// What a dictionary of a hook reads and reconstructs at the first tokens of the sample, BOS left
-/// out.
-fn hooked(sample: &Sample, layer: usize, kind: Kind) -> Result<(Tensor, Tensor)> {
-    let (mut x, mut y, mut tokens) = (Vec::new(), Vec::new(), 0);
-    for context in &sample.contexts {
-        if tokens >= TOKENS {
-            break;
-        }
-        let (read, written) = context.layers[layer].of(kind);
-        let n = context.tokens.len() - 1;
-        x.push(read.narrow(0, 1, n)?);
-        y.push(written.narrow(0, 1, n)?);
-        tokens += n;
-    }
-    let first = |rows: Vec<Tensor>| -> Result<Tensor> {
-        let all = Tensor::cat(&rows, 0)?;
-        Ok(all.narrow(0, 0, TOKENS.min(tokens))?)
-    };
-    Ok((first(x)?, first(y)?))
-}
-
-/// The means over the whole sample of what a dictionary of a hook reads and reconstructs.
-fn means(sample: &Sample, layer: usize, kind: Kind) -> Result<(Tensor, Tensor)> {
-    let mut sums: Option<(Tensor, Tensor)> = None;
-    let mut tokens = 0;
-    for context in &sample.contexts {
-        let (x, y) = context.layers[layer].of(kind);
-        let n = context.tokens.len() - 1;
-        let sum = |rows: &Tensor| rows.narrow(0, 1, n)?.sum(0);
-        let (x, y) = (sum(x)?, sum(y)?);
-        sums = Some(match sums {
-            Some((all_x, all_y)) => ((all_x + x)?, (all_y + y)?),
-            None => (x, y),
-        });
-        tokens += n;
-    }
-    let (x, y) = sums.ok_or_else(super::no_context)?;
-    Ok(((x / tokens as f64)?, (y / tokens as f64)?))
-}
-
-fn readings(
-    model: &Gpt2,
-    dictionary: &Dictionary,
-    sample: &Sample,
-    x: &Tensor,
-    y: &Tensor,
-) -> Result<Vec<Reading>> {
-    let id = dictionary.id;
-    let mut all = match id.kind {
-        Kind::Attention => of_attention(model, id.layer, x)?,
-        Kind::Mlp => of_mlp(model, id.layer, x, y)?,
-    };
-    all.extend(biases(dictionary, x, y)?);
-    for layer in (0..model.sizes.layers).filter(|layer| *layer != id.layer) {
-        let (x, y) = hooked(sample, layer, id.kind)?;
-        all.push(Reading::new(format!("of that of layer {layer}"), ANOTHER_LAYER, &x, &y));
-    }
-    if dictionary.width() == dictionary.b_out().len() {
-        all.push(Reading {
-            transposed: true,
-            ..Reading::new("with `W_dec` transposed", TRANSPOSED, x, y)
-        });
-    }
-    let (x_mean, y_mean) = means(sample, id.layer, id.kind)?;
-    let (x, y_centred) = (x.broadcast_sub(&x_mean)?, y.broadcast_sub(&y_mean)?);
-    // The bias of an SAE is near the mean: where it fits as well, that is the cause.
-    let centred =
-        |when: &str, y: &Tensor| Reading { doubt: ALIKE, ..Reading::new(when, CENTRED, &x, y) };
-    all.push(centred("when the mean is subtracted from its input", y));
-    let when = "when the means are subtracted from its input and its target";
-    all.push(centred(when, &y_centred));
-    Ok(all)
 }
 
 const ANOTHER_LAYER: &str = "it is the file of another layer; download the right one";
@@ -262,52 +159,180 @@ const CENTRED: &str = "it was trained on centred activations; subtract mean·W_e
 const OWN_NORMS: &str = "the rows of its `W_dec` were normalised, and their norms not moved into \
     the encoder; use the weights as they were trained";
 
-fn of_attention(model: &Gpt2, layer: usize, z: &Tensor) -> Result<Vec<Reading>> {
-    let biased = z.broadcast_add(&model.layers[layer].unfolded.value_bias)?;
-    let turned = heads::by_coordinate(z, model.sizes.heads)?;
-    Ok(vec![
-        Reading::new("when the value bias is left in `z`", VALUE_BIAS, &biased, &biased),
-        Reading::new("of `z` flattened as [d_head, heads]", BY_COORDINATE, &turned, &turned),
-    ])
-}
+impl Trials<'_> {
+    /// A reading of which everything is known, fitted to `y`.
+    fn judged(
+        &mut self,
+        (when, hint): (&str, &'static str),
+        read: &Read,
+        y: &Tensor,
+        doubt: f64,
+    ) -> Result<()> {
+        let explained = Fit::of(y, &read.reconstruction)?.explained();
+        let (l0, left) = (l0(&read.active), left(self.own, explained));
+        self.tried.push(Tried { when: when.into(), hint, explained, l0, left, doubt });
+        Ok(())
+    }
 
-fn of_mlp(model: &Gpt2, layer: usize, x2: &Tensor, mlp_out: &Tensor) -> Result<Vec<Reading>> {
-    let (gain, bias) = &model.layers[layer].unfolded.norm2;
-    let unfolded = x2.broadcast_mul(gain)?.broadcast_add(bias)?;
-    let erf = model.mlp_with_erf(layer, x2)?;
-    Ok(vec![
-        Reading::new(
-            "when gain and bias of ln_2 are left in its input",
-            NOT_FOLDED,
-            &unfolded,
-            mlp_out,
-        ),
-        Reading::new("of an MLP with the erf form of GELU", ERF, x2, &erf),
-        Reading::new("of its own input", OWN_INPUT, x2, x2),
-    ])
-}
+    /// What the dictionary makes of its inputs with another bias.
+    fn with_bias(&self, bias: &[f32]) -> Result<Read> {
+        self.decoded(self.products.active(&self.products.encoder.rule, 1.0, bias))
+    }
 
-/// Nothing subtracted from the input, or the output's bias, or the two biases swapped.
-fn biases(dictionary: &Dictionary, x: &Tensor, y: &Tensor) -> Result<Vec<Reading>> {
-    let vector = |values: &[f32]| Tensor::new(values, x.device());
-    let (b_in, b_out) = (vector(dictionary.b_in())?, vector(dictionary.b_out())?);
-    let nothing = x.broadcast_add(&b_in)?;
-    let output = nothing.broadcast_sub(&b_out)?;
-    Ok(vec![
-        Reading::new("when no bias is subtracted from its input", BIAS, &nothing, y),
-        Reading::new("when the output's bias is subtracted from its input", BIAS, &output, y),
-        Reading {
-            shift: Some((b_in - b_out)?),
-            ..Reading::new("when its two decoder biases are swapped", BIAS, &output, y)
-        },
-    ])
-}
+    fn decoded(&self, active: Vec<Active>) -> Result<Read> {
+        let reconstruction = self.products.dictionary.decode(&active)?;
+        Ok(Read { active, reconstruction })
+    }
 
-/// Each row of the decoder at the scale that fits it best, where most rows want another one.
-fn of_rows(rows: &Rows, x: &Tensor, y: &Tensor) -> Option<Reading> {
-    let usual = (scales::USUAL.0..scales::USUAL.1).contains(&rows.fit().median);
-    (!usual).then(|| Reading {
-        times: Some(rows.best_scales()),
-        ..Reading::new("with each row of `W_dec` at its own scale", OWN_NORMS, x, y)
-    })
+    /// Another input, which needs a product of its own: a few tokens tell whether it is worth one
+    /// of all, unless the dictionary's own reading says nothing.
+    fn of_input(&mut self, of: (&str, &'static str), x: &Tensor, y: &Tensor) -> Result<()> {
+        let encoder = self.products.encoder;
+        if let Some((drawn, own)) = self.few.as_ref().filter(|_| self.own > 0.0) {
+            let read = self.decoded(encoder.active(&x.index_select(drawn, 0)?)?)?;
+            let explained = Fit::of(&y.index_select(drawn, 0)?, &read.reconstruction)?.explained();
+            let (l0, left) = (l0(&read.active), left(*own, explained));
+            if left > NOT_WORSE {
+                let (when, hint) = of;
+                let when = when.into();
+                self.tried.push(Tried { when, hint, explained, l0, left, doubt: 1.0 });
+                return Ok(());
+            }
+        }
+        let read = self.decoded(encoder.active(x)?)?;
+        self.judged(of, &read, y, 1.0)
+    }
+
+    fn of_attention(&mut self) -> Result<()> {
+        let z = self.x.clone();
+        let value_bias = &self.model.layers[self.products.dictionary.id.layer].unfolded.value_bias;
+        let biased = self.with_bias(&self.products.moved(value_bias)?)?;
+        let target = z.broadcast_add(value_bias)?;
+        self.judged(("when the value bias is left in `z`", VALUE_BIAS), &biased, &target, 1.0)?;
+        let turned = heads::by_coordinate(&z, self.model.sizes.heads)?;
+        self.of_input(("of `z` flattened as [d_head, heads]", BY_COORDINATE), &turned, &turned)
+    }
+
+    fn of_mlp(&mut self) -> Result<()> {
+        let (x2, mlp_out, layer) = (&self.x, &self.y, self.products.dictionary.id.layer);
+        let (gain, bias) = &self.model.layers[layer].unfolded.norm2;
+        let unfolded = x2.broadcast_mul(gain)?.broadcast_add(bias)?;
+        let erf = self.model.mlp_with_erf(layer, x2)?;
+        let (x2, mlp_out) = (x2.clone(), mlp_out.clone());
+        let when = "when gain and bias of ln_2 are left in its input";
+        self.of_input((when, NOT_FOLDED), &unfolded, &mlp_out)?;
+        self.with_targets(&[
+            ("of an MLP with the erf form of GELU", ERF, &erf),
+            ("of its own input", OWN_INPUT, &x2),
+        ])
+    }
+
+    /// The dictionary's own reconstruction held against other targets.
+    fn with_targets(&mut self, targets: &[(&str, &'static str, &Tensor)]) -> Result<()> {
+        for (when, hint, y) in targets {
+            let explained = Fit::of(y, &self.as_said.reconstruction)?.explained();
+            let (l0, left) = (l0(&self.as_said.active), left(self.own, explained));
+            let when = (*when).into();
+            self.tried.push(Tried { when, hint, explained, l0, left, doubt: 1.0 });
+        }
+        Ok(())
+    }
+
+    /// Nothing subtracted from the input, or the output's bias, or the two biases swapped.
+    fn biases(&mut self) -> Result<()> {
+        let dictionary = self.products.dictionary;
+        let vector = |values: &[f32]| Tensor::new(values, self.x.device());
+        let (b_in, b_out) = (vector(dictionary.b_in())?, vector(dictionary.b_out())?);
+        let y = self.y.clone();
+        let nothing = self.with_bias(&self.products.b_enc)?;
+        let when = "when no bias is subtracted from its input";
+        self.judged((when, BIAS), &nothing, &y, 1.0)?;
+        let swapped = (b_in - b_out)?;
+        let mut output = self.with_bias(&self.products.moved(&swapped)?)?;
+        let when = "when the output's bias is subtracted from its input";
+        self.judged((when, BIAS), &output, &y, 1.0)?;
+        output.reconstruction = output.reconstruction.broadcast_add(&swapped)?;
+        self.judged(("when its two decoder biases are swapped", BIAS), &output, &y, 1.0)
+    }
+
+    fn other_layers(&mut self) -> Result<()> {
+        let id = self.products.dictionary.id;
+        for layer in (0..self.model.sizes.layers).filter(|layer| *layer != id.layer) {
+            let (x, y) = self.sample.layers[layer].of(id.kind);
+            let (x, y) = (self.sample.tried(x)?, self.sample.tried(y)?);
+            let when = format!("of that of layer {layer}");
+            self.of_input((&when, ANOTHER_LAYER), &x, &y)?;
+        }
+        Ok(())
+    }
+
+    fn transposed(&mut self) -> Result<()> {
+        let (dictionary, encoder) = (self.products.dictionary, self.products.encoder);
+        if dictionary.width() != dictionary.b_out().len() {
+            return Ok(());
+        }
+        let b_out = Tensor::new(dictionary.b_out(), self.x.device())?;
+        let written = encoder.encode(&self.x)?.matmul(&dictionary.w_dec()?.t()?)?;
+        let read = Read {
+            active: self.as_said.active.clone(),
+            reconstruction: written.broadcast_add(&b_out)?,
+        };
+        self.judged(("with `W_dec` transposed", TRANSPOSED), &read, &self.y.clone(), 1.0)
+    }
+
+    /// The means subtracted. The bias of an SAE is near the mean: where it fits as well, that is the
+    /// cause.
+    fn centred(&mut self) -> Result<()> {
+        let id = self.products.dictionary.id;
+        let (x, y) = self.sample.layers[id.layer].of(id.kind);
+        let mean = |rows: &Tensor| -> Result<Tensor> { Ok(self.sample.behind_bos(rows)?.mean(0)?) };
+        let (x_mean, y_mean) = (mean(x)?, mean(y)?);
+        let read = self.with_bias(&self.products.moved(&x_mean.neg()?)?)?;
+        let (y, centred) = (self.y.clone(), self.y.broadcast_sub(&y_mean)?);
+        let when = "when the mean is subtracted from its input";
+        self.judged((when, CENTRED), &read, &y, ALIKE)?;
+        let when = "when the means are subtracted from its input and its target";
+        self.judged((when, CENTRED), &read, &centred, ALIKE)
+    }
+
+    /// Each row of the decoder at the scale that fits it best, where most rows want another one.
+    fn of_rows(&mut self, rows: &Rows) -> Result<()> {
+        if (scales::USUAL.0..scales::USUAL.1).contains(&rows.fit().median) {
+            return Ok(());
+        }
+        let (times, mut active) = (rows.best_scales(), self.as_said.active.clone());
+        let scaled = |(f, a): &mut (u32, f32)| *a *= times[*f as usize] as f32;
+        active.iter_mut().flatten().for_each(scaled);
+        let read = self.decoded(active)?;
+        let when = "with each row of `W_dec` at its own scale";
+        self.judged((when, OWN_NORMS), &read, &self.y.clone(), 1.0)
+    }
+
+    fn order_of_heads(&mut self) -> Result<()> {
+        let (dictionary, encoder) = (self.products.dictionary, self.products.encoder);
+        if dictionary.id.kind != Kind::Attention {
+            return Ok(());
+        }
+        let Some(order) = heads::order(dictionary, &self.x, self.model.sizes.heads)? else {
+            return Ok(());
+        };
+        let turned = heads::reordered(&self.x, &order)?;
+        let read = self.decoded(encoder.active(&turned)?)?;
+        // Judged where it makes a difference, as quiet heads are little of the whole.
+        let part = |y: &Tensor, reconstruction: &Tensor| -> Result<f64> {
+            let [y, y_hat] = [y, reconstruction].map(|rows| heads::moved(rows, &order));
+            Ok(Fit::of(&y?, &y_hat?)?.explained())
+        };
+        let own = part(&self.y, &self.as_said.reconstruction)?;
+        let left = left(own, part(&turned, &read.reconstruction)?);
+        self.tried.push(Tried {
+            when: heads::in_words(&order),
+            hint: HEADS,
+            explained: Fit::of(&turned, &read.reconstruction)?.explained(),
+            l0: l0(&read.active),
+            left,
+            doubt: 1.0,
+        });
+        Ok(())
+    }
 }

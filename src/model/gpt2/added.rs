@@ -84,9 +84,9 @@ impl Gpt2 {
         Ok((self.x2(&in_order)? - self.x2(&rows.at(&x, added)?)?)?)
     }
 
-    fn after_mlp(&self, l: usize, mid: Tensor) -> Result<Tensor> {
-        let mlp_out = self.mlp(l, &self.x2(&mid)?)?;
-        Ok((mid + mlp_out)?)
+    /// Residual stream before an MLP → after it, `[T, D]`
+    pub(crate) fn after_mlp(&self, l: usize, mid: Tensor) -> Result<Tensor> {
+        self.onto_mlp(l, &mid, &self.x2(&mid)?)
     }
 
     /// What the heads of a layer give to rows, `x [R, D]` → `z [R, H·K]`.

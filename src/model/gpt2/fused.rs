@@ -5,7 +5,9 @@
 //! result depends on that row alone, and sums have the same order everywhere.
 
 use crate::error::{Context, Result};
-use candle_core::{CpuStorage, CustomOp1, D as Last, DType, InplaceOp2, Layout, Shape, Tensor};
+use candle_core::{
+    CpuStorage, CustomOp1, D as Last, DType, InplaceOp2, InplaceOp3, Layout, Shape, Tensor,
+};
 use pulp::Arch;
 use rayon::prelude::*;
 
@@ -17,6 +19,19 @@ const LANES: usize = 16;
 /// `x [T, n]·w [n, m] + b [m]`
 pub(super) fn linear(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
     with_bias(x.matmul(w)?, b, false).context("adding a bias")
+}
+
+/// `stream [T, m] + (x·w + b)`
+pub(super) fn linear_onto(stream: &Tensor, x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let product = x.matmul(w)?;
+    if product.dtype() == DType::F32 && product.dims() == stream.dims() {
+        // Nothing else refers to the product.
+        product
+            .inplace_op3(b, &stream.contiguous()?, &BiasOnto)
+            .context("adding to the residual stream")?;
+        return Ok(product);
+    }
+    Ok((stream + product.broadcast_add(b)?)?)
 }
 
 /// GELU of `x·w + b`
@@ -93,6 +108,38 @@ impl InplaceOp2 for Bias {
     }
 }
 
+/// `stream + (x + b)` in place of `x`.
+struct BiasOnto;
+
+impl InplaceOp3 for BiasOnto {
+    fn name(&self) -> &'static str {
+        "bias onto a residual stream"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &mut CpuStorage,
+        of_x: &Layout,
+        b: &CpuStorage,
+        of_b: &Layout,
+        stream: &CpuStorage,
+        of_stream: &Layout,
+    ) -> candle_core::Result<()> {
+        let b = &b.as_slice::<f32>()?[covered(of_b)?];
+        let stream = &stream.as_slice::<f32>()?[covered(of_stream)?];
+        let CpuStorage::F32(x) = x else { candle_core::bail!("a bias of other numbers") };
+        let x = &mut x[covered(of_x)?];
+        if b.is_empty() || !x.len().is_multiple_of(b.len()) || x.len() != stream.len() {
+            candle_core::bail!("a bias of {} numbers for {}", b.len(), x.len());
+        }
+        let (arch, some) = (Arch::new(), rows_at_once(b.len()));
+        x.par_chunks_mut(some)
+            .zip(stream.par_chunks(some))
+            .for_each(|(rows, stream)| arch.dispatch(|| add_onto(rows, b, stream)));
+        Ok(())
+    }
+}
+
 /// Numbers of as many whole rows as a thread takes.
 fn rows_at_once(width: usize) -> usize {
     width * (AT_ONCE / width.max(1)).max(1)
@@ -102,6 +149,13 @@ fn rows_at_once(width: usize) -> usize {
 fn add(rows: &mut [f32], b: &[f32]) {
     for row in rows.chunks_exact_mut(b.len()) {
         row.iter_mut().zip(b).for_each(|(x, b)| *x += b);
+    }
+}
+
+#[inline(always)]
+fn add_onto(rows: &mut [f32], b: &[f32], stream: &[f32]) {
+    for (row, stream) in rows.chunks_exact_mut(b.len()).zip(stream.chunks_exact(b.len())) {
+        row.iter_mut().zip(b).zip(stream).for_each(|((x, b), s)| *x = s + (*x + b));
     }
 }
 
@@ -118,6 +172,29 @@ fn add_and_activate(rows: &mut [f32], b: &[f32]) {
 fn gelu(x: f32) -> f32 {
     const TWICE_ROOT: f32 = 1.595_769_2;
     x / (1.0 + exp(-TWICE_ROOT * x * (1.0 + 0.044_715 * x * x)))
+}
+
+/// GELU and its slope.
+#[inline(always)]
+fn gelu_with_slope(x: f32) -> [f32; 2] {
+    const TWICE_ROOT: f32 = 1.595_769_2;
+    let gate = 1.0 / (1.0 + exp(-TWICE_ROOT * x * (1.0 + 0.044_715 * x * x)));
+    let inner = TWICE_ROOT * (1.0 + 3.0 * 0.044_715 * x * x);
+    [x * gate, gate + x * gate * (1.0 - gate) * inner]
+}
+
+#[inline(always)]
+fn with_slopes(a: &mut [f32], slopes: &mut [f32]) {
+    a.iter_mut().zip(slopes).for_each(|(a, slope)| [*a, *slope] = gelu_with_slope(*a));
+}
+
+/// GELU and its slope, of numbers of 32 bits.
+pub(crate) fn gelu_and_slope(x: &Tensor) -> Result<(Tensor, Tensor)> {
+    let mut a: Vec<f32> = x.flatten_all()?.to_vec1()?;
+    let mut slope = vec![0.0; a.len()];
+    Arch::new().dispatch(|| with_slopes(&mut a, &mut slope));
+    let tensor = |values| Tensor::from_vec(values, x.shape(), x.device());
+    Ok((tensor(a)?, tensor(slope)?))
 }
 
 /// `eˣ` to 2 units in the last place, without a branch or a call, so that it runs in vector
@@ -221,12 +298,18 @@ impl CustomOp1 for CausalSoftmax {
 fn causal(heads: &mut [f32], t: usize) {
     for (row, all) in heads.chunks_exact_mut(t).enumerate() {
         let (seen, ahead) = all.split_at_mut(row % t + 1);
-        let largest = folded(seen, f32::NEG_INFINITY, f32::max, f32::max);
-        seen.iter_mut().for_each(|x| *x = exp(*x - largest));
-        let sum = folded(seen, 0.0, |sum, x| sum + x, |a, b| a + b);
-        seen.iter_mut().for_each(|x| *x /= sum);
+        softmax(seen);
         ahead.fill(0.0);
     }
+}
+
+/// Softmax of the scores of one position.
+#[inline(always)]
+pub(super) fn softmax(scores: &mut [f32]) {
+    let largest = folded(scores, f32::NEG_INFINITY, f32::max, f32::max);
+    scores.iter_mut().for_each(|x| *x = exp(*x - largest));
+    let sum = folded(scores, 0.0, |sum, x| sum + x, |a, b| a + b);
+    scores.iter_mut().for_each(|x| *x /= sum);
 }
 
 #[cfg(test)]
@@ -273,6 +356,18 @@ mod tests {
             assert!(off <= 1e-6 * x.abs().max(1e-6), "{x}: {} and not {wanted}", gelu(x));
         }
         assert_eq!([gelu(-1e30), gelu(1e30)], [0.0, 1e30]);
+        for i in -600..600 {
+            let x = i as f32 / 100.0;
+            let (below, above) = (f64::from(x) - 1e-3, f64::from(x) + 1e-3);
+            let exact = |x: f64| {
+                let u = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
+                0.5 * x * (1.0 + u.tanh())
+            };
+            let [a, slope] = gelu_with_slope(x).map(f64::from);
+            assert!((a - exact(f64::from(x))).abs() < 1e-6, "{x}: {a}");
+            let wanted = (exact(above) - exact(below)) / 2e-3;
+            assert!((slope - wanted).abs() < 2e-6, "{x}: {slope} and not {wanted}");
+        }
         assert!(gelu(f32::NAN).is_nan());
     }
 
@@ -286,6 +381,8 @@ mod tests {
         let (x, w, b) = (tensor(&[t, d], 1), tensor(&[d, m], 2), tensor(&[m], 3));
         let product = x.matmul(&w).unwrap().broadcast_add(&b).unwrap();
         near(&linear(&x, &w, &b).unwrap(), &product, 1e-6);
+        let stream = tensor(&[t, m], 5);
+        near(&linear_onto(&stream, &x, &w, &b).unwrap(), &(&stream + &product).unwrap(), 1e-6);
         // Far below 0, candle's 1 + tanh is rounded to 0.
         near(&linear_gelu(&x, &w, &b).unwrap(), &product.gelu().unwrap(), 1e-4);
         // A part of a bias, which begins in the middle of its storage.

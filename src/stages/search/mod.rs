@@ -170,12 +170,25 @@ impl<'a> Search<'a> {
     }
 
     fn patched(&self) -> Result<(Ranking, f64)> {
+        let since = Instant::now();
         let gradient = Gradient::new(self.replacement, Vec::new())?;
         let neurons = components::neurons(&self.replacement.model, &self.cases)?;
-        self.scored(|i, case, pass| {
-            let twin = self.replacement.passes(&[case.corrupted])?.remove(0);
-            gradient.patching(case, &pass, &twin, &neurons[i])
-        })
+        let mut sums = Sums::default();
+        for (start, cases) in (0..).step_by(PROMPTS).zip(self.cases.chunks(PROMPTS)) {
+            let (own, twins): (Vec<&[u32]>, Vec<&[u32]>) =
+                cases.iter().map(|case| (case.tokens, case.corrupted)).unzip();
+            let (own, twins) = (self.replacement.passes(&own)?, self.replacement.passes(&twins)?);
+            let one = |(i, (own, twin)): (usize, (&Pass, &Pass))| {
+                gradient.patching(&cases[i], own, twin, &neurons[start + i])
+            };
+            let each = own.par_iter().zip(&twins).enumerate().map(one);
+            let scores = each.collect::<Result<Vec<_>>>()?;
+            for (prompt, scores) in self.prompts[start..].iter().zip(&scores) {
+                sums.add(&prompt.stratum, scores, 1.0);
+            }
+        }
+        let means = sums.means();
+        Ok((ranking(&means, &equal(&means)), cost(since, self.cases.len())))
     }
 
     fn integrated(&self) -> Result<(Ranking, f64)> {

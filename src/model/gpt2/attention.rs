@@ -1,0 +1,171 @@
+//! What heads gather in contexts that stand one below the other, straight from their queries, keys
+//! and values: where nobody asks for scores and patterns, no tensor is made of them. For numbers of
+//! 32 bits; those of 64 take [`Gpt2::look`].
+//!
+//! A context's result depends on that context alone, and sums have the same order everywhere.
+
+use super::fused::softmax;
+use super::{Gpt2, Rows};
+use crate::error::{Result, hinted};
+use candle_core::{DType, Storage, Tensor};
+use pulp::Arch;
+use rayon::prelude::*;
+
+/// Positions whose scores are summed side by side.
+const LANES: usize = 64;
+
+/// The sizes of one layer's heads.
+#[derive(Clone, Copy)]
+struct Heads {
+    heads: usize,
+    /// Width of a head.
+    k: usize,
+}
+
+impl Gpt2 {
+    /// Queries, keys and values of contexts, `[ΣT, 3D]` → `z [ΣT, H·K]`
+    pub(super) fn gather(&self, qkv: &Tensor, rows: &Rows) -> Result<Tensor> {
+        if qkv.dtype() != DType::F32 {
+            let each = (0..rows.0.len()).map(|i| Ok(self.look(&rows.of_one(qkv, i)?)?.z));
+            return Ok(Tensor::cat(&each.collect::<Result<Vec<_>>>()?, 0)?);
+        }
+        let heads = Heads { heads: self.sizes.heads, k: self.sizes.d_head };
+        let d = heads.heads * heads.k;
+        let qkv = qkv.contiguous()?;
+        let (storage, layout) = qkv.storage_and_layout();
+        let (Storage::Cpu(storage), Some((from, to))) = (&*storage, layout.contiguous_offsets())
+        else {
+            return Err(hinted("heads on another device", "`machine.device` must be `cpu`"));
+        };
+        let read = &storage.as_slice::<f32>()?[from..to];
+        let mut z = vec![0.0; read.len() / 3];
+        let (mut read, mut left, mut each) = (read, z.as_mut_slice(), Vec::new());
+        for &(_, tokens) in &rows.0 {
+            let (own, after) = read.split_at(3 * d * tokens);
+            let (own_z, after_z) = std::mem::take(&mut left).split_at_mut(d * tokens);
+            each.push((own, own_z));
+            (read, left) = (after, after_z);
+        }
+        let arch = Arch::new();
+        each.into_par_iter().for_each(|(own, z)| arch.dispatch(|| of_context(own, z, heads)));
+        Ok(Tensor::from_vec(z, (qkv.dim(0)?, d), qkv.device())?)
+    }
+}
+
+/// One context: `[T, 3D]` → `[T, D]`
+#[inline(always)]
+fn of_context(qkv: &[f32], z: &mut [f32], Heads { heads, k }: Heads) {
+    let d = heads * k;
+    let tokens = z.len() / d;
+    let padded = tokens.next_multiple_of(LANES);
+    let (mut keys, mut scores) = (vec![0.0; k * padded], vec![0.0; padded]);
+    let scale = 1.0 / (k as f32).sqrt();
+    for head in 0..heads {
+        // A coordinate of all positions in a row.
+        for (s, row) in qkv.chunks_exact(3 * d).enumerate() {
+            let own = &row[d + head * k..][..k];
+            own.iter().enumerate().for_each(|(c, x)| keys[c * padded + s] = *x);
+        }
+        for (t, row) in qkv.chunks_exact(3 * d).enumerate() {
+            let query = &row[head * k..][..k];
+            let seen = t + 1;
+            for (from, scores) in (0..).step_by(LANES).zip(scores.as_chunks_mut::<LANES>().0) {
+                if from >= seen {
+                    break;
+                }
+                *scores = [0.0; LANES];
+                for (q, keys) in query.iter().zip(keys.chunks_exact(padded)) {
+                    let (q, keys) = (q * scale, &keys[from..from + LANES]);
+                    scores.iter_mut().zip(keys).for_each(|(score, key)| *score += q * key);
+                }
+            }
+            softmax(&mut scores[..seen]);
+            let values = &qkv[2 * d + head * k..];
+            let own = &mut z[t * d + head * k..][..k];
+            let mut at = 0;
+            while at < k {
+                let (own, values) = (&mut own[at..], &values[at..]);
+                at += match k - at {
+                    64.. => weighted::<64>(own, &scores[..seen], values, 3 * d),
+                    16.. => weighted::<16>(own, &scores[..seen], values, 3 * d),
+                    8.. => weighted::<8>(own, &scores[..seen], values, 3 * d),
+                    _ => weighted::<1>(own, &scores[..seen], values, 3 * d),
+                };
+            }
+        }
+    }
+}
+
+/// The weighted sum of the first `N` numbers of rows that begin every `stride` numbers; gives `N`.
+#[inline(always)]
+fn weighted<const N: usize>(
+    own: &mut [f32],
+    weights: &[f32],
+    values: &[f32],
+    stride: usize,
+) -> usize {
+    let mut sum = [0.0; N];
+    for (s, weight) in weights.iter().enumerate() {
+        let row = &values[s * stride..][..N];
+        sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += weight * x);
+    }
+    own[..N].copy_from_slice(&sum);
+    N
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn what_is_gathered_is_what_the_patterns_gather() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/model");
+        let model = Gpt2::load(&folder).unwrap();
+        let context = |tokens: usize| -> Vec<u32> {
+            let draw = |i| crate::stats::mix(tokens as u64, i) as u32 % 2000;
+            (0..tokens as u64).map(draw).collect()
+        };
+        let contexts = [1, 7, 64, 65, 128].map(context);
+        let tokens: Vec<&[u32]> = contexts.iter().map(Vec::as_slice).collect();
+        let rows = Rows::of(&tokens);
+        let qkv = model.projected(1, &model.embed_all(&tokens).unwrap()).unwrap();
+        let numbers = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let all = model.gather(&qkv, &rows).unwrap();
+        for i in 0..tokens.len() {
+            let own = rows.of_one(&qkv, i).unwrap();
+            let wanted = numbers(&model.look(&own).unwrap().z);
+            let got = numbers(&rows.of_one(&all, i).unwrap());
+            assert!(got.iter().zip(&wanted).all(|(a, b)| (a - b).abs() < 2e-6), "{i}");
+            // The same bits alone.
+            let alone = model.gather(&own, &Rows::of(&tokens[i..=i])).unwrap();
+            assert_eq!(numbers(&alone), got, "{i}");
+        }
+    }
+
+    #[test]
+    fn heads_of_every_width_are_summed_whole() {
+        for k in [1, 7, 8, 23, 24, 64, 90] {
+            let (heads, tokens) = (2, 5);
+            let d = heads * k;
+            let draw = |i| (crate::stats::mix(k as u64, i) >> 40) as f32 / (1 << 23) as f32 - 1.0;
+            let qkv: Vec<f32> = (0..(tokens * 3 * d) as u64).map(draw).collect();
+            let mut z = vec![0.0; tokens * d];
+            of_context(&qkv, &mut z, Heads { heads, k });
+            let of = |t: usize, part: usize, h: usize| &qkv[t * 3 * d + part * d + h * k..][..k];
+            for (t, h) in (0..tokens).flat_map(|t| (0..heads).map(move |h| (t, h))) {
+                let score = |s: usize| {
+                    let dot: f32 = of(t, 0, h).iter().zip(of(s, 1, h)).map(|(a, b)| a * b).sum();
+                    f64::from(dot / (k as f32).sqrt()).exp()
+                };
+                let sum: f64 = (0..=t).map(score).sum();
+                for c in 0..k {
+                    let wanted: f64 =
+                        (0..=t).map(|s| score(s) / sum * f64::from(of(s, 2, h)[c])).sum();
+                    let own = f64::from(z[t * d + h * k + c]);
+                    assert!((own - wanted).abs() < 1e-5, "{k}, {t}, {h}, {c}: {own}, {wanted}");
+                }
+            }
+        }
+    }
+}
