@@ -8,6 +8,7 @@
 mod attention;
 mod build;
 mod chart;
+mod foreign;
 mod graph;
 mod graph_json;
 mod links;
