@@ -7,7 +7,7 @@
 
 use super::hold::{Held, hold};
 use super::publish::sync_folder;
-use crate::error::{Hint, Result, hinted};
+use crate::error::{HeldBack, Hint, Result, because, hinted};
 use crate::process;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -147,7 +147,12 @@ pub(crate) fn publish_folder<T>(
     };
     let written = publish()
         .inspect_err(|_| drop((ours.remove)(&place.new, &place.folder)))
-        .hint(|| format!("cannot write the folder `{}`", folder.display()), WRITABLE)?;
+        .map_err(|error| match error.is::<HeldBack>() {
+            true => error,
+            false => {
+                because(error, format!("cannot write the folder `{}`", folder.display()), WRITABLE)
+            }
+        })?;
     place.clear(ours)?;
     Ok(written)
 }

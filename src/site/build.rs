@@ -4,9 +4,10 @@
 use super::links::{Site, exchange_path, pair_path};
 use super::text::html;
 use super::views::{
-    ComponentView, ComponentsView, DictionariesView, Drawn, FeatureView, FeaturesView,
-    GlossaryView, GraphView, GroupView, IndexView, PairView, PairsView, SearchView, TaskView,
-    TranscriptsView, drawn, subjects,
+    ChangedLine, ChangesView, ComponentView, ComponentsView, DictionariesView, Drawn, FEED,
+    FeatureView, FeaturesView, FeedView, GlossaryView, GraphView, GroupView, IndexView, PAGE,
+    PairView, PairsView, SearchView, TaskView, TranscriptsView, changed_lines, drawn, has_feed,
+    subjects,
 };
 use crate::atlas::model::{Atlas, Task};
 use crate::error::{Context, Hint, Result};
@@ -21,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Templates by name; the ending decides how what is put into them is escaped.
-const TEMPLATES: [(&str, &str); 21] = [
+const TEMPLATES: [(&str, &str); 23] = [
     ("base.html", include_str!("../../templates/base.html")),
     ("parts.html", include_str!("../../templates/parts.html")),
     ("explained.html", include_str!("../../templates/explained.html")),
@@ -43,6 +44,8 @@ const TEMPLATES: [(&str, &str); 21] = [
     ("group.html", include_str!("../../templates/group.html")),
     ("glossary.html", include_str!("../../templates/glossary.html")),
     ("search.js", include_str!("../../templates/search.js")),
+    ("changes.html", include_str!("../../templates/changes.html")),
+    ("feed.xml", include_str!("../../templates/feed.xml")),
 ];
 
 /// Files that are the same in every site.
@@ -69,7 +72,7 @@ const FOLDERS: [(&str, &[&str]); 11] = [
 /// Whether a file of the site may have this path, by folder and ending alone.
 pub(super) fn may_write(path: &str) -> bool {
     let Some((folder, name)) = path.rsplit_once('/') else {
-        return ["index.html", "glossary.html", "search.js"].contains(&path)
+        return ["index.html", "glossary.html", "search.js", PAGE, FEED].contains(&path)
             || ASSETS.iter().any(|(asset, _)| *asset == path);
     };
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
@@ -107,6 +110,12 @@ fn files<'a>(site: &'a Site) -> Vec<File<'a>> {
         file("glossary.html", "glossary.html", || GlossaryView::new(site)),
         file("search.js", "search.js", || SearchView::new(site)),
     ];
+    if !atlas.changes.is_empty() {
+        files.push(file(PAGE, "changes.html", || ChangesView::new(site)));
+    }
+    if has_feed(site) {
+        files.push(file(FEED, "feed.xml", || FeedView::new(site)));
+    }
     if !atlas.pairs.is_empty() {
         files.push(file("pairs/index.html", "pairs.html", || PairsView::new(site)));
     }
@@ -170,9 +179,10 @@ pub(crate) fn build(atlas: &Atlas, into: &Path) -> Result<usize> {
     for (name, text) in ASSETS {
         write(into, name, text)?;
     }
+    let frame = Frame { lines: changed_lines(&site), feed: has_feed(&site) };
     files.par_iter().try_for_each(|file| {
         process::check()?;
-        write(into, &file.path, &render(&environment, file)?)
+        write(into, &file.path, &render(&environment, file, &frame)?)
     })?;
     Ok(files.iter().filter(|f| f.path.ends_with(".html")).count())
 }
@@ -186,7 +196,7 @@ pub(crate) fn page_alone(atlas: &Atlas, gists: BTreeMap<FeatureId, String>) -> R
     let site = Site::alone(atlas, gists)?;
     let one = only(&site)?;
     let page = file("the page of a prompt", "graph.html", || GraphView::new(&site, &one));
-    render(&environment()?, &page)
+    render(&environment()?, &page, &Frame::default())
 }
 
 /// The same for viewers of attribution graphs.
@@ -220,9 +230,20 @@ fn environment() -> Result<Environment<'static>> {
     Ok(environment)
 }
 
-fn render(environment: &Environment, file: &File) -> Result<String> {
+/// What the frame of pages has that depends on earlier runs.
+#[derive(Default)]
+struct Frame {
+    /// By page.
+    lines: BTreeMap<String, ChangedLine>,
+    feed: bool,
+}
+
+fn render(environment: &Environment, file: &File, frame: &Frame) -> Result<String> {
     let template = environment.get_template(file.template)?;
-    template.render((file.view)()).with_context(|| format!("cannot make the page `{}`", file.path))
+    let changed = frame.lines.get(&file.path).map(|line| Value::from(Serde(line)));
+    let (changes, feed) = (!frame.lines.is_empty(), frame.feed);
+    let view = context! { changed, has_changes => changes, has_feed => feed, ..(file.view)() };
+    template.render(view).with_context(|| format!("cannot make the page `{}`", file.path))
 }
 
 fn write(into: &Path, name: &str, text: &str) -> Result<()> {

@@ -263,6 +263,12 @@ impl Manifest {
         publish(&folder.join(NAME), |file| Ok(file.write_all(text.as_bytes())?))
     }
 
+    /// The pages that it lists.
+    pub(crate) fn pages(&self) -> impl Iterator<Item = &str> {
+        let names = self.files.iter().flatten().map(|(name, _)| name.as_str());
+        names.filter(|name| name.ends_with(".html"))
+    }
+
     /// A file of ours that is no longer there.
     pub(crate) fn missing(&self, site: &Path) -> Option<&str> {
         let listed = self.files.iter().flatten().map(|(name, _)| name.as_str());

@@ -1,9 +1,10 @@
 //! `render`: everything above → the static site, built beside its place and swapped in whole.
 
-use super::{Done, Run};
+use super::{Done, Run, bounds};
 use crate::artifact::folder::{Place, publish_folder};
 use crate::config::{Config, Task};
-use crate::error::Result;
+use crate::error::{HeldBack, Result, because};
+use crate::history;
 use crate::inputs;
 use crate::lock::Ingredients;
 use crate::process;
@@ -24,8 +25,9 @@ pub fn besides(config: &Config) -> Ingredients {
         Some((format!("setting tasks.{}.file", task.name), config.shown(task.file.as_ref()?)))
     };
     let version = ("setting version of the program".into(), env!("CARGO_PKG_VERSION").into());
+    let keep = ("setting output.keep".into(), config.output.keep.to_string());
     let files = config.tasks.iter().filter_map(of_task);
-    paths.into_iter().map(shown).chain(files).chain([version]).collect()
+    paths.into_iter().map(shown).chain(files).chain([version, keep]).collect()
 }
 
 /// Why the site has to be made although its ingredients are the same.
@@ -48,11 +50,32 @@ pub fn run(run: &Run) -> Result<Done> {
     let site = run.config.path(&run.config.output.site);
     check(run.config)?;
     run.progress.say("reading artifacts");
-    let atlas = run.reader().atlas(run.order)?;
+    let mut atlas = run.reader().atlas(run.order)?;
+    let keep = run.config.output.keep;
+    if keep > 0 {
+        atlas.changes = history::history(run.store, run.lock)?;
+        atlas.changes.truncate(keep);
+    }
+    let mut missed = bounds::missed(run, &atlas)?;
     run.progress.say("writing pages");
-    let pages = publish(&site, run.fingerprint, |folder| crate::site::build(&atlas, folder))?;
+    let most_lost = run.config.publish.most_lost;
+    let pages = publish(&site, run.fingerprint, |folder| {
+        let pages = crate::site::build(&atlas, folder)?;
+        missed.extend(bounds::lost(most_lost, &site, folder));
+        match missed.is_empty() {
+            true => Ok(pages),
+            false => Err(because(HeldBack(missed), NOT_PUBLISHED, BOUNDS)),
+        }
+    })?;
+    // Only what was published; should this be killed, `render` runs again.
+    let about = history::about_now(run.store, run.lock, &history::kept(run.store.root())?)?;
+    history::keep(run.store, &about, keep)?;
     Ok(format!("{pages} pages in `{}`", run.config.output.site).into())
 }
+
+const NOT_PUBLISHED: &str = "the site is not published";
+const BOUNDS: &str = "`circuit-atlas diff latest now` tells what changed since the last published \
+                      run; change the bound if this is as it should be";
 
 /// Writes a site through `build` and puts it in the place of the one before.
 fn publish<T>(site: &Path, fingerprint: &str, build: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
@@ -64,6 +87,13 @@ fn publish<T>(site: &Path, fingerprint: &str, build: impl FnOnce(&Path) -> Resul
         }
         Ok(built)
     })
+}
+
+/// Says that the site stays where only the tables are removed that it was made from.
+pub fn kept(config: &Config) -> Option<String> {
+    let name = &config.output.site;
+    let is_there = Manifest::read(&config.path(name)).is_some();
+    is_there.then(|| format!("`{name}` stays; `circuit-atlas clean render` removes it"))
 }
 
 /// Removes of the site what is ours, and says what is left in its folder.

@@ -2,6 +2,7 @@
 //! is made.
 
 mod llm_summary;
+mod changes;
 mod component;
 mod dictionaries;
 mod transcripts;
@@ -20,6 +21,7 @@ mod scores;
 mod task;
 mod together;
 
+pub(super) use changes::{ChangedLine, ChangesView, FEED, FeedView, PAGE, changed_lines, has_feed};
 pub(super) use component::ComponentView;
 pub(super) use dictionaries::DictionariesView;
 pub(super) use feature::FeatureView;
