@@ -134,7 +134,7 @@ fn what_changed_is_told_of_circuits_features_and_densities() {
     let own = bench.page(&format!("features/{first}.html"));
     assert!(own.contains(&format!("href=\"../changes.html#{}\"", names[1])), "no line on {first}");
     assert!(bench.page("index.html").contains("class=\"changed-since\""));
-    let feed = bench.page("feed.xml");
+    let feed = bench.page("feed.xml").replace("&#x2f;", "/");
     assert!(feed.contains(&format!("https://example.org/atlas/changes.html#{}</id>", names[1])));
     is_atom(&bench);
 
