@@ -1,7 +1,7 @@
 //! The command line: what a user types, and which part of the library answers.
 
 use crate::config::{Config, Snapshot};
-use crate::error::{Hint, Result, may_pass, report};
+use crate::error::{HeldBack, Hint, Result, may_pass, report};
 use crate::format::number::counted;
 use crate::pipeline::{self, Cleaned, Selection, Told, slurm};
 use crate::process::{self, Stopped, Stream};
@@ -10,6 +10,7 @@ use crate::stages::{Done, Shard};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::fmt::Display;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -49,6 +50,9 @@ enum Command {
         /// stage without it
         #[arg(long, value_name = "I/N", conflicts_with_all = ["from", "force", "again", "accept_failed", "dry_run"])]
         shard: Option<Shard>,
+        /// Begin each line of the log with the time, in UTC; `auto`: where it is no terminal
+        #[arg(long, value_name = "WHEN", default_value = "auto")]
+        times: Times,
         #[command(flatten)]
         settings: Settings,
     },
@@ -98,6 +102,25 @@ enum Command {
     /// Delete all results, or those of one stage and of the stages that depend on it
     Clean {
         stage: Option<String>,
+        /// Delete the kept runs instead, of which `diff` and the page of changes tell
+        #[arg(long, conflicts_with = "stage")]
+        runs: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Print what changed from one published run to another, as lines or JSON
+    Diff {
+        /// The run before, by the beginning of its name, or `latest`; not given: the one before the
+        /// second
+        before: Option<String>,
+        /// The run after, or `now`: the tables in the artifact folder; not given: the latest
+        after: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Print the names of the runs that are kept
+        #[arg(long, conflicts_with_all = ["before", "after"])]
+        list: bool,
         #[command(flatten)]
         settings: Settings,
     },
@@ -123,6 +146,24 @@ enum Again {
     Failed,
 }
 
+/// When lines of a log begin with the time.
+#[derive(Clone, Copy, ValueEnum)]
+enum Times {
+    // No doc comments, as above.
+    Auto,
+    Always,
+    Never,
+}
+
+impl Times {
+    fn set(self) {
+        let is_log = || !std::io::stderr().is_terminal();
+        if matches!(self, Times::Always) || matches!(self, Times::Auto) && is_log() {
+            process::tell_times();
+        }
+    }
+}
+
 #[derive(Args)]
 struct Settings {
     /// Settings file
@@ -137,14 +178,17 @@ impl Settings {
 }
 
 const RUN_HELP: &str = "The exit code is 3 if a run came to its end but replies of a language model \
-                        failed or are missing, 75 if another try may succeed: the disk or the \
-                        network failed, or another run uses the folder.";
+                        failed or are missing, 4 if its site was not published, as it does not meet \
+                        `[publish]`, and 75 if another try may succeed: the disk or the network \
+                        failed, or another run uses the folder.";
 const STATUS_HELP: &str = "The exit code is 3 while a stage is incomplete: replies of a language \
                            model failed in it, and nobody has accepted that.";
 
 /// The exit code of a run that came to its end, but without all answers of language models, and of
 /// `status` after it.
 const UNANSWERED: u8 = 3;
+/// That of a run whose site was not published, as it does not meet `[publish]`.
+const HELD_BACK: u8 = 4;
 
 /// The exit code of an error that another try may not meet: `EX_TEMPFAIL` of `sysexits.h`.
 const PASSING: u8 = 75;
@@ -167,7 +211,12 @@ pub fn main() -> ExitCode {
             Some(_) => (ExitCode::FAILURE, process::stopped()),
             None => {
                 process::write(Stream::Stderr, &report(&error));
-                (if may_pass(&error) { ExitCode::from(PASSING) } else { ExitCode::FAILURE }, None)
+                let code = match may_pass(&error) {
+                    _ if error.is::<HeldBack>() => HELD_BACK,
+                    true => PASSING,
+                    false => 1,
+                };
+                (ExitCode::from(code), None)
             }
         },
     };
@@ -189,7 +238,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let selection = Selection { stages, from, force, ..Selection::default() };
             pipeline::rehearse(&settings.load()?, &selection)?;
         }
-        Command::Run { stages, shard: Some(shard), settings, .. } => {
+        Command::Run { stages, shard: Some(shard), settings, times, .. } => {
+            times.set();
             let config = settings.load()?;
             watch_signals()?;
             pipeline::run_shard(&config, &stages, shard)?;
@@ -202,8 +252,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
             accept_failed: accept,
             dry_run: false,
             shard: None,
+            times,
             settings,
         } => {
+            times.set();
             let config = settings.load()?;
             watch_signals()?;
             let whole = stages.is_empty();
@@ -233,10 +285,21 @@ fn run(cli: Cli) -> Result<ExitCode> {
                 process::say(format_args!("{name} → {commit}, {}", folder.display()));
             }
         }
-        Command::Clean { stage, settings } => {
+        Command::Clean { runs: true, settings, .. } => {
+            let removed = pipeline::clean_runs(&settings.load()?)?;
+            process::note(format_args!("{} removed", counted(removed, "kept run")));
+        }
+        Command::Clean { stage, settings, runs: false } => {
             for Cleaned { stage, left } in pipeline::clean(&settings.load()?, stage.as_deref())? {
                 process::note(format_args!("{stage:<10} removed"));
                 left.iter().for_each(|left| process::note(format_args!("{stage:<10} {left}")));
+            }
+        }
+        Command::Diff { before, after, json, list, settings } => {
+            let config = settings.load()?;
+            match list {
+                true => show::kept_runs(&config, json)?,
+                false => show::diff(&config, before.as_deref(), after.as_deref(), json)?,
             }
         }
         Command::Slurm { print, shards, settings } => {

@@ -31,6 +31,22 @@ impl fmt::Display for Hinted {
 
 impl std::error::Error for Hinted {}
 
+/// A run was not published, as it does not meet the bounds of the settings. What it misses.
+#[derive(Debug)]
+pub(crate) struct HeldBack(pub Vec<String>);
+
+impl fmt::Display for HeldBack {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(
+            f,
+            "the run does not meet `[publish]`, so the site stays as it was: {}",
+            self.0.join("; ")
+        )
+    }
+}
+
+impl std::error::Error for HeldBack {}
+
 /// An error that says `what`, with a `hint` at what to do about it.
 pub(crate) fn hinted(what: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
     Hinted { what: what.into(), hint: hint.into(), passing: false }.into()

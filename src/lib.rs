@@ -59,6 +59,7 @@ pub mod stats;
 pub mod summary;
 pub mod llm;
 pub mod inputs;
+mod history;
 mod atlas;
 mod format;
 mod site;

@@ -129,6 +129,11 @@ impl Stamp {
         Ok(Stamp { size: metadata.len(), modified: modified(&metadata), hash })
     }
 
+    /// The hash of its content.
+    pub(crate) fn hash(&self) -> &str {
+        &self.hash
+    }
+
     /// The file has not been touched since, as far as its size and time tell.
     fn untouched(&self, path: &Path) -> bool {
         path.metadata().is_ok_and(|now| now.len() == self.size && modified(&now) == self.modified)
@@ -399,7 +404,7 @@ const OTHER_PROGRAM: &str = "this version of the program computes it differently
 
 /// What differs between two sets of ingredients, in words: causes first, then what follows from
 /// other stages.
-fn changes(old: &Ingredients, new: &Ingredients) -> Vec<Reason> {
+pub(crate) fn changes(old: &Ingredients, new: &Ingredients) -> Vec<Reason> {
     let changed = new.iter().filter_map(|(name, value)| match old.get(name) {
         Some(before) if before == value => None,
         before => Some((name, change(name, before.map(String::as_str), value))),

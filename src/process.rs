@@ -9,6 +9,10 @@ use signal_hook::iterator::Signals;
 use std::fmt::{self, Display};
 use std::io::{self, ErrorKind, Write};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether lines on stderr begin with the time.
+static TIMES: AtomicBool = AtomicBool::new(false);
 
 /// The first reason to stop that there was; later ones change nothing.
 static STOP: OnceLock<Stopped> = OnceLock::new();
@@ -102,9 +106,20 @@ pub(crate) fn say(line: impl Display) {
     write(Stream::Stdout, &format!("{line}\n"));
 }
 
+/// From now on lines on stderr begin with the time, in UTC.
+pub(crate) fn tell_times() {
+    TIMES.store(true, Ordering::Relaxed);
+}
+
 /// Writes a line to stderr.
 pub(crate) fn note(line: impl Display) {
-    write(Stream::Stderr, &format!("{line}\n"));
+    let time = match TIMES.load(Ordering::Relaxed) {
+        true => chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now())
+            .format("%Y-%m-%dT%H:%M:%SZ ")
+            .to_string(),
+        false => String::new(),
+    };
+    write(Stream::Stderr, &format!("{time}{line}\n"));
 }
 
 /// Writes a text as it is.

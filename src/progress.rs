@@ -1,11 +1,15 @@
-//! What a person sees while a stage works: a bar with rate and time left on a terminal, nothing but
-//! the stage's closing line elsewhere. Everything goes to stderr.
+//! What a person sees while a stage works: a bar with rate and time left on a terminal, elsewhere a
+//! line a minute. Everything goes to stderr.
 
 use crate::process::{self, Stopped};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::fmt::Write;
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How often a log that is no terminal is told how far a stage is.
+const LOGGED: Duration = Duration::from_secs(60);
 
 /// A number of bytes, for people.
 pub fn size(bytes: u64) -> String {
@@ -21,12 +25,15 @@ pub fn size(bytes: u64) -> String {
 #[derive(Clone)]
 pub struct Progress {
     bar: ProgressBar,
+    /// When a log was last told; none on a terminal.
+    logged: Option<Arc<Mutex<Instant>>>,
 }
 
 impl Progress {
     /// A bar for the stage `name`; hidden when stderr is not a terminal.
     pub fn new(name: &str) -> Progress {
-        let target = if std::io::stderr().is_terminal() {
+        let is_terminal = std::io::stderr().is_terminal();
+        let target = if is_terminal {
             ProgressDrawTarget::stderr_with_hz(8)
         } else {
             ProgressDrawTarget::hidden()
@@ -34,12 +41,13 @@ impl Progress {
         let bar = ProgressBar::with_draw_target(None, target).with_prefix(name.to_string());
         bar.set_style(style("{spinner} {prefix:<10} {msg}"));
         bar.enable_steady_tick(Duration::from_millis(120));
-        Progress { bar }
+        let logged = (!is_terminal).then(|| Arc::new(Mutex::new(Instant::now())));
+        Progress { bar, logged }
     }
 
     /// One that shows nothing.
     pub fn hidden() -> Progress {
-        Progress { bar: ProgressBar::hidden() }
+        Progress { bar: ProgressBar::hidden(), logged: None }
     }
 
     /// Begins a part of the work: `total` things called `what`, of which `done` were there already.
@@ -89,11 +97,23 @@ impl Progress {
     /// Sets what has been done of it.
     pub fn at(&self, done: u64) {
         self.bar.set_position(done);
+        self.log();
     }
 
     /// Adds to what has been done of it.
     pub fn add(&self, n: u64) {
         self.bar.inc(n);
+        self.log();
+    }
+
+    /// Tells a log how far the work is, where it was not told for a while.
+    fn log(&self) {
+        let Some(Ok(mut last)) = self.logged.as_ref().map(|last| last.try_lock()) else { return };
+        let Some(total) = self.bar.length().filter(|_| last.elapsed() >= LOGGED) else { return };
+        *last = Instant::now();
+        let (name, done, what) = (self.bar.prefix(), self.bar.position(), self.bar.message());
+        let left = number_of_seconds(self.bar.eta());
+        process::note(format_args!("{name:<10} {done}/{total} {what}, {left} left"));
     }
 
     /// The same, at a point at which the program may end.
@@ -108,6 +128,15 @@ impl Progress {
     /// Takes the bar away.
     pub fn end(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// `90 s`, `12 min`, `3.5 h`.
+fn number_of_seconds(time: Duration) -> String {
+    match time.as_secs() {
+        seconds if seconds < 120 => format!("{seconds} s"),
+        seconds if seconds < 7200 => format!("{} min", seconds / 60),
+        seconds => format!("{:.1} h", seconds as f64 / 3600.0),
     }
 }
 

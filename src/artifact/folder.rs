@@ -7,7 +7,7 @@
 
 use super::hold::{Held, hold};
 use super::publish::sync_folder;
-use crate::error::{Hint, Result, hinted};
+use crate::error::{HeldBack, Hint, Result, because, hinted};
 use crate::process;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -15,10 +15,11 @@ use std::path::{Path, PathBuf};
 /// What tells folders of ours from those of others.
 #[derive(Clone, Copy)]
 pub(crate) struct Ours {
-    /// An error when a folder holds anything that is not ours; one that is not there is.
+    /// An error when a folder must not be replaced; one that is not there may be.
     pub check: fn(&Path) -> Result<()>,
-    /// Removes a folder of ours, and can be done again if it is killed.
-    pub remove: fn(&Path) -> Result<()>,
+    /// Removes a folder of ours that lies beside the one that is published, which is the second:
+    /// what others keep in the first moves there. It can be done again if it is killed.
+    pub remove: fn(&Path, &Path) -> Result<()>,
 }
 
 /// The places of a folder that is published.
@@ -52,7 +53,7 @@ impl Place {
     }
 
     /// # Errors
-    /// When anything in the folder, or in those beside it, is not ours.
+    /// When the folder, or one beside it, must not be replaced.
     pub(crate) fn check(&self, ours: Ours) -> Result<()> {
         [&self.folder, &self.new, &self.old].into_iter().try_for_each(|folder| (ours.check)(folder))
     }
@@ -96,8 +97,8 @@ impl Place {
 
     /// Removes what is ours beside the folder.
     fn clear(&self, ours: Ours) -> Result<()> {
-        (ours.remove)(&self.old)?;
-        (ours.remove)(&self.new)
+        (ours.remove)(&self.old, &self.folder)?;
+        (ours.remove)(&self.new, &self.folder)
     }
 
     /// Puts the new folder under the name. That of before is beside it then.
@@ -125,8 +126,8 @@ const WRITABLE: &str = "check that the parent folder is writable and the disk ha
 /// `write` is given an empty folder, and makes it one of ours before it puts anything else there.
 ///
 /// # Errors
-/// When the folder above cannot be written, the disk is full, or what is there is not all ours; it
-/// is kept then.
+/// When the folder above cannot be written, the disk is full, or what is there must not be replaced;
+/// it is kept then.
 pub(crate) fn publish_folder<T>(
     folder: &Path,
     ours: Ours,
@@ -145,8 +146,13 @@ pub(crate) fn publish_folder<T>(
         Ok(written)
     };
     let written = publish()
-        .inspect_err(|_| drop((ours.remove)(&place.new)))
-        .hint(|| format!("cannot write the folder `{}`", folder.display()), WRITABLE)?;
+        .inspect_err(|_| drop((ours.remove)(&place.new, &place.folder)))
+        .map_err(|error| match error.is::<HeldBack>() {
+            true => error,
+            false => {
+                because(error, format!("cannot write the folder `{}`", folder.display()), WRITABLE)
+            }
+        })?;
     place.clear(ours)?;
     Ok(written)
 }

@@ -36,6 +36,8 @@ pub struct Store {
     root: PathBuf,
     /// Artifact name → what its files must carry, and who writes them.
     expected: BTreeMap<String, Expected>,
+    /// Artifact name → that its files must not be read now.
+    closed: BTreeMap<String, Closed>,
     /// Other processes may write the same files at the same time.
     shared: bool,
 }
@@ -44,6 +46,16 @@ pub struct Store {
 struct Expected {
     fingerprint: String,
     stage: &'static str,
+}
+
+/// A table that must not be read.
+#[derive(Clone, Debug)]
+struct Closed {
+    /// The error of whoever tries, and its hint.
+    what: String,
+    hint: String,
+    /// It is as if it had no rows.
+    empty: bool,
 }
 
 /// Raised when files of all tables have another form: everything is made again then.
@@ -95,7 +107,12 @@ impl Artifact {
 impl Store {
     /// The folder at a path, which need not exist yet.
     pub fn new(root: &Path) -> Store {
-        Store { root: root.into(), expected: BTreeMap::new(), shared: false }
+        Store {
+            root: root.into(),
+            expected: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            shared: false,
+        }
     }
 
     /// From now on other processes may write the same files, with the same content, at the same
@@ -118,6 +135,27 @@ impl Store {
     pub fn expect(&mut self, artifact: &Artifact, fingerprint: &str, stage: &'static str) {
         self.expected
             .insert(artifact.name.into(), Expected { fingerprint: fingerprint.into(), stage });
+    }
+
+    /// Files of this artifact must not be read: it is as if it had no rows, where answers can do
+    /// without it (`empty`), else whoever tries gets this error with this hint.
+    pub(crate) fn close(&mut self, artifact: &Artifact, what: &str, hint: &str, empty: bool) {
+        let closed = Closed { what: what.into(), hint: hint.into(), empty };
+        self.closed.insert(artifact.name.into(), closed);
+    }
+
+    /// Whether a table is left out of answers.
+    fn is_left_out(&self, artifact: &Artifact) -> bool {
+        self.closed.get(artifact.name).is_some_and(|closed| closed.empty)
+    }
+
+    /// # Errors
+    /// When files of an artifact must not be read.
+    fn check_open(&self, artifact: &Artifact) -> Result<()> {
+        match self.closed.get(artifact.name) {
+            Some(Closed { what, hint, .. }) => Err(hinted(what, hint)),
+            None => Ok(()),
+        }
     }
 
     /// The next step when a file of an artifact cannot be used.
@@ -286,6 +324,9 @@ impl Store {
     pub(crate) fn read_column<R: Row, C: Cell>(&self, column: &str) -> Result<Vec<C>> {
         let (artifact, path) = (R::ARTIFACT, self.path(&R::ARTIFACT));
         let mut cells = Vec::new();
+        if self.is_left_out(&artifact) {
+            return Ok(cells);
+        }
         for rows in self.stretches(&path, &artifact)? {
             let frame = self.stretch(&path, &artifact, Some(&[column]), rows)?;
             let own = caught(|| C::read(frame.column(column)?.as_materialized_series()));
@@ -297,6 +338,9 @@ impl Store {
     /// Gives the rows of a whole table, many at a time.
     pub(crate) fn each<R: Row>(&self, mut each: impl FnMut(R)) -> Result<()> {
         let (artifact, path) = (R::ARTIFACT, self.path(&R::ARTIFACT));
+        if self.is_left_out(&artifact) {
+            return Ok(());
+        }
         for some in self.stretches(&path, &artifact)? {
             let frame = self.stretch(&path, &artifact, None, some)?;
             self.rows::<R>(&path, &artifact, &frame)?.into_iter().for_each(&mut each);
@@ -347,6 +391,9 @@ impl Store {
     }
 
     fn read_file<R: Row>(&self, path: &Path, artifact: &Artifact) -> Result<Vec<R>> {
+        if self.is_left_out(artifact) {
+            return Ok(Vec::new());
+        }
         self.rows(path, artifact, &self.frame(path, artifact)?)
     }
 
@@ -360,6 +407,9 @@ impl Store {
     ) -> Result<Vec<R>> {
         let artifact = R::ARTIFACT;
         let mut found = Vec::new();
+        if self.is_left_out(&artifact) {
+            return Ok(found);
+        }
         for rows in self.stretches(path, &artifact)? {
             let frame = self.stretch(path, &artifact, Some(columns), rows.clone())?;
             let mask = caught(|| wanted(&frame));
@@ -431,6 +481,7 @@ impl Store {
     /// # Errors
     /// When a file is not as this program wrote it.
     pub(super) fn verify(&self, path: &Path, artifact: &Artifact) -> Result<()> {
+        self.check_open(artifact)?;
         let what = || format!("cannot read `{}`", path.display());
         let found = seal::found(&mut opened(path)?, &KEYS).hint(what, &self.again(artifact))?;
         let path = path.display();
@@ -573,6 +624,7 @@ impl Store {
     /// # Errors
     /// When there are none, or one is missing in between.
     pub fn parts(&self, artifact: &Artifact) -> Result<Vec<u32>> {
+        self.check_open(artifact)?;
         let folder = self.path(artifact);
         let parts = self.part_numbers(artifact);
         let gap = parts.iter().enumerate().find(|(i, part)| *i as u32 != **part);

@@ -826,6 +826,7 @@ pub(crate) fn atlas() -> Atlas {
             })
             .collect(),
         usage: explanations::usage(),
+        changes: Vec::new(),
         stages: [
             ("tokenize", 1.2),
             ("discover", 64.0),

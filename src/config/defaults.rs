@@ -167,8 +167,25 @@ impl Default for Slurm {
     }
 }
 
+impl Default for Publish {
+    fn default() -> Self {
+        Self {
+            least_faithfulness: 0.0,
+            least_feature_faithfulness: 0.0,
+            most_failed: 1.0,
+            most_lost: 1.0,
+            least_variance_explained: 0.0,
+        }
+    }
+}
+
 impl Default for Output {
     fn default() -> Self {
-        Self { artifacts: "artifacts".into(), site: "site".into(), dictionaries: String::new() }
+        Self {
+            artifacts: "artifacts".into(),
+            site: "site".into(),
+            dictionaries: String::new(),
+            keep: 7,
+        }
     }
 }

@@ -59,6 +59,9 @@ pub struct Config {
     /// `[site]`
     #[serde(default)]
     pub site: Site,
+    /// `[publish]`
+    #[serde(default)]
+    pub publish: Publish,
     /// `[machine]`
     #[serde(default)]
     pub machine: Machine,

@@ -518,6 +518,23 @@ pub struct Site {
     pub base_url: String,
 }
 
+/// What a run must meet to be published; else the site of the run before stays.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Publish {
+    /// Least faithfulness of each task's circuit of heads and MLPs, under its first ablation; 0: no
+    /// bound.
+    pub least_faithfulness: f64,
+    /// The same of its circuit of features, with the dictionaries' errors ablated.
+    pub least_feature_faithfulness: f64,
+    /// Largest share of a language model's explanations that may have failed; 1: no bound.
+    pub most_failed: f64,
+    /// Largest share of the published site's pages that the new one may lack; 1: no bound.
+    pub most_lost: f64,
+    /// Least variance explained by each dictionary; 0: no bound.
+    pub least_variance_explained: f64,
+}
+
 /// Speed and memory; these settings change no result.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -571,8 +588,10 @@ pub struct Slurm {
 pub struct Output {
     /// Folder of the tables.
     pub artifacts: String,
-    /// Folder of the site; `render` replaces it.
+    /// Folder of the site; `render` replaces its own files there and keeps others.
     pub site: String,
     /// Folder of converted dictionaries, which several runs may share; empty: in `artifacts`.
     pub dictionaries: String,
+    /// Published runs of which the small tables are kept, to tell what changed; 0: none.
+    pub keep: usize,
 }

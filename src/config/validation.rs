@@ -257,6 +257,25 @@ impl Config {
             out_of_range("evaluate.threshold", self.evaluate.threshold, "from 0 to below 1")?;
         }
         within("evaluate.causal", self.evaluate.causal, 0, 1000)?;
+        let publish = &self.publish;
+        for (key, share) in [
+            ("publish.most_failed", publish.most_failed),
+            ("publish.most_lost", publish.most_lost),
+            ("publish.least_variance_explained", publish.least_variance_explained),
+        ] {
+            if !(0.0..=1.0).contains(&share) {
+                out_of_range(key, share, "from 0 to 1")?;
+            }
+        }
+        for (key, least) in [
+            ("publish.least_faithfulness", publish.least_faithfulness),
+            ("publish.least_feature_faithfulness", publish.least_feature_faithfulness),
+        ] {
+            if !(0.0..=2.0).contains(&least) {
+                out_of_range(key, least, "from 0 to 2")?;
+            }
+        }
+        within("output.keep", self.output.keep, 0, 1000)?;
         if self.machine.device != "cpu" {
             not_yet("machine.device", &self.machine.device, "use `cpu`")?;
         }

@@ -3,9 +3,11 @@
 use super::plan::{Selection, Workplace};
 use super::runner::{Hold, hold};
 use super::table::{STAGES, Stage};
+use crate::artifact::Store;
 use crate::artifact::tables::ASKED;
 use crate::config::Config;
 use crate::error::Result;
+use crate::history::{kept, remove_all};
 use crate::lock::Lock;
 use crate::process;
 
@@ -44,7 +46,11 @@ pub fn clean(config: &Config, stage: Option<&str>) -> Result<Vec<Cleaned>> {
         let folder = &config.output.artifacts;
         let not_ours = || format!("left in `{folder}`, as this program did not write it: ");
         let tables = (!left.is_empty()).then(|| not_ours() + &left.join(", "));
-        let besides = each.writes_besides.as_ref().map(|besides| (besides.remove)(config));
+        // What is published stays until it is replaced, or named itself.
+        let besides = each.writes_besides.as_ref().map(|besides| match named {
+            true => (besides.remove)(config),
+            false => Ok((besides.kept)(config)),
+        });
         let all: Vec<String> = tables.into_iter().chain(besides.transpose()?.flatten()).collect();
         let left = (!all.is_empty()).then(|| all.join("; "));
         place.lock.stages.remove(each.name);
@@ -64,5 +70,20 @@ pub fn clean(config: &Config, stage: Option<&str>) -> Result<Vec<Cleaned>> {
         _ => {}
     }
     place.lock.save(place.store.root())?;
+    if stage.is_none() && !kept(place.store.root())?.is_empty() {
+        process::note("left: the kept runs; `circuit-atlas clean --runs` removes them");
+    }
     Ok(said)
+}
+
+/// Removes the kept runs, and says how many there were.
+///
+/// # Errors
+/// When one cannot be removed, or another run is using the artifact folder.
+pub fn clean_runs(config: &Config) -> Result<usize> {
+    if !config.artifacts().exists() {
+        return Ok(0);
+    }
+    let _held = hold(&config.artifacts(), Hold::Alone)?;
+    remove_all(&Store::new(&config.artifacts()))
 }

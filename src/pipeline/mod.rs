@@ -13,7 +13,7 @@ pub(crate) mod slurm;
 mod table;
 
 pub use clean::Cleaned;
-pub use clean::clean;
+pub use clean::{clean, clean_runs};
 pub use download::fetch;
 pub(crate) use download::with_hub;
 pub use plan::{Selection, State};

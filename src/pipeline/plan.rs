@@ -422,11 +422,10 @@ pub(super) fn unchanged<T>(config: &Config, mut read: impl FnMut() -> Result<T>)
 
 /// The error of a question that cannot be answered while a run is going on.
 pub(super) fn busy(why: impl std::fmt::Display) -> anyhow::Error {
-    passing(
-        format!("a run is going on: {why}"),
-        "wait for it to end; `circuit-atlas status` tells how far it is",
-    )
+    passing(format!("a run is going on: {why}"), WAIT)
 }
+
+pub(super) const WAIT: &str = "wait for it to end; `circuit-atlas status` tells how far it is";
 
 /// Why the tables are not what a run would make now.
 pub(super) fn outdated(place: &mut Workplace) -> Option<String> {

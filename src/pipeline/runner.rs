@@ -1,11 +1,15 @@
 //! Runs stages, and answers questions about a finished run.
 
 use super::download::{downloaded, fetched, with_hub};
-use super::plan::{Selection, State, Workplace, busy, check_before, outdated, unchanged};
+use super::plan::{Selection, State, WAIT, Workplace, check_before, outdated, unchanged};
 use super::table::{Asks, NAMES, STAGES, Stage};
-use crate::artifact::Store;
+use crate::artifact::tables::{
+    AblatedRow, AgreementRow, CausalRow, CauseRow, CircuitPairRow, CorpusPairRow, EvaluationRow,
+    ExchangeRow, ExplanationRow, JUDGE_LEDGER, JudgementRow, LedgerRow, ReadingRow,
+};
+use crate::artifact::{Row, Store};
 use crate::config::Config;
-use crate::error::{Context, Hint, Result, hinted, passing};
+use crate::error::{Context, Hint, Result, passing};
 use crate::format::number;
 use crate::inputs::{Input, check_apart, check_converted};
 use crate::llm::{Budget, check_key, check_replies, last_round};
@@ -23,6 +27,23 @@ const RUNNING: &str = ".running";
 /// How often, and how long, a run waits for one who only looks whether that file is held.
 const GLANCES: usize = 10;
 const GLANCE: Duration = Duration::from_millis(20);
+
+/// Tables that only add to what others say of a task, a feature, a head or a prompt.
+const ADDED: [&str; 13] = [
+    CircuitPairRow::ARTIFACT.name,
+    CorpusPairRow::ARTIFACT.name,
+    CauseRow::ARTIFACT.name,
+    ReadingRow::ARTIFACT.name,
+    AblatedRow::ARTIFACT.name,
+    ExplanationRow::ARTIFACT.name,
+    ExchangeRow::ARTIFACT.name,
+    LedgerRow::ARTIFACT.name,
+    EvaluationRow::ARTIFACT.name,
+    JudgementRow::ARTIFACT.name,
+    AgreementRow::ARTIFACT.name,
+    CausalRow::ARTIFACT.name,
+    JUDGE_LEDGER.name,
+];
 
 impl Workplace<'_> {
     pub(super) fn run(
@@ -168,12 +189,29 @@ impl Workplace<'_> {
         writing().find(|stage| !finished(stage))
     }
 
-    /// The tables of a finished run, of their own fingerprints.
-    fn finished_store(&self) -> Store {
+    /// The tables of finished stages, of their own fingerprints. Those of a stage that has not
+    /// finished are closed; with `of_one_run` also those made from tables that are there no more.
+    fn finished_store(&self, of_one_run: bool, why: &str, hint: &str) -> Store {
         let mut store = Store::new(self.store.root());
+        let mut open: BTreeMap<&str, &str> = BTreeMap::new();
         for stage in writing() {
-            let fingerprint = &self.lock.stages[stage.name].fingerprint;
-            stage.writes.iter().for_each(|table| store.expect(table, fingerprint, stage.name));
+            let entry = self.lock.stages.get(stage.name).filter(|entry| !entry.finished.is_empty());
+            let made_from_these = |entry: &&Entry| {
+                let mut before = entry.ingredients.iter().filter_map(|(name, fingerprint)| {
+                    Some((name.strip_prefix("stage ")?, fingerprint.as_str()))
+                });
+                before.all(|(name, fingerprint)| open.get(name) == Some(&fingerprint))
+            };
+            match entry.filter(|entry| !of_one_run || made_from_these(entry)) {
+                Some(entry) => {
+                    open.insert(stage.name, &entry.fingerprint);
+                    let own = stage.writes.iter();
+                    own.for_each(|table| store.expect(table, &entry.fingerprint, stage.name));
+                }
+                None => stage.writes.iter().for_each(|table| {
+                    store.close(table, why, hint, ADDED.contains(&table.name));
+                }),
+            }
         }
         store
     }
@@ -381,8 +419,10 @@ pub fn set_threads(config: &Config) {
 /// When a stage that writes tables has not been run to its end, or what is asked fails.
 pub fn ask<T>(config: &Config, question: impl Fn(&Run) -> Result<T>) -> Result<T> {
     let config = &downloaded(config)?;
-    let (answer, outdated) = unchanged(config, || answer(config, &question))?;
-    if let Some(why) = outdated {
+    let (answer, outdated, left_out) = unchanged(config, || answer(config, &question))?;
+    if let Some(why) = left_out {
+        process::note(format_args!("note: {why}: what is made from it is left out"));
+    } else if let Some(why) = outdated {
         process::note(format_args!(
             "note: this is from an earlier run, {why}; `circuit-atlas run` brings it up to date"
         ));
@@ -419,7 +459,7 @@ pub(crate) fn ask_beside<T>(
         if place.unfinished().is_some() || !place.is_of_same_model()? {
             return Ok(None);
         }
-        place.asked("trace", &place.finished_store(), &question).map(Some)
+        place.asked("trace", &place.finished_store(false, "", ""), &question).map(Some)
     })
 }
 
@@ -428,28 +468,34 @@ fn writing() -> impl Iterator<Item = &'static Stage> {
     STAGES.iter().filter(|stage| !stage.writes.is_empty())
 }
 
-/// An answer from the tables as they are, and why they are not what a run would make now.
-fn answer<T>(config: &Config, question: impl Fn(&Run) -> Result<T>) -> Result<(T, Option<String>)> {
+/// An answer from the tables as they are, and why they are not what a run would make now. While a
+/// run is going on, or after one that was killed, it is an answer if the stages whose tables it needs
+/// have finished, and were made from one another.
+fn answer<T>(
+    config: &Config,
+    question: impl Fn(&Run) -> Result<T>,
+) -> Result<(T, Option<String>, Option<String>)> {
     let mut place = Workplace::open(config)?;
-    if let Some(stage) = place.unfinished() {
-        let folder = place.store.root().display();
-        if is_held(place.store.root()) {
-            return Err(busy(format!("`{}` has not finished", stage.name)));
-        }
-        return Err(hinted(
-            format!("there is no finished run in `{folder}`: `{}` has not finished", stage.name),
-            "run it with `circuit-atlas run`",
-        ));
-    }
     let shown = |name: &str| writing().any(|stage| stage.name == name);
-    match place.lock.mixed(shown) {
-        Some((after, before)) if is_held(place.store.root()) => {
-            return Err(busy(format!("`{before}` has run again, and `{after}` not yet")));
-        }
-        _ => {}
-    }
+    let folder = place.store.root().display().to_string();
+    let is_held = is_held(place.store.root());
+    let unfinished = place.unfinished().map(|stage| format!("`{}` has not finished", stage.name));
+    let mixed = place.lock.mixed(shown).filter(|_| is_held);
+    let mixed =
+        mixed.map(|(after, before)| format!("`{before}` has run again, and `{after}` not yet"));
+    let of_one_run = unfinished.is_some() || mixed.is_some();
+    let left_out = unfinished.or(mixed);
+    let (why, hint) = match &left_out {
+        None => Default::default(),
+        Some(why) if is_held => (format!("a run is going on: {why}"), WAIT),
+        Some(why) => (
+            format!("there is no finished run in `{folder}`: {why}"),
+            "run it with `circuit-atlas run`",
+        ),
+    };
     let outdated = outdated(&mut place);
-    Ok((place.asked("show", &place.finished_store(), question)?, outdated))
+    let store = place.finished_store(of_one_run, &why, hint);
+    Ok((place.asked("show", &store, question)?, outdated, left_out))
 }
 
 /// The reasons that a run tells of a stage: a few of its own, or else what it follows from.

@@ -72,6 +72,8 @@ pub(super) struct Besides {
     /// Why it has to be made again although its ingredients, which have this fingerprint, are the
     /// same.
     pub(super) stale: fn(&Config, &str) -> Option<String>,
+    /// What stays where only the tables are removed that it was made from, in words.
+    pub(super) kept: fn(&Config) -> Option<String>,
     /// Says what it leaves, as others wrote it.
     pub(super) remove: fn(&Config) -> Result<Option<String>>,
 }
@@ -362,8 +364,8 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "render",
         does: "all tables → the site",
-        version: 10,
-        settings: &["site.", "groups."],
+        version: 11,
+        settings: &["site.", "publish.", "groups."],
         inputs: &[Input::Tokenizer],
         besides: stages::render::besides,
         reads: &[
@@ -412,6 +414,7 @@ pub const STAGES: [Stage; 12] = [
         keeps: &[],
         writes_besides: Some(Besides {
             stale: stages::render::stale,
+            kept: stages::render::kept,
             remove: stages::render::remove,
         }),
         run: stages::render::run,

@@ -7,6 +7,7 @@
 
 mod component;
 mod computed;
+mod diff;
 mod feature;
 mod head;
 mod names;
@@ -26,6 +27,7 @@ use crate::process::{self, Stream};
 use crate::stages::Run;
 use clap::{Args, Subcommand, ValueEnum};
 use computed::Promotion;
+pub(crate) use diff::{diff, kept_runs};
 use feature::FeatureWishes;
 use page::{Page, harmless_json};
 use serde::Serialize;

@@ -5,10 +5,11 @@ use super::links::{Site, exchange_path, pair_path};
 use super::lists::{self, Lists};
 use super::text::html;
 use super::views::{
-    ComponentView, DictionariesView, Drawn, FeatureScript, FeatureView, GlossaryView, GraphView,
-    GraphsView, GroupView, IndexView, ListView, PairView, PlainListView, SearchPageView,
-    TaskGraphsView, TaskView, TasksView, TextsScript, TranscriptsView, Way, drawn, graph_pages,
-    subjects, text_files,
+    ChangedLine, ChangesView, ComponentView, DictionariesView, Drawn, FEED, FeatureScript,
+    FeatureView, FeedView, GlossaryView, GraphView, GraphsView, GroupView, IndexView, ListView,
+    PAGE, PairView, PlainListView, SearchPageView, TaskGraphsView, TaskView, TasksView,
+    TextsScript, TranscriptsView, Way, changed_lines, drawn, graph_pages, has_feed, subjects,
+    text_files,
 };
 use crate::atlas::model::{Atlas, Task};
 use crate::error::{Context, Hint, Result};
@@ -56,6 +57,8 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("graphs.html", include_str!("../../templates/graphs.html")),
     ("graphs_of_task.html", include_str!("../../templates/graphs_of_task.html")),
     ("graph_rows.html", include_str!("../../templates/graph_rows.html")),
+    ("changes.html", include_str!("../../templates/changes.html")),
+    ("feed.xml", include_str!("../../templates/feed.xml")),
 ];
 
 /// Files that are the same in every site.
@@ -90,7 +93,7 @@ const FOLDERS: &[(&str, &[&str])] = &[
 /// Whether a file of the site may have this path, by folder and ending alone.
 pub(super) fn may_write(path: &str) -> bool {
     let Some((folder, name)) = path.rsplit_once('/') else {
-        return ["index.html", "glossary.html", "search.html"].contains(&path)
+        return ["index.html", "glossary.html", "search.html", PAGE, FEED].contains(&path)
             || ASSETS.iter().any(|(asset, _)| *asset == path);
     };
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
@@ -131,6 +134,12 @@ fn files<'a>(site: &'a Site, lists: &'a Lists) -> Vec<File<'a>> {
     files.extend(lists.all().into_iter().filter(there).flat_map(|list| of_list(site, list)));
     if atlas.tasks.iter().any(|task| !drawn(task).is_empty()) {
         files.push(file("graphs/index.html", "graphs.html", || GraphsView::new(site)));
+    }
+    if !atlas.changes.is_empty() {
+        files.push(file(PAGE, "changes.html", || ChangesView::new(site)));
+    }
+    if has_feed(site) {
+        files.push(file(FEED, "feed.xml", || FeedView::new(site)));
     }
     files.extend(
         atlas.tasks.iter().map(|t| {
@@ -217,9 +226,10 @@ pub(crate) fn build(atlas: &Atlas, into: &Path, before: &Path) -> Result<usize> 
         output.write(name, text)?;
     }
     data.par_iter().try_for_each(|(name, text)| output.write(name, text))?;
+    let frame = Frame { lines: changed_lines(&site), feed: has_feed(&site) };
     files.par_iter().try_for_each(|file| {
         process::check()?;
-        output.write(&file.path, &render(&environment, file)?)
+        output.write(&file.path, &render(&environment, file, &frame)?)
     })?;
     Ok(files.iter().filter(|f| f.path.ends_with(".html")).count())
 }
@@ -233,7 +243,7 @@ pub(crate) fn page_alone(atlas: &Atlas, gists: BTreeMap<FeatureId, String>) -> R
     let site = Site::alone(atlas, gists)?;
     let one = only(&site)?;
     let page = file("the page of a prompt", "graph.html", || GraphView::new(&site, &one));
-    render(&environment()?, &page)
+    render(&environment()?, &page, &Frame::default())
 }
 
 /// The same for viewers of attribution graphs.
@@ -269,9 +279,20 @@ fn environment() -> Result<Environment<'static>> {
     Ok(environment)
 }
 
-fn render(environment: &Environment, file: &File) -> Result<String> {
+/// What the frame of pages has that depends on earlier runs.
+#[derive(Default)]
+struct Frame {
+    /// By page.
+    lines: BTreeMap<String, ChangedLine>,
+    feed: bool,
+}
+
+fn render(environment: &Environment, file: &File, frame: &Frame) -> Result<String> {
     let template = environment.get_template(file.template)?;
-    template.render((file.view)()).with_context(|| format!("cannot make the page `{}`", file.path))
+    let changed = frame.lines.get(&file.path).map(|line| Value::from(Serde(line)));
+    let (changes, feed) = (!frame.lines.is_empty(), frame.feed);
+    let view = context! { changed, has_changes => changes, has_feed => feed, ..(file.view)() };
+    template.render(view).with_context(|| format!("cannot make the page `{}`", file.path))
 }
 
 /// Where a site is written, and where the one before is.

@@ -1,7 +1,9 @@
 //! Which files in a site's folder are ours. The mark lists each with its hash: what it does not
-//! list, or what is no longer as it was written, is a user's, and nobody removes it.
+//! list is a user's, and stays in the folder; while a file of ours is no longer as it was written,
+//! the site is not replaced.
 
 use super::build::{may_hold, may_write};
+use super::foreign;
 use crate::artifact::folder::Ours;
 use crate::artifact::publish::{publish, scratch};
 use crate::error::{Context, Hint, Result, hinted};
@@ -20,7 +22,7 @@ const GENERATOR: &str = "circuit-atlas";
 const PLAIN: &str = ".nojekyll";
 
 /// How sites of ours are told.
-pub(crate) const OURS: Ours = Ours { check, remove: remove_whole };
+pub(crate) const OURS: Ours = Ours { check, remove: remove_beside };
 
 /// What a site says of itself.
 #[derive(Deserialize, Serialize)]
@@ -34,6 +36,9 @@ pub(crate) struct Manifest {
     /// Every file but the mark, by its path in the site, with its hash. None while the site is being
     /// written; older versions listed none.
     files: Option<BTreeMap<String, String>>,
+    /// While the site is being written: what of a user's is there is a link or a copy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    begun: bool,
 }
 
 /// What lies in the folder of a site, by path below it.
@@ -42,37 +47,83 @@ struct Contents {
     ours: Vec<String>,
     /// Folders that files of ours belong into; inner ones first.
     folders: Vec<String>,
-    /// What is not ours, in the words of a message.
-    foreign: Vec<String>,
+    /// What is not ours, in order.
+    others: Vec<Other>,
+}
+
+/// Something in the folder that is not ours, or not any more.
+struct Other {
+    path: String,
+    is_folder: bool,
+    /// The mark lists it, but it is no longer as it was written.
+    is_edited: bool,
+}
+
+impl Other {
+    /// What it is called in a message.
+    fn words(&self) -> String {
+        let Other { path, is_folder, .. } = self;
+        let changed = if self.is_edited { " (changed since it was written)" } else { "" };
+        format!("`{path}{}`{changed}", if *is_folder { "/" } else { "" })
+    }
 }
 
 /// # Errors
-/// When a folder holds anything that is not of a site of ours, or is no longer as it was written:
-/// it would be lost.
+/// When a site cannot be put in the place of what a folder holds, without a loss to its user: pages
+/// of somebody else, or pages of ours that were edited.
 pub(crate) fn check(site: &Path) -> Result<()> {
-    let foreign = match Manifest::read(site) {
-        Some(mark) => mark.contents(site)?.foreign,
-        None => unmarked(site)?,
-    };
-    if foreign.is_empty() {
+    let Some(mark) = Manifest::read(site) else { return check_unmarked(site) };
+    let others = mark.contents(site)?.others;
+    let edited: Vec<String> =
+        others.iter().filter(|other| other.is_edited).map(Other::words).collect();
+    if edited.is_empty() || mark.begun {
         return Ok(());
     }
-    let what = format!(
-        "`{}` contains files that `render` did not write and would delete: {}",
-        site.display(),
-        few(&foreign)
-    );
-    let hint = match is_beside(site) {
-        true => format!(
+    Err(refused(
+        site,
+        &edited,
+        "keep a copy elsewhere of what you need, then remove these files; `render` writes them \
+         again",
+    ))
+}
+
+/// The same of a folder that is no site of ours.
+fn check_unmarked(folder: &Path) -> Result<()> {
+    let entries = unmarked(folder)?;
+    let names = |all: &[Other]| all.iter().map(Other::words).collect::<Vec<_>>();
+    if is_beside(folder) && !entries.is_empty() {
+        let hint = format!(
             "`render` builds the site there; keep elsewhere what you need of it, then remove it \
              with `rm -r {}`",
-            in_shell(site)
-        ),
-        false => "move it elsewhere, or set `output.site` to another folder; `render` replaces \
-                  the whole folder"
-            .into(),
-    };
-    Err(hinted(what, hint))
+            in_shell(folder)
+        );
+        return Err(refused(folder, &names(&entries), &hint));
+    }
+    let mut pages: Vec<String> =
+        entries.iter().filter(|entry| is_name_of_ours(&entry.path)).map(Other::words).collect();
+    if !entries.is_empty() {
+        pages.extend(foreign::pages_of_others(folder)?);
+        pages.sort();
+        pages.dedup();
+    }
+    match pages.is_empty() {
+        true => Ok(()),
+        false => Err(refused(folder, &pages, "set `output.site` to another folder")),
+    }
+}
+
+fn refused(site: &Path, files: &[String], hint: &str) -> anyhow::Error {
+    let what = format!(
+        "`{}` contains files that `render` did not write, where it would write a site: {}",
+        site.display(),
+        few(files)
+    );
+    hinted(what, hint)
+}
+
+/// Whether a site has a file of this name, and none of a user's can be in its place.
+fn is_name_of_ours(name: &str) -> bool {
+    name == NAME || may_write(name) && !foreign::may_stand(name)
 }
 
 /// Whether a folder has the name of one beside a site, as `artifact::folder` gives them.
@@ -92,9 +143,9 @@ fn in_shell(path: &Path) -> String {
 /// When something cannot be read or removed.
 pub(crate) fn remove(site: &Path) -> Result<Option<String>> {
     let Some(mark) = Manifest::read(site) else { return Ok(None) };
-    let Contents { mut ours, folders, foreign } = mark.contents(site)?;
+    let Contents { mut ours, folders, others } = mark.contents(site)?;
     // Should this be killed, nobody takes what is left for a site that is as it should be.
-    Manifest::save(site, "", mark.files)?;
+    Manifest { fingerprint: String::new(), ..mark }.save(site)?;
     // The mark last: should this be killed, the next one still knows what is ours.
     ours.retain(|name| name != NAME);
     for name in &ours {
@@ -104,16 +155,30 @@ pub(crate) fn remove(site: &Path) -> Result<Option<String>> {
     folders.iter().for_each(|name| drop(std::fs::remove_dir(site.join(name))));
     remove_file(&site.join(NAME))?;
     drop(std::fs::remove_dir(site));
-    Ok((!foreign.is_empty()).then(|| few(&foreign)))
+    let others: Vec<String> = others.iter().map(Other::words).collect();
+    Ok((!others.is_empty()).then(|| few(&others)))
 }
 
-/// Removes a folder in which everything is ours.
-fn remove_whole(folder: &Path) -> Result<()> {
+/// Removes a folder beside the site. What a user keeps in it moves to the site.
+fn remove_beside(folder: &Path, site: &Path) -> Result<()> {
     if folder.symlink_metadata().is_err() {
         return Ok(());
     }
     check(folder)?;
-    remove(folder)?;
+    match Manifest::read(folder) {
+        Some(mark) if mark.begun => remove_begun(folder)?,
+        Some(mark) => {
+            let others = mark.contents(folder)?.others;
+            if !others.is_empty() && !site.exists() {
+                // It is the only one that there is.
+                return std::fs::rename(folder, site)
+                    .with_context(|| format!("cannot write `{}`", site.display()));
+            }
+            others.iter().try_for_each(|other| foreign::move_over(folder, site, &other.path))?;
+            remove(folder)?;
+        }
+        None => {}
+    }
     // Without a mark there was nothing in it but these.
     drop(std::fs::remove_file(folder.join(PLAIN)));
     drop(std::fs::remove_file(scratch(&folder.join(NAME))));
@@ -123,6 +188,21 @@ fn remove_whole(folder: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Empties a folder in which a site was being written; the mark goes last.
+fn remove_begun(folder: &Path) -> Result<()> {
+    let what = || format!("cannot remove `{}`", folder.display());
+    for (name, kind) in entries(folder, "")?.into_iter().filter(|(name, _)| name != NAME) {
+        let path = folder.join(name);
+        let done = if kind.is_dir() {
+            std::fs::remove_dir_all(&path)
+        } else {
+            std::fs::remove_file(&path)
+        };
+        done.with_context(what)?;
+    }
+    remove_file(&folder.join(NAME))
 }
 
 fn remove_file(path: &Path) -> Result<()> {
@@ -141,30 +221,52 @@ impl Manifest {
     /// # Errors
     /// When it cannot be written.
     pub(crate) fn begin(folder: &Path) -> Result<()> {
-        Manifest::save(folder, "", None)
+        Manifest::of("", None, true).save(folder)
     }
 
-    /// Marks everything in a folder as ours.
+    /// Marks everything in a folder as ours, and links what a user keeps in the folder of the site
+    /// that it is to replace. Says what of ours was left out, as a user has one of his own.
     ///
     /// # Errors
-    /// When a file cannot be read or written.
-    pub(crate) fn write(folder: &Path, fingerprint: &str) -> Result<()> {
+    /// When a file cannot be read, written or linked.
+    pub(crate) fn write(folder: &Path, site: &Path, fingerprint: &str) -> Result<Vec<String>> {
         std::fs::write(folder.join(PLAIN), "")?;
-        let mut files = BTreeMap::new();
+        let (mut files, mut gone) = (BTreeMap::new(), Vec::new());
         list(folder, "", &mut files)?;
         files.remove(NAME);
-        Manifest::save(folder, fingerprint, Some(files))
+        if let Ok(found) = site.metadata() {
+            let others = match Manifest::read(site) {
+                Some(mark) => mark.contents(site)?.others,
+                None => {
+                    // So that wherever it is put, all of it is known to be a user's.
+                    Manifest::of("", Some(BTreeMap::new()), false).save(site)?;
+                    unmarked(site)?
+                }
+            };
+            for other in others.iter().filter(|other| !other.is_edited && other.path != NAME) {
+                foreign::link(site, folder, &other.path, &mut gone)?;
+            }
+            std::fs::set_permissions(folder, found.permissions())?;
+        }
+        files.retain(|name, _| !gone.contains(name));
+        Manifest::of(fingerprint, Some(files), false).save(folder)?;
+        Ok(gone)
     }
 
-    fn save(
-        folder: &Path,
-        fingerprint: &str,
-        files: Option<BTreeMap<String, String>>,
-    ) -> Result<()> {
+    fn of(fingerprint: &str, files: Option<BTreeMap<String, String>>, begun: bool) -> Manifest {
         let (generator, version) = (GENERATOR.into(), env!("CARGO_PKG_VERSION").into());
-        let mark = Manifest { generator, version, fingerprint: fingerprint.into(), files };
-        let text = serde_json::to_string_pretty(&mark)? + "\n";
+        Manifest { generator, version, fingerprint: fingerprint.into(), files, begun }
+    }
+
+    fn save(&self, folder: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)? + "\n";
         publish(&folder.join(NAME), |file| Ok(file.write_all(text.as_bytes())?))
+    }
+
+    /// The pages that it lists.
+    pub(crate) fn pages(&self) -> impl Iterator<Item = &str> {
+        let names = self.files.iter().flatten().map(|(name, _)| name.as_str());
+        names.filter(|name| name.ends_with(".html"))
     }
 
     /// A file of ours that is no longer there.
@@ -188,9 +290,12 @@ impl Manifest {
                 into.folders.push(name);
                 continue;
             }
-            match self.foreign(site, &name, kind)? {
-                None => into.ours.push(name),
-                Some(words) => into.foreign.push(words),
+            let other =
+                |is_edited| Other { path: name.clone(), is_folder: kind.is_dir(), is_edited };
+            match self.is_ours(site, &name, kind)? {
+                Whose::Ours => into.ours.push(name),
+                Whose::Edited => into.others.push(other(true)),
+                Whose::Others => into.others.push(other(false)),
             }
         }
         Ok(())
@@ -203,21 +308,30 @@ impl Manifest {
         files.range(below.clone()..).next().is_some_and(|(path, _)| path.starts_with(&below))
     }
 
-    /// What something is called in a message if it is not ours.
-    fn foreign(&self, site: &Path, name: &str, kind: FileType) -> Result<Option<String>> {
+    fn is_ours(&self, site: &Path, name: &str, kind: FileType) -> Result<Whose> {
         let hash = self.files.as_ref().map(|files| files.get(name));
         Ok(match hash {
-            _ if kind.is_dir() => Some(format!("`{name}/`")),
-            // A link, which is never ours.
-            _ if !kind.is_file() => Some(format!("`{name}`")),
-            _ if [NAME, PLAIN].contains(&name) => None,
-            _ if is_half_mark(name) => None,
-            Some(Some(hash)) if *hash == hashed(&site.join(name))? => None,
-            Some(Some(_)) => Some(format!("`{name}` (changed since it was written)")),
-            None if may_write(name) => None,
-            _ => Some(format!("`{name}`")),
+            // A folder or link in the place of a file of ours.
+            Some(Some(_)) if !kind.is_file() => Whose::Edited,
+            None if !kind.is_file() && may_write(name) => Whose::Edited,
+            // A folder or link is never ours.
+            _ if !kind.is_file() => Whose::Others,
+            _ if [NAME, PLAIN].contains(&name) || is_half_mark(name) => Whose::Ours,
+            Some(Some(hash)) if *hash == hashed(&site.join(name))? => Whose::Ours,
+            Some(Some(_)) if foreign::may_stand(name) => Whose::Others,
+            Some(Some(_)) => Whose::Edited,
+            None if may_write(name) => Whose::Ours,
+            _ => Whose::Others,
         })
     }
+}
+
+/// Whose a file in the folder of a site is.
+enum Whose {
+    Ours,
+    Others,
+    /// Ours, but a user has changed or replaced it.
+    Edited,
 }
 
 /// Whether a name is that of a mark that a killed run was writing.
@@ -226,13 +340,15 @@ fn is_half_mark(name: &str) -> bool {
 }
 
 /// What lies in a folder that is no site of ours.
-fn unmarked(folder: &Path) -> Result<Vec<String>> {
+fn unmarked(folder: &Path) -> Result<Vec<Other>> {
     let mut entries = entries(folder, "")?;
     entries.retain(|(name, kind)| !(kind.is_file() && (name == PLAIN || is_half_mark(name))));
-    Ok(entries
-        .into_iter()
-        .map(|(name, kind)| format!("`{name}{}`", if kind.is_dir() { "/" } else { "" }))
-        .collect())
+    let other = |(path, kind): (String, FileType)| Other {
+        path,
+        is_folder: kind.is_dir(),
+        is_edited: false,
+    };
+    Ok(entries.into_iter().map(other).collect())
 }
 
 /// Every file below a folder with its hash.

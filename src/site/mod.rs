@@ -10,6 +10,7 @@ mod attention;
 mod build;
 mod chart;
 mod circuit;
+mod foreign;
 mod graph;
 mod graph_json;
 mod links;

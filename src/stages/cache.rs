@@ -81,7 +81,8 @@ fn check_size(
 fn keep(run: &Run, width: usize, hooks: &[DictionaryId]) -> Result<(usize, usize)> {
     let (done, open) = run.done_and_open(&ACTIVATIONS)?;
     let parts = done.len() + open.len();
-    run.progress.begin("parts", parts as u64, done.len() as u64);
+    let known = run.contexts(&done)?;
+    run.progress.begin("contexts", known + run.contexts(&open)?, known);
     let names: Vec<String> = hooks.iter().map(|id| id.hook()).collect();
     let (mut model, mut kept) = (None, 0);
     for part in open {
@@ -91,7 +92,7 @@ fn keep(run: &Run, width: usize, hooks: &[DictionaryId]) -> Result<(usize, usize
         };
         if hooks_of(run.store, part).as_ref() == Some(&names) && is_same() {
             run.store.restamp_part(&ACTIVATIONS, run.fingerprint, part)?;
-            run.progress.step(1)?;
+            run.progress.step(run.contexts(&[part])?)?;
             kept += 1;
             continue;
         }
@@ -121,7 +122,6 @@ fn keep(run: &Run, width: usize, hooks: &[DictionaryId]) -> Result<(usize, usize
                 Ok(groups.pop_front())
             },
         )?;
-        run.progress.step(1)?;
     }
     Ok((parts, kept))
 }
@@ -138,6 +138,7 @@ fn read(
         let rows = &rows[pack];
         let tokens: Vec<&[u32]> = rows.iter().map(|row| row.tokens.as_slice()).collect();
         let each = rows.iter().zip(model.read(&tokens, hooks)?);
+        run.progress.step(rows.len() as u64)?;
         Ok(each.map(|(row, values)| HookValues { context: row.context, values }).collect())
     };
     let lengths: Vec<usize> = rows.iter().map(|row| row.tokens.len()).collect();

@@ -2,6 +2,7 @@
 //! mathematics, no tensors; stages never call each other.
 
 pub mod aggregate;
+mod bounds;
 pub mod cache;
 pub(crate) mod cause_rows;
 pub mod causes;
@@ -25,7 +26,7 @@ mod usage_report;
 pub use parts::PartsTally;
 pub use shard::Shard;
 
-use crate::artifact::tables::ContextRow;
+use crate::artifact::tables::{ContextRow, Document};
 use crate::artifact::{Artifact, Row, Store};
 use crate::atlas::Reader;
 use crate::circuit::ReplacementModel;
@@ -107,6 +108,15 @@ impl Run<'_> {
     /// A reader of what the stages before wrote.
     pub(crate) fn reader(&self) -> Reader<'_> {
         Reader::new(self.config, self.store, self.lock)
+    }
+
+    /// How many contexts some parts have.
+    fn contexts(&self, parts: &[u32]) -> Result<u64> {
+        let all = self.store.read_column::<Document, u32>("contexts")?;
+        let all: u64 = all.into_iter().map(u64::from).sum();
+        let most = self.config.corpus.shard_contexts as u64;
+        let own = |part: &u32| all.saturating_sub(u64::from(*part) * most).min(most);
+        Ok(parts.iter().map(own).sum())
     }
 
     /// The parts of `artifact` that are this run's to make, of one for each part of the contexts:

@@ -1,11 +1,13 @@
 //! `render`: everything above → the static site, built beside its place and swapped in whole.
 
-use super::{Done, Run};
+use super::{Done, Run, bounds};
 use crate::artifact::folder::{Place, publish_folder};
 use crate::config::{Config, Task};
-use crate::error::Result;
+use crate::error::{HeldBack, Result, because};
+use crate::history;
 use crate::inputs;
 use crate::lock::Ingredients;
+use crate::process;
 use crate::site::manifest::{self, Manifest, OURS};
 use std::path::Path;
 
@@ -23,8 +25,9 @@ pub fn besides(config: &Config) -> Ingredients {
         Some((format!("setting tasks.{}.file", task.name), config.shown(task.file.as_ref()?)))
     };
     let version = ("setting version of the program".into(), env!("CARGO_PKG_VERSION").into());
+    let keep = ("setting output.keep".into(), config.output.keep.to_string());
     let files = config.tasks.iter().filter_map(of_task);
-    paths.into_iter().map(shown).chain(files).chain([version]).collect()
+    paths.into_iter().map(shown).chain(files).chain([version, keep]).collect()
 }
 
 /// Why the site has to be made although its ingredients are the same.
@@ -47,21 +50,50 @@ pub fn run(run: &Run) -> Result<Done> {
     let site = run.config.path(&run.config.output.site);
     check(run.config)?;
     run.progress.say("reading artifacts");
-    let atlas = run.reader().atlas(run.order)?;
+    let mut atlas = run.reader().atlas(run.order)?;
+    let keep = run.config.output.keep;
+    if keep > 0 {
+        atlas.changes = history::history(run.store, run.lock)?;
+        atlas.changes.truncate(keep);
+    }
+    let mut missed = bounds::missed(run, &atlas)?;
     run.progress.say("writing pages");
-    let build = |folder: &Path| crate::site::build(&atlas, folder, &site);
-    let pages = publish(&site, run.fingerprint, build)?;
+    let most_lost = run.config.publish.most_lost;
+    let pages = publish(&site, run.fingerprint, |folder| {
+        let pages = crate::site::build(&atlas, folder, &site)?;
+        missed.extend(bounds::lost(most_lost, &site, folder));
+        match missed.is_empty() {
+            true => Ok(pages),
+            false => Err(because(HeldBack(missed), NOT_PUBLISHED, BOUNDS)),
+        }
+    })?;
+    // Only what was published; should this be killed, `render` runs again.
+    let about = history::about_now(run.store, run.lock, &history::kept(run.store.root())?)?;
+    history::keep(run.store, &about, keep)?;
     Ok(format!("{pages} pages in `{}`", run.config.output.site).into())
 }
+
+const NOT_PUBLISHED: &str = "the site is not published";
+const BOUNDS: &str = "`circuit-atlas diff latest now` tells what changed since the last published \
+                      run; change the bound if this is as it should be";
 
 /// Writes a site through `build` and puts it in the place of the one before.
 fn publish<T>(site: &Path, fingerprint: &str, build: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     publish_folder(site, OURS, |folder| {
         Manifest::begin(folder)?;
         let built = build(folder)?;
-        Manifest::write(folder, fingerprint)?;
+        for name in Manifest::write(folder, site, fingerprint)? {
+            process::note(format_args!("{:<10} kept your own `{name}`", "render"));
+        }
         Ok(built)
     })
+}
+
+/// Says that the site stays where only the tables are removed that it was made from.
+pub fn kept(config: &Config) -> Option<String> {
+    let name = &config.output.site;
+    let is_there = Manifest::read(&config.path(name)).is_some();
+    is_there.then(|| format!("`{name}` stays; `circuit-atlas clean render` removes it"))
 }
 
 /// Removes of the site what is ours, and says what is left in its folder.
@@ -83,8 +115,8 @@ pub fn remove(config: &Config) -> Result<Option<String>> {
 }
 
 /// # Errors
-/// When the site's folder holds anything that is not of a site of ours: it would be lost; or when
-/// an output is where an input is.
+/// When the site's folder must not be replaced, as pages of others are in it or ours were edited; or
+/// when an output is where an input is.
 pub fn check(config: &Config) -> Result<()> {
     inputs::check_apart(config)?;
     Place::of(&config.path(&config.output.site))?.check(OURS)
@@ -107,13 +139,13 @@ mod tests {
         };
         render(&|| ()).unwrap();
         render(&|| ()).unwrap();
-        let error = render(&|| fs::write(site.join("CNAME"), "example.org").unwrap()).unwrap_err();
-        assert!(
-            crate::error::report(&error).contains("did not write and would delete: `CNAME`\n"),
-            "{error:?}"
-        );
+        render(&|| fs::write(site.join("CNAME"), "example.org").unwrap()).unwrap();
         assert_eq!(fs::read_to_string(site.join("CNAME")).unwrap(), "example.org");
-        assert_eq!(fs::read_to_string(site.join("index.html")).unwrap(), "a page");
+        let error = render(&|| fs::write(site.join("index.html"), "edited").unwrap()).unwrap_err();
+        let said = crate::error::report(&error);
+        assert!(said.contains(": `index.html` (changed since it was written)\n"), "{said}");
+        assert_eq!(fs::read_to_string(site.join("CNAME")).unwrap(), "example.org");
+        assert_eq!(fs::read_to_string(site.join("index.html")).unwrap(), "edited");
         assert_eq!(
             fs::read_dir(above.path()).unwrap().count(),
             1,
@@ -191,6 +223,84 @@ mod tests {
         write(&new, "new").unwrap();
         remove_of(&site);
         assert_eq!(fs::read_dir(above.path()).unwrap().count(), 0);
+    }
+
+    /// Of each moment at which a run can be killed: the next one has the user's files as they were
+    /// last, and nothing beside the site.
+    #[test]
+    fn what_a_user_keeps_there_outlives_killed_runs() {
+        let above = tempfile::tempdir().unwrap();
+        let [site, new] = ["site", ".site.new"].map(|name| above.path().join(name));
+        let read = |name: &str| fs::read_to_string(site.join(name)).unwrap();
+        let put = |name: &str, text: &str| {
+            let path = site.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            // As most programs do, by another file of the name.
+            drop(fs::remove_file(&path));
+            fs::write(path, text).unwrap();
+        };
+        let alone = || fs::read_dir(above.path()).unwrap().count() == 1;
+        write(&site, "first").unwrap();
+        put(".git/HEAD", "main");
+        put("features/notes.html", "mine");
+        fs::create_dir(site.join("drafts")).unwrap();
+        write(&site, "second").unwrap();
+        assert!(read(".git/HEAD") == "main" && read("features/notes.html") == "mine");
+        assert!(site.join("drafts").is_dir() && alone());
+        // Killed while it linked: a file that the user removed since does not come back.
+        put(".git/index.lock", "");
+        fs::create_dir(&new).unwrap();
+        Manifest::begin(&new).unwrap();
+        fs::create_dir(new.join(".git")).unwrap();
+        fs::hard_link(site.join(".git/index.lock"), new.join(".git/index.lock")).unwrap();
+        fs::remove_file(site.join(".git/index.lock")).unwrap();
+        write(&site, "third").unwrap();
+        assert!(alone() && !site.join(".git/index.lock").exists());
+        // Killed before the exchange, and the user went on in the old site.
+        fs::create_dir(&new).unwrap();
+        fs::write(new.join("index.html"), "unpublished").unwrap();
+        Manifest::write(&new, &site, "of a run").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        put(".git/HEAD", "later");
+        write(&site, "fourth").unwrap();
+        assert!(read(".git/HEAD") == "later" && read("index.html") == "fourth" && alone());
+        // Killed after it: what was put into the old site in between comes along.
+        fs::create_dir(&new).unwrap();
+        fs::write(new.join("index.html"), "fifth").unwrap();
+        Manifest::write(&new, &site, "of a run").unwrap();
+        put(".git/objects/a", "an object");
+        put(".git/HEAD", "latest");
+        let between = above.path().join("between");
+        fs::rename(&site, &between).unwrap();
+        fs::rename(&new, &site).unwrap();
+        fs::rename(&between, &new).unwrap();
+        Place::of(&site).unwrap().recover(OURS).unwrap();
+        assert!(read(".git/HEAD") == "latest" && read(".git/objects/a") == "an object");
+        assert!(read("index.html") == "fifth" && read("features/notes.html") == "mine" && alone());
+    }
+
+    #[test]
+    fn a_file_of_a_user_goes_before_ours_only_where_it_is_no_page() {
+        let above = tempfile::tempdir().unwrap();
+        let site = above.path().join("site");
+        let render = |name: &str| {
+            publish(&site, "of a run", |folder| {
+                fs::write(folder.join("index.html"), "a page")?;
+                Ok(fs::write(folder.join(name), "ours")?)
+            })
+        };
+        fs::create_dir(&site).unwrap();
+        fs::write(site.join("robots.txt"), "mine").unwrap();
+        (0..2).for_each(|_| render("robots.txt").unwrap());
+        assert_eq!(fs::read_to_string(site.join("robots.txt")).unwrap(), "mine");
+        assert_eq!(Manifest::read(&site).unwrap().missing(&site), None);
+        fs::write(site.join("notes.html"), "mine").unwrap();
+        let error = render("notes.html").unwrap_err();
+        assert!(
+            format!("{error:?}").contains("is not ours, and `render` would write a file there")
+        );
+        assert_eq!(fs::read_to_string(site.join("notes.html")).unwrap(), "mine");
+        assert_eq!(fs::read_dir(above.path()).unwrap().count(), 1);
     }
 
     /// What `clean` does.

@@ -29,7 +29,9 @@ pub fn run(run: &Run) -> Result<Done> {
     let before = Before::find(run);
     let (done, open) = run.done_and_open(&ScoreRow::ARTIFACT)?;
     let parts = done.len() + open.len();
-    run.progress.begin("parts", parts as u64, done.len() as u64);
+    // With features of several blocks each context is scored as often.
+    let (known, times) = (run.contexts(&done)?, blocks(run, &features)?.len().max(1) as u64);
+    run.progress.begin("contexts", times * (known + run.contexts(&open)?), times * known);
     let (mut all, mut new) = (None, None);
     for part in open {
         let kept = before.as_ref().and_then(|before| before.part(run, part));
@@ -48,7 +50,6 @@ pub fn run(run: &Run) -> Result<Done> {
             table.add(rows)?;
         }
         table.end()?;
-        run.progress.step(1)?;
     }
     let dictionaries = hooks(&features).len();
     let new = new.map(|new: Scoring| new.blocks.iter().map(|block| block.scored.len()).sum());
@@ -118,6 +119,7 @@ impl Scoring {
         contexts: &[ContextRow],
     ) -> Result<Vec<ScoreRow>> {
         if block.scored.is_empty() {
+            run.progress.step(contexts.len() as u64)?;
             return Ok(Vec::new());
         }
         let made = match block.scorer {

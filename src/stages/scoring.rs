@@ -8,7 +8,6 @@ use crate::dictionary::{Hit, Scorer, packs};
 use crate::error::Result;
 use crate::inputs;
 use crate::model::Gpt2;
-use crate::process;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -27,7 +26,7 @@ pub(crate) fn live(
 ) -> Result<Vec<Scored>> {
     let (hooks, precision) = (scorer.hooks(), inputs::precision(run.config));
     let score = |pack: Range<usize>| -> Result<Vec<Scored>> {
-        process::check()?;
+        run.progress.step(pack.len() as u64)?;
         let contexts = &contexts[pack];
         let tokens: Vec<&[u32]> = contexts.iter().map(|row| row.tokens.as_slice()).collect();
         let each = model.read(&tokens, &hooks)?.into_iter().zip(contexts);
@@ -64,6 +63,7 @@ pub(crate) fn cached(
     let precision = inputs::precision(run.config);
     read_part(run.store, part, &hooks, precision, &lengths, wanted, |group| {
         let score = |read: &HookValues| Ok((read.context, scorer.score(&read.values)?));
+        run.progress.step(group.len() as u64)?;
         scored.extend(group.par_iter().map(score).collect::<Result<Vec<Scored>>>()?);
         Ok(())
     })?;

@@ -136,6 +136,10 @@ impl Bench {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_circuit-atlas"));
         command.args(arguments).arg("--config").arg(self.file("pipeline.toml"));
+        // As on a terminal, so that messages are the same in each run.
+        if arguments.first() == Some(&"run") && !arguments.contains(&"--times") {
+            command.args(["--times", "never"]);
+        }
         command
     }
 
@@ -156,7 +160,8 @@ impl Bench {
         Said { ok: output.status.success(), out: plain(output.stdout), err: plain(output.stderr) }
     }
 
-    /// Every file of the artifacts and the site with its content, but the lock, which holds times.
+    /// Every file of the artifacts and the site with its content, but the lock, which holds times,
+    /// and what is told of earlier runs.
     pub(crate) fn results(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut files = BTreeMap::new();
         for folder in ["artifacts", "site"] {
@@ -166,6 +171,16 @@ impl Bench {
             });
         }
         files.retain(|name, _| !name.ends_with("atlas.lock") && !name.ends_with(".running"));
+        // What is told of earlier runs depends on them.
+        files.retain(|name, _| {
+            !name.starts_with("artifacts/runs") && !name.ends_with("changes.html")
+        });
+        files
+            .iter_mut()
+            .filter(|(name, _)| name.extension().is_some_and(|e| e == "html"))
+            .for_each(|(_, bytes)| {
+                *bytes = without_changes(&String::from_utf8_lossy(bytes)).into_bytes()
+            });
         files
     }
 
@@ -181,6 +196,13 @@ impl Bench {
             assert!(*bytes == others[name], "{} differs", name.display());
         }
     }
+}
+
+/// A page without its line of what changed, and without links to all changes.
+fn without_changes(page: &str) -> String {
+    let is_other =
+        |line: &&str| !line.contains("changed-since") && !line.contains("changes.html\">");
+    page.lines().filter(is_other).map(|line| format!("{line}\n")).collect()
 }
 
 impl Said {

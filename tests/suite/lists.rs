@@ -233,5 +233,7 @@ fn without_scripts_every_feature_is_in_the_lists() {
     }
     assert_eq!(found, all);
     browser.open(&page(&bench, "search.html"));
-    assert!(browser.text("document.querySelector('main noscript').textContent").contains("JavaScript"));
+    assert!(
+        browser.text("document.querySelector('main noscript').textContent").contains("JavaScript")
+    );
 }

@@ -162,7 +162,7 @@ fn shards_and_whole_runs_do_not_work_on_a_folder_at_the_same_time() {
     let said = bench.call(&["status"]).succeeded();
     assert_eq!(said.err, "a run is going on: this is how far it is\n");
     assert!(said.out.contains("\ncache      is running\n"), "{}", said.out);
-    let said = bench.call(&["show", "task", "ioi"]).failed();
+    let said = bench.call(&["show", "feature", "att1.3"]).failed();
     assert!(said.error().starts_with("error: a run is going on: `cache` has not"), "{}", said.err);
     drop(shard);
     assert_eq!(bench.call(&["status"]).succeeded().err, "");

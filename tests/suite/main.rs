@@ -30,6 +30,7 @@ mod llm_server;
 mod machines;
 mod messages;
 mod model;
+mod nightly;
 mod outputs;
 mod outside;
 mod pipeline;

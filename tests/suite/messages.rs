@@ -318,9 +318,9 @@ fn outputs_that_cannot_be_written() {
     let bench = Bench::finished()
         .set("\"mlp2.5\"]", "\"mlp2.5\"]\n[site]\ntitle = \"x\"\n[output]\nsite = \"mine\"");
     std::fs::create_dir(bench.file("mine")).unwrap();
-    std::fs::write(bench.file("mine/thesis.txt"), "years of work").unwrap();
+    std::fs::write(bench.file("mine/thesis.htm"), "years of work").unwrap();
     assert_snapshot!("site_of_somebody_else", refused(&bench));
-    assert_eq!(std::fs::read_to_string(bench.file("mine/thesis.txt")).unwrap(), "years of work");
+    assert_eq!(std::fs::read_to_string(bench.file("mine/thesis.htm")).unwrap(), "years of work");
 }
 
 #[test]

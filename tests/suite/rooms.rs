@@ -10,7 +10,7 @@ const RANKS: [&[&str]; 15] = [
     &["text_file"],
     &["config", "progress", "stats", "summary", "artifact", "corpus", "model", "format"],
     &["dictionary", "hub", "lock", "task", "llm"],
-    &["circuit"],
+    &["circuit", "history"],
     &["inputs"],
     &["atlas"],
     &["site"],

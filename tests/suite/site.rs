@@ -85,28 +85,88 @@ fn a_folder_that_is_empty_but_for_nojekyll_is_taken() {
     assert_eq!(bench.run(&[]).succeeded().ran(), ["render"]);
 }
 
-#[test]
-fn files_of_a_user_in_the_site_are_not_replaced() {
-    let bench = stale();
-    put(&bench, "site/.git/HEAD", "ref: refs/heads/main\n");
-    put(&bench, "site/CNAME", "atlas.example.org\n");
-    assert_snapshot!("site_with_git_and_cname", refused(&bench, &[]));
-    // Those inside of our own folders, too, and of kinds that we write.
-    for name in ["site/features/notes.html", "site/graphs/mine.json", "site/robots.txt"] {
-        put(&bench, name, "mine");
+/// A file or link, or the empty folder, that is a user's.
+const OWN: [&str; 8] = [
+    "site/.git/HEAD",
+    "site/.git/objects/ab/cdef",
+    "site/.well-known/security.txt",
+    "site/CNAME",
+    "site/robots.txt",
+    "site/images/logo.png",
+    "site/features/notes.html",
+    "site/graphs/mine.json",
+];
+
+#[track_caller]
+fn assert_kept(bench: &Bench, own: &[&str]) {
+    for name in own {
+        assert_eq!(fs::read_to_string(bench.file(name)).unwrap(), "mine", "{name}");
     }
-    fs::create_dir(bench.file("site/drafts")).unwrap();
-    assert_snapshot!("site_with_many_files", refused(&bench, &[]));
-    assert!(bench.file("site/drafts").is_dir());
-    assert_snapshot!("site_with_many_files_check", bench.call(&["check"]).failed().error());
 }
 
 #[test]
-fn an_empty_folder_of_a_user_in_the_site_is_not_replaced() {
+fn files_of_a_user_stay_in_the_site() {
     let bench = stale();
-    fs::create_dir(bench.file("site/.git")).unwrap();
-    assert!(refused(&bench, &["render", "--force"]).contains("would delete: `.git/`\n"));
-    assert!(bench.file("site/.git").is_dir());
+    let before = files(&bench);
+    OWN.iter().for_each(|name| put(&bench, name, "mine"));
+    fs::create_dir(bench.file("site/drafts")).unwrap();
+    bench.call(&["check"]).succeeded();
+    for arguments in [&[][..], &["render", "--force"], &["render", "--force"]] {
+        assert_eq!(bench.run(arguments).succeeded().err.matches(" pages in ").count(), 1);
+        assert_kept(&bench, &OWN);
+        assert!(bench.file("site/drafts").is_dir());
+    }
+    // The pages are there, and the manifest lists them alone.
+    let after = files(&bench);
+    let theirs = |name: &str| OWN.contains(&format!("site/{name}").as_str());
+    assert!(after.keys().filter(|name| !theirs(name)).eq(before.keys()));
+    assert!(mark(&bench)["files"].as_object().unwrap().keys().all(|name| !theirs(name)));
+    let page = "index.html";
+    assert!(after[page] != before[page], "the site was not made again");
+    let status = bench.call(&["status"]).succeeded();
+    assert!(status.out.contains("render     fresh\n"), "{}", status.out);
+}
+
+/// A working copy of git stays one: its history, its index, and what `git status` says.
+#[test]
+fn a_working_copy_of_git_stays_one() {
+    let bench = stale();
+    let git = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        command.current_dir(bench.file("site"));
+        command.args(["-c", "user.name=a", "-c", "user.email=a@example.org"]).args(arguments);
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    git(&["init", "--quiet"]);
+    git(&["add", "--all"]);
+    git(&["commit", "--quiet", "--message", "first"]);
+    bench.run(&[]).succeeded();
+    let changed = git(&["status", "--porcelain"]);
+    assert!(changed.lines().any(|line| line == " M index.html"), "{changed}");
+    assert!(changed.lines().all(|line| line.starts_with(" M ")), "{changed}");
+    git(&["commit", "--quiet", "--all", "--message", "second"]);
+    assert_eq!(git(&["log", "--format=%s"]), "second\nfirst\n");
+    git(&["fsck", "--strict"]);
+}
+
+#[test]
+fn a_folder_without_a_site_is_taken_unless_it_has_pages() {
+    let bench = Bench::finished();
+    fs::remove_dir_all(bench.file("site")).unwrap();
+    put(&bench, "site/docs/notes.html", "mine");
+    put(&bench, "site/CNAME", "mine");
+    assert_snapshot!("folder_with_pages", refused(&bench, &[]));
+    fs::remove_dir_all(bench.file("site/docs")).unwrap();
+    put(&bench, "site/style.css", "mine");
+    assert!(refused(&bench, &[]).contains("would write a site: `style.css`\n"));
+    fs::remove_file(bench.file("site/style.css")).unwrap();
+    // What git keeps for itself is no page.
+    put(&bench, "site/.git/template.html", "mine");
+    bench.run(&[]).succeeded();
+    assert_kept(&bench, &["site/CNAME", "site/.git/template.html"]);
+    assert!(bench.file("site/index.html").exists());
 }
 
 #[test]
@@ -141,9 +201,15 @@ fn a_link_in_the_site_is_not_replaced() {
     let page = bench.file("site/tasks/ioi.html");
     fs::rename(&page, bench.file("elsewhere.html")).unwrap();
     std::os::unix::fs::symlink(bench.file("elsewhere.html"), &page).unwrap();
-    assert!(refused(&bench, &[]).contains("would delete: `tasks/ioi.html`\n"));
+    assert!(
+        refused(&bench, &[])
+            .contains("would write a site: `tasks/ioi.html` (changed since it was written)\n")
+    );
     unlisted(&bench);
-    assert!(refused(&bench, &[]).contains("would delete: `tasks/ioi.html`\n"));
+    assert!(
+        refused(&bench, &[])
+            .contains("would write a site: `tasks/ioi.html` (changed since it was written)\n")
+    );
     bench.call(&["clean"]).succeeded();
     assert!(page.is_symlink() && bench.file("elsewhere.html").exists());
 }
@@ -200,7 +266,11 @@ fn a_site_of_an_older_version_is_made_again() {
     {
         put(&bench, name, "mine");
     }
-    assert_snapshot!("older_site_with_foreign_files", refused(&bench, &["render", "--force"]));
+    bench.run(&["render", "--force"]).succeeded();
+    assert_kept(
+        &bench,
+        &["site/CNAME", "site/notes.html", "site/features/notes.txt", "site/features/old/a.html"],
+    );
 }
 
 #[test]

@@ -60,6 +60,7 @@ impl Reader<'_> {
             model_fit: self.model_fit()?,
             conformance: conformance.iter().map(fit).collect(),
             usage: usage(self.store)?,
+            changes: Vec::new(),
             stages: self.stages(order),
         })
     }

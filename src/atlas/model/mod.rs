@@ -28,6 +28,7 @@ pub(crate) use task::{
 };
 pub(crate) use why::{BeforeShare, ProfileShare, ReadFrom, ReadPlace, Source, SourceShare, Why};
 
+use crate::history::Changes;
 use crate::ids::DictionaryId;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -70,6 +71,9 @@ pub(crate) struct Atlas {
     pub conformance: Vec<DictionaryFit>,
     /// What language models were asked, by model and purpose; empty without one.
     pub usage: Vec<UsageTotal>,
+    /// What changed from each kept run to the next, the newest first.
+    #[serde(skip)]
+    pub changes: Vec<Changes>,
     /// Stage name and the seconds it took, in the order of the stages.
     pub stages: Vec<(String, f64)>,
 }

@@ -2,6 +2,7 @@
 //! is made.
 
 mod llm_summary;
+mod changes;
 mod circuit;
 mod component;
 mod contexts;
@@ -26,6 +27,7 @@ mod strip;
 mod task;
 mod together;
 
+pub(super) use changes::{ChangedLine, ChangesView, FEED, FeedView, PAGE, changed_lines, has_feed};
 pub(super) use component::ComponentView;
 pub(super) use contexts::{TextsScript, text_files};
 pub(super) use dictionaries::DictionariesView;

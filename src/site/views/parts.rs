@@ -46,7 +46,7 @@ impl Page {
     ) -> Page {
         let atlas = links.site.atlas;
         let crumbs = match section {
-            "overview" | "glossary" | "search" => vec![],
+            "overview" | "glossary" | "search" | "changes" => vec![],
             "groups" => vec![links.page(section, &format!("index.html#{section}"))],
             _ if path.ends_with("/index.html") => vec![],
             _ => vec![links.page(section, &format!("{section}/index.html"))],
