@@ -283,7 +283,7 @@ pub const STAGES: [Stage; 12] = [
         version: 8,
         settings: &["evaluate.", "llm.", "model.about"],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
-        besides: nothing,
+        besides: stages::evaluate::besides,
         reads: &[
             Document::ARTIFACT,
             ContextRow::ARTIFACT,
@@ -310,7 +310,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "render",
         does: "all tables → the site",
-        version: 9,
+        version: 10,
         settings: &["site.", "groups."],
         inputs: &[Input::Tokenizer],
         besides: stages::render::besides,
@@ -331,6 +331,9 @@ pub const STAGES: [Stage; 12] = [
             CopyRow::ARTIFACT,
             HeadFeatureRow::ARTIFACT,
             PublishedRow::ARTIFACT,
+            CircuitRunRow::ARTIFACT,
+            ScoreRow::ARTIFACT,
+            ClusterRow::ARTIFACT,
             ModelCheckRow::ARTIFACT,
             ConformanceRow::ARTIFACT,
             FeatureRow::ARTIFACT,

@@ -1,14 +1,16 @@
 //! Writes the site: one visible list of all pages, each with its template and its view, rendered
 //! side by side.
 
-use super::links::{Site, exchange_path, pair_path};
+use super::data::schema;
+use super::links::{Site, exchange_path, json_path, pair_path};
 use super::text::html;
 use super::views::{
-    ComponentView, ComponentsView, DictionariesView, Drawn, FeatureView, FeaturesView,
+    ComponentView, ComponentsView, DataView, DictionariesView, Drawn, FeatureView, FeaturesView,
     GlossaryView, GraphView, GroupView, IndexView, PairView, PairsView, SearchView, TaskView,
     TranscriptsView, drawn, subjects,
 };
-use crate::atlas::model::{Atlas, Task};
+use crate::atlas::answers::{FeatureAnswer, TogetherAnswer};
+use crate::atlas::model::{Atlas, DataTable, SiteData, Task};
 use crate::error::{Context, Hint, Result};
 use crate::ids::FeatureId;
 use crate::process;
@@ -21,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Templates by name; the ending decides how what is put into them is escaped.
-const TEMPLATES: [(&str, &str); 21] = [
+const TEMPLATES: [(&str, &str); 22] = [
     ("base.html", include_str!("../../templates/base.html")),
     ("parts.html", include_str!("../../templates/parts.html")),
     ("explained.html", include_str!("../../templates/explained.html")),
@@ -31,6 +33,7 @@ const TEMPLATES: [(&str, &str); 21] = [
     ("index.html", include_str!("../../templates/index.html")),
     ("task.html", include_str!("../../templates/task.html")),
     ("graph.html", include_str!("../../templates/graph.html")),
+    ("data.html", include_str!("../../templates/data.html")),
     ("graph.json", include_str!("../../templates/graph.json")),
     ("faithful.html", include_str!("../../templates/faithful.html")),
     ("dictionaries.html", include_str!("../../templates/dictionaries.html")),
@@ -46,20 +49,22 @@ const TEMPLATES: [(&str, &str); 21] = [
 ];
 
 /// Files that are the same in every site.
-const ASSETS: [(&str, &str); 2] = [
+const ASSETS: [(&str, &str); 3] = [
     ("style.css", include_str!("../../templates/style.css")),
     ("atlas.js", include_str!("../../templates/atlas.js")),
+    ("copy.js", include_str!("../../templates/copy.js")),
 ];
 
 /// The folders of the site, and how the names of files in them end.
-const FOLDERS: [(&str, &[&str]); 11] = [
-    ("tasks", &["html"]),
+const FOLDERS: [(&str, &[&str]); 12] = [
+    ("data", &["html", "json", "parquet"]),
+    ("tasks", &["html", "json"]),
     ("graphs", &["html", "json"]),
     ("dictionaries", &["html"]),
-    ("components", &["html"]),
-    ("features", &["html"]),
-    ("pairs", &["html"]),
-    ("groups", &["html"]),
+    ("components", &["html", "json"]),
+    ("features", &["html", "json"]),
+    ("pairs", &["html", "json"]),
+    ("groups", &["html", "json"]),
     ("exchanges/components", &["html"]),
     ("exchanges/features", &["html"]),
     ("exchanges/pairs", &["html"]),
@@ -73,12 +78,15 @@ pub(super) fn may_write(path: &str) -> bool {
             || ASSETS.iter().any(|(asset, _)| *asset == path);
     };
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-    FOLDERS.iter().any(|(known, endings)| *known == folder && endings.contains(&ending))
+    // Tables in parts have folders of their own.
+    (folder.starts_with("data/") && ending == "parquet")
+        || FOLDERS.iter().any(|(known, endings)| *known == folder && endings.contains(&ending))
 }
 
 /// Whether files of the site may be in a folder, or in one below it.
 pub(super) fn may_hold(folder: &str) -> bool {
-    FOLDERS.iter().any(|(known, _)| Path::new(known).starts_with(folder))
+    folder.starts_with("data/")
+        || FOLDERS.iter().any(|(known, _)| Path::new(known).starts_with(folder))
 }
 
 /// A file to be rendered.
@@ -138,7 +146,46 @@ fn files<'a>(site: &'a Site) -> Vec<File<'a>> {
             TranscriptsView::new(site, &subject)
         })
     }));
+    if let Some(data) = &atlas.data {
+        files.extend(documents(site, data));
+    }
     files
+}
+
+/// What is given besides pages: the page of the tables, and a JSON document beside each page of a
+/// subject.
+fn documents<'a>(site: &'a Site, data: &'a SiteData) -> Vec<File<'a>> {
+    let Atlas { features, components, tasks, pairs, groups, .. } = site.atlas;
+    let strength = data.strength;
+    let mut files = vec![
+        file("data/index.html", "data.html", move || DataView::new(site, data)),
+        json("data/index.html", move || text_of(&schema(site.atlas, data))),
+    ];
+    files.extend(features.iter().map(|f| {
+        json(&format!("features/{}.html", f.id), move || text_of(&FeatureAnswer::new(f, strength)))
+    }));
+    files.extend(
+        pairs.iter().map(|p| {
+            json(&pair_path(p.a, p.b), move || text_of(&TogetherAnswer::new(p, strength)))
+        }),
+    );
+    files.extend(groups.iter().map(|g| {
+        json(&format!("groups/{}.html", g.name), move || text_of(&TogetherAnswer::new(g, strength)))
+    }));
+    let components = components.iter().map(|c| format!("components/{}.html", c.component));
+    let tasks = tasks.iter().map(|t| format!("tasks/{}.html", t.name));
+    let texts = components.zip(&data.components).chain(tasks.zip(&data.tasks));
+    files.extend(texts.map(|(page, text)| json(&page, move || text.clone())));
+    files
+}
+
+/// A document beside a page.
+fn json<'a>(page: &str, text: impl Fn() -> String + Send + Sync + 'a) -> File<'a> {
+    file(json_path(page), "graph.json", move || context! { text => html(text()) })
+}
+
+fn text_of(document: &impl Serialize) -> String {
+    serde_json::to_string(document).unwrap_or_default()
 }
 
 /// The graph of each prompt of a task: its page, and the same for other programs.
@@ -170,6 +217,7 @@ pub(crate) fn build(atlas: &Atlas, into: &Path) -> Result<usize> {
     for (name, text) in ASSETS {
         write(into, name, text)?;
     }
+    atlas.data.iter().flat_map(|data| &data.tables).try_for_each(|table| copy(into, table))?;
     files.par_iter().try_for_each(|file| {
         process::check()?;
         write(into, &file.path, &render(&environment, file)?)
@@ -223,6 +271,20 @@ fn environment() -> Result<Environment<'static>> {
 fn render(environment: &Environment, file: &File) -> Result<String> {
     let template = environment.get_template(file.template)?;
     template.render((file.view)()).with_context(|| format!("cannot make the page `{}`", file.path))
+}
+
+/// Copies the files of a table.
+fn copy(into: &Path, table: &DataTable) -> Result<()> {
+    for (name, from) in &table.files {
+        process::check()?;
+        let to = into.join("data").join(name);
+        let folder = to.parent().map_or(Ok(()), std::fs::create_dir_all);
+        folder.and_then(|()| std::fs::copy(from, &to)).hint(
+            || format!("cannot copy `{}` to `{}`", from.display(), to.display()),
+            "check free space and permissions of the folder",
+        )?;
+    }
+    Ok(())
 }
 
 fn write(into: &Path, name: &str, text: &str) -> Result<()> {

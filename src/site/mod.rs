@@ -8,6 +8,7 @@
 mod attention;
 mod build;
 mod chart;
+mod data;
 mod graph;
 mod graph_json;
 mod links;
@@ -17,6 +18,8 @@ mod svg;
 #[cfg(test)]
 mod tests;
 mod text;
+mod viewer;
 mod views;
 
 pub(crate) use build::{build, json_alone, page_alone};
+pub(crate) use viewer::{viewer_graphs, viewer_number};

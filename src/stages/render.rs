@@ -24,7 +24,8 @@ pub fn besides(config: &Config) -> Ingredients {
     };
     let version = ("setting version of the program".into(), env!("CARGO_PKG_VERSION").into());
     let files = config.tasks.iter().filter_map(of_task);
-    paths.into_iter().map(shown).chain(files).chain([version]).collect()
+    let all = paths.into_iter().map(shown).chain(files).chain([version]);
+    all.chain(inputs::imported(config)).collect()
 }
 
 /// Why the site has to be made although its ingredients are the same.
@@ -47,7 +48,14 @@ pub fn run(run: &Run) -> Result<Done> {
     let site = run.config.path(&run.config.output.site);
     check(run.config)?;
     run.progress.say("reading artifacts");
-    let atlas = run.reader().atlas(run.order)?;
+    let reader = run.reader();
+    let mut atlas = reader.atlas(run.order)?;
+    let settings = &run.config.site;
+    if settings.data {
+        const MIB: u64 = 1 << 20;
+        let most = settings.data_max_mib.checked_mul(MIB).filter(|most| *most > 0);
+        atlas.data = Some(reader.site_data(&atlas, most.unwrap_or(u64::MAX))?);
+    }
     run.progress.say("writing pages");
     let pages = publish(&site, run.fingerprint, |folder| crate::site::build(&atlas, folder))?;
     Ok(format!("{pages} pages in `{}`", run.config.output.site).into())

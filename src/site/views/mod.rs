@@ -3,6 +3,7 @@
 
 mod llm_summary;
 mod component;
+mod data;
 mod dictionaries;
 mod transcripts;
 mod why;
@@ -21,6 +22,7 @@ mod task;
 mod together;
 
 pub(super) use component::ComponentView;
+pub(super) use data::DataView;
 pub(super) use dictionaries::DictionariesView;
 pub(super) use feature::FeatureView;
 pub(super) use glossary::GlossaryView;
