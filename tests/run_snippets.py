@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 
 import duckdb
+import pandas
 import polars
 
 
@@ -77,6 +78,11 @@ os.chdir(site)
 if len(sys.argv) < 3:
     assert run(snippets["polars"]) == run(snippets["pandas"]) == rows
     assert len(duckdb.sql(snippets["duckdb"]).fetchall()) == rows
+    # Every table says the same to all.
+    for path in Path("data").rglob("*.parquet"):
+        table, other = polars.read_parquet(path), pandas.read_parquet(path)
+        assert list(other.columns) == table.columns and len(other) == table.height, path
+        assert duckdb.sql(f"SELECT count(*) FROM '{path}'").fetchall() == [(table.height,)], path
 else:
     # What stands for the address is a literal of its language, whatever is in it.
     address = 'http://127.0.0.1:1/it\'s "here"'

@@ -20,7 +20,7 @@ mod writer;
 
 pub(crate) use journal::Journal;
 pub use published::PUBLISHED;
-pub(crate) use published::StoredTable;
+pub(crate) use published::{StoredTable, give};
 pub use row::Column;
 pub use row::Row;
 pub(crate) use store::FORM;

@@ -5,7 +5,9 @@ use super::row::Row;
 use super::store::{Artifact, Store};
 use super::tables::*;
 use crate::error::{Context, Hint, Result};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 /// In the order in which the stages write them. Left out are the raw activations, which are as
 /// large as the model's runs, and what `show` keeps of its own questions.
@@ -58,6 +60,33 @@ pub(crate) struct StoredTable {
     pub bytes: u64,
     /// Its files, by name below the artifact folder.
     pub files: Vec<(String, PathBuf)>,
+}
+
+/// The key under which Polars says which types of Arrow the columns had. Among them are strings as
+/// views, which pandas cannot read.
+const ARROW: &[u8] = b"ARROW:schema";
+/// The same for nobody: without the key, readers take the types of Parquet, which are the same for
+/// all of them.
+const OTHER: &[u8] = b"arrow:schema";
+/// The end of a file in which its metadata are.
+const TAIL: u64 = 1 << 16;
+
+/// Copies a file of a table to a place where others read it.
+///
+/// # Errors
+/// When it cannot be read or written.
+pub(crate) fn give(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::copy(from, to)?;
+    let mut file = File::options().read(true).write(true).open(to)?;
+    let start = file.metadata()?.len().saturating_sub(TAIL);
+    let mut tail = Vec::new();
+    file.seek(SeekFrom::Start(start))?;
+    file.read_to_end(&mut tail)?;
+    if let Some(at) = tail.windows(ARROW.len()).rposition(|window| window == ARROW) {
+        file.seek(SeekFrom::Start(start + at as u64))?;
+        file.write_all(OTHER)?;
+    }
+    Ok(())
 }
 
 impl Store {

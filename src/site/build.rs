@@ -9,6 +9,7 @@ use super::views::{
     GlossaryView, GraphView, GroupView, IndexView, PairView, PairsView, SearchView, TaskView,
     TranscriptsView, drawn, subjects,
 };
+use crate::artifact::give;
 use crate::atlas::answers::{FeatureAnswer, TogetherAnswer};
 use crate::atlas::model::{Atlas, DataTable, SiteData, Task};
 use crate::error::{Context, Hint, Result};
@@ -279,7 +280,7 @@ fn copy(into: &Path, table: &DataTable) -> Result<()> {
         process::check()?;
         let to = into.join("data").join(name);
         let folder = to.parent().map_or(Ok(()), std::fs::create_dir_all);
-        folder.and_then(|()| std::fs::copy(from, &to)).hint(
+        folder.and_then(|()| give(from, &to)).hint(
             || format!("cannot copy `{}` to `{}`", from.display(), to.display()),
             "check free space and permissions of the folder",
         )?;
