@@ -52,7 +52,7 @@ class Ranges(http.server.SimpleHTTPRequestHandler):
 
 def tables(site):
     page = (site / "data/index.html").read_text()
-    found = re.findall(r'<pre class="snippet" data-for="(\w+)"><code>(.*?)</code></pre>', page, re.S)
+    found = re.findall(r'<pre class="snippet" data-for="(\w+)" tabindex="0"><code>(.*?)</code></pre>', page, re.S)
     return {tool: html.unescape(code) for tool, code in found}
 
 

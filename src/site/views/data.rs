@@ -9,6 +9,9 @@ use crate::site::links::{Links, PageLink, Site};
 use crate::site::text::Html;
 use serde::Serialize;
 
+/// Files of a table that are linked.
+const FILES: usize = 3;
+
 #[derive(Serialize)]
 pub(crate) struct DataView {
     page: Page,
@@ -33,6 +36,8 @@ struct TableView {
     rows: String,
     size: String,
     files: Vec<PageLink>,
+    /// How many more there are.
+    more: usize,
     columns: Vec<ColumnView>,
 }
 
@@ -76,20 +81,27 @@ fn place(atlas: &Atlas) -> String {
     }
 }
 
+/// A comment of the source, without its emphasis.
+fn text(comment: &str) -> Html {
+    inline(&in_one_line(comment).replace('*', ""))
+}
+
 fn table(links: Links, own: &DataTable) -> TableView {
     let column = |column: &crate::artifact::Column| ColumnView {
         name: column.name,
         kind: column.kind,
-        meaning: inline(&in_one_line(column.meaning)),
+        meaning: text(column.meaning),
     };
     TableView {
         name: own.name,
-        row: inline(own.row.trim()),
+        row: text(own.row),
         rows: count(own.rows),
         size: bytes(own.bytes),
+        more: own.files.len().saturating_sub(FILES),
         files: own
             .files
             .iter()
+            .take(FILES)
             .map(|(name, _)| links.page(name.clone(), &format!("data/{name}")))
             .collect(),
         columns: own.columns.iter().map(column).collect(),
