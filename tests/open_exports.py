@@ -49,6 +49,18 @@ sys.meta_path.append(Standins())
 import torch  # noqa: E402
 
 
+class HookedRootModule(torch.nn.Module):
+    """What TransformerLens adds to modules is for hooks; nothing here sets one."""
+
+    def setup(self):
+        pass
+
+
+for name in ["hook_points", "HookedTransformer"]:
+    module = sys.modules["transformer_lens." + name] = Standin("transformer_lens." + name)
+    module.HookedRootModule, module.HookPoint = HookedRootModule, torch.nn.Identity
+
+
 def as_of_pytorch_2():
     """What a PyTorch before 2.1 lacks: a name, and putting tensors into modules that have none yet."""
     schedulers = torch.optim.lr_scheduler

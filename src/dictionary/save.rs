@@ -89,7 +89,7 @@ impl Dictionary {
                 "sae_lens_training_version": null,
                 "model_name": model.name,
                 "model_class_name": "HookedTransformer",
-                "model_from_pretrained_kwargs": {"fold_ln": true, "center_writing_weights": true},
+                "model_from_pretrained_kwargs": {},
                 "hook_name": format!("blocks.{layer}.{hook}"),
                 "hook_layer": layer,
                 "hook_head_index": null,
@@ -97,6 +97,9 @@ impl Dictionary {
                 "context_size": model.context,
                 "dataset_path": model.corpus,
                 "circuit_atlas_dictionary": self.id.to_string(),
+                "circuit_atlas_model":
+                    "hooks as of HookedTransformer.from_pretrained with its defaults (LayerNorm folded, \
+                     writing weights centred)",
                 "circuit_atlas_folded":
                     "b_enc has in it what the original subtracts from its input (b_enc - b_in W_enc); \
                      activations and reconstructions are those of the original",

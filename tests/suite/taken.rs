@@ -265,8 +265,9 @@ fn dictionaries_come_back_as_they_were() {
     let bench = Bench::finished();
     let out = bench.file("out");
     bench.call(&["export", "saelens", "--out", out.to_str().unwrap()]).succeeded();
-    for (kind, files) in [(Kind::Attention, "att*"), (Kind::Mlp, "mlp*")] {
-        let again = find(&out, &[files.to_string()], kind, 4).unwrap();
+    for (kind, name) in [(Kind::Attention, "att"), (Kind::Mlp, "mlp")] {
+        let files: Vec<String> = (0..4).map(|layer| format!("{name}{layer}")).collect();
+        let again = find(&out, &files, kind, 4).unwrap();
         for (source, own) in
             again.iter().zip(dictionaries(&bench).iter().filter(|d| d.id.kind == kind))
         {
@@ -331,7 +332,7 @@ fn explanations_of_others_are_imported_and_shown_as_theirs() {
         said.out
     );
     for part in [
-        "1 line left out: `att1` has 768 features (batch-0.jsonl:4)",
+        "1 line left out: `att1` has 4096 features (batch-0.jsonl:4)",
         "1 line left out: no dictionary is called `1-res-jb` there (batch-0.jsonl:5)",
         "1 line left out: `index` is no number (batch-0.jsonl:6)",
         "1 line left out: they have no description (batch-0.jsonl:7)",
