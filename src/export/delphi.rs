@@ -1,15 +1,19 @@
 //! delphi's cache: of each module the latents' locations and activations in files of a range of
-//! latents, with the tokens; and explanations as its explainer leaves them.
+//! latents, with the tokens; explanations and scores as its
+//! explainer and scorers leave them.
 
 use super::{SPACE, cannot, make_folder, model, write_json};
+use crate::artifact::tables::{FeatureRow, JudgementRow};
 use crate::atlas::scores::Scores;
 use crate::error::{Hint, Result};
 use crate::format::number::counted;
-use crate::ids::{DictionaryId, Kind, Status};
-use crate::inputs::Contexts;
+use crate::ids::{Band, DictionaryId, FeatureId, Kind, Status};
+use crate::inputs::{Contexts, by};
 use crate::process;
 use crate::stages::Run;
+use crate::stats::feature::TokenActivation;
 use safetensors::tensor::{Dtype, TensorView};
+use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +27,7 @@ pub(super) fn write(run: &Run, into: &Path) -> Result<String> {
     let tokens = Tokens::of(&contexts);
     let widths: BTreeMap<DictionaryId, usize> =
         reader.dictionaries()?.iter().map(|row| (row.dictionary, row.width as usize)).collect();
-    let all = run.store.read::<crate::artifact::tables::FeatureRow>()?;
+    let all = run.store.read::<FeatureRow>()?;
     let scores = Scores::open(run.store, all.len())?;
     let (mut modules, mut explained) = (0, 0);
     for (dictionary, width) in widths {
@@ -69,9 +73,93 @@ pub(super) fn write(run: &Run, into: &Path) -> Result<String> {
         write_json(&into.join("explanations").join(name), &text)?;
         explained += 1;
     }
-    let [modules, explained] =
-        [(modules, "module"), (explained, "explanation")].map(|(n, what)| counted(n, what));
-    Ok(format!("the latents of {modules}, {explained}"))
+    let judged = write_scores(run, into, &contexts, &all, &scores)?;
+    let [modules, explained, judged] =
+        [(modules, "module"), (explained, "explanation"), (judged, "score")]
+            .map(|(n, what)| counted(n, what));
+    Ok(format!("the latents of {modules}, {explained}, {judged}"))
+}
+
+/// A text that a judge was shown, with what it said.
+#[derive(Serialize)]
+struct Judged {
+    str_tokens: Vec<String>,
+    activations: Vec<f32>,
+    /// The tenth of the active contexts by strength, from 1; −1 of an inactive text.
+    distance: i32,
+    activating: bool,
+    prediction: Option<bool>,
+    probability: Option<f64>,
+    correct: Option<bool>,
+}
+
+/// What the first judge said of each feature's first explanation, a file a feature and method; says
+/// how many there are. Texts below the threshold are neither active nor inactive, and left out.
+fn write_scores(
+    run: &Run,
+    into: &Path,
+    contexts: &Contexts,
+    features: &[FeatureRow],
+    scores: &Scores,
+) -> Result<usize> {
+    let judge = run.config.judges().first().copied().unwrap_or_default();
+    let methods = BTreeMap::from([("detection", "detection"), ("fuzzing", "fuzz")]);
+    let is_weak =
+        |row: &JudgementRow| row.method == "detection" && !row.truth && row.activation > 0.0;
+    let is_first = |row: &JudgementRow| {
+        row.judge == judge
+            && row.explained == row.subject
+            && row.sample == 0
+            && row.clause.is_none()
+    };
+    let keys: BTreeMap<FeatureId, u32> =
+        features.iter().map(|row| (row.feature, row.key)).collect();
+    let rows = run.store.read::<JudgementRow>()?.into_iter();
+    let rows = rows.filter(|row| methods.contains_key(row.method.as_str()));
+    let own = by(rows.filter(|row| is_first(row) && !is_weak(row)).collect(), |row| {
+        (row.subject, row.method.clone())
+    });
+    let mut files = 0;
+    for ((feature, method), rows) in own {
+        let (Some(key), Some(method)) = (keys.get(&feature), methods.get(method.as_str())) else {
+            continue;
+        };
+        let folder = into.join("scores").join(method);
+        make_folder(&folder)?;
+        let block = scores.of(&[*key])?;
+        let judged: Vec<Judged> =
+            rows.iter().map(|row| judged(row, contexts, block.at(0))).collect();
+        let name = format!("{}_latent{}.txt", module(feature.dictionary), feature.index);
+        write_json(&folder.join(name), &judged)?;
+        files += 1;
+    }
+    Ok(files)
+}
+
+fn judged(row: &JudgementRow, contexts: &Contexts, own: &[TokenActivation]) -> Judged {
+    let places = row.start..row.start + row.tokens as u16;
+    let tokens = &contexts.rows[row.context as usize].tokens;
+    let at = |position: u16| {
+        let place = own.binary_search_by_key(&(row.context, position), |a| (a.context, a.position));
+        place.map_or(0.0, |place| own[place].activation)
+    };
+    Judged {
+        str_tokens: places
+            .clone()
+            .filter_map(|position| tokens.get(usize::from(position)))
+            .map(|id| contexts.tokenizer().token(*id))
+            .collect(),
+        activations: places.map(at).collect(),
+        distance: match row.band {
+            Band::Top => 10,
+            Band::Tenth(tenth) => i32::from(tenth) + 1,
+            _ => -1,
+        },
+        activating: row.truth,
+        prediction: row.said,
+        probability: None,
+        correct: row.said.map(|said| said == row.truth),
+    }
 }
 
 /// What a dictionary's place in the model is called there.

@@ -25,7 +25,7 @@ pub(crate) enum Tool {
     Neuronpedia,
     /// The dictionaries as they were used, a SAELens folder each
     Saelens,
-    /// delphi's cache of latents, by module and range of latents; and explanations
+    /// delphi's cache of latents, by module and range of latents; explanations and scores
     Delphi,
     /// circuit-tracer's graphs with a file for each feature of them, for its local viewer
     CircuitTracer,

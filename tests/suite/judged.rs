@@ -785,4 +785,29 @@ fn what_others_wrote_is_judged_like_what_the_run_wrote() {
     }
     let page = bench.page(&format!("features/{}.html", explained[0]));
     assert!(page.contains("Neuronpedia: two") && page.contains("one says this of number 0"));
+    // delphi's scores are the run's own.
+    let out = bench.file("out");
+    bench.call(&["export", "delphi", "--out", out.to_str().unwrap()]).succeeded();
+    let mut files = 0;
+    for row in own.iter().filter(|row| row.judge == "coin") {
+        let FeatureId { dictionary, index } = row.subject;
+        let part =
+            if dictionary.kind == circuit_atlas::ids::Kind::Attention { "attn" } else { "mlp" };
+        let method = if row.method == "fuzzing" { "fuzz" } else { "detection" };
+        let name = format!("scores/{method}/h.{}.{part}_latent{index}.txt", dictionary.layer);
+        let texts: Value = serde_json::from_slice(&std::fs::read(out.join(name)).unwrap()).unwrap();
+        let rate = |activating: bool| {
+            let texts = texts.as_array().unwrap().iter();
+            let own: Vec<bool> = texts
+                .filter(|text| text["activating"] == activating)
+                .map(|text| text["correct"] == true)
+                .collect();
+            own.iter().filter(|right| **right).count() as f64 / own.len() as f64
+        };
+        if let Some(score) = row.score {
+            assert!(((rate(true) + rate(false)) / 2.0 - score).abs() < 1e-9, "{row:?}");
+            files += 1;
+        }
+    }
+    assert!(files > 10, "{files}");
 }
