@@ -1,6 +1,7 @@
-"""Runs the snippets of a site's data/index.html: run_snippets.py SITE [http]
+"""Runs the snippets of a site's data/index.html: run_snippets.py SITE [http | duckdb]
 
-With "http" the site has an address, and it is served here in its place.
+With "http" the site has an address, and it is served here in its place; with "duckdb" too, for DuckDB alone, which
+needs its extension httpfs for that.
 """
 
 import functools
@@ -13,8 +14,6 @@ import threading
 from pathlib import Path
 
 import duckdb
-import pandas
-import polars
 
 
 class Ranges(http.server.SimpleHTTPRequestHandler):
@@ -27,7 +26,7 @@ class Ranges(http.server.SimpleHTTPRequestHandler):
             return super().send_head()
         size = path.stat().st_size
         first, last = wanted.groups()
-        first, last = (int(first), int(last or size - 1)) if first else (size - int(last), size - 1)
+        first, last = (int(first), int(last or size - 1)) if first else (max(size - int(last), 0), size - 1)
         last = min(last, size - 1)
         file = path.open("rb")
         file.seek(first)
@@ -57,6 +56,8 @@ def tables(site):
 
 
 def expected(site):
+    import polars
+
     features = polars.read_parquet(site / "data/features.parquet")
     explanations = polars.read_parquet(site / "data/explanations.parquet")
     rows = features.join(explanations, left_on="feature", right_on="subject").height
@@ -73,9 +74,13 @@ def run(code):
 site = Path(sys.argv[1])
 snippets = tables(site)
 assert list(snippets) == ["polars", "duckdb", "pandas"], list(snippets)
-rows = expected(site)
+how = (sys.argv[2:] or ["disk"])[0]
 os.chdir(site)
-if len(sys.argv) < 3:
+if how == "disk":
+    import pandas
+    import polars
+
+    rows = expected(site)
     assert run(snippets["polars"]) == run(snippets["pandas"]) == rows
     assert len(duckdb.sql(snippets["duckdb"]).fetchall()) == rows
     # Every table says the same to all.
@@ -89,22 +94,25 @@ else:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Ranges, directory=site))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     here = f"http://127.0.0.1:{server.server_address[1]}"
-    for tool in ["polars", "pandas"]:
-        names = {}
-        data = next(line for line in snippets[tool].splitlines() if line.startswith("data = "))
-        exec(data, names)
-        assert names["data"] == f"{address}/data", names["data"]
-        assert run(snippets[tool].replace(data, f"data = {here + '/data'!r}")) == rows
-    code = snippets["duckdb"]
-    literal = address.replace("'", "''")
-    assert code.count(f"'{literal}/data/") == 2, code
-    # Without a network its extension for HTTP may not be there: then from the disk.
-    try:
-        duckdb.sql("LOAD httpfs")
-        place = here
-    except duckdb.Error:
-        place = str(site)
-    assert len(duckdb.sql(code.replace(literal, place)).fetchall()) == rows
-    print("over http: polars, pandas" + (", duckdb" if place == here else "; duckdb has no httpfs here"))
+    if how == "http":
+        rows = expected(site)
+        for tool in ["polars", "pandas"]:
+            names = {}
+            data = next(line for line in snippets[tool].splitlines() if line.startswith("data = "))
+            exec(data, names)
+            assert names["data"] == f"{address}/data", names["data"]
+            assert run(snippets[tool].replace(data, f"data = {here + '/data'!r}")) == rows
+        print("over http: polars, pandas")
+    else:
+        import duckdb_extension_httpfs
+
+        extension = next(Path(duckdb_extension_httpfs.__file__).parent.rglob("httpfs.duckdb_extension"))
+        code, literal = snippets["duckdb"], address.replace("'", "''")
+        assert code.count(f"'{literal}/data/") == 2, code
+        local = duckdb.connect().execute(code.replace(literal, str(site))).fetchall()
+        connection = duckdb.connect()
+        connection.execute(f"LOAD '{extension}'")
+        assert connection.execute(code.replace(literal, here)).fetchall() == local and local
+        print("over http: duckdb")
     server.shutdown()
 print(", ".join(snippets))

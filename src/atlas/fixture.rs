@@ -769,6 +769,7 @@ pub(crate) fn atlas() -> Atlas {
             })
             .collect(),
         usage: explanations::usage(),
+        data: None,
         stages: [
             ("tokenize", 1.2),
             ("discover", 64.0),

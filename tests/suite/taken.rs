@@ -184,7 +184,13 @@ fn snippets_of_the_site_run() {
     let mut command = Command::new(&python);
     command.arg(&script).arg(bench.file("site")).arg("http");
     let said = succeeds(command);
-    assert!(said.contains("over http"), "{said}");
+    assert!(said.contains("over http: polars, pandas"), "{said}");
+    let modules = "duckdb, duckdb_extension_httpfs";
+    let Some(python) = self::python("CIRCUIT_ATLAS_PEERS_PYTHON", modules) else { return };
+    let mut command = Command::new(python);
+    command.arg(&script).arg(bench.file("site")).arg("duckdb");
+    let said = succeeds(command);
+    assert!(said.contains("over http: duckdb"), "{said}");
 }
 
 /// An export of each tool, in a folder.
