@@ -189,6 +189,10 @@ pub(crate) fn import(config: &Config, Import::Explanations(asked): &Import) -> R
         let rows: Vec<ImportedRow> = all.into_values().collect();
         let fingerprint = blake3::hash(format!("{rows:?}").as_bytes()).to_hex();
         store.write(&fingerprint[..32], &rows)?;
+        if rows.is_empty() {
+            process::say("the imported explanations are removed; `circuit-atlas run` shows none");
+            return Ok(());
+        }
         let features = rows.chunk_by(|a, b| a.feature == b.feature).count();
         process::say(format_args!(
             "{} imported, {} of {} in all; `circuit-atlas run` judges and shows them",

@@ -30,7 +30,7 @@
   const title = document.querySelector("h1.id");
   if (title) {
     const id = title.textContent.trim();
-    title.append(" ", button("the id " + id, () => id));
+    title.after(button("the id " + id, () => id));
   }
   document.querySelectorAll("pre").forEach((block) => {
     const text = block.textContent;

@@ -71,7 +71,7 @@ def run(code):
     return len(names["table"])
 
 
-site = Path(sys.argv[1])
+site = Path(sys.argv[1]).resolve()
 snippets = tables(site)
 assert list(snippets) == ["polars", "duckdb", "pandas"], list(snippets)
 how = (sys.argv[2:] or ["disk"])[0]
