@@ -2,7 +2,9 @@
 
 use crate::config::{Config, Snapshot};
 use crate::error::{HeldBack, Hint, Result, may_pass, report};
+use crate::export::{self, Tool};
 use crate::format::number::counted;
+use crate::import::{self, Import};
 use crate::pipeline::{self, Cleaned, Selection, Told, slurm};
 use crate::process::{self, Stopped, Stream};
 use crate::show::{self, Look, ShowQuestion, TraceQuestion};
@@ -85,6 +87,22 @@ enum Command {
         question: TraceQuestion,
         #[command(flatten)]
         look: Look,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Take what others have written about features into this run
+    Import {
+        #[command(subcommand)]
+        what: Import,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Write the results of a finished run in the format of another tool
+    Export {
+        tool: Tool,
+        /// A new folder
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
         #[command(flatten)]
         settings: Settings,
     },
@@ -274,6 +292,13 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Trace { question, look, settings } => {
             show::trace(&settings.load()?, &question, &look)?
+        }
+        Command::Import { what, settings } => import::import(&settings.load()?, &what)?,
+        Command::Export { tool, out, settings } => {
+            let config = settings.load()?;
+            watch_signals()?;
+            let said = export::export(&config, tool, &out)?;
+            process::say(format_args!("{said} in `{}`", out.display()));
         }
         Command::Fetch { update, corpus, settings } => {
             let snapshots = pipeline::fetch(&settings.load()?, corpus, update)?;

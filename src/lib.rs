@@ -23,6 +23,7 @@
 //! | formats of dictionaries | `dictionary/load/` |
 //! | what a page shows | `site/views/`, `templates/` |
 //! | what `show` answers | `show/` |
+//! | what other tools get | `export/` |
 //!
 //! The modules ("rooms"), each using only those above it:
 //!
@@ -39,7 +40,7 @@
 //! - `atlas`: the model of a finished run, loaded from its tables
 //! - `site`: the pages
 //! - `stages`, `pipeline`: from settings to a run
-//! - `show`, `check`, `cli`: what a user types
+//! - `show`, `export`, `import`, `check`, `cli`: what a user types
 
 pub mod ids;
 pub mod error;
@@ -68,4 +69,6 @@ pub mod stages;
 pub mod pipeline;
 mod check;
 mod show;
+mod export;
+mod import;
 pub mod cli;

@@ -2,8 +2,8 @@
 //! folder.
 //!
 //! `row` turns rows into Parquet and back, `store` reads and writes whole files under their names,
-//! `writer` writes a table a stretch at a time, `seal` puts a hash of a file into it, `activations`
-//! holds the one table whose columns depend on the run, `publish` makes a file appear whole or not
+//! `writer` writes a table a stretch at a time, `seal` puts a hash of a file into it, `published` are
+//! those that a site gives away, `activations` holds the one table whose columns depend on the run, `publish` makes a file appear whole or not
 //! at all, `folder` a folder, `hold` keeps others out meanwhile, `journal` is a file that only grows.
 
 pub mod activations;
@@ -11,6 +11,7 @@ pub(crate) mod folder;
 pub(crate) mod hold;
 mod journal;
 pub mod publish;
+mod published;
 mod row;
 mod seal;
 mod store;
@@ -18,6 +19,8 @@ pub mod tables;
 mod writer;
 
 pub(crate) use journal::Journal;
+pub use published::PUBLISHED;
+pub(crate) use published::{StoredTable, give};
 pub use row::Column;
 pub use row::Row;
 pub(crate) use store::FORM;

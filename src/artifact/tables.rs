@@ -1006,6 +1006,26 @@ pub const JUDGE_LEDGER: Artifact = Artifact {
     ..LedgerRow::ARTIFACT
 };
 
+table! {
+    /// an explanation that somebody else wrote, as `import explanations` took it
+    ImportedRow = "imported", version 1, whole {
+        /// the feature
+        feature: FeatureId,
+        /// who wrote it: `Neuronpedia: ` and the model, or the author
+        explainer: String,
+        /// the language model that wrote it, as the file names it; empty where it names none
+        model: String,
+        /// how it was written, as the file says
+        method: String,
+        /// what the feature is called there: model, layer and number
+        source: String,
+        /// the file that it came from
+        file: String,
+        /// what it says
+        text: String,
+    }
+}
+
 // ---- heads
 
 table! {

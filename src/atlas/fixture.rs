@@ -257,6 +257,7 @@ fn feature(texts: &[String], ids: &[FeatureId], at: &[Component], i: usize) -> F
             i,
         ),
         agreements: if i % 8 == 6 { explanations::agreements() } else { Vec::new() },
+        imported: Vec::new(),
         misjudged: if i % 8 == 1 || i % 8 == 6 { explanations::misjudged() } else { Vec::new() },
         causal: (i % 8 != 4).then(|| explanations::causal(i)),
         why: why(texts, i),
@@ -827,6 +828,7 @@ pub(crate) fn atlas() -> Atlas {
             .collect(),
         usage: explanations::usage(),
         changes: Vec::new(),
+        data: None,
         stages: [
             ("tokenize", 1.2),
             ("discover", 64.0),

@@ -2,9 +2,11 @@
 //!
 //! `model` has the values: tasks, graphs of prompts, components, heads, features, explanations and
 //! their scores. `load` puts them together from the tables, and reads a table when something asks
-//! for it. Pages, `show` and `interpret` take their answers from here. `verdict` says in words
+//! for it. Pages, `show` and `interpret` take their answers from here; `answers` are those that are also
+//! given as JSON. `verdict` says in words
 //! whether an explanation beats its baselines.
 
+pub(crate) mod answers;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod load;

@@ -141,7 +141,12 @@ impl Default for Evaluate {
 
 impl Default for Site {
     fn default() -> Self {
-        Self { title: "circuit-atlas".into(), base_url: String::new() }
+        Self {
+            title: "circuit-atlas".into(),
+            base_url: String::new(),
+            data: true,
+            data_max_mib: 100,
+        }
     }
 }
 

@@ -514,8 +514,14 @@ impl Evaluate {
 pub struct Site {
     /// Title of the site.
     pub title: String,
-    /// Address where the site will be, for social cards only; links between pages are relative.
+    /// Address where the site will be, for social cards and the snippets of `data/`; links between
+    /// pages are relative.
     pub base_url: String,
+    /// The tables of the run in the site's folder `data`, and JSON beside the pages.
+    pub data: bool,
+    /// Size limit of a table in `data`, in MiB; a larger one is left out, which its page says; 0: no
+    /// limit.
+    pub data_max_mib: u64,
 }
 
 /// What a run must meet to be published; else the site of the run before stays.

@@ -18,7 +18,7 @@ pub use cut::Cut;
 pub use source::{Content, Files, How, files, read, shards};
 
 pub use crate::ids::Split;
-pub(crate) use source::{KNOWN, looks_like_data, readable, some};
+pub(crate) use source::{KNOWN, looks_like_data, readable, some, unpacked_json};
 pub use source::{RawDocument, Shard};
 pub use tokenizer::TokenPiece;
 pub use tokenizer::Tokenizer;

@@ -304,6 +304,20 @@ fn unpacked(file: &Path, packed: Packed) -> Result<Box<dyn Read>> {
     })
 }
 
+/// A file of JSON or of JSON lines, unpacked by its ending.
+///
+/// # Errors
+/// When it is another file, or cannot be opened.
+pub(crate) fn unpacked_json(file: &Path) -> Result<Box<dyn Read>> {
+    match known(file)? {
+        (Kind::Lines | Kind::Json, packed) => unpacked(file, packed),
+        _ => Err(hinted(
+            format!("`{}` is no file of JSON", file.display()),
+            "give files `.jsonl` or `.json`, also with `.gz` or `.zst`",
+        )),
+    }
+}
+
 pub(super) fn open(file: &Path) -> Result<File> {
     File::open(file).hint(
         || format!("cannot open `{}`", file.display()),

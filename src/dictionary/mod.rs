@@ -6,11 +6,13 @@
 
 mod conformance;
 mod load;
+mod save;
 mod scorer;
 mod store;
 
 pub use conformance::{Conformance, Sample, judge, measure};
 pub use load::{Source, Whole, find};
+pub(crate) use save::ModelSaid;
 pub(crate) use scorer::{Hit, Scorer, packs};
 pub use scorer::{Hooks, hooks};
 pub(crate) use store::Stored;

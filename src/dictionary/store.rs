@@ -48,9 +48,9 @@ pub struct Dictionary {
     path: PathBuf,
     map: MmapedSafetensors,
     width: usize,
-    d_in: usize,
+    pub(super) d_in: usize,
     bias: Vec<f32>,
-    rule: Rule,
+    pub(super) rule: Rule,
     b_in: Vec<f32>,
     b_out: Vec<f32>,
 }

@@ -72,6 +72,15 @@ pub(crate) fn counted(n: usize, noun: &str) -> String {
     format!("{} {noun}{}", count(n as u64), if n == 1 { "" } else { "s" })
 }
 
+/// A size in the unit that fits: `812 B`, `54.3 KB`, `2.85 MB`.
+pub(crate) fn bytes(n: u64) -> String {
+    let units = [("GB", 1e9), ("MB", 1e6), ("KB", 1e3)];
+    match units.into_iter().find(|(_, size)| n as f64 >= *size) {
+        Some((unit, size)) => format!("{} {unit}", significant(n as f64 / size, 3)),
+        None => format!("{n} B"),
+    }
+}
+
 /// Seconds as a person would say them: `0.84 s`, `2 min 05 s`, `1 h 02 min`.
 pub(crate) fn seconds(s: f64) -> String {
     let whole = s.round() as u64;

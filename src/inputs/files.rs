@@ -2,6 +2,8 @@
 //! and what to do when one cannot be read.
 
 use super::sources;
+use crate::artifact::tables::ImportedRow;
+use crate::artifact::{Row, Store};
 use crate::config::{self, Config};
 use crate::corpus::{Shard, Tokenizer, files, shards};
 use crate::dictionary::Source;
@@ -166,6 +168,13 @@ pub(crate) fn published_from(config: &Config) -> Ingredients {
         .iter()
         .map(|task| (format!("setting tasks.{}.published", task.name), name(task)))
         .collect()
+}
+
+/// What others have explained, as an ingredient.
+pub(crate) fn imported(config: &Config) -> Ingredients {
+    let path = Store::new(&config.artifacts()).path(&ImportedRow::ARTIFACT);
+    let hash = std::fs::read(path).map(|bytes| blake3::hash(&bytes).to_hex()[..32].to_string());
+    hash.into_iter().map(|hash| ("imported explanations".into(), hash)).collect()
 }
 
 /// A downloaded file as an ingredient: its name in the repository, and the commit.

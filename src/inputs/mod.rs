@@ -18,7 +18,7 @@ pub(crate) use corpus::no_context;
 pub use corpus::{Contexts, corpus, counting};
 pub(crate) use documents::{Documents, Encoded, cut, how, poor_halves};
 pub use files::Input;
-pub(crate) use files::{changed_since, published_from};
+pub(crate) use files::{changed_since, imported, published_from};
 pub(crate) use model_check::check_model;
 pub(crate) use open::{about, check_converted, some_dictionaries, without_row};
 pub use open::{dictionaries, model, replacement_model, sizes, sources, tokenizer};

@@ -20,7 +20,7 @@ pub use plan::{Selection, State};
 pub use plan::{Told, status};
 pub(crate) use plan::{causes_first, check_outputs, rehearse};
 pub use runner::{ask, run, set_threads};
-pub(crate) use runner::{ask_beside, ask_model, is_held, while_free};
+pub(crate) use runner::{ask_beside, ask_model, is_held, while_alone, while_free};
 pub use shards::run_shard;
 pub use table::Stage;
 pub(crate) use table::version;

@@ -337,6 +337,15 @@ pub(crate) fn while_free(folder: &Path, act: impl FnOnce() -> Result<()>) -> Res
     }
 }
 
+/// Does something in an artifact folder that no run may use meanwhile.
+///
+/// # Errors
+/// When a run is using it, or what is done fails.
+pub(crate) fn while_alone(folder: &Path, act: impl FnOnce() -> Result<()>) -> Result<()> {
+    let _held = hold(folder, Hold::Alone)?;
+    act()
+}
+
 /// Brings the selected stages up to date, and says what of it came to nothing: the answers of
 /// language models that failed, or were not to be had.
 ///

@@ -336,7 +336,7 @@ pub const STAGES: [Stage; 12] = [
         version: 8,
         settings: &["evaluate.", "llm.", "model.about"],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
-        besides: nothing,
+        besides: stages::evaluate::besides,
         reads: &[
             Document::ARTIFACT,
             ContextRow::ARTIFACT,
@@ -364,7 +364,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "render",
         does: "all tables → the site",
-        version: 11,
+        version: 12,
         settings: &["site.", "publish.", "groups."],
         inputs: &[Input::Tokenizer],
         besides: stages::render::besides,
@@ -385,6 +385,9 @@ pub const STAGES: [Stage; 12] = [
             CopyRow::ARTIFACT,
             HeadFeatureRow::ARTIFACT,
             PublishedRow::ARTIFACT,
+            CircuitRunRow::ARTIFACT,
+            ScoreRow::ARTIFACT,
+            ClusterRow::ARTIFACT,
             ModelCheckRow::ARTIFACT,
             ConformanceRow::ARTIFACT,
             FeatureRow::ARTIFACT,

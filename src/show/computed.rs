@@ -4,6 +4,7 @@
 use crate::artifact::tables::{ExampleRow, FeatureRow, LogitRow};
 use crate::atlas::Promoting;
 use crate::atlas::activations::{self, Part, counting, feature_examples, joint_examples};
+use crate::atlas::answers::strength;
 use crate::atlas::model::PromotedToken;
 use crate::circuit::Weighted;
 use crate::corpus::Tokenizer;
@@ -51,8 +52,7 @@ impl Promotion {
         max: Option<f64>,
         sides: [&mut Vec<PromotedToken>; 2],
     ) -> f64 {
-        let max = max.filter(|max| *max > 0.0);
-        let strength = self.strength.or(max).unwrap_or(run.config.logits.strength);
+        let strength = self.strength.unwrap_or(strength(max, run.config.logits.strength));
         for side in sides {
             side.truncate(self.k.unwrap_or(usize::MAX));
             side.iter_mut().for_each(|token| token.set_strength(strength));

@@ -6,6 +6,7 @@ use super::unscored::{self, Measured};
 use super::{Answer, names};
 use crate::artifact::tables::FeatureRow;
 use crate::atlas::Reader;
+use crate::atlas::answers::FeatureAnswer;
 use crate::atlas::model::{
     Evaluation, Example, Explanation, Feature, Similar, Source, SourceShare, Transcript,
 };
@@ -27,28 +28,39 @@ use serde::Serialize;
 /// Of the strongest, when no number is asked for.
 const EXAMPLES: usize = 10;
 
-#[derive(Serialize)]
-pub(super) struct FeatureAnswer {
-    #[serde(flatten)]
+pub(super) struct FeatureShown {
     feature: Feature,
-    kind: Kind,
-    layer: usize,
-    /// What came of each of `evaluations`, in words.
-    verdicts: Vec<String>,
     /// Units of activation of `at_strength`.
     strength: f64,
     /// On what it was measured; none where the run scored it, on the whole corpus.
-    #[serde(skip_serializing_if = "Option::is_none")]
     measured: Option<Measured>,
+    /// Whether examples of each band are shown.
+    bands: bool,
     /// Promoted tokens in the table.
-    #[serde(skip)]
     shown: usize,
+}
+
+impl Serialize for FeatureShown {
+    fn serialize<S: serde::Serializer>(
+        &self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            #[serde(flatten)]
+            answer: FeatureAnswer<'a>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            measured: Option<&'a Measured>,
+        }
+        let answer = FeatureAnswer::new(&self.feature, self.strength);
+        Document { answer, measured: self.measured.as_ref() }.serialize(serializer)
+    }
 }
 
 /// What is asked of a feature besides its name.
 #[derive(Args)]
 pub(crate) struct FeatureWishes {
-    /// Examples per activation band; default: the top ten
+    /// Examples per activation band; default: the top ten, as JSON all that were kept
     #[arg(long, value_name = "N")]
     examples: Option<usize>,
     #[command(flatten)]
@@ -61,7 +73,7 @@ pub(crate) struct FeatureWishes {
 
 /// # Errors
 /// When there is no such feature, or what the tables lack cannot be computed.
-pub(super) fn ask(run: &Run, name: &str, wishes: &FeatureWishes) -> Result<FeatureAnswer> {
+pub(super) fn ask(run: &Run, name: &str, wishes: &FeatureWishes) -> Result<FeatureShown> {
     let id = names::feature_id(run.config, name)?;
     let reader = run.reader().about([id.into()]);
     let promotion = &wishes.promotion;
@@ -83,11 +95,11 @@ pub(super) fn ask(run: &Run, name: &str, wishes: &FeatureWishes) -> Result<Featu
     };
     let strength =
         promotion.apply(run, Some(feature.max), [&mut feature.promoted, &mut feature.suppressed]);
-    feature.examples = chosen(std::mem::take(&mut feature.examples), wishes.examples, salt(name));
-    let (kind, layer) = (id.dictionary.kind, id.dictionary.layer);
-    let verdicts = feature.evaluations.iter().map(|e| of_evaluation(e).words).collect();
-    let shown = promotion.shown();
-    Ok(FeatureAnswer { feature, measured, kind, layer, verdicts, strength, shown })
+    if let Some(each) = wishes.examples {
+        feature.examples = chosen(std::mem::take(&mut feature.examples), each, salt(name));
+    }
+    let (bands, shown) = (wishes.examples.is_some(), promotion.shown());
+    Ok(FeatureShown { feature, measured, strength, bands, shown })
 }
 
 /// A feature from the tables, and what they lack of what is wanted.
@@ -136,19 +148,14 @@ fn explanation(reader: &Reader, row: &FeatureRow) -> Result<Explanation> {
 
 /// Of the top ones the first; of each other band some that are drawn, as its first ones are its
 /// strongest.
-fn chosen(examples: Vec<Example>, each: Option<usize>, seed: u64) -> Vec<Example> {
-    let mut bands = examples.chunk_by(|a, b| a.band == b.band).collect::<Vec<_>>();
-    bands.retain(|band| each.is_some() || band[0].band == Band::Top);
-    let of = |band: &[Example]| match each.filter(|_| band[0].band != Band::Top) {
-        Some(some) => sample(
-            band.to_vec(),
-            |example| example.half,
-            some,
-            mix(seed, salt(&band[0].band.to_string())),
-        ),
-        None => band.iter().take(each.unwrap_or(EXAMPLES)).cloned().collect(),
+fn chosen(examples: Vec<Example>, each: usize, seed: u64) -> Vec<Example> {
+    let of = |band: &[Example]| match band[0].band {
+        Band::Top => band.iter().take(each).cloned().collect(),
+        other => {
+            sample(band.to_vec(), |example| example.half, each, mix(seed, salt(&other.to_string())))
+        }
     };
-    bands.into_iter().flat_map(of).collect()
+    examples.chunk_by(|a, b| a.band == b.band).flat_map(of).collect()
 }
 
 /// `top`, `q9`, …, `inactive` in words.
@@ -238,18 +245,22 @@ fn score_line(e: &Evaluation) -> String {
     )
 }
 
-impl Answer for FeatureAnswer {
+impl Answer for FeatureShown {
     fn print(&self, page: &mut Page) {
         let f = &self.feature;
-        let kind = match self.kind {
+        let kind = match f.id.dictionary.kind {
             Kind::Attention => "attention SAE",
             Kind::Mlp => "MLP transcoder",
         };
-        page.title(&f.id.to_string(), &format!("{kind} of layer {}", self.layer));
+        page.title(&f.id.to_string(), &format!("{kind} of layer {}", f.id.dictionary.layer));
         if let Some(measured) = &self.measured {
             page.line(&format!("not scored by the run; {}", measured.said()));
         }
         explained(page, f.explanation.as_ref(), f.asked.as_ref());
+        for other in &f.imported {
+            let by = format!("[{}, of {}; imported]", other.explainer, other.source);
+            page.line(&format!("{} {by}", plain(&other.text, usize::MAX)));
+        }
         self.scores(page);
         self.causal(page);
         self.servings(page);
@@ -257,19 +268,21 @@ impl Answer for FeatureAnswer {
         self.why(page);
         self.similar(page);
         page.promoted(&f.promoted, &f.suppressed, self.strength, self.shown);
-        for band in f.examples.chunk_by(|a, b| a.band == b.band) {
+        let is_shown = |band: &&[Example]| self.bands || band[0].band == Band::Top;
+        for band in f.examples.chunk_by(|a, b| a.band == b.band).filter(is_shown) {
             let note = if band[0].band == Band::Top {
                 "coloured by the share of its largest activation"
             } else {
                 ""
             };
+            let band = if self.bands { band } else { &band[..band.len().min(EXAMPLES)] };
             page.heading(&band_in_words(band[0].band), note);
             page.examples(band, f.max);
         }
     }
 }
 
-impl FeatureAnswer {
+impl FeatureShown {
     fn scores(&self, page: &mut Page) {
         let evaluations = &self.feature.evaluations;
         if !evaluations.iter().all(is_rule) {
@@ -358,7 +371,7 @@ impl FeatureAnswer {
     }
 }
 
-impl FeatureAnswer {
+impl FeatureShown {
     fn why(&self, page: &mut Page) {
         let why = &self.feature.why;
         if why.sources.is_empty() {
@@ -383,7 +396,7 @@ impl FeatureAnswer {
     }
 }
 
-impl FeatureAnswer {
+impl FeatureShown {
     fn similar(&self, page: &mut Page) {
         let similar = &self.feature.similar;
         if similar.is_empty() {
@@ -428,7 +441,7 @@ mod tests {
             .map(of)
             .collect();
         let shown = |seed: u64, band: Band| -> Vec<Example> {
-            chosen(all.clone(), Some(4), seed)
+            chosen(all.clone(), 4, seed)
                 .into_iter()
                 .filter(|example| example.band == band)
                 .collect()
@@ -444,16 +457,13 @@ mod tests {
             weakest += usize::from(own.iter().any(|example| example.value == 2.0));
         }
         assert!(weakest > 4, "{weakest}");
-        assert!(chosen(all, None, 1).iter().all(|example| example.band == Band::Top));
     }
 
     fn told(i: usize) -> String {
         let feature = fixture::atlas().features.remove(i);
-        let verdicts = feature.evaluations.iter().map(|e| of_evaluation(e).words).collect();
         let mut page = Page::new(100, false);
-        let (kind, layer, strength) = (Kind::Mlp, 0, 4.0);
-        FeatureAnswer { feature, kind, layer, verdicts, strength, measured: None, shown: 10 }
-            .print(&mut page);
+        let (strength, measured, bands) = (4.0, None, false);
+        FeatureShown { feature, strength, measured, bands, shown: 10 }.print(&mut page);
         page.text().replace('\n', " ")
     }
 

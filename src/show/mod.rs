@@ -60,9 +60,9 @@ pub(crate) enum ShowQuestion {
     Component {
         /// Such as `L9H9` or `MLP3`
         component: String,
-        /// Rows of each table
-        #[arg(long, value_name = "N", default_value_t = 10)]
-        top: usize,
+        /// Rows of each table; default: 10, as JSON all
+        #[arg(long, value_name = "N")]
+        top: Option<usize>,
         /// Number of examples; default: that of `--top`, of those that were kept
         #[arg(long, value_name = "N")]
         examples: Option<usize>,
@@ -109,9 +109,9 @@ pub(crate) enum ShowQuestion {
     /// A task: accuracy of the model, circuit, faithfulness
     Task {
         task: String,
-        /// Rows of each table
-        #[arg(long, value_name = "N", default_value_t = 15)]
-        top: usize,
+        /// Rows of each table; default: 15, as JSON all
+        #[arg(long, value_name = "N")]
+        top: Option<usize>,
     },
 }
 

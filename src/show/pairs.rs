@@ -4,6 +4,7 @@
 use super::page::{Page, Table};
 use super::{Answer, names};
 use crate::atlas::Reader;
+use crate::atlas::answers::PairInTask;
 use crate::atlas::model::CircuitPair;
 use crate::config::Config;
 use crate::error::Result;
@@ -54,22 +55,6 @@ impl Serialize for End {
     }
 }
 
-/// A pair with its task.
-#[derive(Serialize)]
-pub(super) struct Named {
-    task: String,
-    #[serde(flatten)]
-    pair: CircuitPair,
-    /// Prompts of the task.
-    of: u32,
-}
-
-impl Named {
-    pub(super) fn new(reader: &Reader, task: &str, pair: CircuitPair) -> Result<Named> {
-        Ok(Named { task: task.into(), pair, of: reader.prompts_of(task)? })
-    }
-}
-
 #[derive(Serialize)]
 pub(super) struct PairsAnswer {
     /// What was asked for, in the order of the pairs.
@@ -79,7 +64,7 @@ pub(super) struct PairsAnswer {
     /// How many there are in all.
     total: usize,
     /// The largest share first.
-    pairs: Vec<Named>,
+    pairs: Vec<PairInTask>,
 }
 
 #[derive(Serialize)]
@@ -118,7 +103,7 @@ pub(super) fn ask(
     let mut pairs = Vec::new();
     for (task, pair) in reader.circuit_pairs()? {
         if tasks.iter().any(|wanted| wanted.name == task) && fits(&pair) {
-            pairs.push(Named::new(&reader, task, pair)?);
+            pairs.push(PairInTask::new(&reader, task, pair)?);
         }
     }
     let (total, components) = (pairs.len(), components(&reader, &tasks, &between)?);
@@ -146,8 +131,8 @@ fn components(
 }
 
 /// Pairs as a table.
-pub(super) fn pairs_table(pairs: &[Named]) -> Table {
-    let row = |named: &Named| {
+pub(super) fn pairs_table(pairs: &[PairInTask]) -> Table {
+    let row = |named: &PairInTask| {
         let pair = &named.pair;
         let prompts = format!("{} of {}", pair.prompts, named.of);
         let [at_a, at_b] = [pair.at_a, pair.at_b].map(|component| component.to_string());

@@ -1,70 +1,51 @@
 //! `show task`: how well the model does a task, what its circuits are made of, and whether they are
 //! real.
 
-use super::component::Explained;
+use super::component::short;
 use super::page::{Page, Table, token};
 use super::{Answer, names};
-use crate::atlas::model::{Faithfulness, InterventionLink, Task, TaskComponent};
+use crate::atlas::answers::{Explained, TaskAnswer};
+use crate::atlas::model::{Faithfulness, InterventionLink, TaskComponent};
 use crate::error::Result;
 use crate::format::number::{
     counted, difference, fixed, percent, right_of, significant, with_interval,
 };
 use crate::stages::Run;
 use crate::stats::agreement::Doubt;
-use crate::stats::interval::mean;
 use serde::Serialize;
 
+/// A task's answer, and how much of it is shown in tables.
 #[derive(Serialize)]
-pub(super) struct TaskAnswer {
-    /// Prompts at which the model is right, by the task's metric.
-    right: usize,
-    /// Means over the prompts that have a circuit, in the clean run.
-    metric: f64,
-    logit_difference: f64,
-    /// Features of the circuits at their components, the largest share first.
-    features: Vec<Explained>,
-    features_total: usize,
+pub(super) struct TaskShown {
     #[serde(flatten)]
-    task: Task,
+    answer: TaskAnswer,
+    /// Rows of each table.
     #[serde(skip)]
-    top: usize,
+    rows: usize,
 }
+
+/// Rows of a table where no number is asked for.
+const ROWS: usize = 15;
 
 /// # Errors
 /// When there is no such task.
-pub(super) fn ask(run: &Run, name: &str, top: usize) -> Result<TaskAnswer> {
+pub(super) fn ask(run: &Run, name: &str, top: Option<usize>) -> Result<TaskShown> {
     let reader = run.reader();
     let task = reader.task(names::task(&reader, run.config, name)?)?;
-    let servings = reader.strongest_servings(name)?;
-    let used = || task.prompts.iter().filter(|prompt| prompt.used);
-    let of = |value: fn(&crate::atlas::model::Prompt) -> f64| {
-        mean(&used().map(value).collect::<Vec<_>>())
-    };
-    Ok(TaskAnswer {
-        right: task.right(),
-        metric: of(|prompt| prompt.metric),
-        logit_difference: of(|prompt| prompt.logit_difference),
-        features_total: servings.len(),
-        features: servings
-            .into_iter()
-            .take(top)
-            .map(|serving| Explained::new(&reader, serving))
-            .collect::<Result<_>>()?,
-        task,
-        top,
-    })
+    let answer = TaskAnswer::new(&reader, task, top.unwrap_or(usize::MAX))?;
+    Ok(TaskShown { answer, rows: top.unwrap_or(ROWS) })
 }
 
-impl Answer for TaskAnswer {
+impl Answer for TaskShown {
     fn print(&self, page: &mut Page) {
-        let task = &self.task;
+        let task = &self.answer.task;
         page.title(&task.name, &format!("{} prompts of kind {}", task.prompts.len(), task.kind));
         page.line(&format!(
             "{}; mean metric {}, mean logit difference {}; links cover {} of the effects on the \
              answer{}",
-            right_of(self.right, task.used as usize, task.prompts.len()).join(" "),
-            significant(self.metric, 3),
-            significant(self.logit_difference, 3),
+            right_of(self.answer.right, task.used as usize, task.prompts.len()).join(" "),
+            significant(self.answer.metric, 3),
+            significant(self.answer.logit_difference, 3),
             percent(task.coverage),
             task.left_out
                 .map(|share| format!(", {} of the influence is pruned", percent(share)))
@@ -81,15 +62,15 @@ impl Answer for TaskAnswer {
     }
 }
 
-impl TaskAnswer {
+impl TaskShown {
     fn components(&self, page: &mut Page) {
-        let mut components: Vec<&TaskComponent> = self.task.components.iter().collect();
+        let mut components: Vec<&TaskComponent> = self.answer.task.components.iter().collect();
         components.sort_by(|a, b| {
             b.frequency.total_cmp(&a.frequency).then(a.component.cmp(&b.component))
         });
         page.heading("Components", "by the share of prompts whose circuit contains them");
         let more = |c: &TaskComponent| c.contrast.map_or("—".into(), difference);
-        let shown = components.iter().take(self.top);
+        let shown = components.iter().take(self.rows);
         let [name, often, features] = ["component", ">circuits", ">features"];
         // Not every method finds circuits of both answers.
         if components.iter().any(|c| c.contrast.is_some()) {
@@ -103,15 +84,15 @@ impl TaskAnswer {
             };
             page.table(&Table::new(&[name, often, features]).with(shown.map(row)));
         }
-        page.rest(self.top.min(components.len()), components.len(), "--top");
+        page.rest(self.rows.min(components.len()), components.len(), "--top");
     }
 
     /// Each circuit, and beside it the random ones of its size.
     fn faithfulness(&self, page: &mut Page) {
-        if self.task.faithfulness.is_empty() {
+        if self.answer.task.faithfulness.is_empty() {
             return;
         }
-        let rest = match self.task.ablation() {
+        let rest = match self.answer.task.ablation() {
             "mean" => "mean ablated",
             "resample" => "resample ablated",
             _ => "zero ablated",
@@ -119,19 +100,20 @@ impl TaskAnswer {
         page.heading("Faithfulness", &format!("of the circuit, everything else {rest}"));
         // The large circuits are there for the areas.
         let run = |f: &&Faithfulness| {
-            f.ablation == self.task.ablation() && f.metrics.contains_key("m_full")
+            f.ablation == self.answer.task.ablation() && f.metrics.contains_key("m_full")
         };
         let own = |f: &&Faithfulness| ["found", "published"].contains(&f.circuit.as_str());
         let mut found: Vec<&Faithfulness> =
-            self.task.faithfulness.iter().filter(run).filter(own).collect();
+            self.answer.task.faithfulness.iter().filter(run).filter(own).collect();
         found.sort_by(|a, b| (&a.level, &b.errors, a.size).cmp(&(&b.level, &a.errors, b.size)));
         let row = |f: &Faithfulness| {
             let beside = |r: &&Faithfulness| r.circuit == "random" && same_size(r, f);
             let random = self
+                .answer
                 .task
                 .faithfulness
                 .iter()
-                .filter(|f| f.ablation == self.task.ablation())
+                .filter(|f| f.ablation == self.answer.task.ablation())
                 .find(beside);
             let random = random.map_or("—".into(), |random| metric(random, "faithfulness"));
             let of = match (f.level.as_str(), f.errors.as_str()) {
@@ -148,13 +130,13 @@ impl TaskAnswer {
 
     /// How well direct effects tell what happens in the live model.
     fn links(&self, page: &mut Page) {
-        let of_links = || self.task.faithfulness.iter().filter(|f| f.level == "link");
+        let of_links = || self.answer.task.faithfulness.iter().filter(|f| f.level == "link");
         let figure = |name: &str| {
             of_links()
                 .find_map(|f| f.metrics.get(name)?.value)
                 .map_or("—".into(), |v| fixed(v, 2))
         };
-        if self.task.links.is_empty() {
+        if self.answer.task.links.is_empty() {
             return;
         }
         let [r, ranks] = ["correlation", "rank_correlation"].map(figure);
@@ -162,14 +144,15 @@ impl TaskAnswer {
             "Links tested by intervention",
             "the feature is set to its mean; changes as shares of all effects on the receiver",
         );
-        let count = |doubt| self.task.links.iter().filter(|l| l.doubt == Some(doubt)).count();
+        let count =
+            |doubt| self.answer.task.links.iter().filter(|l| l.doubt == Some(doubt)).count();
         let [steady, short, opposite] = [Doubt::Steady, Doubt::Short, Doubt::Opposite].map(count);
         page.line(&format!(
             "{} of {} tested: in the others the feature hardly changes; {short} fall short, \
              {opposite} have the opposite sign; over all runs predicted and measured changes \
              correlate by {r}, their ranks by {ranks}",
-            self.task.links.len() - steady,
-            counted(self.task.links.len(), "link"),
+            self.answer.task.links.len() - steady,
+            counted(self.answer.task.links.len(), "link"),
         ));
         let row = |l: &InterventionLink| {
             let to = format!("{} {}", l.receiver, l.slot);
@@ -184,8 +167,14 @@ impl TaskAnswer {
             ]
         };
         let columns = ["from", "to", ">effect", ">predicted", ">measured", ">answer", ""];
-        page.table(&Table::new(&columns).with(self.task.links.iter().take(self.top).map(row)));
-        page.rest(self.top.min(self.task.links.len()), self.task.links.len(), "--top");
+        page.table(
+            &Table::new(&columns).with(self.answer.task.links.iter().take(self.rows).map(row)),
+        );
+        page.rest(
+            self.rows.min(self.answer.task.links.len()),
+            self.answer.task.links.len(),
+            "--top",
+        );
     }
 
     fn features(&self, page: &mut Page) {
@@ -198,12 +187,14 @@ impl TaskAnswer {
                 s.component.to_string(),
                 prompts,
                 significant(s.share, 3),
-                e.short(),
+                short(e),
             ]
         };
         let columns = ["feature", "at", ">prompts", ">share", "explanation"];
-        page.table(&Table::new(&columns).with(self.features.iter().map(row)));
-        page.rest(self.features.len(), self.features_total, "--top");
+        let own = &self.answer;
+        let features = &own.features[..own.features.len().min(self.rows)];
+        page.table(&Table::new(&columns).with(features.iter().map(row)));
+        page.rest(features.len(), own.features_total, "--top");
     }
 }
 

@@ -2,10 +2,11 @@
 
 use super::computed::{self, Promotion};
 use super::page::{Page, Table};
-use super::pairs::{Named, pairs_table};
+use super::pairs::pairs_table;
 use super::{Answer, names};
 use crate::atlas::Reader;
 use crate::atlas::activations;
+use crate::atlas::answers::PairInTask;
 use crate::atlas::model::{Example, PromotedToken};
 use crate::error::Result;
 use crate::format::number::{count, percent, significant};
@@ -29,7 +30,7 @@ pub(super) struct TogetherAnswer {
     all_serve: Vec<Shared>,
     meetings: Vec<CorpusCooccurrence>,
     /// Where two of them serve in the same circuits.
-    circuit_pairs: Vec<Named>,
+    circuit_pairs: Vec<PairInTask>,
     promoted: Vec<PromotedToken>,
     suppressed: Vec<PromotedToken>,
     /// Units of activation of `at_strength`.
@@ -265,11 +266,11 @@ fn all_serve(run: &Run, reader: &Reader, features: &[FeatureId]) -> Result<Vec<S
     Ok(shared)
 }
 
-fn circuit_pairs(reader: &Reader, features: &[FeatureId]) -> Result<Vec<Named>> {
+fn circuit_pairs(reader: &Reader, features: &[FeatureId]) -> Result<Vec<PairInTask>> {
     let mut found = Vec::new();
     for (task, pair) in reader.circuit_pairs()? {
         if features.contains(&pair.a) && features.contains(&pair.b) {
-            found.push(Named::new(reader, task, pair)?);
+            found.push(PairInTask::new(reader, task, pair)?);
         }
     }
     Ok(found)

@@ -1,17 +1,20 @@
 //! Writes the site: one visible list of all pages, each with its template and its view, rendered
 //! side by side.
 
-use super::links::{Site, exchange_path, pair_path};
+use super::data::schema;
+use super::links::{Site, exchange_path, json_path, pair_path};
 use super::lists::{self, Lists};
 use super::text::html;
 use super::views::{
-    ChangedLine, ChangesView, ComponentView, DictionariesView, Drawn, FEED, FeatureScript,
-    FeatureView, FeedView, GlossaryView, GraphView, GraphsView, GroupView, IndexView, ListView,
-    PAGE, PairView, PlainListView, SearchPageView, TaskGraphsView, TaskView, TasksView,
-    TextsScript, TranscriptsView, Way, changed_lines, drawn, graph_pages, has_feed, subjects,
-    text_files,
+    ChangedLine, ChangesView, ComponentView, DataView, DictionariesView, Drawn, FEED,
+    FeatureScript, FeatureView, FeedView, GlossaryView, GraphView, GraphsView, GroupView,
+    IndexView, ListView, PAGE, PairView, PlainListView, SearchPageView, TaskGraphsView, TaskView,
+    TasksView, TextsScript, TranscriptsView, Way, changed_lines, drawn, graph_pages, has_feed,
+    subjects, text_files,
 };
-use crate::atlas::model::{Atlas, Task};
+use crate::artifact::give;
+use crate::atlas::answers::{FeatureAnswer, TogetherAnswer, strength};
+use crate::atlas::model::{Atlas, DataTable, Feature, SiteData, Task};
 use crate::error::{Context, Hint, Result};
 use crate::ids::FeatureId;
 use crate::process;
@@ -38,6 +41,7 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("index.html", include_str!("../../templates/index.html")),
     ("task.html", include_str!("../../templates/task.html")),
     ("graph.html", include_str!("../../templates/graph.html")),
+    ("data.html", include_str!("../../templates/data.html")),
     ("graph.json", include_str!("../../templates/graph.json")),
     ("faithful.html", include_str!("../../templates/faithful.html")),
     ("dictionaries.html", include_str!("../../templates/dictionaries.html")),
@@ -70,18 +74,20 @@ const ASSETS: &[(&str, &str)] = &[
     ("search.js", include_str!("../../templates/search.js")),
     ("noscript.css", include_str!("../../templates/noscript.css")),
     ("list.js", include_str!("../../templates/list.js")),
+    ("copy.js", include_str!("../../templates/copy.js")),
 ];
 
 /// The folders of the site, and how the names of files in them end.
 const FOLDERS: &[(&str, &[&str])] = &[
     ("contexts", &["js"]),
-    ("tasks", &["html"]),
+    ("data", &["html", "json", "parquet"]),
+    ("tasks", &["html", "json"]),
     ("graphs", &["html", "json"]),
     ("dictionaries", &["html"]),
-    ("components", &["html"]),
-    ("features", &["html", "js"]),
-    ("pairs", &["html"]),
-    ("groups", &["html"]),
+    ("components", &["html", "json"]),
+    ("features", &["html", "js", "json"]),
+    ("pairs", &["html", "json"]),
+    ("groups", &["html", "json"]),
     ("lists", &["html"]),
     ("search", &["js"]),
     ("exchanges/components", &["html"]),
@@ -97,12 +103,15 @@ pub(super) fn may_write(path: &str) -> bool {
             || ASSETS.iter().any(|(asset, _)| *asset == path);
     };
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-    FOLDERS.iter().any(|(known, endings)| *known == folder && endings.contains(&ending))
+    // Tables in parts have folders of their own.
+    (folder.starts_with("data/") && ending == "parquet")
+        || FOLDERS.iter().any(|(known, endings)| *known == folder && endings.contains(&ending))
 }
 
 /// Whether files of the site may be in a folder, or in one below it.
 pub(super) fn may_hold(folder: &str) -> bool {
-    FOLDERS.iter().any(|(known, _)| Path::new(known).starts_with(folder))
+    folder.starts_with("data/")
+        || FOLDERS.iter().any(|(known, _)| Path::new(known).starts_with(folder))
 }
 
 /// A file to be rendered.
@@ -175,6 +184,9 @@ fn files<'a>(site: &'a Site, lists: &'a Lists) -> Vec<File<'a>> {
             TranscriptsView::new(site, &subject)
         })
     }));
+    if let Some(data) = &atlas.data {
+        files.extend(documents(site, data));
+    }
     files
 }
 
@@ -189,6 +201,54 @@ fn of_list<'a>(site: &'a Site, list: &'a lists::List) -> Vec<File<'a>> {
         }));
     }
     files
+}
+
+/// What is given besides pages: the page of the tables, and a JSON document beside each page of a
+/// subject.
+fn documents<'a>(site: &'a Site, data: &'a SiteData) -> Vec<File<'a>> {
+    let Atlas { features, components, tasks, pairs, groups, .. } = site.atlas;
+    let strength = data.strength;
+    let mut files = vec![
+        file("data/index.html", "data.html", move || DataView::new(site, data)),
+        json("data/index.html", move || text_of(&schema(site.atlas, data))),
+    ];
+    files.extend(
+        features.iter().map(|f| {
+            json(&format!("features/{}.html", f.id), move || text_of_feature(f, strength))
+        }),
+    );
+    files.extend(
+        pairs.iter().map(|p| {
+            json(&pair_path(p.a, p.b), move || text_of(&TogetherAnswer::new(p, strength)))
+        }),
+    );
+    files.extend(groups.iter().map(|g| {
+        json(&format!("groups/{}.html", g.name), move || text_of(&TogetherAnswer::new(g, strength)))
+    }));
+    let components = components.iter().map(|c| format!("components/{}.html", c.component));
+    let tasks = tasks.iter().map(|t| format!("tasks/{}.html", t.name));
+    let texts = components.zip(&data.components).chain(tasks.zip(&data.tasks));
+    files.extend(texts.map(|(page, text)| json(&page, move || text.clone())));
+    files
+}
+
+/// A document beside a page.
+fn json<'a>(page: &str, text: impl Fn() -> String + Send + Sync + 'a) -> File<'a> {
+    file(json_path(page), "graph.json", move || context! { text => html(text()) })
+}
+
+/// With its promoted tokens at its maximum, as on its page.
+fn text_of_feature(feature: &Feature, usual: f64) -> String {
+    let mut feature = feature.clone();
+    let strength = strength(Some(feature.max), usual);
+    for token in feature.promoted.iter_mut().chain(&mut feature.suppressed) {
+        token.set_strength(strength);
+    }
+    text_of(&FeatureAnswer::new(&feature, strength))
+}
+
+fn text_of(document: &impl Serialize) -> String {
+    serde_json::to_string(document).unwrap_or_default()
 }
 
 /// The graph of each prompt of a task: its page, and the same for other programs.
@@ -227,6 +287,7 @@ pub(crate) fn build(atlas: &Atlas, into: &Path, before: &Path) -> Result<usize> 
     }
     data.par_iter().try_for_each(|(name, text)| output.write(name, text))?;
     let frame = Frame { lines: changed_lines(&site), feed: has_feed(&site) };
+    atlas.data.iter().flat_map(|data| &data.tables).try_for_each(|table| copy(into, table))?;
     files.par_iter().try_for_each(|file| {
         process::check()?;
         output.write(&file.path, &render(&environment, file, &frame)?)
@@ -319,4 +380,18 @@ impl Output<'_> {
 fn is_file_of(path: &Path, bytes: &[u8]) -> bool {
     let same_size = |found: fs::Metadata| found.is_file() && found.len() == bytes.len() as u64;
     path.symlink_metadata().is_ok_and(same_size) && fs::read(path).is_ok_and(|old| old == bytes)
+}
+
+/// Copies the files of a table.
+fn copy(into: &Path, table: &DataTable) -> Result<()> {
+    for (name, from) in &table.files {
+        process::check()?;
+        let to = into.join("data").join(name);
+        let folder = to.parent().map_or(Ok(()), fs::create_dir_all);
+        folder.and_then(|()| give(from, &to)).hint(
+            || format!("cannot copy `{}` to `{}`", from.display(), to.display()),
+            "check free space and permissions of the folder",
+        )?;
+    }
+    Ok(())
 }

@@ -11,7 +11,7 @@
 
 use super::graph::Names;
 use crate::atlas::model::{Link, Node, Prompt, PromptGraph, Task};
-use crate::ids::{NodeKind, Slot};
+use crate::ids::{FeatureId, Kind, NodeKind, Slot};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -116,9 +116,11 @@ pub(super) fn json(
     prompt: &Prompt,
     (model, version): (&str, &str),
     layers: usize,
+    viewer: Option<&Widths>,
 ) -> String {
     let graph = names.graph;
-    let export = Export { names, prompt, layers, ids: ids(graph, layers), served: served(graph) };
+    let (ids, served) = (ids(graph, layers), served(graph));
+    let export = Export { names, prompt, layers, ids, served, viewer };
     let file = File {
         metadata: Metadata {
             slug: format!("{}-{}", task.name, graph.number),
@@ -152,6 +154,22 @@ pub(super) fn json(
 fn paired(layer: usize, feature: usize) -> i64 {
     let sum = (layer + feature) as i64;
     sum * (sum + 1) / 2 + feature as i64
+}
+
+/// Features of the transcoder of each layer.
+pub(super) type Widths = BTreeMap<usize, usize>;
+
+/// What the numbers of a layer's attention features begin at, for a viewer that knows transcoders
+/// alone: behind those of the transcoder.
+fn offset(widths: &Widths, layer: usize) -> usize {
+    widths.get(&layer).copied().unwrap_or(0)
+}
+
+/// The number of a feature for such a viewer.
+pub(super) fn viewer_number(widths: &Widths, feature: FeatureId) -> i64 {
+    let layer = feature.dictionary.layer;
+    let behind = feature.dictionary.kind == Kind::Attention;
+    paired(layer, feature.index + if behind { offset(widths, layer) } else { 0 })
 }
 
 /// The identifier of each node, none twice: those of transcoder features, tokens and the answer are
@@ -210,6 +228,8 @@ struct Export<'a> {
     layers: usize,
     ids: Vec<String>,
     served: Vec<Option<&'a Link>>,
+    /// For a viewer that knows one kind of features.
+    viewer: Option<&'a Widths>,
 }
 
 impl Export<'_> {
@@ -231,7 +251,7 @@ impl Export<'_> {
             feature: self.feature(node),
             layer: self.layer(node),
             ctx_idx: self.graph().position(at),
-            feature_type: feature_type(node.kind),
+            feature_type: self.feature_type(node.kind),
             js_node_id: self.shared_id(at),
             clerp: if root { self.answer(probability) } else { self.names.label(at) },
             is_target_logit: root,
@@ -248,7 +268,21 @@ impl Export<'_> {
         match node.kind {
             NodeKind::Root => i64::from(self.graph().correct),
             NodeKind::Embedding => node.position() as i64,
-            _ => node.feature.map_or(-1, |feature| paired(node.layer(), feature as usize)),
+            kind => {
+                let offset = match (kind, self.viewer) {
+                    (NodeKind::AttentionFeature, Some(widths)) => offset(widths, node.layer()),
+                    _ => 0,
+                };
+                let number = |feature| paired(node.layer(), offset + feature as usize);
+                node.feature.map_or(-1, number)
+            }
+        }
+    }
+
+    fn feature_type(&self, kind: NodeKind) -> &'static str {
+        match (kind, self.viewer) {
+            (NodeKind::AttentionFeature, Some(_)) => feature_type(NodeKind::MlpFeature),
+            _ => feature_type(kind),
         }
     }
 

@@ -168,6 +168,11 @@ pub(super) fn graph_path(task: &str, number: u32, ending: &str) -> String {
     format!("graphs/{task}-{number}.{ending}")
 }
 
+/// `features/att9.1.json`: what is on a page, for other programs.
+pub(super) fn json_path(page: &str) -> String {
+    format!("{}.json", page.strip_suffix(".html").unwrap_or(page))
+}
+
 /// `exchanges/features/att9.1.html`: what was asked about the subject of a page. The page's own
 /// folder is in it, so that a group that is called `l9h9` and the head are two, also on disks that
 /// know no capitals.

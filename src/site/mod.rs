@@ -11,6 +11,7 @@ mod build;
 mod chart;
 mod circuit;
 mod foreign;
+mod data;
 mod graph;
 mod graph_json;
 mod links;
@@ -21,6 +22,8 @@ mod svg;
 #[cfg(test)]
 mod tests;
 mod text;
+mod viewer;
 mod views;
 
 pub(crate) use build::{build, json_alone, page_alone};
+pub(crate) use viewer::{viewer_graphs, viewer_number};

@@ -27,7 +27,8 @@ pub fn besides(config: &Config) -> Ingredients {
     let version = ("setting version of the program".into(), env!("CARGO_PKG_VERSION").into());
     let keep = ("setting output.keep".into(), config.output.keep.to_string());
     let files = config.tasks.iter().filter_map(of_task);
-    paths.into_iter().map(shown).chain(files).chain([version, keep]).collect()
+    let all = paths.into_iter().map(shown).chain(files).chain([version, keep]);
+    all.chain(inputs::imported(config)).collect()
 }
 
 /// Why the site has to be made although its ingredients are the same.
@@ -50,13 +51,20 @@ pub fn run(run: &Run) -> Result<Done> {
     let site = run.config.path(&run.config.output.site);
     check(run.config)?;
     run.progress.say("reading artifacts");
-    let mut atlas = run.reader().atlas(run.order)?;
+    let reader = run.reader();
+    let mut atlas = reader.atlas(run.order)?;
     let keep = run.config.output.keep;
     if keep > 0 {
         atlas.changes = history::history(run.store, run.lock)?;
         atlas.changes.truncate(keep);
     }
     let mut missed = bounds::missed(run, &atlas)?;
+    let settings = &run.config.site;
+    if settings.data {
+        const MIB: u64 = 1 << 20;
+        let most = settings.data_max_mib.checked_mul(MIB).filter(|most| *most > 0);
+        atlas.data = Some(reader.site_data(&atlas, most.unwrap_or(u64::MAX))?);
+    }
     run.progress.say("writing pages");
     let most_lost = run.config.publish.most_lost;
     let pages = publish(&site, run.fingerprint, |folder| {

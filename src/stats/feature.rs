@@ -79,3 +79,21 @@ fn histogram(values: impl Iterator<Item = f32>, max: f32) -> Vec<u64> {
     }
     bins
 }
+/// A histogram of values: the middles of equal bins from the smallest to the largest, and how many
+/// are in each.
+pub(crate) fn bars(values: &[f32]) -> (Vec<f64>, Vec<f64>) {
+    let ends = values.iter().fold([f32::INFINITY, f32::NEG_INFINITY], |[low, high], &value| {
+        [low.min(value), high.max(value)]
+    });
+    let [low, high] = ends.map(f64::from);
+    if values.is_empty() || high <= low {
+        return (Vec::new(), Vec::new());
+    }
+    let width = (high - low) / BINS as f64;
+    let mut heights = vec![0.0; BINS];
+    for value in values {
+        let bin = (f64::from(*value) - low) / width;
+        heights[(bin as usize).min(BINS - 1)] += 1.0;
+    }
+    ((0..BINS).map(|bin| low + (bin as f64 + 0.5) * width).collect(), heights)
+}

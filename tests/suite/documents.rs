@@ -63,6 +63,14 @@ fn tables_are_documented() {
     for table in &circuit_atlas::artifact::tables::ASKED {
         table_section(&mut text, "show", table);
     }
+    text.push_str(
+        "\n# Imported\n\nWhat `import explanations` takes. No stage writes it, and `clean` leaves it.\n",
+    );
+    table_section(
+        &mut text,
+        "import",
+        &<circuit_atlas::artifact::tables::ImportedRow as circuit_atlas::artifact::Row>::ARTIFACT,
+    );
     assert_made("docs/tables.md", &text);
 }
 

@@ -717,3 +717,97 @@ fn each_prompt_of_a_judge_whole() {
         insta::assert_snapshot!(format!("judge_{}", method.word()), whole);
     }
 }
+
+#[test]
+fn what_others_wrote_is_judged_like_what_the_run_wrote() {
+    let known = Known::default();
+    let server = server(&known);
+    let bench = bench(&server, "", "").set("judge = \"yes\"", "judge = \"coin\"");
+    bench.run(&[]).succeeded();
+    let before: Vec<EvaluationRow> = read(&bench);
+    let explained: Vec<FeatureId> = judged_by(&bench, "coin")
+        .iter()
+        .map(|row| row.subject)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    assert!(explained.len() > 3);
+    // Of some features, by two that the run does not know.
+    let line = |(number, by): (usize, &str)| {
+        let FeatureId { dictionary, index } = explained[number];
+        let kind =
+            if dictionary.kind == circuit_atlas::ids::Kind::Attention { "att" } else { "mlp" };
+        json!({ "modelId": "m", "layer": format!("{}-{kind}", dictionary.layer), "index": index,
+            "description": format!("{by} says this of number {number}"), "explanationModelName": by })
+        .to_string()
+    };
+    let lines: Vec<String> = [(0, "one"), (1, "one"), (2, "one"), (0, "two")].map(line).to_vec();
+    let file = bench.file("others.jsonl");
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let arguments = ["import", "explanations", file.to_str().unwrap(), "--model", "m"];
+    let patterns = ["--attention", "{layer}-att", "--mlp", "{layer}-mlp"];
+    bench.call(&[&arguments[..], &patterns].concat()).succeeded();
+    let asked = server.requests().len();
+    let said = bench.run(&[]).succeeded();
+    assert_eq!(said.ran(), ["evaluate", "render"], "{}", said.err);
+    assert!(server.requests().len() > asked);
+    let after: Vec<EvaluationRow> = read(&bench);
+    let (others, own): (Vec<EvaluationRow>, Vec<EvaluationRow>) =
+        after.into_iter().partition(|row| row.explainer.starts_with("Neuronpedia: "));
+    assert_eq!(own, before, "a score of the run's own explanations has changed");
+    assert_eq!(others.len(), 8);
+    for row in &others {
+        assert!(row.score.is_some() && row.rule.is_some() && row.examples > 0, "{row:?}");
+        // Only of several by one explainer is there another one to stand for chance.
+        assert_eq!(row.null.is_some(), row.explainer == "Neuronpedia: one", "{row:?}");
+    }
+    // Each is what the judge said of the texts, given those words.
+    let judgements: Vec<JudgementRow> = read(&bench);
+    let imported = judgements.iter().filter(|row| row.sample >= 1_000_000);
+    let mut of: BTreeMap<(FeatureId, u32, &str), [f64; 4]> = BTreeMap::new();
+    for row in imported.filter(|row| row.explained == row.subject) {
+        if row.method == "fuzzing" || row.truth || row.activation == 0.0 {
+            let counts = of.entry((row.subject, row.sample, row.method.as_str())).or_default();
+            counts[usize::from(!row.truth) * 2] += 1.0;
+            counts[usize::from(!row.truth) * 2 + 1] +=
+                f64::from(u8::from(row.said == Some(row.truth)));
+        }
+    }
+    assert_eq!(of.len(), 8);
+    for ((subject, sample, method), [active, right, inactive, rejected]) in of {
+        let by = ["Neuronpedia: one", "Neuronpedia: two"][sample as usize - 1_000_000];
+        let row = others
+            .iter()
+            .find(|row| row.subject == subject && row.explainer == by && row.method == method)
+            .unwrap();
+        let accuracy = (right / active + rejected / inactive) / 2.0;
+        assert!((row.score.unwrap() - accuracy).abs() < 1e-9, "{row:?}");
+    }
+    let page = bench.page(&format!("features/{}.html", explained[0]));
+    assert!(page.contains("Neuronpedia: two") && page.contains("one says this of number 0"));
+    // delphi's scores are the run's own.
+    let out = bench.file("out");
+    bench.call(&["export", "delphi", "--out", out.to_str().unwrap()]).succeeded();
+    let mut files = 0;
+    for row in own.iter().filter(|row| row.judge == "coin") {
+        let FeatureId { dictionary, index } = row.subject;
+        let part =
+            if dictionary.kind == circuit_atlas::ids::Kind::Attention { "attn" } else { "mlp" };
+        let method = if row.method == "fuzzing" { "fuzz" } else { "detection" };
+        let name = format!("scores/{method}/h.{}.{part}_latent{index}.txt", dictionary.layer);
+        let texts: Value = serde_json::from_slice(&std::fs::read(out.join(name)).unwrap()).unwrap();
+        let rate = |activating: bool| {
+            let texts = texts.as_array().unwrap().iter();
+            let own: Vec<bool> = texts
+                .filter(|text| text["activating"] == activating)
+                .map(|text| text["correct"] == true)
+                .collect();
+            own.iter().filter(|right| **right).count() as f64 / own.len() as f64
+        };
+        if let Some(score) = row.score {
+            assert!(((rate(true) + rate(false)) / 2.0 - score).abs() < 1e-9, "{row:?}");
+            files += 1;
+        }
+    }
+    assert!(files > 10, "{files}");
+}

@@ -48,6 +48,7 @@ mod site;
 mod statistics;
 mod steer;
 mod suspects;
+mod taken;
 mod task;
 mod trace;
 mod verify;

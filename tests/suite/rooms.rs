@@ -16,7 +16,7 @@ const RANKS: [&[&str]; 15] = [
     &["site"],
     &["stages"],
     &["pipeline"],
-    &["show"],
+    &["show", "export", "import"],
     &["check"],
     &["cli"],
     &["lib"],

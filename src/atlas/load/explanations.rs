@@ -2,13 +2,13 @@
 
 use super::{Lazy, Reader};
 use crate::artifact::tables::{
-    AgreementRow, CausalRow, ContextRow, EvaluationRow, ExchangeRow, ExplanationRow, JUDGE_LEDGER,
-    JudgementRow, LedgerRow,
+    AgreementRow, CausalRow, ContextRow, EvaluationRow, ExchangeRow, ExplanationRow, ImportedRow,
+    JUDGE_LEDGER, JudgementRow, LedgerRow,
 };
 use crate::artifact::{Row, Store};
 use crate::atlas::model::{
-    Agreement, Evaluation, Exchange, Explanation, Misjudged, Steering, Transcript, Usage,
-    UsageTotal,
+    Agreement, Evaluation, Exchange, Explanation, ImportedExplanation, Misjudged, Steering,
+    Transcript, Usage, UsageTotal,
 };
 use crate::corpus::Tokenizer;
 use crate::error::Result;
@@ -29,6 +29,7 @@ pub(super) struct Explanations {
     exchanges: Lazy<BTreeMap<Subject, Vec<ExchangeRow>>>,
     /// By hash and subject.
     usage: Lazy<BTreeMap<(String, Subject), Usage>>,
+    imported: Lazy<BTreeMap<FeatureId, Vec<ImportedRow>>>,
     evaluations: Lazy<BTreeMap<FeatureId, Vec<EvaluationRow>>>,
     agreements: Lazy<BTreeMap<FeatureId, Vec<AgreementRow>>>,
     steering: Lazy<BTreeMap<FeatureId, CausalRow>>,
@@ -73,6 +74,19 @@ impl Explanations {
 }
 
 impl Reader<'_> {
+    /// What others say of a feature.
+    pub(super) fn imported(&self, feature: FeatureId) -> Result<Vec<ImportedExplanation>> {
+        let all =
+            self.explanations.imported.get(|| Ok(by(self.store.imported()?, |row| row.feature)))?;
+        let one = |row: &ImportedRow| ImportedExplanation {
+            explainer: row.explainer.clone(),
+            model: row.model.clone(),
+            source: row.source.clone(),
+            text: row.text.clone(),
+        };
+        Ok(all.get(&feature).into_iter().flatten().map(one).collect())
+    }
+
     /// The scores of a feature's explanations: the language model's before the rule's, by method,
     /// the first judge's first.
     pub(super) fn evaluations(&self, feature: FeatureId) -> Result<Vec<Evaluation>> {

@@ -39,6 +39,7 @@ impl Reader<'_> {
             circuit_total: circuit_pairs.len() as u64,
             explanation: self.explanation(&subject)?,
             asked: self.transcript(&subject)?,
+            imported: self.imported(row.feature)?,
             evaluations: self.evaluations(row.feature)?,
             agreements: self.agreements(row.feature)?,
             misjudged: self.misjudged(row.feature)?,

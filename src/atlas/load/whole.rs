@@ -3,7 +3,11 @@
 use super::Reader;
 use super::explanations::usage;
 use crate::artifact::tables::{ConformanceRow, Document, ModelCheckRow};
-use crate::atlas::model::{Atlas, DictionaryFit, ModelFit};
+use crate::artifact::{Artifact, PUBLISHED, StoredTable};
+use crate::atlas::answers::{ComponentAnswer, TaskAnswer};
+use crate::atlas::model::{
+    Atlas, ComponentPage, DataTable, DictionaryFit, ModelFit, SiteData, Task,
+};
 use crate::atlas::pairs::strongest;
 use crate::config::{DiscoveryMethod, Provider, Wrong};
 use crate::error::Result;
@@ -62,7 +66,39 @@ impl Reader<'_> {
             usage: usage(self.store)?,
             changes: Vec::new(),
             stages: self.stages(order),
+            data: None,
         })
+    }
+
+    /// What the site gives besides the pages of this atlas, with JSON of its components and tasks;
+    /// tables of more bytes than `most` are left out.
+    ///
+    /// # Errors
+    /// When a table cannot be read.
+    pub(crate) fn site_data(&self, atlas: &Atlas, most: u64) -> Result<SiteData> {
+        let strength = self.config.logits.strength;
+        let component = |page: &ComponentPage| {
+            let answer = ComponentAnswer::new(self, page.clone(), usize::MAX, strength)?;
+            Ok(serde_json::to_string(&answer)?)
+        };
+        let task = |task: &Task| {
+            Ok(serde_json::to_string(&TaskAnswer::new(self, task.clone(), usize::MAX)?)?)
+        };
+        let mut data = SiteData {
+            components: each(&atlas.components, component)?,
+            tasks: each(&atlas.tasks, task)?,
+            strength,
+            ..SiteData::default()
+        };
+        for artifact in PUBLISHED {
+            let Artifact { name, row, columns, .. } = artifact;
+            let StoredTable { rows, bytes, files } = self.store.stored(&artifact)?;
+            match bytes > most {
+                true => data.left_out.push((name.into(), bytes)),
+                false => data.tables.push(DataTable { name, row, columns, rows, bytes, files }),
+            }
+        }
+        Ok(data)
     }
 
     fn model_fit(&self) -> Result<ModelFit> {

@@ -48,6 +48,8 @@ pub(crate) struct Feature {
     pub explanation: Option<Explanation>,
     /// What a language model was asked about it; none where none was.
     pub asked: Option<Transcript>,
+    /// What others say of it.
+    pub imported: Vec<ImportedExplanation>,
     /// The language model's explanation first, and of those the first judge's.
     pub evaluations: Vec<Evaluation>,
     pub agreements: Vec<Agreement>,
@@ -58,6 +60,18 @@ pub(crate) struct Feature {
     pub why: Why,
     /// Features with a page that write alike, the most similar first.
     pub similar: Vec<Similar>,
+}
+
+/// An explanation by somebody else.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ImportedExplanation {
+    /// Who wrote it; evaluations name it so.
+    pub explainer: String,
+    /// The language model that did; may be empty.
+    pub model: String,
+    /// What the feature is called there.
+    pub source: String,
+    pub text: String,
 }
 
 /// A window of a context around the peak.

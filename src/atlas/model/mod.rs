@@ -16,8 +16,8 @@ pub(crate) use component::{ComponentPage, Serving};
 pub(crate) use evaluation::{Agreement, Evaluation, Misjudged, Steering};
 pub(crate) use explanation::{Exchange, Explanation, Transcript, Usage, UsageTotal};
 pub(crate) use feature::{
-    ContextText, ContextToken, CorpusPair, Example, Feature, Group, Pair, PromotedToken, Similar,
-    TextPiece,
+    ContextText, ContextToken, CorpusPair, Example, Feature, Group, ImportedExplanation, Pair,
+    PromotedToken, Similar, TextPiece,
 };
 pub(crate) use graph::{Baseline, Circuit, Link, Node, PromptGraph, kind_word};
 pub(crate) use head::{Attention, Contributor, CopiedToken, Head, HeadFeature, Move, Role, What};
@@ -28,10 +28,12 @@ pub(crate) use task::{
 };
 pub(crate) use why::{BeforeShare, ProfileShare, ReadFrom, ReadPlace, Source, SourceShare, Why};
 
+use crate::artifact::Column;
 use crate::history::Changes;
 use crate::ids::DictionaryId;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// The whole atlas. Features are in the order of their ids, components in the order of the model.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -76,6 +78,35 @@ pub(crate) struct Atlas {
     pub changes: Vec<Changes>,
     /// Stage name and the seconds it took, in the order of the stages.
     pub stages: Vec<(String, f64)>,
+    /// What the site gives besides pages; none where that is not wanted.
+    #[serde(skip)]
+    pub data: Option<SiteData>,
+}
+
+/// What a site gives besides its pages.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SiteData {
+    pub tables: Vec<DataTable>,
+    /// Tables that are too large, by name, with their bytes.
+    pub left_out: Vec<(String, u64)>,
+    /// The document of each component and of each task, in their order.
+    pub components: Vec<String>,
+    pub tasks: Vec<String>,
+    /// Units of activation of `at_strength`.
+    pub strength: f64,
+}
+
+/// A table, with its files as they are to be copied.
+#[derive(Clone, Debug)]
+pub(crate) struct DataTable {
+    pub name: &'static str,
+    /// What a row is.
+    pub row: &'static str,
+    pub columns: &'static [Column],
+    pub rows: u64,
+    pub bytes: u64,
+    /// By name below the folder of all tables.
+    pub files: Vec<(String, PathBuf)>,
 }
 
 /// How well the model predicts the corpus; losses in nats per token.

@@ -1,7 +1,7 @@
 //! An explanation as pages show it: who wrote it, what it says, how good it is, and why there is
 //! none.
 
-use crate::atlas::model::{Evaluation, Explanation, Feature, Transcript};
+use crate::atlas::model::{Evaluation, Explanation, Feature, ImportedExplanation, Transcript};
 use crate::atlas::verdict::{is_rule, measure, of_evaluation};
 use crate::format::number::{counted, fixed};
 use crate::ids::Status;
@@ -87,6 +87,26 @@ pub(super) struct Badge {
     class: &'static str,
 }
 
+/// What somebody else says.
+#[derive(Serialize)]
+pub(super) struct ImportedView {
+    text: Html,
+    explainer: String,
+    source: String,
+    scores: Vec<Badge>,
+}
+
+impl ImportedView {
+    pub(super) fn of(own: &ImportedExplanation, evaluations: &[Evaluation]) -> ImportedView {
+        ImportedView {
+            text: text::prose(&own.text, usize::MAX),
+            explainer: own.explainer.clone(),
+            source: own.source.clone(),
+            scores: scores_of(&own.explainer, evaluations).into_iter().map(badge).collect(),
+        }
+    }
+}
+
 impl ExplanationView {
     pub(super) fn of(links: Links, about: About) -> Option<ExplanationView> {
         let shown = about.explanation.filter(|e| e.status == Status::Ok);
@@ -166,8 +186,12 @@ fn sample(e: &Explanation) -> Sample {
 
 /// The first judge's score of an explanation by each method, if it was judged.
 pub(super) fn scores<'a>(e: &Explanation, evaluations: &'a [Evaluation]) -> Vec<&'a Evaluation> {
+    scores_of(&e.explainer, evaluations)
+}
+
+fn scores_of<'a>(explainer: &str, evaluations: &'a [Evaluation]) -> Vec<&'a Evaluation> {
     let mut own: Vec<&Evaluation> =
-        evaluations.iter().filter(|v| v.explainer == e.explainer && !is_rule(v)).collect();
+        evaluations.iter().filter(|v| v.explainer == explainer && !is_rule(v)).collect();
     own.retain(|v| v.clause.is_none());
     own.dedup_by(|later, first| later.method == first.method);
     own

@@ -1,7 +1,7 @@
 //! A feature: what it is active at, what it promotes, where it serves, and how well all that is
 //! explained.
 
-use super::explained::{About, ExplanationView};
+use super::explained::{About, ExplanationView, ImportedView};
 use super::intervention_links::{InterventionLinkRow, intervention_link_row, warning};
 use super::parts::{
     BandView, CircuitPairRow, CorpusPairRow, LogitsView, Page, ServingRow, bands,
@@ -26,6 +26,8 @@ pub(crate) struct FeatureView {
     what: String,
     strip: StripView,
     explanation: Option<ExplanationView>,
+    /// What others say: who, of what, and with what scores.
+    imported: Vec<ImportedView>,
     active: String,
     density: String,
     one_in: String,
@@ -87,6 +89,7 @@ impl FeatureView {
             what: what(f),
             strip: StripView::of_feature(links, f),
             explanation: ExplanationView::of(links, about),
+            imported: f.imported.iter().map(|i| ImportedView::of(i, &f.evaluations)).collect(),
             active: count(f.active),
             density: percent(f.density),
             one_in: if f.density > 0.0 { significant(1.0 / f.density, 2) } else { String::new() },

@@ -49,7 +49,7 @@ fn word(line: &str) -> Option<Word> {
 }
 
 /// Markdown of a cell as markup: code, links within the glossary, and the text of all other links.
-fn inline(text: &str) -> Html {
+pub(super) fn inline(text: &str) -> Html {
     let mut markup = String::new();
     let mut rest = text;
     while let Some(at) = rest.find(['`', '[']) {

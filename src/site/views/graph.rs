@@ -8,7 +8,7 @@ use crate::atlas::model::{Baseline, Link as Edge, Prompt, PromptGraph, Task, kin
 use crate::format::number::{counted, fixed, percent, significant};
 use crate::ids::{NodeKind, Slot};
 use crate::site::graph::{self, GraphData, Marks, Names, slot_word};
-use crate::site::graph_json;
+use crate::site::graph_json::{self, Widths};
 use crate::site::links::{Links, PageLink, Site, graph_path};
 use crate::site::text::{Html, token};
 use serde::Serialize;
@@ -123,7 +123,16 @@ impl<'a> Drawn<'a> {
     pub(crate) fn json(&self, site: &'a Site) -> String {
         let atlas = site.atlas;
         let by = (atlas.model.as_str(), atlas.version.as_str());
-        graph_json::json(&self.names(site.in_folder()), self.task, self.prompt, by, atlas.layers)
+        let names = self.names(site.in_folder());
+        graph_json::json(&names, self.task, self.prompt, by, atlas.layers, None)
+    }
+
+    /// The same for circuit-tracer's viewer, which reads features from the place `scan` and knows
+    /// one kind of them.
+    pub(crate) fn for_viewer(&self, site: &'a Site, scan: &str, widths: &Widths) -> String {
+        let by = (scan, site.atlas.version.as_str());
+        let names = self.names(site.in_folder());
+        graph_json::json(&names, self.task, self.prompt, by, site.atlas.layers, Some(widths))
     }
 }
 

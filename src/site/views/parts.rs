@@ -5,7 +5,7 @@ use crate::format::heat::heat;
 use crate::format::number::{count, fixed, percent, significant};
 use crate::format::text::plain;
 use crate::ids::{Band, FeatureId, Lag};
-use crate::site::links::{Links, PageLink, gist_of};
+use crate::site::links::{Links, PageLink, gist_of, json_path};
 use crate::site::text::{self, Html};
 use crate::stats::STANDS_OUT;
 use serde::Serialize;
@@ -33,6 +33,10 @@ pub(super) struct Page {
     pub has_graphs: bool,
     pub has_pairs: bool,
     pub has_groups: bool,
+    /// Whether there are tables.
+    pub has_data: bool,
+    /// The same as a JSON document, if there is one.
+    pub json: Option<Html>,
 }
 
 impl Page {
@@ -79,8 +83,18 @@ impl Page {
                 .any(|task| task.prompts.iter().any(|prompt| prompt.graph.is_some())),
             has_pairs: !atlas.pairs.is_empty(),
             has_groups: !atlas.groups.is_empty(),
+            has_data: atlas.data.is_some(),
+            json: (atlas.data.is_some() && has_json(section, path))
+                .then(|| links.href(&json_path(path))),
         }
     }
+}
+
+/// Whether a page is of one subject.
+fn has_json(section: &str, path: &str) -> bool {
+    ["tasks", "components", "features", "pairs", "groups"].contains(&section)
+        && path.starts_with(&format!("{section}/"))
+        && !path.ends_with("/index.html")
 }
 
 /// Characters of an explanation in a table.

@@ -98,6 +98,11 @@ pub(super) struct JudgedRows {
     pub tally: UsageTally,
 }
 
+/// Whether there is an explanation to judge: the first of the run's own, or another's.
+fn is_judged(work: &Work, key: usize) -> bool {
+    work.first(key).is_some() || work.told[&key].iter().any(LlmExplanation::is_imported)
+}
+
 impl<'a> Judging<'a> {
     pub(super) fn new(
         work: &'a Work<'a>,
@@ -114,7 +119,7 @@ impl<'a> Judging<'a> {
         };
         let methods: Vec<JudgeMethod> = config.evaluate.methods.iter().filter_map(method).collect();
         let mut keys: Vec<usize> =
-            work.told.keys().copied().filter(|&key| work.first(key).is_some()).collect();
+            work.told.keys().copied().filter(|&key| is_judged(work, key)).collect();
         // By name, an early end of the money would leave verdicts on the first layers alone.
         keys.sort_by_key(|&key| (mix(work.salts[key], 0), key));
         let texts = work.texts(replacement, rules, &keys, &methods)?;
@@ -143,9 +148,20 @@ impl<'a> Judging<'a> {
         }
     }
 
-    /// The feature whose explanation stands for chance.
-    fn other(&self, feature: usize) -> Option<usize> {
-        self.work.control(feature, self.keys.iter().copied())
+    /// The feature whose explanation, of the same sample, stands for chance.
+    fn other(&self, feature: usize, sample: u32) -> Option<usize> {
+        let has = |key: &usize| self.work.told[key].iter().any(|told| told.sample == sample);
+        self.work.control(feature, self.keys.iter().copied().filter(has))
+    }
+
+    /// Others' explanations of a feature, before the first judge.
+    fn imported(&self, feature: usize, method: JudgeMethod) -> Vec<Series> {
+        if method == JudgeMethod::Intruder {
+            return Vec::new();
+        }
+        let all = self.work.told[&feature].iter().filter(|told| told.is_imported());
+        let first = Series::first(feature, method, 0);
+        all.map(|told| Series { sample: told.sample, ..first }).collect()
     }
 
     /// What is asked of one feature: each of its explanations, of a second judge only the first;
@@ -159,12 +175,17 @@ impl<'a> Judging<'a> {
         let first = Series::first(feature, method, 0);
         let samples = self.work.told[&feature].iter().map(|told| told.sample);
         let own = samples.map(|sample| Series { sample, ..first });
-        let others = self.other(feature).into_iter();
+        let others = self.other(feature, 0).filter(|_| self.work.first(feature).is_some());
+        let others = others.into_iter();
         let nulls = others.flat_map(|explained| {
             self.firsts(feature, method).map(move |first| Series { explained, ..first })
         });
         let clauses = self.clauses(feature, method);
-        own.chain(firsts.skip(1)).chain(nulls).chain(clauses).collect()
+        let imported = self.imported(feature, method).into_iter().filter_map(|series| {
+            let explained = self.other(feature, series.sample)?;
+            Some(Series { explained, ..series })
+        });
+        own.chain(firsts.skip(1)).chain(nulls).chain(clauses).chain(imported).collect()
     }
 
     /// The first explanation, before each judge.
@@ -263,6 +284,7 @@ impl<'a> Judging<'a> {
             self.keys.iter().flat_map(|key| self.methods.iter().map(move |m| (key, m)))
         {
             let series = self.firsts(feature, method).chain(self.clauses(feature, method));
+            let series = series.chain(self.imported(feature, method));
             judged
                 .evaluations
                 .extend(series.filter_map(|series| self.evaluation(series, &verdicts)));
@@ -306,7 +328,12 @@ impl<'a> Judging<'a> {
         let Series { feature, method, clause, judge, .. } = series;
         let texts = self.texts(series.texts());
         let own = verdicts.get(&series)?;
-        let (explainer, judge) = (&self.work.first(feature)?.explainer, self.judges(method)[judge]);
+        let explainer = match method {
+            // Nobody's explanation is judged.
+            JudgeMethod::Intruder => &self.work.told[&feature].first()?.explainer,
+            _ => &self.explanation(&series)?.explainer,
+        };
+        let judge = self.judges(method)[judge];
         let row = EvaluationRow {
             clause: clause.map(|clause| clause as u32),
             ..self.work.unscored(feature, explainer, method.word(), judge)
@@ -314,7 +341,7 @@ impl<'a> Judging<'a> {
         if method == JudgeMethod::Intruder {
             return Some(found_intruders(row, texts, own));
         }
-        let other = self.other(feature).filter(|_| clause.is_none());
+        let other = self.other(feature, series.sample).filter(|_| clause.is_none());
         let null = other.and_then(|explained| verdicts.get(&Series { explained, ..series }));
         // All three on the same texts: those to which there is every answer.
         let answered = |i: usize| own[i].0.is_some() && null.is_none_or(|null| null[i].0.is_some());
@@ -383,8 +410,8 @@ impl<'a> Judging<'a> {
             let (a, b) = both(first, second);
             rows.push(row("judges", a.len(), kappa(&a, &b)));
         }
-        let samples: Vec<&[Verdict]> =
-            self.work.told[&feature].iter().filter_map(|told| of(0, told.sample)).collect();
+        let own = self.work.told[&feature].iter().filter(|told| !told.is_imported());
+        let samples: Vec<&[Verdict]> = own.filter_map(|told| of(0, told.sample)).collect();
         if samples.len() > 1 {
             let agree = |a: &&[Verdict], b: &&[Verdict]| {
                 let (a, b) = both(a, b);

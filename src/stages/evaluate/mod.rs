@@ -12,7 +12,9 @@ use crate::artifact::tables::{AgreementRow, CausalRow, EvaluationRow, JUDGE_LEDG
 use crate::circuit::ReplacementModel;
 use crate::config::{Config, ScoreMethod};
 use crate::error::Result;
+use crate::inputs;
 use crate::llm::Plan;
+use crate::lock::Ingredients;
 use crate::stages::usage_report::{self, once};
 use crate::stages::{Done, Run};
 use crate::stats::rule::Rule;
@@ -27,6 +29,11 @@ const WEIGHTS: &str = "weights";
 /// Whether a language model is asked to judge.
 pub fn asks(config: &Config) -> bool {
     config.llm.asks() && config.evaluate.judges()
+}
+
+/// What others have explained, where it is judged.
+pub fn besides(config: &Config) -> Ingredients {
+    if asks(config) { inputs::imported(config) } else { Ingredients::new() }
 }
 
 /// Tries everything that the settings want tried.

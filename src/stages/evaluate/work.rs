@@ -6,7 +6,7 @@
 
 use super::Run;
 use crate::artifact::tables::{
-    AgreementRow, EvaluationRow, ExampleRow, ExplanationRow, FeatureRow,
+    AgreementRow, EvaluationRow, ExampleRow, ExplanationRow, FeatureRow, ImportedRow,
 };
 use crate::atlas::activations::counting;
 use crate::atlas::scores::Scores;
@@ -18,7 +18,7 @@ use crate::stats::feature::TokenActivation;
 use crate::stats::interval::Estimate;
 use crate::stats::trials::control;
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a language model says of a feature.
 pub(super) struct LlmExplanation {
@@ -44,6 +44,27 @@ pub(super) struct Work<'a> {
     pub(super) examples: BTreeMap<FeatureId, Vec<ExampleRow>>,
     /// By place, those that have any; by sample.
     pub(super) told: BTreeMap<usize, Vec<LlmExplanation>>,
+}
+
+/// What the sample numbers of others' explanations begin at.
+const IMPORTED: u32 = 1_000_000;
+
+impl LlmExplanation {
+    /// Whether somebody else wrote it.
+    pub(super) fn is_imported(&self) -> bool {
+        self.sample >= IMPORTED
+    }
+}
+
+/// Others' explanations, each with the number of its explainer as its sample.
+fn numbered(rows: Vec<ImportedRow>) -> Vec<(ImportedRow, u32)> {
+    let names: BTreeSet<String> = rows.iter().map(|row| row.explainer.clone()).collect();
+    let numbers: BTreeMap<String, u32> = names.into_iter().zip(IMPORTED..).collect();
+    let number = |row: ImportedRow| {
+        let number = numbers.get(&row.explainer).copied().unwrap_or(IMPORTED);
+        (row, number)
+    };
+    rows.into_iter().map(number).collect()
 }
 
 impl EvaluationRow {
@@ -76,6 +97,18 @@ impl<'a> Work<'a> {
                     clauses: row.clauses,
                     causes: row.causes,
                     claims: row.claims,
+                });
+            }
+        }
+        for (row, sample) in numbered(run.store.imported()?) {
+            if let Some(key) = keys.get(&row.feature) {
+                told.entry(*key).or_default().push(LlmExplanation {
+                    sample,
+                    explainer: row.explainer,
+                    input: row.text,
+                    clauses: Vec::new(),
+                    causes: Vec::new(),
+                    claims: Vec::new(),
                 });
             }
         }
@@ -153,10 +186,15 @@ impl<'a> Work<'a> {
 
     /// How far the samples of each feature's explanation share their words.
     pub(super) fn shared_words(&self) -> Vec<AgreementRow> {
-        let several = self.told.iter().filter(|(_, told)| told.len() > 1);
-        let row = |(key, told): (&usize, &Vec<LlmExplanation>)| {
+        let own = |(key, told): (&usize, &'_ Vec<LlmExplanation>)| {
+            (*key, told.iter().filter(|one| !one.is_imported()).count())
+        };
+        let several = self.told.iter().map(own).filter(|(_, own)| *own > 1);
+        let row = |(key, own): (usize, usize)| {
+            // Others' are behind them.
+            let told = &self.told[&key][..own];
             let (compared, value) = over_pairs(told, |a, b| words_in_common(&a.input, &b.input));
-            self.agreement(*key, "samples", "words", compared, value)
+            self.agreement(key, "samples", "words", compared, value)
         };
         several.map(row).collect()
     }
