@@ -190,6 +190,17 @@
   document.querySelectorAll("svg.graph:not(.icon)").forEach(graph);
   tips();
   reachable();
+
+  // What is folded is on paper too.
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open])")];
+    for (const part of opened) part.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const part of opened) part.open = false;
+    opened = [];
+  });
   // A link into a closed part opens it.
   const reveal = () => {
     const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));

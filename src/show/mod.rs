@@ -21,13 +21,14 @@ mod unscored;
 
 use crate::config::Config;
 use crate::error::Result;
+use crate::format::text::harmless_json;
 use crate::pipeline;
 use crate::process::{self, Stream};
 use crate::stages::Run;
 use clap::{Args, Subcommand, ValueEnum};
 use computed::Promotion;
 use feature::FeatureWishes;
-use page::{Page, harmless_json};
+use page::Page;
 use serde::Serialize;
 use std::io::IsTerminal;
 pub(crate) use trace::{TraceQuestion, trace};

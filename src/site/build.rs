@@ -1,15 +1,17 @@
 //! Writes the site: one visible list of all pages, each with its template and its view, rendered
 //! side by side.
 
-use super::links::{Site, exchange_path, pair_path};
+use super::links::{Site, exchange_path, old_pair_path, pair_path};
 use super::text::html;
 use super::views::{
     ComponentView, ComponentsView, DictionariesView, Drawn, FeatureView, FeaturesView,
-    GlossaryView, GraphView, GroupView, IndexView, PairView, PairsView, SearchView, TaskView,
-    TranscriptsView, drawn, subjects,
+    GlossaryView, GraphView, GraphsView, GroupView, IndexView, MissingView, MovedView, PairView,
+    PairsView, SearchView, TaskView, TasksView, TranscriptsView, drawn, subjects,
 };
+use super::{crawlers, policy, widths};
 use crate::atlas::model::{Atlas, Task};
 use crate::error::{Context, Hint, Result};
+use crate::format::text::{harmless_json, without_controls};
 use crate::ids::FeatureId;
 use crate::process;
 use minijinja::syntax::SyntaxConfig;
@@ -21,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Templates by name; the ending decides how what is put into them is escaped.
-const TEMPLATES: [(&str, &str); 21] = [
+const TEMPLATES: [(&str, &str); 25] = [
     ("base.html", include_str!("../../templates/base.html")),
     ("parts.html", include_str!("../../templates/parts.html")),
     ("explained.html", include_str!("../../templates/explained.html")),
@@ -42,14 +44,25 @@ const TEMPLATES: [(&str, &str); 21] = [
     ("pair.html", include_str!("../../templates/pair.html")),
     ("group.html", include_str!("../../templates/group.html")),
     ("glossary.html", include_str!("../../templates/glossary.html")),
+    ("tasks.html", include_str!("../../templates/tasks.html")),
+    ("graphs.html", include_str!("../../templates/graphs.html")),
+    ("missing.html", include_str!("../../templates/missing.html")),
+    ("moved.html", include_str!("../../templates/moved.html")),
     ("search.js", include_str!("../../templates/search.js")),
 ];
 
-/// Files that are the same in every site.
-const ASSETS: [(&str, &str); 2] = [
-    ("style.css", include_str!("../../templates/style.css")),
-    ("atlas.js", include_str!("../../templates/atlas.js")),
-];
+/// Files that are the same in every site, besides the style sheet.
+const ASSETS: [(&str, &str); 2] = [("atlas.js", SCRIPT), ("icon.svg", ICON)];
+const SCRIPT: &str = include_str!("../../templates/atlas.js");
+const ICON: &str = include_str!("../../templates/icon.svg");
+const STYLE: &str = "style.css";
+
+/// Pages and other files that are in the site's own folder.
+const AT_ROOT: [&str; 5] = ["index.html", "glossary.html", "404.html", "search.js", "sitemap.xml"];
+
+fn style() -> String {
+    format!("{}{}", include_str!("../../templates/style.css"), widths::rules())
+}
 
 /// The folders of the site, and how the names of files in them end.
 const FOLDERS: [(&str, &[&str]); 11] = [
@@ -69,7 +82,8 @@ const FOLDERS: [(&str, &[&str]); 11] = [
 /// Whether a file of the site may have this path, by folder and ending alone.
 pub(super) fn may_write(path: &str) -> bool {
     let Some((folder, name)) = path.rsplit_once('/') else {
-        return ["index.html", "glossary.html", "search.js"].contains(&path)
+        return AT_ROOT.contains(&path)
+            || path == STYLE
             || ASSETS.iter().any(|(asset, _)| *asset == path);
     };
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
@@ -105,6 +119,9 @@ fn files<'a>(site: &'a Site) -> Vec<File<'a>> {
         file("components/index.html", "components.html", || ComponentsView::new(site)),
         file("features/index.html", "features.html", || FeaturesView::new(site)),
         file("glossary.html", "glossary.html", || GlossaryView::new(site)),
+        file("404.html", "missing.html", || MissingView::new(site)),
+        file("tasks/index.html", "tasks.html", || TasksView::new(site)),
+        file("graphs/index.html", "graphs.html", || GraphsView::new(site)),
         file("search.js", "search.js", || SearchView::new(site)),
     ];
     if !atlas.pairs.is_empty() {
@@ -138,7 +155,21 @@ fn files<'a>(site: &'a Site) -> Vec<File<'a>> {
             TranscriptsView::new(site, &subject)
         })
     }));
+    files.extend(moved(site));
     files
+}
+
+/// Pages at the names that pages had before.
+fn moved<'a>(site: &'a Site) -> impl Iterator<Item = File<'a>> {
+    site.atlas.pairs.iter().flat_map(move |p| {
+        let (old, new) = (old_pair_path(p.a, p.b), pair_path(p.a, p.b));
+        let asked = p.asked.as_ref().is_some_and(|asked| !asked.exchanges.is_empty());
+        let beside = asked.then(|| (exchange_path(&old), exchange_path(&new)));
+        [Some((old, new)), beside]
+            .into_iter()
+            .flatten()
+            .map(move |(old, new)| file(old, "moved.html", move || MovedView::new(site, &new)))
+    })
 }
 
 /// The graph of each prompt of a task: its page, and the same for other programs.
@@ -170,11 +201,21 @@ pub(crate) fn build(atlas: &Atlas, into: &Path) -> Result<usize> {
     for (name, text) in ASSETS {
         write(into, name, text)?;
     }
+    write(into, STYLE, &style())?;
+    let pages = files.iter().filter(|file| is_listed(file)).map(|file| file.path.as_str());
+    for (name, text) in crawlers::files(&atlas.base_url, pages) {
+        write(into, &name, &text)?;
+    }
     files.par_iter().try_for_each(|file| {
         process::check()?;
         write(into, &file.path, &render(&environment, file)?)
     })?;
-    Ok(files.iter().filter(|f| f.path.ends_with(".html")).count())
+    Ok(files.iter().filter(|f| f.path.ends_with(".html") && f.template != "moved.html").count())
+}
+
+/// Whether a file is a page that one would look for.
+fn is_listed(file: &File) -> bool {
+    file.path.ends_with(".html") && !["moved.html", "missing.html"].contains(&file.template)
 }
 
 /// The prompt of an atlas that has one, with its circuit, as a page that needs no other file.
@@ -208,10 +249,14 @@ fn environment() -> Result<Environment<'static>> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    // A page that needs no other file has them in it.
-    for (name, text) in ["style", "script"].into_iter().zip(ASSETS.map(|(_, text)| text)) {
-        environment.add_global(name, html(text.into()));
-    }
+    // Pages that need no other file have these in them.
+    let style = style();
+    environment.add_global("allows", html(policy::of_site()));
+    environment.add_global("allows_style", html(policy::of_inline(&[], &style)));
+    environment.add_global("allows_both", html(policy::of_inline(&[SCRIPT], &style)));
+    environment.add_global("style", html(style));
+    environment.add_global("script", html(SCRIPT.into()));
+    environment.add_filter("width", widths::class);
     for (name, source) in TEMPLATES {
         environment
             .add_template(name, source)
@@ -222,7 +267,14 @@ fn environment() -> Result<Environment<'static>> {
 
 fn render(environment: &Environment, file: &File) -> Result<String> {
     let template = environment.get_template(file.template)?;
-    template.render((file.view)()).with_context(|| format!("cannot make the page `{}`", file.path))
+    let text = template
+        .render((file.view)())
+        .with_context(|| format!("cannot make the page `{}`", file.path))?;
+    // Whatever a template was given: nothing in the text acts on a page, or hides in it.
+    Ok(match file.template.ends_with(".html") {
+        true => without_controls(text),
+        false => harmless_json(&text),
+    })
 }
 
 fn write(into: &Path, name: &str, text: &str) -> Result<()> {

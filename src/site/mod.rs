@@ -8,15 +8,18 @@
 mod attention;
 mod build;
 mod chart;
+mod crawlers;
 mod graph;
 mod graph_json;
 mod links;
 pub(crate) mod manifest;
+mod policy;
 mod scatter;
 mod svg;
 #[cfg(test)]
 mod tests;
 mod text;
 mod views;
+mod widths;
 
 pub(crate) use build::{build, json_alone, page_alone};

@@ -29,14 +29,15 @@ fn read(folder: &Path) -> BTreeMap<String, String> {
 
 fn built(atlas: &Atlas) -> BTreeMap<String, String> {
     let folder = tempfile::tempdir().unwrap();
-    let pages = build(atlas, folder.path()).unwrap();
+    let made = build(atlas, folder.path()).unwrap();
     let files = read(folder.path());
-    assert_eq!(files.keys().filter(|name| name.ends_with(".html")).count(), pages);
+    assert_eq!(pages(&files).count(), made);
     files
 }
 
+/// Pages, but for those that only lead to where they are now.
 fn pages(files: &BTreeMap<String, String>) -> impl Iterator<Item = (&String, &String)> {
-    files.iter().filter(|(name, _)| name.ends_with(".html"))
+    files.iter().filter(|(name, _)| name.ends_with(".html") && !name.contains('+'))
 }
 
 /// Values of an attribute in a page.
@@ -60,7 +61,9 @@ fn resolve(from: &str, link: &str) -> String {
 
 #[test]
 fn every_file_is_one_that_a_site_may_have() {
-    for name in built(&fixture::atlas()).keys() {
+    let atlas = Atlas { base_url: "https://example.org/atlas/".into(), ..fixture::atlas() };
+    // Sites that list no files had none of this name.
+    for name in built(&atlas).keys().filter(|name| *name != "robots.txt") {
         assert!(may_write(name), "`{name}`");
         let folder = name.rsplit_once('/').map(|(folder, _)| folder);
         assert!(folder.is_none_or(may_hold), "the folder of `{name}`");
@@ -140,7 +143,70 @@ fn every_page_can_be_reached_from_the_front_page() {
             );
         }
     }
-    assert_eq!(seen, pages(&files).map(|(name, _)| name.clone()).collect());
+    let all = pages(&files).map(|(name, _)| name.clone()).filter(|name| name != "404.html");
+    assert_eq!(seen, all.collect());
+}
+
+#[test]
+fn old_addresses_of_pairs_lead_to_their_pages() {
+    let atlas = Atlas { base_url: "https://example.org/atlas/".into(), ..fixture::atlas() };
+    let files = built(&atlas);
+    let old: Vec<&String> = files.keys().filter(|name| name.contains('+')).collect();
+    let pairs = atlas.pairs.iter().filter(|p| p.asked.is_some()).count() + atlas.pairs.len();
+    assert_eq!(old.len(), pairs);
+    for name in old {
+        let (page, target) = (&files[name], name.replace('+', "--"));
+        assert!(files.contains_key(&target), "{target}");
+        let file = target.rsplit('/').next().unwrap();
+        assert_eq!(values(page, "content").last(), Some(&format!("0; url={file}").as_str()));
+        assert!(
+            page.contains(&format!(
+                "rel=\"canonical\" href=\"https://example.org/atlas/{target}\""
+            ))
+        );
+        assert!(!page.contains("<script"));
+    }
+}
+
+#[test]
+fn search_engines_are_told_of_every_page() {
+    let none = built(&fixture::atlas());
+    assert_eq!(none["robots.txt"], "User-agent: *\nAllow: /\n");
+    assert!(!none.contains_key("sitemap.xml"), "a sitemap needs addresses");
+    let atlas = Atlas { base_url: "https://example.org/atlas/".into(), ..fixture::atlas() };
+    let files = built(&atlas);
+    assert!(files["robots.txt"].ends_with("\nSitemap: https://example.org/atlas/sitemap.xml\n"));
+    let listed: BTreeSet<String> = files["sitemap.xml"]
+        .split("<loc>https://example.org/atlas/")
+        .skip(1)
+        .map(|rest| rest.split("</loc>").next().unwrap().to_string())
+        .map(|page| if page.is_empty() || page.ends_with('/') { page + "index.html" } else { page })
+        .collect();
+    let all = pages(&files).map(|(name, _)| name.clone()).filter(|name| name != "404.html");
+    assert_eq!(listed, all.collect());
+}
+
+/// No script, style or picture that the policy would not let through is in any page.
+#[test]
+fn pages_keep_to_their_policy() {
+    for atlas in [fixture::atlas(), hostile()] {
+        for (name, page) in built(&atlas).iter().filter(|(name, _)| name.ends_with(".html")) {
+            let policy = page.split("http-equiv=\"Content-Security-Policy\" content=\"").nth(1);
+            assert!(policy.unwrap().starts_with("default-src 'none'; "), "{name}");
+            let at = page.find("Content-Security-Policy").unwrap();
+            let first =
+                ["<link", "<script", "<style"].iter().filter_map(|tag| page.find(tag)).min();
+            assert!(first.is_some_and(|first| at < first), "{name}: it comes too late");
+            assert_eq!(
+                values(page, "style").len(),
+                0,
+                "{name}: {:?}",
+                values(page, "style").first()
+            );
+            assert!(!page.contains("<script>") && !page.contains(" onload="), "{name}");
+            assert_eq!(page.contains("<style>"), name == "404.html", "{name}");
+        }
+    }
 }
 
 #[test]
@@ -161,7 +227,7 @@ fn names_of_pages_are_permalinks() {
     let feature = format!("features/{}.html", atlas.features[0].id);
     let component = format!("components/{}.html", atlas.components[0].component);
     let fixed =
-        ["index.html", "tasks/ioi.html", "groups/quotation.html", "pairs/att10.2+att9.1.html"];
+        ["index.html", "tasks/ioi.html", "groups/quotation.html", "pairs/att10.2--att9.1.html"];
     for name in fixed.into_iter().chain([feature.as_str(), component.as_str()]) {
         assert!(files.contains_key(name), "{name}");
     }
@@ -170,6 +236,8 @@ fn names_of_pages_are_permalinks() {
 #[test]
 fn no_other_host_is_asked() {
     for (name, text) in built(&fixture::atlas()) {
+        // A name, which nobody asks for.
+        let text = text.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
         for host in ["http:", "https:", "\"//", "'//", "(//", "url(", "@import"] {
             assert!(!text.contains(host), "`{host}` in `{name}`");
         }
@@ -179,7 +247,7 @@ fn no_other_host_is_asked() {
 #[test]
 fn only_social_cards_know_the_address() {
     let atlas = Atlas { base_url: "https://example.org/atlas/".into(), ..fixture::atlas() };
-    for (name, page) in pages(&built(&atlas)) {
+    for (name, page) in pages(&built(&atlas)).filter(|(name, _)| *name != "404.html") {
         assert_eq!(page.matches("https:").count(), 2, "{name}");
         assert_eq!(
             values(page, "content").iter().filter(|c| c.starts_with("https:")).count(),
@@ -512,7 +580,7 @@ fn what_was_asked_is_one_link_away() {
     );
     for name in [
         "exchanges/groups/quotation.html".into(),
-        format!("exchanges/pairs/{}+{}.html", atlas.pairs[1].a, atlas.pairs[1].b),
+        format!("exchanges/pairs/{}--{}.html", atlas.pairs[1].a, atlas.pairs[1].b),
     ] {
         assert!(files.contains_key(&name), "{name}");
     }

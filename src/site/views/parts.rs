@@ -24,6 +24,8 @@ pub(super) struct Page {
     pub root: Html,
     /// There is no other file: it has its styles in it, and links to none.
     pub alone: bool,
+    /// It is served at any address: it has its styles in it, and no script.
+    pub inline: bool,
     /// Which entry of the navigation is current.
     pub section: &'static str,
     /// The way here from the front page, without the page itself.
@@ -46,8 +48,8 @@ impl Page {
         let atlas = links.site.atlas;
         let crumbs = match section {
             "overview" | "glossary" => vec![],
-            "tasks" | "groups" => vec![links.page(section, &format!("index.html#{section}"))],
             _ if path.ends_with("/index.html") => vec![],
+            "groups" => vec![links.page(section, "index.html#groups")],
             _ => vec![links.page(section, &format!("{section}/index.html"))],
         };
         let kind = match section {
@@ -68,6 +70,7 @@ impl Page {
             when: atlas.when.clone(),
             root: links.href(""),
             alone: links.site.alone,
+            inline: false,
             section,
             crumbs,
             url: (!atlas.base_url.is_empty())
