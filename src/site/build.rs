@@ -4,11 +4,12 @@
 use super::links::{Site, exchange_path, old_pair_path, pair_path};
 use super::text::html;
 use super::views::{
-    ComponentView, ComponentsView, DictionariesView, Drawn, FeatureView, FeaturesView,
-    GlossaryView, GraphView, GraphsView, GroupView, IndexView, MissingView, MovedView, PairView,
-    PairsView, SearchView, TaskView, TasksView, TranscriptsView, drawn, subjects,
+    CardView, ComponentView, ComponentsView, DictionariesView, Drawn, FeatureView, FeaturesView,
+    GlossaryView, GraphView, GraphsView, GroupView, HowToReadView, IndexView, MissingView,
+    MovedView, PairView, PairsView, SearchView, TaskView, TasksView, TranscriptsView, drawn,
+    subjects,
 };
-use super::{crawlers, policy, widths};
+use super::{crawlers, policy, social, widths};
 use crate::atlas::model::{Atlas, Task};
 use crate::error::{Context, Hint, Result};
 use crate::format::text::{harmless_json, without_controls};
@@ -23,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Templates by name; the ending decides how what is put into them is escaped.
-const TEMPLATES: [(&str, &str); 25] = [
+const TEMPLATES: [(&str, &str); 27] = [
     ("base.html", include_str!("../../templates/base.html")),
     ("parts.html", include_str!("../../templates/parts.html")),
     ("explained.html", include_str!("../../templates/explained.html")),
@@ -44,6 +45,8 @@ const TEMPLATES: [(&str, &str); 25] = [
     ("pair.html", include_str!("../../templates/pair.html")),
     ("group.html", include_str!("../../templates/group.html")),
     ("glossary.html", include_str!("../../templates/glossary.html")),
+    ("how-to-read.html", include_str!("../../templates/how-to-read.html")),
+    ("card.html", include_str!("../../templates/card.html")),
     ("tasks.html", include_str!("../../templates/tasks.html")),
     ("graphs.html", include_str!("../../templates/graphs.html")),
     ("missing.html", include_str!("../../templates/missing.html")),
@@ -58,14 +61,25 @@ const ICON: &str = include_str!("../../templates/icon.svg");
 const STYLE: &str = "style.css";
 
 /// Pages and other files that are in the site's own folder.
-const AT_ROOT: [&str; 5] = ["index.html", "glossary.html", "404.html", "search.js", "sitemap.xml"];
+const AT_ROOT: [&str; 7] = [
+    "index.html",
+    "glossary.html",
+    "how-to-read.html",
+    "card.html",
+    "404.html",
+    "search.js",
+    "sitemap.xml",
+];
 
 fn style() -> String {
     format!("{}{}", include_str!("../../templates/style.css"), widths::rules())
 }
 
 /// The folders of the site, and how the names of files in them end.
-const FOLDERS: [(&str, &[&str]); 11] = [
+const FOLDERS: [(&str, &[&str]); 14] = [
+    ("cards", &["png"]),
+    ("cards/tasks", &["png"]),
+    ("cards/graphs", &["png"]),
     ("tasks", &["html"]),
     ("graphs", &["html", "json"]),
     ("dictionaries", &["html"]),
@@ -119,6 +133,8 @@ fn files<'a>(site: &'a Site) -> Vec<File<'a>> {
         file("components/index.html", "components.html", || ComponentsView::new(site)),
         file("features/index.html", "features.html", || FeaturesView::new(site)),
         file("glossary.html", "glossary.html", || GlossaryView::new(site)),
+        file("how-to-read.html", "how-to-read.html", || HowToReadView::new(site)),
+        file("card.html", "card.html", || CardView::new(site)),
         file("404.html", "missing.html", || MissingView::new(site)),
         file("tasks/index.html", "tasks.html", || TasksView::new(site)),
         file("graphs/index.html", "graphs.html", || GraphsView::new(site)),
@@ -206,6 +222,7 @@ pub(crate) fn build(atlas: &Atlas, into: &Path) -> Result<usize> {
     for (name, text) in crawlers::files(&atlas.base_url, pages) {
         write(into, &name, &text)?;
     }
+    social::write(&site, into)?;
     files.par_iter().try_for_each(|file| {
         process::check()?;
         write(into, &file.path, &render(&environment, file)?)

@@ -15,6 +15,7 @@ mod links;
 pub(crate) mod manifest;
 mod policy;
 mod scatter;
+mod social;
 mod svg;
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,8 @@ fn read(folder: &Path) -> BTreeMap<String, String> {
                 read(&path).into_iter().map(|(inner, text)| (format!("{name}/{inner}"), text)),
             );
         } else {
-            files.insert(name, std::fs::read_to_string(path).unwrap());
+            let bytes = std::fs::read(path).unwrap();
+            files.insert(name, String::from_utf8_lossy(&bytes).into_owned());
         }
     }
     files
@@ -186,6 +187,24 @@ fn search_engines_are_told_of_every_page() {
     assert_eq!(listed, all.collect());
 }
 
+#[test]
+fn pages_with_an_address_have_a_picture() {
+    let atlas = Atlas { base_url: "https://example.org/atlas/".into(), ..fixture::atlas() };
+    let files = built(&atlas);
+    let mut named = BTreeSet::new();
+    for (name, page) in pages(&files).filter(|(name, _)| *name != "404.html") {
+        let image = page.split("property=\"og:image\" content=\"").nth(1);
+        let image = image.unwrap_or_else(|| panic!("no picture of `{name}`"));
+        let path = image.split('"').next().unwrap().strip_prefix("https://example.org/atlas/");
+        assert!(files[path.unwrap()].contains("PNG"), "{name}");
+        named.insert(path.unwrap().to_string());
+    }
+    let made: BTreeSet<String> =
+        files.keys().filter(|name| name.ends_with(".png")).cloned().collect();
+    assert_eq!(named, made);
+    assert!(made.len() > 40 && !built(&fixture::atlas()).keys().any(|name| name.ends_with(".png")));
+}
+
 /// No script, style or picture that the policy would not let through is in any page.
 #[test]
 fn pages_keep_to_their_policy() {
@@ -248,10 +267,14 @@ fn no_other_host_is_asked() {
 fn only_social_cards_know_the_address() {
     let atlas = Atlas { base_url: "https://example.org/atlas/".into(), ..fixture::atlas() };
     for (name, page) in pages(&built(&atlas)).filter(|(name, _)| *name != "404.html") {
-        assert_eq!(page.matches("https:").count(), 2, "{name}");
+        assert_eq!(
+            page.matches("https:").count(),
+            3 + 2 * usize::from(name == "card.html"),
+            "{name}"
+        );
         assert_eq!(
             values(page, "content").iter().filter(|c| c.starts_with("https:")).count(),
-            1,
+            2,
             "{name}"
         );
     }
@@ -410,7 +433,9 @@ fn tags(page: &str) -> BTreeSet<String> {
 
 #[test]
 fn hostile_text_stays_text() {
-    let (plain, hostile) = (built(&fixture::atlas()), built(&hostile()));
+    // With an address there are a sitemap and pictures besides.
+    let plain = Atlas { base_url: "https://example.org".into(), ..fixture::atlas() };
+    let (plain, hostile) = (built(&plain), built(&hostile()));
     assert_eq!(plain.keys().collect::<Vec<_>>(), hostile.keys().collect::<Vec<_>>());
     let known: BTreeSet<String> = pages(&plain).flat_map(|(_, page)| tags(page)).collect();
     for (name, text) in pages(&hostile) {

@@ -47,7 +47,8 @@ pub fn run(run: &Run) -> Result<Done> {
     let site = run.config.path(&run.config.output.site);
     check(run.config)?;
     run.progress.say("reading artifacts");
-    let atlas = run.reader().atlas(run.order)?;
+    let mut atlas = run.reader().atlas(run.order)?;
+    atlas.fingerprint = run.fingerprint.into();
     run.progress.say("writing pages");
     let pages = publish(&site, run.fingerprint, |folder| crate::site::build(&atlas, folder))?;
     Ok(format!("{pages} pages in `{}`", run.config.output.site).into())

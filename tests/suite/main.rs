@@ -6,6 +6,7 @@ mod bench;
 mod fixture;
 
 mod attribution;
+mod browser;
 mod corpus;
 mod damaged;
 mod dictionary;

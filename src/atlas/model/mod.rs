@@ -25,7 +25,7 @@ pub(crate) use task::{
 };
 pub(crate) use why::{BeforeShare, ProfileShare, Source, SourceShare, Why};
 
-use crate::ids::DictionaryId;
+use crate::ids::{DictionaryId, Half};
 use serde::Serialize;
 
 /// The whole atlas. Features are in the order of their ids, components in the order of the model.
@@ -38,6 +38,8 @@ pub(crate) struct Atlas {
     pub version: String,
     /// What the model is called where it came from.
     pub model: String,
+    /// Hash of everything that the results depend on: that of the stage `render`.
+    pub fingerprint: String,
     /// When the newest stage before `render` ended, `2026-01-31 04:05 UTC`.
     pub when: String,
     /// What was run on what, in the order to be shown: (label, value).
@@ -48,6 +50,8 @@ pub(crate) struct Atlas {
     pub contexts: u64,
     /// Tokens that count: not special, not at position 0.
     pub tokens: u64,
+    /// Documents, contexts and tokens of each half.
+    pub halves: Vec<(Half, [u64; 3])>,
     pub tasks: Vec<Task>,
     pub components: Vec<ComponentPage>,
     pub features: Vec<Feature>,

@@ -6,6 +6,7 @@ use crate::format::number::{count, fixed, percent, significant};
 use crate::format::text::plain;
 use crate::ids::{Band, FeatureId, Lag};
 use crate::site::links::{Links, PageLink, gist_of};
+use crate::site::social;
 use crate::site::text::{self, Html};
 use crate::stats::STANDS_OUT;
 use serde::Serialize;
@@ -32,6 +33,8 @@ pub(super) struct Page {
     pub crumbs: Vec<PageLink>,
     /// The page's own address, if the site has one.
     pub url: Option<String>,
+    /// The address of its picture on social cards, if it has an address itself.
+    pub card: Option<String>,
     pub has_pairs: bool,
     pub has_groups: bool,
 }
@@ -47,7 +50,7 @@ impl Page {
     ) -> Page {
         let atlas = links.site.atlas;
         let crumbs = match section {
-            "overview" | "glossary" => vec![],
+            "overview" | "glossary" | "how-to-read" | "card" | "missing" => vec![],
             _ if path.ends_with("/index.html") => vec![],
             "groups" => vec![links.page(section, "index.html#groups")],
             _ => vec![links.page(section, &format!("{section}/index.html"))],
@@ -61,6 +64,8 @@ impl Page {
             "groups" => "Group ",
             _ => "",
         };
+        let base = atlas.base_url.trim_end_matches('/');
+        let address = |path: &str| (!base.is_empty()).then(|| format!("{base}/{path}"));
         Page {
             window: format!("{kind}{title}"),
             title,
@@ -73,8 +78,8 @@ impl Page {
             inline: false,
             section,
             crumbs,
-            url: (!atlas.base_url.is_empty())
-                .then(|| format!("{}/{path}", atlas.base_url.trim_end_matches('/'))),
+            url: address(path),
+            card: address(&social::path(path)),
             has_pairs: !atlas.pairs.is_empty(),
             has_groups: !atlas.groups.is_empty(),
         }
