@@ -514,7 +514,8 @@ impl Evaluate {
 pub struct Site {
     /// Title of the site.
     pub title: String,
-    /// Address where the site will be, for social cards only; links between pages are relative.
+    /// Address where the site will be, for social cards, the sitemap and the links of `404.html`;
+    /// links between pages are relative.
     pub base_url: String,
 }
 

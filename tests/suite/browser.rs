@@ -104,7 +104,15 @@ fn vnu_finds_no_error_on_any_kind_of_page() {
     let output = Command::new("java")
         .arg("-jar")
         .arg(vnu)
-        .args(["--stdout", "--also-check-svg"])
+        // Its list of CSS properties has not all of SVG 2, and its warnings take no page on a disk for
+        // `'self'`.
+        .args([
+            "--stdout",
+            "--errors-only",
+            "--also-check-svg",
+            "--filterpattern",
+            ".*paint-order.*",
+        ])
         .args(&files)
         .output()
         .unwrap();
