@@ -85,6 +85,33 @@
   document.querySelectorAll("table.sortable").forEach(sortable);
   tips();
   reachable();
+
+  // What is to be cited or run elsewhere is copied by a button; without a script one selects it.
+  for (const button of document.querySelectorAll("button[data-copy]")) {
+    const [label, source] = [button.textContent, document.getElementById(button.dataset.copy)];
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(source.textContent);
+        button.textContent = "Copied";
+      } catch {
+        getSelection().selectAllChildren(source);
+        button.textContent = "Selected; copy it with the keyboard";
+      }
+      setTimeout(() => { button.textContent = label; }, 2000);
+    });
+  }
+
+  // What is folded is on paper too.
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open])")];
+    for (const part of opened) part.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const part of opened) part.open = false;
+    opened = [];
+  });
   // A link into a closed part opens it.
   const reveal = () => {
     let name = "";

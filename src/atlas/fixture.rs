@@ -769,6 +769,8 @@ pub(crate) fn atlas() -> Atlas {
         base_url: String::new(),
         version: "0.1.0".into(),
         model: "gpt2".into(),
+        halves: vec![(Half::Explain, [60, 61, 7000]), (Half::Score, [58, 60, 6900])],
+        fingerprint: "0123456789abcdef0123456789abcdef".into(),
         when: "2026-01-31 04:05 UTC".into(),
         provenance: [
             ("model", "demo/model: GPT-2, 4 layers, 6 heads, width 96"),

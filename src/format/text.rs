@@ -1,18 +1,74 @@
 //! Text of a corpus, a tokenizer or a language model as plain text in which everything can be seen.
 
-/// Whether a character changes the direction of the text around it.
-pub(crate) fn turns(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+use std::fmt::Write;
+
+/// Whether a character beyond ASCII has no shape of its own: controls, line separators, what turns
+/// the direction of text or has no width, and code points that are no characters.
+pub(crate) fn steers(c: char) -> bool {
+    matches!(c, '\u{80}'..='\u{9f}' | '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+        || matches!(c, '\u{fdd0}'..='\u{fdef}')
+        || c as u32 & 0xfffe == 0xfffe
 }
 
-/// A token as plain text, its white space and its marks of direction made visible.
+/// What stands for a character that cannot be seen or would act on a page or a terminal: the picture
+/// of an ASCII control, the number of another one. None for line breaks, tabs and all others.
+pub(crate) fn symbol(c: char) -> Option<String> {
+    match c {
+        '\n' | '\t' => None,
+        '\0'..'\u{20}' => char::from_u32(0x2400 + c as u32).map(String::from),
+        '\u{7f}' => Some('\u{2421}'.into()),
+        c if steers(c) => Some(format!("U+{:04X}", c as u32)),
+        _ => None,
+    }
+}
+
+/// A page in which every character can be seen: what a template put in as it was has its symbol.
+pub(crate) fn without_controls(page: String) -> String {
+    if !page.chars().any(|c| symbol(c).is_some()) {
+        return page;
+    }
+    let mut out = String::with_capacity(page.len() + 64);
+    for c in page.chars() {
+        match symbol(c) {
+            Some(number) if number.len() > 4 => out.extend(["⟨", &number, "⟩"]),
+            Some(picture) => out.push_str(&picture),
+            None => out.push(c),
+        }
+    }
+    out
+}
+
+/// The same JSON document with all such characters escaped: it does nothing to a terminal or an
+/// editor.
+pub(crate) fn harmless_json(document: &str) -> String {
+    let mut out = String::with_capacity(document.len());
+    for c in document.chars() {
+        match c {
+            // Only in strings: those below U+0020 are escaped there already.
+            '\u{7f}' => out.push_str("\\u007f"),
+            c if steers(c) => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A token as plain text, its white space and what has no shape made visible.
 pub(crate) fn visible(text: &str) -> String {
     let shown = |c: char| match c {
         '\n' => "↵".into(),
         '\t' => "⇥".into(),
         ' ' => "␣".into(),
-        c if c.is_whitespace() || turns(c) => format!("U+{:04X}", c as u32),
-        c => c.to_string(),
+        c => match symbol(c) {
+            Some(symbol) => symbol,
+            None if c.is_whitespace() => format!("U+{:04X}", c as u32),
+            None => c.to_string(),
+        },
     };
     text.chars().map(shown).collect()
 }
@@ -95,5 +151,31 @@ pub(crate) fn cut(text: &str, limit: usize) -> String {
     match text.char_indices().nth(limit) {
         Some((end, _)) => format!("{}…", text[..end].trim_end()),
         None => text.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ODD: &str = "\u{1b}[2J\r\u{7f}\u{9b}\u{85}\u{202e}\u{2066}\u{200b}\u{feff}\u{ad}\u{fffe}\u{e0041}\u{1ffff}";
+
+    fn seen(text: &str) -> bool {
+        text.chars().all(|c| symbol(c).is_none())
+    }
+
+    #[test]
+    fn nothing_hides_in_a_page_or_a_document() {
+        assert!(ODD.chars().filter(|c| symbol(*c).is_some()).count() == 13);
+        let page = without_controls(format!("<p>a\n\tb\u{a0}é\u{202f}{ODD}</p>"));
+        assert!(
+            seen(&page) && page.starts_with("<p>a\n\tb\u{a0}é\u{202f}␛[2J␍␡⟨U+009B⟩"),
+            "{page}"
+        );
+        let document = serde_json::to_string(ODD).unwrap();
+        let harmless = harmless_json(&document);
+        assert!(seen(&harmless), "{harmless}");
+        assert_eq!(serde_json::from_str::<String>(&harmless).unwrap(), ODD);
+        assert!(seen(&visible(ODD)));
     }
 }

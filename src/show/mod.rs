@@ -22,6 +22,7 @@ mod unscored;
 
 use crate::config::Config;
 use crate::error::Result;
+use crate::format::text::harmless_json;
 use crate::pipeline;
 use crate::process::{self, Stream};
 use crate::stages::Run;
@@ -29,7 +30,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use computed::Promotion;
 pub(crate) use diff::{diff, kept_runs};
 use feature::FeatureWishes;
-use page::{Page, harmless_json};
+use page::Page;
 use serde::Serialize;
 use std::io::IsTerminal;
 pub(crate) use trace::{TraceQuestion, trace};

@@ -7,6 +7,7 @@
 use crate::atlas::model::{Example, PromotedToken};
 use crate::format::heat::heat;
 use crate::format::number::{count, significant};
+use crate::format::text::symbol;
 use console::{Alignment, measure_text_width, pad_str};
 
 /// Where there is no terminal that would say.
@@ -19,49 +20,24 @@ pub(super) fn terminal_width() -> usize {
     size.map_or(WIDTH, |(_, columns)| usize::from(columns)).max(NARROWEST)
 }
 
-/// Text that does nothing to a terminal: line breaks and tabs are marked, control characters are
-/// shown as their picture, and those that steer or hide text by their number.
+/// Text that does nothing to a terminal: line breaks and tabs are marked, characters without a
+/// shape have their symbol.
 pub(super) fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        match c {
-            '\n' => out.push('↵'),
-            '\t' => out.push('⇥'),
-            '\0'..'\u{20}' => out.push(char::from_u32(0x2400 + c as u32).unwrap_or('␦')),
-            '\u{7f}' => out.push('␡'),
-            c if steers(c) => out.push_str(&format!("U+{:04X}", c as u32)),
-            c => out.push(c),
+        match (c, symbol(c)) {
+            ('\n', _) => out.push('↵'),
+            ('\t', _) => out.push('⇥'),
+            (_, Some(symbol)) => out.push_str(&symbol),
+            (c, None) => out.push(c),
         }
     }
     out
-}
-
-/// Controls beyond ASCII, line separators, and what turns the direction of text or has no width.
-fn steers(c: char) -> bool {
-    matches!(c, '\u{80}'..='\u{9f}' | '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
-        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// A token by itself: its spaces can be seen.
 pub(super) fn token(text: &str) -> String {
     text.replace(' ', "␣")
-}
-
-/// A JSON document that does nothing to a terminal either.
-pub(super) fn harmless_json(document: &str) -> String {
-    let mut out = String::with_capacity(document.len());
-    for c in document.chars() {
-        match c {
-            // Only in strings: those below U+0020 are escaped there already.
-            '\u{7f}' => out.push_str("\\u007f"),
-            c if steers(c) => c
-                .encode_utf16(&mut [0; 2])
-                .iter()
-                .for_each(|unit| out.push_str(&format!("\\u{unit:04x}"))),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 /// A table; the last column takes the room that is left.
@@ -363,6 +339,7 @@ fn fitting(letters: impl Iterator<Item = Letter>, room: usize, more: bool) -> Ve
 mod tests {
     use super::*;
     use crate::atlas::model::TextPiece;
+    use crate::format::text::{harmless_json, steers};
 
     const HOSTILE: &str =
         "\u{1b}[31mred\u{1b}]0;title\u{7} \r\n\t\u{9b}2J\u{7f}\u{202e}a\u{200b}b\u{feff}";

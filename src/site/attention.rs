@@ -3,6 +3,7 @@
 //! Tokens are foreign text: they go through `text` into markup like everything else.
 
 use super::text::{Html, escape, html, push_running};
+use super::widths;
 use crate::atlas::model::{Attention, Role};
 use crate::format::heat::heat;
 use crate::format::number::{fixed, percent};
@@ -54,8 +55,9 @@ pub(super) fn square(attention: &Attention) -> Html {
         (0..=destination).for_each(|source| push_cell(attention, &mut body, destination, source));
     }
     let (width, height) = (LEFT + n * SIDE + 26, TOP + n * SIDE + 4);
+    let px = widths::picture(width);
     html(format!(
-        "<svg class=\"map attention\" viewBox=\"0 0 {width} {height}\" style=\"--w:{width}px\" \
+        "<svg class=\"map attention {px}\" viewBox=\"0 0 {width} {height}\" \
          role=\"group\" aria-label=\"attention pattern: rows are destination tokens, columns are \
          source tokens\">{body}</svg>"
     ))

@@ -2,20 +2,22 @@
 //! side by side.
 
 use super::data::schema;
-use super::links::{Site, exchange_path, json_path, pair_path};
+use super::links::{Site, exchange_path, json_path, old_pair_path, pair_path};
 use super::lists::{self, Lists};
 use super::text::html;
 use super::views::{
-    ChangedLine, ChangesView, ComponentView, DataView, DictionariesView, Drawn, FEED,
-    FeatureScript, FeatureView, FeedView, GlossaryView, GraphView, GraphsView, GroupView,
+    CardView, ChangedLine, ChangesView, ComponentView, DataView, DictionariesView, Drawn, FEED,
+    FeatureScript, FeatureView, FeedView, GlossaryView, GraphView, GraphsView, GroupView, HowToReadView, MissingView, MovedView,
     IndexView, ListView, PAGE, PairView, PlainListView, SearchPageView, TaskGraphsView, TaskView,
     TasksView, TextsScript, TranscriptsView, Way, changed_lines, drawn, graph_pages, has_feed,
     subjects, text_files,
 };
+use super::{crawlers, policy, social, widths};
 use crate::artifact::give;
 use crate::atlas::answers::{FeatureAnswer, TogetherAnswer, strength};
 use crate::atlas::model::{Atlas, DataTable, Feature, SiteData, Task};
 use crate::error::{Context, Hint, Result};
+use crate::format::text::{harmless_json, without_controls};
 use crate::ids::FeatureId;
 use crate::process;
 use minijinja::syntax::SyntaxConfig;
@@ -63,25 +65,54 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("graph_rows.html", include_str!("../../templates/graph_rows.html")),
     ("changes.html", include_str!("../../templates/changes.html")),
     ("feed.xml", include_str!("../../templates/feed.xml")),
+    ("how-to-read.html", include_str!("../../templates/how-to-read.html")),
+    ("card.html", include_str!("../../templates/card.html")),
+    ("missing.html", include_str!("../../templates/missing.html")),
+    ("moved.html", include_str!("../../templates/moved.html")),
 ];
 
-/// Files that are the same in every site.
+/// Files that are the same in every site, besides the style sheet.
 const ASSETS: &[(&str, &str)] = &[
-    ("style.css", include_str!("../../templates/style.css")),
-    ("atlas.js", include_str!("../../templates/atlas.js")),
-    ("graph.js", include_str!("../../templates/graph.js")),
+    ("atlas.js", SCRIPT),
+    ("icon.svg", ICON),
+    ("graph.js", GRAPH_SCRIPT),
     ("examples.js", include_str!("../../templates/examples.js")),
     ("search.js", include_str!("../../templates/search.js")),
     ("noscript.css", include_str!("../../templates/noscript.css")),
     ("list.js", include_str!("../../templates/list.js")),
     ("copy.js", include_str!("../../templates/copy.js")),
 ];
+const SCRIPT: &str = include_str!("../../templates/atlas.js");
+const GRAPH_SCRIPT: &str = include_str!("../../templates/graph.js");
+const ICON: &str = include_str!("../../templates/icon.svg");
+const STYLE: &str = "style.css";
+
+/// Pages and other files that are in the site's own folder.
+const AT_ROOT: &[&str] = &[
+    "index.html",
+    "glossary.html",
+    "how-to-read.html",
+    "card.html",
+    "search.html",
+    "404.html",
+    "robots.txt",
+    "sitemap.xml",
+    PAGE,
+    FEED,
+];
+
+fn style() -> String {
+    format!("{}{}", include_str!("../../templates/style.css"), widths::rules())
+}
 
 /// The folders of the site, and how the names of files in them end.
 const FOLDERS: &[(&str, &[&str])] = &[
     ("contexts", &["js"]),
     ("data", &["html", "json", "parquet"]),
     ("tasks", &["html", "json"]),
+    ("cards", &["png"]),
+    ("cards/tasks", &["png"]),
+    ("cards/graphs", &["png"]),
     ("graphs", &["html", "json"]),
     ("dictionaries", &["html"]),
     ("components", &["html", "json"]),
@@ -99,7 +130,10 @@ const FOLDERS: &[(&str, &[&str])] = &[
 /// Whether a file of the site may have this path, by folder and ending alone.
 pub(super) fn may_write(path: &str) -> bool {
     let Some((folder, name)) = path.rsplit_once('/') else {
-        return ["index.html", "glossary.html", "search.html", PAGE, FEED].contains(&path)
+        let of_crawlers = path.starts_with("sitemap-") && path.ends_with(".xml");
+        return AT_ROOT.contains(&path)
+            || of_crawlers
+            || path == STYLE
             || ASSETS.iter().any(|(asset, _)| *asset == path);
     };
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
@@ -138,6 +172,9 @@ fn files<'a>(site: &'a Site, lists: &'a Lists) -> Vec<File<'a>> {
         file("tasks/index.html", "tasks.html", || TasksView::new(site)),
         file("glossary.html", "glossary.html", || GlossaryView::new(site)),
         file("search.html", "search.html", || SearchPageView::new(site, lists)),
+        file("how-to-read.html", "how-to-read.html", || HowToReadView::new(site)),
+        file("card.html", "card.html", || CardView::new(site)),
+        file("404.html", "missing.html", || MissingView::new(site)),
     ];
     let there = |list: &&lists::List| list.name != "pairs" || !list.rows.is_empty();
     files.extend(lists.all().into_iter().filter(there).flat_map(|list| of_list(site, list)));
@@ -187,7 +224,21 @@ fn files<'a>(site: &'a Site, lists: &'a Lists) -> Vec<File<'a>> {
     if let Some(data) = &atlas.data {
         files.extend(documents(site, data));
     }
+    files.extend(moved(site));
     files
+}
+
+/// Pages at the names that pages had before.
+fn moved<'a>(site: &'a Site) -> impl Iterator<Item = File<'a>> {
+    site.atlas.pairs.iter().flat_map(move |p| {
+        let (old, new) = (old_pair_path(p.a, p.b), pair_path(p.a, p.b));
+        let asked = p.asked.as_ref().is_some_and(|asked| !asked.exchanges.is_empty());
+        let beside = asked.then(|| (exchange_path(&old), exchange_path(&new)));
+        [Some((old, new)), beside]
+            .into_iter()
+            .flatten()
+            .map(move |(old, new)| file(old, "moved.html", move || MovedView::new(site, &new)))
+    })
 }
 
 /// The page of a list, and its rows for readers without scripts.
@@ -288,11 +339,22 @@ pub(crate) fn build(atlas: &Atlas, into: &Path, before: &Path) -> Result<usize> 
     data.par_iter().try_for_each(|(name, text)| output.write(name, text))?;
     let frame = Frame { lines: changed_lines(&site), feed: has_feed(&site) };
     atlas.data.iter().flat_map(|data| &data.tables).try_for_each(|table| copy(into, table))?;
+    output.write(STYLE, &style())?;
+    let pages = files.iter().filter(|file| is_listed(file)).map(|file| file.path.as_str());
+    for (name, text) in crawlers::files(&atlas.base_url, pages) {
+        output.write(&name, &text)?;
+    }
+    social::write(&site, into)?;
     files.par_iter().try_for_each(|file| {
         process::check()?;
         output.write(&file.path, &render(&environment, file, &frame)?)
     })?;
-    Ok(files.iter().filter(|f| f.path.ends_with(".html")).count())
+    Ok(files.iter().filter(|f| f.path.ends_with(".html") && f.template != "moved.html").count())
+}
+
+/// Whether a file is a page that one would look for.
+fn is_listed(file: &File) -> bool {
+    file.path.ends_with(".html") && !["moved.html", "missing.html"].contains(&file.template)
 }
 
 /// The prompt of an atlas that has one, with its circuit, as a page that needs no other file.
@@ -326,12 +388,15 @@ fn environment() -> Result<Environment<'static>> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    // A page that needs no other file has them in it.
-    for (name, text) in
-        ["style", "script", "graph_script"].into_iter().zip(ASSETS.iter().map(|&(_, text)| text))
-    {
-        environment.add_global(name, html(text.into()));
-    }
+    // Pages that need no other file have these in them.
+    let style = style();
+    environment.add_global("allows", html(policy::of_site()));
+    environment.add_global("allows_style", html(policy::of_inline(&[], &style)));
+    environment.add_global("allows_both", html(policy::of_inline(&[SCRIPT, GRAPH_SCRIPT], &style)));
+    environment.add_global("style", html(style));
+    environment.add_global("script", html(SCRIPT.into()));
+    environment.add_global("graph_script", html(GRAPH_SCRIPT.into()));
+    environment.add_filter("width", widths::class);
     for (name, source) in TEMPLATES {
         environment
             .add_template(name, source)

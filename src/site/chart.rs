@@ -2,6 +2,7 @@
 //! joined, beside random ones.
 
 use super::text::{Html, escape, html};
+use super::widths;
 use crate::format::number::{fixed, with_interval};
 use std::fmt::Write;
 
@@ -76,8 +77,9 @@ pub(super) fn chart(metric: &str, unit: &str, points: &[Point]) -> Html {
     points.iter().for_each(|p| push_point(&mut body, &axes, p));
     let title = escape(&format!("{metric} over circuit size"));
     let unit = escape(unit);
+    let px = widths::picture(WIDTH as usize);
     html(format!(
-        "<svg class=\"plot chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" style=\"--w:{WIDTH}px\" \
+        "<svg class=\"plot chart {px}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
          role=\"group\" \
          aria-label=\"{title}\">{body}<text class=\"l\" x=\"{}\" y=\"{}\" \
          text-anchor=\"middle\">{unit}s in the circuit</text></svg>",

@@ -157,10 +157,15 @@ pub(super) fn in_order(a: FeatureId, b: FeatureId) -> (FeatureId, FeatureId) {
     if a.to_string() <= b.to_string() { (a, b) } else { (b, a) }
 }
 
-/// `pairs/A+B.html`
+/// `pairs/A--B.html`
 pub(super) fn pair_path(a: FeatureId, b: FeatureId) -> String {
     let (a, b) = in_order(a, b);
-    format!("pairs/{a}+{b}.html")
+    format!("pairs/{a}--{b}.html")
+}
+
+/// Where the page of a pair was in version 0.1.0. Some servers read `+` as a space.
+pub(super) fn old_pair_path(a: FeatureId, b: FeatureId) -> String {
+    pair_path(a, b).replace("--", "+")
 }
 
 /// `graphs/TASK-N.html`, and the same as a file for other programs.

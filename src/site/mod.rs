@@ -12,18 +12,22 @@ mod chart;
 mod circuit;
 mod foreign;
 mod data;
+mod crawlers;
 mod graph;
 mod graph_json;
 mod links;
 mod lists;
 pub(crate) mod manifest;
+mod policy;
 mod scatter;
+mod social;
 mod svg;
 #[cfg(test)]
 mod tests;
 mod text;
 mod viewer;
 mod views;
+mod widths;
 
 pub(crate) use build::{build, json_alone, page_alone};
 pub(crate) use viewer::{viewer_graphs, viewer_number};

@@ -2,6 +2,7 @@
 //! agree.
 
 use super::text::{Html, escape, html};
+use super::widths;
 use crate::format::number::percent;
 use std::fmt::Write;
 
@@ -66,8 +67,9 @@ pub(super) fn scatter(spots: &[Spot]) -> Html {
             up(s.y)
         );
     }
+    let px = widths::picture(SIZE as usize);
     html(format!(
-        "<svg class=\"plot scatter\" viewBox=\"0 0 {SIZE} {SIZE}\" style=\"--w:{SIZE}px\" \
+        "<svg class=\"plot scatter {px}\" viewBox=\"0 0 {SIZE} {SIZE}\" \
          role=\"group\" \
          aria-label=\"measured over predicted change\">{body}\
          <text class=\"l\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">predicted change</text></svg>",

@@ -6,6 +6,7 @@
 
 use super::links::Links;
 use super::text::{Html, escape, html};
+use super::widths;
 use crate::format::heat::STEPS;
 use crate::format::number::{count, counted, fixed, significant};
 use crate::ids::Component;
@@ -26,9 +27,9 @@ const GAP: usize = 3;
 /// An `<svg>` of that size; the style sheet lets it shrink to the page's width, down to what can
 /// still be read.
 fn picture(class: &str, (width, height): (usize, usize), title: &str, body: &str) -> Html {
-    let title = escape(title);
+    let (title, px) = (escape(title), widths::picture(width));
     html(format!(
-        "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" style=\"--w:{width}px\" \
+        "<svg class=\"{class} {px}\" viewBox=\"0 0 {width} {height}\" \
          role=\"group\" aria-label=\"{title}\">{body}</svg>"
     ))
 }

@@ -25,7 +25,8 @@ fn read(folder: &Path) -> BTreeMap<String, String> {
                 read(&path).into_iter().map(|(inner, text)| (format!("{name}/{inner}"), text)),
             );
         } else {
-            files.insert(name, std::fs::read_to_string(path).unwrap());
+            let bytes = std::fs::read(path).unwrap();
+            files.insert(name, String::from_utf8_lossy(&bytes).into_owned());
         }
     }
     files
@@ -35,12 +36,13 @@ fn built(atlas: &Atlas) -> BTreeMap<String, String> {
     let folder = tempfile::tempdir().unwrap();
     let pages = build(atlas, folder.path(), Path::new("")).unwrap();
     let files = read(folder.path());
-    assert_eq!(files.keys().filter(|name| name.ends_with(".html")).count(), pages);
+    assert_eq!(pages(&files).count(), made);
     files
 }
 
+/// Pages, but for those that only lead to where they are now.
 fn pages(files: &BTreeMap<String, String>) -> impl Iterator<Item = (&String, &String)> {
-    files.iter().filter(|(name, _)| name.ends_with(".html"))
+    files.iter().filter(|(name, _)| name.ends_with(".html") && !name.contains('+'))
 }
 
 /// Values of an attribute in a page.
@@ -64,7 +66,9 @@ fn resolve(from: &str, link: &str) -> String {
 
 #[test]
 fn every_file_is_one_that_a_site_may_have() {
-    for name in built(&fixture::atlas()).keys() {
+    let atlas = Atlas { base_url: "https://example.org/atlas/".into(), ..fixture::atlas() };
+    // Sites that list no files had none of this name.
+    for name in built(&atlas).keys().filter(|name| *name != "robots.txt") {
         assert!(may_write(name), "`{name}`");
         let folder = name.rsplit_once('/').map(|(folder, _)| folder);
         assert!(folder.is_none_or(may_hold), "the folder of `{name}`");
@@ -144,7 +148,88 @@ fn every_page_can_be_reached_from_the_front_page() {
             );
         }
     }
-    assert_eq!(seen, pages(&files).map(|(name, _)| name.clone()).collect());
+    let all = pages(&files).map(|(name, _)| name.clone()).filter(|name| name != "404.html");
+    assert_eq!(seen, all.collect());
+}
+
+#[test]
+fn old_addresses_of_pairs_lead_to_their_pages() {
+    let atlas = Atlas { base_url: "https://example.org/atlas/".into(), ..fixture::atlas() };
+    let files = built(&atlas);
+    let old: Vec<&String> = files.keys().filter(|name| name.contains('+')).collect();
+    let pairs = atlas.pairs.iter().filter(|p| p.asked.is_some()).count() + atlas.pairs.len();
+    assert_eq!(old.len(), pairs);
+    for name in old {
+        let (page, target) = (&files[name], name.replace('+', "--"));
+        assert!(files.contains_key(&target), "{target}");
+        let file = target.rsplit('/').next().unwrap();
+        assert_eq!(values(page, "content").last(), Some(&format!("0; url={file}").as_str()));
+        assert!(
+            page.contains(&format!(
+                "rel=\"canonical\" href=\"https://example.org/atlas/{target}\""
+            ))
+        );
+        assert!(!page.contains("<script"));
+    }
+}
+
+#[test]
+fn search_engines_are_told_of_every_page() {
+    let none = built(&fixture::atlas());
+    assert_eq!(none["robots.txt"], "User-agent: *\nAllow: /\n");
+    assert!(!none.contains_key("sitemap.xml"), "a sitemap needs addresses");
+    let atlas = Atlas { base_url: "https://example.org/atlas/".into(), ..fixture::atlas() };
+    let files = built(&atlas);
+    assert!(files["robots.txt"].ends_with("\nSitemap: https://example.org/atlas/sitemap.xml\n"));
+    let listed: BTreeSet<String> = files["sitemap.xml"]
+        .split("<loc>https://example.org/atlas/")
+        .skip(1)
+        .map(|rest| rest.split("</loc>").next().unwrap().to_string())
+        .map(|page| if page.is_empty() || page.ends_with('/') { page + "index.html" } else { page })
+        .collect();
+    let all = pages(&files).map(|(name, _)| name.clone()).filter(|name| name != "404.html");
+    assert_eq!(listed, all.collect());
+}
+
+#[test]
+fn pages_with_an_address_have_a_picture() {
+    let atlas = Atlas { base_url: "https://example.org/atlas/".into(), ..fixture::atlas() };
+    let files = built(&atlas);
+    let mut named = BTreeSet::new();
+    for (name, page) in pages(&files).filter(|(name, _)| *name != "404.html") {
+        let image = page.split("property=\"og:image\" content=\"").nth(1);
+        let image = image.unwrap_or_else(|| panic!("no picture of `{name}`"));
+        let path = image.split('"').next().unwrap().strip_prefix("https://example.org/atlas/");
+        assert!(files[path.unwrap()].contains("PNG"), "{name}");
+        named.insert(path.unwrap().to_string());
+    }
+    let made: BTreeSet<String> =
+        files.keys().filter(|name| name.ends_with(".png")).cloned().collect();
+    assert_eq!(named, made);
+    assert!(made.len() > 40 && !built(&fixture::atlas()).keys().any(|name| name.ends_with(".png")));
+}
+
+/// No script, style or picture that the policy would not let through is in any page.
+#[test]
+fn pages_keep_to_their_policy() {
+    for atlas in [fixture::atlas(), hostile()] {
+        for (name, page) in built(&atlas).iter().filter(|(name, _)| name.ends_with(".html")) {
+            let policy = page.split("http-equiv=\"Content-Security-Policy\" content=\"").nth(1);
+            assert!(policy.unwrap().starts_with("default-src 'none'; "), "{name}");
+            let at = page.find("Content-Security-Policy").unwrap();
+            let first =
+                ["<link", "<script", "<style"].iter().filter_map(|tag| page.find(tag)).min();
+            assert!(first.is_some_and(|first| at < first), "{name}: it comes too late");
+            assert_eq!(
+                values(page, "style").len(),
+                0,
+                "{name}: {:?}",
+                values(page, "style").first()
+            );
+            assert!(!page.contains("<script>") && !page.contains(" onload="), "{name}");
+            assert_eq!(page.contains("<style>"), name == "404.html", "{name}");
+        }
+    }
 }
 
 #[test]
@@ -165,7 +250,7 @@ fn names_of_pages_are_permalinks() {
     let feature = format!("features/{}.html", atlas.features[0].id);
     let component = format!("components/{}.html", atlas.components[0].component);
     let fixed =
-        ["index.html", "tasks/ioi.html", "groups/quotation.html", "pairs/att10.2+att9.1.html"];
+        ["index.html", "tasks/ioi.html", "groups/quotation.html", "pairs/att10.2--att9.1.html"];
     for name in fixed.into_iter().chain([feature.as_str(), component.as_str()]) {
         assert!(files.contains_key(name), "{name}");
     }
@@ -174,6 +259,8 @@ fn names_of_pages_are_permalinks() {
 #[test]
 fn no_other_host_is_asked() {
     for (name, text) in built(&fixture::atlas()) {
+        // A name, which nobody asks for.
+        let text = text.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
         for host in ["http:", "https:", "\"//", "'//", "(//", "url(", "@import"] {
             assert!(!text.contains(host), "`{host}` in `{name}`");
         }
@@ -183,11 +270,15 @@ fn no_other_host_is_asked() {
 #[test]
 fn only_social_cards_know_the_address() {
     let atlas = Atlas { base_url: "https://example.org/atlas/".into(), ..fixture::atlas() };
-    for (name, page) in pages(&built(&atlas)) {
-        assert_eq!(page.matches("https:").count(), 2, "{name}");
+    for (name, page) in pages(&built(&atlas)).filter(|(name, _)| *name != "404.html") {
+        assert_eq!(
+            page.matches("https:").count(),
+            3 + 2 * usize::from(name == "card.html"),
+            "{name}"
+        );
         assert_eq!(
             values(page, "content").iter().filter(|c| c.starts_with("https:")).count(),
-            1,
+            2,
             "{name}"
         );
     }
@@ -626,7 +717,7 @@ fn what_was_asked_is_one_link_away() {
     );
     for name in [
         "exchanges/groups/quotation.html".into(),
-        format!("exchanges/pairs/{}+{}.html", atlas.pairs[1].a, atlas.pairs[1].b),
+        format!("exchanges/pairs/{}--{}.html", atlas.pairs[1].a, atlas.pairs[1].b),
     ] {
         assert!(files.contains_key(&name), "{name}");
     }

@@ -7,7 +7,7 @@
 use crate::atlas::model::{Example, TextPiece};
 use crate::format::heat::heat;
 use crate::format::number::significant;
-use crate::format::text::{Part, REST, cut_at_clause, parts};
+use crate::format::text::{Part, REST, cut_at_clause, parts, steers, symbol};
 use minijinja::Value;
 
 /// Markup that may stand in a page as it is.
@@ -18,8 +18,7 @@ pub(super) fn html(markup: String) -> Html {
     Value::from_safe_string(markup)
 }
 
-/// Text as markup, in an element or a quoted attribute. A control character is shown as its
-/// picture.
+/// Text as markup, in an element or a quoted attribute. A character without a shape has its symbol.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     text.chars().for_each(|c| push_escaped(&mut out, c));
@@ -33,10 +32,10 @@ fn push_escaped(out: &mut String, c: char) {
         '>' => out.push_str("&gt;"),
         '"' => out.push_str("&quot;"),
         '\'' => out.push_str("&#39;"),
-        '\n' | '\t' => out.push(c),
-        '\0'..'\u{20}' => out.push(char::from_u32(0x2400 + c as u32).unwrap_or(c)),
-        '\u{7f}' => out.push('\u{2421}'),
-        _ => out.push(c),
+        _ => match symbol(c) {
+            Some(symbol) => out.push_str(&symbol),
+            None => out.push(c),
+        },
     }
 }
 
@@ -46,9 +45,15 @@ pub(super) fn push_running(out: &mut String, text: &str) {
         match c {
             '\n' => out.push_str("<b>↵</b>"),
             '\t' => out.push_str("<b>⇥</b>"),
+            c if steers(c) => push_number(out, c),
             _ => push_escaped(out, c),
         }
     }
+}
+
+/// A character that cannot be seen, by its number.
+fn push_number(out: &mut String, c: char) {
+    out.push_str(&format!("<b>U+{:04X}</b>", c as u32));
 }
 
 /// A token by itself: spaces too are marked, or one could not tell ` a` from `a`.
@@ -59,7 +64,7 @@ pub(super) fn token(text: &str) -> Html {
             '\n' => out.push_str("<b>↵</b>"),
             '\t' => out.push_str("<b>⇥</b>"),
             ' ' => out.push_str("<b>␣</b>"),
-            c if c.is_whitespace() => out.push_str(&format!("<b>U+{:04X}</b>", c as u32)),
+            c if c.is_whitespace() || steers(c) => push_number(&mut out, c),
             _ => push_escaped(&mut out, c),
         }
     }

@@ -53,6 +53,7 @@ pub fn run(run: &Run) -> Result<Done> {
     run.progress.say("reading artifacts");
     let reader = run.reader();
     let mut atlas = reader.atlas(run.order)?;
+    atlas.fingerprint = run.fingerprint.into();
     let keep = run.config.output.keep;
     if keep > 0 {
         atlas.changes = history::history(run.store, run.lock)?;

@@ -51,5 +51,6 @@ mod suspects;
 mod taken;
 mod task;
 mod trace;
+mod validators;
 mod verify;
 mod widened;

@@ -44,7 +44,7 @@ fn jsonschema_accepts_every_graph() {
 }
 
 /// One page of each kind.
-fn pages(site: &Path) -> Vec<PathBuf> {
+pub(crate) fn pages(site: &Path) -> Vec<PathBuf> {
     let first = |folder: &str| {
         let mut names: Vec<PathBuf> =
             std::fs::read_dir(site.join(folder)).unwrap().map(|e| e.unwrap().path()).collect();
@@ -52,12 +52,28 @@ fn pages(site: &Path) -> Vec<PathBuf> {
         names
             .into_iter()
             .find(|path| {
-                path.file_name().is_some_and(|name| name != "index.html")
-                    && path.extension().is_some_and(|e| e == "html")
+                let name = path.file_name().unwrap().to_str().unwrap();
+                // With `+`: a page that only leads to another one.
+                name != "index.html" && name.ends_with(".html") && !name.contains('+')
             })
             .unwrap()
     };
-    let mut pages = vec![site.join("index.html")];
+    let mut pages =
+        ["", "tasks/", "graphs/", "components/", "features/", "pairs/", "dictionaries/"]
+            .map(|folder| site.join(format!("{folder}index.html")))
+            .to_vec();
+    pages.extend(["glossary.html", "how-to-read.html", "card.html"].map(|name| site.join(name)));
+    // Of an MLP and of its features: heads and attention have more.
+    let of_mlp = |folder: &str, begins: &str| {
+        let named =
+            |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(begins);
+        std::fs::read_dir(site.join(folder))
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .find(named)
+            .unwrap()
+    };
+    pages.extend([of_mlp("components", "MLP"), of_mlp("features", "mlp")]);
     pages.extend(["tasks", "graphs", "components", "features", "pairs", "groups"].map(first));
     // Only with a language model is there anything of it to read.
     let exchanges = "exchanges/features";
@@ -77,14 +93,7 @@ addEventListener("load", () => setTimeout(() => parent.postMessage(
 
 #[test]
 fn pages_fit_a_phone_and_run_without_errors_in_chromium() {
-    let Some(chromium) =
-        ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| {
-            Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
-        })
-    else {
-        skipped("there is no chromium");
-        return;
-    };
+    let Some(chromium) = chromium() else { return };
     let bench = Bench::finished();
     let site = bench.file("site");
     let mut frames = String::new();
@@ -100,21 +109,57 @@ fn pages_fit_a_phone_and_run_without_errors_in_chromium() {
     let listen =
         "<script>addEventListener('message', e => document.body.append(`[${e.data}]`))</script>";
     std::fs::write(site.join("phone.html"), format!("<body>{listen}{frames}</body>")).unwrap();
-    let dom = dump(chromium, &bench, &site.join("phone.html"));
+    let dom = dump(chromium, &bench, &site.join("phone.html"), "--virtual-time-budget=8000");
     let fine = dom.matches("[0 too wide, 0 errors, 1 headings]").count();
     let told: Vec<&str> =
         dom.split("[").skip(1).filter(|part| part.contains(" too wide, ")).collect();
     assert_eq!(fine, pages.len(), "{told:?}");
 }
 
-fn dump(chromium: &str, bench: &Bench, page: &Path) -> String {
-    let output = Command::new(chromium)
+/// The browser's name; none, after saying so, where there is none.
+pub(crate) fn chromium() -> Option<&'static str> {
+    let runs = |name: &&str| {
+        Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
+    };
+    let found = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(runs);
+    if found.is_none() {
+        skipped("there is no chromium");
+    }
+    found
+}
+
+fn started(chromium: &str, bench: &Bench) -> Command {
+    let mut command = Command::new(chromium);
+    command
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-        .args(["--virtual-time-budget=8000", "--window-size=1280,900", "--dump-dom"])
-        .arg(format!("--user-data-dir={}", bench.file("chromium").display()))
+        .args(["--window-size=1280,900"])
+        .arg(format!("--user-data-dir={}", bench.file("chromium").display()));
+    command
+}
+
+/// A page as it is after its scripts have run for this long, in the browser's own time.
+pub(crate) fn dump(chromium: &str, bench: &Bench, page: &Path, budget: &str) -> String {
+    let output = started(chromium, bench)
+        .args([budget, "--dump-dom"])
         .arg(format!("file://{}", page.display()))
         .output()
         .unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Pages of paper that a page has.
+pub(crate) fn printed(chromium: &str, bench: &Bench, page: &Path) -> usize {
+    let paper = bench.file("printed.pdf");
+    let output = started(chromium, bench)
+        .arg("--no-pdf-header-footer")
+        .arg(format!("--print-to-pdf={}", paper.display()))
+        .arg(format!("file://{}", page.display()))
+        .output()
+        .unwrap();
+    let pdf = std::fs::read(&paper).unwrap_or_else(|_| panic!("{output:?}"));
+    std::fs::remove_file(&paper).unwrap();
+    let pages = String::from_utf8_lossy(&pdf).matches("/Type /Page\n").count();
+    assert!(pages > 0, "no page in the PDF");
+    pages
 }

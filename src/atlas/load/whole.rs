@@ -12,7 +12,7 @@ use crate::atlas::pairs::strongest;
 use crate::config::{DiscoveryMethod, Provider, Wrong};
 use crate::error::Result;
 use crate::format::number::count;
-use crate::ids::{Component, HubName, Subject};
+use crate::ids::{Component, Half, HubName, Subject};
 use crate::inputs;
 use crate::model::{Gpt2, Sizes};
 use crate::process;
@@ -36,7 +36,8 @@ impl Reader<'_> {
     pub(crate) fn atlas(&self, order: &[&'static str]) -> Result<Atlas> {
         let config = self.config;
         let sizes = Gpt2::sizes_of(&config.path(&config.model.path))?;
-        let [documents, contexts, tokens] = self.corpus()?;
+        let halves = self.halves()?;
+        let all = |i: usize| halves.iter().map(|(_, counts)| counts[i]).sum();
         let newest = self.lock.stages.values().map(|entry| entry.finished.clone()).max();
         let conformance = self.dictionaries()?;
         let features = each(self.features()?, |row| self.feature(row))?;
@@ -45,6 +46,7 @@ impl Reader<'_> {
             base_url: config.site.base_url.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             model: model_name(&config.model.path),
+            fingerprint: String::new(),
             when: newest.unwrap_or_default(),
             provenance: self.provenance(&sizes, &conformance)?,
             layers: sizes.layers,
@@ -52,9 +54,10 @@ impl Reader<'_> {
             width: sizes.d_model,
             model_path: config.shown(&config.model.path),
             corpus: config.shown(&config.corpus.path),
-            documents,
-            contexts,
-            tokens,
+            documents: all(0),
+            contexts: all(1),
+            tokens: all(2),
+            halves,
             tasks: each(&config.tasks, |task| self.task(task))?,
             components: each(self.all_components()?, |own| self.component(own))?,
             texts: self.contexts(&features)?,
@@ -132,13 +135,17 @@ impl Reader<'_> {
         each(pairs.iter().filter_map(both), |(a, b)| self.pair(a, b))
     }
 
-    /// Documents with a context, contexts, and tokens that count.
-    fn corpus(&self) -> Result<[u64; 3]> {
+    /// Of each half: documents with a context, contexts, and tokens that count.
+    fn halves(&self) -> Result<Vec<(Half, [u64; 3])>> {
         let mut documents: Vec<Document> = self.store.read()?;
         documents.retain(|document| document.contexts > 0);
-        let contexts = documents.iter().map(|document| u64::from(document.contexts)).sum();
-        let tokens = documents.iter().map(|document| document.counting_tokens).sum();
-        Ok([documents.len() as u64, contexts, tokens])
+        let of = |half: Half| {
+            let own = || documents.iter().filter(|document| document.half == half);
+            let contexts = own().map(|document| u64::from(document.contexts)).sum();
+            let tokens = own().map(|document| document.counting_tokens).sum();
+            (half, [own().count() as u64, contexts, tokens])
+        };
+        Ok([Half::Explain, Half::Score].map(of).into())
     }
 
     fn stages(&self, order: &[&'static str]) -> Vec<(String, f64)> {

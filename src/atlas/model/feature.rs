@@ -179,7 +179,7 @@ pub(crate) struct CorpusPair {
     pub q: f64,
 }
 
-/// Two features looked at together; `pairs/A+B.html`, the names in alphabetical order.
+/// Two features looked at together; `pairs/A--B.html`, the names in alphabetical order.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Pair {
     pub a: FeatureId,

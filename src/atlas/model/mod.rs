@@ -48,6 +48,8 @@ pub(crate) struct Atlas {
     /// The model and the corpus as the settings name them.
     pub model_path: String,
     pub corpus: String,
+    /// Hash of everything that the results depend on: that of the stage `render`.
+    pub fingerprint: String,
     /// When the newest stage before `render` ended, `2026-01-31 04:05 UTC`.
     pub when: String,
     /// What was run on what, in the order to be shown: (label, value).
@@ -60,6 +62,8 @@ pub(crate) struct Atlas {
     pub contexts: u64,
     /// Tokens that count: not special, not at position 0.
     pub tokens: u64,
+    /// Documents, contexts and tokens of each half.
+    pub halves: Vec<(Half, [u64; 3])>,
     pub tasks: Vec<Task>,
     pub components: Vec<ComponentPage>,
     pub features: Vec<Feature>,

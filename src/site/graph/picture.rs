@@ -9,6 +9,7 @@ use crate::format::text::cut;
 use crate::format::text::visible;
 use crate::ids::{NodeKind, Slot};
 use crate::site::text::{Html, escape, html};
+use crate::site::widths;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -84,9 +85,11 @@ pub(crate) fn picture(names: &Names, marks: &Marks, layers: usize) -> Html {
     push_slots(&mut body, &layout, marks);
     push_row_names(&mut body, &layout, layers);
     html(format!(
-        "<svg class=\"graph\" viewBox=\"0 0 {0:.0} {1:.0}\" style=\"--w:{0:.0}px\" role=\"group\" \
+        "<svg class=\"graph {2}\" viewBox=\"0 0 {0:.0} {1:.0}\" role=\"group\" \
          aria-label=\"the circuit of this prompt\">{body}</svg>",
-        layout.width, layout.height
+        layout.width,
+        layout.height,
+        widths::picture(layout.width as usize)
     ))
 }
 

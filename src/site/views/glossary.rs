@@ -40,6 +40,14 @@ impl GlossaryView {
     }
 }
 
+/// The word of an anchor and what it means; its links lead to `page`, the glossary's file from the
+/// page that they are on.
+pub(super) fn meaning(anchor: &str, page: &str) -> Option<(Html, Html)> {
+    let found = GLOSSARY.lines().filter_map(word).find(|word| word.anchor == anchor)?;
+    let meaning = found.meaning.to_string().replace("href=\"#", &format!("href=\"{page}#"));
+    Some((found.word, html(meaning)))
+}
+
 /// A line `| <a id="anchor"></a>word | meaning | usual |`; None for every other line.
 fn word(line: &str) -> Option<Word> {
     let (anchor, rest) = line.strip_prefix("| <a id=\"")?.split_once("\"></a>")?;

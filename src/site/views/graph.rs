@@ -115,7 +115,7 @@ impl<'a> Drawn<'a> {
         graph_path(&self.task.name, self.graph.number, ending)
     }
 
-    fn names(&self, links: Links<'a>) -> Names<'a> {
+    pub(super) fn names(&self, links: Links<'a>) -> Names<'a> {
         Names::new(links, self.graph, &self.prompt.correct, &self.prompt.counter)
     }
 

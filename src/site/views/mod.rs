@@ -1,6 +1,7 @@
 //! What each page shows, as plain values for its template: every number is text already, every link
 //! is made.
 
+mod card;
 mod llm_summary;
 mod changes;
 mod circuit;
@@ -17,7 +18,9 @@ mod findings;
 mod feature_script;
 mod glossary;
 mod graph;
+mod frame;
 mod head;
+mod how_to_read;
 mod index;
 mod lists;
 mod intervention_links;
@@ -29,6 +32,7 @@ mod task;
 mod together;
 
 pub(super) use changes::{ChangedLine, ChangesView, FEED, FeedView, PAGE, changed_lines, has_feed};
+pub(super) use card::CardView;
 pub(super) use component::ComponentView;
 pub(super) use contexts::{TextsScript, text_files};
 pub(super) use data::DataView;
@@ -36,8 +40,10 @@ pub(super) use dictionaries::DictionariesView;
 pub(super) use explained::first_score;
 pub(super) use feature::FeatureView;
 pub(super) use feature_script::FeatureScript;
+pub(super) use frame::{MissingView, MovedView};
 pub(super) use glossary::GlossaryView;
 pub(super) use graph::{Drawn, GraphView, drawn};
+pub(super) use how_to_read::HowToReadView;
 pub(super) use index::IndexView;
 pub(super) use lists::{ListView, PlainListView, SearchPageView, Way};
 pub(super) use overviews::{GraphsView, TaskGraphsView, TasksView, graph_pages};

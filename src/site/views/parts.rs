@@ -6,6 +6,7 @@ use crate::format::number::{count, fixed, percent, significant};
 use crate::format::text::plain;
 use crate::ids::{Band, FeatureId, Lag};
 use crate::site::links::{Links, PageLink, gist_of, json_path};
+use crate::site::social;
 use crate::site::text::{self, Html};
 use crate::stats::STANDS_OUT;
 use serde::Serialize;
@@ -24,6 +25,8 @@ pub(super) struct Page {
     pub root: Html,
     /// There is no other file: it has its styles in it, and links to none.
     pub alone: bool,
+    /// It is served at any address: it has its styles in it, and no script.
+    pub inline: bool,
     /// Which entry of the navigation is current.
     pub section: &'static str,
     /// The way here from the front page, without the page itself.
@@ -31,6 +34,8 @@ pub(super) struct Page {
     /// The page's own address, if the site has one.
     pub url: Option<String>,
     pub has_graphs: bool,
+    /// The address of its picture on social cards, if it has an address itself.
+    pub card: Option<String>,
     pub has_pairs: bool,
     pub has_groups: bool,
     /// Whether there are tables.
@@ -50,9 +55,10 @@ impl Page {
     ) -> Page {
         let atlas = links.site.atlas;
         let crumbs = match section {
-            "overview" | "glossary" | "search" | "changes" => vec![],
+            "overview" | "glossary" | "search" | "changes" | "how-to-read" | "card" | "missing" => vec![],
             "groups" => vec![links.page(section, &format!("index.html#{section}"))],
             _ if path.ends_with("/index.html") => vec![],
+            "groups" => vec![links.page(section, "index.html#groups")],
             _ => vec![links.page(section, &format!("{section}/index.html"))],
         };
         let kind = match section {
@@ -64,6 +70,8 @@ impl Page {
             "groups" => "Group ",
             _ => "",
         };
+        let base = atlas.base_url.trim_end_matches('/');
+        let address = |path: &str| (!base.is_empty()).then(|| format!("{base}/{path}"));
         Page {
             window: format!("{kind}{title}"),
             title,
@@ -73,10 +81,11 @@ impl Page {
             when: atlas.when.clone(),
             root: links.href(""),
             alone: links.site.alone,
+            inline: false,
             section,
             crumbs,
-            url: (!atlas.base_url.is_empty())
-                .then(|| format!("{}/{path}", atlas.base_url.trim_end_matches('/'))),
+            url: address(path),
+            card: address(&social::path(path)),
             has_graphs: atlas
                 .tasks
                 .iter()

@@ -24,7 +24,7 @@ pub(crate) fn subjects<'a>(site: &'a Site) -> Vec<TranscriptSubject<'a>> {
     let atlas = site.atlas;
     let subject = |section: &'static str, name: String, asked: &'a Option<Transcript>| {
         let asked = asked.as_ref().filter(|asked| !asked.exchanges.is_empty())?;
-        let file = name.replace(" + ", "+");
+        let file = name.replace(" + ", "--");
         Some(TranscriptSubject { path: format!("{section}/{file}.html"), name, section, asked })
     };
     let components =
