@@ -49,8 +49,9 @@ fn task_row(links: Links, task: &Task) -> TaskRow {
         right: right_of(task.right(), task.used as usize, task.prompts.len()),
         components: count(task.components.len() as u64),
         features: count(task.components.iter().map(|c| u64::from(c.features)).sum()),
-        graphs: (graphs > 0)
-            .then(|| links.page(count(graphs as u64), &format!("graphs/index.html#{}", task.name))),
+        graphs: (graphs > 0).then(|| {
+            links.page(count(graphs as u64), &format!("graphs/index.html#of-{}", task.name))
+        }),
         finding: headline(task).or_else(|| finding(task)),
     }
 }
