@@ -60,16 +60,10 @@ const SCRIPT: &str = include_str!("../../templates/atlas.js");
 const ICON: &str = include_str!("../../templates/icon.svg");
 const STYLE: &str = "style.css";
 
-/// Pages and other files that are in the site's own folder.
-const AT_ROOT: [&str; 7] = [
-    "index.html",
-    "glossary.html",
-    "how-to-read.html",
-    "card.html",
-    "404.html",
-    "search.js",
-    "sitemap.xml",
-];
+/// Pages and other files that are in the site's own folder. Not `404.html`, `robots.txt` and
+/// `sitemap.xml`: sites that list no files had none, so there they are a user's.
+const AT_ROOT: [&str; 5] =
+    ["index.html", "glossary.html", "how-to-read.html", "card.html", "search.js"];
 
 fn style() -> String {
     format!("{}{}", include_str!("../../templates/style.css"), widths::rules())

@@ -63,15 +63,18 @@ fn resolve(from: &str, link: &str) -> String {
 #[test]
 fn every_file_is_one_that_a_site_may_have() {
     let atlas = Atlas { base_url: "https://example.org/atlas/".into(), ..fixture::atlas() };
-    // Sites that list no files had none of this name.
-    for name in built(&atlas).keys().filter(|name| *name != "robots.txt") {
+    // Sites that list no files had none of these names.
+    let new = ["404.html", "robots.txt", "sitemap.xml"];
+    for name in built(&atlas).keys().filter(|name| !new.contains(&name.as_str())) {
         assert!(may_write(name), "`{name}`");
         let folder = name.rsplit_once('/').map(|(folder, _)| folder);
         assert!(folder.is_none_or(may_hold), "the folder of `{name}`");
     }
     for name in [
         "CNAME",
+        "404.html",
         "robots.txt",
+        "sitemap.xml",
         "notes.html",
         "features/notes.txt",
         "tasks/old/ioi.html",
