@@ -87,16 +87,14 @@ const GRAPH_SCRIPT: &str = include_str!("../../templates/graph.js");
 const ICON: &str = include_str!("../../templates/icon.svg");
 const STYLE: &str = "style.css";
 
-/// Pages and other files that are in the site's own folder.
+/// Pages and other files that are in the site's own folder. Not `404.html`, `robots.txt` and
+/// `sitemap.xml`: sites that list no files had none, so there they are a user's.
 const AT_ROOT: &[&str] = &[
     "index.html",
     "glossary.html",
     "how-to-read.html",
     "card.html",
     "search.html",
-    "404.html",
-    "robots.txt",
-    "sitemap.xml",
     PAGE,
     FEED,
 ];
@@ -130,9 +128,7 @@ const FOLDERS: &[(&str, &[&str])] = &[
 /// Whether a file of the site may have this path, by folder and ending alone.
 pub(super) fn may_write(path: &str) -> bool {
     let Some((folder, name)) = path.rsplit_once('/') else {
-        let of_crawlers = path.starts_with("sitemap-") && path.ends_with(".xml");
         return AT_ROOT.contains(&path)
-            || of_crawlers
             || path == STYLE
             || ASSETS.iter().any(|(asset, _)| *asset == path);
     };

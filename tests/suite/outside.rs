@@ -67,13 +67,9 @@ pub(crate) fn pages(site: &Path) -> Vec<PathBuf> {
     let of_mlp = |folder: &str, begins: &str| {
         let named =
             |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(begins);
-        std::fs::read_dir(site.join(folder))
-            .unwrap()
-            .map(|e| e.unwrap().path())
-            .find(named)
-            .unwrap()
+        std::fs::read_dir(site.join(folder)).unwrap().map(|e| e.unwrap().path()).find(named)
     };
-    pages.extend([of_mlp("components", "MLP"), of_mlp("features", "mlp")]);
+    pages.extend([of_mlp("components", "MLP"), of_mlp("features", "mlp")].into_iter().flatten());
     pages.extend(["tasks", "graphs", "components", "features", "pairs", "groups"].map(first));
     // Only with a language model is there anything of it to read.
     let exchanges = "exchanges/features";

@@ -245,7 +245,7 @@ fn the_graph_is_a_page_that_needs_no_other_file() {
     bench.said(named.unwrap()).succeeded();
     assert!(bench.file("here.html").exists());
     let text = std::fs::read_to_string(&page).unwrap();
-    assert!(text.contains("<svg class=\"graph\""));
+    assert!(text.contains("<svg class=\"graph "));
     for outside in ["href=\"../", "src=\"", "<link rel=\"stylesheet\"", "glossary.html"] {
         assert!(!text.contains(outside), "{outside}");
     }
