@@ -1,10 +1,11 @@
 //! `diff`: what changed from one published run to another.
 
-use super::page::{harmless_json, visible};
+use super::page::visible;
 use crate::artifact::Store;
 use crate::config::Config;
 use crate::error::{Result, hinted};
 use crate::format::number::counted;
+use crate::format::text::harmless_json;
 use crate::history::{Changes, Kept, Of, about_now, changes_between, find, kept};
 use crate::lock::Lock;
 use crate::process;

@@ -7,10 +7,10 @@ use super::lists::{self, Lists};
 use super::text::html;
 use super::views::{
     CardView, ChangedLine, ChangesView, ComponentView, DataView, DictionariesView, Drawn, FEED,
-    FeatureScript, FeatureView, FeedView, GlossaryView, GraphView, GraphsView, GroupView, HowToReadView, MissingView, MovedView,
-    IndexView, ListView, PAGE, PairView, PlainListView, SearchPageView, TaskGraphsView, TaskView,
-    TasksView, TextsScript, TranscriptsView, Way, changed_lines, drawn, graph_pages, has_feed,
-    subjects, text_files,
+    FeatureScript, FeatureView, FeedView, GlossaryView, GraphView, GraphsView, GroupView,
+    HowToReadView, IndexView, ListView, MissingView, MovedView, PAGE, PairView, PlainListView,
+    SearchPageView, TaskGraphsView, TaskView, TasksView, TextsScript, TranscriptsView, Way,
+    changed_lines, drawn, graph_pages, has_feed, subjects, text_files,
 };
 use super::{crawlers, policy, social, widths};
 use crate::artifact::give;
@@ -89,15 +89,8 @@ const STYLE: &str = "style.css";
 
 /// Pages and other files that are in the site's own folder. Not `404.html`, `robots.txt` and
 /// `sitemap.xml`: sites that list no files had none, so there they are a user's.
-const AT_ROOT: &[&str] = &[
-    "index.html",
-    "glossary.html",
-    "how-to-read.html",
-    "card.html",
-    "search.html",
-    PAGE,
-    FEED,
-];
+const AT_ROOT: &[&str] =
+    &["index.html", "glossary.html", "how-to-read.html", "card.html", "search.html", PAGE, FEED];
 
 fn style() -> String {
     format!("{}{}", include_str!("../../templates/style.css"), widths::rules())
@@ -414,7 +407,13 @@ fn render(environment: &Environment, file: &File, frame: &Frame) -> Result<Strin
     let changed = frame.lines.get(&file.path).map(|line| Value::from(Serde(line)));
     let (changes, feed) = (!frame.lines.is_empty(), frame.feed);
     let view = context! { changed, has_changes => changes, has_feed => feed, ..(file.view)() };
-    template.render(view).with_context(|| format!("cannot make the page `{}`", file.path))
+    let text =
+        template.render(view).with_context(|| format!("cannot make the page `{}`", file.path))?;
+    // Whatever a template was given: nothing in the text acts on a page, or hides in it.
+    Ok(match [".html", ".xml"].iter().any(|ending| file.template.ends_with(ending)) {
+        true => without_controls(text),
+        false => harmless_json(&text),
+    })
 }
 
 /// Where a site is written, and where the one before is.

@@ -30,7 +30,7 @@ pub(crate) use why::{BeforeShare, ProfileShare, ReadFrom, ReadPlace, Source, Sou
 
 use crate::artifact::Column;
 use crate::history::Changes;
-use crate::ids::DictionaryId;
+use crate::ids::{DictionaryId, Half};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -31,8 +31,8 @@ mod strip;
 mod task;
 mod together;
 
-pub(super) use changes::{ChangedLine, ChangesView, FEED, FeedView, PAGE, changed_lines, has_feed};
 pub(super) use card::CardView;
+pub(super) use changes::{ChangedLine, ChangesView, FEED, FeedView, PAGE, changed_lines, has_feed};
 pub(super) use component::ComponentView;
 pub(super) use contexts::{TextsScript, text_files};
 pub(super) use data::DataView;

@@ -55,10 +55,11 @@ impl Page {
     ) -> Page {
         let atlas = links.site.atlas;
         let crumbs = match section {
-            "overview" | "glossary" | "search" | "changes" | "how-to-read" | "card" | "missing" => vec![],
+            "overview" | "glossary" | "search" | "changes" | "how-to-read" | "card" | "missing" => {
+                vec![]
+            }
             "groups" => vec![links.page(section, &format!("index.html#{section}"))],
             _ if path.ends_with("/index.html") => vec![],
-            "groups" => vec![links.page(section, "index.html#groups")],
             _ => vec![links.page(section, &format!("{section}/index.html"))],
         };
         let kind = match section {
