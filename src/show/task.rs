@@ -180,7 +180,7 @@ impl TaskAnswer {
                 percent(l.predicted),
                 percent(l.measured),
                 fixed(l.root, 2),
-                l.doubt.map_or("", Doubt::words).to_string(),
+                l.doubt.map_or("", in_table).to_string(),
             ]
         };
         let columns = ["from", "to", ">effect", ">predicted", ">measured", ">answer", ""];
@@ -204,6 +204,15 @@ impl TaskAnswer {
         let columns = ["feature", "at", ">prompts", ">share", "explanation"];
         page.table(&Table::new(&columns).with(self.features.iter().map(row)));
         page.rest(self.features.len(), self.features_total, "--top");
+    }
+}
+
+/// As few letters as a table has room for.
+fn in_table(doubt: Doubt) -> &'static str {
+    match doubt {
+        Doubt::Steady => "not tested",
+        Doubt::Short => "falls short",
+        Doubt::Opposite => "opposite",
     }
 }
 
