@@ -163,7 +163,7 @@ impl TaskShown {
                 percent(l.predicted),
                 percent(l.measured),
                 fixed(l.root, 2),
-                l.doubt.map_or("", Doubt::words).to_string(),
+                l.doubt.map_or("", in_table).to_string(),
             ]
         };
         let columns = ["from", "to", ">effect", ">predicted", ">measured", ">answer", ""];
@@ -195,6 +195,15 @@ impl TaskShown {
         let features = &own.features[..own.features.len().min(self.rows)];
         page.table(&Table::new(&columns).with(features.iter().map(row)));
         page.rest(features.len(), own.features_total, "--top");
+    }
+}
+
+/// As few letters as a table has room for.
+fn in_table(doubt: Doubt) -> &'static str {
+    match doubt {
+        Doubt::Steady => "not tested",
+        Doubt::Short => "falls short",
+        Doubt::Opposite => "opposite",
     }
 }
 

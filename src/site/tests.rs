@@ -304,7 +304,7 @@ fn hostile() -> Atlas {
         }
     };
     (atlas.title, atlas.version, atlas.when, atlas.base_url) = (bad(), bad(), bad(), bad());
-    atlas.model = bad();
+    (atlas.model, atlas.model_path, atlas.corpus) = (bad(), bad(), bad());
     atlas.provenance = vec![(bad(), bad())];
     atlas.conformance.iter_mut().flat_map(|c| &mut c.warnings).for_each(|text| *text = bad());
     atlas.stages.iter_mut().for_each(|s| s.0 = HOSTILE.into());
@@ -312,6 +312,7 @@ fn hostile() -> Atlas {
         t.kind = bad();
         for p in &mut t.prompts {
             (p.template, p.text, p.correct, p.counter) = (bad(), bad(), bad(), bad());
+            p.places.iter_mut().for_each(|place| *place = HOSTILE.into());
             p.answers.iter_mut().for_each(|a| a.0 = HOSTILE.into());
             p.graph.iter_mut().flat_map(|g| &mut g.tokens).for_each(|t| t.1 = HOSTILE.into());
         }

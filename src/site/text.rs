@@ -1,7 +1,7 @@
 //! Text of a corpus or a tokenizer as markup: escaped, with spaces and line breaks that can be
 //! seen, and coloured.
 //!
-//! The only place, with `svg`, `chart`, `graph` and `head`, at which markup is put together by
+//! The only place, with `svg`, `chart`, `graph`, `circuit` and `head`, at which markup is put together by
 //! hand.
 
 use crate::atlas::model::{Example, TextPiece};

@@ -592,9 +592,12 @@ fn logits_are_linear_and_lists_begin_alike() {
     ] {
         let of = |more: &[&str]| json(&bench, &[question, more].concat());
         let default = of(&[]);
-        assert_eq!(default["strength"], 4.0);
-        let twice = of(&["--strength", "8"]);
-        let negative = of(&["--strength", "-4", "--k", "3"]);
+        // A feature's own maximum; a set has none.
+        let strength = default["strength"].as_f64().unwrap();
+        let own = if question[0] == "feature" { default["max"].as_f64().unwrap() } else { 4.0 };
+        assert_eq!(strength, own);
+        let twice = of(&["--strength", &(2.0 * strength).to_string()]);
+        let negative = of(&["--strength", &(-strength).to_string(), "--k", "3"]);
         let many = of(&["--k", "35"]);
         for side in ["promoted", "suppressed"] {
             let list = |said: &Value| said[side].as_array().unwrap().clone();
@@ -605,7 +608,7 @@ fn logits_are_linear_and_lists_begin_alike() {
             for (i, token) in own.iter().enumerate() {
                 let at = |token: &Value| token["at_strength"].as_f64().unwrap();
                 let logit = token["logit"].as_f64().unwrap();
-                assert!((at(token) - 4.0 * logit).abs() < 1e-6 * logit.abs());
+                assert!((at(token) - strength * logit).abs() < 1e-6 * (strength * logit).abs());
                 // As numbers come out of JSON.
                 let same = |a: f64, b: f64| (a - b).abs() < 1e-12 * a.abs();
                 assert!(same(at(&twice[i]), 2.0 * at(token)));

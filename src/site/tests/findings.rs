@@ -51,8 +51,8 @@ fn the_front_page_names_the_model_and_says_what_was_found() {
         "demo&#x2f;&lt;model&gt;</b> (4 layers of 6 heads, 96 wide)",
         "4 attention SAEs of 768 features and 4 MLP transcoders of 768 features",
         "demo&#x2f;corpus.jsonl",
-        "<dt>Heads and MLPs <span class=\"badge",
-        "<dt>Features alone <span class=\"badge",
+        "<dt>Heads and MLPs <span class=\"stamp",
+        "<dt>Features alone <span class=\"stamp",
         "<dt>Not tested</dt>",
         "Measured on ",
     ] {
