@@ -9,7 +9,8 @@ use ring::digest::{SHA256, digest};
 /// least not in Firefox; `file:` is.
 pub(super) fn of_site() -> String {
     let own = ["script-src", "style-src", "img-src"].map(|what| format!("{what} 'self' file:"));
-    format!("default-src 'none'; {}; base-uri 'none'; form-action 'none'", own.join("; "))
+    let own = own.join("; ");
+    format!("default-src 'none'; {own}; base-uri 'none'; form-action 'self' file:")
 }
 
 /// Of a page with these scripts and this style in it, which needs no other file.
@@ -27,7 +28,7 @@ pub(super) fn of_inline(scripts: &[&str], style: &str) -> String {
 }
 
 /// How a policy names the text between two tags.
-fn hash(text: &str) -> String {
+pub(super) fn hash(text: &str) -> String {
     format!("'sha256-{}'", BASE64_STANDARD.encode(digest(&SHA256, text.as_bytes())))
 }
 

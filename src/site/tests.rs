@@ -196,6 +196,23 @@ fn search_engines_are_told_of_every_page() {
     assert_eq!(listed, all.collect());
 }
 
+/// The page of `trace` has all its scripts and styles in it, and its policy lets them through.
+#[test]
+fn a_page_alone_allows_what_is_in_it() {
+    let page = super::page_alone(&fixture::atlas(), BTreeMap::new()).unwrap();
+    let policy = page.split("Content-Security-Policy\" content=\"").nth(1).unwrap();
+    let policy = policy.split('"').next().unwrap();
+    let mut parts = 0;
+    for tag in ["script", "style"] {
+        for part in page.split(&format!("<{tag}>")).skip(1) {
+            let text = part.split(&format!("</{tag}>")).next().unwrap();
+            assert!(policy.contains(&super::policy::hash(text)), "{tag}: {policy}");
+            parts += 1;
+        }
+    }
+    assert!(parts >= 2 && !policy.contains("self"), "{policy}");
+}
+
 #[test]
 fn pages_with_an_address_have_a_picture() {
     let atlas = Atlas { base_url: "https://example.org/atlas/".into(), ..fixture::atlas() };
