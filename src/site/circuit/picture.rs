@@ -12,6 +12,7 @@ use crate::format::text::{cut, visible};
 use crate::ids::{FeatureId, Kind, Slot};
 use crate::site::links::Links;
 use crate::site::text::{Html, escape, html};
+use crate::site::widths;
 use std::fmt::Write;
 
 /// Width of a letter of a node's name, and of the line below it.
@@ -112,13 +113,13 @@ impl Drawing<'_> {
         self.push_rows(&mut body, &layout);
         let class = if self.size == Size::Small { " small" } else { "" };
         html(format!(
-            "<svg class=\"graph circuit{class}\" viewBox=\"0 0 {0:.0} {1:.0}\" \
-             style=\"--w:{0:.0}px\" role=\"group\" aria-label=\"the circuit of {2} over {3}\">{body}\
-             </svg>",
+            "<svg class=\"graph circuit{class} {4}\" viewBox=\"0 0 {0:.0} {1:.0}\" role=\"group\" \
+             aria-label=\"the circuit of {2} over {3}\">{body}</svg>",
             layout.width,
             layout.height,
             escape(&self.task.name),
             counted(self.choice.prompts as usize, "prompt"),
+            widths::picture(layout.width as usize)
         ))
     }
 
