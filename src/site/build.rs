@@ -325,7 +325,7 @@ pub(crate) fn build(atlas: &Atlas, into: &Path, before: &Path) -> Result<usize> 
     for (name, text) in ASSETS {
         output.write(name, text)?;
     }
-    data.par_iter().try_for_each(|(name, text)| output.write(name, text))?;
+    data.par_iter().try_for_each(|(name, text)| output.write(name, &harmless_json(text)))?;
     let frame = Frame { lines: changed_lines(&site), feed: has_feed(&site) };
     atlas.data.iter().flat_map(|data| &data.tables).try_for_each(|table| copy(into, table))?;
     output.write(STYLE, &style())?;

@@ -5,7 +5,7 @@ use super::sets::{encode, order};
 use super::shards::Shards;
 use super::words::{EXAMPLE_WORDS, EXAMPLES, LONGEST, index};
 use super::{Cell, List, Lists, Row};
-use crate::format::text::{Part, cut, parts, visible};
+use crate::format::text::{Part, cut, parts, visible, without_controls};
 use crate::site::links::{Site, gist_of};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -146,7 +146,7 @@ fn told(gist: &str) -> Value {
     let (mut told, mut left): (Vec<String>, usize) = (Vec::new(), GIST);
     for part in parts(gist) {
         let (text, is_token) = match part {
-            Part::Words(words) => (words.to_string(), false),
+            Part::Words(words) => (without_controls(words.into()), false),
             Part::Token(token) => (visible(&token), true),
         };
         if (told.len() % 2 == 1) != is_token {
