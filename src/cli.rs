@@ -228,7 +228,7 @@ pub fn main() -> ExitCode {
         Err(error) => match error.downcast_ref::<Stopped>() {
             Some(_) => (ExitCode::FAILURE, process::stopped()),
             None => {
-                process::write(Stream::Stderr, &report(&error));
+                report(&error).trim_end().lines().for_each(process::note);
                 let code = match may_pass(&error) {
                     _ if error.is::<HeldBack>() => HELD_BACK,
                     true => PASSING,

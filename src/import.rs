@@ -137,13 +137,17 @@ impl Mapping<'_> {
             return Err("they have no description".into());
         }
         let model = line.explanation_model_name.unwrap_or_default();
-        let who = [line.author_name.as_deref(), Some(model.as_str())];
-        let who = who.into_iter().flatten().find(|name| !name.is_empty()).unwrap_or("unknown");
+        let method = line.type_name.unwrap_or_default();
+        // As much as tells two explanations of one feature apart.
+        let parts = [line.author_name.as_deref(), Some(model.as_str()), Some(method.as_str())];
+        let parts: Vec<&str> =
+            parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
+        let who = if parts.is_empty() { "unknown".into() } else { parts.join(", ") };
         Ok(ImportedRow {
             feature: FeatureId { dictionary, index },
-            explainer: format!("Neuronpedia: {}", plain(who, 60)),
+            explainer: format!("Neuronpedia: {}", plain(&who, 120)),
             model: plain(&model, 200),
-            method: plain(&line.type_name.unwrap_or_default(), 200),
+            method: plain(&method, 200),
             source: format!("{model_id}/{layer}/{index}"),
             file: file.into(),
             text: description,

@@ -11,7 +11,8 @@
   const names = new Intl.Collator("en", { numeric: true });
   const number = (text) => {
     const match = text.replace(/\u202f/g, "").replace(/\u2212/g, "-").match(/^-?\d[\d.]*(e-?\d+)?/);
-    return match ? Number(match[0]) : -Infinity;
+    const unit = { KB: 1e3, MB: 1e6, GB: 1e9 }[text.trim().split(/\s/u).pop()] || 1;
+    return match ? Number(match[0]) * unit : -Infinity;
   };
   const sortable = (table) => {
     const heads = [...table.tHead.rows[0].cells];
@@ -85,22 +86,6 @@
   document.querySelectorAll("table.sortable").forEach(sortable);
   tips();
   reachable();
-
-  // What is to be cited or run elsewhere is copied by a button; without a script one selects it.
-  for (const button of document.querySelectorAll("button[data-copy]")) {
-    const [label, source] = [button.textContent, document.getElementById(button.dataset.copy)];
-    button.hidden = false;
-    button.addEventListener("click", async () => {
-      try {
-        await navigator.clipboard.writeText(source.textContent);
-        button.textContent = "Copied";
-      } catch {
-        getSelection().selectAllChildren(source);
-        button.textContent = "Selected; copy it with the keyboard";
-      }
-      setTimeout(() => { button.textContent = label; }, 2000);
-    });
-  }
 
   // What is folded is on paper too.
   let opened = [];

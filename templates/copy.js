@@ -39,12 +39,6 @@
     block.replaceWith(around);
     around.append(block, button("this block", () => text));
   });
-
-  // A link to a table's columns opens them.
-  const open = () => {
-    const wanted = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    if (wanted && wanted.tagName === "DETAILS") wanted.open = true;
-  };
-  addEventListener("hashchange", open);
-  open();
+  const cited = document.getElementById("citation");
+  if (cited) cited.after(button("the citation", () => cited.textContent));
 })();

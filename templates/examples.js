@@ -27,8 +27,12 @@
   window.atlasFeature = (id, panel, own) => { if (id === feature) active = own; };
 
   // Line breaks, tabs and characters without a shape are marked, as they are in the windows.
-  const hidden = /([\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb])/;
-  const symbol = (c) => ({ "\n": "\u21b5", "\t": "\u21e5" })[c] || `U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
+  const hidden = /([\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]|\p{Noncharacter_Code_Point})/u;
+  const symbol = (c) => {
+    const n = c.codePointAt(0);
+    if (n < 32 && c !== "\n" && c !== "\t") return String.fromCharCode(0x2400 + n);
+    return { "\n": "\u21b5", "\t": "\u21e5", "\u007f": "\u2421" }[c] || `U+${n.toString(16).toUpperCase().padStart(4, "0")}`;
+  };
   const running = (text) => text.split(hidden).filter(Boolean).map((part) =>
     (hidden.test(part) ? make("b", { textContent: symbol(part) }) : part));
   const whole = (context, peak) => {

@@ -141,7 +141,12 @@
       fill(part);
     } else {
       scripts.set(id, null);
-      document.head.append(make("script", { src: `${data.features}${id}.js` }));
+      const script = make("script", { src: `${data.features}${id}.js` });
+      script.addEventListener("error", () => {
+        scripts.delete(id);
+        part.textContent = "What is known of the feature could not be loaded.";
+      });
+      document.head.append(script);
     }
     return part;
   };
@@ -238,8 +243,8 @@
       const node = data.nodes[data.marks[mark].nodes[0]];
       const out = make("button", { type: "button", className: "plain", textContent: "take out" });
       out.addEventListener("click", () => {
-        group.marks = group.marks.filter((other) => other !== mark);
-        if (group.marks.length) { dress(group); changed(); } else { part.click(); }
+        const rest = group.marks.filter((other) => other !== mark);
+        if (rest.length) { group.marks = rest; dress(group); changed(); } else { part.click(); }
       });
       const name = make("span", { className: "id", textContent: place(node) });
       return make("li", {}, pageOf(node) ? make("a", { href: pageOf(node) }, name) : name, out);
@@ -416,7 +421,11 @@
   copy.addEventListener("click", async () => {
     write();
     let done = true;
-    await navigator.clipboard.writeText(location.href).catch(() => { done = false; });
+    try {
+      await navigator.clipboard.writeText(location.href);
+    } catch {
+      done = false; // nor has a page that came over plain HTTP a clipboard
+    }
     copy.textContent = done ? "Copied" : "It is in the address bar";
     setTimeout(() => { copy.textContent = "Copy address"; }, 1500);
   });

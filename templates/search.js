@@ -204,6 +204,7 @@
         all[at].scrollIntoView({ block: "nearest" });
       }
     };
+    const usual = document.title;
     const show = async () => {
       const own = ++asked;
       const query = input.value;
@@ -308,7 +309,7 @@
         if (own !== asked) return;
         place.replaceChildren(...sections);
         status.textContent = !result ? "" : result.number ? `${counted(result.number, "result")} for “${query}”` : `Nothing found for “${query}”.`;
-        document.title = document.title.replace(/^.*?Search/u, query ? `${query} · Search` : "Search");
+        document.title = query ? `${query} · ${usual}` : usual;
       } catch (error) {
         if (own === asked) status.textContent = failed(error);
       }

@@ -76,8 +76,9 @@ const TAIL: u64 = 1 << 16;
 /// # Errors
 /// When it cannot be read or written.
 pub(crate) fn give(from: &Path, to: &Path) -> std::io::Result<()> {
-    std::fs::copy(from, to)?;
-    let mut file = File::options().read(true).write(true).open(to)?;
+    // Not with the mode of the table, which may be readable by its owner alone or by no writer.
+    let mut file = File::options().read(true).write(true).create_new(true).open(to)?;
+    std::io::copy(&mut File::open(from)?, &mut file)?;
     let start = file.metadata()?.len().saturating_sub(TAIL);
     let mut tail = Vec::new();
     file.seek(SeekFrom::Start(start))?;

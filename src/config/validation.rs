@@ -432,8 +432,9 @@ fn check_server(llm: &Llm) -> Result<()> {
 /// Names become file names and parts of URLs.
 fn check_name(key: &str, name: &str, seen: &mut BTreeSet<String>) -> Result<()> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
-        let wanted = "up to 64 lower-case letters, digits and `-`, as it becomes a file name";
+    if name.is_empty() || name == "index" || name.len() > 64 || !name.chars().all(plain) {
+        let wanted = "up to 64 lower-case letters, digits and `-`, as it becomes a file name; not \
+                      `index`, which the list of all has";
         return out_of_range(key, format!("{name:?}"), wanted);
     }
     if !seen.insert(name.into()) {

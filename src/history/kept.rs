@@ -97,13 +97,13 @@ pub(crate) fn about_now(store: &Store, lock: &Lock, kept: &[Kept]) -> Result<Abo
     let same = kept.last().filter(|run| run.about.tables == about.tables);
     (about.when, about.name) = match same {
         Some(run) => (run.about.when.clone(), run.about.name.clone()),
-        None => (when.clone(), free_name(&when, kept)),
+        None => (when.clone(), free_name(&when, store.root())),
     };
     Ok(about)
 }
 
 /// `2026-01-31 04:05 UTC` → `2026-01-31-0405`, or with a number behind it.
-fn free_name(when: &str, kept: &[Kept]) -> String {
+fn free_name(when: &str, artifacts: &Path) -> String {
     let name: String = when
         .trim_end_matches(" UTC")
         .chars()
@@ -113,7 +113,7 @@ fn free_name(when: &str, kept: &[Kept]) -> String {
             c => Some(c),
         })
         .collect();
-    let is_free = |name: &String| kept.iter().all(|run| run.about.name != *name);
+    let is_free = |name: &String| artifacts.join(FOLDER).join(name).symlink_metadata().is_err();
     let numbered = (2..).map(|n| format!("{name}-{n}"));
     std::iter::once(name.clone()).chain(numbered).find(is_free).unwrap_or_default()
 }

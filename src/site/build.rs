@@ -27,6 +27,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -131,10 +132,34 @@ pub(super) fn may_write(path: &str) -> bool {
         || FOLDERS.iter().any(|(known, endings)| *known == folder && endings.contains(&ending))
 }
 
-/// Whether files of the site may be in a folder, or in one below it.
-pub(super) fn may_hold(folder: &str) -> bool {
-    folder.starts_with("data/")
-        || FOLDERS.iter().any(|(known, _)| Path::new(known).starts_with(folder))
+/// What versions wrote whose mark lists no files. Nothing is to be added here: there it would be a
+/// user's.
+const ONCE_AT_ROOT: &[&str] =
+    &["index.html", "glossary.html", "search.js", "style.css", "atlas.js"];
+const ONCE_IN_FOLDERS: &[(&str, &[&str])] = &[
+    ("tasks", &["html"]),
+    ("graphs", &["html", "json"]),
+    ("dictionaries", &["html"]),
+    ("components", &["html"]),
+    ("features", &["html"]),
+    ("pairs", &["html"]),
+    ("groups", &["html"]),
+    ("exchanges/components", &["html"]),
+    ("exchanges/features", &["html"]),
+    ("exchanges/pairs", &["html"]),
+    ("exchanges/groups", &["html"]),
+];
+
+/// Whether such a version may have written a file of this path.
+pub(super) fn wrote_once(path: &str) -> bool {
+    let Some((folder, name)) = path.rsplit_once('/') else { return ONCE_AT_ROOT.contains(&path) };
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    ONCE_IN_FOLDERS.iter().any(|(known, endings)| *known == folder && endings.contains(&ending))
+}
+
+/// Whether its files may be in a folder, or in one below it.
+pub(super) fn held_once(folder: &str) -> bool {
+    ONCE_IN_FOLDERS.iter().any(|(known, _)| Path::new(known).starts_with(folder))
 }
 
 /// A file to be rendered.
@@ -429,7 +454,8 @@ impl Output<'_> {
         if is_file_of(&old, text.as_bytes()) && fs::hard_link(&old, &path).is_ok() {
             return Ok(());
         }
-        fs::write(&path, text).hint(
+        // Never into a file that is there, which may be one of the old site.
+        fs::File::create_new(&path).and_then(|mut file| file.write_all(text.as_bytes())).hint(
             || format!("cannot write `{}`", path.display()),
             "check free space and permissions of the folder",
         )

@@ -32,9 +32,9 @@ pub(super) fn files<'a>(
     files
 }
 
-/// Where a page is; a folder's own page is at the folder.
+/// The address of a page, as the page itself has it.
 fn address(base: &str, page: &str) -> String {
-    format!("{base}/{}", page.strip_suffix("index.html").unwrap_or(page))
+    format!("{base}/{page}")
 }
 
 fn sitemap(all: &str, one: &str, addresses: &[String]) -> String {

@@ -111,7 +111,7 @@ impl<'a> Site<'a> {
 /// wrong one would write outside of the folder.
 fn check_name(what: &str, name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if !name.is_empty() && name.chars().all(plain) {
+    if !name.is_empty() && name != "index" && name.chars().all(plain) {
         return Ok(());
     }
     Err(hinted(

@@ -2,7 +2,7 @@
 //! list is a user's, and stays in the folder; while a file of ours is no longer as it was written,
 //! the site is not replaced.
 
-use super::build::{may_hold, may_write};
+use super::build::{held_once, may_write, wrote_once};
 use super::foreign;
 use crate::artifact::folder::Ours;
 use crate::artifact::publish::{publish, scratch};
@@ -303,7 +303,7 @@ impl Manifest {
 
     /// Whether files of ours belong into a folder.
     fn holds(&self, folder: &str) -> bool {
-        let Some(files) = &self.files else { return may_hold(folder) };
+        let Some(files) = &self.files else { return held_once(folder) };
         let below = format!("{folder}/");
         files.range(below.clone()..).next().is_some_and(|(path, _)| path.starts_with(&below))
     }
@@ -313,14 +313,14 @@ impl Manifest {
         Ok(match hash {
             // A folder or link in the place of a file of ours.
             Some(Some(_)) if !kind.is_file() => Whose::Edited,
-            None if !kind.is_file() && may_write(name) => Whose::Edited,
+            None if !kind.is_file() && wrote_once(name) => Whose::Edited,
             // A folder or link is never ours.
             _ if !kind.is_file() => Whose::Others,
             _ if [NAME, PLAIN].contains(&name) || is_half_mark(name) => Whose::Ours,
             Some(Some(hash)) if *hash == hashed(&site.join(name))? => Whose::Ours,
             Some(Some(_)) if foreign::may_stand(name) => Whose::Others,
             Some(Some(_)) => Whose::Edited,
-            None if may_write(name) => Whose::Ours,
+            None if wrote_once(name) => Whose::Ours,
             _ => Whose::Others,
         })
     }
@@ -368,7 +368,11 @@ fn list(site: &Path, below: &str, files: &mut BTreeMap<String, String>) -> Resul
 fn entries(site: &Path, below: &str) -> Result<Vec<(String, FileType)>> {
     let entry = |entry: std::io::Result<std::fs::DirEntry>| -> std::io::Result<(String, FileType)> {
         let entry = entry?;
-        Ok((format!("{below}{}", entry.file_name().to_string_lossy()), entry.file_type()?))
+        let name = entry.file_name().into_string().map_err(|name| {
+            let what = format!("the name {name:?} is not UTF-8; rename the file");
+            std::io::Error::new(ErrorKind::InvalidData, what)
+        })?;
+        Ok((format!("{below}{name}"), entry.file_type()?))
     };
     let read = std::fs::read_dir(site.join(below))
         .and_then(|all| all.map(entry).collect::<std::io::Result<Vec<_>>>());

@@ -4,7 +4,7 @@
 mod findings;
 
 use super::build;
-use super::build::{may_hold, may_write};
+use super::build::{held_once, may_write, wrote_once};
 use super::graph::Marks;
 use crate::atlas::fixture;
 use crate::atlas::model::*;
@@ -71,8 +71,6 @@ fn every_file_is_one_that_a_site_may_have() {
     let new = ["404.html", "robots.txt", "sitemap.xml"];
     for name in built(&atlas).keys().filter(|name| !new.contains(&name.as_str())) {
         assert!(may_write(name), "`{name}`");
-        let folder = name.rsplit_once('/').map(|(folder, _)| folder);
-        assert!(folder.is_none_or(may_hold), "the folder of `{name}`");
     }
     for name in [
         "CNAME",
@@ -86,12 +84,17 @@ fn every_file_is_one_that_a_site_may_have() {
     ] {
         assert!(!may_write(name), "`{name}`");
     }
-    assert!(
-        may_hold("exchanges")
-            && !may_hold("exchange")
-            && !may_hold(".git")
-            && !may_hold("features/old")
-    );
+}
+
+#[test]
+fn names_that_are_new_are_a_users_where_no_files_are_listed() {
+    assert!(wrote_once("tasks/ioi.html") && wrote_once("atlas.js"));
+    for name in ["feed.xml", "card.html", "list.js", "data/a.json", "search/w1.js", "tasks/a.json"]
+    {
+        assert!(may_write(name) && !wrote_once(name), "`{name}`");
+    }
+    assert!(held_once("exchanges") && !held_once("exchange") && !held_once(".git"));
+    assert!(!held_once("data") && !held_once("features/old"));
 }
 
 #[test]

@@ -14,7 +14,8 @@ pub(super) fn missed(run: &Run, atlas: &Atlas) -> Result<Vec<String>> {
     let publish = &run.config.publish;
     let mut missed = Vec::new();
     let mut least = |key: &str, bound: f64, of: String, value: Option<f64>| {
-        if bound > 0.0 && value.is_none_or(|value| value < bound) {
+        // What is no number meets no bound.
+        if bound > 0.0 && !value.is_some_and(|value| value >= bound) {
             let value = value.map_or("unknown".into(), percent);
             missed.push(format!("`publish.{key}` is {bound}, {of} has {value}"));
         }
@@ -27,6 +28,10 @@ pub(super) fn missed(run: &Run, atlas: &Atlas) -> Result<Vec<String>> {
         let of = format!("the circuit of features of `{name}`");
         let value = faithfulness(task, "feature", "chosen");
         least("least_feature_faithfulness", publish.least_feature_faithfulness, of, value);
+    }
+    if atlas.conformance.is_empty() {
+        let of = "no dictionary".to_string();
+        least("least_variance_explained", publish.least_variance_explained, of, None);
     }
     for fit in &atlas.conformance {
         let of = format!("`{}`", fit.dictionary);

@@ -57,7 +57,8 @@ pub fn run(run: &Run) -> Result<Done> {
     let keep = run.config.output.keep;
     if keep > 0 {
         atlas.changes = history::history(run.store, run.lock)?;
-        atlas.changes.truncate(keep);
+        // As many as there are after the oldest run has gone, so that a rerun makes the same pages.
+        atlas.changes.truncate(keep.saturating_sub(1));
     }
     let mut missed = bounds::missed(run, &atlas)?;
     let settings = &run.config.site;

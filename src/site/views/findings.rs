@@ -313,12 +313,12 @@ fn links(task: &Task) -> Option<Finding> {
     };
     let text = format!(
         "Of the {all} strongest links {tested} were tested by intervention: {held} change what \
-         they enter as predicted, {short} by less than a quarter of that, {opposite} the other \
-         way.{steady}"
+         they enter in the predicted direction by at least a quarter of what was predicted, \
+         {short} by less, {opposite} the other way.{steady}"
     );
     let short = format!(
-        "Of the {all} strongest {held} do as predicted, {short} far less, {opposite} the \
-         contrary{untested}."
+        "Of the {all} strongest {held} do at least a quarter of what was predicted, {short} less, \
+         {opposite} the contrary{untested}."
     );
     Some(Finding { what: "Links", verdict, class, text, short })
 }

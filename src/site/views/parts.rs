@@ -63,7 +63,12 @@ impl Page {
             _ => vec![links.page(section, &format!("{section}/index.html"))],
         };
         let kind = match section {
-            _ if path.ends_with("index.html") || path.starts_with("lists/") => "",
+            _ if path == "index.html"
+                || path.ends_with("/index.html")
+                || path.starts_with("lists/") =>
+            {
+                ""
+            }
             "tasks" => "Task ",
             "components" => "Component ",
             "features" => "Feature ",
