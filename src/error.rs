@@ -121,6 +121,8 @@ pub(crate) fn may_pass(error: &anyhow::Error) -> bool {
                 | UnexpectedEof
                 | Unsupported
                 | BrokenPipe
+                // What libraries make of errors of their own; the system has other kinds.
+                | Other
         )
     };
     let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());

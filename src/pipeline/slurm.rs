@@ -29,7 +29,7 @@ const SPEED: f64 = 1e9;
 /// Exit codes after which another try would end the same way, or is not wanted: an error that stays;
 /// wrong arguments; answers of a language model that failed; a panic; SIGINT and SIGTERM. Others are
 /// of kills, and of errors that may pass.
-const FINAL: &str = "1 | 2 | 3 | 101 | 130 | 143";
+const FINAL: &str = "1 | 2 | 3 | 4 | 101 | 130 | 143";
 /// The line that ends a script in what `--print` prints.
 const END: &str = "END_OF_JOB";
 

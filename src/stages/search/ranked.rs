@@ -208,15 +208,19 @@ impl<'a> Finder<'a> {
             .circuit_parts()
             .filter(|&part| run.has(part) && !run.is_kept(&PromptCircuitRow::ARTIFACT, part))
             .collect();
-        if own.is_empty() {
+        let chooses = run.has(self.first.choice) && !run.is_kept(&CHOICES, self.first.choice);
+        if own.is_empty() && !chooses {
             return Ok(());
         }
         if !run.are_kept(&PromptScoreRow::ARTIFACT, self.score_parts()) {
-            run.parts.leave(own.len());
+            run.parts.leave(own.len() + usize::from(chooses));
             return Ok(());
         }
         let scored = self.scored()?;
         let (_, circuit) = self.chosen(&scored.means)?;
+        if own.is_empty() {
+            return Ok(());
+        }
         let members = Members::new(&self.gradient, &circuit)?;
         run.progress.begin("circuits of prompts", (own.len() * LINKED) as u64, 0);
         own.into_iter().try_for_each(|part| {

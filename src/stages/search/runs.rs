@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 /// of long runs, and little lost of short ones.
 const LEAST: Duration = Duration::from_secs(1);
 const SHARE: u32 = 20;
+/// As much as a kill may lose.
+const MOST: Duration = Duration::from_secs(30);
 
 /// A run of a circuit over the prompts of a task.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -178,7 +180,8 @@ impl<'a> Runs<'a> {
     }
 
     fn write_if_due(&self) -> Result<()> {
-        if self.written.get().elapsed() < LEAST.max(self.begun.elapsed() / SHARE) {
+        let due = (self.begun.elapsed() / SHARE).clamp(LEAST, MOST);
+        if self.written.get().elapsed() < due {
             return Ok(());
         }
         self.write()
@@ -198,11 +201,12 @@ impl<'a> Runs<'a> {
 
     /// Writes all runs as one part, whatever the parts were in which they were measured.
     pub(crate) fn end(self) -> Result<()> {
-        self.open.take();
-        let used = self.used.take();
+        let used = self.used.borrow();
         let rows: Vec<CircuitRunRow> =
             used.iter().flat_map(|(key, values)| key.rows(values)).collect();
         self.run.store.write_part_as(&self.artifact, self.run.fingerprint, 0, &rows)?;
+        // What is not written yet is in that part.
+        self.open.take();
         self.run.store.remove_parts_from(&self.artifact, 1)
     }
 }
