@@ -228,7 +228,7 @@ pub fn main() -> ExitCode {
         Err(error) => match error.downcast_ref::<Stopped>() {
             Some(_) => (ExitCode::FAILURE, process::stopped()),
             None => {
-                report(&error).trim_end().lines().for_each(process::note);
+                process::note(report(&error).trim_end());
                 let code = match may_pass(&error) {
                     _ if error.is::<HeldBack>() => HELD_BACK,
                     true => PASSING,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// In the order in which the stages write them. Left out are the raw activations, which are as
 /// large as the model's runs, and what `show` keeps of its own questions.
-pub const PUBLISHED: [Artifact; 40] = [
+pub const PUBLISHED: [Artifact; 41] = [
     Document::ARTIFACT,
     ContextRow::ARTIFACT,
     ModelCheckRow::ARTIFACT,
@@ -43,6 +43,7 @@ pub const PUBLISHED: [Artifact; 40] = [
     ClusterRow::ARTIFACT,
     CauseRow::ARTIFACT,
     ReadingRow::ARTIFACT,
+    SimilarRow::ARTIFACT,
     AblatedRow::ARTIFACT,
     ExplanationRow::ARTIFACT,
     ExchangeRow::ARTIFACT,

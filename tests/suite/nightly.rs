@@ -156,7 +156,7 @@ fn a_run_with_the_same_tables_is_kept_once_and_old_ones_go() {
     assert_eq!(runs(&bench), before);
     assert!(!bench.file("site/changes.html").exists());
     // Tables that did not change are on the disk once, under both names and in both runs.
-    let bench = bench.set("passes = 2", "passes = 2\ncontrast = true");
+    let bench = bench.set("passes = 2", "passes = 3");
     bench.run(&[]).succeeded();
     let all = runs(&bench);
     assert!(all.len() == 2 && all[0] == before[0], "{all:?}");

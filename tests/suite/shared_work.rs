@@ -164,12 +164,7 @@ fn a_killed_discover_goes_on_and_gives_the_same_bytes() {
 
 #[test]
 fn a_killed_verify_goes_on_and_gives_the_same_bytes() {
-    let after = [
-        "method_circuits/part-00000.parquet",
-        "method_circuits/part-00002.parquet",
-        "circuit_runs",
-        "tested_links/part-00000.parquet",
-    ];
+    let after = ["method_circuits", "circuit_runs", "tested_links"];
     goes_on("verify", &after, &before("heads"));
 }
 

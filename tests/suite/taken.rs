@@ -156,7 +156,9 @@ fn every_page_of_a_subject_links_to_its_document() {
         for entry in fs::read_dir(bench.file("site").join(folder)).unwrap() {
             let path = entry.unwrap().path();
             let is_page = path.extension().is_some_and(|ending| ending == "html");
-            if !is_page || path.file_name().is_some_and(|name| name == "index.html") {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            // Those with `+` only lead to where the page is now.
+            if !is_page || name == "index.html" || name.contains('+') {
                 continue;
             }
             let document = path.with_extension("json");
