@@ -25,7 +25,10 @@ fn world() -> Bench {
             "method = \"greedy\"\npasses = 2",
             "prompts = 40\nchoose = 12\nmost = 30\nprune = true\nshare = 0.001",
         )
-        .set("prompts = 4\nrandom = 2", "prompts = 12\nrandom = 2")
+        .set(
+            "prompts = 4\nrandom = 2",
+            "prompts = 12\nrandom = 2\nmethods = [\"greedy\", \"influence\"]",
+        )
 }
 
 /// It, up to a stage. Each runs once.

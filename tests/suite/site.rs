@@ -62,6 +62,9 @@ fn unlisted(bench: &Bench) {
     for name in files(bench).into_keys().filter(|name| !is_old(name)) {
         fs::remove_file(bench.file("site").join(name)).unwrap();
     }
+    for folder in ["contexts", "data", "lists", "search"] {
+        fs::remove_dir_all(bench.file("site").join(folder)).unwrap();
+    }
     fs::write(bench.file("site/atlas.json"), mark.to_string()).unwrap();
 }
 
