@@ -322,7 +322,7 @@ fn explanations_of_others_are_imported_and_shown_as_theirs() {
     let hostile = "names </p><script>alert(1)</script> {{ 7 * 7 }} \u{1b}[31m %s ../../x";
     let lines = [
         line("1-att-kk", "3", hostile, "gpt-4o-mini"),
-        line("1-att-kk", "3", "another view", "claude"),
+        line("1-att-kk", "3", "another view", "gpt-4o"),
         line("2-tres-dc", "5", "numbers", "gpt-4o-mini"),
         line("1-att-kk", "999999", "no such feature", "gpt-4o-mini"),
         line("1-res-jb", "3", "another dictionary", "gpt-4o-mini"),
@@ -350,18 +350,20 @@ fn explanations_of_others_are_imported_and_shown_as_theirs() {
     }
     let rows: Vec<ImportedRow> = bench.table();
     assert_eq!(rows.len(), 3);
-    assert!(
-        rows.iter().any(|row| row.text == hostile && row.explainer == "Neuronpedia: gpt-4o-mini")
-    );
+    assert!(rows.iter().any(|row| row.text == hostile
+        && row.explainer == "Neuronpedia: gpt-4o-mini, oai_token-act-pair"));
     // The next run shows them, and nothing else of it changes.
     let ran = bench.run(&[]).succeeded();
     assert_eq!(ran.ran(), ["render"], "{}", ran.err);
     let page = bench.page("features/att1.3.html");
-    assert!(page.contains("Imported, not of this run: Neuronpedia: gpt-4o-mini"), "{page}");
+    assert!(
+        page.contains("Imported, not of this run: Neuronpedia: gpt-4o-mini, oai_token-act-pair"),
+        "{page}"
+    );
     assert!(!page.contains("<script>alert"), "{page}");
     assert!(page.contains("&lt;script&gt;alert(1)"));
     let shown = bench.call(&["show", "feature", "att1.3"]).succeeded();
-    assert!(shown.out.contains("[Neuronpedia: claude, of"), "{}", shown.out);
+    assert!(shown.out.contains("[Neuronpedia: gpt-4o, oai_token-act-pair, of"), "{}", shown.out);
     assert!(!shown.out.contains('\u{1b}'), "{}", shown.out);
     let said = bench.call(&["show", "feature", "att1.3", "--json"]).succeeded();
     let document: Value = serde_json::from_str(&said.out).unwrap();
