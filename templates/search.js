@@ -204,7 +204,6 @@
         all[at].scrollIntoView({ block: "nearest" });
       }
     };
-    const usual = document.title;
     const show = async () => {
       const own = ++asked;
       const query = input.value;
@@ -273,7 +272,7 @@
 
   const page = (form) => {
     const [input, status, place] = [form.querySelector("input"), document.getElementById("told"), document.getElementById("found")];
-    const MORE = 20;
+    const [MORE, usual] = [20, document.title];
     let asked = 0;
     const item = (kind, all) => (row, i) =>
       make("li", {}, make("a", { className: "id", href: address(kind.folder, row), textContent: row[0] }), make("small", { textContent: where(kind, all, kind.rows[i]) }), make("p", {}, ...told(row[2])));
