@@ -64,7 +64,11 @@ pub(crate) fn recovers(bench: &Bench) -> Held {
 /// The results are those of a run that nothing happened to.
 pub(crate) fn same(bench: &Bench) -> Held {
     let (own, whole) = (bench.results(), Bench::finished().results());
-    let timed = |name: &Path| name.ends_with("index.html") || name.ends_with("atlas.json");
+    let timed = |name: &Path| {
+        ["site/index.html", "site/card.html", "site/atlas.json"]
+            .iter()
+            .any(|file| name.ends_with(file))
+    };
     for (name, bytes) in &whole {
         match own.get(name) {
             None => return Err(format!("{} is missing", name.display())),
