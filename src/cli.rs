@@ -205,10 +205,10 @@ const STATUS_HELP: &str = "The exit code is 3 while a stage is incomplete: repli
 /// The exit code of a run that came to its end, but without all answers of language models, and of
 /// `status` after it.
 const UNANSWERED: u8 = 3;
-/// That of a run whose site was not published, as it does not meet `[publish]`.
+/// The exit code of a run whose site was not published, because it misses a bound of `[publish]`.
 const HELD_BACK: u8 = 4;
 
-/// The exit code of an error that another try may not meet: `EX_TEMPFAIL` of `sysexits.h`.
+/// The exit code of a temporary error, after which a retry may succeed: `EX_TEMPFAIL` of `sysexits.h`.
 const PASSING: u8 = 75;
 
 /// Answers the command line that the program was started with. What went wrong is told, and is in

@@ -88,8 +88,8 @@ const GRAPH_SCRIPT: &str = include_str!("../../templates/graph.js");
 const ICON: &str = include_str!("../../templates/icon.svg");
 const STYLE: &str = "style.css";
 
-/// Pages and other files that are in the site's own folder. Not `404.html`, `robots.txt` and
-/// `sitemap.xml`: sites that list no files had none, so there they are a user's.
+/// Pages and other files that are in the site's own folder, but for those in whose place a user may
+/// keep one of his own (`foreign`).
 const AT_ROOT: &[&str] =
     &["index.html", "glossary.html", "how-to-read.html", "card.html", "search.html", PAGE, FEED];
 
@@ -126,10 +126,14 @@ pub(super) fn may_write(path: &str) -> bool {
             || path == STYLE
             || ASSETS.iter().any(|(asset, _)| *asset == path);
     };
-    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
     // Tables in parts have folders of their own.
-    (folder.starts_with("data/") && ending == "parquet")
-        || FOLDERS.iter().any(|(known, endings)| *known == folder && endings.contains(&ending))
+    (folder.starts_with("data/") && name.ends_with(".parquet")) || is_among(FOLDERS, folder, name)
+}
+
+/// Whether a folder and the ending of a file in it are among these.
+fn is_among(folders: &[(&str, &[&str])], folder: &str, name: &str) -> bool {
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    folders.iter().any(|(known, endings)| *known == folder && endings.contains(&ending))
 }
 
 /// What versions wrote whose mark lists no files. Nothing is to be added here: there it would be a
@@ -152,9 +156,10 @@ const ONCE_IN_FOLDERS: &[(&str, &[&str])] = &[
 
 /// Whether such a version may have written a file of this path.
 pub(super) fn wrote_once(path: &str) -> bool {
-    let Some((folder, name)) = path.rsplit_once('/') else { return ONCE_AT_ROOT.contains(&path) };
-    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-    ONCE_IN_FOLDERS.iter().any(|(known, endings)| *known == folder && endings.contains(&ending))
+    match path.rsplit_once('/') {
+        None => ONCE_AT_ROOT.contains(&path),
+        Some((folder, name)) => is_among(ONCE_IN_FOLDERS, folder, name),
+    }
 }
 
 /// Whether its files may be in a folder, or in one below it.

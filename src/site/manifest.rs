@@ -72,11 +72,17 @@ impl Other {
 /// When a site cannot be put in the place of what a folder holds, without a loss to its user: pages
 /// of somebody else, or pages of ours that were edited.
 pub(crate) fn check(site: &Path) -> Result<()> {
-    let Some(mark) = Manifest::read(site) else { return check_unmarked(site) };
-    let others = mark.contents(site)?.others;
-    let edited: Vec<String> =
-        others.iter().filter(|other| other.is_edited).map(Other::words).collect();
-    if edited.is_empty() || mark.begun {
+    match Manifest::read(site) {
+        None => check_unmarked(site),
+        Some(mark) if mark.begun => Ok(()),
+        Some(mark) => check_edited(site, &mark.contents(site)?),
+    }
+}
+
+fn check_edited(site: &Path, contents: &Contents) -> Result<()> {
+    let edited = contents.others.iter().filter(|other| other.is_edited);
+    let edited: Vec<String> = edited.map(Other::words).collect();
+    if edited.is_empty() {
         return Ok(());
     }
     Err(refused(
@@ -143,19 +149,9 @@ fn in_shell(path: &Path) -> String {
 /// When something cannot be read or removed.
 pub(crate) fn remove(site: &Path) -> Result<Option<String>> {
     let Some(mark) = Manifest::read(site) else { return Ok(None) };
-    let Contents { mut ours, folders, others } = mark.contents(site)?;
-    // Should this be killed, nobody takes what is left for a site that is as it should be.
-    Manifest { fingerprint: String::new(), ..mark }.save(site)?;
-    // The mark last: should this be killed, the next one still knows what is ours.
-    ours.retain(|name| name != NAME);
-    for name in &ours {
-        remove_file(&site.join(name))?;
-    }
-    // A folder stays where a user has put something into it.
-    folders.iter().for_each(|name| drop(std::fs::remove_dir(site.join(name))));
-    remove_file(&site.join(NAME))?;
-    drop(std::fs::remove_dir(site));
-    let others: Vec<String> = others.iter().map(Other::words).collect();
+    let contents = mark.contents(site)?;
+    mark.remove(site, &contents)?;
+    let others: Vec<String> = contents.others.iter().map(Other::words).collect();
     Ok((!others.is_empty()).then(|| few(&others)))
 }
 
@@ -164,20 +160,21 @@ fn remove_beside(folder: &Path, site: &Path) -> Result<()> {
     if folder.symlink_metadata().is_err() {
         return Ok(());
     }
-    check(folder)?;
     match Manifest::read(folder) {
         Some(mark) if mark.begun => remove_begun(folder)?,
         Some(mark) => {
-            let others = mark.contents(folder)?.others;
+            let contents = mark.contents(folder)?;
+            check_edited(folder, &contents)?;
+            let others = &contents.others;
             if !others.is_empty() && !site.exists() {
                 // It is the only one that there is.
                 return std::fs::rename(folder, site)
                     .with_context(|| format!("cannot write `{}`", site.display()));
             }
             others.iter().try_for_each(|other| foreign::move_over(folder, site, &other.path))?;
-            remove(folder)?;
+            mark.remove(folder, &contents)?;
         }
-        None => {}
+        None => check_unmarked(folder)?,
     }
     // Without a mark there was nothing in it but these.
     drop(std::fs::remove_file(folder.join(PLAIN)));
@@ -273,6 +270,21 @@ impl Manifest {
     pub(crate) fn missing(&self, site: &Path) -> Option<&str> {
         let listed = self.files.iter().flatten().map(|(name, _)| name.as_str());
         listed.chain([PLAIN]).find(|name| !site.join(name).exists())
+    }
+
+    /// Removes what is ours.
+    fn remove(self, site: &Path, contents: &Contents) -> Result<()> {
+        // Should this be killed, nobody takes what is left for a site that is as it should be.
+        Manifest { fingerprint: String::new(), ..self }.save(site)?;
+        // The mark last: should this be killed, the next one still knows what is ours.
+        for name in contents.ours.iter().filter(|name| *name != NAME) {
+            remove_file(&site.join(name))?;
+        }
+        // A folder stays where a user has put something into it.
+        contents.folders.iter().for_each(|name| drop(std::fs::remove_dir(site.join(name))));
+        remove_file(&site.join(NAME))?;
+        drop(std::fs::remove_dir(site));
+        Ok(())
     }
 
     fn contents(&self, site: &Path) -> Result<Contents> {

@@ -1,7 +1,8 @@
 //! Exploring pages in Chromium: whole contexts of examples, and graphs with their panel, threshold,
 //! groups and keys. Skipped, with the reason printed, where there is no Chromium.
 
-use crate::bench::{Bench, skipped};
+use crate::bench::Bench;
+use crate::browser::{address, chromium, headless};
 use std::path::Path;
 use std::process::Command;
 
@@ -41,27 +42,22 @@ const click = (element, more = {}) =>
 })();
 </script>"#;
 
-/// Does the steps on a page of a site, as it is opened from a disk.
+/// Does the steps on the first page of a folder of the site whose text holds something, as it is
+/// opened from a disk.
 #[track_caller]
-fn drive(site: &Path, profile: &Path, page: &str, steps: &str) {
-    let Some(chromium) =
-        ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| {
-            Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
-        })
-    else {
-        skipped("there is no chromium");
-        return;
-    };
+fn drive(folder: &str, holds: &str, steps: &str) {
+    let Some(chromium) = chromium() else { return };
+    let bench = Bench::finished();
+    let site = bench.file("site");
+    let page = first_with(&site, folder, holds);
     let driver = site.join("driver.html");
-    std::fs::write(&driver, DRIVER.replace("PAGE", page).replace("STEPS", steps)).unwrap();
+    std::fs::write(&driver, DRIVER.replace("PAGE", &page).replace("STEPS", steps)).unwrap();
     let output = Command::new(chromium)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
-        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .args(headless(&bench.file("chromium")))
         // For the page around the frame; the page itself needs no such leave.
         .arg("--allow-file-access-from-files")
         .args(["--virtual-time-budget=20000", "--window-size=1400,1000", "--dump-dom"])
-        .arg(format!("--user-data-dir={}", profile.display()))
-        .arg(format!("file://{}", driver.display()))
+        .arg(address(&driver))
         .output()
         .unwrap();
     std::fs::remove_file(&driver).unwrap();
@@ -86,13 +82,9 @@ fn first_with(site: &Path, folder: &str, text: &str) -> String {
 
 #[test]
 fn the_whole_context_of_an_example_is_one_click_away() {
-    let bench = Bench::finished();
-    let site = bench.file("site");
-    let page = first_with(&site, "features", "<li data-c=");
     drive(
-        &site,
-        &bench.file("chromium"),
-        &page,
+        "features",
+        "<li data-c=",
         r#"
         const item = $("li[data-c]");
         const [text, button] = [item.querySelector(".x"), item.querySelector("button.whole")];
@@ -122,13 +114,9 @@ fn the_whole_context_of_an_example_is_one_click_away() {
 
 #[test]
 fn a_graph_is_explored_by_pointer_and_by_keys() {
-    let bench = Bench::finished();
-    let site = bench.file("site");
-    let page = first_with(&site, "graphs", "class=\"node mlp\"");
     drive(
-        &site,
-        &bench.file("chromium"),
-        &page,
+        "graphs",
+        "class=\"node mlp\"",
         r##"
         const node = $("a.node.mlp");
         const name = node.querySelector("text").textContent;
@@ -195,13 +183,9 @@ fn a_graph_is_explored_by_pointer_and_by_keys() {
 
 #[test]
 fn what_is_chosen_comes_from_the_address_and_what_is_not_there_is_left_out() {
-    let bench = Bench::finished();
-    let site = bench.file("site");
-    let page = first_with(&site, "graphs", "class=\"node mlp\"");
     drive(
-        &site,
-        &bench.file("chromium"),
-        &page,
+        "graphs",
+        "class=\"node mlp\"",
         r##"
         const hash = async (hash) => {
             frame.contentWindow.location.hash = hash;

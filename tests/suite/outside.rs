@@ -2,6 +2,7 @@
 //! Chromium. Skipped, with the reason printed, where the tool is missing.
 
 use crate::bench::{Bench, REPOSITORY, skipped};
+use crate::browser::{address, chromium, headless};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -112,35 +113,16 @@ fn pages_fit_a_phone_and_run_without_errors_in_chromium() {
     assert_eq!(fine, pages.len(), "{told:?}");
 }
 
-/// The browser's name; none, after saying so, where there is none.
-pub(crate) fn chromium() -> Option<&'static str> {
-    let runs = |name: &&str| {
-        Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
-    };
-    let found = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(runs);
-    if found.is_none() {
-        skipped("there is no chromium");
-    }
-    found
-}
-
 fn started(chromium: &str, bench: &Bench) -> Command {
     let mut command = Command::new(chromium);
-    command
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
-        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-        .args(["--window-size=1280,900"])
-        .arg(format!("--user-data-dir={}", bench.file("chromium").display()));
+    command.args(headless(&bench.file("chromium"))).args(["--window-size=1280,900"]);
     command
 }
 
 /// A page as it is after its scripts have run for this long, in the browser's own time.
 pub(crate) fn dump(chromium: &str, bench: &Bench, page: &Path, budget: &str) -> String {
-    let output = started(chromium, bench)
-        .args([budget, "--dump-dom"])
-        .arg(format!("file://{}", page.display()))
-        .output()
-        .unwrap();
+    let output =
+        started(chromium, bench).args([budget, "--dump-dom"]).arg(address(page)).output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -150,7 +132,7 @@ pub(crate) fn printed(chromium: &str, bench: &Bench, page: &Path) -> usize {
     let output = started(chromium, bench)
         .arg("--no-pdf-header-footer")
         .arg(format!("--print-to-pdf={}", paper.display()))
-        .arg(format!("file://{}", page.display()))
+        .arg(address(page))
         .output()
         .unwrap();
     let pdf = std::fs::read(&paper).unwrap_or_else(|_| panic!("{output:?}"));

@@ -2,7 +2,8 @@
 //! Skipped, with the reason printed, where a tool is missing.
 
 use crate::bench::{Bench, skipped};
-use crate::outside::{chromium, dump, pages, printed};
+use crate::browser::chromium;
+use crate::outside::{dump, pages, printed};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

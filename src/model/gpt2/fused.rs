@@ -77,6 +77,22 @@ fn covered(layout: &Layout) -> candle_core::Result<std::ops::Range<usize>> {
     }
 }
 
+/// The numbers of rows, and of the bias that each of them gets.
+fn rows_and_bias<'a>(
+    x: &'a mut CpuStorage,
+    of_x: &Layout,
+    b: &'a CpuStorage,
+    of_b: &Layout,
+) -> candle_core::Result<(&'a mut [f32], &'a [f32])> {
+    let b = &b.as_slice::<f32>()?[covered(of_b)?];
+    let CpuStorage::F32(x) = x else { candle_core::bail!("a bias of other numbers") };
+    let x = &mut x[covered(of_x)?];
+    if b.is_empty() || !x.len().is_multiple_of(b.len()) {
+        candle_core::bail!("a bias of {} numbers for {}", b.len(), x.len());
+    }
+    Ok((x, b))
+}
+
 impl InplaceOp2 for Bias {
     fn name(&self) -> &'static str {
         "bias"
@@ -89,12 +105,7 @@ impl InplaceOp2 for Bias {
         b: &CpuStorage,
         of_b: &Layout,
     ) -> candle_core::Result<()> {
-        let b = &b.as_slice::<f32>()?[covered(of_b)?];
-        let CpuStorage::F32(x) = x else { candle_core::bail!("a bias of other numbers") };
-        let x = &mut x[covered(of_x)?];
-        if b.is_empty() || !x.len().is_multiple_of(b.len()) {
-            candle_core::bail!("a bias of {} numbers for {}", b.len(), x.len());
-        }
+        let (x, b) = rows_and_bias(x, of_x, b, of_b)?;
         let arch = Arch::new();
         let some = |rows: &mut [f32]| {
             if self.activate {
@@ -125,12 +136,10 @@ impl InplaceOp3 for BiasOnto {
         stream: &CpuStorage,
         of_stream: &Layout,
     ) -> candle_core::Result<()> {
-        let b = &b.as_slice::<f32>()?[covered(of_b)?];
+        let (x, b) = rows_and_bias(x, of_x, b, of_b)?;
         let stream = &stream.as_slice::<f32>()?[covered(of_stream)?];
-        let CpuStorage::F32(x) = x else { candle_core::bail!("a bias of other numbers") };
-        let x = &mut x[covered(of_x)?];
-        if b.is_empty() || !x.len().is_multiple_of(b.len()) || x.len() != stream.len() {
-            candle_core::bail!("a bias of {} numbers for {}", b.len(), x.len());
+        if x.len() != stream.len() {
+            candle_core::bail!("a stream of {} numbers for {}", stream.len(), x.len());
         }
         let (arch, some) = (Arch::new(), rows_at_once(b.len()));
         x.par_chunks_mut(some)

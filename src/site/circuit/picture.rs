@@ -3,13 +3,13 @@
 //! sign.
 
 use super::choice::{Choice, Most, chosen};
-use super::layout::{Box, Layout, Measures, Spot};
 use super::sum::{Amount, Key, Part, Sum};
 use super::words::{TOKEN, columns, sign};
 use crate::atlas::model::Task;
 use crate::format::number::counted;
 use crate::format::text::{cut, visible};
 use crate::ids::{FeatureId, Kind, Slot};
+use crate::site::layout::{Box, Layout, Measures, OF_TASK, Spot};
 use crate::site::links::Links;
 use crate::site::text::{Html, escape, html};
 use crate::site::widths;
@@ -42,8 +42,10 @@ impl Size {
 
     fn measures(self) -> Measures {
         match self {
-            Size::Full => Measures { height: 32.0, air: 30.0, bottom: 44.0, width: 1090.0 },
-            Size::Small => Measures { height: 30.0, air: 24.0, bottom: 40.0, width: 520.0 },
+            Size::Full => OF_TASK,
+            Size::Small => {
+                Measures { height: 30.0, air: 24.0, bottom: 40.0, width: 520.0, ..OF_TASK }
+            }
         }
     }
 }
@@ -105,7 +107,7 @@ impl Drawing<'_> {
         let names: Vec<f64> =
             self.choice.places.iter().map(|place| columns(&place.0) * SMALL * 1.12).collect();
         let rows = 2 + 3 * self.layers();
-        let layout = Layout::new(&boxes, &links, rows, &names, self.size.measures());
+        let layout = Layout::new(&boxes, &links, rows, &names, &self.size.measures());
         let mut body = String::new();
         self.push_ground(&mut body, &layout);
         self.push_links(&mut body, &layout);

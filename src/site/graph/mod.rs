@@ -1,10 +1,9 @@
 //! The circuit of one prompt as a picture: positions across, layers up.
 //!
-//! `marks` says what is drawn for which nodes, `layout` where everything stands, `picture` draws it,
+//! `marks` says what is drawn for which nodes, the site's `layout` where everything stands, `picture` draws it,
 //! `names` says what each node is, `data` tells it to the page's script. All are pure functions of plain values.
 
 mod data;
-mod layout;
 mod marks;
 mod names;
 mod picture;

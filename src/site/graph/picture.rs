@@ -1,13 +1,13 @@
 //! The graph as SVG. Shapes tell the kinds of nodes, colours and dashes the signs of effects, widths
 //! their shares, letters the slots of heads.
 
-use super::layout::{AIR, Box, HEIGHT, Layout, Spot};
 use super::marks::{Line, Marks};
 use super::names::Names;
 use crate::atlas::model::kind_word;
 use crate::format::text::cut;
 use crate::format::text::visible;
 use crate::ids::{NodeKind, Slot};
+use crate::site::layout::{Box, Layout, OF_PROMPT, Spot};
 use crate::site::text::{Html, escape, html};
 use crate::site::widths;
 use std::collections::BTreeSet;
@@ -72,7 +72,7 @@ pub(crate) fn picture(names: &Names, marks: &Marks, layers: usize) -> Html {
     let links: Vec<(usize, usize)> = marks.lines.iter().map(|line| (line.from, line.to)).collect();
     let tokens: Vec<f64> =
         graph.tokens.iter().map(|(_, t)| columns(&cut(&visible(t), TOKEN[0])) * LETTER).collect();
-    let layout = Layout::new(&boxes, &links, 2 + 3 * layers, &tokens);
+    let layout = Layout::new(&boxes, &links, 2 + 3 * layers, &tokens, &OF_PROMPT);
     let mut body = String::new();
     push_ground(&mut body, &layout, layers);
     push_tokens(&mut body, &layout, names);
@@ -122,7 +122,7 @@ fn push_ground(body: &mut String, layout: &Layout, layers: usize) {
 fn push_row_names(body: &mut String, layout: &Layout, layers: usize) {
     body.push_str("<g class=\"names\">");
     for (i, strip) in layout.rows.iter().enumerate().filter(|(_, strip)| strip.used) {
-        let y = strip.middle() + AIR / 2.0 + 4.0;
+        let y = strip.middle() + OF_PROMPT.air / 2.0 + 4.0;
         let _ =
             write!(body, "<text class=\"l\" x=\"6\" y=\"{y:.0}\">{}</text>", row_name(i, layers));
     }
@@ -222,7 +222,7 @@ fn push_slots(body: &mut String, layout: &Layout, marks: &Marks) {
             body,
             "<text data-m=\"{mark}\" x=\"{:.0}\" y=\"{:.0}\">{}</text>",
             entry(spot, slot),
-            spot.y + HEIGHT / 2.0 + 8.0,
+            spot.y + OF_PROMPT.height / 2.0 + 8.0,
             slot.word()
         );
     }
@@ -242,8 +242,8 @@ fn entry(to: &Spot, slot: Slot) -> f64 {
 /// From the upper edge of one node to the lower edge of another. A long way straight up is bowed,
 /// or it would hide behind the nodes between.
 fn curve(from: &Spot, to: &Spot, slot: Slot) -> String {
-    let (x1, y1) = (from.x, from.y - HEIGHT / 2.0);
-    let (x2, y2) = (entry(to, slot), to.y + HEIGHT / 2.0);
+    let (x1, y1) = (from.x, from.y - OF_PROMPT.height / 2.0);
+    let (x2, y2) = (entry(to, slot), to.y + OF_PROMPT.height / 2.0);
     let rise = (y1 - y2).max(0.0);
     let bow = if (x1 - x2).abs() < 40.0 && rise > 60.0 { (rise * 0.2).min(55.0) } else { 0.0 };
     let (c1, c2) = (y1 - rise * 0.5, y2 + rise * 0.5);
@@ -294,7 +294,7 @@ fn push_node(
         class(kind),
         names.href(first),
         escape(&names.title(nodes)),
-        outline(kind, (spot.x, spot.y), (spot.width, HEIGHT)),
+        outline(kind, (spot.x, spot.y), (spot.width, OF_PROMPT.height)),
         spot.x,
         spot.y + if short.is_empty() { 4.0 } else { -2.0 },
         escape(&names.name(first)),
@@ -343,8 +343,8 @@ mod tests {
             (Spot { x: 100.0, y: 300.0, width: 40.0 }, Spot { x: 220.0, y: 60.0, width: 50.0 });
         for slot in [Slot::In, Slot::Q, Slot::K, Slot::V] {
             let n = numbers(&curve(&from, &to, slot));
-            assert_eq!((n[0], n[1]), (from.x, from.y - HEIGHT / 2.0));
-            assert_eq!(n[7], to.y + HEIGHT / 2.0);
+            assert_eq!((n[0], n[1]), (from.x, from.y - OF_PROMPT.height / 2.0));
+            assert_eq!(n[7], to.y + OF_PROMPT.height / 2.0);
             assert!((n[6] - to.x).abs() <= to.width / 2.0);
         }
     }

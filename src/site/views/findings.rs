@@ -317,8 +317,8 @@ fn links(task: &Task) -> Option<Finding> {
          {short} by less, {opposite} the other way.{steady}"
     );
     let short = format!(
-        "Of the {all} strongest {held} do at least a quarter of what was predicted, {short} less, \
-         {opposite} the contrary{untested}."
+        "Of the {all} strongest, {held} have at least a quarter of the predicted effect, {short} \
+         less, {opposite} the opposite sign{untested}."
     );
     Some(Finding { what: "Links", verdict, class, text, short })
 }
