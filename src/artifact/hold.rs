@@ -11,6 +11,25 @@ use std::time::Duration;
 /// How often a lock that another process has is tried again.
 const AGAIN: Duration = Duration::from_millis(50);
 
+/// How often, and how long, is waited for one who only looks whether a lock is taken.
+const GLANCES: usize = 10;
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// Tries to take a lock a few times: who only looks whether somebody has it holds it for a moment.
+pub(crate) fn glanced(
+    mut take: impl FnMut() -> Result<(), TryLockError>,
+) -> Result<(), TryLockError> {
+    let mut taken = take();
+    for _ in 0..GLANCES {
+        if !matches!(taken, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        std::thread::sleep(GLANCE);
+        taken = take();
+    }
+    taken
+}
+
 /// A lock that is held.
 #[derive(Debug)]
 pub(crate) struct Held {

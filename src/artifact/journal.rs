@@ -12,14 +12,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const BEGIN: &str = "{\"check\":\"";
 const MIDDLE: &str = "\",\"entry\":";
 /// Letters of a check.
 const CHECK: usize = 16;
 
-/// A journal of the artifact folder. Whoever appends must hold the folder's lock.
+/// A journal of the artifact folder. Whoever appends must be the only one.
+///
+/// [`Journal::read`] reads one to which another process is appending.
 #[derive(Debug)]
 pub(crate) struct Journal {
     path: PathBuf,
@@ -40,23 +42,52 @@ impl Journal {
         mut each: impl FnMut(T),
     ) -> Result<Journal> {
         let path = store.root().join(name);
-        let mut journal = Journal { path, whole: 0, file: None };
-        let file = match File::open(&journal.path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(journal),
-            file => file.hint(|| journal.unreadable(), "check that the file is readable")?,
+        let mut journal = Journal { path: path.clone(), whole: 0, file: None };
+        journal.lines(|number, entry| {
+            each(entry.map_err(|why| damaged(&path, number, why))?);
+            Ok(true)
+        })?;
+        Ok(journal)
+    }
+
+    /// Hands every entry to `each`, the oldest first, of a journal to which another process may be
+    /// appending: a line that is not as it was written ends it, as a file system of a network may
+    /// show the end of a file before its content.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(crate) fn read<T: DeserializeOwned>(
+        store: &Store,
+        name: &str,
+        mut each: impl FnMut(T),
+    ) -> Result<()> {
+        let mut journal = Journal { path: store.root().join(name), whole: 0, file: None };
+        journal.lines(|_, entry| Ok(entry.map(&mut each).is_ok()))
+    }
+
+    /// Hands every whole line's number and entry to `each`, until it does not want any more.
+    fn lines<T: DeserializeOwned>(
+        &mut self,
+        mut each: impl FnMut(u64, Result<T>) -> Result<bool>,
+    ) -> Result<()> {
+        let file = match File::open(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            file => file.hint(|| self.unreadable(), "check that the file is readable")?,
         };
         let (mut reader, mut line) = (BufReader::new(file), Vec::new());
         for number in 1_u64.. {
             line.clear();
             let read = reader.read_until(b'\n', &mut line);
-            let bytes = read
-                .hint(|| journal.unreadable(), "check the disk, or restore the file from a copy")?;
+            let bytes =
+                read.hint(|| self.unreadable(), "check the disk, or restore the file from a copy")?;
             // One that was being written when the program was killed has no end.
             let Some(whole) = line.strip_suffix(b"\n") else { break };
-            each(entry(whole).map_err(|why| journal.damaged(number, why))?);
-            journal.whole += bytes as u64;
+            if !each(number, entry(whole))? {
+                break;
+            }
+            self.whole += bytes as u64;
         }
-        Ok(journal)
+        Ok(())
     }
 
     /// Appends an entry; it is on the disk when this returns.
@@ -90,19 +121,19 @@ impl Journal {
     fn unreadable(&self) -> String {
         format!("cannot read `{}`", self.path.display())
     }
+}
 
-    fn damaged(&self, number: u64, why: anyhow::Error) -> anyhow::Error {
-        let what = format!("line {number} of `{}` is damaged", self.path.display());
-        because(
-            why,
-            what,
-            format!(
-                "remove that line (`sed -i {number}d '{}'`): only that entry is lost, and is asked \
-                 for again",
-                self.path.display()
-            ),
-        )
-    }
+fn damaged(path: &Path, number: u64, why: anyhow::Error) -> anyhow::Error {
+    let what = format!("line {number} of `{}` is damaged", path.display());
+    because(
+        why,
+        what,
+        format!(
+            "remove that line (`sed -i {number}d '{}'`): only that entry is lost, and is asked for \
+             again",
+            path.display()
+        ),
+    )
 }
 
 /// Opens a journal for writing, at the end of its whole lines.
@@ -174,6 +205,25 @@ mod tests {
             journal.append(&3).unwrap();
             assert_eq!(std::fs::read(&path).unwrap(), whole);
         }
+    }
+
+    #[test]
+    fn of_one_that_is_being_written_what_is_not_whole_is_not_there_yet() {
+        let folder = three();
+        let path = folder.path().join("journal.jsonl");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let read = || {
+            let mut entries: Vec<u32> = Vec::new();
+            let store = Store::new(folder.path());
+            Journal::read(&store, "journal.jsonl", |entry| entries.push(entry)).unwrap();
+            entries
+        };
+        assert_eq!(read(), [1, 2, 3]);
+        let last = text[..text.len() - 1].rfind('\n').unwrap() + 1;
+        let zeros = "\0".repeat(text.len() - last - 1) + "\n";
+        std::fs::write(&path, format!("{}{zeros}", &text[..last])).unwrap();
+        assert_eq!(read(), [1, 2]);
+        assert_eq!(std::fs::read(&path).unwrap().len(), text.len(), "nothing is changed");
     }
 
     #[test]

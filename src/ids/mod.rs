@@ -5,10 +5,12 @@
 //! settings.
 
 mod nodes;
+mod shard;
 mod split;
 mod words;
 
 pub use nodes::{Bias, NodeKind};
+pub use shard::Shard;
 pub use split::Split;
 pub(crate) use words::Lag;
 pub use words::{Band, Beside, Half, Profiled, Shown, Side, Slot, Status, SubjectKind};

@@ -7,6 +7,7 @@ use super::rate_limit::RateLimit;
 use super::request::{Request, Way};
 use super::response_cache::ResponseCache;
 use super::session::Session;
+use super::share::Share;
 use super::{Asked, Budget, Question};
 use crate::artifact::Store;
 use crate::config::Llm;
@@ -50,6 +51,8 @@ pub struct Asker<'a> {
     pub(super) last_error: Mutex<Option<RequestError>>,
     /// The round in which failed questions are asked again; 0: they are not.
     pub(super) again: u32,
+    /// The questions that are this process's to ask; none: all.
+    share: Option<&'a Share>,
     pub(super) first_wait: Duration,
     /// In place of the server.
     pub(super) client: Option<Box<dyn Client>>,
@@ -60,7 +63,7 @@ pub struct Asker<'a> {
 /// # Errors
 /// When the replies of earlier runs cannot be read.
 pub fn last_round(store: &Store) -> Result<u32> {
-    Ok(ResponseCache::open(store)?.rounds().last().copied().unwrap_or(0))
+    Ok(ResponseCache::open(store, None)?.rounds().last().copied().unwrap_or(0))
 }
 
 /// Checks the replies of earlier runs.
@@ -68,7 +71,7 @@ pub fn last_round(store: &Store) -> Result<u32> {
 /// # Errors
 /// When they cannot be read, or one is damaged.
 pub fn check_replies(store: &Store) -> Result<()> {
-    ResponseCache::open(store).map(drop)
+    ResponseCache::open(store, None).map(drop)
 }
 
 /// What asking would take.
@@ -100,7 +103,25 @@ impl<'a> Asker<'a> {
         budget: &'a Budget,
         progress: &'a Progress,
     ) -> Result<Asker<'a>> {
-        Ok(Asker::with(llm, ResponseCache::open(store)?, budget, progress))
+        Ok(Asker::with(llm, ResponseCache::open(store, None)?, budget, progress))
+    }
+
+    /// One that asks only the questions of a share, keeps their replies in its journal, and knows
+    /// the replies that others had by now. What is another's to ask is left.
+    ///
+    /// # Errors
+    /// When the replies of earlier runs cannot be read.
+    pub fn open_share(
+        llm: &'a Llm,
+        store: &Store,
+        budget: &'a Budget,
+        progress: &'a Progress,
+        share: &'a Share,
+    ) -> Result<Asker<'a>> {
+        let cache = ResponseCache::open(store, Some(share))?;
+        let rate_limit = RateLimit::new(llm, share.shard().of());
+        let asker = Asker::with(llm, cache, budget, progress);
+        Ok(Asker { share: Some(share), rate_limit, ..asker })
     }
 
     /// An asker whose replies are kept there.
@@ -115,7 +136,7 @@ impl<'a> Asker<'a> {
             cache,
             budget,
             progress,
-            rate_limit: RateLimit::new(llm),
+            rate_limit: RateLimit::new(llm, 1),
             capabilities_by_model: Mutex::default(),
             closed: watch::Sender::new(None),
             misses: AtomicUsize::new(0),
@@ -123,6 +144,7 @@ impl<'a> Asker<'a> {
             shapeless: Mutex::default(),
             last_error: Mutex::default(),
             again: 0,
+            share: None,
             first_wait: FIRST_WAIT,
             client: None,
         }
@@ -198,11 +220,21 @@ impl<'a> Asker<'a> {
     fn order(&self, questions: &[Question]) -> Result<[Vec<usize>; 2]> {
         let (mut order, mut seen) = ([Vec::new(), Vec::new()], BTreeSet::new());
         for (i, question) in questions.iter().enumerate() {
-            let way = Way::of(self.llm, Capabilities::default(), 0);
-            let first = seen.insert(self.request(question, way)?.hash);
+            let first = seen.insert(self.first_hash(question)?);
             order[usize::from(!first)].push(i);
         }
         Ok(order)
+    }
+
+    /// The hash under which a question is asked first.
+    fn first_hash(&self, question: &Question) -> Result<String> {
+        let way = Way::of(self.llm, Capabilities::default(), 0);
+        Ok(self.request(question, way)?.hash)
+    }
+
+    /// Whether a question is this process's to ask.
+    pub(super) fn is_own(&self, question: &Question) -> Result<bool> {
+        self.share.map_or(Ok(true), |share| Ok(share.has(&self.first_hash(question)?)))
     }
 
     fn request<'q>(&self, question: &'q Question, way: Way) -> Result<Request<'q>> {

@@ -2,20 +2,23 @@
 //! not cost.
 
 use crate::config::Llm;
+use crate::ids::Shard;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The limits of one run, shared by its stages.
+/// The limits of one run, shared by its stages, or the share that one of several processes has in
+/// them.
 #[derive(Debug)]
 pub struct Budget {
-    /// 0: none.
-    max_cost: f64,
-    /// 0: none.
-    max_calls: u64,
+    max_cost: Option<f64>,
+    max_calls: Option<u64>,
+    /// The limits on cost and calls, in words.
+    told: [String; 2],
     spent: Mutex<Spent>,
 }
 
+/// What has been spent.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Spent {
+pub struct Spent {
     /// Requests sent, every try counted.
     pub calls: u64,
     /// What replies have cost.
@@ -36,16 +39,44 @@ pub enum Exceeded {
 impl Budget {
     /// With the limits of the settings, nothing spent.
     pub fn new(llm: &Llm) -> Budget {
-        Budget { max_cost: llm.max_cost, max_calls: llm.max_calls, spent: Mutex::default() }
+        let max_cost = Some(llm.max_cost).filter(|most| *most > 0.0);
+        let max_calls = Some(llm.max_calls).filter(|most| *most > 0);
+        let told = [
+            format!("`llm.max_cost = {}`", llm.max_cost),
+            format!("`llm.max_calls = {}`", llm.max_calls),
+        ];
+        Budget { max_cost, max_calls, told, spent: Mutex::default() }
+    }
+
+    /// The share of one of several processes: of what shards of other numbers have left, less what
+    /// it has spent itself. All shares together are what is left.
+    pub(super) fn share(llm: &Llm, shard: Shard, own: Spent, others: Spent) -> Budget {
+        let Budget { max_cost, max_calls, told, .. } = Budget::new(llm);
+        let [number, of] = [shard.number(), shard.of()].map(u64::from);
+        let calls = |most: u64| {
+            let rest = most.saturating_sub(others.calls);
+            let up_to = |n: u64| (u128::from(rest) * u128::from(n) / u128::from(of)) as u64;
+            up_to(number) - up_to(number - 1)
+        };
+        Budget {
+            max_cost: max_cost.map(|most| (most - others.cost).max(0.0) / f64::from(shard.of())),
+            max_calls: max_calls.map(calls),
+            told: told.map(|limit| format!("the share of shard {shard} in {limit}")),
+            spent: Mutex::new(own),
+        }
     }
 
     /// One from which nothing can be taken.
     pub fn empty() -> Budget {
-        Budget {
-            max_cost: 0.0,
-            max_calls: 1,
-            spent: Mutex::new(Spent { calls: 1, ..Spent::default() }),
-        }
+        let told = ["no cost", "no request"].map(String::from);
+        Budget { max_cost: None, max_calls: Some(0), told, spent: Mutex::default() }
+    }
+
+    /// Takes out what others have spent of it.
+    pub fn charge(&self, others: Spent) {
+        let mut spent = self.lock();
+        spent.calls += others.calls;
+        spent.cost += others.cost;
     }
 
     fn lock(&self) -> MutexGuard<'_, Spent> {
@@ -58,19 +89,14 @@ impl Budget {
     /// When a limit is in the way, for good or as long as other calls are under way.
     pub fn take(&self, most: f64) -> Result<(), Exceeded> {
         let mut spent = self.lock();
-        if self.max_calls > 0 && spent.calls >= self.max_calls {
-            return Err(Exceeded::Limit(format!(
-                "`llm.max_calls = {}` is reached",
-                self.max_calls
-            )));
+        let [cost, calls] = &self.told;
+        if self.max_calls.is_some_and(|limit| spent.calls >= limit) {
+            return Err(Exceeded::Limit(format!("{calls} is reached")));
         }
-        if self.max_cost > 0.0 && spent.cost + most > self.max_cost {
-            return Err(Exceeded::Limit(format!(
-                "`llm.max_cost = {}` would be exceeded",
-                self.max_cost
-            )));
+        if self.max_cost.is_some_and(|limit| spent.cost + most > limit) {
+            return Err(Exceeded::Limit(format!("{cost} would be exceeded")));
         }
-        if self.max_cost > 0.0 && spent.cost + spent.held + most > self.max_cost {
+        if self.max_cost.is_some_and(|limit| spent.cost + spent.held + most > limit) {
             return Err(Exceeded::Pending);
         }
         spent.calls += 1;
@@ -112,6 +138,57 @@ mod tests {
     #[test]
     fn nothing_is_taken_from_an_empty_purse() {
         assert!(Budget::empty().take(0.0).is_err());
+    }
+
+    /// Takes out calls of this cost until no more is there; how many.
+    fn taken(budget: &Budget, cost: f64) -> u64 {
+        let before = budget.spent().calls;
+        while budget.take(cost).is_ok() {
+            budget.settle(cost, cost);
+        }
+        budget.spent().calls - before
+    }
+
+    #[test]
+    fn shares_are_the_whole_together_whatever_was_spent_before() {
+        let limits = [
+            Llm { max_calls: 7, ..Llm::default() },
+            Llm { max_cost: 7.0, ..Llm::default() },
+            Llm { max_cost: 7.0, max_calls: 5, ..Llm::default() },
+        ];
+        let spent = |n: u64| Spent { calls: n, cost: n as f64, ..Spent::default() };
+        for llm in &limits {
+            let whole = taken(&Budget::new(llm), 1.0);
+            for of in 1..12 {
+                let shards = (1..=of).map(|n| format!("{n}/{of}").parse().unwrap());
+                let mut all = 0;
+                for shard in shards {
+                    let first = taken(&Budget::share(llm, shard, spent(0), spent(0)), 1.0);
+                    all += first;
+                    // Run again, it has nothing more.
+                    let again = Budget::share(llm, shard, spent(first), spent(0));
+                    assert_eq!(taken(&again, 1.0), 0);
+                }
+                assert!(all <= whole, "{all} of {whole} in {of} shares");
+                // Of single calls as many as there are; a cost that no share has alone is left.
+                assert!(all == whole || llm.max_cost > 0.0);
+                let rest = Budget::new(llm);
+                rest.charge(spent(all));
+                assert_eq!(all + taken(&rest, 1.0), whole);
+            }
+            // Three of them are spent by shards of another number.
+            let shards = ["1/2", "2/2"].map(|shard| shard.parse().unwrap());
+            let left =
+                shards.map(|shard| taken(&Budget::share(llm, shard, spent(0), spent(3)), 1.0));
+            assert!(left.iter().sum::<u64>() <= whole - 3, "{left:?}");
+        }
+        let shard = "1/2".parse().unwrap();
+        let free = Budget::share(&Llm::default(), shard, spent(9), spent(9));
+        assert!(free.take(1e9).is_ok(), "without limits there are none");
+        let llm = Llm { max_calls: 1, ..Llm::default() };
+        let why = Budget::share(&llm, shard, spent(0), spent(0)).take(0.0);
+        let told = "the share of shard 1/2 in `llm.max_calls = 1` is reached";
+        assert_eq!(why, Err(Exceeded::Limit(told.into())));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! replies are read. `ask` answers a list of questions in a `session`: each is looked up in the
 //! `response_cache`, else sent as a `request` through the `client`, within the `rate_limit` and the
 //! `budget`; `retry` tells which errors are tried again, `capabilities` what a server understands.
-//! `async` stops at this door. Knows texts and tokens as words, no tables, features or models.
+//! Several processes may ask together, each its `share`. `async` stops at this door. Knows texts and tokens as words, no tables, features or models.
 
 mod ask;
 mod client;
@@ -25,14 +25,16 @@ mod probe;
 mod response_cache;
 mod reply;
 mod session;
+mod share;
 mod retry;
 
 pub use ask::{Asker, Plan, check_replies, last_round};
-pub use budget::Budget;
+pub use budget::{Budget, Spent};
 pub use excerpt::Excerpt;
 pub use key::check_key;
 pub use probe::{probe, probe_embedder};
 pub use retry::in_words;
+pub use share::{ANOTHERS, Share, spent_by_shards};
 
 use crate::ids::{Status, Subject};
 use serde_json::Value;

@@ -15,8 +15,9 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn a_minute(amount: u32, now: Instant) -> Bucket {
-        Bucket { per_second: f64::from(amount) / 60.0, free: now }
+    /// The share of one of `of` processes in so much a minute.
+    fn a_minute(amount: u32, of: u32, now: Instant) -> Bucket {
+        Bucket { per_second: f64::from(amount) / 60.0 / f64::from(of), free: now }
     }
 
     /// When this amount may be used.
@@ -56,10 +57,11 @@ struct State {
 }
 
 impl RateLimit {
-    pub(super) fn new(llm: &Llm) -> RateLimit {
+    /// The share of one of `of` processes in the limits of the settings.
+    pub(super) fn new(llm: &Llm, of: u32) -> RateLimit {
         let now = Instant::now();
-        let requests = Bucket::a_minute(llm.requests_per_minute, now);
-        let tokens = Bucket::a_minute(llm.tokens_per_minute, now);
+        let requests = Bucket::a_minute(llm.requests_per_minute, of, now);
+        let tokens = Bucket::a_minute(llm.tokens_per_minute, of, now);
         RateLimit(Mutex::new(State { requests, tokens, paused: now }))
     }
 
@@ -104,7 +106,7 @@ mod tests {
     #[test]
     fn what_flows_is_spread_evenly() {
         let now = Instant::now();
-        let mut bucket = Bucket::a_minute(120, now);
+        let mut bucket = Bucket::a_minute(240, 2, now);
         let starts =
             [now, now, now, now + Duration::from_secs(9)].map(|at| bucket.take(1.0, at) - now);
         assert_eq!(starts, [0, 500, 1000, 9000].map(Duration::from_millis));
@@ -113,7 +115,7 @@ mod tests {
     #[test]
     fn an_estimate_is_put_right() {
         let now = Instant::now();
-        let mut bucket = Bucket::a_minute(60, now);
+        let mut bucket = Bucket::a_minute(60, 1, now);
         bucket.take(10.0, now);
         bucket.correct(10.0, 4.0);
         assert_eq!(bucket.take(1.0, now) - now, Duration::from_secs(4));
@@ -124,7 +126,7 @@ mod tests {
     #[test]
     fn without_a_limit_everything_flows_at_once() {
         let now = Instant::now();
-        let mut bucket = Bucket::a_minute(0, now);
+        let mut bucket = Bucket::a_minute(0, 3, now);
         assert!((0..9).all(|_| bucket.take(1e9, now) == now));
     }
 }

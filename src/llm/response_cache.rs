@@ -1,13 +1,75 @@
-//! Every reply that ever came, by the hash of what was asked, in `replies.jsonl` of the artifact
-//! folder.
+//! Every reply that ever came, by the hash of what was asked: in `replies.jsonl` of the artifact
+//! folder, and those that came to shards in `replies/`, in a journal for each.
 
+use super::share::{Share, is_written};
 use crate::artifact::{Journal, Store};
 use crate::error::Result;
+use crate::ids::Shard;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const FILE: &str = "replies.jsonl";
+/// Of the journals of shards.
+pub(super) const FOLDER: &str = "replies";
+const OF: &str = "-of-";
+const END: &str = ".jsonl";
+
+/// The name of a shard's journal.
+pub(super) fn journal(shard: Shard) -> String {
+    format!("{FOLDER}/{}{OF}{}{END}", shard.number(), shard.of())
+}
+
+/// The shards that have a journal, in the order in which these are read.
+pub(super) fn shards(store: &Store) -> Vec<Shard> {
+    let entries = std::fs::read_dir(store.root().join(FOLDER)).into_iter().flatten().flatten();
+    let shard = |name: &str| name.strip_suffix(END)?.replacen(OF, "/", 1).parse().ok();
+    let mut shards: Vec<Shard> =
+        entries.filter_map(|entry| shard(entry.file_name().to_str()?)).collect();
+    shards.sort_by_key(|shard| (shard.of(), shard.number()));
+    shards
+}
+
+/// A line of a journal.
+#[derive(Deserialize, Serialize)]
+#[serde(untagged)]
+pub(super) enum Kept {
+    Reply(CachedReply),
+    Lost(LostTries),
+}
+
+/// Tries to which there was no reply at all, so that what they may have cost is not forgotten.
+#[derive(Deserialize, Serialize)]
+pub(super) struct LostTries {
+    pub run: String,
+    pub model: String,
+    pub attempts: u32,
+    pub lost: [u64; 2],
+}
+
+/// Hands everything that is kept to `each`, with the shard in whose journal it is, and gives the
+/// journal that is to be appended to: that of the share, or else that of whole runs.
+///
+/// # Errors
+/// When a journal cannot be read or is damaged.
+pub(super) fn every_reply(
+    store: &Store,
+    share: Option<&Share>,
+    mut each: impl FnMut(Option<Shard>, Kept),
+) -> Result<Journal> {
+    let mut own = Journal::open(store, FILE, |kept| each(None, kept))?;
+    let own_shard = share.map(Share::shard);
+    for shard in shards(store) {
+        let name = journal(shard);
+        let each = |kept| each(Some(shard), kept);
+        match own_shard {
+            Some(number) if number == shard => own = Journal::open(store, &name, each)?,
+            Some(_) if is_written(store, shard) => Journal::read(store, &name, each)?,
+            _ => drop(Journal::open(store, &name, each)?),
+        }
+    }
+    Ok(own)
+}
 
 /// A reply as it came.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -34,6 +96,9 @@ pub(super) struct CachedReply {
     /// Which time a failed question was asked again from its beginning; 0: the first.
     #[serde(default, skip_serializing_if = "is_first")]
     pub round: u32,
+    /// Of a shard: the fingerprint of its stage.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub run: String,
 }
 
 fn is_first(round: &u32) -> bool {
@@ -53,9 +118,13 @@ pub(super) enum ReplyStatus {
 }
 
 /// The replies of an artifact folder.
-pub(super) struct ResponseCache(Mutex<Kept>);
+pub(super) struct ResponseCache {
+    replies: Mutex<Replies>,
+    /// Of a shard: the fingerprint of its stage.
+    run: String,
+}
 
-struct Kept {
+struct Replies {
     /// None: replies are kept for as long as this lives.
     journal: Option<Journal>,
     records: BTreeMap<String, CachedReply>,
@@ -64,22 +133,29 @@ struct Kept {
 }
 
 impl ResponseCache {
+    /// That of a whole run, or of a share.
+    ///
     /// # Errors
-    /// When the file cannot be read or is damaged.
-    pub(super) fn open(store: &Store) -> Result<ResponseCache> {
+    /// When a file cannot be read or is damaged.
+    pub(super) fn open(store: &Store, share: Option<&Share>) -> Result<ResponseCache> {
         let (mut records, mut rounds) = (BTreeMap::new(), BTreeSet::new());
-        let journal = Journal::open(store, FILE, |record: CachedReply| {
-            rounds.insert(record.round);
-            drop(records.insert(record.hash.clone(), record))
+        let journal = every_reply(store, share, |_, kept| {
+            if let Kept::Reply(record) = kept {
+                rounds.insert(record.round);
+                records.insert(record.hash.clone(), record);
+            }
         })?;
         rounds.remove(&0);
-        Ok(ResponseCache(Mutex::new(Kept { journal: Some(journal), records, rounds })))
+        let replies = Mutex::new(Replies { journal: Some(journal), records, rounds });
+        let run = share.map_or(String::new(), |share| share.run().into());
+        Ok(ResponseCache { replies, run })
     }
 
     /// One without a file.
     pub(super) fn in_memory() -> ResponseCache {
         let (records, rounds) = (BTreeMap::new(), BTreeSet::new());
-        ResponseCache(Mutex::new(Kept { journal: None, records, rounds }))
+        let replies = Mutex::new(Replies { journal: None, records, rounds });
+        ResponseCache { replies, run: String::new() }
     }
 
     /// The times at which failed questions were asked again, in order.
@@ -87,8 +163,8 @@ impl ResponseCache {
         self.lock().rounds.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Replies> {
+        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn get(&self, hash: &str) -> Option<CachedReply> {
@@ -100,14 +176,30 @@ impl ResponseCache {
     /// # Errors
     /// When the file cannot be written.
     pub(super) fn keep(&self, record: &CachedReply) -> Result<()> {
+        let record = CachedReply { run: self.run.clone(), ..record.clone() };
         let mut kept = self.lock();
         if let Some(journal) = &mut kept.journal {
-            journal.append(record)?;
+            journal.append(&record)?;
         }
         if record.round > 0 {
             kept.rounds.insert(record.round);
         }
-        kept.records.insert(record.hash.clone(), record.clone());
+        kept.records.insert(record.hash.clone(), record);
         Ok(())
+    }
+
+    /// Keeps what was spent on tries to which there is no reply, where several processes share a
+    /// budget.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn lose(&self, model: &str, attempts: u32, lost: [u64; 2]) -> Result<()> {
+        let run = self.run.clone();
+        match &mut self.lock().journal {
+            Some(journal) if !run.is_empty() && attempts > 0 => {
+                journal.append(&LostTries { run, model: model.into(), attempts, lost })
+            }
+            _ => Ok(()),
+        }
     }
 }

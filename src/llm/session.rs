@@ -11,6 +11,7 @@ use super::reply::{fitted, object, says_nothing};
 use super::request::{Mistake, Mode, Request, Way, raised, tokens};
 use super::response_cache::{CachedReply, ReplyStatus};
 use super::retry::{self, ErrorClass, quoted};
+use super::share::ANOTHERS;
 use super::{Asked, Call, Outcome, Question};
 use crate::config::{Llm, ReplyFormat};
 use crate::error::Result;
@@ -279,6 +280,9 @@ impl<'r> Session<'r> {
         ways: &[Way],
     ) -> Result<Sent> {
         let llm = self.asker.llm;
+        if !self.asker.is_own(question)? {
+            return Ok(self.left_to_another(question, ways));
+        }
         let round = ways.first().map_or(0, |way| way.round);
         let (mut tries, mut merge) = (Attempts::default(), false);
         loop {
@@ -295,7 +299,7 @@ impl<'r> Session<'r> {
                     return self.keep(&request, said, &tries);
                 }
                 Attempt::Stopped(why) => {
-                    return Ok(self.without_reply(&request, Outcome::Left(why), &tries));
+                    return self.without_reply(&request, Outcome::Left(why), &tries);
                 }
                 Attempt::Error(error) => error,
             };
@@ -330,7 +334,7 @@ impl<'r> Session<'r> {
                 }
                 ErrorClass::Fatal(why) => Outcome::Left(self.close(&why)),
             };
-            return Ok(self.without_reply(&request, outcome, &tries));
+            return self.without_reply(&request, outcome, &tries);
         }
     }
 
@@ -527,6 +531,7 @@ impl<'r> Session<'r> {
             attempts: tries.attempts,
             lost: tries.lost,
             round: request.way.round,
+            run: String::new(),
         };
         self.asker.cache.keep(&record)?;
         Ok(self.heard(request, record, true))
@@ -569,13 +574,28 @@ impl<'r> Session<'r> {
         Sent { outcome, call: Some(call), way: request.way, silent, replied: true, now }
     }
 
-    fn without_reply(&self, request: &Request, outcome: Outcome<String>, tries: &Attempts) -> Sent {
+    /// A question that another process is to ask.
+    fn left_to_another(&self, question: &Question, ways: &[Way]) -> Sent {
+        let known = || Way::of(self.asker.llm, self.capabilities(&question.model), 0);
+        let way = ways.first().copied().unwrap_or_else(known);
+        let outcome = Outcome::Left(ANOTHERS.into());
+        Sent { outcome, call: None, way, silent: false, replied: false, now: false }
+    }
+
+    fn without_reply(
+        &self,
+        request: &Request,
+        outcome: Outcome<String>,
+        tries: &Attempts,
+    ) -> Result<Sent> {
         let Attempts { attempts, seconds, lost, .. } = *tries;
+        self.asker.cache.lose(request.model(), attempts, lost)?;
         let cost = self.cost(request, [0, 0], lost);
         let call =
             Call { seconds, attempts, cost, ..without_completion(request, status(&outcome)) };
         let (now, way) = (attempts > 0, request.way);
-        Sent { outcome, call: now.then_some(call), way, silent: false, replied: false, now }
+        let call = now.then_some(call);
+        Ok(Sent { outcome, call, way, silent: false, replied: false, now })
     }
 
     /// What a request cost, with the tries that were lost; 0 where its model has no price.

@@ -3,6 +3,7 @@
 use super::download::{downloaded, fetched, with_hub};
 use super::plan::{Selection, State, WAIT, Workplace, check_before, outdated, unchanged};
 use super::table::{Asks, NAMES, STAGES, Stage};
+use crate::artifact::hold::glanced;
 use crate::artifact::tables::{
     AblatedRow, AgreementRow, CausalRow, CauseRow, CircuitPairRow, CorpusPairRow, EvaluationRow,
     ExchangeRow, ExplanationRow, JUDGE_LEDGER, JudgementRow, LedgerRow, ReadingRow,
@@ -12,7 +13,7 @@ use crate::config::Config;
 use crate::error::{Context, Hint, Result, passing};
 use crate::format::number;
 use crate::inputs::{Input, check_apart, check_converted};
-use crate::llm::{Budget, check_key, check_replies, last_round};
+use crate::llm::{Budget, check_key, check_replies, last_round, spent_by_shards};
 use crate::lock::{Entry, Lock, Reason, Stamp};
 use crate::process;
 use crate::progress::Progress;
@@ -20,13 +21,10 @@ use crate::stages::{self, Done, PartsTally, Run};
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The file that a run holds in its artifact folder.
 const RUNNING: &str = ".running";
-/// How often, and how long, a run waits for one who only looks whether that file is held.
-const GLANCES: usize = 10;
-const GLANCE: Duration = Duration::from_millis(20);
 
 /// Tables that only add to what others say of a task, a feature, a head or a prompt.
 const ADDED: [&str; 13] = [
@@ -55,6 +53,11 @@ impl Workplace<'_> {
         let (stage, force) = (state.stage, selection.force);
         let progress = Progress::new(stage.name);
         let again = self.round(stage, selection)?;
+        // What shards of the same run have spent is spent of its budget.
+        if state.begun && stage.asks_by(self.config).is_some() {
+            let llm = &self.config.llm;
+            budget.charge(spent_by_shards(&self.store, llm, &state.fingerprint)?);
+        }
         // Before any table goes away, so that who reads them meanwhile can know.
         self.lock.begin(stage.name, again);
         self.lock.save(self.store.root())?;
@@ -128,6 +131,7 @@ impl Workplace<'_> {
             budget,
             order: &NAMES,
             shard: None,
+            share: None,
             parts,
         }
     }
@@ -159,7 +163,7 @@ impl Workplace<'_> {
         let Some(entry) = self.lock.stages.get(stage.name) else { return };
         let name = stage.name;
         for (reason, number) in &entry.reasons {
-            process::note(format_args!("{name:<10} {number:>6} without an answer: {reason}"));
+            without_answers(name, *number, reason);
         }
         match entry.failed {
             0 => {}
@@ -235,6 +239,7 @@ impl Workplace<'_> {
             budget: &Budget::new(&self.config.llm),
             order: &NAMES,
             shard: None,
+            share: None,
             parts: &PartsTally::default(),
         });
         progress.end();
@@ -245,6 +250,11 @@ impl Workplace<'_> {
         let files = stage.writes.iter().flat_map(|artifact| self.store.files(artifact));
         files.map(|name| Ok((name.clone(), Stamp::take(&self.store.root().join(&name))?))).collect()
     }
+}
+
+/// Says why questions to a language model have no answer.
+pub(super) fn without_answers(name: &str, number: u64, reason: &str) {
+    process::note(format_args!("{name:<10} {number:>6} without an answer: {reason}"));
 }
 
 /// The time of day, for people; no result depends on it.
@@ -296,20 +306,6 @@ pub(super) fn hold(folder: &Path, beside: Hold) -> Result<File> {
             "wait for it to end, or set another `output.artifacts`",
         )),
     }
-}
-
-/// Tries to take a lock a few times: who only looks whether a run is going on holds it for a
-/// moment.
-fn glanced(mut take: impl FnMut() -> Result<(), TryLockError>) -> Result<(), TryLockError> {
-    let mut taken = take();
-    for _ in 0..GLANCES {
-        if !matches!(taken, Err(TryLockError::WouldBlock)) {
-            break;
-        }
-        std::thread::sleep(GLANCE);
-        taken = take();
-    }
-    taken
 }
 
 /// Whether a run, or a shard of one, is using an artifact folder.

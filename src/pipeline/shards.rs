@@ -3,19 +3,20 @@
 
 use super::download::downloaded;
 use super::plan::{Selection, State, Workplace, names_between};
-use super::runner::{Hold, hold, set_threads};
+use super::runner::{Hold, hold, set_threads, without_answers};
 use super::table::{STAGES, Sharing, Stage};
 use crate::artifact::Row;
 use crate::artifact::tables::ContextRow;
 use crate::config::Config;
 use crate::error::{Context, Result, hinted};
 use crate::format::number;
+use crate::ids::Shard;
 use crate::inputs::{Input, check_apart, check_converted};
-use crate::llm::Budget;
+use crate::llm::{Budget, Share, check_key};
 use crate::lock::Lock;
 use crate::process;
 use crate::progress::Progress;
-use crate::stages::{self, PartsTally, Run, Shard};
+use crate::stages::{self, PartsTally, Run};
 use std::time::Instant;
 
 /// Makes those parts of a stage that are in a shard and not made yet.
@@ -49,8 +50,19 @@ pub fn run_shard(config: &Config, stages: &[String], shard: Shard) -> Result<()>
     if dictionaries {
         check_converted(config, &place.lock)?;
     }
+    let share = match stage.asks_by(config) {
+        Some(_) => {
+            check_key(&config.llm)?;
+            Some(Share::take(&place.store, shard, &state.fingerprint)?)
+        }
+        None => None,
+    };
+    let budget = match &share {
+        Some(share) => share.budget(&place.store, &config.llm)?,
+        None => Budget::empty(),
+    };
     place.begin_beside_others(stage)?;
-    place.run_shard(state, shard)
+    place.run_shard(state, shard, share.as_ref(), &budget)
 }
 
 /// The one stage that is named, if it has parts.
@@ -131,16 +143,26 @@ impl Workplace<'_> {
         lock.save_beside_others(self.store.root())
     }
 
-    fn run_shard(&self, state: &State, shard: Shard) -> Result<()> {
+    fn run_shard(
+        &self,
+        state: &State,
+        shard: Shard,
+        share: Option<&Share>,
+        budget: &Budget,
+    ) -> Result<()> {
         let name = state.stage.name;
         let (progress, start) = (Progress::new(name), Instant::now());
-        let (budget, parts) = (Budget::empty(), PartsTally::default());
-        let run = Run { shard: Some(shard), ..self.stage_run(state, &progress, &budget, &parts) };
+        let parts = PartsTally::default();
+        let whole = self.stage_run(state, &progress, budget, &parts);
+        let run = Run { shard: Some(shard), share, ..whole };
         let done = (state.stage.run)(&run);
         progress.end();
         let done = done.with_context(|| format!("shard {shard} of stage `{name}`"))?;
         let took = number::seconds(start.elapsed().as_secs_f64());
         process::note(format_args!("{name:<10} shard {shard}: {} ({took})", done.summary));
+        for one in &done.reasons {
+            without_answers(name, one.number, &one.reason);
+        }
         Ok(())
     }
 }

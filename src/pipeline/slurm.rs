@@ -344,11 +344,11 @@ impl Job {
             memory => format!("--mem={memory}"),
         });
         match (slurm.time.as_str(), &self.kind) {
-            ("", Kind::Array(stage, tasks)) => {
+            ("", Kind::Array(stage, tasks)) if stage.asks.is_none() => {
                 options.push(format!("--time={}:00:00", plan.hours(stage, *tasks)));
             }
-            // What other jobs take cannot be told: the partition's own limit.
-            ("", Kind::Whole(_)) => {}
+            // What a server or other jobs take cannot be told: the partition's own limit.
+            ("", _) => {}
             (time, _) => options.push(format!("--time={time}")),
         }
         let named = [("partition", &slurm.partition), ("account", &slurm.account)];

@@ -42,8 +42,9 @@ pub(super) enum Sharing {
     Alone,
     /// Its tables have a part for each of the contexts.
     Contexts,
-    /// It keeps parts of its work, from which a run of the whole stage makes its tables. Shards have
-    /// to run so many times, as later parts are made from earlier ones of all shards.
+    /// It keeps parts of its work, or replies of a language model, from which a run of the whole
+    /// stage makes its tables. Shards have to run so many times, as later parts are made from
+    /// earlier ones of all shards.
     Work {
         /// How many times.
         rounds: u32,
@@ -324,7 +325,8 @@ pub const STAGES: [Stage; 12] = [
         ],
         after: None,
         writes: &[ExplanationRow::ARTIFACT, ExchangeRow::ARTIFACT, LedgerRow::ARTIFACT],
-        sharing: |_| Sharing::Alone,
+        // Components, pairs and groups are told of in the words of features.
+        sharing: |config| questions(config.llm.asks(), 2),
         keeps: &[],
         writes_besides: None,
         run: stages::interpret::run,
@@ -355,7 +357,7 @@ pub const STAGES: [Stage; 12] = [
             CausalRow::ARTIFACT,
             JUDGE_LEDGER,
         ],
-        sharing: |_| Sharing::Alone,
+        sharing: |config| questions(stages::evaluate::asks(config), 1),
         keeps: &[],
         writes_besides: None,
         run: stages::evaluate::run,
@@ -476,6 +478,12 @@ impl Stage {
     pub(super) fn needs(&self, other: &Stage) -> bool {
         self.reads_from(other) || self.after == Some(other.name)
     }
+}
+
+/// Of a stage that asks questions, if it does. One process keeps as many under way as a server takes,
+/// so that an array of jobs is made only where somebody wants it.
+fn questions(asks: bool, rounds: u32) -> Sharing {
+    if asks { Sharing::Work { rounds, parts: 1 } } else { Sharing::Alone }
 }
 
 /// Parts of the tasks' own prompts.

@@ -20,21 +20,20 @@ pub mod excerpts;
 pub(crate) mod scoring;
 pub(crate) mod search;
 mod parts;
-mod shard;
 mod usage_report;
 
 pub use parts::PartsTally;
-pub use shard::Shard;
 
 use crate::artifact::tables::{ContextRow, Document};
 use crate::artifact::{Artifact, Row, Store};
 use crate::atlas::Reader;
 use crate::circuit::ReplacementModel;
-use crate::config::Config;
+use crate::config::{Config, Llm};
 use crate::dictionary::Dictionary;
 use crate::error::Result;
+use crate::ids::Shard;
 use crate::inputs;
-use crate::llm::Budget;
+use crate::llm::{Asker, Budget, Share};
 use crate::lock::Lock;
 use crate::progress::Progress;
 
@@ -90,6 +89,8 @@ pub struct Run<'a> {
     pub order: &'a [&'static str],
     /// The share of the parts that this run makes while others make theirs; none: it makes all, alone.
     pub shard: Option<Shard>,
+    /// The share of the questions to a language model that it asks while others ask theirs.
+    pub share: Option<&'a Share>,
     /// What it has done with parts.
     pub parts: &'a PartsTally,
 }
@@ -103,6 +104,16 @@ impl Run<'_> {
     /// The model with all its dictionaries.
     pub(crate) fn replacement_model(&self) -> Result<ReplacementModel> {
         inputs::replacement_model(self.config, self.lock, self.progress)
+    }
+
+    /// Who asks a language model: all that is open, or this run's share.
+    fn asker<'r>(&'r self, llm: &'r Llm) -> Result<Asker<'r>> {
+        let Run { store, budget, progress, .. } = *self;
+        let asker = match self.share {
+            Some(share) => Asker::open_share(llm, store, budget, progress, share),
+            None => Asker::open(llm, store, budget, progress),
+        };
+        Ok(asker?.again(self.again))
     }
 
     /// A reader of what the stages before wrote.

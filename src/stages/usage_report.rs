@@ -2,7 +2,7 @@
 //! ledger.
 
 use crate::artifact::tables::LedgerRow;
-use crate::llm::{Call, Outcome, Plan, Question, in_words};
+use crate::llm::{ANOTHERS, Call, Outcome, Plan, Question, in_words};
 use crate::stages::{Done, FailureReason};
 use std::collections::BTreeMap;
 
@@ -40,6 +40,21 @@ impl UsageTally {
     pub(super) fn done(&self, summary: String) -> Done {
         let UsageTally { said, failed, left, .. } = *self;
         Done { summary, answered: said, failed, left, reasons: self.most_frequent() }
+    }
+
+    /// What a stage says of a shard: how much it has asked, and what is left of its share; and what
+    /// others are to ask, or is `later` to be asked when they have.
+    pub(super) fn shared(&self, later: &[&str], requests: u64) -> Done {
+        let mut own = self.clone();
+        let waits = |reason: &str| reason == ANOTHERS || later.contains(&reason);
+        let waiting = self.reasons.iter().filter(|(reason, _)| waits(reason));
+        let waiting = waiting.map(|(_, number)| number).sum::<u64>();
+        own.reasons.retain(|reason, _| !waits(reason));
+        own.left -= waiting;
+        own.done(format!(
+            "{requests} requests now, {} left; {waiting} more are for other shards, or for later",
+            own.left
+        ))
     }
 
     /// The reasons for which most questions have no answer.

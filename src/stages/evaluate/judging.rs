@@ -79,12 +79,11 @@ impl<'a> Askers<'a> {
     }
 
     fn of(&self, method: JudgeMethod) -> Result<Asker<'_>> {
-        let Run { config, store, budget, progress, again, .. } = *self.run;
         let llm = match &self.embedder {
             Some(embedder) if method == JudgeMethod::Embedding => embedder,
-            _ => &config.llm,
+            _ => &self.run.config.llm,
         };
-        Ok(Asker::open(llm, store, budget, progress)?.again(again))
+        self.run.asker(llm)
     }
 }
 

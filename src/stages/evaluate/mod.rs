@@ -37,10 +37,17 @@ pub fn besides(config: &Config) -> Ingredients {
 }
 
 /// Tries everything that the settings want tried.
+///
+/// A shard asks its share of the judges' questions and writes no table.
 pub fn run(run: &Run) -> Result<Done> {
     let evaluate = &run.config.evaluate;
     let (work, before) = (Work::load(run)?, run.budget.spent());
     let rules = rules(run, &work)?;
+    if run.shard.is_some() {
+        // The replies are kept; everything else is made by the run of the whole stage.
+        let judged = judged(run, &work, &run.replacement_model()?, &rules)?;
+        return Ok(judged.tally.shared(&[], run.budget.spent().calls - before.calls));
+    }
     let replacement =
         (evaluate.causal > 0 || asks(run.config)).then(|| run.replacement_model()).transpose()?;
     let causal = match &replacement {

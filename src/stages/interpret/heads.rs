@@ -5,7 +5,7 @@ use super::sets::CircuitIndex;
 use super::sets::place;
 use super::subjects::{FeatureSet, Said, Subjects};
 use crate::atlas::model::{self, AttentionShares, Contributor, What};
-use crate::ids::{Component, Subject};
+use crate::ids::{Component, FeatureId, Subject};
 use crate::llm::explainer::{self, CopyEvidence, HeadInTask, MoveEvidence, SourceEvidence};
 
 /// Tasks, moves, tokens read (those that it looks at most, and answers), tokens written, and
@@ -30,9 +30,7 @@ impl Subjects<'_> {
         circuits: &CircuitIndex,
         said: &Said,
     ) -> explainer::HeadEvidence {
-        let mut heads = circuits.heads.of(component, &self.tokenizer);
-        // Stable: of as many prompts, in the order of the tasks' names.
-        heads.sort_by_key(|head| std::cmp::Reverse(circuits.with(component, &head.task)));
+        let heads = self.told_heads(component, circuits);
         let number = match component {
             Component::Head { head, .. } => head as u32,
             Component::Mlp { .. } => 0,
@@ -45,10 +43,31 @@ impl Subjects<'_> {
             head: number,
             layer: component.layer() as u32,
             last_layer: self.last_layer,
-            places: heads.iter().take(TASKS).filter_map(place).collect(),
+            places: heads.iter().filter_map(place).collect(),
             members: self.serving(set, circuits, said),
             ..explainer::HeadEvidence::default()
         }
+    }
+
+    /// What a head does in the tasks that are told of.
+    fn told_heads(&self, component: Component, circuits: &CircuitIndex) -> Vec<model::Head> {
+        let mut heads = circuits.heads.of(component, &self.tokenizer);
+        // Stable: of as many prompts, in the order of the tasks' names.
+        heads.sort_by_key(|head| std::cmp::Reverse(circuits.with(component, &head.task)));
+        heads.truncate(TASKS);
+        heads
+    }
+
+    /// The features that are told of as what enters a head.
+    pub(super) fn entering(&self, head: Component, circuits: &CircuitIndex) -> Vec<FeatureId> {
+        let heads = self.told_heads(head, circuits);
+        let told = heads.iter().flat_map(|head| &head.contributors);
+        let what = told.flat_map(|slot| slot.iter().take(CONTRIBUTORS)).map(|from| &from.what);
+        what.filter_map(|what| match what {
+            What::Feature(feature) => Some(*feature),
+            _ => None,
+        })
+        .collect()
     }
 }
 

@@ -24,31 +24,40 @@ use sets::CircuitIndex;
 use std::collections::BTreeSet;
 use subjects::{Said, Subjects};
 
+/// Why a question about something that is made of features is left.
+const NOT_YET: &str = "one of its features has no explanation yet";
+
 /// Writes an explanation for everything that has a page.
+///
+/// A shard asks its share and writes no table.
 pub fn run(run: &Run) -> Result<Done> {
     run.progress.say("writing summaries");
     let (subjects, reader) = (Subjects::load(run)?, run.reader());
     let mut book = Book::new(&subjects);
     let before = run.budget.spent();
     if run.config.llm.asks() {
-        let asker = Asker::open(&run.config.llm, run.store, run.budget, run.progress)?;
-        let asker = asker.again(run.again);
+        let asker = run.asker(&run.config.llm)?;
         let material = Material::load(run, &reader, &subjects.tokenizer)?;
         let (questions, causes) = subjects.questions_alone(&material, &book.said)?;
         book.causes = causes;
         book.ask(&asker, "features explained", &questions)?;
-        let together =
-            subjects.questions_together(&CircuitIndex::load(&reader, run.store)?, &book.said)?;
+        let circuits = CircuitIndex::load(&reader, run.store)?;
+        let together = subjects.questions_together(&circuits, &book.said)?;
         let left = book.left();
         // In the statistics' words it would be paid for once more when the feature has its own.
         let (open, ready): (Vec<Question>, Vec<_>) =
-            together.into_iter().partition(|q| subjects.needs(&q.subject, &left));
+            together.into_iter().partition(|q| subjects.needs(&q.subject, &circuits, &left));
         book.ask(&asker, "components, pairs and groups explained", &ready)?;
         book.leave(&open);
     }
-    book.write(run)?;
     let spent = run.budget.spent();
-    Ok(book.done(run, spent.calls - before.calls, spent.cost - before.cost))
+    let (requests, cost) = (spent.calls - before.calls, spent.cost - before.cost);
+    // The replies are kept; the tables are made of those of all shards.
+    if run.shard.is_some() {
+        return Ok(book.tally.shared(&[NOT_YET], requests));
+    }
+    book.write(run)?;
+    Ok(book.done(run, requests, cost))
 }
 
 /// What asking would take, in a table. Nothing is sent, and nothing is written.
@@ -139,7 +148,7 @@ impl Book {
     /// Leaves questions to the next run.
     fn leave(&mut self, questions: &[Question]) {
         for question in questions {
-            let outcome = Outcome::Left("one of its features has no explanation yet".into());
+            let outcome = Outcome::Left(NOT_YET.into());
             let row = self.row(question, Asked { outcome, calls: Vec::new() });
             self.explanations.push(row);
         }

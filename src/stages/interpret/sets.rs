@@ -71,11 +71,22 @@ impl Subjects<'_> {
         seen.map(question).collect()
     }
 
-    /// Whether one of these features is a part of a subject.
-    pub(super) fn needs(&self, subject: &Subject, features: &BTreeSet<Subject>) -> bool {
+    /// Whether a subject is told of in the words of one of these features: of a part of it, or of
+    /// what enters a head.
+    pub(super) fn needs(
+        &self,
+        subject: &Subject,
+        circuits: &CircuitIndex,
+        features: &BTreeSet<Subject>,
+    ) -> bool {
         let own =
             self.sets.iter().filter(|set| set.subject == *subject).flat_map(|set| &set.members);
-        own.into_iter().any(|member| features.contains(&Subject::from(member.feature)))
+        let enters = match *subject {
+            Subject::Component(head @ Component::Head { .. }) => self.entering(head, circuits),
+            _ => Vec::new(),
+        };
+        let all = own.map(|member| member.feature).chain(enters);
+        all.into_iter().any(|feature| features.contains(&Subject::from(feature)))
     }
 
     fn set(&self, set: &FeatureSet, circuits: &CircuitIndex, said: &Said) -> Result<Evidence> {

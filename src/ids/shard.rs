@@ -1,11 +1,10 @@
-//! A share of a stage's parts, for several processes that make them together.
+//! A share of a stage's work, for several processes that do it together.
 
-use crate::error::Result;
-use anyhow::bail;
+use anyhow::{Result, bail};
 use std::fmt;
 use std::str::FromStr;
 
-/// One of several shares of a stage's parts, as people write it: `2/8` is the second of eight.
+/// One of several shares of a stage's work, as people write it: `2/8` is the second of eight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
     number: u32,
@@ -14,8 +13,18 @@ pub struct Shard {
 
 impl Shard {
     /// Whether a part is in this share: every `of`-th is.
-    pub(super) fn has(self, part: u32) -> bool {
+    pub(crate) fn has(self, part: u32) -> bool {
         part % self.of == self.number - 1
+    }
+
+    /// Which of the shares it is, from 1.
+    pub(crate) fn number(self) -> u32 {
+        self.number
+    }
+
+    /// How many shares there are.
+    pub(crate) fn of(self) -> u32 {
+        self.of
     }
 }
 

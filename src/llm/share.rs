@@ -1,0 +1,130 @@
+//! Several processes that ask the questions of a stage together, on one machine or on several: which
+//! questions are whose, where each keeps the replies, and what each may spend.
+
+use super::budget::{Budget, Spent};
+use super::price::price;
+use super::response_cache::{FOLDER, Kept, every_reply, shards};
+use crate::artifact::Store;
+use crate::artifact::hold::glanced;
+use crate::config::Llm;
+use crate::error::{Hint, Result, because, passing};
+use crate::ids::Shard;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+/// Why a question is left that another process is to ask.
+pub const ANOTHERS: &str = "another shard asks for it";
+
+/// A process's share of the questions. It is the only one that asks them, as long as this lives.
+#[derive(Debug)]
+pub struct Share {
+    shard: Shard,
+    /// The fingerprint of the stage: what is spent for other results is not spent for these.
+    run: String,
+    /// The journal of this shard, locked.
+    _held: File,
+}
+
+impl Share {
+    /// Takes a shard's share of the questions of a stage with this fingerprint.
+    ///
+    /// # Errors
+    /// When another process has it, or shards of another number are asking: both would ask the same.
+    pub fn take(store: &Store, shard: Shard, run: &str) -> Result<Share> {
+        let path = path(store, shard);
+        let hint = "check that the folder is writable and its file system has locks";
+        let unwritable = || format!("cannot write `{}`", path.display());
+        std::fs::create_dir_all(store.root().join(FOLDER)).hint(unwritable, hint)?;
+        let open = File::options().read(true).append(true).create(true).open(&path);
+        let file = open.hint(unwritable, hint)?;
+        match glanced(|| file.try_lock()) {
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => return Err(because(error, unwritable(), hint)),
+            Err(TryLockError::WouldBlock) => return Err(in_the_way(shard)),
+        }
+        let of_others = shards(store).into_iter().filter(|other| other.of() != shard.of());
+        match of_others.into_iter().find(|other| is_written(store, *other)) {
+            Some(other) => Err(in_the_way(other)),
+            None => Ok(Share { shard, run: run.into(), _held: file }),
+        }
+    }
+
+    /// What it may spend: its part of what the limits of the settings leave when all is taken away
+    /// that shards of other numbers have spent for the same results, less what it has itself.
+    ///
+    /// # Errors
+    /// When the replies of earlier runs cannot be read.
+    pub fn budget(&self, store: &Store, llm: &Llm) -> Result<Budget> {
+        let [mut own, mut others] = [Spent::default(); 2];
+        every_reply(store, Some(self), |shard, kept| match shard {
+            Some(shard) if shard == self.shard => own.add(llm, &self.run, &kept),
+            Some(shard) if shard.of() != self.shard.of() => others.add(llm, &self.run, &kept),
+            _ => {}
+        })?;
+        Ok(Budget::share(llm, self.shard, own, others))
+    }
+
+    pub(super) fn shard(&self) -> Shard {
+        self.shard
+    }
+
+    pub(super) fn run(&self) -> &str {
+        &self.run
+    }
+
+    /// Whether a question, by the hash under which it is asked first, is to be asked here: the same
+    /// question is, of whatever subject it may be.
+    pub(super) fn has(&self, hash: &str) -> bool {
+        let number = hash.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        self.shard.has(number.unwrap_or(0))
+    }
+}
+
+/// What shards have spent for the results of this fingerprint.
+///
+/// # Errors
+/// When their replies cannot be read.
+pub fn spent_by_shards(store: &Store, llm: &Llm, run: &str) -> Result<Spent> {
+    let mut all = Spent::default();
+    every_reply(store, None, |shard, kept| {
+        if shard.is_some() {
+            all.add(llm, run, &kept);
+        }
+    })?;
+    Ok(all)
+}
+
+impl Spent {
+    fn add(&mut self, llm: &Llm, run: &str, kept: &Kept) {
+        let (model, of, attempts, [asked, answered]) = match kept {
+            Kept::Reply(one) => {
+                let replied = [one.prompt_tokens, one.completion_tokens].map(u64::from);
+                let tokens = [replied[0] + one.lost[0], replied[1] + one.lost[1]];
+                (&one.model, &one.run, one.attempts, tokens)
+            }
+            Kept::Lost(one) => (&one.model, &one.run, one.attempts, one.lost),
+        };
+        if of == run {
+            self.calls += u64::from(attempts);
+            self.cost += price(llm, model, asked, answered).unwrap_or(0.0);
+        }
+    }
+}
+
+/// The journal of a shard.
+fn path(store: &Store, shard: Shard) -> PathBuf {
+    store.root().join(super::response_cache::journal(shard))
+}
+
+/// Whether a process is appending to the journal of a shard, or may.
+pub(super) fn is_written(store: &Store, shard: Shard) -> bool {
+    let held = |path: &Path| File::open(path).map(|file| glanced(|| file.try_lock_shared()));
+    matches!(held(&path(store, shard)), Ok(Err(TryLockError::WouldBlock)))
+}
+
+fn in_the_way(shard: Shard) -> anyhow::Error {
+    passing(
+        format!("another process asks the questions of shard {shard}"),
+        "wait for it to end: it would be paid for twice",
+    )
+}
