@@ -66,6 +66,15 @@ pub fn because(
     cause.into().context(Hinted { what: what.into(), hint: hint.into(), passing: false })
 }
 
+/// The same of an error that another try may not meet, whatever its cause says.
+pub(crate) fn because_passing(
+    cause: impl Into<anyhow::Error>,
+    what: impl Into<String>,
+    hint: impl Into<String>,
+) -> anyhow::Error {
+    cause.into().context(Hinted { what: what.into(), hint: hint.into(), passing: true })
+}
+
 /// A result's error put under a message with a hint.
 pub(crate) trait Hint<T> {
     fn hint(self, what: impl FnOnce() -> String, hint: &str) -> Result<T>;
@@ -182,6 +191,8 @@ mod tests {
         );
         assert!(may_pass(&io(io::ErrorKind::StaleNetworkFileHandle).context("stage `score`")));
         assert!(may_pass(&passing("another run", "wait").context("stage `score`")));
+        let cut = io::Error::from(io::ErrorKind::UnexpectedEof);
+        assert!(may_pass(&because_passing(cut, "lost", "again").context("stage `score`")));
         assert!(!may_pass(&io(io::ErrorKind::NotFound)) && !may_pass(&hinted("bad key", "set it")));
     }
 

@@ -4,6 +4,7 @@
 //! world that it reads, the fingerprints of the stages before it, and its own version. Results
 //! depend on nothing else.
 
+use crate::artifact::hold::hold;
 use crate::artifact::publish::{publish, publish_beside_others, remove_unfinished};
 use crate::error::{Hint, Result, hinted};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ use std::time::UNIX_EPOCH;
 
 /// The name of the file in the artifact folder.
 pub const NAME: &str = "atlas.lock";
+/// The lock on that file, where several processes change it.
+const HELD: &str = ".atlas.lock.held";
 const VERSION: u32 = 1;
 
 /// The ingredient that tells runs apart of which the earlier one left questions unanswered: what it
@@ -184,9 +187,25 @@ impl Lock {
         publish(&folder.join(NAME), |file| Ok(file.write_all(text.as_bytes())?))
     }
 
-    /// The same, where other processes may be writing the same lock at the same time.
-    pub(crate) fn save_beside_others(&mut self, folder: &Path) -> Result<()> {
-        let text = self.text()?;
+    /// Notes in the lock of an artifact folder that a stage has begun, unless it says so, where other
+    /// processes may note the same of it or of other stages at the same time: each has the file
+    /// alone from reading it to replacing it, so that no note is lost.
+    ///
+    /// # Errors
+    /// When the lock cannot be read or replaced, or the program is to stop while it waits.
+    pub(crate) fn begin_beside_others(folder: &Path, stage: &str) -> Result<()> {
+        let path = folder.join(HELD);
+        let _held = hold(&path, || ()).hint(
+            || format!("cannot lock `{}`", path.display()),
+            "check that the folder is writable and its file system has locks",
+        )?;
+        let mut lock = Lock::load(folder)?;
+        if lock.is_begun(stage) {
+            return Ok(());
+        }
+        lock.begin(stage, 0);
+        let text = lock.text()?;
+        // On a file system of a network a process may have lost its lock, and still be writing.
         publish_beside_others(&folder.join(NAME), |file| Ok(file.write_all(text.as_bytes())?))
     }
 
@@ -478,6 +497,33 @@ mod tests {
 
     fn attempt(lock: &Lock, again: bool) -> Option<u64> {
         lock.attempt("interpret", again, false)
+    }
+
+    #[test]
+    fn of_many_who_begin_at_once_no_note_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        const STAGES: usize = 24;
+        let ended = Entry { finished: "now".into(), left: 3, ..Entry::default() };
+        let mut lock = Lock::default();
+        lock.stages = (0..STAGES).map(|n| (n.to_string(), ended.clone())).collect();
+        lock.save(folder.path()).unwrap();
+        let all = std::sync::Barrier::new(2 * STAGES);
+        std::thread::scope(|threads| {
+            // Two of each.
+            for n in 0..2 * STAGES {
+                let (all, folder) = (&all, folder.path());
+                threads.spawn(move || {
+                    all.wait();
+                    Lock::begin_beside_others(folder, &(n % STAGES).to_string()).unwrap();
+                });
+            }
+        });
+        let lock = Lock::load(folder.path()).unwrap();
+        let begun = (0..STAGES).filter(|n| lock.is_begun(&n.to_string())).count();
+        assert_eq!((begun, lock.stages.len()), (STAGES, STAGES));
+        assert!(lock.stages.values().all(|entry| entry.left == 3));
+        let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().collect();
+        assert_eq!(files.len(), 1, "{files:?}");
     }
 
     #[test]

@@ -66,6 +66,8 @@ const VERSION: &str = "circuit-atlas.version";
 const FINGERPRINT: &str = "circuit-atlas.fingerprint";
 /// What it was made from, whichever features were wanted.
 const BASE: &str = "circuit-atlas.base";
+/// Of a part that is kept until its stage is done: its number.
+const PART: &str = "circuit-atlas.part";
 const KEYS: [&str; 4] = [NAME, VERSION, FINGERPRINT, seal::KEY];
 
 impl Artifact {
@@ -209,6 +211,21 @@ impl Store {
     ) -> Result<()> {
         let path = self.part_path(artifact, part);
         self.write_rows(&path, artifact.metadata(fingerprint), rows)
+    }
+
+    /// Writes a part that is kept until its stage is done. It says which part it is, so that one that
+    /// comes under another name is none.
+    pub(crate) fn keep_part<R: Row>(
+        &self,
+        artifact: &Artifact,
+        fingerprint: &str,
+        part: u32,
+        rows: &[R],
+    ) -> Result<()> {
+        let own = (PART.to_string(), part.to_string());
+        let pairs = artifact.pairs(fingerprint).map(|(key, value)| (key.to_string(), value));
+        let metadata = KeyValueMetadata::from_static([own].into_iter().chain(pairs).collect());
+        self.write_rows(&self.part_path(artifact, part), metadata, rows)
     }
 
     fn write_rows<R: Row>(
@@ -577,12 +594,16 @@ impl Store {
     pub(crate) fn part_fingerprint(&self, artifact: &Artifact, part: u32) -> Option<String> {
         let path = self.part_path(artifact, part);
         self.verify(&path, artifact).ok()?;
-        fingerprint(artifact, &path)
+        self.part_says(artifact, part)
     }
 
     /// The fingerprint that a part carries, whatever else is in it: whoever reads it checks that.
     pub(crate) fn part_says(&self, artifact: &Artifact, part: u32) -> Option<String> {
-        fingerprint(artifact, &self.part_path(artifact, part))
+        let path = self.part_path(artifact, part);
+        let fingerprint = fingerprint(artifact, &path)?;
+        let said = metadata(&mut ParquetReader::new(File::open(&path).ok()?)).ok()?;
+        let is_another = said.get(PART).is_some_and(|number| *number != part.to_string());
+        (!is_another).then_some(fingerprint)
     }
 
     /// What a part says that it was made from, whichever features were wanted, and the fingerprint

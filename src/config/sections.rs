@@ -397,19 +397,20 @@ pub struct Llm {
     pub samples: u32,
     /// How replies are made readable by the program.
     pub replies: ReplyFormat,
-    /// Requests in flight at once.
+    /// Requests in flight at once, of each process.
     pub concurrency: usize,
     /// Seconds that a reply may take.
     pub timeout: f64,
     /// Retries of a request after the first try.
     pub retries: u32,
-    /// Rate limit; 0: what the server allows.
+    /// Rate limit, of all shards together; 0: what the server allows.
     pub requests_per_minute: u32,
-    /// Rate limit in prompt and completion tokens; 0: what the server allows.
+    /// Rate limit in prompt and completion tokens, of all shards together; 0: what the server allows.
     pub tokens_per_minute: u32,
-    /// Budget of a run, in the unit of `prices`; no request is sent beyond it. 0: no limit.
+    /// Budget of a run with all its shards, in the unit of `prices`; no request is sent beyond it. 0:
+    /// no limit.
     pub max_cost: f64,
-    /// Maximum number of requests of a run; 0: no limit.
+    /// Maximum number of requests of a run with all its shards; 0: no limit.
     pub max_calls: u64,
     /// Maximum bytes of a reply, with all that the server says besides; a longer one is not read.
     pub max_reply: usize,

@@ -3,7 +3,7 @@
 //! that it is told to complete.
 
 use super::disk::ROOM;
-use crate::error::{Hint, Result, because, hinted};
+use crate::error::{Hint, Result, because, because_passing, hinted, passing};
 use crate::ids::HubName;
 use crate::process;
 use crate::progress::Progress;
@@ -24,7 +24,8 @@ const PAUSES: [u64; 4] = [500, 1000, 2000, 4000];
 const LONGEST_PAUSE: u64 = 60;
 const REDIRECTS: usize = 10;
 
-/// What went wrong, and whether it is worth another try.
+/// What went wrong, and whether it is worth another try within this run. What may pass later has an
+/// error that says so, whichever it is here.
 pub(super) enum Failure {
     /// With the pause that the server asks for.
     Passing(anyhow::Error, Duration),
@@ -169,9 +170,11 @@ impl Web {
         Err(hinted(format!("`{}` redirects without end", self.endpoint), hint).into())
     }
 
-    /// Nobody answered: final when nobody ever has, as then there is no network to come back.
+    /// Nobody answered: this run gives up at once when nobody ever has, as then there is no network;
+    /// a later run may find one.
     fn unreachable(&self, error: Error, url: &Uri) -> Failure {
         use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
+        let may_pass = is_of_network(&error);
         let broke = match &error {
             Error::Io(io) => {
                 matches!(io.kind(), ConnectionAborted | ConnectionReset | UnexpectedEof)
@@ -187,7 +190,11 @@ impl Web {
         );
         let hint = "check the network, the proxy and `HF_ENDPOINT`; `HF_HUB_OFFLINE=1` uses \
              downloaded files only";
-        let error = because(error, format!("cannot reach `{server}`"), hint);
+        let what = format!("cannot reach `{server}`");
+        let error = match may_pass {
+            true => because_passing(error, what, hint),
+            false => because(error, what, hint),
+        };
         match broke || self.reached.load(Ordering::Relaxed) {
             true => Failure::Passing(error, Duration::ZERO),
             false => Failure::Final(error),
@@ -369,9 +376,22 @@ impl Web {
             return Failure::Final(hinted(what, hint));
         }
         match number(response, RETRY_AFTER.as_str()).unwrap_or(0) {
-            seconds if seconds > LONGEST_PAUSE => Failure::Final(hinted(what, hint)),
-            seconds => Failure::Passing(hinted(what, hint), Duration::from_secs(seconds)),
+            // It is not waited for here, but it passes.
+            seconds if seconds > LONGEST_PAUSE => Failure::Final(passing(what, hint)),
+            seconds => Failure::Passing(passing(what, hint), Duration::from_secs(seconds)),
         }
+    }
+}
+
+/// Whether it is the network that failed, and not what is asked for or how: the settings of a proxy,
+/// a certificate.
+fn is_of_network(error: &Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput};
+    match error {
+        // Of TLS, these are certificates that are not accepted.
+        Error::Io(io) => !matches!(io.kind(), InvalidData | InvalidInput),
+        Error::Timeout(_) | Error::HostNotFound | Error::ConnectionFailed => true,
+        _ => false,
     }
 }
 
@@ -402,7 +422,7 @@ fn what(asked: Asked) -> String {
 fn broken(asked: Asked, error: anyhow::Error) -> Failure {
     let what = format!("the connection is lost repeatedly while downloading {}", what(asked));
     Failure::Passing(
-        because(error, what, "run again: the download resumes where it stopped"),
+        because_passing(error, what, "run again: the download resumes where it stopped"),
         Duration::ZERO,
     )
 }

@@ -10,7 +10,7 @@ use crate::config::Llm;
 use crate::error::{Hint, Result, because, passing};
 use crate::ids::Shard;
 use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Why a question is left that another process is to ask.
 pub const ANOTHERS: &str = "another shard asks for it";
@@ -118,8 +118,8 @@ fn path(store: &Store, shard: Shard) -> PathBuf {
 
 /// Whether a process is appending to the journal of a shard, or may.
 pub(super) fn is_written(store: &Store, shard: Shard) -> bool {
-    let held = |path: &Path| File::open(path).map(|file| glanced(|| file.try_lock_shared()));
-    matches!(held(&path(store, shard)), Ok(Err(TryLockError::WouldBlock)))
+    let look = File::open(path(store, shard)).map(|file| file.try_lock_shared());
+    matches!(look, Ok(Err(TryLockError::WouldBlock)))
 }
 
 fn in_the_way(shard: Shard) -> anyhow::Error {

@@ -61,7 +61,9 @@ pub fn run_shard(config: &Config, stages: &[String], shard: Shard) -> Result<()>
         Some(share) => share.budget(&place.store, &config.llm)?,
         None => Budget::empty(),
     };
-    place.begin_beside_others(stage)?;
+    // Before the first of its parts changes. No whole run changes the lock meanwhile, and the hashes
+    // that this process took are not kept.
+    Lock::begin_beside_others(place.store.root(), stage.name)?;
     place.run_shard(state, shard, share.as_ref(), &budget)
 }
 
@@ -129,18 +131,6 @@ impl Workplace<'_> {
                 .store
                 .parts(&ContextRow::ARTIFACT)
                 .is_ok_and(|parts| parts.into_iter().all(made))
-    }
-
-    /// Notes in the lock that a stage has begun, before the first of its parts changes, unless it
-    /// says so. Shards that start at the same moment write the same bytes: no whole run changes
-    /// the lock meanwhile, and the hashes that this process took are not kept.
-    fn begin_beside_others(&self, stage: &Stage) -> Result<()> {
-        let mut lock = Lock::load(self.store.root())?;
-        if lock.is_begun(stage.name) {
-            return Ok(());
-        }
-        lock.begin(stage.name, 0);
-        lock.save_beside_others(self.store.root())
     }
 
     fn run_shard(

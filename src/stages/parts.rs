@@ -67,26 +67,33 @@ impl Run<'_> {
         numbers.all(|number| self.is_kept(artifact, number))
     }
 
-    /// A part of the work: read if it is there, or else made and kept.
+    /// A part of the work: read if it is there and has what it is to have, or else made and kept.
     pub(super) fn part<R: Row>(
         &self,
         artifact: &Artifact,
         number: u32,
+        is_whole: impl Fn(&[R]) -> bool,
         make: impl FnOnce() -> Result<Vec<R>>,
     ) -> Result<Vec<R>> {
         if !self.keeps() {
             return make();
         }
-        if self.store.part_fingerprint(artifact, number).as_deref() == Some(self.fingerprint) {
-            return self.store.read_part_as(artifact, number);
+        let kept = || -> Result<Option<Vec<R>>> {
+            let says = self.store.part_fingerprint(artifact, number);
+            let is_of_run = says.as_deref() == Some(self.fingerprint);
+            let rows = is_of_run.then(|| self.store.read_part_as(artifact, number)).transpose()?;
+            Ok(rows.filter(|rows| is_whole(rows)))
+        };
+        if let Some(rows) = kept()? {
+            return Ok(rows);
         }
         let rows = make()?;
         // Another shard may have made the same meanwhile, with other last digits on another kind of
         // processor: what is made from it must be of one of them.
-        if self.store.part_fingerprint(artifact, number).as_deref() == Some(self.fingerprint) {
-            return self.store.read_part_as(artifact, number);
+        if let Some(rows) = kept()? {
+            return Ok(rows);
         }
-        self.store.write_part_as(artifact, self.fingerprint, number, &rows)?;
+        self.store.keep_part(artifact, self.fingerprint, number, &rows)?;
         self.parts.made();
         Ok(rows)
     }
@@ -96,11 +103,13 @@ impl Run<'_> {
         &self,
         artifact: &Artifact,
         numbers: Range<u32>,
+        is_whole: impl Fn(u32, &[R]) -> bool,
         make: impl Fn(u32) -> Result<Vec<R>>,
     ) -> Result<()> {
-        numbers
-            .filter(|number| self.has(*number))
-            .try_for_each(|number| self.part(artifact, number, || make(number)).map(drop))
+        numbers.filter(|number| self.has(*number)).try_for_each(|number| {
+            let is_whole = |rows: &[R]| is_whole(number, rows);
+            self.part(artifact, number, is_whole, || make(number)).map(drop)
+        })
     }
 }
 

@@ -53,6 +53,8 @@ pub(crate) struct Bench {
 /// What a command said.
 pub(crate) struct Said {
     pub ok: bool,
+    /// The exit code; none if it was killed.
+    pub code: Option<i32>,
     pub out: String,
     pub err: String,
 }
@@ -157,7 +159,8 @@ impl Bench {
             let text = String::from_utf8(bytes).unwrap();
             text.replace(self.path().to_str().unwrap(), "[folder]").replace(REPOSITORY, "[repo]")
         };
-        Said { ok: output.status.success(), out: plain(output.stdout), err: plain(output.stderr) }
+        let (ok, code) = (output.status.success(), output.status.code());
+        Said { ok, code, out: plain(output.stdout), err: plain(output.stderr) }
     }
 
     /// Every file of the artifacts and the site with its content, but the lock, which holds times,

@@ -383,7 +383,7 @@ impl Hub {
             text.replace(&self.server.address, "[hub]").replace(&self.server.ports[1], "[cdn]")
         };
         let said = self.bench.said(command.output().unwrap());
-        Said { ok: said.ok, out: plain(said.out), err: plain(said.err) }
+        Said { out: plain(said.out), err: plain(said.err), ..said }
     }
 
     fn call(&self, arguments: &[&str]) -> Said {
@@ -397,9 +397,15 @@ impl Hub {
     /// The message of a download that fails.
     #[track_caller]
     fn refused(&self) -> String {
+        self.refused_with().0
+    }
+
+    /// It, with the exit code.
+    #[track_caller]
+    fn refused_with(&self) -> (String, Option<i32>) {
         let said = self.call(&["fetch"]).failed();
         self.assert_nothing_half();
-        said.error().to_string()
+        (said.error().to_string(), said.code)
     }
 
     /// What stands under its real name is what the server has.
@@ -572,7 +578,9 @@ fn a_download_that_was_given_up_goes_on_in_the_next_run() {
     let hub = Hub::new();
     hub.server.fault("GET /cdn/", 1, Fault::Cut(150_000));
     hub.server.fault("GET /cdn/", 100, Fault::Cut(0));
-    assert_snapshot!("broken_connection", hub.refused());
+    let (said, code) = hub.refused_with();
+    assert_snapshot!("broken_connection", said);
+    assert_eq!(code, Some(75));
     assert_eq!(hub.weights(), None);
     hub.server.mend();
     let tried = hub.server.ranges("model.safetensors").len();
@@ -639,7 +647,11 @@ fn each_refusal_has_its_own_message() {
     for (name, request, fault) in cases {
         let hub = Hub::new();
         hub.server.fault(request, 100, fault);
-        assert_snapshot!(name, hub.refused());
+        let (said, code) = hub.refused_with();
+        assert_snapshot!(name, said);
+        // What passes may be tried again, as a job of Slurm does.
+        let passes = ["server_error", "too_many_requests"].contains(&name);
+        assert_eq!(code, Some(if passes { 75 } else { 1 }), "{name}");
     }
     let hub = Hub::new();
     hub.server.fault(
@@ -663,13 +675,14 @@ fn no_network_is_told_at_once() {
     let said =
         hub.said(hub.command(&["fetch"]).env("HF_ENDPOINT", format!("http://{free}"))).failed();
     assert_snapshot!("no_network", said.error().replace(&free, "[nobody]"));
+    assert_eq!(said.code, Some(75), "it may be there later");
     let said =
         hub.said(hub.command(&["fetch"]).env("HF_ENDPOINT", "http://nowhere.invalid")).failed();
     assert!(said.error().contains("cannot reach `http://nowhere.invalid`"), "{}", said.err);
-    assert_snapshot!(
-        "no_address",
-        hub.said(hub.command(&["fetch"]).env("HF_ENDPOINT", "hub")).failed().error()
-    );
+    assert_eq!(said.code, Some(75));
+    let said = hub.said(hub.command(&["fetch"]).env("HF_ENDPOINT", "hub")).failed();
+    assert_snapshot!("no_address", said.error());
+    assert_eq!(said.code, Some(1));
 }
 
 #[test]

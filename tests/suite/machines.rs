@@ -370,6 +370,26 @@ fn jobs_depend_on_what_the_settings_say() {
         time.split(':').next().unwrap().parse::<u32>().unwrap()
     };
     assert!(at_most(&all) > at_most(large));
+    // A language model is asked in arrays where somebody says how many tasks; how long cannot be told.
+    let asks = "[llm]\nprovider = \"openai\"\nmodel = \"m\"\nbase_url = \"http://localhost:1/v1\"\n\
+                api_key_env = \"\"\n[evaluate]\nmethods = [\"detection\"]\n";
+    let bench = Bench::new().add(asks);
+    let text = printed(&bench, &["--shards", "3"]);
+    let jobs: Vec<&str> = text.split("--job-name=atlas-").skip(1).collect();
+    let job = |name: &str, command: &str| {
+        let own = jobs.iter().find(|job| job.lines().next() == Some(name));
+        let own = own.unwrap_or_else(|| panic!("no job {name}: {text}"));
+        assert!(own.contains(&format!(" run {command} --config ")), "{own}");
+        (own.contains("--array=1-3\n"), own.contains("--time="))
+    };
+    let share = |stage: &str| format!("{stage} --shard \"$SLURM_ARRAY_TASK_ID/3\"");
+    for name in ["interpret-1", "interpret-2"] {
+        assert_eq!(job(name, &share("interpret")), (true, false));
+    }
+    assert_eq!(job("causes", "aggregate causes"), (false, false));
+    assert_eq!(job("interpret-end", "interpret"), (false, false));
+    assert_eq!(job("evaluate", &share("evaluate")), (true, false));
+    assert_eq!(printed(&bench, &[]).matches("run interpret").count(), 0);
     let refused = [
         ("partition = \"a b\"", "`slurm.partition = \"a b\"` is out of range"),
         ("account = \"-x\"", "`slurm.account = \"-x\"` is out of range"),

@@ -6,6 +6,7 @@ mod bench;
 mod browser;
 mod fixture;
 
+mod asked_together;
 mod attribution;
 mod corpus;
 mod damaged;

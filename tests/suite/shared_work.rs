@@ -267,6 +267,36 @@ fn parts_of_other_settings_and_damaged_ones_are_made_again() {
     assert_same(&bench, &one);
 }
 
+/// Exchanges parts of something that is kept.
+fn exchange(bench: &Bench, artifact: &str, one: u32, other: u32) {
+    let path = |part: u32| bench.file(&format!("artifacts/{artifact}/part-{part:05}.parquet"));
+    let [one, other] = [path(one), path(other)];
+    let aside = one.with_extension("aside");
+    std::fs::rename(&one, &aside).unwrap();
+    std::fs::rename(&other, &one).unwrap();
+    std::fs::rename(&aside, &other).unwrap();
+}
+
+#[test]
+fn parts_of_other_prompts_and_tasks_are_made_again() {
+    let bench = before("discover");
+    (0..2).for_each(|_| drop(together(&bench, "discover", &["1/1"])));
+    // Of the same task, and of another one.
+    exchange(&bench, "prompt_scores", 0, 1);
+    exchange(&bench, "prompt_circuits", 0, 2);
+    exchange(&bench, "choices", 0, 1);
+    bench.run(&["discover"]).succeeded();
+    assert_same(&bench, &before("verify"));
+
+    (0..2).for_each(|_| drop(together(&bench, "verify", &["1/1"])));
+    exchange(&bench, "method_circuits", 0, 1);
+    exchange(&bench, "tested_links", 0, 2);
+    // A shard may find them first.
+    together(&bench, "verify", &["1/1"]);
+    bench.run(&["verify"]).succeeded();
+    assert_same(&bench, &before("heads"));
+}
+
 #[test]
 fn the_exit_code_says_whether_another_try_may_succeed() {
     let bench = before("discover");
@@ -294,8 +324,10 @@ fn shards_of_aggregate_give_the_bytes_of_one_run() {
     one.run(&["aggregate"]).succeeded();
     let made = together(&bench, "aggregate", &["1/3", "2/3", "1/3"]);
     assert!(made[1] > 3 && made[0].max(made[2]) > 3, "{made:?}");
-    // What the third leaves is made by the whole run. A part that is not whole is made again.
+    // What the third leaves is made by the whole run. A part that is not whole, or is another
+    // one, is made again.
     std::fs::remove_file(bench.file("artifacts/part_evidence/part-00001.parquet")).unwrap();
+    exchange(&bench, "part_examples", 0, 3);
     bench.run(&["aggregate"]).succeeded();
     assert!(!bench.file("artifacts/part_features").exists());
     assert_same(&bench, &one);

@@ -71,7 +71,7 @@ pub fn run(run: &Run) -> Result<Done> {
     sets.extend(group_sets(run)?);
     sets.sort_by_cached_key(|set| set.subject.to_string());
     let mut examples = run.store.writer::<ExampleRow>(run.fingerprint)?;
-    let stretches = parts::stretches(&work);
+    let stretches = parts::stretches(&work)?;
     let maxima = write_features(&work, &stretches, &mut examples)?;
     examples.add(joint_examples(&work, &sets, &maxima)?)?;
     examples.end()?;

@@ -27,20 +27,26 @@ const OWN: Artifact = FEATURE_PARTS[5];
 /// Keys in a row: those of a part that is kept, with its number, or of several that are not.
 pub(super) type Stretch = (Vec<u32>, Option<u32>);
 
-/// All keys, in order. A part that is damaged is not kept.
-pub(super) fn stretches(work: &Work) -> Vec<Stretch> {
+/// All keys, in order. A part that is damaged, or of other features, is not kept.
+pub(super) fn stretches(work: &Work) -> Result<Vec<Stretch>> {
+    let store = work.run.store;
     let mut stretches: Vec<Stretch> = Vec::new();
     for (number, keys) in (0..).zip(work.keys().chunks(FEATURES)) {
         let is_whole = is_kept(work, number)
             && FEATURE_PARTS
                 .iter()
-                .all(|artifact| work.run.store.part_fingerprint(artifact, number).is_some());
+                .all(|artifact| store.part_fingerprint(artifact, number).is_some())
+            && store
+                .read_part_as(&OWN, number)?
+                .iter()
+                .map(|row: &FeatureRow| row.feature)
+                .eq(keys.iter().map(|&key| work.features[key as usize]));
         match (is_whole, stretches.last_mut()) {
             (false, Some((open, None))) => open.extend(keys),
             (is_whole, _) => stretches.push((keys.to_vec(), is_whole.then_some(number))),
         }
     }
-    stretches
+    Ok(stretches)
 }
 
 /// Whether a part is there. Whoever reads it checks the rest.
@@ -115,12 +121,12 @@ pub(super) fn make_share(work: &Work) -> Result<()> {
             before.extend(evidence.before);
         }
         let (store, fingerprint) = (run.store, run.fingerprint);
-        store.write_part_as(&EXAMPLES, fingerprint, number, &examples)?;
-        store.write_part_as(&EVIDENCE, fingerprint, number, &texts)?;
-        store.write_part_as(&PROFILES, fingerprint, number, &profiles)?;
-        store.write_part_as(&BEFORE, fingerprint, number, &before)?;
-        store.write_part_as(&LOGITS, fingerprint, number, &logits)?;
-        store.write_part_as(&OWN, fingerprint, number, &own)?;
+        store.keep_part(&EXAMPLES, fingerprint, number, &examples)?;
+        store.keep_part(&EVIDENCE, fingerprint, number, &texts)?;
+        store.keep_part(&PROFILES, fingerprint, number, &profiles)?;
+        store.keep_part(&BEFORE, fingerprint, number, &before)?;
+        store.keep_part(&LOGITS, fingerprint, number, &logits)?;
+        store.keep_part(&OWN, fingerprint, number, &own)?;
         run.parts.made();
     }
     Ok(())

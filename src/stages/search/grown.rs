@@ -44,8 +44,9 @@ impl Finder<'_> {
         self.run.progress.begin("prompts", self.prompts.len() as u64, 0);
         let mut solved = Vec::with_capacity(self.prompts.len());
         for part in self.parts() {
-            let rows =
-                self.run.part(&PromptCircuitRow::ARTIFACT, part, || self.circuit_rows(part))?;
+            let is_whole = |rows: &[PromptCircuitRow]| self.are_circuits(part, rows);
+            let make = || self.circuit_rows(part);
+            let rows = self.run.part(&PromptCircuitRow::ARTIFACT, part, is_whole, make)?;
             for (place, row) in self.places(part).zip(rows) {
                 solved.push(kept_rows::solved(row, place, &self.prompts[place])?);
             }
@@ -59,8 +60,9 @@ impl Finder<'_> {
     /// # Errors
     /// When a dictionary cannot be read.
     pub(crate) fn make_circuits(&self) -> Result<()> {
-        self.run
-            .make_open(&PromptCircuitRow::ARTIFACT, self.parts(), |part| self.circuit_rows(part))
+        let is_whole = |part: u32, rows: &[PromptCircuitRow]| self.are_circuits(part, rows);
+        let make = |part| self.circuit_rows(part);
+        self.run.make_open(&PromptCircuitRow::ARTIFACT, self.parts(), is_whole, make)
     }
 
     fn parts(&self) -> Range<u32> {
@@ -69,6 +71,10 @@ impl Finder<'_> {
 
     fn places(&self, part: u32) -> Range<usize> {
         places(part - self.first, GROWN, self.prompts.len())
+    }
+
+    fn are_circuits(&self, part: u32, rows: &[PromptCircuitRow]) -> bool {
+        kept_rows::circuits_are_of(rows, &self.task.name, self.places(part))
     }
 
     fn circuit_rows(&self, part: u32) -> Result<Vec<PromptCircuitRow>> {

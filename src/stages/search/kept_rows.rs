@@ -9,6 +9,7 @@ use crate::ids::{Component, DictionaryId, FeatureId, Kind};
 use crate::task::Prompt;
 use anyhow::{Context as _, ensure};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// A field that a node does not have.
 const NONE: u32 = u32::MAX;
@@ -40,6 +41,43 @@ pub(super) fn score_row(
         scores: by_part.into_values().collect(),
         errors: scores.map(|scores| scores.errors.clone()).unwrap_or_default(),
     }
+}
+
+/// Whether the rows of a part are those of the prompts at these places of a task, each whole.
+pub(super) fn scores_are_of(
+    rows: &[PromptScoreRow],
+    task: &str,
+    places: Range<usize>,
+    dictionaries: usize,
+) -> bool {
+    let is_whole = |row: &PromptScoreRow| {
+        same([row.dictionaries.len(), row.features.len(), row.scores.len()])
+            && same([row.answers.len(), row.answer_probabilities.len()])
+            && row.errors.len() == if row.used { dictionaries } else { 0 }
+    };
+    let of = rows.iter().map(|row| (row.task.as_str(), row.prompt as usize));
+    of.eq(places.map(|place| (task, place))) && rows.iter().all(is_whole)
+}
+
+/// The same of circuits.
+pub(super) fn circuits_are_of(rows: &[PromptCircuitRow], task: &str, places: Range<usize>) -> bool {
+    let is_whole = |row: &PromptCircuitRow| {
+        let nodes = row.kinds.len();
+        let fields = [&row.layers, &row.positions, &row.sources, &row.heads, &row.indices];
+        let mut links = row.children.iter().chain(&row.parents);
+        fields.iter().all(|field| field.len() == nodes)
+            && row.activations.len() == nodes
+            && same([row.children.len(), row.parents.len(), row.slots.len()])
+            && same([row.slots.len(), row.effects.len(), row.shares.len()])
+            && links.all(|&place| (place as usize) < nodes)
+            && same([row.answers.len(), row.answer_probabilities.len()])
+    };
+    let of = rows.iter().map(|row| (row.task.as_str(), row.prompt as usize));
+    of.eq(places.map(|place| (task, place))) && rows.iter().all(is_whole)
+}
+
+fn same<const N: usize>(lengths: [usize; N]) -> bool {
+    lengths.windows(2).all(|pair| pair[0] == pair[1])
 }
 
 /// # Errors
@@ -154,4 +192,97 @@ fn circuit(row: &PromptCircuitRow) -> Result<Circuit> {
         found: PrunedGraph { graph: Graph { nodes, edges }, left_out: row.left_out },
         contrast: row.contrast.then(sides),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{NodeKind, Slot};
+
+    fn score(task: &str, prompt: u32) -> PromptScoreRow {
+        PromptScoreRow {
+            task: task.into(),
+            prompt,
+            logit_difference: 0.0,
+            metric: 0.0,
+            answers: vec![1, 2],
+            answer_probabilities: vec![0.5, 0.25],
+            used: true,
+            dictionaries: vec![0, 3],
+            features: vec![7, 8],
+            scores: vec![1.0, -1.0],
+            errors: vec![0.0; 4],
+        }
+    }
+
+    #[test]
+    fn scores_of_other_prompts_or_too_few_are_not_those_of_a_part() {
+        let are = |rows: &[PromptScoreRow]| scores_are_of(rows, "ioi", 2..4, 4);
+        let whole = || vec![score("ioi", 2), score("ioi", 3)];
+        assert!(are(&whole()));
+        assert!(!are(&[]) && !are(&whole()[..1]) && !are(&[whole(), whole()].concat()));
+        assert!(!are(&[score("ioi", 3), score("ioi", 2)]));
+        assert!(!are(&[score("ioi", 2), score("other", 3)]));
+        assert!(!scores_are_of(&whole(), "ioi", 2..4, 6), "of fewer dictionaries");
+        let damages: [fn(&mut PromptScoreRow); 4] = [
+            |row| drop(row.scores.pop()),
+            |row| drop(row.features.pop()),
+            |row| drop(row.answer_probabilities.pop()),
+            |row| row.errors.clear(),
+        ];
+        for damage in damages {
+            let mut rows = whole();
+            damage(&mut rows[1]);
+            assert!(!are(&rows));
+        }
+    }
+
+    fn circuit(task: &str, prompt: u32) -> PromptCircuitRow {
+        PromptCircuitRow {
+            task: task.into(),
+            prompt,
+            logit_difference: 0.0,
+            metric: 0.0,
+            answers: vec![1],
+            answer_probabilities: vec![0.5],
+            used: true,
+            left_out: None,
+            kinds: vec![NodeKind::Root, NodeKind::Embedding],
+            layers: vec![NONE, NONE],
+            positions: vec![NONE, 0],
+            sources: vec![NONE, NONE],
+            heads: vec![NONE, NONE],
+            indices: vec![NONE, NONE],
+            activations: vec![f32::NAN, f32::NAN],
+            children: vec![1],
+            parents: vec![0],
+            slots: vec![Slot::In],
+            effects: vec![1.0],
+            shares: vec![1.0],
+            contrast: false,
+            right: Vec::new(),
+            wrong: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn circuits_of_other_prompts_or_with_links_of_nothing_are_not_those_of_a_part() {
+        let are = |rows: &[PromptCircuitRow]| circuits_are_of(rows, "ioi", 2..4);
+        let whole = || vec![circuit("ioi", 2), circuit("ioi", 3)];
+        assert!(are(&whole()));
+        assert!(!are(&[]) && !are(&whole()[..1]) && !are(&[whole(), whole()].concat()));
+        assert!(!are(&[circuit("other", 2), circuit("ioi", 3)]));
+        let damages: [fn(&mut PromptCircuitRow); 5] = [
+            |row| row.parents[0] = 2,
+            |row| drop(row.layers.pop()),
+            |row| drop(row.activations.pop()),
+            |row| drop(row.effects.pop()),
+            |row| drop(row.children.pop()),
+        ];
+        for damage in damages {
+            let mut rows = whole();
+            damage(&mut rows[0]);
+            assert!(!are(&rows));
+        }
+    }
 }

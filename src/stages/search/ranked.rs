@@ -31,6 +31,8 @@ use std::sync::OnceLock;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+/// The name of a task's ranking.
+const FOUND: &str = "found";
 /// Features listed at either end of the null task's ranking.
 const LISTED: usize = 2000;
 
@@ -178,11 +180,10 @@ impl<'a> Finder<'a> {
         let Scored { mut solved, null, hooks, .. } = scored;
         self.run.progress.begin("circuits of prompts", solved.len() as u64, 0);
         for part in self.circuit_parts() {
-            let rows = self.run.part(&PromptCircuitRow::ARTIFACT, part, || {
-                self.circuit_rows(part, &solved, &members)
-            })?;
-            let places = places(part - self.first.circuits, LINKED, self.prompts.own);
-            for (place, row) in places.zip(rows) {
+            let is_whole = |rows: &[PromptCircuitRow]| self.are_circuits(part, rows);
+            let make = || self.circuit_rows(part, &solved, &members);
+            let rows = self.run.part(&PromptCircuitRow::ARTIFACT, part, is_whole, make)?;
+            for (place, row) in self.circuit_places(part).zip(rows) {
                 solved[place] = kept_rows::solved(row, place, &self.prompts.finding[place])?;
             }
         }
@@ -194,8 +195,9 @@ impl<'a> Finder<'a> {
     /// # Errors
     /// As of [`Finder::find`].
     pub(crate) fn make_scores(&self) -> Result<()> {
-        self.run
-            .make_open(&PromptScoreRow::ARTIFACT, self.score_parts(), |part| self.score_rows(part))
+        let is_whole = |part: u32, rows: &[PromptScoreRow]| self.are_scores(part, rows);
+        let make = |part| self.score_rows(part);
+        self.run.make_open(&PromptScoreRow::ARTIFACT, self.score_parts(), is_whole, make)
     }
 
     /// Finds a shard's share of the circuits, once all prompts are scored.
@@ -224,8 +226,9 @@ impl<'a> Finder<'a> {
         let members = Members::new(&self.gradient, &circuit)?;
         run.progress.begin("circuits of prompts", (own.len() * LINKED) as u64, 0);
         own.into_iter().try_for_each(|part| {
+            let is_whole = |rows: &[PromptCircuitRow]| self.are_circuits(part, rows);
             let make = || self.circuit_rows(part, &scored.solved, &members);
-            run.part(&PromptCircuitRow::ARTIFACT, part, make).map(drop)
+            run.part(&PromptCircuitRow::ARTIFACT, part, is_whole, make).map(drop)
         })
     }
 
@@ -235,6 +238,24 @@ impl<'a> Finder<'a> {
 
     fn circuit_parts(&self) -> Range<u32> {
         self.first.circuits..self.first.next(self.prompts).circuits
+    }
+
+    fn score_places(&self, part: u32) -> Range<usize> {
+        places(part - self.first.scores, SCORED, self.cases.len())
+    }
+
+    fn circuit_places(&self, part: u32) -> Range<usize> {
+        places(part - self.first.circuits, LINKED, self.prompts.own)
+    }
+
+    fn are_scores(&self, part: u32, rows: &[PromptScoreRow]) -> bool {
+        let layers = self.replacement().model.sizes.layers;
+        let dictionaries = DictionaryId::all(layers).count();
+        kept_rows::scores_are_of(rows, &self.task.name, self.score_places(part), dictionaries)
+    }
+
+    fn are_circuits(&self, part: u32, rows: &[PromptCircuitRow]) -> bool {
+        kept_rows::circuits_are_of(rows, &self.task.name, self.circuit_places(part))
     }
 
     fn replacement(&self) -> &'a ReplacementModel {
@@ -258,7 +279,7 @@ impl<'a> Finder<'a> {
     }
 
     fn score_rows(&self, part: u32) -> Result<Vec<PromptScoreRow>> {
-        let places = places(part - self.first.scores, SCORED, self.cases.len());
+        let places = self.score_places(part);
         let (held, start) = (self.held()?, places.start);
         let tokens: Vec<&[u32]> = self.cases[places].iter().map(|case| case.tokens).collect();
         let one = |at: usize, pass: Pass| -> Result<PromptScoreRow> {
@@ -289,9 +310,10 @@ impl<'a> Finder<'a> {
         self.run.progress.begin("prompts scored", self.cases.len() as u64, 0);
         let layers = self.replacement().model.sizes.layers;
         for part in self.score_parts() {
-            let rows = self.run.part(&PromptScoreRow::ARTIFACT, part, || self.score_rows(part))?;
-            let places = places(part - self.first.scores, SCORED, self.cases.len());
-            for (at, row) in places.zip(rows) {
+            let is_whole = |rows: &[PromptScoreRow]| self.are_scores(part, rows);
+            let make = || self.score_rows(part);
+            let rows = self.run.part(&PromptScoreRow::ARTIFACT, part, is_whole, make)?;
+            for (at, row) in self.score_places(part).zip(rows) {
                 let (one, scores) = kept_rows::scored(row, at, &prompts.finding[at])?;
                 if let Some((by_part, of_errors)) = scores {
                     used += 1;
@@ -330,9 +352,15 @@ impl<'a> Finder<'a> {
 
     /// The ranking, and the circuit by prompts that it was not ranked on where there are any.
     fn chosen(&self, means: &Means) -> Result<(Ranking, BTreeSet<FeatureId>)> {
-        let rows = self.run.part(&CHOICES, self.first.choice, || {
+        let is_whole = |rows: &[RankingRow]| {
+            let is_of = |(rank, row): (u32, &RankingRow)| {
+                row.task == self.task.name && row.ranking == FOUND && row.rank == rank
+            };
+            !rows.is_empty() && (1..).zip(rows).all(is_of)
+        };
+        let rows = self.run.part(&CHOICES, self.first.choice, is_whole, || {
             let (ranking, circuit) = self.choose(means)?;
-            Ok(ranking_rows(&self.task.name, "found", &ranking, &circuit).collect())
+            Ok(ranking_rows(&self.task.name, FOUND, &ranking, &circuit).collect())
         })?;
         let chosen = rows.iter().filter(|row| row.chosen).map(|row| row.feature).collect();
         Ok((rows.iter().map(|row| (row.feature, row.score)).collect(), chosen))
@@ -366,7 +394,7 @@ impl<'a> Finder<'a> {
         solved: &[Solved],
         members: &Members,
     ) -> Result<Vec<PromptCircuitRow>> {
-        let places = places(part - self.first.circuits, LINKED, solved.len());
+        let places = self.circuit_places(part);
         let (held, start) = (self.held()?, places.start);
         let (wrong, share) = (self.task.wrong, self.run.config.discover.share);
         let tokens: Vec<&[u32]> =
@@ -443,7 +471,7 @@ impl Ranked {
     /// The ranking, and both ends of the null task's.
     pub(crate) fn rows(&self, task: &str) -> Vec<RankingRow> {
         let nothing = BTreeSet::new();
-        let found = ranking_rows(task, "found", &self.ranking, &self.circuit);
+        let found = ranking_rows(task, FOUND, &self.ranking, &self.circuit);
         let null = ranking_rows(task, "null", &self.null, &nothing);
         let n = self.null.len();
         let listed = |row: &RankingRow| {

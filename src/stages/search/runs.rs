@@ -193,7 +193,7 @@ impl<'a> Runs<'a> {
         let (rows, hasher) = self.open.take();
         if !rows.is_empty() && self.run.keeps() {
             let part = number(&hasher) | 1 << 31;
-            self.run.store.write_part_as(&self.artifact, self.run.fingerprint, part, &rows)?;
+            self.run.store.keep_part(&self.artifact, self.run.fingerprint, part, &rows)?;
         }
         self.written.set(Instant::now());
         Ok(())

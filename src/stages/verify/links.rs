@@ -148,7 +148,9 @@ impl TaskRun<'_> {
             if !self.run.has(part) {
                 continue;
             }
-            rows.extend(self.run.part(&TESTED_LINKS, part, || self.run_some(some, &values))?);
+            let is_whole = |rows: &[EffectRow]| are_of(rows, some);
+            let make = || self.run_some(some, &values);
+            rows.extend(self.run.part(&TESTED_LINKS, part, is_whole, make)?);
         }
         Ok(rows)
     }
@@ -225,6 +227,17 @@ impl TaskRun<'_> {
             row("rank_correlation", rank_correlation(&predicted, &measured)),
         ]
     }
+}
+
+/// Whether the rows of a part are of the links of these prompts, in their order.
+fn are_of(rows: &[EffectRow], chosen: &[InPrompt]) -> bool {
+    let row = |row: &EffectRow| (row.rank, row.prompt, row.from, row.to);
+    let link = |(rank, _, _, place): &Chosen| {
+        (*rank as u32, place.prompt.prompt, place.numbers.0, place.numbers.1)
+    };
+    let tasks = || chosen.iter().flat_map(|(_, links)| links.iter().map(|one| &one.3.prompt.task));
+    let links = chosen.iter().flat_map(|(_, links)| links.iter().map(link));
+    rows.iter().map(row).eq(links) && rows.iter().map(|row| &row.task).eq(tasks())
 }
 
 pub(super) fn effect_row(

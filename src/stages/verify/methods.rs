@@ -21,7 +21,8 @@ impl TaskRun<'_> {
                 run.parts.leave(1);
                 continue;
             }
-            let rows = run.part(&MethodRow::ARTIFACT, part, || {
+            let is_whole = |rows: &[MethodRow]| are_of(rows, &self.task.name, method);
+            let rows = run.part(&MethodRow::ARTIFACT, part, is_whole, || {
                 let search = match search {
                     Some(ref search) => search,
                     None => search.insert(self.search()?),
@@ -73,6 +74,14 @@ fn rows(task: &str, other: &Other) -> Vec<MethodRow> {
     let ranked = listed(RANKED, "", other.ranked.clone());
     let opposing = listed(OPPOSING, "", other.opposing.clone());
     [numbers, ranked, opposing].into_iter().chain(components).chain(features).collect()
+}
+
+/// Whether the rows of a part are what this method has found of this task, with all that is there
+/// once.
+fn are_of(rows: &[MethodRow], task: &str, method: DiscoveryMethod) -> bool {
+    let once = |what: &str| rows.iter().filter(|row| row.what == what).count() == 1;
+    rows.iter().all(|row| row.task == task && row.method == method.word())
+        && [NODES, RANKED, OPPOSING].into_iter().all(once)
 }
 
 fn other(method: DiscoveryMethod, rows: Vec<MethodRow>) -> Other {
