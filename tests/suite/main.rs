@@ -18,6 +18,7 @@ mod faithful;
 mod formats;
 mod gradient;
 mod graphs;
+mod grown;
 mod heads;
 mod hub;
 mod influence;
