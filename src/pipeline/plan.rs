@@ -531,4 +531,51 @@ mod tests {
             [(name(0), 0, &[]), (name(1), 1, &[name(2)]), (name(3), 1, &[name(4)])];
         assert_eq!(told, expected);
     }
+
+    #[test]
+    fn what_numbers_depend_on_is_neither_the_corpus_nor_which_features() {
+        let of = |changed: &str| {
+            let names = [
+                "version",
+                "setting cache.dtype",
+                "file model/model.safetensors",
+                "file model/tokenizer.json",
+                "file dictionaries/mlp/sae.safetensors",
+                "hub gpt2@main/config.json",
+                "setting corpus.context",
+                "file corpus/a.jsonl",
+                "hub datasets/a@main",
+                "setting score.extra",
+                "setting groups.two.features",
+                "setting dictionaries of score.extra and groups",
+                "stage tokenize",
+                "stage discover",
+            ];
+            let value = |name: &str| if name == changed { "changed" } else { "same" };
+            base(&names.into_iter().map(|name| (name.into(), value(name).into())).collect(), &[])
+        };
+        let same = of("");
+        for name in [
+            "version",
+            "setting cache.dtype",
+            "file model/model.safetensors",
+            "file model/tokenizer.json",
+            "file dictionaries/mlp/sae.safetensors",
+            "hub gpt2@main/config.json",
+        ] {
+            assert_ne!(of(name), same, "{name}");
+        }
+        for name in [
+            "setting corpus.context",
+            "file corpus/a.jsonl",
+            "hub datasets/a@main",
+            "setting score.extra",
+            "setting groups.two.features",
+            "setting dictionaries of score.extra and groups",
+            "stage tokenize",
+            "stage discover",
+        ] {
+            assert_eq!(of(name), same, "{name}");
+        }
+    }
 }
