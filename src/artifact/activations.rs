@@ -1,15 +1,17 @@
 //! The disk cache of raw activations: a row a token, a binary column a hook, in row groups of a few
 //! contexts, so that neither writing nor reading ever holds a whole part.
 
+use super::origin::Origin;
 use super::store::Store;
 use super::tables::ACTIVATIONS;
-use crate::error::{Hint, Result, caught};
+use crate::error::{Context, Hint, Result, caught};
 use half::f16;
 use polars::prelude::{
     BinaryChunked, Column, DataFrame, IntoSeries, NewChunkedArray, ParquetCompression,
     ParquetReader, ParquetWriter, SerReader,
 };
 use std::fs::File;
+use std::ops::Range;
 
 /// Contexts of a row group. A constant, so that the file does not depend on the machine.
 pub(crate) const GROUP: usize = 32;
@@ -73,7 +75,7 @@ pub struct HookValues {
 /// Writes a part: `next` gives the contexts of each row group until there are none.
 pub(crate) fn write_part(
     store: &Store,
-    (fingerprint, base): (&str, &str),
+    (fingerprint, origin): (&str, &Origin),
     part: u32,
     hooks: &[String],
     precision: Precision,
@@ -84,7 +86,7 @@ pub(crate) fn write_part(
     store.publish(&store.part_path(&ACTIVATIONS, part), |file| {
         let mut writer = ParquetWriter::new(file)
             .with_compression(ParquetCompression::Uncompressed)
-            .with_key_value_metadata(Some(ACTIVATIONS.metadata_with(fingerprint, base)))
+            .with_key_value_metadata(Some(ACTIVATIONS.metadata_with(fingerprint, origin)))
             .batched(empty.schema())?;
         while let Some(contexts) = next()? {
             writer.write_batch(&frame(hooks, precision, width, &contexts)?)?;
@@ -117,12 +119,66 @@ fn frame(
     Ok(DataFrame::new(height, columns)?)
 }
 
-/// The hooks of a part of any run, in order.
-pub(crate) fn hooks_of(store: &Store, part: u32) -> Option<Vec<String>> {
-    let file = File::open(store.part_path(&ACTIVATIONS, part)).ok()?;
-    let schema = caught(|| ParquetReader::new(file).schema()).ok()?;
-    let names = schema.iter_names().map(|name| name.to_string());
-    Some(names.filter(|name| name != "context" && name != "position").collect())
+/// A part of any run, of which single contexts are read.
+pub(crate) struct ActivationPart {
+    store: Store,
+    part: u32,
+    first: u32,
+    /// By context: its first row; behind the last one the number of rows.
+    rows: Vec<usize>,
+}
+
+impl ActivationPart {
+    /// One of contexts of these numbers, every byte of which is as it was written.
+    ///
+    /// # Errors
+    /// When it is damaged, or of other contexts.
+    pub(crate) fn open(store: Store, part: u32, numbers: Range<u32>) -> Result<ActivationPart> {
+        let (mut rows, mut next, mut row) = (Vec::new(), numbers.start, 0);
+        store.each_number(&ACTIVATIONS, part, "context", |context| {
+            if context == next {
+                rows.push(row);
+                next += 1;
+            }
+            if context + 1 != next {
+                anyhow::bail!("its rows are of other contexts");
+            }
+            row += 1;
+            Ok(())
+        })?;
+        if next != numbers.end {
+            anyhow::bail!("its rows are of other contexts");
+        }
+        rows.push(row);
+        Ok(ActivationPart { store, part, first: numbers.start, rows })
+    }
+
+    /// What hooks read in a context, by its place in the part.
+    ///
+    /// # Errors
+    /// When the part cannot be read.
+    pub(crate) fn read(
+        &self,
+        hooks: &[String],
+        precision: Precision,
+        place: u32,
+    ) -> Result<Vec<Vec<f32>>> {
+        let (from, to) = (self.rows[place as usize], self.rows[place as usize + 1]);
+        let path = self.store.part_path(&ACTIVATIONS, self.part);
+        let context = [(self.first + place, to - from)];
+        let found = rows_of(self.store.reader(&path, &ACTIVATIONS)?, hooks, from..to)
+            .and_then(|frame| caught(|| contexts(&frame, hooks, precision, &context)))
+            .with_context(|| format!("cannot read `{}`", path.display()))?;
+        Ok(found.into_iter().next().map(|context| context.values).unwrap_or_default())
+    }
+}
+
+/// Some rows of a part, with their contexts and positions.
+fn rows_of(reader: ParquetReader<File>, hooks: &[String], rows: Range<usize>) -> Result<DataFrame> {
+    let columns = ["context", "position"].map(String::from);
+    let columns = columns.into_iter().chain(hooks.iter().cloned()).collect();
+    let reader = reader.with_columns(Some(columns)).with_slice(Some((rows.start, rows.len())));
+    caught(|| reader.finish())
 }
 
 /// Whether a part is there and has a hook, and its bytes if so.
@@ -149,19 +205,13 @@ pub fn read_part(
     store.verify(&path, &ACTIVATIONS)?;
     let mut from = 0;
     for group in lengths.chunks(GROUP) {
-        let rows = group.iter().map(|x| x.1).sum();
+        let rows: usize = group.iter().map(|x| x.1).sum();
         if !group.iter().any(|(context, _)| wanted(*context)) {
             from += rows;
             continue;
         }
-        let columns = ["context", "position"]
-            .map(String::from)
-            .into_iter()
-            .chain(hooks.iter().cloned())
-            .collect();
         let reader = store.reader(&path, &ACTIVATIONS)?;
-        let reader = reader.with_columns(Some(columns)).with_slice(Some((from, rows)));
-        let frame = caught(|| reader.finish()).hint(
+        let frame = rows_of(reader, hooks, from..from + rows).hint(
             || format!("cannot read `{}`", path.display()),
             "rerun with `circuit-atlas run cache --force`",
         )?;

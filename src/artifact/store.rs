@@ -1,7 +1,10 @@
 //! The artifact folder: Parquet files that carry their name, version and the fingerprint of what
 //! made them.
 
-use super::publish::{publish, publish_beside_others, remove_unfinished, scratch, scratch_apart};
+use super::origin::Origin;
+use super::publish::{
+    publish, publish_beside_others, remove_unfinished, scratch, scratch_apart, sync_folder,
+};
 use super::row::{Cell, Column, Row};
 use super::seal::{self, Found, Sealed};
 use crate::error::{Context, Hint, Result, caught, hinted};
@@ -61,11 +64,12 @@ struct Closed {
 /// Raised when files of all tables have another form: everything is made again then.
 pub(crate) const FORM: u32 = 2;
 
+/// The folder of parts of earlier runs, below the artifact folder.
+const EARLIER: &str = "earlier";
+
 const NAME: &str = "circuit-atlas.artifact";
 const VERSION: &str = "circuit-atlas.version";
 const FINGERPRINT: &str = "circuit-atlas.fingerprint";
-/// What it was made from, whichever features were wanted.
-const BASE: &str = "circuit-atlas.base";
 /// Of a part that is kept until its stage is done: its number.
 const PART: &str = "circuit-atlas.part";
 const KEYS: [&str; 4] = [NAME, VERSION, FINGERPRINT, seal::KEY];
@@ -81,13 +85,11 @@ impl Artifact {
         format!("{}/part-{part:05}.parquet", self.name)
     }
 
-    /// What a file says of itself that also says what it was made from, whichever features were
-    /// wanted.
-    pub(super) fn metadata_with(&self, fingerprint: &str, base: &str) -> KeyValueMetadata {
-        let pairs =
-            self.pairs(fingerprint).into_iter().map(|(key, value)| (key.to_string(), value));
-        let base = (BASE.to_string(), base.to_string());
-        KeyValueMetadata::from_static(std::iter::once(base).chain(pairs).collect())
+    /// What a part says of itself from which rows may be taken over. What is long comes first: the
+    /// rest is looked for at the end of a file.
+    pub(super) fn metadata_with(&self, fingerprint: &str, origin: &Origin) -> KeyValueMetadata {
+        let pairs = origin.pairs().into_iter().chain(self.pairs(fingerprint));
+        KeyValueMetadata::from_static(pairs.map(|(key, value)| (key.to_string(), value)).collect())
     }
 
     /// What a file of this artifact says of itself.
@@ -606,14 +608,61 @@ impl Store {
         (!is_another).then_some(fingerprint)
     }
 
-    /// What a part says that it was made from, whichever features were wanted, and the fingerprint
-    /// that it carries, if it is there and as it was written.
+    /// What a part says of what it was made from and what it has; whoever reads it checks the rest.
     pub(crate) fn part_origin(&self, artifact: &Artifact, part: u32) -> Option<Origin> {
         let path = self.part_path(artifact, part);
-        self.verify(&path, artifact).ok()?;
-        let fingerprint = fingerprint(artifact, &path)?;
-        let said = metadata(&mut ParquetReader::new(File::open(&path).ok()?)).ok()?;
-        Some(Origin { base: said.get(BASE)?.clone(), fingerprint })
+        fingerprint(artifact, &path)?;
+        Origin::read(&metadata(&mut ParquetReader::new(File::open(&path).ok()?)).ok()?)
+    }
+
+    /// The bytes of a part; 0 if it is not there.
+    pub(crate) fn part_bytes(&self, artifact: &Artifact, part: u32) -> u64 {
+        self.part_path(artifact, part).metadata().map_or(0, |file| file.len())
+    }
+
+    /// The folder of parts of earlier runs that are kept while their table is made anew.
+    pub(crate) fn earlier(&self) -> Store {
+        Store::new(&self.root.join(EARLIER))
+    }
+
+    /// Gives a part to another folder on the same disk, behind those that are there.
+    ///
+    /// # Errors
+    /// When a folder cannot be written.
+    pub(crate) fn move_part(&self, artifact: &Artifact, part: u32, to: &Store) -> Result<()> {
+        let number = to.part_numbers(artifact).last().map_or(0, |last| last + 1);
+        let (from, to) = (self.part_path(artifact, part), to.part_path(artifact, number));
+        let moved = || -> Result<()> {
+            to.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+            std::fs::rename(&from, &to)?;
+            sync_folder(&to)?;
+            sync_folder(&from)
+        };
+        moved().hint(
+            || format!("cannot move `{}` to `{}`", from.display(), to.display()),
+            "check that the folder can be written, and that no file is in its way",
+        )
+    }
+
+    /// Removes a part.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub(crate) fn remove_part(&self, artifact: &Artifact, part: u32) -> Result<()> {
+        let path = self.part_path(artifact, part);
+        if is_ours(&path) { remove_if_there(&path) } else { Ok(()) }
+    }
+
+    /// Removes what is kept of a table's parts of earlier runs. What is not ours is left; its names.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub(crate) fn remove_earlier(&self, artifact: &Artifact) -> Result<Vec<String>> {
+        let earlier = self.earlier();
+        let left = earlier.remove(artifact)?;
+        // It stays where something else is in it.
+        drop(std::fs::remove_dir(earlier.root()));
+        Ok(left.into_iter().map(|name| format!("{EARLIER}/{name}")).collect())
     }
 
     /// Gives a part another fingerprint.
@@ -717,13 +766,6 @@ impl Store {
         }
         self.path(artifact).is_file().then(|| artifact.relative()).into_iter().collect()
     }
-}
-
-/// What a part was made from.
-pub(crate) struct Origin {
-    /// Whichever features were wanted.
-    pub base: String,
-    pub fingerprint: String,
 }
 
 /// The number of a part, by the name of its file.

@@ -1,6 +1,7 @@
 //! A table, or a part of one, that is written a stretch of rows at a time, so that it is never in
 //! memory whole.
 
+use super::origin::Origin;
 use super::publish::{Draft, unwritten};
 use super::row::Row;
 use super::seal::Sealed;
@@ -56,19 +57,18 @@ impl Store {
         TableWriter::begin(self, &self.path(&R::ARTIFACT), R::ARTIFACT.metadata(fingerprint))
     }
 
-    /// A writer of one part of a sharded table that says what it was made from, whichever features
-    /// were wanted.
+    /// A writer of one part of a sharded table that says what it was made from and what it has.
     ///
     /// # Errors
     /// As of [`Store::writer`].
     pub(crate) fn part_writer_of<R: Row>(
         &self,
         fingerprint: &str,
-        base: &str,
+        origin: &Origin,
         part: u32,
     ) -> Result<TableWriter<R>> {
         let path = self.part_path(&R::ARTIFACT, part);
-        TableWriter::begin(self, &path, R::ARTIFACT.metadata_with(fingerprint, base))
+        TableWriter::begin(self, &path, R::ARTIFACT.metadata_with(fingerprint, origin))
     }
 }
 

@@ -297,7 +297,9 @@ pub struct Cache {
     pub store: StoreKind,
     /// Precision of cached activations.
     pub dtype: Dtype,
-    /// Maximum size of the disk cache in GiB; a larger one is refused before the run.
+    /// Maximum size of the disk cache in GiB; a larger one is refused before the run. While a cache
+    /// for a changed corpus is made, as much of the one before is kept beside it as there is room
+    /// for within this: of the other contexts activations are computed again.
     pub max_gib: f64,
 }
 

@@ -1,9 +1,11 @@
 //! The documents of the corpus as they are read: their ids, which half each serves in, and the
 //! contexts that they are cut into (`docs/definitions.md` §1).
 
+use super::texts::{TextKey, Texts};
+use crate::artifact::Store;
 use crate::config::{self, Config};
 use crate::corpus::windows::{self, windows};
-use crate::corpus::{How, Packer, RawDocument, Tokenizer, Window, half, order, stretches};
+use crate::corpus::{Content, How, Packer, RawDocument, Tokenizer, Window, half, order, stretches};
 use crate::error::Result;
 use crate::format::number::counted;
 use crate::ids::Half;
@@ -34,11 +36,19 @@ pub(crate) struct Documents<'a> {
     contexts: usize,
     /// Lone surrogates that were replaced, and in how many documents.
     replaced: (usize, usize),
+    /// What is known of texts; none where nobody wants to know.
+    texts: Option<Texts>,
 }
 
 impl<'a> Documents<'a> {
     pub(crate) fn new(corpus: &'a config::Corpus, tokenizer: &'a Tokenizer) -> Documents<'a> {
-        Documents { corpus, tokenizer, all: Vec::new(), contexts: 0, replaced: (0, 0) }
+        let (all, replaced) = (Vec::new(), (0, 0));
+        Documents { corpus, tokenizer, all, contexts: 0, replaced, texts: None }
+    }
+
+    /// Those of an artifact folder in which a run before may have encoded texts.
+    pub(crate) fn with(self, texts: Texts) -> Documents<'a> {
+        Documents { texts: Some(texts), ..self }
     }
 
     /// Encodes documents, or parts of them, in order. Gives the number of their ids.
@@ -46,10 +56,20 @@ impl<'a> Documents<'a> {
     /// # Errors
     /// When one has an id that the model does not.
     pub(crate) fn add(&mut self, batch: Vec<RawDocument>) -> Result<usize> {
-        let ids = batch.par_iter().map(|document| self.tokenizer.ids(document));
+        let keys: Vec<Option<TextKey>> = match &mut self.texts {
+            Some(texts) => batch.iter().map(|document| Some(texts.key(document))).collect(),
+            None => vec![None; batch.len()],
+        };
+        let texts = self.texts.as_ref();
+        let ids = batch.par_iter().zip(&keys).map(|(document, key)| {
+            match texts.zip(key.as_ref()).and_then(|(texts, key)| texts.ids(document, key)) {
+                Some(known) => Ok(known.to_vec()),
+                None => self.tokenizer.ids(document),
+            }
+        });
         let ids: Vec<Vec<u32>> = ids.collect::<Result<_>>()?;
         let number = ids.iter().map(Vec::len).sum();
-        for (document, ids) in batch.into_iter().zip(ids) {
+        for ((document, key), ids) in batch.into_iter().zip(keys).zip(ids) {
             self.replaced.0 += document.replaced as usize;
             self.replaced.1 += usize::from(document.replaced > 0);
             match self.all.last_mut().filter(|_| !document.begins) {
@@ -58,6 +78,11 @@ impl<'a> Documents<'a> {
                     self.contexts += self.contexts_of_last();
                     self.all.push((document.source, ids));
                 }
+            }
+            if let Some((texts, key)) = self.texts.as_mut().zip(key) {
+                let (number, end) =
+                    (self.all.len() - 1, self.all.last().map_or(0, |all| all.1.len()));
+                texts.add(key, matches!(document.content, Content::Text(_)), number, end);
             }
         }
         Ok(number)
@@ -72,6 +97,15 @@ impl<'a> Documents<'a> {
     pub(crate) fn enough(&self) -> bool {
         let most = self.corpus.max_contexts;
         most > 0 && self.contexts + self.contexts_of_last() >= most
+    }
+
+    /// Keeps what was encoded for the next run. How many documents are new since the run before, and
+    /// how many of that are gone, where there was one.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn keep(&self, store: &Store) -> Result<Option<(usize, usize)>> {
+        self.texts.as_ref().map_or(Ok(None), |texts| texts.keep(store, &self.all))
     }
 
     /// How many there are.

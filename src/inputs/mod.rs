@@ -11,6 +11,7 @@ mod files;
 mod model_check;
 mod open;
 mod prompts;
+mod texts;
 
 pub use apart::check_apart;
 pub use check::check;
@@ -24,6 +25,7 @@ pub(crate) use open::{about, check_converted, some_dictionaries, without_row};
 pub use open::{dictionaries, model, replacement_model, sizes, sources, tokenizer};
 pub(crate) use prompts::Metrics;
 pub use prompts::{growth, prompts, published, root};
+pub(crate) use texts::Texts;
 
 use crate::artifact::activations::Precision;
 use crate::artifact::tables::CircuitFeature;

@@ -39,10 +39,8 @@ pub fn clean(config: &Config, stage: Option<&str>) -> Result<Vec<Cleaned>> {
         if !named && !cleaned.iter().any(|before| each.reads_from(before)) {
             continue;
         }
-        let mut left = Vec::new();
-        for artifact in each.makes() {
-            left.extend(place.store.remove(artifact)?.into_iter().map(|name| format!("`{name}`")));
-        }
+        let left = place.remove(each)?.into_iter().map(|name| format!("`{name}`"));
+        let left: Vec<String> = left.collect();
         let folder = &config.output.artifacts;
         let not_ours = || format!("left in `{folder}`, as this program did not write it: ");
         let tables = (!left.is_empty()).then(|| not_ours() + &left.join(", "));

@@ -65,7 +65,7 @@ pub struct State {
     pub stage: &'static Stage,
     pub(super) ingredients: Ingredients,
     pub(super) fingerprint: String,
-    /// The fingerprint but for ingredients that only say which features are wanted.
+    /// The fingerprint but for ingredients that only say which features and contexts are wanted.
     pub(super) base: String,
     /// Why it has to run; empty if it is fresh.
     pub why: Vec<Reason>,
@@ -260,7 +260,7 @@ impl<'a> Workplace<'a> {
     /// # Errors
     /// When a stage that runs would replace a file that this program did not write.
     pub(super) fn check_ours<'s>(&self, states: impl Iterator<Item = &'s State>) -> Result<()> {
-        let mut written = states.flat_map(|state| state.stage.makes());
+        let mut written = states.flat_map(|state| state.stage.all());
         written.try_for_each(|artifact| self.store.check_ours(artifact))
     }
 
@@ -278,10 +278,19 @@ impl<'a> Workplace<'a> {
     }
 }
 
-/// What `cache` and `score` compute from, whichever features are wanted.
+/// What the numbers of `cache` and `score` depend on, whichever features and contexts are wanted; of
+/// `tokenize`, the ids of a text.
 fn base(ingredients: &Ingredients, before: &[State]) -> String {
-    const WHICH: [&str; 4] =
-        ["setting score.", "setting groups.", "setting dictionaries of ", "stage discover"];
+    const WHICH: [&str; 8] = [
+        "setting corpus.",
+        "file corpus/",
+        "hub datasets/",
+        "setting score.",
+        "setting groups.",
+        "setting dictionaries of ",
+        "stage discover",
+        "stage tokenize",
+    ];
     let mut own = ingredients.clone();
     own.retain(|name, _| !WHICH.iter().any(|which| name.starts_with(which)));
     if let Some(value) = own.get_mut("stage cache") {
@@ -382,7 +391,7 @@ pub(super) fn check_before(states: &[State], will_run: &impl Fn(&State) -> bool)
 /// When a run would replace a file that this program did not write.
 pub(crate) fn check_outputs(config: &Config) -> Result<()> {
     let store = Store::new(&config.artifacts());
-    STAGES.iter().flat_map(Stage::makes).try_for_each(|artifact| store.check_ours(artifact))
+    STAGES.iter().flat_map(Stage::all).try_for_each(|artifact| store.check_ours(artifact))
 }
 
 /// The stages with their states, for `status`.
@@ -521,5 +530,52 @@ mod tests {
         let expected: [(_, _, &[&str]); 3] =
             [(name(0), 0, &[]), (name(1), 1, &[name(2)]), (name(3), 1, &[name(4)])];
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn what_numbers_depend_on_is_neither_the_corpus_nor_which_features() {
+        let of = |changed: &str| {
+            let names = [
+                "version",
+                "setting cache.dtype",
+                "file model/model.safetensors",
+                "file model/tokenizer.json",
+                "file dictionaries/mlp/sae.safetensors",
+                "hub gpt2@main/config.json",
+                "setting corpus.context",
+                "file corpus/a.jsonl",
+                "hub datasets/a@main",
+                "setting score.extra",
+                "setting groups.two.features",
+                "setting dictionaries of score.extra and groups",
+                "stage tokenize",
+                "stage discover",
+            ];
+            let value = |name: &str| if name == changed { "changed" } else { "same" };
+            base(&names.into_iter().map(|name| (name.into(), value(name).into())).collect(), &[])
+        };
+        let same = of("");
+        for name in [
+            "version",
+            "setting cache.dtype",
+            "file model/model.safetensors",
+            "file model/tokenizer.json",
+            "file dictionaries/mlp/sae.safetensors",
+            "hub gpt2@main/config.json",
+        ] {
+            assert_ne!(of(name), same, "{name}");
+        }
+        for name in [
+            "setting corpus.context",
+            "file corpus/a.jsonl",
+            "hub datasets/a@main",
+            "setting score.extra",
+            "setting groups.two.features",
+            "setting dictionaries of score.extra and groups",
+            "stage tokenize",
+            "stage discover",
+        ] {
+            assert_eq!(of(name), same, "{name}");
+        }
     }
 }

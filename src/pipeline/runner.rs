@@ -62,7 +62,7 @@ impl Workplace<'_> {
         self.lock.begin(stage.name, again);
         self.lock.save(self.store.root())?;
         if force {
-            stage.makes().try_for_each(|artifact| self.store.remove(artifact).map(drop))?;
+            self.remove(stage)?;
         }
         // What killed runs, and shards, were writing.
         let mut sharded = stage.makes().filter(|artifact| artifact.sharded);
@@ -109,7 +109,23 @@ impl Workplace<'_> {
 
     /// Removes what a stage has kept until it was done.
     fn let_go(&self, stage: &Stage) -> Result<()> {
-        stage.keeps.iter().try_for_each(|kept| self.store.remove(kept).map(drop))
+        stage.keeps.iter().try_for_each(|kept| self.store.remove(kept).map(drop))?;
+        self.remove_earlier(stage).map(drop)
+    }
+
+    /// Removes what a stage has set aside of earlier runs; the names of what is not ours.
+    fn remove_earlier(&self, stage: &Stage) -> Result<Vec<String>> {
+        let sharded = stage.writes.iter().filter(|artifact| artifact.sharded);
+        let left = sharded.map(|artifact| self.store.remove_earlier(artifact));
+        Ok(left.collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    /// Removes everything that a stage wrote into the artifact folder; the names of what is not ours.
+    pub(super) fn remove(&self, stage: &Stage) -> Result<Vec<String>> {
+        let left = stage.all().map(|artifact| self.store.remove(artifact));
+        let mut left = left.collect::<Result<Vec<_>>>()?.concat();
+        left.extend(self.remove_earlier(stage)?);
+        Ok(left)
     }
 
     /// What a stage is given: all its parts to make, and no failed question to ask again.

@@ -30,6 +30,8 @@ pub struct Stage {
     pub(super) sharing: fn(&Config) -> Sharing,
     /// Parts of its work that it keeps until it is done.
     pub(super) keeps: &'static [Artifact],
+    /// What it keeps for its next run, whatever that is made from.
+    pub(super) remembers: &'static [Artifact],
     pub(super) writes_besides: Option<Besides>,
     pub(super) run: fn(&Run) -> Result<Done>,
     pub(super) asks: Option<Asks>,
@@ -93,6 +95,7 @@ pub const STAGES: [Stage; 12] = [
         writes: &[Document::ARTIFACT, ContextRow::ARTIFACT],
         sharing: |_| Sharing::Alone,
         keeps: &[],
+        remembers: &[EncodedRow::ARTIFACT],
         writes_besides: None,
         run: stages::tokenize::run,
         asks: None,
@@ -110,6 +113,7 @@ pub const STAGES: [Stage; 12] = [
         writes: &[ModelCheckRow::ARTIFACT, ConformanceRow::ARTIFACT],
         sharing: |_| Sharing::Alone,
         keeps: &[],
+        remembers: &[],
         writes_besides: None,
         run: stages::conformance::run,
         asks: None,
@@ -138,6 +142,7 @@ pub const STAGES: [Stage; 12] = [
             _ => Sharing::Work { rounds: 1, parts: prompt_parts(config) },
         },
         keeps: &[PromptScoreRow::ARTIFACT, CHOICE_RUNS, CHOICES, PromptCircuitRow::ARTIFACT],
+        remembers: &[],
         writes_besides: None,
         run: stages::discover::run,
         asks: None,
@@ -167,6 +172,7 @@ pub const STAGES: [Stage; 12] = [
         writes: &[FaithfulnessRow::ARTIFACT, EffectRow::ARTIFACT, CircuitRunRow::ARTIFACT],
         sharing: |config| Sharing::Work { rounds: 2, parts: run_parts(config) },
         keeps: &[MethodRow::ARTIFACT, TESTED_LINKS],
+        remembers: &[],
         writes_besides: None,
         run: stages::verify::run,
         asks: None,
@@ -189,6 +195,7 @@ pub const STAGES: [Stage; 12] = [
         ],
         sharing: |_| Sharing::Alone,
         keeps: &[],
+        remembers: &[],
         writes_besides: None,
         run: stages::heads::run,
         asks: None,
@@ -196,7 +203,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "cache",
         does: "one forward pass over every context; stores what the dictionaries read",
-        version: 5,
+        version: 6,
         settings: &["cache.store", "cache.dtype", "score.features"],
         inputs: &[Input::Model],
         besides: stages::cache::besides,
@@ -208,6 +215,7 @@ pub const STAGES: [Stage; 12] = [
             StoreKind::Stream => Sharing::Alone,
         },
         keeps: &[],
+        remembers: &[],
         writes_besides: None,
         run: stages::cache::run,
         asks: None,
@@ -215,7 +223,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "score",
         does: "the activation of every circuit feature, or of all features, at every token",
-        version: 6,
+        version: 7,
         settings: &["score.", "groups."],
         inputs: &[Input::Dictionaries],
         besides: nothing,
@@ -224,6 +232,7 @@ pub const STAGES: [Stage; 12] = [
         writes: &[ScoreRow::ARTIFACT],
         sharing: |_| Sharing::Contexts,
         keeps: &[],
+        remembers: &[],
         writes_besides: None,
         run: stages::score::run,
         asks: None,
@@ -262,6 +271,7 @@ pub const STAGES: [Stage; 12] = [
             _ => Sharing::Work { rounds: 1, parts: 1 },
         },
         keeps: &FEATURE_PARTS,
+        remembers: &[],
         writes_besides: None,
         run: stages::aggregate::run,
         asks: None,
@@ -288,6 +298,7 @@ pub const STAGES: [Stage; 12] = [
         ],
         sharing: |_| Sharing::Alone,
         keeps: &[],
+        remembers: &[],
         writes_besides: None,
         run: stages::causes::run,
         asks: None,
@@ -328,6 +339,7 @@ pub const STAGES: [Stage; 12] = [
         // Components, pairs and groups are told of in the words of features.
         sharing: |config| questions(config.llm.asks(), 2),
         keeps: &[],
+        remembers: &[],
         writes_besides: None,
         run: stages::interpret::run,
         asks: Some(Asks { whether: |config| config.llm.asks(), plan: stages::interpret::plan }),
@@ -359,6 +371,7 @@ pub const STAGES: [Stage; 12] = [
         ],
         sharing: |config| questions(stages::evaluate::asks(config), 1),
         keeps: &[],
+        remembers: &[],
         writes_besides: None,
         run: stages::evaluate::run,
         asks: Some(Asks { whether: stages::evaluate::asks, plan: stages::evaluate::plan }),
@@ -417,6 +430,7 @@ pub const STAGES: [Stage; 12] = [
         writes: &[],
         sharing: |_| Sharing::Alone,
         keeps: &[],
+        remembers: &[],
         writes_besides: Some(Besides {
             stale: stages::render::stale,
             kept: stages::render::kept,
@@ -460,9 +474,19 @@ impl Stage {
         self.keeps
     }
 
-    /// Everything that it writes into the artifact folder.
+    /// What it keeps for its next run.
+    pub fn remembers(&self) -> &'static [Artifact] {
+        self.remembers
+    }
+
+    /// What it writes into the artifact folder with its fingerprint.
     pub(super) fn makes(&self) -> impl Iterator<Item = &'static Artifact> {
         self.writes.iter().chain(self.keeps)
+    }
+
+    /// Everything that it writes into the artifact folder.
+    pub(super) fn all(&self) -> impl Iterator<Item = &'static Artifact> {
+        self.makes().chain(self.remembers)
     }
 
     pub(super) fn reads_from(&self, other: &Stage) -> bool {

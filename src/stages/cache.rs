@@ -1,7 +1,7 @@
 //! `cache`: one pass of the model over every context. Keeps on disk what the circuit's dictionaries
 //! read, or nothing when `cache.store = "stream"`.
 
-use crate::artifact::activations::{GROUP, HookValues, hooks_of, write_part};
+use crate::artifact::activations::{ActivationPart, GROUP, HookValues, write_part};
 use crate::artifact::tables::{ACTIVATIONS, CircuitFeature, ContextRow, Document};
 use crate::config::{Config, StoreKind};
 use crate::dictionary::{hooks, packs};
@@ -12,9 +12,10 @@ use crate::inputs;
 use crate::lock::Ingredients;
 use crate::model::Gpt2;
 use crate::process;
+use crate::stages::earlier::{Parts, Place, Wanted};
 use crate::stages::{Done, Run};
 use rayon::prelude::*;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
 /// Only the dictionaries that settings name matter here, not which of their features.
@@ -39,19 +40,20 @@ pub fn run(run: &Run) -> Result<Done> {
     }
     let width = inputs::sizes(run.config)?.d_model;
     let gib = check_size(run.config, width, &documents, &hooks)?;
-    let (parts, kept) = keep(run, width, &hooks)?;
+    let made = keep(run, width, &hooks, gib)?;
     let of = match run.shard {
-        None => {
-            let contexts: u32 = documents.iter().map(|document| document.contexts).sum();
-            format!("{contexts} contexts, {gib:.2} GiB")
-        }
-        Some(_) => counted(parts, "part"),
+        None => format!("{} contexts, {gib:.2} GiB", made.contexts),
+        Some(_) => counted(made.parts, "part"),
     };
-    let kept = match kept {
-        0 => String::new(),
-        kept => format!(", {} of the run before", counted(kept, "part")),
-    };
-    Ok(format!("{} hooks of {of}{kept}", hooks.len()).into())
+    Ok(format!("{} hooks of {of}{}", hooks.len(), rerun(made.run, made.contexts)).into())
+}
+
+/// How many contexts the model was run on, where some are as before.
+fn rerun(run: u64, contexts: u64) -> String {
+    match run < contexts {
+        true => format!("; {run} of {contexts} contexts run, the others as before"),
+        false => String::new(),
+    }
 }
 
 fn check_size(
@@ -75,46 +77,72 @@ fn check_size(
     ))
 }
 
-/// Writes the parts that are not there yet, a row group at a time. Those of an earlier run with the
-/// same model, contexts and hooks are kept. How many parts there are then, and how many of them were
-/// kept.
-fn keep(run: &Run, width: usize, hooks: &[DictionaryId]) -> Result<(usize, usize)> {
-    let (done, open) = run.done_and_open(&ACTIVATIONS)?;
-    let parts = done.len() + open.len();
-    let known = run.contexts(&done)?;
-    run.progress.begin("contexts", known + run.contexts(&open)?, known);
+/// What is there when all parts are made.
+#[derive(Default)]
+struct Made {
+    parts: usize,
+    contexts: u64,
+    /// Contexts on which the model was run.
+    run: u64,
+}
+
+/// Writes the parts that are not there yet, a row group at a time. Of contexts that an earlier run has
+/// kept, from the same model and with the same hooks, the values are taken over.
+fn keep(run: &Run, width: usize, hooks: &[DictionaryId], gib: f64) -> Result<Made> {
     let names: Vec<String> = hooks.iter().map(|id| id.hook()).collect();
-    let (mut model, mut kept) = (None, 0);
-    for part in open {
-        let is_same = || {
-            let origin = run.store.part_origin(&ACTIVATIONS, part);
-            origin.is_some_and(|origin| origin.base == run.base)
-        };
-        if hooks_of(run.store, part).as_ref() == Some(&names) && is_same() {
+    let has_all = |of: &str| {
+        let own: BTreeSet<&str> = of.split(' ').collect();
+        usize::from(names.iter().all(|name| own.contains(name.as_str())))
+    };
+    let wanted = Wanted {
+        artifact: &ACTIVATIONS,
+        of: names.join(" "),
+        known: &has_all,
+        room: Some(((run.config.cache.max_gib - gib) * (1u64 << 30) as f64) as u64),
+    };
+    let parts = run.parts(&wanted, |store, part, origin| {
+        ActivationPart::open(store.clone(), part, origin.numbers())
+    })?;
+    let known = run.contexts(&parts.done)?;
+    let contexts = known + run.contexts(&parts.open)?;
+    let mut made = Made { parts: parts.done.len() + parts.open.len(), contexts, run: 0 };
+    run.progress.begin("contexts", contexts, known);
+    let mut model = None;
+    for &part in &parts.open {
+        if parts.is_same(part) {
             run.store.restamp_part(&ACTIVATIONS, run.fingerprint, part)?;
             run.progress.step(run.contexts(&[part])?)?;
-            kept += 1;
             continue;
         }
-        let model = match model {
-            Some(ref model) => model,
-            None => model.insert(inputs::model(run.config)?),
-        };
+        let places = parts.places(part);
+        let new = places.iter().filter(|place| place.is_none()).count();
+        if model.is_none() && new > 0 {
+            model = Some(inputs::model(run.config)?);
+        }
+        made.run += new as u64;
         let rows = run.store.read_part::<ContextRow>(part)?;
+        let contexts: Vec<(ContextRow, Option<Place>)> = rows.into_iter().zip(places).collect();
         // As many groups at once as keep every thread busy: they are held in memory.
-        let mut ahead = rows.chunks(GROUP * rayon::current_num_threads().div_ceil(4));
+        let mut ahead = contexts.chunks(GROUP * rayon::current_num_threads().div_ceil(4));
         let mut groups = VecDeque::new();
         write_part(
             run.store,
-            (run.fingerprint, run.base),
+            (run.fingerprint, parts.origin(part)),
             part,
             &names,
             inputs::precision(run.config),
             width,
             || {
                 if groups.is_empty() {
-                    let Some(rows) = ahead.next() else { return Ok(None) };
-                    let mut values = read(run, model, rows, hooks)?.into_iter().peekable();
+                    let Some(some) = ahead.next() else { return Ok(None) };
+                    let mut values = taken_over(run, &parts, &names, some)?;
+                    if let Some(model) = &model {
+                        let new = some.iter().filter(|(_, place)| place.is_none());
+                        let new: Vec<&ContextRow> = new.map(|(row, _)| row).collect();
+                        values.extend(read(run, model, &new, hooks)?);
+                    }
+                    values.sort_unstable_by_key(|values| values.context);
+                    let mut values = values.into_iter().peekable();
                     while values.peek().is_some() {
                         groups.push_back(values.by_ref().take(GROUP).collect());
                     }
@@ -123,14 +151,33 @@ fn keep(run: &Run, width: usize, hooks: &[DictionaryId]) -> Result<(usize, usize
             },
         )?;
     }
-    Ok((parts, kept))
+    Ok(made)
+}
+
+/// What the dictionaries read in those of some contexts that an earlier run has kept.
+fn taken_over(
+    run: &Run,
+    parts: &Parts<ActivationPart>,
+    hooks: &[String],
+    contexts: &[(ContextRow, Option<Place>)],
+) -> Result<Vec<HookValues>> {
+    let precision = inputs::precision(run.config);
+    let known: Vec<(u32, Place)> =
+        contexts.iter().filter_map(|(row, place)| Some((row.context, (*place)?))).collect();
+    let read = |(context, (source, place)): (u32, Place)| {
+        process::check()?;
+        let values = parts.source(source).part.read(hooks, precision, place)?;
+        run.progress.step(1)?;
+        Ok(HookValues { context, values })
+    };
+    known.into_par_iter().map(read).collect()
 }
 
 /// What the dictionaries read in contexts.
 fn read(
     run: &Run,
     model: &Gpt2,
-    rows: &[ContextRow],
+    rows: &[&ContextRow],
     hooks: &[DictionaryId],
 ) -> Result<Vec<HookValues>> {
     let read = |pack: Range<usize>| -> Result<Vec<HookValues>> {

@@ -8,6 +8,7 @@ pub(crate) mod cause_rows;
 pub mod causes;
 pub mod conformance;
 pub mod discover;
+mod earlier;
 pub mod evaluate;
 pub mod heads;
 pub mod interpret;
@@ -24,8 +25,8 @@ mod usage_report;
 
 pub use parts::PartsTally;
 
-use crate::artifact::tables::{ContextRow, Document};
-use crate::artifact::{Artifact, Row, Store};
+use crate::artifact::Store;
+use crate::artifact::tables::Document;
 use crate::atlas::Reader;
 use crate::circuit::ReplacementModel;
 use crate::config::{Config, Llm};
@@ -75,7 +76,7 @@ pub struct Run<'a> {
     pub store: &'a Store,
     /// To be carried by every file that the stage writes.
     pub fingerprint: &'a str,
-    /// The same but for which features are wanted: what they are computed from.
+    /// The same but for which features and contexts are wanted: what numbers depend on.
     pub base: &'a str,
     /// The stage's progress bar.
     pub progress: &'a Progress,
@@ -128,24 +129,6 @@ impl Run<'_> {
         let most = self.config.corpus.shard_contexts as u64;
         let own = |part: &u32| all.saturating_sub(u64::from(*part) * most).min(most);
         Ok(parts.iter().map(own).sum())
-    }
-
-    /// The parts of `artifact` that are this run's to make, of one for each part of the contexts:
-    /// those that are made already, and those that are still to be made. Parts of an earlier, larger
-    /// corpus are removed.
-    fn done_and_open(&self, artifact: &Artifact) -> Result<(Vec<u32>, Vec<u32>)> {
-        let mut parts = self.store.parts(&ContextRow::ARTIFACT)?;
-        // No shard makes any of these.
-        self.store.remove_parts_from(artifact, parts.len() as u32)?;
-        match self.shard {
-            Some(shard) => parts.retain(|part| shard.has(*part)),
-            // Other shards may be writing theirs; a whole run is alone.
-            None => self.store.remove_unfinished(artifact)?,
-        }
-        let done = |part: &u32| {
-            self.store.part_fingerprint(artifact, *part).as_deref() == Some(self.fingerprint)
-        };
-        Ok(parts.into_iter().partition(done))
     }
 }
 

@@ -6,7 +6,7 @@ use crate::config::StoreKind;
 use crate::corpus::{Content, RawDocument, Tokenizer, Window, read};
 use crate::error::Result;
 use crate::format::number::counted;
-use crate::inputs::{self, Documents, Encoded};
+use crate::inputs::{self, Documents, Encoded, Texts};
 use crate::process;
 use crate::stages::{Done, Run};
 
@@ -34,7 +34,7 @@ const BATCH_BYTES: usize = 16 << 20;
 pub fn run(run: &Run) -> Result<Done> {
     let corpus = &run.config.corpus;
     let tokenizer = inputs::tokenizer(run.config)?;
-    let documents = encode(run, &tokenizer)?;
+    let (documents, changed) = encode(run, &tokenizer)?;
     let windows = inputs::cut(&documents, corpus, tokenizer.bos());
     if windows.is_empty() {
         return Err(inputs::no_context(run.config));
@@ -51,21 +51,38 @@ pub fn run(run: &Run) -> Result<Done> {
         _ => format!(", divided into {} stretches", documents.len()),
     };
     Ok(format!(
-        "{}{divided}, {contexts} contexts of {tokens} tokens{}",
+        "{}{divided}, {contexts} contexts of {tokens} tokens{}{}",
         counted(documents.len() - stretches, "document"),
+        said(changed),
         outlook(run, tokens)?
     )
     .into())
 }
 
+/// What is said of how many documents are new, and how many are gone, since the run before.
+fn said(changed: Option<(usize, usize)>) -> String {
+    match changed {
+        None => String::new(),
+        Some((new, 0)) => format!("; {} new", counted(new, "document")),
+        Some((new, gone)) => format!("; {} new, {gone} gone", counted(new, "document")),
+    }
+}
+
+/// What was read, and how many documents are new, and gone, since the run before, if there was one.
+type Read = (Vec<Encoded>, Option<(usize, usize)>);
+
 /// Reads documents in the source's own order; with `max_contexts`, only as many as are needed to
 /// fill them, and no file behind the one that does.
-fn encode(run: &Run, tokenizer: &Tokenizer) -> Result<Vec<Encoded>> {
+fn encode(run: &Run, tokenizer: &Tokenizer) -> Result<Read> {
     let corpus = &run.config.corpus;
     for token in tokenizer.left_out() {
         run.progress.line(&format!("warning: {}", inputs::without_row(token)));
     }
-    let mut documents = Documents::new(corpus, tokenizer);
+    let texts = Texts::load(run.store, run.base).unwrap_or_else(|error| {
+        run.progress.line(&format!("note: all texts are encoded again: {error}"));
+        Texts::none(run.base)
+    });
+    let mut documents = Documents::new(corpus, tokenizer).with(texts);
     let (mut batch, mut bytes) = (Vec::new(), 0);
     for shard in inputs::corpus(run.config, run.progress)? {
         let shard = shard?;
@@ -88,7 +105,8 @@ fn encode(run: &Run, tokenizer: &Tokenizer) -> Result<Vec<Encoded>> {
         }
     }
     documents.note().into_iter().for_each(|note| run.progress.line(&format!("note: {note}")));
-    Ok(documents.halved())
+    let changed = documents.keep(run.store)?;
+    Ok((documents.halved(), changed))
 }
 
 fn size(document: &RawDocument) -> usize {

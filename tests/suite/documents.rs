@@ -56,6 +56,15 @@ fn tables_are_documented() {
         }
     }
     text.push_str(
+        "\n# Kept for the next run\n\nTexts that need not be encoded again. Rewritten by each run to what its \
+         corpus has.\n",
+    );
+    for stage in &STAGES {
+        for table in stage.remembers() {
+            table_section(&mut text, stage.name, table);
+        }
+    }
+    text.push_str(
         "\n# Kept answers\n\n`show` keeps what it measures of features that were not scored. A part \
          is of one feature, by its\nnumber among those of all dictionaries. `clean`, and that of \
          `tokenize` or `measure`, removes them.\n",

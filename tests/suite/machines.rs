@@ -106,9 +106,16 @@ fn shards_of_a_changed_run_keep_what_they_can_and_remove_what_is_too_much() {
     // Of the same contexts, parts are kept and only new features are scored.
     let bench = Bench::finished().add(extra);
     let said = together(&bench, "cache", &["1/2", "2/2"]);
-    assert!(said.iter().all(|said| said.contains(", 2 parts of the run before (")), "{said:?}");
+    assert!(
+        said.iter()
+            .all(|said| said.contains(" of 2 parts; 0 of 48 contexts run, the others as before (")),
+        "{said:?}"
+    );
     let said = together(&bench, "score", &["1/2", "2/2"]);
-    assert!(said.iter().all(|said| said.contains(" over 2 parts, 2 of them new (")), "{said:?}");
+    assert!(
+        said.iter().all(|said| said.contains(" over 2 parts, 2 of them new; 0 of 48 contexts")),
+        "{said:?}"
+    );
     bench.run(&[]).succeeded();
     let one = Bench::new().add(extra);
     one.run(&[]).succeeded();

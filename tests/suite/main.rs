@@ -19,6 +19,7 @@ mod faithful;
 mod formats;
 mod gradient;
 mod graphs;
+mod grown;
 mod heads;
 mod hub;
 mod influence;

@@ -98,7 +98,8 @@ fn kill_after(mut child: Child, time: Duration) {
     child.wait().unwrap();
 }
 
-/// A run from nothing is killed a few times, then goes on to its end.
+/// Runs are killed a few times, each on another part of the corpus; then one on the whole goes on to its
+/// end.
 struct AtRandom {
     /// How long a whole run takes.
     whole: Duration,
@@ -112,10 +113,14 @@ pub(crate) fn at_random() -> Result<Box<dyn Test>, String> {
 
 impl Test for AtRandom {
     fn again(&mut self, draw: &mut Draw) -> Held {
-        let bench = Bench::new();
+        const WHOLE: &str = "max_contexts = 96";
+        let mut bench = if draw.below(2) == 0 { Bench::new() } else { Bench::finished() };
         for _ in 0..1 + draw.below(5) {
             let time = self.whole.mul_f64(draw.below(1000) as f64 / 1500.0);
+            let part = format!("max_contexts = {}", [96, 96, 80, 60][draw.below(4)]);
+            bench = bench.set(WHOLE, &part);
             kill_after(quiet(&mut bench.command(&["run"])), time);
+            bench = bench.set(&part, WHOLE);
             whole(&bench)?;
         }
         recovers(&bench)

@@ -1,5 +1,6 @@
 //! What stages keep until they are done, so that a killed run goes on from there and several
-//! processes can share the work. Removed when the stage has ended.
+//! processes can share the work; removed when the stage has ended. And what `tokenize` keeps for the
+//! next run.
 
 use super::{
     BeforeRow, CircuitRunRow, EffectRow, EvidenceRow, ExampleRow, FeatureRow, LogitRow, ProfileRow,
@@ -8,6 +9,18 @@ use super::{
 use crate::artifact::row::{Row, table};
 use crate::artifact::store::Artifact;
 use crate::ids::{Component, FeatureId, NodeKind, Slot};
+
+table! {
+    /// a text of the corpus, or a part of a long one, as the tokenizer encoded it
+    EncodedRow = "encoded", version 1, whole {
+        /// 32 hex digits of BLAKE3 over the text, and over what is before it in its document
+        text: String,
+        /// documents that end with it
+        documents: u32,
+        /// its token ids; none where the document came as ids
+        tokens: Vec<u32>,
+    }
+}
 
 table! {
     /// a prompt that features are ranked on, as the model answers it, and the score of every

@@ -117,7 +117,7 @@ impl ScorePart {
     }
 
     /// The rows of a feature.
-    fn rows(&self, key: u32) -> Range<usize> {
+    pub(crate) fn rows(&self, key: u32) -> Range<usize> {
         self.first[key as usize] as usize..self.first[key as usize + 1] as usize
     }
 
@@ -188,6 +188,7 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artifact::Origin;
     use crate::stats::mix;
 
     const FEATURES: u32 = 9;
@@ -210,7 +211,13 @@ mod tests {
                     }));
                 }
             }
-            let mut table = store.part_writer_of("made", "of", part as u32).unwrap();
+            let origin = Origin {
+                base: "base".into(),
+                of: "of".into(),
+                first: contexts.start,
+                contexts: Vec::new(),
+            };
+            let mut table = store.part_writer_of("made", &origin, part as u32).unwrap();
             table.add(rows.iter().cloned()).unwrap();
             table.end().unwrap();
             assert!(store.read_part::<ScoreRow>(part as u32).unwrap() == rows);
