@@ -93,7 +93,7 @@ fn word(_: &Question, object: &Value) -> Result<String, String> {
 fn echo(request: &Value) -> Reply {
     let thing = prompt(request).lines().next().unwrap().to_string();
     let first = request["messages"].as_array().unwrap().len() == 1;
-    match first && thing.bytes().map(u32::from).sum::<u32>() % 3 == 0 {
+    match first && thing.bytes().map(u32::from).sum::<u32>().is_multiple_of(3) {
         true => Reply::says(json!({ "word": 7 }).to_string()),
         false => Reply::says(json!({ "word": thing }).to_string()),
     }
