@@ -501,11 +501,11 @@ mod tests {
 
     #[test]
     fn of_many_who_begin_at_once_no_note_is_lost() {
-        let folder = tempfile::tempdir().unwrap();
         const STAGES: usize = 24;
+        let folder = tempfile::tempdir().unwrap();
         let ended = Entry { finished: "now".into(), left: 3, ..Entry::default() };
-        let mut lock = Lock::default();
-        lock.stages = (0..STAGES).map(|n| (n.to_string(), ended.clone())).collect();
+        let stages = (0..STAGES).map(|n| (n.to_string(), ended.clone())).collect();
+        let mut lock = Lock { stages, ..Lock::default() };
         lock.save(folder.path()).unwrap();
         let all = std::sync::Barrier::new(2 * STAGES);
         std::thread::scope(|threads| {

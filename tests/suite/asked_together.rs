@@ -93,7 +93,7 @@ fn word(_: &Question, object: &Value) -> Result<String, String> {
 fn echo(request: &Value) -> Reply {
     let thing = prompt(request).lines().next().unwrap().to_string();
     let first = request["messages"].as_array().unwrap().len() == 1;
-    match first && thing.bytes().map(u32::from).sum::<u32>() % 3 == 0 {
+    match first && thing.bytes().map(u32::from).sum::<u32>().is_multiple_of(3) {
         true => Reply::says(json!({ "word": 7 }).to_string()),
         false => Reply::says(json!({ "word": thing }).to_string()),
     }
@@ -132,7 +132,9 @@ fn each_question_is_asked_by_one_shard_and_the_whole_run_asks_nothing() {
     let shards = ["1/3", "2/3", "3/3"];
     std::thread::scope(|threads| {
         let (place, all) = (&place, &all);
-        shards.map(|shard| threads.spawn(move || place.shard(shard, all)));
+        for shard in shards {
+            threads.spawn(move || place.shard(shard, all));
+        }
     });
     assert_eq!(counted(&server.requests()[before..]), expected);
     // Each had some, and knows by now what all have.

@@ -225,9 +225,9 @@ mod tests {
         assert!(!are(&[score("ioi", 2), score("other", 3)]));
         assert!(!scores_are_of(&whole(), "ioi", 2..4, 6), "of fewer dictionaries");
         let damages: [fn(&mut PromptScoreRow); 4] = [
-            |row| drop(row.scores.pop()),
-            |row| drop(row.features.pop()),
-            |row| drop(row.answer_probabilities.pop()),
+            |row| row.scores.truncate(1),
+            |row| row.features.truncate(1),
+            |row| row.answer_probabilities.truncate(1),
             |row| row.errors.clear(),
         ];
         for damage in damages {
@@ -274,10 +274,10 @@ mod tests {
         assert!(!are(&[circuit("other", 2), circuit("ioi", 3)]));
         let damages: [fn(&mut PromptCircuitRow); 5] = [
             |row| row.parents[0] = 2,
-            |row| drop(row.layers.pop()),
-            |row| drop(row.activations.pop()),
-            |row| drop(row.effects.pop()),
-            |row| drop(row.children.pop()),
+            |row| row.layers.truncate(1),
+            |row| row.activations.truncate(1),
+            |row| row.effects.clear(),
+            |row| row.children.clear(),
         ];
         for damage in damages {
             let mut rows = whole();
