@@ -659,6 +659,9 @@ impl Store {
     /// When something cannot be removed.
     pub(crate) fn remove_earlier(&self, artifact: &Artifact) -> Result<Vec<String>> {
         let earlier = self.earlier();
+        if !earlier.path(artifact).exists() {
+            return Ok(Vec::new());
+        }
         let left = earlier.remove(artifact)?;
         // It stays where something else is in it.
         drop(std::fs::remove_dir(earlier.root()));
