@@ -348,7 +348,7 @@ table! {
 
 table! {
     /// a dictionary, and how well it describes the model on the corpus
-    ConformanceRow = "conformance", version 2, whole {
+    ConformanceRow = "conformance", version 3, whole {
         /// `att3` or `mlp3`
         dictionary: DictionaryId,
         /// its layer
@@ -366,7 +366,16 @@ table! {
         /// share of the loss recovered by its reconstruction, against zero; null where zero does
         /// not hurt
         loss_recovered: Option<f64>,
-        /// tokens measured on
+        /// lower end of its 95 % interval over contexts; null of one context, or where zero may not
+        /// hurt
+        loss_recovered_low: Option<f64>,
+        /// upper end
+        loss_recovered_high: Option<f64>,
+        /// tokens whose prediction the losses are of
+        loss_tokens: u64,
+        /// contexts that they are in
+        loss_contexts: u64,
+        /// tokens that all else is measured on
         tokens: u64,
         /// what is doubtful about it, in words; empty where nothing is
         warnings: Vec<String>,

@@ -164,11 +164,10 @@ fn best_reading(
 pub fn check_model(
     model: &Gpt2,
     folder: &Path,
-    sample: &[Vec<u32>],
+    sample: &[&[u32]],
     against: &Against,
 ) -> Result<ModelCheck> {
-    let sample: Vec<&[u32]> =
-        sample.iter().map(Vec::as_slice).filter(|tokens| tokens.len() > 1).collect();
+    let sample: Vec<&[u32]> = sample.iter().copied().filter(|tokens| tokens.len() > 1).collect();
     if sample.is_empty() {
         return Err(hinted(
             "no context to measure the model on",

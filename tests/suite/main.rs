@@ -27,6 +27,7 @@ mod left_out;
 mod lists;
 mod llm;
 mod llm_server;
+mod long_contexts;
 mod machines;
 mod messages;
 mod model;

@@ -2,6 +2,7 @@
 //! another form. All are made of `x·W_enc`, which is computed once.
 
 use super::Fit;
+use super::places::FEW;
 use super::products::Products;
 use super::suspects::{FITTED, Tried, l0, left};
 use crate::dictionary::{Active, Dictionary, Encoder, Rule};
@@ -11,8 +12,6 @@ use candle_core::Tensor;
 
 /// Scales that trained dictionaries want anyway: those trained with an L1 penalty shrink.
 pub(super) const USUAL: (f64, f64) = (0.75, 1.33);
-/// Tokens that scales are looked for on.
-const FEW: usize = 64;
 /// A scale at which more features than this are active is none that a dictionary was trained at.
 const MOST_ACTIVE: f64 = 512.0;
 /// Scales are looked for from 1/32 to 32, in steps of √2.
@@ -105,7 +104,7 @@ impl Scales<'_> {
         self.products.active(rule, 1.0, &self.products.bias)
     }
 
-    /// How well something fits the first tokens.
+    /// How well something fits the first tokens, which [`FEW`] of are from all contexts.
     fn explained(&self, reconstruction: &Tensor) -> Result<f64> {
         let y = self.y.narrow(0, 0, reconstruction.dim(0)?)?;
         Ok(Fit::of(&y, reconstruction)?.explained())

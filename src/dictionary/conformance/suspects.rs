@@ -7,6 +7,7 @@
 //! right one. (Outputs of tanh and erf GELU differ by a thousandth: only a dictionary that is
 //! nearly exact can tell them apart.)
 
+use super::places::FEW;
 use super::products::Products;
 use super::rows::Rows;
 use super::{Fit, Sample, heads, scales};
@@ -14,15 +15,11 @@ use crate::dictionary::Active;
 use crate::error::Result;
 use crate::ids::Kind;
 use crate::model::Gpt2;
-use crate::stats::strata::spread;
 use candle_core::Tensor;
 
-/// Readings that need a product of their own are first tried on so many of the tokens, …
-const FEW: usize = 64;
-/// … and on all of them unless they leave this many times what the dictionary's own leaves there.
+/// Readings that need a product of their own are first tried on the first [`FEW`] of the tokens,
+/// and on all of them unless they leave this many times what the dictionary's own leaves there.
 const NOT_WORSE: f64 = 1.25;
-/// Which of the tokens are the few.
-const SEED: u64 = 2;
 
 /// A reading fits far better when it leaves less than this share of what the dictionary's own
 /// leaves unexplained.
@@ -96,9 +93,14 @@ struct Trials<'a> {
     /// As its file says, and how well that fits.
     as_said: Read,
     own: f64,
-    /// Some of the rows, and how well it fits there; none where there are no more.
-    few: Option<(Tensor, f64)>,
+    /// How well it fits the few; none where there are no more.
+    few: Option<f64>,
     tried: Vec<Tried>,
+}
+
+/// The first rows, which are of all contexts too.
+fn few_of(rows: &Tensor) -> Result<Tensor> {
+    Ok(rows.narrow(0, 0, FEW)?)
 }
 
 /// Tries every reading. `as_said` is what the dictionary's own makes of the tokens.
@@ -113,13 +115,8 @@ pub(super) fn tried(
     let (x, y) = sample.layers[id.layer].of(id.kind);
     let (x, y) = (sample.tried(x)?, sample.tried(y)?);
     let own = Fit::of(&y, &reconstruction)?.explained();
-    let tokens = x.dim(0)?;
-    let few = (tokens > FEW).then(|| -> Result<(Tensor, f64)> {
-        let drawn = spread(tokens, FEW, SEED).into_iter().map(|row| row as u32);
-        let drawn = Tensor::from_iter(drawn, x.device())?;
-        let of = |all: &Tensor| all.index_select(&drawn, 0);
-        let fit = Fit::of(&of(&y)?, &of(&reconstruction)?)?.explained();
-        Ok((drawn, fit))
+    let few = (x.dim(0)? > FEW).then(|| -> Result<f64> {
+        Ok(Fit::of(&few_of(&y)?, &few_of(&reconstruction)?)?.explained())
     });
     let as_said = Read { active, reconstruction };
     let (few, tried) = (few.transpose()?, Vec::new());
@@ -188,10 +185,10 @@ impl Trials<'_> {
     /// of all, unless the dictionary's own reading says nothing.
     fn of_input(&mut self, of: (&str, &'static str), x: &Tensor, y: &Tensor) -> Result<()> {
         let encoder = self.products.encoder;
-        if let Some((drawn, own)) = self.few.as_ref().filter(|_| self.own > 0.0) {
-            let read = self.decoded(encoder.active(&x.index_select(drawn, 0)?)?)?;
-            let explained = Fit::of(&y.index_select(drawn, 0)?, &read.reconstruction)?.explained();
-            let (l0, left) = (l0(&read.active), left(*own, explained));
+        if let Some(own) = self.few.filter(|_| self.own > 0.0) {
+            let read = self.decoded(encoder.active(&few_of(x)?)?)?;
+            let explained = Fit::of(&few_of(y)?, &read.reconstruction)?.explained();
+            let (l0, left) = (l0(&read.active), left(own, explained));
             if left > NOT_WORSE {
                 let (when, hint) = of;
                 let when = when.into();
@@ -285,7 +282,7 @@ impl Trials<'_> {
     fn centred(&mut self) -> Result<()> {
         let id = self.products.dictionary.id;
         let (x, y) = self.sample.layers[id.layer].of(id.kind);
-        let mean = |rows: &Tensor| -> Result<Tensor> { Ok(self.sample.behind_bos(rows)?.mean(0)?) };
+        let mean = |rows: &Tensor| -> Result<Tensor> { Ok(self.sample.measured(rows)?.mean(0)?) };
         let (x_mean, y_mean) = (mean(x)?, mean(y)?);
         let read = self.with_bias(&self.products.moved(&x_mean.neg()?)?)?;
         let (y, centred) = (self.y.clone(), self.y.broadcast_sub(&y_mean)?);

@@ -21,12 +21,17 @@ pub(crate) struct HookedLayer {
 }
 
 impl Gpt2 {
-    /// What a clean pass over contexts leaves, by layer, and the residual stream after the last
-    /// one, `[ΣT, D]`.
+    /// What is wanted of what a clean pass over contexts leaves, by layer, and the residual stream
+    /// after the last one, `[ΣT, D]`. `wanted` gets one layer at a time, so that no more than that
+    /// is in memory whole.
     ///
     /// # Errors
-    /// As of [`Gpt2::forward`].
-    pub(crate) fn hooked(&self, contexts: &[&[u32]]) -> Result<(Vec<HookedLayer>, Tensor)> {
+    /// As of [`Gpt2::forward`], and of `wanted`.
+    pub(crate) fn hooked<T>(
+        &self,
+        contexts: &[&[u32]],
+        wanted: impl Fn(HookedLayer) -> Result<T>,
+    ) -> Result<(Vec<T>, Tensor)> {
         let rows = Rows::of(contexts);
         let (mut x, mut layers) = (self.embed_all(contexts)?, Vec::new());
         for l in 0..self.sizes.layers {
@@ -35,7 +40,7 @@ impl Gpt2 {
             let x2 = self.x2(&resid_mid)?;
             let mlp_out = self.mlp(l, &x2)?;
             let after = (&resid_mid + &mlp_out)?;
-            layers.push(HookedLayer { resid_pre: x, resid_mid, z, x2, mlp_out });
+            layers.push(wanted(HookedLayer { resid_pre: x, resid_mid, z, x2, mlp_out })?);
             x = after;
         }
         Ok((layers, x))
