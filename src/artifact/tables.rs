@@ -339,7 +339,8 @@ table! {
         repeated: Option<f64>,
         /// the other reading of its files with the lowest loss, such as `n_head 12`
         reading: String,
-        /// that loss over its own, on the first 256 tokens; null where there is no other reading
+        /// that loss over its own, on 256 tokens, of a context its first 128; null where there is no
+        /// other reading
         reading_share: Option<f64>,
         /// what looks wrong
         warnings: Vec<String>,

@@ -5,6 +5,7 @@
 //! read in the ways in which people have gone wrong (`suspects`, `scales`, `heads`), and compared
 //! with the others of its kind (`judge`): it is refused with the cause, or warned about.
 
+mod fit;
 mod heads;
 mod judge;
 mod places;
@@ -22,7 +23,7 @@ use crate::error::{Result, hinted};
 use crate::ids::DictionaryId;
 use crate::model::Gpt2;
 use crate::stats::interval::Bootstrap;
-use candle_core::{DType, Tensor};
+use fit::Fit;
 use products::Products;
 use rows::{RowFit, Rows};
 use std::path::PathBuf;
@@ -74,36 +75,6 @@ fn no_context() -> anyhow::Error {
     hinted("no context to measure the dictionaries on", "the corpus is empty or too short")
 }
 
-/// What variance explained is made of.
-struct Fit {
-    residual: f64,
-    y: Vec<f64>,
-    y2: f64,
-    tokens: f64,
-}
-
-impl Fit {
-    /// Of what is reconstructed `y [T, D]`, and its reconstruction.
-    fn of(y: &Tensor, reconstruction: &Tensor) -> Result<Fit> {
-        let (y64, e) = (y.to_dtype(DType::F64)?, (y - reconstruction)?.to_dtype(DType::F64)?);
-        Ok(Fit {
-            residual: e.sqr()?.sum_all()?.to_scalar()?,
-            y: y64.sum(0)?.to_vec1()?,
-            y2: y64.sqr()?.sum_all()?.to_scalar()?,
-            tokens: y.dim(0)? as f64,
-        })
-    }
-
-    fn variance(&self) -> f64 {
-        self.y2 - self.y.iter().map(|y| y * y).sum::<f64>() / self.tokens
-    }
-
-    fn explained(&self) -> f64 {
-        let variance = self.variance();
-        if variance > 0.0 { 1.0 - self.residual / variance } else { 0.0 }
-    }
-}
-
 /// How many features are never active.
 fn dead(active: &[&Active], width: usize) -> u64 {
     let mut alive = vec![false; width];
@@ -152,12 +123,12 @@ pub fn measure(model: &Gpt2, dictionary: &Dictionary, sample: &Sample) -> Result
     let recovered = Recovered::of(clean, &zero?, &with?);
     // BOS is left out: its activations are like no other token's and would carry most of the
     // variance.
+    let first = sample.tried(&reconstruction)?;
     let (y, reconstruction) = (sample.measured(y)?, sample.measured(&reconstruction)?);
     let active: Vec<&Active> =
         sample.places.measured.iter().map(|&row| &active[row as usize]).collect();
     let rows = Rows::of(dictionary, &active, &(&y - &reconstruction)?)?;
     let found = active.iter().map(|active| active.len()).sum::<usize>();
-    let first = dictionary.decode(&own)?;
     Ok(Conformance {
         id: dictionary.id,
         width: dictionary.width(),

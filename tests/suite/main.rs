@@ -27,7 +27,6 @@ mod left_out;
 mod lists;
 mod llm;
 mod llm_server;
-mod long_contexts;
 mod machines;
 mod messages;
 mod model;

@@ -3,10 +3,9 @@
 
 use super::no_context;
 use super::places::{CUT, Places};
-use crate::dictionary::packs;
 use crate::error::Result;
 use crate::ids::{DictionaryId, Kind};
-use crate::model::{Gpt2, HookedLayer};
+use crate::model::{Gpt2, HookedLayer, Surprise, packs};
 use candle_core::Tensor;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -82,7 +81,8 @@ impl Sample {
         let begun = begun.map(|tokens| tokens[..CUT.min(tokens.len())].to_vec()).collect();
         let mut sample = Sample { begun, places, layers, losses: Vec::new() };
         sample.losses = sample.losses_of(|rows, tokens| {
-            model.losses_from(post.narrow(0, rows.start, rows.len())?, model.sizes.layers, tokens)
+            let post = post.narrow(0, rows.start, rows.len())?;
+            model.surprises_from(post, model.sizes.layers, tokens)
         })?;
         Ok(sample)
     }
@@ -128,14 +128,14 @@ impl Sample {
                     .after_mlp(l, model.after_attention(l, &of(&layer.resid_pre)?, &of(value)?)?)?,
                 Kind::Mlp => (of(&layer.resid_mid)? + of(value)?)?,
             };
-            model.losses_from(x, l + 1, tokens)
+            model.surprises_from(x, l + 1, tokens)
         })
     }
 
     /// Losses by context; `of` gets the rows and the tokens of some.
     fn losses_of(
         &self,
-        of: impl Fn(Range<usize>, &[&[u32]]) -> Result<Vec<f64>> + Sync,
+        of: impl Fn(Range<usize>, &[&[u32]]) -> Result<Vec<Surprise>> + Sync,
     ) -> Result<Vec<f64>> {
         let lengths: Vec<usize> = self.begun.iter().map(Vec::len).collect();
         let one = |pack: &Range<usize>| {
@@ -143,7 +143,7 @@ impl Sample {
             of(self.places.of_losses[pack.start]..self.places.of_losses[pack.end], &tokens)
         };
         let each = packs(&lengths, CONTEXTS).par_iter().map(one).collect::<Result<Vec<_>>>()?;
-        Ok(each.into_iter().flatten().collect())
+        Ok(each.into_iter().flatten().map(|surprise| surprise.loss).collect())
     }
 }
 

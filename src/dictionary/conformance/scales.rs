@@ -4,7 +4,7 @@
 use super::Fit;
 use super::places::FEW;
 use super::products::Products;
-use super::suspects::{FITTED, Tried, l0, left};
+use super::suspects::{FITTED, Read, Tried, l0, left};
 use crate::dictionary::{Active, Dictionary, Encoder, Rule};
 use crate::error::Result;
 use crate::ids::Kind;
@@ -69,12 +69,17 @@ fn largest(values: &[f32]) -> f32 {
 }
 
 /// Tries every scale.
-pub(super) fn tried(products: &Products, y: &Tensor, own: f64) -> Result<Vec<Tried>> {
+pub(super) fn tried(
+    products: &Products,
+    y: &Tensor,
+    as_said: &Read,
+    own: f64,
+) -> Result<Vec<Tried>> {
     let (dictionary, rule) = (products.dictionary, &products.encoder.rule);
     let b_out = Tensor::new(dictionary.b_out(), y.device())?;
     let scales = Scales { products, dictionary, rule, y, b_out };
     let mut all = scales.signs()?;
-    all.extend(scales.written()?);
+    all.extend(scales.written(as_said)?);
     all.extend(scales.best(Scaled::Weights)?);
     let shifted = dictionary.b_in().iter().any(|b| *b != 0.0);
     if shifted || dictionary.id.kind == Kind::Attention {
@@ -128,9 +133,7 @@ impl Scales<'_> {
     }
 
     /// `W_dec` at the scale that fits best by least squares.
-    fn written(&self) -> Result<Option<Tried>> {
-        let active = self.unscaled(self.rule);
-        let reconstruction = self.dictionary.decode(&active)?;
+    fn written(&self, Read { active, reconstruction }: &Read) -> Result<Option<Tried>> {
         let features = reconstruction.broadcast_sub(&self.b_out)?;
         let dot = |a: &Tensor| -> Result<f64> {
             Ok(f64::from((a * &features)?.sum_all()?.to_scalar::<f32>()?))
@@ -140,14 +143,14 @@ impl Scales<'_> {
         if (USUAL.0..USUAL.1).contains(&times) {
             return Ok(None);
         }
-        let scaled = self.about_bias(&reconstruction, times)?;
+        let scaled = self.about_bias(reconstruction, times)?;
         let (when, hint) = match -times {
             flipped if (USUAL.0..USUAL.1).contains(&flipped) => {
                 ("with the sign of `W_dec` flipped".into(), SIGNS)
             }
             _ => (format!("with `W_dec` times {times:.2}"), WRITTEN),
         };
-        self.tried(when, hint, &active, &scaled).map(Some)
+        self.tried(when, hint, active, &scaled).map(Some)
     }
 
     /// `W_enc` with its sign flipped, alone and with that of `W_dec`.

@@ -77,9 +77,17 @@ pub(super) fn left(own: f64, explained: f64) -> f64 {
 }
 
 /// What a reading makes of the tokens.
-struct Read {
-    active: Vec<Active>,
-    reconstruction: Tensor,
+pub(super) struct Read {
+    pub(super) active: Vec<Active>,
+    pub(super) reconstruction: Tensor,
+}
+
+/// Another input, which needs a product of its own, and what is reconstructed from it, `[T, D]`.
+struct Input {
+    when: String,
+    hint: &'static str,
+    x: Tensor,
+    y: Tensor,
 }
 
 /// Everything that is tried on one dictionary.
@@ -121,18 +129,19 @@ pub(super) fn tried(
     let as_said = Read { active, reconstruction };
     let (few, tried) = (few.transpose()?, Vec::new());
     let mut trials = Trials { model, sample, products, x, y, as_said, own, few, tried };
-    match id.kind {
+    let mut inputs = match id.kind {
         Kind::Attention => trials.of_attention()?,
         Kind::Mlp => trials.of_mlp()?,
-    }
+    };
+    inputs.extend(trials.other_layers()?);
+    trials.of_inputs(inputs)?;
     trials.biases()?;
-    trials.other_layers()?;
     trials.transposed()?;
     trials.centred()?;
     trials.of_rows(rows)?;
     trials.order_of_heads()?;
-    let Trials { y, mut tried, .. } = trials;
-    tried.extend(scales::tried(products, &y, own)?);
+    let Trials { y, as_said, mut tried, .. } = trials;
+    tried.extend(scales::tried(products, &y, &as_said, own)?);
     Ok(Readings { own, tried })
 }
 
@@ -181,47 +190,56 @@ impl Trials<'_> {
         Ok(Read { active, reconstruction })
     }
 
-    /// Another input, which needs a product of its own: a few tokens tell whether it is worth one
-    /// of all, unless the dictionary's own reading says nothing.
-    fn of_input(&mut self, of: (&str, &'static str), x: &Tensor, y: &Tensor) -> Result<()> {
+    /// Other inputs, which need products of their own: a few tokens tell whether one is worth that
+    /// of all, unless the dictionary's own reading says nothing. The few of all are one product.
+    fn of_inputs(&mut self, inputs: Vec<Input>) -> Result<()> {
         let encoder = self.products.encoder;
-        if let Some(own) = self.few.filter(|_| self.own > 0.0) {
-            let read = self.decoded(encoder.active(&few_of(x)?)?)?;
-            let explained = Fit::of(&few_of(y)?, &read.reconstruction)?.explained();
-            let (l0, left) = (l0(&read.active), left(own, explained));
-            if left > NOT_WORSE {
-                let (when, hint) = of;
-                let when = when.into();
-                self.tried.push(Tried { when, hint, explained, l0, left, doubt: 1.0 });
-                return Ok(());
+        let mut worth = inputs;
+        if let Some(own) = self.few.filter(|_| self.own > 0.0 && !worth.is_empty()) {
+            let rows = worth.iter().map(|input| few_of(&input.x)).collect::<Result<Vec<_>>>()?;
+            let mut active = encoder.active(&Tensor::cat(&rows, 0)?)?.into_iter();
+            for input in std::mem::take(&mut worth) {
+                let read = self.decoded(active.by_ref().take(FEW).collect())?;
+                let explained = Fit::of(&few_of(&input.y)?, &read.reconstruction)?.explained();
+                let (l0, left) = (l0(&read.active), left(own, explained));
+                if left > NOT_WORSE {
+                    let Input { when, hint, .. } = input;
+                    self.tried.push(Tried { when, hint, explained, l0, left, doubt: 1.0 });
+                } else {
+                    worth.push(input);
+                }
             }
         }
-        let read = self.decoded(encoder.active(x)?)?;
-        self.judged(of, &read, y, 1.0)
+        for Input { when, hint, x, y } in worth {
+            let read = self.decoded(encoder.active(&x)?)?;
+            self.judged((&when, hint), &read, &y, 1.0)?;
+        }
+        Ok(())
     }
 
-    fn of_attention(&mut self) -> Result<()> {
+    fn of_attention(&mut self) -> Result<Vec<Input>> {
         let z = self.x.clone();
         let value_bias = &self.model.layers[self.products.dictionary.id.layer].unfolded.value_bias;
         let biased = self.with_bias(&self.products.moved(value_bias)?)?;
         let target = z.broadcast_add(value_bias)?;
         self.judged(("when the value bias is left in `z`", VALUE_BIAS), &biased, &target, 1.0)?;
         let turned = heads::by_coordinate(&z, self.model.sizes.heads)?;
-        self.of_input(("of `z` flattened as [d_head, heads]", BY_COORDINATE), &turned, &turned)
+        let when = "of `z` flattened as [d_head, heads]".into();
+        Ok(vec![Input { when, hint: BY_COORDINATE, x: turned.clone(), y: turned }])
     }
 
-    fn of_mlp(&mut self) -> Result<()> {
+    fn of_mlp(&mut self) -> Result<Vec<Input>> {
         let (x2, mlp_out, layer) = (&self.x, &self.y, self.products.dictionary.id.layer);
         let (gain, bias) = &self.model.layers[layer].unfolded.norm2;
         let unfolded = x2.broadcast_mul(gain)?.broadcast_add(bias)?;
         let erf = self.model.mlp_with_erf(layer, x2)?;
         let (x2, mlp_out) = (x2.clone(), mlp_out.clone());
-        let when = "when gain and bias of ln_2 are left in its input";
-        self.of_input((when, NOT_FOLDED), &unfolded, &mlp_out)?;
         self.with_targets(&[
             ("of an MLP with the erf form of GELU", ERF, &erf),
             ("of its own input", OWN_INPUT, &x2),
-        ])
+        ])?;
+        let when = "when gain and bias of ln_2 are left in its input".into();
+        Ok(vec![Input { when, hint: NOT_FOLDED, x: unfolded, y: mlp_out }])
     }
 
     /// The dictionary's own reconstruction held against other targets.
@@ -252,15 +270,15 @@ impl Trials<'_> {
         self.judged(("when its two decoder biases are swapped", BIAS), &output, &y, 1.0)
     }
 
-    fn other_layers(&mut self) -> Result<()> {
+    fn other_layers(&self) -> Result<Vec<Input>> {
         let id = self.products.dictionary.id;
-        for layer in (0..self.model.sizes.layers).filter(|layer| *layer != id.layer) {
+        let of = |layer: usize| {
             let (x, y) = self.sample.layers[layer].of(id.kind);
             let (x, y) = (self.sample.tried(x)?, self.sample.tried(y)?);
             let when = format!("of that of layer {layer}");
-            self.of_input((&when, ANOTHER_LAYER), &x, &y)?;
-        }
-        Ok(())
+            Ok(Input { when, hint: ANOTHER_LAYER, x, y })
+        };
+        (0..self.model.sizes.layers).filter(|layer| *layer != id.layer).map(of).collect()
     }
 
     fn transposed(&mut self) -> Result<()> {
