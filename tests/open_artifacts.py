@@ -53,7 +53,8 @@ TABLES = {
     "ledger": dict(prompt_hash=TEXT, subject=TEXT, purpose=TEXT, model=TEXT, prompt_tokens=U32, completion_tokens=U32,
                    cost=F64, seconds=F64, attempts=U32, status=TEXT),
     "conformance": dict(dictionary=TEXT, layer=U32, kind=TEXT, width=U32, l0=F64, variance_explained=F64, dead=F64,
-                        loss_recovered=F64, warnings=pl.List(TEXT)),
+                        loss_recovered=F64, loss_recovered_low=F64, loss_recovered_high=F64, loss_tokens=U64,
+                        loss_contexts=U64, warnings=pl.List(TEXT)),
 }
 # The leading columns by which each table is sorted.
 BY_LEADING = {

@@ -339,7 +339,8 @@ table! {
         repeated: Option<f64>,
         /// the other reading of its files with the lowest loss, such as `n_head 12`
         reading: String,
-        /// that loss over its own, on the first 256 tokens; null where there is no other reading
+        /// that loss over its own, on 256 tokens, of a context its first 128; null where there is no
+        /// other reading
         reading_share: Option<f64>,
         /// what looks wrong
         warnings: Vec<String>,
@@ -348,7 +349,7 @@ table! {
 
 table! {
     /// a dictionary, and how well it describes the model on the corpus
-    ConformanceRow = "conformance", version 2, whole {
+    ConformanceRow = "conformance", version 3, whole {
         /// `att3` or `mlp3`
         dictionary: DictionaryId,
         /// its layer
@@ -366,7 +367,16 @@ table! {
         /// share of the loss recovered by its reconstruction, against zero; null where zero does
         /// not hurt
         loss_recovered: Option<f64>,
-        /// tokens measured on
+        /// lower end of its 95 % interval over contexts; null of one context, or where zero may not
+        /// hurt
+        loss_recovered_low: Option<f64>,
+        /// upper end
+        loss_recovered_high: Option<f64>,
+        /// tokens whose prediction the losses are of
+        loss_tokens: u64,
+        /// contexts that they are in
+        loss_contexts: u64,
+        /// tokens that all else is measured on
         tokens: u64,
         /// what is doubtful about it, in words; empty where nothing is
         warnings: Vec<String>,

@@ -821,6 +821,9 @@ pub(crate) fn atlas() -> Atlas {
                 variance_explained: 0.913,
                 dead: 14,
                 loss_recovered: (dictionary.kind == Kind::Mlp).then_some(0.974),
+                loss_interval: (dictionary.kind == Kind::Mlp).then_some([0.951, 0.99]),
+                loss_tokens: 2032,
+                loss_contexts: 16,
                 tokens: 4090,
                 warnings: match (dictionary.layer, dictionary.kind) {
                     (1, Kind::Mlp) => vec!["its `b_enc` is zero throughout <b>&".into()],

@@ -5,8 +5,10 @@
 //! read in the ways in which people have gone wrong (`suspects`, `scales`, `heads`), and compared
 //! with the others of its kind (`judge`): it is refused with the cause, or warned about.
 
+mod fit;
 mod heads;
 mod judge;
+mod places;
 mod products;
 mod rows;
 mod sample;
@@ -20,11 +22,15 @@ use super::{Active, Dictionary};
 use crate::error::{Result, hinted};
 use crate::ids::DictionaryId;
 use crate::model::Gpt2;
-use candle_core::{DType, Tensor};
+use crate::stats::interval::Bootstrap;
+use fit::Fit;
 use products::Products;
 use rows::{RowFit, Rows};
 use std::path::PathBuf;
 use suspects::Readings;
+
+/// Which resamples of contexts intervals are of.
+const SEED: u64 = 1;
 
 /// What was measured of one dictionary, over the positions behind BOS. [`judge`] says what is wrong
 /// with it.
@@ -42,6 +48,12 @@ pub struct Conformance {
     pub dead: u64,
     /// `(loss with zero − loss with ŷ) / (loss with zero − loss)`; none where zero does not hurt.
     pub loss_recovered: Option<f64>,
+    /// Its 95 % interval over contexts; none of one context, or where zero may not hurt.
+    pub loss_interval: Option<[f64; 2]>,
+    /// Tokens whose prediction the losses are of.
+    pub loss_tokens: u64,
+    /// Contexts that they are in.
+    pub loss_contexts: u64,
     /// Whether the model predicts better than by chance, all tokens being as likely: otherwise
     /// what it loses and recovers says nothing.
     predicts: bool,
@@ -63,41 +75,32 @@ fn no_context() -> anyhow::Error {
     hinted("no context to measure the dictionaries on", "the corpus is empty or too short")
 }
 
-/// What variance explained is made of.
-struct Fit {
-    residual: f64,
-    y: Vec<f64>,
-    y2: f64,
-    tokens: f64,
-}
-
-impl Fit {
-    /// Of what is reconstructed `y [T, D]`, and its reconstruction.
-    fn of(y: &Tensor, reconstruction: &Tensor) -> Result<Fit> {
-        let (y64, e) = (y.to_dtype(DType::F64)?, (y - reconstruction)?.to_dtype(DType::F64)?);
-        Ok(Fit {
-            residual: e.sqr()?.sum_all()?.to_scalar()?,
-            y: y64.sum(0)?.to_vec1()?,
-            y2: y64.sqr()?.sum_all()?.to_scalar()?,
-            tokens: y.dim(0)? as f64,
-        })
-    }
-
-    fn variance(&self) -> f64 {
-        self.y2 - self.y.iter().map(|y| y * y).sum::<f64>() / self.tokens
-    }
-
-    fn explained(&self) -> f64 {
-        let variance = self.variance();
-        if variance > 0.0 { 1.0 - self.residual / variance } else { 0.0 }
-    }
-}
-
 /// How many features are never active.
 fn dead(active: &[&Active], width: usize) -> u64 {
     let mut alive = vec![false; width];
     active.iter().copied().flatten().for_each(|(f, _)| alive[*f as usize] = true);
     alive.iter().filter(|alive| !**alive).count() as u64
+}
+
+/// What is recovered of the loss, and how sure that is.
+struct Recovered {
+    share: Option<f64>,
+    interval: Option<[f64; 2]>,
+}
+
+impl Recovered {
+    /// Of losses by context: of the model, with zero, and with a reconstruction.
+    fn of(clean: &[f64], zero: &[f64], with: &[f64]) -> Recovered {
+        let sum = |losses: &[f64]| losses.iter().sum::<f64>();
+        let hurt = sum(zero) - sum(clean);
+        let share = (hurt > 0.0).then(|| (sum(zero) - sum(with)) / hurt);
+        let better = |losses: &[f64]| losses.iter().map(|loss| -loss).collect::<Vec<_>>();
+        let [clean, zero, with] = [clean, zero, with].map(better);
+        let several = share.filter(|_| clean.len() > 1);
+        let interval =
+            several.and_then(|_| Bootstrap::new(clean.len(), SEED).recovered(&with, &zero, &clean));
+        Recovered { share, interval: interval.map(|estimate| [estimate.low, estimate.high]) }
+    }
 }
 
 /// Measures a dictionary.
@@ -109,30 +112,35 @@ pub fn measure(model: &Gpt2, dictionary: &Dictionary, sample: &Sample) -> Result
     let own = products.active(&encoder.rule, 1.0, &products.bias);
     let mut active = vec![Active::new(); x.dim(0)?];
     let rest = encoder.active(&sample.not_tried(x)?)?;
-    let places = sample.tried.iter().chain(&sample.not_tried);
-    for (&place, found) in places.zip(own.iter().cloned().chain(rest)) {
-        active[place as usize] = found;
+    let rows = sample.places.tried.iter().chain(&sample.places.not_tried);
+    for (&row, found) in rows.zip(own.iter().cloned().chain(rest)) {
+        active[row as usize] = found;
     }
     let reconstruction = dictionary.decode(&active)?;
     let [zero, with] = [y.zeros_like()?, reconstruction.clone()]
-        .map(|value| sample.loss_with(model, dictionary.id, &value));
-    let (clean, zero, with) = (sample.loss(), zero?, with?);
+        .map(|value| sample.losses_with(model, dictionary.id, &value));
+    let (clean, loss_tokens) = (sample.losses(), sample.predicted());
+    let recovered = Recovered::of(clean, &zero?, &with?);
     // BOS is left out: its activations are like no other token's and would carry most of the
     // variance.
-    let (y, reconstruction) = (sample.behind_bos(y)?, sample.behind_bos(&reconstruction)?);
+    let first = sample.tried(&reconstruction)?;
+    let (y, reconstruction) = (sample.measured(y)?, sample.measured(&reconstruction)?);
     let active: Vec<&Active> =
-        sample.behind_bos.iter().map(|&place| &active[place as usize]).collect();
+        sample.places.measured.iter().map(|&row| &active[row as usize]).collect();
     let rows = Rows::of(dictionary, &active, &(&y - &reconstruction)?)?;
     let found = active.iter().map(|active| active.len()).sum::<usize>();
-    let first = dictionary.decode(&own)?;
     Ok(Conformance {
         id: dictionary.id,
         width: dictionary.width(),
         l0: found as f64 / active.len() as f64,
         variance_explained: Fit::of(&y, &reconstruction)?.explained(),
         dead: dead(&active, dictionary.width()),
-        loss_recovered: (zero > clean).then(|| (zero - with) / (zero - clean)),
-        predicts: clean / (sample.predicted() as f64) < (model.sizes.vocabulary as f64).ln(),
+        loss_recovered: recovered.share,
+        loss_interval: recovered.interval,
+        loss_tokens: loss_tokens as u64,
+        loss_contexts: clean.len() as u64,
+        predicts: clean.iter().sum::<f64>() / (loss_tokens as f64)
+            < (model.sizes.vocabulary as f64).ln(),
         tokens: active.len() as u64,
         origin: dictionary.origin.clone(),
         notes: dictionary.notes.clone(),
@@ -141,4 +149,24 @@ pub fn measure(model: &Gpt2, dictionary: &Dictionary, sample: &Sample) -> Result
         lost: scales::lost(&products),
         in_logs: scales::in_logs(&encoder),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_recovered_is_of_sums_and_has_an_interval_over_contexts() {
+        let found = Recovered::of(&[1.0, 3.0], &[3.0, 7.0], &[1.0, 4.0]);
+        assert_eq!(found.share, Some(5.0 / 6.0));
+        // A resample has the first context twice, the second twice, or both.
+        assert_eq!(found.interval, Some([0.75, 1.0]));
+        let one = Recovered::of(&[1.0], &[3.0], &[2.0]);
+        assert_eq!((one.share, one.interval), (Some(0.5), None));
+        // Zero helps, or may.
+        let none = Recovered::of(&[3.0, 3.0], &[3.0, 2.0], &[3.0, 3.0]);
+        assert_eq!((none.share, none.interval), (None, None));
+        let unsure = Recovered::of(&[3.0, 3.0], &[6.0, 2.0], &[3.0, 3.0]);
+        assert_eq!((unsure.share, unsure.interval), (Some(1.0), None));
+    }
 }

@@ -13,7 +13,7 @@ mod store;
 pub use conformance::{Conformance, Sample, judge, measure};
 pub use load::{Source, Whole, find};
 pub(crate) use save::ModelSaid;
-pub(crate) use scorer::{Hit, Scorer, packs};
+pub(crate) use scorer::{Hit, Scorer};
 pub use scorer::{Hooks, hooks};
 pub(crate) use store::Stored;
 pub use store::{Dictionary, clear};

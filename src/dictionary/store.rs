@@ -197,6 +197,11 @@ impl Dictionary {
         self.row("w_dec", f)
     }
 
+    /// The same as [`Dictionary::write_direction`], as it lies in the file.
+    pub(super) fn written_by(&self, f: usize) -> Result<&[[u8; 4]]> {
+        self.row_of(&self.map.get("w_dec")?, f)
+    }
+
     /// The constant in feature `f`'s pre-activation: `b_enc[f] − b_in·W_enc[:, f]`
     pub fn read_bias(&self, f: usize) -> f32 {
         self.bias[f]
@@ -214,11 +219,7 @@ impl Dictionary {
 
     /// Active features of each token → reconstruction `[T, d_out]`
     pub fn decode(&self, active: &[Active]) -> Result<Tensor> {
-        let rows = active
-            .par_iter()
-            .map(|active| self.reconstruction(active))
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Tensor::from_vec(rows.concat(), (active.len(), self.b_out.len()), &Device::Cpu)?)
+        self.rows(active, &self.b_out)
     }
 
     /// The active features of one token → its reconstruction, `[d_out]`
@@ -231,19 +232,25 @@ impl Dictionary {
     /// Activations of some features of each token → what they write, without the constant, `[T,
     /// d_out]`
     pub(crate) fn write(&self, active: &[Active]) -> Result<Tensor> {
-        let width = self.b_out.len();
+        self.rows(active, &vec![0.0; self.b_out.len()])
+    }
+
+    /// The same with a constant, a row a token.
+    fn rows(&self, active: &[Active], constant: &[f32]) -> Result<Tensor> {
+        let width = constant.len();
         let mut rows = vec![0.0; active.len() * width];
-        rows.par_chunks_exact_mut(width)
-            .zip(active)
-            .try_for_each(|(sum, active)| self.add(sum, active))?;
+        rows.par_chunks_exact_mut(width).zip(active).try_for_each(|(sum, active)| {
+            sum.copy_from_slice(constant);
+            self.add(sum, active)
+        })?;
         Ok(Tensor::from_vec(rows, (active.len(), width), &Device::Cpu)?)
     }
 
     fn add(&self, sum: &mut [f32], active: &Active) -> Result<()> {
-        let view = self.map.get("w_dec")?;
+        let (view, arch) = (self.map.get("w_dec")?, Arch::new());
         for &(f, a) in active {
             let row = self.row_of(&view, f as usize)?;
-            Arch::new().dispatch(|| {
+            arch.dispatch(|| {
                 let row = row.iter().map(|bytes| f32::from_le_bytes(*bytes));
                 sum.iter_mut().zip(row).for_each(|(sum, w)| *sum += a * w);
             });
@@ -254,6 +261,21 @@ impl Dictionary {
     /// What all features add to the reconstruction, `[F, d_out]`, copied into memory.
     pub(super) fn w_dec(&self) -> Result<Tensor> {
         Ok(mapped(&self.path)?.load("w_dec", &Device::Cpu)?)
+    }
+
+    /// The same, some features at a time: what `of` makes of each part.
+    pub(super) fn by_parts<T: Send>(
+        &self,
+        of: impl Fn(Tensor) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
+        // Through a mapping of its own, so that the pages are let go of.
+        let (map, width) = (mapped(&self.path)?, self.b_out.len());
+        let view = map.get("w_dec")?;
+        let part = |rows: &[u8]| {
+            let n = rows.len() / (4 * width);
+            of(Tensor::from_raw_buffer(rows, DType::F32, &[n, width], &Device::Cpu)?)
+        };
+        view.data().par_chunks(SLICE * 4 * width).map(part).collect()
     }
 
     fn row(&self, name: &str, f: usize) -> Result<Vec<f32>> {

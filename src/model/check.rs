@@ -4,15 +4,17 @@
 //! Its loss is held against models that only count tokens, against what it expects itself, against
 //! heads that look everywhere alike, and against the other readings of its files.
 
-use super::gpt2::Gpt2;
+use super::gpt2::{Gpt2, Surprise};
 use super::readings::Reading;
 use crate::error::{Result, hinted};
-use candle_core::{D, DType, Device, Tensor};
 use rayon::prelude::*;
 use std::path::Path;
 
-/// Tokens of the sample on which other readings are tried.
+/// Tokens of the sample on which other readings are tried, …
 const TRIED: usize = 256;
+/// … of each context its first ones, at most so many: so that no long one decides alone. In fewer a
+/// wrong number of heads would do little harm.
+const OF_A_CONTEXT: usize = 128;
 
 /// A reading with less than this share of the model's loss is the right one.
 const READ_WRONGLY: f64 = 0.9;
@@ -67,19 +69,9 @@ struct Sums {
 }
 
 impl Sums {
-    /// Of the tokens from `from` on; the one at 0 is not predicted.
-    fn of(logits: &Tensor, tokens: &[u32], from: usize) -> Result<Sums> {
-        let n = tokens.len() - from;
-        let log_p = candle_nn::ops::log_softmax(&logits.narrow(0, from - 1, n)?, D::Minus1)?;
-        let next = Tensor::new(&tokens[from..], logits.device())?.unsqueeze(1)?;
-        let sum = |x: Tensor| -> Result<f64> {
-            Ok(-x.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?)
-        };
-        Ok(Sums {
-            loss: sum(log_p.gather(&next, 1)?)?,
-            entropy: sum((log_p.exp()? * &log_p)?.sum(1)?)?,
-            tokens: n as f64,
-        })
+    /// Of `tokens` tokens.
+    fn of(Surprise { loss, entropy }: Surprise, tokens: usize) -> Sums {
+        Sums { loss, entropy, tokens: tokens as f64 }
     }
 
     fn add(self, other: &Sums) -> Sums {
@@ -96,24 +88,13 @@ impl Sums {
     }
 }
 
-/// Sums of each context of a model's own passes.
-fn passes(model: &Gpt2, contexts: &[&[u32]]) -> Result<Vec<Sums>> {
-    let of = |tokens: &&[u32]| Sums::of(&model.logits(&model.forward(tokens)?)?, tokens, 1);
-    contexts.par_iter().map(of).collect()
-}
-
-/// Logits of a pass in which every head looks at all tokens up to its own alike.
-fn uniform(model: &Gpt2, tokens: &[u32]) -> Result<Tensor> {
-    let (t, d) = (tokens.len(), model.sizes.d_model);
-    let share = |p: usize| (0..t).map(move |s| if s <= p { 1.0 / (p + 1) as f32 } else { 0.0 });
-    let pattern = Tensor::from_vec((0..t).flat_map(share).collect(), (t, t), &Device::Cpu)?;
-    let mut x = model.embed(tokens)?;
-    for l in 0..model.sizes.layers {
-        let values = model.qkv(l, &x)?.1.narrow(1, 2 * d, d)?.contiguous()?;
-        let mid = model.after_attention(l, &x, &pattern.matmul(&values)?)?;
-        x = (&mid + model.mlp(l, &model.x2(&mid)?)?)?;
-    }
-    model.unembed(&x)
+/// Sums of each context, of passes that leave these surprises.
+fn sums(surprises: Vec<Surprise>, contexts: &[&[u32]]) -> Vec<Sums> {
+    surprises
+        .into_iter()
+        .zip(contexts)
+        .map(|(one, tokens)| Sums::of(one, tokens.len() - 1))
+        .collect()
 }
 
 /// Losses on random tokens and on the same again. The first of the second half is left out: nothing
@@ -121,8 +102,12 @@ fn uniform(model: &Gpt2, tokens: &[u32]) -> Result<Tensor> {
 fn repeated(model: &Gpt2, contexts: &[Vec<u32>]) -> Result<Option<[f64; 2]>> {
     let of = |tokens: &Vec<u32>| -> Result<[Sums; 2]> {
         let (logits, half) = (model.logits(&model.forward(tokens)?)?, tokens.len() / 2);
-        let first = Sums::of(&logits.narrow(0, 0, half + 1)?, &tokens[..=half], 1)?;
-        Ok([first, Sums::of(&logits, tokens, half + 2)?])
+        let part = |places: std::ops::Range<usize>| -> Result<Sums> {
+            let logits = logits.narrow(0, places.start - 1, places.len())?;
+            let n = places.len();
+            Ok(Sums::of(Surprise::of(&logits, &tokens[places])?, n))
+        };
+        Ok([part(1..half + 1)?, part(half + 2..tokens.len())?])
     };
     let each: Vec<[Sums; 2]> = contexts.par_iter().map(of).collect::<Result<_>>()?;
     let mean = |i: usize| {
@@ -132,24 +117,23 @@ fn repeated(model: &Gpt2, contexts: &[Vec<u32>]) -> Result<Option<[f64; 2]>> {
     Ok((!each.is_empty()).then(|| [mean(0), mean(1)]))
 }
 
-/// The other reading with the lowest loss on the first tokens of the sample.
-fn best_reading(
-    model: &Gpt2,
-    folder: &Path,
-    sample: &[&[u32]],
-    each: &[Sums],
-) -> Result<Option<(Reading, f64)>> {
+/// The other reading with the lowest loss on the beginnings of some contexts.
+fn best_reading(model: &Gpt2, folder: &Path, sample: &[&[u32]]) -> Result<Option<(Reading, f64)>> {
     let mut tokens = 0;
-    let enough = |context: &&&[u32]| {
+    let enough = |context: &&[u32]| {
         let before = tokens;
         tokens += context.len();
         before < TRIED
     };
-    let few: Vec<&[u32]> = sample.iter().take_while(enough).copied().collect();
-    let own = Sums::all(&each[..few.len()]).loss;
+    let begun = sample.iter().map(|own| &own[..own.len().min(OF_A_CONTEXT)]);
+    let few: Vec<&[u32]> = begun.take_while(enough).collect();
+    let loss_of = |model: &Gpt2| -> Result<f64> {
+        Ok(Sums::all(&sums(model.surprises_of(&few)?, &few)).loss)
+    };
+    let own = loss_of(model)?;
     let mut best: Option<(Reading, f64)> = None;
     for reading in model.readings() {
-        let loss = Sums::all(&passes(&model.read_as(folder, reading)?, &few)?).loss;
+        let loss = loss_of(&model.read_as(folder, reading)?)?;
         if loss.is_finite() && best.is_none_or(|(_, least)| loss / own < least) {
             best = Some((reading, loss / own));
         }
@@ -164,18 +148,17 @@ fn best_reading(
 pub fn check_model(
     model: &Gpt2,
     folder: &Path,
-    sample: &[Vec<u32>],
+    sample: &[&[u32]],
     against: &Against,
 ) -> Result<ModelCheck> {
-    let sample: Vec<&[u32]> =
-        sample.iter().map(Vec::as_slice).filter(|tokens| tokens.len() > 1).collect();
+    let sample: Vec<&[u32]> = sample.iter().copied().filter(|tokens| tokens.len() > 1).collect();
     if sample.is_empty() {
         return Err(hinted(
             "no context to measure the model on",
             "the corpus is empty or too short",
         ));
     }
-    let each = passes(model, &sample)?;
+    let each = sums(model.surprises_of(&sample)?, &sample);
     let Sums { loss, entropy, tokens } = Sums::all(&each);
     let (loss, entropy) = (loss / tokens, entropy / tokens);
     if !loss.is_finite() {
@@ -188,10 +171,7 @@ pub fn check_model(
             "its weights are damaged, or too large for f32; copy or convert the model again",
         ));
     }
-    let alike: Vec<Sums> = sample
-        .par_iter()
-        .map(|tokens| Sums::of(&uniform(model, tokens)?, tokens, 1))
-        .collect::<Result<_>>()?;
+    let alike = sums(model.surprises_looking_alike(&sample)?, &sample);
     Ok(ModelCheck {
         tokens: tokens as u64,
         loss,
@@ -201,7 +181,7 @@ pub fn check_model(
         bigram: against.bigram,
         uniform: Sums::all(&alike).loss / tokens,
         repeated: repeated(model, &against.repeated)?,
-        reading: best_reading(model, folder, &sample, &each)?,
+        reading: best_reading(model, folder, &sample)?,
     })
 }
 

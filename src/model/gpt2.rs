@@ -11,7 +11,7 @@ mod fused;
 mod hooked;
 
 pub use added::{Added, Behind};
-pub(crate) use fused::gelu_and_slope;
+pub(crate) use fused::{Surprise, gelu_and_slope};
 pub(crate) use hooked::HookedLayer;
 
 use super::checkpoint::{Checkpoint, blocks};
@@ -66,6 +66,7 @@ pub struct Gpt2 {
 }
 
 /// One folded block.
+#[derive(Clone)]
 pub struct Layer {
     /// Q, K and V side by side, heads in order within each, `[D, 3D]`
     pub w_qkv: Tensor,
@@ -88,6 +89,7 @@ pub struct Layer {
 }
 
 /// What folding takes out of a block.
+#[derive(Clone)]
 pub struct Unfolded {
     /// `b_V'`, `[H·K]`: what `z` would have besides if the value bias were left in it
     pub value_bias: Tensor,
@@ -167,13 +169,7 @@ fn fold_embedding(
 }
 
 impl Layer {
-    /// `transposed`: with attention's `c_proj`, which is square, read the other way round.
-    pub(super) fn fold(
-        file: &Checkpoint,
-        layer: usize,
-        sizes: &Sizes,
-        transposed: bool,
-    ) -> Result<Layer> {
+    fn fold(file: &Checkpoint, layer: usize, sizes: &Sizes) -> Result<Layer> {
         let (d, m) = (sizes.d_model, sizes.d_mlp);
         let get = |name: &str, shape: &[usize]| file.get(&format!("h.{layer}.{name}"), shape);
         let (w_qkv, b_qkv) = fold_norm(
@@ -183,7 +179,6 @@ impl Layer {
             &get("attn.c_attn.bias", &[3 * d])?,
         )?;
         let w_o = get("attn.c_proj.weight", &[d, d])?;
-        let w_o = if transposed { w_o.t()?.contiguous()? } else { w_o };
         let b_v = b_qkv.narrow(0, 2 * d, d)?;
         let b_o = (get("attn.c_proj.bias", &[d])? + b_v.unsqueeze(0)?.matmul(&w_o)?.squeeze(0)?)?;
         let no_value_bias = Tensor::cat(&[&b_qkv.narrow(0, 0, 2 * d)?, &b_v.zeros_like()?], 0)?;
@@ -205,6 +200,16 @@ impl Layer {
             b_out: f32(centre(&get("mlp.c_proj.bias", &[d])?)?)?,
             unfolded: Unfolded { value_bias: f32(b_v)?, norm2: (f32(gain)?, f32(beta)?) },
         })
+    }
+
+    /// With attention's `c_proj`, which is square, read the other way round.
+    pub(super) fn transposed(&self, file: &Checkpoint, layer: usize) -> Result<Layer> {
+        let d = self.b_o.dim(0)?;
+        let get = |name: &str, shape: &[usize]| file.get(&format!("h.{layer}.{name}"), shape);
+        let w_o = get("attn.c_proj.weight", &[d, d])?.t()?.contiguous()?;
+        let b_v = self.unfolded.value_bias.to_dtype(w_o.dtype())?;
+        let b_o = (get("attn.c_proj.bias", &[d])? + b_v.unsqueeze(0)?.matmul(&w_o)?.squeeze(0)?)?;
+        Ok(Layer { w_o: f32(centre(&w_o)?)?, b_o: f32(centre(&b_o)?)?, ..self.clone() })
     }
 }
 
@@ -249,7 +254,7 @@ impl Gpt2 {
             w_e,
             w_p: f32(centre(&w_p)?)?,
             layers: (0..sizes.layers)
-                .map(|l| Layer::fold(&file, l, &sizes, false))
+                .map(|l| Layer::fold(&file, l, &sizes))
                 .collect::<Result<_>>()?,
             w_u,
             b_u,

@@ -2,7 +2,7 @@
 //! every shape fits. A model as it was trained has the lowest loss as its files say.
 
 use super::checkpoint::Checkpoint;
-use super::gpt2::{Gpt2, Layer};
+use super::gpt2::Gpt2;
 use crate::error::Result;
 use candle_core::DType;
 use std::fmt;
@@ -72,7 +72,7 @@ impl Gpt2 {
             Reading::Transposed(which) => {
                 let file = Checkpoint::open(folder)?;
                 for l in (0..self.sizes.layers).filter(|l| which.is_none_or(|layer| layer == *l)) {
-                    model.layers[l] = Layer::fold(&file, l, &self.sizes, true)?;
+                    model.layers[l] = self.layers[l].transposed(&file, l)?;
                 }
             }
         }

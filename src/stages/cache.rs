@@ -4,13 +4,13 @@
 use crate::artifact::activations::{ActivationPart, GROUP, HookValues, write_part};
 use crate::artifact::tables::{ACTIVATIONS, CircuitFeature, ContextRow, Document};
 use crate::config::{Config, StoreKind};
-use crate::dictionary::{hooks, packs};
+use crate::dictionary::hooks;
 use crate::error::{Result, hinted};
 use crate::format::number::counted;
 use crate::ids::DictionaryId;
 use crate::inputs;
 use crate::lock::Ingredients;
-use crate::model::Gpt2;
+use crate::model::{Gpt2, packs};
 use crate::process;
 use crate::stages::earlier::{Parts, Place, Wanted};
 use crate::stages::{Done, Run};

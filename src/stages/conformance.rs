@@ -18,11 +18,11 @@ pub(crate) const SAMPLE: usize = 2048;
 /// Which contexts are drawn: the same ones for all dictionaries and in each run.
 const SEED: u64 = 1;
 
-/// The numbers of contexts that have about `SAMPLE` tokens together. Documents have several, the beginning first
-/// and a short rest last: each kind is drawn in proportion. They come in a drawn order, as some
-/// figures are of the first tokens only.
+/// The numbers of contexts that have about `SAMPLE` tokens together, of which a long one counts as `Sample::CUT`: so
+/// there are several, however long they are. Documents have several, the beginning first and a short rest last: each
+/// kind is drawn in proportion. They come in a drawn order, as some figures are of the first ones only.
 pub fn sample(contexts: &[Window]) -> Vec<usize> {
-    let tokens: usize = contexts.iter().map(|window| window.tokens.len()).sum();
+    let tokens: usize = contexts.iter().map(|window| window.tokens.len().min(Sample::CUT)).sum();
     let longest = contexts.iter().map(|window| window.tokens.len()).max().unwrap_or(0);
     let wanted = (SAMPLE * contexts.len()).div_ceil(tokens.max(1)).max(1);
     let kinds: Vec<(bool, bool)> =
@@ -111,6 +111,10 @@ fn row(measured: &Conformance, warnings: Vec<String>) -> ConformanceRow {
         variance_explained: measured.variance_explained,
         dead: measured.dead as f64,
         loss_recovered: measured.loss_recovered,
+        loss_recovered_low: measured.loss_interval.map(|[low, _]| low),
+        loss_recovered_high: measured.loss_interval.map(|[_, high]| high),
+        loss_tokens: measured.loss_tokens,
+        loss_contexts: measured.loss_contexts,
         tokens: measured.tokens,
         warnings,
     }
@@ -163,6 +167,24 @@ mod tests {
         let documents: std::collections::BTreeSet<u32> =
             sample.iter().map(|tokens| tokens[0] / 1000).collect();
         assert!(documents.len() > 20, "{documents:?}");
+    }
+
+    #[test]
+    fn long_contexts_are_several() {
+        let long = |number: u32, length: usize| -> Vec<Window> {
+            let window = |i| Window { document: i / 4, start: i % 4, tokens: vec![i; length] };
+            (0..number).map(window).collect()
+        };
+        let drawn = |contexts: &[Window]| {
+            let mut drawn = sample(contexts);
+            drawn.sort_unstable();
+            drawn.dedup();
+            drawn.len()
+        };
+        assert_eq!(drawn(&long(40, 1024)), 8);
+        assert_eq!(drawn(&long(40, 300)), 8);
+        assert_eq!(drawn(&long(40, 128)), 16);
+        assert_eq!(drawn(&long(5, 1024)), 5);
     }
 
     #[test]

@@ -4,10 +4,10 @@
 use super::Run;
 use crate::artifact::activations::{GROUP, HookValues, read_part};
 use crate::artifact::tables::{ContextRow, ScoreRow};
-use crate::dictionary::{Hit, Scorer, packs};
+use crate::dictionary::{Hit, Scorer};
 use crate::error::Result;
 use crate::inputs;
-use crate::model::Gpt2;
+use crate::model::{Gpt2, packs};
 use rayon::prelude::*;
 use std::ops::Range;
 

@@ -41,10 +41,14 @@ impl Counts {
     }
 }
 
-/// Losses on the contexts `measured` (document and tokens, the first of which is not predicted) of
-/// models that count all of them but those of the same document.
-pub fn held_out(contexts: &[(u32, &[u32])], measured: &[usize], vocabulary: usize) -> Ngrams {
-    let documents: BTreeSet<u32> = measured.iter().map(|&i| contexts[i].0).collect();
+/// Losses on the contexts `measured` (document and tokens, the first of which is not predicted), or
+/// on parts of contexts, of models that count all `contexts` but those of the same document.
+pub fn held_out(
+    contexts: &[(u32, &[u32])],
+    measured: &[(u32, &[u32])],
+    vocabulary: usize,
+) -> Ngrams {
+    let documents: BTreeSet<u32> = measured.iter().map(|(document, _)| *document).collect();
     let (mut whole, mut own) = (Counts::default(), BTreeMap::<u32, Counts>::new());
     let mut counted = 0;
     for (document, tokens) in contexts {
@@ -58,8 +62,8 @@ pub fn held_out(contexts: &[(u32, &[u32])], measured: &[usize], vocabulary: usiz
         }
     }
     let (none, mut sums, mut n) = (Counts::default(), [0.0; 2], 0.0);
-    for &(document, tokens) in measured.iter().map(|&i| &contexts[i]) {
-        let own = own.get(&document).unwrap_or(&none);
+    for (document, tokens) in measured {
+        let own = own.get(document).unwrap_or(&none);
         for pair in tokens.windows(2) {
             let [unigram, bigram] = chances(&whole, own, (pair[0], pair[1]), vocabulary);
             sums[0] -= unigram.ln();
@@ -91,7 +95,7 @@ mod tests {
     #[test]
     fn a_document_is_predicted_from_the_others() {
         let contexts: [(u32, &[u32]); 3] = [(0, &[9, 1, 2]), (1, &[9, 1, 1, 3]), (0, &[9, 5, 5])];
-        let found = held_out(&contexts, &[0], 10);
+        let found = held_out(&contexts, &contexts[..1], 10);
         // Document 1 has 1 twice and 3 once, 1 once behind 9 and once behind 1.
         let unigram = [3.0 / 13.0, 1.0 / 13.0_f64];
         let expected = -(unigram[0].ln() + unigram[1].ln()) / 2.0;
@@ -102,7 +106,8 @@ mod tests {
 
     #[test]
     fn one_document_alone_has_nothing_to_be_predicted_from() {
-        let found = held_out(&[(0, &[9, 1, 2]), (0, &[9, 1, 1])], &[0, 1], 8);
+        let contexts: [(u32, &[u32]); 2] = [(0, &[9, 1, 2]), (0, &[9, 1, 1])];
+        let found = held_out(&contexts, &contexts, 8);
         for loss in [found.unigram, found.bigram] {
             assert!((loss - 8f64.ln()).abs() < 1e-12, "{found:?}");
         }

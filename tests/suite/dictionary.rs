@@ -1,11 +1,13 @@
 //! Dictionaries against recorded activations, in each file format.
 
-use crate::bench::copy;
+use crate::bench::{REPOSITORY, copy};
 use crate::fixture::{
     Fixture, TOLERANCE, assert_tensor, assert_within, dictionaries, in_every_world, numbers,
     opened, read_by,
 };
+use crate::refusals::{key, with_weights};
 use candle_core::Tensor;
+use circuit_atlas::corpus::Tokenizer;
 use circuit_atlas::dictionary::{Dictionary, Sample, find, judge, measure};
 use circuit_atlas::error::Result;
 use circuit_atlas::ids::{DictionaryId, Kind};
@@ -160,6 +162,70 @@ fn loss_recovered_is_that_of_splicing_the_reconstruction_in(f: &'static Fixture)
             expected.unwrap_or(0.0),
             1e-3 * found.abs().max(1.0),
         );
+    }
+}
+
+/// The demo's model with its positions again and again, so that it takes contexts of 1,024 tokens.
+fn with_positions(folder: &Path) -> Gpt2 {
+    copy(&Path::new(REPOSITORY).join("demo/model"), folder);
+    let config = folder.join("config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let longer = text.replace("\"n_positions\": 128", "\"n_positions\": 1024");
+    let longer = longer.replace("\"n_ctx\": 128", "\"n_ctx\": 1024");
+    assert_ne!(text, longer);
+    std::fs::write(config, longer).unwrap();
+    with_weights(folder, |tensors| {
+        let key = key(tensors, "wpe.weight");
+        let again: [&Tensor; 8] = [&tensors[&key]; 8];
+        let positions = Tensor::cat(&again, 0).unwrap();
+        tensors.insert(key, positions);
+    });
+    Gpt2::load(folder).unwrap()
+}
+
+/// Losses are of the beginnings of eight contexts, the first of which is of another kind, and are
+/// those of contexts that end there.
+#[test]
+fn long_contexts_have_the_losses_of_their_beginnings() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = with_positions(folder.path());
+    let tokenizer = Tokenizer::load(folder.path(), model.sizes.vocabulary).unwrap();
+    let corpus = std::fs::read_to_string(Path::new(REPOSITORY).join("demo/corpus.jsonl")).unwrap();
+    let text = |line: &str| -> String {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        value["text"].as_str().unwrap().into()
+    };
+    let text = corpus.lines().take(120).map(text).collect::<Vec<_>>().join(" ");
+    let ids = tokenizer.encode(&text).unwrap();
+    let context = |ids: &[u32]| [&[tokenizer.bos()][..], ids].concat();
+    let mut contexts: Vec<Vec<u32>> = ids.chunks_exact(1023).take(8).map(context).collect();
+    contexts[0][1..].fill(7);
+    let sample = Sample::new(&model, &contexts).unwrap();
+    for (kind, place) in [(Kind::Attention, "attention_sae"), (Kind::Mlp, "transcoder")] {
+        let place = Path::new(REPOSITORY).join("demo").join(place);
+        let sources = find(&place, &[], kind, model.sizes.layers).unwrap();
+        let source = sources.iter().find(|source| source.id.layer == 1).unwrap();
+        let dictionary = opened(source, &model.sizes).unwrap();
+        let measured = measure(&model, &dictionary, &sample).unwrap();
+        let counted = (measured.tokens, measured.loss_tokens, measured.loss_contexts);
+        assert_eq!(counted, (8 * 255, 8 * 255, 8));
+        let [clean, zero, spliced] =
+            [Splice::Nothing, Splice::Zero, Splice::Reconstruction].map(|splice| {
+                let spliced = Spliced { dictionary: &dictionary, splice };
+                let begun = contexts.iter().map(|tokens| &tokens[..256]);
+                begun.map(|tokens| loss(&model, tokens, &spliced)).collect::<Vec<f64>>()
+            });
+        let sum = |losses: &[f64]| losses.iter().sum::<f64>();
+        let shares = |range: std::ops::Range<usize>| {
+            let [clean, zero, spliced] =
+                [&clean, &zero, &spliced].map(|losses| sum(&losses[range.clone()]));
+            (zero > clean).then(|| (zero - spliced) / (zero - clean))
+        };
+        let all = shares(0..8);
+        let (found, all) = (measured.loss_recovered.unwrap(), all.unwrap());
+        assert_within(&dictionary.id.to_string(), found, all, 1e-3 * all.abs().max(1.0));
+        // The first context alone would have another.
+        assert!(shares(0..1).is_none_or(|first| (first - all).abs() > 0.01), "{found}");
     }
 }
 

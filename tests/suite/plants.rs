@@ -56,8 +56,24 @@ impl World {
     }
 
     fn demo() -> &'static World {
-        static MODEL: OnceLock<(Gpt2, Vec<Dictionary>)> = OnceLock::new();
         static DEMO: OnceLock<World> = OnceLock::new();
+        DEMO.get_or_init(|| World::of_demo(&[]))
+    }
+
+    /// The demo with contexts of text that repeats itself before its own: more of it than readings
+    /// are tried on.
+    fn behind_repetition() -> &'static World {
+        static BEHIND: OnceLock<World> = OnceLock::new();
+        let repeated = [vec![2559], [10, 20, 30].repeat(42)].concat();
+        // Others are those of the demo itself: of these contexts they would tell too.
+        BEHIND.get_or_init(|| World {
+            healthy: World::demo().healthy.clone(),
+            ..World::of_demo(&[repeated.clone(), repeated.clone(), repeated])
+        })
+    }
+
+    fn of_demo(before: &[Vec<u32>]) -> World {
+        static MODEL: OnceLock<(Gpt2, Vec<Dictionary>)> = OnceLock::new();
         let demo = Path::new(REPOSITORY).join("demo");
         let (model, all) = MODEL.get_or_init(|| {
             let model = Gpt2::load(&demo.join("model")).unwrap();
@@ -66,20 +82,13 @@ impl World {
             all.extend(of("transcoder", Kind::Mlp));
             (model, all)
         });
-        DEMO.get_or_init(|| {
-            let folder = |kind: Kind, layer: usize| {
-                let folder = if kind == Kind::Mlp { "transcoder" } else { "attention_sae" };
-                let hook = DictionaryId { layer, kind }.hook();
-                Path::new(REPOSITORY).join("demo").join(folder).join(hook)
-            };
-            World::new(
-                "demo",
-                model,
-                &demo_contexts(&demo, model),
-                all.iter().collect(),
-                (folder, 4),
-            )
-        })
+        let folder = |kind: Kind, layer: usize| {
+            let folder = if kind == Kind::Mlp { "transcoder" } else { "attention_sae" };
+            let hook = DictionaryId { layer, kind }.hook();
+            Path::new(REPOSITORY).join("demo").join(folder).join(hook)
+        };
+        let contexts = [before, &demo_contexts(&demo, model)].concat();
+        World::new("demo", model, &contexts, all.iter().collect(), (folder, 4))
     }
 
     fn dictionary(&self, kind: Kind) -> &Dictionary {
@@ -441,6 +450,22 @@ fn what_is_planted_in_the_recorded_world_is_named() {
 fn what_is_planted_in_the_demo_is_named() {
     assert_told(World::demo(), PLANTS);
     assert_told(World::demo(), OF_JUMPS);
+}
+
+/// The first contexts are of another kind, and more than the tokens that readings are tried on: the
+/// others decide how a dictionary is meant.
+#[test]
+fn the_first_contexts_decide_no_reading() {
+    let world = World::behind_repetition();
+    for kind in [Kind::Attention, Kind::Mlp] {
+        let told = world.told(&Planted::healthy(world, kind));
+        let reads = ["of the variance of its hook", "on some of the tokens"];
+        assert!(!reads.iter().any(|words| told.contains(words)), "{kind}: {told}");
+    }
+    let named = ["W_dec × 0.5", "W_enc × 2", "sign of W_dec", "centred both", "[K, H]"];
+    let some: Vec<_> = PLANTS.iter().filter(|(name, ..)| named.contains(name)).copied().collect();
+    assert_eq!(some.len(), named.len());
+    assert_told(world, &some);
 }
 
 /// A config that says that contexts began without BOS is warned about, in both generations.

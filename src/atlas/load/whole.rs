@@ -274,6 +274,9 @@ fn fit(row: &ConformanceRow) -> DictionaryFit {
         variance_explained: row.variance_explained,
         dead: row.dead as u64,
         loss_recovered: row.loss_recovered,
+        loss_interval: row.loss_recovered_low.zip(row.loss_recovered_high).map(<[f64; 2]>::from),
+        loss_tokens: row.loss_tokens,
+        loss_contexts: row.loss_contexts,
         tokens: row.tokens,
         warnings: row.warnings.clone(),
     }

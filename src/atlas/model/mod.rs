@@ -140,7 +140,13 @@ pub(crate) struct DictionaryFit {
     /// Share of the loss recovered when the reconstruction replaces the original, against zero
     /// ablation.
     pub loss_recovered: Option<f64>,
-    /// Tokens that it was measured on.
+    /// Its 95 % interval over contexts.
+    pub loss_interval: Option<[f64; 2]>,
+    /// Tokens whose prediction the losses are of.
+    pub loss_tokens: u64,
+    /// Contexts that they are in.
+    pub loss_contexts: u64,
+    /// Tokens that all else was measured on.
     pub tokens: u64,
     /// What is doubtful about it.
     pub warnings: Vec<String>,

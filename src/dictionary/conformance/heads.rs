@@ -19,7 +19,8 @@ pub(super) fn order(
     z: &Tensor,
     heads: usize,
 ) -> Result<Option<Vec<usize>>> {
-    let (written, found) = (moments(&dictionary.w_dec()?, heads)?, moments(z, heads)?);
+    let parts = dictionary.by_parts(|rows| moments(&rows, heads))?;
+    let (written, found) = (sum(parts), moments(z, heads)?);
     let like: Vec<Vec<f64>> =
         written.iter().map(|a| found.iter().map(|b| cosine(a, b)).collect()).collect();
     let mut order: Vec<usize> = (0..heads).collect();
@@ -45,10 +46,20 @@ pub(super) fn order(
 fn moments(rows: &Tensor, heads: usize) -> Result<Vec<Vec<f32>>> {
     let k = rows.dim(1)? / heads;
     let of = |head: usize| -> Result<Vec<f32>> {
-        let own = rows.narrow(1, head * k, k)?.contiguous()?;
+        let own = rows.narrow(1, head * k, k)?;
         Ok(own.t()?.matmul(&own)?.flatten_all()?.to_vec1()?)
     };
     (0..heads).map(of).collect()
+}
+
+/// Sums of the moments of parts.
+fn sum(parts: Vec<Vec<Vec<f32>>>) -> Vec<Vec<f32>> {
+    let onto = |mut sums: Vec<Vec<f32>>, part: Vec<Vec<f32>>| {
+        let each = sums.iter_mut().flatten().zip(part.iter().flatten());
+        each.for_each(|(sum, x)| *sum += x);
+        sums
+    };
+    parts.into_iter().reduce(onto).unwrap_or_default()
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {

@@ -52,7 +52,7 @@ struct Others {
     kind: &'static str,
     explained: f64,
     /// The same on the tokens that readings are tried on.
-    explained_first: f64,
+    explained_tried: f64,
     l0: f64,
     /// The share of features that are ever active.
     alive: f64,
@@ -91,7 +91,7 @@ impl Others {
         (!others.is_empty()).then(|| Others {
             kind: one.id.kind.word(),
             explained: of(|other| other.variance_explained),
-            explained_first: of(|other| other.readings.own),
+            explained_tried: of(|other| other.readings.own),
             l0: of(|other| other.l0),
             alive: of(alive),
             rows: of(|other| other.rows.share),
@@ -102,8 +102,8 @@ impl Others {
     fn distance(&self, tried: &Tried) -> Option<f64> {
         let l0 = (tried.l0 / self.l0).ln().abs();
         let left = tried.doubt * (1.0 - tried.explained);
-        let worse = left / (1.0 - self.explained_first).max(f64::MIN_POSITIVE);
-        let near = tried.explained >= NEAR * self.explained_first && l0 <= L0_NEAR.ln();
+        let worse = left / (1.0 - self.explained_tried).max(f64::MIN_POSITIVE);
+        let near = tried.explained >= NEAR * self.explained_tried && l0 <= L0_NEAR.ln();
         near.then(|| l0 + worse.max(1.0).ln())
     }
 }
@@ -215,7 +215,7 @@ impl Judged<'_> {
         let best = better.max_by(|a, b| a.explained.total_cmp(&b.explained));
         if let Some(tried) = best.filter(|tried| tried.explained > ENOUGH || self.is_far_below()) {
             warnings.push(format!(
-                "on its first tokens it explains {} of the variance as its file says, and {} {}, \
+                "on some of the tokens it explains {} of the variance as its file says, and {} {}, \
                  unlike the others in variance explained or active features",
                 two(one.readings.own),
                 two(tried.explained),

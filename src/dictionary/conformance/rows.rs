@@ -4,9 +4,11 @@
 //! `g = 1 + Σ a·(w·e) / Σ a²·‖w‖²` is what its row would best be multiplied by, all others staying
 //! as they are. It is near 1 where the row is the feature's own, and near 0 where it is another's.
 
+use super::fit::with_numbers;
 use crate::dictionary::{Active, Dictionary};
 use crate::error::Result;
 use candle_core::Tensor;
+use pulp::Arch;
 use rayon::prelude::*;
 
 /// Tokens that are summed at once.
@@ -14,23 +16,37 @@ const TOKENS: usize = 128;
 /// A row that would best be multiplied by less than this is another feature's.
 const OTHERS: f64 = 0.3;
 
+/// Sums that run side by side.
+const LANES: usize = 16;
+
 /// Sums over tokens, a number a feature each.
 #[derive(Clone)]
 pub(super) struct Rows {
     along: Vec<f64>,
+    /// Of squared activations; when all tokens are summed, times the row's squared norm.
     size: Vec<f64>,
 }
 
 impl Rows {
     /// Of the active features of some tokens, and what the reconstruction misses there, `[T, D]`.
     pub(super) fn of(dictionary: &Dictionary, active: &[&Active], missed: &Tensor) -> Result<Rows> {
-        let missed = missed.to_vec2::<f32>()?;
         let some =
-            |(active, missed): (&[&Active], &[Vec<f32>])| Rows::of_some(dictionary, active, missed);
-        let each = active.par_chunks(TOKENS).zip(missed.par_chunks(TOKENS)).map(some);
+            |(active, missed): (&[&Active], &[f32])| Rows::of_some(dictionary, active, missed);
+        let d = missed.dim(1)?;
+        let each = with_numbers(missed, |missed| {
+            let each = active.par_chunks(TOKENS).zip(missed.par_chunks(TOKENS * d));
+            each.map(some).collect::<Result<Vec<_>>>()
+        })??;
         // Added up in the order of the tokens, so that the sums do not depend on the threads.
         let mut all = Rows::none(dictionary.width());
-        each.collect::<Result<Vec<_>>>()?.iter().for_each(|some| all.add(some));
+        each.iter().for_each(|some| all.add(some));
+        all.size.par_iter_mut().enumerate().filter(|(_, size)| **size > 0.0).try_for_each(
+            |(f, size)| -> Result<()> {
+                let w = dictionary.write_direction(f)?;
+                *size *= w.iter().map(|w| f64::from(w * w)).sum::<f64>();
+                Ok(())
+            },
+        )?;
         Ok(all)
     }
 
@@ -38,15 +54,15 @@ impl Rows {
         Rows { along: vec![0.0; width], size: vec![0.0; width] }
     }
 
-    fn of_some(dictionary: &Dictionary, active: &[&Active], missed: &[Vec<f32>]) -> Result<Rows> {
+    fn of_some(dictionary: &Dictionary, active: &[&Active], missed: &[f32]) -> Result<Rows> {
         let mut rows = Rows::none(dictionary.width());
-        for (active, missed) in active.iter().zip(missed) {
+        let (arch, d) = (Arch::new(), missed.len() / active.len().max(1));
+        for (active, missed) in active.iter().zip(missed.chunks_exact(d)) {
             for &(f, a) in *active {
-                let w = dictionary.write_direction(f as usize)?;
-                let along: f32 = w.iter().zip(missed).map(|(w, e)| w * e).sum();
-                let size: f32 = w.iter().map(|w| w * w).sum();
+                let w = dictionary.written_by(f as usize)?;
+                let along = arch.dispatch(|| product(w, missed));
                 rows.along[f as usize] += f64::from(a * along);
-                rows.size[f as usize] += f64::from(a * a * size);
+                rows.size[f as usize] += f64::from(a * a);
             }
         }
         Ok(rows)
@@ -81,6 +97,22 @@ impl Rows {
             others,
         }
     }
+}
+
+/// The product of a row of a file with other numbers.
+#[inline(always)]
+fn product(row: &[[u8; 4]], other: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let mut take = |row: &[[u8; 4]], other: &[f32]| {
+        let each = lanes.iter_mut().zip(row).zip(other);
+        each.for_each(|((lane, w), x)| *lane += f32::from_le_bytes(*w) * x);
+    };
+    // Arrays of a length that is known are a few operations of vectors.
+    let ((rows, rest), (others, other_rest)) =
+        (row.as_chunks::<LANES>(), other.as_chunks::<LANES>());
+    rows.iter().zip(others).for_each(|(row, other)| take(row, other));
+    take(rest, other_rest);
+    lanes.iter().sum()
 }
 
 /// How well the rows of a decoder fit.

@@ -2,8 +2,9 @@
 //! another form. All are made of `x·W_enc`, which is computed once.
 
 use super::Fit;
+use super::places::FEW;
 use super::products::Products;
-use super::suspects::{FITTED, Tried, l0, left};
+use super::suspects::{FITTED, Read, Tried, l0, left};
 use crate::dictionary::{Active, Dictionary, Encoder, Rule};
 use crate::error::Result;
 use crate::ids::Kind;
@@ -11,8 +12,6 @@ use candle_core::Tensor;
 
 /// Scales that trained dictionaries want anyway: those trained with an L1 penalty shrink.
 pub(super) const USUAL: (f64, f64) = (0.75, 1.33);
-/// Tokens that scales are looked for on.
-const FEW: usize = 64;
 /// A scale at which more features than this are active is none that a dictionary was trained at.
 const MOST_ACTIVE: f64 = 512.0;
 /// Scales are looked for from 1/32 to 32, in steps of √2.
@@ -70,12 +69,17 @@ fn largest(values: &[f32]) -> f32 {
 }
 
 /// Tries every scale.
-pub(super) fn tried(products: &Products, y: &Tensor, own: f64) -> Result<Vec<Tried>> {
+pub(super) fn tried(
+    products: &Products,
+    y: &Tensor,
+    as_said: &Read,
+    own: f64,
+) -> Result<Vec<Tried>> {
     let (dictionary, rule) = (products.dictionary, &products.encoder.rule);
     let b_out = Tensor::new(dictionary.b_out(), y.device())?;
     let scales = Scales { products, dictionary, rule, y, b_out };
     let mut all = scales.signs()?;
-    all.extend(scales.written()?);
+    all.extend(scales.written(as_said)?);
     all.extend(scales.best(Scaled::Weights)?);
     let shifted = dictionary.b_in().iter().any(|b| *b != 0.0);
     if shifted || dictionary.id.kind == Kind::Attention {
@@ -105,7 +109,7 @@ impl Scales<'_> {
         self.products.active(rule, 1.0, &self.products.bias)
     }
 
-    /// How well something fits the first tokens.
+    /// How well something fits the first tokens, which [`FEW`] of are from all contexts.
     fn explained(&self, reconstruction: &Tensor) -> Result<f64> {
         let y = self.y.narrow(0, 0, reconstruction.dim(0)?)?;
         Ok(Fit::of(&y, reconstruction)?.explained())
@@ -129,9 +133,7 @@ impl Scales<'_> {
     }
 
     /// `W_dec` at the scale that fits best by least squares.
-    fn written(&self) -> Result<Option<Tried>> {
-        let active = self.unscaled(self.rule);
-        let reconstruction = self.dictionary.decode(&active)?;
+    fn written(&self, Read { active, reconstruction }: &Read) -> Result<Option<Tried>> {
         let features = reconstruction.broadcast_sub(&self.b_out)?;
         let dot = |a: &Tensor| -> Result<f64> {
             Ok(f64::from((a * &features)?.sum_all()?.to_scalar::<f32>()?))
@@ -141,14 +143,14 @@ impl Scales<'_> {
         if (USUAL.0..USUAL.1).contains(&times) {
             return Ok(None);
         }
-        let scaled = self.about_bias(&reconstruction, times)?;
+        let scaled = self.about_bias(reconstruction, times)?;
         let (when, hint) = match -times {
             flipped if (USUAL.0..USUAL.1).contains(&flipped) => {
                 ("with the sign of `W_dec` flipped".into(), SIGNS)
             }
             _ => (format!("with `W_dec` times {times:.2}"), WRITTEN),
         };
-        self.tried(when, hint, &active, &scaled).map(Some)
+        self.tried(when, hint, active, &scaled).map(Some)
     }
 
     /// `W_enc` with its sign flipped, alone and with that of `W_dec`.

@@ -7,6 +7,7 @@
 //! right one. (Outputs of tanh and erf GELU differ by a thousandth: only a dictionary that is
 //! nearly exact can tell them apart.)
 
+use super::places::FEW;
 use super::products::Products;
 use super::rows::Rows;
 use super::{Fit, Sample, heads, scales};
@@ -14,15 +15,11 @@ use crate::dictionary::Active;
 use crate::error::Result;
 use crate::ids::Kind;
 use crate::model::Gpt2;
-use crate::stats::strata::spread;
 use candle_core::Tensor;
 
-/// Readings that need a product of their own are first tried on so many of the tokens, …
-const FEW: usize = 64;
-/// … and on all of them unless they leave this many times what the dictionary's own leaves there.
+/// Readings that need a product of their own are first tried on the first [`FEW`] of the tokens,
+/// and on all of them unless they leave this many times what the dictionary's own leaves there.
 const NOT_WORSE: f64 = 1.25;
-/// Which of the tokens are the few.
-const SEED: u64 = 2;
 
 /// A reading fits far better when it leaves less than this share of what the dictionary's own
 /// leaves unexplained.
@@ -80,9 +77,17 @@ pub(super) fn left(own: f64, explained: f64) -> f64 {
 }
 
 /// What a reading makes of the tokens.
-struct Read {
-    active: Vec<Active>,
-    reconstruction: Tensor,
+pub(super) struct Read {
+    pub(super) active: Vec<Active>,
+    pub(super) reconstruction: Tensor,
+}
+
+/// Another input, which needs a product of its own, and what is reconstructed from it, `[T, D]`.
+struct Input {
+    when: String,
+    hint: &'static str,
+    x: Tensor,
+    y: Tensor,
 }
 
 /// Everything that is tried on one dictionary.
@@ -96,9 +101,14 @@ struct Trials<'a> {
     /// As its file says, and how well that fits.
     as_said: Read,
     own: f64,
-    /// Some of the rows, and how well it fits there; none where there are no more.
-    few: Option<(Tensor, f64)>,
+    /// How well it fits the few; none where there are no more.
+    few: Option<f64>,
     tried: Vec<Tried>,
+}
+
+/// The first rows, which are of all contexts too.
+fn few_of(rows: &Tensor) -> Result<Tensor> {
+    Ok(rows.narrow(0, 0, FEW)?)
 }
 
 /// Tries every reading. `as_said` is what the dictionary's own makes of the tokens.
@@ -113,29 +123,25 @@ pub(super) fn tried(
     let (x, y) = sample.layers[id.layer].of(id.kind);
     let (x, y) = (sample.tried(x)?, sample.tried(y)?);
     let own = Fit::of(&y, &reconstruction)?.explained();
-    let tokens = x.dim(0)?;
-    let few = (tokens > FEW).then(|| -> Result<(Tensor, f64)> {
-        let drawn = spread(tokens, FEW, SEED).into_iter().map(|row| row as u32);
-        let drawn = Tensor::from_iter(drawn, x.device())?;
-        let of = |all: &Tensor| all.index_select(&drawn, 0);
-        let fit = Fit::of(&of(&y)?, &of(&reconstruction)?)?.explained();
-        Ok((drawn, fit))
+    let few = (x.dim(0)? > FEW).then(|| -> Result<f64> {
+        Ok(Fit::of(&few_of(&y)?, &few_of(&reconstruction)?)?.explained())
     });
     let as_said = Read { active, reconstruction };
     let (few, tried) = (few.transpose()?, Vec::new());
     let mut trials = Trials { model, sample, products, x, y, as_said, own, few, tried };
-    match id.kind {
+    let mut inputs = match id.kind {
         Kind::Attention => trials.of_attention()?,
         Kind::Mlp => trials.of_mlp()?,
-    }
+    };
+    inputs.extend(trials.other_layers()?);
+    trials.of_inputs(inputs)?;
     trials.biases()?;
-    trials.other_layers()?;
     trials.transposed()?;
     trials.centred()?;
     trials.of_rows(rows)?;
     trials.order_of_heads()?;
-    let Trials { y, mut tried, .. } = trials;
-    tried.extend(scales::tried(products, &y, own)?);
+    let Trials { y, as_said, mut tried, .. } = trials;
+    tried.extend(scales::tried(products, &y, &as_said, own)?);
     Ok(Readings { own, tried })
 }
 
@@ -184,47 +190,56 @@ impl Trials<'_> {
         Ok(Read { active, reconstruction })
     }
 
-    /// Another input, which needs a product of its own: a few tokens tell whether it is worth one
-    /// of all, unless the dictionary's own reading says nothing.
-    fn of_input(&mut self, of: (&str, &'static str), x: &Tensor, y: &Tensor) -> Result<()> {
+    /// Other inputs, which need products of their own: a few tokens tell whether one is worth that
+    /// of all, unless the dictionary's own reading says nothing. The few of all are one product.
+    fn of_inputs(&mut self, inputs: Vec<Input>) -> Result<()> {
         let encoder = self.products.encoder;
-        if let Some((drawn, own)) = self.few.as_ref().filter(|_| self.own > 0.0) {
-            let read = self.decoded(encoder.active(&x.index_select(drawn, 0)?)?)?;
-            let explained = Fit::of(&y.index_select(drawn, 0)?, &read.reconstruction)?.explained();
-            let (l0, left) = (l0(&read.active), left(*own, explained));
-            if left > NOT_WORSE {
-                let (when, hint) = of;
-                let when = when.into();
-                self.tried.push(Tried { when, hint, explained, l0, left, doubt: 1.0 });
-                return Ok(());
+        let mut worth = inputs;
+        if let Some(own) = self.few.filter(|_| self.own > 0.0 && !worth.is_empty()) {
+            let rows = worth.iter().map(|input| few_of(&input.x)).collect::<Result<Vec<_>>>()?;
+            let mut active = encoder.active(&Tensor::cat(&rows, 0)?)?.into_iter();
+            for input in std::mem::take(&mut worth) {
+                let read = self.decoded(active.by_ref().take(FEW).collect())?;
+                let explained = Fit::of(&few_of(&input.y)?, &read.reconstruction)?.explained();
+                let (l0, left) = (l0(&read.active), left(own, explained));
+                if left > NOT_WORSE {
+                    let Input { when, hint, .. } = input;
+                    self.tried.push(Tried { when, hint, explained, l0, left, doubt: 1.0 });
+                } else {
+                    worth.push(input);
+                }
             }
         }
-        let read = self.decoded(encoder.active(x)?)?;
-        self.judged(of, &read, y, 1.0)
+        for Input { when, hint, x, y } in worth {
+            let read = self.decoded(encoder.active(&x)?)?;
+            self.judged((&when, hint), &read, &y, 1.0)?;
+        }
+        Ok(())
     }
 
-    fn of_attention(&mut self) -> Result<()> {
+    fn of_attention(&mut self) -> Result<Vec<Input>> {
         let z = self.x.clone();
         let value_bias = &self.model.layers[self.products.dictionary.id.layer].unfolded.value_bias;
         let biased = self.with_bias(&self.products.moved(value_bias)?)?;
         let target = z.broadcast_add(value_bias)?;
         self.judged(("when the value bias is left in `z`", VALUE_BIAS), &biased, &target, 1.0)?;
         let turned = heads::by_coordinate(&z, self.model.sizes.heads)?;
-        self.of_input(("of `z` flattened as [d_head, heads]", BY_COORDINATE), &turned, &turned)
+        let when = "of `z` flattened as [d_head, heads]".into();
+        Ok(vec![Input { when, hint: BY_COORDINATE, x: turned.clone(), y: turned }])
     }
 
-    fn of_mlp(&mut self) -> Result<()> {
+    fn of_mlp(&mut self) -> Result<Vec<Input>> {
         let (x2, mlp_out, layer) = (&self.x, &self.y, self.products.dictionary.id.layer);
         let (gain, bias) = &self.model.layers[layer].unfolded.norm2;
         let unfolded = x2.broadcast_mul(gain)?.broadcast_add(bias)?;
         let erf = self.model.mlp_with_erf(layer, x2)?;
         let (x2, mlp_out) = (x2.clone(), mlp_out.clone());
-        let when = "when gain and bias of ln_2 are left in its input";
-        self.of_input((when, NOT_FOLDED), &unfolded, &mlp_out)?;
         self.with_targets(&[
             ("of an MLP with the erf form of GELU", ERF, &erf),
             ("of its own input", OWN_INPUT, &x2),
-        ])
+        ])?;
+        let when = "when gain and bias of ln_2 are left in its input".into();
+        Ok(vec![Input { when, hint: NOT_FOLDED, x: unfolded, y: mlp_out }])
     }
 
     /// The dictionary's own reconstruction held against other targets.
@@ -255,15 +270,15 @@ impl Trials<'_> {
         self.judged(("when its two decoder biases are swapped", BIAS), &output, &y, 1.0)
     }
 
-    fn other_layers(&mut self) -> Result<()> {
+    fn other_layers(&self) -> Result<Vec<Input>> {
         let id = self.products.dictionary.id;
-        for layer in (0..self.model.sizes.layers).filter(|layer| *layer != id.layer) {
+        let of = |layer: usize| {
             let (x, y) = self.sample.layers[layer].of(id.kind);
             let (x, y) = (self.sample.tried(x)?, self.sample.tried(y)?);
             let when = format!("of that of layer {layer}");
-            self.of_input((&when, ANOTHER_LAYER), &x, &y)?;
-        }
-        Ok(())
+            Ok(Input { when, hint: ANOTHER_LAYER, x, y })
+        };
+        (0..self.model.sizes.layers).filter(|layer| *layer != id.layer).map(of).collect()
     }
 
     fn transposed(&mut self) -> Result<()> {
@@ -285,7 +300,7 @@ impl Trials<'_> {
     fn centred(&mut self) -> Result<()> {
         let id = self.products.dictionary.id;
         let (x, y) = self.sample.layers[id.layer].of(id.kind);
-        let mean = |rows: &Tensor| -> Result<Tensor> { Ok(self.sample.behind_bos(rows)?.mean(0)?) };
+        let mean = |rows: &Tensor| -> Result<Tensor> { Ok(self.sample.measured(rows)?.mean(0)?) };
         let (x_mean, y_mean) = (mean(x)?, mean(y)?);
         let read = self.with_bias(&self.products.moved(&x_mean.neg()?)?)?;
         let (y, centred) = (self.y.clone(), self.y.broadcast_sub(&y_mean)?);

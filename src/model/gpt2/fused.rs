@@ -4,9 +4,9 @@
 //! Loops are plain and compiled for the vector registers that the machine has (`pulp`). A row's
 //! result depends on that row alone, and sums have the same order everywhere.
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, hinted};
 use candle_core::{
-    CpuStorage, CustomOp1, D as Last, DType, InplaceOp2, InplaceOp3, Layout, Shape, Tensor,
+    CpuStorage, CustomOp1, D as Last, DType, InplaceOp2, InplaceOp3, Layout, Shape, Storage, Tensor,
 };
 use pulp::Arch;
 use rayon::prelude::*;
@@ -321,6 +321,70 @@ pub(super) fn softmax(scores: &mut [f32]) {
     scores.iter_mut().for_each(|x| *x /= sum);
 }
 
+/// How surprising tokens are, and were to be expected to be, in nats; sums over several.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Surprise {
+    /// `−ln p` of the tokens that came.
+    pub loss: f64,
+    /// Entropy of the predictions.
+    pub entropy: f64,
+}
+
+impl std::ops::Add for Surprise {
+    type Output = Surprise;
+
+    fn add(self, other: Surprise) -> Surprise {
+        Surprise { loss: self.loss + other.loss, entropy: self.entropy + other.entropy }
+    }
+}
+
+impl Surprise {
+    /// Of `tokens`, each predicted by a row of logits `[T, V]`.
+    pub(crate) fn of(logits: &Tensor, tokens: &[u32]) -> Result<Surprise> {
+        let logits = logits.to_dtype(DType::F32)?.contiguous()?;
+        let (storage, layout) = logits.storage_and_layout();
+        let Storage::Cpu(storage) = &*storage else {
+            return Err(hinted("logits on another device", "`machine.device` must be `cpu`"));
+        };
+        let rows = &storage.as_slice::<f32>()?[covered(layout)?];
+        let (arch, width) = (Arch::new(), logits.dim(Last::Minus1)?);
+        let of = |(row, token): (&[f32], &u32)| arch.dispatch(|| surprise(row, *token));
+        let each: Vec<Surprise> = rows.par_chunks_exact(width).zip(tokens).map(of).collect();
+        // Added up in the order of the tokens, so that sums do not depend on the threads.
+        Ok(each.into_iter().fold(Surprise::default(), |sum, one| sum + one))
+    }
+}
+
+/// Of one token, predicted by logits `[V]`.
+#[inline(always)]
+fn surprise(logits: &[f32], token: u32) -> Surprise {
+    /// Numbers that are summed in 32 bits at most.
+    const SUMMED: usize = 64 * LANES;
+    let largest = folded(logits, f32::NEG_INFINITY, f32::max, f32::max);
+    // Of `exp x` and of `x·exp x`.
+    let (mut sum, mut weighted) = (0.0, 0.0);
+    for part in logits.chunks(SUMMED) {
+        let (mut sums, mut weights) = ([0.0; LANES], [0.0; LANES]);
+        let mut take = |lanes: &[f32]| {
+            for ((x, sum), weight) in lanes.iter().zip(&mut sums).zip(&mut weights) {
+                let x = x - largest;
+                let e = exp(x);
+                *sum += e;
+                *weight += e * x;
+            }
+        };
+        // Arrays of a length that is known are a few operations of vectors.
+        let (whole, rest) = part.as_chunks::<LANES>();
+        whole.iter().for_each(|lanes| take(lanes));
+        take(rest);
+        sum += sums.iter().copied().map(f64::from).sum::<f64>();
+        weighted += weights.iter().copied().map(f64::from).sum::<f64>();
+    }
+    let log: f64 = sum.ln();
+    let of_token = logits.get(token as usize).map_or(f64::NAN, |x| f64::from(x - largest));
+    Surprise { loss: log - of_token, entropy: log - weighted / sum }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -408,6 +472,27 @@ mod tests {
         let masked = scores.broadcast_add(&ahead).unwrap();
         let wanted = candle_nn::ops::softmax_last_dim(&masked).unwrap();
         near(&causal_softmax(&scores).unwrap(), &wanted, 1e-6);
+    }
+
+    #[test]
+    fn surprise_is_that_of_a_softmax() {
+        let (t, v) = (3, 2500);
+        let logits: Vec<f32> = numbers(t * v, 6).into_iter().map(|x| 20.0 * x).collect();
+        let tokens = [7, 2499, 0];
+        let found =
+            Surprise::of(&Tensor::from_vec(logits.clone(), (t, v), &Device::Cpu).unwrap(), &tokens);
+        let (mut loss, mut entropy) = (0.0, 0.0);
+        for (row, token) in logits.chunks(v).zip(tokens) {
+            let sum: f64 = row.iter().map(|x| f64::from(*x).exp()).sum();
+            let log_p = |x: &f32| f64::from(*x) - sum.ln();
+            loss -= log_p(&row[token as usize]);
+            entropy -= row.iter().map(|x| log_p(x).exp() * log_p(x)).sum::<f64>();
+        }
+        let found = found.unwrap();
+        assert!((found.loss - loss).abs() < 1e-5 * loss, "{found:?} {loss}");
+        assert!((found.entropy - entropy).abs() < 1e-5 * entropy, "{found:?} {entropy}");
+        let none = Tensor::new(&[[1.0f32, f32::NAN], [1.0, 2.0]], &Device::Cpu).unwrap();
+        assert!(Surprise::of(&none, &[0, 1]).unwrap().loss.is_nan());
     }
 
     #[test]

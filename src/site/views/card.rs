@@ -1,6 +1,7 @@
 //! The card of the model and the data: what the atlas was made from, what was measured on what, how
 //! far it can be trusted, and how to cite it.
 
+use super::dictionaries::losses;
 use super::parts::Page;
 use crate::atlas::model::Atlas;
 use crate::format::number::{count, percent, significant};
@@ -34,6 +35,9 @@ struct DictionariesRow {
     /// The least and the most that one has.
     variance: [String; 2],
     features: String,
+    /// Tokens that they were measured on, and those that losses are of.
+    sample: String,
+    losses: String,
 }
 
 #[derive(Serialize)]
@@ -100,6 +104,8 @@ fn dictionaries(atlas: &Atlas) -> Option<DictionariesRow> {
         number: count(atlas.conformance.len() as u64),
         variance: [percent(least), percent(most)],
         features: count(atlas.conformance.iter().map(|c| c.width as u64).sum()),
+        sample: count(atlas.conformance.iter().map(|c| c.tokens).max().unwrap_or(0)),
+        losses: losses(&atlas.conformance),
     })
 }
 
