@@ -447,8 +447,8 @@ fn render(environment: &Environment, file: &File, frame: &Frame) -> Result<Strin
         template.render(view).with_context(|| format!("cannot make the page `{}`", file.path))?;
     // Whatever a template was given: nothing in the text acts on a page, or hides in it.
     Ok(match file.template.rsplit_once('.') {
-        Some((_, "html")) => without_implied_ends(&without_controls(text)),
-        Some((_, "xml")) => without_controls(text),
+        Some((_, "html")) => without_implied_ends(&without_controls(&text)),
+        Some((_, "xml")) => without_controls(&text),
         _ => harmless_json(&text),
     })
 }

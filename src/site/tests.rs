@@ -489,8 +489,10 @@ fn hostile_text_stays_text() {
     assert_eq!(names(&plain), names(&hostile));
     let known: BTreeSet<String> = pages(&plain).flat_map(|(_, page)| tags(page)).collect();
     for (name, text) in pages(&hostile) {
+        // One page has a script of ours in it.
+        let ours = usize::from(name == "404.html");
         assert!(
-            !text.contains("<script>") && !text.contains("alert(1)</"),
+            text.matches("<script>").count() == ours && !text.contains("alert(1)</"),
             "{name}: a text became markup"
         );
         assert!(!text.contains("62615533"), "{name}: a text was taken for a template");
@@ -903,7 +905,7 @@ fn a_heads_page_says_what_it_does_and_an_mlps_does_not() {
     // Of two templates, three places each are in circuits; the attention of a prompt's line is on
     // its tokens.
     assert_eq!(head.matches(" carried\"").count(), 6);
-    assert!(head.contains("<i class=a12 title=0.59>Mary</i>"), "a token in its heat");
+    assert!(head.contains("<i class=\"a12\" title=\"0.59\">Mary</i>"), "a token in its heat");
     for section in
         ["id=\"does\"", "id=\"attention\"", "id=\"reads\"", "id=\"copies\"", "id=\"own\""]
     {
@@ -949,7 +951,8 @@ fn every_prompt_with_a_circuit_has_its_graph() {
 #[test]
 fn files_of_graphs_are_whole_with_any_text() {
     for atlas in [fixture::atlas(), hostile()] {
-        for (name, text) in built(&atlas).iter().filter(|(name, _)| name.ends_with(".json")) {
+        let is_graph = |name: &str| name.starts_with("graphs/") && name.ends_with(".json");
+        for (name, text) in built(&atlas).iter().filter(|(name, _)| is_graph(name)) {
             let graph: serde_json::Value =
                 serde_json::from_str(text).unwrap_or_else(|e| panic!("{name}: {e}"));
             let nodes = graph["nodes"].as_array().unwrap();

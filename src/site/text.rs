@@ -32,6 +32,7 @@ fn push_escaped(out: &mut String, c: char) {
         '>' => out.push_str("&gt;"),
         '"' => out.push_str("&quot;"),
         '\'' => out.push_str("&#39;"),
+        ' '..='~' => out.push(c),
         _ => match symbol(c) {
             Some(symbol) => out.push_str(&symbol),
             None => out.push(c),
