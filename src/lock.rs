@@ -479,6 +479,9 @@ fn commit(value: &str) -> String {
 /// A value as people write it: a string without its quotes, and no more than a line has room for.
 fn short(value: &str) -> String {
     const LONGEST: usize = 48;
+    if value.is_empty() {
+        return "empty".into();
+    }
     let bare = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let value = bare.filter(|bare| !bare.is_empty()).unwrap_or(value);
     if value.chars().count() <= LONGEST {

@@ -150,7 +150,7 @@
     }
     return part;
   };
-  const token = (text) => make("span", { className: "t", textContent: text });
+  const token = (text) => make("q", { textContent: text });
   const place = (node) => (node.kind === "answer" ? node.name : `${node.name} @ ${node.position}`);
   const jump = (node) => {
     const at = stands(markOf[node]);

@@ -176,7 +176,7 @@
   // Words and tokens in turn; spaces and line ends of tokens are seen.
   const told = (parts) => parts.map((part, i) => {
     if (i % 2 === 0) return document.createTextNode(part);
-    const token = make("span", { className: "t" });
+    const token = make("q");
     for (const piece of part.split(/([␣↵⇥])/u)) token.append(/^[␣↵⇥]$/u.test(piece) ? make("b", { textContent: piece }) : piece);
     return token;
   });

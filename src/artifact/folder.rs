@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Ours {
     /// An error when a folder must not be replaced; one that is not there may be.
     pub check: fn(&Path) -> Result<()>,
+    /// The same, where nothing is taken as known from before.
+    pub check_afresh: fn(&Path) -> Result<()>,
     /// Removes a folder of ours that lies beside the one that is published, which is the second:
     /// what others keep in the first moves there. It can be done again if it is killed.
     pub remove: fn(&Path, &Path) -> Result<()>,
@@ -108,14 +110,16 @@ impl Place {
         if !self.folder.exists() {
             return Ok(fs::rename(&self.new, &self.folder)?);
         }
-        if !exchange(&self.new, &self.folder)? {
-            fs::rename(&self.folder, &self.old)?;
-            return fs::rename(&self.new, &self.folder)
-                .inspect_err(|_| drop(fs::rename(&self.old, &self.folder)))
-                .map_err(Into::into);
+        // Or just now, or so that the file system does not tell; then it is as if nothing had been written.
+        if exchange(&self.new, &self.folder)? {
+            return (ours.check_afresh)(&self.new)
+                .inspect_err(|_| drop(exchange(&self.new, &self.folder)));
         }
-        // Or in the moment between; then it is as if nothing had been written.
-        (ours.check)(&self.new).inspect_err(|_| drop(exchange(&self.new, &self.folder)))
+        (ours.check_afresh)(&self.folder)?;
+        fs::rename(&self.folder, &self.old)?;
+        fs::rename(&self.new, &self.folder)
+            .inspect_err(|_| drop(fs::rename(&self.old, &self.folder)))
+            .map_err(Into::into)
     }
 }
 

@@ -13,9 +13,11 @@ pub(crate) fn steers(c: char) -> bool {
 
 /// What stands for a character that cannot be seen or would act on a page or a terminal: the picture
 /// of an ASCII control, the number of another one. None for line breaks, tabs and all others.
+#[inline]
 pub(crate) fn symbol(c: char) -> Option<String> {
     match c {
-        '\n' | '\t' => None,
+        // Nearly all, so first.
+        ' '..='~' | '\n' | '\t' => None,
         '\0'..'\u{20}' => char::from_u32(0x2400 + c as u32).map(String::from),
         '\u{7f}' => Some('\u{2421}'.into()),
         c if steers(c) => Some(format!("U+{:04X}", c as u32)),
@@ -24,38 +26,43 @@ pub(crate) fn symbol(c: char) -> Option<String> {
 }
 
 /// A page in which every character can be seen: what a template put in as it was has its symbol.
-pub(crate) fn without_controls(page: String) -> String {
-    if !page.chars().any(|c| symbol(c).is_some()) {
-        return page;
+pub(crate) fn without_controls(page: &str) -> String {
+    replaced(page, |c, out| match symbol(c) {
+        Some(number) if number.len() > 4 => out.extend(["⟨", &number, "⟩"]),
+        Some(picture) => out.push_str(&picture),
+        None => out.push(c),
+    })
+}
+
+/// A text with all that is neither a letter of ASCII nor the like given to `put`: pages of thousands of such
+/// letters are copied in stretches.
+fn replaced(text: &str, put: impl Fn(char, &mut String)) -> String {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');
+    let mut out = String::with_capacity(text.len() + 64);
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(|byte| !is_plain(byte)) {
+        out.push_str(&rest[..at]);
+        let mut odd = rest[at..].chars();
+        odd.next().into_iter().for_each(|c| put(c, &mut out));
+        rest = odd.as_str();
     }
-    let mut out = String::with_capacity(page.len() + 64);
-    for c in page.chars() {
-        match symbol(c) {
-            Some(number) if number.len() > 4 => out.extend(["⟨", &number, "⟩"]),
-            Some(picture) => out.push_str(&picture),
-            None => out.push(c),
-        }
-    }
+    out.push_str(rest);
     out
 }
 
 /// The same JSON document with all such characters escaped: it does nothing to a terminal or an
 /// editor.
 pub(crate) fn harmless_json(document: &str) -> String {
-    let mut out = String::with_capacity(document.len());
-    for c in document.chars() {
-        match c {
-            // Only in strings: those below U+0020 are escaped there already.
-            '\u{7f}' => out.push_str("\\u007f"),
-            c if steers(c) => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    let _ = write!(out, "\\u{unit:04x}");
-                }
+    replaced(document, |c, out| match c {
+        // Only in strings: those below U+0020 are escaped there already.
+        '\u{7f}' => out.push_str("\\u007f"),
+        c if steers(c) => {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
             }
-            c => out.push(c),
         }
-    }
-    out
+        c => out.push(c),
+    })
 }
 
 /// A token as plain text, its white space and what has no shape made visible.
@@ -167,7 +174,7 @@ mod tests {
     #[test]
     fn nothing_hides_in_a_page_or_a_document() {
         assert!(ODD.chars().filter(|c| symbol(*c).is_some()).count() == 13);
-        let page = without_controls(format!("<p>a\n\tb\u{a0}é\u{202f}{ODD}</p>"));
+        let page = without_controls(&format!("<p>a\n\tb\u{a0}é\u{202f}{ODD}</p>"));
         assert!(
             seen(&page) && page.starts_with("<p>a\n\tb\u{a0}é\u{202f}␛[2J␍␡⟨U+009B⟩"),
             "{page}"

@@ -379,7 +379,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "render",
         does: "all tables → the site",
-        version: 14,
+        version: 15,
         settings: &["site.", "publish.", "groups."],
         inputs: &[Input::Tokenizer],
         besides: stages::render::besides,

@@ -71,13 +71,27 @@ impl Table {
         let mut widths: Vec<usize> = (0..self.columns.len()).map(widest).collect();
         if let Some((last, others)) = widths.split_last_mut() {
             let taken: usize = others.iter().map(|width| width + GAP.len()).sum();
-            *last = (*last).min(room.saturating_sub(taken).max(8));
+            // Unless the others leave too little of it to be read.
+            let left = room.saturating_sub(taken);
+            *last = if left < LEAST { *last } else { (*last).min(left) };
         }
         widths
+    }
+
+    /// How many columns of these widths have room beside each other.
+    fn in_a_line(&self, widths: &[usize], room: usize) -> usize {
+        let mut taken = 0;
+        let fits = |width: &&usize| {
+            taken += **width + if taken > 0 { GAP.len() } else { 0 };
+            taken <= room
+        };
+        widths.iter().take_while(fits).count().max(1)
     }
 }
 
 const GAP: &str = "  ";
+/// The least room in which the last column is cut rather than put below.
+const LEAST: usize = 16;
 
 /// Heat of a background, weakest first: pale to orange, with black letters on it.
 const HEAT: [u8; 6] = [187, 186, 221, 214, 208, 202];
@@ -124,39 +138,57 @@ impl Page {
     pub(super) fn heading(&mut self, name: &str, note: &str) {
         self.out.push('\n');
         self.push(&visible(name), BOLD);
-        if !note.is_empty() {
-            self.push(&format!(" · {}", visible(note)), FAINT);
+        match note.is_empty() {
+            true => self.end_line(),
+            false => self.broken(&format!(" · {note}"), FAINT),
         }
-        self.end_line();
     }
 
     /// Running text, broken between words.
     pub(super) fn line(&mut self, text: &str) {
+        self.broken(text, "");
+    }
+
+    /// The same in a style, going on in the line that has begun.
+    fn broken(&mut self, text: &str, style: &str) {
         let mut column = measure_text_width(self.out.rsplit('\n').next().unwrap_or_default());
+        let mut part = String::new();
         for (i, word) in visible(text).split(' ').enumerate() {
             let width = measure_text_width(word);
             match i {
                 0 => {}
                 _ if column + 1 + width > self.width => {
+                    self.push(&part, style);
                     self.end_line();
+                    part.clear();
                     column = 0;
                 }
                 _ => {
-                    self.out.push(' ');
+                    part.push(' ');
                     column += 1;
                 }
             }
-            self.out.push_str(word);
+            part.push_str(word);
             column += width;
         }
+        self.push(&part, style);
         self.end_line();
     }
 
+    /// Columns for which there is no room go on in a line of their own below each row, with their names.
     pub(super) fn table(&mut self, table: &Table) {
         let widths = table.widths(self.width);
         let names: Vec<String> = table.columns.iter().map(|(name, _)| name.to_string()).collect();
-        self.row(table, &names, &widths, FAINT);
-        table.rows.iter().for_each(|row| self.row(table, row, &widths, ""));
+        let first = table.in_a_line(&widths, self.width);
+        self.row(table, &names[..first], &widths, FAINT);
+        for row in &table.rows {
+            self.row(table, &row[..first], &widths, "");
+            let more = names.iter().zip(row).skip(first).filter(|(_, cell)| !cell.is_empty());
+            let more: Vec<String> = more.map(|(name, cell)| format!("{name} {cell}")).collect();
+            if !more.is_empty() {
+                self.line(&format!("    {}", more.join("; ")));
+            }
+        }
     }
 
     fn row(&mut self, table: &Table, cells: &[String], widths: &[usize], style: &str) {
@@ -425,6 +457,24 @@ mod tests {
             page.contains(" «now»\n") && page.contains(" «old» x\n") && page.contains("«東京»"),
             "{page}"
         );
+    }
+
+    #[test]
+    fn what_does_not_fit_goes_on_below() {
+        let cell = |text: &str| text.to_string();
+        let rows = [["found", "0.46 [0.42, 0.50]", "0.01 [−0.01, 0.03]", "0.9"].map(cell)];
+        let table =
+            Table::new(&["circuit", ">faithfulness", ">random", ">n"]).with(rows.into_iter());
+        let page = |width| written(width, false, |page| page.table(&table));
+        assert_eq!(
+            page(30),
+            "circuit       faithfulness\nfound    0.46 [0.42, 0.50]\n    random 0.01 [−0.01, \
+             0.03];\nn 0.9\n"
+        );
+        assert_eq!(page(80).lines().count(), 2);
+        let headed =
+            written(24, false, |page| page.heading("Steering", "one of several words more"));
+        assert_eq!(headed, "\nSteering · one of\nseveral words more\n");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use super::data::schema;
 use super::links::{Site, exchange_path, json_path, old_pair_path, pair_path};
 use super::lists::{self, Lists};
+use super::manifest::{Hashes, Manifest};
 use super::text::html;
 use super::views::{
     CardView, ChangedLine, ChangesView, ComponentView, DataView, DictionariesView, Drawn, FEED,
@@ -12,7 +13,7 @@ use super::views::{
     SearchPageView, TaskGraphsView, TaskView, TasksView, TextsScript, TranscriptsView, Way,
     changed_lines, drawn, graph_pages, has_feed, subjects, text_files,
 };
-use super::{crawlers, policy, social, widths};
+use super::{crawlers, hashes, policy, social, widths};
 use crate::artifact::give;
 use crate::atlas::answers::{FeatureAnswer, TogetherAnswer, strength};
 use crate::atlas::model::{Atlas, DataTable, Feature, SiteData, Task};
@@ -29,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Templates by name; the ending decides how what is put into them is escaped.
 const TEMPLATES: &[(&str, &str)] = &[
@@ -74,6 +75,7 @@ const TEMPLATES: &[(&str, &str)] = &[
 
 /// Files that are the same in every site, besides the style sheet.
 const ASSETS: &[(&str, &str)] = &[
+    ("theme.js", THEME_SCRIPT),
     ("atlas.js", SCRIPT),
     ("icon.svg", ICON),
     ("graph.js", GRAPH_SCRIPT),
@@ -83,6 +85,7 @@ const ASSETS: &[(&str, &str)] = &[
     ("list.js", include_str!("../../templates/list.js")),
     ("copy.js", include_str!("../../templates/copy.js")),
 ];
+const THEME_SCRIPT: &str = include_str!("../../templates/theme.js");
 const SCRIPT: &str = include_str!("../../templates/atlas.js");
 const GRAPH_SCRIPT: &str = include_str!("../../templates/graph.js");
 const ICON: &str = include_str!("../../templates/icon.svg");
@@ -102,7 +105,7 @@ const FOLDERS: &[(&str, &[&str])] = &[
     ("contexts", &["js"]),
     ("data", &["html", "json", "parquet"]),
     ("tasks", &["html", "json"]),
-    ("cards", &["png"]),
+    ("cards", &["json", "png"]),
     ("cards/tasks", &["png"]),
     ("cards/graphs", &["png"]),
     ("graphs", &["html", "json"]),
@@ -335,40 +338,41 @@ fn graphs<'a>(site: &'a Site, task: &'a Task) -> Vec<File<'a>> {
     drawn(task).into_iter().flat_map(both).chain(lists).collect()
 }
 
-/// Writes the whole site into the empty folder `into`, and says how many pages it has. A file that
-/// is the same in the site `before` is taken from there, with its time.
+/// Writes the whole site into the empty folder `into`, and says how many pages it has, and the hashes of
+/// what it wrote. A file that is the same in the site `before` is taken from there, with its time.
 ///
 /// # Errors
 /// When a task or group has a name that cannot be a file's, or a file cannot be written.
-pub(crate) fn build(atlas: &Atlas, into: &Path, before: &Path) -> Result<usize> {
-    let output = Output { into, before };
+pub(crate) fn build(atlas: &Atlas, into: &Path, before: &Path) -> Result<(usize, Hashes)> {
+    let output = Output { into, before, mark: Manifest::read(before), hashes: Mutex::default() };
     let site = Site::new(atlas)?;
     let environment = environment()?;
     let lists = Lists::new(&site);
     let (files, data) = (files(&site, &lists), lists::files(&site, &lists));
     let paths = files.iter().map(|file| &file.path).chain(data.iter().map(|(path, _)| path));
     for folder in paths.filter_map(|path| Path::new(path).parent()).collect::<BTreeSet<_>>() {
-        let path = into.join(folder);
-        fs::create_dir_all(&path)
-            .with_context(|| format!("cannot make the folder `{}`", path.display()))?;
+        output.folder(&folder.to_string_lossy())?;
     }
     for (name, text) in ASSETS {
-        output.write(name, text)?;
+        output.write(name, text.as_bytes())?;
     }
-    data.par_iter().try_for_each(|(name, text)| output.write(name, &harmless_json(text)))?;
+    data.par_iter()
+        .try_for_each(|(name, text)| output.write(name, harmless_json(text).as_bytes()))?;
     let frame = Frame { lines: changed_lines(&site), feed: has_feed(&site) };
     atlas.data.iter().flat_map(|data| &data.tables).try_for_each(|table| copy(into, table))?;
-    output.write(STYLE, &style())?;
+    output.write(STYLE, style().as_bytes())?;
     let pages = files.iter().filter(|file| is_listed(file)).map(|file| file.path.as_str());
     for (name, text) in crawlers::files(&atlas.base_url, pages) {
-        output.write(&name, &text)?;
+        output.write(&name, text.as_bytes())?;
     }
-    social::write(&site, into)?;
+    social::write(&site, &output)?;
     files.par_iter().try_for_each(|file| {
         process::check()?;
-        output.write(&file.path, &render(&environment, file, &frame)?)
+        output.write(&file.path, render(&environment, file, &frame)?.as_bytes())
     })?;
-    Ok(files.iter().filter(|f| f.path.ends_with(".html") && f.template != "moved.html").count())
+    let is_page = |file: &&File| file.path.ends_with(".html") && file.template != "moved.html";
+    let pages = files.iter().filter(is_page).count();
+    Ok((pages, output.hashes.into_inner().unwrap_or_else(PoisonError::into_inner)))
 }
 
 /// Whether a file is a page that one would look for.
@@ -410,9 +414,11 @@ fn environment() -> Result<Environment<'static>> {
     // Pages that need no other file have these in them.
     let style = style();
     environment.add_global("allows", html(policy::of_site()));
-    environment.add_global("allows_style", html(policy::of_inline(&[], &style)));
-    environment.add_global("allows_both", html(policy::of_inline(&[SCRIPT, GRAPH_SCRIPT], &style)));
+    environment.add_global("allows_inline", html(policy::of_inline(&[THEME_SCRIPT], &style)));
+    let alone = [THEME_SCRIPT, SCRIPT, GRAPH_SCRIPT];
+    environment.add_global("allows_both", html(policy::of_inline(&alone, &style)));
     environment.add_global("style", html(style));
+    environment.add_global("theme_script", html(THEME_SCRIPT.into()));
     environment.add_global("script", html(SCRIPT.into()));
     environment.add_global("graph_script", html(GRAPH_SCRIPT.into()));
     environment.add_filter("width", widths::class);
@@ -440,37 +446,98 @@ fn render(environment: &Environment, file: &File, frame: &Frame) -> Result<Strin
     let text =
         template.render(view).with_context(|| format!("cannot make the page `{}`", file.path))?;
     // Whatever a template was given: nothing in the text acts on a page, or hides in it.
-    Ok(match [".html", ".xml"].iter().any(|ending| file.template.ends_with(ending)) {
-        true => without_controls(text),
-        false => harmless_json(&text),
+    Ok(match file.template.rsplit_once('.') {
+        Some((_, "html")) => without_implied_ends(&without_controls(&text)),
+        Some((_, "xml")) => without_controls(&text),
+        _ => harmless_json(&text),
     })
 }
 
+/// A page without the ends of cells, rows and items, which HTML lets be left out: in a page of tables
+/// they are a sixteenth. No text has any of these, as what is foreign is escaped.
+fn without_implied_ends(page: &str) -> String {
+    const IMPLIED: [&str; 6] = ["</td>", "</th>", "</tr>", "</thead>", "</tbody>", "</li>"];
+    let mut out = String::with_capacity(page.len());
+    let mut rest = page;
+    while let Some(at) = rest.find("</") {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let end = IMPLIED.iter().find(|end| rest.starts_with(**end));
+        let kept = if end.is_some() { "" } else { "</" };
+        out.push_str(kept);
+        rest = &rest[end.map_or(kept.len(), |end| end.len())..];
+    }
+    out + rest
+}
+
 /// Where a site is written, and where the one before is.
-struct Output<'a> {
+pub(super) struct Output<'a> {
     into: &'a Path,
     before: &'a Path,
+    /// What the site before says of itself; none if it is not of ours.
+    mark: Option<Manifest>,
+    /// Of what was written.
+    hashes: Mutex<Hashes>,
 }
 
 impl Output<'_> {
     /// Writes a file, or links to it where it has not changed.
-    fn write(&self, name: &str, text: &str) -> Result<()> {
-        let (path, old) = (self.into.join(name), self.before.join(name));
-        if is_file_of(&old, text.as_bytes()) && fs::hard_link(&old, &path).is_ok() {
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let (path, hash) = (self.into.join(name), hashes::of(bytes));
+        if self.is_as_before(name, bytes.len(), &hash) && self.link(name, &hash) {
             return Ok(());
         }
         // Never into a file that is there, which may be one of the old site.
-        fs::File::create_new(&path).and_then(|mut file| file.write_all(text.as_bytes())).hint(
+        fs::File::create_new(&path).and_then(|mut file| file.write_all(bytes)).hint(
             || format!("cannot write `{}`", path.display()),
             "check free space and permissions of the folder",
-        )
+        )?;
+        self.note(name, hash);
+        Ok(())
     }
-}
 
-/// Whether there is a file with these bytes; a link to one is none.
-fn is_file_of(path: &Path, bytes: &[u8]) -> bool {
-    let same_size = |found: fs::Metadata| found.is_file() && found.len() == bytes.len() as u64;
-    path.symlink_metadata().is_ok_and(same_size) && fs::read(path).is_ok_and(|old| old == bytes)
+    /// Whether the old site has a file with these bytes; a link to one is none.
+    fn is_as_before(&self, name: &str, length: usize, hash: &str) -> bool {
+        let old = self.before.join(name);
+        let same_size = |found: fs::Metadata| found.is_file() && found.len() == length as u64;
+        old.symlink_metadata().is_ok_and(same_size)
+            && hashes::of_file(&old).is_ok_and(|old| old == hash)
+    }
+
+    /// What a file of the site before holds, if it is of ours.
+    pub(super) fn before(&self, name: &str) -> Option<Vec<u8>> {
+        self.is_ours(name).then(|| fs::read(self.before.join(name)).ok())?
+    }
+
+    /// Takes a file of the site before over, if it is of ours, and says whether it was there.
+    pub(super) fn keep(&self, name: &str) -> bool {
+        let hash = || hashes::of_file(&self.before.join(name)).ok();
+        self.is_ours(name) && hash().is_some_and(|hash| self.link(name, &hash))
+    }
+
+    fn is_ours(&self, name: &str) -> bool {
+        self.mark.as_ref().is_some_and(|mark| mark.lists(name))
+    }
+
+    /// Links to a file of the old site.
+    fn link(&self, name: &str, hash: &str) -> bool {
+        let linked = fs::hard_link(self.before.join(name), self.into.join(name)).is_ok();
+        if linked {
+            self.note(name, hash.into());
+        }
+        linked
+    }
+
+    fn note(&self, name: &str, hash: String) {
+        let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        hashes.insert(name.into(), hash);
+    }
+
+    pub(super) fn folder(&self, name: &str) -> Result<()> {
+        let path = self.into.join(name);
+        fs::create_dir_all(&path)
+            .with_context(|| format!("cannot make the folder `{}`", path.display()))
+    }
 }
 
 /// Copies the files of a table.

@@ -3,10 +3,11 @@
 //! the site is not replaced.
 
 use super::build::{held_once, may_write, wrote_once};
-use super::foreign;
+use super::{foreign, hashes};
 use crate::artifact::folder::Ours;
 use crate::artifact::publish::{publish, scratch};
 use crate::error::{Context, Hint, Result, hinted};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::FileType;
@@ -22,7 +23,10 @@ const GENERATOR: &str = "circuit-atlas";
 const PLAIN: &str = ".nojekyll";
 
 /// How sites of ours are told.
-pub(crate) const OURS: Ours = Ours { check, remove: remove_beside };
+pub(crate) const OURS: Ours = Ours { check, check_afresh, remove: remove_beside };
+
+/// The hash of each file of a site, by its path in the site.
+pub(crate) type Hashes = BTreeMap<String, String>;
 
 /// What a site says of itself.
 #[derive(Deserialize, Serialize)]
@@ -35,7 +39,7 @@ pub(crate) struct Manifest {
     pub fingerprint: String,
     /// Every file but the mark, by its path in the site, with its hash. None while the site is being
     /// written; older versions listed none.
-    files: Option<BTreeMap<String, String>>,
+    files: Option<Hashes>,
     /// While the site is being written: what of a user's is there is a link or a copy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     begun: bool,
@@ -68,14 +72,28 @@ impl Other {
     }
 }
 
+/// How the hash of a file is found.
+type HashOf = fn(&Path) -> Result<String>;
+
+/// Files that look as they did when they were last read are not read again.
+///
 /// # Errors
 /// When a site cannot be put in the place of what a folder holds, without a loss to its user: pages
 /// of somebody else, or pages of ours that were edited.
 pub(crate) fn check(site: &Path) -> Result<()> {
+    check_by(site, hashes::of_file)
+}
+
+/// The same with every file read.
+fn check_afresh(site: &Path) -> Result<()> {
+    check_by(site, hashes::of_file_afresh)
+}
+
+fn check_by(site: &Path, hash: HashOf) -> Result<()> {
     match Manifest::read(site) {
         None => check_unmarked(site),
         Some(mark) if mark.begun => Ok(()),
-        Some(mark) => check_edited(site, &mark.contents(site)?),
+        Some(mark) => check_edited(site, &mark.contents(site, hash)?),
     }
 }
 
@@ -149,7 +167,7 @@ fn in_shell(path: &Path) -> String {
 /// When something cannot be read or removed.
 pub(crate) fn remove(site: &Path) -> Result<Option<String>> {
     let Some(mark) = Manifest::read(site) else { return Ok(None) };
-    let contents = mark.contents(site)?;
+    let contents = mark.contents(site, hashes::of_file_afresh)?;
     mark.remove(site, &contents)?;
     let others: Vec<String> = contents.others.iter().map(Other::words).collect();
     Ok((!others.is_empty()).then(|| few(&others)))
@@ -163,7 +181,7 @@ fn remove_beside(folder: &Path, site: &Path) -> Result<()> {
     match Manifest::read(folder) {
         Some(mark) if mark.begun => remove_begun(folder)?,
         Some(mark) => {
-            let contents = mark.contents(folder)?;
+            let contents = mark.contents(folder, hashes::of_file)?;
             check_edited(folder, &contents)?;
             let others = &contents.others;
             if !others.is_empty() && !site.exists() {
@@ -222,21 +240,27 @@ impl Manifest {
     }
 
     /// Marks everything in a folder as ours, and links what a user keeps in the folder of the site
-    /// that it is to replace. Says what of ours was left out, as a user has one of his own.
+    /// that it is to replace. Says what of ours was left out, as a user has one of his own. Files of which
+    /// the hash is not among the `known` are read.
     ///
     /// # Errors
     /// When a file cannot be read, written or linked.
-    pub(crate) fn write(folder: &Path, site: &Path, fingerprint: &str) -> Result<Vec<String>> {
+    pub(crate) fn write(
+        folder: &Path,
+        site: &Path,
+        fingerprint: &str,
+        known: Hashes,
+    ) -> Result<Vec<String>> {
         std::fs::write(folder.join(PLAIN), "")?;
-        let (mut files, mut gone) = (BTreeMap::new(), Vec::new());
-        list(folder, "", &mut files)?;
+        let mut gone = Vec::new();
+        let mut files = hashed(folder, known)?;
         files.remove(NAME);
         if let Ok(found) = site.metadata() {
             let others = match Manifest::read(site) {
-                Some(mark) => mark.contents(site)?.others,
+                Some(mark) => mark.contents(site, hashes::of_file)?.others,
                 None => {
                     // So that wherever it is put, all of it is known to be a user's.
-                    Manifest::of("", Some(BTreeMap::new()), false).save(site)?;
+                    Manifest::of("", Some(Hashes::new()), false).save(site)?;
                     unmarked(site)?
                 }
             };
@@ -250,7 +274,7 @@ impl Manifest {
         Ok(gone)
     }
 
-    fn of(fingerprint: &str, files: Option<BTreeMap<String, String>>, begun: bool) -> Manifest {
+    fn of(fingerprint: &str, files: Option<Hashes>, begun: bool) -> Manifest {
         let (generator, version) = (GENERATOR.into(), env!("CARGO_PKG_VERSION").into());
         Manifest { generator, version, fingerprint: fingerprint.into(), files, begun }
     }
@@ -287,24 +311,35 @@ impl Manifest {
         Ok(())
     }
 
-    fn contents(&self, site: &Path) -> Result<Contents> {
+    /// Whether this file is one of its own.
+    pub(crate) fn lists(&self, name: &str) -> bool {
+        self.files.as_ref().is_some_and(|files| files.contains_key(name))
+    }
+
+    fn contents(&self, site: &Path, hash: HashOf) -> Result<Contents> {
         let mut contents = Contents::default();
-        self.sort(site, "", &mut contents)?;
+        self.sort(site, "", hash, &mut contents)?;
         Ok(contents)
     }
 
     /// Sorts what lies in a folder of the site into ours and others'. A folder that nothing of ours
     /// belongs into is one thing.
-    fn sort(&self, site: &Path, below: &str, into: &mut Contents) -> Result<()> {
-        for (name, kind) in entries(site, below)? {
-            if kind.is_dir() && self.holds(&name) {
-                self.sort(site, &format!("{name}/"), into)?;
-                into.folders.push(name);
-                continue;
-            }
+    fn sort(&self, site: &Path, below: &str, hash: HashOf, into: &mut Contents) -> Result<()> {
+        let entries = entries(site, below)?;
+        let (folders, files): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|(name, kind)| kind.is_dir() && self.holds(name));
+        for (name, _) in folders {
+            self.sort(site, &format!("{name}/"), hash, into)?;
+            into.folders.push(name);
+        }
+        let whose: Vec<Whose> = files
+            .par_iter()
+            .map(|(name, kind)| self.is_ours(site, name, *kind, hash))
+            .collect::<Result<_>>()?;
+        for ((name, kind), whose) in files.into_iter().zip(whose) {
             let other =
                 |is_edited| Other { path: name.clone(), is_folder: kind.is_dir(), is_edited };
-            match self.is_ours(site, &name, kind)? {
+            match whose {
                 Whose::Ours => into.ours.push(name),
                 Whose::Edited => into.others.push(other(true)),
                 Whose::Others => into.others.push(other(false)),
@@ -320,16 +355,16 @@ impl Manifest {
         files.range(below.clone()..).next().is_some_and(|(path, _)| path.starts_with(&below))
     }
 
-    fn is_ours(&self, site: &Path, name: &str, kind: FileType) -> Result<Whose> {
-        let hash = self.files.as_ref().map(|files| files.get(name));
-        Ok(match hash {
+    fn is_ours(&self, site: &Path, name: &str, kind: FileType, hash: HashOf) -> Result<Whose> {
+        let listed = self.files.as_ref().map(|files| files.get(name));
+        Ok(match listed {
             // A folder or link in the place of a file of ours.
             Some(Some(_)) if !kind.is_file() => Whose::Edited,
             None if !kind.is_file() && wrote_once(name) => Whose::Edited,
             // A folder or link is never ours.
             _ if !kind.is_file() => Whose::Others,
             _ if [NAME, PLAIN].contains(&name) || is_half_mark(name) => Whose::Ours,
-            Some(Some(hash)) if *hash == hashed(&site.join(name))? => Whose::Ours,
+            Some(Some(listed)) if *listed == hash(&site.join(name))? => Whose::Ours,
             Some(Some(_)) if foreign::may_stand(name) => Whose::Others,
             Some(Some(_)) => Whose::Edited,
             None if wrote_once(name) => Whose::Ours,
@@ -363,14 +398,24 @@ fn unmarked(folder: &Path) -> Result<Vec<Other>> {
     Ok(entries.into_iter().map(other).collect())
 }
 
-/// Every file below a folder with its hash.
-fn list(site: &Path, below: &str, files: &mut BTreeMap<String, String>) -> Result<()> {
+/// Every file below a folder with its hash, which may be known.
+fn hashed(site: &Path, mut known: Hashes) -> Result<Hashes> {
+    let mut names = Vec::new();
+    list(site, "", &mut names)?;
+    let known: Vec<Option<String>> = names.iter().map(|name| known.remove(name)).collect();
+    let hash = |(name, known): (String, Option<String>)| {
+        let hash = known.map_or_else(|| hashes::of_file(&site.join(&name)), Ok)?;
+        Ok((name, hash))
+    };
+    names.into_par_iter().zip(known).map(hash).collect()
+}
+
+/// Every file below a folder.
+fn list(site: &Path, below: &str, names: &mut Vec<String>) -> Result<()> {
     for (name, kind) in entries(site, below)? {
-        if kind.is_dir() {
-            list(site, &format!("{name}/"), files)?;
-        } else {
-            let hash = hashed(&site.join(&name))?;
-            files.insert(name, hash);
+        match kind.is_dir() {
+            true => list(site, &format!("{name}/"), names)?,
+            false => names.push(name),
         }
     }
     Ok(())
@@ -397,11 +442,6 @@ fn entries(site: &Path, below: &str) -> Result<Vec<(String, FileType)>> {
     };
     entries.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(entries)
-}
-
-fn hashed(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    Ok(blake3::hash(&bytes).to_hex()[..32].to_string())
 }
 
 /// The first few of some names, and how many more there are.

@@ -15,6 +15,7 @@ mod data;
 mod foreign;
 mod graph;
 mod graph_json;
+mod hashes;
 mod layout;
 mod links;
 mod lists;

@@ -16,13 +16,10 @@ pub(super) fn of_site() -> String {
 /// Of a page with these scripts and this style in it, which needs no other file.
 pub(super) fn of_inline(scripts: &[&str], style: &str) -> String {
     let hashes: Vec<String> = scripts.iter().map(|script| hash(script)).collect();
-    let scripts = match hashes.is_empty() {
-        true => String::new(),
-        false => format!("script-src {}; ", hashes.join(" ")),
-    };
     format!(
-        "default-src 'none'; {scripts}style-src {}; img-src data:; base-uri 'none'; form-action \
-         'none'",
+        "default-src 'none'; script-src {}; style-src {}; img-src data:; base-uri 'none'; \
+         form-action 'none'",
+        hashes.join(" "),
         hash(style)
     )
 }

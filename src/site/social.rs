@@ -3,16 +3,17 @@
 
 mod canvas;
 
+use super::build::Output;
 use super::links::Site;
 use super::views::{Drawn, drawn};
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::format::number::{count, counted};
 use crate::ids::{Component, NodeKind};
 use crate::process;
 use canvas::{Canvas, Colour, HEIGHT, WIDTH};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 const PAPER: Colour = [251, 250, 247];
 const INK: Colour = [29, 35, 39];
@@ -35,24 +36,52 @@ pub(super) fn path(page: &str) -> String {
     }
 }
 
+/// By picture: what it was made from. So one of the site before is known to be still as it has to be.
+const KEYS: &str = "cards/keys.json";
+
+/// The pictures that are written.
+struct Cards<'a> {
+    output: &'a Output<'a>,
+    before: BTreeMap<String, String>,
+    keys: Mutex<BTreeMap<String, String>>,
+}
+
+impl<'a> Cards<'a> {
+    fn new(output: &'a Output<'a>) -> Cards<'a> {
+        let before = output.before(KEYS).and_then(|text| serde_json::from_slice(&text).ok());
+        Cards { output, before: before.unwrap_or_default(), keys: Mutex::default() }
+    }
+
+    /// Writes the picture of a page, which is drawn if there is none like it.
+    fn save(&self, page: &str, canvas: &Canvas) -> Result<()> {
+        process::check()?;
+        let (path, key) = (path(page), canvas.key());
+        if self.before.get(&path) != Some(&key) || !self.output.keep(&path) {
+            self.output.write(&path, &canvas.png()?)?;
+        }
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(path, key);
+        Ok(())
+    }
+
+    fn done(self) -> Result<()> {
+        let keys = self.keys.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.output.write(KEYS, serde_json::to_string(&keys)?.as_bytes())
+    }
+}
+
 /// Writes every picture into the folder of the site.
 ///
 /// # Errors
 /// When one cannot be written.
-pub(super) fn write(site: &Site, into: &Path) -> Result<()> {
+pub(super) fn write(site: &Site, output: &Output) -> Result<()> {
     let atlas = site.atlas;
     if atlas.base_url.is_empty() {
         return Ok(());
     }
     for folder in ["cards/tasks", "cards/graphs"] {
-        std::fs::create_dir_all(into.join(folder))?;
+        output.folder(folder)?;
     }
-    let save = |page: &str, canvas: Canvas| -> Result<()> {
-        process::check()?;
-        let path = into.join(path(page));
-        std::fs::write(&path, canvas.png()?)
-            .with_context(|| format!("cannot write `{}`", path.display()))
-    };
+    let cards = Cards::new(output);
     let most = |tasks: &[(String, f64)]| tasks.iter().map(|task| task.1).fold(0.0, f64::max);
     let shades = atlas.components.iter().map(|c| (c.component, most(&c.tasks))).collect();
     let told = format!(
@@ -61,7 +90,7 @@ pub(super) fn write(site: &Site, into: &Path) -> Result<()> {
         counted(atlas.features.len(), "feature"),
         counted(atlas.tasks.len(), "task")
     );
-    save("index.html", map(site, &atlas.title, &told, &shades)?)?;
+    cards.save("index.html", &map(site, &atlas.title, &told, &shades))?;
     for task in &atlas.tasks {
         let shades = task.components.iter().map(|c| (c.component, c.frequency)).collect();
         let told = format!(
@@ -70,24 +99,25 @@ pub(super) fn write(site: &Site, into: &Path) -> Result<()> {
             counted(task.components.len(), "component"),
             counted(task.prompts.len(), "prompt")
         );
-        save(&format!("tasks/{}.html", task.name), map(site, &task.name, &told, &shades)?)?;
+        cards.save(&format!("tasks/{}.html", task.name), &map(site, &task.name, &told, &shades))?;
     }
     let graphs: Vec<Drawn> = atlas.tasks.iter().flat_map(drawn).collect();
-    graphs.par_iter().try_for_each(|one| save(&one.path("html"), graph(site, one)?))
+    graphs.par_iter().try_for_each(|one| cards.save(&one.path("html"), &graph(site, one)))?;
+    cards.done()
 }
 
-fn headed(title: &str, told: &str) -> Result<Canvas> {
-    let mut canvas = Canvas::new(PAPER)?;
+fn headed(title: &str, told: &str) -> Canvas {
+    let mut canvas = Canvas::new(PAPER);
     canvas.rectangle([0.0, 0.0, WIDTH as f32, 14.0], ACCENT, 1.0);
     canvas.text(title, [60.0, 108.0], 62.0, 5.0, INK);
     canvas.text(told, [60.0, 172.0], 30.0, 2.6, SOFT);
-    Ok(canvas)
+    canvas
 }
 
 /// Layers × heads and MLPs, each as deep as it is frequent.
-fn map(site: &Site, title: &str, told: &str, shades: &BTreeMap<Component, f64>) -> Result<Canvas> {
+fn map(site: &Site, title: &str, told: &str, shades: &BTreeMap<Component, f64>) -> Canvas {
     let (layers, heads) = (site.atlas.layers, site.atlas.heads);
-    let mut canvas = headed(title, told)?;
+    let mut canvas = headed(title, told);
     let [left, top, right, bottom] = FRAME;
     let (across, up) = ((right - left) / (heads as f32 + 1.4), (bottom - top) / layers as f32);
     let gap = (across.min(up) * 0.08).max(1.0);
@@ -102,16 +132,16 @@ fn map(site: &Site, title: &str, told: &str, shades: &BTreeMap<Component, f64>) 
             canvas.rectangle(cell, ACCENT, *shade as f32);
         }
     }
-    Ok(canvas)
+    canvas
 }
 
 /// The nodes of a prompt's circuit by position and layer, and its links.
-fn graph(site: &Site, one: &Drawn) -> Result<Canvas> {
+fn graph(site: &Site, one: &Drawn) -> Canvas {
     let graph = one.graph;
     let title = format!("{}, prompt {}", one.task.name, graph.number);
     let sizes = (count(graph.nodes().len() as u64), count(graph.links().len() as u64));
     let told = format!("{}: {} nodes and {} links", site.atlas.model, sizes.0, sizes.1);
-    let mut canvas = headed(&title, &told)?;
+    let mut canvas = headed(&title, &told);
     let spots = spots(one, site.atlas.layers);
     let mut links: Vec<_> = graph.links().iter().collect();
     links.sort_by(|a, b| a.share.abs().total_cmp(&b.share.abs()));
@@ -135,7 +165,7 @@ fn graph(site: &Site, one: &Drawn) -> Result<Canvas> {
         };
         canvas.dot(*spot, if node.kind == NodeKind::Root { 11.0 } else { 7.0 }, colour);
     }
-    Ok(canvas)
+    canvas
 }
 
 /// Where the nodes are: tokens from left to right, layers from bottom to top; nodes at the same place

@@ -32,6 +32,7 @@ fn push_escaped(out: &mut String, c: char) {
         '>' => out.push_str("&gt;"),
         '"' => out.push_str("&quot;"),
         '\'' => out.push_str("&#39;"),
+        ' '..='~' => out.push(c),
         _ => match symbol(c) {
             Some(symbol) => out.push_str(&symbol),
             None => out.push(c),
@@ -58,7 +59,7 @@ fn push_number(out: &mut String, c: char) {
 
 /// A token by itself: spaces too are marked, or one could not tell ` a` from `a`.
 pub(super) fn token(text: &str) -> Html {
-    let mut out = String::from("<span class=\"t\">");
+    let mut out = String::from("<q>");
     for c in text.chars() {
         match c {
             '\n' => out.push_str("<b>↵</b>"),
@@ -68,7 +69,7 @@ pub(super) fn token(text: &str) -> Html {
             _ => push_escaped(&mut out, c),
         }
     }
-    html(out + "</span>")
+    html(out + "</q>")
 }
 
 /// An explanation as markup, its tokens as tokens are shown everywhere; about `limit` characters of
@@ -128,11 +129,10 @@ fn push_piece(out: &mut String, piece: &TextPiece, peak: bool, max: f64) {
             Some(word) if !word.trim().is_empty() => (" ", word),
             _ => ("", piece.text.as_str()),
         };
-        let mark = if peak { " p" } else { "" };
-        out.push_str(&format!(
-            "{space}<i class=\"a{step}{mark}\" title=\"{}\">",
-            significant(piece.value, 3)
-        ));
+        // Without quotes, as there may be hundreds in a page.
+        let class = if peak { format!("\"a{step} p\"") } else { format!("a{step}") };
+        let value = significant(piece.value, 3);
+        out.push_str(&format!("{space}<i class={class} title={value}>"));
         push_running(out, word);
         out.push_str("</i>");
     }
@@ -196,13 +196,9 @@ mod tests {
         let text = "At ` <Mary>`, ` Ann`.";
         assert_eq!(
             prose(text, 99).to_string(),
-            "At <span class=\"t\"><b>␣</b>&lt;Mary&gt;</span>, <span \
-             class=\"t\"><b>␣</b>Ann</span>."
+            "At <q><b>␣</b>&lt;Mary&gt;</q>, <q><b>␣</b>Ann</q>."
         );
-        assert_eq!(
-            prose(text, 13).to_string(),
-            "At <span class=\"t\"><b>␣</b>&lt;Mary&gt;</span>\u{a0}…"
-        );
+        assert_eq!(prose(text, 13).to_string(), "At <q><b>␣</b>&lt;Mary&gt;</q>\u{a0}…");
         assert_eq!(prose("At a; its best of", 14).to_string(), "At a\u{a0}…");
         assert_eq!(
             (plain(text, 99), plain(text, 9)),
@@ -244,8 +240,8 @@ mod tests {
             piece(" c", 0.0),
         ];
         let markup = example(&example_of(pieces, 3), 4.0).to_string();
-        let wanted = "… a &lt;b<i class=\"a3\" title=\"0.500\"><b>↵</b></i> <i class=\"a20 p\" \
-            title=\"4.00\">hot</i> c";
+        let wanted = "… a &lt;b<i class=a3 title=0.500><b>↵</b></i> <i class=\"a20 p\" \
+            title=4.00>hot</i> c";
         assert_eq!(markup, wanted);
     }
 
@@ -258,8 +254,8 @@ mod tests {
 
     #[test]
     fn whitespace_can_be_seen_and_control_characters_do_not_work() {
-        assert_eq!(token(" \n").to_string(), "<span class=\"t\"><b>␣</b><b>↵</b></span>");
-        assert_eq!(token("\u{a0}").to_string(), "<span class=\"t\"><b>U+00A0</b></span>");
+        assert_eq!(token(" \n").to_string(), "<q><b>␣</b><b>↵</b></q>");
+        assert_eq!(token("\u{a0}").to_string(), "<q><b>U+00A0</b></q>");
         assert_eq!(escape("a\0\u{1b}\"'"), "a␀␛&quot;&#39;");
     }
 

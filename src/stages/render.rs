@@ -8,7 +8,7 @@ use crate::history;
 use crate::inputs;
 use crate::lock::Ingredients;
 use crate::process;
-use crate::site::manifest::{self, Manifest, OURS};
+use crate::site::manifest::{self, Hashes, Manifest, OURS};
 use std::path::Path;
 
 /// The front page shows the program's version, and where the inputs are.
@@ -70,10 +70,10 @@ pub fn run(run: &Run) -> Result<Done> {
     run.progress.say("writing pages");
     let most_lost = run.config.publish.most_lost;
     let pages = publish(&site, run.fingerprint, |folder| {
-        let pages = crate::site::build(&atlas, folder, &site)?;
+        let built = crate::site::build(&atlas, folder, &site)?;
         missed.extend(bounds::lost(most_lost, &site, folder));
         match missed.is_empty() {
-            true => Ok(pages),
+            true => Ok(built),
             false => Err(because(HeldBack(missed), NOT_PUBLISHED, BOUNDS)),
         }
     })?;
@@ -87,12 +87,17 @@ const NOT_PUBLISHED: &str = "the site is not published";
 const BOUNDS: &str = "`circuit-atlas diff latest now` tells what changed since the last published \
                       run; change the bound if this is as it should be";
 
-/// Writes a site through `build` and puts it in the place of the one before.
-fn publish<T>(site: &Path, fingerprint: &str, build: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+/// Writes a site through `build`, which says which hashes it knows, and puts it in the place of the one
+/// before.
+fn publish<T>(
+    site: &Path,
+    fingerprint: &str,
+    build: impl FnOnce(&Path) -> Result<(T, Hashes)>,
+) -> Result<T> {
     publish_folder(site, OURS, |folder| {
         Manifest::begin(folder)?;
-        let built = build(folder)?;
-        for name in Manifest::write(folder, site, fingerprint)? {
+        let (built, known) = build(folder)?;
+        for name in Manifest::write(folder, site, fingerprint, known)? {
             process::note(format_args!("{:<10} kept your own `{name}`", "render"));
         }
         Ok(built)
@@ -144,7 +149,7 @@ mod tests {
         let render = |meanwhile: &dyn Fn()| {
             publish(&site, "of a run", |folder| {
                 meanwhile();
-                Ok(fs::write(folder.join("index.html"), "a page")?)
+                Ok((fs::write(folder.join("index.html"), "a page")?, Hashes::new()))
             })
         };
         render(&|| ()).unwrap();
@@ -165,7 +170,9 @@ mod tests {
 
     /// Renders a page with this text.
     fn write(site: &Path, text: &'static str) -> Result<()> {
-        publish(site, "of a run", |folder| Ok(fs::write(folder.join("index.html"), text)?))
+        publish(site, "of a run", |folder| {
+            Ok((fs::write(folder.join("index.html"), text)?, Hashes::new()))
+        })
     }
 
     #[test]
@@ -226,7 +233,7 @@ mod tests {
         // Between two renames, where folders cannot be exchanged: the next run puts it back first.
         fs::rename(&site, &old).unwrap();
         write(&new, "new").unwrap();
-        let seen = publish(&site, "of a run", |_| Ok(page())).unwrap();
+        let seen = publish(&site, "of a run", |_| Ok((page(), Hashes::new()))).unwrap();
         assert_eq!(seen, "fourth");
         // Twice in a row, and the site was removed meanwhile.
         fs::rename(&site, &old).unwrap();
@@ -269,7 +276,7 @@ mod tests {
         // Killed before the exchange, and the user went on in the old site.
         fs::create_dir(&new).unwrap();
         fs::write(new.join("index.html"), "unpublished").unwrap();
-        Manifest::write(&new, &site, "of a run").unwrap();
+        Manifest::write(&new, &site, "of a run", Hashes::new()).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(20));
         put(".git/HEAD", "later");
         write(&site, "fourth").unwrap();
@@ -277,7 +284,7 @@ mod tests {
         // Killed after it: what was put into the old site in between comes along.
         fs::create_dir(&new).unwrap();
         fs::write(new.join("index.html"), "fifth").unwrap();
-        Manifest::write(&new, &site, "of a run").unwrap();
+        Manifest::write(&new, &site, "of a run", Hashes::new()).unwrap();
         put(".git/objects/a", "an object");
         put(".git/HEAD", "latest");
         let between = above.path().join("between");
@@ -296,7 +303,7 @@ mod tests {
         let render = |name: &str| {
             publish(&site, "of a run", |folder| {
                 fs::write(folder.join("index.html"), "a page")?;
-                Ok(fs::write(folder.join(name), "ours")?)
+                Ok((fs::write(folder.join(name), "ours")?, Hashes::new()))
             })
         };
         fs::create_dir(&site).unwrap();

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(REPOSITORY).join(path)).unwrap()
@@ -408,7 +409,12 @@ fn commands_in_documents_are_known() {
 }
 
 /// The demo, run by its own settings; kept between test runs, so that only what changed runs again.
-fn demo() -> PathBuf {
+fn demo() -> &'static Path {
+    static DONE: OnceLock<PathBuf> = OnceLock::new();
+    DONE.get_or_init(run_demo)
+}
+
+fn run_demo() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("demo");
     std::fs::create_dir_all(&folder).unwrap();
     let settings = read("pipeline.toml").replace("\"demo/", &format!("\"{REPOSITORY}/demo/"));
@@ -425,6 +431,21 @@ fn program(folder: &Path, arguments: &[&str]) -> std::process::Output {
         .env("COLUMNS", "100")
         .output()
         .unwrap()
+}
+
+#[test]
+fn pages_of_features_are_small() {
+    let folder = demo().join("site/features");
+    let pages: Vec<(PathBuf, u64)> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.path(), entry.metadata().unwrap().len()))
+        .filter(|(path, _)| path.extension().is_some_and(|ending| ending == "html"))
+        .collect();
+    assert!(pages.len() > 100, "{}", pages.len());
+    for (page, bytes) in pages {
+        assert!(bytes < 100_000, "{} has {bytes} bytes", page.display());
+    }
 }
 
 #[test]

@@ -235,3 +235,102 @@ fn without_scripts_every_feature_is_in_the_lists() {
         browser.text("document.querySelector('main noscript').textContent").contains("JavaScript")
     );
 }
+
+/// The milliseconds until something holds after a step in the page.
+fn time_until(browser: &mut Browser, step: &str, holds: &str) -> f64 {
+    let wait = format!(
+        "new Promise((done) => {{ const start = performance.now(); \
+         new MutationObserver((_, all) => {{ if (!({holds})) return; all.disconnect(); \
+         done(performance.now() - start); }}).observe(document.body, {{childList: true, \
+         characterData: true, subtree: true}}); {step}; }})"
+    );
+    browser.ask(&wait).as_f64().unwrap()
+}
+
+/// The bytes of the page and of what it loaded.
+fn bytes_loaded(browser: &mut Browser) -> u64 {
+    let names = "[location.href.split('#')[0], ...performance.getEntriesByType('resource').map((r) \
+                 => r.name)].join(' ')";
+    let loaded = browser.text(names);
+    let size = |name: &str| std::fs::metadata(name.strip_prefix("file://").unwrap()).unwrap().len();
+    loaded.split(' ').map(size).sum()
+}
+
+/// `LARGE_SITE=FOLDER cargo test --release --test suite -- --ignored --nocapture large_site`, on the site that
+/// `twenty_thousand` of the unit tests makes.
+#[test]
+#[ignore = "prints how fast the lists and the search of a large site are"]
+fn a_large_site_in_a_browser() {
+    let Some(site) = std::env::var_os("LARGE_SITE").map(std::path::PathBuf::from) else { return };
+    let Some(mut browser) = Browser::start() else { return };
+    let list = address(&site) + "/features/index.html";
+    let middle = |times: &mut Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        let n = times.len();
+        format!("median {:.0}, largest {:.0} ms of {n}", times[n / 2], times[n - 1])
+    };
+    let mut times = Vec::new();
+    let mut bytes = 0;
+    for _ in 0..7 {
+        browser.open(&list);
+        let open = "performance.getEntriesByType('navigation')[0].loadEventEnd";
+        browser.until(open);
+        times.push(browser.ask(open).as_f64().unwrap());
+        bytes = bytes_loaded(&mut browser);
+    }
+    println!("the list of features: {bytes} bytes, {}", middle(&mut times));
+    let said = "document.querySelector('#choose output').textContent";
+    let rows = "document.querySelectorAll('#list tbody tr').length";
+    for (what, step) in [
+        (
+            "a facet",
+            "const s = document.querySelector('select[name=layer]'); s.selectedIndex = 2; \
+          s.dispatchEvent(new Event('change', {bubbles: true}))",
+        ),
+        ("an order", "document.querySelector('th.c-density button').click()"),
+        ("a page", "document.querySelector('#pages a[aria-label=\"Next page\"]').click()"),
+        (
+            "a word",
+            "const i = document.querySelector('#choose input'); i.value = 'jam'; \
+          i.dispatchEvent(new Event('input', {bubbles: true}))",
+        ),
+    ] {
+        let mut times = Vec::new();
+        let mut most = 0;
+        for _ in 0..7 {
+            browser.open(&list);
+            let before = bytes_loaded(&mut browser);
+            let shown = browser.text(&format!("{said} + {NAMES}"));
+            let other = format!("{said} + {NAMES} !== {shown:?} && {rows}");
+            times.push(time_until(&mut browser, step, &other));
+            most = bytes_loaded(&mut browser) - before;
+        }
+        println!(
+            "{what} in the list for the first time: {most} bytes more, {}",
+            middle(&mut times)
+        );
+    }
+    // On any page, its files not read yet, as somebody who pastes a word; then as somebody who goes on typing.
+    let (mut first, mut again, mut most) = (Vec::new(), Vec::new(), 0);
+    let words = [
+        "jamo", "mary", "att3.1", "wes", "pi", "numori", "said", "l2h", "dra", "the", "mlp1.10",
+        "keta",
+    ];
+    for word in words.iter().cycle().take(3 * words.len()) {
+        browser.open(&(address(&site) + "/glossary.html"));
+        let before = bytes_loaded(&mut browser);
+        let write = |word: &str| {
+            format!(
+                "document.getElementById('hits').replaceChildren(); const i = \
+                 document.querySelector('#search input'); i.value = {word:?}; i.dispatchEvent(new Event('input', \
+                 {{bubbles: true}}))"
+            )
+        };
+        let there = "document.querySelector('#hits [role=option], #hits .none')";
+        first.push(time_until(&mut browser, &write(word), there));
+        most = most.max(bytes_loaded(&mut browser) - before);
+        again.push(time_until(&mut browser, &write(word), there));
+    }
+    println!("the first results of a search: up to {most} bytes, {}", middle(&mut first));
+    println!("the same again: {}", middle(&mut again));
+}

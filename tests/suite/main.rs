@@ -52,6 +52,7 @@ mod steer;
 mod suspects;
 mod taken;
 mod task;
+mod theme;
 mod trace;
 mod validators;
 mod verify;

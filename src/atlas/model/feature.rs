@@ -156,7 +156,9 @@ pub(crate) struct Similar {
 pub(crate) struct TextPiece {
     pub text: String,
     pub value: f64,
-    /// Special tokens are shown apart and never coloured.
+    /// Special tokens are shown apart and never coloured. In JSON only where it is one: there are hundreds
+    /// of pieces.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub special: bool,
 }
 

@@ -146,7 +146,7 @@ fn told(gist: &str) -> Value {
     let (mut told, mut left): (Vec<String>, usize) = (Vec::new(), GIST);
     for part in parts(gist) {
         let (text, is_token) = match part {
-            Part::Words(words) => (without_controls(words.into()), false),
+            Part::Words(words) => (without_controls(words), false),
             Part::Token(token) => (visible(&token), true),
         };
         if (told.len() % 2 == 1) != is_token {

@@ -1,6 +1,7 @@
 //! A picture to draw on, and its PNG.
 
 use crate::error::{Context, Result};
+use crate::site::hashes;
 use flate2::write::ZlibEncoder;
 use flate2::{Compression, Crc};
 use std::io::Write;
@@ -15,49 +16,121 @@ pub(super) const HEIGHT: u32 = 630;
 /// Red, green, blue.
 pub(super) type Colour = [u8; 3];
 
+/// A point, from the left and from the top.
+type Point = [f32; 2];
+
 /// The letters, as strokes: no font has to be there, nor be read.
 const LETTERS: &str = include_str!("../../../templates/letters.txt");
 /// From the top of a capital to the base line, in the letters' unit.
 const CAPITAL: f32 = 21.0;
 const BASE: f32 = 9.0;
 
-pub(super) struct Canvas(Pixmap);
+/// What is to be drawn, one on top of the other.
+#[derive(Debug)]
+pub(super) struct Canvas {
+    paper: Colour,
+    marks: Vec<Mark>,
+}
 
-impl Canvas {
-    pub(super) fn new([red, green, blue]: Colour) -> Result<Canvas> {
-        let mut pixels = Pixmap::new(WIDTH, HEIGHT).context("there is no such picture")?;
-        pixels.fill(Color::from_rgba8(red, green, blue, 255));
-        Ok(Canvas(pixels))
-    }
-
+/// Something to draw.
+#[derive(Debug)]
+enum Mark {
     /// Left, top, right, bottom.
-    pub(super) fn rectangle(
-        &mut self,
-        [left, top, right, bottom]: [f32; 4],
+    Rectangle {
+        at: [f32; 4],
         of: Colour,
         alpha: f32,
-    ) {
-        if let Some(rect) = Rect::from_ltrb(left, top, right, bottom) {
-            self.0.fill_rect(rect, &paint(of, alpha), Transform::identity(), None);
-        }
-    }
-
-    pub(super) fn dot(&mut self, [x, y]: [f32; 2], radius: f32, of: Colour) {
-        if let Some(circle) = PathBuilder::from_circle(x, y, radius) {
-            let paint = paint(of, 1.0);
-            self.0.fill_path(&circle, &paint, FillRule::Winding, Transform::identity(), None);
-        }
-    }
-
-    /// From one point up to another.
-    pub(super) fn curve(
-        &mut self,
-        from: [f32; 2],
-        to: [f32; 2],
+    },
+    Dot {
+        at: Point,
+        radius: f32,
+        of: Colour,
+    },
+    Curve {
+        from: Point,
+        to: Point,
         width: f32,
         of: Colour,
         alpha: f32,
-    ) {
+    },
+    Text {
+        text: String,
+        at: Point,
+        height: f32,
+        width: f32,
+        of: Colour,
+    },
+}
+
+impl Canvas {
+    pub(super) fn new(paper: Colour) -> Canvas {
+        Canvas { paper, marks: Vec::new() }
+    }
+
+    /// Left, top, right, bottom.
+    pub(super) fn rectangle(&mut self, at: [f32; 4], of: Colour, alpha: f32) {
+        self.marks.push(Mark::Rectangle { at, of, alpha });
+    }
+
+    pub(super) fn dot(&mut self, at: Point, radius: f32, of: Colour) {
+        self.marks.push(Mark::Dot { at, radius, of });
+    }
+
+    /// From one point up to another.
+    pub(super) fn curve(&mut self, from: Point, to: Point, width: f32, of: Colour, alpha: f32) {
+        self.marks.push(Mark::Curve { from, to, width, of, alpha });
+    }
+
+    /// One line of text: where its base line begins, and its height. Characters without letters are
+    /// left out; what is too long ends in dots.
+    pub(super) fn text(&mut self, text: &str, at: Point, height: f32, width: f32, of: Colour) {
+        self.marks.push(Mark::Text { text: text.into(), at, height, width, of });
+    }
+
+    /// A hash of what the picture is made from, this file too: as long as it is the same, so is the picture.
+    pub(super) fn key(&self) -> String {
+        let code = [include_str!("canvas.rs"), LETTERS, env!("CARGO_PKG_VERSION")];
+        hashes::of(format!("{self:?}{code:?}").as_bytes())
+    }
+
+    /// The picture as a PNG of 8 bits a colour.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub(super) fn png(&self) -> Result<Vec<u8>> {
+        let [red, green, blue] = self.paper;
+        let mut pixels = Pixmap::new(WIDTH, HEIGHT).context("there is no such picture")?;
+        pixels.fill(Color::from_rgba8(red, green, blue, 255));
+        let mut drawing = Drawing(pixels);
+        self.marks.iter().for_each(|mark| drawing.draw(mark));
+        drawing.png()
+    }
+}
+
+struct Drawing(Pixmap);
+
+impl Drawing {
+    fn draw(&mut self, mark: &Mark) {
+        match *mark {
+            Mark::Rectangle { at: [left, top, right, bottom], of, alpha } => {
+                if let Some(rect) = Rect::from_ltrb(left, top, right, bottom) {
+                    self.0.fill_rect(rect, &paint(of, alpha), Transform::identity(), None);
+                }
+            }
+            Mark::Dot { at: [x, y], radius, of } => {
+                if let Some(circle) = PathBuilder::from_circle(x, y, radius) {
+                    let (paint, rule) = (paint(of, 1.0), FillRule::Winding);
+                    self.0.fill_path(&circle, &paint, rule, Transform::identity(), None);
+                }
+            }
+            Mark::Curve { from, to, width, of, alpha } => self.curve(from, to, width, of, alpha),
+            Mark::Text { ref text, at, height, width, of } => {
+                self.text(text, at, height, width, of)
+            }
+        }
+    }
+
+    fn curve(&mut self, from: Point, to: Point, width: f32, of: Colour, alpha: f32) {
         let mut path = PathBuilder::new();
         let middle = (from[1] + to[1]) / 2.0;
         path.move_to(from[0], from[1]);
@@ -65,9 +138,7 @@ impl Canvas {
         self.stroke(path.finish(), width, of, alpha);
     }
 
-    /// One line of text: where its base line begins, and its height. Characters without letters are
-    /// left out; what is too long ends in dots.
-    pub(super) fn text(&mut self, text: &str, at: [f32; 2], height: f32, width: f32, of: Colour) {
+    fn text(&mut self, text: &str, at: Point, height: f32, width: f32, of: Colour) {
         let unit = height / CAPITAL;
         let room = (WIDTH as f32 - 2.0 * at[0]) / unit;
         let mut letters: Vec<Letter> = text.chars().filter_map(letter).collect();
@@ -106,8 +177,7 @@ impl Canvas {
         self.0.stroke_path(&path, &paint(of, alpha), &stroke, Transform::identity(), None);
     }
 
-    /// The picture as a PNG of 8 bits a colour.
-    pub(super) fn png(&self) -> Result<Vec<u8>> {
+    fn png(&self) -> Result<Vec<u8>> {
         let mut rows = ZlibEncoder::new(Vec::new(), Compression::default());
         for row in self.0.pixels().chunks(WIDTH as usize) {
             // Each byte less the one on its left, which is most often 0.
@@ -187,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_png_has_what_was_drawn() {
-        let mut canvas = Canvas::new([250, 250, 250]).unwrap();
+        let mut canvas = Canvas::new([250, 250, 250]);
         canvas.rectangle([0.0, 0.0, 100.0, 10.0], [10, 20, 30], 1.0);
         canvas.text(&"a long title ".repeat(30), [60.0, 300.0], 60.0, 5.0, [0, 0, 0]);
         let png = canvas.png().unwrap();

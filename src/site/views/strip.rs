@@ -12,7 +12,7 @@ use serde::Serialize;
 
 /// Graphs that are linked at once, and in all.
 const FIRST: usize = 8;
-const MOST: usize = 400;
+const MOST: usize = 200;
 /// Places that are named.
 const PLACES: usize = 4;
 
@@ -39,8 +39,8 @@ struct TaskRow {
     graphs: Vec<PageLink>,
     /// The others.
     more: Vec<PageLink>,
-    /// `all 57`
-    all: String,
+    /// `49 more`
+    others: String,
 }
 
 impl StripView {
@@ -65,7 +65,7 @@ impl StripView {
                     more_places: 0,
                     graphs: Vec::new(),
                     more: Vec::new(),
-                    all: String::new(),
+                    others: String::new(),
                 });
             }
         }
@@ -114,7 +114,10 @@ fn rows(
             more_places: own.places.len().saturating_sub(PLACES),
             graphs: own.prompts.iter().take(FIRST).map(graph).collect(),
             more: own.prompts.iter().take(MOST).skip(FIRST).map(graph).collect(),
-            all: if n <= MOST { format!("all {n}") } else { format!("{MOST} of {n}") },
+            others: match n.saturating_sub(FIRST) {
+                more if n <= MOST => format!("{more} more"),
+                more => format!("{} of {more} more", MOST - FIRST),
+            },
         };
         (share, row)
     };

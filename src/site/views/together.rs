@@ -6,7 +6,7 @@ use super::parts::{
     describe, example, gist, hottest, q_below,
 };
 use super::strip::StripView;
-use crate::atlas::model::{Group, Pair};
+use crate::atlas::model::{Group, Pair, Serving};
 use crate::format::number::{counted, percent, significant};
 use crate::ids::FeatureId;
 use crate::site::links::{Links, PageLink, Site, in_order, pair_path};
@@ -20,8 +20,8 @@ struct Member {
     gist: Html,
     density: String,
     max: String,
-    /// Where it serves: component and task.
-    servings: Vec<(PageLink, PageLink)>,
+    /// Where it serves: tasks, with components of each.
+    servings: Vec<(PageLink, Vec<PageLink>)>,
 }
 
 fn member(links: Links, id: FeatureId) -> Member {
@@ -31,12 +31,21 @@ fn member(links: Links, id: FeatureId) -> Member {
         gist: gist(links, id),
         density: feature.map_or_else(|| "—".into(), |f| percent(f.density)),
         max: feature.map_or_else(|| "—".into(), |f| significant(f.max, 3)),
-        servings: feature
-            .iter()
-            .flat_map(|f| f.servings.iter().take(8))
-            .map(|s| (links.component(s.component), links.task(&s.task)))
-            .collect(),
+        servings: feature.map(|f| serves(links, &f.servings)).unwrap_or_default(),
     }
+}
+
+/// The first few places where a feature serves, by task in the order in which they come.
+fn serves(links: Links, servings: &[Serving]) -> Vec<(PageLink, Vec<PageLink>)> {
+    let mut tasks: Vec<(PageLink, Vec<PageLink>)> = Vec::new();
+    for serving in servings.iter().take(8) {
+        let component = links.component(serving.component);
+        match tasks.iter_mut().find(|(task, _)| task.text == serving.task) {
+            Some((_, components)) => components.push(component),
+            None => tasks.push((links.task(&serving.task), vec![component])),
+        }
+    }
+    tasks
 }
 
 #[derive(Serialize)]
