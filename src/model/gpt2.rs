@@ -19,6 +19,7 @@ use super::config::Config;
 use super::trace::{Abreast, Clean, Intervention, LayerTrace, Trace};
 use crate::error::{Result, hinted};
 use crate::ids::{DictionaryId, Kind};
+use attention::Queries;
 use candle_core::{D as Last, DType, Device, Tensor};
 use fused::{causal_softmax, linear, linear_gelu, linear_onto, normed};
 use rayon::prelude::*;
@@ -549,12 +550,12 @@ impl Gpt2 {
         let ends = Tensor::new(ends, self.w_e.device())?;
         let mut x = self.embed_all(prompts)?;
         for l in 0..self.sizes.layers {
-            let read = |all: &Tensor| -> Result<Tensor> {
-                let is_last = l + 1 == self.sizes.layers;
-                Ok(if is_last { all.index_select(&ends, 0)? } else { all.clone() })
-            };
-            let heads = || read(&self.gather(&self.projected(l, &x)?, &rows)?);
-            let mid = self.after_attention(l, &read(&x)?, &step.z(l, &heads)?)?;
+            let is_last = l + 1 == self.sizes.layers;
+            let queries = if is_last { Queries::Last } else { Queries::All };
+            let heads = || self.gather_for(queries, &self.projected(l, &x)?, &rows);
+            let z = step.z(l, &heads)?;
+            let before = if is_last { x.index_select(&ends, 0)? } else { x };
+            let mid = self.after_attention(l, &before, &z)?;
             let x2 = self.x2(&mid)?;
             let mlp_out = step.mlp_out(l, &x2, &|| self.mlp(l, &x2))?;
             x = (mid + mlp_out)?;

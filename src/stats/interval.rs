@@ -2,6 +2,7 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 /// Resamples of a bootstrap.
 const RESAMPLES: usize = 2000;
@@ -72,7 +73,7 @@ impl Bootstrap {
 
     /// The mean of one value a prompt.
     pub fn mean(&self, values: &[f64]) -> Estimate {
-        let (low, high) = middle(self.draws.iter().map(|draw| drawn(values, draw)).collect());
+        let (low, high) = middle(self.draws.par_iter().map(|draw| drawn(values, draw)).collect());
         Estimate { value: mean(values), low, high }
     }
 
@@ -84,7 +85,7 @@ impl Bootstrap {
             (mean_of(m) - empty, mean_of(m_full) - empty)
         };
         let each: Vec<_> =
-            self.draws.iter().map(|draw| parts(&|values| drawn(values, draw))).collect();
+            self.draws.par_iter().map(|draw| parts(&|values| drawn(values, draw))).collect();
         let (low, high) = middle(each.iter().map(|x| x.1).collect());
         if low <= 0.0 && high >= 0.0 {
             return None;

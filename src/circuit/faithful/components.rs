@@ -25,10 +25,12 @@ pub fn ablation_values(
     ablate: Ablate,
     seed: u64,
 ) -> Result<Vec<Arc<ComponentAblation>>> {
-    shared(&sources(cases, ablate, seed)?, cases, |sources, tokens| match sources {
+    let one = |&(sources, tokens): &(&[usize], usize)| match sources {
         [] => zero(model, tokens),
         some => mean_of(model, &some.iter().map(|&i| cases[i].corrupted).collect::<Vec<_>>()),
-    })
+    };
+    let sources = sources(cases, ablate, seed)?;
+    shared(&sources, cases, |wanted| wanted.par_iter().map(one).collect())
 }
 
 fn zero(model: &Gpt2, tokens: usize) -> Result<ComponentAblation> {
@@ -50,16 +52,15 @@ fn mean_of(model: &Gpt2, prompts: &[&[u32]]) -> Result<ComponentAblation> {
     };
     let passes = prompts.par_iter().map(written).collect::<Result<Vec<_>>>()?;
     let mean = |all: Vec<&Tensor>| -> Result<Tensor> { Ok(Tensor::stack(&all, 0)?.mean(0)?) };
-    let layers = 0..model.sizes.layers;
-    Ok(ComponentAblation {
-        z: layers
-            .clone()
-            .map(|l| mean(passes.iter().map(|pass| &pass[l].0).collect()))
-            .collect::<Result<_>>()?,
-        mlp_out: layers
-            .map(|l| mean(passes.iter().map(|pass| &pass[l].1).collect()))
-            .collect::<Result<_>>()?,
-    })
+    let layer = |l: usize| -> Result<(Tensor, Tensor)> {
+        Ok((
+            mean(passes.iter().map(|pass| &pass[l].0).collect())?,
+            mean(passes.iter().map(|pass| &pass[l].1).collect())?,
+        ))
+    };
+    let layers = (0..model.sizes.layers).into_par_iter().map(layer);
+    let (z, mlp_out) = layers.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+    Ok(ComponentAblation { z, mlp_out })
 }
 
 /// What stands in for the model's own neurons in one prompt: their means over corrupted prompts.
@@ -70,7 +71,7 @@ pub struct Neurons {
 
 /// The means of neurons over corrupted prompts, a case each; cases of the same template share them.
 pub fn neurons(model: &Gpt2, cases: &[Case]) -> Result<Vec<Arc<Neurons>>> {
-    shared(&sources(cases, Ablate::Mean, 0)?, cases, |sources, _| {
+    let one = |&(sources, _): &(&[usize], usize)| -> Result<Neurons> {
         let written = |&i: &usize| -> Result<Vec<(Tensor, Tensor, Tensor)>> {
             let layers = model.forward(cases[i].corrupted)?.layers.into_iter().enumerate();
             layers
@@ -83,8 +84,11 @@ pub fn neurons(model: &Gpt2, cases: &[Case]) -> Result<Vec<Arc<Neurons>>> {
             Ok(Tensor::stack(&all, 0)?.mean(0)?)
         };
         let layer = |l: usize| Ok((mean(|p| &p.0, l)?, mean(|p| &p.1, l)?, mean(|p| &p.2, l)?));
-        Ok(Neurons { layers: (0..model.sizes.layers).map(layer).collect::<Result<_>>()? })
-    })
+        let layers = (0..model.sizes.layers).into_par_iter().map(layer);
+        Ok(Neurons { layers: layers.collect::<Result<_>>()? })
+    };
+    let sources = sources(cases, Ablate::Mean, 0)?;
+    shared(&sources, cases, |wanted| wanted.par_iter().map(one).collect())
 }
 
 /// Ones in the columns of the heads that are kept, `[1, H·K]`

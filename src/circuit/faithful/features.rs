@@ -118,9 +118,16 @@ pub fn ablation_values(
     ablate: Ablate,
     seed: u64,
 ) -> Result<Vec<Arc<FeatureAblation>>> {
-    shared(&sources(cases, ablate, seed)?, cases, |sources, tokens| match sources {
-        [] => zero(replacement, tokens),
-        some => mean_of(replacement, &some.iter().map(|&i| cases[i].corrupted).collect::<Vec<_>>()),
+    let prompts = |sources: &[usize]| -> Vec<&[u32]> {
+        sources.iter().map(|&i| cases[i].corrupted).collect()
+    };
+    let sources = sources(cases, ablate, seed)?;
+    shared(&sources, cases, |wanted| match ablate {
+        Ablate::Zero => wanted.iter().map(|&(_, tokens)| zero(replacement, tokens)).collect(),
+        _ => {
+            let groups: Vec<_> = wanted.iter().map(|(sources, _)| prompts(sources)).collect();
+            means_of(replacement, &groups)
+        }
     })
 }
 
@@ -172,32 +179,51 @@ impl Sum {
     }
 }
 
-fn mean_of(replacement: &ReplacementModel, prompts: &[&[u32]]) -> Result<FeatureAblation> {
-    let layers = replacement.model.sizes.layers;
-    let sums = || (0..layers).map(|_| Sum::default()).collect::<Vec<_>>();
-    let (mut attention, mut mlp) = (sums(), sums());
-    for some in prompts.chunks(PROMPTS) {
-        for pass in replacement.passes(some)? {
-            for (l, layer) in pass.trace().layers.iter().enumerate() {
-                attention[l].add(pass.active(Kind::Attention, l), &layer.z)?;
-                mlp[l].add(pass.active(Kind::Mlp, l), &layer.mlp_out)?;
-            }
-        }
+/// The means over groups of prompts, those of a group all of one length. Prompts of all groups are
+/// run together, [`PROMPTS`] at a time: a dictionary is read once for all of them.
+fn means_of(
+    replacement: &ReplacementModel,
+    groups: &[Vec<&[u32]>],
+) -> Result<Vec<FeatureAblation>> {
+    let ids: Vec<DictionaryId> = DictionaryId::all(replacement.model.sizes.layers).collect();
+    let nothing = || groups.iter().map(|_| Sum::default()).collect::<Vec<_>>();
+    let mut sums: Vec<Vec<Sum>> = ids.iter().map(|_| nothing()).collect();
+    let all: Vec<(usize, &[u32])> = groups
+        .iter()
+        .enumerate()
+        .flat_map(|(group, prompts)| prompts.iter().map(move |&tokens| (group, tokens)))
+        .collect();
+    for some in all.chunks(PROMPTS) {
+        let tokens: Vec<&[u32]> = some.iter().map(|&(_, tokens)| tokens).collect();
+        let passes = replacement.passes(&tokens)?;
+        ids.par_iter().zip(&mut sums).try_for_each(|(id, sums)| {
+            passes.iter().zip(some).try_for_each(|(pass, &(group, _))| {
+                let layer = &pass.trace().layers[id.layer];
+                let holds = if id.kind == Kind::Attention { &layer.z } else { &layer.mlp_out };
+                sums[group].add(pass.active(id.kind, id.layer), holds)
+            })
+        })?;
     }
-    let n = prompts.len();
-    let means = |sums: Vec<Sum>, dictionaries: &[Dictionary]| -> Result<Vec<Hook>> {
-        sums.into_iter()
-            .zip(dictionaries)
-            .map(|(sum, dictionary)| sum.mean(n, dictionary))
-            .collect()
+    let means = |(id, sums): (&DictionaryId, Vec<Sum>)| -> Result<Vec<Hook>> {
+        let each = sums.into_par_iter().zip(groups);
+        each.map(|(sum, group)| sum.mean(group.len(), replacement.dictionary(*id))).collect()
     };
-    let embedded =
-        prompts.iter().map(|tokens| embedded(replacement, tokens)).collect::<Result<Vec<_>>>()?;
-    Ok(FeatureAblation {
-        attention: means(attention, &replacement.attention)?,
-        mlp: means(mlp, &replacement.mlp)?,
-        tokens: Some(Tensor::stack(&embedded, 0)?.mean(0)?),
-    })
+    let hooks = ids.par_iter().zip(sums).map(means).collect::<Result<Vec<_>>>()?;
+    let mut hooks: Vec<_> = ids.iter().zip(hooks.into_iter().map(Vec::into_iter)).collect();
+    let one = |prompts: &Vec<&[u32]>| -> Result<FeatureAblation> {
+        let mut of_kind = |kind: Kind| -> Vec<Hook> {
+            let own = hooks.iter_mut().filter(|(id, _)| id.kind == kind);
+            own.filter_map(|(_, groups)| groups.next()).collect()
+        };
+        let (attention, mlp) = (of_kind(Kind::Attention), of_kind(Kind::Mlp));
+        let embedded = prompts
+            .iter()
+            .map(|tokens| embedded(replacement, tokens))
+            .collect::<Result<Vec<_>>>()?;
+        let tokens = Some(Tensor::stack(&embedded, 0)?.mean(0)?);
+        Ok(FeatureAblation { attention, mlp, tokens })
+    };
+    groups.iter().map(one).collect()
 }
 
 /// `W_E` of tokens, `[T, D]`

@@ -18,8 +18,7 @@ use rand::SeedableRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use std::collections::BTreeSet;
-use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -156,21 +155,23 @@ pub(super) fn sources(cases: &[Case], ablate: Ablate, seed: u64) -> Result<Vec<V
     Ok(cases.iter().map(one).collect())
 }
 
-/// Makes one value for all cases of the same sources and length.
+/// Makes one value for all cases of the same sources and length; `make` gets these, all at once.
 fn shared<T>(
     sources: &[Vec<usize>],
     cases: &[Case],
-    make: impl Fn(&[usize], usize) -> Result<T>,
+    make: impl Fn(&[(&[usize], usize)]) -> Result<Vec<T>>,
 ) -> Result<Vec<Arc<T>>> {
-    let mut made: BTreeMap<(&[usize], usize), Arc<T>> = BTreeMap::new();
-    let mut each = Vec::with_capacity(cases.len());
+    let (mut known, mut wanted) = (BTreeMap::new(), Vec::new());
+    let mut places = Vec::with_capacity(cases.len());
     for (sources, case) in sources.iter().zip(cases) {
-        each.push(match made.entry((sources.as_slice(), case.tokens.len())) {
-            Entry::Occupied(known) => known.get().clone(),
-            Entry::Vacant(new) => new.insert(Arc::new(make(sources, case.tokens.len())?)).clone(),
-        });
+        let one = (sources.as_slice(), case.tokens.len());
+        places.push(*known.entry(one).or_insert_with(|| {
+            wanted.push(one);
+            wanted.len() - 1
+        }));
     }
-    Ok(each)
+    let made: Vec<Arc<T>> = make(&wanted)?.into_iter().map(Arc::new).collect();
+    Ok(places.into_iter().map(|place| made[place].clone()).collect())
 }
 
 /// Prompts that are run at once, at most: each slice of an encoder is copied from its file once for

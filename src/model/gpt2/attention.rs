@@ -11,8 +11,10 @@ use candle_core::{DType, Storage, Tensor};
 use pulp::Arch;
 use rayon::prelude::*;
 
-/// Positions whose scores are summed side by side.
+/// Positions whose scores are summed side by side, at most; rows of keys are as many of the least
+/// at a time.
 const LANES: usize = 64;
+const LEAST: usize = 16;
 
 /// The sizes of one layer's heads.
 #[derive(Clone, Copy)]
@@ -22,12 +24,30 @@ struct Heads {
     k: usize,
 }
 
+/// Whose queries are answered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Queries {
+    /// Those of every position.
+    All,
+    /// Those of each context's last position.
+    Last,
+}
+
 impl Gpt2 {
     /// Queries, keys and values of contexts, `[ΣT, 3D]` → `z [ΣT, H·K]`
     pub(super) fn gather(&self, qkv: &Tensor, rows: &Rows) -> Result<Tensor> {
+        self.gather_for(Queries::All, qkv, rows)
+    }
+
+    /// The same of some queries only: a row each.
+    pub(super) fn gather_for(&self, queries: Queries, qkv: &Tensor, rows: &Rows) -> Result<Tensor> {
+        let wanted = |tokens: usize| if queries == Queries::Last { 1 } else { tokens };
         if qkv.dtype() != DType::F32 {
-            let each = (0..rows.0.len()).map(|i| Ok(self.look(&rows.of_one(qkv, i)?)?.z));
-            return Ok(Tensor::cat(&each.collect::<Result<Vec<_>>>()?, 0)?);
+            let one = |i: usize| -> Result<Tensor> {
+                let (z, n) = (self.look(&rows.of_one(qkv, i)?)?.z, wanted(rows.0[i].1));
+                Ok(z.narrow(0, z.dim(0)? - n, n)?)
+            };
+            return Ok(Tensor::cat(&(0..rows.0.len()).map(one).collect::<Result<Vec<_>>>()?, 0)?);
         }
         let heads = Heads { heads: self.sizes.heads, k: self.sizes.d_head };
         let d = heads.heads * heads.k;
@@ -38,26 +58,28 @@ impl Gpt2 {
             return Err(hinted("heads on another device", "`machine.device` must be `cpu`"));
         };
         let read = &storage.as_slice::<f32>()?[from..to];
-        let mut z = vec![0.0; read.len() / 3];
+        let asked: usize = rows.0.iter().map(|&(_, tokens)| wanted(tokens)).sum();
+        let mut z = vec![0.0; d * asked];
         let (mut read, mut left, mut each) = (read, z.as_mut_slice(), Vec::new());
         for &(_, tokens) in &rows.0 {
             let (own, after) = read.split_at(3 * d * tokens);
-            let (own_z, after_z) = std::mem::take(&mut left).split_at_mut(d * tokens);
+            let (own_z, after_z) = std::mem::take(&mut left).split_at_mut(d * wanted(tokens));
             each.push((own, own_z));
             (read, left) = (after, after_z);
         }
         let arch = Arch::new();
         each.into_par_iter().for_each(|(own, z)| arch.dispatch(|| of_context(own, z, heads)));
-        Ok(Tensor::from_vec(z, (qkv.dim(0)?, d), qkv.device())?)
+        Ok(Tensor::from_vec(z, (asked, d), qkv.device())?)
     }
 }
 
-/// One context: `[T, 3D]` → `[T, D]`
+/// One context, `[T, 3D]` → what its last positions gather, as many as `z` has rows, `[…, D]`
 #[inline(always)]
 fn of_context(qkv: &[f32], z: &mut [f32], Heads { heads, k }: Heads) {
     let d = heads * k;
-    let tokens = z.len() / d;
-    let padded = tokens.next_multiple_of(LANES);
+    let tokens = qkv.len() / (3 * d);
+    let first = tokens - z.len() / d;
+    let padded = tokens.next_multiple_of(LEAST);
     let (mut keys, mut scores) = (vec![0.0; k * padded], vec![0.0; padded]);
     let scale = 1.0 / (k as f32).sqrt();
     for head in 0..heads {
@@ -66,22 +88,26 @@ fn of_context(qkv: &[f32], z: &mut [f32], Heads { heads, k }: Heads) {
             let own = &row[d + head * k..][..k];
             own.iter().enumerate().for_each(|(c, x)| keys[c * padded + s] = *x);
         }
-        for (t, row) in qkv.chunks_exact(3 * d).enumerate() {
+        let asked = qkv.chunks_exact(3 * d).skip(first).zip(z.chunks_exact_mut(d));
+        for (t, (row, z)) in (first..).zip(asked) {
             let query = &row[head * k..][..k];
             let seen = t + 1;
-            for (from, scores) in (0..).step_by(LANES).zip(scores.as_chunks_mut::<LANES>().0) {
-                if from >= seen {
-                    break;
-                }
-                *scores = [0.0; LANES];
-                for (q, keys) in query.iter().zip(keys.chunks_exact(padded)) {
-                    let (q, keys) = (q * scale, &keys[from..from + LANES]);
-                    scores.iter_mut().zip(keys).for_each(|(score, key)| *score += q * key);
-                }
+            // Whole registers, as far as keys go.
+            let ahead = seen.next_multiple_of(LEAST);
+            let mut at = 0;
+            while at < ahead {
+                let (keys, scores) = (&keys[at..], &mut scores[at..]);
+                at += match ahead - at {
+                    LANES.. => scored::<LANES>(scores, query, scale, keys, padded),
+                    32.. => scored::<32>(scores, query, scale, keys, padded),
+                    _ => scored::<LEAST>(scores, query, scale, keys, padded),
+                };
             }
-            softmax(&mut scores[..seen]);
+            // What is ahead has no weight; a softmax of whole registers has no rest.
+            scores[seen..ahead].fill(f32::NEG_INFINITY);
+            softmax(&mut scores[..ahead]);
             let values = &qkv[2 * d + head * k..];
-            let own = &mut z[t * d + head * k..][..k];
+            let own = &mut z[head * k..][..k];
             let mut at = 0;
             while at < k {
                 let (own, values) = (&mut own[at..], &values[at..]);
@@ -94,6 +120,25 @@ fn of_context(qkv: &[f32], z: &mut [f32], Heads { heads, k }: Heads) {
             }
         }
     }
+}
+
+/// The scores of the first `N` positions, of keys that have a coordinate every `stride` numbers;
+/// gives `N`.
+#[inline(always)]
+fn scored<const N: usize>(
+    scores: &mut [f32],
+    query: &[f32],
+    scale: f32,
+    keys: &[f32],
+    stride: usize,
+) -> usize {
+    let mut sum = [0.0; N];
+    for (c, q) in query.iter().enumerate() {
+        let (q, keys) = (q * scale, &keys[c * stride..][..N]);
+        sum.iter_mut().zip(keys).for_each(|(score, key)| *score += q * key);
+    }
+    scores[..N].copy_from_slice(&sum);
+    N
 }
 
 /// The weighted sum of the first `N` numbers of rows that begin every `stride` numbers; gives `N`.
@@ -137,9 +182,12 @@ mod tests {
             let wanted = numbers(&model.look(&own).unwrap().z);
             let got = numbers(&rows.of_one(&all, i).unwrap());
             assert!(got.iter().zip(&wanted).all(|(a, b)| (a - b).abs() < 2e-6), "{i}");
-            // The same bits alone.
-            let alone = model.gather(&own, &Rows::of(&tokens[i..=i])).unwrap();
+            // The same bits alone, and of the last position only.
+            let rows_of_own = Rows::of(&tokens[i..=i]);
+            let alone = model.gather(&own, &rows_of_own).unwrap();
             assert_eq!(numbers(&alone), got, "{i}");
+            let last = model.gather_for(Queries::Last, &own, &rows_of_own).unwrap();
+            assert_eq!(numbers(&last), got[got.len() - model.sizes.d_model..], "{i}");
         }
     }
 

@@ -201,11 +201,20 @@ impl<'a> Search<'a> {
     /// The same ranking as of features, of the model's own neurons.
     fn neurons(&self, settings: &Discover) -> Result<(Ranking, f64)> {
         let gradient = Gradient::new(self.replacement, middles(settings.points))?;
+        let since = Instant::now();
         let neurons = components::neurons(&self.replacement.model, &self.cases)?;
-        self.scored(|i, case, _| {
-            let hooks = gradient.neurons(&neurons[i])?;
-            gradient.by_part(case, &hooks)
-        })
+        let mut sums = Sums::default();
+        for (start, cases) in (0..).step_by(PROMPTS).zip(self.cases.chunks(PROMPTS)) {
+            let one = |(i, case): (usize, &Case)| {
+                gradient.by_part(case, &gradient.neurons(&neurons[start + i])?)
+            };
+            let scores = cases.par_iter().enumerate().map(one).collect::<Result<Vec<_>>>()?;
+            for (prompt, scores) in self.prompts[start..].iter().zip(&scores) {
+                sums.add(&prompt.stratum, scores, 1.0);
+            }
+        }
+        let means = sums.means();
+        Ok((ranking(&means, &equal(&means)), cost(since, self.cases.len())))
     }
 
     /// Of influence, features are ranked by its mean over prompts, not by how many graphs have

@@ -4,7 +4,7 @@ use super::{TaskRun, prompt};
 use crate::artifact::tables::{EffectRow, FaithfulnessRow, PromptRow, TESTED_LINKS};
 use crate::circuit::effects::{Effect, TestedLink, effects};
 use crate::circuit::features::{self, FeatureAblation};
-use crate::circuit::{self, Ablate, Attribution, Node};
+use crate::circuit::{self, Ablate, Attribution, Node, Pass};
 use crate::config::DiscoveryMethod;
 use crate::error::Result;
 use crate::ids::{Component, FeatureId};
@@ -13,6 +13,7 @@ use crate::inputs;
 use crate::stats::agreement::{correlation, rank_correlation};
 use crate::stats::interval::Estimate;
 use crate::task::Prompt;
+use rayon::prelude::*;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -178,31 +179,33 @@ impl TaskRun<'_> {
                 values.get_or_init(|| made)
             }
         };
-        let mut rows = Vec::new();
-        for (&(id, links), prompt) in chosen.iter().zip(number) {
-            let root = inputs::root(self.run.config.discover.root, prompt);
-            let direct = match self.run.config.discover.method {
-                DiscoveryMethod::Gradient => {
-                    Some(Attribution::new(self.replacement, &prompt.tokens)?)
-                }
-                _ => None,
-            };
+        let (run, replacement) = (self.run, self.replacement);
+        let one = |i: usize, pass: Option<Pass>| -> Result<Vec<EffectRow>> {
+            let (&(id, links), prompt) = (&chosen[i], number[i]);
+            let root = inputs::root(run.config.discover.root, prompt);
+            let direct =
+                pass.map(|pass| Attribution::of(replacement, pass, &prompt.tokens)).transpose()?;
             let each = links.iter().map(|(_, _, _, place)| place.direct(direct.as_ref(), root));
             let (each, totals): (Vec<TestedLink>, Vec<f32>) =
                 each.collect::<Result<Vec<_>>>()?.into_iter().unzip();
-            let measured = effects(
-                self.replacement,
-                &prompt.tokens,
-                root,
-                &ablation_values[place_of[id]],
-                &each,
-            )?;
-            rows.extend(links.iter().zip(each.iter().zip(totals)).zip(measured).map(
-                |(((rank, prompts, link, place), at), effect)| {
+            let held = &ablation_values[place_of[id]];
+            let measured = effects(replacement, &prompt.tokens, root, held, &each)?;
+            run.progress.step(1)?;
+            let rows = links.iter().zip(each.iter().zip(totals)).zip(measured);
+            Ok(rows
+                .map(|(((rank, prompts, link, place), at), effect)| {
                     effect_row(*rank, *prompts, link, place, at, effect)
-                },
-            ));
-            self.run.progress.step(1)?;
+                })
+                .collect())
+        };
+        let mut rows = Vec::new();
+        if run.config.discover.method == DiscoveryMethod::Gradient {
+            let tokens: Vec<&[u32]> =
+                number.iter().map(|prompt| prompt.tokens.as_slice()).collect();
+            replacement.over(&tokens, |i, pass| one(i, Some(pass)), |_, own| rows.extend(own))?;
+        } else {
+            let each = (0..chosen.len()).into_par_iter().map(|i| one(i, None));
+            rows.extend(each.collect::<Result<Vec<_>>>()?.into_iter().flatten());
         }
         Ok(rows)
     }

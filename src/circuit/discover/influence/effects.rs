@@ -12,6 +12,7 @@ use crate::circuit::graph::Node;
 use crate::circuit::replacement::flat;
 use crate::error::Result;
 use crate::ids::NodeKind;
+use crate::model::Layer;
 use candle_core::{Device, Tensor};
 use std::ops::Range;
 
@@ -20,6 +21,8 @@ pub(super) struct Effects<'a> {
     pub attribution: &'a Attribution<'a>,
     pub nodes: Vec<Node>,
     places: Vec<PositionTerms>,
+    /// By layer, `W_V` of its heads, `[H, K, D]`
+    w_v: Vec<Tensor>,
 }
 
 /// The terms at one position.
@@ -51,7 +54,14 @@ impl<'a> Effects<'a> {
         for p in 0..attribution.tokens() {
             places.push(PositionTerms::new(attribution, p, &mut nodes)?);
         }
-        Ok(Effects { attribution, nodes, places })
+        let model = &attribution.replacement().model;
+        let (d, h, k) = (model.sizes.d_model, model.sizes.heads, model.sizes.d_head);
+        let w_v = |layer: &Layer| -> Result<Tensor> {
+            let own = layer.w_qkv.narrow(1, 2 * h * k, h * k)?.contiguous()?.reshape((d, h, k))?;
+            Ok(own.permute((1, 2, 0))?.contiguous()?)
+        };
+        let w_v = model.layers.iter().map(w_v).collect::<Result<_>>()?;
+        Ok(Effects { attribution, nodes, places, w_v })
     }
 
     /// The influence of each term on a root: one way back through the hooks, as nothing receives
@@ -173,16 +183,14 @@ impl<'a> Effects<'a> {
 
     /// What attention features read, through each head's `W_V`: `[H, n, D]`
     fn back(&self, l: usize, features: &[usize]) -> Result<Tensor> {
-        let model = &self.attribution.replacement().model;
-        let (d, h, k) = (model.sizes.d_model, model.sizes.heads, model.sizes.d_head);
-        let w_v =
-            model.layers[l].w_qkv.narrow(1, 2 * h * k, h * k)?.contiguous()?.reshape((d, h, k))?;
+        let sizes = &self.attribution.replacement().model.sizes;
+        let (h, k) = (sizes.heads, sizes.d_head);
         let reads = self.attribution.replacement().attention[l].select(features)?.w.reshape((
             features.len(),
             h,
             k,
         ))?;
-        Ok(reads.transpose(0, 1)?.contiguous()?.matmul(&w_v.permute((1, 2, 0))?.contiguous()?)?)
+        Ok(reads.transpose(0, 1)?.contiguous()?.matmul(&self.w_v[l])?)
     }
 
     /// How much of what is at each source a head brings to a position, for a unit of the residual
