@@ -319,6 +319,7 @@ impl Manifest {
     fn contents(&self, site: &Path, hash: HashOf) -> Result<Contents> {
         let mut contents = Contents::default();
         self.sort(site, "", hash, &mut contents)?;
+        contents.others.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(contents)
     }
 
