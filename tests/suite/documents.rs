@@ -445,7 +445,7 @@ fn what_the_readme_shows_is_what_the_demo_gives() {
     let mut shown = 0;
     for block in blocks(&readme).iter().filter(|block| block.trim_start().starts_with("$ ")) {
         let (command, expected) = block.trim_start().split_once('\n').unwrap();
-        let output = program(&folder, &arguments(command).unwrap());
+        let output = program(folder, &arguments(command).unwrap());
         let said = String::from_utf8(output.stdout).unwrap();
         assert_eq!(said.trim_end(), expected.trim_end(), "{command}");
         shown += 1;
