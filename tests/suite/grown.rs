@@ -24,8 +24,11 @@ fn lines(from: usize, number: usize) -> Vec<String> {
     all[from..from + number].to_vec()
 }
 
+/// Files of a corpus: names and lines.
+type Files<'a> = &'a [(&'a str, &'a [String])];
+
 /// Makes the corpus have these files and no others.
-fn bring(bench: &Bench, files: &[(&str, &[String])]) {
+fn bring(bench: &Bench, files: Files) {
     let folder = bench.file("corpus");
     drop(std::fs::remove_dir_all(&folder));
     std::fs::create_dir(&folder).unwrap();
@@ -128,7 +131,6 @@ fn assert_some_run(said: &Said, bench: &Bench, before: &[Vec<u32>]) {
 fn of_ten_documents_more_only_their_contexts_are_run_wherever_they_come() {
     let (old, ten) = (lines(0, 90), lines(200, 10));
     let fewer: Vec<String> = old.iter().skip(7).cloned().collect();
-    type Files<'f> = &'f [(&'f str, &'f [String])];
     let cases: [(&str, Files, &str); 3] = [
         ("", &[("m.jsonl", &[old.clone(), ten.clone()].concat())], "; 10 documents new"),
         ("", &[("a.jsonl", &ten), ("m.jsonl", &old)], "; 10 documents new"),
