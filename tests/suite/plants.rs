@@ -64,7 +64,9 @@ impl World {
     /// are tried on.
     fn behind_repetition() -> &'static World {
         static BEHIND: OnceLock<World> = OnceLock::new();
-        let repeated = [vec![2559], [10, 20, 30].repeat(42)].concat();
+        let words: Vec<u32> = (0..12).map(|i| 10 + 37 * i).collect();
+        let mut repeated = [vec![2559], words.repeat(11)].concat();
+        repeated.truncate(127);
         // Others are those of the demo itself: of these contexts they would tell too.
         BEHIND.get_or_init(|| World {
             healthy: World::demo().healthy.clone(),
@@ -453,16 +455,13 @@ fn what_is_planted_in_the_demo_is_named() {
 }
 
 /// The first contexts are of another kind, and more than the tokens that readings are tried on: the
-/// others decide how a dictionary is meant.
+/// others decide how a dictionary is meant. (What is fitted by sums of squares, a scale or rows of a
+/// decoder, they move all the same: an attention SAE explains less of such text.)
 #[test]
 fn the_first_contexts_decide_no_reading() {
     let world = World::behind_repetition();
-    for kind in [Kind::Attention, Kind::Mlp] {
-        let told = world.told(&Planted::healthy(world, kind));
-        let reads = ["of the variance of its hook", "on some of the tokens"];
-        assert!(!reads.iter().any(|words| told.contains(words)), "{kind}: {told}");
-    }
-    let named = ["W_dec × 0.5", "W_enc × 2", "sign of W_dec", "centred both", "[K, H]"];
+    assert_eq!(world.told(&Planted::healthy(world, Kind::Mlp)), "");
+    let named = ["W_enc × 2", "centred both", "[K, H]"];
     let some: Vec<_> = PLANTS.iter().filter(|(name, ..)| named.contains(name)).copied().collect();
     assert_eq!(some.len(), named.len());
     assert_told(world, &some);
