@@ -116,12 +116,12 @@ impl TaskShown {
                 .filter(|f| f.ablation == self.answer.task.ablation())
                 .find(beside);
             let random = random.map_or("—".into(), |random| metric(random, "faithfulness"));
-            let of = match (f.level.as_str(), f.errors.as_str()) {
-                ("feature", "kept") => "features, error terms kept",
-                ("feature", _) => "features",
-                _ => "components",
+            let size = f.size as usize;
+            let size = match (f.level.as_str(), f.errors.as_str()) {
+                ("feature", "kept") => format!("{}, error terms kept", counted(size, "feature")),
+                ("feature", _) => counted(size, "feature"),
+                _ => counted(size, "component"),
             };
-            let size = format!("{} {of}", f.size);
             [variant(f), size, metric(f, "faithfulness"), random, metric(f, "completeness")]
         };
         let columns = ["circuit", "size", ">faithfulness", ">random, same size", ">completeness"];
