@@ -13,7 +13,7 @@ use std::ops::Range;
 /// Contexts of a pack at most.
 const CONTEXTS: usize = 16;
 
-/// Clean passes over some contexts, a token a row (see [`Places`]).
+/// Clean passes over some contexts, a token a row (see `places`).
 pub struct Sample {
     /// The beginnings of the contexts that losses are of.
     begun: Vec<Vec<u32>>,
