@@ -86,7 +86,7 @@ pub(crate) fn write_part(
     store.publish(&store.part_path(&ACTIVATIONS, part), |file| {
         let mut writer = ParquetWriter::new(file)
             .with_compression(ParquetCompression::Uncompressed)
-            .with_key_value_metadata(Some(ACTIVATIONS.metadata_with(fingerprint, origin)))
+            .with_key_value_metadata(Some(ACTIVATIONS.metadata_with(fingerprint, origin.pairs())))
             .batched(empty.schema())?;
         while let Some(contexts) = next()? {
             writer.write_batch(&frame(hooks, precision, width, &contexts)?)?;

@@ -3,8 +3,8 @@
 //!
 //! `row` turns rows into Parquet and back, `store` reads and writes whole files under their names,
 //! `writer` writes a table a stretch at a time, `seal` puts a hash of a file into it, `published` are
-//! those that a site gives away, `activations` holds the one table whose columns depend on the run, `origin` what parts say of what they have, `publish` makes a file appear whole or not
-//! at all, `folder` a folder, `hold` keeps others out meanwhile, `journal` is a file that only grows.
+//! those that a site gives away, `activations` holds the one table whose columns depend on the run,
+//! `origin` what parts say of what they have, `publish` makes a file appear whole or not at all, `folder` a folder, `hold` keeps others out meanwhile, `journal` is a file that only grows.
 
 pub mod activations;
 pub(crate) mod folder;

@@ -49,6 +49,11 @@ impl Origin {
         self.first..self.first + self.contexts.len() as u32
     }
 
+    /// Whether it is a part of the same contexts in the same places.
+    pub(crate) fn has_contexts_of(&self, other: &Origin) -> bool {
+        self.first == other.first && self.contexts == other.contexts
+    }
+
     /// As key-value metadata.
     pub(super) fn pairs(&self) -> [(&'static str, String); 3] {
         let mut contexts = format!("{} ", self.first);

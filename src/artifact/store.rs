@@ -85,17 +85,20 @@ impl Artifact {
         format!("{}/part-{part:05}.parquet", self.name)
     }
 
-    /// What a part says of itself from which rows may be taken over. What is long comes first: the
-    /// rest is looked for at the end of a file.
-    pub(super) fn metadata_with(&self, fingerprint: &str, origin: &Origin) -> KeyValueMetadata {
-        let pairs = origin.pairs().into_iter().chain(self.pairs(fingerprint));
+    /// What a file says of itself, and more, which comes first, as it may be long: the rest is looked
+    /// for at the end of a file.
+    pub(super) fn metadata_with(
+        &self,
+        fingerprint: &str,
+        more: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> KeyValueMetadata {
+        let pairs = more.into_iter().chain(self.pairs(fingerprint));
         KeyValueMetadata::from_static(pairs.map(|(key, value)| (key.to_string(), value)).collect())
     }
 
     /// What a file of this artifact says of itself.
     pub fn metadata(&self, fingerprint: &str) -> KeyValueMetadata {
-        let pairs = self.pairs(fingerprint);
-        KeyValueMetadata::from_static(pairs.map(|(key, value)| (key.to_string(), value)).to_vec())
+        self.metadata_with(fingerprint, [])
     }
 
     fn pairs(&self, fingerprint: &str) -> [(&'static str, String); 4] {
@@ -224,9 +227,7 @@ impl Store {
         part: u32,
         rows: &[R],
     ) -> Result<()> {
-        let own = (PART.to_string(), part.to_string());
-        let pairs = artifact.pairs(fingerprint).map(|(key, value)| (key.to_string(), value));
-        let metadata = KeyValueMetadata::from_static([own].into_iter().chain(pairs).collect());
+        let metadata = artifact.metadata_with(fingerprint, [(PART, part.to_string())]);
         self.write_rows(&self.part_path(artifact, part), metadata, rows)
     }
 
@@ -601,18 +602,15 @@ impl Store {
 
     /// The fingerprint that a part carries, whatever else is in it: whoever reads it checks that.
     pub(crate) fn part_says(&self, artifact: &Artifact, part: u32) -> Option<String> {
-        let path = self.part_path(artifact, part);
-        let fingerprint = fingerprint(artifact, &path)?;
-        let said = metadata(&mut ParquetReader::new(File::open(&path).ok()?)).ok()?;
+        let said = said(artifact, &self.part_path(artifact, part))?;
         let is_another = said.get(PART).is_some_and(|number| *number != part.to_string());
-        (!is_another).then_some(fingerprint)
+        if is_another { None } else { said.get(FINGERPRINT).cloned() }
     }
 
     /// What a part says of what it was made from and what it has; whoever reads it checks the rest.
     pub(crate) fn part_origin(&self, artifact: &Artifact, part: u32) -> Option<Origin> {
         let path = self.part_path(artifact, part);
-        fingerprint(artifact, &path)?;
-        Origin::read(&metadata(&mut ParquetReader::new(File::open(&path).ok()?)).ok()?)
+        Origin::read(&said(artifact, &path)?)
     }
 
     /// The bytes of a part; 0 if it is not there.
@@ -792,10 +790,14 @@ fn without_columns(path: &Path, artifact: &Artifact) -> String {
 
 /// The fingerprint that a file carries, if it is a whole one of this artifact and version.
 fn fingerprint(artifact: &Artifact, path: &Path) -> Option<String> {
+    said(artifact, path)?.remove(FINGERPRINT)
+}
+
+/// What a file says of itself, if it is one of this artifact.
+fn said(artifact: &Artifact, path: &Path) -> Option<BTreeMap<String, String>> {
     let said = metadata(&mut ParquetReader::new(File::open(path).ok()?)).ok()?;
     let version = artifact.version.to_string();
-    (said.get(NAME)? == artifact.name && *said.get(VERSION)? == version)
-        .then(|| said.get(FINGERPRINT).cloned())?
+    (said.get(NAME)? == artifact.name && *said.get(VERSION)? == version).then_some(said)
 }
 
 fn remove_if_there(path: &Path) -> Result<()> {

@@ -68,7 +68,7 @@ impl Store {
         part: u32,
     ) -> Result<TableWriter<R>> {
         let path = self.part_path(&R::ARTIFACT, part);
-        TableWriter::begin(self, &path, R::ARTIFACT.metadata_with(fingerprint, origin))
+        TableWriter::begin(self, &path, R::ARTIFACT.metadata_with(fingerprint, origin.pairs()))
     }
 }
 

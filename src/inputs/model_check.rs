@@ -13,8 +13,8 @@ const LONGEST: usize = 101;
 /// Repeated sequences, each of its own seed.
 const SEQUENCES: u64 = 4;
 
-/// Measures the model on the beginnings of the contexts `drawn`, as losses of dictionaries are, and refuses it where its files are read wrongly or
-/// it is no model of them at all.
+/// Measures the model on the beginnings of the contexts `drawn`, as losses of dictionaries are, and
+/// refuses it where its files are read wrongly or it is no model of them at all.
 ///
 /// # Errors
 /// When it is refused.

@@ -534,38 +534,15 @@ mod tests {
 
     #[test]
     fn what_numbers_depend_on_is_neither_the_corpus_nor_which_features() {
-        let of = |changed: &str| {
-            let names = [
-                "version",
-                "setting cache.dtype",
-                "file model/model.safetensors",
-                "file model/tokenizer.json",
-                "file dictionaries/mlp/sae.safetensors",
-                "hub gpt2@main/config.json",
-                "setting corpus.context",
-                "file corpus/a.jsonl",
-                "hub datasets/a@main",
-                "setting score.extra",
-                "setting groups.two.features",
-                "setting dictionaries of score.extra and groups",
-                "stage tokenize",
-                "stage discover",
-            ];
-            let value = |name: &str| if name == changed { "changed" } else { "same" };
-            base(&names.into_iter().map(|name| (name.into(), value(name).into())).collect(), &[])
-        };
-        let same = of("");
-        for name in [
+        const NUMBERS: [&str; 6] = [
             "version",
             "setting cache.dtype",
             "file model/model.safetensors",
             "file model/tokenizer.json",
             "file dictionaries/mlp/sae.safetensors",
             "hub gpt2@main/config.json",
-        ] {
-            assert_ne!(of(name), same, "{name}");
-        }
-        for name in [
+        ];
+        const WHICH: [&str; 8] = [
             "setting corpus.context",
             "file corpus/a.jsonl",
             "hub datasets/a@main",
@@ -574,8 +551,14 @@ mod tests {
             "setting dictionaries of score.extra and groups",
             "stage tokenize",
             "stage discover",
-        ] {
-            assert_eq!(of(name), same, "{name}");
-        }
+        ];
+        let of = |changed: &str| {
+            let value = |name: &str| if name == changed { "changed" } else { "same" };
+            let names = NUMBERS.into_iter().chain(WHICH);
+            base(&names.map(|name| (name.into(), value(name).into())).collect(), &[])
+        };
+        let same = of("");
+        NUMBERS.iter().for_each(|name| assert_ne!(of(name), same, "{name}"));
+        WHICH.iter().for_each(|name| assert_eq!(of(name), same, "{name}"));
     }
 }

@@ -12,7 +12,7 @@ use crate::inputs;
 use crate::lock::Ingredients;
 use crate::model::{Gpt2, packs};
 use crate::process;
-use crate::stages::earlier::{Parts, Place, Wanted};
+use crate::stages::earlier::{Parts, Place, Wanted, run_again};
 use crate::stages::{Done, Run};
 use rayon::prelude::*;
 use std::collections::{BTreeSet, VecDeque};
@@ -45,15 +45,11 @@ pub fn run(run: &Run) -> Result<Done> {
         None => format!("{} contexts, {gib:.2} GiB", made.contexts),
         Some(_) => counted(made.parts, "part"),
     };
-    Ok(format!("{} hooks of {of}{}", hooks.len(), rerun(made.run, made.contexts)).into())
-}
-
-/// How many contexts the model was run on, where some are as before.
-fn rerun(run: u64, contexts: u64) -> String {
-    match run < contexts {
-        true => format!("; {run} of {contexts} contexts run, the others as before"),
+    let kept = match made.run < made.contexts {
+        true => run_again(made.run, made.contexts),
         false => String::new(),
-    }
+    };
+    Ok(format!("{} hooks of {of}{kept}", hooks.len()).into())
 }
 
 fn check_size(

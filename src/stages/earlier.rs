@@ -148,12 +148,12 @@ impl Run<'_> {
         };
         let is_in_the_way = |part: &u32| {
             let now = origins.get(*part as usize);
-            let stays = |is: &Origin| {
-                now.is_some_and(|now| is.first == now.first && is.contexts == now.contexts)
-            };
-            let origin = self.store.part_origin(artifact, *part);
+            let stays = |is: &Origin| now.is_some_and(|now| is.has_contexts_of(now));
             self.store.part_says(artifact, *part).as_deref() != Some(self.fingerprint)
-                && origin.is_some_and(|is| !stays(&is) && is_useful(&is))
+                && self
+                    .store
+                    .part_origin(artifact, *part)
+                    .is_some_and(|is| !stays(&is) && is_useful(&is))
         };
         let mut moving = self.store.part_numbers(artifact);
         moving.retain(is_in_the_way);
@@ -209,8 +209,7 @@ impl Run<'_> {
         let here = Store::new(self.store.root());
         for &part in &parts.open {
             let Some(is) = here.part_origin(artifact, part) else { continue };
-            let now = &parts.origins[part as usize];
-            if is.first != now.first || is.contexts != now.contexts {
+            if !is.has_contexts_of(parts.origin(part)) {
                 continue;
             }
             if let Some(source) = open(&here, part, is) {
@@ -236,6 +235,11 @@ impl Run<'_> {
             parts.sources.push(source);
         }
     }
+}
+
+/// How many contexts the model was run on, where the others are as before.
+pub(super) fn run_again(run: u64, contexts: u64) -> String {
+    format!("; {run} of {contexts} contexts run, the others as before")
 }
 
 /// Removes those parts that were set aside from which nothing would be taken over.

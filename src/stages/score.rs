@@ -11,7 +11,7 @@ use crate::format::number::counted;
 use crate::ids::{DictionaryId, FeatureId};
 use crate::inputs;
 use crate::model::Gpt2;
-use crate::stages::earlier::{Parts, Place, Wanted};
+use crate::stages::earlier::{Parts, Place, Wanted, run_again};
 use crate::stages::scoring::{Scored, cached, live, rows};
 use crate::stages::{Done, Run};
 use crate::stats;
@@ -104,7 +104,7 @@ impl Tally {
         let Tally { contexts, features } = self;
         match (contexts < &all, features) {
             (false, _) => String::new(),
-            (true, 0) => format!("; {contexts} of {all} contexts run, the others as before"),
+            (true, 0) => run_again(*contexts, all),
             (true, new) => format!(
                 ", {new} of them new; {contexts} of {all} contexts run for all of them, the others for \
                  new ones"
