@@ -16,7 +16,6 @@ use circuit_atlas::progress::Progress;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -295,18 +294,6 @@ fn willing(pause: Duration) -> Server {
     })
 }
 
-fn start(bench: &Bench, stage: &str, shard: &str) -> Child {
-    let mut command = bench.command(&["run", stage, "--shard", shard]);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-/// Runs shards of a stage at the same time; what each said.
-fn together(bench: &Bench, stage: &str, shards: &[&str]) -> Vec<Said> {
-    let started: Vec<Child> = shards.iter().map(|shard| start(bench, stage, shard)).collect();
-    let ended = started.into_iter().map(|child| bench.said(child.wait_with_output().unwrap()));
-    ended.map(Said::succeeded).collect()
-}
-
 /// The same tables with the same bytes; in ledgers but for how long requests took.
 #[track_caller]
 fn assert_same_tables(one: &Bench, other: &Bench, tables: &[&str]) {
@@ -337,7 +324,7 @@ fn shards_of_interpret_ask_what_one_process_asks_and_give_its_tables() {
     assert!(expected.values().all(|n| *n == 1));
 
     // What is made of features waits for those of the other shard.
-    let said = together(&bench, "interpret", &["1/2", "2/2"]);
+    let said = bench.together("interpret", &["1/2", "2/2"]);
     let first = server.requests().len() - before;
     assert!(first > 2 && first < before, "{first} of {before}");
     let waiting = |said: &Said| {
@@ -347,9 +334,9 @@ fn shards_of_interpret_ask_what_one_process_asks_and_give_its_tables() {
     assert!(said.iter().any(|said| waiting(said) > 0), "{}", said[0].err);
     let status = bench.call(&["status"]);
     assert!(status.out.contains("interpret  would run: its last run did not"), "{}", status.out);
-    together(&bench, "interpret", &["1/2", "2/2"]);
+    bench.together("interpret", &["1/2", "2/2"]);
     assert_eq!(counted(&server.requests()[before..]), expected);
-    let said = together(&bench, "interpret", &["1/1"]);
+    let said = bench.together("interpret", &["1/1"]);
     assert_eq!(waiting(&said[0]), 0, "{}", said[0].err);
     assert!(said[0].err.contains(" shard 1/1: 0 requests now, 0 left; 0 more "), "{}", said[0].err);
     let said = bench.run(&["interpret"]).succeeded();
@@ -366,7 +353,7 @@ fn a_killed_shard_of_interpret_goes_on_and_pays_for_nothing_twice() {
     let bench = bench(&server, "concurrency = 1\n");
     let journal = bench.file("artifacts/replies/1-of-2.jsonl");
     let kept = || std::fs::read_to_string(&journal).unwrap_or_default().matches('\n').count();
-    let mut child = start(&bench, "interpret", "1/2");
+    let mut child = bench.start(&["interpret", "--shard", "1/2"]);
     while kept() < 3 && child.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -379,8 +366,8 @@ fn a_killed_shard_of_interpret_goes_on_and_pays_for_nothing_twice() {
         let said = bench.said(twice);
         assert!(said.error().starts_with("error: another process asks"), "{}", said.err);
     }
-    together(&bench, "interpret", &["1/2", "2/2"]);
-    together(&bench, "interpret", &["1/2", "2/2"]);
+    bench.together("interpret", &["1/2", "2/2"]);
+    bench.together("interpret", &["1/2", "2/2"]);
     bench.run(&["interpret"]).succeeded();
     let counts = counted(&server.requests());
     let twice = counts.values().filter(|n| **n > 1).count();
@@ -392,7 +379,7 @@ fn a_budget_is_of_all_shards_and_of_the_run_that_ends_the_stage() {
     let server = willing(Duration::ZERO);
     let bench = bench(&server, "max_calls = 9\n");
     for _ in 0..2 {
-        let said = together(&bench, "interpret", &["1/2", "2/2"]);
+        let said = bench.together("interpret", &["1/2", "2/2"]);
         let why = "without an answer: the share of shard 1/2 in `llm.max_calls = 9` is reached";
         assert!(said[0].err.contains(why), "{}", said[0].err);
     }
@@ -401,7 +388,7 @@ fn a_budget_is_of_all_shards_and_of_the_run_that_ends_the_stage() {
     assert_eq!(whole.output().unwrap().status.code(), Some(3));
     assert_eq!(server.requests().len(), 9);
     // The next run is another one, as it always was.
-    together(&bench, "interpret", &["2/2"]);
+    bench.together("interpret", &["2/2"]);
     assert_eq!(server.requests().len(), 9 + 5);
     assert_eq!(whole.output().unwrap().status.code(), Some(3));
     assert_eq!(server.requests().len(), 9 + 9);
@@ -420,7 +407,7 @@ fn shards_of_evaluate_ask_what_one_process_asks_and_give_its_tables() {
     one.run(&["evaluate"]).succeeded();
     let expected = counted(&server.requests()[explained..]);
     let before = server.requests().len();
-    together(&bench, "evaluate", &["1/2", "2/2"]);
+    bench.together("evaluate", &["1/2", "2/2"]);
     assert_eq!(counted(&server.requests()[before..]), expected);
     let asked = server.requests().len();
     let said = bench.run(&["evaluate"]).succeeded();

@@ -4,7 +4,7 @@ use circuit_atlas::artifact::{Artifact, Row, Store};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use tempfile::TempDir;
 
@@ -51,6 +51,7 @@ pub(crate) struct Bench {
 }
 
 /// What a command said.
+#[derive(Debug)]
 pub(crate) struct Said {
     pub ok: bool,
     /// The exit code; none if it was killed.
@@ -143,6 +144,20 @@ impl Bench {
             command.args(["--times", "never"]);
         }
         command
+    }
+
+    /// Starts `run` with these arguments; what it says is kept for when it has ended.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(&[&["run"], arguments].concat());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Runs shards of a stage at the same time; what each said.
+    pub(crate) fn together(&self, stage: &str, shards: &[&str]) -> Vec<Said> {
+        let start = |shard: &&str| self.start(&[stage, "--shard", shard]);
+        let started: Vec<Child> = shards.iter().map(start).collect();
+        let ended = started.into_iter().map(|child| self.said(child.wait_with_output().unwrap()));
+        ended.map(Said::succeeded).collect()
     }
 
     pub(crate) fn call(&self, arguments: &[&str]) -> Said {

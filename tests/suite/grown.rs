@@ -5,7 +5,7 @@ use crate::bench::{Bench, Said, copy, walk};
 use circuit_atlas::artifact::tables::{ContextRow, EncodedRow};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -218,17 +218,6 @@ fn new_features_and_new_documents_are_scored_together() {
     }
 }
 
-fn shard(bench: &Bench, stage: &str, shard: &str) -> Child {
-    let mut command = bench.command(&["run", stage, "--shard", shard]);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-fn together(bench: &Bench, stage: &str, shards: &[&str]) -> Vec<String> {
-    let started: Vec<Child> = shards.iter().map(|name| shard(bench, stage, name)).collect();
-    let ended = started.into_iter().map(|child| bench.said(child.wait_with_output().unwrap()));
-    ended.map(|said| said.succeeded().err).collect()
-}
-
 #[test]
 fn shards_take_over_what_is_the_same_and_a_corpus_may_change_between_them() {
     let bench = scored("");
@@ -236,13 +225,13 @@ fn shards_take_over_what_is_the_same_and_a_corpus_may_change_between_them() {
     bring(&bench, &[("a.jsonl", &lines(200, 10)), ("m.jsonl", &lines(0, 90))]);
     bench.run(&["tokenize", "measure"]).succeeded();
     // Half of the parts, as of a run that was killed.
-    let said = together(&bench, "cache", &["1/2"]);
-    assert!(said[0].contains(" contexts run, the others as before ("), "{said:?}");
+    let said = bench.together("cache", &["1/2"]);
+    assert!(said[0].err.contains(" contexts run, the others as before ("), "{said:?}");
     assert!(bench.file("artifacts/earlier/activations").exists());
     // Then others go on, and their parts are still there.
-    let said = together(&bench, "cache", &["1/2", "2/2", "2/2"]);
-    assert!(said.iter().all(|said| said.contains(" the others as before (")), "{said:?}");
-    together(&bench, "score", &["1/2", "2/2"]);
+    let said = bench.together("cache", &["1/2", "2/2", "2/2"]);
+    assert!(said.iter().all(|said| said.err.contains(" the others as before (")), "{said:?}");
+    bench.together("score", &["1/2", "2/2"]);
     bench.run(&["cache", "score"]).succeeded();
     assert!(!bench.file("artifacts/earlier").exists());
     assert_as_from_nothing(&bench);
@@ -251,9 +240,9 @@ fn shards_take_over_what_is_the_same_and_a_corpus_may_change_between_them() {
     let more = [lines(0, 80), lines(300, 12)].concat();
     bring(&bench, &[("a.jsonl", &lines(200, 10)), ("m.jsonl", &more)]);
     bench.run(&["tokenize", "measure"]).succeeded();
-    together(&bench, "cache", &["1/2"]);
-    together(&bench, "cache", &["2/2"]);
-    together(&bench, "score", &["2/2"]);
+    bench.together("cache", &["1/2"]);
+    bench.together("cache", &["2/2"]);
+    bench.together("score", &["2/2"]);
     let known = [before, contexts(&bench)].concat();
     let before = known.len() / 2;
     bring(&bench, &[("a.jsonl", &lines(200, 14)), ("m.jsonl", &more)]);

@@ -24,18 +24,6 @@ fn ready() -> Bench {
     bench
 }
 
-fn shard(bench: &Bench, stage: &str, shard: &str) -> Child {
-    let mut command = bench.command(&["run", stage, "--shard", shard]);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-/// Runs shards of a stage at the same time; what each said.
-fn together(bench: &Bench, stage: &str, shards: &[&str]) -> Vec<String> {
-    let started: Vec<Child> = shards.iter().map(|name| shard(bench, stage, name)).collect();
-    let ended = started.into_iter().map(|child| bench.said(child.wait_with_output().unwrap()));
-    ended.map(|said| said.succeeded().err).collect()
-}
-
 /// When each part of a table was written.
 fn written(bench: &Bench, table: &str) -> Vec<(PathBuf, SystemTime)> {
     let mut files = Vec::new();
@@ -53,12 +41,12 @@ fn status(bench: &Bench) -> String {
 fn shards_at_the_same_time_give_the_bytes_of_one_run() {
     let bench = ready();
     // One of them twice, and one that has no part.
-    let said = together(&bench, "cache", &["1/3", "2/3", "3/3", "1/3"]);
-    assert!(said.iter().all(|said| said.starts_with("cache      shard ")), "{said:?}");
+    let said = bench.together("cache", &["1/3", "2/3", "3/3", "1/3"]);
+    assert!(said.iter().all(|said| said.err.starts_with("cache      shard ")), "{said:?}");
     assert!(status(&bench).contains("\ncache      would run: its last run did not finish\n"));
     // Every part of `cache` is there, so that nothing has to end it first.
-    let said = together(&bench, "score", &["1/5", "2/5", "3/5", "4/5", "5/5"]);
-    assert!(said[4].contains(" over 0 parts ("), "{}", said[4]);
+    let said = bench.together("score", &["1/5", "2/5", "3/5", "4/5", "5/5"]);
+    assert!(said[4].err.contains(" over 0 parts ("), "{}", said[4].err);
     let parts = [written(&bench, "activations"), written(&bench, "scores")];
     assert_eq!(parts.each_ref().map(Vec::len), [4, 4]);
     let said = bench.run(&[]).succeeded();
@@ -95,7 +83,7 @@ fn shards_of_a_changed_run_keep_what_they_can_and_remove_what_is_too_much() {
     // What the run before scored stands until a shard changes it; then nothing is shown.
     let question: &[&str] = &["show", "feature", "att1.3"];
     for stage in ["cache", "score"] {
-        together(&bench, stage, &["1/2", "2/2"]);
+        bench.together(stage, &["1/2", "2/2"]);
         assert_eq!(written(&bench, "activations").len(), 3);
         let said = bench.call(question).failed();
         assert!(said.error().contains("`cache` has not finished"), "{}", said.err);
@@ -105,15 +93,16 @@ fn shards_of_a_changed_run_keep_what_they_can_and_remove_what_is_too_much() {
 
     // Of the same contexts, parts are kept and only new features are scored.
     let bench = Bench::finished().add(extra);
-    let said = together(&bench, "cache", &["1/2", "2/2"]);
+    let said = bench.together("cache", &["1/2", "2/2"]);
     assert!(
-        said.iter()
-            .all(|said| said.contains(" of 2 parts; 0 of 48 contexts run, the others as before (")),
+        said.iter().all(|said| said
+            .err
+            .contains(" of 2 parts; 0 of 48 contexts run, the others as before (")),
         "{said:?}"
     );
-    let said = together(&bench, "score", &["1/2", "2/2"]);
+    let said = bench.together("score", &["1/2", "2/2"]);
     assert!(
-        said.iter().all(|said| said.contains(" over 2 parts, 2 of them new; 0 of 48 contexts")),
+        said.iter().all(|said| said.err.contains(" over 2 parts, 2 of them new; 0 of 48 contexts")),
         "{said:?}"
     );
     bench.run(&[]).succeeded();
@@ -125,12 +114,12 @@ fn shards_of_a_changed_run_keep_what_they_can_and_remove_what_is_too_much() {
 #[test]
 fn a_killed_shard_goes_on_where_it_was() {
     let bench = ready();
-    together(&bench, "cache", &["1/1"]);
+    bench.together("cache", &["1/1"]);
     let first = bench.file("artifacts/scores/part-00000.parquet");
     // On a busy machine it may end before the kill arrives; then it is undone and tried again.
     let killed = (0..20).any(|_| {
         drop(std::fs::remove_dir_all(bench.file("artifacts/scores")));
-        let mut child = shard(&bench, "score", "1/1");
+        let mut child = bench.start(&["score", "--shard", "1/1"]);
         until("a part", || first.exists());
         child.kill().unwrap();
         !child.wait().unwrap().success()
@@ -144,11 +133,11 @@ fn a_killed_shard_goes_on_where_it_was() {
         std::fs::write(path, "half of it").unwrap();
     }
     let before = written(&bench, "scores");
-    together(&bench, "score", &["1/2"]);
+    bench.together("score", &["1/2"]);
     let after = written(&bench, "scores");
     let kept = |(path, _): &&(PathBuf, SystemTime)| path.ends_with("part-00000.parquet");
     assert_eq!(before.iter().find(kept), after.iter().find(kept), "a finished part is made again");
-    together(&bench, "score", &["1/1"]);
+    bench.together("score", &["1/1"]);
     assert!(unfinished.exists() && lock.exists(), "a shard cannot know whose they are");
     bench.run(&[]).succeeded();
     bench.assert_same_results(&Bench::finished());
@@ -157,7 +146,7 @@ fn a_killed_shard_goes_on_where_it_was() {
 #[test]
 fn shards_and_whole_runs_do_not_work_on_a_folder_at_the_same_time() {
     let bench = ready();
-    together(&bench, "cache", &["1/2"]);
+    bench.together("cache", &["1/2"]);
     let open = || File::options().read(true).append(true).open(bench.file("artifacts/.running"));
     let shard = open().unwrap();
     shard.lock_shared().unwrap();
@@ -165,7 +154,7 @@ fn shards_and_whole_runs_do_not_work_on_a_folder_at_the_same_time() {
         let said = bench.call(arguments).failed();
         assert!(said.error().starts_with("error: another run is using"), "{}", said.err);
     }
-    together(&bench, "cache", &["2/2"]);
+    bench.together("cache", &["2/2"]);
     let said = bench.call(&["status"]).succeeded();
     assert_eq!(said.err, "a run is going on: this is how far it is\n");
     assert!(said.out.contains("\ncache      is running\n"), "{}", said.out);
@@ -221,7 +210,7 @@ fn what_cannot_run_in_shards_is_refused_by_name() {
     assert!(!bench.file("artifacts/activations").exists());
     assert_eq!(status(&bench), status(&ready()));
     // A part is missing, and another one is of an earlier run.
-    together(&bench, "cache", &["1/2"]);
+    bench.together("cache", &["1/2"]);
     let said = bench.run(&["score", "--shard", "1/2"]).failed();
     let expected = "`score` needs the output of `cache`, which is not fresh: its last run did not";
     assert!(said.error().contains(expected), "{}", said.err);

@@ -1,10 +1,9 @@
 //! Stages whose work is kept in parts until they are done: `discover` and `verify`, killed and gone
 //! on with, and shared by several processes.
 
-use crate::bench::{Bench, copy, walk};
+use crate::bench::{Bench, Said, copy, walk};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -89,26 +88,18 @@ fn kept(bench: &Bench) -> BTreeMap<PathBuf, SystemTime> {
     files
 }
 
-fn start(bench: &Bench, arguments: &[&str]) -> Child {
-    let mut command = bench.command(&[&["run"], arguments].concat());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
 /// Runs shards of a stage at the same time; how many parts each says that it made.
-fn together(bench: &Bench, stage: &str, shards: &[&str]) -> Vec<usize> {
-    let started: Vec<Child> =
-        shards.iter().map(|shard| start(bench, &[stage, "--shard", shard])).collect();
-    let said = |child: Child| {
-        let said = bench.said(child.wait_with_output().unwrap()).succeeded().err;
-        let made = said.split(": ").nth(1).unwrap_or_else(|| panic!("{said}"));
-        made.split(' ').next().unwrap().parse().unwrap_or_else(|_| panic!("{said}"))
+fn made_by(bench: &Bench, stage: &str, shards: &[&str]) -> Vec<usize> {
+    let number = |said: Said| {
+        let made = said.err.split(": ").nth(1).unwrap_or_else(|| panic!("{}", said.err));
+        made.split(' ').next().unwrap().parse().unwrap_or_else(|_| panic!("{}", said.err))
     };
-    started.into_iter().map(said).collect()
+    bench.together(stage, shards).into_iter().map(number).collect()
 }
 
 /// Runs a stage and kills it when something is there; whether it was killed before it ended.
 fn killed(bench: &Bench, arguments: &[&str], is_there: impl Fn() -> bool) -> bool {
-    let mut child = start(bench, arguments);
+    let mut child = bench.start(arguments);
     let since = Instant::now();
     while !is_there()
         && since.elapsed() < Duration::from_secs(300)
@@ -177,12 +168,12 @@ fn shards_of_discover_give_the_bytes_of_one_run() {
     // One of them twice. What comes after the scores of all is made in a second round, unless one
     // was the last; shards of another number go on with it.
     let shards = ["1/3", "2/3", "3/3", "1/3"];
-    together(&bench, "discover", &shards);
+    made_by(&bench, "discover", &shards);
     assert!(bench.call(&["status"]).succeeded().out.contains("discover   would run: its last run"));
     let said = bench.run(&["verify", "--shard", "1/2"]).failed();
     assert!(said.error().contains("`verify` needs the output of `discover`"), "{}", said.err);
-    together(&bench, "discover", &["1/2", "2/2", "7/9"]);
-    assert_eq!(together(&bench, "discover", &["1/1"]), [0], "something is left");
+    made_by(&bench, "discover", &["1/2", "2/2", "7/9"]);
+    assert_eq!(made_by(&bench, "discover", &["1/1"]), [0], "something is left");
     let parts = kept(&bench);
     assert!(parts.len() >= 10, "{parts:?}");
     bench.run(&["discover"]).succeeded();
@@ -195,7 +186,7 @@ fn a_shard_of_discover_that_is_killed_goes_on() {
     let first = bench.file("artifacts/prompt_scores/part-00000.parquet");
     killed(&bench, &["discover", "--shard", "1/1"], || first.exists());
     let parts = kept(&bench);
-    together(&bench, "discover", &["1/1"]);
+    made_by(&bench, "discover", &["1/1"]);
     let now = kept(&bench);
     let whole = parts.iter().filter(|(path, _)| !is_hidden(path));
     assert!(whole.into_iter().all(|(path, time)| now.get(path) == Some(time)));
@@ -212,7 +203,7 @@ fn shards_of_greedy_circuits_give_the_bytes_of_one_run() {
     copy(one.path(), bench.path());
     one.run(&["discover"]).succeeded();
     // There are two parts.
-    assert_eq!(together(&bench, "discover", &["1/3", "2/3", "3/3"]), [1, 1, 0]);
+    assert_eq!(made_by(&bench, "discover", &["1/3", "2/3", "3/3"]), [1, 1, 0]);
     bench.run(&["discover"]).succeeded();
     assert_same(&bench, &one);
 }
@@ -220,11 +211,11 @@ fn shards_of_greedy_circuits_give_the_bytes_of_one_run() {
 #[test]
 fn shards_of_verify_give_the_bytes_of_one_run() {
     let bench = before("verify");
-    let made = together(&bench, "verify", &["1/3", "2/3", "3/3", "2/3"]);
+    let made = made_by(&bench, "verify", &["1/3", "2/3", "3/3", "2/3"]);
     // Of the one that runs twice, one may find everything made.
     assert!(made[0] > 0 && made[2] > 0, "{made:?}");
-    together(&bench, "verify", &["1/2", "2/2", "11/12"]);
-    assert_eq!(together(&bench, "verify", &["1/1"]), [0], "something is left");
+    made_by(&bench, "verify", &["1/2", "2/2", "11/12"]);
+    assert_eq!(made_by(&bench, "verify", &["1/1"]), [0], "something is left");
     bench.run(&["verify"]).succeeded();
     assert!(KEPT.iter().all(|name| !bench.file("artifacts").join(name).exists()));
     assert_same(&bench, &before("heads"));
@@ -251,7 +242,7 @@ fn kept_parts_of_somebody_else_are_neither_replaced_nor_removed() {
 #[test]
 fn parts_of_other_settings_and_damaged_ones_are_made_again() {
     let bench = before("discover");
-    together(&bench, "discover", &["1/2"]);
+    made_by(&bench, "discover", &["1/2"]);
     // One is damaged.
     let path = bench.file("artifacts/prompt_scores/part-00000.parquet");
     let mut bytes = std::fs::read(&path).unwrap();
@@ -282,15 +273,15 @@ fn exchange(bench: &Bench, artifact: &str) {
 #[test]
 fn parts_of_other_prompts_and_tasks_are_made_again() {
     let bench = before("discover");
-    (0..2).for_each(|_| drop(together(&bench, "discover", &["1/1"])));
+    (0..2).for_each(|_| drop(made_by(&bench, "discover", &["1/1"])));
     ["prompt_scores", "prompt_circuits", "choices"].iter().for_each(|name| exchange(&bench, name));
     bench.run(&["discover"]).succeeded();
     assert_same(&bench, &before("verify"));
 
-    (0..2).for_each(|_| drop(together(&bench, "verify", &["1/1"])));
+    (0..2).for_each(|_| drop(made_by(&bench, "verify", &["1/1"])));
     ["method_circuits", "tested_links"].iter().for_each(|name| exchange(&bench, name));
     // A shard may find them first.
-    together(&bench, "verify", &["1/1"]);
+    made_by(&bench, "verify", &["1/1"]);
     bench.run(&["verify"]).succeeded();
     assert_same(&bench, &before("heads"));
 }
@@ -320,7 +311,7 @@ fn shards_of_aggregate_give_the_bytes_of_one_run() {
     let one = all();
     copy(bench.path(), one.path());
     one.run(&["aggregate"]).succeeded();
-    let made = together(&bench, "aggregate", &["1/3", "2/3", "1/3"]);
+    let made = made_by(&bench, "aggregate", &["1/3", "2/3", "1/3"]);
     assert!(made[1] > 3 && made[0].max(made[2]) > 3, "{made:?}");
     // What the third leaves is made by the whole run. A part that is not whole, or is another
     // one, is made again.
