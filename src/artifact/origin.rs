@@ -1,6 +1,7 @@
 //! What a part of a table that grows with the corpus says of itself, so that a later run can take rows
 //! of it over when the tables that it was made from are there no more.
 
+use crate::ids::hash_tokens;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -21,9 +22,7 @@ const DIGITS: usize = 32;
 impl ContextKey {
     pub(crate) fn of(tokens: &[u32]) -> ContextKey {
         let mut hasher = blake3::Hasher::new();
-        tokens.iter().for_each(|id| {
-            hasher.update(&id.to_le_bytes());
-        });
+        hash_tokens(&mut hasher, tokens);
         let mut first = [0; 16];
         first.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         ContextKey(u128::from_be_bytes(first))

@@ -3,7 +3,7 @@
 //!
 //! Pure functions of ids and numbers: no text, no files.
 
-use crate::ids::Half;
+use crate::ids::{Half, hash_tokens};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -117,9 +117,7 @@ impl Packer {
 /// A document's half, by a hash of its ids, so that copies of a text are never on both sides.
 pub fn half(ids: &[u32]) -> Half {
     let mut hasher = blake3::Hasher::new();
-    ids.iter().for_each(|id| {
-        hasher.update(&id.to_le_bytes());
-    });
+    hash_tokens(&mut hasher, ids);
     if hasher.finalize().as_bytes()[0] & 1 == 0 { Half::Explain } else { Half::Score }
 }
 

@@ -19,6 +19,13 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
+/// Adds token ids to a hash, each in 4 bytes, the lowest first.
+pub(crate) fn hash_tokens(hasher: &mut blake3::Hasher, tokens: &[u32]) {
+    tokens.iter().for_each(|id| {
+        hasher.update(&id.to_le_bytes());
+    });
+}
+
 /// Which of a layer's two dictionaries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -4,6 +4,7 @@ use crate::artifact::tables::EncodedRow;
 use crate::artifact::{Row, Store};
 use crate::corpus::{Content, RawDocument};
 use crate::error::Result;
+use crate::ids::hash_tokens;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
@@ -70,9 +71,7 @@ impl Texts {
             Content::Text(text) => hasher.update(b"text").update(text.as_bytes()),
             Content::Tokens(ids) => {
                 hasher.update(b"ids");
-                ids.iter().for_each(|id| {
-                    hasher.update(&id.to_le_bytes());
-                });
+                hash_tokens(&mut hasher, ids);
                 &mut hasher
             }
         };

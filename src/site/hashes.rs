@@ -64,12 +64,7 @@ fn first_half(bytes: &[u8]) -> [u8; 16] {
 }
 
 fn words(hash: [u8; 16]) -> String {
-    hash.iter().fold(String::with_capacity(32), |mut out, byte| {
-        out.extend(
-            [byte >> 4, byte & 15].map(|four| char::from(b"0123456789abcdef"[four as usize])),
-        );
-        out
-    })
+    format!("{:032x}", u128::from_be_bytes(hash))
 }
 
 #[cfg(unix)]
