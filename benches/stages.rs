@@ -16,12 +16,12 @@
 
 use candle_core::{Device, Tensor};
 use circuit_atlas::artifact::Store;
-use circuit_atlas::artifact::tables::FeatureRow;
+use circuit_atlas::artifact::tables::{ContextRow, FeatureRow};
 use circuit_atlas::config::Config;
 use circuit_atlas::error::Result;
 use circuit_atlas::ids::{DictionaryId, Kind};
 use circuit_atlas::inputs;
-use circuit_atlas::model::Gpt2;
+use circuit_atlas::model::{Gpt2, Sizes};
 use circuit_atlas::pipeline::set_threads;
 use circuit_atlas::stats::mix;
 use rayon::prelude::*;
@@ -80,16 +80,48 @@ fn main() -> Result<()> {
     );
     drop(model);
     println!("| stage | seconds | largest memory, MiB | written, MiB |\n|---|---|---|---|");
-    let mut all = 0.0;
+    let (mut all, mut scoring) = (0.0, 0.0);
     for stage in STAGES {
         let (seconds, memory, written) = run(&folder, &config, stage)?;
         all += seconds;
+        scoring += if matches!(stage, "cache" | "score") { seconds } else { 0.0 };
         let memory = memory.map_or("".into(), |kib| format!("{:.0}", kib as f64 / 1024.0));
         let written = written as f64 / f64::from(1 << 20);
         println!("| `{stage}` | {seconds:.1} | {memory} | {written:.1} |");
     }
     println!("| all | {all:.1} | | |");
+    let (tokens, needed) = needed(&config, &sizes)?;
+    let own = needed / scoring;
+    println!(
+        "\n`cache` and `score`: {:.0} tokens/s, {:.1} GFLOP/s = {:.2} of the product, {:.2} of the \
+         forward pass",
+        tokens / scoring,
+        own / 1e9,
+        own / roof,
+        own / rate
+    );
     Ok(())
+}
+
+/// Tokens of the corpus, and the operations that scoring them needs: the model's, and a product with
+/// the row of each scored feature.
+fn needed(config: &Config, sizes: &Sizes) -> Result<(f64, f64)> {
+    let store = Store::new(&config.artifacts());
+    let features = store.read::<FeatureRow>()?.len() as f64;
+    let (mut tokens, mut operations) = (0.0, 0.0);
+    for context in store.read_parts::<ContextRow>()? {
+        let t = context.tokens.len() as f64;
+        tokens += t;
+        operations += 2.0 * t * (per_token(sizes, t) + features * sizes.d_model as f64);
+    }
+    Ok((tokens, operations))
+}
+
+/// Multiplications that a token of a context of `t` tokens needs: everything but the last MLP and the
+/// unembedding.
+fn per_token(sizes: &Sizes, t: f64) -> f64 {
+    let (d, m, layers) = (sizes.d_model as f64, sizes.d_mlp as f64, sizes.layers as f64);
+    layers * (4.0 * d * d + t * d) + (layers - 1.0) * 2.0 * d * m
 }
 
 /// Cargo passes `--bench` besides.
@@ -200,9 +232,7 @@ fn forward(model: &Gpt2) -> Result<(f64, f64)> {
     let contexts: Vec<&[u32]> = contexts.iter().map(Vec::as_slice).collect();
     // What the last MLP reads: everything has run but that MLP.
     let last = DictionaryId { layer: model.sizes.layers - 1, kind: Kind::Mlp };
-    let (d, m, layers) =
-        (model.sizes.d_model as f64, model.sizes.d_mlp as f64, model.sizes.layers as f64);
-    let each = layers * (4.0 * d * d + t as f64 * d) + (layers - 1.0) * 2.0 * d * m;
+    let each = per_token(&model.sizes, t as f64);
     let tokens = (n * t) as f64;
     let rate = best(2.0 * tokens * each, || {
         let packs = contexts.par_chunks(PACK).map(|pack| model.read(pack, &[last]).map(drop));

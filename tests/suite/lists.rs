@@ -247,10 +247,15 @@ fn time_until(browser: &mut Browser, step: &str, holds: &str) -> f64 {
     browser.ask(&wait).as_f64().unwrap()
 }
 
-/// The bytes of the page and of what it loaded.
+/// The bytes of the page, its scripts and its styles, and of scripts that were added since this was first
+/// asked on the page. Of files, browsers list no resources.
 fn bytes_loaded(browser: &mut Browser) -> u64 {
-    let names = "[location.href.split('#')[0], ...performance.getEntriesByType('resource').map((r) \
-                 => r.name)].join(' ')";
+    let names = "(() => { if (!window.added) { window.added = new Set(); new MutationObserver((all) => \
+                 all.forEach((one) => one.addedNodes.forEach((e) => e.src && added.add(e.src)))) \
+                 .observe(document.head, {childList: true}); } \
+                 const own = [...document.querySelectorAll('script[src], link[rel=stylesheet]')]; \
+                 return [...new Set([location.href.split('#')[0], ...own.map((e) => e.src || e.href), \
+                 ...added])].join(' '); })()";
     let loaded = browser.text(names);
     let size = |name: &str| std::fs::metadata(name.strip_prefix("file://").unwrap()).unwrap().len();
     loaded.split(' ').map(size).sum()
