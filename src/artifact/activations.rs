@@ -6,6 +6,7 @@ use super::store::Store;
 use super::tables::ACTIVATIONS;
 use crate::error::{Context, Hint, Result, caught};
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 use polars::prelude::{
     BinaryChunked, Column, DataFrame, IntoSeries, NewChunkedArray, ParquetCompression,
     ParquetReader, ParquetWriter, SerReader,
@@ -34,18 +35,18 @@ impl Precision {
         }
     }
 
-    /// What a number is after it was kept.
-    pub fn round(self, x: f32) -> f32 {
+    /// Makes of numbers what they are after they were kept.
+    pub fn round(self, values: &mut [f32]) {
         match self {
-            Precision::F32 => x,
-            Precision::F16 => f16::from_f32(x).to_f32(),
+            Precision::F32 => {}
+            Precision::F16 => halves(values).convert_to_f32_slice(values),
         }
     }
 
     fn encode(self, values: &[f32]) -> Vec<u8> {
         match self {
-            Precision::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Precision::F16 => values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),
+            Precision::F32 => bytes_of(values, f32::to_le_bytes),
+            Precision::F16 => bytes_of(&halves(values), f16::to_le_bytes),
         }
     }
 
@@ -55,12 +56,27 @@ impl Precision {
                 into.extend(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)));
             }
             Precision::F16 => {
-                into.extend(
-                    bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()),
-                );
+                let halves: Vec<f16> =
+                    bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b)).collect();
+                let start = into.len();
+                into.resize(start + halves.len(), 0.0);
+                halves.convert_to_f32_slice(&mut into[start..]);
             }
         }
     }
+}
+
+fn halves(values: &[f32]) -> Vec<f16> {
+    let mut halves = vec![f16::ZERO; values.len()];
+    halves.convert_from_f32_slice(values);
+    halves
+}
+
+/// The bytes of numbers, one after the other.
+fn bytes_of<T: Copy, const N: usize>(values: &[T], bytes: impl Fn(T) -> [u8; N]) -> Vec<u8> {
+    let mut all = vec![[0; N]; values.len()];
+    all.iter_mut().zip(values).for_each(|(to, value)| *to = bytes(*value));
+    all.into_flattened()
 }
 
 /// What the hooks of one context read: for each hook `[T, width]`, row-major.

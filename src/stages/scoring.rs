@@ -32,7 +32,7 @@ pub(crate) fn live(
         let each = model.read(&tokens, &hooks)?.into_iter().zip(contexts);
         let scored = each.map(|(mut values, row)| {
             // Rounded as the disk would, so that both ways give the same scores.
-            values.iter_mut().flatten().for_each(|x| *x = precision.round(*x));
+            values.iter_mut().for_each(|values| precision.round(values));
             Ok((row.context, scorer.score(&values)?))
         });
         scored.collect()
