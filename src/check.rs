@@ -12,13 +12,14 @@ use crate::lock::Lock;
 use crate::model::ModelCheck;
 use crate::process;
 use crate::progress::Progress;
+use crate::show::say_labelled;
 use crate::stages::conformance::{SAMPLE, sample as spread, tokens_of, warning};
 use crate::task;
 
 /// # Errors
 /// At the first thing that would stop a run.
 pub(crate) fn check(config: &Config) -> Result<()> {
-    let say = |what: &str, found: String| process::say(format!("{what:<10} {found}"));
+    let say = |what: &str, found: String| say_labelled(&format!("{what:<10} "), &found);
     let warn = |warning: String| say("warning", warning);
     say("settings", format!("{} tasks, {} groups", config.tasks.len(), config.groups.len()));
     crate::pipeline::set_threads(config);
@@ -107,12 +108,12 @@ fn told(checked: &ModelCheck) -> String {
 }
 
 const HEADER: &str =
-    "dictionary  features  active (L0)     variance explained  loss recovered  never active";
+    "dictionary  features      L0  variance explained  loss recovered  never active";
 
 fn row(measured: &Conformance) -> String {
     let recovered = measured.loss_recovered.map_or("-".into(), |share| format!("{share:.3}"));
     format!(
-        "{:<10} {:>9} {:>15.1} {:>19.3} {:>15} {:>13}",
+        "{:<10} {:>9} {:>7.1} {:>19.3} {:>15} {:>13}",
         measured.id.to_string(),
         measured.width,
         measured.l0,

@@ -92,9 +92,22 @@ pub struct Entry {
     /// killed goes on in the same round.
     #[serde(default)]
     pub again: u32,
+    /// What its run had spent on language models when it began the stage, as long as that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) carried: Option<Carried>,
     pub(crate) ingredients: Ingredients,
     /// What it wrote, below the artifact folder.
     pub files: BTreeMap<String, Stamp>,
+}
+
+/// What a run has spent on language models before a stage.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Carried {
+    /// The fingerprint of the stage: one with another is of another run.
+    pub run: String,
+    pub calls: u64,
+    pub cost: f64,
 }
 
 /// A file's size, time of change (nanoseconds) and content.
@@ -349,8 +362,20 @@ impl Lock {
         let entry = self.stages.entry(stage.into()).or_default();
         let (left, failed) = (entry.left, entry.failed);
         let again = if again > 0 { again } else { entry.again };
+        let carried = entry.carried.take();
         let ingredients = entry.ingredients.remove_entry(ATTEMPT).into_iter().collect();
-        *entry = Entry { left, failed, again, ingredients, ..Entry::default() };
+        *entry = Entry { left, failed, again, carried, ingredients, ..Entry::default() };
+    }
+
+    /// What the run of this fingerprint that was killed in a stage had spent before it; none where
+    /// no run was.
+    pub(crate) fn carried(&self, stage: &str, run: &str) -> Option<&Carried> {
+        self.stages.get(stage)?.carried.as_ref().filter(|carried| carried.run == run)
+    }
+
+    /// Notes what the run that begins a stage has spent before it.
+    pub(crate) fn carry(&mut self, stage: &str, carried: Carried) {
+        self.stages.entry(stage.into()).or_default().carried = Some(carried);
     }
 
     /// Whether a stage lacks nothing but answers to questions: what it gives may be used.

@@ -135,7 +135,7 @@ fn frame(
     Ok(DataFrame::new(height, columns)?)
 }
 
-/// A part of any run, of which single contexts are read.
+/// A part of any run, of which some contexts are read.
 pub(crate) struct ActivationPart {
     store: Store,
     part: u32,
@@ -169,7 +169,8 @@ impl ActivationPart {
         Ok(ActivationPart { store, part, first: numbers.start, rows })
     }
 
-    /// What hooks read in a context, by its place in the part.
+    /// What hooks read in contexts that follow each other, by their places in the part: of each context
+    /// the values of each hook. The file is opened once.
     ///
     /// # Errors
     /// When the part cannot be read.
@@ -177,15 +178,17 @@ impl ActivationPart {
         &self,
         hooks: &[String],
         precision: Precision,
-        place: u32,
-    ) -> Result<Vec<Vec<f32>>> {
-        let (from, to) = (self.rows[place as usize], self.rows[place as usize + 1]);
+        places: Range<u32>,
+    ) -> Result<Vec<Vec<Vec<f32>>>> {
+        let row = |place: u32| self.rows[place as usize];
         let path = self.store.part_path(&ACTIVATIONS, self.part);
-        let context = [(self.first + place, to - from)];
-        let found = rows_of(self.store.reader(&path, &ACTIVATIONS)?, hooks, from..to)
-            .and_then(|frame| caught(|| contexts(&frame, hooks, precision, &context)))
+        let group: Vec<(u32, usize)> =
+            places.clone().map(|at| (self.first + at, row(at + 1) - row(at))).collect();
+        let rows = row(places.start)..row(places.end);
+        let found = rows_of(self.store.reader(&path, &ACTIVATIONS)?, hooks, rows)
+            .and_then(|frame| caught(|| contexts(&frame, hooks, precision, &group)))
             .with_context(|| format!("cannot read `{}`", path.display()))?;
-        Ok(found.into_iter().next().map(|context| context.values).unwrap_or_default())
+        Ok(found.into_iter().map(|context| context.values).collect())
     }
 }
 

@@ -623,11 +623,11 @@ impl Store {
         Store::new(&self.root.join(EARLIER))
     }
 
-    /// Gives a part to another folder on the same disk, behind those that are there.
+    /// Gives a part to another folder on the same disk, behind those that are there; its number there.
     ///
     /// # Errors
     /// When a folder cannot be written.
-    pub(crate) fn move_part(&self, artifact: &Artifact, part: u32, to: &Store) -> Result<()> {
+    pub(crate) fn move_part(&self, artifact: &Artifact, part: u32, to: &Store) -> Result<u32> {
         let number = to.part_numbers(artifact).last().map_or(0, |last| last + 1);
         let (from, to) = (self.part_path(artifact, part), to.part_path(artifact, number));
         let moved = || -> Result<()> {
@@ -636,10 +636,11 @@ impl Store {
             sync_folder(&to)?;
             sync_folder(&from)
         };
-        moved().hint(
+        let moved = moved().hint(
             || format!("cannot move `{}` to `{}`", from.display(), to.display()),
             "check that the folder can be written, and that no file is in its way",
-        )
+        );
+        moved.map(|()| number)
     }
 
     /// Removes a part.

@@ -1,5 +1,6 @@
 //! What is known of one subject, as one JSON document: `show … --json` prints it, and the site has
-//! it beside the subject's page. Numbers have all their digits.
+//! it beside the subject's page. Numbers have all digits that tell them from others: those
+//! that are f32 in the tables have the shortest text that reads back as the same f32.
 
 use super::Reader;
 use super::model::{
@@ -14,8 +15,8 @@ use serde::Serialize;
 
 /// Units of activation at which the promoted tokens of a feature are shown: its maximum; `usual` of
 /// one that was never active, and of what is no feature.
-pub(crate) fn strength(max: Option<f64>, usual: f64) -> f64 {
-    max.filter(|max| *max > 0.0).unwrap_or(usual)
+pub(crate) fn strength(max: Option<f32>, usual: f64) -> f64 {
+    max.filter(|max| *max > 0.0).map_or(usual, f64::from)
 }
 
 /// A feature.
@@ -27,15 +28,15 @@ pub(crate) struct FeatureAnswer<'a> {
     layer: usize,
     /// What came of each of `evaluations`, in words.
     verdicts: Vec<String>,
-    /// Units of activation of `at_strength`.
-    strength: f64,
+    /// Units of activation of `at_strength`; of most the maximum, which is an f32.
+    strength: f32,
 }
 
 impl<'a> FeatureAnswer<'a> {
     pub(crate) fn new(feature: &'a Feature, strength: f64) -> FeatureAnswer<'a> {
         let (kind, layer) = (feature.id.dictionary.kind, feature.id.dictionary.layer);
         let verdicts = feature.evaluations.iter().map(|e| of_evaluation(e).words).collect();
-        FeatureAnswer { feature, kind, layer, verdicts, strength }
+        FeatureAnswer { feature, kind, layer, verdicts, strength: strength as f32 }
     }
 }
 

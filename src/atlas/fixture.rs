@@ -92,7 +92,7 @@ fn pieces(text: &str, feature: u64) -> Vec<TextPiece> {
         false => 0.0,
     };
     let piece = |(i, text): (usize, String)| TextPiece {
-        value: value(i, text.trim()),
+        value: value(i, text.trim()) as f32,
         text,
         special: false,
     };
@@ -106,7 +106,7 @@ fn example(texts: &[String], feature: u64, i: usize, band: Band) -> Example {
         all.iter_mut().for_each(|p| p.value = 0.0);
     }
     let share = match band {
-        Band::Tenth(n) => (f64::from(n) + 0.6) / 10.0,
+        Band::Tenth(n) => (f32::from(n) + 0.6) / 10.0,
         _ => 1.0,
     };
     all.iter_mut().for_each(|p| p.value *= share);
@@ -163,8 +163,8 @@ fn promoted(seed: u64, sign: f64) -> Vec<PromotedToken> {
     (0..20)
         .map(|i| PromotedToken {
             text: word(i),
-            logit: logit(i),
-            at_strength: 4.0 * logit(i),
+            logit: logit(i) as f32,
+            at_strength: (4.0 * logit(i)) as f32,
             z: 5.0,
         })
         .collect()
@@ -216,7 +216,7 @@ fn servings(task: &str, ids: &[FeatureId], c: Component) -> Vec<Serving> {
 fn feature(texts: &[String], ids: &[FeatureId], at: &[Component], i: usize) -> Feature {
     let (id, seed) = (ids[i], i as u64);
     let examples = examples(texts, seed);
-    let max = examples.iter().map(|e| e.value).fold(0.0, f64::max);
+    let max = examples.iter().map(|e| e.value).fold(0.0, f32::max);
     let words = TRIGGERS[i % 8];
     let served = at.iter().flat_map(|&c| servings("ioi", ids, c)).filter(|s| s.feature == id);
     let (explanation, asked) = explanations::of_feature(&id.to_string(), &words.join(", "), i);
@@ -224,7 +224,7 @@ fn feature(texts: &[String], ids: &[FeatureId], at: &[Component], i: usize) -> F
         id,
         active: 3480 + mix(seed, 8) % 9000,
         density: 0.011 + 0.02 * unit(seed, 9),
-        mean_active: max * 0.31,
+        mean_active: f64::from(max) * 0.31,
         max,
         special_active: mix(seed, 3) % 40,
         histogram: (0..50)
@@ -710,7 +710,7 @@ fn head_features(ids: &[FeatureId], c: Component) -> Vec<HeadFeature> {
     let here = ids.iter().filter(|f| f.dictionary == c.dictionary());
     let row = |(i, &feature): (usize, &FeatureId)| HeadFeature {
         feature,
-        share: 0.8 / (i + 1) as f64,
+        share: 0.8 / (i + 1) as f32,
         rank: 1 + 3 * i as u32,
         serves: if i == 0 { vec![("ioi".into(), 80)] } else { Vec::new() },
     };

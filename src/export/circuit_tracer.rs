@@ -23,8 +23,8 @@ struct FeatureFile {
     explanation: String,
     top_logits: Vec<String>,
     bottom_logits: Vec<String>,
-    act_min: f64,
-    act_max: f64,
+    act_min: f32,
+    act_max: f32,
     activation_frequency: f64,
     /// 50 equal bins on (0, `act_max`].
     histogram: Vec<u64>,
@@ -40,7 +40,7 @@ struct Quantile {
 #[derive(Serialize)]
 struct QuantileExample {
     tokens: Vec<String>,
-    tokens_acts_list: Vec<f64>,
+    tokens_acts_list: Vec<f32>,
     train_token_ind: usize,
     is_repeated_datapoint: bool,
 }

@@ -52,11 +52,11 @@ struct FeatureEntry {
     correlated_features_l1: [f32; 0],
     correlated_features_pearson: [f32; 0],
     neg_str: Vec<String>,
-    neg_values: Vec<f64>,
+    neg_values: Vec<f32>,
     pos_str: Vec<String>,
-    pos_values: Vec<f64>,
+    pos_values: Vec<f32>,
     frac_nonzero: f64,
-    freq_hist_data_bar_values: Vec<f64>,
+    freq_hist_data_bar_values: Vec<f32>,
     freq_hist_data_bar_heights: Vec<f64>,
     logits_hist_data_bar_heights: Vec<f64>,
     logits_hist_data_bar_values: Vec<f64>,
@@ -70,8 +70,8 @@ struct FeatureEntry {
 
 #[derive(Serialize)]
 struct ActivationEntry {
-    bin_min: f64,
-    bin_max: f64,
+    bin_min: f32,
+    bin_max: f32,
     bin_contains: f64,
     tokens: Vec<String>,
     values: Vec<f32>,
@@ -191,7 +191,7 @@ impl Common<'_> {
             pos_values: values(&promoted),
             frac_nonzero: row.density,
             freq_hist_data_bar_values: (0..row.histogram.len())
-                .map(|bin| (bin as f64 + 0.5) * width)
+                .map(|bin| ((bin as f64 + 0.5) * width) as f32)
                 .collect(),
             freq_hist_data_bar_heights: row.histogram.iter().map(|n| *n as f64).collect(),
             logits_hist_data_bar_heights: logit_heights,
@@ -211,30 +211,31 @@ impl Common<'_> {
     /// The strongest examples, and of each interval of activation those that are in it, whichever
     /// band they were drawn for.
     fn activations(&self, row: &FeatureRow, examples: &[ExampleRow]) -> Vec<ActivationEntry> {
-        let max = f64::from(row.max);
         let active: u64 = row.histogram.iter().sum();
-        let entry =
-            |example: &ExampleRow, [bin_min, bin_max, bin_contains]: [f64; 3]| ActivationEntry {
+        let entry = |example: &ExampleRow, [bin_min, bin_max]: [f32; 2], bin_contains: f64| {
+            ActivationEntry {
                 bin_min,
                 bin_max,
                 bin_contains,
                 tokens: example.tokens.iter().map(|id| self.tokenizer.token(*id)).collect(),
                 values: example.activations.clone(),
                 qualifying_token_index: usize::from(example.peak - example.start),
-            };
+            }
+        };
         let top = examples.iter().filter(|example| example.band == Band::Top);
         let mut all: Vec<ActivationEntry> =
-            top.map(|example| entry(example, [-1.0, max, -1.0])).collect();
+            top.map(|example| entry(example, [-1.0, row.max], -1.0)).collect();
         let each = row.histogram.len() / INTERVALS;
         for interval in (0..INTERVALS).rev() {
-            let [low, high] = [interval, interval + 1].map(|n| n as f64 / INTERVALS as f64 * max);
+            let edge = |n| (n as f64 / INTERVALS as f64 * f64::from(row.max)) as f32;
+            let (low, high) = (edge(interval), edge(interval + 1));
             let bins = &row.histogram[interval * each..(interval + 1) * each];
             let share = bins.iter().sum::<u64>() as f64 / active.max(1) as f64;
             let is_in = |example: &&ExampleRow| {
-                let value = f64::from(example.value);
-                matches!(example.band, Band::Tenth(_)) && value > low && value <= high
+                let is_of = example.value > low && example.value <= high;
+                is_of && matches!(example.band, Band::Tenth(_))
             };
-            all.extend(examples.iter().filter(is_in).map(|e| entry(e, [low, high, share])));
+            all.extend(examples.iter().filter(is_in).map(|e| entry(e, [low, high], share)));
         }
         all
     }

@@ -4,7 +4,8 @@
 pub(crate) const STEPS: usize = 20;
 
 /// The step of heat of a value, 0 of none, where `max` is the hottest.
-pub(crate) fn heat(value: f64, max: f64) -> usize {
+pub(crate) fn heat(value: impl Into<f64>, max: impl Into<f64>) -> usize {
+    let (value, max) = (value.into(), max.into());
     if !(value > 0.0 && max > 0.0) {
         return 0;
     }

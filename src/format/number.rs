@@ -8,7 +8,8 @@ const MINUS: &str = "\u{2212}";
 const GROUP: char = '\u{202f}';
 
 /// `digits` significant digits; a power of ten below 0.001 and from a million on.
-pub(crate) fn significant(x: f64, digits: usize) -> String {
+pub(crate) fn significant(x: impl Into<f64>, digits: usize) -> String {
+    let x = x.into();
     if !x.is_finite() {
         return ABSENT.into();
     }
@@ -28,7 +29,8 @@ pub(crate) fn significant(x: f64, digits: usize) -> String {
 }
 
 /// A fixed number of decimals, for columns.
-pub(crate) fn fixed(x: f64, decimals: usize) -> String {
+pub(crate) fn fixed(x: impl Into<f64>, decimals: usize) -> String {
+    let x = x.into();
     if !x.is_finite() {
         return ABSENT.into();
     }
@@ -38,8 +40,8 @@ pub(crate) fn fixed(x: f64, decimals: usize) -> String {
 }
 
 /// A share as a percentage with about three digits: `42.3%`, `0.031%`, `100%`.
-pub(crate) fn percent(share: f64) -> String {
-    let x = share * 100.0;
+pub(crate) fn percent(share: impl Into<f64>) -> String {
+    let x = share.into() * 100.0;
     match x.abs() {
         a if !a.is_finite() => ABSENT.into(),
         a if a == 0.0 || a >= 99.95 => format!("{}%", fixed(x, 0)),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// One of several shares of a stage's work, as people write it: `2/8` is the second of eight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Shard {
     number: u32,
     of: u32,

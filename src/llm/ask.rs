@@ -9,7 +9,6 @@ use super::response_cache::ResponseCache;
 use super::session::Session;
 use super::share::Share;
 use super::{Asked, Budget, Question};
-use crate::artifact::Store;
 use crate::config::Llm;
 use crate::error::{Hint, Result};
 use crate::process;
@@ -33,7 +32,10 @@ const THREADS: usize = 2;
 /// Asks a server, for one stage.
 pub struct Asker<'a> {
     pub(super) llm: &'a Llm,
-    pub(super) cache: ResponseCache,
+    pub(super) replies: &'a ResponseCache,
+    /// The fingerprint of the stage, for the budget of a run that is killed and goes on; empty: none
+    /// will.
+    pub(super) run: String,
     pub(super) budget: &'a Budget,
     pub(super) progress: &'a Progress,
     pub(super) rate_limit: RateLimit,
@@ -58,22 +60,6 @@ pub struct Asker<'a> {
     pub(super) client: Option<Box<dyn Client>>,
 }
 
-/// The number of the last round in which failed questions were asked again; 0 if there was none.
-///
-/// # Errors
-/// When the replies of earlier runs cannot be read.
-pub fn last_round(store: &Store) -> Result<u32> {
-    Ok(ResponseCache::open(store, None)?.rounds().last().copied().unwrap_or(0))
-}
-
-/// Checks the replies of earlier runs.
-///
-/// # Errors
-/// When they cannot be read, or one is damaged.
-pub fn check_replies(store: &Store) -> Result<()> {
-    ResponseCache::open(store, None).map(drop)
-}
-
 /// What asking would take.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Plan {
@@ -92,48 +78,18 @@ pub struct Plan {
 }
 
 impl<'a> Asker<'a> {
-    /// An asker that keeps its replies in this artifact folder. No key is needed before something
-    /// is sent.
-    ///
-    /// # Errors
-    /// When the replies of earlier runs cannot be read.
-    pub fn open(
+    /// An asker that looks for replies there first and keeps its own there. No key is needed before
+    /// something is sent.
+    pub fn new(
         llm: &'a Llm,
-        store: &Store,
-        budget: &'a Budget,
-        progress: &'a Progress,
-    ) -> Result<Asker<'a>> {
-        Ok(Asker::with(llm, ResponseCache::open(store, None)?, budget, progress))
-    }
-
-    /// One that asks only the questions of a share, keeps their replies in its journal, and knows
-    /// the replies that others had by now. What is another's to ask is left.
-    ///
-    /// # Errors
-    /// When the replies of earlier runs cannot be read.
-    pub fn open_share(
-        llm: &'a Llm,
-        store: &Store,
-        budget: &'a Budget,
-        progress: &'a Progress,
-        share: &'a Share,
-    ) -> Result<Asker<'a>> {
-        let cache = ResponseCache::open(store, Some(share))?;
-        let rate_limit = RateLimit::new(llm, share.shard().of());
-        let asker = Asker::with(llm, cache, budget, progress);
-        Ok(Asker { share: Some(share), rate_limit, ..asker })
-    }
-
-    /// An asker whose replies are kept there.
-    pub(super) fn with(
-        llm: &'a Llm,
-        cache: ResponseCache,
+        replies: &'a ResponseCache,
         budget: &'a Budget,
         progress: &'a Progress,
     ) -> Asker<'a> {
         Asker {
             llm,
-            cache,
+            replies,
+            run: String::new(),
             budget,
             progress,
             rate_limit: RateLimit::new(llm, 1),
@@ -148,6 +104,20 @@ impl<'a> Asker<'a> {
             first_wait: FIRST_WAIT,
             client: None,
         }
+    }
+
+    /// The same, for a stage of this fingerprint.
+    #[must_use]
+    pub fn of_run(self, run: &str) -> Asker<'a> {
+        Asker { run: run.into(), ..self }
+    }
+
+    /// The same, but that it asks only the questions of a share, and as fast as a share may. What is
+    /// another's to ask is left.
+    #[must_use]
+    pub fn sharing(self, share: &'a Share) -> Asker<'a> {
+        let rate_limit = RateLimit::new(self.llm, share.shard().of());
+        Asker { share: Some(share), rate_limit, ..self.of_run(share.run()) }
     }
 
     /// The same, but that it asks questions again whose replies failed: once in this round, which
@@ -253,7 +223,7 @@ impl<'a> Asker<'a> {
                 .filter_map(|way| self.request(question, way).ok());
             let requests: Vec<Request> = requests.collect();
             let Some(first) = requests.first() else { continue };
-            match requests.iter().any(|request| self.cache.get(&request.hash).is_some()) {
+            match requests.iter().any(|request| self.replies.get(&request.hash).is_some()) {
                 true => plan.known += 1,
                 false if seen.insert(first.hash.clone()) => plan.add(self.llm, first),
                 false => {}
@@ -308,6 +278,7 @@ mod tests {
     use super::super::client::{Completion, ErrorResponse, RequestError, Scripted};
     use super::super::{ChatRole, Form, Message, Outcome};
     use super::*;
+    use crate::artifact::Store;
     use crate::ids::Subject;
     use crate::stats::mix;
     use serde_json::json;
@@ -336,7 +307,8 @@ mod tests {
     ) -> Result<Vec<Asked<u64>>> {
         let llm = Llm { retries: 60, api_key_env: String::new(), ..Llm::default() };
         let (budget, progress) = (Budget::new(&llm), Progress::new("test"));
-        let asker = Asker::open(&llm, &Store::new(folder.path()), &budget, &progress)?;
+        let replies = ResponseCache::open(&Store::new(folder.path()), None)?;
+        let asker = Asker::new(&llm, &replies, &budget, &progress);
         let asker = Asker {
             client: Some(Box::new(Scripted(script))),
             ..asker.waiting(Duration::from_nanos(1))

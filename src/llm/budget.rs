@@ -72,11 +72,11 @@ impl Budget {
         Budget { max_cost: None, max_calls: Some(0), told, spent: Mutex::default() }
     }
 
-    /// Takes out what others have spent of it.
-    pub fn charge(&self, others: Spent) {
+    /// Takes out what was spent of it elsewhere, or before.
+    pub fn charge(&self, calls: u64, cost: f64) {
         let mut spent = self.lock();
-        spent.calls += others.calls;
-        spent.cost += others.cost;
+        spent.calls += calls;
+        spent.cost += cost;
     }
 
     fn lock(&self) -> MutexGuard<'_, Spent> {
@@ -173,7 +173,7 @@ mod tests {
                 // Of single calls as many as there are; a cost that no share has alone is left.
                 assert!(all == whole || llm.max_cost > 0.0);
                 let rest = Budget::new(llm);
-                rest.charge(spent(all));
+                rest.charge(all, all as f64);
                 assert_eq!(all + taken(&rest, 1.0), whole);
             }
             // Three of them are spent by shards of another number.

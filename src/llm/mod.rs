@@ -28,13 +28,14 @@ mod session;
 mod share;
 mod retry;
 
-pub use ask::{Asker, Plan, check_replies, last_round};
+pub use ask::{Asker, Plan};
 pub use budget::{Budget, Spent};
 pub use excerpt::Excerpt;
 pub use key::check_key;
 pub use probe::{probe, probe_embedder};
+pub use response_cache::ResponseCache;
 pub use retry::in_words;
-pub use share::{ANOTHERS, Share, spent_by_shards};
+pub use share::{ANOTHERS, Share};
 
 use crate::ids::{Status, Subject};
 use serde_json::Value;

@@ -55,7 +55,8 @@ fn asked(llm: &Llm, model: &str) -> Result<Result<String>> {
         evidence.question(&Subject::Group("probe".into()), model, "a small language model")?;
     let once = once(llm);
     let (budget, progress) = (Budget::new(&once), Progress::hidden());
-    let asker = Asker::with(&once, ResponseCache::in_memory(), &budget, &progress);
+    let replies = ResponseCache::in_memory();
+    let asker = Asker::new(&once, &replies, &budget, &progress);
     let (runtime, begun) = (runtime()?, Instant::now());
     let session = Session::new(&asker, "asked");
     let asked = runtime.block_on(session.answer(&question, explainer::read));
@@ -100,7 +101,8 @@ pub fn probe_embedder(llm: &Llm) -> Result<String> {
     let question = embedding::question(&subject, &llm.model, "Active at ships.", &texts);
     let once = once(llm);
     let (budget, progress) = (Budget::new(&once), Progress::hidden());
-    let asker = Asker::with(&once, ResponseCache::in_memory(), &budget, &progress);
+    let replies = ResponseCache::in_memory();
+    let asker = Asker::new(&once, &replies, &budget, &progress);
     let runtime = runtime()?;
     let session = Session::new(&asker, "asked");
     let asked = runtime.block_on(session.answer(&question, embedding::read));

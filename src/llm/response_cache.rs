@@ -1,8 +1,11 @@
 //! Every reply that ever came, by the hash of what was asked: in `replies.jsonl` of the artifact
 //! folder, and those that came to shards in `replies/`, in a journal for each.
 
+use super::budget::Spent;
+use super::price::price;
 use super::share::{Share, is_written};
 use crate::artifact::{Journal, Store};
+use crate::config::Llm;
 use crate::error::Result;
 use crate::ids::Shard;
 use serde::{Deserialize, Serialize};
@@ -52,7 +55,7 @@ pub(super) struct LostTries {
 ///
 /// # Errors
 /// When a journal cannot be read or is damaged.
-pub(super) fn every_reply(
+fn every_reply(
     store: &Store,
     share: Option<&Share>,
     mut each: impl FnMut(Option<Shard>, Kept),
@@ -96,7 +99,7 @@ pub(super) struct CachedReply {
     /// Which time a failed question was asked again from its beginning; 0: the first.
     #[serde(default, skip_serializing_if = "is_first")]
     pub round: u32,
-    /// Of a shard: the fingerprint of its stage.
+    /// The fingerprint of the stage that asked; empty in what older versions kept of whole runs.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub run: String,
 }
@@ -117,13 +120,25 @@ pub(super) enum ReplyStatus {
     Refused,
 }
 
-/// The replies of an artifact folder.
-pub(super) struct ResponseCache {
+/// The replies of an artifact folder, read once by a process.
+#[derive(Debug)]
+pub struct ResponseCache {
     replies: Mutex<Replies>,
-    /// Of a shard: the fingerprint of its stage.
-    run: String,
+    /// What was spent before they were read.
+    spent: BTreeMap<Spender, Tokens>,
 }
 
+/// Who has spent: the shard, or a whole run; the fingerprint of the stage; the model.
+type Spender = (Option<Shard>, String, String);
+
+#[derive(Debug, Default)]
+struct Tokens {
+    attempts: u64,
+    asked: u64,
+    answered: u64,
+}
+
+#[derive(Debug)]
 struct Replies {
     /// None: replies are kept for as long as this lives.
     journal: Option<Journal>,
@@ -137,9 +152,12 @@ impl ResponseCache {
     ///
     /// # Errors
     /// When a file cannot be read or is damaged.
-    pub(super) fn open(store: &Store, share: Option<&Share>) -> Result<ResponseCache> {
+    pub fn open(store: &Store, share: Option<&Share>) -> Result<ResponseCache> {
         let (mut records, mut rounds) = (BTreeMap::new(), BTreeSet::new());
-        let journal = every_reply(store, share, |_, kept| {
+        let mut spent: BTreeMap<Spender, Tokens> = BTreeMap::new();
+        let journal = every_reply(store, share, |shard, kept| {
+            let (run, model) = kept.spender();
+            spent.entry((shard, run.into(), model.into())).or_default().add(&kept);
             if let Kept::Reply(record) = kept {
                 rounds.insert(record.round);
                 records.insert(record.hash.clone(), record);
@@ -147,15 +165,32 @@ impl ResponseCache {
         })?;
         rounds.remove(&0);
         let replies = Mutex::new(Replies { journal: Some(journal), records, rounds });
-        let run = share.map_or(String::new(), |share| share.run().into());
-        Ok(ResponseCache { replies, run })
+        Ok(ResponseCache { replies, spent })
     }
 
     /// One without a file.
     pub(super) fn in_memory() -> ResponseCache {
         let (records, rounds) = (BTreeMap::new(), BTreeSet::new());
         let replies = Mutex::new(Replies { journal: None, records, rounds });
-        ResponseCache { replies, run: String::new() }
+        ResponseCache { replies, spent: BTreeMap::new() }
+    }
+
+    /// What had been spent for the results of a stage of this fingerprint when the replies were
+    /// read, by those of whom `by` says so: a shard, or none for whole runs.
+    pub fn spent(&self, llm: &Llm, run: &str, by: impl Fn(Option<Shard>) -> bool) -> Spent {
+        let mut all = Spent::default();
+        for ((shard, of, model), tokens) in &self.spent {
+            if of == run && by(*shard) {
+                all.calls += tokens.attempts;
+                all.cost += price(llm, model, tokens.asked, tokens.answered).unwrap_or(0.0);
+            }
+        }
+        all
+    }
+
+    /// The number of the last round in which failed questions were asked again; 0 if there was none.
+    pub fn last_round(&self) -> u32 {
+        self.lock().rounds.last().copied().unwrap_or(0)
     }
 
     /// The times at which failed questions were asked again, in order.
@@ -176,30 +211,51 @@ impl ResponseCache {
     /// # Errors
     /// When the file cannot be written.
     pub(super) fn keep(&self, record: &CachedReply) -> Result<()> {
-        let record = CachedReply { run: self.run.clone(), ..record.clone() };
         let mut kept = self.lock();
         if let Some(journal) = &mut kept.journal {
-            journal.append(&record)?;
+            journal.append(record)?;
         }
         if record.round > 0 {
             kept.rounds.insert(record.round);
         }
-        kept.records.insert(record.hash.clone(), record);
+        kept.records.insert(record.hash.clone(), record.clone());
         Ok(())
     }
 
-    /// Keeps what was spent on tries to which there is no reply, where several processes share a
-    /// budget.
+    /// Keeps what was spent on tries to which there is no reply, for the budget of the same run when
+    /// it goes on.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub(super) fn lose(&self, model: &str, attempts: u32, lost: [u64; 2]) -> Result<()> {
-        let run = self.run.clone();
+    pub(super) fn lose(&self, tries: &LostTries) -> Result<()> {
         match &mut self.lock().journal {
-            Some(journal) if !run.is_empty() && attempts > 0 => {
-                journal.append(&LostTries { run, model: model.into(), attempts, lost })
-            }
+            Some(journal) if !tries.run.is_empty() && tries.attempts > 0 => journal.append(tries),
             _ => Ok(()),
         }
+    }
+}
+
+impl Kept {
+    /// The fingerprint and the model.
+    fn spender(&self) -> (&str, &str) {
+        match self {
+            Kept::Reply(one) => (&one.run, &one.model),
+            Kept::Lost(one) => (&one.run, &one.model),
+        }
+    }
+}
+
+impl Tokens {
+    fn add(&mut self, kept: &Kept) {
+        let (attempts, [asked, answered]) = match kept {
+            Kept::Reply(one) => {
+                let replied = [one.prompt_tokens, one.completion_tokens].map(u64::from);
+                (one.attempts, [replied[0] + one.lost[0], replied[1] + one.lost[1]])
+            }
+            Kept::Lost(one) => (one.attempts, one.lost),
+        };
+        self.attempts += u64::from(attempts);
+        self.asked += asked;
+        self.answered += answered;
     }
 }

@@ -9,7 +9,7 @@ use super::client::{Client, Completion, HttpClient, LENGTH, RequestError};
 use super::price::price;
 use super::reply::{fitted, object, says_nothing};
 use super::request::{Mistake, Mode, Request, Way, raised, tokens};
-use super::response_cache::{CachedReply, ReplyStatus};
+use super::response_cache::{CachedReply, LostTries, ReplyStatus};
 use super::retry::{self, ErrorClass, quoted};
 use super::share::ANOTHERS;
 use super::{Asked, Call, Outcome, Question};
@@ -102,7 +102,7 @@ impl<'r> Session<'r> {
     ) -> Result<Asked<T>> {
         let mut course = Course::default();
         let mut outcome = self.round(question, 0, &read, &mut course).await?;
-        let mut rounds = self.asker.cache.rounds();
+        let mut rounds = self.asker.replies.rounds();
         rounds.extend(Some(self.asker.again).filter(|round| *round > 0));
         for round in rounds {
             let before = match &outcome {
@@ -231,7 +231,7 @@ impl<'r> Session<'r> {
     ) -> Result<Option<Sent>> {
         for way in ways {
             let request = Request::new(self.asker.llm, question, mistake, *way)?;
-            if let Some(record) = self.asker.cache.get(&request.hash) {
+            if let Some(record) = self.asker.replies.get(&request.hash) {
                 return Ok(Some(self.heard(&request, record, false)));
             }
         }
@@ -531,9 +531,9 @@ impl<'r> Session<'r> {
             attempts: tries.attempts,
             lost: tries.lost,
             round: request.way.round,
-            run: String::new(),
+            run: self.asker.run.clone(),
         };
-        self.asker.cache.keep(&record)?;
+        self.asker.replies.keep(&record)?;
         Ok(self.heard(request, record, true))
     }
 
@@ -589,7 +589,8 @@ impl<'r> Session<'r> {
         tries: &Attempts,
     ) -> Result<Sent> {
         let Attempts { attempts, seconds, lost, .. } = *tries;
-        self.asker.cache.lose(request.model(), attempts, lost)?;
+        let (run, model) = (self.asker.run.clone(), request.model().into());
+        self.asker.replies.lose(&LostTries { run, model, attempts, lost })?;
         let cost = self.cost(request, [0, 0], lost);
         let call =
             Call { seconds, attempts, cost, ..without_completion(request, status(&outcome)) };

@@ -1,9 +1,8 @@
 //! Several processes that ask the questions of a stage together, on one machine or on several: which
 //! questions are whose, where each keeps the replies, and what each may spend.
 
-use super::budget::{Budget, Spent};
-use super::price::price;
-use super::response_cache::{FOLDER, Kept, every_reply, shards};
+use super::budget::Budget;
+use super::response_cache::{FOLDER, ResponseCache, shards};
 use crate::artifact::Store;
 use crate::artifact::hold::glanced;
 use crate::config::Llm;
@@ -50,18 +49,11 @@ impl Share {
     }
 
     /// What it may spend: its part of what the limits of the settings leave when all is taken away
-    /// that shards of other numbers have spent for the same results, less what it has itself.
-    ///
-    /// # Errors
-    /// When the replies of earlier runs cannot be read.
-    pub fn budget(&self, store: &Store, llm: &Llm) -> Result<Budget> {
-        let [mut own, mut others] = [Spent::default(); 2];
-        every_reply(store, Some(self), |shard, kept| match shard {
-            Some(shard) if shard == self.shard => own.add(llm, &self.run, &kept),
-            Some(shard) if shard.of() != self.shard.of() => others.add(llm, &self.run, &kept),
-            _ => {}
-        })?;
-        Ok(Budget::share(llm, self.shard, own, others))
+    /// that whole runs and shards of other numbers have spent for the same results, less what it has itself.
+    pub fn budget(&self, replies: &ResponseCache, llm: &Llm) -> Budget {
+        let own = replies.spent(llm, &self.run, |shard| shard == Some(self.shard));
+        let is_other = |by: Option<Shard>| by.is_none_or(|shard| shard.of() != self.shard.of());
+        Budget::share(llm, self.shard, own, replies.spent(llm, &self.run, is_other))
     }
 
     pub(super) fn shard(&self) -> Shard {
@@ -77,37 +69,6 @@ impl Share {
     pub(super) fn has(&self, hash: &str) -> bool {
         let number = hash.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok());
         self.shard.has(number.unwrap_or(0))
-    }
-}
-
-/// What shards have spent for the results of this fingerprint.
-///
-/// # Errors
-/// When their replies cannot be read.
-pub fn spent_by_shards(store: &Store, llm: &Llm, run: &str) -> Result<Spent> {
-    let mut all = Spent::default();
-    every_reply(store, None, |shard, kept| {
-        if shard.is_some() {
-            all.add(llm, run, &kept);
-        }
-    })?;
-    Ok(all)
-}
-
-impl Spent {
-    fn add(&mut self, llm: &Llm, run: &str, kept: &Kept) {
-        let (model, of, attempts, [asked, answered]) = match kept {
-            Kept::Reply(one) => {
-                let replied = [one.prompt_tokens, one.completion_tokens].map(u64::from);
-                let tokens = [replied[0] + one.lost[0], replied[1] + one.lost[1]];
-                (&one.model, &one.run, one.attempts, tokens)
-            }
-            Kept::Lost(one) => (&one.model, &one.run, one.attempts, one.lost),
-        };
-        if of == run {
-            self.calls += u64::from(attempts);
-            self.cost += price(llm, model, asked, answered).unwrap_or(0.0);
-        }
     }
 }
 

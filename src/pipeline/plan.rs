@@ -7,6 +7,7 @@ use crate::artifact::{Artifact, FORM, Store};
 use crate::config::Config;
 use crate::error::{Hint, Result, hinted, passing};
 use crate::inputs::Input;
+use crate::llm::ResponseCache;
 use crate::lock::{ATTEMPT, Ingredients, Lock, Reason, fingerprint};
 use crate::process;
 use std::collections::BTreeSet;
@@ -106,13 +107,15 @@ pub(super) struct Workplace<'a> {
     pub(super) config: &'a Config,
     pub(super) store: Store,
     pub(super) lock: Lock,
+    /// The replies of language models, once they have been read.
+    pub(super) replies: Option<ResponseCache>,
 }
 
 impl<'a> Workplace<'a> {
     pub(super) fn open(config: &'a Config) -> Result<Workplace<'a>> {
         let store = Store::new(&config.artifacts());
         let lock = Lock::load(store.root())?;
-        Ok(Workplace { config, store, lock })
+        Ok(Workplace { config, store, lock, replies: None })
     }
 
     /// Hashes the model and the dictionaries, and keeps the hashes for whoever opens the folder

@@ -13,8 +13,8 @@ use crate::config::Config;
 use crate::error::{Context, Hint, Result, passing};
 use crate::format::number;
 use crate::inputs::{Input, check_apart, check_converted};
-use crate::llm::{Budget, check_key, check_replies, last_round, spent_by_shards};
-use crate::lock::{Entry, Lock, Reason, Stamp};
+use crate::llm::{Budget, ResponseCache, Spent, check_key};
+use crate::lock::{Carried, Entry, Lock, Reason, Stamp};
 use crate::process;
 use crate::progress::Progress;
 use crate::stages::{self, Done, PartsTally, Run};
@@ -53,13 +53,12 @@ impl Workplace<'_> {
         let (stage, force) = (state.stage, selection.force);
         let progress = Progress::new(stage.name);
         let again = self.round(stage, selection)?;
-        // What shards of the same run have spent is spent of its budget.
-        if state.begun && stage.asks_by(self.config).is_some() {
-            let llm = &self.config.llm;
-            budget.charge(spent_by_shards(&self.store, llm, &state.fingerprint)?);
-        }
+        let carried = self.carried(state, budget);
         // Before any table goes away, so that who reads them meanwhile can know.
         self.lock.begin(stage.name, again);
+        if let Some(carried) = carried {
+            self.lock.carry(stage.name, carried);
+        }
         self.lock.save(self.store.root())?;
         if force {
             self.remove(stage)?;
@@ -97,6 +96,7 @@ impl Workplace<'_> {
             accepted: selection.accept && failed > 0,
             reasons,
             again: 0,
+            carried: None,
             ingredients,
             files,
         };
@@ -105,6 +105,24 @@ impl Workplace<'_> {
         self.let_go(stage)?;
         self.tell_failures(stage);
         Ok(Done { failed: self.lock.unaccepted(stage.name), ..done })
+    }
+
+    /// What the run has spent before a stage that asks. Of one that was killed in it, and of its shards,
+    /// that is taken out of the budget, with what was spent in the stage.
+    fn carried(&self, state: &State, budget: &Budget) -> Option<Carried> {
+        let (name, run) = (state.stage.name, &state.fingerprint);
+        state.stage.asks_by(self.config)?;
+        if state.begun {
+            if let Some(Carried { calls, cost, .. }) = self.lock.carried(name, run) {
+                budget.charge(*calls, *cost);
+            }
+        }
+        let Spent { calls, cost, .. } = budget.spent();
+        if let Some(replies) = self.replies.as_ref().filter(|_| state.begun) {
+            let spent = replies.spent(&self.config.llm, run, |_| true);
+            budget.charge(spent.calls, spent.cost);
+        }
+        Some(Carried { run: run.clone(), calls, cost })
     }
 
     /// Removes what a stage has kept until it was done.
@@ -144,6 +162,7 @@ impl Workplace<'_> {
             progress,
             lock: &self.lock,
             again: 0,
+            replies: self.replies.as_ref(),
             budget,
             order: &NAMES,
             shard: None,
@@ -160,7 +179,7 @@ impl Workplace<'_> {
             return Ok(0);
         }
         match self.lock.stages.get(stage.name).map_or(0, |entry| entry.again) {
-            0 => Ok(last_round(&self.store)? + 1),
+            0 => Ok(self.replies.as_ref().map_or(0, ResponseCache::last_round) + 1),
             begun => Ok(begun),
         }
     }
@@ -193,7 +212,10 @@ impl Workplace<'_> {
         }
     }
 
-    pub(super) fn plan(&self, state: &State, asks: &Asks) -> Result<String> {
+    pub(super) fn plan(&mut self, state: &State, asks: &Asks) -> Result<String> {
+        if self.replies.is_none() {
+            self.replies = Some(ResponseCache::open(&self.store, None)?);
+        }
         let progress = Progress::new(state.stage.name);
         let (budget, parts) = (Budget::empty(), PartsTally::default());
         let planned = (asks.plan)(&self.stage_run(state, &progress, &budget, &parts));
@@ -252,6 +274,7 @@ impl Workplace<'_> {
             progress: &progress,
             lock: &self.lock,
             again: 0,
+            replies: None,
             budget: &Budget::new(&self.config.llm),
             order: &NAMES,
             shard: None,
@@ -407,7 +430,7 @@ pub fn run(config: &Config, selection: &Selection) -> Result<Done> {
     }
     if states.iter().any(|state| will_run(state) && state.stage.asks_by(config).is_some()) {
         check_key(&config.llm)?;
-        check_replies(&place.store)?;
+        place.replies = Some(ResponseCache::open(&place.store, None)?);
     }
     let (budget, mut all) = (Budget::new(&config.llm), Done::default());
     for state in wanted() {

@@ -12,7 +12,7 @@ use crate::error::{Context, Result, hinted};
 use crate::format::number;
 use crate::ids::Shard;
 use crate::inputs::{Input, check_apart, check_converted};
-use crate::llm::{Budget, Share, check_key};
+use crate::llm::{Budget, ResponseCache, Share, check_key};
 use crate::lock::Lock;
 use crate::process;
 use crate::progress::Progress;
@@ -58,7 +58,10 @@ pub fn run_shard(config: &Config, stages: &[String], shard: Shard) -> Result<()>
         None => None,
     };
     let budget = match &share {
-        Some(share) => share.budget(&place.store, &config.llm)?,
+        Some(share) => {
+            let replies = ResponseCache::open(&place.store, Some(share))?;
+            share.budget(place.replies.insert(replies), &config.llm)
+        }
         None => Budget::empty(),
     };
     // Before the first of its parts changes. No whole run changes the lock meanwhile, and the hashes

@@ -379,7 +379,7 @@ pub const STAGES: [Stage; 12] = [
     Stage {
         name: "render",
         does: "all tables → the site",
-        version: 15,
+        version: 16,
         settings: &["site.", "publish.", "groups."],
         inputs: &[Input::Tokenizer],
         besides: stages::render::besides,

@@ -116,7 +116,7 @@ impl Answer for ComponentShown {
                 "Strongest examples",
                 "top contexts by the weighted sum of its features' activations",
             );
-            let hottest = examples.iter().map(|example| example.value).fold(0.0, f64::max);
+            let hottest = examples.iter().map(|example| example.value).fold(0.0, f32::max);
             page.examples(examples, hottest);
         }
     }

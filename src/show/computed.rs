@@ -49,7 +49,7 @@ impl Promotion {
     pub(super) fn apply(
         &self,
         run: &Run,
-        max: Option<f64>,
+        max: Option<f32>,
         sides: [&mut Vec<PromotedToken>; 2],
     ) -> f64 {
         let strength = self.strength.unwrap_or(strength(max, run.config.logits.strength));

@@ -1,6 +1,6 @@
 //! `diff`: what changed from one published run to another.
 
-use super::page::visible;
+use super::page::say_labelled;
 use crate::artifact::Store;
 use crate::config::Config;
 use crate::error::{Result, hinted};
@@ -73,7 +73,7 @@ fn print(changes: &Changes) {
         "{} ({}) → {} ({})",
         before.name, before.when, after.name, after.when
     ));
-    causes.iter().for_each(|cause| process::say(format_args!("  because: {}", visible(cause))));
+    causes.iter().for_each(|cause| say_labelled("  because: ", cause));
     for (of, compared, changed) in counts {
         process::say(format_args!("\n{}: {changed} of {compared} changed", of.title()));
         let own = || changes.changes.iter().filter(|change| change.of == *of);
@@ -85,21 +85,17 @@ fn print(changes: &Changes) {
             let head = format!("{}{of_task}", change.name);
             match (&change.before, &change.after) {
                 (Some(before), Some(after)) if change.of == Of::Explanation => {
-                    process::say(format_args!("  {}", visible(&head)));
-                    process::say(format_args!("    was  {}", visible(before)));
-                    process::say(format_args!("    is   {}", visible(after)));
+                    say_labelled("  ", &head);
+                    say_labelled("    was  ", before);
+                    say_labelled("    is   ", after);
                 }
-                (Some(before), Some(after)) => process::say(format_args!(
-                    "  {}: {} {} → {}",
-                    visible(&head),
-                    change.what,
-                    visible(before),
-                    visible(after)
-                )),
+                (Some(before), Some(after)) => {
+                    say_labelled("  ", &format!("{head}: {} {before} → {after}", change.what));
+                }
                 (before, after) => {
                     let value = before.iter().chain(after).map(|value| format!(" ({value})"));
                     let value: String = value.collect();
-                    process::say(format_args!("  {}: {}{value}", visible(&head), change.what));
+                    say_labelled("  ", &format!("{head}: {}{value}", change.what));
                 }
             }
         }
@@ -124,7 +120,7 @@ pub(crate) fn kept_runs(config: &Config, json: bool) -> Result<()> {
     }
     for run in &runs {
         let of = run.about.summaries.get("tokenize").map(String::as_str).unwrap_or_default();
-        process::say(format_args!("{}  {}  {}", run.about.name, run.about.when, visible(of)));
+        say_labelled(&format!("{}  {}  ", run.about.name, run.about.when), of);
     }
     process::note(format_args!(
         "{} in `{}/runs`",

@@ -365,7 +365,7 @@ impl FeatureShown {
             significant(f.max, 3),
         ));
         if f.active > 0 {
-            page.histogram(&f.histogram, f.max);
+            page.histogram(&f.histogram, f.max.into());
             page.line(&mass(&f.mass));
         }
     }
@@ -432,7 +432,7 @@ mod tests {
         let of = |(band, i): (Band, usize)| Example {
             band,
             half: Half::ALL[i % 2],
-            value: 9.0 - i as f64,
+            value: 9.0 - i as f32,
             ..one.clone()
         };
         let all: Vec<Example> = [Band::Top, Band::Tenth(3)]

@@ -31,6 +31,7 @@ use computed::Promotion;
 pub(crate) use diff::{diff, kept_runs};
 use feature::FeatureWishes;
 use page::Page;
+pub(crate) use page::say_labelled;
 use serde::Serialize;
 use std::io::IsTerminal;
 pub(crate) use trace::{TraceQuestion, trace};

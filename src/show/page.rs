@@ -8,7 +8,9 @@ use crate::atlas::model::{Example, PromotedToken};
 use crate::format::heat::heat;
 use crate::format::number::{count, significant};
 use crate::format::text::symbol;
+use crate::process::{self, Stream};
 use console::{Alignment, measure_text_width, pad_str};
+use std::io::IsTerminal;
 
 /// Where there is no terminal that would say.
 const WIDTH: usize = 80;
@@ -18,6 +20,14 @@ const NARROWEST: usize = 40;
 pub(super) fn terminal_width() -> usize {
     let size = console::Term::stdout().size_checked();
     size.map_or(WIDTH, |(_, columns)| usize::from(columns)).max(NARROWEST)
+}
+
+/// Prints a label and running text: as `Page::labelled` in a terminal, in one line for other programs.
+pub(crate) fn say_labelled(label: &str, text: &str) {
+    let width = if std::io::stdout().is_terminal() { terminal_width() } else { usize::MAX };
+    let mut page = Page::new(width, false);
+    page.labelled(label, text);
+    process::write(Stream::Stdout, &page.text());
 }
 
 /// Text that does nothing to a terminal: line breaks and tabs are marked, characters without a
@@ -140,17 +150,24 @@ impl Page {
         self.push(&visible(name), BOLD);
         match note.is_empty() {
             true => self.end_line(),
-            false => self.broken(&format!(" · {note}"), FAINT),
+            false => self.broken(&format!(" · {note}"), FAINT, 0),
         }
     }
 
     /// Running text, broken between words.
     pub(super) fn line(&mut self, text: &str) {
-        self.broken(text, "");
+        self.labelled("", text);
     }
 
-    /// The same in a style, going on in the line that has begun.
-    fn broken(&mut self, text: &str, style: &str) {
+    /// Running text behind a label; its further lines begin below its first word.
+    pub(super) fn labelled(&mut self, label: &str, text: &str) {
+        let label = visible(label);
+        self.out.push_str(&label);
+        self.broken(text, "", measure_text_width(&label));
+    }
+
+    /// Running text in a style, going on in the line that has begun; further lines are indented by so many columns.
+    fn broken(&mut self, text: &str, style: &str, indent: usize) {
         let mut column = measure_text_width(self.out.rsplit('\n').next().unwrap_or_default());
         let mut part = String::new();
         for (i, word) in visible(text).split(' ').enumerate() {
@@ -160,8 +177,8 @@ impl Page {
                 _ if column + 1 + width > self.width => {
                     self.push(&part, style);
                     self.end_line();
-                    part.clear();
-                    column = 0;
+                    part = " ".repeat(indent);
+                    column = indent;
                 }
                 _ => {
                     part.push(' ');
@@ -186,7 +203,7 @@ impl Page {
             let more = names.iter().zip(row).skip(first).filter(|(_, cell)| !cell.is_empty());
             let more: Vec<String> = more.map(|(name, cell)| format!("{name} {cell}")).collect();
             if !more.is_empty() {
-                self.line(&format!("    {}", more.join("; ")));
+                self.labelled("    ", &more.join("; "));
             }
         }
     }
@@ -243,7 +260,7 @@ impl Page {
 
     /// Examples one a line, the peaks below each other between « and », and every token with its
     /// activation as heat, a share of `max`.
-    pub(super) fn examples(&mut self, examples: &[Example], max: f64) {
+    pub(super) fn examples(&mut self, examples: &[Example], max: f32) {
         let values: Vec<String> =
             examples.iter().map(|example| significant(example.value, 3)).collect();
         let widest = values.iter().map(|value| value.chars().count()).max().unwrap_or(0);
@@ -255,7 +272,7 @@ impl Page {
         }
     }
 
-    fn example(&mut self, example: &Example, max: f64, room: usize) {
+    fn example(&mut self, example: &Example, max: f32, room: usize) {
         let cut = |at: usize| example.pieces.get(at);
         let before: Vec<Letter> = (0..example.peak)
             .filter_map(cut)
@@ -310,7 +327,7 @@ impl Letter {
 }
 
 /// The heat of a piece; special tokens have none.
-fn step(piece: &crate::atlas::model::TextPiece, max: f64) -> usize {
+fn step(piece: &crate::atlas::model::TextPiece, max: f32) -> usize {
     let heat = if piece.special { 0 } else { heat(piece.value, max) };
     (heat * HEAT.len()).div_ceil(crate::format::heat::STEPS)
 }
@@ -380,9 +397,9 @@ mod tests {
         !text.chars().any(|c| (c.is_control() && c != '\n') || steers(c))
     }
 
-    fn example(pieces: &[(&str, f64)], peak: usize, more: bool) -> Example {
+    fn example(pieces: &[(&str, f32)], peak: usize, more: bool) -> Example {
         let piece =
-            |&(text, value): &(&str, f64)| TextPiece { text: text.into(), value, special: false };
+            |&(text, value): &(&str, f32)| TextPiece { text: text.into(), value, special: false };
         Example {
             band: crate::ids::Band::Top,
             half: crate::ids::Half::Score,
@@ -469,12 +486,27 @@ mod tests {
         assert_eq!(
             page(30),
             "circuit       faithfulness\nfound    0.46 [0.42, 0.50]\n    random 0.01 [−0.01, \
-             0.03];\nn 0.9\n"
+             0.03];\n    n 0.9\n"
         );
         assert_eq!(page(80).lines().count(), 2);
         let headed =
             written(24, false, |page| page.heading("Steering", "one of several words more"));
         assert_eq!(headed, "\nSteering · one of\nseveral words more\n");
+    }
+
+    #[test]
+    fn running_text_is_broken_between_words_below_where_it_begins() {
+        let text = "one of several words, and a/path/that/is/longer/than/the/line/itself here";
+        let page = written(26, false, |page| page.labelled("warning    ", text));
+        assert_eq!(
+            page,
+            "warning    one of several\n           words, and\n           \
+             a/path/that/is/longer/than/the/line/itself\n           here\n"
+        );
+        assert_eq!(
+            written(usize::MAX, false, |page| page.labelled("a  ", text)).lines().count(),
+            1
+        );
     }
 
     #[test]

@@ -185,7 +185,7 @@ impl PromptAnswer {
                 name,
                 place(n.position, &n.token),
                 reads.unwrap_or_default(),
-                n.activation.map(|a| significant(a.into(), 3)).unwrap_or_default(),
+                n.activation.map(|a| significant(a, 3)).unwrap_or_default(),
                 percent(n.reach),
                 n.explanation.as_deref().map(|text| plain(text, 200)).unwrap_or_default(),
             ]
@@ -206,8 +206,8 @@ impl PromptAnswer {
                 place(&l.from),
                 place(&l.to),
                 l.slot.to_string(),
-                significant(l.effect.into(), 3),
-                percent(l.share.into()),
+                significant(l.effect, 3),
+                percent(l.share),
             ]
         };
         let columns = ["from", "to", "", ">effect", ">share"];

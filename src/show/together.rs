@@ -297,7 +297,7 @@ impl Answer for TogetherAnswer {
         }
         page.promoted(&self.promoted, &self.suppressed, self.strength, self.shown);
         page.heading("Summed examples", "each activation divided by its feature's maximum");
-        let hottest = self.examples.iter().map(|example| example.value).fold(0.0, f64::max);
+        let hottest = self.examples.iter().map(|example| example.value).fold(0.0, f32::max);
         page.examples(&self.examples, hottest);
     }
 }

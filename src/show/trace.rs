@@ -220,10 +220,7 @@ impl Traced {
                 counter: typed.counter().map(|id| tokenizer.token(id)).unwrap_or_default(),
                 logit_difference: if graph.difference { logit_difference } else { clean },
                 metric: clean,
-                answers: answers
-                    .iter()
-                    .map(|(id, p)| (tokenizer.token(*id), f64::from(*p)))
-                    .collect(),
+                answers: answers.iter().map(|(id, p)| (tokenizer.token(*id), *p)).collect(),
                 nodes: graph.nodes().len() as u32,
                 edges: graph.links().len() as u32,
                 coverage: circuit.found.graph.coverage(),
@@ -378,7 +375,7 @@ struct TokenOf<'a> {
 #[derive(Serialize)]
 struct Likely<'a> {
     text: &'a str,
-    probability: f64,
+    probability: f32,
 }
 
 #[derive(Serialize)]
@@ -424,7 +421,7 @@ impl<'a> TraceAnswer<'a> {
             id: *id,
             text: text.as_str(),
         };
-        let likely = |(text, p): &'a (String, f64)| Likely { text: text.as_str(), probability: *p };
+        let likely = |(text, p): &'a (String, f32)| Likely { text: text.as_str(), probability: *p };
         TraceAnswer {
             text: &prompt.text,
             tokens: graph.tokens.iter().enumerate().map(token_at).collect(),
@@ -560,7 +557,7 @@ impl TraceAnswer<'_> {
 
     fn print_nodes(&self, page: &mut Page) {
         page.heading("Strongest nodes", "by reach: how much of the effects on the answer passes");
-        let number = |x: Option<f32>| x.map(|x| significant(x.into(), 3)).unwrap_or_default();
+        let number = |x: Option<f32>| x.map(|x| significant(x, 3)).unwrap_or_default();
         let row = |n: &TracedNode| {
             let about = match (&n.explanation, &n.reads, &n.serves) {
                 (Some(text), ..) => plain(text, 200),
@@ -590,8 +587,8 @@ impl TraceAnswer<'_> {
             [
                 l.from.clone(),
                 l.to.clone(),
-                significant(l.effect.into(), 3),
-                percent(l.share.into()),
+                significant(l.effect, 3),
+                percent(l.share),
                 l.input.into(),
             ]
         };

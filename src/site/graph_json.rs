@@ -76,7 +76,7 @@ struct Entry {
     run_idx: u32,
     reverse_ctx_idx: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    token_prob: Option<f64>,
+    token_prob: Option<f32>,
     activation: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     qk_tracing_results: Option<Scores>,
@@ -307,13 +307,13 @@ impl Export<'_> {
     }
 
     /// The probability of the correct answer, if it is among the first choices.
-    fn probability(&self) -> Option<f64> {
+    fn probability(&self) -> Option<f32> {
         self.prompt.answers.iter().find(|(text, _)| *text == self.prompt.correct).map(|(_, p)| *p)
     }
 
     /// Viewers read the token between the quotation marks and the probability after `(p=`.
-    fn answer(&self, probability: Option<f64>) -> String {
-        let least = self.prompt.answers.iter().map(|(_, p)| *p).fold(1.0, f64::min);
+    fn answer(&self, probability: Option<f32>) -> String {
+        let least = self.prompt.answers.iter().map(|(_, p)| *p).fold(1.0, f32::min);
         let p = probability.map_or_else(|| format!("<{least:.3}"), |p| format!("{p:.3}"));
         let against = if self.graph().difference {
             format!(" less \"{}\"", self.prompt.counter)

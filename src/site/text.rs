@@ -102,7 +102,7 @@ pub(super) fn prose(text: &str, limit: usize) -> Html {
 /// An example with every piece coloured by its value as a share of `max`, the same for all examples
 /// of a page: a colour scaled to each example would make all of them look equally hot. Silent
 /// pieces in a row are one run of plain text.
-pub(super) fn example(example: &Example, max: f64) -> Html {
+pub(super) fn example(example: &Example, max: f32) -> Html {
     let mut out = String::new();
     if example.more_before {
         out.push('…');
@@ -116,7 +116,7 @@ pub(super) fn example(example: &Example, max: f64) -> Html {
     html(out)
 }
 
-fn push_piece(out: &mut String, piece: &TextPiece, peak: bool, max: f64) {
+fn push_piece(out: &mut String, piece: &TextPiece, peak: bool, max: f32) {
     let step = heat(piece.value, max);
     if piece.special {
         out.push_str(&format!("<u>{}</u>", escape(&piece.text)));
@@ -140,7 +140,7 @@ fn push_piece(out: &mut String, piece: &TextPiece, peak: bool, max: f64) {
 
 /// An example in which pieces that heads read are marked, by their places, with what is said of each;
 /// of activations only the peak is shown.
-pub(super) fn read_from(example: &Example, read: &[(usize, String)], max: f64) -> Html {
+pub(super) fn read_from(example: &Example, read: &[(usize, String)], max: f32) -> Html {
     let mut out = String::from(if example.more_before { "…" } else { "" });
     for (i, piece) in example.pieces.iter().enumerate() {
         let is_peak = i == example.peak;
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(plain("At `\\n`", 99), "At “↵”");
     }
 
-    fn piece(text: &str, value: f64) -> TextPiece {
+    fn piece(text: &str, value: f32) -> TextPiece {
         TextPiece { text: text.into(), value, special: false }
     }
 

@@ -160,13 +160,22 @@ fn taken_over(
     let precision = inputs::precision(run.config);
     let known: Vec<(u32, Place)> =
         contexts.iter().filter_map(|(row, place)| Some((row.context, (*place)?))).collect();
-    let read = |(context, (source, place)): (u32, Place)| {
+    // Contexts that followed each other then are read at once: each time a file is opened, and its
+    // metadata is read.
+    let follows = |a: &(u32, Place), b: &(u32, Place)| a.1.0 == b.1.0 && a.1.1 + 1 == b.1.1;
+    let stretches: Vec<&[(u32, Place)]> =
+        known.chunk_by(follows).flat_map(|stretch| stretch.chunks(GROUP)).collect();
+    let read = |stretch: &[(u32, Place)]| -> Result<Vec<HookValues>> {
         process::check()?;
-        let values = parts.source(source).part.read(hooks, precision, place)?;
-        run.progress.step(1)?;
-        Ok(HookValues { context, values })
+        let (source, first) = stretch[0].1;
+        let places = first..first + stretch.len() as u32;
+        let values = parts.source(source).part.read(hooks, precision, places)?;
+        run.progress.step(stretch.len() as u64)?;
+        let each = stretch.iter().zip(values);
+        Ok(each.map(|((context, _), values)| HookValues { context: *context, values }).collect())
     };
-    known.into_par_iter().map(read).collect()
+    let each = stretches.into_par_iter().map(read).collect::<Result<Vec<_>>>()?;
+    Ok(each.into_iter().flatten().collect())
 }
 
 /// What the dictionaries read in contexts.

@@ -12,7 +12,7 @@ use crate::artifact::{Artifact, ContextKey, Origin, Row, Store};
 use crate::error::Result;
 use crate::format::number::{bytes, counted};
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Held while parts are set aside, as shards may begin at the same moment.
 const SETTING_ASIDE: &str = ".setting-aside";
@@ -98,7 +98,7 @@ impl Run<'_> {
         let artifact = wanted.artifact;
         let mut numbers = self.store.parts(&ContextRow::ARTIFACT)?;
         let origins = self.origins(wanted, &numbers)?;
-        self.set_aside(wanted, &origins)?;
+        let known = self.set_aside(wanted, &origins)?;
         match self.shard {
             Some(shard) => numbers.retain(|part| shard.has(*part)),
             // Other shards may be writing theirs; a whole run is alone.
@@ -116,7 +116,7 @@ impl Run<'_> {
             by_context: HashMap::new(),
             same: HashMap::new(),
         };
-        self.find_sources(wanted, open, &mut parts);
+        self.find_sources(wanted, open, known, &mut parts);
         Ok(parts)
     }
 
@@ -136,7 +136,8 @@ impl Run<'_> {
 
     /// Sets aside the parts of earlier runs that are in the way and have contexts of this one, and
     /// removes what is of no use. A part that has the contexts which are to be in its place stays there.
-    fn set_aside(&self, wanted: &Wanted, origins: &[Origin]) -> Result<()> {
+    /// Gives what the parts say of themselves that are in either place then.
+    fn set_aside(&self, wanted: &Wanted, origins: &[Origin]) -> Result<Known> {
         let (artifact, earlier) = (wanted.artifact, self.store.earlier());
         let _held = hold(&self.store.root().join(SETTING_ASIDE), || ())?;
         let contexts: HashSet<ContextKey> =
@@ -146,19 +147,18 @@ impl Run<'_> {
                 && (wanted.known)(&origin.of) > 0
                 && origin.contexts.iter().any(|key| contexts.contains(key))
         };
-        let is_in_the_way = |part: &u32| {
-            let now = origins.get(*part as usize);
-            let stays = |is: &Origin| now.is_some_and(|now| is.has_contexts_of(now));
-            self.store.part_says(artifact, *part).as_deref() != Some(self.fingerprint)
-                && self
-                    .store
-                    .part_origin(artifact, *part)
-                    .is_some_and(|is| !stays(&is) && is_useful(&is))
+        let is_in_the_way = |(part, is): &(&u32, &Origin)| {
+            let now = origins.get(**part as usize);
+            let stays = now.is_some_and(|now| is.has_contexts_of(now));
+            !stays
+                && is_useful(is)
+                && self.store.part_says(artifact, **part).as_deref() != Some(self.fingerprint)
         };
-        let mut moving = self.store.part_numbers(artifact);
-        moving.retain(is_in_the_way);
+        let mut known =
+            Known { here: said(&self.store, artifact), aside: said(&earlier, artifact) };
+        let moving: Vec<u32> = known.here.iter().filter(is_in_the_way).map(|(n, _)| *n).collect();
         if !moving.is_empty() || self.shard.is_none() {
-            remove_useless(&earlier, wanted, &contexts, is_useful)?;
+            remove_useless(&earlier, wanted, &contexts, is_useful, &mut known.aside)?;
         }
         let held = earlier.part_numbers(artifact);
         let mut taken: u64 = held.iter().map(|part| earlier.part_bytes(artifact, *part)).sum();
@@ -168,7 +168,8 @@ impl Run<'_> {
             if wanted.room.is_some_and(|room| taken + more > room) {
                 continue;
             }
-            self.store.move_part(artifact, part, &earlier)?;
+            let number = self.store.move_part(artifact, part, &earlier)?;
+            known.aside.extend(known.here.remove(&part).map(|origin| (number, origin)));
             (taken, kept) = (taken + more, kept + 1);
         }
         if let Some(room) = wanted.room.filter(|_| kept < all) {
@@ -178,7 +179,8 @@ impl Run<'_> {
                  `cache.max_gib` leaves {room} beside the new ones: the other contexts are run again"
             ));
         }
-        self.store.remove_parts_from(artifact, origins.len() as u32)
+        self.store.remove_parts_from(artifact, origins.len() as u32)?;
+        Ok(known)
     }
 
     /// Opens the parts of earlier runs that have contexts of open parts.
@@ -186,6 +188,7 @@ impl Run<'_> {
         &self,
         wanted: &Wanted,
         open: impl Fn(&Store, u32, &Origin) -> Result<P>,
+        mut known: Known,
         parts: &mut Parts<P>,
     ) {
         let (artifact, earlier) = (wanted.artifact, self.store.earlier());
@@ -208,7 +211,7 @@ impl Run<'_> {
         // Whichever run they are of.
         let here = Store::new(self.store.root());
         for &part in &parts.open {
-            let Some(is) = here.part_origin(artifact, part) else { continue };
+            let Some(is) = known.here.remove(&part) else { continue };
             if !is.has_contexts_of(parts.origin(part)) {
                 continue;
             }
@@ -219,7 +222,7 @@ impl Run<'_> {
         }
         let own = |part: &u32| parts.origins[*part as usize].contexts.iter().copied();
         let contexts: HashSet<ContextKey> = parts.open.iter().flat_map(own).collect();
-        for (number, origin) in by_use(&earlier, artifact, wanted.known) {
+        for (number, origin) in by_use(known.aside, wanted) {
             let is_new =
                 |key: &ContextKey| contexts.contains(key) && !parts.by_context.contains_key(key);
             if !origin.contexts.iter().any(is_new) {
@@ -242,38 +245,45 @@ pub(super) fn run_again(run: u64, contexts: u64) -> String {
     format!("; {run} of {contexts} contexts run, the others as before")
 }
 
+/// What the parts of a table that can be read say of themselves, by number.
+struct Known {
+    /// In their places.
+    here: BTreeMap<u32, Origin>,
+    /// Set aside.
+    aside: BTreeMap<u32, Origin>,
+}
+
+fn said(store: &Store, artifact: &Artifact) -> BTreeMap<u32, Origin> {
+    let numbers = store.part_numbers(artifact).into_iter();
+    numbers.filter_map(|part| Some((part, store.part_origin(artifact, part)?))).collect()
+}
+
 /// Removes those parts that were set aside from which nothing would be taken over.
 fn remove_useless(
     earlier: &Store,
     wanted: &Wanted,
     contexts: &HashSet<ContextKey>,
     is_useful: impl Fn(&Origin) -> bool,
+    aside: &mut BTreeMap<u32, Origin>,
 ) -> Result<()> {
     let mut covered: HashSet<ContextKey> = HashSet::new();
-    let mut kept: HashSet<u32> = HashSet::new();
-    for (part, origin) in by_use(earlier, wanted.artifact, wanted.known) {
+    for (part, origin) in by_use(std::mem::take(aside), wanted) {
         let own = origin.contexts.iter().filter(|key| contexts.contains(*key));
         let new: Vec<ContextKey> = own.filter(|key| !covered.contains(*key)).copied().collect();
         if is_useful(&origin) && !new.is_empty() {
             covered.extend(new);
-            kept.insert(part);
+            aside.insert(part, origin);
         }
     }
     let others = earlier.part_numbers(wanted.artifact).into_iter();
     others
-        .filter(|part| !kept.contains(part))
+        .filter(|part| !aside.contains_key(part))
         .try_for_each(|part| earlier.remove_part(wanted.artifact, part))
 }
 
 /// Parts that were set aside, those that know most first, and of these the last.
-fn by_use(
-    earlier: &Store,
-    artifact: &Artifact,
-    known: &dyn Fn(&str) -> usize,
-) -> Vec<(u32, Origin)> {
-    let numbers = earlier.part_numbers(artifact).into_iter();
-    let mut all: Vec<(u32, Origin)> =
-        numbers.filter_map(|part| Some((part, earlier.part_origin(artifact, part)?))).collect();
-    all.sort_by_cached_key(|(part, origin)| Reverse((known(&origin.of), *part)));
+fn by_use(aside: BTreeMap<u32, Origin>, wanted: &Wanted) -> Vec<(u32, Origin)> {
+    let mut all: Vec<(u32, Origin)> = aside.into_iter().collect();
+    all.sort_by_cached_key(|(part, origin)| Reverse(((wanted.known)(&origin.of), *part)));
     all
 }

@@ -31,10 +31,10 @@ use crate::atlas::Reader;
 use crate::circuit::ReplacementModel;
 use crate::config::{Config, Llm};
 use crate::dictionary::Dictionary;
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::ids::Shard;
 use crate::inputs;
-use crate::llm::{Asker, Budget, Share};
+use crate::llm::{Asker, Budget, ResponseCache, Share};
 use crate::lock::Lock;
 use crate::progress::Progress;
 
@@ -84,6 +84,8 @@ pub struct Run<'a> {
     pub lock: &'a Lock,
     /// The round in which failed questions are asked again; 0: they are not.
     pub again: u32,
+    /// The replies of language models; none where no stage of the run asks.
+    pub replies: Option<&'a ResponseCache>,
     /// What this run may still spend on language models.
     pub budget: &'a Budget,
     /// The names of all stages, in their order.
@@ -109,12 +111,13 @@ impl Run<'_> {
 
     /// Who asks a language model: all that is open, or this run's share.
     fn asker<'r>(&'r self, llm: &'r Llm) -> Result<Asker<'r>> {
-        let Run { store, budget, progress, .. } = *self;
+        let replies = self.replies.context("the replies of earlier runs have not been read")?;
+        let asker = Asker::new(llm, replies, self.budget, self.progress).of_run(self.fingerprint);
         let asker = match self.share {
-            Some(share) => Asker::open_share(llm, store, budget, progress, share),
-            None => Asker::open(llm, store, budget, progress),
+            Some(share) => asker.sharing(share),
+            None => asker,
         };
-        Ok(asker?.again(self.again))
+        Ok(asker.again(self.again))
     }
 
     /// A reader of what the stages before wrote.

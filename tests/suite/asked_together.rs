@@ -9,8 +9,8 @@ use circuit_atlas::config::{Llm, Provider};
 use circuit_atlas::error::{Result, report};
 use circuit_atlas::ids::Subject;
 use circuit_atlas::llm::{
-    ANOTHERS, Asked, Asker, Budget, ChatRole, Form, Message, Outcome, Question, Share,
-    spent_by_shards,
+    ANOTHERS, Asked, Asker, Budget, ChatRole, Form, Message, Outcome, Question, ResponseCache,
+    Share,
 };
 use circuit_atlas::progress::Progress;
 use serde_json::{Value, json};
@@ -55,20 +55,24 @@ impl Place {
     fn shard_of(&self, run: &str, shard: &str, all: &[Question]) -> Result<Vec<Asked<String>>> {
         let (store, progress) = (self.store(), Progress::hidden());
         let share = Share::take(&store, shard.parse().unwrap(), run)?;
-        let budget = share.budget(&store, &self.llm)?;
-        Asker::open_share(&self.llm, &store, &budget, &progress, &share)?.ask("asked", all, word)
+        let replies = ResponseCache::open(&store, Some(&share))?;
+        let budget = share.budget(&replies, &self.llm);
+        let asker = Asker::new(&self.llm, &replies, &budget, &progress).sharing(&share);
+        asker.ask("asked", all, word)
     }
 
     fn shard(&self, shard: &str, all: &[Question]) -> Vec<Asked<String>> {
         self.shard_of(RUN, shard, all).unwrap()
     }
 
-    /// What the process gets that ends the stage.
+    /// What the process gets that ends the stage, which has begun.
     fn whole(&self, all: &[Question]) -> Result<Vec<Asked<String>>> {
         let (store, progress) = (self.store(), Progress::hidden());
-        let budget = Budget::new(&self.llm);
-        budget.charge(spent_by_shards(&store, &self.llm, RUN)?);
-        Asker::open(&self.llm, &store, &budget, &progress)?.ask("asked", all, word)
+        let (replies, budget) = (ResponseCache::open(&store, None)?, Budget::new(&self.llm));
+        let spent = replies.spent(&self.llm, RUN, |_| true);
+        budget.charge(spent.calls, spent.cost);
+        let asker = Asker::new(&self.llm, &replies, &budget, &progress).of_run(RUN);
+        asker.ask("asked", all, word)
     }
 }
 
@@ -234,7 +238,8 @@ fn all_together_cost_no_more_than_set_also_by_tries_of_which_nothing_came() {
     for shard in shards {
         place.shard(shard, &all);
     }
-    let spent = spent_by_shards(&place.store(), &place.llm, RUN).unwrap();
+    let replies = ResponseCache::open(&place.store(), None).unwrap();
+    let spent = replies.spent(&place.llm, RUN, |_| true);
     let requests = bad.requests().len();
     assert_eq!(spent.calls, requests as u64);
     assert!(requests >= 4 && spent.cost > requests as f64 && spent.cost <= 8.0, "{spent:?}");
@@ -392,6 +397,58 @@ fn a_budget_is_of_all_shards_and_of_the_run_that_ends_the_stage() {
     assert_eq!(server.requests().len(), 9 + 5);
     assert_eq!(whole.output().unwrap().status.code(), Some(3));
     assert_eq!(server.requests().len(), 9 + 9);
+}
+
+#[test]
+fn a_run_that_was_killed_goes_on_with_the_budget_that_it_had() {
+    let server = willing(Duration::from_millis(150));
+    let bench = bench(&server, "concurrency = 1\nmax_calls = 9\n");
+    let kept = || {
+        let journal = std::fs::read_to_string(bench.file("artifacts/replies.jsonl"));
+        journal.unwrap_or_default().matches('\n').count()
+    };
+    let mut child = bench.start(&["interpret"]);
+    while kept() < 4 && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let (before, asked) = (kept(), server.requests().len());
+    assert!((4..9).contains(&before), "killed with {before} replies");
+    // Shards of the same run have no more to spend than it has left.
+    bench.together("interpret", &["1/2", "2/2"]);
+    assert_eq!(server.requests().len() - asked, 9 - before);
+    let mut whole = bench.command(&["run", "interpret"]);
+    assert_eq!(whole.output().unwrap().status.code(), Some(3));
+    assert_eq!(server.requests().len() - asked, 9 - before);
+    // That run has ended: the next one is another.
+    assert_eq!(whole.output().unwrap().status.code(), Some(3));
+    assert_eq!(server.requests().len() - asked, 9 - before + 9);
+}
+
+#[test]
+fn what_a_run_spent_in_one_stage_counts_when_it_goes_on_in_the_next() {
+    let server = willing(Duration::from_millis(20));
+    let evaluate = "[evaluate]\nmethods = [\"single-token\", \"detection\"]\ntexts = 4\n\
+                    batch = 5\ncausal = 2\n";
+    let bench = bench(&server, &format!("concurrency = 1\nmax_calls = 1000\n{evaluate}"));
+    let judged = || {
+        let asked = server.requests();
+        let own =
+            asked.iter().filter(|r| r["response_format"]["json_schema"]["name"] == "detection");
+        own.count()
+    };
+    let mut child = bench.start(&["interpret", "evaluate"]);
+    while judged() < 3 && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let asked = server.requests().len();
+    let limited = bench.set("max_calls = 1000", &format!("max_calls = {asked}"));
+    let mut whole = limited.command(&["run", "interpret", "evaluate"]);
+    assert_eq!(whole.output().unwrap().status.code(), Some(3));
+    assert!(server.requests().len() - asked <= 1, "but for the one that was under way");
 }
 
 #[test]

@@ -8,8 +8,8 @@ use circuit_atlas::config::{Llm, Provider, ReplyFormat};
 use circuit_atlas::error::{Result, report};
 use circuit_atlas::ids::{Status, Subject};
 use circuit_atlas::llm::{
-    Asked, Asker, Budget, ChatRole, Form, Message, Outcome, Plan, Question, check_key, last_round,
-    probe,
+    Asked, Asker, Budget, ChatRole, Form, Message, Outcome, Plan, Question, ResponseCache,
+    check_key, probe,
 };
 use circuit_atlas::progress::Progress;
 use flate2::Compression;
@@ -57,9 +57,14 @@ impl Place {
         self
     }
 
+    fn replies(&self) -> ResponseCache {
+        ResponseCache::open(&Store::new(self.folder.path()), None).unwrap()
+    }
+
     fn with<T>(&self, act: impl FnOnce(&Asker) -> T) -> Result<T> {
         let (budget, progress) = (Budget::new(&self.llm), Progress::new("test"));
-        let asker = Asker::open(&self.llm, &Store::new(self.folder.path()), &budget, &progress)?;
+        let replies = ResponseCache::open(&Store::new(self.folder.path()), None)?;
+        let asker = Asker::new(&self.llm, &replies, &budget, &progress);
         Ok(act(&asker.waiting(Duration::from_millis(2))))
     }
 
@@ -902,8 +907,8 @@ fn a_run_with_a_key() {
     let place = Place::at(url).set(|llm| llm.api_key_env = KEY_NAME.into());
     check_key(&place.llm).unwrap();
     let (budget, progress) = (Budget::new(&place.llm), Progress::new("test"));
-    let asker =
-        Asker::open(&place.llm, &Store::new(Path::new(&folder)), &budget, &progress).unwrap();
+    let replies = ResponseCache::open(&Store::new(Path::new(&folder)), None).unwrap();
+    let asker = Asker::new(&place.llm, &replies, &budget, &progress);
     let asked = asker.waiting(Duration::from_millis(2)).ask("asked", &questions(6), word).unwrap();
     println!("{asked:?}");
     println!("{:?}", probe(&place.llm, "m").map_err(|error| report(&error)));
@@ -1154,8 +1159,11 @@ fn what_failed_is_asked_again_where_that_is_wanted_and_once() {
     let place = Place::new(&server).set(|llm| llm.replies = ReplyFormat::Schema);
     let again = |place: &Place, round| -> Vec<Asked<String>> {
         let (budget, progress) = (Budget::new(&place.llm), Progress::hidden());
-        let asker = Asker::open(&place.llm, &Store::new(place.folder.path()), &budget, &progress);
-        asker.unwrap().again(round).ask("asked", &questions(4), word).unwrap()
+        let replies = place.replies();
+        Asker::new(&place.llm, &replies, &budget, &progress)
+            .again(round)
+            .ask("asked", &questions(4), word)
+            .unwrap()
     };
     let asked = place.ask(&questions(4));
     assert_eq!(asked.iter().filter_map(said_or_none).count(), 1);
@@ -1181,7 +1189,7 @@ fn what_failed_is_asked_again_where_that_is_wanted_and_once() {
     assert_eq!((server.requests().len(), said(&asked[3])), (11, "dog"));
     assert!(failed(&asked[1]).contains("even after a repair request"), "{}", failed(&asked[1]));
     assert_eq!(asked[1].calls.len(), 4, "all that was paid for");
-    assert_eq!(last_round(&Store::new(place.folder.path())).unwrap(), 1);
+    assert_eq!(place.replies().last_round(), 1);
 
     // Every later run knows the answers, and only another round asks for the rest.
     let plain = place.ask(&questions(4));

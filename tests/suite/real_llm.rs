@@ -8,7 +8,9 @@ use circuit_atlas::artifact::Store;
 use circuit_atlas::artifact::tables::{ExchangeRow, ExplanationRow, LedgerRow};
 use circuit_atlas::config::{Llm, Provider};
 use circuit_atlas::ids::{Status, Subject, SubjectKind};
-use circuit_atlas::llm::{Asked, Asker, Budget, ChatRole, Form, Message, Outcome, Question};
+use circuit_atlas::llm::{
+    Asked, Asker, Budget, ChatRole, Form, Message, Outcome, Question, ResponseCache,
+};
 use circuit_atlas::pipeline::STAGES;
 use circuit_atlas::progress::Progress;
 use serde_json::{Value, json};
@@ -215,7 +217,8 @@ fn a_real_server_says_that_a_question_is_too_long_and_the_next_one_is_answered()
     };
     let folder = TempDir::new().unwrap();
     let (budget, progress) = (Budget::new(&llm), Progress::new("test"));
-    let asker = Asker::open(&llm, &Store::new(folder.path()), &budget, &progress).unwrap();
+    let replies = ResponseCache::open(&Store::new(folder.path()), None).unwrap();
+    let asker = Asker::new(&llm, &replies, &budget, &progress);
     let questions = [question("Was it a dog? ".repeat(5000)), question("Was it a dog?".into())];
     let read = |_: &Question, object: &Value| object["it"].as_bool().ok_or("no".to_string());
     let asked = asker.ask("asked", &questions, read).unwrap();
@@ -278,7 +281,8 @@ fn short_questions() -> Vec<Question> {
 fn ask_short_questions(url: &str, folder: &Path) -> Vec<Asked<String>> {
     let llm = instructed(url);
     let (budget, progress) = (Budget::new(&llm), Progress::hidden());
-    let asker = Asker::open(&llm, &Store::new(folder), &budget, &progress).unwrap();
+    let replies = ResponseCache::open(&Store::new(folder), None).unwrap();
+    let asker = Asker::new(&llm, &replies, &budget, &progress);
     let read = |_: &Question, object: &Value| {
         let whole = object["legs"].is_u64() && object["sounds"].is_array();
         object["animal"].as_str().filter(|_| whole).map(String::from).ok_or("no".to_string())

@@ -193,12 +193,16 @@ fn summed_examples_are_the_sums_of_the_features_own_activations() {
         let number = |key: &str| example[key].as_u64().unwrap() as u32;
         let (context, start) = (number("context"), number("start"));
         // In the demo's text no character is shared by tokens, so that a piece is a token.
-        for (position, piece) in (start..).zip(example["pieces"].as_array().unwrap()) {
+        let values = example["pieces"]["value"].as_array().unwrap();
+        let special = example["pieces"]["special"].as_array();
+        let is_special = |at: usize| special.is_some_and(|places| places.contains(&at.into()));
+        for (at, value) in values.iter().enumerate() {
+            let position = start + at as u32;
             let [of_a, of_b] = [&a, &b].map(|name| own(name, context, position));
             let sum = of_a + of_b;
             meetings += usize::from(of_a > 0.0 && of_b > 0.0);
-            let value = piece["value"].as_f64().unwrap();
-            let wanted = if piece["special"] == true { 0.0 } else { sum };
+            let value = value.as_f64().unwrap();
+            let wanted = if is_special(at) { 0.0 } else { sum };
             assert!(
                 (value - wanted).abs() < 1e-6,
                 "{value} is not {wanted} at {position} of context {context}"

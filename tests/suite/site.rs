@@ -1,6 +1,8 @@
 //! The site's folder: what a user keeps there is never lost.
 
 use crate::bench::{Bench, walk};
+use circuit_atlas::artifact::tables::{ExampleRow, FeatureRow, LogitRow, PromptRow};
+use circuit_atlas::ids::Side;
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -341,4 +343,74 @@ fn assert_left(bench: &Bench, own: &[&str]) {
         own.iter().filter(|name| parent(name)).count(),
         "an empty folder was left"
     );
+}
+
+/// How many digits a number has as it is written, without the zeros that only say where the point is.
+fn digits(number: &Value) -> usize {
+    let text = number.to_string();
+    let mantissa = text.split('e').next().unwrap();
+    let all: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    all.trim_start_matches('0').trim_end_matches('0').len()
+}
+
+/// Numbers that are an f32 in a table, as JSON has them.
+#[track_caller]
+fn same(said: &Value, table: &[f32]) {
+    let said = said.as_array().unwrap();
+    assert_eq!(said.len(), table.len());
+    for (said, &value) in said.iter().zip(table) {
+        assert_eq!(said.as_f64().unwrap() as f32, value);
+        assert!(digits(said) <= 9, "{said} is not the shortest text of {value}");
+    }
+}
+
+/// A field of each object of a list, as a list.
+fn each(list: &Value, field: &str) -> Value {
+    list.as_array().unwrap().iter().map(|one| one[field].clone()).collect()
+}
+
+#[test]
+fn json_beside_pages_has_the_numbers_of_the_tables_in_few_digits() {
+    let bench = Bench::finished();
+    let json = |path: String| -> Value {
+        serde_json::from_slice(&fs::read(bench.file(&path)).unwrap()).unwrap()
+    };
+    let (examples, logits) = (bench.table::<ExampleRow>(), bench.table::<LogitRow>());
+    let mut windows = 0;
+    for row in bench.table::<FeatureRow>().iter().filter(|row| row.page) {
+        let said = json(format!("site/features/{}.json", row.feature));
+        same(&json!([said["max"]]), &[row.max]);
+        assert_eq!(said["density"], json!(row.density));
+        for (name, side) in [("promoted", Side::Top), ("suppressed", Side::Bottom)] {
+            let own = logits.iter().filter(|l| l.subject == row.feature.into() && l.side == side);
+            let own: Vec<&LogitRow> = own.collect();
+            same(&each(&said[name], "logit"), &own.iter().map(|l| l.logit).collect::<Vec<_>>());
+            let z: Vec<f64> = own.iter().map(|l| l.z).collect();
+            assert_eq!(each(&said[name], "z"), json!(z));
+        }
+        for example in said["examples"].as_array().unwrap() {
+            let is_it = |e: &&ExampleRow| {
+                e.subject == row.feature.into()
+                    && json!([e.context, e.peak, e.band.to_string()])
+                        == json!([example["context"], example["position"], example["band"]])
+            };
+            let of = examples.iter().find(is_it).unwrap();
+            same(&json!([example["value"]]), &[of.value]);
+            // No token of the demo's texts shares a character, so that a piece is a token.
+            same(&example["pieces"]["value"], &of.activations);
+            let active = example["active"].as_array().unwrap().iter();
+            same(&active.map(|at| at[1].clone()).collect(), &of.active_values);
+            windows += 1;
+        }
+    }
+    assert!(windows > 0, "no example was looked at");
+    let prompts = bench.table::<PromptRow>();
+    for task in ["ioi", "greater-than"] {
+        let said = json(format!("site/tasks/{task}.json"));
+        let own = prompts.iter().filter(|prompt| prompt.task == task);
+        for (said, row) in said["prompts"].as_array().unwrap().iter().zip(own) {
+            let answers = said["answers"].as_array().unwrap().iter();
+            same(&answers.map(|one| one[1].clone()).collect(), &row.answer_probabilities);
+        }
+    }
 }

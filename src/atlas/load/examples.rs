@@ -40,11 +40,7 @@ impl Reader<'_> {
         let cut = self.tokenizer()?.pieces(&row.tokens);
         let piece = |piece: &TokenPiece| TextPiece {
             text: piece.text.clone(),
-            value: row.activations[piece.tokens.clone()]
-                .iter()
-                .copied()
-                .map(f64::from)
-                .fold(0.0, f64::max),
+            value: row.activations[piece.tokens.clone()].iter().copied().fold(0.0, f32::max),
             special: piece.special,
         };
         Ok(Example {
@@ -53,18 +49,13 @@ impl Reader<'_> {
             document: row.document,
             context: row.context,
             start: u32::from(row.start),
-            value: f64::from(row.value),
+            value: row.value,
             peak: cut.iter().position(|piece| piece.tokens.contains(&peak)).unwrap_or(0),
             pieces: cut.iter().map(piece).collect(),
             more_before: row.start > 1,
             more_after: usize::from(row.start) + row.tokens.len() < usize::from(row.length),
             position: u32::from(row.peak),
-            active: row
-                .active
-                .iter()
-                .copied()
-                .zip(row.active_values.iter().map(|&x| f64::from(x)))
-                .collect(),
+            active: row.active.iter().copied().zip(row.active_values.iter().copied()).collect(),
         })
     }
 

@@ -147,7 +147,7 @@ impl Reader<'_> {
         let risen = row.risen.iter().zip(&row.rise);
         Ok(Some(Steering {
             positions: row.positions,
-            strength: f64::from(row.strength),
+            strength: row.strength,
             promoted: row.promoted,
             low: row.low,
             high: row.high,
@@ -157,7 +157,7 @@ impl Reader<'_> {
             claimed_high: row.claimed_high,
             claimed_null: row.claimed_null,
             claims: row.claims,
-            risen: risen.map(|(id, rise)| (tokenizer.token(*id), f64::from(*rise))).collect(),
+            risen: risen.map(|(id, rise)| (tokenizer.token(*id), *rise)).collect(),
         }))
     }
 }

@@ -25,7 +25,7 @@ impl Reader<'_> {
             active: row.active,
             density: row.density,
             mean_active: row.mean_active.unwrap_or(0.0),
-            max: f64::from(row.max),
+            max: row.max,
             special_active: row.special_active,
             histogram: row.histogram.clone(),
             mass: mass.map(|(id, share)| (tokenizer.token(*id), *share)).collect(),

@@ -201,7 +201,7 @@ impl Heads {
         };
         let one = |row: &HeadFeatureRow| HeadFeature {
             feature: row.feature,
-            share: f64::from(row.share),
+            share: row.share,
             rank: row.rank,
             serves: serves(row.feature),
         };
@@ -271,10 +271,10 @@ fn copied(row: &CopyRow, tokenizer: &Tokenizer) -> CopiedToken {
         token: tokenizer.token(row.token),
         places: row.places,
         mass: row.mass,
-        top: top.map(|(id, logit)| (tokenizer.token(*id), f64::from(*logit))).collect(),
+        top: top.map(|(id, logit)| (tokenizer.token(*id), *logit)).collect(),
         own_rank: row.own_rank,
         own_rank_below: row.own_rank_below,
-        own_logit: f64::from(row.own_logit),
+        own_logit: row.own_logit,
         answer: row.answer,
     }
 }

@@ -70,12 +70,11 @@ fn at(strength: f64, logit: f32) -> f32 {
 pub(super) fn tokens(rows: Vec<LogitRow>) -> BTreeMap<Subject, [Vec<PromotedToken>; 2]> {
     let mut map: BTreeMap<Subject, [Vec<PromotedToken>; 2]> = BTreeMap::new();
     for row in rows {
-        let (logit, at_strength) = (f64::from(row.logit), f64::from(row.at_strength));
         let sides = map.entry(row.subject).or_default();
         sides[usize::from(row.side == Side::Bottom)].push(PromotedToken {
             text: row.text,
-            logit,
-            at_strength,
+            logit: row.logit,
+            at_strength: row.at_strength,
             z: row.z,
         });
     }
@@ -85,6 +84,6 @@ pub(super) fn tokens(rows: Vec<LogitRow>) -> BTreeMap<Subject, [Vec<PromotedToke
 impl PromotedToken {
     /// Its logit at so many units of activation.
     pub(crate) fn set_strength(&mut self, strength: f64) {
-        self.at_strength = f64::from(at(strength, self.logit as f32));
+        self.at_strength = at(strength, self.logit);
     }
 }

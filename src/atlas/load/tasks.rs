@@ -114,7 +114,7 @@ impl Reader<'_> {
             counter: tokenizer.token(row.counter),
             logit_difference: row.logit_difference,
             metric: row.metric,
-            answers: answers.map(|(id, p)| (tokenizer.token(*id), f64::from(*p))).collect(),
+            answers: answers.map(|(id, p)| (tokenizer.token(*id), *p)).collect(),
             nodes: graph.as_ref().map_or(0, |graph| graph.nodes().len() as u32),
             edges: graph.as_ref().map_or(0, |graph| graph.links().len() as u32),
             coverage: row.coverage,

@@ -123,7 +123,7 @@ impl Reader<'_> {
         let pairs = of_role(Shown::Active).zip(of_role(Shown::Inactive));
         let readings = tables.readings(feature);
         let live = |side: Side| {
-            let token = |row: &AblatedRow| (tokenizer.token(row.token), f64::from(row.change));
+            let token = |row: &AblatedRow| (tokenizer.token(row.token), row.change);
             tables.ablated(feature, side).take(LIVE).map(token).collect()
         };
         let profile = |by: Profiled| {
@@ -185,7 +185,7 @@ impl Reader<'_> {
                 share: 0.0,
             });
             let head = Component::Head { layer: layer as usize, head: head as usize };
-            place.heads.push((head, f64::from(cause.share)));
+            place.heads.push((head, cause.share));
             place.share += f64::from(cause.share);
         }
         let mut places: Vec<ReadPlace> = places.into_values().collect();

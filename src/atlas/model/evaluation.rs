@@ -66,7 +66,7 @@ pub(crate) struct Agreement {
 pub(crate) struct Steering {
     pub positions: u32,
     /// Units of activation added.
-    pub strength: f64,
+    pub strength: f32,
     /// Chance that a promoted token rises more than another one, with its 95% interval; 0.5 is
     /// none.
     pub promoted: Option<f64>,
@@ -82,5 +82,5 @@ pub(crate) struct Steering {
     /// Claims that are a token of the model.
     pub claims: u32,
     /// The tokens that rise most, and by how many logits.
-    pub risen: Vec<(String, f64)>,
+    pub risen: Vec<(String, f32)>,
 }

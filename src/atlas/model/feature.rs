@@ -4,15 +4,15 @@ use super::{
     Agreement, CircuitPair, Evaluation, Explanation, Misjudged, Serving, Steering, Transcript, Why,
 };
 use crate::ids::{Band, FeatureId, Half, Lag};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct PromotedToken {
     pub text: String,
     /// Logits per unit of activation.
-    pub logit: f64,
+    pub logit: f32,
     /// The same at `logits.strength` units.
-    pub at_strength: f64,
+    pub at_strength: f32,
     /// Standard deviations above the logit at the same place of random directions.
     pub z: f64,
 }
@@ -24,7 +24,7 @@ pub(crate) struct Feature {
     pub active: u64,
     pub density: f64,
     pub mean_active: f64,
-    pub max: f64,
+    pub max: f32,
     /// Special tokens at which it is active; they are in no other number.
     pub special_active: u64,
     /// 50 equal bins on (0, max].
@@ -86,7 +86,9 @@ pub(crate) struct Example {
     /// Position of the window's first piece in the context.
     pub start: u32,
     /// The largest activation in the window's context.
-    pub value: f64,
+    pub value: f32,
+    /// In JSON a list of texts and one of values.
+    #[serde(serialize_with = "in_columns")]
     pub pieces: Vec<TextPiece>,
     /// Index in `pieces` of the peak.
     pub peak: usize,
@@ -97,7 +99,7 @@ pub(crate) struct Example {
     pub position: u32,
     /// Positions of the whole context at which it is active, with the activations; empty where
     /// only the window is known.
-    pub active: Vec<(u32, f64)>,
+    pub active: Vec<(u32, f32)>,
 }
 
 impl Example {
@@ -152,14 +154,31 @@ pub(crate) struct Similar {
 
 /// A stretch of text with one activation: a token, or several that share a character (their largest
 /// activation).
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TextPiece {
     pub text: String,
-    pub value: f64,
-    /// Special tokens are shown apart and never coloured. In JSON only where it is one: there are hundreds
-    /// of pieces.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub value: f32,
+    /// Special tokens are shown apart and never coloured.
     pub special: bool,
+}
+
+/// There are hundreds of pieces, so that names are not said for each.
+fn in_columns<S: Serializer>(pieces: &[TextPiece], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Columns<'a> {
+        text: Vec<&'a str>,
+        value: Vec<f32>,
+        /// Places of special tokens.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        special: Vec<usize>,
+    }
+    let special = pieces.iter().enumerate().filter(|(_, piece)| piece.special);
+    Columns {
+        text: pieces.iter().map(|piece| piece.text.as_str()).collect(),
+        value: pieces.iter().map(|piece| piece.value).collect(),
+        special: special.map(|(at, _)| at).collect(),
+    }
+    .serialize(serializer)
 }
 
 /// How often another feature meets this one.

@@ -99,10 +99,10 @@ pub(crate) struct CopiedToken {
     /// Summed attention that it received.
     pub mass: f64,
     /// The tokens that it raises most, and their logits.
-    pub top: Vec<(String, f64)>,
+    pub top: Vec<(String, f32)>,
     pub own_rank: u32,
     pub own_rank_below: u32,
-    pub own_logit: f64,
+    pub own_logit: f32,
     /// It is a right or a wrong answer of a prompt.
     pub answer: bool,
 }
@@ -130,7 +130,7 @@ pub(crate) enum What {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct HeadFeature {
     pub feature: FeatureId,
-    pub share: f64,
+    pub share: f32,
     /// Among all features of the dictionary, from 1.
     pub rank: u32,
     /// (task, prompts in which it serves there).

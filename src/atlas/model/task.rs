@@ -88,7 +88,7 @@ pub(crate) struct Prompt {
     /// The task's metric in the clean run.
     pub metric: f64,
     /// The model's first choices at the last position with their probabilities, best first.
-    pub answers: Vec<(String, f64)>,
+    pub answers: Vec<(String, f32)>,
     /// Nodes and links of this prompt's circuit.
     pub nodes: u32,
     pub edges: u32,

@@ -4,7 +4,7 @@
 use super::Example;
 use crate::ids::{Component, FeatureId};
 use crate::summary::quoted;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// Why a feature is active.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -33,7 +33,9 @@ pub(crate) struct Why {
     pub more: Vec<BeforeShare>,
     /// With which it is less often.
     pub less: Vec<BeforeShare>,
-    /// All tokens at the distance that tells most, the most active first.
+    /// All tokens at the distance that tells most, the most active first; in JSON a list for each
+    /// field.
+    #[serde(serialize_with = "in_columns")]
     pub deciding: Vec<BeforeShare>,
     /// Its own tokens that this is over, and those at which it is strongly active.
     pub own: [u64; 2],
@@ -42,9 +44,9 @@ pub(crate) struct Why {
     /// Earlier features that its weights read, in the same way.
     pub earlier: Vec<(FeatureId, f64)>,
     /// Tokens that the live model says more of because of it, with the change of the logit.
-    pub raised: Vec<(String, f64)>,
+    pub raised: Vec<(String, f32)>,
     /// Tokens that it says less of.
-    pub lowered: Vec<(String, f64)>,
+    pub lowered: Vec<(String, f32)>,
     /// Examples in which it was ablated for this.
     pub ablated: u32,
 }
@@ -102,7 +104,7 @@ pub(crate) struct ReadPlace {
     /// Its place in the pieces of the window; none: outside of it.
     pub piece: Option<usize>,
     /// Heads that read it, with their shares of everything that the feature reads.
-    pub heads: Vec<(Component, f64)>,
+    pub heads: Vec<(Component, f32)>,
     /// All of them together.
     pub share: f64,
 }
@@ -131,6 +133,24 @@ pub(crate) struct BeforeShare {
     pub tokens: u64,
     /// At how many of them the feature is strongly active.
     pub active: u64,
+}
+
+/// There may be hundreds, so that names are not said for each.
+fn in_columns<S: Serializer>(list: &[BeforeShare], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Columns<'a> {
+        token: Vec<&'a str>,
+        distance: Vec<Option<u32>>,
+        tokens: Vec<u64>,
+        active: Vec<u64>,
+    }
+    Columns {
+        token: list.iter().map(|one| one.token.as_str()).collect(),
+        distance: list.iter().map(|one| one.distance).collect(),
+        tokens: list.iter().map(|one| one.tokens).collect(),
+        active: list.iter().map(|one| one.active).collect(),
+    }
+    .serialize(serializer)
 }
 
 impl Source {

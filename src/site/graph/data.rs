@@ -68,7 +68,7 @@ pub(crate) fn data(names: &Names, marks: &Marks) -> GraphData {
     let mut links: Vec<&Link> = graph.links().iter().collect();
     links.sort_by(|a, b| b.share.total_cmp(&a.share));
     let link = |link: &Link| {
-        let (effect, share) = (significant(link.effect.into(), 3), percent(link.share.into()));
+        let (effect, share) = (significant(link.effect, 3), percent(link.share));
         (link.from, link.to, slot_word(link), effect, share)
     };
     GraphData {
@@ -92,7 +92,7 @@ fn node(names: &Names, at: usize) -> NodeData {
         token: names.token(position),
         reads: is_head.then(|| (node.source(), names.token(node.source()))),
         serves: names.serves(at),
-        activation: names.graph.circuit.activations[at].map(|a| significant(a.into(), 3)),
+        activation: names.graph.circuit.activations[at].map(|a| significant(a, 3)),
         feature: names.feature(at).filter(|_| is_feature).map(|id| id.to_string()),
         page: names.page(at).filter(|_| !is_feature).map(|href| href.to_string()),
     }

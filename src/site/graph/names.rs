@@ -191,8 +191,7 @@ impl<'a> Names<'a> {
         }
         lines.push(format!("at position {} {}", self.position(at), self.token(self.position(at))));
         lines.extend(
-            self.graph.circuit.activations[at]
-                .map(|a| format!("activation {}", significant(a.into(), 3))),
+            self.graph.circuit.activations[at].map(|a| format!("activation {}", significant(a, 3))),
         );
         lines.extend(self.gist(at));
         lines.join("\n")

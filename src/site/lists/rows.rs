@@ -59,7 +59,7 @@ pub(super) fn features(site: &Site) -> List {
         let mut cells = vec![
             Cell::Number(prompts.to_string(), Some(f64::from(prompts))),
             Cell::Number(percent(f.density), Some(f.density)),
-            Cell::Number(significant(f.max, 3), Some(f.max)),
+            Cell::Number(significant(f.max, 3), Some(f.max.into())),
         ];
         if judged {
             let (cell, verdict) = score(f, &mut words);

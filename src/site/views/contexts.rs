@@ -46,8 +46,8 @@ fn tokens(text: &ContextText) -> Vec<Token> {
 pub(crate) type Active = BTreeMap<u32, Vec<(u32, usize, String)>>;
 
 /// For the examples of which it is known.
-pub(crate) fn active(examples: &[Example], max: f64) -> Active {
-    let one = |&(at, value): &(u32, f64)| (at, heat(value, max), significant(value, 3));
+pub(crate) fn active(examples: &[Example], max: f32) -> Active {
+    let one = |&(at, value): &(u32, f32)| (at, heat(value, max), significant(value, 3));
     let known = examples.iter().filter(|example| example.is_whole_known());
     known.map(|example| (example.context, example.active.iter().map(one).collect())).collect()
 }

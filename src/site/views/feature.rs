@@ -96,7 +96,7 @@ impl FeatureView {
             mean_active: significant(f.mean_active, 3),
             max: significant(f.max, 3),
             special_active: count(f.special_active),
-            histogram: svg::histogram(&f.histogram, f.max),
+            histogram: svg::histogram(&f.histogram, f.max.into()),
             inactive: f.active == 0,
             mass: mass(&f.mass),
             logits: LogitsView::at_max(&f.promoted, &f.suppressed, f.max),

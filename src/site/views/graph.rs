@@ -237,7 +237,7 @@ fn node_row(names: &Names, at: usize, reach: f64) -> NodeRow {
         source: if head { node.source().to_string() } else { String::new() },
         serves: names.serves(at).unwrap_or_default(),
         activation: names.graph.circuit.activations[at]
-            .map(|a| significant(a.into(), 3))
+            .map(|a| significant(a, 3))
             .unwrap_or_default(),
         reach: percent(reach),
         links: format!("{} / {}", names.into(at).len(), names.out(at).len()),
@@ -251,8 +251,8 @@ fn link_rows(names: &Names) -> Vec<LinkRow> {
         from: names.placed(link.from),
         to: names.placed(link.to),
         slot: slot_word(link),
-        effect: significant(link.effect.into(), 3),
-        share: percent(link.share.into()),
+        effect: significant(link.effect, 3),
+        share: percent(link.share),
     };
     links.into_iter().take(LISTED).map(row).collect()
 }

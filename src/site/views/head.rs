@@ -331,12 +331,13 @@ fn facts(head: &Head) -> Vec<(String, &'static str, &'static str)> {
 }
 
 /// With a sign, if it does not round to 0.
-fn signed(x: f64) -> String {
+fn signed(x: impl Into<f64>) -> String {
+    let x = x.into();
     format!("{}{}", if x >= 0.005 { "+" } else { "" }, fixed(x, 2))
 }
 
-fn lowers(x: f64) -> bool {
-    x <= -0.005
+fn lowers(x: impl Into<f64>) -> bool {
+    x.into() <= -0.005
 }
 
 fn template(a: &Attention) -> TemplateView {

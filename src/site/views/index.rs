@@ -169,16 +169,27 @@ fn map(links: Links) -> Html {
 fn task_card(links: Links, task: &Task) -> TaskCard {
     let (atlas, first) = (links.site.atlas, task.prompts.first());
     let all = atlas.layers * (atlas.heads + 1);
+    let [text, correct] =
+        first.map_or_else(Default::default, |p| marked_apart(&p.text, &p.correct));
     TaskCard {
         link: links.task(&task.name),
         kind: task.kind.clone(),
         prompts: counted(task.prompts.len(), "prompt"),
-        example: first.map(|p| p.text.clone()).unwrap_or_default(),
-        correct: first.map(|p| p.correct.clone()).unwrap_or_default(),
+        example: text,
+        correct,
         accuracy: percent(task.accuracy),
         findings: findings(task, all),
         measured_on: measured_on(task),
         circuit: PictureView::of(links, task, Size::Small),
+    }
+}
+
+/// A text and what follows in colour. The space between goes to the text: where a line breaks the
+/// colour would be left behind.
+fn marked_apart(text: &str, marked: &str) -> [String; 2] {
+    match marked.strip_prefix(' ') {
+        Some(word) if !word.is_empty() => [format!("{text} "), word.into()],
+        _ => [text.into(), marked.into()],
     }
 }
 

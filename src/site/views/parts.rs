@@ -169,14 +169,14 @@ impl LogitsView {
     pub(super) fn at_max(
         promoted: &[PromotedToken],
         suppressed: &[PromotedToken],
-        max: f64,
+        max: f32,
     ) -> LogitsView {
         let all = || promoted.iter().chain(suppressed);
-        let longest = all().map(|p| p.logit.abs()).fold(0.0, f64::max);
+        let longest = all().map(|p| p.logit.abs()).fold(0.0, f32::max);
         let row = |p: &PromotedToken| TokenRow {
             token: text::token(&p.text),
             logit: fixed(p.logit, 2),
-            at_strength: fixed(p.logit * max, 1),
+            at_strength: fixed(f64::from(p.logit) * f64::from(max), 1),
             noise: p.z <= STANDS_OUT,
             width: format!(
                 "{:.0}",
@@ -216,12 +216,12 @@ pub(super) struct BandView {
 }
 
 /// The hottest value of a set of examples, for subjects without a maximum of their own.
-pub(super) fn hottest(examples: &[Example]) -> f64 {
+pub(super) fn hottest(examples: &[Example]) -> f32 {
     let pieces = examples.iter().flat_map(|e| &e.pieces).map(|p| p.value);
-    pieces.chain(examples.iter().map(|e| e.value)).fold(0.0, f64::max)
+    pieces.chain(examples.iter().map(|e| e.value)).fold(0.0, f32::max)
 }
 
-pub(super) fn example(e: &Example, max: f64) -> ExampleView {
+pub(super) fn example(e: &Example, max: f32) -> ExampleView {
     ExampleView {
         text: text::example(e, max),
         value: significant(e.value, 3),
@@ -236,7 +236,7 @@ pub(super) fn example(e: &Example, max: f64) -> ExampleView {
 
 /// Examples under their bands, in the order in which the bands first come; a page with their texts
 /// and activations can show whole contexts.
-pub(super) fn bands(examples: &[Example], max: f64) -> Vec<BandView> {
+pub(super) fn bands(examples: &[Example], max: f32) -> Vec<BandView> {
     let mut bands: Vec<BandView> = Vec::new();
     for e in examples {
         let i = bands.iter().position(|b| b.id == e.band.to_string()).unwrap_or_else(|| {
@@ -395,7 +395,7 @@ mod tests {
 
     #[test]
     fn logits_are_shown_at_the_maximum_of_the_feature_itself() {
-        let promoted = |logit: f64| PromotedToken {
+        let promoted = |logit: f32| PromotedToken {
             text: "a".into(),
             logit,
             at_strength: logit * 4.0,

@@ -208,10 +208,10 @@ fn causal_view(f: &Feature, c: &Steering) -> CausalView {
 }
 
 fn risen(f: &Feature, c: &Steering) -> Vec<Risen> {
-    let longest = c.risen.iter().map(|r| r.1).fold(0.0, f64::max);
+    let longest = c.risen.iter().map(|r| r.1).fold(0.0, f32::max);
     let claims = f.explanation.iter().flat_map(|e| &e.claims);
     let claims: Vec<&str> = claims.map(|claim| claim.trim()).collect();
-    let row = |(text, rise): &(String, f64)| Risen {
+    let row = |(text, rise): &(String, f32)| Risen {
         token: token(text),
         rise: fixed(*rise, 2),
         width: format!("{:.0}", if longest > 0.0 { rise.max(0.0) / longest * 100.0 } else { 0.0 }),

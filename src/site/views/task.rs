@@ -189,7 +189,7 @@ fn hook_row(hook: &HookScore) -> HookRow {
 
 /// The model's first choices.
 pub(super) fn answers(p: &Prompt) -> Vec<Answer> {
-    let answer = |(text, probability): &(String, f64)| Answer {
+    let answer = |(text, probability): &(String, f32)| Answer {
         token: token(text),
         probability: percent(*probability),
         correct: *text == p.correct,

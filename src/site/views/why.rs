@@ -96,8 +96,8 @@ impl WhyView {
         if why.sources.is_empty() && why.tokens.is_empty() {
             return None;
         }
-        let changes = |list: &[(String, f64)]| {
-            list.iter().map(|(text, x)| (token(text), signed(*x))).collect::<Vec<_>>()
+        let changes = |list: &[(String, f32)]| {
+            list.iter().map(|(text, x)| (token(text), signed((*x).into()))).collect::<Vec<_>>()
         };
         let pair = |pair: &[crate::atlas::model::Example; 2]| {
             pair.each_ref().map(|one| example(one, f.max))
@@ -144,7 +144,7 @@ fn distances(list: &[(String, f64)]) -> Vec<(String, String, String)> {
     list.iter().map(row).collect()
 }
 
-fn read_row(links: Links, read: &ReadFrom, max: f64) -> ReadRow {
+fn read_row(links: Links, read: &ReadFrom, max: f32) -> ReadRow {
     let is_told = |(i, place): &(usize, &ReadPlace)| *i == 0 || place.share >= LEAST_READ;
     let places = || read.places.iter().take(PLACES).enumerate().filter(is_told).map(|(_, p)| p);
     let said = |place: &ReadPlace| {

@@ -64,7 +64,7 @@ pub fn run(run: &Run) -> Result<Done> {
 pub fn plan(run: &Run) -> Result<String> {
     let llm = &run.config.llm;
     let (subjects, reader) = (Subjects::load(run)?, run.reader());
-    let asker = Asker::open(llm, run.store, run.budget, run.progress)?;
+    let asker = run.asker(llm)?;
     let mut book = Book::new(&subjects);
     let material = Material::load(run, &reader, &subjects.tokenizer)?;
     let (questions, _) = subjects.questions_alone(&material, &book.said)?;
