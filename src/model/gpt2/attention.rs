@@ -7,8 +7,8 @@
 use super::fused::softmax;
 use super::{Gpt2, Rows};
 use crate::error::{Result, hinted};
+use crate::vectors::vectors;
 use candle_core::{DType, Storage, Tensor};
-use pulp::Arch;
 use rayon::prelude::*;
 
 /// Positions whose scores are summed side by side, at most; rows of keys are as many of the least
@@ -67,8 +67,9 @@ impl Gpt2 {
             each.push((own, own_z));
             (read, left) = (after, after_z);
         }
-        let arch = Arch::new();
-        each.into_par_iter().for_each(|(own, z)| arch.dispatch(|| of_context(own, z, heads)));
+        each.into_par_iter().for_each(|(own, z)| {
+            vectors!(of_context(own: &[f32], z: &mut [f32], heads: Heads));
+        });
         Ok(Tensor::from_vec(z, (asked, d), qkv.device())?)
     }
 }

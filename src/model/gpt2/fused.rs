@@ -1,14 +1,14 @@
 //! What stands between the matrix products, in one pass over memory each: bias, GELU, LayerNorm and
 //! the softmax of attention. For numbers of 32 bits; those of 64 take candle's own operations.
 //!
-//! Loops are plain and compiled for the vector registers that the machine has (`pulp`). A row's
+//! Loops are plain and compiled for the vector registers that the machine has (`vectors`). A row's
 //! result depends on that row alone, and sums have the same order everywhere.
 
 use crate::error::{Context, Result, hinted};
+use crate::vectors::vectors;
 use candle_core::{
     CpuStorage, CustomOp1, D as Last, DType, InplaceOp2, InplaceOp3, Layout, Shape, Storage, Tensor,
 };
-use pulp::Arch;
 use rayon::prelude::*;
 
 /// Numbers that a thread takes at least.
@@ -106,12 +106,11 @@ impl InplaceOp2 for Bias {
         of_b: &Layout,
     ) -> candle_core::Result<()> {
         let (x, b) = rows_and_bias(x, of_x, b, of_b)?;
-        let arch = Arch::new();
         let some = |rows: &mut [f32]| {
             if self.activate {
-                arch.dispatch(|| add_and_activate(rows, b));
+                vectors!(add_and_activate(rows: &mut [f32], b: &[f32]));
             } else {
-                arch.dispatch(|| add(rows, b));
+                vectors!(add(rows: &mut [f32], b: &[f32]));
             }
         };
         x.par_chunks_mut(rows_at_once(b.len())).for_each(some);
@@ -141,10 +140,10 @@ impl InplaceOp3 for BiasOnto {
         if x.len() != stream.len() {
             candle_core::bail!("a stream of {} numbers for {}", stream.len(), x.len());
         }
-        let (arch, some) = (Arch::new(), rows_at_once(b.len()));
-        x.par_chunks_mut(some)
-            .zip(stream.par_chunks(some))
-            .for_each(|(rows, stream)| arch.dispatch(|| add_onto(rows, b, stream)));
+        let some = rows_at_once(b.len());
+        x.par_chunks_mut(some).zip(stream.par_chunks(some)).for_each(|(rows, stream)| {
+            vectors!(add_onto(rows: &mut [f32], b: &[f32], stream: &[f32]));
+        });
         Ok(())
     }
 }
@@ -201,7 +200,8 @@ fn with_slopes(a: &mut [f32], slopes: &mut [f32]) {
 pub(crate) fn gelu_and_slope(x: &Tensor) -> Result<(Tensor, Tensor)> {
     let mut a: Vec<f32> = x.flatten_all()?.to_vec1()?;
     let mut slope = vec![0.0; a.len()];
-    Arch::new().dispatch(|| with_slopes(&mut a, &mut slope));
+    let (own, slopes) = (a.as_mut_slice(), slope.as_mut_slice());
+    vectors!(with_slopes(own: &mut [f32], slopes: &mut [f32]));
     let tensor = |values| Tensor::from_vec(values, x.shape(), x.device());
     Ok((tensor(a)?, tensor(slope)?))
 }
@@ -247,9 +247,10 @@ impl CustomOp1 for Norm {
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let x = &storage.as_slice::<f32>()?[covered(layout)?];
         let width = layout.dims().last().copied().unwrap_or(1).max(1);
-        let (arch, mut y) = (Arch::new(), x.to_vec());
-        y.par_chunks_mut(rows_at_once(width))
-            .for_each(|rows| arch.dispatch(|| norm(rows, width, self.epsilon)));
+        let (epsilon, mut y) = (self.epsilon, x.to_vec());
+        y.par_chunks_mut(rows_at_once(width)).for_each(|rows| {
+            vectors!(norm(rows: &mut [f32], width: usize, epsilon: f32));
+        });
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 }
@@ -295,10 +296,12 @@ impl CustomOp1 for CausalSoftmax {
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let scores = &storage.as_slice::<f32>()?[covered(layout)?];
         let t = layout.dims().last().copied().unwrap_or(1).max(1);
-        let (arch, mut pattern) = (Arch::new(), scores.to_vec());
+        let mut pattern = scores.to_vec();
         // A head at a time: which position a row is of follows from its place.
         let heads = (AT_ONCE / (t * t)).max(1);
-        pattern.par_chunks_mut(heads * t * t).for_each(|heads| arch.dispatch(|| causal(heads, t)));
+        pattern.par_chunks_mut(heads * t * t).for_each(|heads| {
+            vectors!(causal(heads: &mut [f32], t: usize));
+        });
         Ok((CpuStorage::F32(pattern), layout.shape().clone()))
     }
 }
@@ -347,8 +350,9 @@ impl Surprise {
             return Err(hinted("logits on another device", "`machine.device` must be `cpu`"));
         };
         let rows = &storage.as_slice::<f32>()?[covered(layout)?];
-        let (arch, width) = (Arch::new(), logits.dim(Last::Minus1)?);
-        let of = |(row, token): (&[f32], &u32)| arch.dispatch(|| surprise(row, *token));
+        let width = logits.dim(Last::Minus1)?;
+        let of =
+            |(row, &token): (&[f32], &u32)| vectors!(surprise(row: &[f32], token: u32) -> Surprise);
         let each: Vec<Surprise> = rows.par_chunks_exact(width).zip(tokens).map(of).collect();
         // Added up in the order of the tokens, so that sums do not depend on the threads.
         Ok(each.into_iter().fold(Surprise::default(), |sum, one| sum + one))

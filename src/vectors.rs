@@ -1,0 +1,44 @@
+//! Loops for the vector registers that the machine has (`pulp`).
+//!
+//! Neither the order of sums nor their rounding depends on the registers: every operation is one of
+//! `f32`, and none is fused with another.
+
+/// Calls a function that is `#[inline(always)]`, compiled for the machine's widest registers:
+/// `vectors!(scale(row: &mut [f32], by: f32))`, where `row` and `by` are variables.
+///
+/// A closure given to `pulp`'s `dispatch` would not do: where its body is large it is not inlined,
+/// and what is not inlined is compiled for the registers that every machine has.
+macro_rules! vectors {
+    ($function:ident($($argument:ident: $type:ty),+) $(-> $output:ty)?) => {{
+        struct Call<A>(A);
+        impl pulp::WithSimd for Call<($($type,)+)> {
+            type Output = ($($output)?);
+
+            #[inline(always)]
+            fn with_simd<S: pulp::Simd>(self, _: S) -> Self::Output {
+                let ($($argument,)+) = self.0;
+                $function($($argument),+)
+            }
+        }
+        pulp::Arch::new().dispatch(Call(($($argument,)+)))
+    }};
+}
+
+pub(crate) use vectors;
+
+#[cfg(test)]
+mod tests {
+    #[inline(always)]
+    fn scaled(row: &mut [f32], by: f32) -> usize {
+        row.iter_mut().for_each(|x| *x *= by);
+        row.len()
+    }
+
+    #[test]
+    fn a_call_has_what_the_function_has() {
+        let (mut own, by) = ([1.5, 2.5, -3.25], 3.0);
+        let row = own.as_mut_slice();
+        assert_eq!(vectors!(scaled(row: &mut [f32], by: f32) -> usize), 3);
+        assert_eq!(own, [4.5, 7.5, -9.75]);
+    }
+}
