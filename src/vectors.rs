@@ -6,9 +6,24 @@
 /// Calls a function that is `#[inline(always)]`, compiled for the machine's widest registers:
 /// `vectors!(scale(row: &mut [f32], by: f32))`, where `row` and `by` are variables.
 ///
+/// `simd` as the first argument gives the function the registers themselves.
+///
 /// A closure given to `pulp`'s `dispatch` would not do: where its body is large it is not inlined,
 /// and what is not inlined is compiled for the registers that every machine has.
 macro_rules! vectors {
+    ($function:ident(simd, $($argument:ident: $type:ty),+) $(-> $output:ty)?) => {{
+        struct Call<A>(A);
+        impl pulp::WithSimd for Call<($($type,)+)> {
+            type Output = ($($output)?);
+
+            #[inline(always)]
+            fn with_simd<S: pulp::Simd>(self, simd: S) -> Self::Output {
+                let ($($argument,)+) = self.0;
+                $function(simd, $($argument),+)
+            }
+        }
+        pulp::Arch::new().dispatch(Call(($($argument,)+)))
+    }};
     ($function:ident($($argument:ident: $type:ty),+) $(-> $output:ty)?) => {{
         struct Call<A>(A);
         impl pulp::WithSimd for Call<($($type,)+)> {

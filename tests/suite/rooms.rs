@@ -132,7 +132,7 @@ fn words_of_tables_are_types() {
 fn each_library_stays_in_its_room() {
     let homes: [(&str, &[&str]); 9] = [
         ("polars::", &["artifact", "corpus"]),
-        ("pulp::", &["vectors"]),
+        ("pulp::", &["vectors", "model"]),
         ("candle_", &["model", "dictionary", "circuit"]),
         ("tokenizers::", &["corpus"]),
         ("minijinja::", &["site", "llm"]),

@@ -126,7 +126,7 @@ impl WithSimd for Context<'_> {
                 for (i, scores) in scores.chunks_exact_mut(padded).take(asked).enumerate() {
                     // What is ahead has no weight; a softmax of whole registers has no rest.
                     scores[t + i + 1..ahead].fill(f32::NEG_INFINITY);
-                    softmax(&mut scores[..ahead]);
+                    softmax(simd, &mut scores[..ahead]);
                 }
                 let weights = Rows { numbers: &scores, stride: padded };
                 let z = &mut z[(t - first) * d + head * k..];
@@ -163,12 +163,14 @@ fn add_times<S: Simd>(simd: S, sums: &mut [S::f32s], by: f32, numbers: &[S::f32s
     }
 }
 
-/// Numbers in `N` registers, the last of them perhaps in part.
+/// Numbers in `N` registers, or in part of one.
 #[inline(always)]
 fn loaded<S: Simd, const N: usize>(simd: S, numbers: &[f32]) -> [S::f32s; N] {
     let mut registers = [simd.splat_f32s(0.0); N];
-    for (n, register) in registers.iter_mut().enumerate() {
-        *register = simd.partial_load_f32s(&numbers[n * S::F32_LANES..]);
+    let (whole, part) = S::as_simd_f32s(numbers);
+    match part {
+        [] => registers.copy_from_slice(&whole[..N]),
+        part => registers[0] = simd.partial_load_f32s(part),
     }
     registers
 }
@@ -239,8 +241,7 @@ fn weigh<S: Simd, const Q: usize>(
     }
 }
 
-/// The same for columns that fill `N` registers, the last of them perhaps in part; gives how many
-/// columns.
+/// The same for columns that fill `N` registers, or a part of one; gives how many columns.
 #[inline(always)]
 fn weighted<S: Simd, const Q: usize, const N: usize>(
     simd: S,
@@ -251,7 +252,7 @@ fn weighted<S: Simd, const Q: usize, const N: usize>(
     seen: usize,
     columns: Range<usize>,
 ) -> usize {
-    let (width, lanes) = (columns.len(), S::F32_LANES);
+    let width = columns.len();
     let mut sums = [[simd.splat_f32s(0.0); N]; Q];
     for s in 0..seen {
         let values = loaded::<S, N>(simd, &values.at(s, columns.start)[..width]);
@@ -264,9 +265,9 @@ fn weighted<S: Simd, const Q: usize, const N: usize>(
             let values = loaded::<S, N>(simd, &values.at(s, columns.start)[..width]);
             add_times(simd, sums, weights.at(i, s)[0], &values);
         }
-        let z = &mut z[i * d + columns.start..][..width];
-        for (n, sum) in sums.iter().enumerate() {
-            simd.partial_store_f32s(&mut z[n * lanes..], *sum);
+        match S::as_mut_simd_f32s(&mut z[i * d + columns.start..][..width]) {
+            (whole, []) => whole.copy_from_slice(sums),
+            (_, part) => simd.partial_store_f32s(part, sums[0]),
         }
     }
     width

@@ -9,6 +9,7 @@ use crate::vectors::vectors;
 use candle_core::{
     CpuStorage, CustomOp1, D as Last, DType, InplaceOp2, InplaceOp3, Layout, Shape, Storage, Tensor,
 };
+use pulp::Simd;
 use rayon::prelude::*;
 
 /// Numbers that a thread takes at least.
@@ -249,37 +250,50 @@ impl CustomOp1 for Norm {
         let width = layout.dims().last().copied().unwrap_or(1).max(1);
         let (epsilon, mut y) = (self.epsilon, x.to_vec());
         y.par_chunks_mut(rows_at_once(width)).for_each(|rows| {
-            vectors!(norm(rows: &mut [f32], width: usize, epsilon: f32));
+            vectors!(norm(simd, rows: &mut [f32], width: usize, epsilon: f32));
         });
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 }
 
 #[inline(always)]
-fn norm(rows: &mut [f32], width: usize, epsilon: f32) {
+fn norm<S: Simd>(simd: S, rows: &mut [f32], width: usize, epsilon: f32) {
     for row in rows.chunks_exact_mut(width) {
-        let scale =
-            (folded(row, 0.0, |sum, x| sum + x * x, |a, b| a + b) / width as f32 + epsilon).sqrt();
+        let scale = (sum(simd, row, true) / width as f32 + epsilon).sqrt();
         row.iter_mut().for_each(|x| *x /= scale);
     }
 }
 
-/// Folds numbers in [`LANES`] lanes, which are joined at the end.
+/// The sum of numbers, or of their squares: in [`LANES`] lanes, which are joined at the end.
 #[inline(always)]
-fn folded(
-    x: &[f32],
-    first: f32,
-    take: impl Fn(f32, f32) -> f32,
-    join: impl Fn(f32, f32) -> f32,
-) -> f32 {
-    let mut lanes = [first; LANES];
-    let mut chunks = x.chunks_exact(LANES);
-    for chunk in &mut chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane = take(*lane, *x));
+fn sum<S: Simd>(simd: S, x: &[f32], squared: bool) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (whole, rest) = x.as_chunks::<LANES>();
+    let sums = S::as_mut_simd_f32s(&mut lanes).0;
+    for x in whole {
+        for (sum, x) in sums.iter_mut().zip(S::as_simd_f32s(x).0) {
+            let taken = if squared { simd.mul_f32s(*x, *x) } else { *x };
+            *sum = simd.add_f32s(*sum, taken);
+        }
     }
-    let rest = chunks.remainder();
-    lanes.iter_mut().zip(rest).for_each(|(lane, x)| *lane = take(*lane, *x));
-    lanes.into_iter().fold(first, join)
+    let rest = lanes.iter_mut().zip(rest);
+    rest.for_each(|(sum, x)| *sum += if squared { x * x } else { *x });
+    lanes.into_iter().fold(0.0, |a, b| a + b)
+}
+
+/// The largest of numbers; of none, `−∞`.
+#[inline(always)]
+fn largest<S: Simd>(simd: S, x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (whole, rest) = x.as_chunks::<LANES>();
+    let all = S::as_mut_simd_f32s(&mut lanes).0;
+    for x in whole {
+        for (largest, x) in all.iter_mut().zip(S::as_simd_f32s(x).0) {
+            *largest = simd.max_f32s(*x, *largest);
+        }
+    }
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
 }
 
 struct CausalSoftmax;
@@ -300,27 +314,27 @@ impl CustomOp1 for CausalSoftmax {
         // A head at a time: which position a row is of follows from its place.
         let heads = (AT_ONCE / (t * t)).max(1);
         pattern.par_chunks_mut(heads * t * t).for_each(|heads| {
-            vectors!(causal(heads: &mut [f32], t: usize));
+            vectors!(causal(simd, heads: &mut [f32], t: usize));
         });
         Ok((CpuStorage::F32(pattern), layout.shape().clone()))
     }
 }
 
 #[inline(always)]
-fn causal(heads: &mut [f32], t: usize) {
+fn causal<S: Simd>(simd: S, heads: &mut [f32], t: usize) {
     for (row, all) in heads.chunks_exact_mut(t).enumerate() {
         let (seen, ahead) = all.split_at_mut(row % t + 1);
-        softmax(seen);
+        softmax(simd, seen);
         ahead.fill(0.0);
     }
 }
 
 /// Softmax of the scores of one position.
 #[inline(always)]
-pub(super) fn softmax(scores: &mut [f32]) {
-    let largest = folded(scores, f32::NEG_INFINITY, f32::max, f32::max);
+pub(super) fn softmax<S: Simd>(simd: S, scores: &mut [f32]) {
+    let largest = largest(simd, scores);
     scores.iter_mut().for_each(|x| *x = exp(*x - largest));
-    let sum = folded(scores, 0.0, |sum, x| sum + x, |a, b| a + b);
+    let sum = sum(simd, scores, false);
     scores.iter_mut().for_each(|x| *x /= sum);
 }
 
@@ -351,8 +365,7 @@ impl Surprise {
         };
         let rows = &storage.as_slice::<f32>()?[covered(layout)?];
         let width = logits.dim(Last::Minus1)?;
-        let of =
-            |(row, &token): (&[f32], &u32)| vectors!(surprise(row: &[f32], token: u32) -> Surprise);
+        let of = |(row, &token): (&[f32], &u32)| vectors!(surprise(simd, row: &[f32], token: u32) -> Surprise);
         let each: Vec<Surprise> = rows.par_chunks_exact(width).zip(tokens).map(of).collect();
         // Added up in the order of the tokens, so that sums do not depend on the threads.
         Ok(each.into_iter().fold(Surprise::default(), |sum, one| sum + one))
@@ -361,10 +374,10 @@ impl Surprise {
 
 /// Of one token, predicted by logits `[V]`.
 #[inline(always)]
-fn surprise(logits: &[f32], token: u32) -> Surprise {
+fn surprise<S: Simd>(simd: S, logits: &[f32], token: u32) -> Surprise {
     /// Numbers that are summed in 32 bits at most.
     const SUMMED: usize = 64 * LANES;
-    let largest = folded(logits, f32::NEG_INFINITY, f32::max, f32::max);
+    let largest = largest(simd, logits);
     // Of `exp x` and of `x·exp x`.
     let (mut sum, mut weighted) = (0.0, 0.0);
     for part in logits.chunks(SUMMED) {
