@@ -105,7 +105,8 @@ impl WithSimd for Context<'_> {
             // A coordinate of all positions in a row.
             for (s, row) in qkv.chunks_exact(3 * d).enumerate() {
                 let own = &row[d + head * k..][..k];
-                own.iter().enumerate().for_each(|(c, x)| keys[c * padded + s] = *x);
+                let column = keys[s..].iter_mut().step_by(padded);
+                column.zip(own).for_each(|(key, x)| *key = *x);
             }
             let values = Rows { numbers: &qkv[2 * d + head * k..], stride: 3 * d };
             let mut t = first;
@@ -276,6 +277,7 @@ fn weighted<S: Simd, const Q: usize, const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pulp::Scalar;
     use std::path::Path;
 
     #[test]
@@ -309,12 +311,16 @@ mod tests {
     #[test]
     fn heads_of_every_width_are_summed_whole() {
         for k in [1, 7, 8, 23, 24, 64, 90] {
-            let (heads, tokens) = (2, 5);
+            let (heads, tokens) = (2, 39);
             let d = heads * k;
             let draw = |i| (crate::stats::mix(k as u64, i) >> 40) as f32 / (1 << 23) as f32 - 1.0;
             let qkv: Vec<f32> = (0..(tokens * 3 * d) as u64).map(draw).collect();
             let mut z = vec![0.0; tokens * d];
             Arch::new().dispatch(Context { qkv: &qkv, z: &mut z, heads: Heads { heads, k } });
+            // The same bits in registers of one number.
+            let mut narrow = vec![0.0; tokens * d];
+            Context { qkv: &qkv, z: &mut narrow, heads: Heads { heads, k } }.with_simd(Scalar);
+            assert_eq!(narrow, z, "{k}");
             let of = |t: usize, part: usize, h: usize| &qkv[t * 3 * d + part * d + h * k..][..k];
             for (t, h) in (0..tokens).flat_map(|t| (0..heads).map(move |h| (t, h))) {
                 let score = |s: usize| {
