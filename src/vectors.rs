@@ -11,32 +11,34 @@
 /// A closure given to `pulp`'s `dispatch` would not do: where its body is large it is not inlined,
 /// and what is not inlined is compiled for the registers that every machine has.
 macro_rules! vectors {
-    ($function:ident(simd, $($argument:ident: $type:ty),+) $(-> $output:ty)?) => {{
+    (@output) => { () };
+    (@output $output:ty) => { $output };
+    (
+        @call $function:ident($($given:ident)?) with $simd:ident,
+        $($argument:ident: $type:ty),+ => $($output:ty)?
+    ) => {{
         struct Call<A>(A);
         impl pulp::WithSimd for Call<($($type,)+)> {
-            type Output = ($($output)?);
+            type Output = $crate::vectors::vectors!(@output $($output)?);
 
             #[inline(always)]
-            fn with_simd<S: pulp::Simd>(self, simd: S) -> Self::Output {
+            fn with_simd<S: pulp::Simd>(self, $simd: S) -> Self::Output {
                 let ($($argument,)+) = self.0;
-                $function(simd, $($argument),+)
+                $function($($given,)? $($argument),+)
             }
         }
         pulp::Arch::new().dispatch(Call(($($argument,)+)))
     }};
-    ($function:ident($($argument:ident: $type:ty),+) $(-> $output:ty)?) => {{
-        struct Call<A>(A);
-        impl pulp::WithSimd for Call<($($type,)+)> {
-            type Output = ($($output)?);
-
-            #[inline(always)]
-            fn with_simd<S: pulp::Simd>(self, _: S) -> Self::Output {
-                let ($($argument,)+) = self.0;
-                $function($($argument),+)
-            }
-        }
-        pulp::Arch::new().dispatch(Call(($($argument,)+)))
-    }};
+    ($function:ident(simd, $($argument:ident: $type:ty),+) $(-> $output:ty)?) => {
+        $crate::vectors::vectors!(
+            @call $function(simd) with simd, $($argument: $type),+ => $($output)?
+        )
+    };
+    ($function:ident($($argument:ident: $type:ty),+) $(-> $output:ty)?) => {
+        $crate::vectors::vectors!(
+            @call $function() with _simd, $($argument: $type),+ => $($output)?
+        )
+    };
 }
 
 pub(crate) use vectors;
