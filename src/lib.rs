@@ -27,8 +27,8 @@
 //!
 //! The modules ("rooms"), each using only those above it:
 //!
-//! - `ids`, `error`, `process`, `text_file`: names and fixed words of tables; errors with a hint;
-//!   output and signals; text files
+//! - `ids`, `error`, `process`, `vectors`, `text_file`: names and fixed words of tables; errors
+//!   with a hint; output and signals; loops in vector registers; text files
 //! - `config`, `progress`, `format`: settings, progress bars, numbers and text for people
 //! - `artifact`: every table, and the only access to the artifact folder
 //! - `corpus`, `model`, `stats`, `summary`: texts to token ids, the folded GPT-2, statistics,
@@ -45,6 +45,7 @@
 pub mod ids;
 pub mod error;
 mod process;
+mod vectors;
 mod text_file;
 pub mod config;
 pub mod progress;

@@ -19,8 +19,8 @@ pub(crate) use store::Stored;
 pub use store::{Dictionary, clear};
 
 use crate::error::Result;
+use crate::vectors::vectors;
 use candle_core::{Storage, Tensor};
-use pulp::Arch;
 use rayon::prelude::*;
 
 /// The reading half of a dictionary, or of some of its features: `pre = W·x + bias`, active as the
@@ -107,7 +107,9 @@ impl Rule {
             active.extend(sparse(&row).into_iter().map(|(f, a)| (from + f, a)));
             return;
         }
-        Arch::new().dispatch(|| above(active, from, products, bias, limits));
+        vectors!(above(
+            active: &mut Active, from: u32, products: &[f32], bias: &[f32], limits: &[f32]
+        ));
     }
 
     /// The rule of some features only; a top-k is one of all features or none.

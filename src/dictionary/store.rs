@@ -8,9 +8,9 @@ use crate::artifact::hold::{Held, hold};
 use crate::artifact::publish::publish;
 use crate::error::{Hint, Result, hinted};
 use crate::ids::{DictionaryId, FeatureId};
+use crate::vectors::vectors;
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
-use pulp::Arch;
 use rayon::prelude::*;
 use safetensors::View;
 use safetensors::tensor::TensorView;
@@ -247,13 +247,10 @@ impl Dictionary {
     }
 
     fn add(&self, sum: &mut [f32], active: &Active) -> Result<()> {
-        let (view, arch) = (self.map.get("w_dec")?, Arch::new());
+        let view = self.map.get("w_dec")?;
         for &(f, a) in active {
-            let row = self.row_of(&view, f as usize)?;
-            arch.dispatch(|| {
-                let row = row.iter().map(|bytes| f32::from_le_bytes(*bytes));
-                sum.iter_mut().zip(row).for_each(|(sum, w)| *sum += a * w);
-            });
+            let (sum, row) = (&mut *sum, self.row_of(&view, f as usize)?);
+            vectors!(add_times(sum: &mut [f32], a: f32, row: &[[u8; 4]]));
         }
         Ok(())
     }
@@ -294,6 +291,13 @@ impl Dictionary {
         })?;
         Ok(row.as_chunks().0)
     }
+}
+
+/// Adds a row of a file, times a number.
+#[inline(always)]
+fn add_times(sum: &mut [f32], a: f32, row: &[[u8; 4]]) {
+    let row = row.iter().map(|bytes| f32::from_le_bytes(*bytes));
+    sum.iter_mut().zip(row).for_each(|(sum, w)| *sum += a * w);
 }
 
 fn file_name(source: &Source, content: &str) -> String {

@@ -395,7 +395,9 @@ impl Step<'_> {
             .par_iter()
             .zip(self.instead(dictionary.id))
             .map(|(a, r)| {
-                a.iter().filter(alive).chain(r.iter().filter(stands_in)).copied().collect()
+                let mut row = Active::with_capacity(a.len() + r.len());
+                row.extend(a.iter().filter(alive).chain(r.iter().filter(stands_in)).copied());
+                row
             })
             .collect();
         centred(dictionary, dictionary.write(&rows)?)

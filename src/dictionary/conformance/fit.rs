@@ -1,8 +1,8 @@
 //! Variance explained, from the numbers of two tensors in one pass over them.
 
 use crate::error::{Result, hinted};
+use crate::vectors::vectors;
 use candle_core::{Storage, Tensor};
-use pulp::Arch;
 use rayon::prelude::*;
 
 /// Rows that are summed at once.
@@ -32,11 +32,11 @@ impl Fit {
     /// Of what is reconstructed `y [T, D]`, and its reconstruction.
     pub(super) fn of(y: &Tensor, reconstruction: &Tensor) -> Result<Fit> {
         let (tokens, d) = y.dims2()?;
-        let arch = Arch::new();
         let some = |(y, reconstruction): (&[f32], &[f32])| {
-            let mut fit = Fit::none(d);
-            arch.dispatch(|| fit.add(y, reconstruction));
-            fit
+            let mut sums = Fit::none(d);
+            let fit = &mut sums;
+            vectors!(add(fit: &mut Fit, y: &[f32], reconstruction: &[f32]));
+            sums
         };
         let each: Vec<Fit> = with_numbers(y, |y| {
             with_numbers(reconstruction, |reconstruction| {
@@ -61,20 +61,6 @@ impl Fit {
         Fit { y: vec![0.0; d], y2: vec![0.0; d], residual: vec![0.0; d], tokens: 0.0 }
     }
 
-    #[inline(always)]
-    fn add(&mut self, y: &[f32], reconstruction: &[f32]) {
-        let d = self.y.len();
-        for (y, reconstruction) in y.chunks_exact(d).zip(reconstruction.chunks_exact(d)) {
-            let sums = self.y.iter_mut().zip(&mut self.y2).zip(&mut self.residual);
-            for (((sum, square), residual), (y, found)) in sums.zip(y.iter().zip(reconstruction)) {
-                let (y, left) = (f64::from(*y), f64::from(y - found));
-                *sum += y;
-                *square += y * y;
-                *residual += left * left;
-            }
-        }
-    }
-
     fn variance(&self) -> f64 {
         let squares: f64 = self.y2.iter().sum();
         squares - self.y.iter().map(|y| y * y).sum::<f64>() / self.tokens
@@ -83,6 +69,20 @@ impl Fit {
     pub(super) fn explained(&self) -> f64 {
         let variance = self.variance();
         if variance > 0.0 { 1.0 - self.residual.iter().sum::<f64>() / variance } else { 0.0 }
+    }
+}
+
+#[inline(always)]
+fn add(fit: &mut Fit, y: &[f32], reconstruction: &[f32]) {
+    let d = fit.y.len();
+    for (y, reconstruction) in y.chunks_exact(d).zip(reconstruction.chunks_exact(d)) {
+        let sums = fit.y.iter_mut().zip(&mut fit.y2).zip(&mut fit.residual);
+        for (((sum, square), residual), (y, found)) in sums.zip(y.iter().zip(reconstruction)) {
+            let (y, left) = (f64::from(*y), f64::from(y - found));
+            *sum += y;
+            *square += y * y;
+            *residual += left * left;
+        }
     }
 }
 

@@ -7,8 +7,8 @@
 use super::fit::with_numbers;
 use crate::dictionary::{Active, Dictionary};
 use crate::error::Result;
+use crate::vectors::vectors;
 use candle_core::Tensor;
-use pulp::Arch;
 use rayon::prelude::*;
 
 /// Tokens that are summed at once.
@@ -56,11 +56,11 @@ impl Rows {
 
     fn of_some(dictionary: &Dictionary, active: &[&Active], missed: &[f32]) -> Result<Rows> {
         let mut rows = Rows::none(dictionary.width());
-        let (arch, d) = (Arch::new(), missed.len() / active.len().max(1));
+        let d = missed.len() / active.len().max(1);
         for (active, missed) in active.iter().zip(missed.chunks_exact(d)) {
             for &(f, a) in *active {
                 let w = dictionary.written_by(f as usize)?;
-                let along = arch.dispatch(|| product(w, missed));
+                let along = vectors!(product(w: &[[u8; 4]], missed: &[f32]) -> f32);
                 rows.along[f as usize] += f64::from(a * along);
                 rows.size[f as usize] += f64::from(a * a);
             }

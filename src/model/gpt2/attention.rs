@@ -5,15 +5,14 @@
 //! A context's result depends on that context alone, and sums have the same order everywhere.
 
 use super::fused::softmax;
-use super::{Gpt2, Rows};
+use super::{Gpt2, Rows as Contexts};
 use crate::error::{Result, hinted};
 use candle_core::{DType, Storage, Tensor};
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
+use std::ops::Range;
 
-/// Positions whose scores are summed side by side, at most; rows of keys are as many of the least
-/// at a time.
-const LANES: usize = 64;
+/// Rows of keys are as many positions at a time: whole registers of every machine.
 const LEAST: usize = 16;
 
 /// The sizes of one layer's heads.
@@ -35,12 +34,17 @@ pub(super) enum Queries {
 
 impl Gpt2 {
     /// Queries, keys and values of contexts, `[ΣT, 3D]` → `z [ΣT, H·K]`
-    pub(super) fn gather(&self, qkv: &Tensor, rows: &Rows) -> Result<Tensor> {
+    pub(super) fn gather(&self, qkv: &Tensor, rows: &Contexts) -> Result<Tensor> {
         self.gather_for(Queries::All, qkv, rows)
     }
 
     /// The same of some queries only: a row each.
-    pub(super) fn gather_for(&self, queries: Queries, qkv: &Tensor, rows: &Rows) -> Result<Tensor> {
+    pub(super) fn gather_for(
+        &self,
+        queries: Queries,
+        qkv: &Tensor,
+        rows: &Contexts,
+    ) -> Result<Tensor> {
         let wanted = |tokens: usize| if queries == Queries::Last { 1 } else { tokens };
         if qkv.dtype() != DType::F32 {
             let one = |i: usize| -> Result<Tensor> {
@@ -67,100 +71,213 @@ impl Gpt2 {
             each.push((own, own_z));
             (read, left) = (after, after_z);
         }
-        let arch = Arch::new();
-        each.into_par_iter().for_each(|(own, z)| arch.dispatch(|| of_context(own, z, heads)));
+        each.into_par_iter().for_each(|(own, z)| {
+            Arch::new().dispatch(Context { qkv: own, z, heads });
+        });
         Ok(Tensor::from_vec(z, (asked, d), qkv.device())?)
     }
 }
 
 /// One context, `[T, 3D]` → what its last positions gather, as many as `z` has rows, `[…, D]`
-#[inline(always)]
-fn of_context(qkv: &[f32], z: &mut [f32], Heads { heads, k }: Heads) {
-    let d = heads * k;
-    let tokens = qkv.len() / (3 * d);
-    let first = tokens - z.len() / d;
-    let padded = tokens.next_multiple_of(LEAST);
-    let (mut keys, mut scores) = (vec![0.0; k * padded], vec![0.0; padded]);
-    let scale = 1.0 / (k as f32).sqrt();
-    for head in 0..heads {
-        // A coordinate of all positions in a row.
-        for (s, row) in qkv.chunks_exact(3 * d).enumerate() {
-            let own = &row[d + head * k..][..k];
-            own.iter().enumerate().for_each(|(c, x)| keys[c * padded + s] = *x);
-        }
-        let asked = qkv.chunks_exact(3 * d).skip(first).zip(z.chunks_exact_mut(d));
-        for (t, (row, z)) in (first..).zip(asked) {
-            let query = &row[head * k..][..k];
-            let seen = t + 1;
-            // Whole registers, as far as keys go.
-            let ahead = seen.next_multiple_of(LEAST);
-            let mut at = 0;
-            while at < ahead {
-                let (keys, scores) = (&keys[at..], &mut scores[at..]);
-                at += match ahead - at {
-                    LANES.. => scored::<LANES>(scores, query, scale, keys, padded),
-                    32.. => scored::<32>(scores, query, scale, keys, padded),
-                    _ => scored::<LEAST>(scores, query, scale, keys, padded),
-                };
+struct Context<'a> {
+    qkv: &'a [f32],
+    z: &'a mut [f32],
+    heads: Heads,
+}
+
+/// Queries that are answered side by side; what is left of them, one by one.
+const QUERIES: usize = 4;
+
+impl WithSimd for Context<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Context { qkv, z, heads: Heads { heads, k } } = self;
+        let d = heads * k;
+        let tokens = qkv.len() / (3 * d);
+        let first = tokens - z.len() / d;
+        let padded = tokens.next_multiple_of(LEAST);
+        let mut keys = vec![0.0; k * padded];
+        let (mut queries, mut scores) = (vec![0.0; QUERIES * k], vec![0.0; QUERIES * padded]);
+        let scale = 1.0 / (k as f32).sqrt();
+        for head in 0..heads {
+            // A coordinate of all positions in a row.
+            for (s, row) in qkv.chunks_exact(3 * d).enumerate() {
+                let own = &row[d + head * k..][..k];
+                let column = keys[s..].iter_mut().step_by(padded);
+                column.zip(own).for_each(|(key, x)| *key = *x);
             }
-            // What is ahead has no weight; a softmax of whole registers has no rest.
-            scores[seen..ahead].fill(f32::NEG_INFINITY);
-            softmax(&mut scores[..ahead]);
-            let values = &qkv[2 * d + head * k..];
-            let own = &mut z[head * k..][..k];
-            let mut at = 0;
-            while at < k {
-                let (own, values) = (&mut own[at..], &values[at..]);
-                at += match k - at {
-                    64.. => weighted::<64>(own, &scores[..seen], values, 3 * d),
-                    16.. => weighted::<16>(own, &scores[..seen], values, 3 * d),
-                    8.. => weighted::<8>(own, &scores[..seen], values, 3 * d),
-                    _ => weighted::<1>(own, &scores[..seen], values, 3 * d),
-                };
+            let values = Rows { numbers: &qkv[2 * d + head * k..], stride: 3 * d };
+            let mut t = first;
+            while t < tokens {
+                let asked = if tokens - t < QUERIES { 1 } else { QUERIES };
+                for (i, query) in queries.chunks_exact_mut(k).take(asked).enumerate() {
+                    let own = &qkv[(t + i) * 3 * d + head * k..][..k];
+                    query.iter_mut().zip(own).for_each(|(query, x)| *query = x * scale);
+                }
+                // Whole registers, as far as keys go.
+                let ahead = (t + asked).next_multiple_of(LEAST);
+                let (queries, keys) = (&queries[..asked * k], &keys[..]);
+                let all = Rows { numbers: keys, stride: padded };
+                match asked {
+                    QUERIES => score::<S, QUERIES>(simd, &mut scores, queries, &all, ahead),
+                    _ => score::<S, 1>(simd, &mut scores, queries, &all, ahead),
+                }
+                for (i, scores) in scores.chunks_exact_mut(padded).take(asked).enumerate() {
+                    // What is ahead has no weight; a softmax of whole registers has no rest.
+                    scores[t + i + 1..ahead].fill(f32::NEG_INFINITY);
+                    softmax(simd, &mut scores[..ahead]);
+                }
+                let weights = Rows { numbers: &scores, stride: padded };
+                let z = &mut z[(t - first) * d + head * k..];
+                match asked {
+                    QUERIES => weigh::<S, QUERIES>(simd, z, d, &weights, &values, t + 1, k),
+                    _ => weigh::<S, 1>(simd, z, d, &weights, &values, t + 1, k),
+                }
+                t += asked;
             }
         }
     }
 }
 
-/// The scores of the first `N` positions, of keys that have a coordinate every `stride` numbers;
-/// gives `N`.
+/// Numbers in rows that begin every `stride` numbers.
+struct Rows<'a> {
+    numbers: &'a [f32],
+    stride: usize,
+}
+
+impl Rows<'_> {
+    #[inline(always)]
+    fn at(&self, row: usize, column: usize) -> &[f32] {
+        &self.numbers[row * self.stride + column..]
+    }
+}
+
+/// Adds numbers, each times `by`. Whoever works on registers is inlined always: what is not is
+/// compiled for other registers.
 #[inline(always)]
-fn scored<const N: usize>(
+fn add_times<S: Simd>(simd: S, sums: &mut [S::f32s], by: f32, numbers: &[S::f32s]) {
+    let by = simd.splat_f32s(by);
+    for (sum, x) in sums.iter_mut().zip(numbers) {
+        *sum = simd.add_f32s(*sum, simd.mul_f32s(by, *x));
+    }
+}
+
+/// Numbers in `N` registers, or in part of one.
+#[inline(always)]
+fn loaded<S: Simd, const N: usize>(simd: S, numbers: &[f32]) -> [S::f32s; N] {
+    let mut registers = [simd.splat_f32s(0.0); N];
+    let (whole, part) = S::as_simd_f32s(numbers);
+    match part {
+        [] => registers.copy_from_slice(&whole[..N]),
+        part => registers[0] = simd.partial_load_f32s(part),
+    }
+    registers
+}
+
+/// The scores of `Q` queries, a row each, `[Q, K]` → their products with the keys of the positions
+/// before `ahead`; a row of keys is one coordinate.
+#[inline(always)]
+fn score<S: Simd, const Q: usize>(
+    simd: S,
     scores: &mut [f32],
-    query: &[f32],
-    scale: f32,
-    keys: &[f32],
-    stride: usize,
-) -> usize {
-    let mut sum = [0.0; N];
-    for (c, q) in query.iter().enumerate() {
-        let (q, keys) = (q * scale, &keys[c * stride..][..N]);
-        sum.iter_mut().zip(keys).for_each(|(score, key)| *score += q * key);
+    queries: &[f32],
+    keys: &Rows,
+    ahead: usize,
+) {
+    let mut at = 0;
+    while at < ahead {
+        at += match (ahead - at) / S::F32_LANES {
+            0 | 1 => scored::<S, Q, 1>(simd, scores, queries, keys, at),
+            _ => scored::<S, Q, 2>(simd, scores, queries, keys, at),
+        };
     }
-    scores[..N].copy_from_slice(&sum);
-    N
 }
 
-/// The weighted sum of the first `N` numbers of rows that begin every `stride` numbers; gives `N`.
+/// The same for `N` registers of positions from `from`; gives how many positions.
 #[inline(always)]
-fn weighted<const N: usize>(
-    own: &mut [f32],
-    weights: &[f32],
-    values: &[f32],
-    stride: usize,
+fn scored<S: Simd, const Q: usize, const N: usize>(
+    simd: S,
+    scores: &mut [f32],
+    queries: &[f32],
+    keys: &Rows,
+    from: usize,
 ) -> usize {
-    let mut sum = [0.0; N];
-    for (s, weight) in weights.iter().enumerate() {
-        let row = &values[s * stride..][..N];
-        sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += weight * x);
+    let (k, lanes) = (queries.len() / Q, S::F32_LANES);
+    let mut sums = [[simd.splat_f32s(0.0); N]; Q];
+    for c in 0..k {
+        let keys = S::as_simd_f32s(&keys.at(c, from)[..N * lanes]).0;
+        for (i, sums) in sums.iter_mut().enumerate() {
+            add_times(simd, sums, queries[i * k + c], keys);
+        }
     }
-    own[..N].copy_from_slice(&sum);
-    N
+    for (i, sums) in sums.iter().enumerate() {
+        let scores = &mut scores[i * keys.stride + from..][..N * lanes];
+        S::as_mut_simd_f32s(scores).0.copy_from_slice(sums);
+    }
+    N * lanes
+}
+
+/// The sums of values, a row a position, `[…, K]`, weighted by the scores of `Q` queries, a row
+/// each; the first query sees `seen` positions, each after it one more. They are rows of `z` that
+/// begin every `d` numbers.
+#[inline(always)]
+fn weigh<S: Simd, const Q: usize>(
+    simd: S,
+    z: &mut [f32],
+    d: usize,
+    weights: &Rows,
+    values: &Rows,
+    seen: usize,
+    k: usize,
+) {
+    let mut at = 0;
+    while at < k {
+        at += match (k - at) / S::F32_LANES {
+            0 => weighted::<S, Q, 1>(simd, z, d, weights, values, seen, at..k),
+            1 => weighted::<S, Q, 1>(simd, z, d, weights, values, seen, at..at + S::F32_LANES),
+            _ => weighted::<S, Q, 2>(simd, z, d, weights, values, seen, at..at + 2 * S::F32_LANES),
+        };
+    }
+}
+
+/// The same for columns that fill `N` registers, or a part of one; gives how many columns.
+#[inline(always)]
+fn weighted<S: Simd, const Q: usize, const N: usize>(
+    simd: S,
+    z: &mut [f32],
+    d: usize,
+    weights: &Rows,
+    values: &Rows,
+    seen: usize,
+    columns: Range<usize>,
+) -> usize {
+    let width = columns.len();
+    let mut sums = [[simd.splat_f32s(0.0); N]; Q];
+    for s in 0..seen {
+        let values = loaded::<S, N>(simd, &values.at(s, columns.start)[..width]);
+        for (i, sums) in sums.iter_mut().enumerate() {
+            add_times(simd, sums, weights.at(i, s)[0], &values);
+        }
+    }
+    for (i, sums) in sums.iter_mut().enumerate() {
+        for s in seen..seen + i {
+            let values = loaded::<S, N>(simd, &values.at(s, columns.start)[..width]);
+            add_times(simd, sums, weights.at(i, s)[0], &values);
+        }
+        match S::as_mut_simd_f32s(&mut z[i * d + columns.start..][..width]) {
+            (whole, []) => whole.copy_from_slice(sums),
+            (_, part) => simd.partial_store_f32s(part, sums[0]),
+        }
+    }
+    width
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pulp::Scalar;
     use std::path::Path;
 
     #[test]
@@ -173,7 +290,7 @@ mod tests {
         };
         let contexts = [1, 7, 64, 65, 128].map(context);
         let tokens: Vec<&[u32]> = contexts.iter().map(Vec::as_slice).collect();
-        let rows = Rows::of(&tokens);
+        let rows = Contexts::of(&tokens);
         let qkv = model.projected(1, &model.embed_all(&tokens).unwrap()).unwrap();
         let numbers = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let all = model.gather(&qkv, &rows).unwrap();
@@ -183,7 +300,7 @@ mod tests {
             let got = numbers(&rows.of_one(&all, i).unwrap());
             assert!(got.iter().zip(&wanted).all(|(a, b)| (a - b).abs() < 2e-6), "{i}");
             // The same bits alone, and of the last position only.
-            let rows_of_own = Rows::of(&tokens[i..=i]);
+            let rows_of_own = Contexts::of(&tokens[i..=i]);
             let alone = model.gather(&own, &rows_of_own).unwrap();
             assert_eq!(numbers(&alone), got, "{i}");
             let last = model.gather_for(Queries::Last, &own, &rows_of_own).unwrap();
@@ -194,12 +311,16 @@ mod tests {
     #[test]
     fn heads_of_every_width_are_summed_whole() {
         for k in [1, 7, 8, 23, 24, 64, 90] {
-            let (heads, tokens) = (2, 5);
+            let (heads, tokens) = (2, 39);
             let d = heads * k;
             let draw = |i| (crate::stats::mix(k as u64, i) >> 40) as f32 / (1 << 23) as f32 - 1.0;
             let qkv: Vec<f32> = (0..(tokens * 3 * d) as u64).map(draw).collect();
             let mut z = vec![0.0; tokens * d];
-            of_context(&qkv, &mut z, Heads { heads, k });
+            Arch::new().dispatch(Context { qkv: &qkv, z: &mut z, heads: Heads { heads, k } });
+            // The same bits in registers of one number.
+            let mut narrow = vec![0.0; tokens * d];
+            Context { qkv: &qkv, z: &mut narrow, heads: Heads { heads, k } }.with_simd(Scalar);
+            assert_eq!(narrow, z, "{k}");
             let of = |t: usize, part: usize, h: usize| &qkv[t * 3 * d + part * d + h * k..][..k];
             for (t, h) in (0..tokens).flat_map(|t| (0..heads).map(move |h| (t, h))) {
                 let score = |s: usize| {

@@ -1,14 +1,15 @@
 //! What stands between the matrix products, in one pass over memory each: bias, GELU, LayerNorm and
 //! the softmax of attention. For numbers of 32 bits; those of 64 take candle's own operations.
 //!
-//! Loops are plain and compiled for the vector registers that the machine has (`pulp`). A row's
+//! Loops are plain and compiled for the vector registers that the machine has (`vectors`). A row's
 //! result depends on that row alone, and sums have the same order everywhere.
 
 use crate::error::{Context, Result, hinted};
+use crate::vectors::vectors;
 use candle_core::{
     CpuStorage, CustomOp1, D as Last, DType, InplaceOp2, InplaceOp3, Layout, Shape, Storage, Tensor,
 };
-use pulp::Arch;
+use pulp::Simd;
 use rayon::prelude::*;
 
 /// Numbers that a thread takes at least.
@@ -106,12 +107,11 @@ impl InplaceOp2 for Bias {
         of_b: &Layout,
     ) -> candle_core::Result<()> {
         let (x, b) = rows_and_bias(x, of_x, b, of_b)?;
-        let arch = Arch::new();
         let some = |rows: &mut [f32]| {
             if self.activate {
-                arch.dispatch(|| add_and_activate(rows, b));
+                vectors!(add_and_activate(rows: &mut [f32], b: &[f32]));
             } else {
-                arch.dispatch(|| add(rows, b));
+                vectors!(add(rows: &mut [f32], b: &[f32]));
             }
         };
         x.par_chunks_mut(rows_at_once(b.len())).for_each(some);
@@ -141,10 +141,10 @@ impl InplaceOp3 for BiasOnto {
         if x.len() != stream.len() {
             candle_core::bail!("a stream of {} numbers for {}", stream.len(), x.len());
         }
-        let (arch, some) = (Arch::new(), rows_at_once(b.len()));
-        x.par_chunks_mut(some)
-            .zip(stream.par_chunks(some))
-            .for_each(|(rows, stream)| arch.dispatch(|| add_onto(rows, b, stream)));
+        let some = rows_at_once(b.len());
+        x.par_chunks_mut(some).zip(stream.par_chunks(some)).for_each(|(rows, stream)| {
+            vectors!(add_onto(rows: &mut [f32], b: &[f32], stream: &[f32]));
+        });
         Ok(())
     }
 }
@@ -201,7 +201,8 @@ fn with_slopes(a: &mut [f32], slopes: &mut [f32]) {
 pub(crate) fn gelu_and_slope(x: &Tensor) -> Result<(Tensor, Tensor)> {
     let mut a: Vec<f32> = x.flatten_all()?.to_vec1()?;
     let mut slope = vec![0.0; a.len()];
-    Arch::new().dispatch(|| with_slopes(&mut a, &mut slope));
+    let (own, slopes) = (a.as_mut_slice(), slope.as_mut_slice());
+    vectors!(with_slopes(own: &mut [f32], slopes: &mut [f32]));
     let tensor = |values| Tensor::from_vec(values, x.shape(), x.device());
     Ok((tensor(a)?, tensor(slope)?))
 }
@@ -247,38 +248,52 @@ impl CustomOp1 for Norm {
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let x = &storage.as_slice::<f32>()?[covered(layout)?];
         let width = layout.dims().last().copied().unwrap_or(1).max(1);
-        let (arch, mut y) = (Arch::new(), x.to_vec());
-        y.par_chunks_mut(rows_at_once(width))
-            .for_each(|rows| arch.dispatch(|| norm(rows, width, self.epsilon)));
+        let (epsilon, mut y) = (self.epsilon, x.to_vec());
+        y.par_chunks_mut(rows_at_once(width)).for_each(|rows| {
+            vectors!(norm(simd, rows: &mut [f32], width: usize, epsilon: f32));
+        });
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 }
 
 #[inline(always)]
-fn norm(rows: &mut [f32], width: usize, epsilon: f32) {
+fn norm<S: Simd>(simd: S, rows: &mut [f32], width: usize, epsilon: f32) {
     for row in rows.chunks_exact_mut(width) {
-        let scale =
-            (folded(row, 0.0, |sum, x| sum + x * x, |a, b| a + b) / width as f32 + epsilon).sqrt();
+        let scale = (sum(simd, row, true) / width as f32 + epsilon).sqrt();
         row.iter_mut().for_each(|x| *x /= scale);
     }
 }
 
-/// Folds numbers in [`LANES`] lanes, which are joined at the end.
+/// The sum of numbers, or of their squares: in [`LANES`] lanes, which are joined at the end.
 #[inline(always)]
-fn folded(
-    x: &[f32],
-    first: f32,
-    take: impl Fn(f32, f32) -> f32,
-    join: impl Fn(f32, f32) -> f32,
-) -> f32 {
-    let mut lanes = [first; LANES];
-    let mut chunks = x.chunks_exact(LANES);
-    for chunk in &mut chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane = take(*lane, *x));
+fn sum<S: Simd>(simd: S, x: &[f32], squared: bool) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (whole, rest) = x.as_chunks::<LANES>();
+    let sums = S::as_mut_simd_f32s(&mut lanes).0;
+    for x in whole {
+        for (sum, x) in sums.iter_mut().zip(S::as_simd_f32s(x).0) {
+            let taken = if squared { simd.mul_f32s(*x, *x) } else { *x };
+            *sum = simd.add_f32s(*sum, taken);
+        }
     }
-    let rest = chunks.remainder();
-    lanes.iter_mut().zip(rest).for_each(|(lane, x)| *lane = take(*lane, *x));
-    lanes.into_iter().fold(first, join)
+    let rest = lanes.iter_mut().zip(rest);
+    rest.for_each(|(sum, x)| *sum += if squared { x * x } else { *x });
+    lanes.into_iter().fold(0.0, |a, b| a + b)
+}
+
+/// The largest of numbers; of none, `−∞`.
+#[inline(always)]
+fn largest<S: Simd>(simd: S, x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (whole, rest) = x.as_chunks::<LANES>();
+    let all = S::as_mut_simd_f32s(&mut lanes).0;
+    for x in whole {
+        for (largest, x) in all.iter_mut().zip(S::as_simd_f32s(x).0) {
+            *largest = simd.max_f32s(*x, *largest);
+        }
+    }
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
 }
 
 struct CausalSoftmax;
@@ -295,29 +310,31 @@ impl CustomOp1 for CausalSoftmax {
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let scores = &storage.as_slice::<f32>()?[covered(layout)?];
         let t = layout.dims().last().copied().unwrap_or(1).max(1);
-        let (arch, mut pattern) = (Arch::new(), scores.to_vec());
+        let mut pattern = scores.to_vec();
         // A head at a time: which position a row is of follows from its place.
         let heads = (AT_ONCE / (t * t)).max(1);
-        pattern.par_chunks_mut(heads * t * t).for_each(|heads| arch.dispatch(|| causal(heads, t)));
+        pattern.par_chunks_mut(heads * t * t).for_each(|heads| {
+            vectors!(causal(simd, heads: &mut [f32], t: usize));
+        });
         Ok((CpuStorage::F32(pattern), layout.shape().clone()))
     }
 }
 
 #[inline(always)]
-fn causal(heads: &mut [f32], t: usize) {
+fn causal<S: Simd>(simd: S, heads: &mut [f32], t: usize) {
     for (row, all) in heads.chunks_exact_mut(t).enumerate() {
         let (seen, ahead) = all.split_at_mut(row % t + 1);
-        softmax(seen);
+        softmax(simd, seen);
         ahead.fill(0.0);
     }
 }
 
 /// Softmax of the scores of one position.
 #[inline(always)]
-pub(super) fn softmax(scores: &mut [f32]) {
-    let largest = folded(scores, f32::NEG_INFINITY, f32::max, f32::max);
+pub(super) fn softmax<S: Simd>(simd: S, scores: &mut [f32]) {
+    let largest = largest(simd, scores);
     scores.iter_mut().for_each(|x| *x = exp(*x - largest));
-    let sum = folded(scores, 0.0, |sum, x| sum + x, |a, b| a + b);
+    let sum = sum(simd, scores, false);
     scores.iter_mut().for_each(|x| *x /= sum);
 }
 
@@ -347,8 +364,8 @@ impl Surprise {
             return Err(hinted("logits on another device", "`machine.device` must be `cpu`"));
         };
         let rows = &storage.as_slice::<f32>()?[covered(layout)?];
-        let (arch, width) = (Arch::new(), logits.dim(Last::Minus1)?);
-        let of = |(row, token): (&[f32], &u32)| arch.dispatch(|| surprise(row, *token));
+        let width = logits.dim(Last::Minus1)?;
+        let of = |(row, &token): (&[f32], &u32)| vectors!(surprise(simd, row: &[f32], token: u32) -> Surprise);
         let each: Vec<Surprise> = rows.par_chunks_exact(width).zip(tokens).map(of).collect();
         // Added up in the order of the tokens, so that sums do not depend on the threads.
         Ok(each.into_iter().fold(Surprise::default(), |sum, one| sum + one))
@@ -357,10 +374,10 @@ impl Surprise {
 
 /// Of one token, predicted by logits `[V]`.
 #[inline(always)]
-fn surprise(logits: &[f32], token: u32) -> Surprise {
+fn surprise<S: Simd>(simd: S, logits: &[f32], token: u32) -> Surprise {
     /// Numbers that are summed in 32 bits at most.
     const SUMMED: usize = 64 * LANES;
-    let largest = folded(logits, f32::NEG_INFINITY, f32::max, f32::max);
+    let largest = largest(simd, logits);
     // Of `exp x` and of `x·exp x`.
     let (mut sum, mut weighted) = (0.0, 0.0);
     for part in logits.chunks(SUMMED) {
