@@ -125,3 +125,58 @@ fn squares(rows: &Tensor, of: impl Fn(&[f32], usize) -> f64 + Sync) -> Result<Ve
         rows.par_chunks_exact(d).enumerate().map(|(token, row)| of(row, token)).collect()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    /// Of ten contexts of four tokens, which are tried in turn.
+    fn ten() -> Groups {
+        Groups::new((0..40).map(|token| token % 10).collect())
+    }
+
+    /// A number of each context and token, twice.
+    fn rows(of: impl Fn(usize, usize) -> f32) -> Tensor {
+        let all: Vec<f32> =
+            (0..40).flat_map(|i| [of(i % 10, i / 10), -of(i % 10, i / 10)]).collect();
+        Tensor::from_vec(all, (40, 2), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn three_of_ten_contexts_decide_nothing() {
+        let strange = |context: usize| [0, 4, 9].contains(&context);
+        let usual = |token: usize| [3.0, 5.0, 3.0, 5.0][token];
+        let y = rows(|c, t| if strange(c) { 5000.0 * (t as f32 - 7.0) } else { usual(t) });
+        // A quarter of the variance about 4 is left in the others.
+        let found = rows(|c, t| if strange(c) { 0.0 } else { usual(t) - 0.5 });
+        assert_eq!(ten().centre(&y).unwrap(), [4.0, -4.0]);
+        assert!((ten().explained(&y, &found).unwrap() - 0.75).abs() < 1e-6);
+        // As little is hidden: here the three are exact.
+        let found =
+            rows(|c, t| if strange(c) { 5000.0 * (t as f32 - 7.0) } else { usual(t) - 0.5 });
+        assert!((ten().explained(&y, &found).unwrap() - 0.75).abs() < 1e-6);
+        // Of the first tokens alone, contexts have two or one.
+        let (y, found) = (y.narrow(0, 0, 18).unwrap(), found.narrow(0, 0, 18).unwrap());
+        assert!((ten().first(18).explained(&y, &found).unwrap() - 0.75).abs() < 1e-6);
+    }
+
+    #[test]
+    fn numbers_are_medians_of_the_contexts_own() {
+        let active: Vec<Active> =
+            (0..40).map(|i| vec![(0, 1.0); if i % 10 < 3 { 500 } else { 20 + i / 20 }]).collect();
+        assert_eq!(ten().l0(&active), 20.5);
+        let below = (0..40).map(|i| if i == 39 { 1e9 } else { 2.0 });
+        assert_eq!(ten().ratio((0..40).map(|_| 3.0), below), 1.5);
+        assert_eq!(median([4.0, 1.0, 2.0].into_iter()), 2.0);
+        assert_eq!(median([4.0, 1.0].into_iter()), 2.5);
+        let runs = Groups::new(vec![0, 0, 1, 2, 2, 2]).runs();
+        assert_eq!(runs, [0..2, 2..3, 3..6]);
+    }
+
+    #[test]
+    fn a_target_that_does_not_vary_is_not_explained() {
+        let flat = rows(|_, _| 2.0);
+        assert_eq!(ten().explained(&flat, &flat).unwrap(), 0.0);
+    }
+}
