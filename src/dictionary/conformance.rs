@@ -6,6 +6,7 @@
 //! with the others of its kind (`judge`): it is refused with the cause, or warned about.
 
 mod fit;
+mod groups;
 mod heads;
 mod judge;
 mod places;
@@ -31,6 +32,17 @@ use suspects::Readings;
 
 /// Which resamples of contexts intervals are of.
 const SEED: u64 = 1;
+
+/// What a dictionary is judged by: medians over groups of contexts (`groups`).
+#[derive(Clone, Debug)]
+struct Typical {
+    explained: f64,
+    /// Active features a token.
+    l0: f64,
+    /// The share of its contexts in which the model loses less with the reconstruction than by
+    /// itself.
+    better: f64,
+}
 
 /// What was measured of one dictionary, over the positions behind BOS. [`judge`] says what is wrong
 /// with it.
@@ -63,6 +75,7 @@ pub struct Conformance {
     origin: PathBuf,
     /// What its config says that is not as it is used here.
     notes: Vec<String>,
+    typical: Typical,
     readings: Readings,
     rows: RowFit,
     /// A tensor that is zero throughout although none is that was trained.
@@ -120,14 +133,17 @@ pub fn measure(model: &Gpt2, dictionary: &Dictionary, sample: &Sample) -> Result
     let [zero, with] = [y.zeros_like()?, reconstruction.clone()]
         .map(|value| sample.losses_with(model, dictionary.id, &value));
     let (clean, loss_tokens) = (sample.losses(), sample.predicted());
-    let recovered = Recovered::of(clean, &zero?, &with?);
+    let with = with?;
+    let recovered = Recovered::of(clean, &zero?, &with);
+    let better = clean.iter().zip(&with).filter(|(clean, with)| with < clean).count();
     // BOS is left out: its activations are like no other token's and would carry most of the
     // variance.
     let first = sample.tried(&reconstruction)?;
     let (y, reconstruction) = (sample.measured(y)?, sample.measured(&reconstruction)?);
     let active: Vec<&Active> =
         sample.places.measured.iter().map(|&row| &active[row as usize]).collect();
-    let rows = Rows::of(dictionary, &active, &(&y - &reconstruction)?)?;
+    let groups = sample.places.groups_of(&sample.places.measured);
+    let rows = Rows::of(dictionary, &active, &(&y - &reconstruction)?, &groups)?;
     let found = active.iter().map(|active| active.len()).sum::<usize>();
     Ok(Conformance {
         id: dictionary.id,
@@ -144,6 +160,11 @@ pub fn measure(model: &Gpt2, dictionary: &Dictionary, sample: &Sample) -> Result
         tokens: active.len() as u64,
         origin: dictionary.origin.clone(),
         notes: dictionary.notes.clone(),
+        typical: Typical {
+            explained: groups.explained(&y, &reconstruction)?,
+            l0: groups.l0(&active),
+            better: better as f64 / clean.len() as f64,
+        },
         readings: suspects::tried(model, sample, &products, (own, first), &rows)?,
         rows: rows.fit(),
         lost: scales::lost(&products),

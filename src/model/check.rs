@@ -12,8 +12,8 @@ use std::path::Path;
 
 /// Tokens of the sample on which other readings are tried, …
 const TRIED: usize = 256;
-/// … of each context its first ones, at most so many: so that no long one decides alone. In fewer a
-/// wrong number of heads would do little harm.
+/// … of each context its first ones, at most so many. In fewer a wrong number of heads would do
+/// little harm, so they are of few contexts: those with the most usual losses.
 const OF_A_CONTEXT: usize = 128;
 
 /// A reading with less than this share of the model's loss is the right one.
@@ -117,15 +117,33 @@ fn repeated(model: &Gpt2, contexts: &[Vec<u32>]) -> Result<Option<[f64; 2]>> {
     Ok((!each.is_empty()).then(|| [mean(0), mean(1)]))
 }
 
-/// The other reading with the lowest loss on the beginnings of some contexts.
-fn best_reading(model: &Gpt2, folder: &Path, sample: &[&[u32]]) -> Result<Option<(Reading, f64)>> {
+/// The numbers of contexts, those with a loss in the middle first. A context that is like no text
+/// has a loss that no reading of the files makes sense of, and of two contexts it would decide.
+fn usual_first(each: &[Sums]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..each.len()).collect();
+    let loss = |i: &usize| each[*i].loss / each[*i].tokens;
+    order.sort_by(|a, b| loss(a).total_cmp(&loss(b)));
+    let mut ranked: Vec<(usize, usize)> = order.into_iter().enumerate().collect();
+    ranked.sort_by_key(|(rank, _)| rank.abs_diff(each.len() / 2));
+    ranked.into_iter().map(|(_, context)| context).collect()
+}
+
+/// The other reading with the lowest loss on the beginnings of some contexts, of which the model
+/// as it is read leaves these sums.
+fn best_reading(
+    model: &Gpt2,
+    folder: &Path,
+    sample: &[&[u32]],
+    each: &[Sums],
+) -> Result<Option<(Reading, f64)>> {
     let mut tokens = 0;
     let enough = |context: &&[u32]| {
         let before = tokens;
         tokens += context.len();
         before < TRIED
     };
-    let begun = sample.iter().map(|own| &own[..own.len().min(OF_A_CONTEXT)]);
+    let usual = usual_first(each).into_iter().map(|i| sample[i]);
+    let begun = usual.map(|own| &own[..own.len().min(OF_A_CONTEXT)]);
     let few: Vec<&[u32]> = begun.take_while(enough).collect();
     let loss_of = |model: &Gpt2| -> Result<f64> {
         Ok(Sums::all(&sums(model.surprises_of(&few)?, &few)).loss)
@@ -181,7 +199,7 @@ pub fn check_model(
         bigram: against.bigram,
         uniform: Sums::all(&alike).loss / tokens,
         repeated: repeated(model, &against.repeated)?,
-        reading: best_reading(model, folder, &sample)?,
+        reading: best_reading(model, folder, &sample, &each)?,
     })
 }
 
@@ -295,6 +313,14 @@ mod tests {
         change(&mut check);
         assert!(check.check(Path::new("a/model")).is_ok());
         check.warnings()
+    }
+
+    #[test]
+    fn readings_are_tried_on_contexts_with_usual_losses() {
+        let losses = [900.0, 30.0, 28.0, 0.1, 33.0];
+        let each = losses.map(|loss| Sums { loss, entropy: 0.0, tokens: 10.0 });
+        assert_eq!(usual_first(&each), [1, 2, 4, 3, 0]);
+        assert_eq!(usual_first(&each[..1]), [0]);
     }
 
     #[test]

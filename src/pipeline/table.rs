@@ -104,7 +104,7 @@ pub const STAGES: [Stage; 12] = [
         name: "measure",
         does: "how well the model fits the corpus, and each dictionary the model; refuses what \
              does not",
-        version: 7,
+        version: 8,
         settings: &[],
         inputs: &[Input::Model, Input::Tokenizer, Input::Dictionaries],
         besides: nothing,

@@ -1,6 +1,8 @@
 //! Errors planted in healthy dictionaries, of the recorded world and of the demo: each is refused
 //! or warned about with its cause, and nothing is said about the healthy ones.
 
+mod strange;
+
 use crate::bench::{REPOSITORY, copy};
 use crate::fixture::{Fixture, dictionaries, opened};
 use candle_core::{Device, Tensor};
@@ -57,40 +59,30 @@ impl World {
 
     fn demo() -> &'static World {
         static DEMO: OnceLock<World> = OnceLock::new();
-        DEMO.get_or_init(|| World::of_demo(&[]))
+        DEMO.get_or_init(|| World::of_demo(&demo_contexts(70)))
     }
 
-    /// The demo with contexts of text that repeats itself before its own: more of it than readings
-    /// are tried on.
-    fn behind_repetition() -> &'static World {
-        static BEHIND: OnceLock<World> = OnceLock::new();
-        let words: Vec<u32> = (0..12).map(|i| 10 + 37 * i).collect();
-        let mut repeated = [vec![2559], words.repeat(11)].concat();
-        repeated.truncate(127);
-        // Others are those of the demo itself: of these contexts they would tell too.
-        BEHIND.get_or_init(|| World {
-            healthy: World::demo().healthy.clone(),
-            ..World::of_demo(&[repeated.clone(), repeated.clone(), repeated])
-        })
-    }
-
-    fn of_demo(before: &[Vec<u32>]) -> World {
-        static MODEL: OnceLock<(Gpt2, Vec<Dictionary>)> = OnceLock::new();
-        let demo = Path::new(REPOSITORY).join("demo");
-        let (model, all) = MODEL.get_or_init(|| {
-            let model = Gpt2::load(&demo.join("model")).unwrap();
-            let of = |folder: &str, kind| dictionaries(&demo.join(folder), kind, &model.sizes);
-            let mut all = of("attention_sae", Kind::Attention);
-            all.extend(of("transcoder", Kind::Mlp));
-            (model, all)
-        });
+    fn of_demo(contexts: &[Vec<u32>]) -> World {
+        let (model, all, _) = Self::parts_of_demo();
         let folder = |kind: Kind, layer: usize| {
             let folder = if kind == Kind::Mlp { "transcoder" } else { "attention_sae" };
             let hook = DictionaryId { layer, kind }.hook();
             Path::new(REPOSITORY).join("demo").join(folder).join(hook)
         };
-        let contexts = [before, &demo_contexts(&demo, model)].concat();
-        World::new("demo", model, &contexts, all.iter().collect(), (folder, 4))
+        World::new("demo", model, contexts, all.iter().collect(), (folder, 4))
+    }
+
+    fn parts_of_demo() -> &'static (Gpt2, Vec<Dictionary>, Tokenizer) {
+        static PARTS: OnceLock<(Gpt2, Vec<Dictionary>, Tokenizer)> = OnceLock::new();
+        PARTS.get_or_init(|| {
+            let demo = Path::new(REPOSITORY).join("demo");
+            let model = Gpt2::load(&demo.join("model")).unwrap();
+            let of = |folder: &str, kind| dictionaries(&demo.join(folder), kind, &model.sizes);
+            let mut all = of("attention_sae", Kind::Attention);
+            all.extend(of("transcoder", Kind::Mlp));
+            let tokenizer = Tokenizer::load(&demo.join("model"), model.sizes.vocabulary).unwrap();
+            (model, all, tokenizer)
+        })
     }
 
     fn dictionary(&self, kind: Kind) -> &Dictionary {
@@ -125,13 +117,13 @@ impl World {
     }
 }
 
-/// Every 70th document's first context.
-fn demo_contexts(demo: &Path, model: &Gpt2) -> Vec<Vec<u32>> {
-    let tokenizer = Tokenizer::load(&demo.join("model"), model.sizes.vocabulary).unwrap();
+/// The first context of every `each`th document.
+fn demo_contexts(each: u32) -> Vec<Vec<u32>> {
+    let (demo, tokenizer) = (Path::new(REPOSITORY).join("demo"), &World::parts_of_demo().2);
     let (mut contexts, mut number) = (Vec::new(), 0);
     let how = How { column: "text", split: Split::Auto, cut: tokenizer.cut() };
     read(&shards(vec![demo.join("corpus.jsonl")])[0], &how, &mut |document| {
-        if number % 70 == 0 {
+        if number % each == 0 {
             let ids = tokenizer.ids(&document)?;
             let cut = windows(number, &ids, 128, tokenizer.bos());
             contexts.extend(cut.into_iter().take(1).map(|window| window.tokens));
@@ -240,7 +232,7 @@ fn means(world: &World, kind: Kind) -> (Vec<f32>, Vec<f32>, f32) {
     let contexts = if world.name == "tiny" {
         Fixture::tiny().expected.contexts.iter().take(40).map(|c| c.tokens.clone()).collect()
     } else {
-        demo_contexts(&Path::new(REPOSITORY).join("demo"), world.model)
+        demo_contexts(70)
     };
     let (mut x, mut y) = (Vec::new(), Vec::new());
     for tokens in &contexts {
@@ -452,19 +444,6 @@ fn what_is_planted_in_the_recorded_world_is_named() {
 fn what_is_planted_in_the_demo_is_named() {
     assert_told(World::demo(), PLANTS);
     assert_told(World::demo(), OF_JUMPS);
-}
-
-/// The first contexts are of another kind, and more than the tokens that readings are tried on: the
-/// others decide how a dictionary is meant. (What is fitted by sums of squares, a scale or rows of a
-/// decoder, they move all the same: an attention SAE explains less of such text.)
-#[test]
-fn the_first_contexts_decide_no_reading() {
-    let world = World::behind_repetition();
-    assert_eq!(world.told(&Planted::healthy(world, Kind::Mlp)), "");
-    let named = ["W_enc × 2", "centred both", "[K, H]"];
-    let some: Vec<_> = PLANTS.iter().filter(|(name, ..)| named.contains(name)).copied().collect();
-    assert_eq!(some.len(), named.len());
-    assert_told(world, &some);
 }
 
 /// A config that says that contexts began without BOS is warned about, in both generations.

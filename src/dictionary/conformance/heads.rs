@@ -20,7 +20,7 @@ pub(super) fn order(
     heads: usize,
 ) -> Result<Option<Vec<usize>>> {
     let parts = dictionary.by_parts(|rows| moments(&rows, heads))?;
-    let (written, found) = (sum(parts), moments(z, heads)?);
+    let (written, found) = (sum(parts), moments(&of_one_length(z)?, heads)?);
     let like: Vec<Vec<f64>> =
         written.iter().map(|a| found.iter().map(|b| cosine(a, b)).collect()).collect();
     let mut order: Vec<usize> = (0..heads).collect();
@@ -40,6 +40,12 @@ pub(super) fn order(
         order.swap(i, j);
     }
     Ok((!order.iter().enumerate().all(|(i, head)| i == *head)).then_some(order))
+}
+
+/// Rows divided by their lengths, so that the longest do not decide.
+fn of_one_length(rows: &Tensor) -> Result<Tensor> {
+    let lengths = rows.sqr()?.sum_keepdim(1)?.sqrt()?.clamp(f32::MIN_POSITIVE, f32::MAX)?;
+    Ok(rows.broadcast_div(&lengths)?)
 }
 
 /// Second moments of each head's coordinates, `K × K` numbers a head, of `rows [n, H·K]`.

@@ -1,6 +1,7 @@
 //! What is wrong with dictionaries, each compared with the others of its kind (`docs/definitions.md`
 //! §3): refused with the cause where a reading shows it, warned about where only the numbers do.
 
+use super::groups::median;
 use super::suspects::Tried;
 use super::{Conformance, RowFit};
 use crate::error::{Result, hinted};
@@ -60,13 +61,6 @@ struct Others {
     rows: f64,
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut sorted: Vec<f64> = values.collect();
-    sorted.sort_by(f64::total_cmp);
-    let n = sorted.len();
-    (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0
-}
-
 /// A share of variance in a message.
 fn two(x: f64) -> String {
     format!("{x:.2}")
@@ -82,7 +76,7 @@ impl Others {
             let suspect = |tried: &Tried| tried.is_far_better() && tried.explained > ENOUGH;
             other.id.kind == one.id.kind
                 && other.id != one.id
-                && other.variance_explained > 0.0
+                && other.typical.explained > 0.0
                 && other.lost.is_none()
                 && !other.readings.tried.iter().any(suspect)
         };
@@ -90,9 +84,9 @@ impl Others {
         let of = |number: fn(&Conformance) -> f64| median(others.iter().map(|other| number(other)));
         (!others.is_empty()).then(|| Others {
             kind: one.id.kind.word(),
-            explained: of(|other| other.variance_explained),
+            explained: of(|other| other.typical.explained),
             explained_tried: of(|other| other.readings.own),
-            l0: of(|other| other.l0),
+            l0: of(|other| other.typical.l0),
             alive: of(alive),
             rows: of(|other| other.rows.share),
         })
@@ -117,7 +111,7 @@ impl Judged<'_> {
     /// The warnings.
     fn told(&self) -> Result<Vec<String>> {
         let one = self.one;
-        let unlike = self.is_far_below() || self.is_extreme() || one.variance_explained < 0.0;
+        let unlike = self.is_far_below() || self.is_extreme() || one.typical.explained < 0.0;
         if let Some(name) = one.lost.filter(|_| unlike) {
             let what = format!("and its `{name}` is zero throughout");
             return Err(hinted(self.explains(&what), LOST));
@@ -130,7 +124,7 @@ impl Judged<'_> {
             let what = format!("`{}`: {}", one.origin.display(), self.others_rows());
             return Err(hinted(what, OTHERS_ROWS));
         }
-        if one.variance_explained < 0.0 {
+        if one.typical.explained < 0.0 {
             return Err(hinted(
                 format!("{}\n{}", self.explains("less than the mean does"), self.table()),
                 "none of these readings fits it: use dictionaries trained on this model, and \
@@ -153,7 +147,7 @@ impl Judged<'_> {
         format!(
             "`{}` explains {} of the variance of its hook `{}`{compared}, {what}",
             one.origin.display(),
-            two(one.variance_explained),
+            two(one.typical.explained),
             one.id.hook(),
         )
     }
@@ -197,14 +191,14 @@ impl Judged<'_> {
     }
 
     fn is_far_below(&self) -> bool {
-        let explained = self.one.variance_explained;
+        let explained = self.one.typical.explained;
         self.others
             .as_ref()
             .is_some_and(|others| 1.0 - explained > UNEXPLAINED * (1.0 - others.explained))
     }
 
     fn is_extreme(&self) -> bool {
-        let l0 = |others: &Others| (self.one.l0 / others.l0).ln().abs() > L0.ln();
+        let l0 = |others: &Others| (self.one.typical.l0 / others.l0).ln().abs() > L0.ln();
         self.others.as_ref().is_some_and(l0)
     }
 
@@ -227,7 +221,7 @@ impl Judged<'_> {
                 warnings.push(format!(
                     "{} of the variance explained, but {} by the median of the other {} \
                      dictionaries; check that it is of this model and converted rightly",
-                    two(one.variance_explained),
+                    two(one.typical.explained),
                     two(others.explained),
                     others.kind
                 ));
@@ -236,7 +230,7 @@ impl Judged<'_> {
                 warnings.push(format!(
                     "{:.1} features active per token, but {:.1} in the median of the other {} \
                      dictionaries; check its threshold and bias",
-                    one.l0, others.l0, others.kind
+                    one.typical.l0, others.l0, others.kind
                 ));
             }
             if alive(one) * ALIVE < others.alive {
@@ -249,7 +243,8 @@ impl Judged<'_> {
                 ));
             }
         }
-        if let Some(share) = one.loss_recovered.filter(|share| *share > RECOVERED && one.predicts) {
+        let recovered = one.loss_recovered.filter(|share| *share > RECOVERED && one.predicts);
+        if let Some(share) = recovered.filter(|_| one.typical.better > 0.5) {
             warnings.push(format!(
                 "{} of the loss recovered: with its reconstruction the model predicts better than \
                  by itself, so the dictionary or the model may be read wrongly or damaged",

@@ -5,6 +5,7 @@
 //! several contexts however long they are: losses are of its beginning, all else of tokens from
 //! everywhere in it.
 
+use super::groups::Groups;
 use crate::stats::strata::spread;
 
 /// Tokens of a context at most that losses are of, BOS among them: its first ones, as a context of
@@ -16,6 +17,8 @@ const CONTEXTS: usize = 8;
 const TRIED: usize = 256;
 /// Of these, tokens that are enough to see what is not worth more.
 pub(super) const FEW: usize = 64;
+/// Tokens at least that are tried of a group of contexts: of fewer, what is explained says little.
+const OF_A_GROUP: usize = 8;
 /// Which tokens are drawn of each stretch.
 const SEED: u64 = 2;
 
@@ -33,6 +36,8 @@ pub(super) struct Places {
     pub(super) tried: Vec<u32>,
     /// All rows that are not tried.
     pub(super) not_tried: Vec<u32>,
+    /// Which group each context is of (see `groups`).
+    groups: Vec<u32>,
 }
 
 impl Places {
@@ -64,8 +69,30 @@ impl Places {
         let mut tried = some(&all, FEW);
         tried.extend(without(all.into_iter(), &tried));
         let not_tried = without(0..rows.len() as u32, &tried);
-        Places { rows, of_losses, measured, tried, not_tried }
+        let mut each = vec![0; lengths.len()];
+        tried.iter().for_each(|&row| each[rows[row as usize].0] += 1);
+        Places { rows, of_losses, measured, tried, not_tried, groups: grouped(&each) }
     }
+
+    /// The groups of contexts of some rows.
+    pub(super) fn groups_of(&self, rows: &[u32]) -> Groups {
+        Groups::new(rows.iter().map(|&row| self.groups[self.rows[row as usize].0]).collect())
+    }
+}
+
+/// The group of each context: one that is tried at so many tokens, or as many of the next ones as
+/// have [`OF_A_GROUP`] together. What is left at the end is part of the last group.
+fn grouped(tried: &[usize]) -> Vec<u32> {
+    let (mut groups, mut group, mut tokens) = (Vec::new(), 0, 0);
+    for (context, own) in tried.iter().enumerate() {
+        let behind: usize = tried[context..].iter().sum();
+        if tokens >= OF_A_GROUP && behind >= OF_A_GROUP {
+            (group, tokens) = (group + 1, 0);
+        }
+        groups.push(group);
+        tokens += own;
+    }
+    groups
 }
 
 /// Those of some rows that are none of the others.
@@ -129,6 +156,26 @@ mod tests {
                     assert!((found - share).abs() < 2.0, "{context}: {found}, {share}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_context_is_a_group_unless_it_is_short() {
+        assert_eq!(Places::of(&[128; 16]).groups, (0..16).collect::<Vec<_>>());
+        assert_eq!(grouped(&[20, 3, 3, 3, 9, 8, 7]), [0, 1, 1, 1, 2, 3, 3]);
+        assert_eq!(grouped(&[2, 2]), [0, 0]);
+        // Rows that are measured are in the order of the groups, and each group is tried.
+        let lengths: Vec<usize> = (0..90).map(|i| 10 + 7 * i % 40).collect();
+        let places = Places::of(&lengths);
+        let of = |rows: &[u32]| -> Vec<u32> {
+            rows.iter().map(|&row| places.groups[places.rows[row as usize].0]).collect()
+        };
+        assert!(of(&places.measured).is_sorted());
+        let tried = of(&places.tried);
+        let last = *places.groups.last().unwrap();
+        assert!(last > 15, "{last}");
+        for group in 0..=last {
+            assert!(tried.iter().filter(|&&of| of == group).count() >= OF_A_GROUP, "{group}");
         }
     }
 

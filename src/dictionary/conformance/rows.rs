@@ -3,16 +3,18 @@
 //! Of a feature `f` with activations `a` and row `w`, and of what the whole dictionary misses, `e`:
 //! `g = 1 + Σ a·(w·e) / Σ a²·‖w‖²` is what its row would best be multiplied by, all others staying
 //! as they are. It is near 1 where the row is the feature's own, and near 0 where it is another's.
+//! Each group of contexts (`groups`) counts as much as any other: its sums are divided by what is
+//! written in it.
 
 use super::fit::with_numbers;
+use super::groups::{Groups, median};
 use crate::dictionary::{Active, Dictionary};
 use crate::error::Result;
 use crate::vectors::vectors;
 use candle_core::Tensor;
 use rayon::prelude::*;
+use std::ops::Range;
 
-/// Tokens that are summed at once.
-const TOKENS: usize = 128;
 /// A row that would best be multiplied by less than this is another feature's.
 const OTHERS: f64 = 0.3;
 
@@ -20,79 +22,93 @@ const OTHERS: f64 = 0.3;
 const LANES: usize = 16;
 
 /// Sums over tokens, a number a feature each.
-#[derive(Clone)]
-pub(super) struct Rows {
+struct Sums {
     along: Vec<f64>,
-    /// Of squared activations; when all tokens are summed, times the row's squared norm.
+    /// Of squared activations; when a group is summed, times the row's squared norm.
     size: Vec<f64>,
 }
 
-impl Rows {
-    /// Of the active features of some tokens, and what the reconstruction misses there, `[T, D]`.
-    pub(super) fn of(dictionary: &Dictionary, active: &[&Active], missed: &Tensor) -> Result<Rows> {
-        let some =
-            |(active, missed): (&[&Active], &[f32])| Rows::of_some(dictionary, active, missed);
-        let d = missed.dim(1)?;
-        let each = with_numbers(missed, |missed| {
-            let each = active.par_chunks(TOKENS).zip(missed.par_chunks(TOKENS * d));
-            each.map(some).collect::<Result<Vec<_>>>()
-        })??;
-        // Added up in the order of the tokens, so that the sums do not depend on the threads.
-        let mut all = Rows::none(dictionary.width());
-        each.iter().for_each(|some| all.add(some));
-        all.size.par_iter_mut().enumerate().filter(|(_, size)| **size > 0.0).try_for_each(
-            |(f, size)| -> Result<()> {
-                let w = dictionary.write_direction(f)?;
-                *size *= w.iter().map(|w| f64::from(w * w)).sum::<f64>();
-                Ok(())
-            },
-        )?;
-        Ok(all)
+/// The sums of each group, as shares of all that is written in it, and over the groups.
+pub(super) struct Rows {
+    groups: Vec<Sums>,
+    all: Sums,
+}
+
+impl Sums {
+    fn none(width: usize) -> Sums {
+        Sums { along: vec![0.0; width], size: vec![0.0; width] }
     }
 
-    fn none(width: usize) -> Rows {
-        Rows { along: vec![0.0; width], size: vec![0.0; width] }
-    }
-
-    fn of_some(dictionary: &Dictionary, active: &[&Active], missed: &[f32]) -> Result<Rows> {
-        let mut rows = Rows::none(dictionary.width());
+    fn of(dictionary: &Dictionary, active: &[&Active], missed: &[f32]) -> Result<Sums> {
+        let mut sums = Sums::none(dictionary.width());
         let d = missed.len() / active.len().max(1);
         for (active, missed) in active.iter().zip(missed.chunks_exact(d)) {
             for &(f, a) in *active {
                 let w = dictionary.written_by(f as usize)?;
                 let along = vectors!(product(w: &[[u8; 4]], missed: &[f32]) -> f32);
-                rows.along[f as usize] += f64::from(a * along);
-                rows.size[f as usize] += f64::from(a * a);
+                sums.along[f as usize] += f64::from(a * along);
+                sums.size[f as usize] += f64::from(a * a);
             }
         }
-        Ok(rows)
+        for (f, size) in sums.size.iter_mut().enumerate().filter(|(_, size)| **size > 0.0) {
+            let w = dictionary.write_direction(f)?;
+            *size *= w.iter().map(|w| f64::from(w * w)).sum::<f64>();
+        }
+        let all = sums.size.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+        sums.along.iter_mut().chain(&mut sums.size).for_each(|sum| *sum /= all);
+        Ok(sums)
     }
 
-    fn add(&mut self, other: &Rows) {
+    fn add(&mut self, other: &Sums) {
         self.along.iter_mut().zip(&other.along).for_each(|(a, b)| *a += b);
         self.size.iter_mut().zip(&other.size).for_each(|(a, b)| *a += b);
+    }
+}
+
+impl Rows {
+    /// Of the active features of some tokens, and what the reconstruction misses there, `[T, D]`.
+    /// The tokens are in the order of their groups.
+    pub(super) fn of(
+        dictionary: &Dictionary,
+        active: &[&Active],
+        missed: &Tensor,
+        groups: &Groups,
+    ) -> Result<Rows> {
+        let (d, runs) = (missed.dim(1)?, groups.runs());
+        let groups = with_numbers(missed, |missed| {
+            let of = |run: &Range<usize>| {
+                let missed = &missed[run.start * d..run.end * d];
+                Sums::of(dictionary, &active[run.clone()], missed)
+            };
+            runs.par_iter().map(of).collect::<Result<Vec<_>>>()
+        })??;
+        // Added up in the order of the groups, so that the sums do not depend on the threads.
+        let mut all = Sums::none(dictionary.width());
+        groups.iter().for_each(|group| all.add(group));
+        Ok(Rows { groups, all })
     }
 
     /// What each row would best be multiplied by; 1 where its feature is never active.
     pub(super) fn best_scales(&self) -> Vec<f64> {
         let one = |(along, size): (&f64, &f64)| if *size > 0.0 { 1.0 + along / size } else { 1.0 };
-        self.along.iter().zip(&self.size).map(one).collect()
+        self.all.along.iter().zip(&self.all.size).map(one).collect()
     }
 
     pub(super) fn fit(&self) -> RowFit {
-        let scales = self.best_scales();
-        let all: f64 = self.size.iter().sum();
-        let mut order: Vec<usize> = (0..scales.len()).filter(|&f| self.size[f] > 0.0).collect();
+        let (scales, size) = (self.best_scales(), &self.all.size);
+        let all: f64 = size.iter().sum();
+        let mut order: Vec<usize> = (0..scales.len()).filter(|&f| size[f] > 0.0).collect();
         order.sort_by(|&a, &b| scales[a].total_cmp(&scales[b]));
         let mut below = 0.0;
-        let median = order.iter().find(|&&f| {
-            below += self.size[f];
+        let middle = order.iter().find(|&&f| {
+            below += size[f];
             below >= all / 2.0
         });
         let others: Vec<usize> = order.iter().copied().filter(|&f| scales[f] < OTHERS).collect();
+        let share = |group: &Sums| others.iter().map(|&f| group.size[f]).sum::<f64>();
         RowFit {
-            share: others.iter().map(|&f| self.size[f]).sum::<f64>() / all.max(f64::MIN_POSITIVE),
-            median: median.map_or(1.0, |&f| scales[f]),
+            share: median(self.groups.iter().map(share)),
+            median: middle.map_or(1.0, |&f| scales[f]),
             active: order.len(),
             others,
         }
@@ -122,7 +138,8 @@ pub(super) struct RowFit {
     pub others: Vec<usize>,
     /// Features that are active at all.
     pub active: usize,
-    /// The share of what is written (in summed squares) that features with another's row write.
+    /// The share of what is written (in summed squares) that features with another's row write, by
+    /// the median over groups.
     pub share: f64,
     /// What a row would best be multiplied by: the median by what is written.
     pub median: f64,

@@ -1,10 +1,10 @@
 //! Readings at another scale: weights or inputs multiplied, signs flipped, thresholds stored in
 //! another form. All are made of `x·W_enc`, which is computed once.
 
-use super::Fit;
+use super::groups::Groups;
 use super::places::FEW;
 use super::products::Products;
-use super::suspects::{FITTED, Read, Tried, l0, left};
+use super::suspects::{FITTED, Read, Tried, left};
 use crate::dictionary::{Active, Dictionary, Encoder, Rule};
 use crate::error::Result;
 use crate::ids::Kind;
@@ -43,6 +43,7 @@ struct Scales<'a> {
     products: &'a Products<'a>,
     dictionary: &'a Dictionary,
     rule: &'a Rule,
+    groups: &'a Groups,
     y: &'a Tensor,
     b_out: Tensor,
 }
@@ -71,13 +72,14 @@ fn largest(values: &[f32]) -> f32 {
 /// Tries every scale.
 pub(super) fn tried(
     products: &Products,
+    groups: &Groups,
     y: &Tensor,
     as_said: &Read,
     own: f64,
 ) -> Result<Vec<Tried>> {
     let (dictionary, rule) = (products.dictionary, &products.encoder.rule);
     let b_out = Tensor::new(dictionary.b_out(), y.device())?;
-    let scales = Scales { products, dictionary, rule, y, b_out };
+    let scales = Scales { products, dictionary, rule, groups, y, b_out };
     let mut all = scales.signs()?;
     all.extend(scales.written(as_said)?);
     all.extend(scales.best(Scaled::Weights)?);
@@ -111,8 +113,13 @@ impl Scales<'_> {
 
     /// How well something fits the first tokens, which [`FEW`] of are from all contexts.
     fn explained(&self, reconstruction: &Tensor) -> Result<f64> {
-        let y = self.y.narrow(0, 0, reconstruction.dim(0)?)?;
-        Ok(Fit::of(&y, reconstruction)?.explained())
+        let n = reconstruction.dim(0)?;
+        self.groups.first(n).explained(&self.y.narrow(0, 0, n)?, reconstruction)
+    }
+
+    /// Active features a token, of the first tokens.
+    fn l0(&self, active: &[Active]) -> f64 {
+        self.groups.first(active.len()).l0(active)
     }
 
     /// Features' part of a reconstruction multiplied by `times`, its bias not.
@@ -129,17 +136,20 @@ impl Scales<'_> {
         reconstruction: &Tensor,
     ) -> Result<Tried> {
         let explained = self.explained(reconstruction)?;
-        Ok(Tried { when, hint, explained, l0: l0(active), left: 1.0, doubt: FITTED })
+        Ok(Tried { when, hint, explained, l0: self.l0(active), left: 1.0, doubt: FITTED })
     }
 
-    /// `W_dec` at the scale that fits best by least squares.
+    /// `W_dec` at the scale that fits most contexts best, each by least squares.
     fn written(&self, Read { active, reconstruction }: &Read) -> Result<Option<Tried>> {
         let features = reconstruction.broadcast_sub(&self.b_out)?;
-        let dot = |a: &Tensor| -> Result<f64> {
-            Ok(f64::from((a * &features)?.sum_all()?.to_scalar::<f32>()?))
+        let dots = |a: &Tensor| -> Result<Vec<f64>> {
+            let each = (a * &features)?.sum(1)?.to_vec1::<f32>()?;
+            Ok(each.into_iter().map(f64::from).collect())
         };
-        let times =
-            dot(&self.y.broadcast_sub(&self.b_out)?)? / dot(&features)?.max(f64::MIN_POSITIVE);
+        let times = self.groups.ratio(
+            dots(&self.y.broadcast_sub(&self.b_out)?)?.into_iter(),
+            dots(&features)?.into_iter(),
+        );
         if (USUAL.0..USUAL.1).contains(&times) {
             return Ok(None);
         }
@@ -156,7 +166,7 @@ impl Scales<'_> {
     /// `W_enc` with its sign flipped, alone and with that of `W_dec`.
     fn signs(&self) -> Result<Vec<Tried>> {
         let n = self.products.tokens();
-        if l0(&self.active(FEW.min(n), Scaled::Weights, -1.0)) > self.most() {
+        if self.l0(&self.active(FEW.min(n), Scaled::Weights, -1.0)) > self.most() {
             return Ok(Vec::new());
         }
         let active = self.active(n, Scaled::Weights, -1.0);
@@ -181,7 +191,7 @@ impl Scales<'_> {
     /// Of the first `n` tokens at a scale; nothing if far too many features are active.
     fn at(&self, scaled: Scaled, times: f64, n: usize) -> Result<Option<(Vec<Active>, Tensor)>> {
         let active = self.active(n, scaled, times);
-        if l0(&active) > self.most() {
+        if self.l0(&active) > self.most() {
             return Ok(None);
         }
         let mut reconstruction = self.dictionary.decode(&active)?;
@@ -233,7 +243,7 @@ impl Scales<'_> {
         let with = |thresholds: Vec<f32>, when: &str, hint| -> Result<Option<Tried>> {
             let rule = Rule::Jump(thresholds);
             let active = self.unscaled(&rule);
-            if l0(&active) > self.most() {
+            if self.l0(&active) > self.most() {
                 return Ok(None);
             }
             self.tried(when.into(), hint, &active, &self.dictionary.decode(&active)?).map(Some)

@@ -7,10 +7,11 @@
 //! right one. (Outputs of tanh and erf GELU differ by a thousandth: only a dictionary that is
 //! nearly exact can tell them apart.)
 
+use super::groups::Groups;
 use super::places::FEW;
 use super::products::Products;
 use super::rows::Rows;
-use super::{Fit, Sample, heads, scales};
+use super::{Sample, heads, scales};
 use crate::dictionary::Active;
 use crate::error::Result;
 use crate::ids::Kind;
@@ -66,11 +67,6 @@ pub(super) struct Readings {
     pub tried: Vec<Tried>,
 }
 
-/// Active features a token.
-pub(super) fn l0(active: &[Active]) -> f64 {
-    active.iter().map(Vec::len).sum::<usize>() as f64 / active.len().max(1) as f64
-}
-
 /// The share of what was left unexplained that is left now; of an exact dictionary nothing is.
 pub(super) fn left(own: f64, explained: f64) -> f64 {
     if 1.0 - own > ROUNDING { (1.0 - explained) / (1.0 - own) } else { 1.0 }
@@ -95,6 +91,8 @@ struct Trials<'a> {
     model: &'a Gpt2,
     sample: &'a Sample,
     products: &'a Products<'a>,
+    /// The groups of contexts of the tokens.
+    groups: Groups,
     /// What it reads and reconstructs at the tokens, `[T, D]` each.
     x: Tensor,
     y: Tensor,
@@ -122,13 +120,14 @@ pub(super) fn tried(
     let id = products.dictionary.id;
     let (x, y) = sample.layers[id.layer].of(id.kind);
     let (x, y) = (sample.tried(x)?, sample.tried(y)?);
-    let own = Fit::of(&y, &reconstruction)?.explained();
+    let groups = sample.places.groups_of(&sample.places.tried);
+    let own = groups.explained(&y, &reconstruction)?;
     let few = (x.dim(0)? > FEW).then(|| -> Result<f64> {
-        Ok(Fit::of(&few_of(&y)?, &few_of(&reconstruction)?)?.explained())
+        groups.first(FEW).explained(&few_of(&y)?, &few_of(&reconstruction)?)
     });
     let as_said = Read { active, reconstruction };
     let (few, tried) = (few.transpose()?, Vec::new());
-    let mut trials = Trials { model, sample, products, x, y, as_said, own, few, tried };
+    let mut trials = Trials { model, sample, products, groups, x, y, as_said, own, few, tried };
     let mut inputs = match id.kind {
         Kind::Attention => trials.of_attention()?,
         Kind::Mlp => trials.of_mlp()?,
@@ -140,8 +139,8 @@ pub(super) fn tried(
     trials.centred()?;
     trials.of_rows(rows)?;
     trials.order_of_heads()?;
-    let Trials { y, as_said, mut tried, .. } = trials;
-    tried.extend(scales::tried(products, &y, &as_said, own)?);
+    let Trials { groups, y, as_said, mut tried, .. } = trials;
+    tried.extend(scales::tried(products, &groups, &y, &as_said, own)?);
     Ok(Readings { own, tried })
 }
 
@@ -174,8 +173,8 @@ impl Trials<'_> {
         y: &Tensor,
         doubt: f64,
     ) -> Result<()> {
-        let explained = Fit::of(y, &read.reconstruction)?.explained();
-        let (l0, left) = (l0(&read.active), left(self.own, explained));
+        let explained = self.groups.explained(y, &read.reconstruction)?;
+        let (l0, left) = (self.groups.l0(&read.active), left(self.own, explained));
         self.tried.push(Tried { when: when.into(), hint, explained, l0, left, doubt });
         Ok(())
     }
@@ -198,10 +197,11 @@ impl Trials<'_> {
         if let Some(own) = self.few.filter(|_| self.own > 0.0 && !worth.is_empty()) {
             let rows = worth.iter().map(|input| few_of(&input.x)).collect::<Result<Vec<_>>>()?;
             let mut active = encoder.active(&Tensor::cat(&rows, 0)?)?.into_iter();
+            let groups = self.groups.first(FEW);
             for input in std::mem::take(&mut worth) {
                 let read = self.decoded(active.by_ref().take(FEW).collect())?;
-                let explained = Fit::of(&few_of(&input.y)?, &read.reconstruction)?.explained();
-                let (l0, left) = (l0(&read.active), left(own, explained));
+                let explained = groups.explained(&few_of(&input.y)?, &read.reconstruction)?;
+                let (l0, left) = (groups.l0(&read.active), left(own, explained));
                 if left > NOT_WORSE {
                     let Input { when, hint, .. } = input;
                     self.tried.push(Tried { when, hint, explained, l0, left, doubt: 1.0 });
@@ -245,8 +245,8 @@ impl Trials<'_> {
     /// The dictionary's own reconstruction held against other targets.
     fn with_targets(&mut self, targets: &[(&str, &'static str, &Tensor)]) -> Result<()> {
         for (when, hint, y) in targets {
-            let explained = Fit::of(y, &self.as_said.reconstruction)?.explained();
-            let (l0, left) = (l0(&self.as_said.active), left(self.own, explained));
+            let explained = self.groups.explained(y, &self.as_said.reconstruction)?;
+            let (l0, left) = (self.groups.l0(&self.as_said.active), left(self.own, explained));
             let when = (*when).into();
             self.tried.push(Tried { when, hint, explained, l0, left, doubt: 1.0 });
         }
@@ -300,7 +300,10 @@ impl Trials<'_> {
     fn centred(&mut self) -> Result<()> {
         let id = self.products.dictionary.id;
         let (x, y) = self.sample.layers[id.layer].of(id.kind);
-        let mean = |rows: &Tensor| -> Result<Tensor> { Ok(self.sample.measured(rows)?.mean(0)?) };
+        let groups = self.sample.places.groups_of(&self.sample.places.measured);
+        let mean = |rows: &Tensor| -> Result<Tensor> {
+            Ok(Tensor::new(groups.centre(&self.sample.measured(rows)?)?, rows.device())?)
+        };
         let (x_mean, y_mean) = (mean(x)?, mean(y)?);
         let read = self.with_bias(&self.products.moved(&x_mean.neg()?)?)?;
         let (y, centred) = (self.y.clone(), self.y.broadcast_sub(&y_mean)?);
@@ -336,15 +339,15 @@ impl Trials<'_> {
         // Judged where it makes a difference, as quiet heads are little of the whole.
         let part = |y: &Tensor, reconstruction: &Tensor| -> Result<f64> {
             let [y, y_hat] = [y, reconstruction].map(|rows| heads::moved(rows, &order));
-            Ok(Fit::of(&y?, &y_hat?)?.explained())
+            self.groups.explained(&y?, &y_hat?)
         };
         let own = part(&self.y, &self.as_said.reconstruction)?;
         let left = left(own, part(&turned, &read.reconstruction)?);
         self.tried.push(Tried {
             when: heads::in_words(&order),
             hint: HEADS,
-            explained: Fit::of(&turned, &read.reconstruction)?.explained(),
-            l0: l0(&read.active),
+            explained: self.groups.explained(&turned, &read.reconstruction)?,
+            l0: self.groups.l0(&read.active),
             left,
             doubt: 1.0,
         });
