@@ -25,6 +25,7 @@ use crate::ids::DictionaryId;
 use crate::model::Gpt2;
 use crate::stats::interval::Bootstrap;
 use fit::Fit;
+use groups::median;
 use products::Products;
 use rows::{RowFit, Rows};
 use std::path::PathBuf;
@@ -39,9 +40,8 @@ struct Typical {
     explained: f64,
     /// Active features a token.
     l0: f64,
-    /// The share of its contexts in which the model loses less with the reconstruction than by
-    /// itself.
-    better: f64,
+    /// The share of the loss that is recovered, of contexts in which zero hurts.
+    recovered: f64,
 }
 
 /// What was measured of one dictionary, over the positions behind BOS. [`judge`] says what is wrong
@@ -102,6 +102,14 @@ struct Recovered {
 }
 
 impl Recovered {
+    /// The median over contexts.
+    fn typical(clean: &[f64], zero: &[f64], with: &[f64]) -> f64 {
+        let each =
+            clean.iter().zip(zero).zip(with).map(|((clean, zero), with)| (clean, zero, with));
+        let hurt = each.filter(|(clean, zero, _)| zero > clean);
+        median(hurt.map(|(clean, zero, with)| (zero - with) / (zero - clean)))
+    }
+
     /// Of losses by context: of the model, with zero, and with a reconstruction.
     fn of(clean: &[f64], zero: &[f64], with: &[f64]) -> Recovered {
         let sum = |losses: &[f64]| losses.iter().sum::<f64>();
@@ -133,9 +141,8 @@ pub fn measure(model: &Gpt2, dictionary: &Dictionary, sample: &Sample) -> Result
     let [zero, with] = [y.zeros_like()?, reconstruction.clone()]
         .map(|value| sample.losses_with(model, dictionary.id, &value));
     let (clean, loss_tokens) = (sample.losses(), sample.predicted());
-    let with = with?;
-    let recovered = Recovered::of(clean, &zero?, &with);
-    let better = clean.iter().zip(&with).filter(|(clean, with)| with < clean).count();
+    let (zero, with) = (zero?, with?);
+    let recovered = Recovered::of(clean, &zero, &with);
     // BOS is left out: its activations are like no other token's and would carry most of the
     // variance.
     let first = sample.tried(&reconstruction)?;
@@ -163,7 +170,7 @@ pub fn measure(model: &Gpt2, dictionary: &Dictionary, sample: &Sample) -> Result
         typical: Typical {
             explained: groups.explained(&y, &reconstruction)?,
             l0: groups.l0(&active),
-            better: better as f64 / clean.len() as f64,
+            recovered: Recovered::typical(clean, &zero, &with),
         },
         readings: suspects::tried(model, sample, &products, (own, first), &rows)?,
         rows: rows.fit(),
@@ -182,6 +189,9 @@ mod tests {
         assert_eq!(found.share, Some(5.0 / 6.0));
         // A resample has the first context twice, the second twice, or both.
         assert_eq!(found.interval, Some([0.75, 1.0]));
+        let typical =
+            Recovered::typical(&[1.0, 3.0, 9.0, 5.0], &[3.0, 7.0, 9.5, 4.0], &[1.0, 4.0, 1.0, 4.0]);
+        assert_eq!(typical, 1.0);
         let one = Recovered::of(&[1.0], &[3.0], &[2.0]);
         assert_eq!((one.share, one.interval), (Some(0.5), None));
         // Zero helps, or may.

@@ -30,6 +30,18 @@ pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
+/// The middle of numbers with weights: half of the weight is of it and the lower ones. None of none.
+pub(super) fn weighted_median(mut each: Vec<(f64, f64)>) -> Option<f64> {
+    each.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let all: f64 = each.iter().map(|(_, weight)| weight).sum();
+    let mut below = 0.0;
+    let middle = each.iter().find(|(_, weight)| {
+        below += weight;
+        below >= all / 2.0
+    });
+    middle.or(each.last()).map(|(x, _)| *x)
+}
+
 impl Groups {
     /// By the group of each token.
     pub(super) fn new(of: Vec<u32>) -> Groups {
@@ -170,6 +182,8 @@ mod tests {
         assert_eq!(ten().ratio((0..40).map(|_| 3.0), below), 1.5);
         assert_eq!(median([4.0, 1.0, 2.0].into_iter()), 2.0);
         assert_eq!(median([4.0, 1.0].into_iter()), 2.5);
+        assert_eq!(weighted_median(vec![(7.0, 1.0), (1.0, 2.0), (3.0, 2.0)]), Some(3.0));
+        assert_eq!(weighted_median(Vec::new()), None);
         let runs = Groups::new(vec![0, 0, 1, 2, 2, 2]).runs();
         assert_eq!(runs, [0..2, 2..3, 3..6]);
     }

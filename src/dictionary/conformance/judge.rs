@@ -244,7 +244,7 @@ impl Judged<'_> {
             }
         }
         let recovered = one.loss_recovered.filter(|share| *share > RECOVERED && one.predicts);
-        if let Some(share) = recovered.filter(|_| one.typical.better > 0.5) {
+        if let Some(share) = recovered.filter(|_| one.typical.recovered > RECOVERED) {
             warnings.push(format!(
                 "{} of the loss recovered: with its reconstruction the model predicts better than \
                  by itself, so the dictionary or the model may be read wrongly or damaged",

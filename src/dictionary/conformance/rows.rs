@@ -3,11 +3,11 @@
 //! Of a feature `f` with activations `a` and row `w`, and of what the whole dictionary misses, `e`:
 //! `g = 1 + Σ a·(w·e) / Σ a²·‖w‖²` is what its row would best be multiplied by, all others staying
 //! as they are. It is near 1 where the row is the feature's own, and near 0 where it is another's.
-//! Each group of contexts (`groups`) counts as much as any other: its sums are divided by what is
-//! written in it.
+//! It is taken in each group of contexts (`groups`), and the median over groups is the feature's,
+//! weighted by the share of what is written in a group that the feature writes.
 
 use super::fit::with_numbers;
-use super::groups::{Groups, median};
+use super::groups::{Groups, median, weighted_median};
 use crate::dictionary::{Active, Dictionary};
 use crate::error::Result;
 use crate::vectors::vectors;
@@ -28,10 +28,11 @@ struct Sums {
     size: Vec<f64>,
 }
 
-/// The sums of each group, as shares of all that is written in it, and over the groups.
+/// The sums of each group, as shares of all that is written in it.
 pub(super) struct Rows {
     groups: Vec<Sums>,
-    all: Sums,
+    /// Of the groups' sizes.
+    size: Vec<f64>,
 }
 
 impl Sums {
@@ -58,11 +59,6 @@ impl Sums {
         sums.along.iter_mut().chain(&mut sums.size).for_each(|sum| *sum /= all);
         Ok(sums)
     }
-
-    fn add(&mut self, other: &Sums) {
-        self.along.iter_mut().zip(&other.along).for_each(|(a, b)| *a += b);
-        self.size.iter_mut().zip(&other.size).for_each(|(a, b)| *a += b);
-    }
 }
 
 impl Rows {
@@ -82,33 +78,35 @@ impl Rows {
             };
             runs.par_iter().map(of).collect::<Result<Vec<_>>>()
         })??;
-        // Added up in the order of the groups, so that the sums do not depend on the threads.
-        let mut all = Sums::none(dictionary.width());
-        groups.iter().for_each(|group| all.add(group));
-        Ok(Rows { groups, all })
+        let mut size = vec![0.0; dictionary.width()];
+        for group in &groups {
+            size.iter_mut().zip(&group.size).for_each(|(sum, size)| *sum += size);
+        }
+        Ok(Rows { groups, size })
     }
 
-    /// What each row would best be multiplied by; 1 where its feature is never active.
+    /// What a row would best be multiplied by in most of the groups; 1 where its feature is never
+    /// active.
+    fn best_scale(&self, f: usize) -> f64 {
+        let active = self.groups.iter().filter(|group| group.size[f] > 0.0);
+        let of = |group: &Sums| (1.0 + group.along[f] / group.size[f], group.size[f]);
+        weighted_median(active.map(of).collect()).unwrap_or(1.0)
+    }
+
+    /// The same of each row.
     pub(super) fn best_scales(&self) -> Vec<f64> {
-        let one = |(along, size): (&f64, &f64)| if *size > 0.0 { 1.0 + along / size } else { 1.0 };
-        self.all.along.iter().zip(&self.all.size).map(one).collect()
+        (0..self.size.len()).into_par_iter().map(|f| self.best_scale(f)).collect()
     }
 
     pub(super) fn fit(&self) -> RowFit {
-        let (scales, size) = (self.best_scales(), &self.all.size);
-        let all: f64 = size.iter().sum();
-        let mut order: Vec<usize> = (0..scales.len()).filter(|&f| size[f] > 0.0).collect();
-        order.sort_by(|&a, &b| scales[a].total_cmp(&scales[b]));
-        let mut below = 0.0;
-        let middle = order.iter().find(|&&f| {
-            below += size[f];
-            below >= all / 2.0
-        });
+        let scales = self.best_scales();
+        let order: Vec<usize> = (0..scales.len()).filter(|&f| self.size[f] > 0.0).collect();
+        let weighed = order.iter().map(|&f| (scales[f], self.size[f])).collect();
         let others: Vec<usize> = order.iter().copied().filter(|&f| scales[f] < OTHERS).collect();
         let share = |group: &Sums| others.iter().map(|&f| group.size[f]).sum::<f64>();
         RowFit {
             share: median(self.groups.iter().map(share)),
-            median: middle.map_or(1.0, |&f| scales[f]),
+            median: weighted_median(weighed).unwrap_or(1.0),
             active: order.len(),
             others,
         }
