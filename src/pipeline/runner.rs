@@ -112,10 +112,8 @@ impl Workplace<'_> {
     fn carried(&self, state: &State, budget: &Budget) -> Option<Carried> {
         let (name, run) = (state.stage.name, &state.fingerprint);
         state.stage.asks_by(self.config)?;
-        if state.begun {
-            if let Some(Carried { calls, cost, .. }) = self.lock.carried(name, run) {
-                budget.charge(*calls, *cost);
-            }
+        if let Some(before) = self.lock.carried(name, run).filter(|_| state.begun) {
+            budget.charge(before.calls, before.cost);
         }
         let Spent { calls, cost, .. } = budget.spent();
         if let Some(replies) = self.replies.as_ref().filter(|_| state.begun) {

@@ -154,8 +154,7 @@ impl Run<'_> {
                 && is_useful(is)
                 && self.store.part_says(artifact, **part).as_deref() != Some(self.fingerprint)
         };
-        let mut known =
-            Known { here: said(&self.store, artifact), aside: said(&earlier, artifact) };
+        let mut known = Known { here: said(self.store, artifact), aside: said(&earlier, artifact) };
         let moving: Vec<u32> = known.here.iter().filter(is_in_the_way).map(|(n, _)| *n).collect();
         if !moving.is_empty() || self.shard.is_none() {
             remove_useless(&earlier, wanted, &contexts, is_useful, &mut known.aside)?;
