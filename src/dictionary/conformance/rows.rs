@@ -93,7 +93,12 @@ impl Rows {
         weighted_median(active.map(of).collect()).unwrap_or(1.0)
     }
 
-    /// The same of each row.
+    /// What it would best be multiplied by in all groups together, by least squares.
+    fn together(&self, f: usize) -> f64 {
+        1.0 + self.groups.iter().map(|group| group.along[f]).sum::<f64>() / self.size[f]
+    }
+
+    /// What each row would best be multiplied by in most of the groups.
     pub(super) fn best_scales(&self) -> Vec<f64> {
         (0..self.size.len()).into_par_iter().map(|f| self.best_scale(f)).collect()
     }
@@ -102,7 +107,9 @@ impl Rows {
         let scales = self.best_scales();
         let order: Vec<usize> = (0..scales.len()).filter(|&f| self.size[f] > 0.0).collect();
         let weighed = order.iter().map(|&f| (scales[f], self.size[f])).collect();
-        let others: Vec<usize> = order.iter().copied().filter(|&f| scales[f] < OTHERS).collect();
+        // A few groups may decide the one, and a feature of few tokens in each the other.
+        let is_others = |f: &usize| scales[*f] < OTHERS && self.together(*f) < OTHERS;
+        let others: Vec<usize> = order.iter().copied().filter(is_others).collect();
         let share = |group: &Sums| others.iter().map(|&f| group.size[f]).sum::<f64>();
         RowFit {
             share: median(self.groups.iter().map(share)),
