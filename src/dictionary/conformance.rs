@@ -168,7 +168,7 @@ pub fn measure(model: &Gpt2, dictionary: &Dictionary, sample: &Sample) -> Result
         origin: dictionary.origin.clone(),
         notes: dictionary.notes.clone(),
         typical: Typical {
-            explained: groups.explained(&y, &reconstruction)?,
+            explained: groups.explained(&y, &reconstruction)?.median(),
             l0: groups.l0(&active),
             recovered: Recovered::typical(clean, &zero, &with),
         },

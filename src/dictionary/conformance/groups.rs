@@ -20,6 +20,30 @@ pub(super) struct Groups {
     number: usize,
 }
 
+/// What rounding alone leaves unexplained of an exact dictionary, with room to spare.
+const ROUNDING: f64 = 1e-8;
+
+/// The share of the variance that is explained in each group, where there is any.
+#[derive(Clone, Debug)]
+pub(super) struct Explained(Vec<Option<f64>>);
+
+impl Explained {
+    /// In the median group.
+    pub(super) fn median(&self) -> f64 {
+        median(self.0.iter().copied().flatten())
+    }
+
+    /// The share of what `own` leaves unexplained that is left: of the medians, or the median of
+    /// that share, whichever is larger. Of an exact dictionary nothing is left, and nothing better.
+    pub(super) fn left_of(&self, own: &Explained) -> f64 {
+        let share = |own: f64, now: f64| (1.0 - own > ROUNDING).then(|| (1.0 - now) / (1.0 - own));
+        let Some(of_medians) = share(own.median(), self.median()) else { return 1.0 };
+        let pairs = own.0.iter().zip(&self.0);
+        let each = pairs.filter_map(|(own, now)| share((*own)?, (*now)?));
+        of_medians.max(median(each))
+    }
+}
+
 /// The middle of some numbers, or the mean of the two in the middle.
 pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut sorted: Vec<f64> = values.collect();
@@ -94,7 +118,7 @@ impl Groups {
     }
 
     /// The share of the variance of `y [T, D]` that is explained. It is about [`Groups::centre`].
-    pub(super) fn explained(&self, y: &Tensor, reconstruction: &Tensor) -> Result<f64> {
+    pub(super) fn explained(&self, y: &Tensor, reconstruction: &Tensor) -> Result<Explained> {
         let centre = self.centre(y)?;
         let sizes = squares(y, |row, _| {
             row.iter().zip(&centre).map(|(y, mean)| f64::from(y - mean).powi(2)).sum()
@@ -108,7 +132,7 @@ impl Groups {
         })?;
         let (left, sizes) = (self.sums(left?.into_iter()), self.sums(sizes?.into_iter()));
         let explained = |(left, size): (f64, f64)| (size > 0.0).then(|| 1.0 - left / size);
-        Ok(median(left.into_iter().zip(sizes).filter_map(explained)))
+        Ok(Explained(left.into_iter().zip(sizes).map(explained).collect()))
     }
 
     /// The mean of rows in most groups: of each coordinate the median of the groups' means.
@@ -163,14 +187,24 @@ mod tests {
         // A quarter of the variance about 4 is left in the others.
         let found = rows(|c, t| if strange(c) { 0.0 } else { usual(t) - 0.5 });
         assert_eq!(ten().centre(&y).unwrap(), [4.0, -4.0]);
-        assert!((ten().explained(&y, &found).unwrap() - 0.75).abs() < 1e-6);
+        assert!((ten().explained(&y, &found).unwrap().median() - 0.75).abs() < 1e-6);
         // As little is hidden: here the three are exact.
         let found =
             rows(|c, t| if strange(c) { 5000.0 * (t as f32 - 7.0) } else { usual(t) - 0.5 });
-        assert!((ten().explained(&y, &found).unwrap() - 0.75).abs() < 1e-6);
+        assert!((ten().explained(&y, &found).unwrap().median() - 0.75).abs() < 1e-6);
         // Of the first tokens alone, contexts have two or one.
         let (y, found) = (y.narrow(0, 0, 18).unwrap(), found.narrow(0, 0, 18).unwrap());
-        assert!((ten().first(18).explained(&y, &found).unwrap() - 0.75).abs() < 1e-6);
+        assert!((ten().first(18).explained(&y, &found).unwrap().median() - 0.75).abs() < 1e-6);
+    }
+
+    #[test]
+    fn what_is_left_is_less_in_most_contexts() {
+        let of = |each: &[f64]| Explained(each.iter().copied().map(Some).collect());
+        let own = of(&[0.5, 0.6, 0.7, 0.8, -90.0]);
+        assert!((of(&[0.75, 0.8, 0.85, 0.9, -1.0]).left_of(&own) - 0.5).abs() < 1e-9);
+        // Exact in two of five; the same in three.
+        assert!((of(&[1.0, 0.6, 0.7, 0.8, 1.0]).left_of(&own) - 1.0).abs() < 1e-9);
+        assert_eq!(of(&[0.5; 3]).left_of(&of(&[1.0; 3])), 1.0);
     }
 
     #[test]
@@ -191,6 +225,6 @@ mod tests {
     #[test]
     fn a_target_that_does_not_vary_is_not_explained() {
         let flat = rows(|_, _| 2.0);
-        assert_eq!(ten().explained(&flat, &flat).unwrap(), 0.0);
+        assert_eq!(ten().explained(&flat, &flat).unwrap().median(), 0.0);
     }
 }

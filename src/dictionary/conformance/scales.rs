@@ -1,10 +1,10 @@
 //! Readings at another scale: weights or inputs multiplied, signs flipped, thresholds stored in
 //! another form. All are made of `x·W_enc`, which is computed once.
 
-use super::groups::Groups;
+use super::groups::{Explained, Groups};
 use super::places::FEW;
 use super::products::Products;
-use super::suspects::{FITTED, Read, Tried, left};
+use super::suspects::{FITTED, Read, Tried};
 use crate::dictionary::{Active, Dictionary, Encoder, Rule};
 use crate::error::Result;
 use crate::ids::Kind;
@@ -44,6 +44,8 @@ struct Scales<'a> {
     dictionary: &'a Dictionary,
     rule: &'a Rule,
     groups: &'a Groups,
+    /// What the dictionary explains as its file says.
+    own: &'a Explained,
     y: &'a Tensor,
     b_out: Tensor,
 }
@@ -75,11 +77,11 @@ pub(super) fn tried(
     groups: &Groups,
     y: &Tensor,
     as_said: &Read,
-    own: f64,
+    own: &Explained,
 ) -> Result<Vec<Tried>> {
     let (dictionary, rule) = (products.dictionary, &products.encoder.rule);
     let b_out = Tensor::new(dictionary.b_out(), y.device())?;
-    let scales = Scales { products, dictionary, rule, groups, y, b_out };
+    let scales = Scales { products, dictionary, rule, groups, own, y, b_out };
     let mut all = scales.signs()?;
     all.extend(scales.written(as_said)?);
     all.extend(scales.best(Scaled::Weights)?);
@@ -88,7 +90,6 @@ pub(super) fn tried(
         all.extend(scales.best(Scaled::Input)?);
     }
     all.extend(scales.thresholds()?);
-    all.iter_mut().for_each(|tried| tried.left = left(own, tried.explained));
     Ok(all)
 }
 
@@ -112,7 +113,7 @@ impl Scales<'_> {
     }
 
     /// How well something fits the first tokens, which [`FEW`] of are from all contexts.
-    fn explained(&self, reconstruction: &Tensor) -> Result<f64> {
+    fn explained(&self, reconstruction: &Tensor) -> Result<Explained> {
         let n = reconstruction.dim(0)?;
         self.groups.first(n).explained(&self.y.narrow(0, 0, n)?, reconstruction)
     }
@@ -136,7 +137,8 @@ impl Scales<'_> {
         reconstruction: &Tensor,
     ) -> Result<Tried> {
         let explained = self.explained(reconstruction)?;
-        Ok(Tried { when, hint, explained, l0: self.l0(active), left: 1.0, doubt: FITTED })
+        let (left, explained) = (explained.left_of(self.own), explained.median());
+        Ok(Tried { when, hint, explained, l0: self.l0(active), left, doubt: FITTED })
     }
 
     /// `W_dec` at the scale that fits most contexts best, each by least squares.
@@ -207,7 +209,7 @@ impl Scales<'_> {
         let explained = |times: f64| -> Result<(f64, f64)> {
             let found = self.at(scaled, times, n)?;
             let explained = found.map(|(_, it)| self.explained(&it)).transpose()?;
-            Ok((explained.unwrap_or(f64::NEG_INFINITY), times))
+            Ok((explained.map_or(f64::NEG_INFINITY, |it| it.median()), times))
         };
         let better = |a: (f64, f64), b: (f64, f64)| if b.0 > a.0 { b } else { a };
         let mut best = (f64::NEG_INFINITY, 1.0);

@@ -7,7 +7,7 @@
 //! right one. (Outputs of tanh and erf GELU differ by a thousandth: only a dictionary that is
 //! nearly exact can tell them apart.)
 
-use super::groups::Groups;
+use super::groups::{Explained, Groups};
 use super::places::FEW;
 use super::products::Products;
 use super::rows::Rows;
@@ -32,8 +32,6 @@ const LEFT_FITTED: f64 = 0.8;
 pub(super) const FITTED: f64 = 1.5;
 /// What a reading leaves unexplained counts so many times if another is much like it.
 const ALIKE: f64 = 1.3;
-/// What rounding alone leaves unexplained of an exact dictionary, with room to spare.
-const ROUNDING: f64 = 1e-8;
 
 /// A reading, and how well it fits.
 #[derive(Clone, Debug)]
@@ -67,11 +65,6 @@ pub(super) struct Readings {
     pub tried: Vec<Tried>,
 }
 
-/// The share of what was left unexplained that is left now; of an exact dictionary nothing is.
-pub(super) fn left(own: f64, explained: f64) -> f64 {
-    if 1.0 - own > ROUNDING { (1.0 - explained) / (1.0 - own) } else { 1.0 }
-}
-
 /// What a reading makes of the tokens.
 pub(super) struct Read {
     pub(super) active: Vec<Active>,
@@ -98,9 +91,9 @@ struct Trials<'a> {
     y: Tensor,
     /// As its file says, and how well that fits.
     as_said: Read,
-    own: f64,
+    own: Explained,
     /// How well it fits the few; none where there are no more.
-    few: Option<f64>,
+    few: Option<Explained>,
     tried: Vec<Tried>,
 }
 
@@ -122,7 +115,7 @@ pub(super) fn tried(
     let (x, y) = (sample.tried(x)?, sample.tried(y)?);
     let groups = sample.places.groups_of(&sample.places.tried);
     let own = groups.explained(&y, &reconstruction)?;
-    let few = (x.dim(0)? > FEW).then(|| -> Result<f64> {
+    let few = (x.dim(0)? > FEW).then(|| -> Result<Explained> {
         groups.first(FEW).explained(&few_of(&y)?, &few_of(&reconstruction)?)
     });
     let as_said = Read { active, reconstruction };
@@ -139,9 +132,9 @@ pub(super) fn tried(
     trials.centred()?;
     trials.of_rows(rows)?;
     trials.order_of_heads()?;
-    let Trials { groups, y, as_said, mut tried, .. } = trials;
-    tried.extend(scales::tried(products, &groups, &y, &as_said, own)?);
-    Ok(Readings { own, tried })
+    let Trials { groups, y, as_said, own, mut tried, .. } = trials;
+    tried.extend(scales::tried(products, &groups, &y, &as_said, &own)?);
+    Ok(Readings { own: own.median(), tried })
 }
 
 const ANOTHER_LAYER: &str = "it is the file of another layer; download the right one";
@@ -174,7 +167,8 @@ impl Trials<'_> {
         doubt: f64,
     ) -> Result<()> {
         let explained = self.groups.explained(y, &read.reconstruction)?;
-        let (l0, left) = (self.groups.l0(&read.active), left(self.own, explained));
+        let (l0, left) = (self.groups.l0(&read.active), explained.left_of(&self.own));
+        let explained = explained.median();
         self.tried.push(Tried { when: when.into(), hint, explained, l0, left, doubt });
         Ok(())
     }
@@ -194,14 +188,16 @@ impl Trials<'_> {
     fn of_inputs(&mut self, inputs: Vec<Input>) -> Result<()> {
         let encoder = self.products.encoder;
         let mut worth = inputs;
-        if let Some(own) = self.few.filter(|_| self.own > 0.0 && !worth.is_empty()) {
+        let fits = self.own.median() > 0.0 && !worth.is_empty();
+        if let Some(own) = self.few.take().filter(|_| fits) {
             let rows = worth.iter().map(|input| few_of(&input.x)).collect::<Result<Vec<_>>>()?;
             let mut active = encoder.active(&Tensor::cat(&rows, 0)?)?.into_iter();
             let groups = self.groups.first(FEW);
             for input in std::mem::take(&mut worth) {
                 let read = self.decoded(active.by_ref().take(FEW).collect())?;
                 let explained = groups.explained(&few_of(&input.y)?, &read.reconstruction)?;
-                let (l0, left) = (groups.l0(&read.active), left(own, explained));
+                let (l0, left) = (groups.l0(&read.active), explained.left_of(&own));
+                let explained = explained.median();
                 if left > NOT_WORSE {
                     let Input { when, hint, .. } = input;
                     self.tried.push(Tried { when, hint, explained, l0, left, doubt: 1.0 });
@@ -246,7 +242,8 @@ impl Trials<'_> {
     fn with_targets(&mut self, targets: &[(&str, &'static str, &Tensor)]) -> Result<()> {
         for (when, hint, y) in targets {
             let explained = self.groups.explained(y, &self.as_said.reconstruction)?;
-            let (l0, left) = (self.groups.l0(&self.as_said.active), left(self.own, explained));
+            let (l0, left) = (self.groups.l0(&self.as_said.active), explained.left_of(&self.own));
+            let explained = explained.median();
             let when = (*when).into();
             self.tried.push(Tried { when, hint, explained, l0, left, doubt: 1.0 });
         }
@@ -337,16 +334,16 @@ impl Trials<'_> {
         let turned = heads::reordered(&self.x, &order)?;
         let read = self.decoded(encoder.active(&turned)?)?;
         // Judged where it makes a difference, as quiet heads are little of the whole.
-        let part = |y: &Tensor, reconstruction: &Tensor| -> Result<f64> {
+        let part = |y: &Tensor, reconstruction: &Tensor| -> Result<Explained> {
             let [y, y_hat] = [y, reconstruction].map(|rows| heads::moved(rows, &order));
             self.groups.explained(&y?, &y_hat?)
         };
         let own = part(&self.y, &self.as_said.reconstruction)?;
-        let left = left(own, part(&turned, &read.reconstruction)?);
+        let left = part(&turned, &read.reconstruction)?.left_of(&own);
         self.tried.push(Tried {
             when: heads::in_words(&order),
             hint: HEADS,
-            explained: self.groups.explained(&turned, &read.reconstruction)?,
+            explained: self.groups.explained(&turned, &read.reconstruction)?.median(),
             l0: self.groups.l0(&read.active),
             left,
             doubt: 1.0,
