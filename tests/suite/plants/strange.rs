@@ -77,7 +77,6 @@ fn a_few_strange_contexts_have_no_healthy_dictionary_refused() {
     let mut wrong = Vec::new();
     for (strange, all, places) in cases {
         let told = told(&strange.among(*all, places));
-        eprintln!("{strange:?} {all} {places:?}: {told}");
         if !told.is_empty() {
             wrong.push(format!("--- {strange:?}, {} of {all}: {told}", places.len()));
         }
