@@ -9,7 +9,8 @@ use circuit_atlas::corpus::{Cut, How, Split, Tokenizer, files, read, shards};
 use circuit_atlas::dictionary::find;
 use circuit_atlas::error::Result;
 use circuit_atlas::ids::Kind;
-use circuit_atlas::{inputs, llm};
+use circuit_atlas::inputs;
+use circuit_atlas::llm::ResponseCache;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -101,5 +102,5 @@ pub(crate) fn journal(path: &Path) -> Result<()> {
         }
     }
     std::fs::write(path, lines)?;
-    llm::last_round(&Store::new(path.parent().unwrap_or(path))).map(drop)
+    ResponseCache::open(&Store::new(path.parent().unwrap_or(path)), None).map(drop)
 }
