@@ -17,7 +17,8 @@ test:
 
 check:
 	$(CARGO) fmt --check
-	$(CARGO) clippy --release --locked --lib --bins --examples --benches --tests --test torture -- -D warnings
+	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+	$(CARGO) clippy --release --locked --test torture -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --no-deps
 
 docs:
