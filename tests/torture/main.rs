@@ -5,6 +5,8 @@
 //! It ends with a table: test, tries, passed, and what did not hold. `--seconds N` is shared evenly
 //! by the tests, `--seed N` repeats a campaign, `--only NAME` runs one test.
 
+#![allow(clippy::unwrap_used)]
+
 #[allow(dead_code)]
 #[path = "../suite/bench.rs"]
 mod bench;
