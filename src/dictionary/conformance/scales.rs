@@ -113,9 +113,10 @@ impl Scales<'_> {
     }
 
     /// How well something fits the first tokens, which [`FEW`] of are from all contexts.
-    fn explained(&self, reconstruction: &Tensor) -> Result<Explained> {
+    fn explained(&self, reconstruction: &Tensor) -> Result<f64> {
         let n = reconstruction.dim(0)?;
-        self.groups.first(n).explained(&self.y.narrow(0, 0, n)?, reconstruction)
+        let y = self.y.narrow(0, 0, n)?;
+        Ok(self.groups.first(n).explained(&y, reconstruction)?.median())
     }
 
     /// Active features a token, of the first tokens.
@@ -136,9 +137,8 @@ impl Scales<'_> {
         active: &[Active],
         reconstruction: &Tensor,
     ) -> Result<Tried> {
-        let explained = self.explained(reconstruction)?;
-        let (left, explained) = (explained.left_of(self.own), explained.median());
-        Ok(Tried { when, hint, explained, l0: self.l0(active), left, doubt: FITTED })
+        let read = (active, reconstruction);
+        Tried::of((&when, hint), self.groups, self.y, read, self.own, FITTED)
     }
 
     /// `W_dec` at the scale that fits most contexts best, each by least squares.
@@ -209,7 +209,7 @@ impl Scales<'_> {
         let explained = |times: f64| -> Result<(f64, f64)> {
             let found = self.at(scaled, times, n)?;
             let explained = found.map(|(_, it)| self.explained(&it)).transpose()?;
-            Ok((explained.map_or(f64::NEG_INFINITY, |it| it.median()), times))
+            Ok((explained.unwrap_or(f64::NEG_INFINITY), times))
         };
         let better = |a: (f64, f64), b: (f64, f64)| if b.0 > a.0 { b } else { a };
         let mut best = (f64::NEG_INFINITY, 1.0);

@@ -51,6 +51,27 @@ pub(super) struct Tried {
 }
 
 impl Tried {
+    /// Of tokens in these groups: `y [T, D]`, what a reading makes of them, and what the
+    /// dictionary's own explains there.
+    pub(super) fn of(
+        (when, hint): (&str, &'static str),
+        groups: &Groups,
+        y: &Tensor,
+        (active, reconstruction): (&[Active], &Tensor),
+        own: &Explained,
+        doubt: f64,
+    ) -> Result<Tried> {
+        let explained = groups.explained(y, reconstruction)?;
+        Ok(Tried {
+            when: when.into(),
+            hint,
+            explained: explained.median(),
+            l0: groups.l0(active),
+            left: explained.left_of(own),
+            doubt,
+        })
+    }
+
     pub(super) fn is_far_better(&self) -> bool {
         let limit = if self.doubt >= FITTED { LEFT_FITTED } else { LEFT };
         self.left < limit && self.explained > 0.0
@@ -69,6 +90,12 @@ pub(super) struct Readings {
 pub(super) struct Read {
     pub(super) active: Vec<Active>,
     pub(super) reconstruction: Tensor,
+}
+
+impl Read {
+    fn parts(&self) -> (&[Active], &Tensor) {
+        (&self.active, &self.reconstruction)
+    }
 }
 
 /// Another input, which needs a product of its own, and what is reconstructed from it, `[T, D]`.
@@ -161,15 +188,12 @@ impl Trials<'_> {
     /// A reading of which everything is known, fitted to `y`.
     fn judged(
         &mut self,
-        (when, hint): (&str, &'static str),
+        said: (&str, &'static str),
         read: &Read,
         y: &Tensor,
         doubt: f64,
     ) -> Result<()> {
-        let explained = self.groups.explained(y, &read.reconstruction)?;
-        let (l0, left) = (self.groups.l0(&read.active), explained.left_of(&self.own));
-        let explained = explained.median();
-        self.tried.push(Tried { when: when.into(), hint, explained, l0, left, doubt });
+        self.tried.push(Tried::of(said, &self.groups, y, read.parts(), &self.own, doubt)?);
         Ok(())
     }
 
@@ -195,12 +219,10 @@ impl Trials<'_> {
             let groups = self.groups.first(FEW);
             for input in std::mem::take(&mut worth) {
                 let read = self.decoded(active.by_ref().take(FEW).collect())?;
-                let explained = groups.explained(&few_of(&input.y)?, &read.reconstruction)?;
-                let (l0, left) = (groups.l0(&read.active), explained.left_of(&own));
-                let explained = explained.median();
-                if left > NOT_WORSE {
-                    let Input { when, hint, .. } = input;
-                    self.tried.push(Tried { when, hint, explained, l0, left, doubt: 1.0 });
+                let (said, y) = ((input.when.as_str(), input.hint), few_of(&input.y)?);
+                let tried = Tried::of(said, &groups, &y, read.parts(), &own, 1.0)?;
+                if tried.left > NOT_WORSE {
+                    self.tried.push(tried);
                 } else {
                     worth.push(input);
                 }
@@ -241,11 +263,8 @@ impl Trials<'_> {
     /// The dictionary's own reconstruction held against other targets.
     fn with_targets(&mut self, targets: &[(&str, &'static str, &Tensor)]) -> Result<()> {
         for (when, hint, y) in targets {
-            let explained = self.groups.explained(y, &self.as_said.reconstruction)?;
-            let (l0, left) = (self.groups.l0(&self.as_said.active), explained.left_of(&self.own));
-            let explained = explained.median();
-            let when = (*when).into();
-            self.tried.push(Tried { when, hint, explained, l0, left, doubt: 1.0 });
+            let (said, read) = ((*when, *hint), self.as_said.parts());
+            self.tried.push(Tried::of(said, &self.groups, y, read, &self.own, 1.0)?);
         }
         Ok(())
     }
